@@ -1,0 +1,9 @@
+//! The framework of asynqueue: tasks and their processes, producer, server and the traits that brokers implement.
+//!
+//! Users depend on the `asynqueue` crate, which brings this one together with a broker and the derive.
+
+pub mod codec;
+pub mod task;
+
+pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
+pub use task::*;

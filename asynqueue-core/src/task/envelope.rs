@@ -1,0 +1,151 @@
+//! What travels from producer to worker.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{Failure, Name, TaskId, TaskOptions, TaskRef, Timestamp, UniqueLock};
+use crate::codec::CodecName;
+
+/// A task as brokers keep it: the encoded payload and all that is needed to run it.
+///
+/// The fields that few tasks use are behind one pointer each, since a broker holds millions of these.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Envelope {
+    /// The task's id within its queue.
+    pub id: TaskId,
+    /// The queue the task is in.
+    pub queue: Name,
+    /// The event, which names the process.
+    pub event: Name,
+    /// What the payload is encoded with.
+    pub codec: CodecName,
+    /// The encoded payload.
+    pub payload: Bytes,
+    /// How to run it; shared by tasks of one type.
+    pub options: Arc<TaskOptions>,
+    /// The caller's own key-value pairs, such as a trace context.
+    pub headers: Headers,
+    /// When it was enqueued.
+    pub enqueued_at: Timestamp,
+    /// When it is no longer worth running.
+    pub deadline: Option<Timestamp>,
+    /// The lock it holds.
+    pub unique: Option<Box<UniqueLock>>,
+    /// Attempts that counted so far.
+    pub attempts: u32,
+    pub(super) failures: Option<Box<Vec<Failure>>>,
+    pub(super) unknown: Option<Box<Vec<(String, rmpv::Value)>>>,
+}
+
+impl Envelope {
+    /// An envelope of `event` with nothing but a payload; set the other fields as needed.
+    pub fn new(id: TaskId, event: impl Into<Name>, codec: CodecName, payload: Bytes) -> Self {
+        Self::with_options(
+            id,
+            event.into(),
+            codec,
+            payload,
+            TaskOptions::shared_default(),
+        )
+    }
+
+    pub(crate) fn with_options(
+        id: TaskId,
+        event: Name,
+        codec: CodecName,
+        payload: Bytes,
+        options: Arc<TaskOptions>,
+    ) -> Self {
+        Self {
+            id,
+            queue: options.queue.clone(),
+            event,
+            codec,
+            payload,
+            options,
+            headers: Headers::default(),
+            enqueued_at: Timestamp::default(),
+            deadline: None,
+            unique: None,
+            attempts: 0,
+            failures: None,
+            unknown: None,
+        }
+    }
+
+    /// Points at this task.
+    pub fn task_ref(&self) -> TaskRef {
+        TaskRef {
+            queue: self.queue.clone(),
+            id: self.id.clone(),
+        }
+    }
+
+    /// The failed attempts, oldest first; the last [`Failure::KEPT`] of them.
+    pub fn failures(&self) -> &[Failure] {
+        self.failures.as_ref().map_or(&[], |failures| failures)
+    }
+
+    /// The attempt that failed last.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.failures().last()
+    }
+
+    /// Keeps a failure with the task, and drops the oldest beyond [`Failure::KEPT`]. Whether it counts as an attempt
+    /// is for the caller to say, in [`attempts`](Self::attempts).
+    pub fn push_failure(&mut self, failure: Failure) {
+        let failures = self.failures.get_or_insert_default();
+        if failures.len() >= Failure::KEPT {
+            failures.remove(0);
+        }
+        failures.push(failure.bounded());
+    }
+
+    /// Whether another attempt is left after those that counted.
+    pub fn may_retry(&self) -> bool {
+        self.attempts <= self.options.max_retry
+    }
+}
+
+/// Key-value pairs that travel with a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Option<Box<BTreeMap<String, String>>>);
+
+impl Headers {
+    /// Sets `key` to `value`.
+    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.0
+            .get_or_insert_default()
+            .insert(key.into(), value.into());
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// All pairs, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .flat_map(|map| map.iter())
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|map| map.is_empty())
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut headers = Self::default();
+        pairs
+            .into_iter()
+            .for_each(|(key, value)| headers.insert(key, value));
+        headers
+    }
+}

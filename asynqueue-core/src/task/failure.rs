@@ -1,0 +1,100 @@
+//! What is kept of an attempt that failed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Name, Timestamp};
+
+/// One failed attempt, as kept with its task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// When the attempt ended.
+    pub at: Timestamp,
+    /// What ended it.
+    pub kind: FailureKind,
+    /// The error's text, with its causes. Cut to [`Failure::MAX_MESSAGE`] bytes.
+    pub message: String,
+    /// Where it panicked. Cut to [`Failure::MAX_BACKTRACE`] bytes.
+    #[serde(default)]
+    pub backtrace: Option<String>,
+    /// The worker that ran it.
+    #[serde(default)]
+    pub worker: Option<Name>,
+}
+
+impl Failure {
+    /// How many failures are kept with a task; the oldest go first.
+    pub const KEPT: usize = 10;
+    /// Bytes kept of a message.
+    pub const MAX_MESSAGE: usize = 4 * 1024;
+    /// Bytes kept of a backtrace.
+    pub const MAX_BACKTRACE: usize = 16 * 1024;
+
+    /// Cuts what is too long to be kept.
+    pub(crate) fn bounded(mut self) -> Self {
+        cut(&mut self.message, Self::MAX_MESSAGE);
+        if let Some(backtrace) = &mut self.backtrace {
+            cut(backtrace, Self::MAX_BACKTRACE);
+        }
+        self
+    }
+}
+
+fn cut(text: &mut String, max: usize) {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+        text.push('…');
+    }
+}
+
+/// What ended an attempt, or kept a task from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The process returned an error.
+    Error,
+    /// The process panicked.
+    Panic,
+    /// The attempt took longer than the task's timeout.
+    Timeout,
+    /// The task's deadline passed, while it ran or before it started.
+    Deadline,
+    /// The worker vanished and its lease ran out.
+    LeaseExpired,
+    /// The payload is not what the process expects.
+    Decode,
+    /// No process is registered for the event.
+    UnknownEvent,
+    /// Someone cancelled it.
+    Cancelled,
+    /// A kind that a newer version wrote.
+    #[serde(other)]
+    Other,
+}
+
+impl FailureKind {
+    /// The kind in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::LeaseExpired => "lease expired",
+            Self::Decode => "decode",
+            Self::UnknownEvent => "unknown event",
+            Self::Cancelled => "cancelled",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

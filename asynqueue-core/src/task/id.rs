@@ -1,0 +1,125 @@
+//! Task identifiers.
+
+use std::{fmt, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, SmolStrBuilder};
+
+/// Identifies a task within its queue.
+///
+/// A generated id is 22 characters of base 62: 48 bits of milliseconds since 1970, then 80 random bits, so that ids
+/// sort by creation time and fit in a URL. An id of the caller's own makes enqueueing idempotent: a second task with it
+/// is refused with a conflict.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(SmolStr);
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Digits of base 62 that hold any 64-bit number.
+const DIGITS_PER_U64: usize = 11;
+
+/// The longest id, in bytes.
+const MAX_TASK_ID: usize = 255;
+
+impl TaskId {
+    /// A new id, unlike any other.
+    pub fn generate() -> Self {
+        let millis = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |age| age.as_millis() as u64);
+        let random: u128 = rand::random();
+        let mut id = SmolStrBuilder::new();
+        push_base62(&mut id, millis << 16 | u64::from(random as u16));
+        push_base62(&mut id, (random >> 64) as u64);
+        Self(id.finish())
+    }
+
+    /// An id of the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, longer than 255 bytes, or has white space or control characters.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidTaskId> {
+        let id = id.as_ref();
+        let valid = !id.is_empty()
+            && id.len() <= MAX_TASK_ID
+            && !id.contains(|c: char| c.is_whitespace() || c.is_control());
+        if valid {
+            Ok(Self(SmolStr::new(id)))
+        } else {
+            Err(InvalidTaskId { id: id.to_owned() })
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Writes `n` most significant digit first in a fixed width, so that text order is numeric order.
+fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
+    let mut digits = [0_u8; DIGITS_PER_U64];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(n % 62) as usize];
+        n /= 62;
+    }
+    digits.iter().for_each(|&digit| text.push(digit.into()));
+}
+
+/// A task id that some broker could not keep.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid task id `{id}`: a task id has 1 to 255 bytes and no white space or control characters"
+)]
+pub struct InvalidTaskId {
+    /// The id as given.
+    pub id: String,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl std::str::FromStr for TaskId {
+    type Err = InvalidTaskId;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        Self::new(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_ids_are_distinct_url_safe_and_sort_by_time() {
+        let earlier = TaskId::generate();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let later = TaskId::generate();
+        assert_eq!(earlier.as_str().len(), 22);
+        assert!(earlier.as_str().bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert!(earlier < later);
+    }
+
+    #[test]
+    fn ids_that_cannot_be_kept_are_refused_by_name() {
+        for bad in ["", "a b", "a\u{7}", &"x".repeat(256)] {
+            assert_eq!(TaskId::new(bad), Err(InvalidTaskId { id: bad.to_owned() }));
+        }
+        assert_eq!(
+            TaskId::new("order-42").map(|id| id.to_string()),
+            Ok("order-42".into())
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! How a task is run: queue, retries, time limits, retention.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use super::{Name, Unique};
+
+/// The queue of tasks that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// The highest priority within a queue.
+pub const MAX_PRIORITY: u8 = 9;
+
+/// How tasks of one type are run. `#[derive(Task)]` builds it from `#[task(…)]`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TaskOptions {
+    /// The queue. Default `default`.
+    pub queue: Name,
+    /// Attempts after the first, before the task is archived. Default 25.
+    pub max_retry: u32,
+    /// How long one attempt may take. Default 30 minutes.
+    pub timeout: Duration,
+    /// How long after enqueueing the task is still worth running. Default: for ever.
+    pub deadline: Option<Duration>,
+    /// How long to wait before each retry.
+    pub backoff: Backoff,
+    /// Whether tasks with the same key are refused meanwhile. Default: they are not.
+    pub unique: Option<Unique>,
+    /// How long a completed task and its result are kept. Default: not at all.
+    pub retention: Duration,
+    /// 0 to 9; within a queue, higher runs first. Default 0.
+    pub priority: u8,
+    /// A label that ties tasks of one group together.
+    pub group: Option<Name>,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        Self {
+            queue: Name::from_static(DEFAULT_QUEUE),
+            max_retry: 25,
+            timeout: Duration::from_secs(30 * 60),
+            deadline: None,
+            backoff: Backoff::Standard,
+            unique: None,
+            retention: Duration::ZERO,
+            priority: 0,
+            group: None,
+        }
+    }
+}
+
+impl TaskOptions {
+    /// The default options, allocated once.
+    pub fn shared_default() -> Arc<Self> {
+        static DEFAULT: LazyLock<Arc<TaskOptions>> = LazyLock::new(Arc::default);
+        Arc::clone(&DEFAULT)
+    }
+}
+
+/// How long to wait before a retry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backoff {
+    /// n⁴ + 15 + a random part of 30·(n + 1) seconds after attempt n, as Sidekiq and asynq have it: 15–75 s after
+    /// the first failure, some three weeks in all for 25 retries.
+    #[default]
+    Standard,
+    /// The same wait each time.
+    Fixed(Duration),
+    /// Twice as long each time, from `base` up to `max`; a random half of it is left out, so that tasks which failed
+    /// together don't come back together.
+    Exponential {
+        /// The wait after the first failure.
+        base: Duration,
+        /// The longest wait.
+        max: Duration,
+    },
+}
+
+impl Backoff {
+    /// The wait after attempt `attempt` (from 1) has failed. `random` is in `0.0..1.0`.
+    pub fn delay(&self, attempt: u32, random: f64) -> Duration {
+        // Sidekiq's and asynq's formulas count failures from 0.
+        let n = attempt.saturating_sub(1);
+        match *self {
+            Self::Standard => {
+                let n = f64::from(n);
+                Duration::from_secs_f64(
+                    (n.powi(4) + 15.0 + random * 30.0 * (n + 1.0)).min(MAX_STANDARD_SECS),
+                )
+            }
+            Self::Fixed(delay) => delay,
+            Self::Exponential { base, max } => {
+                let full = base.saturating_mul(2_u32.saturating_pow(n)).min(max);
+                full.mul_f64(0.5 + random / 2.0)
+            }
+        }
+    }
+}
+
+/// A year: past it the standard formula's answer means nothing, and the sum could overflow.
+const MAX_STANDARD_SECS: f64 = 365.0 * 24.0 * 3600.0;
+
+/// A backoff that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid backoff: the base of {base:?} is longer than the maximum of {max:?}; swap them")]
+pub struct InvalidBackoff {
+    base: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// Doubles from `base` up to `max`.
+    ///
+    /// # Errors
+    ///
+    /// When `base` is longer than `max`.
+    pub fn exponential(base: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
+        if base > max {
+            Err(InvalidBackoff { base, max })
+        } else {
+            Ok(Self::Exponential { base, max })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_backoff_is_the_published_formula() {
+        assert_eq!(Backoff::Standard.delay(1, 0.0), Duration::from_secs(15));
+        assert_eq!(
+            Backoff::Standard.delay(3, 0.5),
+            Duration::from_secs(16 + 15 + 45)
+        );
+        assert!(
+            Backoff::Standard.delay(u32::MAX, 1.0) <= Duration::from_secs_f64(MAX_STANDARD_SECS)
+        );
+    }
+
+    #[test]
+    fn an_exponential_backoff_doubles_up_to_its_maximum_with_half_of_it_random() {
+        let backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60))
+            .expect("base < max");
+        assert_eq!(backoff.delay(1, 0.0), Duration::from_millis(500));
+        assert_eq!(backoff.delay(4, 0.0), Duration::from_secs(4));
+        assert_eq!(backoff.delay(500, 0.0), Duration::from_secs(30));
+        assert!(Backoff::exponential(Duration::from_secs(2), Duration::from_secs(1)).is_err());
+    }
+}

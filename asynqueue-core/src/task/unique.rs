@@ -1,0 +1,71 @@
+//! Uniqueness: at most one task with a given key at a time.
+
+use std::{fmt, hash::Hasher, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+/// How a task type is kept unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unique {
+    /// What releases the lock.
+    pub until: UniqueUntil,
+    /// The lock is released after this long in any case, so that a crash can't hold it for ever.
+    pub ttl: Duration,
+}
+
+/// What releases a unique lock before its time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UniqueUntil {
+    /// A worker starts the task.
+    Start,
+    /// The task comes to its end: completed, archived or deleted.
+    Success,
+    /// Nothing: at most one task per window.
+    Window,
+}
+
+/// What makes two tasks the same.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UniqueKey(Box<str>);
+
+impl UniqueKey {
+    /// A key of the caller's own, such as a customer number.
+    pub fn new(key: impl Into<Box<str>>) -> Self {
+        Self(key.into())
+    }
+
+    /// The key of encoded bytes: SipHash-2-4 with 128 bits, so that the same payload gives the same key in every
+    /// process and version.
+    pub fn of_bytes(event: &str, bytes: &[u8]) -> Self {
+        let mut hasher = SipHasher24::new();
+        hasher.write(event.as_bytes());
+        hasher.write_u8(0);
+        hasher.write(bytes);
+        Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UniqueKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The lock that one task asks for and holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueLock {
+    /// What no other task may hold meanwhile.
+    pub key: UniqueKey,
+    /// What releases it.
+    pub until: UniqueUntil,
+    /// How long it is held at most.
+    pub ttl: Duration,
+}
