@@ -5,12 +5,14 @@
 pub mod broker;
 pub mod codec;
 pub mod layer;
+pub mod memory;
 pub mod process;
 pub mod registry;
 pub mod task;
 
 pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
+pub use memory::MemoryBroker;
 pub use process::*;
 pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use task::*;
