@@ -7,6 +7,7 @@ pub mod codec;
 pub mod layer;
 pub mod memory;
 pub mod process;
+pub mod producer;
 pub mod registry;
 pub mod task;
 
@@ -14,6 +15,9 @@ pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
 pub use memory::MemoryBroker;
 pub use process::*;
+pub use producer::{
+    CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
+};
 pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use task::*;
 

@@ -125,6 +125,7 @@ fn end_of(record: &Record) -> Option<Finished> {
     match &record.place {
         Place::Completed(kept) => Some(Finished::Completed {
             result: kept.result.clone(),
+            codec: record.envelope.codec.clone(),
         }),
         Place::Archived(_) => {
             let failure = record.envelope.last_failure().cloned().map(Box::new);

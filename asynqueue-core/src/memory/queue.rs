@@ -307,6 +307,7 @@ impl Queue {
         self.unlock(envelope, |until| until != UniqueUntil::Window);
         self.tell(&envelope.id, || Finished::Completed {
             result: result.clone(),
+            codec: envelope.codec.clone(),
         });
         if envelope.options.retention.is_zero() {
             self.tasks.remove(&envelope.id);
