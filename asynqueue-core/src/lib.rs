@@ -9,6 +9,7 @@ pub mod memory;
 pub mod process;
 pub mod producer;
 pub mod registry;
+pub mod server;
 pub mod task;
 
 pub use broker::*;
@@ -19,6 +20,7 @@ pub use producer::{
     CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
 };
 pub use registry::{IntoProcess, ProcessWrapper, Registration};
+pub use server::{Server, ServerBuilder, ServerError, ServerHandle, ServerStats, shutdown_signal};
 pub use task::*;
 
 /// What the derives' code names.

@@ -58,7 +58,7 @@ impl ProcessWrapper {
         <L::Service as Service<TaskRequest>>::Future: Send,
     {
         Self {
-            service: BoxProcess::new(layer.layer(self.service)),
+            service: self.service.wrap(&layer),
             ..self
         }
     }

@@ -1,13 +1,14 @@
 //! What goes around a process: tower layers over one request type.
 //!
 //! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
-//! around it. The server puts them on from the outside in:
+//! around it. From the outside in:
 //!
-//! 1. catch panic (outermost, so that a layer's panic ends one attempt and not the worker),
-//! 2. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
-//! 3. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper),
-//! 4. timeout, then catch panic, so that all of the above see both as plain errors,
-//! 5. the process.
+//! 1. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
+//! 2. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper), the last added outermost,
+//! 3. timeout and catch panic, so that all of the above see both as plain errors,
+//! 4. the process.
+//!
+//! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
 mod catch_panic;
 mod hook;
@@ -17,6 +18,7 @@ mod rate_limit;
 mod service;
 mod timeout;
 
+pub(crate) use self::timeout::expired;
 pub use self::{
     catch_panic::{CatchPanic, CatchPanicLayer},
     hook::{Hook, HookLayer, Hooked},

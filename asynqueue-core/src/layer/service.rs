@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
-use super::BoxError;
+use super::{BoxError, CatchPanicLayer};
 use crate::process::{Context, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
@@ -56,6 +56,17 @@ impl BoxProcess {
         F: Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static,
     {
         Self(Arc::new(Called(call)))
+    }
+
+    /// Puts a layer around it, whose panics are caught too.
+    pub(crate) fn wrap<L>(self, layer: &L) -> Self
+    where
+        L: Layer<Self>,
+        L::Service: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
+        <L::Service as Service<TaskRequest>>::Error: Into<BoxError>,
+        <L::Service as Service<TaskRequest>>::Future: Send,
+    {
+        Self::new(CatchPanicLayer.layer(layer.layer(self)))
     }
 
     /// Runs one attempt.

@@ -1,0 +1,128 @@
+//! Running one task after the other.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Counters, Shared,
+    inbox::Job,
+    running::{Running, Slot, SlotGuard},
+};
+use crate::{
+    broker::{Leased, Outcome},
+    layer::{BoxProcess, TaskOutput, TaskRequest},
+    process::{AttemptEnd, Context, TaskError, TaskErrorKind},
+    task::FailureKind,
+};
+
+/// Nobody waits longer for a handler, however long its timeout.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Shared {
+    /// Opens slots up to the concurrency, but not more than abandoned handlers leave room for.
+    pub(super) fn open_slots(self: &Arc<Self>) {
+        let settings = &self.settings;
+        while self.slots.open() < settings.concurrency
+            && self.slots.open() + self.slots.abandoned()
+                < settings.concurrency + settings.max_abandoned
+        {
+            self.slots
+                .add(|slot| tokio::spawn(Arc::clone(self).run_slot(slot)).abort_handle());
+        }
+    }
+
+    async fn run_slot(self: Arc<Self>, slot: Arc<Slot>) {
+        let guard = SlotGuard(slot);
+        while let Some(job) = self.inbox.next().await {
+            if !self.run_job(job, &guard.0).await {
+                // Given up meanwhile: another slot is in this one's place.
+                return;
+            }
+            // A handler that is ready at once must not keep its thread to itself.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Runs a task and says what came of it. Returns whether the slot still counts.
+    async fn run_job(&self, job: Job, slot: &Slot) -> bool {
+        let Job { leased, queue } = job;
+        let context = self.context(&leased);
+        let result = match self.admit(&leased) {
+            Ok(service) => {
+                let running = Running {
+                    token: leased.token,
+                    context: context.clone(),
+                    queue,
+                    cancelled: None,
+                };
+                slot.begin(running);
+                let result = service
+                    .run(TaskRequest {
+                        context: context.clone(),
+                    })
+                    .await;
+                if slot.end().is_none() {
+                    return false;
+                }
+                result
+            }
+            Err(error) => Err(error),
+        };
+        self.conclude(leased, &context, result);
+        self.inbox.finished(queue);
+        true
+    }
+
+    /// The process for a task, unless it must not run.
+    fn admit(&self, leased: &Leased) -> Result<&BoxProcess, TaskError> {
+        let Leased { envelope, now, .. } = leased;
+        let refuse =
+            |kind, message: String| Err(TaskError::of(TaskErrorKind::SkipRetry, kind, message));
+        if envelope.deadline.is_some_and(|deadline| deadline <= *now) {
+            return refuse(
+                FailureKind::Deadline,
+                "deadline exceeded before start".into(),
+            );
+        }
+        match self.registry.get(&envelope.event) {
+            Some(service) => Ok(service),
+            None => {
+                let message = format!("no process is registered for event `{}`", envelope.event);
+                refuse(FailureKind::UnknownEvent, message)
+            }
+        }
+    }
+
+    fn context(&self, leased: &Leased) -> Context {
+        let Leased { envelope, now, .. } = leased;
+        let timeout = envelope.options.timeout;
+        // By the broker's clock, which the deadline is in.
+        let left = envelope
+            .deadline
+            .map_or(FAR_AWAY, |deadline| deadline.since(*now));
+        let end = AttemptEnd {
+            at: Instant::now() + timeout.min(left).min(FAR_AWAY),
+            is_deadline: left < timeout,
+        };
+        Context::new(
+            Arc::clone(envelope),
+            self.worker.clone(),
+            end,
+            self.state.clone(),
+        )
+    }
+
+    /// Hands the outcome of an attempt to the outbox.
+    fn conclude(&self, leased: Leased, context: &Context, result: Result<TaskOutput, TaskError>) {
+        let settlement = match result {
+            Ok(output) => leased.settle(Outcome::Complete {
+                result: output.result,
+            }),
+            Err(error) => self.failed(context, leased.token, &error),
+        };
+        self.outbox.push(settlement);
+        Counters::add(&self.counters.finished, 1);
+    }
+}

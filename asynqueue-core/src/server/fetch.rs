@@ -1,0 +1,238 @@
+//! Leasing: as much as there is room for, as soon as there is something.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::{
+    Shared,
+    inbox::Job,
+    is_closed,
+    queues::{QueueSet, Share},
+    retrying::Retrying,
+};
+use crate::broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals};
+
+/// The most tasks to lease in one call.
+const MAX_BATCH: usize = 1_000;
+
+/// Besides a task for each slot, the server leases ahead what it finishes in this time: nothing where tasks are long,
+/// so that none waits here while another server idles, and enough where they are quick to keep the slots busy.
+const AHEAD: Duration = Duration::from_millis(5);
+
+impl Shared {
+    /// Leases until the server stops.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is closed.
+    pub(super) async fn fetch(self: Arc<Self>, queues: QueueSet) -> Result<(), BrokerError> {
+        let pace = Pace {
+            since: Instant::now(),
+            finished: 0,
+            per_second: 0.0,
+        };
+        let mut fetcher = Fetcher {
+            shared: &self,
+            queues,
+            signals: None,
+            pace,
+        };
+        let fetched = fetcher.run().await;
+        // Also when the broker is closed: then the server has nothing to go on for.
+        self.stopping.cancel();
+        fetched
+    }
+}
+
+struct Fetcher<'a> {
+    shared: &'a Shared,
+    queues: QueueSet,
+    signals: Option<Signals>,
+    pace: Pace,
+}
+
+impl Fetcher<'_> {
+    async fn run(&mut self) -> Result<(), BrokerError> {
+        let mut retrying = Retrying::new("lease");
+        let mut poll = interval(self.shared.settings.poll_interval);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let ahead = self.ahead();
+            let target = self.shared.slots.open() + ahead;
+            let room = target.saturating_sub(self.shared.inbox.load());
+            let shares = self
+                .queues
+                .shares(room, |queue| self.shared.inbox.load_of(queue));
+            if !shares.is_empty() {
+                match self.lease(&shares, room).await {
+                    Ok(()) => retrying.worked(),
+                    Err(error) if is_closed(&error) => return Err(error),
+                    Err(error) => self.pause(retrying.failed(&error)).await,
+                }
+                self.drain_signals();
+            } else {
+                self.wait(self.load_to_wait_for(room, target, ahead), &mut poll)
+                    .await;
+            }
+            if self.shared.stopping.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many tasks to have here besides one for each slot.
+    fn ahead(&mut self) -> usize {
+        let finished = self.shared.counters.finished.load(Ordering::Relaxed);
+        let ahead = self.pace.per_second(finished) * AHEAD.as_secs_f64();
+        (ahead as usize).min(MAX_BATCH)
+    }
+
+    async fn lease(&mut self, shares: &[Share], room: usize) -> Result<(), BrokerError> {
+        let request = LeaseRequest {
+            queues: shares
+                .iter()
+                .map(|share| (self.queues.name(share.queue).clone(), share.max))
+                .collect(),
+            max: room.min(MAX_BATCH),
+            lease: self.shared.settings.lease,
+            worker: self.shared.worker.clone(),
+        };
+        let leased = self.shared.broker.lease(&request).await?;
+        let jobs = self.sort(shares, request.max, leased);
+        for job in self.shared.inbox.push(jobs) {
+            self.shared.outbox.push(job.leased.settle(Outcome::Release));
+        }
+        Ok(())
+    }
+
+    /// Finds each task's queue, and which queues are empty by now: those that gave fewer than they were asked for.
+    fn sort(&mut self, shares: &[Share], max: usize, leased: Vec<Leased>) -> Vec<Job> {
+        let mut given = vec![0; self.queues.len()];
+        let mut place = shares.first().map_or(0, |share| share.queue);
+        let jobs = leased.into_iter().map(|leased| {
+            if *self.queues.name(place) != *leased.envelope.queue {
+                place = self
+                    .queues
+                    .position(&leased.envelope.queue)
+                    .unwrap_or(place);
+            }
+            given[place] += 1;
+            Job {
+                leased,
+                queue: place,
+            }
+        });
+        let jobs: Vec<_> = jobs.collect();
+        let mut left = max;
+        for share in shares {
+            let asked = share.max.min(left);
+            self.queues
+                .set_ready(share.queue, asked == 0 || given[share.queue] >= asked);
+            left -= given[share.queue].min(left);
+        }
+        jobs
+    }
+
+    /// At which load there is more to lease; `None` if only a signal can tell.
+    fn load_to_wait_for(&self, room: usize, target: usize, ahead: usize) -> Option<usize> {
+        match room {
+            // Half of what is ahead has to be used up first, for the next lease to be a batch.
+            0 if target > 0 => Some(target - ahead.div_ceil(2).max(1)),
+            // A queue that is at its limit: the next task to finish may be one of its.
+            1.. if self.queues.any_ready() => Some(self.shared.inbox.load().saturating_sub(1)),
+            _ => None,
+        }
+    }
+
+    /// Waits until the load is that low, or something else is new.
+    async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) {
+        let Self {
+            shared, signals, ..
+        } = self;
+        let more_room = async {
+            match load {
+                Some(load) => shared.inbox.load_at_most(load).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.stopping.cancelled() => {}
+            () = more_room => {}
+            signal = next(signals) => match signal {
+                Some(signal) => self.act_on(signal),
+                // Lost: the poll goes on, and listens again.
+                None => self.signals = None,
+            },
+            _ = poll.tick() => {
+                self.queues.set_all_ready();
+                if self.signals.is_none() {
+                    self.listen().await;
+                }
+            }
+        }
+    }
+
+    async fn listen(&mut self) {
+        match self.shared.broker.signals(&self.shared.queue_names).await {
+            Ok(signals) => self.signals = Some(signals),
+            Err(error) => tracing::debug!(%error, "no signals from the broker; polling"),
+        }
+    }
+
+    fn act_on(&mut self, signal: Signal) {
+        match signal {
+            Signal::Pending(queue) => {
+                if let Some(queue) = self.queues.position(&queue) {
+                    self.queues.set_ready(queue, true);
+                }
+            }
+            Signal::Due(..) => self.shared.due.notify_one(),
+            Signal::Cancel(task) => self.shared.slots.cancel(&task),
+        }
+    }
+
+    fn drain_signals(&mut self) {
+        while let Some(Some(signal)) = next(&mut self.signals).now_or_never() {
+            self.act_on(signal);
+        }
+    }
+
+    async fn pause(&mut self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.shared.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// The next signal; `None` when they have ended, and never where there are none.
+async fn next(signals: &mut Option<Signals>) -> Option<Signal> {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How many tasks the server finishes in a second, of late.
+struct Pace {
+    since: Instant,
+    finished: u64,
+    per_second: f64,
+}
+
+impl Pace {
+    fn per_second(&mut self, finished: u64) -> f64 {
+        let elapsed = self.since.elapsed();
+        if elapsed >= AHEAD {
+            let rate = (finished - self.finished) as f64 / elapsed.as_secs_f64();
+            self.per_second = (self.per_second + rate) / 2.0;
+            (self.since, self.finished) = (Instant::now(), finished);
+        }
+        self.per_second
+    }
+}

@@ -1,0 +1,101 @@
+//! A server in the background.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::task::JoinHandle;
+
+use super::{Server, ServerError, Shared};
+use crate::{broker::BrokerError, task::Name};
+
+/// A running server. When it is dropped the server shuts down in the background, as it does at
+/// [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+#[must_use = "the server shuts down when this is dropped"]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+    running: Option<JoinHandle<Result<(), ServerError>>>,
+}
+
+/// A running server's figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Tasks that run now.
+    pub running: usize,
+    /// Slots that are open: the concurrency, less what abandoned handlers take.
+    pub slots: usize,
+    /// Handlers that go on though their slot was given up.
+    pub abandoned: usize,
+    /// Attempts that have ended.
+    pub finished: u64,
+    /// Outcomes that the broker refused, since their lease had ended.
+    pub stale: u64,
+    /// Tasks of lost workers that this server took back.
+    pub reclaimed: u64,
+}
+
+impl ServerHandle {
+    pub(super) fn start(server: Server) -> Self {
+        let shared = Arc::clone(&server.shared);
+        let running = tokio::spawn(server.run(std::future::pending()));
+        Self {
+            shared,
+            running: Some(running),
+        }
+    }
+
+    /// The server's name among all that work for the broker.
+    pub fn name(&self) -> &Name {
+        &self.shared.worker
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> ServerStats {
+        let counters = &self.shared.counters;
+        ServerStats {
+            running: self.shared.slots.busy(),
+            slots: self.shared.slots.open(),
+            abandoned: self.shared.slots.abandoned(),
+            finished: counters.finished.load(Ordering::Relaxed),
+            stale: counters.stale.load(Ordering::Relaxed),
+            reclaimed: counters.reclaimed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the broker answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn health(&self) -> Result<(), BrokerError> {
+        self.shared.broker.ping().await
+    }
+
+    /// Shuts down gracefully, as [`Server::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// When the server had to stop because the broker was closed.
+    pub async fn shutdown(mut self) -> Result<(), ServerError> {
+        self.shared.stopping.cancel();
+        self.ended().await
+    }
+
+    /// Waits until the server stops by itself, which it does when the broker is closed.
+    ///
+    /// # Errors
+    ///
+    /// The reason.
+    pub async fn ended(&mut self) -> Result<(), ServerError> {
+        match self.running.take() {
+            // The server's own task neither panics nor is aborted.
+            Some(running) => running.await.unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.shared.stopping.cancel();
+    }
+}

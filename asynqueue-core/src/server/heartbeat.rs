@@ -1,0 +1,95 @@
+//! Telling the broker that tasks are still being worked on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Shared, is_closed, retrying::Retrying};
+use crate::broker::{BrokerError, Extended, Lease, LeaseToken};
+
+/// The most leases to extend, or progress to report, in one call.
+const MAX_BATCH: usize = 1_000;
+
+/// How often progress is passed on.
+const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
+
+impl Shared {
+    /// Extends the leases of all that is here, each third of a lease.
+    pub(super) async fn extend_leases(self: Arc<Self>) {
+        let mut retrying = Retrying::new("extend leases");
+        let mut wait = self.settings.lease / 3;
+        while self.runs_after(wait).await {
+            wait = match self.extend_all().await {
+                Ok(()) => {
+                    retrying.worked();
+                    self.settings.lease / 3
+                }
+                Err(error) if is_closed(&error) => return,
+                Err(error) => retrying.failed(&error).min(self.settings.lease / 3),
+            };
+        }
+    }
+
+    async fn extend_all(&self) -> Result<(), BrokerError> {
+        let mut leases = self.inbox.leases();
+        leases.extend(self.slots.leases());
+        for chunk in leases.chunks(MAX_BATCH) {
+            let extended = self.broker.extend(chunk, self.settings.lease).await?;
+            self.act_on_extended(chunk, &extended);
+        }
+        Ok(())
+    }
+
+    /// Stops work that is lost or to be cancelled.
+    fn act_on_extended(&self, leases: &[Lease], extended: &[Extended]) {
+        let stop: HashMap<LeaseToken, &Lease> = leases
+            .iter()
+            .zip(extended)
+            .filter(|(_, extended)| **extended != Extended::Yes)
+            .map(|(lease, _)| (lease.token, lease))
+            .collect();
+        if stop.is_empty() {
+            return;
+        }
+        for (lease, extended) in leases.iter().zip(extended) {
+            if *extended == Extended::Lost {
+                // It may just have been settled here; only what still waits or runs is stopped.
+                self.inbox.discard(lease.token, lease);
+            }
+        }
+        self.slots.each(|running| {
+            if stop
+                .get(&running.token)
+                .is_some_and(|lease| **lease == running.lease())
+            {
+                running.cancel();
+            }
+        });
+    }
+
+    /// Passes on the newest progress of what runs.
+    pub(super) async fn report_progress(self: Arc<Self>) {
+        let mut ticks = interval(REPORT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.runs_until(ticks.tick()).await {
+            let mut news = Vec::new();
+            self.slots.each(|running| {
+                news.extend(
+                    running
+                        .context
+                        .take_progress()
+                        .map(|progress| (running.context.task_ref(), progress)),
+                );
+            });
+            while !news.is_empty() {
+                let rest = news.split_off(news.len().min(MAX_BATCH));
+                // Newer progress follows; one that is lost is not worth a retry.
+                if let Err(error) = self.broker.report(news).await {
+                    tracing::debug!(%error, "progress could not be reported");
+                    break;
+                }
+                news = rest;
+            }
+        }
+    }
+}

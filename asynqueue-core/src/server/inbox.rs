@@ -1,0 +1,160 @@
+//! Leased tasks on their way to a slot.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::broker::{Lease, LeaseToken, Leased};
+
+/// A leased task, and which of the server's queues it is from.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) leased: Leased,
+    pub(super) queue: usize,
+}
+
+/// Holds what is leased and has not started, and counts what is here in all.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    jobs: Mutex<Jobs>,
+    /// Wakes a slot.
+    available: Notify,
+    /// Leased and not finished, here or in a slot.
+    load: AtomicUsize,
+    load_of_queue: Vec<AtomicUsize>,
+    /// When a finishing task brings the load down to this, the fetcher is woken.
+    low_water: AtomicUsize,
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    /// A slot was woken and has not come yet. One at a time is enough, since each wakes the next: so a few busy slots
+    /// take all quick tasks, and the others sleep on.
+    waking: bool,
+    closed: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(queues: usize) -> Self {
+        Self {
+            jobs: Mutex::default(),
+            available: Notify::new(),
+            load: AtomicUsize::new(0),
+            load_of_queue: (0..queues).map(|_| AtomicUsize::new(0)).collect(),
+            low_water: AtomicUsize::new(0),
+            room: Notify::new(),
+        }
+    }
+
+    /// Takes jobs in; gives them back if it is closed.
+    pub(super) fn push(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let mut inbox = self.jobs.lock();
+        if inbox.closed {
+            return jobs;
+        }
+        self.load.fetch_add(jobs.len(), SeqCst);
+        for job in &jobs {
+            self.load_of_queue[job.queue].fetch_add(1, SeqCst);
+        }
+        inbox.waiting.extend(jobs);
+        self.wake_one(&mut inbox);
+        Vec::new()
+    }
+
+    /// The next job, once there is one; `None` when the inbox is closed.
+    pub(super) async fn next(&self) -> Option<Job> {
+        let mut woken = false;
+        loop {
+            {
+                let mut jobs = self.jobs.lock();
+                if woken {
+                    jobs.waking = false;
+                }
+                if let Some(job) = jobs.waiting.pop_front() {
+                    self.wake_one(&mut jobs);
+                    return Some(job);
+                }
+                if jobs.closed {
+                    // Pass it on: the others have to see it too.
+                    self.available.notify_one();
+                    return None;
+                }
+            }
+            // A wake-up from before this line has left a permit.
+            self.available.notified().await;
+            woken = true;
+        }
+    }
+
+    fn wake_one(&self, jobs: &mut Jobs) {
+        if !jobs.waiting.is_empty() && !jobs.waking {
+            jobs.waking = true;
+            self.available.notify_one();
+        }
+    }
+
+    /// Counts a task out that has been handed to the outbox.
+    pub(super) fn finished(&self, queue: usize) {
+        self.load_of_queue[queue].fetch_sub(1, SeqCst);
+        let load = self.load.fetch_sub(1, SeqCst) - 1;
+        if load <= self.low_water.load(SeqCst) {
+            self.room.notify_one();
+        }
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.load.load(SeqCst)
+    }
+
+    pub(super) fn load_of(&self, queue: usize) -> usize {
+        self.load_of_queue[queue].load(SeqCst)
+    }
+
+    /// Waits until the load is at most `load`.
+    pub(super) async fn load_at_most(&self, load: usize) {
+        // This store and the load below are ordered against their twins in `finished`: of two that cross, at least
+        // one sees the other.
+        self.low_water.store(load, SeqCst);
+        while self.load() > load {
+            self.room.notified().await;
+        }
+    }
+
+    /// The leases of what waits here.
+    pub(super) fn leases(&self) -> Vec<Lease> {
+        self.jobs
+            .lock()
+            .waiting
+            .iter()
+            .map(|job| job.leased.lease())
+            .collect()
+    }
+
+    /// Throws out a job whose lease is lost.
+    pub(super) fn discard(&self, token: LeaseToken, lease: &Lease) {
+        let mut jobs = self.jobs.lock();
+        let place = jobs.waiting.iter().position(|job| {
+            job.leased.token == token
+                && job.leased.envelope.id == lease.task.id
+                && job.leased.envelope.queue == lease.task.queue
+        });
+        if let Some(job) = place.and_then(|place| jobs.waiting.remove(place)) {
+            drop(jobs);
+            self.finished(job.queue);
+        }
+    }
+
+    /// Lets slots go home, takes nothing more, and hands out what has not started.
+    pub(super) fn close(&self) -> Vec<Job> {
+        let mut jobs = self.jobs.lock();
+        jobs.closed = true;
+        self.available.notify_one();
+        jobs.waiting.drain(..).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! The server: fetches tasks, runs them, records what came of them.
+//!
+//! A task's way through it, each step a file:
+//!
+//! 1. [`fetch`] leases a batch, as [`queues`] shares it out, into the [`inbox`];
+//! 2. a slot of [`execute`] takes it from there and runs it; [`running`] knows what each slot is at;
+//! 3. [`outcome`] says what comes next, and [`settle`] records outcomes in batches.
+//!
+//! Beside that way: [`heartbeat`] extends leases, [`watch`] gives up on handlers that don't stop, [`maintenance`]
+//! forwards due tasks, reclaims lost ones and trims old ones, and [`shutdown`] brings all of it to an end.
+
+mod builder;
+mod execute;
+mod fetch;
+mod handle;
+mod heartbeat;
+mod inbox;
+mod maintenance;
+mod outcome;
+mod queues;
+mod retrying;
+mod running;
+mod settings;
+mod settle;
+mod shutdown;
+mod watch;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    builder::{ServerBuilder, ServerError},
+    handle::{ServerHandle, ServerStats},
+    shutdown::shutdown_signal,
+};
+use self::{
+    inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
+    shutdown::within,
+};
+use crate::{
+    broker::{BrokerError, SharedBroker},
+    process::State,
+    registry::Registry,
+    task::Name,
+};
+
+/// Runs the tasks of some queues.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "email:welcome", crate = asynqueue_core)]
+/// # struct WelcomeEmail { user_id: u64 }
+///
+/// async fn send_welcome(task: Payload<WelcomeEmail>, _ctx: Context) -> Result<(), TaskError> {
+///     println!("welcome, user {}", task.user_id);
+///     Ok(())
+/// }
+///
+/// let broker = MemoryBroker::new();
+/// let server = Server::builder(broker.clone()).concurrency(8).process(send_welcome).start().await?;
+/// Producer::new(broker).enqueue(WelcomeEmail { user_id: 42 }).await?.result().await?;
+/// server.shutdown().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    queues: QueueSet,
+}
+
+/// What the parts of a running server share.
+#[derive(Debug)]
+struct Shared {
+    broker: SharedBroker,
+    worker: Name,
+    settings: Settings,
+    registry: Registry,
+    state: State,
+    queue_names: Vec<Name>,
+    inbox: Inbox,
+    slots: Slots,
+    outbox: Outbox,
+    /// Woken when a task is due earlier than was known.
+    due: Notify,
+    /// Leasing stops.
+    stopping: CancellationToken,
+    /// Everything stops.
+    stopped: CancellationToken,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    finished: AtomicU64,
+    stale: AtomicU64,
+    reclaimed: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// Begins a server on `broker`.
+    pub fn builder(broker: impl Into<SharedBroker>) -> ServerBuilder {
+        ServerBuilder::new(broker.into())
+    }
+
+    /// Starts the server in the background.
+    pub fn start(self) -> ServerHandle {
+        ServerHandle::start(self)
+    }
+
+    /// Runs until `shutdown` completes, then shuts down gracefully: leases nothing more, gives back what has not
+    /// started, waits for what runs up to the [shutdown timeout](ServerBuilder::shutdown_timeout), then cancels it and
+    /// gives it back without counting an attempt.
+    ///
+    /// Dropping the future stops at once instead; what ran is run again when its lease has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is closed meanwhile. An unreachable broker is waited for.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+        let Self { shared, queues } = self;
+        // Also when this future is dropped halfway: no slot may go on unseen.
+        let _stop = StopOnDrop(Arc::clone(&shared));
+        tracing::info!(worker = %shared.worker, queues = ?shared.queue_names, events = ?shared.registry.events(),
+            concurrency = shared.settings.concurrency, "server started");
+
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(Arc::clone(&shared).settle_outcomes());
+        upkeep.spawn(Arc::clone(&shared).extend_leases());
+        upkeep.spawn(Arc::clone(&shared).watch_slots());
+        upkeep.spawn(Arc::clone(&shared).report_progress());
+        upkeep.spawn(Arc::clone(&shared).forward_due());
+        upkeep.spawn(Arc::clone(&shared).reclaim_lost());
+        upkeep.spawn(Arc::clone(&shared).trim_old());
+        upkeep.spawn(Arc::clone(&shared).check_health());
+
+        shared.open_slots();
+        let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
+        tokio::select! {
+            () = shutdown => {}
+            () = shared.stopping.cancelled() => {}
+        }
+        shared.stopping.cancel();
+        // A lease call under way is waited for: what it leased must be given back.
+        let fetched = tokio::time::timeout(shared.settings.shutdown_timeout, &mut fetching).await;
+        fetching.abort();
+        shared.wind_down().await;
+        within(LAST_CALLS, async {
+            while upkeep.join_next().await.is_some() {}
+        })
+        .await;
+        tracing::info!(worker = %shared.worker, "server stopped");
+        // The fetcher neither panics nor is aborted while it is waited for.
+        fetched
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or(Ok(()))
+            .map_err(ServerError::Broker)
+    }
+}
+
+/// How long the broker may take to record the last outcomes.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stopping.cancel();
+        self.0.stopped.cancel();
+        self.0.slots.abort_all();
+    }
+}
+
+/// Whether the broker is gone for good, so that trying again makes no sense.
+fn is_closed(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Closed)
+}

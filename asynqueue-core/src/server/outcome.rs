@@ -1,0 +1,181 @@
+//! What comes after a failed attempt.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::Shared;
+use crate::{
+    broker::{LeaseToken, Outcome, Settlement},
+    process::{Context, TaskError, TaskErrorKind},
+    task::{Envelope, Failure, Name, Timestamp},
+};
+
+impl Shared {
+    /// The outcome of an attempt that ended in an error, which the error handler is told of.
+    pub(super) fn failed(
+        &self,
+        context: &Context,
+        token: LeaseToken,
+        error: &TaskError,
+    ) -> Settlement {
+        let counts = match error.kind() {
+            TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
+            TaskErrorKind::SkipRetry => true,
+            TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {
+                guarded("is_failure", || (self.settings.is_failure)(error)).unwrap_or(true)
+            }
+        };
+        if let (true, Some(on_error)) = (counts, &self.settings.on_error) {
+            guarded("on_error", || on_error(context, error));
+        }
+        let failure = failure(context, error, self.broker.now(), &self.worker);
+        after_failure(context.envelope(), token, error.kind(), failure, counts)
+    }
+}
+
+/// Calls back into the user's code; a panic there ends nothing else.
+pub(super) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(call)).ok();
+    if result.is_none() {
+        tracing::error!(callback, "a callback panicked");
+    }
+    result
+}
+
+fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -> Failure {
+    Failure {
+        attempt: context.attempt(),
+        at,
+        kind: error.failure_kind(),
+        message: error.message(),
+        backtrace: error.backtrace().map(str::to_owned),
+        worker: Some(worker.clone()),
+    }
+}
+
+/// What comes next for a task after `failure`, which counts as an attempt or does not.
+pub(super) fn after_failure(
+    envelope: &Arc<Envelope>,
+    token: LeaseToken,
+    kind: TaskErrorKind,
+    failure: Failure,
+    counts: bool,
+) -> Settlement {
+    let keep = |outcome| Settlement {
+        envelope: Arc::clone(envelope),
+        token,
+        outcome,
+    };
+    match kind {
+        TaskErrorKind::Revoke => return keep(Outcome::Drop),
+        TaskErrorKind::Snooze(delay) => return keep(Outcome::Snooze { delay }),
+        TaskErrorKind::SkipRetry | TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {}
+    }
+    let attempt = failure.attempt;
+    let mut envelope = Envelope::clone(envelope);
+    envelope.push_failure(failure);
+    envelope.attempts += u32::from(counts);
+    let delay = match kind {
+        TaskErrorKind::RetryAfter(delay) => delay,
+        _ => envelope.options.backoff.delay(attempt, rand::random()),
+    };
+    let may_retry = kind != TaskErrorKind::SkipRetry && (!counts || envelope.may_retry());
+    let outcome = if may_retry {
+        Outcome::Retry { delay }
+    } else {
+        Outcome::Archive
+    };
+    Settlement {
+        envelope: Arc::new(envelope),
+        token,
+        outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        codec::{CodecName, MessagePack},
+        task::{FailureKind, TaskId, TaskOptions},
+    };
+
+    fn settled(attempts: u32, max_retry: u32, kind: TaskErrorKind, counts: bool) -> Settlement {
+        let mut envelope = Envelope::new(
+            TaskId::generate(),
+            "e",
+            CodecName::of::<MessagePack>(),
+            Bytes::new(),
+        );
+        envelope.attempts = attempts;
+        envelope.options = Arc::new(TaskOptions {
+            max_retry,
+            ..TaskOptions::default()
+        });
+        let failure = Failure {
+            attempt: attempts + 1,
+            at: Timestamp::default(),
+            kind: FailureKind::Error,
+            message: "no".into(),
+            backtrace: None,
+            worker: None,
+        };
+        after_failure(&Arc::new(envelope), LeaseToken(1), kind, failure, counts)
+    }
+
+    #[test]
+    fn a_task_is_retried_max_retry_times_and_then_archived() {
+        for attempts in 0..3 {
+            let settlement = settled(attempts, 3, TaskErrorKind::Retry, true);
+            assert!(
+                matches!(settlement.outcome, Outcome::Retry { .. }),
+                "{attempts}"
+            );
+            assert_eq!(settlement.envelope.attempts, attempts + 1);
+        }
+        let last = settled(3, 3, TaskErrorKind::Retry, true);
+        assert_eq!(last.outcome, Outcome::Archive);
+        assert_eq!(last.envelope.failures().len(), 1);
+    }
+
+    #[test]
+    fn an_error_that_does_not_count_is_retried_without_end() {
+        let settlement = settled(
+            3,
+            3,
+            TaskErrorKind::RetryAfter(Duration::from_secs(7)),
+            false,
+        );
+        assert_eq!(
+            settlement.outcome,
+            Outcome::Retry {
+                delay: Duration::from_secs(7)
+            }
+        );
+        assert_eq!(settlement.envelope.attempts, 3);
+    }
+
+    #[test]
+    fn skip_retry_archives_at_once_and_revoke_and_snooze_leave_no_trace() {
+        assert_eq!(
+            settled(0, 3, TaskErrorKind::SkipRetry, true).outcome,
+            Outcome::Archive
+        );
+        let delay = Duration::from_secs(1);
+        let snoozed = settled(0, 3, TaskErrorKind::Snooze(delay), false);
+        assert_eq!(
+            (snoozed.outcome, snoozed.envelope.attempts),
+            (Outcome::Snooze { delay }, 0)
+        );
+        assert_eq!(
+            settled(0, 3, TaskErrorKind::Revoke, false).outcome,
+            Outcome::Drop
+        );
+    }
+}

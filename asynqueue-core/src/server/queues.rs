@@ -1,0 +1,253 @@
+//! Sharing turns among queues.
+
+use super::ServerError;
+use crate::task::Name;
+
+/// A server's queues, and which of them may have tasks.
+#[derive(Debug)]
+pub(super) struct QueueSet {
+    queues: Vec<Queue>,
+    strict: bool,
+}
+
+#[derive(Debug)]
+struct Queue {
+    name: Name,
+    weight: u32,
+    limit: Option<usize>,
+    /// Whether it may have tasks. A queue that gave fewer than it was asked for was empty then, and is left alone
+    /// until a signal or the poll says otherwise; so an idle queue costs nothing.
+    ready: bool,
+    /// The credit of smooth weighted round-robin, as in nginx: each turn adds a queue's weight, the richest goes, and
+    /// pays the sum of all.
+    credit: i64,
+}
+
+/// What to ask one queue for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Which of the set.
+    pub(super) queue: usize,
+    /// How many tasks at most.
+    pub(super) max: usize,
+}
+
+impl QueueSet {
+    pub(super) fn new(
+        queues: Vec<(Name, u32)>,
+        limits: &[(Name, usize)],
+        strict: bool,
+    ) -> Result<Self, ServerError> {
+        let mut set = Self {
+            queues: Vec::with_capacity(queues.len()),
+            strict,
+        };
+        for (name, weight) in queues {
+            name.check_queue()?;
+            if weight == 0 {
+                return Err(ServerError::ZeroWeight { queue: name });
+            }
+            if set.position(&name).is_some() {
+                return Err(ServerError::DuplicateQueue { queue: name });
+            }
+            set.queues.push(Queue {
+                name,
+                weight,
+                limit: None,
+                ready: true,
+                credit: 0,
+            });
+        }
+        for (name, limit) in limits {
+            let problem = |problem| ServerError::QueueLimit {
+                queue: name.clone(),
+                problem,
+            };
+            let queue = set
+                .position(name)
+                .ok_or_else(|| problem("for a queue this server does not take from"))?;
+            if *limit == 0 {
+                return Err(problem("0, which lets none of its tasks run"));
+            }
+            set.queues[queue].limit = Some(*limit);
+        }
+        if strict {
+            set.queues
+                .sort_by_key(|queue| std::cmp::Reverse(queue.weight));
+        }
+        Ok(set)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.queues.iter().map(|queue| queue.name.clone()).collect()
+    }
+
+    pub(super) fn name(&self, queue: usize) -> &Name {
+        &self.queues[queue].name
+    }
+
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.queues.iter().position(|queue| queue.name == *name)
+    }
+
+    pub(super) fn any_ready(&self) -> bool {
+        self.queues.iter().any(|queue| queue.ready)
+    }
+
+    pub(super) fn set_ready(&mut self, queue: usize, ready: bool) {
+        self.queues[queue].ready = ready;
+    }
+
+    pub(super) fn set_all_ready(&mut self) {
+        self.queues.iter_mut().for_each(|queue| queue.ready = true);
+    }
+
+    /// Shares `room` out among the queues that may have tasks. `running` tells how many tasks of a queue are here.
+    pub(super) fn shares(&mut self, room: usize, running: impl Fn(usize) -> usize) -> Vec<Share> {
+        let mut open: Vec<Share> = Vec::with_capacity(self.queues.len());
+        for (index, queue) in self
+            .queues
+            .iter()
+            .enumerate()
+            .filter(|(_, queue)| queue.ready)
+        {
+            let allowed = queue
+                .limit
+                .map_or(room, |limit| limit.saturating_sub(running(index)).min(room));
+            if allowed > 0 {
+                open.push(Share {
+                    queue: index,
+                    max: allowed,
+                });
+            }
+        }
+        if !self.strict && open.len() > 1 {
+            self.weigh(&mut open, room);
+        }
+        open
+    }
+
+    /// Cuts shares down to turns by weight, `room` in all.
+    fn weigh(&mut self, open: &mut Vec<Share>, room: usize) {
+        let mut turns = vec![0; open.len()];
+        for _ in 0..room {
+            let mut total = 0;
+            let mut richest: Option<(i64, usize)> = None;
+            for (place, share) in open.iter().enumerate() {
+                if turns[place] == share.max {
+                    continue;
+                }
+                let queue = &mut self.queues[share.queue];
+                queue.credit += i64::from(queue.weight);
+                total += i64::from(queue.weight);
+                if richest.is_none_or(|(credit, _)| credit < queue.credit) {
+                    richest = Some((queue.credit, place));
+                }
+            }
+            let Some((_, place)) = richest else { break };
+            self.queues[open[place].queue].credit -= total;
+            turns[place] += 1;
+        }
+        for (share, turns) in open.iter_mut().zip(turns) {
+            share.max = turns;
+        }
+        open.retain(|share| share.max > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(queues: &[(&str, u32)], limits: &[(&str, usize)], strict: bool) -> QueueSet {
+        let queues = queues
+            .iter()
+            .map(|(name, weight)| (Name::from(*name), *weight))
+            .collect();
+        let limits: Vec<_> = limits
+            .iter()
+            .map(|(name, max)| (Name::from(*name), *max))
+            .collect();
+        QueueSet::new(queues, &limits, strict).expect("valid queues")
+    }
+
+    fn shared(set: &mut QueueSet, room: usize) -> Vec<(usize, usize)> {
+        set.shares(room, |_| 0)
+            .iter()
+            .map(|share| (share.queue, share.max))
+            .collect()
+    }
+
+    #[test]
+    fn a_full_room_is_shared_by_weight() {
+        assert_eq!(
+            shared(&mut set(&[("a", 6), ("b", 3), ("c", 1)], &[], false), 10),
+            [(0, 6), (1, 3), (2, 1)]
+        );
+    }
+
+    #[test]
+    fn single_turns_add_up_to_the_weights_and_starve_no_queue() {
+        let mut set = set(&[("a", 6), ("b", 3), ("c", 1)], &[], false);
+        let mut turns = [0; 3];
+        for _ in 0..100 {
+            let [(queue, 1)] = shared(&mut set, 1)[..] else {
+                panic!("one turn for one queue")
+            };
+            turns[queue] += 1;
+        }
+        assert_eq!(turns, [60, 30, 10]);
+    }
+
+    #[test]
+    fn the_turns_of_an_empty_queue_go_to_the_others() {
+        let mut set = set(&[("a", 6), ("b", 3)], &[], false);
+        set.set_ready(0, false);
+        assert_eq!(shared(&mut set, 9), [(1, 9)]);
+        set.set_all_ready();
+        assert_eq!(shared(&mut set, 9), [(0, 6), (1, 3)]);
+    }
+
+    #[test]
+    fn strict_priority_asks_the_heaviest_first_for_all() {
+        let mut set = set(&[("low", 1), ("high", 9)], &[], true);
+        assert_eq!(shared(&mut set, 5), [(0, 5), (1, 5)]);
+        assert_eq!(set.name(0), &"high");
+    }
+
+    #[test]
+    fn a_queue_at_its_limit_is_not_asked() {
+        let mut set = set(&[("a", 1), ("b", 1)], &[("a", 2)], false);
+        assert_eq!(
+            set.shares(10, |_| 0),
+            [Share { queue: 0, max: 2 }, Share { queue: 1, max: 8 }]
+        );
+        assert_eq!(set.shares(10, |_| 2), [Share { queue: 1, max: 10 }]);
+    }
+
+    #[test]
+    fn queues_that_make_no_sense_are_refused_by_name() {
+        let refused = |queues: &[(&str, u32)], limits: &[(&str, usize)]| {
+            let queues = queues
+                .iter()
+                .map(|(name, weight)| (Name::from(*name), *weight))
+                .collect();
+            let limits: Vec<_> = limits
+                .iter()
+                .map(|(name, max)| (Name::from(*name), *max))
+                .collect();
+            QueueSet::new(queues, &limits, false)
+                .expect_err("refused")
+                .to_string()
+        };
+        assert!(refused(&[("a", 0)], &[]).contains("`a` has weight 0"));
+        assert!(refused(&[("a", 1), ("a", 2)], &[]).contains("`a` is named twice"));
+        assert!(refused(&[("a", 1)], &[("b", 2)]).contains("`b` is for a queue"));
+        assert!(refused(&[("a", 1)], &[("a", 0)]).contains("`a` is 0"));
+        assert!(refused(&[("a b", 1)], &[]).contains("`a b`"));
+    }
+}

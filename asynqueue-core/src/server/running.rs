@@ -1,0 +1,193 @@
+//! What each slot is at.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::{
+    broker::{Lease, LeaseToken},
+    process::Context,
+    task::TaskRef,
+};
+
+/// The slots of a server. A slot runs one task after the other.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Mutex<Vec<Arc<Slot>>>,
+    /// How many there are; `slots` has the same number, but is locked.
+    open: AtomicUsize,
+    /// Slots given up whose handler still goes on.
+    abandoned: Arc<AtomicUsize>,
+}
+
+/// One slot.
+#[derive(Debug)]
+pub(super) struct Slot {
+    running: Mutex<Option<Running>>,
+    handler: Mutex<Option<AbortHandle>>,
+    given_up: AtomicBool,
+    abandoned: Arc<AtomicUsize>,
+}
+
+/// A task that is being run. Whoever takes this out of its slot says what came of it: the slot when the handler is
+/// done, or the watch when it is given up.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) token: LeaseToken,
+    pub(super) context: Context,
+    /// Which of the server's queues it is from.
+    pub(super) queue: usize,
+    /// Since when it is cancelled.
+    pub(super) cancelled: Option<Instant>,
+}
+
+impl Slot {
+    pub(super) fn begin(&self, running: Running) {
+        *self.running.lock() = Some(running);
+    }
+
+    /// Ends what runs here; `None` if it was given up.
+    pub(super) fn end(&self) -> Option<Running> {
+        self.running.lock().take()
+    }
+
+    /// Ends what runs here if it is due to be given up, and its handler with it: at once if it waits, else at its next
+    /// `await`, until when it counts as abandoned.
+    pub(super) fn give_up_if(
+        self: &Arc<Self>,
+        overdue: impl FnOnce(&Running) -> bool,
+    ) -> Option<Running> {
+        let mut running = self.running.lock();
+        let given_up = if running.as_ref().is_some_and(overdue) {
+            running.take()
+        } else {
+            None
+        };
+        if given_up.is_some() {
+            self.given_up.store(true, Ordering::SeqCst);
+            self.abandoned.fetch_add(1, Ordering::SeqCst);
+            self.abort();
+        }
+        given_up
+    }
+
+    pub(super) fn abort(&self) {
+        if let Some(handler) = &*self.handler.lock() {
+            handler.abort();
+        }
+    }
+}
+
+/// Held by the future of a slot: tells when a handler that was given up is gone.
+pub(super) struct SlotGuard(pub(super) Arc<Slot>);
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        if self.0.given_up.load(Ordering::SeqCst) {
+            self.0.abandoned.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Slots {
+    /// How many tasks can run at once.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// How many handlers go on though their slot was given up.
+    pub(super) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// Adds a slot, run by what `spawn` starts.
+    pub(super) fn add(&self, spawn: impl FnOnce(Arc<Slot>) -> AbortHandle) {
+        let abandoned = Arc::clone(&self.abandoned);
+        let slot = Arc::new(Slot {
+            running: Mutex::default(),
+            handler: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            abandoned,
+        });
+        *slot.handler.lock() = Some(spawn(Arc::clone(&slot)));
+        let mut slots = self.slots.lock();
+        slots.push(slot);
+        self.open.store(slots.len(), Ordering::SeqCst);
+    }
+
+    /// Gives up what is overdue, and the slots it runs in.
+    pub(super) fn give_up(&self, overdue: impl Fn(&Running) -> bool) -> Vec<Running> {
+        let mut slots = self.slots.lock();
+        let mut given_up = Vec::new();
+        slots.retain(|slot| match slot.give_up_if(&overdue) {
+            Some(running) => {
+                given_up.push(running);
+                false
+            }
+            None => true,
+        });
+        self.open.store(slots.len(), Ordering::SeqCst);
+        given_up
+    }
+
+    /// How many tasks run.
+    pub(super) fn busy(&self) -> usize {
+        self.slots
+            .lock()
+            .iter()
+            .filter(|slot| slot.running.lock().is_some())
+            .count()
+    }
+
+    /// Looks at everything that runs.
+    pub(super) fn each(&self, mut look: impl FnMut(&mut Running)) {
+        for slot in self.slots.lock().iter() {
+            if let Some(running) = &mut *slot.running.lock() {
+                look(running);
+            }
+        }
+    }
+
+    /// The leases of everything that runs.
+    pub(super) fn leases(&self) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        self.each(|running| leases.push(running.lease()));
+        leases
+    }
+
+    /// Tells a task to stop, if it runs here.
+    pub(super) fn cancel(&self, task: &TaskRef) {
+        self.each(|running| {
+            if running.context.id() == &task.id && running.context.queue() == &task.queue {
+                running.cancel();
+            }
+        });
+    }
+
+    /// Ends all handlers at their next `await`, whatever they are at.
+    pub(super) fn abort_all(&self) {
+        self.slots.lock().iter().for_each(|slot| slot.abort());
+    }
+}
+
+impl Running {
+    pub(super) fn lease(&self) -> Lease {
+        Lease {
+            task: self.context.task_ref(),
+            token: self.token,
+        }
+    }
+
+    /// Tells the handler to stop.
+    pub(super) fn cancel(&mut self) {
+        self.context.cancellation_token().cancel();
+        self.cancelled.get_or_insert_with(Instant::now);
+    }
+}

@@ -1,0 +1,57 @@
+//! What a server was told.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    broker::{BrokerError, Keep},
+    process::{Context, TaskError},
+};
+
+/// A server's settings, with their defaults.
+pub(super) struct Settings {
+    pub(super) concurrency: usize,
+    pub(super) lease: Duration,
+    pub(super) poll_interval: Duration,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) cancel_grace: Duration,
+    pub(super) max_abandoned: usize,
+    pub(super) keep: Keep,
+    pub(super) is_failure: Arc<dyn Fn(&TaskError) -> bool + Send + Sync>,
+    pub(super) on_error: Option<ErrorHandler>,
+    pub(super) health_check: Option<(Duration, HealthCheck)>,
+}
+
+pub(super) type ErrorHandler = Arc<dyn Fn(&Context, &TaskError) + Send + Sync>;
+pub(super) type HealthCheck = Arc<dyn Fn(Result<(), BrokerError>) + Send + Sync>;
+
+impl Default for Settings {
+    fn default() -> Self {
+        let concurrency = 16;
+        Self {
+            concurrency,
+            lease: Duration::from_secs(30),
+            poll_interval: Duration::from_secs(1),
+            shutdown_timeout: Duration::from_secs(20),
+            cancel_grace: Duration::from_secs(1),
+            max_abandoned: concurrency,
+            keep: Keep::default(),
+            is_failure: Arc::new(|_| true),
+            on_error: None,
+            health_check: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("concurrency", &self.concurrency)
+            .field("lease", &self.lease)
+            .field("poll_interval", &self.poll_interval)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("cancel_grace", &self.cancel_grace)
+            .field("max_abandoned", &self.max_abandoned)
+            .field("keep", &self.keep)
+            .finish_non_exhaustive()
+    }
+}
