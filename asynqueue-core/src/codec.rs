@@ -97,6 +97,20 @@ impl CodecName {
         &self.0
     }
 
+    /// Encodes a value with the codec of this name: a stock one, or `C`.
+    ///
+    /// # Errors
+    ///
+    /// When this process knows no such codec, or the value has no form in it.
+    pub fn encode<T: Serialize, C: Codec>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
+        match self.as_str() {
+            name if name == C::NAME => C::encode(value),
+            MessagePack::NAME => MessagePack::encode(value),
+            Json::NAME => Json::encode(value),
+            name => Err(CodecError::unknown(name, C::NAME)),
+        }
+    }
+
     /// Decodes bytes that were written by the codec of this name: a stock one, or `C`.
     ///
     /// # Errors
@@ -141,7 +155,7 @@ impl CodecError {
             known.push(own);
         }
         Self::new(format!(
-            "unknown codec `{name}`: this process reads {}",
+            "unknown codec `{name}`: this process knows {}",
             known.join(", ")
         ))
     }
@@ -177,7 +191,7 @@ mod tests {
             .expect_err("unknown");
         assert_eq!(
             error.to_string(),
-            "unknown codec `bson`: this process reads msgpack, json"
+            "unknown codec `bson`: this process knows msgpack, json"
         );
     }
 }

@@ -2,8 +2,21 @@
 //!
 //! Users depend on the `asynqueue` crate, which brings this one together with a broker and the derive.
 
+pub mod broker;
 pub mod codec;
+pub mod layer;
+pub mod process;
+pub mod registry;
 pub mod task;
 
+pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
+pub use process::*;
+pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use task::*;
+
+/// What the derives' code names.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+}

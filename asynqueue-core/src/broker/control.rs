@@ -1,0 +1,125 @@
+//! Wake-ups, cancellation and other messages between processes.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::BrokerError;
+use crate::{
+    process::Progress,
+    task::{Failure, Name, TaskRef, Timestamp},
+};
+
+/// What happens in a queue, for servers to act on at once. Signals can be lost, as when a connection drops: they save
+/// time, and nothing depends on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The queue had no pending task and now has.
+    Pending(Name),
+    /// A task is due at this time, earlier than all others that wait.
+    Due(Name, Timestamp),
+    /// An active task is to be cancelled.
+    Cancel(TaskRef),
+}
+
+/// The signals of some queues, from the time of asking on.
+pub type Signals = BoxStream<'static, Signal>;
+
+/// Messages to those who run and wait for tasks.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// The signals of these queues.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError>;
+
+    /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
+    /// [`Cancelled`](crate::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
+    /// extension of its lease.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn cancel(
+        &self,
+        tasks: &[TaskRef],
+        reason: &str,
+    ) -> Result<Vec<CancelOutcome>, BrokerError>;
+
+    /// Waits until a task has come to its end; at once if it has already, or is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError>;
+
+    /// Keeps the newest progress of active tasks. Those that are not active any more are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError>;
+
+    /// Stops or resumes leasing from queues; what is leased goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError>;
+
+    /// Deletes tasks that are not active. Tells for each whether it is gone: not if it is active.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
+
+    /// Makes scheduled, retry and archived tasks pending at once. Tells for each whether it is.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
+
+    /// Whether the broker answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    async fn ping(&self) -> Result<(), BrokerError>;
+
+    /// Closes this handle on the broker and its clones: from now on every call fails with [`BrokerError::Closed`].
+    async fn close(&self);
+}
+
+/// What cancelling a task has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It waited, and is archived.
+    Cancelled,
+    /// It runs; its worker is told to stop, and it will not be retried.
+    Requested,
+    /// It had come to its end.
+    AlreadyFinished,
+    /// There is no such task.
+    NotFound,
+}
+
+/// How a task came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// It completed, with this encoded output.
+    Completed {
+        /// In the payload's codec.
+        result: Option<Bytes>,
+    },
+    /// It was archived, for this reason.
+    Archived {
+        /// The last of its failures.
+        failure: Option<Box<Failure>>,
+    },
+    /// It is not known: deleted, completed without retention, or never enqueued.
+    Gone,
+}

@@ -1,0 +1,47 @@
+//! What a broker can refuse.
+
+use crate::task::{TaskId, TaskRef, TaskState, UniqueKey};
+
+/// The broker did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// This handle on the broker was closed.
+    #[error("the broker is closed: connect again to go on")]
+    Closed,
+    /// The broker cannot be reached; it may be again later.
+    #[error("the broker is unavailable: {0}")]
+    Unavailable(String),
+    /// The broker has no room for more tasks.
+    #[error("the broker takes no more tasks: {0}")]
+    Full(String),
+    /// The broker answered what makes no sense.
+    #[error("the broker's answer makes no sense: {0}")]
+    Protocol(String),
+    /// No schedule entry has this name.
+    #[error("no schedule entry is named `{0}`")]
+    UnknownSchedule(String),
+}
+
+/// What stands in the way of a new task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// The queue has a task with this id.
+    #[error("task {task} exists already and is {state}: use another id, or delete that task first")]
+    Id {
+        /// The task that has the id.
+        task: TaskRef,
+        /// Its state.
+        state: TaskState,
+    },
+    /// Another task holds the unique lock.
+    #[error("task {holder} holds the unique key `{}` and is {state}", key.as_str())]
+    Unique {
+        /// The key.
+        key: UniqueKey,
+        /// The task that holds it.
+        holder: TaskId,
+        /// The holder's state; completed if it is gone and the lock is held for a window.
+        state: TaskState,
+    },
+}

@@ -1,0 +1,130 @@
+//! Looking into a broker.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::BrokerError;
+use crate::{
+    process::Progress,
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
+};
+
+/// Reads what a broker keeps, and changes nothing.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// The queues that have had a task, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn queues(&self) -> Result<Vec<Name>, BrokerError>;
+
+    /// The figures of queues, in the order given; a queue that is not known is empty.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
+
+    /// Tasks, in the order given; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
+
+    /// The tasks of a queue in one state, a page at a time: waiting ones in the order they will run, finished ones
+    /// newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError>;
+}
+
+/// One queue's figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// How many tasks are in each state; states without one are left out.
+    pub counts: BTreeMap<TaskState, u64>,
+    /// Attempts that succeeded, ever.
+    pub succeeded: u64,
+    /// Attempts that failed, ever.
+    pub failed: u64,
+    /// How long the task that is next has been in the queue.
+    pub latency: Duration,
+    /// Whether leasing is stopped.
+    pub paused: bool,
+}
+
+impl QueueStats {
+    /// How many tasks are in a state.
+    pub fn count(&self, state: TaskState) -> u64 {
+        self.counts.get(&state).copied().unwrap_or_default()
+    }
+
+    /// How many tasks the queue keeps in all.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+}
+
+/// One task as its broker keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskInfo {
+    /// What travels with it.
+    pub envelope: Arc<Envelope>,
+    /// Where it is.
+    pub state: TaskState,
+    /// When it is due (scheduled, retry), when it is deleted (completed) or when it was archived.
+    pub at: Option<Timestamp>,
+    /// Who runs it.
+    pub lease: Option<LeaseInfo>,
+    /// How far it has come.
+    pub progress: Option<Progress>,
+    /// Its output, in the payload's codec.
+    pub result: Option<Bytes>,
+}
+
+/// Who runs a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// The worker.
+    pub worker: Name,
+    /// When the lease ends unless it is extended.
+    pub until: Timestamp,
+}
+
+/// Which part of a list to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The task to go on after; `None` starts.
+    pub after: Option<TaskId>,
+    /// How many tasks at most. Default 100.
+    pub limit: usize,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            after: None,
+            limit: 100,
+        }
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<TaskInfo>,
+    /// Where the next page goes on; `None` at the end.
+    pub next: Option<TaskId>,
+}

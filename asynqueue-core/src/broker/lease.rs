@@ -1,0 +1,122 @@
+//! Leases: who runs a task, until when, and what comes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::task::{Envelope, Name, TaskRef, Timestamp};
+
+/// Asks for pending tasks.
+#[derive(Clone, Debug)]
+pub struct LeaseRequest {
+    /// The queues to take from, in order, and how many at most from each.
+    pub queues: Vec<(Name, usize)>,
+    /// How many at most in all.
+    pub max: usize,
+    /// How long the leases last unless they are extended.
+    pub lease: Duration,
+    /// Who asks.
+    pub worker: Name,
+}
+
+/// Tells one lease of a task from all others, so that a worker whose lease ran out can't settle the task that another
+/// has by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseToken(pub u64);
+
+/// Points at a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The task.
+    pub task: TaskRef,
+    /// The lease.
+    pub token: LeaseToken,
+}
+
+/// A leased task.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The task.
+    pub envelope: Arc<Envelope>,
+    /// The lease.
+    pub token: LeaseToken,
+    /// The broker's time when it was leased, to compare the task's deadline with.
+    pub now: Timestamp,
+}
+
+impl Leased {
+    /// Points at this lease.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            task: self.envelope.task_ref(),
+            token: self.token,
+        }
+    }
+
+    /// Ends this lease with `outcome`.
+    pub fn settle(self, outcome: Outcome) -> Settlement {
+        Settlement {
+            envelope: self.envelope,
+            token: self.token,
+            outcome,
+        }
+    }
+}
+
+/// What became of a lease that was to be extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It goes on.
+    Yes,
+    /// It goes on, and someone has asked for the task to be cancelled.
+    CancelRequested,
+    /// It had ended, and the task is settled, leased to another or deleted.
+    Lost,
+}
+
+/// The outcome of a lease.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The task, with what the attempt adds to its failures and attempts. The broker keeps this version.
+    pub envelope: Arc<Envelope>,
+    /// The lease that this ends.
+    pub token: LeaseToken,
+    /// What comes next.
+    pub outcome: Outcome,
+}
+
+/// What comes next for a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done: completed if it has a retention, else gone.
+    Complete {
+        /// The encoded output.
+        result: Option<Bytes>,
+    },
+    /// It has failed and is to run again after this long. Archived instead if someone has asked to cancel it.
+    Retry {
+        /// Zero makes it pending at once.
+        delay: Duration,
+    },
+    /// It is to run again after this long, and has not failed. Archived instead if someone has asked to cancel it.
+    Snooze {
+        /// How long it is scheduled ahead.
+        delay: Duration,
+    },
+    /// It is given back, untouched, to the front of its queue.
+    Release,
+    /// It will not run again; its last failure says why.
+    Archive,
+    /// It is deleted.
+    Drop,
+}
+
+/// Whether an outcome was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It was.
+    Recorded,
+    /// It was refused, for its token is not current: the lease had run out and the task is settled, leased to
+    /// another or deleted.
+    Stale,
+}

@@ -1,0 +1,148 @@
+//! The seam to storage: what a broker keeps and promises.
+//!
+//! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. [`Inspect`], [`Control`] and
+//! [`Schedules`] stand beside it, so that each stays small. A broker implements all four, and passes the suite in
+//! `testing::conformance`, which is the full specification of what each method owes.
+//!
+//! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
+//! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
+//! calls leaves nothing half done.
+
+mod control;
+mod error;
+mod inspect;
+mod lease;
+mod schedules;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::{
+    control::{CancelOutcome, Control, Finished, Signal, Signals},
+    error::{BrokerError, Conflict},
+    inspect::{Inspect, LeaseInfo, Page, QueueStats, TaskInfo, TaskPage},
+    lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    schedules::{Fire, ScheduleEntry, Schedules},
+};
+use crate::task::{Envelope, Name, Timestamp};
+
+/// A broker to share among producers, servers and inspectors.
+pub type SharedBroker = Arc<dyn Broker>;
+
+/// The way of a task through storage.
+#[async_trait]
+pub trait Broker: Inspect + Control + Schedules + fmt::Debug + Send + Sync + 'static {
+    /// The broker's clock, as well as this process knows it without asking. It decides what is due and expired, so
+    /// that a worker whose own clock is wrong runs nothing early.
+    fn now(&self) -> Timestamp;
+
+    /// Accepts tasks: once this has returned `Ok`, they are kept until they come to their end. Answers each task in
+    /// the order given.
+    ///
+    /// A task whose id is taken in its queue, or whose unique lock is held, is refused with what stands in its way;
+    /// the others are accepted all the same. Accepting the first pending task of an empty queue sends
+    /// [`Signal::Pending`].
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or takes nothing more. Then each task may or may not have been accepted;
+    /// enqueueing it again under the same id is safe.
+    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
+
+    /// Leases pending tasks to a worker: they are active until they are settled or their lease ends. By priority, then
+    /// first in, first out. Takes nothing from a paused queue.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError>;
+
+    /// Lets leases end `lease` from now instead. Answers each in the order given.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn extend(&self, leases: &[Lease], lease: Duration)
+    -> Result<Vec<Extended>, BrokerError>;
+
+    /// Records outcomes, each in one step with all that follows from it: the task's next state, its unique lock, its
+    /// result, who waits for it. Answers each in the order given; an outcome under a token that is no longer current
+    /// is [refused](Settled::Stale).
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Settling the same outcome again is safe.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError>;
+
+    /// Moves up to `limit` tasks that are due, scheduled or to be retried, to pending.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError>;
+
+    /// Up to `limit` active tasks whose lease has ended, with the token to settle them under. They stay as they are:
+    /// of the servers that see them, the one that settles first wins.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError>;
+
+    /// Deletes up to `limit` completed tasks past their retention and archived tasks beyond `keep`, oldest first, and
+    /// gives back what memory they held. Returns how many it deleted.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError>;
+}
+
+/// A task on its way into the broker.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// The task.
+    pub envelope: Envelope,
+    /// When it is to run.
+    pub when: When,
+}
+
+/// When a task is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    /// As soon as a worker is free.
+    #[default]
+    Now,
+    /// This long after it is accepted, by the broker's clock.
+    After(Duration),
+    /// At this time, by the broker's clock.
+    At(Timestamp),
+}
+
+/// What [`Broker::forward`] has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// How many tasks became pending.
+    pub moved: usize,
+    /// When the next is due. In the past, if `limit` left some behind.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Which archived tasks are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Those archived within this time. Default 90 days.
+    pub archived_for: Duration,
+    /// The newest so many of a queue. Default 10,000.
+    pub archived_max: usize,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            archived_for: Duration::from_secs(90 * 24 * 3600),
+            archived_max: 10_000,
+        }
+    }
+}

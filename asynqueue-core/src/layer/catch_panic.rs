@@ -1,0 +1,113 @@
+//! Turns a panic into an error with a backtrace.
+
+use std::{
+    any::Any,
+    backtrace::Backtrace,
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+    task::{self, Poll},
+};
+
+use tower::{Layer, Service};
+
+use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use crate::{
+    process::{TaskError, TaskErrorKind},
+    task::FailureKind,
+};
+
+/// Makes panics of the service into errors that are retried, with the backtrace kept on the task.
+///
+/// The server has it around every process. Has no effect where the program is built with `panic = "abort"`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CatchPanicLayer;
+
+impl<S> Layer<S> for CatchPanicLayer {
+    type Service = CatchPanic<S>;
+
+    fn layer(&self, inner: S) -> CatchPanic<S> {
+        install_hook();
+        CatchPanic { inner }
+    }
+}
+
+/// See [`CatchPanicLayer`].
+#[derive(Clone, Debug)]
+pub struct CatchPanic<S> {
+    inner: S,
+}
+
+impl<S> Service<TaskRequest> for CatchPanic<S>
+where
+    S: Service<TaskRequest, Response = TaskOutput>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = TaskOutput;
+    type Error = TaskError;
+    type Future = TaskFuture;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| TaskError::from_boxed(error.into()))
+    }
+
+    fn call(&mut self, request: TaskRequest) -> TaskFuture {
+        let mut inner = match catch(|| self.inner.call(request)) {
+            Ok(future) => Box::pin(future),
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        Box::pin(poll_fn(move |cx| match catch(|| inner.as_mut().poll(cx)) {
+            Ok(poll) => poll.map_err(|error| TaskError::from_boxed(error.into())),
+            Err(error) => Poll::Ready(Err(error)),
+        }))
+    }
+}
+
+thread_local! {
+    /// Whether a panic on this thread is going to be caught here.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// Where the last such panic happened.
+    static BACKTRACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`, and makes its panic an error.
+fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
+    let outer = CATCHING.replace(true);
+    // What `f` left half done is dropped with the attempt, and never looked at again.
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(outer);
+    result.map_err(|payload| {
+        let error = format!("panicked: {}", message(&*payload));
+        TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, error)
+            .with_backtrace(BACKTRACE.take())
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a value that is not text)")
+}
+
+/// Only a panic hook runs early enough to see the panicking stack. The program's own hook still runs after it.
+fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let next = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if CATCHING.get() {
+                let place = info
+                    .location()
+                    .map_or_else(String::new, |at| format!("at {at}\n"));
+                BACKTRACE.set(Some(format!("{place}{}", Backtrace::force_capture())));
+            }
+            next(info);
+        }));
+    });
+}

@@ -1,0 +1,143 @@
+//! Hooks: code before and after each attempt.
+
+use std::{
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use async_trait::async_trait;
+use tower::{Layer, Service};
+
+use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use crate::process::{Context, TaskError, TaskErrorKind};
+
+/// Code that runs around each attempt, for what needs no layer of its own: audit lines, set-up, alerts.
+///
+/// ```
+/// use asynqueue_core::{Context, TaskError, layer::Hook};
+///
+/// struct Audit;
+///
+/// #[async_trait::async_trait]
+/// impl Hook for Audit {
+///     async fn on_exhausted(&self, ctx: &Context, error: &TaskError) {
+///         eprintln!("{} has failed for good: {error}", ctx.id());
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Hook: Send + Sync + 'static {
+    /// Runs before the process.
+    ///
+    /// # Errors
+    ///
+    /// An error is the attempt's outcome, as if the process had returned it; the process does not run.
+    async fn before(&self, _ctx: &Context) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    /// Runs when the process has succeeded.
+    async fn after(&self, _ctx: &Context) {}
+
+    /// Runs when the process has failed, panicked or timed out.
+    async fn on_error(&self, _ctx: &Context, _error: &TaskError) {}
+
+    /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived.
+    async fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) {}
+}
+
+/// Runs a [`Hook`] around the service.
+#[derive(Debug)]
+pub struct HookLayer<H>(Arc<H>);
+
+impl<H: Hook> HookLayer<H> {
+    /// A layer that runs `hook`.
+    pub fn new(hook: H) -> Self {
+        Self(Arc::new(hook))
+    }
+}
+
+impl<H> Clone for HookLayer<H> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S, H> Layer<S> for HookLayer<H> {
+    type Service = Hooked<S, H>;
+
+    fn layer(&self, inner: S) -> Hooked<S, H> {
+        Hooked {
+            inner,
+            hook: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// See [`HookLayer`].
+#[derive(Debug)]
+pub struct Hooked<S, H> {
+    inner: S,
+    hook: Arc<H>,
+}
+
+impl<S: Clone, H> Clone for Hooked<S, H> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            hook: Arc::clone(&self.hook),
+        }
+    }
+}
+
+impl<S, H> Service<TaskRequest> for Hooked<S, H>
+where
+    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    H: Hook,
+{
+    type Response = TaskOutput;
+    type Error = TaskError;
+    type Future = TaskFuture;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| TaskError::from_boxed(error.into()))
+    }
+
+    fn call(&mut self, request: TaskRequest) -> TaskFuture {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let hook = Arc::clone(&self.hook);
+        let ctx = request.context.clone();
+        Box::pin(async move {
+            let result = match hook.before(&ctx).await {
+                Ok(()) => inner
+                    .call(request)
+                    .await
+                    .map_err(|e| TaskError::from_boxed(e.into())),
+                Err(error) => Err(error),
+            };
+            match &result {
+                Ok(_) => hook.after(&ctx).await,
+                Err(error) => {
+                    hook.on_error(&ctx, error).await;
+                    if is_last(&ctx, error) {
+                        hook.on_exhausted(&ctx, error).await;
+                    }
+                }
+            }
+            result
+        })
+    }
+}
+
+fn is_last(ctx: &Context, error: &TaskError) -> bool {
+    match error.kind() {
+        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => ctx.attempt() > ctx.max_retry(),
+        TaskErrorKind::SkipRetry => true,
+        TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
+    }
+}

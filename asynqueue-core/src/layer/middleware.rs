@@ -1,0 +1,115 @@
+//! A layer from an async closure.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use tower::{Layer, Service};
+
+use super::{BoxError, BoxProcess, TaskFuture, TaskOutput, TaskRequest};
+use crate::process::TaskError;
+
+/// Makes an async closure a layer, for the common case that needs no type of its own.
+///
+/// The closure
+///
+/// 1. takes a [`TaskRequest`] and a [`Next`],
+/// 2. returns `Result<TaskOutput, TaskError>`,
+/// 3. and calls [`Next::run`] to go on, or does not.
+///
+/// ```
+/// use asynqueue_core::layer::{Next, TaskRequest, middleware_fn};
+///
+/// let timed = middleware_fn(|request: TaskRequest, next: Next| async move {
+///     let (id, started) = (request.context.id().clone(), std::time::Instant::now());
+///     let result = next.run(request).await;
+///     println!("{id} took {:?}", started.elapsed());
+///     result
+/// });
+/// # fn is_layer(_: impl tower::Layer<asynqueue_core::layer::BoxProcess>) {}
+/// # is_layer(timed);
+/// ```
+pub fn middleware_fn<F, Fut>(f: F) -> MiddlewareLayer<F>
+where
+    F: Fn(TaskRequest, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<TaskOutput, TaskError>> + Send + 'static,
+{
+    MiddlewareLayer(Arc::new(f))
+}
+
+/// See [`middleware_fn`].
+#[derive(Debug)]
+pub struct MiddlewareLayer<F>(Arc<F>);
+
+impl<F> Clone for MiddlewareLayer<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S, F> Layer<S> for MiddlewareLayer<F>
+where
+    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    type Service = Middleware<F>;
+
+    fn layer(&self, inner: S) -> Middleware<F> {
+        Middleware {
+            f: Arc::clone(&self.0),
+            next: Next(BoxProcess::new(inner)),
+        }
+    }
+}
+
+/// See [`middleware_fn`].
+#[derive(Debug)]
+pub struct Middleware<F> {
+    f: Arc<F>,
+    next: Next,
+}
+
+impl<F> Clone for Middleware<F> {
+    fn clone(&self) -> Self {
+        Self {
+            f: Arc::clone(&self.f),
+            next: self.next.clone(),
+        }
+    }
+}
+
+/// The rest of the way to the process.
+#[derive(Clone, Debug)]
+pub struct Next(BoxProcess);
+
+impl Next {
+    /// Goes on.
+    ///
+    /// # Errors
+    ///
+    /// What the process or a layer further in returns.
+    pub async fn run(self, request: TaskRequest) -> Result<TaskOutput, TaskError> {
+        self.0.run(request).await
+    }
+}
+
+impl<F, Fut> Service<TaskRequest> for Middleware<F>
+where
+    F: Fn(TaskRequest, Next) -> Fut,
+    Fut: Future<Output = Result<TaskOutput, TaskError>> + Send + 'static,
+{
+    type Response = TaskOutput;
+    type Error = TaskError;
+    type Future = TaskFuture;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: TaskRequest) -> TaskFuture {
+        Box::pin((self.f)(request, self.next.clone()))
+    }
+}

@@ -1,0 +1,230 @@
+//! Which process handles which event.
+
+use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
+
+use bytes::Bytes;
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::{
+    codec::CodecName,
+    layer::{
+        BoxError, BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput,
+        TaskRequest, TimeoutLayer,
+    },
+    process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
+    task::{FailureKind, Name, Task},
+};
+
+/// A process with the layers of its own around it, whatever its payload's type.
+#[derive(Clone)]
+pub struct ProcessWrapper {
+    event: Name,
+    service: BoxProcess,
+}
+
+impl ProcessWrapper {
+    /// Wraps a process, or an async function.
+    pub fn new<T: Task, P: Process<T>>(process: P) -> Self {
+        let event = Name::from(process.event_name());
+        let process = Arc::new(process);
+        let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
+        // What is inside sees a panic or a timeout of the process as a plain error.
+        let service = ServiceBuilder::new()
+            .layer(TimeoutLayer)
+            .layer(CatchPanicLayer)
+            .service(base);
+        Self {
+            event,
+            service: BoxProcess::new(service),
+        }
+    }
+
+    /// Runs `hook` around each attempt, outside of the hooks and layers added before.
+    #[must_use]
+    pub fn with_hook(self, hook: impl Hook) -> Self {
+        self.layer(HookLayer::new(hook))
+    }
+
+    /// Puts a [`tower::Layer`] around each attempt, outside of the hooks and layers added before.
+    #[must_use]
+    pub fn layer<L>(self, layer: L) -> Self
+    where
+        L: Layer<BoxProcess>,
+        L::Service: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
+        <L::Service as Service<TaskRequest>>::Error: Into<BoxError>,
+        <L::Service as Service<TaskRequest>>::Future: Send,
+    {
+        Self {
+            event: self.event,
+            service: BoxProcess::new(layer.layer(self.service)),
+        }
+    }
+
+    /// The event it handles.
+    pub fn event(&self) -> &Name {
+        &self.event
+    }
+
+    /// Runs one attempt, as the server would.
+    pub fn run(&self, request: TaskRequest) -> TaskFuture {
+        self.service.run(request)
+    }
+
+    pub(crate) fn map_service(self, f: impl FnOnce(BoxProcess) -> BoxProcess) -> Self {
+        Self {
+            event: self.event,
+            service: f(self.service),
+        }
+    }
+}
+
+impl fmt::Debug for ProcessWrapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessWrapper")
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Decodes the payload, runs the process, encodes the output.
+fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> TaskFuture {
+    Box::pin(async move {
+        let ctx = request.context;
+        let codec = &ctx.envelope().codec;
+        let payload = codec
+            .decode::<T, T::Codec>(&ctx.envelope().payload)
+            .map_err(undecodable::<T>)?;
+        let output = process.handle(Payload(payload), &ctx).await?;
+        let result = match encode_output::<T>(codec, &output)? {
+            Some(encoded) => Some(encoded),
+            None => ctx.take_result(),
+        };
+        Ok(TaskOutput {
+            result: result.map(Bytes::from),
+        })
+    })
+}
+
+fn undecodable<T: Task>(error: impl fmt::Display) -> TaskError {
+    let message = format!("payload is not a `{}`: {error}", T::EVENT);
+    TaskError::of(TaskErrorKind::SkipRetry, FailureKind::Decode, message)
+}
+
+/// Nothing for `()`: there is no result to keep.
+fn encode_output<T: Task>(
+    codec: &CodecName,
+    output: &T::Output,
+) -> Result<Option<Vec<u8>>, TaskError> {
+    if TypeId::of::<T::Output>() == TypeId::of::<()>() {
+        return Ok(None);
+    }
+    codec
+        .encode::<_, T::Codec>(output)
+        .map(Some)
+        .map_err(|error| {
+            // The work is done; doing it again would not help.
+            TaskError::skip_retry(format!("its output cannot be encoded: {error}"))
+        })
+}
+
+/// What a server can mount: a [`ProcessWrapper`], a [`Process`] or an async function.
+///
+/// `Marker` only keeps the implementations apart, and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process",
+    label = "not a process",
+    note = "implement `Process<T>` for it, or pass an `async fn(Payload<T>, Context) -> Result<Output, Error>`"
+)]
+pub trait IntoProcess<Marker> {
+    /// Wraps it.
+    fn into_process(self) -> ProcessWrapper;
+}
+
+impl IntoProcess<()> for ProcessWrapper {
+    fn into_process(self) -> ProcessWrapper {
+        self
+    }
+}
+
+impl<T: Task, P: Process<T>> IntoProcess<PhantomData<T>> for P {
+    fn into_process(self) -> ProcessWrapper {
+        ProcessWrapper::new(self)
+    }
+}
+
+/// A process that `#[task(process = …)]` registers at link time;
+/// [`ServerBuilder::registered`](crate::ServerBuilder::registered) mounts every one.
+#[derive(Clone, Copy)]
+pub struct Registration {
+    event: &'static str,
+    build: fn(&State) -> Result<ProcessWrapper, MissingState>,
+}
+
+impl Registration {
+    /// Registers process `P` for tasks of type `T`.
+    pub const fn new<T: Task, P: Process<T> + FromState>() -> Self {
+        Self {
+            event: T::EVENT,
+            build: |state| Ok(ProcessWrapper::new::<T, P>(P::from_state(state)?)),
+        }
+    }
+
+    /// All that are linked into this program.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        inventory::iter::<Self>()
+    }
+
+    /// The event.
+    pub fn event(&self) -> &'static str {
+        self.event
+    }
+
+    /// Builds the process.
+    ///
+    /// # Errors
+    ///
+    /// When the state lacks a value that it needs.
+    pub fn build(&self, state: &State) -> Result<ProcessWrapper, MissingState> {
+        (self.build)(state)
+    }
+}
+
+inventory::collect!(Registration);
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The processes of a server by event.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(HashMap<Name, BoxProcess>);
+
+impl Registry {
+    /// Adds a process, or fails with the event that has one already.
+    pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
+        let ProcessWrapper { event, service } = process;
+        if self.0.contains_key(&event) {
+            return Err(event);
+        }
+        self.0.insert(event, service);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, event: &str) -> Option<&BoxProcess> {
+        self.0.get(event)
+    }
+
+    pub(crate) fn events(&self) -> Vec<&Name> {
+        let mut events: Vec<_> = self.0.keys().collect();
+        events.sort();
+        events
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
