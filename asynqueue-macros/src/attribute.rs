@@ -14,7 +14,7 @@ pub(crate) struct Key {
 
 /// A list of keys, each of which may stand in it once.
 pub(crate) struct KeyList {
-    /// What the list belongs to, as error messages name it: `#[task]`, `unique`.
+    /// What the list belongs to, as error messages name it.
     owner: &'static str,
     keys: &'static [Key],
     seen: Vec<&'static str>,
@@ -101,7 +101,7 @@ impl KeyList {
         let suggestion = suggest::did_you_mean(text, names());
         let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
         let message = format!(
-            "unknown key `{text}`: {suggestion}`{}` takes {}",
+            "unknown key `{text}`: {suggestion}{} takes {}",
             self.owner,
             names.join(", ")
         );

@@ -63,7 +63,7 @@ const NO_DEADLINE: &str =
 impl Arguments {
     pub(super) fn read(input: &DeriveInput, mistakes: &mut Mistakes) -> Self {
         let mut arguments = Self::default();
-        let mut keys = KeyList::new("#[task]", &KEYS);
+        let mut keys = KeyList::new("`#[task]`", &KEYS);
         keys.read_attributes(&input.attrs, "task", mistakes, |value, mistakes| {
             arguments.set(value, &input.data, mistakes)
         });

@@ -58,7 +58,7 @@ impl Unique {
         data: &Data,
         mistakes: &mut Mistakes,
     ) -> Result<Option<Self>> {
-        let mut keys = KeyList::new("unique", &KEYS);
+        let mut keys = KeyList::new("`unique`", &KEYS);
         let (mut ttl, mut until, mut fields) = (None, None, Vec::new());
         value.parenthesized(|input| {
             keys.read(input, mistakes, &mut |entry, mistakes| {
