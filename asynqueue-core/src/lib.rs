@@ -5,13 +5,19 @@
 pub mod broker;
 pub mod codec;
 pub mod layer;
+pub mod memory;
 pub mod process;
+pub mod producer;
 pub mod registry;
 pub mod task;
 
 pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
+pub use memory::MemoryBroker;
 pub use process::*;
+pub use producer::{
+    CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
+};
 pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use task::*;
 

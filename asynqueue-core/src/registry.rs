@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ProcessWrapper {
     event: Name,
+    /// Where tasks of its type go by default.
+    queue: Name,
     service: BoxProcess,
 }
 
@@ -35,6 +37,7 @@ impl ProcessWrapper {
             .service(base);
         Self {
             event,
+            queue: T::options().queue.clone(),
             service: BoxProcess::new(service),
         }
     }
@@ -55,14 +58,19 @@ impl ProcessWrapper {
         <L::Service as Service<TaskRequest>>::Future: Send,
     {
         Self {
-            event: self.event,
             service: BoxProcess::new(layer.layer(self.service)),
+            ..self
         }
     }
 
     /// The event it handles.
     pub fn event(&self) -> &Name {
         &self.event
+    }
+
+    /// The queue that tasks of its type go to by default.
+    pub fn queue(&self) -> &Name {
+        &self.queue
     }
 
     /// Runs one attempt, as the server would.
@@ -72,8 +80,8 @@ impl ProcessWrapper {
 
     pub(crate) fn map_service(self, f: impl FnOnce(BoxProcess) -> BoxProcess) -> Self {
         Self {
-            event: self.event,
             service: f(self.service),
+            ..self
         }
     }
 }
@@ -206,7 +214,7 @@ pub(crate) struct Registry(HashMap<Name, BoxProcess>);
 impl Registry {
     /// Adds a process, or fails with the event that has one already.
     pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
-        let ProcessWrapper { event, service } = process;
+        let ProcessWrapper { event, service, .. } = process;
         if self.0.contains_key(&event) {
             return Err(event);
         }

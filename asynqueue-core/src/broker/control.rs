@@ -6,6 +6,7 @@ use futures_util::stream::BoxStream;
 
 use super::BrokerError;
 use crate::{
+    codec::CodecName,
     process::Progress,
     task::{Failure, Name, TaskRef, Timestamp},
 };
@@ -112,8 +113,10 @@ pub enum CancelOutcome {
 pub enum Finished {
     /// It completed, with this encoded output.
     Completed {
-        /// In the payload's codec.
+        /// None for an output of `()`.
         result: Option<Bytes>,
+        /// What the output is encoded with: the same as the payload.
+        codec: CodecName,
     },
     /// It was archived, for this reason.
     Archived {

@@ -18,9 +18,6 @@ pub enum BrokerError {
     /// The broker answered what makes no sense.
     #[error("the broker's answer makes no sense: {0}")]
     Protocol(String),
-    /// No schedule entry has this name.
-    #[error("no schedule entry is named `{0}`")]
-    UnknownSchedule(String),
 }
 
 /// What stands in the way of a new task.

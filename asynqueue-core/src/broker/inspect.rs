@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::BrokerError;
 use crate::{
     process::Progress,
-    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
+    task::{Envelope, Name, TaskRef, TaskState, Timestamp},
 };
 
 /// Reads what a broker keeps, and changes nothing.
@@ -105,8 +106,8 @@ pub struct LeaseInfo {
 /// Which part of a list to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The task to go on after; `None` starts.
-    pub after: Option<TaskId>,
+    /// Where to go on, from the page before; `None` starts.
+    pub after: Option<Cursor>,
     /// How many tasks at most. Default 100.
     pub limit: usize,
 }
@@ -120,11 +121,16 @@ impl Default for Page {
     }
 }
 
+/// A place in a list, in a form of the broker's own. Tasks that move meanwhile can be missed or met twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub String);
+
 /// A part of a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskInfo>,
     /// Where the next page goes on; `None` at the end.
-    pub next: Option<TaskId>,
+    pub next: Option<Cursor>,
 }

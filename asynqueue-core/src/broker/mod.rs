@@ -21,7 +21,7 @@ use async_trait::async_trait;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Signal, Signals},
     error::{BrokerError, Conflict},
-    inspect::{Inspect, LeaseInfo, Page, QueueStats, TaskInfo, TaskPage},
+    inspect::{Cursor, Inspect, LeaseInfo, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{Fire, ScheduleEntry, Schedules},
 };

@@ -29,8 +29,11 @@ pub trait Schedules: Send + Sync {
     /// When the broker cannot be reached.
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError>;
 
-    /// Fires ticks: enqueues the task of each and sets the entry's next tick, in one step. A tick that is not the
-    /// entry's next has been fired by another scheduler, and is passed over with `Ok(false)`.
+    /// Fires ticks: enqueues the task of each, then sets the entry's next tick. A tick that is not the entry's next,
+    /// since another scheduler was first, and one of an entry that is gone are passed over with `Ok(false)`.
+    ///
+    /// A process that dies between the two leaves a tick that is fired again: derive the task's id from entry and
+    /// tick, and the second time is a [`Conflict::Id`], with which the entry moves on all the same.
     ///
     /// # Errors
     ///
@@ -49,7 +52,7 @@ pub struct ScheduleEntry {
     pub template: Envelope,
     /// The next tick, by the broker's clock; `None` if it has no more.
     pub next: Option<Timestamp>,
-    /// Whether it is passed over.
+    /// Whether schedulers are to pass it over.
     pub paused: bool,
 }
 

@@ -1,0 +1,193 @@
+//! Cancelling, pausing, waiting.
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use super::{
+    MemoryBroker,
+    queue::Queue,
+    table::{Place, Record},
+};
+use crate::{
+    broker::{BrokerError, CancelOutcome, Control, Finished, Signals},
+    process::Progress,
+    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
+};
+
+#[async_trait]
+impl Control for MemoryBroker {
+    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
+        self.open()?;
+        let (listener, signals) = mpsc::unbounded_channel();
+        for name in queues {
+            self.queue(name).lock().listen(listener.clone());
+        }
+        let next = |mut signals: mpsc::UnboundedReceiver<_>| async {
+            signals.recv().await.map(|signal| (signal, signals))
+        };
+        Ok(stream::unfold(signals, next).boxed())
+    }
+
+    async fn cancel(
+        &self,
+        tasks: &[TaskRef],
+        reason: &str,
+    ) -> Result<Vec<CancelOutcome>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            tasks,
+            |task| &task.queue,
+            |queue, task| queue.cancel(task, reason, now),
+        ))
+    }
+
+    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
+        self.open()?;
+        let Some(queue) = self.known(&task.queue) else {
+            return Ok(Finished::Gone);
+        };
+        let finished = {
+            let mut queue = queue.lock();
+            match queue.tasks.get(&task.id) {
+                None => return Ok(Finished::Gone),
+                Some(record) => match end_of(record) {
+                    Some(finished) => return Ok(finished),
+                    None => queue.wait(&task.id),
+                },
+            }
+        };
+        // The sender lives as long as the queue does.
+        finished.await.map_err(|_| BrokerError::Closed)
+    }
+
+    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError> {
+        self.open()?;
+        self.each_in_queue(
+            progress,
+            |(task, _)| &task.queue,
+            |queue, (task, progress)| {
+                if let Some(Record {
+                    place: Place::Active(activity),
+                    ..
+                }) = queue.tasks.get_mut(&task.id)
+                {
+                    activity.progress = Some(progress);
+                }
+            },
+        );
+        Ok(())
+    }
+
+    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {
+        self.open()?;
+        self.each_in_queue(queues, |name| name, |queue, _| queue.set_paused(paused));
+        Ok(())
+    }
+
+    async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        self.open()?;
+        Ok(self.each_in_queue(
+            tasks,
+            |task| &task.queue,
+            |queue, task| queue.delete(&task.id),
+        ))
+    }
+
+    async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            tasks,
+            |task| &task.queue,
+            |queue, task| queue.run_now(&task.id, now),
+        ))
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.open()
+    }
+
+    async fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        // Dropping the queues' senders ends the streams of signals and those who wait for results.
+        for queue in self.0.queues.read().values() {
+            queue.lock().hang_up();
+        }
+    }
+}
+
+/// How a task came to its end, if it has.
+fn end_of(record: &Record) -> Option<Finished> {
+    match &record.place {
+        Place::Completed(kept) => Some(Finished::Completed {
+            result: kept.result.clone(),
+            codec: record.envelope.codec.clone(),
+        }),
+        Place::Archived(_) => {
+            let failure = record.envelope.last_failure().cloned().map(Box::new);
+            Some(Finished::Archived { failure })
+        }
+        _ => None,
+    }
+}
+
+impl Queue {
+    fn cancel(&mut self, task: &TaskRef, reason: &str, now: Timestamp) -> CancelOutcome {
+        let Some(record) = self.tasks.get_mut(&task.id) else {
+            return CancelOutcome::NotFound;
+        };
+        match &mut record.place {
+            Place::Completed(_) | Place::Archived(_) => CancelOutcome::AlreadyFinished,
+            Place::Active(activity) => {
+                activity.cancel.get_or_insert_with(|| reason.to_owned());
+                self.signal_cancel(task);
+                CancelOutcome::Requested
+            }
+            Place::Pending(_) | Place::Scheduled(_) | Place::Retry(_) => {
+                let envelope = record.envelope.clone();
+                self.unlist(&task.id);
+                self.archive_cancelled(&envelope, reason, now);
+                CancelOutcome::Cancelled
+            }
+        }
+    }
+
+    fn delete(&mut self, id: &TaskId) -> bool {
+        match self.tasks.get(id) {
+            None => true,
+            Some(record) if record.state() == TaskState::Active => false,
+            Some(record) => {
+                let envelope = record.envelope.clone();
+                self.unlist(id);
+                self.forget(&envelope);
+                true
+            }
+        }
+    }
+
+    fn run_now(&mut self, id: &TaskId, now: Timestamp) -> bool {
+        let Some(record) = self.tasks.get(id) else {
+            return false;
+        };
+        match record.place {
+            Place::Pending(_) => true,
+            Place::Scheduled(_) | Place::Retry(_) | Place::Archived(_) => {
+                let envelope = record.envelope.clone();
+                self.unlist(id);
+                self.make_pending(&envelope, now);
+                true
+            }
+            Place::Active(_) | Place::Completed(_) => false,
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        let resumed = self.paused && !paused;
+        self.paused = paused;
+        self.signal_pending(resumed && self.pending.len() > 0);
+    }
+}

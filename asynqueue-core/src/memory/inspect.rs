@@ -1,0 +1,123 @@
+//! Looking into queues.
+
+use async_trait::async_trait;
+
+use super::{MemoryBroker, queue::Queue, table::Place};
+use crate::{
+    broker::{BrokerError, Cursor, Inspect, Page, QueueStats, TaskInfo, TaskPage},
+    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
+};
+
+#[async_trait]
+impl Inspect for MemoryBroker {
+    async fn queues(&self) -> Result<Vec<Name>, BrokerError> {
+        self.open()?;
+        let queues = self.0.queues.read();
+        Ok(queues
+            .iter()
+            .filter(|(_, queue)| queue.lock().was_used)
+            .map(|(name, _)| name.clone())
+            .collect())
+    }
+
+    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let stats = |name| {
+            self.known(name)
+                .map_or_else(QueueStats::default, |queue| queue.lock().stats(now))
+        };
+        Ok(queues.iter().map(stats).collect())
+    }
+
+    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
+        self.open()?;
+        let info =
+            |task: &TaskRef| Some(self.known(&task.queue)?.lock().tasks.get(&task.id)?.info());
+        Ok(tasks.iter().map(info).collect())
+    }
+
+    async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError> {
+        self.open()?;
+        Ok(self
+            .known(queue)
+            .map_or_else(TaskPage::default, |queue| queue.lock().list(state, &page)))
+    }
+}
+
+impl Queue {
+    fn stats(&self, now: Timestamp) -> QueueStats {
+        let counts = [
+            (TaskState::Scheduled, self.scheduled.len()),
+            (TaskState::Pending, self.pending.len()),
+            (TaskState::Active, self.active.len()),
+            (TaskState::Retry, self.retry.len()),
+            (TaskState::Completed, self.completed.len()),
+            (TaskState::Archived, self.archived.len()),
+        ];
+        let next = self.pending.iter().next().and_then(|id| self.tasks.get(id));
+        let waiting_since = next.and_then(|record| match record.place {
+            Place::Pending(since) => Some(since),
+            _ => None,
+        });
+        QueueStats {
+            counts: counts
+                .into_iter()
+                .filter(|(_, n)| *n > 0)
+                .map(|(state, n)| (state, n as u64))
+                .collect(),
+            succeeded: self.succeeded,
+            failed: self.failed,
+            latency: waiting_since.map_or_else(Default::default, |since| now.since(since)),
+            paused: self.paused,
+        }
+    }
+
+    fn list(&self, state: TaskState, page: &Page) -> TaskPage {
+        let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
+        match state {
+            TaskState::Pending => {
+                let skipped = after.and_then(|place| place.parse().ok()).unwrap_or(0);
+                let ids = self.pending.iter().enumerate().skip(skipped);
+                self.page(page.limit, ids.map(|(i, id)| (id, (i + 1).to_string())))
+            }
+            TaskState::Scheduled => self.page_of(page.limit, self.scheduled.from(after, false)),
+            TaskState::Retry => self.page_of(page.limit, self.retry.from(after, false)),
+            TaskState::Active => self.page_of(page.limit, self.active.from(after, false)),
+            TaskState::Completed => self.page_of(page.limit, self.completed.from(after, true)),
+            TaskState::Archived => self.page_of(page.limit, self.archived.from(after, true)),
+            TaskState::Aggregating | TaskState::Blocked => TaskPage::default(),
+        }
+    }
+
+    fn page_of<'a>(
+        &self,
+        limit: usize,
+        places: impl Iterator<Item = &'a (Timestamp, TaskId)>,
+    ) -> TaskPage {
+        self.page(
+            limit,
+            places.map(|(at, id)| (id, format!("{}:{id}", at.as_millis()))),
+        )
+    }
+
+    /// A page of tasks, each given with the cursor to go on after it.
+    fn page<'a>(&self, limit: usize, ids: impl Iterator<Item = (&'a TaskId, String)>) -> TaskPage {
+        let mut ids = ids.peekable();
+        let mut page = TaskPage::default();
+        while let Some((id, cursor)) = ids.next_if(|_| page.tasks.len() < limit) {
+            page.tasks
+                .extend(self.tasks.get(id).map(|record| record.info()));
+            page.next = Some(Cursor(cursor));
+        }
+        if ids.peek().is_none() {
+            page.next = None;
+        }
+        page
+    }
+}

@@ -1,0 +1,225 @@
+//! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
+
+mod control;
+mod inspect;
+mod queue;
+mod schedules;
+mod table;
+mod waiting;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+
+use self::queue::Queue;
+use crate::{
+    broker::{
+        Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
+        NewTask, ScheduleEntry, Settled, Settlement, SharedBroker,
+    },
+    task::{Clock, Name, SystemClock, Timestamp},
+};
+
+/// Keeps tasks in this process's memory. Clones share them.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::BrokerError> {
+/// use asynqueue_core::{Inspect, MemoryBroker};
+///
+/// let broker = MemoryBroker::new();
+/// assert!(broker.queues().await?.is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryBroker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Box<dyn Clock>,
+    closed: AtomicBool,
+    /// A lock for each queue, so that queues don't wait for one another.
+    queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
+    schedules: Mutex<BTreeMap<Name, ScheduleEntry>>,
+}
+
+impl MemoryBroker {
+    /// An empty broker.
+    pub fn new() -> Self {
+        Self::with_clock(SystemClock)
+    }
+
+    /// An empty broker that takes the time from `clock`.
+    pub fn with_clock(clock: impl Clock) -> Self {
+        Self(Arc::new(Inner {
+            clock: Box::new(clock),
+            closed: AtomicBool::new(false),
+            queues: RwLock::default(),
+            schedules: Mutex::default(),
+        }))
+    }
+
+    fn open(&self) -> Result<(), BrokerError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            Err(BrokerError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn clock_now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The queue, if it has ever had a task or a listener.
+    fn known(&self, name: &Name) -> Option<Arc<Mutex<Queue>>> {
+        self.0.queues.read().get(name).cloned()
+    }
+
+    /// The queue, made if it is new.
+    fn queue(&self, name: &Name) -> Arc<Mutex<Queue>> {
+        if let Some(queue) = self.known(name) {
+            return queue;
+        }
+        let mut queues = self.0.queues.write();
+        Arc::clone(
+            queues
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(Mutex::new(Queue::new(name.clone())))),
+        )
+    }
+
+    /// Answers each item in its order, locking a queue once for each run of items that are in it.
+    fn each_in_queue<I, R>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        queue_of: impl Fn(&I) -> &Name,
+        mut answer: impl FnMut(&mut Queue, I) -> R,
+    ) -> Vec<R> {
+        let mut items = items.into_iter().peekable();
+        let mut answers = Vec::with_capacity(items.size_hint().0);
+        while let Some(first) = items.next() {
+            let name = queue_of(&first).clone();
+            let queue = self.queue(&name);
+            let mut queue = queue.lock();
+            answers.push(answer(&mut queue, first));
+            while let Some(item) = items.next_if(|item| *queue_of(item) == name) {
+                answers.push(answer(&mut queue, item));
+            }
+            queue.pending.sweep();
+        }
+        answers
+    }
+}
+
+impl Default for MemoryBroker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<MemoryBroker> for SharedBroker {
+    fn from(broker: MemoryBroker) -> Self {
+        Arc::new(broker)
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    fn now(&self) -> Timestamp {
+        self.clock_now()
+    }
+
+    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            tasks,
+            |task| &task.envelope.queue,
+            |queue, task| queue.enqueue(task, now),
+        ))
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let mut leased = Vec::with_capacity(request.max.min(1_000));
+        for (name, cap) in &request.queues {
+            let count = (*cap).min(request.max - leased.len());
+            if let Some(queue) = self.known(name) {
+                queue
+                    .lock()
+                    .lease(count, now, request.lease, &request.worker, &mut leased);
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Vec<Extended>, BrokerError> {
+        self.open()?;
+        let until = self.clock_now() + lease;
+        Ok(self.each_in_queue(
+            leases,
+            |lease| &lease.task.queue,
+            |queue, lease| queue.extend(&lease.task.id, lease.token, until),
+        ))
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            settlements,
+            |settlement| &settlement.envelope.queue,
+            |queue, settlement| queue.settle(settlement, now),
+        ))
+    }
+
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let mut forwarded = Forwarded::default();
+        for queue in queues.iter().filter_map(|name| self.known(name)) {
+            let mut queue = queue.lock();
+            forwarded.moved += queue.forward(now, limit - forwarded.moved);
+            forwarded.next_due = [forwarded.next_due, queue.next_due()]
+                .into_iter()
+                .flatten()
+                .min();
+        }
+        Ok(forwarded)
+    }
+
+    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let mut expired = Vec::new();
+        for queue in queues.iter().filter_map(|name| self.known(name)) {
+            queue
+                .lock()
+                .expired(now, limit - expired.len(), &mut expired);
+        }
+        Ok(expired)
+    }
+
+    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let mut deleted = 0;
+        for queue in queues.iter().filter_map(|name| self.known(name)) {
+            deleted += queue.lock().trim(now, keep, limit - deleted);
+        }
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,145 @@
+//! The tasks of a queue by id.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+
+use crate::{
+    broker::{LeaseInfo, LeaseToken, TaskInfo},
+    process::Progress,
+    task::{Envelope, Name, TaskId, TaskState, Timestamp},
+};
+
+/// One task and where it is.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) place: Place,
+}
+
+/// A state, and what is known of a task in it. Kept to two words: most tasks wait.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Pending since then.
+    Pending(Timestamp),
+    /// Due then.
+    Scheduled(Timestamp),
+    /// Due then.
+    Retry(Timestamp),
+    Active(Box<Activity>),
+    Completed(Box<Completion>),
+    /// Archived then.
+    Archived(Timestamp),
+}
+
+/// A lease that is being worked on.
+#[derive(Debug)]
+pub(super) struct Activity {
+    pub(super) token: LeaseToken,
+    pub(super) until: Timestamp,
+    pub(super) worker: Name,
+    pub(super) progress: Option<Progress>,
+    /// Why it is to be cancelled, once someone has asked.
+    pub(super) cancel: Option<String>,
+}
+
+/// A finished task that is kept.
+#[derive(Debug)]
+pub(super) struct Completion {
+    pub(super) until: Timestamp,
+    pub(super) result: Option<Bytes>,
+}
+
+impl Record {
+    pub(super) fn state(&self) -> TaskState {
+        match self.place {
+            Place::Pending(_) => TaskState::Pending,
+            Place::Scheduled(_) => TaskState::Scheduled,
+            Place::Retry(_) => TaskState::Retry,
+            Place::Active(_) => TaskState::Active,
+            Place::Completed(_) => TaskState::Completed,
+            Place::Archived(_) => TaskState::Archived,
+        }
+    }
+
+    /// The lease, if `token` is its current one.
+    pub(super) fn lease(&mut self, token: LeaseToken) -> Option<&mut Activity> {
+        match &mut self.place {
+            Place::Active(activity) if activity.token == token => Some(activity),
+            _ => None,
+        }
+    }
+
+    pub(super) fn info(&self) -> TaskInfo {
+        let mut info = TaskInfo {
+            envelope: Arc::clone(&self.envelope),
+            state: self.state(),
+            at: None,
+            lease: None,
+            progress: None,
+            result: None,
+        };
+        match &self.place {
+            Place::Pending(_) => {}
+            Place::Scheduled(at) | Place::Retry(at) | Place::Archived(at) => info.at = Some(*at),
+            Place::Active(activity) => {
+                let (worker, until) = (activity.worker.clone(), activity.until);
+                info.lease = Some(LeaseInfo { worker, until });
+                info.progress.clone_from(&activity.progress);
+            }
+            Place::Completed(completion) => {
+                info.at = Some(completion.until);
+                info.result.clone_from(&completion.result);
+            }
+        }
+        info
+    }
+}
+
+/// Finds a task by the id that its envelope has, so that a million waiting ids are not kept twice.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    records: HashTable<Record>,
+    hasher: RandomState,
+}
+
+impl Table {
+    pub(super) fn get(&self, id: &TaskId) -> Option<&Record> {
+        self.records
+            .find(self.hasher.hash_one(id), |record| record.envelope.id == *id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &TaskId) -> Option<&mut Record> {
+        self.records
+            .find_mut(self.hasher.hash_one(id), |record| record.envelope.id == *id)
+    }
+
+    /// Adds a task whose id is known to be new.
+    pub(super) fn insert(&mut self, record: Record) {
+        let hash = self.hasher.hash_one(&record.envelope.id);
+        self.records
+            .insert_unique(hash, record, |old| self.hasher.hash_one(&old.envelope.id));
+    }
+
+    pub(super) fn remove(&mut self, id: &TaskId) -> Option<Record> {
+        let hash = self.hasher.hash_one(id);
+        let entry = self
+            .records
+            .find_entry(hash, |record| record.envelope.id == *id)
+            .ok()?;
+        Some(entry.remove().0)
+    }
+
+    /// Gives back memory once most of it is unused.
+    pub(super) fn shrink(&mut self) {
+        if self.records.capacity() / 4 > self.records.len() {
+            self.records.shrink_to(self.records.len() * 2, |record| {
+                self.hasher.hash_one(&record.envelope.id)
+            });
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One call of `enqueue`, and what it sets.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{EnqueueError, Producer, TaskHandle};
+use crate::{
+    broker::{NewTask, When},
+    codec::{Codec, CodecName},
+    task::{
+        Backoff, Envelope, Headers, MAX_PRIORITY, Name, Task, TaskId, TaskOptions, Timestamp,
+        Unique, UniqueKey, UniqueLock, UniqueUntil,
+    },
+};
+
+/// A task about to be enqueued: set what differs, then `.await` it.
+#[must_use = "a task is enqueued once this is awaited"]
+#[derive(Debug)]
+pub struct Enqueue<'a, T> {
+    producer: &'a Producer,
+    task: T,
+    call: CallOptions,
+}
+
+/// What one call sets, in place of the task type's own options.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    id: Option<String>,
+    when: When,
+    deadline: Option<When>,
+    headers: Headers,
+    unique_key: Option<UniqueKey>,
+    /// Changes to the options of the task's type, in the order they were made.
+    overrides: Option<Box<Overrides>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Overrides {
+    queue: Option<Name>,
+    max_retry: Option<u32>,
+    timeout: Option<Duration>,
+    backoff: Option<Backoff>,
+    unique: Option<Unique>,
+    retention: Option<Duration>,
+    priority: Option<u8>,
+    group: Option<Name>,
+}
+
+/// Writes the setters twice, for a single call and for each of many.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) $self:ident => $body:block)*) => {
+        impl CallOptions {
+            $($(#[$doc])* #[must_use] pub fn $name(mut $self, $($arg: $type),*) -> Self { $body $self })*
+        }
+
+        impl<T: Task> Enqueue<'_, T> {
+            $($(#[$doc])* pub fn $name(mut self, $($arg: $type),*) -> Self {
+                self.call = self.call.$name($($arg),*);
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// Runs it this long from now, by the broker's clock.
+    delay(delay: Duration) self => { self.when = When::After(delay); }
+
+    /// Runs it at this time, by the broker's clock; at once if that has passed.
+    at(time: impl Into<Timestamp>) self => { self.when = When::At(time.into()); }
+
+    /// Puts it in another queue.
+    queue(queue: impl Into<Name>) self => { self.overrides().queue = Some(queue.into()); }
+
+    /// Gives it an id, in place of a generated one. A second task with the same id in its queue is refused with
+    /// [`Conflict::Id`](crate::Conflict::Id), so that enqueueing can be repeated safely.
+    id(id: impl Into<String>) self => { self.id = Some(id.into()); }
+
+    /// Refuses it while another with the same key is there, until it succeeds but no longer than `ttl`.
+    unique(ttl: Duration) self => { self = self.unique_until(UniqueUntil::Success, ttl); }
+
+    /// As [`unique`](Self::unique), with the lock released by `until`.
+    unique_until(until: UniqueUntil, ttl: Duration) self => {
+        self.overrides().unique = Some(Unique { until, ttl });
+    }
+
+    /// What makes it unique, in place of its payload. Has an effect on tasks that are unique.
+    unique_key(key: impl Into<Box<str>>) self => { self.unique_key = Some(UniqueKey::new(key)); }
+
+    /// 0 to 9; within its queue, higher runs first.
+    priority(priority: u8) self => { self.overrides().priority = Some(priority); }
+
+    /// Sends a key-value pair along.
+    header(key: impl Into<String>, value: impl Into<String>) self => { self.headers.insert(key, value); }
+
+    /// How often it is retried before it is archived.
+    max_retry(max_retry: u32) self => { self.overrides().max_retry = Some(max_retry); }
+
+    /// How long one attempt may take.
+    timeout(timeout: Duration) self => { self.overrides().timeout = Some(timeout); }
+
+    /// How long from now it is worth running: past that it is archived.
+    deadline(deadline: Duration) self => { self.deadline = Some(When::After(deadline)); }
+
+    /// Until when it is worth running: past that it is archived.
+    deadline_at(time: impl Into<Timestamp>) self => { self.deadline = Some(When::At(time.into())); }
+
+    /// How long to wait before each retry.
+    backoff(backoff: Backoff) self => { self.overrides().backoff = Some(backoff); }
+
+    /// How long it and its result are kept once it is completed.
+    retention(retention: Duration) self => { self.overrides().retention = Some(retention); }
+
+    /// Labels it as one of a group.
+    group(group: impl Into<Name>) self => { self.overrides().group = Some(group.into()); }
+}
+
+impl CallOptions {
+    fn overrides(&mut self) -> &mut Overrides {
+        self.overrides.get_or_insert_default()
+    }
+
+    /// The task as it goes to the broker.
+    pub(super) fn build<T: Task>(
+        self,
+        producer: &Producer,
+        task: &T,
+    ) -> Result<NewTask, EnqueueError> {
+        let encode = |source| EnqueueError::Encode {
+            event: T::EVENT,
+            source,
+        };
+        let payload = T::Codec::encode(task).map_err(encode)?;
+        let limit = producer.0.max_payload;
+        if payload.len() > limit {
+            return Err(EnqueueError::PayloadTooLarge {
+                event: T::EVENT,
+                size: payload.len(),
+                limit,
+            });
+        }
+        let id = self
+            .id
+            .map_or_else(|| Ok(TaskId::generate()), TaskId::new)?;
+        let mut options = T::options();
+        if let Some(overrides) = self.overrides {
+            overrides.apply(Arc::make_mut(&mut options));
+        }
+        check::<T>(&options)?;
+
+        let now = producer.0.broker.now();
+        let deadline = self
+            .deadline
+            .or(options.deadline.map(When::After))
+            .map(|deadline| match deadline {
+                When::Now => now,
+                When::After(delay) => now + delay,
+                When::At(time) => time,
+            });
+        let unique = match options.unique {
+            None => None,
+            Some(Unique { until, ttl }) => {
+                let key = self
+                    .unique_key
+                    .map_or_else(|| task.unique_key(), Ok)
+                    .map_err(encode)?;
+                Some(Box::new(UniqueLock { key, until, ttl }))
+            }
+        };
+        let event = Name::from_static(T::EVENT);
+        let codec = CodecName::of::<T::Codec>();
+        let mut envelope = Envelope::with_options(id, event, codec, Bytes::from(payload), options);
+        envelope.headers = self.headers;
+        envelope.enqueued_at = now;
+        envelope.deadline = deadline;
+        envelope.unique = unique;
+        Ok(NewTask {
+            envelope,
+            when: self.when,
+        })
+    }
+}
+
+impl Overrides {
+    fn apply(self, options: &mut TaskOptions) {
+        let Self {
+            queue,
+            max_retry,
+            timeout,
+            backoff,
+            unique,
+            retention,
+            priority,
+            group,
+        } = self;
+        set(&mut options.queue, queue);
+        set(&mut options.max_retry, max_retry);
+        set(&mut options.timeout, timeout);
+        set(&mut options.backoff, backoff);
+        set(&mut options.retention, retention);
+        set(&mut options.priority, priority);
+        options.unique = unique.or(options.unique);
+        options.group = group.or(options.group.take());
+    }
+}
+
+fn set<V>(option: &mut V, value: Option<V>) {
+    if let Some(value) = value {
+        *option = value;
+    }
+}
+
+/// Refuses what would be kept and then never work.
+fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
+    let invalid = |option, value: String, expected| {
+        Err(EnqueueError::InvalidOption {
+            event: T::EVENT,
+            option,
+            value,
+            expected,
+        })
+    };
+    options.queue.check_queue()?;
+    if options.priority > MAX_PRIORITY {
+        return invalid(
+            "priority",
+            options.priority.to_string(),
+            "it goes from 0 to 9",
+        );
+    }
+    if options.timeout < Duration::from_millis(1) {
+        let expected = "an attempt needs at least 1ms; leave it out for 30 minutes";
+        return invalid("timeout", format!("{:?}", options.timeout), expected);
+    }
+    if options.unique.is_some_and(|unique| unique.ttl.is_zero()) {
+        let expected = "its ttl must be longer, for the lock to be held at all";
+        return invalid("unique", "0s".into(), expected);
+    }
+    Ok(())
+}
+
+impl<'a, T: Task> Enqueue<'a, T> {
+    pub(super) fn new(producer: &'a Producer, task: T) -> Self {
+        Self {
+            producer,
+            task,
+            call: CallOptions::default(),
+        }
+    }
+
+    async fn send(self) -> Result<TaskHandle<T>, EnqueueError> {
+        let task = self.call.build(self.producer, &self.task);
+        self.producer.send_one(task?).await
+    }
+}
+
+impl<'a, T: Task> IntoFuture for Enqueue<'a, T> {
+    type Output = Result<TaskHandle<T>, EnqueueError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}

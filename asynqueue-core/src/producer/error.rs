@@ -1,0 +1,96 @@
+//! Why a task was not accepted, or has no result.
+
+use crate::{
+    broker::{BrokerError, Conflict},
+    codec::CodecError,
+    task::{Failure, InvalidQueueName, InvalidTaskId, TaskRef},
+};
+
+/// A task was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// Its id is taken or its unique lock is held.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The payload is too large.
+    #[error(
+        "the payload of `{event}` is {size} bytes, and this producer takes up to {limit}: keep large data elsewhere \
+         and send a reference, or raise the limit with `Producer::with_max_payload`"
+    )]
+    PayloadTooLarge {
+        /// The event.
+        event: &'static str,
+        /// The encoded payload's size in bytes.
+        size: usize,
+        /// The largest size taken.
+        limit: usize,
+    },
+    /// The payload has no form in its codec.
+    #[error("the payload of `{event}` cannot be encoded")]
+    Encode {
+        /// The event.
+        event: &'static str,
+        /// What the codec says.
+        #[source]
+        source: CodecError,
+    },
+    /// The id cannot be used.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidTaskId),
+    /// The queue name cannot be used.
+    #[error(transparent)]
+    InvalidQueue(#[from] InvalidQueueName),
+    /// An option makes no sense.
+    #[error("option `{option}` of `{event}` is {value}: {expected}")]
+    InvalidOption {
+        /// The event.
+        event: &'static str,
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The producer was closed.
+    #[error("the producer is closed: make another to go on")]
+    ProducerClosed,
+    /// The broker did not take it. It may or may not have been accepted: enqueue it again under the same id.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// A task has no result to give.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResultError {
+    /// It was archived: out of attempts, skipped, cancelled or unreadable.
+    #[error("task {task} failed: {}", failure.as_ref().map_or("no reason is known", |failure| &failure.message))]
+    Failed {
+        /// The task.
+        task: TaskRef,
+        /// The last of its failures.
+        failure: Option<Box<Failure>>,
+    },
+    /// It is not there (any more): completed without retention, past its retention, or deleted.
+    #[error("task {task} is gone: give it a `retention` to ask for its result after it is done")]
+    Gone {
+        /// The task.
+        task: TaskRef,
+    },
+    /// Its result is not what was asked for.
+    #[error("the result of task {task} is not a `{expected}`")]
+    Decode {
+        /// The task.
+        task: TaskRef,
+        /// The type asked for.
+        expected: &'static str,
+        /// What the codec says.
+        #[source]
+        source: CodecError,
+    },
+    /// The broker did not answer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}

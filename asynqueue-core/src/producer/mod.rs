@@ -1,0 +1,227 @@
+//! Enqueueing.
+
+mod enqueue;
+mod error;
+mod handle;
+mod in_flight;
+
+use std::sync::Arc;
+
+use self::in_flight::InFlight;
+pub use self::{
+    enqueue::{CallOptions, Enqueue},
+    error::{EnqueueError, ResultError},
+    handle::{TaskHandle, TaskStatus},
+};
+use crate::{
+    broker::{BrokerError, NewTask, SharedBroker},
+    task::Task,
+};
+
+/// Encoded payloads larger than this are refused unless the producer is told otherwise: 1 MiB.
+pub const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
+
+/// Tasks in one broker call of [`Producer::enqueue_many`].
+const CHUNK: usize = 1_000;
+
+/// Enqueues tasks. Clones are cheap and share one broker.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{MemoryBroker, Producer};
+/// use std::time::Duration;
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "email:welcome", crate = asynqueue_core)]
+/// # struct WelcomeEmail { user_id: u64 }
+///
+/// let producer = Producer::new(MemoryBroker::new());
+/// producer.enqueue(WelcomeEmail { user_id: 42 }).await?;
+/// let handle = producer
+///     .enqueue(WelcomeEmail { user_id: 43 })
+///     .delay(Duration::from_secs(60))
+///     .header("tenant", "acme")
+///     .await?;
+/// println!("{} is {}", handle.id(), handle.status().await?.state_name());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Producer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    broker: SharedBroker,
+    max_payload: usize,
+    in_flight: InFlight,
+}
+
+impl Producer {
+    /// A producer of tasks for `broker`.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        Self::with_max_payload(broker, DEFAULT_MAX_PAYLOAD)
+    }
+
+    /// A producer that takes encoded payloads of up to `max_payload` bytes, in place of
+    /// [1 MiB](DEFAULT_MAX_PAYLOAD).
+    pub fn with_max_payload(broker: impl Into<SharedBroker>, max_payload: usize) -> Self {
+        let in_flight = InFlight::default();
+        Self(Arc::new(Inner {
+            broker: broker.into(),
+            max_payload,
+            in_flight,
+        }))
+    }
+
+    /// The broker it enqueues to.
+    pub fn broker(&self) -> &SharedBroker {
+        &self.0.broker
+    }
+
+    /// Enqueues a task once the returned value is awaited; its methods set what differs from the type's own options.
+    pub fn enqueue<T: Task>(&self, task: T) -> Enqueue<'_, T> {
+        Enqueue::new(self, task)
+    }
+
+    /// Enqueues any number of tasks of one type, a thousand in a broker call. The results are in the order given: one
+    /// task that is refused does not keep the others out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct WelcomeEmail { user_id: u64 }
+    /// let producer = Producer::new(MemoryBroker::new());
+    /// let results = producer.enqueue_many((0..5_000).map(|user_id| WelcomeEmail { user_id })).await;
+    /// assert!(results.iter().all(Result::is_ok));
+    /// # }
+    /// ```
+    pub async fn enqueue_many<T, I>(&self, tasks: I) -> Vec<Result<TaskHandle<T>, EnqueueError>>
+    where
+        T: Task,
+        I: IntoIterator<Item = T, IntoIter: Send>,
+    {
+        self.enqueue_each(tasks.into_iter().map(|task| (task, CallOptions::default())))
+            .await
+    }
+
+    /// As [`enqueue_many`](Self::enqueue_many), with options for each: `configure` is given each task and its call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct WelcomeEmail { user_id: u64 }
+    /// let producer = Producer::new(MemoryBroker::new());
+    /// let emails = (0..10).map(|user_id| WelcomeEmail { user_id });
+    /// let results = producer
+    ///     .enqueue_many_with(emails, |email, call| call.id(format!("welcome-{}", email.user_id)))
+    ///     .await;
+    /// assert!(results.iter().all(Result::is_ok));
+    /// # }
+    /// ```
+    pub async fn enqueue_many_with<T, I, F>(
+        &self,
+        tasks: I,
+        mut configure: F,
+    ) -> Vec<Result<TaskHandle<T>, EnqueueError>>
+    where
+        T: Task,
+        I: IntoIterator<Item = T, IntoIter: Send>,
+        F: FnMut(&T, CallOptions) -> CallOptions + Send,
+    {
+        let calls = tasks.into_iter().map(|task| {
+            let call = configure(&task, CallOptions::default());
+            (task, call)
+        });
+        self.enqueue_each(calls).await
+    }
+
+    async fn enqueue_each<T: Task>(
+        &self,
+        mut calls: impl Iterator<Item = (T, CallOptions)> + Send,
+    ) -> Vec<Result<TaskHandle<T>, EnqueueError>> {
+        let mut results = Vec::with_capacity(calls.size_hint().0);
+        loop {
+            let chunk: Vec<_> = calls
+                .by_ref()
+                .take(CHUNK)
+                .map(|(task, call)| call.build(self, &task))
+                .collect();
+            if chunk.is_empty() {
+                return results;
+            }
+            results.extend(self.send(chunk).await);
+            // Encoding a long list takes no turns by itself.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn send_one<T: Task>(&self, task: NewTask) -> Result<TaskHandle<T>, EnqueueError> {
+        let _in_flight = self
+            .0
+            .in_flight
+            .enter()
+            .ok_or(EnqueueError::ProducerClosed)?;
+        let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
+        match self.0.broker.enqueue(vec![task]).await?.pop() {
+            Some(answer) => answer.map(|()| handle).map_err(Into::into),
+            None => Err(BrokerError::Protocol("no answer for a task".into()).into()),
+        }
+    }
+
+    /// Enqueues what could be built, in one broker call.
+    async fn send<T: Task>(
+        &self,
+        tasks: Vec<Result<NewTask, EnqueueError>>,
+    ) -> Vec<Result<TaskHandle<T>, EnqueueError>> {
+        let Some(_in_flight) = self.0.in_flight.enter() else {
+            return tasks
+                .iter()
+                .map(|_| Err(EnqueueError::ProducerClosed))
+                .collect();
+        };
+        let mut batch = Vec::with_capacity(tasks.len());
+        let mut results: Vec<_> = tasks
+            .into_iter()
+            .map(|task| {
+                task.map(|task| {
+                    let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
+                    batch.push(task);
+                    handle
+                })
+            })
+            .collect();
+        if batch.is_empty() {
+            return results;
+        }
+        match self.0.broker.enqueue(batch).await {
+            Ok(answers) => {
+                let accepted = results.iter_mut().filter(|result| result.is_ok());
+                for (result, answer) in accepted.zip(answers) {
+                    if let Err(conflict) = answer {
+                        *result = Err(conflict.into());
+                    }
+                }
+            }
+            Err(error) => {
+                results
+                    .iter_mut()
+                    .filter(|r| r.is_ok())
+                    .for_each(|r| *r = Err(error.clone().into()));
+            }
+        }
+        results
+    }
+
+    /// A handle on a task that was enqueued elsewhere, or before.
+    pub fn handle<T: Task>(&self, task: crate::TaskRef) -> TaskHandle<T> {
+        TaskHandle::of(self.0.broker.clone(), task)
+    }
+
+    /// Waits until everything under way is accepted or refused, and accepts nothing from then on. The broker stays
+    /// open for others.
+    pub async fn close(&self) {
+        self.0.in_flight.close().await;
+    }
+}
