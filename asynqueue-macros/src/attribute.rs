@@ -18,6 +18,8 @@ pub(crate) struct KeyList {
     owner: &'static str,
     keys: &'static [Key],
     seen: Vec<&'static str>,
+    /// Keys that a mistake most likely stands for, so that they are not missed as well.
+    meant: Vec<&'static str>,
 }
 
 impl KeyList {
@@ -26,12 +28,13 @@ impl KeyList {
             owner,
             keys,
             seen: Vec::new(),
+            meant: Vec::new(),
         }
     }
 
-    /// Whether the key was given, be its value right or wrong.
+    /// Whether the key was given, be it rightly or wrongly.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.seen.contains(&name)
+        self.seen.contains(&name) || self.meant.contains(&name)
     }
 
     /// Reads all attributes called `attribute` as if they were one list.
@@ -48,13 +51,12 @@ impl KeyList {
                     self.read(input, mistakes, &mut read);
                     Ok(())
                 }),
-                other => Err(Error::new_spanned(
-                    other,
-                    format!(
-                        "`{attribute}` takes a list: write `#[{attribute}({})]`",
-                        self.keys[0].example
-                    ),
-                )),
+                other => {
+                    let example = self.mean_first();
+                    let message =
+                        format!("`{attribute}` takes a list, such as `#[{attribute}({example})]`");
+                    Err(Error::new_spanned(other, message))
+                }
             };
             mistakes.catch(outcome);
         }
@@ -79,14 +81,14 @@ impl KeyList {
 
     fn read_key<'i>(&mut self, input: ParseStream<'i>) -> Result<Value<'i>> {
         let name = Ident::parse_any(input).map_err(|_| {
-            let example = self.keys[0].example;
+            let example = self.mean_first();
             Error::new(input.span(), format!("expected a key, such as `{example}`"))
         })?;
         let text = name.unraw().to_string();
         let Some(key) = self.keys.iter().find(|key| key.name == text) else {
             return Err(self.unknown(&name, &text));
         };
-        if self.has(key.name) {
+        if self.seen.contains(&key.name) {
             return Err(Error::new(
                 name.span(),
                 format!("`{text}` is given twice; take one of them out"),
@@ -96,14 +98,21 @@ impl KeyList {
         Ok(Value { key, name, input })
     }
 
-    fn unknown(&self, name: &Ident, text: &str) -> Error {
-        let names = || self.keys.iter().map(|key| key.name);
-        let suggestion = suggest::did_you_mean(text, names());
-        let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+    /// The first key's example, to be shown where there is no key.
+    fn mean_first(&mut self) -> &'static str {
+        self.meant.push(self.keys[0].name);
+        self.keys[0].example
+    }
+
+    fn unknown(&mut self, name: &Ident, text: &str) -> Error {
+        let names: Vec<&'static str> = self.keys.iter().map(|key| key.name).collect();
+        let closest = suggest::closest(text, names.iter().copied());
+        self.meant.extend(closest);
         let message = format!(
-            "unknown key `{text}`: {suggestion}{} takes {}",
+            "unknown key `{text}`{} {} takes `{}`",
+            suggest::did_you_mean(closest),
             self.owner,
-            names.join(", ")
+            names.join("`, `")
         );
         Error::new(name.span(), message)
     }

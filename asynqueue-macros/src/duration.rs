@@ -1,6 +1,6 @@
 //! Durations as attributes have them: `"30s"`, `"1h30m"`.
 
-/// The units with their milliseconds, `ms` before `m` so that it is found first.
+/// The units with their milliseconds.
 const UNITS: [(&str, u64); 6] = [
     ("ms", 1),
     ("s", 1_000),
@@ -12,8 +12,13 @@ const UNITS: [(&str, u64); 6] = [
 
 /// The milliseconds of one or more numbers that are each followed by a unit, or what is wrong with them.
 pub(crate) fn parse_millis(text: &str) -> Result<u64, String> {
-    if text.is_empty() {
-        return Err("it is empty; write a number with a unit, such as `30s`".into());
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(
+            "it does not start with a number; write one with its unit, such as `30s`".into(),
+        );
+    }
+    if text.contains(char::is_whitespace) {
+        return Err("it has white space; write it without, such as `1h30m`".into());
     }
     let mut total = 0_u64;
     let mut rest = text;
@@ -27,16 +32,11 @@ pub(crate) fn parse_millis(text: &str) -> Result<u64, String> {
     Ok(total)
 }
 
-/// The milliseconds of the first number and unit, and the text after them.
+/// The milliseconds of the number and unit that `text` starts with, and the text after them.
 fn parse_part(text: &str) -> Result<(u64, &str), String> {
     let (digits, rest) = split_at_first(text, |c| !c.is_ascii_digit());
     let (unit, after) = split_at_first(rest, |c| c.is_ascii_digit());
     match (digits, unit) {
-        ("", _) => {
-            return Err(format!(
-                "`{rest}` is not a number; write one, such as `30s`"
-            ));
-        }
         (_, "") => return Err(format!("`{digits}` has no unit; write `{digits}s`")),
         (_, "." | ",") => {
             return Err(
@@ -85,20 +85,21 @@ mod tests {
     #[test]
     fn what_is_not_a_duration_is_refused_with_what_to_write() {
         for (text, part_of_the_reason) in [
-            ("", "write a number with a unit"),
+            ("", "write one with its unit"),
             ("30", "`30` has no unit; write `30s`"),
             ("1h30", "`30` has no unit; write `30s`"),
-            ("s", "`s` is not a number"),
-            ("-5s", "`-5s` is not a number"),
+            ("thirty seconds", "does not start with a number"),
+            ("s", "does not start with a number"),
+            ("-5s", "does not start with a number"),
             (
                 "5sec",
                 "`sec` is not a unit; the units are ms, s, m, h, d and w",
             ),
-            ("5 s", "` s` is not a unit"),
-            ("1h 30m", "`h ` is not a unit"),
+            ("5 s", "write it without, such as `1h30m`"),
+            ("1h 30m", "write it without"),
             ("5S", "`S` is not a unit"),
             ("1.5h", "write `1h30m`"),
-            ("٣s", "is not a number"),
+            ("٣s", "does not start with a number"),
         ] {
             let reason = parse_millis(text).expect_err(text);
             assert!(reason.contains(part_of_the_reason), "{text}: {reason}");

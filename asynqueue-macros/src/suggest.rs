@@ -1,14 +1,15 @@
 //! "Did you mean …?"
 
-/// The question, or nothing where no known name is near. Ends in a space, to stand inside a message.
-pub(crate) fn did_you_mean<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> String {
-    closest(typed, known)
-        .map(|name| format!("did you mean `{name}`? "))
-        .unwrap_or_default()
+/// The end of the sentence `unknown …`: the question, or a full stop where no known name is near.
+pub(crate) fn did_you_mean(closest: Option<&str>) -> String {
+    closest.map_or_else(
+        || ".".to_owned(),
+        |name| format!(", did you mean `{name}`?"),
+    )
 }
 
 /// The known name that `typed` most likely stands for.
-fn closest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn closest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // Two slips, or three in a long name such as `max_retries`; a name that must be changed all over is another name.
     let limit = (typed.len() / 3).max(2).min(typed.len().saturating_sub(1));
     known

@@ -20,7 +20,7 @@ impl<'i> Value<'i> {
         self.equals("text in quotes")?;
         self.input
             .parse()
-            .map_err(|_| self.expected("text in quotes"))
+            .map_err(|error: Error| self.expected_at(error.span(), "text in quotes"))
     }
 
     /// Text in quotes that passes `check`.
@@ -37,7 +37,10 @@ impl<'i> Value<'i> {
     {
         let what = format!("a whole number from 0 to {max}");
         self.equals(&what)?;
-        let literal: LitInt = self.input.parse().map_err(|_| self.expected(&what))?;
+        let literal: LitInt = self
+            .input
+            .parse()
+            .map_err(|error: Error| self.expected_at(error.span(), &what))?;
         literal
             .base10_parse()
             .ok()
@@ -67,6 +70,9 @@ impl<'i> Value<'i> {
     pub(crate) fn ty(&self) -> Result<Type> {
         self.equals("a type")?;
         self.no_literal("a type")?;
+        if self.input.is_empty() || self.input.peek(Token![,]) {
+            return Err(self.expected("a type"));
+        }
         self.input.parse()
     }
 
@@ -79,10 +85,12 @@ impl<'i> Value<'i> {
     /// Reads what stands in parentheses after the key, all of it.
     pub(crate) fn parenthesized<T>(
         &self,
+        what: &str,
         read: impl FnOnce(ParseStream<'_>) -> Result<T>,
     ) -> Result<T> {
         if !self.input.peek(token::Paren) {
-            return Err(self.expected_at(self.name.span(), "a list in parentheses"));
+            let what = format!("{what} in parentheses");
+            return Err(self.expected_at(self.name.span(), &what));
         }
         let content;
         syn::parenthesized!(content in self.input);
@@ -128,10 +136,7 @@ impl<'i> Value<'i> {
 pub(crate) fn millis_of(input: ParseStream<'_>, name: &str) -> Result<Option<u64>> {
     if input.peek(LitInt) {
         let number: LitInt = input.parse()?;
-        let message = format!(
-            "`{name}` takes a duration with its unit: write `\"{number}s\"` if you mean seconds"
-        );
-        return Err(Error::new(number.span(), message));
+        return Err(Error::new(number.span(), unquoted(&number, name)));
     }
     if !input.peek(LitStr) {
         return Ok(None);
@@ -140,7 +145,21 @@ pub(crate) fn millis_of(input: ParseStream<'_>, name: &str) -> Result<Option<u64
     duration::parse_millis(&text.value())
         .map(Some)
         .map_err(|reason| {
-            let message = format!("`{}` is no duration: {reason}", text.value());
+            let message = format!("\"{}\" is no duration: {reason}", text.value());
             Error::new(text.span(), message)
         })
+}
+
+/// What to say of a duration such as `30` or `30s`, without quotes.
+fn unquoted(number: &LitInt, name: &str) -> String {
+    let (digits, unit) = (number.base10_digits(), number.suffix());
+    if digits.starts_with('-') {
+        return format!("`{name}` takes a duration, which can't be negative");
+    }
+    if unit.is_empty() {
+        return format!(
+            "`{name}` takes a duration with its unit: write `\"{digits}s\"` if you mean seconds"
+        );
+    }
+    format!("`{name}` takes its duration in quotes: write `\"{digits}{unit}\"`")
 }

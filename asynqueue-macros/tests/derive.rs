@@ -43,6 +43,7 @@ struct Full {
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "pieces", crate = asynqueue_core)]
 #[task(backoff = fixed("10s"), unique(ttl = "1h"), output = Vec<Receipt>)]
+#[expect(clippy::upper_case_acronyms, reason = "the name is the point")]
 enum Pieces {
     // Named as the trait's own items are, which must not confuse the generated code.
     EVENT { options: u32 },

@@ -56,7 +56,8 @@ const MAX_PRIORITY: u8 = 9;
 
 const NO_EVENT: &str = "add `#[task(event = \"…\")]`; \
     the name is written out so that renaming the struct orphans no waiting task";
-const NO_TIMEOUT: &str = "a timeout of 0 would end each attempt as it starts; leave it out for the default of 30 minutes";
+const NO_TIMEOUT: &str = "a timeout of 0 would end each attempt as it starts; \
+     leave it out for the default of 30 minutes";
 const NO_DEADLINE: &str =
     "a deadline of 0 would have passed before any task starts; leave it out for none";
 

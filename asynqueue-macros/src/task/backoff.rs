@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, Ident, Path, Result, Token, parse::ParseStream};
+use syn::{Error, Ident, LitStr, Path, Result, Token, parse::ParseStream};
 
 use crate::{
     attribute::Key,
@@ -31,8 +31,12 @@ static EXPONENTIAL: Key = Key {
 
 impl Backoff {
     pub(super) fn read(value: &Value<'_>) -> Result<Self> {
-        value.equals("a backoff")?;
+        value.equals("`=` and a form")?;
         let input = value.input;
+        if input.peek(LitStr) {
+            let message = format!("a backoff stands without quotes around it: {FORMS}");
+            return Err(Error::new(input.span(), message));
+        }
         let form: Ident = input
             .parse()
             .map_err(|_| Error::new(input.span(), format!("a backoff is {FORMS}")))?;
@@ -43,8 +47,10 @@ impl Backoff {
         };
         match form.to_string().as_str() {
             "standard" => Ok(Self::Standard),
-            "fixed" => arguments(&FIXED).parenthesized(read_fixed),
-            "exponential" => arguments(&EXPONENTIAL).parenthesized(read_exponential),
+            "fixed" => arguments(&FIXED).parenthesized("a duration", read_fixed),
+            "exponential" => {
+                arguments(&EXPONENTIAL).parenthesized("two durations", read_exponential)
+            }
             other => Err(unknown(&form, other)),
         }
     }
@@ -107,7 +113,7 @@ fn end(input: ParseStream<'_>) -> Result<()> {
 
 fn unknown(form: &Ident, text: &str) -> Error {
     let forms = ["standard", "fixed", "exponential"];
-    let suggestion = suggest::did_you_mean(text, forms.into_iter());
-    let message = format!("unknown backoff `{text}`: {suggestion}A backoff is {FORMS}");
+    let suggestion = suggest::did_you_mean(suggest::closest(text, forms.into_iter()));
+    let message = format!("unknown backoff `{text}`{suggestion} A backoff is {FORMS}");
     Error::new(form.span(), message)
 }

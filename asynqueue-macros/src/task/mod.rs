@@ -29,7 +29,8 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 
 fn check_shape(input: &DeriveInput) -> Result<()> {
     if let Data::Union(data) = &input.data {
-        let message = "a union can't be a task, since nothing can tell which field to encode: make it an enum";
+        let message = "a union can't be a task, since nothing can tell which field to encode: \
+                       make it an enum";
         return Err(Error::new(data.union_token.span, message));
     }
     if !input.generics.params.is_empty() {

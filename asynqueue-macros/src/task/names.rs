@@ -17,7 +17,8 @@ pub(super) fn check_event(name: &LitStr) -> Result<()> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return refuse(
             name,
-            "an event name has no white space or control characters: write one such as `email:welcome`",
+            "an event name has no white space or control characters: \
+             write one such as `email:welcome`",
         );
     }
     Ok(())
@@ -38,7 +39,8 @@ pub(super) fn check_queue(name: &LitStr) -> Result<()> {
     if text.contains(|c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control()) {
         return refuse(
             name,
-            "a queue name has no braces, white space or control characters: write one such as `user:42` or `low-priority`",
+            "a queue name has no braces, white space or control characters: \
+             write one such as `user:42` or `low-priority`",
         );
     }
     Ok(())

@@ -60,7 +60,7 @@ impl Unique {
     ) -> Result<Option<Self>> {
         let mut keys = KeyList::new("`unique`", &KEYS);
         let (mut ttl, mut until, mut fields) = (None, None, Vec::new());
-        value.parenthesized(|input| {
+        value.parenthesized("a list", |input| {
             keys.read(input, mistakes, &mut |entry, mistakes| {
                 match entry.key.name {
                     "ttl" => ttl = Some(entry.millis_above_zero(NO_TTL)?),
@@ -117,9 +117,10 @@ fn read_until(value: &Value<'_>) -> Result<&'static str> {
     if let Some((_, variant)) = UNTIL.into_iter().find(|(word, _)| *word == typed) {
         return Ok(variant);
     }
-    let suggestion = suggest::did_you_mean(&typed, UNTIL.into_iter().map(|(word, _)| word));
+    let words = UNTIL.into_iter().map(|(word, _)| word);
+    let suggestion = suggest::did_you_mean(suggest::closest(&typed, words));
     let message = format!(
-        "unknown moment `{typed}`: {suggestion}A lock is held until \"start\" (a worker starts the task), \
+        "unknown moment \"{typed}\"{suggestion} A lock is held until \"start\" (a worker starts the task), \
          \"success\" (it has come to its end) or \"window\" (its `ttl` is over)"
     );
     Err(Error::new(text.span(), message))
@@ -140,7 +141,7 @@ fn read_fields(value: &Value<'_>, data: &Data, mistakes: &mut Mistakes) -> Resul
         .iter()
         .filter_map(|f| f.ident.as_ref())
         .collect();
-    let typed = value.parenthesized(|input| {
+    let typed = value.parenthesized("a list", |input| {
         Punctuated::<Ident, Token![,]>::parse_terminated_with(input, Ident::parse_any)
     })?;
     if typed.is_empty() {
@@ -161,12 +162,13 @@ fn check_field(field: &Ident, known: &[&Ident], chosen: &[Ident]) -> Result<Iden
     let text = field.unraw().to_string();
     let Some(own) = known.iter().find(|own| own.unraw() == text) else {
         let names: Vec<String> = known.iter().map(|own| own.unraw().to_string()).collect();
-        let suggestion = suggest::did_you_mean(&text, names.iter().map(String::as_str));
+        let closest = suggest::closest(&text, names.iter().map(String::as_str));
+        let suggestion = suggest::did_you_mean(closest);
         let names = match names.as_slice() {
             [] => "none".to_owned(),
             names => format!("`{}`", names.join("`, `")),
         };
-        let message = format!("no field `{text}`: {suggestion}The struct's fields are {names}");
+        let message = format!("unknown field `{text}`{suggestion} The struct's fields are {names}");
         return Err(Error::new(field.span(), message));
     };
     if chosen.contains(own) {
