@@ -1,0 +1,151 @@
+//! `#[derive(FromState)]`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{
+    Data, DeriveInput, Error, Fields, Generics, Path, Result, Token, Type, parse_quote,
+    spanned::Spanned,
+};
+
+use crate::{
+    attribute::{Key, KeyList},
+    mistakes::Mistakes,
+    value::Value,
+};
+
+static STRUCT_KEYS: [Key; 1] = [Key {
+    name: "crate",
+    example: "crate = asynqueue",
+}];
+
+static FIELD_KEYS: [Key; 1] = [Key {
+    name: "default",
+    example: "default",
+}];
+
+/// Where a field's value comes from.
+enum Source {
+    State,
+    Default,
+}
+
+/// The implementation and, for each mistake, a compile error.
+pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
+    let mut mistakes = Mistakes::default();
+    let krate = read_crate(input, &mut mistakes);
+    let fields = mistakes.catch(fields_of(input));
+    let sources: Vec<Source> = fields
+        .into_iter()
+        .flatten()
+        .map(|field| read_source(field, &mut mistakes))
+        .collect();
+    let mut tokens = mistakes.into_compile_errors();
+    if let (Some(krate), Some(fields)) = (krate, fields) {
+        tokens.extend(expand(input, fields, &sources, &krate));
+    }
+    tokens
+}
+
+fn fields_of(input: &DeriveInput) -> Result<&Fields> {
+    let (keyword, span) = match &input.data {
+        Data::Struct(data) => return Ok(&data.fields),
+        Data::Enum(data) => ("an enum", data.enum_token.span),
+        Data::Union(data) => ("a union", data.union_token.span),
+    };
+    let message = format!(
+        "{keyword} can't be filled from the state, since nothing tells which part of it to build: \
+         make it a struct, or implement `FromState` by hand"
+    );
+    Err(Error::new(span, message))
+}
+
+fn read_crate(input: &DeriveInput, mistakes: &mut Mistakes) -> Option<Path> {
+    let mut krate = None;
+    let mut keys = KeyList::new("`#[from_state]` on a struct", &STRUCT_KEYS);
+    keys.read_attributes(&input.attrs, "from_state", mistakes, |value, _| {
+        krate = Some(value.path()?);
+        Ok(())
+    });
+    match keys.has("crate") {
+        true => krate,
+        false => Some(parse_quote!(::asynqueue)),
+    }
+}
+
+fn read_source(field: &syn::Field, mistakes: &mut Mistakes) -> Source {
+    let mut keys = KeyList::new("`#[from_state]` on a field", &FIELD_KEYS);
+    keys.read_attributes(&field.attrs, "from_state", mistakes, |value, _| {
+        refuse_value(value)
+    });
+    match keys.has("default") {
+        true => Source::Default,
+        false => Source::State,
+    }
+}
+
+fn refuse_value(value: &Value<'_>) -> Result<()> {
+    if value.input.is_empty() || value.input.peek(Token![,]) {
+        return Ok(());
+    }
+    let message = "`default` takes no value, it is the type's `Default`: \
+                   for another value, implement `FromState` by hand";
+    Err(Error::new(value.input.span(), message))
+}
+
+fn expand(input: &DeriveInput, fields: &Fields, sources: &[Source], krate: &Path) -> TokenStream {
+    let process = &input.ident;
+    let members = fields.members();
+    let values = fields
+        .iter()
+        .zip(sources)
+        .map(|(field, source)| expand_value(&field.ty, source));
+    // A process without fields from the state would otherwise be warned of an unused parameter.
+    let state = match sources.iter().any(|source| matches!(source, Source::State)) {
+        true => quote!(state),
+        false => quote!(_),
+    };
+    let generics = bound_fields(&input.generics, fields, sources);
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #impl_generics #krate::FromState for #process #ty_generics #where_clause {
+            fn from_state(
+                #state: &#krate::State,
+            ) -> ::core::result::Result<Self, #krate::MissingState> {
+                ::core::result::Result::Ok(Self { #(#members: #values,)* })
+            }
+        }
+    }
+}
+
+/// The span is the type's, so that a type which can't be cloned or shared is shown at its field.
+fn expand_value(ty: &Type, source: &Source) -> TokenStream {
+    match source {
+        Source::State => quote_spanned! {ty.span()=>
+            <#ty as ::core::clone::Clone>::clone(state.get::<#ty>()?)
+        },
+        Source::Default => quote_spanned! {ty.span()=>
+            <#ty as ::core::default::Default>::default()
+        },
+    }
+}
+
+/// Asks of a generic process's fields what taking them from the state needs. Where nothing is generic, the compiler
+/// knows without being told.
+fn bound_fields(generics: &Generics, fields: &Fields, sources: &[Source]) -> Generics {
+    let mut generics = generics.clone();
+    if generics.type_params().next().is_none() {
+        return generics;
+    }
+    let clause = generics.make_where_clause();
+    for (field, source) in fields.iter().zip(sources) {
+        let ty = &field.ty;
+        clause.predicates.push(match source {
+            Source::State => parse_quote! {
+                #ty: ::core::clone::Clone + ::core::marker::Send + ::core::marker::Sync + 'static
+            },
+            Source::Default => parse_quote!(#ty: ::core::default::Default),
+        });
+    }
+    generics
+}

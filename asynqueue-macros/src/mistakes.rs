@@ -1,0 +1,27 @@
+//! The mistakes found in one derive.
+
+use proc_macro2::TokenStream;
+
+/// Collects errors, so that a user sees all of them in one build and not one a build.
+#[derive(Default)]
+pub(crate) struct Mistakes(Option<syn::Error>);
+
+impl Mistakes {
+    pub(crate) fn add(&mut self, error: syn::Error) {
+        match &mut self.0 {
+            Some(first) => first.combine(error),
+            none => *none = Some(error),
+        }
+    }
+
+    /// The value, or nothing once its error is noted.
+    pub(crate) fn catch<T>(&mut self, outcome: syn::Result<T>) -> Option<T> {
+        outcome.map_err(|error| self.add(error)).ok()
+    }
+
+    pub(crate) fn into_compile_errors(self) -> TokenStream {
+        self.0
+            .map(syn::Error::into_compile_error)
+            .unwrap_or_default()
+    }
+}

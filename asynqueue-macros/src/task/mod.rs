@@ -1,0 +1,69 @@
+//! `#[derive(Task)]`.
+
+mod arguments;
+mod backoff;
+mod expand;
+mod names;
+mod unique;
+
+use proc_macro2::TokenStream;
+use syn::{Attribute, Data, DeriveInput, Error, Fields, Result};
+
+use self::arguments::Arguments;
+use crate::mistakes::Mistakes;
+
+/// The implementation and, for each mistake, a compile error.
+pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
+    let mut mistakes = Mistakes::default();
+    let shape = mistakes.catch(check_shape(input));
+    check_placement(&input.data, &mut mistakes);
+    let arguments = Arguments::read(input, &mut mistakes);
+    let mut tokens = mistakes.into_compile_errors();
+    // Also with a mistake in an attribute: where the type is used, the compiler would else complain that it is no task,
+    // and bury the mistake itself.
+    if let (Some(()), Some(krate)) = (shape, &arguments.krate) {
+        tokens.extend(arguments.expand(&input.ident, krate));
+    }
+    tokens
+}
+
+fn check_shape(input: &DeriveInput) -> Result<()> {
+    if let Data::Union(data) = &input.data {
+        let message = "a union can't be a task, since nothing can tell which field to encode: \
+                       make it an enum";
+        return Err(Error::new(data.union_token.span, message));
+    }
+    if !input.generics.params.is_empty() {
+        let message = "a task's type cannot be generic: one event name would stand for many payloads. \
+                       Write a struct for each payload, with owned fields and an event of its own";
+        return Err(Error::new_spanned(&input.generics, message));
+    }
+    Ok(())
+}
+
+/// The compiler allows a derive's attributes on fields and variants too, where they would mean nothing.
+fn check_placement(data: &Data, mistakes: &mut Mistakes) {
+    match data {
+        Data::Struct(data) => check_fields(&data.fields, mistakes),
+        Data::Enum(data) => {
+            for variant in &data.variants {
+                refuse(&variant.attrs, mistakes);
+                check_fields(&variant.fields, mistakes);
+            }
+        }
+        Data::Union(_) => {}
+    }
+}
+
+fn check_fields(fields: &Fields, mistakes: &mut Mistakes) {
+    for field in fields {
+        refuse(&field.attrs, mistakes);
+    }
+}
+
+fn refuse(attributes: &[Attribute], mistakes: &mut Mistakes) {
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("task")) {
+        let message = "`#[task]` describes the whole payload: move it above the struct or enum";
+        mistakes.add(Error::new_spanned(attribute, message));
+    }
+}

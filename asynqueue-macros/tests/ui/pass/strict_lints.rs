@@ -1,0 +1,36 @@
+//! Generated code keeps the strictest rules that a user's crate may set.
+
+#![forbid(unsafe_code)]
+#![deny(warnings, missing_docs, unused_qualifications, unused_results, single_use_lifetimes, unreachable_pub)]
+#![deny(elided_lifetimes_in_paths, missing_debug_implementations, trivial_casts, unused_lifetimes)]
+
+use asynqueue_core::{Context, Payload, Process, TaskError};
+use asynqueue_macros::{FromState, Task};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// A task.
+#[derive(Debug, Serialize, Deserialize, Task)]
+#[task(event = "a", queue = "b", timeout = "1s", unique(ttl = "1h", fields(user_id)))]
+#[task(process = Send, crate = asynqueue_core)]
+pub struct Welcome {
+    /// A field.
+    pub user_id: u64,
+}
+
+/// A process.
+#[derive(Debug, FromState)]
+#[from_state(crate = asynqueue_core)]
+pub struct Send {
+    name: String,
+}
+
+#[async_trait]
+impl Process<Welcome> for Send {
+    async fn handle(&self, _: Payload<Welcome>, _: &Context) -> Result<(), TaskError> {
+        drop(self.name.clone());
+        Ok(())
+    }
+}
+
+fn main() {}

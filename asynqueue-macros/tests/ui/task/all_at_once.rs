@@ -1,0 +1,25 @@
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(
+    event = "email welcome",
+    queu = "critical",
+    timeout = 30,
+    priority = 10,
+    unique(until = "stop", fields(user)),
+    backoff = fixed("ten"),
+    crate = asynqueue_core
+)]
+struct Welcome {
+    user_id: u64,
+}
+
+// That the attribute is wrong is all there is to say: no second error comes from here.
+fn enqueue(_: impl asynqueue_core::Task) {}
+
+fn use_it() {
+    enqueue(Welcome { user_id: 1 });
+}
+
+fn main() {}
