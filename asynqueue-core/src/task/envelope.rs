@@ -35,8 +35,15 @@ pub struct Envelope {
     pub unique: Option<Box<UniqueLock>>,
     /// Attempts that counted so far.
     pub attempts: u32,
-    pub(super) failures: Option<Box<Vec<Failure>>>,
-    pub(super) unknown: Option<Box<Vec<(String, rmpv::Value)>>>,
+    rest: Option<Box<Rest>>,
+}
+
+/// What few tasks have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Rest {
+    failures: Vec<Failure>,
+    /// Fields of a later version, kept for whoever knows them.
+    unknown: Vec<(String, rmpv::Value)>,
 }
 
 impl Envelope {
@@ -70,8 +77,7 @@ impl Envelope {
             deadline: None,
             unique: None,
             attempts: 0,
-            failures: None,
-            unknown: None,
+            rest: None,
         }
     }
 
@@ -85,7 +91,7 @@ impl Envelope {
 
     /// The failed attempts, oldest first; the last [`Failure::KEPT`] of them.
     pub fn failures(&self) -> &[Failure] {
-        self.failures.as_ref().map_or(&[], |failures| failures)
+        self.rest.as_ref().map_or(&[], |rest| &rest.failures)
     }
 
     /// The attempt that failed last.
@@ -96,11 +102,23 @@ impl Envelope {
     /// Keeps a failure with the task, and drops the oldest beyond [`Failure::KEPT`]. Whether it counts as an attempt
     /// is for the caller to say, in [`attempts`](Self::attempts).
     pub fn push_failure(&mut self, failure: Failure) {
-        let failures = self.failures.get_or_insert_default();
+        let failures = &mut self.rest.get_or_insert_default().failures;
         if failures.len() >= Failure::KEPT {
             failures.remove(0);
         }
         failures.push(failure.bounded());
+    }
+
+    pub(super) fn unknown(&self) -> &[(String, rmpv::Value)] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.unknown)
+    }
+
+    pub(super) fn set_failures(&mut self, failures: Vec<Failure>) {
+        self.rest.get_or_insert_default().failures = failures;
+    }
+
+    pub(super) fn push_unknown(&mut self, key: String, value: rmpv::Value) {
+        self.rest.get_or_insert_default().unknown.push((key, value));
     }
 
     /// Whether another attempt is left after those that counted.
@@ -111,6 +129,10 @@ impl Envelope {
 
 /// Key-value pairs that travel with a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::box_collection,
+    reason = "most tasks have none: one word rather than three"
+)]
 pub struct Headers(Option<Box<BTreeMap<String, String>>>);
 
 impl Headers {

@@ -57,7 +57,7 @@ impl Serialize for Fields<'_> {
         let task = self.0;
         let options = &*task.options;
         let defaults = &*TaskOptions::shared_default();
-        let unknown = task.unknown.as_ref().map_or(&[][..], |unknown| unknown);
+        let unknown = task.unknown();
 
         let mut known = Counted::default();
         let Ok(()) = known.write(task, options, defaults);
@@ -107,7 +107,7 @@ trait Entries {
         self.entry_unless(task.headers.is_empty(), "h", HeaderMap(&task.headers))?;
         self.entry_unless(task.deadline.is_none(), "d", task.deadline)?;
         self.entry_unless(task.attempts == 0, "n", task.attempts)?;
-        self.entry_unless(task.failures.is_none(), "f", task.failures())?;
+        self.entry_unless(task.failures().is_empty(), "f", task.failures())?;
         if let Some(lock) = &task.unique {
             self.entry("u", (&lock.key, lock.until, millis(lock.ttl)))?;
         }
@@ -225,7 +225,7 @@ impl<'de> Visitor<'de> for Reader {
                 }
                 "d" => task.deadline = map.next_value()?,
                 "n" => task.attempts = map.next_value()?,
-                "f" => task.failures = Some(map.next_value()?),
+                "f" => task.set_failures(map.next_value()?),
                 "u" => task.unique = Some(Box::new(read_lock(map.next_value()?))),
                 "r" => options.max_retry = map.next_value()?,
                 "o" => options.timeout = Duration::from_millis(map.next_value()?),
@@ -235,7 +235,7 @@ impl<'de> Visitor<'de> for Reader {
                 "b" => options.backoff = map.next_value::<BackoffBuf>()?.0,
                 _ => {
                     let value = map.next_value::<rmpv::Value>()?;
-                    task.unknown.get_or_insert_default().push((key, value));
+                    task.push_unknown(key, value);
                 }
             }
         }

@@ -1,0 +1,62 @@
+//! Typed background tasks: durable queues, retries, schedules and results.
+//!
+//! Derive [`Task`](derive@Task) on a payload, write a [`Process`] for it, and you have a queue:
+//!
+//! ```
+//! use asynqueue::prelude::*;
+//!
+//! #[derive(Serialize, Deserialize, Task)]
+//! #[task(event = "email:welcome", output = String)]
+//! struct Welcome {
+//!     name: String,
+//! }
+//!
+//! async fn welcome(task: Payload<Welcome>, _ctx: Context) -> Result<String, TaskError> {
+//!     Ok(format!("Welcome, {}!", task.name))
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let broker = asynqueue::connect("memory:").await?;
+//!     let server = Server::builder(broker.clone()).process(welcome).start().await?;
+//!     let task = Producer::new(broker).enqueue(Welcome { name: "Ada".into() }).await?;
+//!     println!("{}", task.result().await?);
+//!     Ok(server.shutdown().await?)
+//! }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
+//! | run them | [`Server`], [`Process`], [`Context`], [`TaskError`] |
+//! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
+//! | look into queues | [`Inspect`], [`Control`] |
+//! | read settings from a file | `config` (with the feature `config`) |
+//! | test your own processes | `testing` (with the feature `testing`) |
+//! | write a broker | [`broker`] |
+
+mod connect;
+
+pub use asynqueue_core::*;
+#[doc(inline)]
+pub use asynqueue_macros::{FromState, Task};
+pub use connect::{ConnectError, connect};
+
+/// What most programs need, in one `use`.
+pub mod prelude {
+    pub use async_trait::async_trait;
+    pub use asynqueue_core::{
+        Backoff, Context, FromState, Payload, Process, ProcessWrapper, Producer, Server, Task,
+        TaskError, TaskHandle,
+        layer::{BoxError, Hook, middleware_fn},
+        shutdown_signal,
+    };
+    pub use asynqueue_macros::{FromState, Task};
+    pub use serde::{Deserialize, Serialize};
+    pub use std::time::Duration;
+
+    /// So many seconds.
+    pub const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+}
