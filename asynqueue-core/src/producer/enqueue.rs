@@ -136,7 +136,8 @@ impl CallOptions {
             event: T::EVENT,
             source,
         };
-        let payload = T::Codec::encode(task).map_err(encode)?;
+        // Without spare capacity, which a waiting task would keep.
+        let payload = T::Codec::encode(task).map_err(encode)?.into_boxed_slice();
         let limit = producer.0.max_payload;
         if payload.len() > limit {
             return Err(EnqueueError::PayloadTooLarge {

@@ -1,0 +1,70 @@
+//! Bytes a waiting task takes in the in-memory broker: `cargo bench -p asynqueue --bench footprint`.
+//!
+//! Counts what is allocated and not freed, with 100-byte payloads.
+
+use std::time::Duration;
+
+use asynqueue::{Broker, Inspect, Keep, MemoryBroker, prelude::*};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+const TASKS: usize = 1_000_000;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "bench:noop")]
+struct Noop {
+    text: String,
+}
+
+async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let queue = ["default".into()];
+    let empty = ALLOCATED.current_usage();
+
+    for _ in 0..TASKS / 1_000 {
+        producer
+            .enqueue_many((0..1_000).map(|_| Noop {
+                text: "x".repeat(92),
+            }))
+            .await;
+    }
+    let full = ALLOCATED.current_usage();
+    println!(
+        "{TASKS} waiting tasks: {} bytes each",
+        (full - empty) / TASKS
+    );
+
+    let server = Server::builder(broker.clone())
+        .concurrency(64)
+        .process(noop)
+        .start()
+        .await
+        .expect("starts");
+    while broker.stats(&queue).await.expect("answers")[0].total() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.shutdown().await.expect("stops");
+    // What a server does every few seconds.
+    broker
+        .trim(&queue, Keep::default(), TASKS)
+        .await
+        .expect("answers");
+    let drained = ALLOCATED.current_usage();
+    println!(
+        "after the drain: {:.1} MB of {:.1} MB are left",
+        megabytes(drained - empty),
+        megabytes(full - empty)
+    );
+}
+
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -1,0 +1,126 @@
+//! Tasks a second, and CPU time a task, on the in-memory broker: `cargo bench -p asynqueue --bench throughput`.
+//!
+//! No-op handler, 100-byte payload, concurrency 64, two worker threads. Divan shows items a second; the CPU time of
+//! the whole process, a task, is printed below its table.
+
+use std::time::Duration;
+
+use asynqueue::{MemoryBroker, SharedBroker, prelude::*};
+use divan::{Bencher, counter::ItemsCount};
+use tokio::runtime::{Builder, Runtime};
+
+const TASKS: u64 = 200_000;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "bench:noop")]
+struct Noop {
+    text: String,
+}
+
+impl Noop {
+    /// 100 bytes as MessagePack.
+    fn new() -> Self {
+        Self {
+            text: "x".repeat(92),
+        }
+    }
+}
+
+async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn main() {
+    divan::main();
+    println!(
+        "\nCPU time a task, enqueued in bulk and processed: {:?}",
+        cpu_per_task()
+    );
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+#[divan::bench]
+fn enqueue_one_by_one(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    bencher
+        .counter(ItemsCount::new(TASKS))
+        .with_inputs(|| Producer::new(MemoryBroker::new()))
+        .bench_values(|producer| {
+            runtime.block_on(async {
+                for _ in 0..TASKS {
+                    producer.enqueue(Noop::new()).await.expect("accepted");
+                }
+            });
+            producer
+        });
+}
+
+#[divan::bench]
+fn enqueue_many(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    bencher
+        .counter(ItemsCount::new(TASKS))
+        .with_inputs(|| Producer::new(MemoryBroker::new()))
+        .bench_values(|producer| {
+            runtime.block_on(producer.enqueue_many((0..TASKS).map(|_| Noop::new())));
+            producer
+        });
+}
+
+#[divan::bench]
+fn process(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    bencher
+        .counter(ItemsCount::new(TASKS))
+        .with_inputs(|| runtime.block_on(filled_broker()))
+        .bench_values(|broker| runtime.block_on(drain(broker)));
+}
+
+async fn filled_broker() -> SharedBroker {
+    let broker: SharedBroker = MemoryBroker::new().into();
+    Producer::new(broker.clone())
+        .enqueue_many((0..TASKS).map(|_| Noop::new()))
+        .await;
+    broker
+}
+
+/// Runs a server until the broker keeps no task.
+async fn drain(broker: SharedBroker) {
+    let server = Server::builder(broker.clone())
+        .concurrency(64)
+        .process(noop)
+        .start()
+        .await
+        .expect("starts");
+    while broker.stats(&["default".into()]).await.expect("answers")[0].total() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.shutdown().await.expect("stops");
+}
+
+fn cpu_per_task() -> Duration {
+    let runtime = runtime();
+    let before = cpu_time();
+    runtime.block_on(async { drain(filled_broker().await).await });
+    (cpu_time() - before) / TASKS as u32
+}
+
+/// User and system time of this process, from Linux's `/proc`, in its ticks of 10 ms.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = stat.rsplit(')').next().expect("a name in brackets");
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
