@@ -10,6 +10,7 @@
 //! forwards due tasks, reclaims lost ones and trims old ones, and `shutdown` brings all of it to an end.
 
 mod builder;
+mod error;
 mod execute;
 mod fetch;
 mod handle;
@@ -38,7 +39,8 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    builder::{ServerBuilder, ServerError},
+    builder::ServerBuilder,
+    error::ServerError,
     handle::{ServerHandle, ServerStats},
     shutdown::shutdown_signal,
 };
