@@ -79,7 +79,9 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
                     Settlement {
                         envelope,
                         token,
-                        outcome: Outcome::Retry { delay: LEASE * 0 },
+                        outcome: Outcome::Retry {
+                            delay: std::time::Duration::ZERO,
+                        },
                     }
                 }
                 (1, _) if leased.token.0.is_multiple_of(2) => leased.settle(Outcome::Release),
