@@ -1,9 +1,8 @@
 //! How payloads and results become bytes.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
-use smol_str::SmolStr;
 
 /// Turns values into bytes and back.
 ///
@@ -80,21 +79,37 @@ impl Codec for Json {
 
 /// The name of a codec, as it travels.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CodecName(SmolStr);
+pub struct CodecName(Repr);
+
+/// Two words rather than three, since every waiting task has one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Repr {
+    MessagePack,
+    Json,
+    Other(Arc<str>),
+}
 
 impl CodecName {
     /// The name of codec `C`.
-    pub const fn of<C: Codec>() -> Self {
-        Self(SmolStr::new_static(C::NAME))
+    pub fn of<C: Codec>() -> Self {
+        Self::from_wire(C::NAME)
     }
 
     pub(crate) fn from_wire(name: &str) -> Self {
-        Self(SmolStr::new(name))
+        Self(match name {
+            MessagePack::NAME => Repr::MessagePack,
+            Json::NAME => Repr::Json,
+            other => Repr::Other(other.into()),
+        })
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Repr::MessagePack => MessagePack::NAME,
+            Repr::Json => Json::NAME,
+            Repr::Other(name) => name,
+        }
     }
 
     /// Encodes a value with the codec of this name: a stock one, or `C`.
@@ -128,7 +143,7 @@ impl CodecName {
 
 impl fmt::Display for CodecName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 

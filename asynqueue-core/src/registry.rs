@@ -3,13 +3,13 @@
 use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
-use tower::{Layer, Service, ServiceBuilder};
+use tower::Layer;
 
 use crate::{
     codec::CodecName,
     layer::{
-        BoxError, BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput,
-        TaskRequest, TimeoutLayer,
+        BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
+        TaskService, TimeoutLayer,
     },
     process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
     task::{FailureKind, Name, Task},
@@ -30,15 +30,11 @@ impl ProcessWrapper {
         let event = Name::from(process.event_name());
         let process = Arc::new(process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
-        // What is inside sees a panic or a timeout of the process as a plain error.
-        let service = ServiceBuilder::new()
-            .layer(TimeoutLayer)
-            .layer(CatchPanicLayer)
-            .service(base);
+        let service = TimeoutLayer.layer(CatchPanicLayer.layer(base));
         Self {
             event,
             queue: T::options().queue.clone(),
-            service: BoxProcess::new(service),
+            service,
         }
     }
 
@@ -50,13 +46,7 @@ impl ProcessWrapper {
 
     /// Puts a [`tower::Layer`] around each attempt, outside of the hooks and layers added before.
     #[must_use]
-    pub fn layer<L>(self, layer: L) -> Self
-    where
-        L: Layer<BoxProcess>,
-        L::Service: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
-        <L::Service as Service<TaskRequest>>::Error: Into<BoxError>,
-        <L::Service as Service<TaskRequest>>::Future: Send,
-    {
+    pub fn layer(self, layer: impl Layer<BoxProcess, Service: TaskService>) -> Self {
         Self {
             service: self.service.wrap(&layer),
             ..self

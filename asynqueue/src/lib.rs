@@ -60,3 +60,8 @@ pub mod prelude {
         Duration::from_secs(seconds)
     }
 }
+
+/// The README's code compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

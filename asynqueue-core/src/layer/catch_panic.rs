@@ -4,15 +4,15 @@ use std::{
     any::Any,
     backtrace::Backtrace,
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::{poll_fn, ready},
     panic::{self, AssertUnwindSafe},
     sync::Once,
-    task::{self, Poll},
+    task::Poll,
 };
 
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use super::{BoxProcess, TaskService};
 use crate::{
     process::{TaskError, TaskErrorKind},
     task::FailureKind,
@@ -24,46 +24,18 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CatchPanicLayer;
 
-impl<S> Layer<S> for CatchPanicLayer {
-    type Service = CatchPanic<S>;
+impl<S: TaskService> Layer<S> for CatchPanicLayer {
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> CatchPanic<S> {
+    fn layer(&self, inner: S) -> BoxProcess {
         install_hook();
-        CatchPanic { inner }
-    }
-}
-
-/// See [`CatchPanicLayer`].
-#[derive(Clone, Debug)]
-pub struct CatchPanic<S> {
-    inner: S,
-}
-
-impl<S> Service<TaskRequest> for CatchPanic<S>
-where
-    S: Service<TaskRequest, Response = TaskOutput>,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TaskError::from_boxed(error.into()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        let mut inner = match catch(|| self.inner.call(request)) {
-            Ok(future) => Box::pin(future),
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
-        };
-        Box::pin(poll_fn(move |cx| match catch(|| inner.as_mut().poll(cx)) {
-            Ok(poll) => poll.map_err(|error| TaskError::from_boxed(error.into())),
-            Err(error) => Poll::Ready(Err(error)),
-        }))
+        let inner = inner.boxed();
+        BoxProcess::from_fn(move |request| match catch(|| inner.run(request)) {
+            Ok(mut attempt) => Box::pin(poll_fn(move |cx| {
+                catch(|| attempt.as_mut().poll(cx)).unwrap_or_else(|error| Poll::Ready(Err(error)))
+            })),
+            Err(error) => Box::pin(ready(Err(error))),
+        })
     }
 }
 

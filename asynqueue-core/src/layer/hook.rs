@@ -1,14 +1,11 @@
 //! Hooks: code before and after each attempt.
 
-use std::{
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::{Context, TaskError, TaskErrorKind};
 
 /// Code that runs around each attempt, for what needs no layer of its own: audit lines, set-up, alerts.
@@ -63,75 +60,38 @@ impl<H> Clone for HookLayer<H> {
     }
 }
 
-impl<S, H> Layer<S> for HookLayer<H> {
-    type Service = Hooked<S, H>;
+impl<S: TaskService, H: Hook> Layer<S> for HookLayer<H> {
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> Hooked<S, H> {
-        Hooked {
-            inner,
-            hook: Arc::clone(&self.0),
-        }
-    }
-}
-
-/// See [`HookLayer`].
-#[derive(Debug)]
-pub struct Hooked<S, H> {
-    inner: S,
-    hook: Arc<H>,
-}
-
-impl<S: Clone, H> Clone for Hooked<S, H> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            hook: Arc::clone(&self.hook),
-        }
-    }
-}
-
-impl<S, H> Service<TaskRequest> for Hooked<S, H>
-where
-    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    H: Hook,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TaskError::from_boxed(error.into()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let hook = Arc::clone(&self.hook);
-        let ctx = request.context.clone();
-        Box::pin(async move {
-            let result = match hook.before(&ctx).await {
-                Ok(()) => inner
-                    .call(request)
-                    .await
-                    .map_err(|e| TaskError::from_boxed(e.into())),
-                Err(error) => Err(error),
-            };
-            match &result {
-                Ok(_) => hook.after(&ctx).await,
-                Err(error) => {
-                    hook.on_error(&ctx, error).await;
-                    if is_last(&ctx, error) {
-                        hook.on_exhausted(&ctx, error).await;
-                    }
-                }
-            }
-            result
+    fn layer(&self, inner: S) -> BoxProcess {
+        let (inner, hook) = (inner.boxed(), Arc::clone(&self.0));
+        BoxProcess::from_fn(move |request| {
+            let (inner, hook) = (inner.clone(), Arc::clone(&hook));
+            Box::pin(async move { around(&*hook, &inner, request).await })
         })
     }
+}
+
+async fn around(
+    hook: &impl Hook,
+    inner: &BoxProcess,
+    request: TaskRequest,
+) -> Result<TaskOutput, TaskError> {
+    let ctx = request.context.clone();
+    let result = match hook.before(&ctx).await {
+        Ok(()) => inner.run(request).await,
+        Err(error) => Err(error),
+    };
+    match &result {
+        Ok(_) => hook.after(&ctx).await,
+        Err(error) => {
+            hook.on_error(&ctx, error).await;
+            if is_last(&ctx, error) {
+                hook.on_exhausted(&ctx, error).await;
+            }
+        }
+    }
+    result
 }
 
 fn is_last(ctx: &Context, error: &TaskError) -> bool {

@@ -1,15 +1,11 @@
 //! At most so many at once.
 
-use std::{
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
-use crate::process::TaskError;
+use super::{BoxProcess, TaskService};
 
 /// Runs at most `max` attempts at once in this process, for what is behind this one layer value.
 ///
@@ -43,52 +39,18 @@ impl ConcurrencyLimitLayer {
     }
 }
 
-impl<S> Layer<S> for ConcurrencyLimitLayer {
-    type Service = ConcurrencyLimit<S>;
+impl<S: TaskService> Layer<S> for ConcurrencyLimitLayer {
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> ConcurrencyLimit<S> {
-        ConcurrencyLimit {
-            inner,
-            permits: Arc::clone(&self.permits),
-        }
-    }
-}
-
-/// See [`ConcurrencyLimitLayer`].
-#[derive(Clone, Debug)]
-pub struct ConcurrencyLimit<S> {
-    inner: S,
-    permits: Arc<Semaphore>,
-}
-
-impl<S> Service<TaskRequest> for ConcurrencyLimit<S>
-where
-    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TaskError::from_boxed(error.into()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        // The one that was polled ready is the one to call: tower's documented swap.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let permits = Arc::clone(&self.permits);
-        Box::pin(async move {
-            // The semaphore is never closed.
-            let _permit = permits.acquire().await;
-            inner
-                .call(request)
-                .await
-                .map_err(|error| TaskError::from_boxed(error.into()))
+    fn layer(&self, inner: S) -> BoxProcess {
+        let (inner, permits) = (inner.boxed(), Arc::clone(&self.permits));
+        BoxProcess::from_fn(move |request| {
+            let (inner, permits) = (inner.clone(), Arc::clone(&permits));
+            Box::pin(async move {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                inner.run(request).await
+            })
         })
     }
 }

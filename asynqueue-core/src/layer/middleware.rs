@@ -1,14 +1,10 @@
 //! A layer from an async closure.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::{future::Future, sync::Arc};
 
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{BoxError, BoxProcess, TaskFuture, TaskOutput, TaskRequest};
+use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::TaskError;
 
 /// Makes an async closure a layer, for the common case that needs no type of its own.
@@ -49,35 +45,17 @@ impl<F> Clone for MiddlewareLayer<F> {
     }
 }
 
-impl<S, F> Layer<S> for MiddlewareLayer<F>
+impl<S, F, Fut> Layer<S> for MiddlewareLayer<F>
 where
-    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
+    S: TaskService,
+    F: Fn(TaskRequest, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<TaskOutput, TaskError>> + Send + 'static,
 {
-    type Service = Middleware<F>;
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> Middleware<F> {
-        Middleware {
-            f: Arc::clone(&self.0),
-            next: Next(BoxProcess::new(inner)),
-        }
-    }
-}
-
-/// See [`middleware_fn`].
-#[derive(Debug)]
-pub struct Middleware<F> {
-    f: Arc<F>,
-    next: Next,
-}
-
-impl<F> Clone for Middleware<F> {
-    fn clone(&self) -> Self {
-        Self {
-            f: Arc::clone(&self.f),
-            next: self.next.clone(),
-        }
+    fn layer(&self, inner: S) -> BoxProcess {
+        let (inner, f) = (inner.boxed(), Arc::clone(&self.0));
+        BoxProcess::from_fn(move |request| Box::pin(f(request, Next(inner.clone()))))
     }
 }
 
@@ -93,23 +71,5 @@ impl Next {
     /// What the process or a layer further in returns.
     pub async fn run(self, request: TaskRequest) -> Result<TaskOutput, TaskError> {
         self.0.run(request).await
-    }
-}
-
-impl<F, Fut> Service<TaskRequest> for Middleware<F>
-where
-    F: Fn(TaskRequest, Next) -> Fut,
-    Fut: Future<Output = Result<TaskOutput, TaskError>> + Send + 'static,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        Box::pin((self.f)(request, self.next.clone()))
     }
 }

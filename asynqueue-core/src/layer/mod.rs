@@ -20,13 +20,13 @@ mod timeout;
 
 pub(crate) use self::timeout::expired;
 pub use self::{
-    catch_panic::{CatchPanic, CatchPanicLayer},
-    hook::{Hook, HookLayer, Hooked},
-    limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
-    middleware::{Middleware, MiddlewareLayer, Next, middleware_fn},
-    rate_limit::{RateLimit, RateLimitLayer},
-    service::{BoxProcess, TaskFuture, TaskOutput, TaskRequest},
-    timeout::{Timeout, TimeoutLayer},
+    catch_panic::CatchPanicLayer,
+    hook::{Hook, HookLayer},
+    limit::ConcurrencyLimitLayer,
+    middleware::{MiddlewareLayer, Next, middleware_fn},
+    rate_limit::RateLimitLayer,
+    service::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, TaskService},
+    timeout::TimeoutLayer,
 };
 
 /// What layers of other crates make errors into.

@@ -1,16 +1,12 @@
 //! At most so many in a time.
 
-use std::{
-    sync::Arc,
-    task::{self, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use super::{BoxProcess, TaskService};
 use crate::process::TaskError;
 
 /// Starts at most `max` attempts in each `period`, in this process.
@@ -66,56 +62,24 @@ impl Cells {
     }
 }
 
-impl<S> Layer<S> for RateLimitLayer {
-    type Service = RateLimit<S>;
+impl<S: TaskService> Layer<S> for RateLimitLayer {
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit {
-            inner,
-            cells: Arc::clone(&self.cells),
-        }
-    }
-}
-
-/// See [`RateLimitLayer`].
-#[derive(Clone, Debug)]
-pub struct RateLimit<S> {
-    inner: S,
-    cells: Arc<Cells>,
-}
-
-impl<S> Service<TaskRequest> for RateLimit<S>
-where
-    S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TaskError::from_boxed(error.into()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let turn = self.cells.take();
-        Box::pin(async move {
-            match turn {
-                Ok(wait) => {
-                    tokio::time::sleep(wait).await;
-                    inner
-                        .call(request)
-                        .await
-                        .map_err(|error| TaskError::from_boxed(error.into()))
+    fn layer(&self, inner: S) -> BoxProcess {
+        let (inner, cells) = (inner.boxed(), Arc::clone(&self.cells));
+        BoxProcess::from_fn(move |request| {
+            let (inner, turn) = (inner.clone(), cells.take());
+            Box::pin(async move {
+                match turn {
+                    Ok(Duration::ZERO) => {}
+                    Ok(wait) => tokio::time::sleep(wait).await,
+                    // Spread, so that a whole backlog does not come back at the same moment.
+                    Err(wait) => {
+                        return Err(TaskError::snooze(wait.mul_f64(1.0 + rand::random::<f64>())));
+                    }
                 }
-                // Spread, so that a whole backlog does not come back at the same moment.
-                Err(wait) => Err(TaskError::snooze(wait.mul_f64(1.0 + rand::random::<f64>()))),
-            }
+                inner.run(request).await
+            })
         })
     }
 }

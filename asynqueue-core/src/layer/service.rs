@@ -1,6 +1,7 @@
 //! The one request type, and a service over it whose type is erased.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     pin::Pin,
@@ -31,76 +32,57 @@ pub struct TaskOutput {
 /// The future of an attempt.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Result<TaskOutput, TaskError>> + Send>>;
 
-/// A process with its layers around it, whatever their types. Cheap to clone.
-#[derive(Clone)]
-pub struct BoxProcess(Arc<dyn ErasedService>);
-
-trait ErasedService: Send + Sync {
-    fn call(&self, request: TaskRequest) -> TaskFuture;
+/// A [`tower::Service`] over tasks, which is what a layer makes. Implemented for each that
+///
+/// 1. takes a [`TaskRequest`] and yields a [`TaskOutput`],
+/// 2. can be cloned and shared among threads, as can its future be sent,
+/// 3. and has an error that tower can box.
+pub trait TaskService: 'static {
+    /// Erases its type. Each attempt runs on a clone of it, once that is ready.
+    fn boxed(self) -> BoxProcess;
 }
 
-impl BoxProcess {
-    /// Erases a service's type. Each attempt runs on a clone of it, once that is ready.
-    pub fn new<S>(service: S) -> Self
-    where
-        S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        Self(Arc::new(Cloned(service)))
-    }
-
-    /// A service that is a plain function, and always ready.
-    pub(crate) fn from_fn<F>(call: F) -> Self
-    where
-        F: Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static,
-    {
-        Self(Arc::new(Called(call)))
-    }
-
-    /// Puts a layer around it, whose panics are caught too.
-    pub(crate) fn wrap<L>(self, layer: &L) -> Self
-    where
-        L: Layer<Self>,
-        L::Service: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
-        <L::Service as Service<TaskRequest>>::Error: Into<BoxError>,
-        <L::Service as Service<TaskRequest>>::Future: Send,
-    {
-        Self::new(CatchPanicLayer.layer(layer.layer(self)))
-    }
-
-    /// Runs one attempt.
-    pub fn run(&self, request: TaskRequest) -> TaskFuture {
-        self.0.call(request)
-    }
-}
-
-struct Cloned<S>(S);
-
-impl<S> ErasedService for Cloned<S>
+impl<S> TaskService for S
 where
     S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    fn call(&self, request: TaskRequest) -> TaskFuture {
-        let service = self.0.clone();
-        Box::pin(async move {
-            service
-                .oneshot(request)
-                .await
-                .map_err(|error| TaskError::from_boxed(error.into()))
+    fn boxed(self) -> BoxProcess {
+        if let Some(boxed) = (&self as &dyn Any).downcast_ref::<BoxProcess>() {
+            return boxed.clone();
+        }
+        BoxProcess::from_fn(move |request| {
+            let attempt = self.clone().oneshot(request);
+            Box::pin(async {
+                attempt
+                    .await
+                    .map_err(|error| TaskError::from_boxed(error.into()))
+            })
         })
     }
 }
 
-struct Called<F>(F);
+/// A process with its layers around it, whatever their types. Cheap to clone.
+#[derive(Clone)]
+pub struct BoxProcess(Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>);
 
-impl<F> ErasedService for Called<F>
-where
-    F: Fn(TaskRequest) -> TaskFuture + Send + Sync,
-{
-    fn call(&self, request: TaskRequest) -> TaskFuture {
+impl BoxProcess {
+    /// A service that is a plain function, and always ready.
+    pub(crate) fn from_fn(run: impl Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static) -> Self {
+        Self(Arc::new(run))
+    }
+
+    /// Puts a layer around it, whose panics are caught too.
+    pub(crate) fn wrap<L>(self, layer: &L) -> Self
+    where
+        L: Layer<Self, Service: TaskService>,
+    {
+        CatchPanicLayer.layer(layer.layer(self).boxed())
+    }
+
+    /// Runs one attempt.
+    pub fn run(&self, request: TaskRequest) -> TaskFuture {
         (self.0)(request)
     }
 }

@@ -1,10 +1,8 @@
 //! Ends an attempt at its timeout or deadline.
 
-use std::task::{self, Poll};
+use tower::Layer;
 
-use tower::{Layer, Service};
-
-use super::{BoxError, TaskFuture, TaskOutput, TaskRequest};
+use super::{BoxProcess, TaskService};
 use crate::{
     process::{Context, TaskError, TaskErrorKind},
     task::FailureKind,
@@ -17,45 +15,19 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeoutLayer;
 
-impl<S> Layer<S> for TimeoutLayer {
-    type Service = Timeout<S>;
+impl<S: TaskService> Layer<S> for TimeoutLayer {
+    type Service = BoxProcess;
 
-    fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout { inner }
-    }
-}
-
-/// See [`TimeoutLayer`].
-#[derive(Clone, Debug)]
-pub struct Timeout<S> {
-    inner: S,
-}
-
-impl<S> Service<TaskRequest> for Timeout<S>
-where
-    S: Service<TaskRequest, Response = TaskOutput>,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TaskError::from_boxed(error.into()))
-    }
-
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        let context = request.context.clone();
-        let attempt = self.inner.call(request);
-        Box::pin(async move {
-            // The timer is set only once the attempt has to wait for something.
-            match tokio::time::timeout_at(context.deadline().into(), attempt).await {
-                Ok(result) => result.map_err(|error| TaskError::from_boxed(error.into())),
-                Err(_) => Err(expired(&context)),
-            }
+    fn layer(&self, inner: S) -> BoxProcess {
+        let inner = inner.boxed();
+        BoxProcess::from_fn(move |request| {
+            let context = request.context.clone();
+            let attempt = inner.run(request);
+            Box::pin(async move {
+                // The timer is set only once the attempt has to wait for something.
+                let in_time = tokio::time::timeout_at(context.deadline().into(), attempt).await;
+                in_time.unwrap_or_else(|_| Err(expired(&context)))
+            })
         })
     }
 }

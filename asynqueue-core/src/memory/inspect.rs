@@ -60,7 +60,11 @@ impl Queue {
             (TaskState::Completed, self.completed.len()),
             (TaskState::Archived, self.archived.len()),
         ];
-        let next = self.pending.iter().next().and_then(|id| self.tasks.get(id));
+        let next = self
+            .pending
+            .iter()
+            .next()
+            .and_then(|task| self.tasks.get(&task.id));
         let waiting_since = next.and_then(|record| match record.place {
             Place::Pending(since) => Some(since),
             _ => None,
@@ -83,8 +87,11 @@ impl Queue {
         match state {
             TaskState::Pending => {
                 let skipped = after.and_then(|place| place.parse().ok()).unwrap_or(0);
-                let ids = self.pending.iter().enumerate().skip(skipped);
-                self.page(page.limit, ids.map(|(i, id)| (id, (i + 1).to_string())))
+                let tasks = self.pending.iter().enumerate().skip(skipped);
+                self.page(
+                    page.limit,
+                    tasks.map(|(i, task)| (&task.id, (i + 1).to_string())),
+                )
             }
             TaskState::Scheduled => self.page_of(page.limit, self.scheduled.from(after, false)),
             TaskState::Retry => self.page_of(page.limit, self.retry.from(after, false)),

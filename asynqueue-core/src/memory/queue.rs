@@ -111,7 +111,9 @@ impl Queue {
         }
         let until = now + lease;
         for _ in 0..count {
-            let Some(id) = self.pending.pop() else { break };
+            let Some(envelope) = self.pending.pop() else {
+                break;
+            };
             self.last_token += 1;
             let token = LeaseToken(self.last_token);
             let activity = Activity {
@@ -121,9 +123,9 @@ impl Queue {
                 progress: None,
                 cancel: None,
             };
-            let envelope = self.place(&id, Place::Active(activity.into()));
+            self.place(&envelope.id, Place::Active(activity.into()));
             self.unlock(&envelope, |until| until == UniqueUntil::Start);
-            self.active.insert(until, id);
+            self.active.insert(until, envelope.id.clone());
             leased.push(Leased {
                 envelope,
                 token,
@@ -266,25 +268,24 @@ impl Queue {
     }
 
     /// Sets the place of a task that is known to be there.
-    fn place(&mut self, id: &TaskId, place: Place) -> Arc<Envelope> {
-        let record = self.tasks.get_mut(id).expect("a listed task has a record");
-        record.place = place;
-        Arc::clone(&record.envelope)
+    fn place(&mut self, id: &TaskId, place: Place) {
+        self.tasks
+            .get_mut(id)
+            .expect("a listed task has a record")
+            .place = place;
     }
 
     pub(super) fn make_pending(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
         self.place(&envelope.id, Place::Pending(now));
         let was_empty = self.pending.len() == 0;
-        self.pending
-            .push_back(envelope.id.clone(), envelope.options.priority);
+        self.pending.push_back(Arc::clone(envelope));
         self.signal_pending(was_empty);
     }
 
     fn give_back(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
         self.place(&envelope.id, Place::Pending(now));
         let was_empty = self.pending.len() == 0;
-        self.pending
-            .push_front(envelope.id.clone(), envelope.options.priority);
+        self.pending.push_front(Arc::clone(envelope));
         self.signal_pending(was_empty);
     }
 

@@ -4,17 +4,18 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
 };
 
-use crate::task::{TaskId, Timestamp};
+use crate::task::{Envelope, TaskId, Timestamp};
 
 /// Tasks that wait for a worker: by priority, then first in, first out.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Those without a priority, which are nearly all.
-    plain: VecDeque<TaskId>,
+    plain: VecDeque<Arc<Envelope>>,
     /// Those with one, by it and their turn.
-    urgent: BTreeMap<(Reverse<u8>, i64), TaskId>,
+    urgent: BTreeMap<(Reverse<u8>, i64), Arc<Envelope>>,
     /// Turns go up at the back and down at the front.
     last_turn: i64,
     first_turn: i64,
@@ -27,29 +28,33 @@ impl Pending {
         self.plain.len() + self.urgent.len() - self.removed.len()
     }
 
-    pub(super) fn push_back(&mut self, id: TaskId, priority: u8) {
+    pub(super) fn push_back(&mut self, task: Arc<Envelope>) {
+        let priority = task.options.priority;
         if priority == 0 {
-            self.plain.push_back(id);
+            self.plain.push_back(task);
         } else {
             self.last_turn += 1;
-            self.urgent.insert((Reverse(priority), self.last_turn), id);
+            self.urgent
+                .insert((Reverse(priority), self.last_turn), task);
         }
     }
 
-    pub(super) fn push_front(&mut self, id: TaskId, priority: u8) {
+    pub(super) fn push_front(&mut self, task: Arc<Envelope>) {
+        let priority = task.options.priority;
         if priority == 0 {
-            self.plain.push_front(id);
+            self.plain.push_front(task);
         } else {
             self.first_turn -= 1;
-            self.urgent.insert((Reverse(priority), self.first_turn), id);
+            self.urgent
+                .insert((Reverse(priority), self.first_turn), task);
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<TaskId> {
+    pub(super) fn pop(&mut self) -> Option<Arc<Envelope>> {
         debug_assert!(self.removed.is_empty(), "not swept");
         self.urgent
             .pop_first()
-            .map(|(_, id)| id)
+            .map(|(_, task)| task)
             .or_else(|| self.plain.pop_front())
     }
 
@@ -61,13 +66,14 @@ impl Pending {
     /// Finishes what [`remove`](Self::remove) began.
     pub(super) fn sweep(&mut self) {
         if !self.removed.is_empty() {
-            self.plain.retain(|id| !self.removed.contains(id));
-            self.urgent.retain(|_, id| !self.removed.contains(id));
+            self.plain.retain(|task| !self.removed.contains(&task.id));
+            self.urgent
+                .retain(|_, task| !self.removed.contains(&task.id));
             self.removed = HashSet::new();
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &TaskId> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Envelope>> {
         self.urgent.values().chain(&self.plain)
     }
 

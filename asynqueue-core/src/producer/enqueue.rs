@@ -79,7 +79,8 @@ setters! {
     queue(queue: impl Into<Name>) self => { self.overrides().queue = Some(queue.into()); }
 
     /// Gives it an id, in place of a generated one. A second task with the same id in its queue is refused with
-    /// [`Conflict::Id`](crate::Conflict::Id), so that enqueueing can be repeated safely.
+    /// [`Conflict::Id`](crate::Conflict::Id), so that enqueueing can be repeated safely. The id is free again once
+    /// the task is gone.
     id(id: impl Into<String>) self => { self.id = Some(id.into()); }
 
     /// Refuses it while another with the same key is there, until it succeeds but no longer than `ttl`.

@@ -64,7 +64,9 @@ impl Fetcher<'_> {
         loop {
             let ahead = self.ahead();
             let target = self.shared.slots.open() + ahead;
-            let room = target.saturating_sub(self.shared.inbox.load());
+            let room = target
+                .saturating_sub(self.shared.inbox.load())
+                .min(MAX_BATCH);
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
@@ -98,7 +100,7 @@ impl Fetcher<'_> {
                 .iter()
                 .map(|share| (self.queues.name(share.queue).clone(), share.max))
                 .collect(),
-            max: room.min(MAX_BATCH),
+            max: room,
             lease: self.shared.settings.lease,
             worker: self.shared.worker.clone(),
         };

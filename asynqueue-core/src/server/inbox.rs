@@ -99,6 +99,14 @@ impl Inbox {
         }
     }
 
+    /// Wakes another slot if tasks wait, whether or not one was woken: that one may be next in line on a thread which a
+    /// handler blocks, where tokio lets no other thread take it from.
+    pub(super) fn nudge(&self) {
+        if !self.jobs.lock().waiting.is_empty() {
+            self.available.notify_one();
+        }
+    }
+
     /// Counts a task out that has been handed to the outbox.
     pub(super) fn finished(&self, queue: usize) {
         self.load_of_queue[queue].fetch_sub(1, SeqCst);

@@ -2,14 +2,15 @@
 //!
 //! A task's way through it, each step a file:
 //!
-//! 1. [`fetch`] leases a batch, as [`queues`] shares it out, into the [`inbox`];
-//! 2. a slot of [`execute`] takes it from there and runs it; [`running`] knows what each slot is at;
-//! 3. [`outcome`] says what comes next, and [`settle`] records outcomes in batches.
+//! 1. `fetch` leases a batch, as `queues` shares it out, into the `inbox`;
+//! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
+//! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
 //!
-//! Beside that way: [`heartbeat`] extends leases, [`watch`] gives up on handlers that don't stop, [`maintenance`]
-//! forwards due tasks, reclaims lost ones and trims old ones, and [`shutdown`] brings all of it to an end.
+//! Beside that way: `heartbeat` extends leases, `watch` gives up on handlers that don't stop, `maintenance`
+//! forwards due tasks, reclaims lost ones and trims old ones, and `shutdown` brings all of it to an end.
 
 mod builder;
+mod error;
 mod execute;
 mod fetch;
 mod handle;
@@ -40,7 +41,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 pub use self::{
-    builder::{ServerBuilder, ServerError},
+    builder::ServerBuilder,
+    error::ServerError,
     handle::{ServerHandle, ServerStats},
     shutdown::shutdown_signal,
 };

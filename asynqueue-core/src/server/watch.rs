@@ -23,12 +23,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(200);
 
 impl Shared {
-    /// Keeps slots open, and gives up on what is overdue.
+    /// Keeps slots open and going, and gives up on what is overdue.
     pub(super) async fn watch_slots(self: Arc<Self>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.runs_until(ticks.tick()).await {
             self.give_up_overdue();
+            self.inbox.nudge();
             if !self.stopping.is_cancelled() {
                 self.open_slots();
             }

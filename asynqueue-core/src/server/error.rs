@@ -1,0 +1,80 @@
+//! What keeps a server from running.
+
+use std::time::Duration;
+
+use crate::{
+    broker::BrokerError,
+    process::MissingState,
+    task::{InvalidQueueName, Name},
+};
+
+/// A server could not be set up, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// It could run nothing.
+    #[error("concurrency is 0: a server needs at least one slot to run tasks in")]
+    ZeroConcurrency,
+    /// A time is too short to work with.
+    #[error(
+        "`{setting}` is {value:?}, which is too short: a lease has at least 30ms, an interval at least 1ms"
+    )]
+    TooShort {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: Duration,
+    },
+    /// A monitor is asked for, and there is none.
+    #[error(
+        "`monitoring.enable` is true, but this version has no monitor: set it to false, or take `monitoring` out of \
+         the configuration and serve one of your own"
+    )]
+    NoMonitor,
+    /// It has nothing to run.
+    #[error(
+        "no process is mounted: add one with `.process(…)`, or all that derives register with `.registered()`"
+    )]
+    NoProcess,
+    /// Two processes for one event.
+    #[error("event `{event}` has two processes: mount one, or give them different events")]
+    DuplicateProcess {
+        /// The event.
+        event: Name,
+    },
+    /// A queue that is named twice.
+    #[error("queue `{queue}` is named twice: name it once, with one weight")]
+    DuplicateQueue {
+        /// The queue.
+        queue: Name,
+    },
+    /// A limit that lets nothing run, or that has no queue.
+    #[error("the limit of queue `{queue}` is {problem}")]
+    QueueLimit {
+        /// The queue.
+        queue: Name,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A queue that would never get a turn.
+    #[error("queue `{queue}` has weight 0 and would never get a turn: give it at least 1")]
+    ZeroWeight {
+        /// The queue.
+        queue: Name,
+    },
+    /// A queue name that cannot be used.
+    #[error(transparent)]
+    InvalidQueue(#[from] InvalidQueueName),
+    /// A registered process cannot be built.
+    #[error("the process of `{event}` cannot be built")]
+    State {
+        /// The event.
+        event: &'static str,
+        /// What the state lacks.
+        #[source]
+        source: MissingState,
+    },
+    /// The broker is closed, or did not answer at the start.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}

@@ -1,0 +1,64 @@
+//! What a business crate writes, with nothing but the facade.
+
+use std::sync::Arc;
+
+use asynqueue::{MemoryBroker, Registration, prelude::*};
+
+#[derive(Clone, Default)]
+struct Greetings(Arc<str>);
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "greet", queue = "polite", process = Greet, output = String)]
+struct Greeting {
+    name: String,
+}
+
+#[derive(FromState)]
+struct Greet {
+    greetings: Greetings,
+}
+
+#[async_trait]
+impl Process<Greeting> for Greet {
+    async fn handle(&self, task: Payload<Greeting>, _: &Context) -> Result<String, TaskError> {
+        Ok(format!("{} {}", self.greetings.0, task.name))
+    }
+}
+
+#[tokio::test]
+async fn a_process_registered_at_link_time_runs_with_the_servers_state() -> Result<(), BoxError> {
+    let broker = MemoryBroker::new();
+    let server = Server::builder(broker.clone())
+        .state(Greetings("Good evening,".into()))
+        .registered()
+        .start()
+        .await?;
+    let greeting = Producer::new(broker)
+        .enqueue(Greeting { name: "Ada".into() })
+        .await?;
+    assert_eq!(greeting.result().await?, "Good evening, Ada");
+    server.shutdown().await?;
+    Ok(())
+}
+
+#[test]
+fn a_registered_process_names_the_state_it_lacks() {
+    assert_eq!(
+        Registration::all()
+            .map(Registration::event)
+            .collect::<Vec<_>>(),
+        ["greet"]
+    );
+    let error = Server::builder(MemoryBroker::new())
+        .registered()
+        .build()
+        .expect_err("no state");
+    assert_eq!(error.to_string(), "the process of `greet` cannot be built");
+    let source = std::error::Error::source(&error)
+        .expect("a source")
+        .to_string();
+    assert!(
+        source.contains("Greetings") && source.contains(".state("),
+        "{source}"
+    );
+}
