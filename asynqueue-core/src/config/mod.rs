@@ -175,7 +175,7 @@ impl ServerBuilder {
             self = self.strict_priority();
         }
         if config.monitoring.enable {
-            self = self.without_monitor();
+            self = self.with_monitor();
         }
         self.set(config.concurrency, Self::concurrency)
             .set(config.lease, Self::lease)

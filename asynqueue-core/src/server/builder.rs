@@ -240,7 +240,7 @@ impl ServerBuilder {
 
     /// Makes [`build`](Self::build) fail, for a monitor was asked for.
     #[cfg(feature = "config")]
-    pub(crate) fn without_monitor(mut self) -> Self {
+    pub(crate) fn with_monitor(mut self) -> Self {
         self.monitor = true;
         self
     }
