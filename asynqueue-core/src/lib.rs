@@ -13,6 +13,8 @@ pub mod producer;
 pub mod registry;
 pub mod server;
 pub mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};

@@ -1,0 +1,121 @@
+//! Stopping tasks.
+
+use futures_util::StreamExt;
+
+use super::{
+    Harness,
+    fixture::{Fixture, LEASE, QUEUE, complete, retained, secs, task, task_ref, tasks},
+};
+use crate::{
+    broker::{CancelOutcome, Extended, Outcome, Signal},
+    task::{FailureKind, TaskState},
+};
+
+async fn cancel(f: &Fixture<'_>, name: &str) -> CancelOutcome {
+    f.broker
+        .cancel(&[task_ref(name)], "changed my mind")
+        .await
+        .unwrap()[0]
+}
+
+async fn assert_cancelled(f: &Fixture<'_>, name: &str) {
+    let info = f.info(name).await.unwrap();
+    assert_eq!(info.state, TaskState::Archived, "{name}");
+    let last = info.envelope.last_failure().unwrap();
+    assert_eq!(
+        (last.kind, last.message.as_str()),
+        (FailureKind::Cancelled, "changed my mind")
+    );
+}
+
+/// Whatever it waits for.
+pub async fn a_waiting_task_is_archived_with_the_reason(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["retry", "pending"])).await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(10) }).await;
+    f.enqueue_after(task("scheduled"), secs(10)).await;
+    for name in ["retry", "pending", "scheduled"] {
+        assert_eq!(cancel(&f, name).await, CancelOutcome::Cancelled);
+        assert_cancelled(&f, name).await;
+    }
+    f.assert_counts(&[(TaskState::Archived, 3)]).await;
+    f.advance(secs(100)).await;
+    assert_eq!(
+        f.broker.forward(&[QUEUE.into()], 10).await.unwrap().moved,
+        0
+    );
+}
+
+/// At once by a signal, and at the latest when it extends its lease.
+pub async fn the_worker_of_an_active_task_is_told(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    let mut signals = f.broker.signals(&[QUEUE.into()]).await.unwrap();
+    assert_eq!(cancel(&f, "a").await, CancelOutcome::Requested);
+    assert_eq!(signals.next().await, Some(Signal::Cancel(task_ref("a"))));
+    let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+    assert_eq!(extended, [Extended::CancelRequested]);
+}
+
+/// Cancelled is final.
+pub async fn a_cancelled_task_that_fails_is_not_retried(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for (name, outcome) in [
+        ("a", Outcome::Retry { delay: secs(0) }),
+        ("b", Outcome::Snooze { delay: secs(5) }),
+    ] {
+        f.enqueue([task(name)]).await;
+        let leased = f.lease_one().await;
+        cancel(&f, name).await;
+        f.fail(&leased, outcome).await;
+        assert_cancelled(&f, name).await;
+        // What the handler said on its way out is kept too.
+        assert_eq!(f.info(name).await.unwrap().envelope.failures().len(), 2);
+    }
+}
+
+/// As by a server that shuts down meanwhile.
+pub async fn a_cancelled_task_that_is_given_back_is_archived(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    f.settle(&leased, Outcome::Release).await;
+    assert_cancelled(&f, "a").await;
+}
+
+/// The work is done.
+pub async fn a_cancelled_task_that_completes_anyway_is_completed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(60))]).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    f.settle(&leased, complete()).await;
+    assert_eq!(f.state("a").await, Some(TaskState::Completed));
+}
+
+/// Nor one that was never there.
+pub async fn a_finished_task_cannot_be_cancelled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("completed", secs(60)), task("archived")])
+        .await;
+    let leased = f.lease(2).await;
+    f.settle(&leased[0], complete()).await;
+    f.fail(&leased[1], Outcome::Archive).await;
+    assert_eq!(
+        cancel(&f, "completed").await,
+        CancelOutcome::AlreadyFinished
+    );
+    assert_eq!(cancel(&f, "archived").await, CancelOutcome::AlreadyFinished);
+    assert_eq!(cancel(&f, "unknown").await, CancelOutcome::NotFound);
+}
+
+/// From the middle of the queue, too.
+pub async fn a_cancelled_pending_task_is_not_leased(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b", "c"])).await;
+    cancel(&f, "b").await;
+    assert_eq!(super::fixture::ids(&f.lease(9).await), ["a", "c"]);
+}

@@ -1,0 +1,175 @@
+//! Accepting tasks.
+
+use std::time::Duration;
+
+use super::{
+    Harness,
+    fixture::{Fixture, now, prioritised, retained, secs, task, task_ref, tasks, unique, with},
+};
+use crate::{
+    broker::{Conflict, NewTask, When},
+    task::{Backoff, Headers, TaskRef, TaskState, UniqueUntil},
+};
+
+/// What is accepted waits for a worker, in the order it came.
+pub async fn accepted_tasks_are_pending_in_order(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    f.enqueue(tasks(["c"])).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["a", "b", "c"]);
+    f.assert_counts(&[(TaskState::Pending, 3)]).await;
+}
+
+/// The conflict says which task has the id, and its state.
+pub async fn an_id_that_is_taken_is_refused_with_its_holders_state(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(60))]).await;
+    let conflict = |state| {
+        vec![Err(Conflict::Id {
+            task: task_ref("a"),
+            state,
+        })]
+    };
+    assert_eq!(
+        f.try_enqueue(vec![now(task("a"))]).await,
+        conflict(TaskState::Pending)
+    );
+    let leased = f.lease_one().await;
+    assert_eq!(
+        f.try_enqueue(vec![now(task("a"))]).await,
+        conflict(TaskState::Active)
+    );
+    f.settle(&leased, super::fixture::complete()).await;
+    assert_eq!(
+        f.try_enqueue(vec![now(task("a"))]).await,
+        conflict(TaskState::Completed)
+    );
+}
+
+/// Also within one batch the first has the id.
+pub async fn the_same_id_twice_in_a_batch_is_accepted_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let answers = f.try_enqueue(tasks(["a", "a", "b"]).map(now).into()).await;
+    assert_eq!(
+        answers.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
+}
+
+/// Ids are unique within a queue.
+pub async fn the_same_id_may_be_used_in_two_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut other = task("a");
+    other.queue = "other".into();
+    f.enqueue([task("a"), other]).await;
+    let leased = f.lease_from(&[("q", 5), ("other", 5)], 10).await;
+    let places: Vec<TaskRef> = leased
+        .iter()
+        .map(|leased| leased.envelope.task_ref())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            task_ref("a"),
+            TaskRef::new("other", super::fixture::id("a"))
+        ]
+    );
+}
+
+/// Each task of a batch has an answer of its own.
+pub async fn a_refused_task_does_not_keep_the_others_out(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([task("b"), unique("holder", UniqueUntil::Success, secs(60))])
+        .await;
+    let batch = [
+        task("a"),
+        task("b"),
+        unique("c", UniqueUntil::Success, secs(60)),
+        task("d"),
+    ];
+    let answers = f.try_enqueue(batch.map(now).into()).await;
+    assert_eq!(
+        answers.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, false, false, true]
+    );
+    assert_eq!(f.list(TaskState::Pending).await, ["b", "holder", "a", "d"]);
+}
+
+/// Nothing is no error.
+pub async fn an_empty_batch_is_accepted(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    assert_eq!(f.try_enqueue(Vec::new()).await, []);
+}
+
+/// However a broker cuts it up.
+pub async fn a_batch_larger_than_a_chunk_is_accepted_whole(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let batch: Vec<_> = (0..2_345).map(|n| task(&format!("task-{n:04}"))).collect();
+    let names: Vec<_> = batch.iter().map(|task| task.id.to_string()).collect();
+    f.enqueue(batch).await;
+    assert_eq!(f.list(TaskState::Pending).await, names);
+    assert_eq!(f.lease(10_000).await.len(), names.len());
+}
+
+/// The producer's clock does not matter.
+pub async fn a_delayed_task_is_scheduled_by_the_brokers_clock(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue_after(task("a"), Duration::from_millis(1_500))
+        .await;
+    let before = f.broker.now();
+    let due = f.info("a").await.unwrap().at.unwrap();
+    let delay = due.since(before);
+    assert!(
+        delay <= Duration::from_millis(1_500) && delay > Duration::from_millis(500),
+        "{delay:?}"
+    );
+    f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
+    assert!(f.lease(1).await.is_empty());
+}
+
+/// There is nothing to wait for.
+pub async fn a_time_that_has_passed_means_now(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let past = When::At(f.broker.now() - secs(1));
+    let zero = When::After(Duration::ZERO);
+    let batch = vec![
+        NewTask {
+            envelope: task("a"),
+            when: past,
+        },
+        NewTask {
+            envelope: task("b"),
+            when: zero,
+        },
+    ];
+    f.try_enqueue(batch).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
+}
+
+/// What is leased is what was enqueued.
+pub async fn everything_in_the_envelope_is_kept(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut full = with(unique("a", UniqueUntil::Window, secs(5)), |options| {
+        options.max_retry = 3;
+        options.timeout = Duration::from_millis(1_234);
+        options.backoff = Backoff::Fixed(secs(2));
+        options.retention = secs(7);
+        options.priority = 4;
+        options.group = Some("group".into());
+        options.queue = "q".into();
+    });
+    full.headers = Headers::from_iter([("key", "value")]);
+    full.enqueued_at = f.broker.now();
+    full.deadline = Some(f.broker.now() + secs(100));
+    f.enqueue([full.clone(), prioritised("b", 1)]).await;
+    let mut leased = f.lease_one().await.envelope.as_ref().clone();
+    // Where a task goes by default is no part of it.
+    leased.options = std::sync::Arc::new(crate::task::TaskOptions {
+        queue: full.options.queue.clone(),
+        unique: full.options.unique,
+        deadline: full.options.deadline,
+        ..leased.options.as_ref().clone()
+    });
+    assert_eq!(leased, full);
+}

@@ -1,0 +1,170 @@
+//! Looking into queues.
+
+use std::time::Duration;
+
+use super::{
+    Harness,
+    fixture::{
+        Fixture, QUEUE, complete, prioritised, retained, secs, task, task_in, task_ref, tasks,
+    },
+};
+use crate::{
+    broker::{Outcome, Page, QueueStats},
+    task::{Name, TaskState},
+};
+
+/// Asking about a queue, or listening to it, makes none.
+pub async fn a_queue_is_known_once_it_has_had_a_task(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.lease(1).await;
+    let _signals = f.broker.signals(&[QUEUE.into()]).await.unwrap();
+    assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
+    f.enqueue([task("a"), task_in("another", "b")]).await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    assert_eq!(
+        f.broker.queues().await.unwrap(),
+        ["another", QUEUE].map(Name::from)
+    );
+}
+
+/// Every task is in one state at any time.
+pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
+    use TaskState::{Active, Archived, Completed, Pending, Retry, Scheduled};
+    let f = Fixture::new(harness).await;
+    f.enqueue_after(retained("a", secs(1_000)), secs(10)).await;
+    f.enqueue(tasks(["b"])).await;
+    f.assert_counts(&[(Scheduled, 1), (Pending, 1)]).await;
+    f.advance(secs(20)).await;
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    f.assert_counts(&[(Pending, 2)]).await;
+    let leased = f.lease(2).await;
+    f.assert_counts(&[(Active, 2)]).await;
+    f.fail(&leased[0], Outcome::Archive).await;
+    f.fail(&leased[1], Outcome::Retry { delay: secs(10) }).await;
+    f.assert_counts(&[(Archived, 1), (Retry, 1)]).await;
+    f.advance(secs(20)).await;
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    f.assert_counts(&[(Archived, 1), (Completed, 1)]).await;
+    let stats = f.stats().await;
+    assert_eq!((stats.succeeded, stats.failed, stats.total()), (1, 2, 2));
+}
+
+/// Since it became pending.
+pub async fn latency_is_the_age_of_the_next_task(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    assert_eq!(f.stats().await.latency, Duration::ZERO);
+    f.enqueue_after(task("a"), secs(500)).await;
+    f.advance(secs(510)).await;
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    f.enqueue(tasks(["b"])).await;
+    f.advance(secs(100)).await;
+    let latency = f.stats().await.latency;
+    assert!(latency >= secs(100) && latency < secs(160), "{latency:?}");
+}
+
+/// It is no error to ask.
+pub async fn an_unknown_queue_is_empty(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let stats = f
+        .broker
+        .stats(&["nowhere".into(), QUEUE.into()])
+        .await
+        .unwrap();
+    assert_eq!((&stats[0], stats[1].total()), (&QueueStats::default(), 1));
+    let page = f
+        .broker
+        .list(&"nowhere".into(), TaskState::Pending, Page::default())
+        .await
+        .unwrap();
+    assert!(page.tasks.is_empty() && page.next.is_none());
+}
+
+/// With a gap for each that is not there.
+pub async fn tasks_are_told_in_the_order_asked(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    let found = f
+        .broker
+        .tasks(&["b", "unknown", "a"].map(task_ref))
+        .await
+        .unwrap();
+    let names: Vec<_> = found
+        .iter()
+        .map(|info| info.as_ref().map(|info| info.envelope.id.as_str()))
+        .collect();
+    assert_eq!(names, [Some("b"), None, Some("a")]);
+}
+
+/// The next one first.
+pub async fn waiting_tasks_are_listed_in_the_order_they_will_run(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([task("plain"), prioritised("urgent", 3)]).await;
+    f.enqueue_after(task("later"), secs(20)).await;
+    f.enqueue_after(task("sooner"), secs(10)).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["urgent", "plain"]);
+    assert_eq!(f.list(TaskState::Scheduled).await, ["sooner", "later"]);
+}
+
+/// The last one first.
+pub async fn finished_tasks_are_listed_newest_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for name in ["1", "2", "3"] {
+        f.enqueue([retained(name, secs(1_000)), task(&format!("bad-{name}"))])
+            .await;
+        let leased = f.lease(2).await;
+        f.settle(&leased[0], complete()).await;
+        f.fail(&leased[1], Outcome::Archive).await;
+        f.advance(secs(1)).await;
+    }
+    assert_eq!(f.list(TaskState::Completed).await, ["3", "2", "1"]);
+    assert_eq!(
+        f.list(TaskState::Archived).await,
+        ["bad-3", "bad-2", "bad-1"]
+    );
+}
+
+/// Each task once, in the same order, and the last page says so.
+pub async fn pages_make_up_the_whole_list(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for n in 0..7 {
+        f.enqueue([task(&format!("pending-{n}"))]).await;
+        f.enqueue_after(task(&format!("scheduled-{n}")), secs(100))
+            .await;
+    }
+    for leased in f.lease(7).await {
+        f.fail(&leased, Outcome::Archive).await;
+    }
+    f.enqueue((0..7).map(|n| prioritised(&format!("waiting-{n}"), n % 3)))
+        .await;
+    for state in [
+        TaskState::Pending,
+        TaskState::Scheduled,
+        TaskState::Archived,
+    ] {
+        let whole = f.list(state).await;
+        assert_eq!(whole.len(), 7, "{state}");
+        let mut pages = Vec::new();
+        let mut page = Page {
+            after: None,
+            limit: 3,
+        };
+        loop {
+            let part = f
+                .broker
+                .list(&QUEUE.into(), state, page.clone())
+                .await
+                .unwrap();
+            assert!(part.tasks.len() <= 3);
+            pages.extend(part.tasks.iter().map(|info| info.envelope.id.to_string()));
+            page.after = part.next;
+            if page.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, whole, "{state}");
+    }
+}

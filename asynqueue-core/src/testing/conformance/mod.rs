@@ -1,0 +1,227 @@
+//! What every broker owes, each behaviour a test: the specification of the [broker traits](crate::broker).
+//!
+//! A broker's crate runs all of it with one line, and `cargo test` lists each behaviour by name:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use asynqueue_core::{
+//!     MemoryBroker, SharedBroker,
+//!     testing::{TestClock, conformance::Harness},
+//! };
+//!
+//! /// An empty broker whose clock a test can move.
+//! #[derive(Default)]
+//! struct InMemory {
+//!     clock: TestClock,
+//! }
+//!
+//! #[async_trait::async_trait]
+//! impl Harness for InMemory {
+//!     async fn broker(&self) -> SharedBroker {
+//!         MemoryBroker::with_clock(self.clock.clone()).into()
+//!     }
+//!
+//!     async fn advance(&self, by: Duration) {
+//!         self.clock.advance(by);
+//!     }
+//! }
+//!
+//! asynqueue_core::conformance_suite!(InMemory::default());
+//! # fn main() {}
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "these are tests"
+)]
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::broker::SharedBroker;
+
+pub mod atomicity;
+pub mod cancel;
+pub mod control;
+pub mod enqueue;
+pub mod extend;
+mod fixture;
+pub mod forward;
+pub mod inspect;
+pub mod lease;
+pub mod reclaim;
+pub mod retention;
+pub mod schedules;
+pub mod settle;
+pub mod signals;
+pub mod unique;
+pub mod wait;
+
+/// Makes a broker for one test.
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// A handle on an empty broker. Called once by each test.
+    async fn broker(&self) -> SharedBroker;
+
+    /// Moves the broker's clock on.
+    async fn advance(&self, by: Duration);
+}
+
+/// Runs the [conformance suite](crate::testing::conformance) on a broker. Takes an expression that makes a
+/// [`Harness`](crate::testing::conformance::Harness); the calling crate needs `tokio` with its macros.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($harness:expr) => {
+        $crate::__conformance_tests! { $harness;
+            enqueue: [
+                accepted_tasks_are_pending_in_order,
+                an_id_that_is_taken_is_refused_with_its_holders_state,
+                the_same_id_twice_in_a_batch_is_accepted_once,
+                the_same_id_may_be_used_in_two_queues,
+                a_refused_task_does_not_keep_the_others_out,
+                an_empty_batch_is_accepted,
+                a_batch_larger_than_a_chunk_is_accepted_whole,
+                a_delayed_task_is_scheduled_by_the_brokers_clock,
+                a_time_that_has_passed_means_now,
+                everything_in_the_envelope_is_kept,
+            ],
+            lease: [
+                tasks_are_leased_first_in_first_out,
+                a_higher_priority_goes_first,
+                at_most_max_tasks_are_leased,
+                each_queue_gives_at_most_its_cap_in_the_order_asked,
+                a_leased_task_is_active_and_is_not_leased_again,
+                every_lease_has_a_token_of_its_own,
+                a_paused_queue_gives_nothing,
+                an_unknown_queue_gives_nothing,
+                a_lease_knows_the_brokers_time,
+            ],
+            extend: [
+                an_extended_lease_does_not_expire,
+                a_lease_that_was_settled_is_lost,
+                a_lease_that_passed_to_another_is_lost,
+                an_expired_lease_that_nobody_took_can_be_extended,
+            ],
+            settle: [
+                a_completed_task_without_retention_is_gone,
+                a_failed_task_waits_for_its_retry_with_its_failures,
+                a_retry_without_delay_is_pending_at_once,
+                a_snoozed_task_is_scheduled_and_has_not_failed,
+                a_released_task_goes_to_the_front_untouched,
+                released_tasks_keep_their_priority,
+                an_archived_task_is_kept_with_its_reason,
+                a_dropped_task_is_gone,
+                an_outcome_counts_once,
+                an_outcome_under_an_old_token_is_refused,
+                an_outcome_for_an_unknown_task_is_refused,
+                an_expired_lease_that_nobody_took_can_be_settled,
+                a_batch_is_answered_in_order_over_several_queues,
+            ],
+            forward: [
+                a_task_is_never_due_early,
+                due_tasks_become_pending_in_the_order_they_are_due,
+                at_most_limit_tasks_are_forwarded,
+                the_next_due_time_is_told,
+                a_forwarded_task_keeps_its_priority,
+            ],
+            reclaim: [
+                a_lease_that_has_ended_is_listed_with_its_token,
+                of_two_that_reclaim_the_first_wins,
+                at_most_limit_lost_leases_are_listed,
+                a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused,
+            ],
+            unique: [
+                a_second_task_with_the_key_is_refused_and_the_holder_named,
+                a_lock_until_start_ends_with_the_lease,
+                a_lock_until_success_is_held_through_retries_and_ends_with_completion,
+                a_lock_for_a_window_outlives_its_task,
+                every_final_state_releases_a_lock_until_success,
+                a_lock_ends_with_its_time_to_live,
+                a_late_holder_does_not_release_the_lock_of_the_next,
+                a_task_refused_for_its_id_takes_no_lock,
+            ],
+            retention: [
+                a_completed_task_is_kept_with_its_result_for_its_retention,
+                archived_tasks_are_trimmed_by_age,
+                archived_tasks_are_trimmed_by_number_oldest_first,
+                at_most_limit_tasks_are_trimmed,
+                waiting_and_active_tasks_are_never_trimmed,
+            ],
+            cancel: [
+                a_waiting_task_is_archived_with_the_reason,
+                the_worker_of_an_active_task_is_told,
+                a_cancelled_task_that_fails_is_not_retried,
+                a_cancelled_task_that_is_given_back_is_archived,
+                a_cancelled_task_that_completes_anyway_is_completed,
+                a_finished_task_cannot_be_cancelled,
+                a_cancelled_pending_task_is_not_leased,
+            ],
+            signals: [
+                the_first_pending_task_of_an_empty_queue_is_signalled_once,
+                forwarding_giving_back_and_running_now_signal_too,
+                resuming_a_queue_with_tasks_is_signalled,
+                a_task_that_is_due_before_all_others_is_signalled,
+                other_queues_are_not_heard,
+            ],
+            wait: [
+                one_who_waits_is_told_of_the_result,
+                one_who_waits_is_told_of_the_failure,
+                all_who_wait_are_told,
+                a_final_task_is_not_waited_for,
+                an_unknown_task_is_gone,
+                one_who_stops_waiting_does_no_harm,
+                a_deleted_task_is_told_as_gone,
+            ],
+            control: [
+                a_deleted_task_is_gone_unless_it_is_active,
+                waiting_and_archived_tasks_run_now,
+                progress_is_seen_while_the_task_is_active,
+                a_paused_queue_still_accepts_tasks,
+                a_closed_broker_refuses_everything,
+                a_broker_answers_a_ping,
+            ],
+            inspect: [
+                a_queue_is_known_once_it_has_had_a_task,
+                counts_add_up_through_a_whole_life,
+                latency_is_the_age_of_the_next_task,
+                an_unknown_queue_is_empty,
+                tasks_are_told_in_the_order_asked,
+                waiting_tasks_are_listed_in_the_order_they_will_run,
+                finished_tasks_are_listed_newest_first,
+                pages_make_up_the_whole_list,
+            ],
+            schedules: [
+                an_entry_replaces_one_of_the_same_name,
+                a_removed_entry_is_gone,
+                a_tick_fires_once_however_many_schedulers_try,
+                a_tick_that_is_not_the_next_is_passed_over,
+                a_tick_whose_task_is_there_already_moves_the_entry_on,
+            ],
+            atomicity: [
+                every_task_is_settled_once_among_racing_workers,
+                a_racing_cancel_and_lease_leave_one_winner,
+                racing_enqueues_of_an_id_accept_one,
+            ],
+        }
+    };
+}
+
+/// The tests of [`conformance_suite`], from its list.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ($harness:expr; $($concern:ident: [$($test:ident),* $(,)?],)*) => {
+        $(mod $concern {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::testing::conformance::$concern::$test(&$harness).await;
+            })*
+        })*
+    };
+}

@@ -1,0 +1,87 @@
+//! Taking tasks back from workers that are lost.
+
+use super::{
+    Harness,
+    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, tasks},
+};
+use crate::{
+    broker::{Leased, Outcome, Settled},
+    task::TaskState,
+};
+
+async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
+    f.broker.expired(&[QUEUE.into()], limit).await.unwrap()
+}
+
+/// Once it has ended, and not before.
+pub async fn a_lease_that_has_ended_is_listed_with_its_token(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    let leased = f.lease_one().await;
+    f.advance(LEASE - secs(5)).await;
+    assert!(expired(&f, 10).await.is_empty());
+    f.advance(secs(10)).await;
+    let lost = expired(&f, 10).await;
+    assert_eq!(
+        lost.iter().map(Leased::lease).collect::<Vec<_>>(),
+        [leased.lease()]
+    );
+    assert_eq!(lost[0].envelope, leased.envelope);
+    assert_eq!(
+        f.state("a").await,
+        Some(TaskState::Active),
+        "listing changes nothing"
+    );
+}
+
+/// The other's outcome is refused, so that the attempt is counted once.
+pub async fn of_two_that_reclaim_the_first_wins(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let (first, second) = (
+        expired(&f, 10).await.remove(0),
+        expired(&f, 10).await.remove(0),
+    );
+    let again = Outcome::Retry { delay: secs(0) };
+    assert_eq!(
+        f.settle_as(&first, failed(&first.envelope), again.clone())
+            .await,
+        Settled::Recorded
+    );
+    assert_eq!(
+        f.settle_as(&second, failed(&second.envelope), again).await,
+        Settled::Stale
+    );
+    assert_eq!(f.lease_one().await.envelope.attempts, 1);
+}
+
+/// So that the loss of a large fleet is dealt with in steps.
+pub async fn at_most_limit_lost_leases_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue((0..10).map(|n| task(&n.to_string()))).await;
+    f.lease(10).await;
+    f.advance(LEASE * 2).await;
+    assert_eq!(expired(&f, 4).await.len(), 4);
+    assert_eq!(expired(&f, 40).await.len(), 10);
+}
+
+/// The worker that was taken for lost and comes back changes nothing.
+pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let zombie = f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await.remove(0);
+    f.settle_as(
+        &lost,
+        failed(&lost.envelope),
+        Outcome::Retry { delay: secs(0) },
+    )
+    .await;
+    let current = f.lease_one().await;
+    assert_ne!(current.token, zombie.token);
+    assert_eq!(f.settle(&zombie, complete()).await, Settled::Stale);
+    assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
+}

@@ -1,0 +1,129 @@
+//! How long finished tasks are kept.
+
+use bytes::Bytes;
+
+use super::{
+    Harness,
+    fixture::{Fixture, QUEUE, retained, secs, task, tasks},
+};
+use crate::{
+    broker::{Keep, Outcome},
+    task::TaskState,
+};
+
+async fn trim(f: &Fixture<'_>, keep: Keep, limit: usize) -> usize {
+    f.broker.trim(&[QUEUE.into()], keep, limit).await.unwrap()
+}
+
+async fn archive<const N: usize>(f: &Fixture<'_>, names: [&str; N]) {
+    f.enqueue(tasks(names)).await;
+    for leased in f.lease(N).await {
+        f.fail(&leased, Outcome::Archive).await;
+    }
+}
+
+/// And not longer.
+pub async fn a_completed_task_is_kept_with_its_result_for_its_retention(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(60))]).await;
+    let leased = f.lease_one().await;
+    let result = Some(Bytes::from_static(b"result"));
+    f.settle(
+        &leased,
+        Outcome::Complete {
+            result: result.clone(),
+        },
+    )
+    .await;
+    f.advance(secs(50)).await;
+    assert_eq!(trim(&f, Keep::default(), 10).await, 0);
+    let info = f.info("a").await.unwrap();
+    assert_eq!((info.state, info.result), (TaskState::Completed, result));
+    f.advance(secs(15)).await;
+    assert_eq!(trim(&f, Keep::default(), 10).await, 1);
+    assert_eq!(f.info("a").await, None);
+}
+
+/// Those that are not too old stay.
+pub async fn archived_tasks_are_trimmed_by_age(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    archive(&f, ["old"]).await;
+    f.advance(secs(1_000)).await;
+    archive(&f, ["new"]).await;
+    let keep = Keep {
+        archived_for: secs(500),
+        ..Keep::default()
+    };
+    assert_eq!(trim(&f, keep, 10).await, 1);
+    assert_eq!(f.list(TaskState::Archived).await, ["new"]);
+}
+
+/// The newest stay.
+pub async fn archived_tasks_are_trimmed_by_number_oldest_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for name in ["1", "2", "3", "4"] {
+        archive(&f, [name]).await;
+        f.advance(secs(1)).await;
+    }
+    assert_eq!(
+        trim(
+            &f,
+            Keep {
+                archived_max: 2,
+                ..Keep::default()
+            },
+            10
+        )
+        .await,
+        2
+    );
+    assert_eq!(f.list(TaskState::Archived).await, ["4", "3"]);
+}
+
+/// So that trimming much goes in steps.
+pub async fn at_most_limit_tasks_are_trimmed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(["a", "b"].map(|name| retained(name, secs(1))))
+        .await;
+    for leased in f.lease(2).await {
+        f.settle(&leased, super::fixture::complete()).await;
+    }
+    archive(&f, ["c", "d"]).await;
+    f.advance(secs(10)).await;
+    let keep = Keep {
+        archived_max: 0,
+        ..Keep::default()
+    };
+    assert_eq!(
+        [
+            trim(&f, keep, 3).await,
+            trim(&f, keep, 3).await,
+            trim(&f, keep, 3).await
+        ],
+        [3, 1, 0]
+    );
+}
+
+/// However old they are.
+pub async fn waiting_and_active_tasks_are_never_trimmed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["active", "retry", "pending"])).await;
+    f.lease_one().await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(1) }).await;
+    f.enqueue_after(task("scheduled"), secs(1)).await;
+    f.advance(secs(10_000_000)).await;
+    assert_eq!(
+        trim(
+            &f,
+            Keep {
+                archived_for: secs(0),
+                archived_max: 0
+            },
+            100
+        )
+        .await,
+        0
+    );
+    assert_eq!(f.stats().await.total(), 4);
+}

@@ -1,0 +1,132 @@
+//! Waking servers.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+
+use super::{
+    Harness,
+    fixture::{Fixture, QUEUE, secs, task, task_in, task_ref, tasks},
+};
+use crate::{
+    broker::{Outcome, Signal, Signals},
+    task::TaskRef,
+};
+
+/// How long a signal may take on its way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn listen(f: &Fixture<'_>) -> Signals {
+    f.broker.signals(&[QUEUE.into()]).await.unwrap()
+}
+
+async fn next(signals: &mut Signals) -> Signal {
+    tokio::time::timeout(PATIENCE, signals.next())
+        .await
+        .expect("a signal in time")
+        .expect("goes on")
+}
+
+fn pending() -> Signal {
+    Signal::Pending(QUEUE.into())
+}
+
+/// Checks that nothing but `expected` was signalled, by a last signal that is sure to come.
+async fn assert_signalled(f: &Fixture<'_>, signals: &mut Signals, expected: &[Signal]) {
+    let mut heard = Vec::new();
+    f.enqueue([task("last")]).await;
+    let last = f
+        .lease(1_000)
+        .await
+        .into_iter()
+        .find(|leased| leased.envelope.id.as_str() == "last")
+        .unwrap();
+    f.broker
+        .cancel(&[task_ref("last")], "only for its signal")
+        .await
+        .unwrap();
+    f.settle(&last, Outcome::Drop).await;
+    loop {
+        match next(signals).await {
+            Signal::Cancel(_) => break,
+            signal => heard.push(signal),
+        }
+    }
+    assert_eq!(heard, expected);
+}
+
+/// A queue that has tasks already needs no signal: whoever works on it is still at it.
+pub async fn the_first_pending_task_of_an_empty_queue_is_signalled_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut signals = listen(&f).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    f.enqueue(tasks(["c"])).await;
+    // The last task finds the queue with tasks in it, too.
+    assert_signalled(&f, &mut signals, &[pending()]).await;
+    f.enqueue(tasks(["d"])).await;
+    assert_eq!(next(&mut signals).await, pending());
+}
+
+/// Every way for a queue to have a pending task.
+pub async fn forwarding_giving_back_and_running_now_signal_too(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    let mut signals = listen(&f).await;
+    f.settle(&leased, Outcome::Release).await;
+    assert_eq!(next(&mut signals).await, pending());
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(0) }).await;
+    assert_eq!(next(&mut signals).await, pending());
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(5) }).await;
+    assert!(matches!(next(&mut signals).await, Signal::Due(..)));
+    f.advance(secs(10)).await;
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    assert_eq!(next(&mut signals).await, pending());
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Archive).await;
+    f.broker.run_now(&[task_ref("a")]).await.unwrap();
+    assert_eq!(next(&mut signals).await, pending());
+}
+
+/// What came in meanwhile is waiting.
+pub async fn resuming_a_queue_with_tasks_is_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
+    f.enqueue(tasks(["a"])).await;
+    let mut signals = listen(&f).await;
+    f.broker.set_paused(&[QUEUE.into()], false).await.unwrap();
+    assert_eq!(next(&mut signals).await, pending());
+}
+
+/// So that a server can sleep until then.
+pub async fn a_task_that_is_due_before_all_others_is_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut signals = listen(&f).await;
+    f.enqueue_after(task("a"), secs(100)).await;
+    f.enqueue_after(task("later"), secs(200)).await;
+    f.enqueue_after(task("earlier"), secs(50)).await;
+    for name in ["a", "earlier"] {
+        let due = f.info(name).await.unwrap().at.unwrap();
+        assert_eq!(
+            next(&mut signals).await,
+            Signal::Due(QUEUE.into(), due),
+            "{name}"
+        );
+    }
+}
+
+/// A server is woken for its own queues only.
+pub async fn other_queues_are_not_heard(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut signals = listen(&f).await;
+    f.enqueue([task_in("other", "a")]).await;
+    f.lease_from(&[("other", 1)], 1).await;
+    f.broker
+        .cancel(&[TaskRef::new("other", super::fixture::id("a"))], "no")
+        .await
+        .unwrap();
+    assert_signalled(&f, &mut signals, &[pending()]).await;
+    assert_eq!(signals.next().now_or_never(), None);
+}

@@ -1,0 +1,6 @@
+//! For tests: of brokers, and of programs that use asynqueue.
+
+mod clock;
+pub mod conformance;
+
+pub use clock::TestClock;
