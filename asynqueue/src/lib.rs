@@ -86,6 +86,7 @@ mod book {
         errors = "guide/errors.md";
         results = "guide/results.md";
         layers = "guide/layers.md";
+        #[cfg(feature = "testing")]
         testing = "guide/testing.md";
         #[cfg(feature = "config")]
         config = "operations/config.md";
