@@ -45,8 +45,8 @@ pub(super) const QUEUES: [&str; 2] = ["left", "right"];
 pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 pub(super) const KEEP: Keep = Keep {
-    archived_for: Duration::from_secs(200),
-    archived_max: 3,
+    archived_for: Duration::from_secs(100),
+    archived_max: 1,
 };
 
 /// Applies the operations to the broker, which must be empty, and to the model.
