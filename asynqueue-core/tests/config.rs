@@ -233,6 +233,33 @@ fn files_are_read_by_their_ending() {
     );
 }
 
+/// Sets variables for a second run of this test alone, since they belong to the whole process.
+#[test]
+fn the_environment_is_read() {
+    if std::env::var_os("ASYNQUEUE_ADDR").is_some() {
+        let config = Config::load(None).expect("valid");
+        assert_eq!(
+            (config.addr.as_str(), config.concurrency),
+            ("memory:", Some(7))
+        );
+        return;
+    }
+    let this = std::env::current_exe().expect("the path of this test");
+    let second = std::process::Command::new(this)
+        .args(["--exact", "the_environment_is_read"])
+        .envs([
+            ("ASYNQUEUE_ADDR", "memory:"),
+            ("ASYNQUEUE_CONCURRENCY", "7"),
+        ])
+        .output()
+        .expect("runs");
+    assert!(
+        second.status.success(),
+        "{}",
+        String::from_utf8_lossy(&second.stdout)
+    );
+}
+
 #[test]
 fn secrets_are_not_shown() {
     let mut config = Config::new("redis://ada:hunter2@localhost");

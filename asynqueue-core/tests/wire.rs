@@ -225,6 +225,17 @@ fn garbage_is_refused_with_what_is_wrong() {
 }
 
 #[test]
+fn any_number_of_unknown_fields_is_kept() {
+    for count in [0, 11, 12, 300, 70_000] {
+        let mut all = fields(MINIMAL);
+        all.extend((0..count).map(|n| (format!("x{n}").into(), Value::from(n))));
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &Value::Map(all)).expect("writes to memory");
+        assert!(read(&bytes).expect("reads").to_bytes() == bytes, "{count}");
+    }
+}
+
+#[test]
 fn a_part_of_a_millisecond_is_rounded_up() {
     let mut options = TaskOptions::default();
     options.retention = Duration::from_micros(1);

@@ -97,7 +97,7 @@ pub struct WireError(#[source] DecodeError);
 /// Writes a map whose length, which comes first in MessagePack, is known only at the end.
 struct MapWriter {
     bytes: Vec<u8>,
-    len: u16,
+    len: u32,
 }
 
 impl MapWriter {
@@ -125,15 +125,17 @@ impl MapWriter {
 
     fn finish(mut self) -> Vec<u8> {
         match self.len {
-            // MessagePack's fixmap.
-            0..16 => self.bytes[0] = 0x80 | self.len as u8,
-            // Its map 16.
-            _ => {
-                let [high, low] = self.len.to_be_bytes();
-                self.bytes.splice(..1, [0xde, high, low]);
-            }
+            // MessagePack's fixmap, map 16 and map 32.
+            0..=0xf => self.bytes[0] = 0x80 | self.len as u8,
+            0x10..=0xffff => self.lead(0xde, &(self.len as u16).to_be_bytes()),
+            _ => self.lead(0xdf, &self.len.to_be_bytes()),
         }
         self.bytes
+    }
+
+    /// Puts a longer form of the length in its place.
+    fn lead(&mut self, marker: u8, len: &[u8]) {
+        self.bytes.splice(..1, [&[marker], len].concat());
     }
 }
 
