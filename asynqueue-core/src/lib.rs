@@ -4,6 +4,8 @@
 
 pub mod broker;
 pub mod codec;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod layer;
 pub mod memory;
 pub mod process;
@@ -16,6 +18,8 @@ pub mod testing;
 
 pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
+#[cfg(feature = "config")]
+pub use config::{Config, ConfigError, Monitoring, Password};
 pub use memory::MemoryBroker;
 pub use process::*;
 pub use producer::{

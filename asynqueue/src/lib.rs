@@ -65,3 +65,30 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code of the book, as tests.
+#[cfg(doctest)]
+mod book {
+    macro_rules! chapters {
+        ($($(#[$attribute:meta])* $name:ident = $path:literal;)*) => { $(
+            $(#[$attribute])*
+            #[doc = include_str!(concat!("../../docs/src/", $path))]
+            mod $name {}
+        )* };
+    }
+
+    chapters! {
+        getting_started = "guide/getting-started.md";
+        tasks = "guide/tasks.md";
+        processes = "guide/processes.md";
+        producer = "guide/producer.md";
+        server = "guide/server.md";
+        errors = "guide/errors.md";
+        results = "guide/results.md";
+        layers = "guide/layers.md";
+        #[cfg(feature = "testing")]
+        testing = "guide/testing.md";
+        #[cfg(feature = "config")]
+        config = "operations/config.md";
+    }
+}

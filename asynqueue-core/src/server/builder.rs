@@ -31,8 +31,16 @@ pub struct ServerBuilder {
     layers: Vec<ApplyLayer>,
     state: State,
     max_abandoned: Option<usize>,
+    /// Whether a monitor is asked for.
+    monitor: bool,
     settings: Settings,
 }
+
+/// Less than this can't be extended in time.
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
+
+/// Less than this is no wait.
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 type ApplyLayer = Box<dyn Fn(BoxProcess) -> BoxProcess + Send + Sync>;
 
@@ -49,6 +57,7 @@ impl ServerBuilder {
             layers: Vec::new(),
             state: State::default(),
             max_abandoned: None,
+            monitor: false,
             settings: Settings::default(),
         }
     }
@@ -229,21 +238,31 @@ impl ServerBuilder {
         })
     }
 
+    /// Makes [`build`](Self::build) fail, for a monitor was asked for.
+    #[cfg(feature = "config")]
+    pub(crate) fn with_monitor(mut self) -> Self {
+        self.monitor = true;
+        self
+    }
+
     fn check_settings(&mut self) -> Result<(), ServerError> {
+        if self.monitor {
+            return Err(ServerError::NoMonitor);
+        }
         let settings = &mut self.settings;
         settings.max_abandoned = self.max_abandoned.unwrap_or(settings.concurrency);
         let too_short = |setting, value| Err(ServerError::TooShort { setting, value });
         if settings.concurrency == 0 {
             return Err(ServerError::ZeroConcurrency);
         }
-        if settings.lease < Duration::from_millis(30) {
+        if settings.lease < SHORTEST_LEASE {
             return too_short("lease", settings.lease);
         }
-        if settings.poll_interval < Duration::from_millis(1) {
+        if settings.poll_interval < SHORTEST_INTERVAL {
             return too_short("poll_interval", settings.poll_interval);
         }
         match &settings.health_check {
-            Some((interval, _)) if *interval < Duration::from_millis(1) => {
+            Some((interval, _)) if *interval < SHORTEST_INTERVAL => {
                 too_short("health_check", *interval)
             }
             _ => Ok(()),

@@ -25,6 +25,12 @@ pub enum ServerError {
         /// Its value.
         value: Duration,
     },
+    /// A monitor is asked for, and there is none.
+    #[error(
+        "`monitoring.enable` is true, but this version has no monitor: set it to false, or take `monitoring` out of \
+         the configuration and serve one of your own"
+    )]
+    NoMonitor,
     /// It has nothing to run.
     #[error(
         "no process is mounted: add one with `.process(…)`, or all that derives register with `.registered()`"

@@ -38,6 +38,8 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "config")]
+pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 pub use self::{
     builder::ServerBuilder,
     error::ServerError,

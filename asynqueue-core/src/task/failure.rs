@@ -18,10 +18,10 @@ pub struct Failure {
     /// The error's text, with its causes. Cut to [`Failure::MAX_MESSAGE`] bytes.
     pub message: String,
     /// Where it panicked. Cut to [`Failure::MAX_BACKTRACE`] bytes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
     /// The worker that ran it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
 }
 

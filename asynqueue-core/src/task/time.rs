@@ -49,7 +49,7 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-fn whole_millis(duration: Duration) -> u64 {
+pub(super) fn whole_millis(duration: Duration) -> u64 {
     duration
         .as_nanos()
         .div_ceil(1_000_000)

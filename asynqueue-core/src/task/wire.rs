@@ -6,14 +6,16 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use rmp_serde::decode::Error as DecodeError;
+use rmpv::Value;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
-    ser::SerializeMap,
 };
 
 use super::{
-    Backoff, Envelope, Headers, Name, TaskId, TaskOptions, UniqueKey, UniqueLock, UniqueUntil,
+    Backoff, Envelope, Headers, MAX_PRIORITY, Name, TaskId, TaskOptions, UniqueKey, UniqueLock,
+    UniqueUntil, time::whole_millis,
 };
 use crate::codec::{CodecName, MessagePack};
 
@@ -23,12 +25,50 @@ const VERSION: u64 = 1;
 impl Envelope {
     /// The envelope as bytes, without its id and queue.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.payload.len() + 64);
-        let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
-        // Writing plain data into memory: there is nothing that can fail.
-        let written = Fields(self).serialize(&mut serializer);
-        debug_assert!(written.is_ok(), "{written:?}");
-        bytes
+        let options = &*self.options;
+        let defaults = &*TaskOptions::shared_default();
+        let mut map = MapWriter::with_capacity(self.payload.len() + 64);
+        map.entry("v", VERSION);
+        map.entry("e", &self.event);
+        map.entry("p", Blob(&self.payload));
+        map.entry("t", self.enqueued_at);
+        map.entry_if(
+            self.codec != CodecName::of::<MessagePack>(),
+            "c",
+            self.codec.as_str(),
+        );
+        map.entry_if(!self.headers.is_empty(), "h", Pairs(&self.headers));
+        map.entry_if(self.deadline.is_some(), "d", self.deadline);
+        map.entry_if(self.attempts > 0, "n", self.attempts);
+        map.entry_if(!self.failures().is_empty(), "f", self.failures());
+        if let Some(lock) = &self.unique {
+            map.entry("u", (&lock.key, lock.until, whole_millis(lock.ttl)));
+        }
+        map.entry_if(
+            options.max_retry != defaults.max_retry,
+            "r",
+            options.max_retry,
+        );
+        let (timeout, retention) = (options.timeout, options.retention);
+        map.entry_if(timeout != defaults.timeout, "o", whole_millis(timeout));
+        map.entry_if(
+            retention != defaults.retention,
+            "k",
+            whole_millis(retention),
+        );
+        map.entry_if(options.priority != defaults.priority, "y", options.priority);
+        map.entry_if(options.group.is_some(), "g", &options.group);
+        match options.backoff {
+            Backoff::Standard => {}
+            Backoff::Fixed(delay) => map.entry("b", ("fixed", whole_millis(delay))),
+            Backoff::Exponential { base, max } => {
+                map.entry("b", ("exponential", whole_millis(base), whole_millis(max)));
+            }
+        }
+        for (key, value) in self.unknown() {
+            map.entry(key, value);
+        }
+        map.finish()
     }
 
     /// Reads the envelope that is kept for task `id` of `queue`.
@@ -38,130 +78,63 @@ impl Envelope {
     /// When the bytes are not an envelope, or are of a version that is newer than this one in an incompatible way.
     pub fn from_bytes(queue: Name, id: TaskId, bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-        Reader { queue, id }
+        let envelope = Reader { queue, id }
             .deserialize(&mut reader)
-            .map_err(WireError)
+            .map_err(WireError)?;
+        match IgnoredAny::deserialize(&mut reader) {
+            // There is nothing left to read.
+            Err(DecodeError::InvalidMarkerRead(_)) => Ok(envelope),
+            _ => Err(WireError(de::Error::custom("more bytes follow its map"))),
+        }
     }
 }
 
 /// Bytes that are not an envelope.
 #[derive(Debug, thiserror::Error)]
 #[error("not a task envelope of version {VERSION} or lower: {0}")]
-pub struct WireError(#[source] rmp_serde::decode::Error);
+pub struct WireError(#[source] DecodeError);
 
-/// Serializes an envelope's fields as a map.
-struct Fields<'a>(&'a Envelope);
-
-impl Serialize for Fields<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let task = self.0;
-        let options = &*task.options;
-        let defaults = &*TaskOptions::shared_default();
-        let unknown = task.unknown();
-
-        let mut known = Counted::default();
-        let Ok(()) = known.write(task, options, defaults);
-        let mut map = SerializeEntries(serializer.serialize_map(Some(known.0 + unknown.len()))?);
-        map.write(task, options, defaults)?;
-        for (key, value) in unknown {
-            map.0.serialize_entry(key, value)?;
-        }
-        map.0.end()
-    }
+/// Writes a map whose length, which comes first in MessagePack, is known only at the end.
+struct MapWriter {
+    bytes: Vec<u8>,
+    len: u16,
 }
 
-/// Takes the fields one by one: first to count them, since MessagePack writes a map's length first, then to write.
-trait Entries {
-    type Error;
+impl MapWriter {
+    fn with_capacity(capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(capacity);
+        // The place of the length, which is one byte for all but the fullest of envelopes.
+        bytes.push(0);
+        Self { bytes, len: 0 }
+    }
 
-    fn entry<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Self::Error>;
+    fn entry(&mut self, key: &str, value: impl Serialize) {
+        let mut serializer = rmp_serde::Serializer::new(&mut self.bytes).with_struct_map();
+        let written =
+            (key.serialize(&mut serializer)).and_then(|()| value.serialize(&mut serializer));
+        // Writing plain data into memory: there is nothing that can fail.
+        debug_assert!(written.is_ok(), "{key}: {written:?}");
+        self.len += 1;
+    }
 
-    fn entry_unless<T: Serialize>(
-        &mut self,
-        is_default: bool,
-        key: &str,
-        value: T,
-    ) -> Result<(), Self::Error> {
-        if is_default {
-            Ok(())
-        } else {
-            self.entry(key, value)
+    fn entry_if(&mut self, is_set: bool, key: &str, value: impl Serialize) {
+        if is_set {
+            self.entry(key, value);
         }
     }
 
-    fn write(
-        &mut self,
-        task: &Envelope,
-        options: &TaskOptions,
-        defaults: &TaskOptions,
-    ) -> Result<(), Self::Error> {
-        self.entry("v", VERSION)?;
-        self.entry("e", &task.event)?;
-        self.entry("p", Blob(&task.payload))?;
-        self.entry("t", task.enqueued_at)?;
-        self.entry_unless(
-            task.codec == CodecName::of::<MessagePack>(),
-            "c",
-            task.codec.as_str(),
-        )?;
-        self.entry_unless(task.headers.is_empty(), "h", HeaderMap(&task.headers))?;
-        self.entry_unless(task.deadline.is_none(), "d", task.deadline)?;
-        self.entry_unless(task.attempts == 0, "n", task.attempts)?;
-        self.entry_unless(task.failures().is_empty(), "f", task.failures())?;
-        if let Some(lock) = &task.unique {
-            self.entry("u", (&lock.key, lock.until, millis(lock.ttl)))?;
-        }
-        self.entry_unless(
-            options.max_retry == defaults.max_retry,
-            "r",
-            options.max_retry,
-        )?;
-        self.entry_unless(
-            options.timeout == defaults.timeout,
-            "o",
-            millis(options.timeout),
-        )?;
-        self.entry_unless(
-            options.retention == defaults.retention,
-            "k",
-            millis(options.retention),
-        )?;
-        self.entry_unless(options.priority == defaults.priority, "y", options.priority)?;
-        self.entry_unless(options.group.is_none(), "g", &options.group)?;
-        match options.backoff {
-            Backoff::Standard => Ok(()),
-            Backoff::Fixed(delay) => self.entry("b", ("fixed", millis(delay))),
-            Backoff::Exponential { base, max } => {
-                self.entry("b", ("exponential", millis(base), millis(max)))
+    fn finish(mut self) -> Vec<u8> {
+        match self.len {
+            // MessagePack's fixmap.
+            0..16 => self.bytes[0] = 0x80 | self.len as u8,
+            // Its map 16.
+            _ => {
+                let [high, low] = self.len.to_be_bytes();
+                self.bytes.splice(..1, [0xde, high, low]);
             }
         }
+        self.bytes
     }
-}
-
-#[derive(Default)]
-struct Counted(usize);
-
-impl Entries for Counted {
-    type Error = std::convert::Infallible;
-
-    fn entry<T: Serialize>(&mut self, _key: &str, _value: T) -> Result<(), Self::Error> {
-        self.0 += 1;
-        Ok(())
-    }
-}
-
-struct SerializeEntries<M>(M);
-
-impl<M: SerializeMap> Entries for SerializeEntries<M> {
-    type Error = M::Error;
-
-    fn entry<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), M::Error> {
-        self.0.serialize_entry(key, &value)
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 struct Blob<'a>(&'a [u8]);
@@ -172,9 +145,9 @@ impl Serialize for Blob<'_> {
     }
 }
 
-struct HeaderMap<'a>(&'a Headers);
+struct Pairs<'a>(&'a Headers);
 
-impl Serialize for HeaderMap<'_> {
+impl Serialize for Pairs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter())
     }
@@ -226,15 +199,21 @@ impl<'de> Visitor<'de> for Reader {
                 "d" => task.deadline = map.next_value()?,
                 "n" => task.attempts = map.next_value()?,
                 "f" => task.set_failures(map.next_value()?),
-                "u" => task.unique = Some(Box::new(read_lock(map.next_value()?))),
+                "u" => match lock(map.next_value()?)? {
+                    Known::Yes(lock) => task.unique = Some(Box::new(lock)),
+                    Known::Later(value) => task.push_unknown(key, value),
+                },
                 "r" => options.max_retry = map.next_value()?,
-                "o" => options.timeout = Duration::from_millis(map.next_value()?),
+                "o" => options.timeout = at_least_1ms("timeout `o`", map.next_value()?)?,
                 "k" => options.retention = Duration::from_millis(map.next_value()?),
-                "y" => options.priority = map.next_value()?,
+                "y" => options.priority = priority(map.next_value()?)?,
                 "g" => options.group = map.next_value()?,
-                "b" => options.backoff = map.next_value::<BackoffBuf>()?.0,
+                "b" => match backoff(map.next_value()?)? {
+                    Known::Yes(backoff) => options.backoff = backoff,
+                    Known::Later(value) => task.push_unknown(key, value),
+                },
                 _ => {
-                    let value = map.next_value::<rmpv::Value>()?;
+                    let value = map.next_value()?;
                     task.push_unknown(key, value);
                 }
             }
@@ -250,18 +229,79 @@ impl<'de> Visitor<'de> for Reader {
 }
 
 fn supported<E: de::Error>(version: u64) -> Result<u64, E> {
-    if version <= VERSION {
+    if (1..=VERSION).contains(&version) {
         Ok(version)
     } else {
         Err(E::custom(format_args!("it is of version {version}")))
     }
 }
 
-fn read_lock((key, until, ttl): (UniqueKey, UniqueUntil, u64)) -> UniqueLock {
-    UniqueLock {
-        key,
-        until,
-        ttl: Duration::from_millis(ttl),
+fn priority<E: de::Error>(priority: u8) -> Result<u8, E> {
+    if priority <= MAX_PRIORITY {
+        Ok(priority)
+    } else {
+        let problem = format_args!("priority `y` is {priority}: it goes from 0 to {MAX_PRIORITY}");
+        Err(E::custom(problem))
+    }
+}
+
+fn at_least_1ms<E: de::Error>(what: &str, millis: u64) -> Result<Duration, E> {
+    if millis > 0 {
+        Ok(Duration::from_millis(millis))
+    } else {
+        Err(E::custom(format_args!(
+            "{what} is 0: it is at least 1 millisecond"
+        )))
+    }
+}
+
+/// A value with a word in it that says what it means.
+enum Known<T> {
+    Yes(T),
+    /// The word is of a later version. The task still runs, as if the value were not there; it is kept as it is for
+    /// whoever knows it.
+    Later(Value),
+}
+
+fn lock<E: de::Error>(value: Value) -> Result<Known<UniqueLock>, E> {
+    let expected = || E::custom("`u` is not a key, what releases it, and its milliseconds");
+    let [key, until, rest @ ..] = value.as_array().map_or(&[][..], Vec::as_slice) else {
+        return Err(expected());
+    };
+    let until = match until.as_str().ok_or_else(expected)? {
+        "start" => UniqueUntil::Start,
+        "success" => UniqueUntil::Success,
+        "window" => UniqueUntil::Window,
+        _ => return Ok(Known::Later(value)),
+    };
+    match (key.as_str(), rest) {
+        (Some(key), [ttl]) => Ok(Known::Yes(UniqueLock {
+            key: UniqueKey::new(key),
+            until,
+            ttl: at_least_1ms("time of lock `u`", ttl.as_u64().ok_or_else(expected)?)?,
+        })),
+        _ => Err(expected()),
+    }
+}
+
+fn backoff<E: de::Error>(value: Value) -> Result<Known<Backoff>, E> {
+    let expected = || E::custom("`b` is not a kind of backoff and its milliseconds");
+    let wait = |wait: &Value| {
+        wait.as_u64()
+            .map(Duration::from_millis)
+            .ok_or_else(expected)
+    };
+    let [kind, waits @ ..] = value.as_array().map_or(&[][..], Vec::as_slice) else {
+        return Err(expected());
+    };
+    match (kind.as_str().ok_or_else(expected)?, waits) {
+        ("fixed", [delay]) => Ok(Known::Yes(Backoff::Fixed(wait(delay)?))),
+        ("exponential", [base, max]) => {
+            let (base, max) = (wait(base)?, wait(max)?);
+            Ok(Known::Yes(Backoff::Exponential { base, max }))
+        }
+        ("fixed" | "exponential", _) => Err(expected()),
+        _ => Ok(Known::Later(value)),
     }
 }
 
@@ -281,52 +321,8 @@ impl<'de> Deserialize<'de> for BlobBuf {
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<BlobBuf, E> {
                 Ok(BlobBuf(Bytes::copy_from_slice(bytes)))
             }
-
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<BlobBuf, E> {
-                Ok(BlobBuf(bytes.into()))
-            }
         }
 
         deserializer.deserialize_bytes(BlobVisitor)
-    }
-}
-
-struct BackoffBuf(Backoff);
-
-impl<'de> Deserialize<'de> for BackoffBuf {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BackoffVisitor;
-
-        impl<'de> Visitor<'de> for BackoffVisitor {
-            type Value = BackoffBuf;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a backoff: its kind, then its milliseconds")
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<BackoffBuf, A::Error> {
-                let kind: String = seq
-                    .next_element()?
-                    .ok_or_else(|| de::Error::invalid_length(0, &self))?;
-                let mut wait = || match seq.next_element() {
-                    Ok(Some(ms)) => Ok(Duration::from_millis(ms)),
-                    Ok(None) => Err(de::Error::invalid_length(1, &self)),
-                    Err(error) => Err(error),
-                };
-                let backoff = match kind.as_str() {
-                    "fixed" => Backoff::Fixed(wait()?),
-                    "exponential" => Backoff::Exponential {
-                        base: wait()?,
-                        max: wait()?,
-                    },
-                    // A kind of a later version: the task still runs, with the standard waits.
-                    _ => Backoff::Standard,
-                };
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(BackoffBuf(backoff))
-            }
-        }
-
-        deserializer.deserialize_seq(BackoffVisitor)
     }
 }

@@ -2,5 +2,6 @@
 
 mod clock;
 pub mod conformance;
+pub mod property;
 
 pub use clock::TestClock;

@@ -1,0 +1,123 @@
+//! Durations as settings have them: `"30s"`, `"1h30m"`.
+//!
+//! The same text as in `#[task(…)]`, whose parser is in a crate of macros, from which nothing else can be taken; a test
+//! holds the two together.
+
+/// The units with their milliseconds.
+const UNITS: [(&str, u64); 6] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60 * 1_000),
+    ("h", 3_600 * 1_000),
+    ("d", 24 * 3_600 * 1_000),
+    ("w", 7 * 24 * 3_600 * 1_000),
+];
+
+/// The milliseconds of one or more numbers that are each followed by a unit, or what is wrong with them.
+pub(super) fn parse_millis(text: &str) -> Result<u64, String> {
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(
+            "it does not start with a number; write one with its unit, such as `30s`".into(),
+        );
+    }
+    if text.contains(char::is_whitespace) {
+        return Err("it has white space; write it without, such as `1h30m`".into());
+    }
+    let mut total = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (part, after) = parse_part(rest)?;
+        total = total
+            .checked_add(part)
+            .ok_or("it is too long to be counted in milliseconds")?;
+        rest = after;
+    }
+    Ok(total)
+}
+
+/// The milliseconds of the number and unit that `text` starts with, and the text after them.
+fn parse_part(text: &str) -> Result<(u64, &str), String> {
+    let (digits, rest) = split_at_first(text, |c| !c.is_ascii_digit());
+    let (unit, after) = split_at_first(rest, |c| c.is_ascii_digit());
+    match (digits, unit) {
+        (_, "") => return Err(format!("`{digits}` has no unit; write `{digits}s`")),
+        (_, "." | ",") => {
+            return Err(
+                "only whole numbers are taken; write `1h30m` in place of `1.5h`".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    let (_, millis) = UNITS
+        .into_iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(|| format!("`{unit}` is not a unit; the units are ms, s, m, h, d and w"))?;
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(millis))
+        .map(|part| (part, after))
+        .ok_or_else(|| format!("`{digits}{unit}` is too long to be counted in milliseconds"))
+}
+
+fn split_at_first(text: &str, found: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(found).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_units_are_added_up() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("1m", 60_000),
+            ("1h30m", 90 * 60_000),
+            ("1m500ms", 60_500),
+            ("1d", 86_400_000),
+            ("2w1d", 15 * 86_400_000),
+            ("0s", 0),
+            ("007s", 7_000),
+        ] {
+            assert_eq!(parse_millis(text), Ok(millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_duration_is_refused_with_what_to_write() {
+        for (text, part_of_the_reason) in [
+            ("", "write one with its unit"),
+            ("30", "`30` has no unit; write `30s`"),
+            ("1h30", "`30` has no unit; write `30s`"),
+            ("thirty seconds", "does not start with a number"),
+            ("s", "does not start with a number"),
+            ("-5s", "does not start with a number"),
+            (
+                "5sec",
+                "`sec` is not a unit; the units are ms, s, m, h, d and w",
+            ),
+            ("5 s", "write it without, such as `1h30m`"),
+            ("1h 30m", "write it without"),
+            ("5S", "`S` is not a unit"),
+            ("1.5h", "write `1h30m`"),
+            ("٣s", "does not start with a number"),
+        ] {
+            let reason = parse_millis(text).expect_err(text);
+            assert!(reason.contains(part_of_the_reason), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_overflows_is_refused() {
+        for text in [
+            "18446744073709551616ms",
+            "18446744073709551615s",
+            "18446744073709551615ms1ms",
+        ] {
+            let reason = parse_millis(text).expect_err(text);
+            assert!(reason.contains("too long"), "{text}: {reason}");
+        }
+    }
+}

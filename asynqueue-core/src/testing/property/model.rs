@@ -1,0 +1,462 @@
+//! What a broker should do, in the plainest way.
+
+use std::{cmp::Reverse, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{KEEP, LEASE, QUEUES};
+use crate::{
+    broker::{
+        CancelOutcome, Conflict, Extended, Forwarded, LeaseToken, Leased, NewTask, Outcome,
+        Settled, Settlement, When,
+    },
+    task::{
+        Envelope, Failure, FailureKind, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey,
+        UniqueUntil,
+    },
+};
+
+/// All tasks in one list.
+pub(super) struct Model {
+    pub(super) now: Timestamp,
+    pub(super) paused: [bool; QUEUES.len()],
+    tasks: Vec<Entry>,
+    locks: Vec<Lock>,
+    /// Turns at the back of a queue count up, those at the front down.
+    turns: (i64, i64),
+    last_token: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) envelope: Arc<Envelope>,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Pending {
+        turn: i64,
+    },
+    Scheduled {
+        due: Timestamp,
+    },
+    Retry {
+        due: Timestamp,
+    },
+    Active {
+        token: LeaseToken,
+        until: Timestamp,
+        cancel: Option<String>,
+    },
+    Completed {
+        until: Timestamp,
+        result: Option<Bytes>,
+    },
+    Archived {
+        at: Timestamp,
+    },
+}
+
+struct Lock {
+    queue: Name,
+    key: UniqueKey,
+    holder: TaskId,
+    until: Timestamp,
+}
+
+impl Entry {
+    fn state(&self) -> TaskState {
+        match self.place {
+            Place::Pending { .. } => TaskState::Pending,
+            Place::Scheduled { .. } => TaskState::Scheduled,
+            Place::Retry { .. } => TaskState::Retry,
+            Place::Active { .. } => TaskState::Active,
+            Place::Completed { .. } => TaskState::Completed,
+            Place::Archived { .. } => TaskState::Archived,
+        }
+    }
+
+    /// The time that is shown with the task.
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        match self.place {
+            Place::Scheduled { due } | Place::Retry { due } => Some(due),
+            Place::Completed { until, .. } => Some(until),
+            Place::Archived { at } => Some(at),
+            Place::Pending { .. } | Place::Active { .. } => None,
+        }
+    }
+
+    pub(super) fn result(&self) -> Option<Bytes> {
+        match &self.place {
+            Place::Completed { result, .. } => result.clone(),
+            _ => None,
+        }
+    }
+
+    fn is(&self, task: &TaskRef) -> bool {
+        self.envelope.task_ref() == *task
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        match self.place {
+            Place::Scheduled { due } | Place::Retry { due } => Some(due),
+            _ => None,
+        }
+    }
+
+    /// By what a list of its state is sorted.
+    fn order(&self) -> (u8, i64, u64, TaskId) {
+        let (turn, at) = match &self.place {
+            Place::Pending { turn } => (*turn, Timestamp::default()),
+            Place::Active { until, .. } => (0, *until),
+            _ => (0, self.at().unwrap_or_default()),
+        };
+        let priority = if turn == 0 {
+            0
+        } else {
+            u8::MAX - self.envelope.options.priority
+        };
+        (priority, turn, at.as_millis(), self.envelope.id.clone())
+    }
+}
+
+impl Model {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            paused: [false; QUEUES.len()],
+            tasks: Vec::new(),
+            locks: Vec::new(),
+            turns: (0, 0),
+            last_token: 0,
+        }
+    }
+
+    fn find(&mut self, task: &TaskRef) -> Option<usize> {
+        self.tasks.iter().position(|entry| entry.is(task))
+    }
+
+    fn last_turn(&mut self) -> Place {
+        self.turns.0 += 1;
+        Place::Pending { turn: self.turns.0 }
+    }
+
+    fn first_turn(&mut self) -> Place {
+        self.turns.1 -= 1;
+        Place::Pending { turn: self.turns.1 }
+    }
+
+    pub(super) fn list(&self, queue: &Name, state: TaskState) -> Vec<Entry> {
+        let in_list = |entry: &&Entry| entry.envelope.queue == *queue && entry.state() == state;
+        let mut list: Vec<_> = self.tasks.iter().filter(in_list).cloned().collect();
+        list.sort_by_key(Entry::order);
+        if state.is_final() {
+            list.reverse();
+        }
+        list
+    }
+
+    pub(super) fn enqueue(&mut self, tasks: &[NewTask]) -> Vec<Result<(), Conflict>> {
+        tasks.iter().map(|task| self.enqueue_one(task)).collect()
+    }
+
+    fn enqueue_one(&mut self, NewTask { envelope, when }: &NewTask) -> Result<(), Conflict> {
+        let task = envelope.task_ref();
+        if let Some(place) = self.find(&task) {
+            return Err(Conflict::Id {
+                task,
+                state: self.tasks[place].state(),
+            });
+        }
+        if let Some(wanted) = &envelope.unique {
+            let now = self.now;
+            self.locks.retain(|lock| lock.until > now);
+            let held = self
+                .locks
+                .iter()
+                .find(|lock| lock.queue == task.queue && lock.key == wanted.key);
+            if let Some(holder) = held.map(|lock| lock.holder.clone()) {
+                let place = self.find(&TaskRef::new(&task.queue, holder.clone()));
+                let state = place.map_or(TaskState::Completed, |place| self.tasks[place].state());
+                return Err(Conflict::Unique {
+                    key: wanted.key.clone(),
+                    holder,
+                    state,
+                });
+            }
+            let lock = Lock {
+                queue: task.queue,
+                key: wanted.key.clone(),
+                holder: task.id,
+                until: now + wanted.ttl,
+            };
+            self.locks.push(lock);
+        }
+        let place = match *when {
+            When::After(delay) if !delay.is_zero() => Place::Scheduled {
+                due: self.now + delay,
+            },
+            _ => self.last_turn(),
+        };
+        self.tasks.push(Entry {
+            envelope: Arc::new(envelope.clone()),
+            place,
+        });
+        Ok(())
+    }
+
+    fn unlock(&mut self, envelope: &Envelope, at_start: bool) {
+        let Some(lock) = &envelope.unique else { return };
+        let ends = match lock.until {
+            UniqueUntil::Start => true,
+            UniqueUntil::Success => !at_start,
+            UniqueUntil::Window => false,
+        };
+        if ends {
+            self.locks.retain(|held| {
+                (&held.queue, &held.key, &held.holder) != (&envelope.queue, &lock.key, &envelope.id)
+            });
+        }
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        caps: &[(Name, usize)],
+        max: usize,
+    ) -> Vec<(Arc<Envelope>, LeaseToken)> {
+        let mut leased = Vec::new();
+        for (queue, cap) in caps {
+            if self.paused[usize::from(queue == QUEUES[1])] {
+                continue;
+            }
+            let next = self.list(queue, TaskState::Pending);
+            for entry in next.into_iter().take((*cap).min(max - leased.len())) {
+                self.last_token += 1;
+                let token = LeaseToken(self.last_token);
+                let place = self.find(&entry.envelope.task_ref()).unwrap();
+                self.tasks[place].place = Place::Active {
+                    token,
+                    until: self.now + LEASE,
+                    cancel: None,
+                };
+                self.unlock(&entry.envelope, true);
+                leased.push((entry.envelope, token));
+            }
+        }
+        leased
+    }
+
+    /// Where a lease is worked on, and why it is to be cancelled.
+    fn current(&mut self, task: &TaskRef, token: LeaseToken) -> Option<(usize, Option<String>)> {
+        let place = self.find(task)?;
+        match &self.tasks[place].place {
+            Place::Active {
+                token: current,
+                cancel,
+                ..
+            } if *current == token => Some((place, cancel.clone())),
+            _ => None,
+        }
+    }
+
+    pub(super) fn extend(&mut self, leased: &Leased, token: LeaseToken) -> Extended {
+        let Some((place, cancel)) = self.current(&leased.envelope.task_ref(), token) else {
+            return Extended::Lost;
+        };
+        let answer = if cancel.is_some() {
+            Extended::CancelRequested
+        } else {
+            Extended::Yes
+        };
+        self.tasks[place].place = Place::Active {
+            token,
+            until: self.now + LEASE,
+            cancel,
+        };
+        answer
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement, token: LeaseToken) -> Settled {
+        let Settlement {
+            envelope, outcome, ..
+        } = settlement;
+        let Some((place, cancel)) = self.current(&envelope.task_ref(), token) else {
+            return Settled::Stale;
+        };
+        self.tasks[place].envelope = Arc::clone(envelope);
+        let next = match (outcome, cancel) {
+            (Outcome::Complete { .. }, _) if envelope.options.retention.is_zero() => None,
+            (Outcome::Complete { result }, _) => Some(Place::Completed {
+                until: self.now + envelope.options.retention,
+                result: result.clone(),
+            }),
+            (Outcome::Archive, _) => Some(Place::Archived { at: self.now }),
+            (Outcome::Drop, _) => None,
+            (_, Some(reason)) => {
+                self.fail_cancelled(place, &reason);
+                Some(Place::Archived { at: self.now })
+            }
+            (Outcome::Retry { delay }, None) => {
+                Some(self.later(*delay, |due| Place::Retry { due }))
+            }
+            (Outcome::Snooze { delay }, None) => {
+                Some(self.later(*delay, |due| Place::Scheduled { due }))
+            }
+            (Outcome::Release, None) => Some(self.first_turn()),
+        };
+        self.put(place, next);
+        Settled::Recorded
+    }
+
+    fn later(&mut self, delay: Duration, place: impl Fn(Timestamp) -> Place) -> Place {
+        if delay.is_zero() {
+            self.last_turn()
+        } else {
+            place(self.now + delay)
+        }
+    }
+
+    /// Puts a task in its next place; with none, it is deleted.
+    fn put(&mut self, place: usize, next: Option<Place>) {
+        let envelope = Arc::clone(&self.tasks[place].envelope);
+        if matches!(
+            next,
+            None | Some(Place::Completed { .. } | Place::Archived { .. })
+        ) {
+            self.unlock(&envelope, false);
+        }
+        match next {
+            Some(next) => self.tasks[place].place = next,
+            None => drop(self.tasks.remove(place)),
+        }
+    }
+
+    fn fail_cancelled(&mut self, place: usize, reason: &str) {
+        let envelope = Arc::make_mut(&mut self.tasks[place].envelope);
+        envelope.push_failure(Failure {
+            attempt: envelope.attempts,
+            at: self.now,
+            kind: FailureKind::Cancelled,
+            message: reason.into(),
+            backtrace: None,
+            worker: None,
+        });
+    }
+
+    /// The tasks whose lease has ended, queue by queue.
+    pub(super) fn expired(&self, limit: usize) -> Vec<TaskRef> {
+        let active = QUEUES
+            .iter()
+            .flat_map(|queue| self.list(&Name::from(*queue), TaskState::Active));
+        let ended = active.filter(
+            |entry| matches!(entry.place, Place::Active { until, .. } if until <= self.now),
+        );
+        ended
+            .map(|entry| entry.envelope.task_ref())
+            .take(limit)
+            .collect()
+    }
+
+    /// In each queue scheduled tasks first, then retries, each in the order they are due.
+    pub(super) fn forward(&mut self, limit: usize) -> Forwarded {
+        let mut due: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|entry| entry.due().is_some_and(|due| due <= self.now))
+            .cloned()
+            .collect();
+        due.sort_by_key(|entry| {
+            (
+                entry.envelope.queue.clone(),
+                entry.state() == TaskState::Retry,
+                entry.due(),
+                entry.envelope.id.clone(),
+            )
+        });
+        due.truncate(limit);
+        for entry in &due {
+            let place = self.find(&entry.envelope.task_ref()).unwrap();
+            self.tasks[place].place = self.last_turn();
+        }
+        Forwarded {
+            moved: due.len(),
+            next_due: self.tasks.iter().filter_map(Entry::due).min(),
+        }
+    }
+
+    pub(super) fn trim(&mut self) -> usize {
+        let before = self.tasks.len();
+        let now = self.now;
+        for queue in QUEUES {
+            let mut archived = self.list(&queue.into(), TaskState::Archived);
+            archived.sort_by_key(|entry| Reverse(entry.order()));
+            let kept: Vec<_> = archived
+                .into_iter()
+                .take(KEEP.archived_max)
+                .map(|entry| entry.envelope.id.clone())
+                .collect();
+            self.tasks.retain(|entry| {
+                entry.envelope.queue != queue
+                    || match entry.place {
+                        Place::Completed { until, .. } => until > now,
+                        Place::Archived { at } => {
+                            at > now - KEEP.archived_for && kept.contains(&entry.envelope.id)
+                        }
+                        _ => true,
+                    }
+            });
+        }
+        before - self.tasks.len()
+    }
+
+    pub(super) fn cancel(&mut self, tasks: &[TaskRef], reason: &str) -> Vec<CancelOutcome> {
+        let cancel = |task| {
+            let Some(place) = self.find(task) else {
+                return CancelOutcome::NotFound;
+            };
+            match &mut self.tasks[place].place {
+                Place::Completed { .. } | Place::Archived { .. } => CancelOutcome::AlreadyFinished,
+                Place::Active { cancel, .. } => {
+                    cancel.get_or_insert(reason.into());
+                    CancelOutcome::Requested
+                }
+                _ => {
+                    self.fail_cancelled(place, reason);
+                    self.put(place, Some(Place::Archived { at: self.now }));
+                    CancelOutcome::Cancelled
+                }
+            }
+        };
+        tasks.iter().map(cancel).collect()
+    }
+
+    pub(super) fn delete(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
+        let delete = |task| match self.find(task) {
+            Some(place) if self.tasks[place].state() == TaskState::Active => false,
+            Some(place) => {
+                self.put(place, None);
+                true
+            }
+            None => true,
+        };
+        tasks.iter().map(delete).collect()
+    }
+
+    pub(super) fn run_now(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
+        let run_now = |task| {
+            let Some(place) = self.find(task) else {
+                return false;
+            };
+            match self.tasks[place].state() {
+                TaskState::Pending => true,
+                TaskState::Scheduled | TaskState::Retry | TaskState::Archived => {
+                    self.tasks[place].place = self.last_turn();
+                    true
+                }
+                _ => false,
+            }
+        };
+        tasks.iter().map(run_now).collect()
+    }
+}

@@ -1,0 +1,158 @@
+//! Operations to choose from at random.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+
+use super::QUEUES;
+use crate::{
+    broker::{Leased, NewTask, Outcome, Settlement, When},
+    codec::{CodecName, MessagePack},
+    task::{
+        Envelope, Failure, FailureKind, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey,
+        UniqueLock, UniqueUntil,
+    },
+};
+
+/// One operation on a broker.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Enqueues a batch.
+    Enqueue(Vec<NewTask>),
+    /// Leases from queues, by their places, with a cap each.
+    Lease {
+        /// The queues, and how many from each.
+        caps: Vec<(usize, usize)>,
+        /// How many in all.
+        max: usize,
+    },
+    /// Extends leases, 0 being the newest.
+    Extend(Vec<usize>),
+    /// Settles leases, 0 being the newest. They may be settled, lost or passed on already.
+    Settle(Vec<(usize, Outcome)>),
+    /// Lets up to so many lost tasks run again.
+    Reclaim(usize),
+    /// Forwards up to so many due tasks.
+    Forward(usize),
+    /// Trims all that is old.
+    Trim,
+    /// Cancels tasks.
+    Cancel(Vec<TaskRef>),
+    /// Deletes tasks.
+    Delete(Vec<TaskRef>),
+    /// Runs tasks now.
+    RunNow(Vec<TaskRef>),
+    /// Pauses or resumes a queue, by its place.
+    Pause(usize, bool),
+    /// Lets time pass.
+    Advance(Duration),
+}
+
+/// Up to `max` operations, on few enough tasks that they get in each other's way.
+pub fn operations(max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    vec(operation(), 1..max)
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let queue = 0..QUEUES.len();
+    prop_oneof![
+        6 => vec(new_task(), 1..4).prop_map(Operation::Enqueue),
+        6 => (prop::sample::subsequence(vec![0, 1], 1..=2), 0_usize..4, 1_usize..4).prop_map(|(queues, cap, max)| {
+            Operation::Lease { caps: queues.into_iter().map(|queue| (queue, cap)).collect(), max }
+        }),
+        1 => vec(0_usize..6, 1..3).prop_map(Operation::Extend),
+        6 => vec((0_usize..6, outcome()), 1..4).prop_map(Operation::Settle),
+        1 => (1_usize..4).prop_map(Operation::Reclaim),
+        2 => (1_usize..4).prop_map(Operation::Forward),
+        2 => Just(Operation::Trim),
+        1 => vec(task_ref(), 1..3).prop_map(Operation::Cancel),
+        1 => vec(task_ref(), 1..3).prop_map(Operation::Delete),
+        1 => vec(task_ref(), 1..3).prop_map(Operation::RunNow),
+        1 => (queue, any::<bool>()).prop_map(|(queue, paused)| Operation::Pause(queue, paused)),
+        2 => seconds(1..60).prop_map(Operation::Advance),
+    ]
+}
+
+fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_secs)
+}
+
+fn task_ref() -> impl Strategy<Value = TaskRef> {
+    (0..QUEUES.len(), 0_u8..6).prop_map(|(queue, id)| TaskRef::new(QUEUES[queue], task_id(id)))
+}
+
+fn task_id(id: u8) -> TaskId {
+    TaskId::new(format!("task-{id}")).unwrap()
+}
+
+fn new_task() -> impl Strategy<Value = NewTask> {
+    let when = prop_oneof![3 => Just(When::Now), 1 => seconds(1..60).prop_map(When::After)];
+    let priority = prop_oneof![3 => Just(0_u8), 1 => 1_u8..=9];
+    let retention = prop_oneof![1 => Just(Duration::ZERO), 1 => seconds(1..100)];
+    let envelope = (task_ref(), priority, retention, prop::option::of(lock()));
+    (envelope, when).prop_map(|((task, priority, retention, unique), when)| {
+        let mut envelope = Envelope::new(
+            task.id,
+            "event",
+            CodecName::of::<MessagePack>(),
+            Bytes::from_static(b"payload"),
+        );
+        let queue = task.queue.clone();
+        envelope.queue = task.queue;
+        envelope.options = Arc::new(TaskOptions {
+            queue,
+            priority,
+            retention,
+            ..TaskOptions::default()
+        });
+        envelope.unique = unique.map(Box::new);
+        NewTask { envelope, when }
+    })
+}
+
+fn lock() -> impl Strategy<Value = UniqueLock> {
+    let until = prop::sample::select(vec![
+        UniqueUntil::Start,
+        UniqueUntil::Success,
+        UniqueUntil::Window,
+    ]);
+    (0_u8..3, until, seconds(1..100)).prop_map(|(key, until, ttl)| UniqueLock {
+        key: UniqueKey::new(format!("key-{key}")),
+        until,
+        ttl,
+    })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => prop::option::of(Just(Bytes::from_static(b"result"))).prop_map(|result| Outcome::Complete { result }),
+        2 => seconds(0..60).prop_map(|delay| Outcome::Retry { delay }),
+        1 => seconds(0..60).prop_map(|delay| Outcome::Snooze { delay }),
+        1 => Just(Outcome::Release),
+        1 => Just(Outcome::Archive),
+        1 => Just(Outcome::Drop),
+    ]
+}
+
+/// The outcome of a lease; with one more failure, where it is one.
+pub(super) fn settlement(leased: &Leased, outcome: Outcome) -> Settlement {
+    let mut envelope = Arc::clone(&leased.envelope);
+    if matches!(outcome, Outcome::Retry { .. } | Outcome::Archive) {
+        let envelope = Arc::make_mut(&mut envelope);
+        envelope.attempts += 1;
+        envelope.push_failure(Failure {
+            attempt: envelope.attempts,
+            at: Timestamp::from_millis(1),
+            kind: FailureKind::Error,
+            message: "no luck".into(),
+            backtrace: None,
+            worker: None,
+        });
+    }
+    Settlement {
+        envelope,
+        token: leased.token,
+        outcome,
+    }
+}

@@ -1,0 +1,408 @@
+//! The envelope's bytes: what this version writes, what it reads of older and newer ones, and what it refuses.
+//!
+//! The files in `golden/` were put together by hand from `docs/src/protocol.md`, and not by the code under test. They
+//! stay as they are: tasks with these bytes wait in somebody's queue.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    Backoff, Codec, CodecName, Envelope, Failure, FailureKind, Json, MessagePack, Name, TaskId,
+    TaskOptions, Timestamp, UniqueKey, UniqueLock, UniqueUntil, WireError,
+};
+use bytes::Bytes;
+use proptest::{collection, option, prelude::*};
+use rmpv::Value;
+
+const MINIMAL: &[u8] = include_bytes!("golden/minimal.bin");
+const FULL: &[u8] = include_bytes!("golden/full.bin");
+const OLDER: &[u8] = include_bytes!("golden/older.bin");
+const NEWER: &[u8] = include_bytes!("golden/newer.bin");
+
+const SENT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn id() -> TaskId {
+    TaskId::new("order-42").expect("valid")
+}
+
+fn read(bytes: &[u8]) -> Result<Envelope, WireError> {
+    Envelope::from_bytes("default".into(), id(), bytes)
+}
+
+fn refused(bytes: &[u8]) -> String {
+    read(bytes).expect_err("refused").to_string()
+}
+
+fn failure(attempt: u32, at: Timestamp, kind: FailureKind, message: &str) -> Failure {
+    Failure {
+        attempt,
+        at,
+        kind,
+        message: message.into(),
+        backtrace: None,
+        worker: None,
+    }
+}
+
+fn minimal() -> Envelope {
+    let payload = b"\x81\xa7user_id\x2a";
+    let codec = CodecName::of::<MessagePack>();
+    let mut task = Envelope::new(id(), "email:welcome", codec, Bytes::from_static(payload));
+    task.enqueued_at = SENT;
+    task
+}
+
+fn full() -> Envelope {
+    let mut options = TaskOptions::default();
+    options.max_retry = 5;
+    options.timeout = Duration::from_secs(30);
+    options.retention = Duration::from_secs(24 * 3600);
+    options.priority = 9;
+    options.group = Some("tenant-a".into());
+    options.backoff = Backoff::Exponential {
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+    };
+    let mut task = minimal();
+    task.payload = Bytes::from_static(br#"{"user_id":42}"#);
+    task.codec = CodecName::of::<Json>();
+    task.options = Arc::new(options);
+    task.headers.insert("trace", "größe");
+    task.headers.insert("tenant", "acme");
+    task.deadline = Some(SENT + Duration::from_secs(3600));
+    task.attempts = 2;
+    task.unique = Some(Box::new(UniqueLock {
+        key: UniqueKey::new("customer-42"),
+        until: UniqueUntil::Window,
+        ttl: Duration::from_secs(3600),
+    }));
+    let second = Duration::from_secs(1);
+    task.push_failure(failure(1, SENT + second, FailureKind::LeaseExpired, "lost"));
+    task.push_failure(Failure {
+        backtrace: Some("at main.rs:7".into()),
+        worker: Some("host:1:x".into()),
+        ..failure(2, SENT + 2 * second, FailureKind::Panic, "boom")
+    });
+    task
+}
+
+#[test]
+fn what_is_written_is_the_golden_bytes_and_reads_back() {
+    for (task, golden) in [(minimal(), MINIMAL), (full(), FULL)] {
+        assert_eq!(task.to_bytes(), golden);
+        assert_eq!(read(golden).expect("reads"), task);
+    }
+}
+
+#[test]
+fn an_older_writers_bytes_read_with_the_defaults() {
+    let mut expected = minimal();
+    expected.enqueued_at = Timestamp::default();
+    expected.push_failure(failure(1, SENT, FailureKind::Error, "no"));
+    assert_eq!(read(OLDER).expect("reads"), expected);
+}
+
+#[test]
+fn a_newer_writers_bytes_run_here_and_keep_what_only_it_knows() {
+    let task = read(NEWER).expect("reads");
+    assert_eq!(task.event, "email:welcome");
+    assert_eq!(
+        task.options.backoff,
+        Backoff::Standard,
+        "`fibonacci` is not known here"
+    );
+    assert_eq!(task.unique, None, "`weekend` is not known here");
+    assert_eq!(task.failures()[0].kind, FailureKind::Other);
+
+    let before = fields(NEWER);
+    let after = fields(&task.to_bytes());
+    for key in ["x", "shard", "u", "b"] {
+        assert_eq!(field(&after, key), field(&before, key), "{key}");
+        assert!(field(&after, key).is_some(), "{key}");
+    }
+    assert_eq!(after.len(), before.len());
+    assert_eq!(read(&task.to_bytes()).expect("reads"), task);
+}
+
+fn fields(mut bytes: &[u8]) -> Vec<(Value, Value)> {
+    match rmpv::decode::read_value(&mut bytes) {
+        Ok(Value::Map(fields)) => fields,
+        other => panic!("not a map: {other:?}"),
+    }
+}
+
+fn field<'a>(fields: &'a [(Value, Value)], key: &str) -> Option<&'a Value> {
+    let found = fields.iter().find(|(name, _)| name.as_str() == Some(key));
+    found.map(|(_, value)| value)
+}
+
+/// The minimal envelope with one field set to something else, by another library than the one under test.
+fn with(key: &str, value: Value) -> Vec<u8> {
+    let mut fields = fields(MINIMAL);
+    fields.retain(|(name, _)| name.as_str() != Some(key));
+    fields.push((key.into(), value));
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &Value::Map(fields)).expect("writes to memory");
+    bytes
+}
+
+fn list(values: &[Value]) -> Value {
+    Value::Array(values.to_vec())
+}
+
+#[test]
+fn a_higher_version_is_refused() {
+    let start = "not a task envelope of version 1 or lower: ";
+    assert_eq!(
+        refused(&with("v", 2.into())),
+        format!("{start}it is of version 2")
+    );
+    assert_eq!(
+        refused(&with("v", 0.into())),
+        format!("{start}it is of version 0")
+    );
+}
+
+#[test]
+fn garbage_is_refused_with_what_is_wrong() {
+    let followed = [MINIMAL, b"\x01"].concat();
+    let no_version: Vec<u8> = [b"\x83", &MINIMAL[4..]].concat();
+    for (bytes, problem) in [
+        (b"".to_vec(), "failed to fill whole buffer"),
+        (b"\xc1".to_vec(), "Reserved"),
+        (
+            b"\x93\x01\x02\x03".to_vec(),
+            "expected a map of a task's fields",
+        ),
+        (b"\x80".to_vec(), "missing field `v`"),
+        (no_version, "missing field `v`"),
+        (
+            MINIMAL[..MINIMAL.len() - 1].to_vec(),
+            "failed to fill whole buffer",
+        ),
+        (followed, "more bytes follow its map"),
+        (with("e", "".into()), "missing field `e`"),
+        (with("p", "text".into()), "expected a binary payload"),
+        (
+            with("n", (-1).into()),
+            "invalid value: integer `-1`, expected u32",
+        ),
+        (
+            with("y", 10.into()),
+            "priority `y` is 10: it goes from 0 to 9",
+        ),
+        (
+            with("o", 0.into()),
+            "timeout `o` is 0: it is at least 1 millisecond",
+        ),
+        (
+            with("u", "key".into()),
+            "`u` is not a key, what releases it, and its milliseconds",
+        ),
+        (
+            with("u", list(&["key".into(), "start".into()])),
+            "`u` is not a key",
+        ),
+        (
+            with("u", list(&["key".into(), "start".into(), 0.into()])),
+            "time of lock `u` is 0",
+        ),
+        (
+            with("b", list(&[])),
+            "`b` is not a kind of backoff and its milliseconds",
+        ),
+        (
+            with("b", list(&["fixed".into()])),
+            "`b` is not a kind of backoff",
+        ),
+        (
+            with("b", list(&["fixed".into(), (-1).into()])),
+            "`b` is not a kind of backoff",
+        ),
+    ] {
+        let error = refused(&bytes);
+        assert!(error.contains(problem), "{bytes:02x?}: {error}");
+    }
+}
+
+#[test]
+fn a_part_of_a_millisecond_is_rounded_up() {
+    let mut options = TaskOptions::default();
+    options.retention = Duration::from_micros(1);
+    let mut task = minimal();
+    task.options = Arc::new(options);
+    let read = read(&task.to_bytes()).expect("reads");
+    assert_eq!(read.options.retention, Duration::from_millis(1));
+}
+
+/// The worked examples of the specification.
+mod specification {
+    use super::*;
+
+    const PROTOCOL: &str = include_str!("../../docs/src/protocol.md");
+
+    /// The bytes of the first hex dump: what is before a `;` in each line.
+    fn hex_dump() -> Vec<u8> {
+        let (_, dump) = PROTOCOL.split_once("```hex\n").expect("a dump");
+        let (dump, _) = dump.split_once("```").expect("its end");
+        dump.lines()
+            .flat_map(|line| {
+                line.split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .split_whitespace()
+            })
+            .map(|byte| u8::from_str_radix(byte, 16).expect("two digits"))
+            .collect()
+    }
+
+    #[test]
+    fn the_hex_dump_is_what_is_written() {
+        assert_eq!(hex_dump(), minimal().to_bytes());
+    }
+
+    #[test]
+    fn the_unique_key_is_what_is_made() {
+        let payload = MessagePack::encode(&[42]).expect("encodes");
+        assert_eq!(payload, [0x91, 0x2a]);
+        let key = UniqueKey::of_bytes("email:welcome", &payload);
+        assert!(PROTOCOL.contains(key.as_str()), "{key:?}");
+    }
+
+    #[test]
+    fn an_id_begins_with_its_time() {
+        let before = now();
+        let id = TaskId::generate();
+        let after = now();
+        let digits = |text: &str| {
+            text.chars().fold(0_u64, |n, digit| {
+                let value = match digit {
+                    '0'..='9' => digit as u64 - '0' as u64,
+                    'A'..='Z' => digit as u64 - 'A' as u64 + 10,
+                    'a'..='z' => digit as u64 - 'a' as u64 + 36,
+                    _ => panic!("{digit} is no digit"),
+                };
+                n * 62 + value
+            })
+        };
+        let (time, random) = id.as_str().split_at(11);
+        assert!((before..=after).contains(&(digits(time) >> 16)));
+        assert_ne!(digits(random), 0);
+    }
+
+    fn now() -> u64 {
+        let age = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        age.expect("after 1970").as_millis() as u64
+    }
+}
+
+fn millis() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_millis)
+}
+
+fn backoffs() -> impl Strategy<Value = Backoff> {
+    prop_oneof![
+        Just(Backoff::Standard),
+        millis().prop_map(Backoff::Fixed),
+        (millis(), millis()).prop_map(|(base, max)| Backoff::Exponential { base, max }),
+    ]
+}
+
+fn locks() -> impl Strategy<Value = UniqueLock> {
+    let until = prop_oneof![
+        Just(UniqueUntil::Start),
+        Just(UniqueUntil::Success),
+        Just(UniqueUntil::Window)
+    ];
+    (any::<String>(), until, 1..u64::MAX).prop_map(|(key, until, ttl)| UniqueLock {
+        key: UniqueKey::new(key),
+        until,
+        ttl: Duration::from_millis(ttl),
+    })
+}
+
+fn failures() -> impl Strategy<Value = Failure> {
+    let kinds = prop_oneof![
+        Just(FailureKind::Error),
+        Just(FailureKind::LeaseExpired),
+        Just(FailureKind::UnknownEvent),
+        Just(FailureKind::Other)
+    ];
+    let text = (
+        any::<String>(),
+        option::of(any::<String>()),
+        option::of(any::<String>()),
+    );
+    (any::<u32>(), any::<u64>(), kinds, text).prop_map(
+        |(attempt, at, kind, (message, backtrace, worker))| Failure {
+            attempt,
+            at: Timestamp::from_millis(at),
+            kind,
+            message,
+            backtrace,
+            worker: worker.map(Name::from),
+        },
+    )
+}
+
+prop_compose! {
+    fn options()(
+        max_retry in any::<u32>(),
+        timeout in 1..u64::MAX,
+        retention in millis(),
+        priority in 0..=9_u8,
+        group in option::of(any::<String>()),
+        backoff in backoffs(),
+    ) -> TaskOptions {
+        let mut options = TaskOptions::default();
+        options.max_retry = max_retry;
+        options.timeout = Duration::from_millis(timeout);
+        options.retention = retention;
+        options.priority = priority;
+        options.group = group.map(Name::from);
+        options.backoff = backoff;
+        options
+    }
+}
+
+prop_compose! {
+    fn envelopes()(
+        event in ".+",
+        payload in collection::vec(any::<u8>(), 0..300),
+        options in options(),
+        headers in collection::btree_map(any::<String>(), any::<String>(), 0..20),
+        (enqueued_at, deadline, attempts) in (any::<u64>(), option::of(any::<u64>()), any::<u32>()),
+        unique in option::of(locks()),
+        failures in collection::vec(failures(), 0..=Failure::KEPT),
+    ) -> Envelope {
+        let mut task = Envelope::new(id(), event, CodecName::of::<Json>(), payload.into());
+        task.options = Arc::new(options);
+        task.headers = headers.into_iter().collect();
+        task.enqueued_at = Timestamp::from_millis(enqueued_at);
+        task.deadline = deadline.map(Timestamp::from_millis);
+        task.attempts = attempts;
+        task.unique = unique.map(Box::new);
+        failures.into_iter().for_each(|failure| task.push_failure(failure));
+        task
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_envelope_reads_back_as_it_was_written(task in envelopes()) {
+        prop_assert_eq!(read(&task.to_bytes()).expect("reads"), task);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in collection::vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_the_reader_panic(place in 0..FULL.len(), byte in any::<u8>()) {
+        let mut bytes = FULL.to_vec();
+        bytes[place] = byte;
+        let _ = read(&bytes);
+    }
+}
