@@ -30,7 +30,8 @@ impl ProcessWrapper {
         let event = Name::from(process.event_name());
         let process = Arc::new(process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
-        let service = TimeoutLayer.layer(CatchPanicLayer.layer(base));
+        // In this order, for a handler can panic too when it is dropped at its timeout.
+        let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
         Self {
             event,
             queue: T::options().queue.clone(),

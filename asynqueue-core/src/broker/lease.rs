@@ -25,7 +25,7 @@ pub struct LeaseRequest {
 pub struct LeaseToken(pub u64);
 
 /// Points at a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The task.
     pub task: TaskRef,
@@ -105,7 +105,7 @@ pub enum Outcome {
     },
     /// It is given back, untouched, to the front of its queue.
     Release,
-    /// It will not run again; its last failure says why.
+    /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
     Archive,
     /// It is deleted.
     Drop,

@@ -96,7 +96,9 @@ async fn around(
 
 fn is_last(ctx: &Context, error: &TaskError) -> bool {
     match error.kind() {
-        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => ctx.attempt() > ctx.max_retry(),
+        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {
+            ctx.attempt() > ctx.max_retry() && ctx.is_failure(error)
+        }
         TaskErrorKind::SkipRetry => true,
         TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
     }

@@ -5,7 +5,7 @@
 //!
 //! 1. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
 //! 2. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper), the last added outermost,
-//! 3. timeout and catch panic, so that all of the above see both as plain errors,
+//! 3. catch panic and timeout, so that all of the above see both as plain errors,
 //! 4. the process.
 //!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.

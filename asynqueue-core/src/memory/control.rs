@@ -25,6 +25,8 @@ impl Control for MemoryBroker {
         for name in queues {
             self.queue(name).lock().listen(listener.clone());
         }
+        // Again, for whoever closes it hangs up on those who listen by then.
+        self.open()?;
         let next = |mut signals: mpsc::UnboundedReceiver<_>| async {
             signals.recv().await.map(|signal| (signal, signals))
         };
@@ -52,6 +54,8 @@ impl Control for MemoryBroker {
         };
         let finished = {
             let mut queue = queue.lock();
+            // Again, for whoever closes it hangs up on those who wait by then.
+            self.open()?;
             match queue.tasks.get(&task.id) {
                 None => return Ok(Finished::Gone),
                 Some(record) => match end_of(record) {

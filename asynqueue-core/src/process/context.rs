@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{MissingState, State};
+use super::{IsFailure, MissingState, State, TaskError};
 use crate::{
     codec::{CodecError, MessagePack},
     task::{Envelope, Headers, Name, TaskId, TaskRef},
@@ -159,6 +159,12 @@ impl Context {
     /// When the server was given none.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0.state.get()
+    }
+
+    /// Whether an error that is to be retried counts as an attempt.
+    pub(crate) fn is_failure(&self, error: &TaskError) -> bool {
+        self.state::<IsFailure>()
+            .map_or(true, |is_failure| (is_failure.0)(error))
     }
 
     /// Reports that `done` of `total` units are done. Cheap: the server sends on the newest report a few times a

@@ -34,6 +34,9 @@ pub struct TaskError {
     backtrace: Option<String>,
 }
 
+/// Says whether an error counts as an attempt. In the state of servers that were told.
+pub(crate) struct IsFailure(pub(crate) Box<dyn Fn(&TaskError) -> bool + Send + Sync>);
+
 /// What a [`TaskError`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

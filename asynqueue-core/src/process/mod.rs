@@ -8,7 +8,7 @@ mod state;
 
 use async_trait::async_trait;
 
-pub(crate) use self::context::AttemptEnd;
+pub(crate) use self::{context::AttemptEnd, error::IsFailure};
 pub use self::{
     context::{Context, Progress},
     error::{TaskError, TaskErrorKind},

@@ -1,6 +1,10 @@
 //! Following a task once it is enqueued.
 
-use std::{any::type_name, fmt, marker::PhantomData};
+use std::{
+    any::{TypeId, type_name},
+    fmt,
+    marker::PhantomData,
+};
 
 use super::ResultError;
 use crate::{
@@ -92,9 +96,10 @@ impl<T: Task> TaskHandle<T> {
         let task = || self.task.clone();
         match self.broker.finished(&self.task).await? {
             Finished::Completed { result, codec } => {
-                let decoded = match &result {
-                    Some(bytes) => codec.decode::<_, T::Codec>(bytes),
-                    // What `()` leaves behind.
+                // Of `()` nothing is kept, but its process may have set a result for others.
+                let is_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
+                let decoded = match result.filter(|_| !is_unit) {
+                    Some(bytes) => codec.decode::<_, T::Codec>(&bytes),
                     None => T::Codec::encode(&()).and_then(|unit| T::Codec::decode(&unit)),
                 };
                 let expected = type_name::<T::Output>();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, State, TaskError},
+    process::{Context, IsFailure, State, TaskError},
     registry::{IntoProcess, ProcessWrapper, Registration, Registry},
     task::{Name, TaskId},
 };
@@ -175,7 +175,7 @@ impl ServerBuilder {
         mut self,
         is_failure: impl Fn(&TaskError) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.settings.is_failure = Arc::new(is_failure);
+        self.state.insert(IsFailure(Box::new(is_failure)));
         self
     }
 

@@ -14,7 +14,7 @@ use crate::{
     broker::{Leased, Outcome},
     layer::{BoxProcess, TaskOutput, TaskRequest},
     process::{AttemptEnd, Context, TaskError, TaskErrorKind},
-    task::FailureKind,
+    task::{FailureKind, Timestamp},
 };
 
 /// Nobody waits longer for a handler, however long its timeout.
@@ -48,14 +48,20 @@ impl Shared {
     /// Runs a task and says what came of it. Returns whether the slot still counts.
     async fn run_job(&self, job: Job, slot: &Slot) -> bool {
         let Job { leased, queue } = job;
-        let context = self.context(&leased);
-        let result = match self.admit(&leased) {
+        // It may have waited here since it was leased.
+        let now = match leased.envelope.deadline {
+            Some(_) => self.broker.now().max(leased.now),
+            None => leased.now,
+        };
+        let context = self.context(&leased, now);
+        let result = match self.admit(&leased, now) {
             Ok(service) => {
                 let running = Running {
                     token: leased.token,
                     context: context.clone(),
                     queue,
                     cancelled: None,
+                    cut_off: false,
                 };
                 slot.begin(running);
                 let result = service
@@ -63,8 +69,13 @@ impl Shared {
                         context: context.clone(),
                     })
                     .await;
-                if slot.end().is_none() {
+                let Some(running) = slot.end() else {
                     return false;
+                };
+                if running.cut_off && result.as_ref().is_err_and(is_retried) {
+                    // Stopping when told to is no failure.
+                    self.give_back(Job { leased, queue });
+                    return true;
                 }
                 result
             }
@@ -76,11 +87,11 @@ impl Shared {
     }
 
     /// The process for a task, unless it must not run.
-    fn admit(&self, leased: &Leased) -> Result<&BoxProcess, TaskError> {
-        let Leased { envelope, now, .. } = leased;
+    fn admit(&self, leased: &Leased, now: Timestamp) -> Result<&BoxProcess, TaskError> {
+        let envelope = &leased.envelope;
         let refuse =
             |kind, message: String| Err(TaskError::of(TaskErrorKind::SkipRetry, kind, message));
-        if envelope.deadline.is_some_and(|deadline| deadline <= *now) {
+        if envelope.deadline.is_some_and(|deadline| deadline <= now) {
             return refuse(
                 FailureKind::Deadline,
                 "deadline exceeded before start".into(),
@@ -95,13 +106,13 @@ impl Shared {
         }
     }
 
-    fn context(&self, leased: &Leased) -> Context {
-        let Leased { envelope, now, .. } = leased;
+    fn context(&self, leased: &Leased, now: Timestamp) -> Context {
+        let envelope = &leased.envelope;
         let timeout = envelope.options.timeout;
         // By the broker's clock, which the deadline is in.
         let left = envelope
             .deadline
-            .map_or(FAR_AWAY, |deadline| deadline.since(*now));
+            .map_or(FAR_AWAY, |deadline| deadline.since(now));
         let end = AttemptEnd {
             at: Instant::now() + timeout.min(left).min(FAR_AWAY),
             is_deadline: left < timeout,
@@ -125,4 +136,12 @@ impl Shared {
         self.outbox.push(settlement);
         Counters::add(&self.counters.finished, 1);
     }
+}
+
+/// Whether the error asks for another attempt.
+fn is_retried(error: &TaskError) -> bool {
+    matches!(
+        error.kind(),
+        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_)
+    )
 }

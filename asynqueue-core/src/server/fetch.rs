@@ -24,6 +24,13 @@ const MAX_BATCH: usize = 1_000;
 /// so that none waits here while another server idles, and enough where they are quick to keep the slots busy.
 const AHEAD: Duration = Duration::from_millis(5);
 
+/// The most outcomes that may wait to be recorded before no more tasks are leased: a broker that gives tasks and takes
+/// no outcomes must not be emptied.
+const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
+
+/// How soon to listen again when signals end.
+const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+
 impl Shared {
     /// Leases until the server stops.
     ///
@@ -63,10 +70,18 @@ impl Fetcher<'_> {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ahead = self.ahead();
-            let target = self.shared.slots.open() + ahead;
-            let room = target
-                .saturating_sub(self.shared.inbox.load())
-                .min(MAX_BATCH);
+            // Nothing to lease ahead for where no slot is left.
+            let target = match self.shared.slots.open() {
+                0 => 0,
+                slots => slots + ahead,
+            };
+            let room = if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
+                0
+            } else {
+                target
+                    .saturating_sub(self.shared.inbox.load())
+                    .min(MAX_BATCH)
+            };
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
@@ -79,7 +94,7 @@ impl Fetcher<'_> {
                 self.drain_signals();
             } else {
                 self.wait(self.load_to_wait_for(room, target, ahead), &mut poll)
-                    .await;
+                    .await?;
             }
             if self.shared.stopping.is_cancelled() {
                 return Ok(());
@@ -106,7 +121,8 @@ impl Fetcher<'_> {
         };
         let leased = self.shared.broker.lease(&request).await?;
         let jobs = self.sort(shares, request.max, leased);
-        for job in self.shared.inbox.push(jobs) {
+        // The last one first: each goes to the front of its queue.
+        for job in self.shared.inbox.push(jobs).into_iter().rev() {
             self.shared.outbox.push(job.leased.settle(Outcome::Release));
         }
         Ok(())
@@ -152,38 +168,52 @@ impl Fetcher<'_> {
     }
 
     /// Waits until the load is that low, or something else is new.
-    async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) {
+    async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) -> Result<(), BrokerError> {
         let Self {
             shared, signals, ..
         } = self;
         let more_room = async {
             match load {
-                Some(load) => shared.inbox.load_at_most(load).await,
+                Some(load) => {
+                    shared.inbox.load_at_most(load).await;
+                    shared.outbox.unrecorded_at_most(MAX_UNRECORDED).await;
+                }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = shared.stopping.cancelled() => {}
             () = more_room => {}
+            () = shared.slots.opened() => {}
             signal = next(signals) => match signal {
                 Some(signal) => self.act_on(signal),
-                // Lost: the poll goes on, and listens again.
-                None => self.signals = None,
+                None => {
+                    // What was signalled meanwhile is lost too, so the next look is soon.
+                    self.signals = None;
+                    poll.reset_after(LISTEN_AGAIN.min(poll.period()));
+                }
             },
             _ = poll.tick() => {
                 self.queues.set_all_ready();
                 if self.signals.is_none() {
-                    self.listen().await;
+                    self.listen().await?;
                 }
             }
         }
+        Ok(())
     }
 
-    async fn listen(&mut self) {
+    async fn listen(&mut self) -> Result<(), BrokerError> {
         match self.shared.broker.signals(&self.shared.queue_names).await {
-            Ok(signals) => self.signals = Some(signals),
+            Ok(signals) => {
+                self.signals = Some(signals);
+                // A task may have been scheduled after the last look and before there was anyone to hear of it.
+                self.shared.due.notify_one();
+            }
+            Err(error) if is_closed(&error) => return Err(error),
             Err(error) => tracing::debug!(%error, "no signals from the broker; polling"),
         }
+        Ok(())
     }
 
     fn act_on(&mut self, signal: Signal) {
@@ -194,7 +224,7 @@ impl Fetcher<'_> {
                 }
             }
             Signal::Due(..) => self.shared.due.notify_one(),
-            Signal::Cancel(task) => self.shared.slots.cancel(&task),
+            Signal::Cancel(task) => self.shared.cancel(&task),
         }
     }
 

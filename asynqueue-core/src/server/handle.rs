@@ -86,11 +86,14 @@ impl ServerHandle {
     ///
     /// The reason.
     pub async fn ended(&mut self) -> Result<(), ServerError> {
-        match self.running.take() {
-            // The server's own task neither panics nor is aborted.
-            Some(running) => running.await.unwrap_or(Ok(())),
-            None => Ok(()),
-        }
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        // The server's own task neither panics nor is aborted.
+        let ended = running.await.unwrap_or(Ok(()));
+        // Only now: whoever stops waiting here may wait again, or shut down.
+        self.running = None;
+        ended
     }
 }
 

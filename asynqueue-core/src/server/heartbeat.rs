@@ -1,11 +1,14 @@
 //! Telling the broker that tasks are still being worked on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Shared, is_closed, retrying::Retrying};
-use crate::broker::{BrokerError, Extended, Lease, LeaseToken};
+use crate::{
+    broker::{BrokerError, Extended, Lease, Leased},
+    task::TaskRef,
+};
 
 /// The most leases to extend, or progress to report, in one call.
 const MAX_BATCH: usize = 1_000;
@@ -42,29 +45,37 @@ impl Shared {
 
     /// Stops work that is lost or to be cancelled.
     fn act_on_extended(&self, leases: &[Lease], extended: &[Extended]) {
-        let stop: HashMap<LeaseToken, &Lease> = leases
+        let stop: HashSet<&Lease> = leases
             .iter()
             .zip(extended)
             .filter(|(_, extended)| **extended != Extended::Yes)
-            .map(|(lease, _)| (lease.token, lease))
+            .map(|(lease, _)| lease)
             .collect();
         if stop.is_empty() {
             return;
         }
-        for (lease, extended) in leases.iter().zip(extended) {
-            if *extended == Extended::Lost {
-                // It may just have been settled here; only what still waits or runs is stopped.
-                self.inbox.discard(lease.token, lease);
+        // What has just been settled is among the lost too; only what still waits or runs is stopped.
+        for lease in &stop {
+            if let Some(job) = self.inbox.remove(|leased| leased.lease() == **lease) {
+                // Refused if the lease is lost, archived if the task is cancelled.
+                self.give_back(job);
             }
         }
         self.slots.each(|running| {
-            if stop
-                .get(&running.token)
-                .is_some_and(|lease| **lease == running.lease())
-            {
+            if stop.contains(&running.lease()) {
                 running.cancel();
             }
         });
+    }
+
+    /// Tells a task to stop if it runs here. One that has not started is given back, for the broker to archive.
+    pub(super) fn cancel(&self, task: &TaskRef) {
+        let is_it =
+            |leased: &Leased| leased.envelope.id == task.id && leased.envelope.queue == task.queue;
+        match self.inbox.remove(is_it) {
+            Some(job) => self.give_back(job),
+            None => self.slots.cancel(task),
+        }
     }
 
     /// Passes on the newest progress of what runs.

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::broker::{Lease, LeaseToken, Leased};
+use crate::broker::{Lease, Leased};
 
 /// A leased task, and which of the server's queues it is from.
 #[derive(Debug)]
@@ -144,18 +144,11 @@ impl Inbox {
             .collect()
     }
 
-    /// Throws out a job whose lease is lost.
-    pub(super) fn discard(&self, token: LeaseToken, lease: &Lease) {
+    /// Takes out a task that has not started. It still counts.
+    pub(super) fn remove(&self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let mut jobs = self.jobs.lock();
-        let place = jobs.waiting.iter().position(|job| {
-            job.leased.token == token
-                && job.leased.envelope.id == lease.task.id
-                && job.leased.envelope.queue == lease.task.queue
-        });
-        if let Some(job) = place.and_then(|place| jobs.waiting.remove(place)) {
-            drop(jobs);
-            self.finished(job.queue);
-        }
+        let place = jobs.waiting.iter().position(|job| is_it(&job.leased))?;
+        jobs.waiting.remove(place)
     }
 
     /// Lets slots go home, takes nothing more, and hands out what has not started.

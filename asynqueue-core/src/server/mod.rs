@@ -144,6 +144,8 @@ impl Server {
         tracing::info!(worker = %shared.worker, queues = ?shared.queue_names, events = ?shared.registry.events(),
             concurrency = shared.settings.concurrency, "server started");
 
+        // Before the watch, which opens slots too, is there to count them at the same time.
+        shared.open_slots();
         let mut upkeep = JoinSet::new();
         upkeep.spawn(Arc::clone(&shared).settle_outcomes());
         upkeep.spawn(Arc::clone(&shared).extend_leases());
@@ -154,15 +156,15 @@ impl Server {
         upkeep.spawn(Arc::clone(&shared).trim_old());
         upkeep.spawn(Arc::clone(&shared).check_health());
 
-        shared.open_slots();
         let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
         tokio::select! {
             () = shutdown => {}
             () = shared.stopping.cancelled() => {}
         }
         shared.stopping.cancel();
-        // A lease call under way is waited for: what it leased must be given back.
-        let fetched = tokio::time::timeout(shared.settings.shutdown_timeout, &mut fetching).await;
+        shared.give_back_waiting();
+        // A lease call under way is waited for, however short the shutdown timeout: what it leases must be given back.
+        let fetched = tokio::time::timeout(LAST_CALLS, &mut fetching).await;
         fetching.abort();
         shared.wind_down().await;
         within(LAST_CALLS, async {
@@ -179,7 +181,7 @@ impl Server {
     }
 }
 
-/// How long the broker may take to record the last outcomes.
+/// How long the broker may take to answer the last lease, and to record the last outcomes.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
 struct StopOnDrop(Arc<Shared>);
@@ -188,6 +190,8 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stopping.cancel();
         self.0.stopped.cancel();
+        // A slot that is being opened just now finds nothing to run.
+        self.0.inbox.close();
         self.0.slots.abort_all();
     }
 }

@@ -24,7 +24,7 @@ impl Shared {
             TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
             TaskErrorKind::SkipRetry => true,
             TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {
-                guarded("is_failure", || (self.settings.is_failure)(error)).unwrap_or(true)
+                guarded("is_failure", || context.is_failure(error)).unwrap_or(true)
             }
         };
         if let (true, Some(on_error)) = (counts, &self.settings.on_error) {
@@ -49,7 +49,8 @@ fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -
         attempt: context.attempt(),
         at,
         kind: error.failure_kind(),
-        message: error.message(),
+        message: guarded("an error's text", || error.message())
+            .unwrap_or_else(|| "(the error's text panicked)".into()),
         backtrace: error.backtrace().map(str::to_owned),
         worker: Some(worker.clone()),
     }

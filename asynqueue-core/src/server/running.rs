@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
+use tokio::{sync::Notify, task::AbortHandle};
 
 use crate::{
     broker::{Lease, LeaseToken},
@@ -25,6 +25,8 @@ pub(super) struct Slots {
     open: AtomicUsize,
     /// Slots given up whose handler still goes on.
     abandoned: Arc<AtomicUsize>,
+    /// Wakes the fetcher when there is a new one.
+    opened: Notify,
 }
 
 /// One slot.
@@ -46,6 +48,8 @@ pub(super) struct Running {
     pub(super) queue: usize,
     /// Since when it is cancelled.
     pub(super) cancelled: Option<Instant>,
+    /// Whether it was told to stop because the server shuts down.
+    pub(super) cut_off: bool,
 }
 
 impl Slot {
@@ -102,6 +106,11 @@ impl Slots {
         self.open.load(Ordering::SeqCst)
     }
 
+    /// Waits for another slot to be opened.
+    pub(super) async fn opened(&self) {
+        self.opened.notified().await;
+    }
+
     /// How many handlers go on though their slot was given up.
     pub(super) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::SeqCst)
@@ -120,6 +129,7 @@ impl Slots {
         let mut slots = self.slots.lock();
         slots.push(slot);
         self.open.store(slots.len(), Ordering::SeqCst);
+        self.opened.notify_one();
     }
 
     /// Gives up what is overdue, and the slots it runs in.

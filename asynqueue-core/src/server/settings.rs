@@ -16,7 +16,6 @@ pub(super) struct Settings {
     pub(super) cancel_grace: Duration,
     pub(super) max_abandoned: usize,
     pub(super) keep: Keep,
-    pub(super) is_failure: Arc<dyn Fn(&TaskError) -> bool + Send + Sync>,
     pub(super) on_error: Option<ErrorHandler>,
     pub(super) health_check: Option<(Duration, HealthCheck)>,
 }
@@ -35,7 +34,6 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(1),
             max_abandoned: concurrency,
             keep: Keep::default(),
-            is_failure: Arc::new(|_| true),
             on_error: None,
             health_check: None,
         }

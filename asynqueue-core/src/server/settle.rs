@@ -1,6 +1,9 @@
 //! Recording outcomes, in batches that form while the one before is under way.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -16,10 +19,14 @@ const MAX_BATCH: usize = 1_000;
 pub(super) struct Outbox {
     settlements: Mutex<Vec<Settlement>>,
     filled: Notify,
+    /// How many are here, those of the call under way among them.
+    unrecorded: AtomicUsize,
+    recorded: Notify,
 }
 
 impl Outbox {
     pub(super) fn push(&self, settlement: Settlement) {
+        self.unrecorded.fetch_add(1, SeqCst);
         let was_empty = {
             let mut settlements = self.settlements.lock();
             settlements.push(settlement);
@@ -28,6 +35,23 @@ impl Outbox {
         if was_empty {
             self.filled.notify_one();
         }
+    }
+
+    /// How many outcomes are not recorded yet.
+    pub(super) fn unrecorded(&self) -> usize {
+        self.unrecorded.load(SeqCst)
+    }
+
+    /// Waits until at most `max` outcomes are not recorded.
+    pub(super) async fn unrecorded_at_most(&self, max: usize) {
+        while self.unrecorded() > max {
+            self.recorded.notified().await;
+        }
+    }
+
+    fn record(&self, n: usize) {
+        self.unrecorded.fetch_sub(n, SeqCst);
+        self.recorded.notify_one();
     }
 
     fn take(&self) -> Vec<Settlement> {
@@ -54,7 +78,9 @@ impl Shared {
                 tokio::task::yield_now().await;
             }
             for chunk in batch.chunks(MAX_BATCH) {
-                if !self.settle(chunk).await {
+                let goes_on = self.settle(chunk).await;
+                self.outbox.record(chunk.len());
+                if !goes_on {
                     return;
                 }
             }

@@ -2,24 +2,36 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::Shared;
+use super::{Shared, inbox::Job};
 use crate::broker::Outcome;
 
 impl Shared {
-    /// Gives back what has not started, waits for what runs, gives that back too when it takes too long.
-    pub(super) async fn wind_down(self: &Arc<Self>) {
-        for job in self.inbox.close() {
-            self.outbox.push(job.leased.settle(Outcome::Release));
-            self.inbox.finished(job.queue);
+    /// Gives back what has not started.
+    pub(super) fn give_back_waiting(&self) {
+        // Each goes to the front of its queue: the last one first keeps their order.
+        for job in self.inbox.close().into_iter().rev() {
+            self.give_back(job);
         }
+    }
+
+    /// Gives back a task that was leased and has not started.
+    pub(super) fn give_back(&self, job: Job) {
+        self.outbox.push(job.leased.settle(Outcome::Release));
+        self.inbox.finished(job.queue);
+    }
+
+    /// Waits for what runs, and gives it back when it takes too long.
+    pub(super) async fn wind_down(self: &Arc<Self>) {
         let idle = || self.inbox.load_at_most(0);
         if !within(self.settings.shutdown_timeout, idle()).await {
             tracing::warn!(
                 running = self.slots.busy(),
                 "shutdown timeout is up; cancelling what runs"
             );
-            self.slots
-                .each(|running| running.context.cancellation_token().cancel());
+            self.slots.each(|running| {
+                running.cut_off = true;
+                running.context.cancellation_token().cancel();
+            });
             within(self.settings.cancel_grace, idle()).await;
             self.give_back_all();
         }

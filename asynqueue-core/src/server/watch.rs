@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// its thread.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// Hooks and layers that hear of a timeout have this long for what they do about it, such as to tell another service.
+const HOOK_GRACE: Duration = Duration::from_secs(10);
+
 impl Shared {
     /// Keeps slots open and going, and gives up on what is overdue.
     pub(super) async fn watch_slots(self: Arc<Self>) {
@@ -65,7 +68,8 @@ impl Shared {
 
     /// Gives back, untouched, all that still runs.
     pub(super) fn give_back_all(&self) {
-        for running in self.slots.give_up(|_| true) {
+        // Each goes to the front of its queue: the last one first keeps their order.
+        for running in self.slots.give_up(|_| true).into_iter().rev() {
             let envelope = Arc::clone(running.context.envelope());
             let token = running.token;
             self.outbox.push(crate::broker::Settlement {
@@ -79,6 +83,14 @@ impl Shared {
 }
 
 fn is_overdue(running: &Running, now: Instant, grace: Duration) -> bool {
-    let stopped_late = running.cancelled.is_some_and(|since| now >= since + grace);
-    stopped_late || now >= running.context.deadline() + GRACE
+    let stopped_late = running
+        .cancelled
+        .is_some_and(|since| now.duration_since(since) >= grace);
+    // Its token is cancelled once the timeout layer has dropped the handler.
+    let limit = if running.context.is_cancelled() {
+        HOOK_GRACE
+    } else {
+        GRACE
+    };
+    stopped_late || now >= running.context.deadline() + limit
 }

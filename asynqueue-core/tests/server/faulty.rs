@@ -1,0 +1,243 @@
+//! A broker that misbehaves as told.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynqueue_core::*;
+use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
+
+/// Wraps an in-memory broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Faulty {
+    inner: MemoryBroker,
+    pub(crate) faults: Arc<Faults>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Faults {
+    /// No signal ever arrives.
+    pub(crate) deaf: AtomicBool,
+    /// How many tasks more than asked for a lease gives.
+    pub(crate) generous: AtomicUsize,
+    /// Nothing can be reached.
+    pub(crate) unavailable: AtomicBool,
+    /// Outcomes cannot be recorded.
+    pub(crate) settle_fails: AtomicBool,
+    /// How often a lease was asked for.
+    pub(crate) leases: AtomicUsize,
+    /// How many calls of `enqueue` there were.
+    pub(crate) enqueues: AtomicUsize,
+    /// Each call of `enqueue` takes a permit.
+    pub(crate) enqueue_gate: Semaphore,
+    /// Each answer to a lease takes a permit.
+    pub(crate) lease_answers: Semaphore,
+    /// Each subscription to signals takes a permit.
+    pub(crate) subscriptions: Semaphore,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: &MemoryBroker) -> Self {
+        let faults = Faults {
+            deaf: AtomicBool::new(false),
+            generous: AtomicUsize::new(0),
+            unavailable: AtomicBool::new(false),
+            settle_fails: AtomicBool::new(false),
+            leases: AtomicUsize::new(0),
+            enqueues: AtomicUsize::new(0),
+            enqueue_gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            lease_answers: Semaphore::new(Semaphore::MAX_PERMITS),
+            subscriptions: Semaphore::new(Semaphore::MAX_PERMITS),
+        };
+        Self {
+            inner: inner.clone(),
+            faults: Arc::new(faults),
+        }
+    }
+
+    fn reach(&self) -> Result<(), BrokerError> {
+        if self.faults.unavailable.load(SeqCst) {
+            Err(BrokerError::Unavailable("no route".into()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl From<Faulty> for SharedBroker {
+    fn from(broker: Faulty) -> Self {
+        Arc::new(broker)
+    }
+}
+
+/// Lets nobody pass until permits are added.
+pub(crate) fn shut(gate: &Semaphore) {
+    gate.forget_permits(Semaphore::MAX_PERMITS);
+}
+
+async fn pass(gate: &Semaphore) {
+    gate.acquire().await.expect("never closed").forget();
+}
+
+#[async_trait]
+impl Broker for Faulty {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.reach()?;
+        self.faults.enqueues.fetch_add(1, SeqCst);
+        pass(&self.faults.enqueue_gate).await;
+        self.inner.enqueue(tasks).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+        self.faults.leases.fetch_add(1, SeqCst);
+        self.reach()?;
+        let mut request = request.clone();
+        let extra = self.faults.generous.load(SeqCst);
+        request.max += extra;
+        for (_, max) in &mut request.queues {
+            *max += extra;
+        }
+        let leased = self.inner.lease(&request).await;
+        pass(&self.faults.lease_answers).await;
+        leased
+    }
+
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Vec<Extended>, BrokerError> {
+        self.reach()?;
+        self.inner.extend(leases, lease).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+        self.reach()?;
+        if self.faults.settle_fails.load(SeqCst) {
+            return Err(BrokerError::Unavailable("read only".into()));
+        }
+        self.inner.settle(settlements).await
+    }
+
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+        self.reach()?;
+        self.inner.forward(queues, limit).await
+    }
+
+    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+        self.reach()?;
+        self.inner.expired(queues, limit).await
+    }
+
+    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+        self.reach()?;
+        self.inner.trim(queues, keep, limit).await
+    }
+}
+
+#[async_trait]
+impl Control for Faulty {
+    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
+        self.reach()?;
+        pass(&self.faults.subscriptions).await;
+        if self.faults.deaf.load(SeqCst) {
+            return Ok(stream::pending().boxed());
+        }
+        self.inner.signals(queues).await
+    }
+
+    async fn cancel(
+        &self,
+        tasks: &[TaskRef],
+        reason: &str,
+    ) -> Result<Vec<CancelOutcome>, BrokerError> {
+        self.reach()?;
+        self.inner.cancel(tasks, reason).await
+    }
+
+    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
+        self.inner.finished(task).await
+    }
+
+    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError> {
+        self.reach()?;
+        self.inner.report(progress).await
+    }
+
+    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {
+        self.reach()?;
+        self.inner.set_paused(queues, paused).await
+    }
+
+    async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        self.reach()?;
+        self.inner.delete(tasks).await
+    }
+
+    async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        self.reach()?;
+        self.inner.run_now(tasks).await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.reach()?;
+        self.inner.ping().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Inspect for Faulty {
+    async fn queues(&self) -> Result<Vec<Name>, BrokerError> {
+        self.inner.queues().await
+    }
+
+    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
+        self.inner.stats(queues).await
+    }
+
+    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
+        self.inner.tasks(tasks).await
+    }
+
+    async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError> {
+        self.inner.list(queue, state, page).await
+    }
+}
+
+#[async_trait]
+impl Schedules for Faulty {
+    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+        self.inner.put_schedules(entries).await
+    }
+
+    async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
+        self.inner.remove_schedules(names).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
+        self.inner.schedules().await
+    }
+
+    async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+        self.inner.fire(ticks).await
+    }
+}

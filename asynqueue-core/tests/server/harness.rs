@@ -1,0 +1,133 @@
+//! What all these tests need: two task types, waiting with a deadline, and a look at what the broker keeps.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    Failure, Inspect, MemoryBroker, Producer, ResultError, Task, TaskHandle, TaskInfo, TaskState,
+    TaskStatus,
+};
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+
+/// So long that a test which needs it to pass has failed.
+pub(crate) const AN_HOUR: Duration = Duration::from_secs(3600);
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A task without output. It is kept when it is done, so that no task is ever missing from the counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
+#[task(event = "job", retention = "1h", backoff = fixed("2ms"), crate = asynqueue_core)]
+pub(crate) struct Job {
+    pub(crate) n: u64,
+}
+
+/// A task with an output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
+#[task(event = "sum", output = u64, backoff = fixed("2ms"), crate = asynqueue_core)]
+pub(crate) struct Sum {
+    pub(crate) of: Vec<u64>,
+}
+
+pub(crate) fn job(n: u64) -> Job {
+    Job { n }
+}
+
+/// A broker and a producer on it.
+pub(crate) fn broker() -> (MemoryBroker, Producer) {
+    let broker = MemoryBroker::new();
+    (broker.clone(), Producer::new(broker))
+}
+
+/// Enqueues jobs `0..n`.
+pub(crate) async fn enqueue_jobs(producer: &Producer, n: u64) -> Vec<TaskHandle<Job>> {
+    let handles = producer.enqueue_many((0..n).map(job)).await;
+    handles
+        .into_iter()
+        .map(|handle| handle.expect("accepted"))
+        .collect()
+}
+
+/// Waits for what must come.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// How many tasks are in each state, over all queues.
+pub(crate) async fn counts(broker: &MemoryBroker) -> Vec<(TaskState, u64)> {
+    let queues = broker.queues().await.expect("queues");
+    let stats = broker.stats(&queues).await.expect("stats");
+    let count = |state| stats.iter().map(|stats| stats.count(state)).sum();
+    TaskState::ALL
+        .into_iter()
+        .map(|state| (state, count(state)))
+        .filter(|(_, n)| *n > 0)
+        .collect()
+}
+
+/// Waits until the broker keeps exactly these.
+pub(crate) async fn counts_become(broker: &MemoryBroker, expected: &[(TaskState, u64)]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = counts(broker).await;
+        if now == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain until the counts are {expected:?}; they are {now:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The task as the broker keeps it.
+pub(crate) async fn info<T: Task>(handle: &TaskHandle<T>) -> TaskInfo {
+    match handle.status().await.expect("the broker answers") {
+        TaskStatus::Known(info) => *info,
+        TaskStatus::Gone => panic!("{handle:?} is gone"),
+    }
+}
+
+/// Waits until a task is in a state.
+pub(crate) async fn becomes<T: Task>(handle: &TaskHandle<T>, state: TaskState) -> TaskInfo {
+    until(
+        &format!("{handle:?} is {state}"),
+        async || matches!(handle.status().await, Ok(status) if status.state() == Some(state)),
+    )
+    .await;
+    info(handle).await
+}
+
+/// Waits for a task to be archived, and returns its last failure.
+pub(crate) async fn failure_of<T: Task>(handle: &TaskHandle<T>) -> Failure {
+    match soon("the task fails", handle.result()).await {
+        Err(ResultError::Failed {
+            failure: Some(failure),
+            ..
+        }) => *failure,
+        Err(error) => panic!("failed otherwise: {error}"),
+        Ok(_) => panic!("{handle:?} succeeded"),
+    }
+}
+
+/// Waits for a task's output.
+pub(crate) async fn output_of<T: Task>(handle: &TaskHandle<T>) -> T::Output {
+    soon("the task completes", handle.result())
+        .await
+        .unwrap_or_else(|error| panic!("failed: {error}"))
+}

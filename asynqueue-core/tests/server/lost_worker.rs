@@ -1,0 +1,195 @@
+//! Workers that vanish, and those that come back too late.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    Broker, Context, Extended, FailureKind, LeaseRequest, Leased, MemoryBroker, Outcome, Payload,
+    Server, Settled, TaskError, TaskState,
+};
+use tokio::sync::Semaphore;
+
+use crate::harness::{
+    Job, becomes, broker, counts_become, failure_of, info, job, output_of, soon, until,
+};
+
+const LEASE: Duration = Duration::from_millis(100);
+
+/// Leases a task as a worker that then dies.
+async fn lease_and_die(broker: &MemoryBroker) -> Leased {
+    let request = LeaseRequest {
+        queues: vec![("default".into(), 1)],
+        max: 1,
+        lease: LEASE,
+        worker: "dead".into(),
+    };
+    broker.lease(&request).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() {
+    let (broker, producer) = broker();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let started = Instant::now();
+    let zombie = lease_and_die(&broker).await;
+    let server = Server::builder(broker.clone())
+        .lease(LEASE)
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            assert_eq!(ctx.attempt(), 2);
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    output_of(&task).await;
+    // What the design promises, and not a measure of speed.
+    assert!(started.elapsed() < LEASE + Duration::from_secs(5));
+    let info = info(&task).await;
+    let failure = info.envelope.last_failure().expect("kept");
+    assert_eq!(
+        (failure.kind, failure.attempt),
+        (FailureKind::LeaseExpired, 1)
+    );
+    assert_eq!(server.stats().reclaimed, 1);
+
+    // The zombie's outcome comes late.
+    let lease = zombie.lease();
+    let late = zombie.settle(Outcome::Archive);
+    assert_eq!(broker.settle(&[late]).await.unwrap(), [Settled::Stale]);
+    assert_eq!(
+        broker.extend(&[lease], LEASE).await.unwrap(),
+        [Extended::Lost]
+    );
+    counts_become(&broker, &[(TaskState::Completed, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_task_that_kills_its_worker_each_time_is_archived_in_the_end() {
+    let (broker, producer) = broker();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    lease_and_die(&broker).await;
+    let _server = Server::builder(broker.clone())
+        .lease(LEASE)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(failure_of(&task).await.kind, FailureKind::LeaseExpired);
+    counts_become(&broker, &[(TaskState::Archived, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_task_of_a_server_that_was_dropped_runs_on_another() {
+    let (broker, producer) = broker();
+    let (started, gone) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (start, count) = (Arc::clone(&started), Arc::clone(&gone));
+    /// Counts handlers that are dropped.
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let dies =
+        Server::builder(broker.clone())
+            .lease(LEASE)
+            .process(move |_: Payload<Job>, _: Context| {
+                let counted = Counted(Arc::clone(&count));
+                start.add_permits(1);
+                async move {
+                    let _counted = counted;
+                    std::future::pending::<Result<(), TaskError>>().await
+                }
+            });
+    let running = tokio::spawn(dies.run(std::future::pending()));
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let _started = soon("it runs", started.acquire()).await.unwrap();
+    running.abort();
+    until("its handler is dropped too", async || {
+        gone.load(SeqCst) == 1
+    })
+    .await;
+
+    let lives = Server::builder(broker.clone())
+        .lease(LEASE)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    output_of(&task).await;
+    assert_eq!(lives.stats().reclaimed, 1);
+    counts_become(&broker, &[(TaskState::Completed, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_task_longer_than_several_leases_runs_exactly_once() {
+    let (broker, producer) = broker();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new(Semaphore::new(0));
+    let (run, pass) = (Arc::clone(&runs), Arc::clone(&gate));
+    let server = |run: Arc<AtomicUsize>, gate: Arc<Semaphore>| {
+        Server::builder(broker.clone())
+            .lease(LEASE)
+            .process(move |_: Payload<Job>, _: Context| {
+                run.fetch_add(1, SeqCst);
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.acquire().await.expect("open").forget();
+                    Ok::<_, TaskError>(())
+                }
+            })
+            .start()
+    };
+    let first = server(Arc::clone(&run), Arc::clone(&gate)).await.unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let leased = becomes(&task, TaskState::Active).await;
+    // Another that would take it.
+    let second = server(run, gate).await.unwrap();
+    let first_end = leased.lease.expect("active").until;
+    until("five leases have passed", async || {
+        broker.now() > first_end + LEASE * 5
+    })
+    .await;
+    pass.add_permits(1);
+    output_of(&task).await;
+    assert_eq!(runs.load(SeqCst), 1);
+    let reclaimed = first.stats().reclaimed + second.stats().reclaimed;
+    assert_eq!((reclaimed, info(&task).await.envelope.attempts), (0, 0));
+}
+
+#[tokio::test]
+async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
+    let (broker, producer) = broker();
+    let told = Arc::new(Semaphore::new(0));
+    let tell = Arc::clone(&told);
+    let server = Server::builder(broker.clone())
+        .lease(Duration::from_secs(3))
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let told = Arc::clone(&tell);
+            async move {
+                ctx.cancelled().await;
+                told.add_permits(1);
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let leased = becomes(&task, TaskState::Active).await;
+    // Someone else settles it, as if its lease had ended.
+    let stolen = asynqueue_core::Settlement {
+        envelope: leased.envelope,
+        token: asynqueue_core::LeaseToken(1),
+        outcome: Outcome::Archive,
+    };
+    assert_eq!(broker.settle(&[stolen]).await.unwrap(), [Settled::Recorded]);
+    let _told = soon("the handler is told", told.acquire()).await.unwrap();
+    until("its outcome is refused", async || server.stats().stale == 1).await;
+    counts_become(&broker, &[(TaskState::Archived, 1)]).await;
+}

@@ -1,0 +1,332 @@
+//! What panics, and where.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task,
+};
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    Context, FailureKind, Payload, Server, TaskError, TaskState,
+    layer::{BoxProcess, Hook, TaskFuture, TaskOutput, TaskRequest, middleware_fn},
+};
+use tower::{Layer, Service};
+
+use crate::harness::{Job, broker, counts_become, failure_of, info, job, output_of};
+
+/// Jobs with an odd number panic.
+async fn panics_at_odd_numbers(task: Payload<Job>, _: Context) -> Result<(), TaskError> {
+    assert!(task.n.is_multiple_of(2), "{} is odd", task.n);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_panic_is_kept_with_a_backtrace_that_names_the_handler_and_the_server_goes_on() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(panics_at_odd_numbers)
+        .start()
+        .await
+        .unwrap();
+    let odd = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    let even = producer.enqueue(job(2)).await.unwrap();
+
+    let failure = failure_of(&odd).await;
+    assert_eq!(failure.kind, FailureKind::Panic);
+    assert_eq!(failure.message, "panicked: 1 is odd");
+    assert_eq!(failure.worker.as_ref(), Some(server.name()));
+    let backtrace = failure.backtrace.expect("kept");
+    assert!(
+        backtrace.contains("panics_at_odd_numbers"),
+        "the handler is not in {backtrace}"
+    );
+    output_of(&even).await;
+    counts_become(
+        &broker,
+        &[(TaskState::Completed, 1), (TaskState::Archived, 1)],
+    )
+    .await;
+    assert_eq!(server.stats().abandoned, 0);
+}
+
+#[tokio::test]
+async fn a_panic_with_a_value_that_is_not_text_is_a_failure_too() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async {
+            if true {
+                std::panic::panic_any(7);
+            }
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    assert_eq!(
+        failure_of(&task).await.message,
+        "panicked: (a value that is not text)"
+    );
+    counts_become(&broker, &[(TaskState::Archived, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_panicking_middleware_ends_one_attempt_only() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .layer(middleware_fn(|request: TaskRequest, next| async move {
+            assert!(request.context.attempt() > 1, "not at the first attempt");
+            let next: asynqueue_core::layer::Next = next;
+            next.run(request).await
+        }))
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    output_of(&task).await;
+    let info = info(&task).await;
+    let failure = info.envelope.last_failure().expect("of the first attempt");
+    assert_eq!(failure.kind, FailureKind::Panic);
+    assert_eq!((info.envelope.attempts, server.stats().slots), (1, 1));
+}
+
+/// Panics where a service may not: before it is called.
+struct Brittle {
+    clones: &'static AtomicUsize,
+    at: Place,
+    inner: BoxProcess,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Clone,
+    PollReady,
+    Call,
+}
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        // Once, in the first attempt; building the server may clone too, but not after `arm`.
+        self.panic_once(Place::Clone);
+        Self {
+            clones: self.clones,
+            at: self.at,
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl Brittle {
+    fn panic_once(&self, place: Place) {
+        assert!(
+            self.at != place || self.clones.fetch_sub(1, SeqCst) != 1,
+            "brittle"
+        );
+    }
+}
+
+impl Service<TaskRequest> for Brittle {
+    type Response = TaskOutput;
+    type Error = TaskError;
+    type Future = TaskFuture;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), TaskError>> {
+        self.panic_once(Place::PollReady);
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: TaskRequest) -> TaskFuture {
+        self.panic_once(Place::Call);
+        self.inner.run(request)
+    }
+}
+
+struct BrittleLayer(Place, &'static AtomicUsize);
+
+impl Layer<BoxProcess> for BrittleLayer {
+    type Service = Brittle;
+
+    fn layer(&self, inner: BoxProcess) -> Brittle {
+        Brittle {
+            clones: self.1,
+            at: self.0,
+            inner,
+        }
+    }
+}
+
+async fn one_panic_at(place: Place, left: &'static AtomicUsize) {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .layer(BrittleLayer(place, left))
+        .start()
+        .await
+        .unwrap();
+    left.store(1, SeqCst);
+    let task = producer.enqueue(job(1)).await.unwrap();
+    output_of(&task).await;
+    let info = info(&task).await;
+    let failure = info.envelope.last_failure().expect("of the first attempt");
+    assert_eq!(failure.kind, FailureKind::Panic);
+    assert!(failure.message.contains("brittle"), "{}", failure.message);
+    server.shutdown().await.unwrap();
+    counts_become(&broker, &[(TaskState::Completed, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_layer_that_panics_in_call_ends_one_attempt_only() {
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    one_panic_at(Place::Call, &LEFT).await;
+}
+
+#[tokio::test]
+async fn a_layer_that_panics_in_poll_ready_ends_one_attempt_only() {
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    one_panic_at(Place::PollReady, &LEFT).await;
+}
+
+#[tokio::test]
+async fn a_layer_that_panics_when_it_is_cloned_ends_one_attempt_only() {
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    one_panic_at(Place::Clone, &LEFT).await;
+}
+
+/// An error whose text panics.
+#[derive(Debug)]
+struct Unprintable;
+
+impl fmt::Display for Unprintable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("no text")
+    }
+}
+
+impl std::error::Error for Unprintable {}
+
+#[tokio::test]
+async fn an_error_whose_text_panics_is_a_failure_like_others() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(|task: Payload<Job>, _: Context| async move {
+            if task.n == 1 {
+                Err(Unprintable)
+            } else {
+                Ok(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    assert_eq!(failure_of(&task).await.kind, FailureKind::Error);
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    server.shutdown().await.unwrap();
+    counts_become(
+        &broker,
+        &[(TaskState::Completed, 1), (TaskState::Archived, 1)],
+    )
+    .await;
+}
+
+/// A handler's local whose destructor panics, as when it is dropped at its timeout.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_whose_destructor_panics_at_the_timeout_ends_one_attempt_only() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(|task: Payload<Job>, _: Context| async move {
+            if task.n == 1 {
+                let _local = PanicsWhenDropped;
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer
+        .enqueue(job(1))
+        .max_retry(0)
+        .timeout(std::time::Duration::from_millis(20))
+        .await
+        .unwrap();
+    assert_eq!(failure_of(&task).await.kind, FailureKind::Panic);
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    assert_eq!(
+        (server.stats().abandoned, server.stats().slots),
+        (0, 1),
+        "the slot goes on"
+    );
+}
+
+/// Panics in every method.
+struct PanickingHook;
+
+#[async_trait]
+impl Hook for PanickingHook {
+    async fn on_error(&self, _: &Context, _: &TaskError) {
+        panic!("on_error");
+    }
+
+    async fn on_exhausted(&self, _: &Context, _: &TaskError) {
+        panic!("on_exhausted");
+    }
+}
+
+#[tokio::test]
+async fn a_panicking_hook_ends_attempts_and_the_task_is_archived_all_the_same() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::retry("no")) })
+        .hook(PanickingHook)
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(1).await.unwrap();
+    failure_of(&task).await;
+    assert_eq!(info(&task).await.envelope.attempts, 2);
+    counts_become(&broker, &[(TaskState::Archived, 1)]).await;
+}
+
+#[tokio::test]
+async fn callbacks_that_panic_harm_nothing() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker.clone())
+        .process(|task: Payload<Job>, _: Context| async move {
+            if task.n == 1 {
+                Err(TaskError::retry("no"))
+            } else {
+                Ok(())
+            }
+        })
+        .on_error(|_, _| panic!("on_error"))
+        .is_failure(|_| panic!("is_failure"))
+        .health_check(std::time::Duration::from_millis(5), |_| panic!("health"))
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(2).await.unwrap();
+    assert_eq!(failure_of(&task).await.message, "no");
+    assert_eq!(info(&task).await.envelope.attempts, 3, "each counted");
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    counts_become(
+        &broker,
+        &[(TaskState::Completed, 1), (TaskState::Archived, 1)],
+    )
+    .await;
+}

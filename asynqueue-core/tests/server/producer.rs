@@ -1,0 +1,240 @@
+//! The producer: options, batches and closing.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use asynqueue_core::{
+    Backoff, Broker, Conflict, EnqueueError, Producer, TaskState, Timestamp, Unique, UniqueKey,
+    UniqueUntil,
+};
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    faulty::{Faulty, shut},
+    harness::{AN_HOUR, broker, counts, info, job, soon, until},
+};
+
+#[tokio::test]
+async fn every_option_of_a_call_is_in_the_envelope() {
+    let (broker, producer) = broker();
+    let before = broker.now();
+    let task = producer
+        .enqueue(job(1))
+        .id("one")
+        .queue("special")
+        .delay(Duration::from_secs(60))
+        .unique_until(UniqueUntil::Window, Duration::from_secs(9))
+        .unique_key("customer-7")
+        .priority(7)
+        .header("tenant", "acme")
+        .max_retry(3)
+        .timeout(Duration::from_millis(1_500))
+        .deadline(AN_HOUR)
+        .backoff(Backoff::Fixed(Duration::from_secs(4)))
+        .retention(Duration::from_secs(5))
+        .group("night")
+        .await
+        .unwrap();
+    let info = info(&task).await;
+    let after = broker.now();
+    let (envelope, options) = (&info.envelope, &info.envelope.options);
+    assert_eq!((envelope.id.as_str(), task.id().as_str()), ("one", "one"));
+    assert_eq!((&*envelope.queue, &*options.queue), ("special", "special"));
+    assert_eq!((&*envelope.event, envelope.attempts), ("job", 0));
+    assert_eq!(envelope.headers.get("tenant"), Some("acme"));
+    assert_eq!(info.state, TaskState::Scheduled);
+    let between = |time: Option<Timestamp>, delay: Duration| {
+        let time = time.expect("set");
+        assert!(before + delay <= time && time <= after + delay, "{time:?}");
+    };
+    between(info.at, Duration::from_secs(60));
+    between(envelope.deadline, AN_HOUR);
+    between(Some(envelope.enqueued_at), Duration::ZERO);
+    let unique = envelope.unique.as_ref().expect("set");
+    assert_eq!(unique.key, UniqueKey::new("customer-7"));
+    assert_eq!(
+        (unique.until, unique.ttl),
+        (UniqueUntil::Window, Duration::from_secs(9))
+    );
+    let (until, ttl) = (UniqueUntil::Window, Duration::from_secs(9));
+    assert_eq!(options.unique, Some(Unique { until, ttl }));
+    assert_eq!((options.priority, options.max_retry), (7, 3));
+    assert_eq!(options.timeout, Duration::from_millis(1_500));
+    assert_eq!(options.backoff, Backoff::Fixed(Duration::from_secs(4)));
+    assert_eq!(options.retention, Duration::from_secs(5));
+    assert_eq!(options.group.as_deref(), Some("night"));
+}
+
+#[tokio::test]
+async fn times_that_are_given_as_such_are_kept_as_such() {
+    let (_, producer) = broker();
+    let (at, until) = (
+        Timestamp::from_millis(1 << 50),
+        Timestamp::from_millis(1 << 51),
+    );
+    let task = producer
+        .enqueue(job(1))
+        .at(at)
+        .deadline_at(until)
+        .await
+        .unwrap();
+    let info = info(&task).await;
+    assert_eq!((info.at, info.envelope.deadline), (Some(at), Some(until)));
+}
+
+#[derive(Clone, Serialize, Deserialize, Task)]
+#[task(event = "options", queue = "slow", deadline = "1m", unique(ttl = "1h"), crate = asynqueue_core)]
+struct WithOptions {
+    n: u64,
+}
+
+#[tokio::test]
+async fn a_call_changes_nothing_for_other_tasks_of_its_type() {
+    let (_, producer) = broker();
+    let one = producer
+        .enqueue(WithOptions { n: 1 })
+        .queue("fast")
+        .max_retry(1)
+        .await
+        .unwrap();
+    let two = producer.enqueue(WithOptions { n: 2 }).await.unwrap();
+    assert_eq!(&*info(&one).await.envelope.queue, "fast");
+    let two = info(&two).await;
+    assert_eq!(
+        (&*two.envelope.queue, two.envelope.options.max_retry),
+        ("slow", 25)
+    );
+    assert!(two.envelope.deadline.is_some());
+}
+
+#[tokio::test]
+async fn many_tasks_are_answered_each_in_its_order() {
+    let (broker, producer) = broker();
+    producer.enqueue(WithOptions { n: 7 }).await.unwrap();
+    let tasks = (0..2_500).map(|n| WithOptions { n });
+    let results = producer
+        .enqueue_many_with(tasks, |task, call| match task.n {
+            1_200 => call.priority(10),
+            1_300 => call.queue("no good"),
+            2_400 => call.id(""),
+            _ => call,
+        })
+        .await;
+    assert_eq!(results.len(), 2_500);
+    for (n, result) in results.iter().enumerate() {
+        let as_expected = match n {
+            7 => matches!(result, Err(EnqueueError::Conflict(Conflict::Unique { .. }))),
+            1_200 => matches!(
+                result,
+                Err(EnqueueError::InvalidOption {
+                    option: "priority",
+                    ..
+                })
+            ),
+            1_300 => matches!(result, Err(EnqueueError::InvalidQueue(_))),
+            2_400 => matches!(result, Err(EnqueueError::InvalidId(_))),
+            _ => result.is_ok(),
+        };
+        assert!(as_expected, "{n}: {result:?}");
+    }
+    let kept = info(results[2_499].as_ref().unwrap()).await;
+    let payload = kept
+        .envelope
+        .codec
+        .decode::<WithOptions, asynqueue_core::MessagePack>(&kept.envelope.payload);
+    assert_eq!(payload.unwrap().n, 2_499);
+    assert_eq!(counts(&broker).await, [(TaskState::Pending, 2_497)]);
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_refused_by_name() {
+    let (broker, producer) = broker();
+    let zero = Duration::ZERO;
+    let errors = [
+        (
+            "`priority` of `job` is 10",
+            producer.enqueue(job(1)).priority(10).await,
+        ),
+        (
+            "`timeout` of `job` is 0ns",
+            producer.enqueue(job(1)).timeout(zero).await,
+        ),
+        (
+            "`unique` of `job` is 0s",
+            producer.enqueue(job(1)).unique(zero).await,
+        ),
+        (
+            "queue name `a b`",
+            producer.enqueue(job(1)).queue("a b").await,
+        ),
+        ("task id `a b`", producer.enqueue(job(1)).id("a b").await),
+    ];
+    for (part, result) in errors {
+        let error = result.expect_err(part).to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    assert_eq!(counts(&broker).await, []);
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_is_under_way_and_refuses_the_rest() {
+    let (broker, _) = broker();
+    let slow = Faulty::new(&broker);
+    shut(&slow.faults.enqueue_gate);
+    let producer = Producer::new(slow.clone());
+    let under_way = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.enqueue(job(1)).await.map(drop) }
+    });
+    until("the broker is called", async || {
+        slow.faults.enqueues.load(SeqCst) == 1
+    })
+    .await;
+    let closing = [(); 2].map(|()| {
+        let producer = producer.clone();
+        tokio::spawn(async move { producer.close().await })
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(closing.iter().all(|closing| !closing.is_finished()));
+    let refused = producer.enqueue(job(2)).await;
+    assert!(matches!(refused, Err(EnqueueError::ProducerClosed)));
+    let refused = producer.enqueue_many([job(3), job(4)]).await;
+    assert!(
+        refused
+            .iter()
+            .all(|r| matches!(r, Err(EnqueueError::ProducerClosed)))
+    );
+
+    slow.faults.enqueue_gate.add_permits(1);
+    under_way.await.unwrap().expect("accepted");
+    for closing in closing {
+        soon("it is closed", closing).await.unwrap();
+    }
+    producer.close().await;
+    assert_eq!(counts(&broker).await, [(TaskState::Pending, 1)]);
+    // The broker stays open for others.
+    Producer::new(broker)
+        .enqueue(job(5))
+        .await
+        .expect("accepted");
+}
+
+#[tokio::test]
+async fn an_enqueue_that_is_given_up_does_not_keep_the_producer_from_closing() {
+    let (broker, _) = broker();
+    let slow = Faulty::new(&broker);
+    shut(&slow.faults.enqueue_gate);
+    let producer = Producer::new(slow.clone());
+    let given_up = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.enqueue(job(1)).await.map(drop) }
+    });
+    until("the broker is called", async || {
+        slow.faults.enqueues.load(SeqCst) == 1
+    })
+    .await;
+    given_up.abort();
+    soon("it is closed", producer.close()).await;
+}

@@ -1,0 +1,241 @@
+//! Tasks that cannot be accepted or run: each says why, is kept, and stops nothing else.
+
+use std::sync::Arc;
+
+use asynqueue_core::{
+    Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope, FailureKind,
+    MemoryBroker, NewTask, Payload, Producer, Server, ServerError, ServerHandle, Task, TaskError,
+    TaskHandle, TaskId, TaskRef, TaskState, When,
+};
+use asynqueue_macros::Task;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{
+    AN_HOUR, Job, broker, counts, counts_become, failure_of, info, job, output_of, soon,
+};
+
+/// A second type for the event of `Job`, as after an incompatible change.
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "job", crate = asynqueue_core)]
+struct OtherJob {
+    name: String,
+}
+
+/// A type that no process is for.
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "nobody:knows", crate = asynqueue_core)]
+struct Unknown;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "blob", crate = asynqueue_core)]
+struct Blob(String);
+
+async fn start(broker: &MemoryBroker) -> ServerHandle {
+    Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap()
+}
+
+/// The server still works, and no task is missing.
+async fn goes_on(broker: &MemoryBroker, producer: &Producer, archived: u64) {
+    output_of(&producer.enqueue(job(0)).await.unwrap()).await;
+    let expected = [(TaskState::Completed, 1), (TaskState::Archived, archived)];
+    counts_become(broker, &expected[..1 + usize::from(archived > 0)]).await;
+}
+
+#[tokio::test]
+async fn a_payload_that_is_too_large_names_event_size_and_limit() {
+    let (broker, producer) = broker();
+    let _server = start(&broker).await;
+    let error = producer
+        .enqueue(Blob("x".repeat(10 << 20)))
+        .await
+        .expect_err("too large");
+    let text = error.to_string();
+    let EnqueueError::PayloadTooLarge { event, size, limit } = error else {
+        panic!("another error: {text}")
+    };
+    assert_eq!((event, limit), ("blob", 1 << 20));
+    assert!(size >= 10 << 20, "{size}");
+    for part in ["blob", &size.to_string(), &limit.to_string()] {
+        assert!(text.contains(part), "no {part} in: {text}");
+    }
+    goes_on(&broker, &producer, 0).await;
+}
+
+#[tokio::test]
+async fn a_producer_with_a_higher_limit_takes_a_large_payload() {
+    let (broker, _) = broker();
+    let producer = Producer::with_max_payload(broker.clone(), 11 << 20);
+    producer
+        .enqueue(Blob("x".repeat(10 << 20)))
+        .await
+        .expect("accepted");
+    assert_eq!(counts(&broker).await, [(TaskState::Pending, 1)]);
+}
+
+#[tokio::test]
+async fn a_payload_of_another_type_is_archived_as_undecodable() {
+    let (broker, producer) = broker();
+    let _server = start(&broker).await;
+    let other = OtherJob { name: "no".into() };
+    let task = producer.enqueue(other).await.unwrap();
+    let failure = failure_of(&task).await;
+    assert_eq!(failure.kind, FailureKind::Decode);
+    assert!(
+        failure.message.starts_with("payload is not a `job`: "),
+        "{}",
+        failure.message
+    );
+    assert_eq!(info(&task).await.envelope.attempts, 1, "not retried");
+    goes_on(&broker, &producer, 1).await;
+}
+
+#[tokio::test]
+async fn an_event_without_a_process_is_archived_with_the_reason() {
+    let (broker, producer) = broker();
+    let _server = start(&broker).await;
+    let task = producer.enqueue(Unknown).await.unwrap();
+    let failure = failure_of(&task).await;
+    assert_eq!(failure.kind, FailureKind::UnknownEvent);
+    assert_eq!(
+        failure.message,
+        "no process is registered for event `nobody:knows`"
+    );
+    goes_on(&broker, &producer, 1).await;
+}
+
+/// A codec that only its own producer has.
+struct Secret;
+
+impl asynqueue_core::Codec for Secret {
+    const NAME: &'static str = "secret";
+
+    fn encode<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>, asynqueue_core::CodecError> {
+        Ok(vec![1])
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(_: &[u8]) -> Result<T, asynqueue_core::CodecError> {
+        Err(asynqueue_core::CodecError::new("no"))
+    }
+}
+
+#[tokio::test]
+async fn a_codec_that_the_worker_does_not_know_is_archived_with_the_known_ones_named() {
+    let (broker, producer) = broker();
+    let _server = start(&broker).await;
+    let codec = CodecName::of::<Secret>();
+    let envelope = Envelope::new(TaskId::generate(), Job::EVENT, codec, Bytes::from("?"));
+    let handle: TaskHandle<Job> = producer.handle(envelope.task_ref());
+    let when = When::Now;
+    broker
+        .enqueue(vec![NewTask { envelope, when }])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    let failure = failure_of(&handle).await;
+    assert_eq!(failure.kind, FailureKind::Decode);
+    assert!(
+        failure
+            .message
+            .contains("unknown codec `secret`: this process knows msgpack, json"),
+        "{}",
+        failure.message
+    );
+    goes_on(&broker, &producer, 1).await;
+}
+
+#[tokio::test]
+async fn a_duplicate_id_names_its_holder_and_the_holders_state() {
+    let (broker, producer) = broker();
+    let holder = producer.enqueue(job(1)).id("one").await.unwrap();
+    let conflict = |result: Result<TaskHandle<Job>, EnqueueError>| match result {
+        Err(EnqueueError::Conflict(Conflict::Id { task, state })) => (task, state),
+        other => panic!("no conflict: {other:?}"),
+    };
+    let one = TaskRef::new("default", TaskId::new("one").unwrap());
+    let again = producer.enqueue(job(2)).id("one").await;
+    assert_eq!(conflict(again), (one.clone(), TaskState::Pending));
+
+    let _server = start(&broker).await;
+    output_of(&holder).await;
+    let again = producer.enqueue(job(2)).id("one").await;
+    assert_eq!(conflict(again), (one, TaskState::Completed));
+    counts_become(&broker, &[(TaskState::Completed, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_closed_broker_refuses_tasks_and_ends_the_server_with_a_typed_error() {
+    let (broker, producer) = broker();
+    let mut server = start(&broker).await;
+    output_of(&producer.enqueue(job(1)).await.unwrap()).await;
+    asynqueue_core::Control::close(&broker).await;
+    assert!(matches!(
+        producer.enqueue(job(1)).await,
+        Err(EnqueueError::Broker(BrokerError::Closed))
+    ));
+    assert!(matches!(
+        soon("the server ends", server.ended()).await,
+        Err(ServerError::Broker(BrokerError::Closed))
+    ));
+    assert!(matches!(
+        start_on_closed(&broker).await,
+        Err(ServerError::Broker(BrokerError::Closed))
+    ));
+}
+
+async fn start_on_closed(broker: &MemoryBroker) -> Result<ServerHandle, ServerError> {
+    Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn an_idle_server_that_seldom_polls_notices_at_once_that_the_broker_is_closed() {
+    let (broker, producer) = broker();
+    let mut server = Server::builder(broker.clone())
+        .poll_interval(AN_HOUR)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    // The last of these is heard of by a signal, so the server listens by now.
+    for n in 0..3 {
+        output_of(&producer.enqueue(job(n)).await.unwrap()).await;
+    }
+    asynqueue_core::Control::close(&broker).await;
+    assert!(matches!(
+        soon("the server ends", server.ended()).await,
+        Err(ServerError::Broker(BrokerError::Closed))
+    ));
+}
+
+#[tokio::test]
+async fn a_busy_server_notices_that_the_broker_is_closed() {
+    let (broker, producer) = broker();
+    let started = Arc::new(tokio::sync::Semaphore::new(0));
+    let start = Arc::clone(&started);
+    let mut server = Server::builder(broker.clone())
+        .concurrency(1)
+        .shutdown_timeout(std::time::Duration::from_millis(10))
+        .cancel_grace(std::time::Duration::from_millis(10))
+        .process(move |_: Payload<Job>, _: Context| {
+            start.add_permits(1);
+            std::future::pending::<Result<(), TaskError>>()
+        })
+        .start()
+        .await
+        .unwrap();
+    producer.enqueue(job(1)).await.unwrap();
+    let _started = soon("the task starts", started.acquire()).await;
+    asynqueue_core::Control::close(&broker).await;
+    assert!(matches!(
+        soon("the server ends", server.ended()).await,
+        Err(ServerError::Broker(BrokerError::Closed))
+    ));
+}

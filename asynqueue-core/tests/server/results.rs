@@ -1,0 +1,159 @@
+//! Results and progress.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use asynqueue_core::{
+    Context, Payload, Progress, ResultError, Server, TaskError, TaskHandle, TaskId, TaskRef,
+    TaskState, TaskStatus,
+};
+use tokio::sync::Semaphore;
+
+use crate::harness::{
+    AN_HOUR, Job, Sum, becomes, broker, counts_become, info, job, output_of, soon, until,
+};
+
+#[tokio::test]
+async fn those_who_wait_are_told_when_the_task_completes() {
+    let (broker, producer) = broker();
+    let sum = producer.enqueue(Sum { of: vec![1, 2] }).await.unwrap();
+    let unit = producer.enqueue(job(1)).await.unwrap();
+    let waiting = [sum.clone(), sum.clone()]
+        .map(|sum| tokio::spawn(async move { soon("it completes", sum.result()).await.unwrap() }));
+    let waiting_unit = tokio::spawn(async move { output_of(&unit).await });
+    let _server = Server::builder(broker.clone())
+        .poll_interval(AN_HOUR)
+        .process(|task: Payload<Sum>, _: Context| async move {
+            Ok::<_, TaskError>(task.of.iter().sum())
+        })
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), 3);
+    }
+    waiting_unit.await.unwrap();
+    // And those who ask afterwards.
+    assert_eq!(output_of(&sum).await, 3);
+}
+
+#[tokio::test]
+async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
+    let (broker, producer) = broker();
+    let task = producer
+        .enqueue(job(1))
+        .retention(std::time::Duration::ZERO);
+    let task = task.await.unwrap();
+    let waiting = task.clone();
+    let waiting = tokio::spawn(async move { output_of(&waiting).await });
+    tokio::task::yield_now().await;
+    let _server = Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    waiting.await.unwrap();
+    assert_eq!(task.status().await.unwrap(), TaskStatus::Gone);
+    assert!(matches!(task.result().await, Err(ResultError::Gone { .. })));
+    counts_become(&broker, &[]).await;
+}
+
+#[tokio::test]
+async fn the_result_of_an_unknown_task_is_gone() {
+    let (_, producer) = broker();
+    let unknown: TaskHandle<Sum> =
+        producer.handle(TaskRef::new("default", TaskId::new("no").unwrap()));
+    let error = soon("an answer", unknown.result()).await.expect_err("gone");
+    assert!(
+        error.to_string().starts_with("task default/no is gone"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_result_of_a_failed_task_is_its_last_failure() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker)
+        .process(|_: Payload<Sum>, _: Context| async {
+            Err::<u64, _>(TaskError::retry("overflow"))
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer
+        .enqueue(Sum { of: vec![] })
+        .max_retry(1)
+        .await
+        .unwrap();
+    let error = soon("it fails", task.result()).await.expect_err("failed");
+    assert_eq!(
+        error.to_string(),
+        format!("task {} failed: overflow", task.task_ref())
+    );
+}
+
+#[tokio::test]
+async fn a_task_can_set_a_result_of_its_own_that_inspectors_see() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker)
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            ctx.set_result(&"done well")?;
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    // Whoever waits by the task's type waits for `()`.
+    output_of(&task).await;
+    let info = info(&task).await;
+    let result = info.result.expect("kept");
+    let text = info
+        .envelope
+        .codec
+        .decode::<String, asynqueue_core::MessagePack>(&result);
+    assert_eq!(text.unwrap(), "done well");
+}
+
+#[tokio::test]
+async fn progress_is_seen_while_the_task_runs() {
+    let (broker, producer) = broker();
+    let (go_on, done) = (
+        Arc::new(Semaphore::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (gate, ended) = (Arc::clone(&go_on), Arc::clone(&done));
+    let _server = Server::builder(broker.clone())
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let (gate, ended) = (Arc::clone(&gate), Arc::clone(&ended));
+            async move {
+                for step in 1..=2 {
+                    ctx.progress(step, 2, format!("step {step}"));
+                    gate.acquire().await.expect("open").forget();
+                }
+                ended.store(true, SeqCst);
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    for step in 1..=2 {
+        let expected = Progress {
+            done: step,
+            total: 2,
+            note: format!("step {step}"),
+        };
+        until("progress is seen", async || {
+            info(&task).await.progress.as_ref() == Some(&expected)
+        })
+        .await;
+        assert!(!done.load(SeqCst));
+        go_on.add_permits(1);
+    }
+    becomes(&task, TaskState::Completed).await;
+}

@@ -1,0 +1,116 @@
+//! Servers that make no sense are refused before they run.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use asynqueue_core::{Context, Payload, Server, ServerBuilder, ServerError, TaskError};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::harness::{Job, broker};
+
+async fn nothing(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn refused(setup: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ServerError {
+    let (broker, _) = broker();
+    setup(Server::builder(broker)).build().expect_err("refused")
+}
+
+#[test]
+fn a_server_without_slots_is_refused() {
+    assert!(matches!(
+        refused(|server| server.process(nothing).concurrency(0)),
+        ServerError::ZeroConcurrency
+    ));
+}
+
+#[test]
+fn a_server_without_a_process_is_refused() {
+    assert!(matches!(refused(|server| server), ServerError::NoProcess));
+}
+
+#[test]
+fn two_processes_for_one_event_are_refused_by_name() {
+    let error = refused(|server| server.process(nothing).process(nothing));
+    assert!(matches!(&error, ServerError::DuplicateProcess { event } if *event == "job"));
+    assert!(error.to_string().contains("`job`"), "{error}");
+}
+
+#[test]
+fn times_that_are_too_short_are_refused_by_the_settings_name() {
+    let short = Duration::from_micros(1);
+    type Setup = fn(ServerBuilder, Duration) -> ServerBuilder;
+    let settings: [(&str, Setup); 3] = [
+        ("lease", |server, time| server.lease(time)),
+        ("poll_interval", |server, time| server.poll_interval(time)),
+        ("health_check", |server, time| {
+            server.health_check(time, |_| {})
+        }),
+    ];
+    for (name, setup) in settings {
+        let error = refused(|server| setup(server.process(nothing), short));
+        assert!(
+            matches!(error, ServerError::TooShort { setting, .. } if setting == name),
+            "{error}"
+        );
+    }
+}
+
+/// Keeps the warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push_str(&format!("{field}={value:?} "));
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn a_process_whose_queue_the_server_does_not_take_from_is_warned_of() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let (broker, _) = broker();
+        let server = Server::builder(broker).queue("other", 1);
+        server.process(nothing).build().expect("allowed");
+    });
+    let warnings = warnings.0.lock().unwrap();
+    assert_eq!(warnings.len(), 1);
+    for part in ["event=job", "queue=default", "does not take from"] {
+        assert!(warnings[0].contains(part), "no {part} in {}", warnings[0]);
+    }
+}
