@@ -77,7 +77,8 @@ pub trait Control: Send + Sync {
     /// When the broker cannot be reached.
     async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
 
-    /// Makes scheduled, retry and archived tasks pending at once. Tells for each whether it is.
+    /// Makes scheduled, retry and archived tasks pending at once. Tells for each whether it is: not if it is active or
+    /// completed, or archived and its unique lock is another's by now; else an archived task takes its lock again.
     ///
     /// # Errors
     ///

@@ -103,7 +103,7 @@ pub enum Outcome {
         /// How long it is scheduled ahead.
         delay: Duration,
     },
-    /// It is given back, untouched, to the front of its queue.
+    /// It is given back, untouched, to the front of its queue. Archived instead if someone has asked to cancel it.
     Release,
     /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
     Archive,

@@ -177,16 +177,19 @@ impl Queue {
         let Some(record) = self.tasks.get(id) else {
             return false;
         };
-        match record.place {
-            Place::Pending(_) => true,
-            Place::Scheduled(_) | Place::Retry(_) | Place::Archived(_) => {
-                let envelope = record.envelope.clone();
-                self.unlist(id);
-                self.make_pending(&envelope, now);
-                true
-            }
+        let envelope = record.envelope.clone();
+        let may_run = match record.place {
+            Place::Pending(_) => return true,
+            Place::Scheduled(_) | Place::Retry(_) => true,
+            // It gave its lock back when it was archived.
+            Place::Archived(_) => self.lock_again(&envelope, now),
             Place::Active(_) | Place::Completed(_) => false,
+        };
+        if may_run {
+            self.unlist(id);
+            self.make_pending(&envelope, now);
         }
+        may_run
     }
 
     fn set_paused(&mut self, paused: bool) {

@@ -382,11 +382,11 @@ impl Queue {
             return Ok(());
         };
         if let Some(held) = self.locks.get(&lock.key).filter(|held| held.until > now) {
+            let (key, holder) = (lock.key.clone(), held.holder.clone());
             let state = self
                 .tasks
-                .get(&held.holder)
+                .get(&holder)
                 .map_or(TaskState::Completed, Record::state);
-            let (key, holder) = (lock.key.clone(), held.holder.clone());
             return Err(Conflict::Unique { key, holder, state });
         }
         let held = HeldLock {
@@ -395,6 +395,15 @@ impl Queue {
         };
         self.locks.insert(lock.key.clone(), held);
         Ok(())
+    }
+
+    /// Takes the lock that the task asks for, unless it has it still. Returns whether it has it then.
+    pub(super) fn lock_again(&mut self, envelope: &Envelope, now: Timestamp) -> bool {
+        match self.lock(envelope, now) {
+            Ok(()) => true,
+            Err(Conflict::Unique { holder, .. }) => holder == envelope.id,
+            Err(Conflict::Id { .. }) => false,
+        }
     }
 
     /// Releases the task's lock, if it still holds it and `ends` says that its kind of lock ends now.

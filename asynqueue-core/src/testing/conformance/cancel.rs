@@ -86,6 +86,16 @@ pub async fn a_cancelled_task_that_is_given_back_is_archived(harness: &dyn Harne
     assert_cancelled(&f, "a").await;
 }
 
+/// As when it was its last attempt.
+pub async fn a_cancelled_task_that_is_archived_keeps_the_reason(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    f.fail(&leased, Outcome::Archive).await;
+    assert_cancelled(&f, "a").await;
+}
+
 /// The work is done.
 pub async fn a_cancelled_task_that_completes_anyway_is_completed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

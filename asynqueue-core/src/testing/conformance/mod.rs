@@ -142,6 +142,7 @@ macro_rules! conformance_suite {
                 a_lock_ends_with_its_time_to_live,
                 a_late_holder_does_not_release_the_lock_of_the_next,
                 a_task_refused_for_its_id_takes_no_lock,
+                an_archived_task_runs_again_only_if_its_lock_is_free,
             ],
             retention: [
                 a_completed_task_is_kept_with_its_result_for_its_retention,
@@ -155,6 +156,7 @@ macro_rules! conformance_suite {
                 the_worker_of_an_active_task_is_told,
                 a_cancelled_task_that_fails_is_not_retried,
                 a_cancelled_task_that_is_given_back_is_archived,
+                a_cancelled_task_that_is_archived_keeps_the_reason,
                 a_cancelled_task_that_completes_anyway_is_completed,
                 a_finished_task_cannot_be_cancelled,
                 a_cancelled_pending_task_is_not_leased,

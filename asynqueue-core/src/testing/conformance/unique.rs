@@ -75,6 +75,10 @@ pub async fn a_lock_for_a_window_outlives_its_task(harness: &dyn Harness) {
     let leased = f.lease_one().await;
     f.settle(&leased, complete()).await;
     assert!(is_held(&f).await);
+    let again = f
+        .try_enqueue(vec![now(unique("a", UniqueUntil::Window, secs(60)))])
+        .await;
+    assert!(again[0].is_err(), "also under the same id");
     f.advance(secs(61)).await;
     assert!(!is_held(&f).await);
 }
@@ -136,4 +140,22 @@ pub async fn a_task_refused_for_its_id_takes_no_lock(harness: &dyn Harness) {
         .await;
     assert!(matches!(refused[0], Err(Conflict::Id { .. })));
     assert!(!is_held(&f).await);
+}
+
+/// Or two with the key would wait at once.
+pub async fn an_archived_task_runs_again_only_if_its_lock_is_free(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([unique("old", UniqueUntil::Success, secs(1_000))])
+        .await;
+    f.broker
+        .cancel(&[task_ref("old")], "not now")
+        .await
+        .unwrap();
+    f.enqueue([unique("new", UniqueUntil::Success, secs(1_000))])
+        .await;
+    assert_eq!(f.broker.run_now(&[task_ref("old")]).await.unwrap(), [false]);
+    assert_eq!(f.state("old").await, Some(TaskState::Archived));
+    f.broker.delete(&[task_ref("new")]).await.unwrap();
+    assert_eq!(f.broker.run_now(&[task_ref("old")]).await.unwrap(), [true]);
+    assert!(is_held(&f).await);
 }

@@ -169,30 +169,7 @@ impl Model {
                 state: self.tasks[place].state(),
             });
         }
-        if let Some(wanted) = &envelope.unique {
-            let now = self.now;
-            self.locks.retain(|lock| lock.until > now);
-            let held = self
-                .locks
-                .iter()
-                .find(|lock| lock.queue == task.queue && lock.key == wanted.key);
-            if let Some(holder) = held.map(|lock| lock.holder.clone()) {
-                let place = self.find(&TaskRef::new(&task.queue, holder.clone()));
-                let state = place.map_or(TaskState::Completed, |place| self.tasks[place].state());
-                return Err(Conflict::Unique {
-                    key: wanted.key.clone(),
-                    holder,
-                    state,
-                });
-            }
-            let lock = Lock {
-                queue: task.queue,
-                key: wanted.key.clone(),
-                holder: task.id,
-                until: now + wanted.ttl,
-            };
-            self.locks.push(lock);
-        }
+        self.lock(envelope)?;
         let place = match *when {
             When::After(delay) if !delay.is_zero() => Place::Scheduled {
                 due: self.now + delay,
@@ -202,6 +179,35 @@ impl Model {
         self.tasks.push(Entry {
             envelope: Arc::new(envelope.clone()),
             place,
+        });
+        Ok(())
+    }
+
+    fn lock(&mut self, envelope: &Envelope) -> Result<(), Conflict> {
+        let Some(wanted) = &envelope.unique else {
+            return Ok(());
+        };
+        let (now, queue) = (self.now, &envelope.queue);
+        self.locks.retain(|lock| lock.until > now);
+        let held = self
+            .locks
+            .iter()
+            .find(|lock| lock.queue == *queue && lock.key == wanted.key);
+        if let Some(holder) = held.map(|lock| lock.holder.clone()) {
+            let place = self.find(&TaskRef::new(queue, holder.clone()));
+            let state = place.map_or(TaskState::Completed, |place| self.tasks[place].state());
+            return Err(Conflict::Unique {
+                key: wanted.key.clone(),
+                holder,
+                state,
+            });
+        }
+        let (queue, key, holder) = (queue.clone(), wanted.key.clone(), envelope.id.clone());
+        self.locks.push(Lock {
+            queue,
+            key,
+            holder,
+            until: now + wanted.ttl,
         });
         Ok(())
     }
@@ -291,12 +297,12 @@ impl Model {
                 until: self.now + envelope.options.retention,
                 result: result.clone(),
             }),
-            (Outcome::Archive, _) => Some(Place::Archived { at: self.now }),
             (Outcome::Drop, _) => None,
             (_, Some(reason)) => {
                 self.fail_cancelled(place, &reason);
                 Some(Place::Archived { at: self.now })
             }
+            (Outcome::Archive, None) => Some(Place::Archived { at: self.now }),
             (Outcome::Retry { delay }, None) => {
                 Some(self.later(*delay, |due| Place::Retry { due }))
             }
@@ -443,6 +449,15 @@ impl Model {
         tasks.iter().map(delete).collect()
     }
 
+    /// Whether another task has the lock that an archived task needs to run again; if not, it has it now.
+    fn locked_out(&mut self, place: usize) -> bool {
+        let envelope = Arc::clone(&self.tasks[place].envelope);
+        match self.lock(&envelope) {
+            Err(Conflict::Unique { holder, .. }) => holder != envelope.id,
+            _ => false,
+        }
+    }
+
     pub(super) fn run_now(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
         let run_now = |task| {
             let Some(place) = self.find(task) else {
@@ -450,6 +465,7 @@ impl Model {
             };
             match self.tasks[place].state() {
                 TaskState::Pending => true,
+                TaskState::Archived if self.locked_out(place) => false,
                 TaskState::Scheduled | TaskState::Retry | TaskState::Archived => {
                     self.tasks[place].place = self.last_turn();
                     true
