@@ -69,19 +69,8 @@ impl Fetcher<'_> {
         let mut poll = interval(self.shared.settings.poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ahead = self.ahead();
-            // Nothing to lease ahead for where no slot is left.
-            let target = match self.shared.slots.open() {
-                0 => 0,
-                slots => slots + ahead,
-            };
-            let room = if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
-                0
-            } else {
-                target
-                    .saturating_sub(self.shared.inbox.load())
-                    .min(MAX_BATCH)
-            };
+            let (target, ahead) = self.target();
+            let room = self.room(target);
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
@@ -102,11 +91,26 @@ impl Fetcher<'_> {
         }
     }
 
-    /// How many tasks to have here besides one for each slot.
-    fn ahead(&mut self) -> usize {
+    /// How many tasks to have here, and how many of them ahead of the slots.
+    fn target(&mut self) -> (usize, usize) {
         let finished = self.shared.counters.finished.load(Ordering::Relaxed);
         let ahead = self.pace.per_second(finished) * AHEAD.as_secs_f64();
-        (ahead as usize).min(MAX_BATCH)
+        let ahead = (ahead as usize).min(MAX_BATCH);
+        match self.shared.slots.open() {
+            // Nothing to lease ahead for.
+            0 => (0, 0),
+            slots => (slots + ahead, ahead),
+        }
+    }
+
+    /// How many tasks to lease now.
+    fn room(&self, target: usize) -> usize {
+        if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
+            return 0;
+        }
+        target
+            .saturating_sub(self.shared.inbox.load())
+            .min(MAX_BATCH)
     }
 
     async fn lease(&mut self, shares: &[Share], room: usize) -> Result<(), BrokerError> {
