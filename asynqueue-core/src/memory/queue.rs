@@ -163,15 +163,14 @@ impl Queue {
                 self.succeeded += 1;
                 self.complete(envelope, result.clone(), now);
             }
-            (Outcome::Drop, _) => self.forget(envelope),
-            (outcome, Some(reason)) => {
-                let failed = matches!(outcome, Outcome::Retry { .. } | Outcome::Archive);
-                self.failed += u64::from(failed);
-                self.archive_cancelled(envelope, &reason, now);
-            }
-            (Outcome::Archive, None) => {
+            (Outcome::Archive, _) => {
                 self.failed += 1;
                 self.archive(envelope, now);
+            }
+            (Outcome::Drop, _) => self.forget(envelope),
+            (outcome, Some(reason)) => {
+                self.failed += u64::from(matches!(outcome, Outcome::Retry { .. }));
+                self.archive_cancelled(envelope, &reason, now);
             }
             (Outcome::Retry { delay }, None) => {
                 self.failed += 1;

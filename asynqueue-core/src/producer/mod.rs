@@ -7,6 +7,8 @@ mod in_flight;
 
 use std::sync::Arc;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::handle::decode_output;
 use self::in_flight::InFlight;
 pub use self::{
     enqueue::{CallOptions, Enqueue},

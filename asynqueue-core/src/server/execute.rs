@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{Leased, Outcome},
-    layer::{BoxProcess, TaskOutput, TaskRequest},
+    layer::{BoxProcess, TaskRequest},
     process::{AttemptEnd, Context, TaskError, TaskErrorKind},
     task::{FailureKind, Timestamp},
 };
@@ -46,7 +46,7 @@ impl Shared {
     }
 
     /// Runs a task and says what came of it. Returns whether the slot still counts.
-    async fn run_job(&self, job: Job, slot: &Slot) -> bool {
+    pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
         let Job { leased, queue } = job;
         // It may have waited here since it was leased.
         let now = match leased.envelope.deadline {
@@ -54,6 +54,7 @@ impl Shared {
             None => leased.now,
         };
         let context = self.context(&leased, now);
+        let mut is_cancelled = false;
         let result = match self.admit(&leased, now) {
             Ok(service) => {
                 let running = Running {
@@ -77,11 +78,19 @@ impl Shared {
                     self.give_back(Job { leased, queue });
                     return true;
                 }
+                is_cancelled = running.cancelled.is_some();
                 result
             }
             Err(error) => Err(error),
         };
-        self.conclude(leased, &context, result);
+        let settlement = match result {
+            Ok(output) => leased.settle(Outcome::Complete {
+                result: output.result,
+            }),
+            Err(error) => self.failed(&context, leased.token, &error, is_cancelled),
+        };
+        self.outbox.push(settlement);
+        Counters::add(&self.counters.finished, 1);
         self.inbox.finished(queue);
         true
     }
@@ -123,18 +132,6 @@ impl Shared {
             end,
             self.state.clone(),
         )
-    }
-
-    /// Hands the outcome of an attempt to the outbox.
-    fn conclude(&self, leased: Leased, context: &Context, result: Result<TaskOutput, TaskError>) {
-        let settlement = match result {
-            Ok(output) => leased.settle(Outcome::Complete {
-                result: output.result,
-            }),
-            Err(error) => self.failed(context, leased.token, &error),
-        };
-        self.outbox.push(settlement);
-        Counters::add(&self.counters.finished, 1);
     }
 }
 

@@ -2,6 +2,12 @@
 
 mod clock;
 pub mod conformance;
+mod drain;
+mod enqueued;
 pub mod property;
+mod run;
 
 pub use clock::TestClock;
+pub use drain::{Drained, drain};
+pub use enqueued::{Enqueued, EnqueuedTask};
+pub use run::{RunInline, run_inline};
