@@ -1,9 +1,11 @@
 //! For tests: of brokers, and of programs that use asynqueue.
 
 mod clock;
+#[cfg(feature = "conformance")]
 pub mod conformance;
 mod drain;
 mod enqueued;
+#[cfg(feature = "conformance")]
 pub mod property;
 mod run;
 
