@@ -105,7 +105,7 @@ pub enum Outcome {
     },
     /// It is given back, untouched, to the front of its queue. Archived instead if someone has asked to cancel it.
     Release,
-    /// It will not run again; its last failure says why.
+    /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
     Archive,
     /// It is deleted.
     Drop,

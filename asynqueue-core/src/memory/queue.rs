@@ -163,14 +163,15 @@ impl Queue {
                 self.succeeded += 1;
                 self.complete(envelope, result.clone(), now);
             }
-            (Outcome::Archive, _) => {
-                self.failed += 1;
-                self.archive(envelope, now);
-            }
             (Outcome::Drop, _) => self.forget(envelope),
             (outcome, Some(reason)) => {
-                self.failed += u64::from(matches!(outcome, Outcome::Retry { .. }));
+                let failed = matches!(outcome, Outcome::Retry { .. } | Outcome::Archive);
+                self.failed += u64::from(failed);
                 self.archive_cancelled(envelope, &reason, now);
+            }
+            (Outcome::Archive, None) => {
+                self.failed += 1;
+                self.archive(envelope, now);
             }
             (Outcome::Retry { delay }, None) => {
                 self.failed += 1;

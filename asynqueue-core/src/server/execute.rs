@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{Leased, Outcome},
-    layer::{BoxProcess, TaskRequest},
+    layer::{BoxProcess, TaskOutput, TaskRequest},
     process::{AttemptEnd, Context, TaskError, TaskErrorKind},
     task::{FailureKind, Timestamp},
 };
@@ -54,7 +54,6 @@ impl Shared {
             None => leased.now,
         };
         let context = self.context(&leased, now);
-        let mut is_cancelled = false;
         let result = match self.admit(&leased, now) {
             Ok(service) => {
                 let running = Running {
@@ -78,19 +77,11 @@ impl Shared {
                     self.give_back(Job { leased, queue });
                     return true;
                 }
-                is_cancelled = running.cancelled.is_some();
                 result
             }
             Err(error) => Err(error),
         };
-        let settlement = match result {
-            Ok(output) => leased.settle(Outcome::Complete {
-                result: output.result,
-            }),
-            Err(error) => self.failed(&context, leased.token, &error, is_cancelled),
-        };
-        self.outbox.push(settlement);
-        Counters::add(&self.counters.finished, 1);
+        self.conclude(leased, &context, result);
         self.inbox.finished(queue);
         true
     }
@@ -132,6 +123,18 @@ impl Shared {
             end,
             self.state.clone(),
         )
+    }
+
+    /// Hands the outcome of an attempt to the outbox.
+    fn conclude(&self, leased: Leased, context: &Context, result: Result<TaskOutput, TaskError>) {
+        let settlement = match result {
+            Ok(output) => leased.settle(Outcome::Complete {
+                result: output.result,
+            }),
+            Err(error) => self.failed(context, leased.token, &error),
+        };
+        self.outbox.push(settlement);
+        Counters::add(&self.counters.finished, 1);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
 use super::Shared;
@@ -20,7 +19,6 @@ impl Shared {
         context: &Context,
         token: LeaseToken,
         error: &TaskError,
-        is_cancelled: bool,
     ) -> Settlement {
         let counts = match error.kind() {
             TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
@@ -33,14 +31,7 @@ impl Shared {
             guarded("on_error", || on_error(context, error));
         }
         let failure = failure(context, error, self.broker.now(), &self.worker);
-        let mut settlement =
-            after_failure(context.envelope(), token, error.kind(), failure, counts);
-        if is_cancelled && settlement.outcome == Outcome::Archive {
-            // In place of a retry the broker archives a cancelled task with the reason, which only the broker knows.
-            let delay = Duration::ZERO;
-            settlement.outcome = Outcome::Retry { delay };
-        }
-        settlement
+        after_failure(context.envelope(), token, error.kind(), failure, counts)
     }
 }
 
@@ -106,6 +97,8 @@ pub(super) fn after_failure(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;

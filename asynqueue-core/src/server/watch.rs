@@ -48,8 +48,7 @@ impl Shared {
         {
             tracing::warn!(task = %running.context.task_ref(), event = %running.context.event(),
                 abandoned = self.slots.abandoned(), "handler did not stop in time; its slot is given up");
-            let is_cancelled = running.cancelled.is_some();
-            let error = if is_cancelled {
+            let error = if running.cancelled.is_some() {
                 // The broker knows who cancelled it and why, and adds that.
                 let message =
                     "cancelled, and did not stop in time; its handler may still be running";
@@ -61,7 +60,7 @@ impl Shared {
                 TaskError::of(timeout.kind(), timeout.failure_kind(), message)
             };
             self.outbox
-                .push(self.failed(&running.context, running.token, &error, is_cancelled));
+                .push(self.failed(&running.context, running.token, &error));
             Counters::add(&self.counters.finished, 1);
             self.inbox.finished(running.queue);
         }
