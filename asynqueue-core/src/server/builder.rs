@@ -227,6 +227,7 @@ impl ServerBuilder {
             slots: Slots::default(),
             outbox: Outbox::default(),
             due: Notify::new(),
+            unheard: Notify::new(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),

@@ -28,6 +28,9 @@ const AHEAD: Duration = Duration::from_millis(5);
 /// no outcomes must not be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 
+/// How long a subscription to signals may take, and how long to wait after one that failed.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How soon to listen again when signals end.
 const LISTEN_AGAIN: Duration = Duration::from_millis(50);
 
@@ -68,6 +71,8 @@ impl Fetcher<'_> {
         let mut retrying = Retrying::new("lease");
         let mut poll = interval(self.shared.settings.poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Before the first lease, so that no cancellation of what it brings goes unheard.
+        self.listen(&mut poll).await?;
         loop {
             let (target, ahead) = self.target();
             let room = self.room(target);
@@ -203,23 +208,30 @@ impl Fetcher<'_> {
             _ = poll.tick() => {
                 self.queues.set_all_ready();
                 if self.signals.is_none() {
-                    self.listen().await?;
+                    self.listen(poll).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn listen(&mut self) -> Result<(), BrokerError> {
-        match self.shared.broker.signals(&self.shared.queue_names).await {
-            Ok(signals) => {
+    /// Subscribes to signals, or sees to it that this is tried again soon. A broker that takes long over it must not keep
+    /// the server from leasing.
+    async fn listen(&mut self, poll: &mut Interval) -> Result<(), BrokerError> {
+        let subscribing = self.shared.broker.signals(&self.shared.queue_names);
+        match tokio::time::timeout(LISTEN_TIMEOUT, subscribing).await {
+            Ok(Ok(signals)) => {
                 self.signals = Some(signals);
-                // A task may have been scheduled after the last look and before there was anyone to hear of it.
+                // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
                 self.shared.due.notify_one();
+                self.shared.unheard.notify_one();
+                return Ok(());
             }
-            Err(error) if is_closed(&error) => return Err(error),
-            Err(error) => tracing::debug!(%error, "no signals from the broker; polling"),
+            Ok(Err(error)) if is_closed(&error) => return Err(error),
+            Ok(Err(error)) => tracing::debug!(%error, "no signals from the broker; polling"),
+            Err(_) => tracing::debug!("no signals from the broker in time; polling"),
         }
+        poll.reset_after(LISTEN_TIMEOUT.min(poll.period()));
         Ok(())
     }
 

@@ -17,11 +17,18 @@ const MAX_BATCH: usize = 1_000;
 const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Shared {
-    /// Extends the leases of all that is here, each third of a lease.
+    /// Extends the leases of all that is here, each third of a lease; sooner when a cancellation may have gone unheard,
+    /// since the answer tells.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let mut retrying = Retrying::new("extend leases");
         let mut wait = self.settings.lease / 3;
-        while self.runs_after(wait).await {
+        let due = async |wait| {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.unheard.notified() => {}
+            }
+        };
+        while self.runs_until(due(wait)).await {
             wait = match self.extend_all().await {
                 Ok(()) => {
                     retrying.worked();

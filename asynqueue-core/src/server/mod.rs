@@ -99,6 +99,8 @@ struct Shared {
     outbox: Outbox,
     /// Woken when a task is due earlier than was known.
     due: Notify,
+    /// Woken when cancellations may have gone unheard.
+    unheard: Notify,
     /// Leasing stops.
     stopping: CancellationToken,
     /// Everything stops.
