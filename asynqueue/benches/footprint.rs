@@ -27,7 +27,7 @@ async fn main() {
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
     let queue = ["default".into()];
-    let empty = ALLOCATED.current_usage();
+    let (empty, resident) = (ALLOCATED.current_usage(), resident_bytes());
 
     for _ in 0..TASKS / 1_000 {
         producer
@@ -38,8 +38,9 @@ async fn main() {
     }
     let full = ALLOCATED.current_usage();
     println!(
-        "{TASKS} waiting tasks: {} bytes each",
-        (full - empty) / TASKS
+        "{TASKS} waiting tasks: {} bytes each, {} with the allocator's overhead",
+        (full - empty) / TASKS,
+        (resident_bytes() - resident) / TASKS
     );
 
     let server = Server::builder(broker.clone())
@@ -67,4 +68,11 @@ async fn main() {
 
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
+}
+
+/// Resident memory of this process, from Linux's `/proc`, in pages of 4 KiB.
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = statm.split_whitespace().nth(1).expect("a second field");
+    pages.parse::<usize>().expect("a number") * 4096
 }
