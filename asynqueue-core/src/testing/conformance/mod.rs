@@ -51,6 +51,7 @@ pub mod extend;
 mod fixture;
 pub mod forward;
 pub mod inspect;
+pub mod large;
 pub mod lease;
 pub mod reclaim;
 pub mod retention;
@@ -257,10 +258,26 @@ macro_rules! conformance_suite {
                 a_tick_of_an_entry_that_was_replaced_is_passed_over,
                 a_tick_whose_unique_lock_is_held_moves_the_entry_on,
             ],
+            large: [
+                a_large_batch_of_leases_is_extended,
+                a_large_batch_of_outcomes_is_settled,
+                a_large_backlog_is_forwarded,
+                a_large_fleets_leases_are_reclaimed,
+                a_large_number_of_finished_tasks_is_trimmed,
+                a_large_batch_is_cancelled,
+                progress_of_a_large_batch_is_kept,
+                a_large_payload_is_kept,
+            ],
             atomicity: [
                 every_task_is_settled_once_among_racing_workers,
                 a_racing_cancel_and_lease_leave_one_winner,
                 racing_enqueues_of_an_id_accept_one,
+                racing_outcomes_of_a_lease_record_one,
+                racing_enqueues_of_a_key_accept_one,
+                racing_forwards_move_each_task_once,
+                a_racing_delete_and_lease_leave_one_winner,
+                a_late_worker_and_racing_reclaims_leave_one_winner,
+                a_task_that_moves_is_in_one_state_at_any_instant,
             ],
         }
     };
