@@ -46,7 +46,7 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 20)]
 fn enqueue_one_by_one(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     bencher
@@ -62,7 +62,7 @@ fn enqueue_one_by_one(bencher: Bencher<'_, '_>) {
         });
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 20)]
 fn enqueue_many(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     bencher
@@ -74,7 +74,7 @@ fn enqueue_many(bencher: Bencher<'_, '_>) {
         });
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 20)]
 fn process(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     bencher

@@ -1,4 +1,4 @@
-//! Typed background tasks: durable queues, retries, schedules and results.
+//! Typed background tasks: queues, retries, priorities, delays and results.
 //!
 //! Derive [`Task`](derive@Task) on a payload, write a [`Process`] for it, and you have a queue:
 //!

@@ -1,14 +1,16 @@
 //! Hooks: code before and after each attempt.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tower::Layer;
 
 use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::{Context, TaskError, TaskErrorKind};
 
-/// Code that runs around each attempt, for what needs no layer of its own: audit lines, set-up, alerts.
+/// Code that runs around each attempt, for what needs no layer of its own: audit lines, set-up, alerts. A panic in
+/// [`before`](Self::before) is the attempt's outcome; later ones are logged and change nothing.
 ///
 /// ```
 /// use asynqueue_core::{Context, TaskError, layer::Hook};
@@ -36,10 +38,11 @@ pub trait Hook: Send + Sync + 'static {
     /// Runs when the process has succeeded.
     async fn after(&self, _ctx: &Context) {}
 
-    /// Runs when the process has failed, panicked or timed out.
+    /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task.
     async fn on_error(&self, _ctx: &Context, _error: &TaskError) {}
 
-    /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived.
+    /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived. Not for a task
+    /// whose worker was lost in its last attempt: nothing was left to run it.
     async fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) {}
 }
 
@@ -82,16 +85,31 @@ async fn around(
         Ok(()) => inner.run(request).await,
         Err(error) => Err(error),
     };
-    match &result {
-        Ok(_) => hook.after(&ctx).await,
-        Err(error) => {
-            hook.on_error(&ctx, error).await;
-            if is_last(&ctx, error) {
-                hook.on_exhausted(&ctx, error).await;
-            }
-        }
+    // What has come of the attempt stands, whatever happens to those who are told.
+    let told = AssertUnwindSafe(tell(hook, &ctx, &result))
+        .catch_unwind()
+        .await;
+    if told.is_err() {
+        tracing::error!(task = %ctx.task_ref(), "a hook panicked after its process");
     }
     result
+}
+
+async fn tell(hook: &impl Hook, ctx: &Context, result: &Result<TaskOutput, TaskError>) {
+    let error = match result {
+        Ok(_) => return hook.after(ctx).await,
+        Err(error) => error,
+    };
+    if matches!(
+        error.kind(),
+        TaskErrorKind::Revoke | TaskErrorKind::Snooze(_)
+    ) {
+        return;
+    }
+    hook.on_error(ctx, error).await;
+    if is_last(ctx, error) {
+        hook.on_exhausted(ctx, error).await;
+    }
 }
 
 fn is_last(ctx: &Context, error: &TaskError) -> bool {

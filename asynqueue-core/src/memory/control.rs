@@ -12,7 +12,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{BrokerError, CancelOutcome, Control, Finished, Signals},
+    broker::{BrokerError, CancelOutcome, Control, Finished, Signal, Signals},
     process::Progress,
     task::{Name, TaskId, TaskRef, TaskState, Timestamp},
 };
@@ -23,7 +23,7 @@ impl Control for MemoryBroker {
         self.open()?;
         let (listener, signals) = mpsc::unbounded_channel();
         for name in queues {
-            self.queue(name).lock().listen(listener.clone());
+            self.queue(name).lock().listeners.listen(listener.clone());
         }
         // Again, for whoever closes it hangs up on those who listen by then.
         self.open()?;
@@ -60,7 +60,7 @@ impl Control for MemoryBroker {
                 None => return Ok(Finished::Gone),
                 Some(record) => match end_of(record) {
                     Some(finished) => return Ok(finished),
-                    None => queue.wait(&task.id),
+                    None => queue.listeners.wait(&task.id),
                 },
             }
         };
@@ -119,7 +119,7 @@ impl Control for MemoryBroker {
         self.0.closed.store(true, Ordering::Release);
         // Dropping the queues' senders ends the streams of signals and those who wait for results.
         for queue in self.0.queues.read().values() {
-            queue.lock().hang_up();
+            queue.lock().listeners.hang_up();
         }
     }
 }
@@ -148,7 +148,7 @@ impl Queue {
             Place::Completed(_) | Place::Archived(_) => CancelOutcome::AlreadyFinished,
             Place::Active(activity) => {
                 activity.cancel.get_or_insert_with(|| reason.to_owned());
-                self.signal_cancel(task);
+                self.listeners.signal(&Signal::Cancel(task.clone()));
                 CancelOutcome::Requested
             }
             Place::Pending(_) | Place::Scheduled(_) | Place::Retry(_) => {

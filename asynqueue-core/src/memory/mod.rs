@@ -2,6 +2,8 @@
 
 mod control;
 mod inspect;
+mod listeners;
+mod locks;
 mod queue;
 mod schedules;
 mod table;

@@ -1,11 +1,12 @@
 //! One queue: every method is one atomic change of state, made under the queue's lock.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    listeners::Listeners,
+    locks::Locks,
     table::{Activity, Completion, Place, Record, Table},
     waiting::{Pending, Timeline},
 };
@@ -14,10 +15,7 @@ use crate::{
         Conflict, Extended, Finished, Keep, LeaseToken, Leased, NewTask, Outcome, Settled,
         Settlement, Signal, When,
     },
-    task::{
-        Envelope, Failure, FailureKind, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey,
-        UniqueUntil,
-    },
+    task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
 };
 
 /// The tasks of one queue. A task's [`Place`] and the list of its state always agree.
@@ -36,16 +34,9 @@ pub(super) struct Queue {
     pub(super) was_used: bool,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
-    locks: HashMap<UniqueKey, HeldLock>,
+    locks: Locks,
     last_token: u64,
-    listeners: Vec<mpsc::UnboundedSender<Signal>>,
-    waiters: HashMap<TaskId, Vec<oneshot::Sender<Finished>>>,
-}
-
-#[derive(Debug)]
-struct HeldLock {
-    holder: TaskId,
-    until: Timestamp,
+    pub(super) listeners: Listeners,
 }
 
 impl Queue {
@@ -63,10 +54,9 @@ impl Queue {
             was_used: false,
             succeeded: 0,
             failed: 0,
-            locks: HashMap::new(),
+            locks: Locks::default(),
             last_token: 0,
-            listeners: Vec::new(),
-            waiters: HashMap::new(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -124,7 +114,7 @@ impl Queue {
                 cancel: None,
             };
             self.place(&envelope.id, Place::Active(activity.into()));
-            self.unlock(&envelope, |until| until == UniqueUntil::Start);
+            self.locks.release_at_start(&envelope);
             self.active.insert(until, envelope.id.clone());
             leased.push(Leased {
                 envelope,
@@ -252,9 +242,8 @@ impl Queue {
             self.tasks.remove(&id);
             deleted += 1;
         }
-        self.locks.retain(|_, lock| lock.until > now);
-        self.waiters
-            .retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
+        self.locks.forget_ended(now);
+        self.listeners.forget_gone();
         self.tasks.shrink();
         self.pending.shrink();
         deleted
@@ -306,8 +295,8 @@ impl Queue {
     }
 
     fn complete(&mut self, envelope: &Arc<Envelope>, result: Option<Bytes>, now: Timestamp) {
-        self.unlock(envelope, |until| until != UniqueUntil::Window);
-        self.tell(&envelope.id, || Finished::Completed {
+        self.locks.release_at_end(envelope);
+        self.listeners.tell(&envelope.id, || Finished::Completed {
             result: result.clone(),
             codec: envelope.codec.clone(),
         });
@@ -324,9 +313,10 @@ impl Queue {
     }
 
     fn archive(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
-        self.unlock(envelope, |until| until != UniqueUntil::Window);
+        self.locks.release_at_end(envelope);
         let failure = || envelope.last_failure().cloned().map(Box::new);
-        self.tell(&envelope.id, || Finished::Archived { failure: failure() });
+        self.listeners
+            .tell(&envelope.id, || Finished::Archived { failure: failure() });
         self.place(&envelope.id, Place::Archived(now));
         self.archived.insert(now, envelope.id.clone());
     }
@@ -356,8 +346,8 @@ impl Queue {
 
     /// Deletes a task that is in no list.
     pub(super) fn forget(&mut self, envelope: &Envelope) {
-        self.unlock(envelope, |until| until != UniqueUntil::Window);
-        self.tell(&envelope.id, || Finished::Gone);
+        self.locks.release_at_end(envelope);
+        self.listeners.tell(&envelope.id, || Finished::Gone);
         self.tasks.remove(&envelope.id);
     }
 
@@ -378,99 +368,35 @@ impl Queue {
 
     /// Takes the lock that the task asks for.
     fn lock(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), Conflict> {
-        let Some(lock) = &envelope.unique else {
-            return Ok(());
-        };
-        if let Some(held) = self.locks.get(&lock.key).filter(|held| held.until > now) {
-            let (key, holder) = (lock.key.clone(), held.holder.clone());
+        self.locks.take(envelope, now).map_err(|holder| {
             let state = self
                 .tasks
-                .get(&holder)
+                .get(&holder.id)
                 .map_or(TaskState::Completed, Record::state);
-            return Err(Conflict::Unique { key, holder, state });
-        }
-        let held = HeldLock {
-            holder: envelope.id.clone(),
-            until: now + lock.ttl,
-        };
-        self.locks.insert(lock.key.clone(), held);
-        Ok(())
+            Conflict::Unique {
+                key: holder.key,
+                holder: holder.id,
+                state,
+            }
+        })
     }
 
     /// Takes the lock that the task asks for, unless it has it still. Returns whether it has it then.
     pub(super) fn lock_again(&mut self, envelope: &Envelope, now: Timestamp) -> bool {
-        match self.lock(envelope, now) {
-            Ok(()) => true,
-            Err(Conflict::Unique { holder, .. }) => holder == envelope.id,
-            Err(Conflict::Id { .. }) => false,
-        }
-    }
-
-    /// Releases the task's lock, if it still holds it and `ends` says that its kind of lock ends now.
-    fn unlock(&mut self, envelope: &Envelope, ends: impl Fn(UniqueUntil) -> bool) {
-        let Some(lock) = envelope.unique.as_ref().filter(|lock| ends(lock.until)) else {
-            return;
-        };
-        if self
-            .locks
-            .get(&lock.key)
-            .is_some_and(|held| held.holder == envelope.id)
-        {
-            self.locks.remove(&lock.key);
-        }
-    }
-
-    // Those who listen.
-
-    pub(super) fn listen(&mut self, listener: mpsc::UnboundedSender<Signal>) {
-        self.listeners.retain(|listener| !listener.is_closed());
-        self.listeners.push(listener);
-    }
-
-    /// Lets go of everyone who listens or waits.
-    pub(super) fn hang_up(&mut self) {
-        self.listeners.clear();
-        self.waiters.clear();
-    }
-
-    fn signal(&mut self, signal: impl Fn() -> Signal) {
-        self.listeners
-            .retain(|listener| listener.send(signal()).is_ok());
+        self.locks
+            .take(envelope, now)
+            .map_or_else(|holder| holder.id == envelope.id, |()| true)
     }
 
     pub(super) fn signal_pending(&mut self, was_empty: bool) {
         if was_empty && !self.paused {
-            let name = self.name.clone();
-            self.signal(|| Signal::Pending(name.clone()));
+            self.listeners.signal(&Signal::Pending(self.name.clone()));
         }
     }
 
     fn signal_due(&mut self, due: Timestamp) {
         if self.next_due().is_none_or(|next| due < next) {
-            let name = self.name.clone();
-            self.signal(|| Signal::Due(name.clone(), due));
-        }
-    }
-
-    pub(super) fn signal_cancel(&mut self, task: &TaskRef) {
-        self.signal(|| Signal::Cancel(task.clone()));
-    }
-
-    pub(super) fn wait(&mut self, id: &TaskId) -> oneshot::Receiver<Finished> {
-        let (waiter, finished) = oneshot::channel();
-        let waiters = self.waiters.entry(id.clone()).or_default();
-        waiters.retain(|waiter| !waiter.is_closed());
-        waiters.push(waiter);
-        finished
-    }
-
-    fn tell(&mut self, id: &TaskId, finished: impl Fn() -> Finished) {
-        if self.waiters.is_empty() {
-            return;
-        }
-        for waiter in self.waiters.remove(id).into_iter().flatten() {
-            // One that has stopped waiting has nothing to be told.
-            let _ = waiter.send(finished());
+            self.listeners.signal(&Signal::Due(self.name.clone(), due));
         }
     }
 }

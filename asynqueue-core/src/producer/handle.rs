@@ -9,7 +9,7 @@ use std::{
 use super::ResultError;
 use crate::{
     broker::{BrokerError, CancelOutcome, Finished, SharedBroker, TaskInfo},
-    codec::Codec,
+    codec::{Codec, CodecError, CodecName},
     task::{Envelope, Task, TaskId, TaskRef, TaskState},
 };
 
@@ -96,17 +96,13 @@ impl<T: Task> TaskHandle<T> {
         let task = || self.task.clone();
         match self.broker.finished(&self.task).await? {
             Finished::Completed { result, codec } => {
-                // Of `()` nothing is kept, but its process may have set a result for others.
-                let is_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
-                let decoded = match result.filter(|_| !is_unit) {
-                    Some(bytes) => codec.decode::<_, T::Codec>(&bytes),
-                    None => T::Codec::encode(&()).and_then(|unit| T::Codec::decode(&unit)),
-                };
                 let expected = type_name::<T::Output>();
-                decoded.map_err(|source| ResultError::Decode {
-                    task: task(),
-                    expected,
-                    source,
+                decode_output::<T>(&codec, result.as_deref()).map_err(|source| {
+                    ResultError::Decode {
+                        task: task(),
+                        expected,
+                        source,
+                    }
                 })
             }
             Finished::Archived { failure } => Err(ResultError::Failed {
@@ -129,6 +125,19 @@ impl<T: Task> TaskHandle<T> {
             .await?
             .pop();
         Ok(outcome.unwrap_or(CancelOutcome::NotFound))
+    }
+}
+
+/// What a process returned, from what was kept of it.
+pub(crate) fn decode_output<T: Task>(
+    codec: &CodecName,
+    result: Option<&[u8]>,
+) -> Result<T::Output, CodecError> {
+    // Of `()` nothing is kept, but its process may have set a result for others.
+    let is_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
+    match result.filter(|_| !is_unit) {
+        Some(bytes) => codec.decode::<_, T::Codec>(bytes),
+        None => T::Codec::encode(&()).and_then(|unit| T::Codec::decode(&unit)),
     }
 }
 

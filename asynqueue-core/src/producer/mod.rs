@@ -7,6 +7,8 @@ mod in_flight;
 
 use std::sync::Arc;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::handle::decode_output;
 use self::in_flight::InFlight;
 pub use self::{
     enqueue::{CallOptions, Enqueue},
@@ -166,7 +168,7 @@ impl Producer {
         let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
         match self.0.broker.enqueue(vec![task]).await?.pop() {
             Some(answer) => answer.map(|()| handle).map_err(Into::into),
-            None => Err(BrokerError::Protocol("no answer for a task".into()).into()),
+            None => Err(unanswered().into()),
         }
     }
 
@@ -195,21 +197,19 @@ impl Producer {
         if batch.is_empty() {
             return results;
         }
+        let accepted = results.iter_mut().filter(|result| result.is_ok());
         match self.0.broker.enqueue(batch).await {
             Ok(answers) => {
-                let accepted = results.iter_mut().filter(|result| result.is_ok());
-                for (result, answer) in accepted.zip(answers) {
-                    if let Err(conflict) = answer {
-                        *result = Err(conflict.into());
+                let mut answers = answers.into_iter();
+                for result in accepted {
+                    match answers.next() {
+                        Some(Ok(())) => {}
+                        Some(Err(conflict)) => *result = Err(conflict.into()),
+                        None => *result = Err(unanswered().into()),
                     }
                 }
             }
-            Err(error) => {
-                results
-                    .iter_mut()
-                    .filter(|r| r.is_ok())
-                    .for_each(|r| *r = Err(error.clone().into()));
-            }
+            Err(error) => accepted.for_each(|result| *result = Err(error.clone().into())),
         }
         results
     }
@@ -224,4 +224,8 @@ impl Producer {
     pub async fn close(&self) {
         self.0.in_flight.close().await;
     }
+}
+
+fn unanswered() -> BrokerError {
+    BrokerError::Protocol("no answer for a task".into())
 }

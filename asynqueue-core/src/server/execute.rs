@@ -46,7 +46,7 @@ impl Shared {
     }
 
     /// Runs a task and says what came of it. Returns whether the slot still counts.
-    async fn run_job(&self, job: Job, slot: &Slot) -> bool {
+    pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
         let Job { leased, queue } = job;
         // It may have waited here since it was leased.
         let now = match leased.envelope.deadline {

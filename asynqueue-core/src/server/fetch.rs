@@ -69,19 +69,8 @@ impl Fetcher<'_> {
         let mut poll = interval(self.shared.settings.poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ahead = self.ahead();
-            // Nothing to lease ahead for where no slot is left.
-            let target = match self.shared.slots.open() {
-                0 => 0,
-                slots => slots + ahead,
-            };
-            let room = if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
-                0
-            } else {
-                target
-                    .saturating_sub(self.shared.inbox.load())
-                    .min(MAX_BATCH)
-            };
+            let (target, ahead) = self.target();
+            let room = self.room(target);
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
@@ -102,11 +91,26 @@ impl Fetcher<'_> {
         }
     }
 
-    /// How many tasks to have here besides one for each slot.
-    fn ahead(&mut self) -> usize {
+    /// How many tasks to have here, and how many of them ahead of the slots.
+    fn target(&mut self) -> (usize, usize) {
         let finished = self.shared.counters.finished.load(Ordering::Relaxed);
         let ahead = self.pace.per_second(finished) * AHEAD.as_secs_f64();
-        (ahead as usize).min(MAX_BATCH)
+        let ahead = (ahead as usize).min(MAX_BATCH);
+        match self.shared.slots.open() {
+            // Nothing to lease ahead for.
+            0 => (0, 0),
+            slots => (slots + ahead, ahead),
+        }
+    }
+
+    /// How many tasks to lease now.
+    fn room(&self, target: usize) -> usize {
+        if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
+            return 0;
+        }
+        target
+            .saturating_sub(self.shared.inbox.load())
+            .min(MAX_BATCH)
     }
 
     async fn lease(&mut self, shares: &[Share], room: usize) -> Result<(), BrokerError> {
@@ -145,7 +149,10 @@ impl Fetcher<'_> {
                 queue: place,
             }
         });
-        let jobs: Vec<_> = jobs.collect();
+        let mut jobs: Vec<_> = jobs.collect();
+        if self.queues.share_turns() {
+            interleave(&mut jobs, &given);
+        }
         let mut left = max;
         for share in shares {
             let asked = share.max.min(left);
@@ -242,6 +249,19 @@ impl Fetcher<'_> {
     }
 }
 
+/// Spreads the tasks of each queue evenly over a batch, so that a large one is no row of turns of one queue.
+fn interleave(jobs: &mut [Job], given: &[usize]) {
+    if given.iter().filter(|given| **given > 0).count() < 2 {
+        return;
+    }
+    let mut turns = vec![0; given.len()];
+    // The middle of the k-th of n equal parts of the batch, in halves of a millionth of it.
+    jobs.sort_by_cached_key(|job| {
+        turns[job.queue] += 1;
+        (2 * turns[job.queue] - 1) * 1_000_000 / given[job.queue]
+    });
+}
+
 /// The next signal; `None` when they have ended, and never where there are none.
 async fn next(signals: &mut Option<Signals>) -> Option<Signal> {
     match signals {
@@ -266,5 +286,55 @@ impl Pace {
             (self.since, self.finished) = (Instant::now(), finished);
         }
         self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::LeaseToken,
+        codec::{CodecName, MessagePack},
+        task::{Envelope, TaskId, Timestamp},
+    };
+
+    fn job(queue: usize) -> Job {
+        let codec = CodecName::of::<MessagePack>();
+        let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
+        let leased = Leased {
+            envelope,
+            token: LeaseToken(1),
+            now: Timestamp::default(),
+        };
+        Job { leased, queue }
+    }
+
+    #[test]
+    fn a_batch_takes_turns_by_what_each_queue_gave() {
+        let mut jobs: Vec<_> = [0; 6]
+            .into_iter()
+            .chain([1; 3])
+            .chain([2])
+            .map(job)
+            .collect();
+        interleave(&mut jobs, &[6, 3, 1]);
+        let order: Vec<_> = jobs.iter().map(|job| job.queue).collect();
+        assert_eq!(order, [0, 1, 0, 0, 1, 2, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn tasks_of_one_queue_keep_their_order() {
+        let mut jobs: Vec<_> = [0, 0, 0, 1, 1].into_iter().map(job).collect();
+        let ids = |jobs: &[Job]| -> Vec<_> {
+            let of_first = jobs.iter().filter(|job| job.queue == 0);
+            of_first.map(|job| job.leased.envelope.id.clone()).collect()
+        };
+        let before = ids(&jobs);
+        interleave(&mut jobs, &[3, 2]);
+        assert_eq!(ids(&jobs), before);
     }
 }

@@ -10,6 +10,8 @@
 //! forwards due tasks, reclaims lost ones and trims old ones, and `shutdown` brings all of it to an end.
 
 mod builder;
+#[cfg(feature = "testing")]
+mod drain;
 mod error;
 mod execute;
 mod fetch;

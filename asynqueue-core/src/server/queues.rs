@@ -94,6 +94,11 @@ impl QueueSet {
         self.queues.iter().position(|queue| queue.name == *name)
     }
 
+    /// Whether queues take turns, rather than one going before the other.
+    pub(super) fn share_turns(&self) -> bool {
+        !self.strict
+    }
+
     pub(super) fn any_ready(&self) -> bool {
         self.queues.iter().any(|queue| queue.ready)
     }

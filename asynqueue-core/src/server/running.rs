@@ -53,6 +53,17 @@ pub(super) struct Running {
 }
 
 impl Slot {
+    /// A slot of nobody's, to run tasks in the foreground.
+    #[cfg(feature = "testing")]
+    pub(super) fn alone() -> Self {
+        Self {
+            running: Mutex::default(),
+            handler: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            abandoned: Arc::default(),
+        }
+    }
+
     pub(super) fn begin(&self, running: Running) {
         *self.running.lock() = Some(running);
     }

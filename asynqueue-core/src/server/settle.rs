@@ -54,7 +54,7 @@ impl Outbox {
         self.recorded.notify_one();
     }
 
-    fn take(&self) -> Vec<Settlement> {
+    pub(super) fn take(&self) -> Vec<Settlement> {
         let mut settlements = self.settlements.lock();
         let capacity = settlements.len();
         std::mem::replace(&mut settlements, Vec::with_capacity(capacity))

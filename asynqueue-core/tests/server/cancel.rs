@@ -68,6 +68,8 @@ async fn cancelled_while_running(
     let run = Arc::clone(&runs);
     let _server = Server::builder(broker.clone())
         .poll_interval(AN_HOUR)
+        // So that the heartbeat tells soon, should the signal come before the server listens.
+        .lease(std::time::Duration::from_secs(1))
         .cancel_grace(AN_HOUR)
         .process(move |_: Payload<Job>, ctx: Context| {
             run.fetch_add(1, SeqCst);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, MemoryBroker, Payload, Producer, ResultError, Server, ServerBuilder,
-    TaskError, TaskState,
+    Broker, Context, FailureKind, MemoryBroker, Payload, Producer, ResultError, Server,
+    ServerBuilder, TaskError, TaskState,
 };
 
 use crate::harness::{
@@ -168,6 +168,18 @@ async fn snooze_counts_no_attempt_and_keeps_no_failure() {
         (info.envelope.attempts, info.envelope.failures().len()),
         (0, 0)
     );
+}
+
+#[tokio::test]
+async fn a_snoozed_task_is_scheduled_that_far_ahead() {
+    let (broker, producer) = broker();
+    let (server, _) = server(&broker, |_| Err(TaskError::snooze(AN_HOUR)));
+    let _server = server.start().await.unwrap();
+    let before = Broker::now(&broker);
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let info = becomes(&task, TaskState::Scheduled).await;
+    assert!(info.at >= Some(before + AN_HOUR), "{:?}", info.at);
+    assert_eq!(counts(&broker).await, [(TaskState::Scheduled, 1)]);
 }
 
 #[tokio::test]

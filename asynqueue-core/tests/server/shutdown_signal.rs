@@ -10,7 +10,7 @@ use std::{
 
 use asynqueue_core::{Context, Payload, Server, TaskError, TaskState, shutdown_signal};
 
-use crate::harness::{Job, broker, counts, job};
+use crate::harness::{Job, broker, counts, job, soon};
 
 /// The child: a server that says when its task runs, and that it has ended in order.
 #[tokio::test]
@@ -24,7 +24,10 @@ async fn serve_until_a_signal_comes() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok::<_, TaskError>(())
     });
-    server.run(shutdown_signal()).await.unwrap();
+    // Not for ever, should no signal end it.
+    soon("the signal ends it", server.run(shutdown_signal()))
+        .await
+        .unwrap();
     assert_eq!(counts(&broker).await, [(TaskState::Completed, 1)]);
     println!("ended in order");
 }

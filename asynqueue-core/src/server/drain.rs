@@ -1,0 +1,69 @@
+//! Running what is due in the foreground, for tests.
+
+use std::sync::Arc;
+
+use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet, running::Slot};
+use crate::broker::{BrokerError, LeaseRequest, Settled, Settlement};
+
+/// The most tasks to make pending in one call.
+const MAX_BATCH: usize = 1_000;
+
+impl Server {
+    /// Runs one task after the other until none is pending or due, and shows what came of each.
+    pub(crate) async fn drain(
+        mut self,
+        mut settled: impl FnMut(&Settlement),
+    ) -> Result<(), ServerError> {
+        let slot = Slot::alone();
+        loop {
+            while let Some(job) = next(&self.shared, &mut self.queues).await? {
+                // It counts as any other, though it never was in the inbox.
+                self.shared.inbox.began(job.queue);
+                self.shared.run_job(job, &slot).await;
+                let outcomes = self.shared.outbox.take();
+                let answers = self.shared.broker.settle(&outcomes).await?;
+                for (outcome, answer) in outcomes.iter().zip(answers) {
+                    if answer == Settled::Recorded {
+                        settled(outcome);
+                    }
+                }
+            }
+            let Shared {
+                broker,
+                queue_names,
+                ..
+            } = &*self.shared;
+            if broker.forward(queue_names, MAX_BATCH).await?.moved == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Leases the task whose turn it is.
+async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>, BrokerError> {
+    queues.set_all_ready();
+    loop {
+        let shares = queues.shares(1, |_| 0);
+        if shares.is_empty() {
+            return Ok(None);
+        }
+        let request = LeaseRequest {
+            queues: shares
+                .iter()
+                .map(|share| (queues.name(share.queue).clone(), share.max))
+                .collect(),
+            max: 1,
+            lease: shared.settings.lease,
+            worker: shared.worker.clone(),
+        };
+        if let Some(leased) = shared.broker.lease(&request).await?.pop() {
+            let queue = queues.position(&leased.envelope.queue);
+            let queue = queue.unwrap_or(shares[0].queue);
+            return Ok(Some(Job { leased, queue }));
+        }
+        for share in shares {
+            queues.set_ready(share.queue, false);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Running all that is due, to its end.
+
+use crate::{
+    broker::{Outcome, Settlement},
+    server::{ServerBuilder, ServerError},
+    task::{Failure, TaskRef},
+};
+
+/// Runs the tasks that are pending or due, one after the other, and those that they enqueue or that are due again at
+/// once, until none is left. Nothing is polled and nothing runs in the background, so that the outcome is the same each
+/// time; what is due later waits for the next call, after a [`TestClock`](super::TestClock) was moved on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+/// use asynqueue_core::testing::{TestClock, drain};
+/// use std::time::Duration;
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "email:welcome", crate = asynqueue_core)]
+/// # struct WelcomeEmail { user_id: u64 }
+/// # async fn send_welcome(_: Payload<WelcomeEmail>, _: Context) -> Result<(), TaskError> { Ok(()) }
+///
+/// let clock = TestClock::default();
+/// let broker = MemoryBroker::with_clock(clock.clone());
+/// let server = || Server::builder(broker.clone()).process(send_welcome);
+///
+/// let producer = Producer::new(broker.clone());
+/// producer.enqueue(WelcomeEmail { user_id: 42 }).await?;
+/// producer.enqueue(WelcomeEmail { user_id: 43 }).delay(Duration::from_secs(60)).await?;
+/// assert_eq!(drain(server()).await?.completed, 1);
+///
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(drain(server()).await?.completed, 1);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+///
+/// When the server cannot be built or the broker does not answer.
+pub async fn drain(server: ServerBuilder) -> Result<Drained, ServerError> {
+    let mut drained = Drained::default();
+    server
+        .build()?
+        .drain(|settlement| drained.count(settlement))
+        .await?;
+    Ok(drained)
+}
+
+/// What came of the attempts that [`drain`] ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Tasks that completed.
+    pub completed: usize,
+    /// Attempts that failed and are followed by another.
+    pub retried: usize,
+    /// Tasks that were put off without counting an attempt.
+    pub snoozed: usize,
+    /// Tasks that failed for good.
+    pub archived: usize,
+    /// Tasks that were revoked.
+    pub dropped: usize,
+    /// The failures of all attempts, in order.
+    pub failures: Vec<(TaskRef, Failure)>,
+}
+
+impl Drained {
+    /// Panics unless exactly `completed` tasks completed and nothing failed; the message has the failures.
+    #[track_caller]
+    pub fn assert_completed(&self, completed: usize) -> &Self {
+        let (failures, others) = (&self.failures, self.snoozed + self.dropped);
+        assert!(
+            self.completed == completed && failures.is_empty() && others == 0,
+            "expected {completed} completed tasks and no others, got {self:#?}"
+        );
+        self
+    }
+
+    fn count(&mut self, settlement: &Settlement) {
+        let (count, failed) = match settlement.outcome {
+            Outcome::Complete { .. } => (&mut self.completed, false),
+            Outcome::Retry { .. } => (&mut self.retried, true),
+            Outcome::Archive => (&mut self.archived, true),
+            Outcome::Drop => (&mut self.dropped, false),
+            Outcome::Snooze { .. } | Outcome::Release => (&mut self.snoozed, false),
+        };
+        *count += 1;
+        let envelope = &settlement.envelope;
+        if let (true, Some(failure)) = (failed, envelope.last_failure()) {
+            self.failures.push((envelope.task_ref(), failure.clone()));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Running one attempt of a process, without broker or server.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    codec::{Codec, CodecName},
+    layer::TaskRequest,
+    process::{AttemptEnd, Context, State, TaskError},
+    producer::decode_output,
+    registry::{IntoProcess, ProcessWrapper},
+    task::{Envelope, Headers, Task, TaskId},
+};
+
+/// Runs one attempt of `process` on `task`, with its hooks and layers if it is a
+/// [`ProcessWrapper`]. Payload and output go through their codec, and a panic or a timeout is an error, as on a server.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::TaskError> {
+/// use asynqueue_core::{Context, Payload, TaskError, testing::run_inline};
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "greet", output = String, crate = asynqueue_core)]
+/// # struct Greet { name: String }
+///
+/// async fn greet(task: Payload<Greet>, ctx: Context) -> Result<String, TaskError> {
+///     Ok(format!("{}, {}!", ctx.state::<&str>()?, task.name))
+/// }
+///
+/// let task = Greet { name: "Ada".into() };
+/// let greeting = run_inline(greet, task).attempt(2).state("Welcome back").await?;
+/// assert_eq!(greeting, "Welcome back, Ada!");
+/// # Ok(()) }
+/// ```
+pub fn run_inline<T: Task, M>(process: impl IntoProcess<M>, task: T) -> RunInline<T> {
+    RunInline {
+        process: process.into_process(),
+        task,
+        attempt: 1,
+        headers: Headers::default(),
+        state: State::default(),
+        cancelled: false,
+    }
+}
+
+/// An attempt about to run: set what its [`Context`] shows, then `.await` it.
+#[derive(Debug)]
+#[must_use = "an attempt runs once this is awaited"]
+pub struct RunInline<T> {
+    process: ProcessWrapper,
+    task: T,
+    attempt: u32,
+    headers: Headers,
+    state: State,
+    cancelled: bool,
+}
+
+impl<T: Task> RunInline<T> {
+    /// Which attempt it is, from 1.
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Sends a key-value pair along.
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(key, value);
+        self
+    }
+
+    /// Shares a value with the process, by its type.
+    pub fn state<V: Send + Sync + 'static>(mut self, value: V) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Lets it run as one that is cancelled from the start.
+    pub fn cancelled(mut self) -> Self {
+        self.cancelled = true;
+        self
+    }
+
+    async fn run(self) -> Result<T::Output, TaskError> {
+        let codec = CodecName::of::<T::Codec>();
+        let payload = Bytes::from(T::Codec::encode(&self.task)?);
+        let (id, options) = (TaskId::generate(), T::options());
+        let event = T::EVENT.into();
+        let mut envelope = Envelope::with_options(id, event, codec.clone(), payload, options);
+        envelope.headers = self.headers;
+        envelope.attempts = self.attempt.saturating_sub(1);
+        let timeout = envelope.options.timeout.min(LONGEST);
+        let end = AttemptEnd {
+            at: Instant::now() + timeout,
+            is_deadline: false,
+        };
+        let context = Context::new(Arc::new(envelope), "inline".into(), end, self.state);
+        if self.cancelled {
+            context.cancellation_token().cancel();
+        }
+        let output = self.process.run(TaskRequest { context }).await?;
+        Ok(decode_output::<T>(&codec, output.result.as_deref())?)
+    }
+}
+
+/// Keeps the sum of now and a timeout in range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl<T: Task> IntoFuture for RunInline<T> {
+    type Output = Result<T::Output, TaskError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
