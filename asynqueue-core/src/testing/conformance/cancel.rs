@@ -57,8 +57,11 @@ pub async fn the_worker_of_an_active_task_is_told(harness: &dyn Harness) {
     let mut signals = f.broker.signals(&[QUEUE.into()]).await.unwrap();
     assert_eq!(cancel(&f, "a").await, CancelOutcome::Requested);
     assert_eq!(signals.next().await, Some(Signal::Cancel(task_ref("a"))));
-    let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
-    assert_eq!(extended, [Extended::CancelRequested]);
+    // A worker that has missed one of these is told by the next.
+    for _ in 0..2 {
+        let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+        assert_eq!(extended, [Extended::CancelRequested]);
+    }
 }
 
 /// Cancelled is final.
@@ -200,6 +203,24 @@ pub async fn cancelling_what_waits_counts_no_attempt(harness: &dyn Harness) {
         (envelope.attempts, stats.succeeded, stats.failed),
         (0, 0, 0)
     );
+}
+
+/// Only an attempt that failed has.
+pub async fn giving_back_a_cancelled_task_counts_no_failure(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let delay = secs(10);
+    for (name, outcome, failed) in [
+        ("released", Outcome::Release, 0),
+        ("snoozed", Outcome::Snooze { delay }, 0),
+        ("retried", Outcome::Retry { delay }, 1),
+    ] {
+        f.enqueue([task(name)]).await;
+        let leased = f.lease_one().await;
+        cancel(&f, name).await;
+        f.settle(&leased, outcome).await;
+        assert_eq!(f.state(name).await, Some(TaskState::Archived));
+        assert_eq!(f.stats().await.failed, failed, "{name}");
+    }
 }
 
 /// Each task by itself.

@@ -2,10 +2,10 @@
 
 use super::{
     Harness,
-    fixture::{Fixture, complete, id, ids, now, secs, task_ref, unique},
+    fixture::{Fixture, QUEUE, complete, id, ids, now, secs, task_ref, unique},
 };
 use crate::{
-    broker::{Conflict, Outcome},
+    broker::{Conflict, Keep, Outcome},
     task::{TaskState, UniqueUntil},
 };
 
@@ -283,5 +283,20 @@ pub async fn a_window_is_held_whatever_becomes_of_its_task(harness: &dyn Harness
         .unwrap();
     assert!(is_held(&f).await);
     f.broker.delete(&[task_ref("cancelled")]).await.unwrap();
+    assert!(is_held(&f).await);
+}
+
+/// What it gives back is what nobody holds any more.
+pub async fn trimming_leaves_the_locks_that_are_held(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([unique("a", UniqueUntil::Window, secs(60))])
+        .await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, Outcome::Archive).await;
+    let none = Keep {
+        archived_for: secs(0),
+        archived_max: 0,
+    };
+    assert_eq!(f.broker.trim(&[QUEUE.into()], none, 10).await.unwrap(), 1);
     assert!(is_held(&f).await);
 }
