@@ -92,7 +92,8 @@ pub trait Control: Send + Sync {
     /// When it does not.
     async fn ping(&self) -> Result<(), BrokerError>;
 
-    /// Closes this handle on the broker and its clones: from now on every call fails with [`BrokerError::Closed`].
+    /// Closes this handle on the broker and its clones: from now on every call fails with [`BrokerError::Closed`], as
+    /// do those that [wait](Self::finished) already, and the streams of [signals](Self::signals) end.
     async fn close(&self);
 }
 

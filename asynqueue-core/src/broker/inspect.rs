@@ -59,7 +59,7 @@ pub struct QueueStats {
     pub succeeded: u64,
     /// Attempts that failed, ever.
     pub failed: u64,
-    /// How long the task that is next has been in the queue.
+    /// How long the task that is next has been pending; zero if none is.
     pub latency: Duration,
     /// Whether leasing is stopped.
     pub paused: bool,

@@ -100,10 +100,11 @@ pub enum Outcome {
     },
     /// It is to run again after this long, and has not failed. Archived instead if someone has asked to cancel it.
     Snooze {
-        /// How long it is scheduled ahead.
+        /// How long it is scheduled ahead. Zero makes it pending at once.
         delay: Duration,
     },
-    /// It is given back, untouched, to the front of its queue. Archived instead if someone has asked to cancel it.
+    /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first.
+    /// Archived instead if someone has asked to cancel it.
     Release,
     /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
     Archive,

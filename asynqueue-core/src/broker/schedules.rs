@@ -33,7 +33,8 @@ pub trait Schedules: Send + Sync {
     /// since another scheduler was first, and one of an entry that is gone are passed over with `Ok(false)`.
     ///
     /// A process that dies between the two leaves a tick that is fired again: derive the task's id from entry and
-    /// tick, and the second time is a [`Conflict::Id`], with which the entry moves on all the same.
+    /// tick, and the second time is a [`Conflict::Id`], with which the entry moves on all the same; so it does with a
+    /// [`Conflict::Unique`], which leaves the tick out.
     ///
     /// # Errors
     ///

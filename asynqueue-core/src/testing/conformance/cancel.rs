@@ -4,11 +4,13 @@ use futures_util::StreamExt;
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, complete, retained, secs, task, task_ref, tasks},
+    fixture::{
+        Fixture, LEASE, QUEUE, complete, id, retained, secs, task, task_in, task_ref, tasks,
+    },
 };
 use crate::{
     broker::{CancelOutcome, Extended, Outcome, Signal},
-    task::{FailureKind, TaskState},
+    task::{FailureKind, TaskRef, TaskState},
 };
 
 async fn cancel(f: &Fixture<'_>, name: &str) -> CancelOutcome {
@@ -55,8 +57,11 @@ pub async fn the_worker_of_an_active_task_is_told(harness: &dyn Harness) {
     let mut signals = f.broker.signals(&[QUEUE.into()]).await.unwrap();
     assert_eq!(cancel(&f, "a").await, CancelOutcome::Requested);
     assert_eq!(signals.next().await, Some(Signal::Cancel(task_ref("a"))));
-    let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
-    assert_eq!(extended, [Extended::CancelRequested]);
+    // A worker that has missed one of these is told by the next.
+    for _ in 0..2 {
+        let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+        assert_eq!(extended, [Extended::CancelRequested]);
+    }
 }
 
 /// Cancelled is final.
@@ -128,4 +133,120 @@ pub async fn a_cancelled_pending_task_is_not_leased(harness: &dyn Harness) {
     f.enqueue(tasks(["a", "b", "c"])).await;
     cancel(&f, "b").await;
     assert_eq!(super::fixture::ids(&f.lease(9).await), ["a", "c"]);
+}
+
+/// As its process asked: nothing is left to be run again.
+pub async fn a_cancelled_task_that_is_dropped_is_gone(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    f.settle(&leased, Outcome::Drop).await;
+    assert_eq!(f.state("a").await, None);
+}
+
+/// Nobody runs it again.
+pub async fn a_cancelled_task_whose_worker_is_lost_is_archived(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    f.lease_one().await;
+    cancel(&f, "a").await;
+    f.advance(LEASE * 2).await;
+    let lost = f
+        .broker
+        .expired(&[QUEUE.into()], 1)
+        .await
+        .unwrap()
+        .remove(0);
+    f.fail(&lost, Outcome::Retry { delay: secs(0) }).await;
+    assert_cancelled(&f, "a").await;
+}
+
+/// Who asks again is told the same.
+pub async fn the_reason_given_first_is_kept(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    let again = f.broker.cancel(&[task_ref("a")], "to be sure").await;
+    assert_eq!(again.unwrap(), [CancelOutcome::Requested]);
+    f.fail(&leased, Outcome::Retry { delay: secs(0) }).await;
+    assert_cancelled(&f, "a").await;
+}
+
+/// Neither a new task under the id nor the task itself, run again, is cancelled by it.
+pub async fn a_request_to_cancel_ends_with_the_lease(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    cancel(&f, "a").await;
+    f.settle(&leased, complete()).await;
+    f.enqueue(tasks(["a"])).await;
+    for _ in 0..2 {
+        let leased = f.lease_one().await;
+        let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+        assert_eq!(extended, [Extended::Yes]);
+        cancel(&f, "a").await;
+        f.fail(&leased, Outcome::Archive).await;
+        f.broker.run_now(&[task_ref("a")]).await.unwrap();
+    }
+    assert_eq!(f.state("a").await, Some(TaskState::Pending));
+}
+
+/// Nothing was attempted.
+pub async fn cancelling_what_waits_counts_no_attempt(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    cancel(&f, "a").await;
+    let (envelope, stats) = (f.info("a").await.unwrap().envelope, f.stats().await);
+    assert_eq!(
+        (envelope.attempts, stats.succeeded, stats.failed),
+        (0, 0, 0)
+    );
+}
+
+/// Only an attempt that failed has.
+pub async fn giving_back_a_cancelled_task_counts_no_failure(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let delay = secs(10);
+    for (name, outcome, failed) in [
+        ("released", Outcome::Release, 0),
+        ("snoozed", Outcome::Snooze { delay }, 0),
+        ("retried", Outcome::Retry { delay }, 1),
+    ] {
+        f.enqueue([task(name)]).await;
+        let leased = f.lease_one().await;
+        cancel(&f, name).await;
+        f.settle(&leased, outcome).await;
+        assert_eq!(f.state(name).await, Some(TaskState::Archived));
+        assert_eq!(f.stats().await.failed, failed, "{name}");
+    }
+}
+
+/// Each task by itself.
+pub async fn cancellations_are_answered_in_order_over_several_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    f.enqueue([task_in("other", "pending")]).await;
+    let elsewhere = |name| TaskRef::new("other", id(name));
+    let asked = [
+        task_ref("active"),
+        elsewhere("pending"),
+        task_ref("completed"),
+        elsewhere("unknown"),
+        task_ref("pending"),
+        task_ref("pending"),
+    ];
+    use CancelOutcome::{AlreadyFinished, Cancelled, NotFound, Requested};
+    assert_eq!(
+        f.broker.cancel(&asked, "all of it").await.unwrap(),
+        [
+            Requested,
+            Cancelled,
+            AlreadyFinished,
+            NotFound,
+            Cancelled,
+            AlreadyFinished
+        ]
+    );
 }

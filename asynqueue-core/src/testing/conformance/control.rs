@@ -4,10 +4,13 @@ use std::future::Future;
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, complete, ids, retained, secs, task, task_ref, tasks},
+    fixture::{
+        Fixture, LEASE, QUEUE, STATES, complete, ids, prioritised, retained, secs, task, task_ref,
+        tasks,
+    },
 };
 use crate::{
-    broker::{BrokerError, Keep, LeaseRequest, Outcome, Page},
+    broker::{BrokerError, Forwarded, Keep, LeaseRequest, Outcome, Page},
     process::Progress,
     task::TaskState,
 };
@@ -158,4 +161,67 @@ async fn refused<T>(call: impl Future<Output = Result<T, BrokerError>>) {
 pub async fn a_broker_answers_a_ping(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.ping().await.unwrap();
+}
+
+/// From the middle of the queue, too.
+pub async fn a_deleted_pending_task_is_not_leased(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([task("a"), task("b"), prioritised("c", 1), task("d")])
+        .await;
+    f.broker.delete(&["b", "c"].map(task_ref)).await.unwrap();
+    f.assert_counts(&[(TaskState::Pending, 2)]).await;
+    assert_eq!(ids(&f.lease(9).await), ["a", "d"]);
+}
+
+/// Not before those of its own priority, and not behind lower ones.
+pub async fn a_task_that_is_run_now_keeps_its_priority(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue_after(prioritised("a", 5), secs(60)).await;
+    f.enqueue([task("plain"), prioritised("b", 5)]).await;
+    f.broker.run_now(&[task_ref("a")]).await.unwrap();
+    assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "plain"]);
+}
+
+/// A batch may turn out to be empty; that is no error.
+pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let broker = &f.broker;
+    assert!(f.lease_from(&[], 5).await.is_empty());
+    assert!(broker.extend(&[], LEASE).await.unwrap().is_empty());
+    assert!(broker.settle(&[]).await.unwrap().is_empty());
+    assert_eq!(broker.forward(&[], 5).await.unwrap(), Forwarded::default());
+    assert!(broker.expired(&[], 5).await.unwrap().is_empty());
+    assert_eq!(broker.trim(&[], Keep::default(), 5).await.unwrap(), 0);
+    assert!(broker.cancel(&[], "nothing").await.unwrap().is_empty());
+    broker.report(Vec::new()).await.unwrap();
+    broker.set_paused(&[], true).await.unwrap();
+    assert!(broker.delete(&[]).await.unwrap().is_empty());
+    assert!(broker.run_now(&[]).await.unwrap().is_empty());
+    assert!(broker.stats(&[]).await.unwrap().is_empty());
+    assert!(broker.tasks(&[]).await.unwrap().is_empty());
+    broker.put_schedules(Vec::new()).await.unwrap();
+    assert!(broker.remove_schedules(&[]).await.unwrap().is_empty());
+    assert!(broker.schedules().await.unwrap().is_empty());
+    assert!(broker.fire(Vec::new()).await.unwrap().is_empty());
+    drop(broker.signals(&[]).await.unwrap());
+}
+
+/// Nor does it change anything.
+pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    let (queues, none) = (
+        [QUEUE.into()],
+        Keep {
+            archived_for: secs(0),
+            archived_max: 0,
+        },
+    );
+    f.advance(secs(20_000)).await;
+    assert!(f.lease(0).await.is_empty());
+    assert!(f.lease_from(&[(QUEUE, 0)], 9).await.is_empty());
+    assert_eq!(f.broker.forward(&queues, 0).await.unwrap().moved, 0);
+    assert!(f.broker.expired(&queues, 0).await.unwrap().is_empty());
+    assert_eq!(f.broker.trim(&queues, none, 0).await.unwrap(), 0);
+    f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Harness,
-    fixture::{Fixture, now, prioritised, retained, secs, task, task_ref, tasks, unique, with},
+    fixture::{Fixture, STATES, now, prioritised, secs, task, task_ref, tasks, unique, with},
 };
 use crate::{
     broker::{Conflict, NewTask, When},
@@ -20,41 +20,38 @@ pub async fn accepted_tasks_are_pending_in_order(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, 3)]).await;
 }
 
-/// The conflict says which task has the id, and its state.
+/// The conflict says which task has the id, and its state, whichever that is; the holder is not touched.
 pub async fn an_id_that_is_taken_is_refused_with_its_holders_state(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    f.enqueue([retained("a", secs(60))]).await;
-    let conflict = |state| {
-        vec![Err(Conflict::Id {
-            task: task_ref("a"),
+    f.fill().await;
+    for state in STATES {
+        let name = state.as_str();
+        let before = f.info(name).await;
+        let conflict = Conflict::Id {
+            task: task_ref(name),
             state,
-        })]
-    };
-    assert_eq!(
-        f.try_enqueue(vec![now(task("a"))]).await,
-        conflict(TaskState::Pending)
-    );
-    let leased = f.lease_one().await;
-    assert_eq!(
-        f.try_enqueue(vec![now(task("a"))]).await,
-        conflict(TaskState::Active)
-    );
-    f.settle(&leased, super::fixture::complete()).await;
-    assert_eq!(
-        f.try_enqueue(vec![now(task("a"))]).await,
-        conflict(TaskState::Completed)
-    );
+        };
+        let second = prioritised(name, 9);
+        assert_eq!(f.try_enqueue(vec![now(second)]).await, [Err(conflict)]);
+        assert_eq!(f.info(name).await, before);
+    }
+    f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }
 
 /// Also within one batch the first has the id.
 pub async fn the_same_id_twice_in_a_batch_is_accepted_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let answers = f.try_enqueue(tasks(["a", "a", "b"]).map(now).into()).await;
+    let batch = [prioritised("a", 3), task("a"), task("b")];
+    let conflict = Conflict::Id {
+        task: task_ref("a"),
+        state: TaskState::Pending,
+    };
     assert_eq!(
-        answers.iter().map(Result::is_ok).collect::<Vec<_>>(),
-        [true, false, true]
+        f.try_enqueue(batch.map(now).into()).await,
+        [Ok(()), Err(conflict), Ok(())]
     );
     assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
+    assert_eq!(f.info("a").await.unwrap().envelope.options.priority, 3);
 }
 
 /// Ids are unique within a queue.
@@ -126,6 +123,16 @@ pub async fn a_delayed_task_is_scheduled_by_the_brokers_clock(harness: &dyn Harn
     );
     f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
     assert!(f.lease(1).await.is_empty());
+}
+
+/// Rather than to the second.
+pub async fn a_time_is_kept_to_the_millisecond(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let due = f.broker.now() + Duration::from_millis(3_600_007);
+    let envelope = task("a");
+    let when = When::At(due);
+    f.try_enqueue(vec![NewTask { envelope, when }]).await;
+    assert_eq!(f.info("a").await.unwrap().at, Some(due));
 }
 
 /// There is nothing to wait for.

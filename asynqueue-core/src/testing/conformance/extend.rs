@@ -2,9 +2,13 @@
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, complete, secs, tasks},
+    fixture::{Fixture, LEASE, QUEUE, complete, other_token, secs, task, task_in, task_ref, tasks},
 };
-use crate::broker::{Extended, Leased, Outcome, Settled};
+use crate::{
+    broker::{Extended, Lease, Leased, Outcome, Settled},
+    process::Progress,
+    task::Timestamp,
+};
 
 async fn extend(f: &Fixture<'_>, leased: &Leased) -> Extended {
     f.broker.extend(&[leased.lease()], LEASE).await.unwrap()[0]
@@ -72,5 +76,64 @@ pub async fn an_expired_lease_that_nobody_took_can_be_extended(harness: &dyn Har
             .await
             .unwrap()
             .is_empty()
+    );
+}
+
+/// It may end sooner than it would have.
+pub async fn an_extension_counts_from_now(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let lease = f.lease_one().await.lease();
+    let shorter = LEASE / 3;
+    f.broker.extend(&[lease], shorter).await.unwrap();
+    let left = |until: Timestamp| until.since(f.broker.now());
+    let until = f.info("a").await.unwrap().lease.unwrap().until;
+    assert!(left(until) <= shorter, "{:?}", left(until));
+    f.advance(LEASE / 2).await;
+    let expired = f.broker.expired(&[QUEUE.into()], 10).await.unwrap();
+    assert_eq!(expired.len(), 1);
+}
+
+/// Only its end moves.
+pub async fn an_extended_lease_keeps_its_worker_and_progress(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    let progress = Progress {
+        done: 1,
+        ..Progress::default()
+    };
+    let reported = (task_ref("a"), progress.clone());
+    f.broker.report(vec![reported]).await.unwrap();
+    assert_eq!(extend(&f, &leased).await, Extended::Yes);
+    let info = f.info("a").await.unwrap();
+    assert_eq!(info.lease.unwrap().worker, "tester");
+    assert_eq!(info.progress, Some(progress));
+}
+
+/// Each lease by itself.
+pub async fn extensions_are_answered_in_order_over_several_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([task("a"), task_in("other", "b"), task("c")])
+        .await;
+    let leased = f.lease_from(&[("q", 9), ("other", 9)], 9).await;
+    let [a, c, b] = &leased[..] else {
+        panic!("three tasks")
+    };
+    let unknown = Lease {
+        task: task_ref("unknown"),
+        token: a.token,
+    };
+    let leases = [
+        a.lease(),
+        other_token(b).lease(),
+        b.lease(),
+        unknown,
+        c.lease(),
+    ];
+    use Extended::{Lost, Yes};
+    assert_eq!(
+        f.broker.extend(&leases, LEASE).await.unwrap(),
+        [Yes, Lost, Yes, Lost, Yes]
     );
 }

@@ -114,6 +114,25 @@ impl<'a> Fixture<'a> {
             .await
     }
 
+    /// Puts one task into each state, each named as its state is. Returns the lease of the active one.
+    pub(super) async fn fill(&self) -> Leased {
+        self.enqueue([
+            retained("completed", secs(10_000)),
+            task("archived"),
+            task("retry"),
+            task("active"),
+            task("pending"),
+        ])
+        .await;
+        self.enqueue_after(task("scheduled"), secs(10_000)).await;
+        let mut leased = self.lease(4).await;
+        self.settle(&leased[0], complete()).await;
+        self.fail(&leased[1], Outcome::Archive).await;
+        let delay = secs(10_000);
+        self.fail(&leased[2], Outcome::Retry { delay }).await;
+        leased.pop().expect("four tasks")
+    }
+
     pub(super) async fn stats(&self) -> QueueStats {
         self.broker.stats(&[QUEUE.into()]).await.unwrap().remove(0)
     }
@@ -145,6 +164,16 @@ impl<'a> Fixture<'a> {
             .collect()
     }
 }
+
+/// The states that a task can be in without a group or other tasks to wait for.
+pub(super) const STATES: [TaskState; 6] = [
+    TaskState::Scheduled,
+    TaskState::Pending,
+    TaskState::Active,
+    TaskState::Retry,
+    TaskState::Completed,
+    TaskState::Archived,
+];
 
 pub(super) fn now(envelope: Envelope) -> NewTask {
     NewTask {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{
     Harness,
-    fixture::{Fixture, QUEUE, prioritised, secs, task, tasks},
+    fixture::{Fixture, QUEUE, prioritised, secs, task, task_in, tasks},
 };
 use crate::{
     broker::{Forwarded, NewTask, Outcome, When},
-    task::TaskState,
+    task::{Name, TaskState},
 };
 
 async fn forward(f: &Fixture<'_>, limit: usize) -> Forwarded {
@@ -114,4 +114,44 @@ pub async fn a_forwarded_task_keeps_its_priority(harness: &dyn Harness) {
     f.enqueue(tasks(["plain"])).await;
     forward(&f, 10).await;
     assert_eq!(f.list(TaskState::Pending).await, ["urgent", "plain"]);
+}
+
+/// They wait there until it is resumed.
+pub async fn due_tasks_of_a_paused_queue_become_pending(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
+    f.enqueue_after(task("a"), secs(10)).await;
+    f.advance(secs(20)).await;
+    assert_eq!(forward(&f, 10).await.moved, 1);
+    assert_eq!(f.list(TaskState::Pending).await, ["a"]);
+}
+
+/// Limit and next due time are for all of them.
+pub async fn due_tasks_of_the_queues_asked_are_forwarded(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for (queue, delay) in [("a", 10), ("a", 11), ("a", 500), ("b", 12), ("b", 400)] {
+        let name = format!("task-{delay}");
+        f.enqueue_after(task_in(queue, &name), secs(delay)).await;
+    }
+    f.advance(secs(20)).await;
+    let both = ["a", "b"].map(Name::from);
+    assert_eq!(f.broker.forward(&both, 1).await.unwrap().moved, 1);
+    let only_b = f.broker.forward(&both[1..], 10).await.unwrap();
+    assert!(only_b.moved <= 1, "the tasks of the other queue stay");
+    let rest = f.broker.forward(&both, 10).await.unwrap();
+    assert_eq!(only_b.moved + rest.moved, 2);
+    assert_eq!(rest.next_due, only_b.next_due, "the earliest of both");
+    assert!(rest.next_due.unwrap() > f.broker.now());
+}
+
+/// Its attempts are not counted anew.
+pub async fn a_forwarded_retry_keeps_its_history(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(10) }).await;
+    f.advance(secs(20)).await;
+    forward(&f, 10).await;
+    let again = f.lease_one().await.envelope;
+    assert_eq!((again.attempts, again.failures().len()), (1, 1));
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::{
     Harness,
     fixture::{
-        Fixture, QUEUE, complete, prioritised, retained, secs, task, task_in, task_ref, tasks,
+        Fixture, QUEUE, STATES, complete, prioritised, retained, secs, task, task_in, task_ref,
+        tasks,
     },
 };
 use crate::{
     broker::{Outcome, Page, QueueStats},
+    process::Progress,
     task::{Name, TaskState},
 };
 
@@ -127,44 +129,113 @@ pub async fn finished_tasks_are_listed_newest_first(harness: &dyn Harness) {
     );
 }
 
-/// Each task once, in the same order, and the last page says so.
+/// Each task once, in the same order, and the last page says so; in every state.
 pub async fn pages_make_up_the_whole_list(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    for n in 0..7 {
-        f.enqueue([task(&format!("pending-{n}"))]).await;
-        f.enqueue_after(task(&format!("scheduled-{n}")), secs(100))
-            .await;
-    }
-    for leased in f.lease(7).await {
-        f.fail(&leased, Outcome::Archive).await;
-    }
-    f.enqueue((0..7).map(|n| prioritised(&format!("waiting-{n}"), n % 3)))
-        .await;
-    for state in [
-        TaskState::Pending,
-        TaskState::Scheduled,
-        TaskState::Archived,
-    ] {
+    put_seven_in_each_state(&f).await;
+    for state in STATES {
         let whole = f.list(state).await;
         assert_eq!(whole.len(), 7, "{state}");
-        let mut pages = Vec::new();
-        let mut page = Page {
-            after: None,
-            limit: 3,
-        };
-        loop {
-            let part = f
-                .broker
-                .list(&QUEUE.into(), state, page.clone())
-                .await
-                .unwrap();
-            assert!(part.tasks.len() <= 3);
-            pages.extend(part.tasks.iter().map(|info| info.envelope.id.to_string()));
-            page.after = part.next;
-            if page.after.is_none() {
-                break;
-            }
+        // A page that ends where the list does is the last one.
+        for limit in [3, 7] {
+            assert_eq!(in_pages(&f, state, limit).await, whole, "{state}");
         }
-        assert_eq!(pages, whole, "{state}");
     }
+}
+
+async fn in_pages(f: &Fixture<'_>, state: TaskState, limit: usize) -> Vec<String> {
+    let mut tasks = Vec::new();
+    let mut page = Page { after: None, limit };
+    loop {
+        let part = f
+            .broker
+            .list(&QUEUE.into(), state, page.clone())
+            .await
+            .unwrap();
+        assert!((1..=limit).contains(&part.tasks.len()), "{state}");
+        tasks.extend(part.tasks.iter().map(|info| info.envelope.id.to_string()));
+        page.after = part.next;
+        if page.after.is_none() {
+            return tasks;
+        }
+    }
+}
+
+async fn put_seven_in_each_state(f: &Fixture<'_>) {
+    f.enqueue((0..7).map(|n| retained(&format!("completed-{n}"), secs(1_000))))
+        .await;
+    for leased in f.lease(7).await {
+        f.settle(&leased, complete()).await;
+    }
+    f.enqueue((0..21).map(|n| task(&format!("task-{n}")))).await;
+    let leased = f.lease(21).await;
+    for leased in &leased[..7] {
+        f.fail(leased, Outcome::Archive).await;
+    }
+    let delay = secs(100);
+    for leased in &leased[7..14] {
+        f.fail(leased, Outcome::Retry { delay }).await;
+    }
+    for n in 0..7 {
+        f.enqueue_after(task(&format!("scheduled-{n}")), delay)
+            .await;
+    }
+    f.enqueue((0..7).map(|n| prioritised(&format!("pending-{n}"), n % 3)))
+        .await;
+}
+
+/// When it is due, ends or ended; its worker; its result.
+pub async fn a_task_shows_what_its_state_knows(harness: &dyn Harness) {
+    use TaskState::{Active, Archived, Completed, Pending, Retry, Scheduled};
+    let f = Fixture::new(harness).await;
+    let before = f.broker.now();
+    let active = f.fill().await;
+    for state in STATES {
+        let info = f.info(state.as_str()).await.unwrap();
+        assert_eq!(info.state, state);
+        assert_eq!(info.lease.is_some(), state == Active, "{state}");
+        assert_eq!((info.progress, info.result), (None, None), "{state}");
+        let from_now = info.at.map(|at| at.since(before));
+        let expected = match state {
+            Scheduled | Retry | Completed => Some(secs(10_000)),
+            Archived => Some(Duration::ZERO),
+            _ => None,
+        };
+        // The clock may go on meanwhile.
+        let near = |(at, expected)| at >= expected && at < expected + secs(60);
+        assert_eq!(from_now.is_some(), expected.is_some(), "{state}");
+        assert!(
+            from_now.zip(expected).is_none_or(near),
+            "{state}: {from_now:?}"
+        );
+    }
+    assert_eq!(
+        f.info(Active.as_str()).await.unwrap().envelope,
+        active.envelope
+    );
+    assert_eq!(f.list(Pending).await, ["pending"]);
+}
+
+/// A task is in one list, that of its state.
+pub async fn each_state_has_a_list_of_its_own(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    f.enqueue([task_in("other", "elsewhere")]).await;
+    for state in TaskState::ALL {
+        let expected = STATES.contains(&state).then_some(state.as_str());
+        assert_eq!(f.list(state).await, Vec::from_iter(expected));
+    }
+}
+
+/// Nor does doing what changes nothing.
+pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let unknown = [task_ref("unknown")];
+    assert_eq!(f.broker.delete(&unknown).await.unwrap(), [true]);
+    assert_eq!(f.broker.run_now(&unknown).await.unwrap(), [false]);
+    f.broker.cancel(&unknown, "no").await.unwrap();
+    f.broker.finished(&unknown[0]).await.unwrap();
+    let progress = (task_ref("unknown"), Progress::default());
+    f.broker.report(vec![progress]).await.unwrap();
+    assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
 }

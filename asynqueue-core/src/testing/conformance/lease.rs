@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, QUEUE, ids, prioritised, task, task_in, tasks},
+    fixture::{Fixture, LEASE, QUEUE, ids, prioritised, task, task_in, tasks},
 };
 use crate::task::TaskState;
 
@@ -116,4 +116,29 @@ pub async fn a_lease_knows_the_brokers_time(harness: &dyn Harness) {
         apart >= super::fixture::secs(100) && apart < super::fixture::secs(160),
         "{apart:?}"
     );
+}
+
+/// Whatever else is in the queue.
+pub async fn only_pending_tasks_are_leased(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    assert_eq!(ids(&f.lease(9).await), ["pending"]);
+}
+
+/// From the time that the worker is told.
+pub async fn a_lease_lasts_as_long_as_was_asked(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    let until = f.info("a").await.unwrap().lease.unwrap().until;
+    assert_eq!(until, leased.now + LEASE);
+}
+
+/// A server goes on with its other queues.
+pub async fn a_paused_queue_does_not_hold_up_the_others(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([task_in("paused", "a"), task("b")]).await;
+    f.broker.set_paused(&["paused".into()], true).await.unwrap();
+    let leased = f.lease_from(&[("paused", 5), (QUEUE, 5)], 5).await;
+    assert_eq!(ids(&leased), ["b"]);
 }

@@ -51,6 +51,7 @@ pub mod extend;
 mod fixture;
 pub mod forward;
 pub mod inspect;
+pub mod large;
 pub mod lease;
 pub mod reclaim;
 pub mod retention;
@@ -70,6 +71,14 @@ pub trait Harness: Send + Sync {
     async fn advance(&self, by: Duration);
 }
 
+/// Runs a test that fails when it takes far longer than any broker should, rather than hang.
+#[doc(hidden)]
+pub async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), test)
+        .await
+        .expect("the test comes to an end");
+}
+
 /// Runs the [conformance suite](crate::testing::conformance) on a broker. Takes an expression that makes a
 /// [`Harness`](crate::testing::conformance::Harness); the calling crate needs `tokio` with its macros.
 #[macro_export]
@@ -85,6 +94,7 @@ macro_rules! conformance_suite {
                 an_empty_batch_is_accepted,
                 a_batch_larger_than_a_chunk_is_accepted_whole,
                 a_delayed_task_is_scheduled_by_the_brokers_clock,
+                a_time_is_kept_to_the_millisecond,
                 a_time_that_has_passed_means_now,
                 everything_in_the_envelope_is_kept,
             ],
@@ -98,12 +108,18 @@ macro_rules! conformance_suite {
                 a_paused_queue_gives_nothing,
                 an_unknown_queue_gives_nothing,
                 a_lease_knows_the_brokers_time,
+                a_lease_lasts_as_long_as_was_asked,
+                only_pending_tasks_are_leased,
+                a_paused_queue_does_not_hold_up_the_others,
             ],
             extend: [
                 an_extended_lease_does_not_expire,
                 a_lease_that_was_settled_is_lost,
                 a_lease_that_passed_to_another_is_lost,
                 an_expired_lease_that_nobody_took_can_be_extended,
+                an_extension_counts_from_now,
+                an_extended_lease_keeps_its_worker_and_progress,
+                extensions_are_answered_in_order_over_several_queues,
             ],
             settle: [
                 a_completed_task_without_retention_is_gone,
@@ -119,6 +135,10 @@ macro_rules! conformance_suite {
                 an_outcome_for_an_unknown_task_is_refused,
                 an_expired_lease_that_nobody_took_can_be_settled,
                 a_batch_is_answered_in_order_over_several_queues,
+                the_envelope_given_is_the_version_kept,
+                a_snooze_without_delay_is_pending_at_once,
+                of_several_given_back_in_a_batch_the_last_goes_first,
+                an_outcome_is_counted_as_what_it_is,
             ],
             forward: [
                 a_task_is_never_due_early,
@@ -126,12 +146,17 @@ macro_rules! conformance_suite {
                 at_most_limit_tasks_are_forwarded,
                 the_next_due_time_is_told,
                 a_forwarded_task_keeps_its_priority,
+                due_tasks_of_a_paused_queue_become_pending,
+                due_tasks_of_the_queues_asked_are_forwarded,
+                a_forwarded_retry_keeps_its_history,
             ],
             reclaim: [
                 a_lease_that_has_ended_is_listed_with_its_token,
                 of_two_that_reclaim_the_first_wins,
                 at_most_limit_lost_leases_are_listed,
                 a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused,
+                lost_leases_of_a_paused_queue_are_listed,
+                lost_leases_of_the_queues_asked_are_listed,
             ],
             unique: [
                 a_second_task_with_the_key_is_refused_and_the_holder_named,
@@ -143,6 +168,15 @@ macro_rules! conformance_suite {
                 a_late_holder_does_not_release_the_lock_of_the_next,
                 a_task_refused_for_its_id_takes_no_lock,
                 an_archived_task_runs_again_only_if_its_lock_is_free,
+                no_end_of_a_late_holder_releases_the_lock_of_the_next,
+                of_two_in_a_batch_the_first_takes_the_key,
+                a_key_is_held_in_its_queue,
+                a_scheduled_task_holds_its_lock,
+                a_lock_until_start_is_not_taken_again_by_a_retry,
+                a_lock_until_start_ends_with_a_task_that_never_starts,
+                a_lock_until_success_is_held_while_the_task_waits_again,
+                a_window_is_held_whatever_becomes_of_its_task,
+                trimming_leaves_the_locks_that_are_held,
             ],
             retention: [
                 a_completed_task_is_kept_with_its_result_for_its_retention,
@@ -150,6 +184,10 @@ macro_rules! conformance_suite {
                 archived_tasks_are_trimmed_by_number_oldest_first,
                 at_most_limit_tasks_are_trimmed,
                 waiting_and_active_tasks_are_never_trimmed,
+                the_oldest_archived_tasks_are_trimmed_first,
+                completed_tasks_stay_however_few_archived_ones_are_kept,
+                each_queue_keeps_archived_tasks_of_its_own,
+                a_trimmed_tasks_id_is_free_again,
             ],
             cancel: [
                 a_waiting_task_is_archived_with_the_reason,
@@ -160,6 +198,13 @@ macro_rules! conformance_suite {
                 a_cancelled_task_that_completes_anyway_is_completed,
                 a_finished_task_cannot_be_cancelled,
                 a_cancelled_pending_task_is_not_leased,
+                a_cancelled_task_that_is_dropped_is_gone,
+                a_cancelled_task_whose_worker_is_lost_is_archived,
+                the_reason_given_first_is_kept,
+                a_request_to_cancel_ends_with_the_lease,
+                cancelling_what_waits_counts_no_attempt,
+                cancellations_are_answered_in_order_over_several_queues,
+                giving_back_a_cancelled_task_counts_no_failure,
             ],
             signals: [
                 the_first_pending_task_of_an_empty_queue_is_signalled_once,
@@ -167,6 +212,11 @@ macro_rules! conformance_suite {
                 resuming_a_queue_with_tasks_is_signalled,
                 a_task_that_is_due_before_all_others_is_signalled,
                 other_queues_are_not_heard,
+                retries_and_snoozes_signal_when_they_are_due_first,
+                a_task_that_is_due_before_all_that_are_left_is_signalled,
+                a_tick_that_fires_is_signalled,
+                all_who_listen_hear,
+                one_may_listen_to_several_queues,
             ],
             wait: [
                 one_who_waits_is_told_of_the_result,
@@ -176,6 +226,11 @@ macro_rules! conformance_suite {
                 an_unknown_task_is_gone,
                 one_who_stops_waiting_does_no_harm,
                 a_deleted_task_is_told_as_gone,
+                one_who_waits_is_told_of_a_result_that_is_not_kept,
+                one_who_waits_is_told_of_a_cancellation,
+                a_task_that_waits_again_is_still_waited_for,
+                a_dropped_task_is_told_as_gone,
+                closing_lets_go_of_all_who_wait,
             ],
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
@@ -184,6 +239,10 @@ macro_rules! conformance_suite {
                 a_paused_queue_still_accepts_tasks,
                 a_closed_broker_refuses_everything,
                 a_broker_answers_a_ping,
+                a_deleted_pending_task_is_not_leased,
+                a_task_that_is_run_now_keeps_its_priority,
+                nothing_asked_is_nothing_answered,
+                a_limit_of_zero_takes_nothing,
             ],
             inspect: [
                 a_queue_is_known_once_it_has_had_a_task,
@@ -194,6 +253,9 @@ macro_rules! conformance_suite {
                 waiting_tasks_are_listed_in_the_order_they_will_run,
                 finished_tasks_are_listed_newest_first,
                 pages_make_up_the_whole_list,
+                a_task_shows_what_its_state_knows,
+                each_state_has_a_list_of_its_own,
+                asking_for_the_unknown_makes_no_queue,
             ],
             schedules: [
                 an_entry_replaces_one_of_the_same_name,
@@ -201,11 +263,31 @@ macro_rules! conformance_suite {
                 a_tick_fires_once_however_many_schedulers_try,
                 a_tick_that_is_not_the_next_is_passed_over,
                 a_tick_whose_task_is_there_already_moves_the_entry_on,
+                everything_in_an_entry_is_kept,
+                the_last_tick_leaves_the_entry,
+                a_tick_of_an_entry_that_was_replaced_is_passed_over,
+                a_tick_whose_unique_lock_is_held_moves_the_entry_on,
+            ],
+            large: [
+                a_large_batch_of_leases_is_extended,
+                a_large_batch_of_outcomes_is_settled,
+                a_large_backlog_is_forwarded,
+                a_large_fleets_leases_are_reclaimed,
+                a_large_number_of_finished_tasks_is_trimmed,
+                a_large_batch_is_cancelled,
+                progress_of_a_large_batch_is_kept,
+                a_large_payload_is_kept,
             ],
             atomicity: [
                 every_task_is_settled_once_among_racing_workers,
                 a_racing_cancel_and_lease_leave_one_winner,
                 racing_enqueues_of_an_id_accept_one,
+                racing_outcomes_of_a_lease_record_one,
+                racing_enqueues_of_a_key_accept_one,
+                racing_forwards_move_each_task_once,
+                a_racing_delete_and_lease_leave_one_winner,
+                a_late_worker_and_racing_reclaims_leave_one_winner,
+                a_task_that_moves_is_in_one_state_at_any_instant,
             ],
         }
     };
@@ -222,7 +304,9 @@ macro_rules! __conformance_tests {
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $crate::testing::conformance::$concern::$test(&$harness).await;
+                let harness = $harness;
+                let test = $crate::testing::conformance::$concern::$test(&harness);
+                $crate::testing::conformance::in_time(test).await;
             })*
         })*
     };

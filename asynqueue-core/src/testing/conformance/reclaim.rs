@@ -2,11 +2,11 @@
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, tasks},
+    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, task_in, tasks},
 };
 use crate::{
     broker::{Leased, Outcome, Settled},
-    task::TaskState,
+    task::{Name, TaskState},
 };
 
 async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
@@ -27,6 +27,7 @@ pub async fn a_lease_that_has_ended_is_listed_with_its_token(harness: &dyn Harne
         [leased.lease()]
     );
     assert_eq!(lost[0].envelope, leased.envelope);
+    assert!(lost[0].now.since(leased.now) >= LEASE, "the time it is now");
     assert_eq!(
         f.state("a").await,
         Some(TaskState::Active),
@@ -84,4 +85,29 @@ pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: 
     assert_ne!(current.token, zombie.token);
     assert_eq!(f.settle(&zombie, complete()).await, Settled::Stale);
     assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
+}
+
+/// Pausing stops what is to come, not what was leased.
+pub async fn lost_leases_of_a_paused_queue_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await;
+    assert_eq!(lost[0].lease(), leased.lease());
+}
+
+/// And the limit is for all of them.
+pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(["a1", "a2"].map(|name| task_in("a", name))).await;
+    f.enqueue(["b1", "b2"].map(|name| task_in("b", name))).await;
+    f.lease_from(&[("a", 9), ("b", 9)], 9).await;
+    f.advance(LEASE * 2).await;
+    let both = ["a", "b"].map(Name::from);
+    let lost = f.broker.expired(&both[1..], 9).await.unwrap();
+    assert!(lost.len() == 2 && lost.iter().all(|lost| lost.envelope.queue == "b"));
+    assert_eq!(f.broker.expired(&both, 3).await.unwrap().len(), 3);
+    assert_eq!(f.broker.expired(&both, 9).await.unwrap().len(), 4);
 }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::{
     Harness,
-    fixture::{Fixture, QUEUE, retained, secs, task, tasks},
+    fixture::{Fixture, QUEUE, complete, retained, secs, task, task_in, tasks},
 };
 use crate::{
     broker::{Keep, Outcome},
-    task::TaskState,
+    task::{Name, TaskState},
 };
 
 async fn trim(f: &Fixture<'_>, keep: Keep, limit: usize) -> usize {
@@ -80,13 +80,77 @@ pub async fn archived_tasks_are_trimmed_by_number_oldest_first(harness: &dyn Har
     assert_eq!(f.list(TaskState::Archived).await, ["4", "3"]);
 }
 
+/// A limit leaves the newer ones for the next time.
+pub async fn the_oldest_archived_tasks_are_trimmed_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for name in ["1", "2", "3"] {
+        archive(&f, [name]).await;
+        f.advance(secs(1)).await;
+    }
+    let none = Keep {
+        archived_max: 0,
+        ..Keep::default()
+    };
+    assert_eq!(trim(&f, none, 1).await, 1);
+    assert_eq!(f.list(TaskState::Archived).await, ["3", "2"]);
+}
+
+/// What is kept of them is another matter.
+pub async fn completed_tasks_stay_however_few_archived_ones_are_kept(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(1_000))]).await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    f.advance(secs(100)).await;
+    let none = Keep {
+        archived_for: secs(0),
+        archived_max: 0,
+    };
+    assert_eq!(trim(&f, none, 10).await, 0);
+    assert_eq!(f.state("a").await, Some(TaskState::Completed));
+}
+
+/// How many are kept is for each queue, the limit for all.
+pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let queues = ["a", "b"].map(Name::from);
+    for queue in ["a", "b"] {
+        f.enqueue(["1", "2", "3"].map(|name| task_in(queue, name)))
+            .await;
+        for leased in f.lease_from(&[(queue, 9)], 9).await {
+            f.fail(&leased, Outcome::Archive).await;
+        }
+    }
+    let one = Keep {
+        archived_max: 1,
+        ..Keep::default()
+    };
+    assert_eq!(f.broker.trim(&queues, one, 3).await.unwrap(), 3);
+    assert_eq!(f.broker.trim(&queues, one, 9).await.unwrap(), 1);
+    let stats = f.broker.stats(&queues).await.unwrap();
+    assert!(stats.iter().all(|stats| stats.total() == 1));
+}
+
+/// Nothing of it is left.
+pub async fn a_trimmed_tasks_id_is_free_again(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    archive(&f, ["a"]).await;
+    let none = Keep {
+        archived_max: 0,
+        ..Keep::default()
+    };
+    trim(&f, none, 10).await;
+    f.enqueue(tasks(["a"])).await;
+    assert_eq!(f.lease_one().await.envelope.attempts, 0);
+}
+
 /// So that trimming much goes in steps.
 pub async fn at_most_limit_tasks_are_trimmed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b"].map(|name| retained(name, secs(1))))
         .await;
     for leased in f.lease(2).await {
-        f.settle(&leased, super::fixture::complete()).await;
+        f.settle(&leased, complete()).await;
     }
     archive(&f, ["c", "d"]).await;
     f.advance(secs(10)).await;

@@ -6,11 +6,11 @@ use tokio::task::JoinSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, task},
+    fixture::{Fixture, id, secs, task, task_in, unique, with},
 };
 use crate::{
     broker::{Conflict, Fire, ScheduleEntry},
-    task::{TaskState, Timestamp},
+    task::{Headers, Name, TaskState, Timestamp, UniqueUntil},
 };
 
 const TICK: Timestamp = Timestamp::from_millis(1_000);
@@ -115,4 +115,80 @@ pub async fn a_tick_whose_task_is_there_already_moves_the_entry_on(harness: &dyn
     assert!(matches!(fired[0], Err(Conflict::Id { .. })));
     assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(NEXT));
     assert_eq!(f.list(TaskState::Pending).await, ["e-1000"]);
+}
+
+/// What a scheduler reads is what was put.
+pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut template = with(task_in("other", "template"), |options| {
+        options.queue = "other".into();
+        options.max_retry = 3;
+        options.priority = 2;
+        options.retention = secs(60);
+    });
+    template.headers = Headers::from_iter([("key", "value")]);
+    let full = ScheduleEntry {
+        name: "every/5 minutes: ä".into(),
+        rule: "*/5 * * * * Europe/Berlin".into(),
+        template,
+        next: Some(Timestamp::from_millis(1_767_225_600_123)),
+        paused: true,
+    };
+    f.broker.put_schedules(vec![full.clone()]).await.unwrap();
+    assert_eq!(f.broker.schedules().await.unwrap(), [full]);
+    assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
+}
+
+/// It is still there to be read, and fires no more.
+pub async fn the_last_tick_leaves_the_entry(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    let last = Fire {
+        next: None,
+        ..fire(TICK, NEXT)
+    };
+    assert_eq!(f.broker.fire(vec![last]).await.unwrap(), [Ok(true)]);
+    let done = ScheduleEntry {
+        next: None,
+        ..entry("e")
+    };
+    assert_eq!(f.broker.schedules().await.unwrap(), [done]);
+    assert_eq!(
+        f.broker.fire(vec![fire(NEXT, NEXT)]).await.unwrap(),
+        [Ok(false)]
+    );
+}
+
+/// A scheduler that has read the old one fires nothing.
+pub async fn a_tick_of_an_entry_that_was_replaced_is_passed_over(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let later = ScheduleEntry {
+        next: Some(NEXT),
+        ..entry("e")
+    };
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    f.broker.put_schedules(vec![later]).await.unwrap();
+    let fired = f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
+    assert_eq!(fired, [Ok(false)]);
+    assert_eq!(f.stats().await.total(), 0);
+}
+
+/// The tick is left out, since the task of the one before is not done; the next one has its turn.
+pub async fn a_tick_whose_unique_lock_is_held_moves_the_entry_on(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    let unique_fire = |tick, next| {
+        let fire = fire(tick, next);
+        let envelope = unique(fire.envelope.id.as_str(), UniqueUntil::Success, secs(1_000));
+        Fire { envelope, ..fire }
+    };
+    let later = Timestamp::from_millis(3_000);
+    let fired = f
+        .broker
+        .fire(vec![unique_fire(TICK, NEXT), unique_fire(NEXT, later)])
+        .await
+        .unwrap();
+    assert_eq!(fired[0], Ok(true));
+    assert!(matches!(&fired[1], Err(Conflict::Unique { holder, .. }) if *holder == id("e-1000")));
+    assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(later));
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{
     Harness,
     fixture::{
-        Fixture, LEASE, complete, failed, ids, other_token, prioritised, secs, task, task_in,
-        task_ref, tasks,
+        Fixture, LEASE, complete, failed, id, ids, other_token, prioritised, retained, secs, task,
+        task_in, tasks,
     },
 };
 use crate::{
     broker::{Leased, Outcome, Settled},
-    task::{FailureKind, TaskState},
+    task::{FailureKind, TaskRef, TaskState},
 };
 
 /// Nothing of it is left.
@@ -207,12 +207,85 @@ pub async fn a_batch_is_answered_in_order_over_several_queues(harness: &dyn Harn
         f.broker.settle(&batch).await.unwrap(),
         [Recorded, Stale, Recorded, Recorded, Stale]
     );
-    assert_eq!(
-        f.broker
-            .tasks(&[task_ref("a"), task_ref("c")])
-            .await
-            .unwrap()[0],
-        None
-    );
+    assert_eq!(f.state("a").await, None);
+    let archived = f
+        .broker
+        .tasks(&[TaskRef::new("other", id("b"))])
+        .await
+        .unwrap();
+    assert_eq!(archived[0].as_ref().unwrap().state, TaskState::Archived);
     assert_eq!(f.state("c").await, Some(TaskState::Pending));
+}
+
+/// With what the attempt has added to it, whatever comes next.
+pub async fn the_envelope_given_is_the_version_kept(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let delay = secs(10);
+    let outcomes = [
+        Outcome::Retry { delay },
+        Outcome::Snooze { delay },
+        Outcome::Archive,
+        complete(),
+        Outcome::Release,
+        Outcome::Retry { delay: secs(0) },
+    ];
+    f.enqueue((0..outcomes.len()).map(|n| retained(&n.to_string(), secs(60))))
+        .await;
+    let leased = f.lease(outcomes.len()).await;
+    for (leased, outcome) in leased.iter().zip(outcomes) {
+        let mut changed = failed(&leased.envelope).as_ref().clone();
+        changed.headers.insert("seen", "once");
+        let changed = Arc::new(changed);
+        let what = format!("{outcome:?}");
+        f.settle_as(leased, Arc::clone(&changed), outcome).await;
+        let kept = f.info(changed.id.as_str()).await.unwrap().envelope;
+        assert_eq!(kept, changed, "{what}");
+    }
+    let again = f.lease(9).await;
+    assert_eq!(ids(&again), ["4", "5"]);
+    assert!(again.iter().all(|leased| leased.envelope.attempts == 1));
+}
+
+/// As a retry is.
+pub async fn a_snooze_without_delay_is_pending_at_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, Outcome::Snooze { delay: secs(0) }).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["b", "a"]);
+}
+
+/// Each goes to the front in its turn, as if settled by itself.
+pub async fn of_several_given_back_in_a_batch_the_last_goes_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b", "c"])).await;
+    let leased = f.lease(2).await;
+    let batch: Vec<_> = leased
+        .into_iter()
+        .map(|leased| leased.settle(Outcome::Release))
+        .collect();
+    f.broker.settle(&batch).await.unwrap();
+    assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "c"]);
+}
+
+/// An attempt that was given back, snoozed or dropped neither succeeded nor failed.
+pub async fn an_outcome_is_counted_as_what_it_is(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let delay = secs(10);
+    let mut sums = (0, 0);
+    for (name, outcome, (succeeded, failed)) in [
+        ("complete", complete(), (1, 0)),
+        ("retry", Outcome::Retry { delay }, (0, 1)),
+        ("archive", Outcome::Archive, (0, 1)),
+        ("snooze", Outcome::Snooze { delay }, (0, 0)),
+        ("drop", Outcome::Drop, (0, 0)),
+        ("release", Outcome::Release, (0, 0)),
+    ] {
+        f.enqueue([task(name)]).await;
+        let leased = f.lease_one().await;
+        f.settle(&leased, outcome).await;
+        sums = (sums.0 + succeeded, sums.1 + failed);
+        let stats = f.stats().await;
+        assert_eq!((stats.succeeded, stats.failed), sums, "{name}");
+    }
 }

@@ -9,8 +9,8 @@ use super::{
     fixture::{Fixture, QUEUE, secs, task, task_in, task_ref, tasks},
 };
 use crate::{
-    broker::{Outcome, Signal, Signals},
-    task::TaskRef,
+    broker::{Fire, Outcome, ScheduleEntry, Signal, Signals},
+    task::{Name, TaskRef, Timestamp},
 };
 
 /// How long a signal may take on its way.
@@ -129,4 +129,78 @@ pub async fn other_queues_are_not_heard(harness: &dyn Harness) {
         .unwrap();
     assert_signalled(&f, &mut signals, &[pending()]).await;
     assert_eq!(signals.next().now_or_never(), None);
+}
+
+/// Every way for a task to wait for a time, compared with all that wait for one.
+pub async fn retries_and_snoozes_signal_when_they_are_due_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["snoozed", "retried", "later"])).await;
+    let leased = f.lease(3).await;
+    let mut signals = listen(&f).await;
+    f.settle(&leased[0], Outcome::Snooze { delay: secs(100) })
+        .await;
+    f.fail(&leased[1], Outcome::Retry { delay: secs(50) }).await;
+    f.fail(&leased[2], Outcome::Retry { delay: secs(75) }).await;
+    for name in ["snoozed", "retried"] {
+        let due = f.info(name).await.unwrap().at.unwrap();
+        assert_eq!(next(&mut signals).await, Signal::Due(QUEUE.into(), due));
+    }
+    assert_signalled(&f, &mut signals, &[pending()]).await;
+}
+
+/// Those that are gone are not waited for.
+pub async fn a_task_that_is_due_before_all_that_are_left_is_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue_after(task("gone"), secs(50)).await;
+    f.enqueue_after(task("left"), secs(200)).await;
+    f.broker.delete(&[task_ref("gone")]).await.unwrap();
+    let mut signals = listen(&f).await;
+    f.enqueue_after(task("a"), secs(100)).await;
+    let due = f.info("a").await.unwrap().at.unwrap();
+    assert_eq!(next(&mut signals).await, Signal::Due(QUEUE.into(), due));
+}
+
+/// A scheduler wakes servers as a producer does.
+pub async fn a_tick_that_fires_is_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let tick = Timestamp::from_millis(1_000);
+    let entry = ScheduleEntry {
+        name: "entry".into(),
+        rule: String::new(),
+        template: task("template"),
+        next: Some(tick),
+        paused: false,
+    };
+    f.broker.put_schedules(vec![entry]).await.unwrap();
+    let mut signals = listen(&f).await;
+    let fire = Fire {
+        name: "entry".into(),
+        tick,
+        envelope: task("a"),
+        next: None,
+    };
+    f.broker.fire(vec![fire]).await.unwrap()[0].clone().unwrap();
+    assert_eq!(next(&mut signals).await, pending());
+}
+
+/// Every server has to know, and one that is gone does not keep it from the others.
+pub async fn all_who_listen_hear(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut listeners = [listen(&f).await, listen(&f).await];
+    drop(listen(&f).await);
+    f.enqueue(tasks(["a"])).await;
+    for signals in &mut listeners {
+        assert_eq!(next(signals).await, pending());
+    }
+}
+
+/// A server has one stream for all its queues.
+pub async fn one_may_listen_to_several_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let queues = ["a", "b"].map(Name::from);
+    let mut signals = f.broker.signals(&queues).await.unwrap();
+    for queue in ["b", "a"] {
+        f.enqueue([task_in(queue, "task")]).await;
+        assert_eq!(next(&mut signals).await, Signal::Pending(queue.into()));
+    }
 }

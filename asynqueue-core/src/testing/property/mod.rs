@@ -23,6 +23,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
+mod entry;
 mod model;
 mod operation;
 
@@ -32,8 +33,8 @@ use self::model::Model;
 pub use self::operation::{Operation, operations};
 use crate::{
     broker::{
-        Keep, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Page, Settlement, SharedBroker,
-        TaskInfo,
+        Keep, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Page, QueueStats, Settlement,
+        SharedBroker, TaskInfo,
     },
     task::{Name, TaskState},
 };
@@ -94,7 +95,7 @@ impl Run<'_> {
                 assert_eq!(answers, model.enqueue(tasks), "{operation:?}");
             }
             Operation::Lease { caps, max } => self.lease(caps, *max).await,
-            Operation::Extend(places) => self.extend(places).await,
+            Operation::Extend(places, lease) => self.extend(places, *lease).await,
             Operation::Settle(outcomes) => self.settle(outcomes).await,
             Operation::Reclaim(limit) => self.reclaim(*limit).await,
             Operation::Forward(limit) => {
@@ -104,6 +105,12 @@ impl Run<'_> {
             Operation::Trim => {
                 let trimmed = broker.trim(&queues, KEEP, usize::MAX).await.unwrap();
                 assert_eq!(trimmed, model.trim(), "{operation:?}");
+            }
+            Operation::Report(progress) => {
+                broker.report(progress.clone()).await.unwrap();
+                for (task, progress) in progress {
+                    model.report(task, progress);
+                }
             }
             Operation::Cancel(tasks) => {
                 let answers = broker.cancel(tasks, "why not").await.unwrap();
@@ -159,15 +166,15 @@ impl Run<'_> {
         );
     }
 
-    async fn extend(&mut self, places: &[usize]) {
+    async fn extend(&mut self, places: &[usize], lease: Duration) {
         let chosen = self.chosen(places);
         let leases: Vec<Lease> = chosen.iter().map(|(leased, _)| leased.lease()).collect();
         let expected: Vec<_> = chosen
             .iter()
-            .map(|(leased, token)| self.model.extend(leased, *token))
+            .map(|(leased, token)| self.model.extend(leased, *token, lease))
             .collect();
         assert_eq!(
-            self.broker.extend(&leases, LEASE).await.unwrap(),
+            self.broker.extend(&leases, lease).await.unwrap(),
             expected,
             "{leases:?}"
         );
@@ -234,46 +241,63 @@ impl Run<'_> {
 
     /// Compares every task, list and count with the model's.
     async fn compare_states(&self, operation: &Operation) {
+        let mut known = Vec::new();
         for (index, queue) in QUEUES.map(Name::from).iter().enumerate() {
             let mut counts = BTreeMap::new();
             for state in TaskState::ALL {
-                let expected = self.model.list(queue, state);
-                let listed = self.list(queue, state).await;
-                let (listed_ids, expected_ids): (Vec<_>, Vec<_>) = (
-                    listed.iter().map(|task| &task.envelope.id).collect(),
-                    expected.iter().map(|task| &task.envelope.id).collect(),
-                );
-                assert_eq!(
-                    listed_ids, expected_ids,
-                    "{queue}: {state} after {operation:?}"
-                );
-                for (listed, expected) in listed.iter().zip(&expected) {
-                    assert_eq!(
-                        (&listed.envelope, listed.at, &listed.result),
-                        (&expected.envelope, expected.at(), &expected.result())
-                    );
-                    let found = self
-                        .broker
-                        .tasks(&[listed.envelope.task_ref()])
-                        .await
-                        .unwrap()
-                        .remove(0);
-                    assert_eq!(found.as_ref(), Some(listed));
-                }
-                counts.extend((!listed.is_empty()).then_some((state, listed.len() as u64)));
+                let len = self.compare_list(queue, state, operation).await;
+                counts.extend((len > 0).then_some((state, len as u64)));
             }
-            let stats = self
-                .broker
-                .stats(std::slice::from_ref(queue))
-                .await
-                .unwrap()
-                .remove(0);
-            assert_eq!(
-                (stats.counts, stats.paused),
-                (counts, self.model.paused[index]),
-                "{queue} after {operation:?}"
-            );
+            let (succeeded, failed) = self.model.attempts[index];
+            let expected = QueueStats {
+                counts,
+                succeeded,
+                failed,
+                latency: self.model.latency(queue),
+                paused: self.model.paused[index],
+            };
+            let stats = self.broker.stats(std::slice::from_ref(queue)).await;
+            assert_eq!(stats.unwrap(), [expected], "{queue} after {operation:?}");
+            known.extend(self.model.used[index].then(|| queue.clone()));
         }
+        assert_eq!(self.broker.queues().await.unwrap(), known);
+    }
+
+    /// Compares one list with the model's, and each task in it with what is told of the task alone.
+    async fn compare_list(&self, queue: &Name, state: TaskState, operation: &Operation) -> usize {
+        let expected = self.model.list(queue, state);
+        let listed = self.list(queue, state).await;
+        let (listed_ids, expected_ids): (Vec<_>, Vec<_>) = (
+            listed.iter().map(|task| &task.envelope.id).collect(),
+            expected.iter().map(|task| &task.envelope.id).collect(),
+        );
+        assert_eq!(
+            listed_ids, expected_ids,
+            "{queue}: {state} after {operation:?}"
+        );
+        for (listed, expected) in listed.iter().zip(&expected) {
+            let activity = listed
+                .lease
+                .as_ref()
+                .map(|lease| (lease.until, listed.progress.clone()));
+            assert_eq!(
+                (&listed.envelope, listed.at, &listed.result, activity),
+                (
+                    &expected.envelope,
+                    expected.at(),
+                    &expected.result(),
+                    expected.activity()
+                ),
+                "after {operation:?}"
+            );
+            let task = listed.envelope.task_ref();
+            let alone = self.broker.tasks(std::slice::from_ref(&task)).await;
+            assert_eq!(alone.unwrap(), [Some(listed.clone())]);
+            if let Some(finished) = expected.finished() {
+                assert_eq!(self.broker.finished(&task).await.unwrap(), finished);
+            }
+        }
+        listed.len()
     }
 
     /// A whole list, in pages that are too small for it.

@@ -2,14 +2,16 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
-use super::{KEEP, LEASE, QUEUES};
+use super::{
+    KEEP, LEASE, QUEUES,
+    entry::{Entry, Place},
+};
 use crate::{
     broker::{
         CancelOutcome, Conflict, Extended, Forwarded, LeaseToken, Leased, NewTask, Outcome,
         Settled, Settlement, When,
     },
+    process::Progress,
     task::{
         Envelope, Failure, FailureKind, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey,
         UniqueUntil,
@@ -20,42 +22,15 @@ use crate::{
 pub(super) struct Model {
     pub(super) now: Timestamp,
     pub(super) paused: [bool; QUEUES.len()],
+    /// How many attempts of each queue succeeded, and failed.
+    pub(super) attempts: [(u64, u64); QUEUES.len()],
+    /// Whether each queue has had a task.
+    pub(super) used: [bool; QUEUES.len()],
     tasks: Vec<Entry>,
     locks: Vec<Lock>,
     /// Turns at the back of a queue count up, those at the front down.
     turns: (i64, i64),
     last_token: u64,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) envelope: Arc<Envelope>,
-    place: Place,
-}
-
-#[derive(Clone, Debug)]
-enum Place {
-    Pending {
-        turn: i64,
-    },
-    Scheduled {
-        due: Timestamp,
-    },
-    Retry {
-        due: Timestamp,
-    },
-    Active {
-        token: LeaseToken,
-        until: Timestamp,
-        cancel: Option<String>,
-    },
-    Completed {
-        until: Timestamp,
-        result: Option<Bytes>,
-    },
-    Archived {
-        at: Timestamp,
-    },
 }
 
 struct Lock {
@@ -65,60 +40,10 @@ struct Lock {
     until: Timestamp,
 }
 
-impl Entry {
-    fn state(&self) -> TaskState {
-        match self.place {
-            Place::Pending { .. } => TaskState::Pending,
-            Place::Scheduled { .. } => TaskState::Scheduled,
-            Place::Retry { .. } => TaskState::Retry,
-            Place::Active { .. } => TaskState::Active,
-            Place::Completed { .. } => TaskState::Completed,
-            Place::Archived { .. } => TaskState::Archived,
-        }
-    }
-
-    /// The time that is shown with the task.
-    pub(super) fn at(&self) -> Option<Timestamp> {
-        match self.place {
-            Place::Scheduled { due } | Place::Retry { due } => Some(due),
-            Place::Completed { until, .. } => Some(until),
-            Place::Archived { at } => Some(at),
-            Place::Pending { .. } | Place::Active { .. } => None,
-        }
-    }
-
-    pub(super) fn result(&self) -> Option<Bytes> {
-        match &self.place {
-            Place::Completed { result, .. } => result.clone(),
-            _ => None,
-        }
-    }
-
-    fn is(&self, task: &TaskRef) -> bool {
-        self.envelope.task_ref() == *task
-    }
-
-    fn due(&self) -> Option<Timestamp> {
-        match self.place {
-            Place::Scheduled { due } | Place::Retry { due } => Some(due),
-            _ => None,
-        }
-    }
-
-    /// By what a list of its state is sorted.
-    fn order(&self) -> (u8, i64, u64, TaskId) {
-        let (turn, at) = match &self.place {
-            Place::Pending { turn } => (*turn, Timestamp::default()),
-            Place::Active { until, .. } => (0, *until),
-            _ => (0, self.at().unwrap_or_default()),
-        };
-        let priority = if turn == 0 {
-            0
-        } else {
-            u8::MAX - self.envelope.options.priority
-        };
-        (priority, turn, at.as_millis(), self.envelope.id.clone())
-    }
+/// The place of a queue among all.
+fn queue_index(queue: &Name) -> usize {
+    let place = QUEUES.iter().position(|name| queue == name);
+    place.expect("one of the queues")
 }
 
 impl Model {
@@ -126,6 +51,8 @@ impl Model {
         Self {
             now,
             paused: [false; QUEUES.len()],
+            attempts: [(0, 0); QUEUES.len()],
+            used: [false; QUEUES.len()],
             tasks: Vec::new(),
             locks: Vec::new(),
             turns: (0, 0),
@@ -139,12 +66,18 @@ impl Model {
 
     fn last_turn(&mut self) -> Place {
         self.turns.0 += 1;
-        Place::Pending { turn: self.turns.0 }
+        Place::Pending {
+            turn: self.turns.0,
+            since: self.now,
+        }
     }
 
     fn first_turn(&mut self) -> Place {
         self.turns.1 -= 1;
-        Place::Pending { turn: self.turns.1 }
+        Place::Pending {
+            turn: self.turns.1,
+            since: self.now,
+        }
     }
 
     pub(super) fn list(&self, queue: &Name, state: TaskState) -> Vec<Entry> {
@@ -170,10 +103,12 @@ impl Model {
             });
         }
         self.lock(envelope)?;
+        self.used[queue_index(&envelope.queue)] = true;
         let place = match *when {
             When::After(delay) if !delay.is_zero() => Place::Scheduled {
                 due: self.now + delay,
             },
+            When::At(due) if due > self.now => Place::Scheduled { due },
             _ => self.last_turn(),
         };
         self.tasks.push(Entry {
@@ -233,7 +168,7 @@ impl Model {
     ) -> Vec<(Arc<Envelope>, LeaseToken)> {
         let mut leased = Vec::new();
         for (queue, cap) in caps {
-            if self.paused[usize::from(queue == QUEUES[1])] {
+            if self.paused[queue_index(queue)] {
                 continue;
             }
             let next = self.list(queue, TaskState::Pending);
@@ -245,6 +180,7 @@ impl Model {
                     token,
                     until: self.now + LEASE,
                     cancel: None,
+                    progress: None,
                 };
                 self.unlock(&entry.envelope, true);
                 leased.push((entry.envelope, token));
@@ -266,21 +202,23 @@ impl Model {
         }
     }
 
-    pub(super) fn extend(&mut self, leased: &Leased, token: LeaseToken) -> Extended {
+    pub(super) fn extend(
+        &mut self,
+        leased: &Leased,
+        token: LeaseToken,
+        lease: Duration,
+    ) -> Extended {
         let Some((place, cancel)) = self.current(&leased.envelope.task_ref(), token) else {
             return Extended::Lost;
         };
-        let answer = if cancel.is_some() {
+        if let Place::Active { until, .. } = &mut self.tasks[place].place {
+            *until = self.now + lease;
+        }
+        if cancel.is_some() {
             Extended::CancelRequested
         } else {
             Extended::Yes
-        };
-        self.tasks[place].place = Place::Active {
-            token,
-            until: self.now + LEASE,
-            cancel,
-        };
-        answer
+        }
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement, token: LeaseToken) -> Settled {
@@ -291,6 +229,12 @@ impl Model {
             return Settled::Stale;
         };
         self.tasks[place].envelope = Arc::clone(envelope);
+        let (succeeded, failed) = &mut self.attempts[queue_index(&envelope.queue)];
+        match outcome {
+            Outcome::Complete { .. } => *succeeded += 1,
+            Outcome::Retry { .. } | Outcome::Archive => *failed += 1,
+            Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => {}
+        }
         let next = match (outcome, cancel) {
             (Outcome::Complete { .. }, _) if envelope.options.retention.is_zero() => None,
             (Outcome::Complete { result }, _) => Some(Place::Completed {
@@ -435,6 +379,25 @@ impl Model {
             }
         };
         tasks.iter().map(cancel).collect()
+    }
+
+    pub(super) fn report(&mut self, task: &TaskRef, reported: &Progress) {
+        if let Some(place) = self.find(task)
+            && let Place::Active { progress, .. } = &mut self.tasks[place].place
+        {
+            *progress = Some(reported.clone());
+        }
+    }
+
+    /// How long the task that is next has been pending.
+    pub(super) fn latency(&self, queue: &Name) -> Duration {
+        match self.list(queue, TaskState::Pending).first() {
+            Some(Entry {
+                place: Place::Pending { since, .. },
+                ..
+            }) => self.now.since(*since),
+            _ => Duration::ZERO,
+        }
     }
 
     pub(super) fn delete(&mut self, tasks: &[TaskRef]) -> Vec<bool> {

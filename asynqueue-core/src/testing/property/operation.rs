@@ -9,10 +9,12 @@ use super::QUEUES;
 use crate::{
     broker::{Leased, NewTask, Outcome, Settlement, When},
     codec::{CodecName, MessagePack},
+    process::Progress,
     task::{
-        Envelope, Failure, FailureKind, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey,
+        Clock, Envelope, Failure, FailureKind, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey,
         UniqueLock, UniqueUntil,
     },
+    testing::TestClock,
 };
 
 /// One operation on a broker.
@@ -27,8 +29,8 @@ pub enum Operation {
         /// How many in all.
         max: usize,
     },
-    /// Extends leases, 0 being the newest.
-    Extend(Vec<usize>),
+    /// Extends leases, 0 being the newest, for this long.
+    Extend(Vec<usize>, Duration),
     /// Settles leases, 0 being the newest. They may be settled, lost or passed on already.
     Settle(Vec<(usize, Outcome)>),
     /// Lets up to so many lost tasks run again.
@@ -37,6 +39,8 @@ pub enum Operation {
     Forward(usize),
     /// Trims all that is old.
     Trim,
+    /// Reports progress.
+    Report(Vec<(TaskRef, Progress)>),
     /// Cancels tasks.
     Cancel(Vec<TaskRef>),
     /// Deletes tasks.
@@ -61,11 +65,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (prop::sample::subsequence(vec![0, 1], 1..=2), 0_usize..4, 1_usize..4).prop_map(|(queues, cap, max)| {
             Operation::Lease { caps: queues.into_iter().map(|queue| (queue, cap)).collect(), max }
         }),
-        1 => vec(0_usize..6, 1..3).prop_map(Operation::Extend),
+        1 => (vec(0_usize..6, 1..3), seconds(1..60)).prop_map(|(leases, lease)| Operation::Extend(leases, lease)),
         6 => vec((0_usize..6, outcome()), 1..4).prop_map(Operation::Settle),
         1 => (1_usize..4).prop_map(Operation::Reclaim),
         2 => (1_usize..4).prop_map(Operation::Forward),
         2 => Just(Operation::Trim),
+        1 => vec((task_ref(), progress()), 1..3).prop_map(Operation::Report),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Cancel),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Delete),
         1 => vec(task_ref(), 1..3).prop_map(Operation::RunNow),
@@ -74,8 +79,27 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// Now and then with a part of a millisecond, which must not make anything early.
 fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
-    range.prop_map(Duration::from_secs)
+    let part = prop_oneof![4 => Just(0), 1 => 1_u64..2_000];
+    (range, part)
+        .prop_map(|(seconds, micros)| Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
+
+fn progress() -> impl Strategy<Value = Progress> {
+    (0_u64..10).prop_map(|done| Progress {
+        done,
+        total: 10,
+        note: "at it".into(),
+    })
+}
+
+/// Around the time that clocks for tests start at, and long before.
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![
+        1 => Just(Timestamp::default()),
+        4 => seconds(0..600).prop_map(|later| TestClock::default().now() + later),
+    ]
 }
 
 fn task_ref() -> impl Strategy<Value = TaskRef> {
@@ -87,7 +111,11 @@ fn task_id(id: u8) -> TaskId {
 }
 
 fn new_task() -> impl Strategy<Value = NewTask> {
-    let when = prop_oneof![3 => Just(When::Now), 1 => seconds(1..60).prop_map(When::After)];
+    let when = prop_oneof![
+        6 => Just(When::Now),
+        2 => seconds(0..60).prop_map(When::After),
+        1 => time().prop_map(When::At),
+    ];
     let priority = prop_oneof![3 => Just(0_u8), 1 => 1_u8..=9];
     let retention = prop_oneof![1 => Just(Duration::ZERO), 1 => seconds(1..100)];
     let envelope = (task_ref(), priority, retention, prop::option::of(lock()));
