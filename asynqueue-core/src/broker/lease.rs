@@ -59,6 +59,7 @@ impl Leased {
             envelope: self.envelope,
             token: self.token,
             outcome,
+            only_if_expired: false,
         }
     }
 }
@@ -83,6 +84,9 @@ pub struct Settlement {
     pub token: LeaseToken,
     /// What comes next.
     pub outcome: Outcome,
+    /// Whether it counts only while the lease has ended. So does that of a server which reclaims the task of another:
+    /// the other may turn out to live, and extend its lease, in between.
+    pub only_if_expired: bool,
 }
 
 /// What comes next for a task.

@@ -83,7 +83,8 @@ pub trait Broker: Inspect + Control + Schedules + fmt::Debug + Send + Sync + 'st
     async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError>;
 
     /// Up to `limit` active tasks whose lease has ended, with the token to settle them under. They stay as they are:
-    /// of the servers that see them, the one that settles first wins.
+    /// of the servers that see them, the one that settles first wins. To leave a task to a worker that extends its lease
+    /// after all, they settle it [only if it has expired](Settlement::only_if_expired).
     ///
     /// # Errors
     ///

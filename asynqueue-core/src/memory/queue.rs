@@ -148,6 +148,7 @@ impl Queue {
             envelope,
             token,
             outcome,
+            only_if_expired,
         } = settlement;
         let Some(record) = self.tasks.get_mut(&envelope.id) else {
             return Settled::Stale;
@@ -155,6 +156,9 @@ impl Queue {
         let Some(activity) = record.lease(*token) else {
             return Settled::Stale;
         };
+        if *only_if_expired && activity.until > now {
+            return Settled::Stale;
+        }
         let (until, cancel) = (activity.until, activity.cancel.take());
         record.envelope = Arc::clone(envelope);
         self.active.remove(until, envelope.id.clone());

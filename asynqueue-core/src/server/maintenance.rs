@@ -153,5 +153,9 @@ fn lease_expired(lost: &Leased) -> Settlement {
     };
     // At once: the lease's length was wait enough.
     let kind = TaskErrorKind::RetryAfter(Duration::ZERO);
-    after_failure(&lost.envelope, lost.token, kind, failure, true)
+    let settlement = after_failure(&lost.envelope, lost.token, kind, failure, true);
+    Settlement {
+        only_if_expired: true,
+        ..settlement
+    }
 }

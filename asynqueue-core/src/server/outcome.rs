@@ -68,6 +68,7 @@ pub(super) fn after_failure(
         envelope: Arc::clone(envelope),
         token,
         outcome,
+        only_if_expired: false,
     };
     match kind {
         TaskErrorKind::Revoke => return keep(Outcome::Drop),
@@ -92,6 +93,7 @@ pub(super) fn after_failure(
         envelope: Arc::new(envelope),
         token,
         outcome,
+        only_if_expired: false,
     }
 }
 

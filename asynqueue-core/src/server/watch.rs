@@ -76,6 +76,7 @@ impl Shared {
                 envelope,
                 token,
                 outcome: Outcome::Release,
+                only_if_expired: false,
             });
             self.inbox.finished(running.queue);
         }

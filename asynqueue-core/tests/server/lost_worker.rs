@@ -187,6 +187,7 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
         envelope: leased.envelope,
         token: asynqueue_core::LeaseToken(1),
         outcome: Outcome::Archive,
+        only_if_expired: false,
     };
     assert_eq!(broker.settle(&[stolen]).await.unwrap(), [Settled::Recorded]);
     let _told = soon("the handler is told", told.acquire()).await.unwrap();

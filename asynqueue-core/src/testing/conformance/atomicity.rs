@@ -82,6 +82,7 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
                         outcome: Outcome::Retry {
                             delay: std::time::Duration::ZERO,
                         },
+                        only_if_expired: false,
                     }
                 }
                 (1, _) if leased.token.0.is_multiple_of(2) => leased.settle(Outcome::Release),

@@ -102,6 +102,7 @@ impl<'a> Fixture<'a> {
             envelope,
             token: leased.token,
             outcome,
+            only_if_expired: false,
         };
         let settled = self.broker.settle(&[settlement]).await.unwrap();
         assert_eq!(settled.len(), 1, "one answer an outcome");

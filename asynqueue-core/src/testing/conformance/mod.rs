@@ -155,6 +155,7 @@ macro_rules! conformance_suite {
                 of_two_that_reclaim_the_first_wins,
                 at_most_limit_lost_leases_are_listed,
                 a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused,
+                a_lease_that_is_extended_meanwhile_is_not_reclaimed,
                 lost_leases_of_a_paused_queue_are_listed,
                 lost_leases_of_the_queues_asked_are_listed,
             ],

@@ -5,7 +5,7 @@ use super::{
     fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, task_in, tasks},
 };
 use crate::{
-    broker::{Leased, Outcome, Settled},
+    broker::{Leased, Outcome, Settled, Settlement},
     task::{Name, TaskState},
 };
 
@@ -110,4 +110,32 @@ pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
     assert!(lost.len() == 2 && lost.iter().all(|lost| lost.envelope.queue == "b"));
     assert_eq!(f.broker.expired(&both, 3).await.unwrap().len(), 3);
     assert_eq!(f.broker.expired(&both, 9).await.unwrap().len(), 4);
+}
+
+/// The worker was slow and not lost: it goes on, and nobody else gets its task.
+pub async fn a_lease_that_is_extended_meanwhile_is_not_reclaimed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let slow = f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await.remove(0);
+    f.broker.extend(&[slow.lease()], LEASE).await.unwrap();
+    let reclaim = Settlement {
+        only_if_expired: true,
+        ..lost.settle(Outcome::Retry { delay: secs(0) })
+    };
+    assert_eq!(
+        f.broker
+            .settle(std::slice::from_ref(&reclaim))
+            .await
+            .unwrap(),
+        [Settled::Stale]
+    );
+    assert_eq!(f.state("a").await, Some(TaskState::Active));
+    f.advance(LEASE * 2).await;
+    assert_eq!(
+        f.broker.settle(&[reclaim]).await.unwrap(),
+        [Settled::Recorded]
+    );
+    assert_eq!(f.settle(&slow, complete()).await, Settled::Stale);
 }

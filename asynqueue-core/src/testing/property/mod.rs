@@ -30,7 +30,7 @@ mod operation;
 use std::{collections::BTreeMap, time::Duration};
 
 use self::model::Model;
-pub use self::operation::{Operation, operations};
+pub use self::operation::{OnlyIfExpired, Operation, operations};
 use crate::{
     broker::{
         Keep, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Page, QueueStats, Settlement,
@@ -180,13 +180,15 @@ impl Run<'_> {
         );
     }
 
-    async fn settle(&mut self, outcomes: &[(usize, Outcome)]) {
-        let places: Vec<_> = outcomes.iter().map(|(place, _)| *place).collect();
+    async fn settle(&mut self, outcomes: &[(usize, Outcome, OnlyIfExpired)]) {
+        let places: Vec<_> = outcomes.iter().map(|(place, ..)| *place).collect();
         let chosen = self.chosen(&places);
         let settlements: Vec<Settlement> = chosen
             .iter()
             .zip(outcomes)
-            .map(|((leased, _), (_, outcome))| operation::settlement(leased, outcome.clone()))
+            .map(|((leased, _), (_, outcome, only_if_expired))| {
+                operation::settlement(leased, outcome.clone(), *only_if_expired)
+            })
             .collect();
         let expected: Vec<_> = settlements
             .iter()
@@ -223,6 +225,7 @@ impl Run<'_> {
                 Outcome::Retry {
                     delay: Duration::ZERO,
                 },
+                true,
             );
             let settled = self
                 .broker

@@ -223,11 +223,18 @@ impl Model {
 
     pub(super) fn settle(&mut self, settlement: &Settlement, token: LeaseToken) -> Settled {
         let Settlement {
-            envelope, outcome, ..
+            envelope,
+            outcome,
+            only_if_expired,
+            ..
         } = settlement;
         let Some((place, cancel)) = self.current(&envelope.task_ref(), token) else {
             return Settled::Stale;
         };
+        let task = envelope.task_ref();
+        if *only_if_expired && !self.expired(usize::MAX).contains(&task) {
+            return Settled::Stale;
+        }
         self.tasks[place].envelope = Arc::clone(envelope);
         let (succeeded, failed) = &mut self.attempts[queue_index(&envelope.queue)];
         match outcome {

@@ -17,6 +17,9 @@ use crate::{
     testing::TestClock,
 };
 
+/// Whether an outcome counts only while its lease has ended.
+pub type OnlyIfExpired = bool;
+
 /// One operation on a broker.
 #[derive(Clone, Debug)]
 pub enum Operation {
@@ -32,7 +35,7 @@ pub enum Operation {
     /// Extends leases, 0 being the newest, for this long.
     Extend(Vec<usize>, Duration),
     /// Settles leases, 0 being the newest. They may be settled, lost or passed on already.
-    Settle(Vec<(usize, Outcome)>),
+    Settle(Vec<(usize, Outcome, OnlyIfExpired)>),
     /// Lets up to so many lost tasks run again.
     Reclaim(usize),
     /// Forwards up to so many due tasks.
@@ -66,7 +69,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::Lease { caps: queues.into_iter().map(|queue| (queue, cap)).collect(), max }
         }),
         1 => (vec(0_usize..6, 1..3), seconds(1..60)).prop_map(|(leases, lease)| Operation::Extend(leases, lease)),
-        6 => vec((0_usize..6, outcome()), 1..4).prop_map(Operation::Settle),
+        6 => vec((0_usize..6, outcome(), prop::bool::weighted(0.2)), 1..4).prop_map(Operation::Settle),
         1 => (1_usize..4).prop_map(Operation::Reclaim),
         2 => (1_usize..4).prop_map(Operation::Forward),
         2 => Just(Operation::Trim),
@@ -164,7 +167,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 /// The outcome of a lease; with one more failure, where it is one.
-pub(super) fn settlement(leased: &Leased, outcome: Outcome) -> Settlement {
+pub(super) fn settlement(
+    leased: &Leased,
+    outcome: Outcome,
+    only_if_expired: OnlyIfExpired,
+) -> Settlement {
     let mut envelope = Arc::clone(&leased.envelope);
     if matches!(outcome, Outcome::Retry { .. } | Outcome::Archive) {
         let envelope = Arc::make_mut(&mut envelope);
@@ -182,5 +189,6 @@ pub(super) fn settlement(leased: &Leased, outcome: Outcome) -> Settlement {
         envelope,
         token: leased.token,
         outcome,
+        only_if_expired,
     }
 }
