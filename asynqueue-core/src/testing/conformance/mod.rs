@@ -97,6 +97,8 @@ macro_rules! conformance_suite {
                 a_time_is_kept_to_the_millisecond,
                 a_time_that_has_passed_means_now,
                 everything_in_the_envelope_is_kept,
+                every_valid_id_and_queue_name_is_kept_apart,
+                a_task_may_be_due_in_a_hundred_years,
             ],
             lease: [
                 tasks_are_leased_first_in_first_out,
@@ -218,6 +220,8 @@ macro_rules! conformance_suite {
                 a_tick_that_fires_is_signalled,
                 all_who_listen_hear,
                 one_may_listen_to_several_queues,
+                a_queue_with_pending_tasks_is_not_signalled_again,
+                resuming_is_signalled_only_if_it_changes_something,
             ],
             wait: [
                 one_who_waits_is_told_of_the_result,
@@ -232,6 +236,8 @@ macro_rules! conformance_suite {
                 a_task_that_waits_again_is_still_waited_for,
                 a_dropped_task_is_told_as_gone,
                 closing_lets_go_of_all_who_wait,
+                an_archived_task_is_told_with_its_failure_at_once,
+                an_archived_task_that_runs_again_is_waited_for_anew,
             ],
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
@@ -244,6 +250,8 @@ macro_rules! conformance_suite {
                 a_task_that_is_run_now_keeps_its_priority,
                 nothing_asked_is_nothing_answered,
                 a_limit_of_zero_takes_nothing,
+                the_same_task_twice_in_a_batch_is_answered_twice,
+                the_largest_limit_takes_everything,
             ],
             inspect: [
                 a_queue_is_known_once_it_has_had_a_task,
