@@ -222,6 +222,7 @@ macro_rules! conformance_suite {
                 one_may_listen_to_several_queues,
                 a_queue_with_pending_tasks_is_not_signalled_again,
                 resuming_is_signalled_only_if_it_changes_something,
+                cancelling_tasks_that_wait_is_not_signalled,
             ],
             wait: [
                 one_who_waits_is_told_of_the_result,
@@ -265,6 +266,7 @@ macro_rules! conformance_suite {
                 a_task_shows_what_its_state_knows,
                 each_state_has_a_list_of_its_own,
                 asking_for_the_unknown_makes_no_queue,
+                latency_is_of_the_task_that_will_run_next,
             ],
             schedules: [
                 an_entry_replaces_one_of_the_same_name,

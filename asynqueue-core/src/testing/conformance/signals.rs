@@ -48,7 +48,7 @@ async fn assert_signalled(f: &Fixture<'_>, signals: &mut Signals, expected: &[Si
     f.settle(&last, Outcome::Drop).await;
     loop {
         match next(signals).await {
-            Signal::Cancel(_) => break,
+            Signal::Cancel(task) if task == task_ref("last") => break,
             signal => heard.push(signal),
         }
     }
@@ -231,5 +231,18 @@ pub async fn resuming_is_signalled_only_if_it_changes_something(harness: &dyn Ha
     f.enqueue(tasks(["a"])).await;
     f.broker.set_paused(&queue, false).await.unwrap();
     // The one is that of the task.
+    assert_signalled(&f, &mut signals, &[pending()]).await;
+}
+
+/// No worker has them.
+pub async fn cancelling_tasks_that_wait_is_not_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    let mut signals = listen(&f).await;
+    let waiting = ["scheduled", "retry", "pending", "archived", "completed"];
+    f.broker
+        .cancel(&waiting.map(task_ref), "not needed")
+        .await
+        .unwrap();
     assert_signalled(&f, &mut signals, &[pending()]).await;
 }
