@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream::Fuse};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
@@ -62,7 +62,8 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Shared,
     queues: QueueSet,
-    signals: Option<Signals>,
+    /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
+    signals: Option<Fuse<Signals>>,
     pace: Pace,
 }
 
@@ -227,7 +228,7 @@ impl Fetcher<'_> {
         let subscribing = self.shared.broker.signals(&self.shared.queue_names);
         match tokio::time::timeout(LISTEN_TIMEOUT, subscribing).await {
             Ok(Ok(signals)) => {
-                self.signals = Some(signals);
+                self.signals = Some(signals.fuse());
                 // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
                 self.shared.due.notify_one();
                 self.shared.unheard.notify_one();
@@ -281,7 +282,7 @@ fn interleave(jobs: &mut [Job], given: &[usize]) {
 }
 
 /// The next signal; `None` when they have ended, and never where there are none.
-async fn next(signals: &mut Option<Signals>) -> Option<Signal> {
+async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
     match signals {
         Some(signals) => signals.next().await,
         None => std::future::pending().await,
