@@ -146,6 +146,7 @@ macro_rules! conformance_suite {
                 a_task_is_never_due_early,
                 due_tasks_become_pending_in_the_order_they_are_due,
                 at_most_limit_tasks_are_forwarded,
+                scheduled_tasks_and_retries_are_forwarded_as_they_are_due,
                 the_next_due_time_is_told,
                 a_forwarded_task_keeps_its_priority,
                 due_tasks_of_a_paused_queue_become_pending,
