@@ -56,7 +56,7 @@ impl Shared {
             } else {
                 let timeout = expired(&running.context);
                 let message =
-                    format!("{timeout}; its handler blocks its thread and may still be running");
+                    format!("{timeout}; its handler blocks its thread, or a layer around it waits");
                 TaskError::of(timeout.kind(), timeout.failure_kind(), message)
             };
             self.outbox
