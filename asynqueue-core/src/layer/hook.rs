@@ -38,7 +38,8 @@ pub trait Hook: Send + Sync + 'static {
     /// Runs when the process has succeeded.
     async fn after(&self, _ctx: &Context) {}
 
-    /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task.
+    /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task, nor when
+    /// it stopped because the server shuts down and its task is given back.
     async fn on_error(&self, _ctx: &Context, _error: &TaskError) {}
 
     /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived. Not for a task
@@ -100,10 +101,12 @@ async fn tell(hook: &impl Hook, ctx: &Context, result: &Result<TaskOutput, TaskE
         Ok(_) => return hook.after(ctx).await,
         Err(error) => error,
     };
-    if matches!(
-        error.kind(),
-        TaskErrorKind::Revoke | TaskErrorKind::Snooze(_)
-    ) {
+    if ctx.gives_back(error)
+        || matches!(
+            error.kind(),
+            TaskErrorKind::Revoke | TaskErrorKind::Snooze(_)
+        )
+    {
         return;
     }
     hook.on_error(ctx, error).await;

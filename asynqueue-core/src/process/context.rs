@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,7 +13,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{IsFailure, MissingState, State, TaskError};
+use super::{IsFailure, MissingState, State, TaskError, TaskErrorKind};
 use crate::{
     codec::{CodecError, MessagePack},
     task::{Envelope, Headers, Name, TaskId, TaskRef},
@@ -25,6 +28,8 @@ struct Inner {
     worker: Name,
     end: AttemptEnd,
     cancelled: CancellationToken,
+    /// Whether it was told to stop because the server shuts down.
+    cut_off: AtomicBool,
     state: State,
     report: Mutex<Report>,
 }
@@ -68,6 +73,7 @@ impl Context {
             worker,
             end,
             cancelled: CancellationToken::new(),
+            cut_off: AtomicBool::new(false),
             state,
             report: Mutex::default(),
         }))
@@ -159,6 +165,21 @@ impl Context {
     /// When the server was given none.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0.state.get()
+    }
+
+    /// Tells the handler to stop because the server shuts down.
+    pub(crate) fn cut_off(&self) {
+        self.0.cut_off.store(true, SeqCst);
+        self.0.cancelled.cancel();
+    }
+
+    /// Whether the task is given back after this error, rather than failed: it was cut off, and asks for another attempt.
+    pub(crate) fn gives_back(&self, error: &TaskError) -> bool {
+        let is_retried = matches!(
+            error.kind(),
+            TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_)
+        );
+        is_retried && self.0.cut_off.load(SeqCst)
     }
 
     /// Whether an error that is to be retried counts as an attempt.

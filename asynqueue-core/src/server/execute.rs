@@ -61,7 +61,6 @@ impl Shared {
                     context: context.clone(),
                     queue,
                     cancelled: None,
-                    cut_off: false,
                 };
                 slot.begin(running);
                 let result = service
@@ -69,10 +68,13 @@ impl Shared {
                         context: context.clone(),
                     })
                     .await;
-                let Some(running) = slot.end() else {
+                if slot.end().is_none() {
                     return false;
-                };
-                if running.cut_off && result.as_ref().is_err_and(is_retried) {
+                }
+                if result
+                    .as_ref()
+                    .is_err_and(|error| context.gives_back(error))
+                {
                     // Stopping when told to is no failure.
                     self.give_back(Job { leased, queue });
                     return true;
@@ -136,12 +138,4 @@ impl Shared {
         self.outbox.push(settlement);
         Counters::add(&self.counters.finished, 1);
     }
-}
-
-/// Whether the error asks for another attempt.
-fn is_retried(error: &TaskError) -> bool {
-    matches!(
-        error.kind(),
-        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_)
-    )
 }

@@ -48,8 +48,6 @@ pub(super) struct Running {
     pub(super) queue: usize,
     /// Since when it is cancelled.
     pub(super) cancelled: Option<Instant>,
-    /// Whether it was told to stop because the server shuts down.
-    pub(super) cut_off: bool,
 }
 
 impl Slot {

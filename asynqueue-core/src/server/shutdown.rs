@@ -28,10 +28,7 @@ impl Shared {
                 running = self.slots.busy(),
                 "shutdown timeout is up; cancelling what runs"
             );
-            self.slots.each(|running| {
-                running.cut_off = true;
-                running.context.cancellation_token().cancel();
-            });
+            self.slots.each(|running| running.context.cut_off());
             within(self.settings.cancel_grace, idle()).await;
             self.give_back_all();
         }

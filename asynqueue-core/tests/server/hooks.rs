@@ -10,7 +10,9 @@ use asynqueue_core::{
     Context, FailureKind, Payload, ProcessWrapper, Server, TaskError, TaskState, layer::Hook,
 };
 
-use crate::harness::{Job, broker, counts_become, failure_of, info, job, output_of, until};
+use crate::harness::{
+    AN_HOUR, Job, broker, counts_become, failure_of, info, job, output_of, soon, until,
+};
 
 /// Notes what it sees.
 #[derive(Clone, Default)]
@@ -233,4 +235,26 @@ async fn a_hook_has_time_to_tell_of_a_timeout() {
         (FailureKind::Timeout, "timed out after 10ms")
     );
     assert_eq!(diary.lines(), ["told", "exhausted"]);
+}
+
+#[tokio::test]
+async fn hooks_are_not_told_of_an_attempt_that_shutdown_gives_back() {
+    let (broker, producer) = broker();
+    let diary = Diary::default();
+    let server = Server::builder(broker.clone())
+        .shutdown_timeout(Duration::ZERO)
+        .cancel_grace(AN_HOUR)
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            ctx.cancelled().await;
+            Err::<(), _>(TaskError::retry("interrupted"))
+        })
+        .hook(diary.clone())
+        .start()
+        .await
+        .unwrap();
+    producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    until("it runs", async || diary.lines() == ["before 1"]).await;
+    soon("the server ends", server.shutdown()).await.unwrap();
+    counts_become(&broker, &[(TaskState::Pending, 1)]).await;
+    assert_eq!(diary.lines(), ["before 1"]);
 }
