@@ -152,7 +152,7 @@ async fn a_server_outlives_signals_that_end_while_it_leases() {
         .unwrap();
     until("it leases", async || faulty.faults.leases.load(SeqCst) == 1).await;
     broker.close().await;
-    faulty.faults.lease_answers.add_permits(1);
+    faulty.faults.lease_answers.add_permits(1_000);
     let ended = soon("the server ends", server.ended()).await;
     assert!(matches!(
         ended,
