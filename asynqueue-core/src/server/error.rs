@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinError;
+
 use crate::{
     broker::BrokerError,
     process::MissingState,
@@ -74,7 +76,22 @@ pub enum ServerError {
         #[source]
         source: MissingState,
     },
+    /// A part of the server panicked, and the others were shut down. The parts call the broker, whose panic it most
+    /// likely was; processes, layers, hooks and callbacks end no more than their attempt.
+    #[error("the server stopped, for a part of it panicked: {message}")]
+    Panicked {
+        /// What it panicked with.
+        message: String,
+    },
     /// The broker is closed, or did not answer at the start.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+impl ServerError {
+    pub(super) fn panicked(error: &JoinError) -> Self {
+        Self::Panicked {
+            message: error.to_string(),
+        }
+    }
 }

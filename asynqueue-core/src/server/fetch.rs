@@ -52,10 +52,9 @@ impl Shared {
             signals: None,
             pace,
         };
-        let fetched = fetcher.run().await;
-        // Also when the broker is closed: then the server has nothing to go on for.
-        self.stopping.cancel();
-        fetched
+        // Also when the broker is closed or panics: then the server has nothing to go on for.
+        let _stop = self.stopping.clone().drop_guard();
+        fetcher.run().await
     }
 }
 

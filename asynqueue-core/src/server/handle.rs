@@ -74,13 +74,13 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// When the server had to stop because the broker was closed.
+    /// When the server had to stop because the broker was closed or panicked.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
         self.shared.stopping.cancel();
         self.ended().await
     }
 
-    /// Waits until the server stops by itself, which it does when the broker is closed.
+    /// Waits until the server stops by itself, which it does when the broker is closed or panics.
     ///
     /// # Errors
     ///
@@ -89,8 +89,9 @@ impl ServerHandle {
         let Some(running) = &mut self.running else {
             return Ok(());
         };
-        // The server's own task neither panics nor is aborted.
-        let ended = running.await.unwrap_or(Ok(()));
+        let ended = running
+            .await
+            .unwrap_or_else(|error| Err(ServerError::panicked(&error)));
         // Only now: whoever stops waiting here may wait again, or shut down.
         self.running = None;
         ended

@@ -37,7 +37,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "config")]
@@ -140,7 +143,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the broker is closed meanwhile. An unreachable broker is waited for.
+    /// When the broker is closed meanwhile, or panics. An unreachable broker is waited for.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { shared, queues } = self;
         // Also when this future is dropped halfway: no slot may go on unseen.
@@ -161,9 +164,12 @@ impl Server {
         upkeep.spawn(Arc::clone(&shared).check_health());
 
         let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
+        // Without one of its parts a server would look alive, and run or record nothing.
+        let mut panic = None;
         tokio::select! {
             () = shutdown => {}
             () = shared.stopping.cancelled() => {}
+            error = panicked(&mut upkeep) => panic = Some(error),
         }
         shared.stopping.cancel();
         shared.give_back_waiting();
@@ -176,13 +182,23 @@ impl Server {
         })
         .await;
         tracing::info!(worker = %shared.worker, "server stopped");
-        // The fetcher neither panics nor is aborted while it is waited for.
-        fetched
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or(Ok(()))
-            .map_err(ServerError::Broker)
+        match (panic, fetched) {
+            (Some(error), _) | (None, Ok(Err(error))) => Err(ServerError::panicked(&error)),
+            (None, Ok(Ok(fetched))) => fetched.map_err(ServerError::Broker),
+            // It was still leasing when its time was up.
+            (None, Err(_)) => Ok(()),
+        }
     }
+}
+
+/// Waits for one that panics; the others may end.
+async fn panicked(parts: &mut JoinSet<()>) -> JoinError {
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = ended {
+            return error;
+        }
+    }
+    std::future::pending().await
 }
 
 /// How long the broker may take to answer the last lease, and to record the last outcomes.

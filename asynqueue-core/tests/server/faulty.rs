@@ -28,6 +28,10 @@ pub(crate) struct Faults {
     pub(crate) generous: AtomicUsize,
     /// Nothing can be reached.
     pub(crate) unavailable: AtomicBool,
+    /// Leasing panics.
+    pub(crate) lease_panics: AtomicBool,
+    /// Recording outcomes panics.
+    pub(crate) settle_panics: AtomicBool,
     /// Outcomes cannot be recorded.
     pub(crate) settle_fails: AtomicBool,
     /// How often a lease was asked for.
@@ -48,6 +52,8 @@ impl Faulty {
             deaf: AtomicBool::new(false),
             generous: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
+            lease_panics: AtomicBool::new(false),
+            settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),
@@ -100,6 +106,7 @@ impl Broker for Faulty {
 
     async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
         self.faults.leases.fetch_add(1, SeqCst);
+        assert!(!self.faults.lease_panics.load(SeqCst), "lost count");
         self.reach()?;
         let mut request = request.clone();
         let extra = self.faults.generous.load(SeqCst);
@@ -123,6 +130,7 @@ impl Broker for Faulty {
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
         self.reach()?;
+        assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
         if self.faults.settle_fails.load(SeqCst) {
             return Err(BrokerError::Unavailable("read only".into()));
         }

@@ -8,12 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Context, FailureKind, Payload, Server, TaskError, TaskState,
+    Context, FailureKind, Payload, Server, ServerError, TaskError, TaskState,
     layer::{BoxProcess, Hook, TaskFuture, TaskOutput, TaskRequest, middleware_fn},
 };
 use tower::{Layer, Service};
 
-use crate::harness::{Job, broker, counts_become, failure_of, info, job, output_of};
+use crate::{
+    faulty::{Faults, Faulty},
+    harness::{Job, broker, counts_become, failure_of, info, job, output_of, soon},
+};
 
 /// Jobs with an odd number panic.
 async fn panics_at_odd_numbers(task: Payload<Job>, _: Context) -> Result<(), TaskError> {
@@ -329,4 +332,32 @@ async fn callbacks_that_panic_harm_nothing() {
         &[(TaskState::Completed, 1), (TaskState::Archived, 1)],
     )
     .await;
+}
+
+/// Runs a task, and returns how the server ended.
+async fn ended_by(fault: impl Fn(&Faults)) -> ServerError {
+    let (broker, producer) = broker();
+    let faulty = Faulty::new(&broker);
+    fault(&faulty.faults);
+    let mut server = Server::builder(faulty)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    producer.enqueue(job(1)).await.unwrap();
+    let ended = soon("the server ends", server.ended()).await;
+    ended.expect_err("it panicked")
+}
+
+#[tokio::test]
+async fn a_panicking_broker_ends_the_server_with_an_error() {
+    let faults: [fn(&Faults); 2] = [
+        |faults| faults.lease_panics.store(true, SeqCst),
+        |faults| faults.settle_panics.store(true, SeqCst),
+    ];
+    for fault in faults {
+        let error = ended_by(fault).await;
+        assert!(matches!(error, ServerError::Panicked { .. }), "{error}");
+        assert!(error.to_string().contains("lost count"), "{error}");
+    }
 }
