@@ -121,7 +121,8 @@ impl Default for Page {
     }
 }
 
-/// A place in a list, in a form of the broker's own. Tasks that move meanwhile can be missed or met twice.
+/// A place in a list, in a form of the broker's own. Where the list changes between two pages, tasks can be missed or met
+/// twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub String);

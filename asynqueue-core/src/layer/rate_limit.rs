@@ -20,8 +20,9 @@ pub struct RateLimitLayer {
 }
 
 impl RateLimitLayer {
-    /// At most `max` attempts, at least one, in each `period`.
+    /// At most `max` attempts, at least one, in each `period`. A period of zero is no limit.
     pub fn new(max: u32, period: Duration) -> Self {
+        let period = period.min(LONGEST);
         let interval = period / max.max(1);
         let cells = Cells {
             interval,
@@ -33,6 +34,9 @@ impl RateLimitLayer {
         }
     }
 }
+
+/// Keeps the sum of now and a period in range. No program runs for longer.
+const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 24 * 3600);
 
 /// An attempt whose turn is within this waits in its slot.
 const WORTH_WAITING: Duration = Duration::from_millis(100);

@@ -193,10 +193,17 @@ impl Queue {
     pub(super) fn forward(&mut self, now: Timestamp, limit: usize) -> usize {
         let mut moved = 0;
         while moved < limit {
-            let next = self
-                .scheduled
-                .pop_until(now)
-                .or_else(|| self.retry.pop_until(now));
+            // Whichever is due first: neither a scheduled nor a retried backlog may hold up the other.
+            let retry_is_first = match (self.scheduled.first_at(), self.retry.first_at()) {
+                (Some(scheduled), Some(retry)) => retry < scheduled,
+                (scheduled, _) => scheduled.is_none(),
+            };
+            let list = if retry_is_first {
+                &mut self.retry
+            } else {
+                &mut self.scheduled
+            };
+            let next = list.pop_until(now);
             let Some(envelope) = next.and_then(|id| self.envelope(&id)) else {
                 break;
             };

@@ -95,7 +95,7 @@ impl Context {
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
-        self.0.envelope.attempts + 1
+        self.0.envelope.attempts.saturating_add(1)
     }
 
     /// How often it is retried before it is archived.

@@ -91,7 +91,7 @@ setters! {
         self.overrides().unique = Some(Unique { until, ttl });
     }
 
-    /// What makes it unique, in place of its payload. Has an effect on tasks that are unique.
+    /// What makes it unique, in place of its payload. Refused for a task that is not unique, by its type or by this call.
     unique_key(key: impl Into<Box<str>>) self => { self.unique_key = Some(UniqueKey::new(key)); }
 
     /// 0 to 9; within its queue, higher runs first.
@@ -166,7 +166,13 @@ impl CallOptions {
                 When::At(time) => time,
             });
         let unique = match options.unique {
-            None => None,
+            None => match self.unique_key {
+                None => None,
+                Some(key) => {
+                    let expected = "there is no lock to take under it; add `.unique(ttl)`";
+                    return invalid::<T, _>("unique_key", format!("`{}`", key.as_str()), expected);
+                }
+            },
             Some(Unique { until, ttl }) => {
                 let key = self
                     .unique_key
@@ -218,19 +224,24 @@ fn set<V>(option: &mut V, value: Option<V>) {
     }
 }
 
+fn invalid<T: Task, R>(
+    option: &'static str,
+    value: String,
+    expected: &'static str,
+) -> Result<R, EnqueueError> {
+    Err(EnqueueError::InvalidOption {
+        event: T::EVENT,
+        option,
+        value,
+        expected,
+    })
+}
+
 /// Refuses what would be kept and then never work.
 fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
-    let invalid = |option, value: String, expected| {
-        Err(EnqueueError::InvalidOption {
-            event: T::EVENT,
-            option,
-            value,
-            expected,
-        })
-    };
     options.queue.check_queue()?;
     if options.priority > MAX_PRIORITY {
-        return invalid(
+        return invalid::<T, _>(
             "priority",
             options.priority.to_string(),
             "it goes from 0 to 9",
@@ -238,11 +249,11 @@ fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
     }
     if options.timeout < Duration::from_millis(1) {
         let expected = "an attempt needs at least 1ms; leave it out for 30 minutes";
-        return invalid("timeout", format!("{:?}", options.timeout), expected);
+        return invalid::<T, _>("timeout", format!("{:?}", options.timeout), expected);
     }
     if options.unique.is_some_and(|unique| unique.ttl.is_zero()) {
         let expected = "its ttl must be longer, for the lock to be held at all";
-        return invalid("unique", "0s".into(), expected);
+        return invalid::<T, _>("unique", "0s".into(), expected);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ impl Shared {
         let settings = &self.settings;
         while self.slots.open() < settings.concurrency
             && self.slots.open() + self.slots.abandoned()
-                < settings.concurrency + settings.max_abandoned
+                < settings.concurrency.saturating_add(settings.max_abandoned)
         {
             self.slots
                 .add(|slot| tokio::spawn(Arc::clone(self).run_slot(slot)).abort_handle());

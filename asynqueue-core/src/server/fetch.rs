@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream::Fuse};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
@@ -62,7 +62,8 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Shared,
     queues: QueueSet,
-    signals: Option<Signals>,
+    /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
+    signals: Option<Fuse<Signals>>,
     pace: Pace,
 }
 
@@ -75,7 +76,9 @@ impl Fetcher<'_> {
         self.listen(&mut poll).await?;
         loop {
             let (target, ahead) = self.target();
-            let room = self.room(target);
+            // Before the queues' own loads: a task that finishes in between is seen in one of the two.
+            let load = self.shared.inbox.load();
+            let room = self.room(target, load);
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
@@ -87,7 +90,7 @@ impl Fetcher<'_> {
                 }
                 self.drain_signals();
             } else {
-                self.wait(self.load_to_wait_for(room, target, ahead), &mut poll)
+                self.wait(self.load_to_wait_for(room, load, target, ahead), &mut poll)
                     .await?;
             }
             if self.shared.stopping.is_cancelled() {
@@ -109,13 +112,11 @@ impl Fetcher<'_> {
     }
 
     /// How many tasks to lease now.
-    fn room(&self, target: usize) -> usize {
+    fn room(&self, target: usize, load: usize) -> usize {
         if self.shared.outbox.unrecorded() > MAX_UNRECORDED {
             return 0;
         }
-        target
-            .saturating_sub(self.shared.inbox.load())
-            .min(MAX_BATCH)
+        target.saturating_sub(load).min(MAX_BATCH)
     }
 
     async fn lease(&mut self, shares: &[Share], room: usize) -> Result<(), BrokerError> {
@@ -169,12 +170,18 @@ impl Fetcher<'_> {
     }
 
     /// At which load there is more to lease; `None` if only a signal can tell.
-    fn load_to_wait_for(&self, room: usize, target: usize, ahead: usize) -> Option<usize> {
+    fn load_to_wait_for(
+        &self,
+        room: usize,
+        load: usize,
+        target: usize,
+        ahead: usize,
+    ) -> Option<usize> {
         match room {
             // Half of what is ahead has to be used up first, for the next lease to be a batch.
             0 if target > 0 => Some(target - ahead.div_ceil(2).max(1)),
             // A queue that is at its limit: the next task to finish may be one of its.
-            1.. if self.queues.any_ready() => Some(self.shared.inbox.load().saturating_sub(1)),
+            1.. if self.queues.any_ready() => Some(load.saturating_sub(1)),
             _ => None,
         }
     }
@@ -221,7 +228,7 @@ impl Fetcher<'_> {
         let subscribing = self.shared.broker.signals(&self.shared.queue_names);
         match tokio::time::timeout(LISTEN_TIMEOUT, subscribing).await {
             Ok(Ok(signals)) => {
-                self.signals = Some(signals);
+                self.signals = Some(signals.fuse());
                 // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
                 self.shared.due.notify_one();
                 self.shared.unheard.notify_one();
@@ -275,7 +282,7 @@ fn interleave(jobs: &mut [Job], given: &[usize]) {
 }
 
 /// The next signal; `None` when they have ended, and never where there are none.
-async fn next(signals: &mut Option<Signals>) -> Option<Signal> {
+async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
     match signals {
         Some(signals) => signals.next().await,
         None => std::future::pending().await,

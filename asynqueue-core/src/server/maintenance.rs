@@ -144,7 +144,7 @@ impl Shared {
 /// The outcome of an attempt whose worker was not heard of any more.
 fn lease_expired(lost: &Leased) -> Settlement {
     let failure = Failure {
-        attempt: lost.envelope.attempts + 1,
+        attempt: lost.envelope.attempts.saturating_add(1),
         at: lost.now,
         kind: FailureKind::LeaseExpired,
         message: "lease expired: its worker was not heard of any more".into(),

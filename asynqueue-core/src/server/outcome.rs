@@ -78,7 +78,7 @@ pub(super) fn after_failure(
     let attempt = failure.attempt;
     let mut envelope = Envelope::clone(envelope);
     envelope.push_failure(failure);
-    envelope.attempts += u32::from(counts);
+    envelope.attempts = envelope.attempts.saturating_add(u32::from(counts));
     let delay = match kind {
         TaskErrorKind::RetryAfter(delay) => delay,
         _ => envelope.options.backoff.delay(attempt, rand::random()),

@@ -55,8 +55,9 @@ impl Shared {
                 TaskError::of(TaskErrorKind::Retry, FailureKind::Cancelled, message)
             } else {
                 let timeout = expired(&running.context);
-                let message =
-                    format!("{timeout}; its handler blocks its thread and may still be running");
+                let message = format!(
+                    "{timeout}; its handler blocks its thread, or a layer around it waits, and may still be running"
+                );
                 TaskError::of(timeout.kind(), timeout.failure_kind(), message)
             };
             self.outbox

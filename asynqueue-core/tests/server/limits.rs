@@ -14,7 +14,8 @@ use asynqueue_core::{
 };
 
 use crate::harness::{
-    AN_HOUR, Job, Sum, becomes, broker, counts_become, enqueue_jobs, info, output_of,
+    AN_HOUR, Job, Sum, becomes, broker, counts_become, enqueue_jobs, failure_of, info, job,
+    output_of,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,4 +102,25 @@ async fn an_attempt_whose_turn_is_far_gives_its_slot_to_others() {
         &[(TaskState::Scheduled, 1), (TaskState::Completed, 2)],
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_waits_for_a_limit_past_its_timeout_is_not_said_to_block() {
+    let (broker, producer) = broker();
+    let process = ProcessWrapper::new(|_: Payload<Job>, _: Context| {
+        std::future::pending::<Result<(), TaskError>>()
+    })
+    .layer(ConcurrencyLimitLayer::new(1));
+    let _server = Server::builder(broker)
+        .process(process)
+        .start()
+        .await
+        .unwrap();
+    becomes(&enqueue_jobs(&producer, 1).await[0], TaskState::Active).await;
+    let waits = producer.enqueue(job(2)).max_retry(0);
+    let failure = failure_of(&waits.timeout(Duration::from_millis(20)).await.unwrap()).await;
+    assert_eq!(
+        failure.message,
+        "timed out after 20ms; its handler blocks its thread, or a layer around it waits, and may still be running"
+    );
 }

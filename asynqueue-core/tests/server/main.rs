@@ -4,6 +4,7 @@
 
 mod cancel;
 mod codecs;
+mod extremes;
 mod faulty;
 mod harness;
 mod hooks;

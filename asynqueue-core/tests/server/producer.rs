@@ -238,3 +238,18 @@ async fn an_enqueue_that_is_given_up_does_not_keep_the_producer_from_closing() {
     given_up.abort();
     soon("it is closed", producer.close()).await;
 }
+
+#[tokio::test]
+async fn a_key_without_a_lock_is_refused() {
+    let (broker, producer) = broker();
+    let refused = producer.enqueue(job(1)).unique_key("customer-7").await;
+    let error = refused.expect_err("not unique");
+    assert_eq!(
+        error.to_string(),
+        "option `unique_key` of `job` is `customer-7`: there is no lock to take under it; add `.unique(ttl)`"
+    );
+    assert_eq!(counts(&broker).await, []);
+    let unique = WithOptions { n: 1 };
+    let by_type = producer.enqueue(unique).unique_key("customer-7").await;
+    by_type.expect("its type is unique");
+}

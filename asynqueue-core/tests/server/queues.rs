@@ -267,3 +267,27 @@ async fn within_a_queue_the_higher_priority_runs_first_and_equals_in_order() {
     counts_become(&broker, &[(TaskState::Completed, 5)]).await;
     assert_eq!(*order.lock().unwrap(), [3, 2, 4, 1, 5]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_queue_goes_on_while_a_task_of_another_takes_long() {
+    let (broker, producer) = broker();
+    producer.enqueue(job(0)).queue("long").await.unwrap();
+    fill(&producer, "limited", 50_000).await;
+    let _server = Server::builder(broker.clone())
+        .queue("limited", 1)
+        .queue("long", 1)
+        .queue_concurrency("limited", 1)
+        .concurrency(4)
+        .poll_interval(AN_HOUR)
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            if *ctx.queue() == "long" {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let states = [(TaskState::Active, 1), (TaskState::Completed, 50_000)];
+    counts_become(&broker, &states).await;
+}

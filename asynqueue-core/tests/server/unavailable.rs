@@ -9,13 +9,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Context, EnqueueError, Payload, Producer, Server, ServerError, TaskError,
+    BrokerError, Context, Control, EnqueueError, Payload, Producer, Server, ServerError, TaskError,
     TaskState,
 };
 use tokio::sync::Semaphore;
 
 use crate::{
-    faulty::Faulty,
+    faulty::{Faulty, shut},
     harness::{
         Job, broker, counts, counts_become, enqueue_jobs, info, job, output_of, soon, until,
     },
@@ -138,4 +138,24 @@ async fn the_health_check_is_told_when_the_broker_goes_and_when_it_is_back() {
     faulty.faults.unavailable.store(false, SeqCst);
     well.forget_permits(Semaphore::MAX_PERMITS);
     told(&well).await;
+}
+
+#[tokio::test]
+async fn a_server_outlives_signals_that_end_while_it_leases() {
+    let (broker, _) = broker();
+    let faulty = Faulty::new(&broker);
+    shut(&faulty.faults.lease_answers);
+    let mut server = Server::builder(faulty.clone())
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    until("it leases", async || faulty.faults.leases.load(SeqCst) == 1).await;
+    broker.close().await;
+    faulty.faults.lease_answers.add_permits(1);
+    let ended = soon("the server ends", server.ended()).await;
+    assert!(matches!(
+        ended,
+        Err(ServerError::Broker(BrokerError::Closed))
+    ));
 }

@@ -225,3 +225,52 @@ pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     assert_eq!(f.broker.trim(&queues, none, 0).await.unwrap(), 0);
     f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }
+
+/// As if each came by itself.
+pub async fn the_same_task_twice_in_a_batch_is_answered_twice(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    let twice = |name| [task_ref(name), task_ref(name)];
+    let found = f.broker.tasks(&twice("pending")).await.unwrap();
+    assert!(found.len() == 2 && found[0] == found[1]);
+    for name in ["retry", "archived", "scheduled"] {
+        let run = f.broker.run_now(&twice(name)).await.unwrap();
+        assert_eq!(run, [true, true], "{name}");
+    }
+    f.assert_counts(&[
+        (TaskState::Pending, 4),
+        (TaskState::Active, 1),
+        (TaskState::Completed, 1),
+    ])
+    .await;
+    for name in ["pending", "completed"] {
+        let deleted = f.broker.delete(&twice(name)).await.unwrap();
+        assert_eq!(deleted, [true, true], "{name}");
+    }
+    assert_eq!(ids(&f.lease(9).await), ["retry", "archived", "scheduled"]);
+}
+
+/// It is the way to ask for all there is.
+pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
+    const ALL: usize = usize::MAX;
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    let queues = [QUEUE.into()];
+    f.advance(secs(20_000)).await;
+    let keep = Keep {
+        archived_max: ALL,
+        ..Keep::default()
+    };
+    assert_eq!(f.broker.expired(&queues, ALL).await.unwrap().len(), 1);
+    assert_eq!(f.broker.forward(&queues, ALL).await.unwrap().moved, 2);
+    assert_eq!(f.broker.trim(&queues, keep, ALL).await.unwrap(), 1);
+    let page = Page {
+        after: None,
+        limit: ALL,
+    };
+    let listed = f.broker.list(&queues[0], TaskState::Pending, page).await;
+    assert_eq!(listed.unwrap().tasks.len(), 3);
+    assert_eq!(f.lease(ALL).await.len(), 3);
+    f.assert_counts(&[(TaskState::Active, 4), (TaskState::Archived, 1)])
+        .await;
+}

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::{
     Harness,
-    fixture::{Fixture, STATES, now, prioritised, secs, task, task_ref, tasks, unique, with},
+    fixture::{
+        Fixture, STATES, id, now, prioritised, secs, task, task_in, task_ref, tasks, unique, with,
+    },
 };
 use crate::{
-    broker::{Conflict, NewTask, When},
+    broker::{Conflict, NewTask, Outcome, Settled, When},
     task::{Backoff, Headers, TaskRef, TaskState, UniqueUntil},
 };
 
@@ -179,4 +181,44 @@ pub async fn everything_in_the_envelope_is_kept(harness: &dyn Harness) {
         ..leased.options.as_ref().clone()
     });
     assert_eq!(leased, full);
+}
+
+/// No name of a queue and no id runs into another, whatever a broker makes its keys of.
+pub async fn every_valid_id_and_queue_name_is_kept_apart(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let (long_queue, long_id) = ("q".repeat(200), "i".repeat(255));
+    let queues = ["a", "a:b", "a/b", "a*", "größe", "'%00\\", &long_queue];
+    let ids = [
+        "c", "b:c", "b/c", "{c}", "*", "grün", "'%00\\", "0", "-1", &long_id,
+    ];
+    let all = queues.map(|queue| ids.map(|id| task_in(queue, id)));
+    f.enqueue(all.into_iter().flatten()).await;
+    for queue in queues {
+        let mut leased = f.lease_from(&[(queue, 99)], 99).await;
+        assert_eq!(super::fixture::ids(&leased), ids, "{queue}");
+        let released = leased.pop().unwrap().settle(Outcome::Release);
+        let archived = leased
+            .into_iter()
+            .map(|leased| leased.settle(Outcome::Archive));
+        let settlements: Vec<_> = archived.chain([released]).collect();
+        let settled = f.broker.settle(&settlements).await.unwrap();
+        assert_eq!(settled, [Settled::Recorded; 10], "{queue}");
+        let refs = ids.map(|name| TaskRef::new(queue, id(name)));
+        for (task, found) in refs.iter().zip(f.broker.tasks(&refs).await.unwrap()) {
+            assert_eq!(found.unwrap().envelope.task_ref(), *task);
+        }
+        let run = f.broker.run_now(&refs).await.unwrap();
+        assert_eq!(run, [true; 10], "{queue}");
+    }
+}
+
+/// Longer than anyone will wait, and than the milliseconds that fit in 32 bits.
+pub async fn a_task_may_be_due_in_a_hundred_years(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let due = f.broker.now() + secs(100 * 365 * 24 * 3_600);
+    let when = When::At(due);
+    let envelope = task("a");
+    f.try_enqueue(vec![NewTask { envelope, when }]).await;
+    assert_eq!(f.info("a").await.unwrap().at, Some(due));
+    f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
 }

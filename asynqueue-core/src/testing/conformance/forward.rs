@@ -155,3 +155,21 @@ pub async fn a_forwarded_retry_keeps_its_history(harness: &dyn Harness) {
     let again = f.lease_one().await.envelope;
     assert_eq!((again.attempts, again.failures().len()), (1, 1));
 }
+
+/// Also where there are more of the one than the limit.
+pub async fn scheduled_tasks_and_retries_are_forwarded_as_they_are_due(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["retry"])).await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Retry { delay: secs(20) }).await;
+    f.enqueue_after(task("before"), secs(10)).await;
+    f.enqueue_after(task("after"), secs(30)).await;
+    f.advance(secs(60)).await;
+    forward(&f, 2).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["before", "retry"]);
+    forward(&f, 2).await;
+    assert_eq!(
+        f.list(TaskState::Pending).await,
+        ["before", "retry", "after"]
+    );
+}

@@ -239,3 +239,26 @@ pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
     f.broker.report(vec![progress]).await.unwrap();
     assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
 }
+
+/// By priority, that may be a younger one than others that wait; and one that is given back waits anew.
+pub async fn latency_is_of_the_task_that_will_run_next(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for name in ["first", "second"] {
+        f.enqueue([task(name)]).await;
+        f.advance(secs(1_000)).await;
+    }
+    // The clock may go on meanwhile.
+    let near = |latency: Duration, expected| latency >= expected && latency < expected + secs(60);
+    let latency = f.stats().await.latency;
+    assert!(near(latency, secs(2_000)), "the oldest: {latency:?}");
+    let first = f.lease_one().await;
+    let latency = f.stats().await.latency;
+    assert!(near(latency, secs(1_000)), "the one left: {latency:?}");
+    f.settle(&first, Outcome::Release).await;
+    let latency = f.stats().await.latency;
+    assert!(near(latency, secs(0)), "given back: {latency:?}");
+    f.advance(secs(500)).await;
+    f.enqueue([prioritised("urgent", 1)]).await;
+    let latency = f.stats().await.latency;
+    assert!(near(latency, secs(0)), "the urgent one: {latency:?}");
+}

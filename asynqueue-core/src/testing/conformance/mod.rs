@@ -97,6 +97,8 @@ macro_rules! conformance_suite {
                 a_time_is_kept_to_the_millisecond,
                 a_time_that_has_passed_means_now,
                 everything_in_the_envelope_is_kept,
+                every_valid_id_and_queue_name_is_kept_apart,
+                a_task_may_be_due_in_a_hundred_years,
             ],
             lease: [
                 tasks_are_leased_first_in_first_out,
@@ -144,6 +146,7 @@ macro_rules! conformance_suite {
                 a_task_is_never_due_early,
                 due_tasks_become_pending_in_the_order_they_are_due,
                 at_most_limit_tasks_are_forwarded,
+                scheduled_tasks_and_retries_are_forwarded_as_they_are_due,
                 the_next_due_time_is_told,
                 a_forwarded_task_keeps_its_priority,
                 due_tasks_of_a_paused_queue_become_pending,
@@ -218,6 +221,9 @@ macro_rules! conformance_suite {
                 a_tick_that_fires_is_signalled,
                 all_who_listen_hear,
                 one_may_listen_to_several_queues,
+                a_queue_with_pending_tasks_is_not_signalled_again,
+                resuming_is_signalled_only_if_it_changes_something,
+                cancelling_tasks_that_wait_is_not_signalled,
             ],
             wait: [
                 one_who_waits_is_told_of_the_result,
@@ -232,6 +238,8 @@ macro_rules! conformance_suite {
                 a_task_that_waits_again_is_still_waited_for,
                 a_dropped_task_is_told_as_gone,
                 closing_lets_go_of_all_who_wait,
+                an_archived_task_is_told_with_its_failure_at_once,
+                an_archived_task_that_runs_again_is_waited_for_anew,
             ],
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
@@ -244,6 +252,8 @@ macro_rules! conformance_suite {
                 a_task_that_is_run_now_keeps_its_priority,
                 nothing_asked_is_nothing_answered,
                 a_limit_of_zero_takes_nothing,
+                the_same_task_twice_in_a_batch_is_answered_twice,
+                the_largest_limit_takes_everything,
             ],
             inspect: [
                 a_queue_is_known_once_it_has_had_a_task,
@@ -257,6 +267,7 @@ macro_rules! conformance_suite {
                 a_task_shows_what_its_state_knows,
                 each_state_has_a_list_of_its_own,
                 asking_for_the_unknown_makes_no_queue,
+                latency_is_of_the_task_that_will_run_next,
             ],
             schedules: [
                 an_entry_replaces_one_of_the_same_name,

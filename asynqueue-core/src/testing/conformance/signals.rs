@@ -48,7 +48,7 @@ async fn assert_signalled(f: &Fixture<'_>, signals: &mut Signals, expected: &[Si
     f.settle(&last, Outcome::Drop).await;
     loop {
         match next(signals).await {
-            Signal::Cancel(_) => break,
+            Signal::Cancel(task) if task == task_ref("last") => break,
             signal => heard.push(signal),
         }
     }
@@ -203,4 +203,46 @@ pub async fn one_may_listen_to_several_queues(harness: &dyn Harness) {
         f.enqueue([task_in(queue, "task")]).await;
         assert_eq!(next(&mut signals).await, Signal::Pending(queue.into()));
     }
+}
+
+/// By no way for a task to become pending: whoever works on the queue is still at it.
+pub async fn a_queue_with_pending_tasks_is_not_signalled_again(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["released", "retried", "pending"])).await;
+    f.enqueue_after(task("due"), secs(10)).await;
+    f.enqueue_after(task("run-now"), secs(500)).await;
+    let leased = f.lease(2).await;
+    f.advance(secs(20)).await;
+    let mut signals = listen(&f).await;
+    f.settle(&leased[0], Outcome::Release).await;
+    f.fail(&leased[1], Outcome::Retry { delay: secs(0) }).await;
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    f.broker.run_now(&[task_ref("run-now")]).await.unwrap();
+    assert_signalled(&f, &mut signals, &[]).await;
+}
+
+/// There is nothing to wake anyone for.
+pub async fn resuming_is_signalled_only_if_it_changes_something(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut signals = listen(&f).await;
+    let queue = [QUEUE.into()];
+    f.broker.set_paused(&queue, true).await.unwrap();
+    f.broker.set_paused(&queue, false).await.unwrap();
+    f.enqueue(tasks(["a"])).await;
+    f.broker.set_paused(&queue, false).await.unwrap();
+    // The one is that of the task.
+    assert_signalled(&f, &mut signals, &[pending()]).await;
+}
+
+/// No worker has them.
+pub async fn cancelling_tasks_that_wait_is_not_signalled(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.fill().await;
+    let mut signals = listen(&f).await;
+    let waiting = ["scheduled", "retry", "pending", "archived", "completed"];
+    f.broker
+        .cancel(&waiting.map(task_ref), "not needed")
+        .await
+        .unwrap();
+    assert_signalled(&f, &mut signals, &[pending()]).await;
 }

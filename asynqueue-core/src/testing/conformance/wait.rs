@@ -231,3 +231,29 @@ pub async fn closing_lets_go_of_all_who_wait(harness: &dyn Harness) {
         .await
         .expect("the stream of signals ends");
 }
+
+/// Nor one that failed: why is there already.
+pub async fn an_archived_task_is_told_with_its_failure_at_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Archive).await;
+    let Finished::Archived { failure } = told(wait(&f).await).await else {
+        panic!("archived")
+    };
+    assert_eq!(failure.unwrap().message, "no luck");
+}
+
+/// Its end was not the last.
+pub async fn an_archived_task_that_runs_again_is_waited_for_anew(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(60))]).await;
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Archive).await;
+    f.broker.run_now(&[task_ref("a")]).await.unwrap();
+    let waiting = wait(&f).await;
+    let leased = f.lease_one().await;
+    assert!(!waiting.is_finished());
+    f.settle(&leased, super::fixture::complete()).await;
+    assert_eq!(told(waiting).await, completed(None));
+}

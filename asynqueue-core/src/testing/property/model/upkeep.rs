@@ -24,7 +24,7 @@ impl Model {
         ended.take(limit).collect()
     }
 
-    /// In each queue scheduled tasks first, then retries, each in the order they are due.
+    /// In each queue in the order they are due, a scheduled task before a retry.
     pub(super) fn forward(&mut self, limit: usize) -> Forwarded {
         let mut due: Vec<_> = self
             .tasks
@@ -35,8 +35,8 @@ impl Model {
         due.sort_by_key(|entry| {
             (
                 entry.envelope.queue.clone(),
-                entry.state() == TaskState::Retry,
                 entry.due(),
+                entry.state() == TaskState::Retry,
                 entry.envelope.id.clone(),
             )
         });
