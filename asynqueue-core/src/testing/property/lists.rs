@@ -1,5 +1,7 @@
 //! Lists that are read to their end.
 
+use std::collections::HashSet;
+
 use super::difference::{Fault, ensure};
 use crate::{
     broker::{Page, SharedBroker, TaskInfo},
@@ -13,7 +15,8 @@ pub(super) async fn whole_list(
     state: TaskState,
     limit: usize,
 ) -> Result<Vec<TaskInfo>, Fault> {
-    let mut tasks = Vec::new();
+    let mut tasks: Vec<TaskInfo> = Vec::new();
+    let mut met = HashSet::new();
     let mut page = Page { after: None, limit };
     loop {
         let part = broker.list(queue, state, page.clone()).await?;
@@ -21,11 +24,17 @@ pub(super) async fn whole_list(
         ensure(read <= limit, || {
             format!("{queue}: a page of {read} {state} tasks, where {limit} were asked for")
         })?;
-        tasks.extend(part.tasks);
+        // Else a broker whose cursors don't move on would be read for ever.
+        for task in part.tasks {
+            let id = task.envelope.id.clone();
+            ensure(met.insert(id.clone()), || {
+                format!("{queue}/{id} is twice in the list of {state} tasks, in pages of {limit}")
+            })?;
+            tasks.push(task);
+        }
         if part.next.is_none() {
             return Ok(tasks);
         }
-        // Else a broker whose cursors don't move on would be read for ever.
         ensure(read > 0, || {
             format!("{queue}: an empty page of {state} tasks that is not the last")
         })?;
