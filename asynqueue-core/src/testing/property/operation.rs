@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::QUEUES;
 use crate::{
-    broker::{Leased, NewTask, Outcome, Settlement, When},
+    broker::{Keep, LeaseToken, NewTask, Outcome, Settlement, When},
     codec::{CodecName, MessagePack},
     process::Progress,
     task::{
@@ -20,8 +20,11 @@ use crate::{
 /// Whether an outcome counts only while its lease has ended.
 pub type OnlyIfExpired = bool;
 
+/// Tells a lease among all that were ever given: 0 is the newest.
+pub type Place = usize;
+
 /// One operation on a broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Operation {
     /// Enqueues a batch.
     Enqueue(Vec<NewTask>),
@@ -31,17 +34,19 @@ pub enum Operation {
         caps: Vec<(usize, usize)>,
         /// How many in all.
         max: usize,
+        /// How long the leases last.
+        lease: Duration,
     },
-    /// Extends leases, 0 being the newest, for this long.
-    Extend(Vec<usize>, Duration),
-    /// Settles leases, 0 being the newest. They may be settled, lost or passed on already.
-    Settle(Vec<(usize, Outcome, OnlyIfExpired)>),
+    /// Extends leases for this long.
+    Extend(Vec<Place>, Duration),
+    /// Settles leases. They may be settled, lost or passed on already.
+    Settle(Vec<(Place, Outcome, OnlyIfExpired)>),
     /// Lets up to so many lost tasks run again.
     Reclaim(usize),
     /// Forwards up to so many due tasks.
     Forward(usize),
-    /// Trims all that is old.
-    Trim,
+    /// Trims until nothing is left to trim, so many at a time.
+    Trim(Keep, usize),
     /// Reports progress.
     Report(Vec<(TaskRef, Progress)>),
     /// Cancels tasks.
@@ -65,14 +70,14 @@ fn operation() -> impl Strategy<Value = Operation> {
     let queue = 0..QUEUES.len();
     prop_oneof![
         6 => vec(new_task(), 1..4).prop_map(Operation::Enqueue),
-        6 => (prop::sample::subsequence(vec![0, 1], 1..=2), 0_usize..4, 1_usize..4).prop_map(|(queues, cap, max)| {
-            Operation::Lease { caps: queues.into_iter().map(|queue| (queue, cap)).collect(), max }
+        6 => (prop::sample::subsequence(vec![0, 1], 1..=2), 0_usize..4, 1_usize..4, seconds(1..60)).prop_map(|(queues, cap, max, lease)| {
+            Operation::Lease { caps: queues.into_iter().map(|queue| (queue, cap)).collect(), max, lease }
         }),
         1 => (vec(0_usize..6, 1..3), seconds(1..60)).prop_map(|(leases, lease)| Operation::Extend(leases, lease)),
         6 => vec((0_usize..6, outcome(), prop::bool::weighted(0.2)), 1..4).prop_map(Operation::Settle),
         1 => (1_usize..4).prop_map(Operation::Reclaim),
         2 => (1_usize..4).prop_map(Operation::Forward),
-        2 => Just(Operation::Trim),
+        2 => (keep(), 1_usize..4).prop_map(|(keep, limit)| Operation::Trim(keep, limit)),
         1 => vec((task_ref(), progress()), 1..3).prop_map(Operation::Report),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Cancel),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Delete),
@@ -87,6 +92,13 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     let part = prop_oneof![4 => Just(0), 1 => 1_u64..2_000];
     (range, part)
         .prop_map(|(seconds, micros)| Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
+
+fn keep() -> impl Strategy<Value = Keep> {
+    (seconds(1..200), 0_usize..4).prop_map(|(archived_for, archived_max)| Keep {
+        archived_for,
+        archived_max,
+    })
 }
 
 fn progress() -> impl Strategy<Value = Progress> {
@@ -110,7 +122,7 @@ fn task_ref() -> impl Strategy<Value = TaskRef> {
 }
 
 fn task_id(id: u8) -> TaskId {
-    TaskId::new(format!("task-{id}")).unwrap()
+    TaskId::new(format!("task-{id}")).expect("an id without white space")
 }
 
 fn new_task() -> impl Strategy<Value = NewTask> {
@@ -168,11 +180,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 /// The outcome of a lease; with one more failure, where it is one.
 pub(super) fn settlement(
-    leased: &Leased,
+    envelope: &Arc<Envelope>,
+    token: LeaseToken,
     outcome: Outcome,
     only_if_expired: OnlyIfExpired,
 ) -> Settlement {
-    let mut envelope = Arc::clone(&leased.envelope);
+    let mut envelope = Arc::clone(envelope);
     if matches!(outcome, Outcome::Retry { .. } | Outcome::Archive) {
         let envelope = Arc::make_mut(&mut envelope);
         envelope.attempts += 1;
@@ -187,7 +200,7 @@ pub(super) fn settlement(
     }
     Settlement {
         envelope,
-        token: leased.token,
+        token,
         outcome,
         only_if_expired,
     }

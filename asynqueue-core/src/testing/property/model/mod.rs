@@ -1,43 +1,39 @@
 //! What a broker should do, in the plainest way.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+mod apply;
+mod entry;
+mod locks;
+mod upkeep;
 
-use super::{
-    KEEP, LEASE, QUEUES,
+use std::{sync::Arc, time::Duration};
+
+use self::{
     entry::{Entry, Place},
+    locks::Lock,
 };
+use super::QUEUES;
 use crate::{
     broker::{
-        CancelOutcome, Conflict, Extended, Forwarded, LeaseToken, Leased, NewTask, Outcome,
-        Settled, Settlement, When,
+        CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled, Settlement, When,
     },
     process::Progress,
-    task::{
-        Envelope, Failure, FailureKind, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey,
-        UniqueUntil,
-    },
+    task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, Timestamp},
 };
 
 /// All tasks in one list.
 pub(super) struct Model {
     pub(super) now: Timestamp,
-    pub(super) paused: [bool; QUEUES.len()],
+    paused: [bool; QUEUES.len()],
     /// How many attempts of each queue succeeded, and failed.
-    pub(super) attempts: [(u64, u64); QUEUES.len()],
+    attempts: [(u64, u64); QUEUES.len()],
     /// Whether each queue has had a task.
-    pub(super) used: [bool; QUEUES.len()],
+    used: [bool; QUEUES.len()],
     tasks: Vec<Entry>,
+    /// What each lease was given for: a lease's token is its place here.
+    leases: Vec<Arc<Envelope>>,
     locks: Vec<Lock>,
     /// Turns at the back of a queue count up, those at the front down.
     turns: (i64, i64),
-    last_token: u64,
-}
-
-struct Lock {
-    queue: Name,
-    key: UniqueKey,
-    holder: TaskId,
-    until: Timestamp,
 }
 
 /// The place of a queue among all.
@@ -54,9 +50,9 @@ impl Model {
             attempts: [(0, 0); QUEUES.len()],
             used: [false; QUEUES.len()],
             tasks: Vec::new(),
+            leases: Vec::new(),
             locks: Vec::new(),
             turns: (0, 0),
-            last_token: 0,
         }
     }
 
@@ -80,7 +76,7 @@ impl Model {
         }
     }
 
-    pub(super) fn list(&self, queue: &Name, state: TaskState) -> Vec<Entry> {
+    fn list(&self, queue: &Name, state: TaskState) -> Vec<Entry> {
         let in_list = |entry: &&Entry| entry.envelope.queue == *queue && entry.state() == state;
         let mut list: Vec<_> = self.tasks.iter().filter(in_list).cloned().collect();
         list.sort_by_key(Entry::order);
@@ -90,7 +86,7 @@ impl Model {
         list
     }
 
-    pub(super) fn enqueue(&mut self, tasks: &[NewTask]) -> Vec<Result<(), Conflict>> {
+    fn enqueue(&mut self, tasks: &[NewTask]) -> Vec<Result<(), Conflict>> {
         tasks.iter().map(|task| self.enqueue_one(task)).collect()
     }
 
@@ -118,72 +114,32 @@ impl Model {
         Ok(())
     }
 
-    fn lock(&mut self, envelope: &Envelope) -> Result<(), Conflict> {
-        let Some(wanted) = &envelope.unique else {
-            return Ok(());
-        };
-        let (now, queue) = (self.now, &envelope.queue);
-        self.locks.retain(|lock| lock.until > now);
-        let held = self
-            .locks
-            .iter()
-            .find(|lock| lock.queue == *queue && lock.key == wanted.key);
-        if let Some(holder) = held.map(|lock| lock.holder.clone()) {
-            let place = self.find(&TaskRef::new(queue, holder.clone()));
-            let state = place.map_or(TaskState::Completed, |place| self.tasks[place].state());
-            return Err(Conflict::Unique {
-                key: wanted.key.clone(),
-                holder,
-                state,
-            });
-        }
-        let (queue, key, holder) = (queue.clone(), wanted.key.clone(), envelope.id.clone());
-        self.locks.push(Lock {
-            queue,
-            key,
-            holder,
-            until: now + wanted.ttl,
-        });
-        Ok(())
-    }
-
-    fn unlock(&mut self, envelope: &Envelope, at_start: bool) {
-        let Some(lock) = &envelope.unique else { return };
-        let ends = match lock.until {
-            UniqueUntil::Start => true,
-            UniqueUntil::Success => !at_start,
-            UniqueUntil::Window => false,
-        };
-        if ends {
-            self.locks.retain(|held| {
-                (&held.queue, &held.key, &held.holder) != (&envelope.queue, &lock.key, &envelope.id)
-            });
-        }
-    }
-
-    pub(super) fn lease(
+    fn lease(
         &mut self,
-        caps: &[(Name, usize)],
+        caps: &[(usize, usize)],
         max: usize,
-    ) -> Vec<(Arc<Envelope>, LeaseToken)> {
+        lease: Duration,
+    ) -> Vec<(Arc<Envelope>, Timestamp)> {
         let mut leased = Vec::new();
         for (queue, cap) in caps {
-            if self.paused[queue_index(queue)] {
+            if self.paused[*queue] {
                 continue;
             }
-            let next = self.list(queue, TaskState::Pending);
+            let next = self.list(&QUEUES[*queue].into(), TaskState::Pending);
             for entry in next.into_iter().take((*cap).min(max - leased.len())) {
-                self.last_token += 1;
-                let token = LeaseToken(self.last_token);
-                let place = self.find(&entry.envelope.task_ref()).unwrap();
+                let token = LeaseToken(self.leases.len() as u64);
+                self.leases.push(Arc::clone(&entry.envelope));
+                let place = self
+                    .find(&entry.envelope.task_ref())
+                    .expect("a listed task is in the list of all");
                 self.tasks[place].place = Place::Active {
                     token,
-                    until: self.now + LEASE,
+                    until: self.now + lease,
                     cancel: None,
                     progress: None,
                 };
                 self.unlock(&entry.envelope, true);
-                leased.push((entry.envelope, token));
+                leased.push((entry.envelope, self.now));
             }
         }
         leased
@@ -202,13 +158,8 @@ impl Model {
         }
     }
 
-    pub(super) fn extend(
-        &mut self,
-        leased: &Leased,
-        token: LeaseToken,
-        lease: Duration,
-    ) -> Extended {
-        let Some((place, cancel)) = self.current(&leased.envelope.task_ref(), token) else {
+    fn extend(&mut self, task: &TaskRef, token: LeaseToken, lease: Duration) -> Extended {
+        let Some((place, cancel)) = self.current(task, token) else {
             return Extended::Lost;
         };
         if let Place::Active { until, .. } = &mut self.tasks[place].place {
@@ -221,18 +172,19 @@ impl Model {
         }
     }
 
-    pub(super) fn settle(&mut self, settlement: &Settlement, token: LeaseToken) -> Settled {
+    fn settle(&mut self, settlement: &Settlement) -> Settled {
         let Settlement {
             envelope,
             outcome,
             only_if_expired,
-            ..
+            token,
         } = settlement;
-        let Some((place, cancel)) = self.current(&envelope.task_ref(), token) else {
+        let Some((place, cancel)) = self.current(&envelope.task_ref(), *token) else {
             return Settled::Stale;
         };
         let task = envelope.task_ref();
-        if *only_if_expired && !self.expired(usize::MAX).contains(&task) {
+        let has_expired = || self.expired(usize::MAX).iter().any(|entry| entry.is(&task));
+        if *only_if_expired && !has_expired() {
             return Settled::Stale;
         }
         self.tasks[place].envelope = Arc::clone(envelope);
@@ -301,73 +253,7 @@ impl Model {
         });
     }
 
-    /// The tasks whose lease has ended, queue by queue.
-    pub(super) fn expired(&self, limit: usize) -> Vec<TaskRef> {
-        let active = QUEUES
-            .iter()
-            .flat_map(|queue| self.list(&Name::from(*queue), TaskState::Active));
-        let ended = active.filter(
-            |entry| matches!(entry.place, Place::Active { until, .. } if until <= self.now),
-        );
-        ended
-            .map(|entry| entry.envelope.task_ref())
-            .take(limit)
-            .collect()
-    }
-
-    /// In each queue in the order they are due, a scheduled task before a retry.
-    pub(super) fn forward(&mut self, limit: usize) -> Forwarded {
-        let mut due: Vec<_> = self
-            .tasks
-            .iter()
-            .filter(|entry| entry.due().is_some_and(|due| due <= self.now))
-            .cloned()
-            .collect();
-        due.sort_by_key(|entry| {
-            (
-                entry.envelope.queue.clone(),
-                entry.due(),
-                entry.state() == TaskState::Retry,
-                entry.envelope.id.clone(),
-            )
-        });
-        due.truncate(limit);
-        for entry in &due {
-            let place = self.find(&entry.envelope.task_ref()).unwrap();
-            self.tasks[place].place = self.last_turn();
-        }
-        Forwarded {
-            moved: due.len(),
-            next_due: self.tasks.iter().filter_map(Entry::due).min(),
-        }
-    }
-
-    pub(super) fn trim(&mut self) -> usize {
-        let before = self.tasks.len();
-        let now = self.now;
-        for queue in QUEUES {
-            let mut archived = self.list(&queue.into(), TaskState::Archived);
-            archived.sort_by_key(|entry| Reverse(entry.order()));
-            let kept: Vec<_> = archived
-                .into_iter()
-                .take(KEEP.archived_max)
-                .map(|entry| entry.envelope.id.clone())
-                .collect();
-            self.tasks.retain(|entry| {
-                entry.envelope.queue != queue
-                    || match entry.place {
-                        Place::Completed { until, .. } => until > now,
-                        Place::Archived { at } => {
-                            at > now - KEEP.archived_for && kept.contains(&entry.envelope.id)
-                        }
-                        _ => true,
-                    }
-            });
-        }
-        before - self.tasks.len()
-    }
-
-    pub(super) fn cancel(&mut self, tasks: &[TaskRef], reason: &str) -> Vec<CancelOutcome> {
+    fn cancel(&mut self, tasks: &[TaskRef], reason: &str) -> Vec<CancelOutcome> {
         let cancel = |task| {
             let Some(place) = self.find(task) else {
                 return CancelOutcome::NotFound;
@@ -388,7 +274,7 @@ impl Model {
         tasks.iter().map(cancel).collect()
     }
 
-    pub(super) fn report(&mut self, task: &TaskRef, reported: &Progress) {
+    fn report(&mut self, task: &TaskRef, reported: &Progress) {
         if let Some(place) = self.find(task)
             && let Place::Active { progress, .. } = &mut self.tasks[place].place
         {
@@ -397,7 +283,7 @@ impl Model {
     }
 
     /// How long the task that is next has been pending.
-    pub(super) fn latency(&self, queue: &Name) -> Duration {
+    fn latency(&self, queue: &Name) -> Duration {
         match self.list(queue, TaskState::Pending).first() {
             Some(Entry {
                 place: Place::Pending { since, .. },
@@ -407,7 +293,7 @@ impl Model {
         }
     }
 
-    pub(super) fn delete(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
+    fn delete(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
         let delete = |task| match self.find(task) {
             Some(place) if self.tasks[place].state() == TaskState::Active => false,
             Some(place) => {
@@ -419,16 +305,7 @@ impl Model {
         tasks.iter().map(delete).collect()
     }
 
-    /// Whether another task has the lock that an archived task needs to run again; if not, it has it now.
-    fn locked_out(&mut self, place: usize) -> bool {
-        let envelope = Arc::clone(&self.tasks[place].envelope);
-        match self.lock(&envelope) {
-            Err(Conflict::Unique { holder, .. }) => holder != envelope.id,
-            _ => false,
-        }
-    }
-
-    pub(super) fn run_now(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
+    fn run_now(&mut self, tasks: &[TaskRef]) -> Vec<bool> {
         let run_now = |task| {
             let Some(place) = self.find(task) else {
                 return false;

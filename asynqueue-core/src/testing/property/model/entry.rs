@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    broker::{Finished, LeaseToken},
+    broker::{Finished, LeaseInfo, LeaseToken, TaskInfo},
     process::Progress,
     task::{Envelope, TaskId, TaskRef, TaskState, Timestamp},
+    testing::property::WORKER,
 };
 
 /// One task and its place.
@@ -58,7 +59,7 @@ impl Entry {
     }
 
     /// The time that is shown with the task.
-    pub(super) fn at(&self) -> Option<Timestamp> {
+    fn at(&self) -> Option<Timestamp> {
         match self.place {
             Place::Scheduled { due } | Place::Retry { due } => Some(due),
             Place::Completed { until, .. } => Some(until),
@@ -67,21 +68,28 @@ impl Entry {
         }
     }
 
-    pub(super) fn result(&self) -> Option<Bytes> {
-        match &self.place {
-            Place::Completed { result, .. } => result.clone(),
-            _ => None,
-        }
-    }
-
-    /// When the lease ends, and how far the task has come.
-    pub(super) fn activity(&self) -> Option<(Timestamp, Option<Progress>)> {
+    /// What is shown of the task.
+    pub(super) fn info(&self) -> TaskInfo {
+        let mut info = TaskInfo {
+            envelope: Arc::clone(&self.envelope),
+            state: self.state(),
+            at: self.at(),
+            lease: None,
+            progress: None,
+            result: None,
+        };
         match &self.place {
             Place::Active {
                 until, progress, ..
-            } => Some((*until, progress.clone())),
-            _ => None,
+            } => {
+                let (worker, until) = (WORKER.into(), *until);
+                info.lease = Some(LeaseInfo { worker, until });
+                info.progress.clone_from(progress);
+            }
+            Place::Completed { result, .. } => info.result.clone_from(result),
+            _ => {}
         }
+        info
     }
 
     /// What one who waits for it is told, if it has come to its end.

@@ -1,0 +1,193 @@
+//! A broker that operations are applied to.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    CANCEL_REASON, Operation, QUEUES, WORKER,
+    difference::{Fault, ensure},
+    lists::whole_list,
+    operation::{OnlyIfExpired, Place, settlement},
+};
+use crate::{
+    broker::{
+        CancelOutcome, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased, Outcome,
+        Settled, Settlement, SharedBroker,
+    },
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
+};
+
+/// What came of an operation, without what brokers may choose as they like: their tokens.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    Nothing,
+    Enqueued(Vec<Result<(), Conflict>>),
+    /// With the time that came with each.
+    Leased(Vec<(Arc<Envelope>, Timestamp)>),
+    Extended(Vec<Extended>),
+    Settled(Vec<Settled>),
+    /// Sorted by task.
+    Reclaimed(Vec<(TaskRef, Arc<Envelope>, Settled)>),
+    Forwarded(Forwarded),
+    Trimmed(usize),
+    Cancelled(Vec<CancelOutcome>),
+    Deleted(Vec<bool>),
+    RunNow(Vec<bool>),
+}
+
+/// A broker, and every lease it has given, in that order: a lease's place in it stands for its token.
+pub(super) struct Driven<'a> {
+    broker: &'a SharedBroker,
+    queues: [Name; QUEUES.len()],
+    leases: Vec<Leased>,
+}
+
+impl<'a> Driven<'a> {
+    pub(super) fn new(broker: &'a SharedBroker) -> Self {
+        Self {
+            broker,
+            queues: QUEUES.map(Name::from),
+            leases: Vec::new(),
+        }
+    }
+
+    pub(super) async fn apply(&mut self, operation: &Operation) -> Result<Answer, Fault> {
+        let broker = self.broker;
+        Ok(match operation {
+            Operation::Enqueue(tasks) => Answer::Enqueued(broker.enqueue(tasks.clone()).await?),
+            Operation::Lease { caps, max, lease } => self.lease(caps, *max, *lease).await?,
+            Operation::Extend(places, lease) => self.extend(places, *lease).await?,
+            Operation::Settle(outcomes) => self.settle(outcomes).await?,
+            Operation::Reclaim(limit) => self.reclaim(*limit).await?,
+            Operation::Forward(limit) => {
+                Answer::Forwarded(broker.forward(&self.queues, *limit).await?)
+            }
+            Operation::Trim(keep, limit) => self.trim(*keep, *limit).await?,
+            Operation::Report(progress) => {
+                broker.report(progress.clone()).await?;
+                Answer::Nothing
+            }
+            Operation::Cancel(tasks) => {
+                Answer::Cancelled(broker.cancel(tasks, CANCEL_REASON).await?)
+            }
+            Operation::Delete(tasks) => Answer::Deleted(broker.delete(tasks).await?),
+            Operation::RunNow(tasks) => Answer::RunNow(broker.run_now(tasks).await?),
+            Operation::Pause(queue, paused) => {
+                let queue = std::slice::from_ref(&self.queues[*queue]);
+                broker.set_paused(queue, *paused).await?;
+                Answer::Nothing
+            }
+            Operation::Advance(_) => Answer::Nothing,
+        })
+    }
+
+    async fn lease(
+        &mut self,
+        caps: &[(usize, usize)],
+        max: usize,
+        lease: Duration,
+    ) -> Result<Answer, Fault> {
+        let named = |(queue, cap): &(usize, usize)| (self.queues[*queue].clone(), *cap);
+        let request = LeaseRequest {
+            queues: caps.iter().map(named).collect(),
+            max,
+            lease,
+            worker: WORKER.into(),
+        };
+        let mut answer = Vec::new();
+        for leased in self.broker.lease(&request).await? {
+            let lease = leased.lease();
+            let is_new = self.leases.iter().all(|old| old.lease() != lease);
+            ensure(is_new, || format!("{lease:?} was given twice"))?;
+            answer.push((Arc::clone(&leased.envelope), leased.now));
+            self.leases.push(leased);
+        }
+        Ok(Answer::Leased(answer))
+    }
+
+    async fn extend(&self, places: &[Place], lease: Duration) -> Result<Answer, Fault> {
+        let leases: Vec<Lease> = places
+            .iter()
+            .filter_map(|place| self.lease_at(*place))
+            .map(Leased::lease)
+            .collect();
+        Ok(Answer::Extended(self.broker.extend(&leases, lease).await?))
+    }
+
+    async fn settle(&self, outcomes: &[(Place, Outcome, OnlyIfExpired)]) -> Result<Answer, Fault> {
+        let settle = |(place, outcome, only_if_expired): &(Place, Outcome, OnlyIfExpired)| {
+            let Leased {
+                envelope, token, ..
+            } = self.lease_at(*place)?;
+            Some(settlement(
+                envelope,
+                *token,
+                outcome.clone(),
+                *only_if_expired,
+            ))
+        };
+        let settlements: Vec<Settlement> = outcomes.iter().filter_map(settle).collect();
+        Ok(Answer::Settled(self.broker.settle(&settlements).await?))
+    }
+
+    fn lease_at(&self, place: Place) -> Option<&Leased> {
+        self.leases.iter().rev().nth(place)
+    }
+
+    /// What a server does with lost leases.
+    async fn reclaim(&self, limit: usize) -> Result<Answer, Fault> {
+        let mut lost = self.broker.expired(&self.queues, limit).await?;
+        // Brokers may find them in any order; what becomes of them is to be the same.
+        lost.sort_by_key(|lost| lost.envelope.task_ref());
+        for lost in &lost {
+            let is_known = self.leases.iter().any(|old| old.lease() == lost.lease());
+            ensure(is_known, || format!("{:?} was never given", lost.lease()))?;
+        }
+        let delay = Duration::ZERO;
+        let settlements: Vec<Settlement> = lost
+            .iter()
+            .map(|lost| settlement(&lost.envelope, lost.token, Outcome::Retry { delay }, true))
+            .collect();
+        let settled = self.broker.settle(&settlements).await?;
+        let reclaimed = lost
+            .into_iter()
+            .zip(settled)
+            .map(|(lost, settled)| (lost.envelope.task_ref(), lost.envelope, settled));
+        Ok(Answer::Reclaimed(reclaimed.collect()))
+    }
+
+    /// Trims to the end, since brokers may choose which of several lists they begin with.
+    async fn trim(&self, keep: Keep, limit: usize) -> Result<Answer, Fault> {
+        let mut trimmed = 0;
+        loop {
+            let before = self.archived().await?;
+            let deleted = self.broker.trim(&self.queues, keep, limit).await?;
+            ensure(deleted <= limit, || {
+                format!("{deleted} were trimmed at once")
+            })?;
+            for (before, after) in before.iter().zip(self.archived().await?) {
+                ensure(before.starts_with(&after), || {
+                    format!("trimmed not the oldest first: of {before:?}, {after:?} are left")
+                })?;
+            }
+            if deleted == 0 {
+                return Ok(Answer::Trimmed(trimmed));
+            }
+            trimmed += deleted;
+        }
+    }
+
+    /// The archived tasks of each queue, newest first.
+    async fn archived(&self) -> Result<Vec<Vec<TaskId>>, Fault> {
+        let mut archived = Vec::new();
+        for queue in &self.queues {
+            let tasks = whole_list(self.broker, queue, TaskState::Archived, 100).await?;
+            archived.push(
+                tasks
+                    .into_iter()
+                    .map(|task| task.envelope.id.clone())
+                    .collect(),
+            );
+        }
+        Ok(archived)
+    }
+}

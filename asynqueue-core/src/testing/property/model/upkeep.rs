@@ -1,0 +1,80 @@
+//! What the model does as time passes.
+
+use std::cmp::Reverse;
+
+use super::{
+    Model,
+    entry::{Entry, Place},
+};
+use crate::{
+    broker::{Forwarded, Keep},
+    task::{Name, TaskState},
+    testing::property::QUEUES,
+};
+
+impl Model {
+    /// The tasks whose lease has ended, queue by queue.
+    pub(super) fn expired(&self, limit: usize) -> Vec<Entry> {
+        let active = QUEUES
+            .iter()
+            .flat_map(|queue| self.list(&Name::from(*queue), TaskState::Active));
+        let ended = active.filter(
+            |entry| matches!(entry.place, Place::Active { until, .. } if until <= self.now),
+        );
+        ended.take(limit).collect()
+    }
+
+    /// In each queue in the order they are due, a scheduled task before a retry.
+    pub(super) fn forward(&mut self, limit: usize) -> Forwarded {
+        let mut due: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|entry| entry.due().is_some_and(|due| due <= self.now))
+            .cloned()
+            .collect();
+        due.sort_by_key(|entry| {
+            (
+                entry.envelope.queue.clone(),
+                entry.due(),
+                entry.state() == TaskState::Retry,
+                entry.envelope.id.clone(),
+            )
+        });
+        due.truncate(limit);
+        for entry in &due {
+            let place = self
+                .find(&entry.envelope.task_ref())
+                .expect("a listed task is in the list of all");
+            self.tasks[place].place = self.last_turn();
+        }
+        Forwarded {
+            moved: due.len(),
+            next_due: self.tasks.iter().filter_map(Entry::due).min(),
+        }
+    }
+
+    pub(super) fn trim(&mut self, keep: Keep) -> usize {
+        let before = self.tasks.len();
+        let now = self.now;
+        for queue in QUEUES {
+            let mut archived = self.list(&queue.into(), TaskState::Archived);
+            archived.sort_by_key(|entry| Reverse(entry.order()));
+            let kept: Vec<_> = archived
+                .into_iter()
+                .take(keep.archived_max)
+                .map(|entry| entry.envelope.id.clone())
+                .collect();
+            self.tasks.retain(|entry| {
+                entry.envelope.queue != queue
+                    || match entry.place {
+                        Place::Completed { until, .. } => until > now,
+                        Place::Archived { at } => {
+                            at > now - keep.archived_for && kept.contains(&entry.envelope.id)
+                        }
+                        _ => true,
+                    }
+            });
+        }
+        before - self.tasks.len()
+    }
+}
