@@ -1,6 +1,11 @@
 //! The Redis broker of asynqueue.
 
+mod broker;
+mod keys;
+mod lanes;
 mod link;
 mod options;
+mod reply;
+mod script;
 
-pub use self::options::RedisOptions;
+pub use self::{broker::RedisBroker, options::RedisOptions};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use super::BrokerError;
+use super::{BrokerError, Lease};
 use crate::{
     codec::CodecName,
     process::Progress,
@@ -56,12 +56,12 @@ pub trait Control: Send + Sync {
     /// When the broker cannot be reached.
     async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError>;
 
-    /// Keeps the newest progress of active tasks. Those that are not active any more are passed over.
+    /// Keeps the newest progress of active tasks. Leases that are not current any more are passed over.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError>;
+    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError>;
 
     /// Stops or resumes leasing from queues; what is leased goes on.
     ///

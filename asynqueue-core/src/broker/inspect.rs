@@ -59,10 +59,14 @@ pub struct QueueStats {
     pub succeeded: u64,
     /// Attempts that failed, ever.
     pub failed: u64,
-    /// How long the task that is next has been pending; zero if none is.
+    /// How long the task that is next has been pending; zero if none is. One that was accepted to run at once is pending
+    /// since its `enqueued_at`.
     pub latency: Duration,
     /// Whether leasing is stopped.
     pub paused: bool,
+    /// Tasks that were found in no state or missing, and locks and leases without a task, ever: what a broker's storage
+    /// lost, and the broker put right.
+    pub repaired: u64,
 }
 
 impl QueueStats {

@@ -12,7 +12,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{BrokerError, CancelOutcome, Control, Finished, Signal, Signals},
+    broker::{BrokerError, CancelOutcome, Control, Finished, Lease, Signal, Signals},
     process::Progress,
     task::{Name, TaskId, TaskRef, TaskState, Timestamp},
 };
@@ -68,17 +68,14 @@ impl Control for MemoryBroker {
         finished.await.map_err(|_| BrokerError::Closed)
     }
 
-    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError> {
+    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
         self.open()?;
         self.each_in_queue(
             progress,
-            |(task, _)| &task.queue,
-            |queue, (task, progress)| {
-                if let Some(Record {
-                    place: Place::Active(activity),
-                    ..
-                }) = queue.tasks.get_mut(&task.id)
-                {
+            |(lease, _)| &lease.task.queue,
+            |queue, (lease, progress)| {
+                let record = queue.tasks.get_mut(&lease.task.id);
+                if let Some(activity) = record.and_then(|record| record.lease(lease.token)) {
                     activity.progress = Some(progress);
                 }
             },

@@ -79,6 +79,7 @@ impl Queue {
             failed: self.failed,
             latency: waiting_since.map_or_else(Default::default, |since| now.since(since)),
             paused: self.paused,
+            repaired: 0,
         }
     }
 

@@ -96,7 +96,7 @@ impl Shared {
                     running
                         .context
                         .take_progress()
-                        .map(|progress| (running.context.task_ref(), progress)),
+                        .map(|progress| (running.lease(), progress)),
                 );
             });
             while !news.is_empty() {

@@ -177,7 +177,7 @@ impl Control for Faulty {
         self.inner.finished(task).await
     }
 
-    async fn report(&self, progress: Vec<(TaskRef, Progress)>) -> Result<(), BrokerError> {
+    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
         self.reach()?;
         self.inner.report(progress).await
     }

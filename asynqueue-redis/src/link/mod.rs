@@ -16,6 +16,7 @@ struct Inner {
     options: RedisOptions,
     client: redis::Client,
     held: Mutex<Option<MultiplexedConnection>>,
+    closed: tokio_util::sync::CancellationToken,
 }
 
 /// Why a command was not carried out.
@@ -41,8 +42,23 @@ impl Link {
             options,
             client,
             held: Mutex::new(None),
+            closed: tokio_util::sync::CancellationToken::new(),
         }));
         Ok(link)
+    }
+
+    /// Refuses every call from now on.
+    pub(crate) fn close(&self) {
+        self.0.closed.cancel();
+    }
+
+    /// Refuses a call once this is closed.
+    pub(crate) fn open_or_closed(&self) -> Result<(), BrokerError> {
+        if self.0.closed.is_cancelled() {
+            Err(BrokerError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// What publishes a message to those who [listen](Self::listen): `PUBLISH` or `SPUBLISH`.
@@ -53,10 +69,12 @@ impl Link {
     /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be reached or asks
     /// for patience: the command may be carried out more than once.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
+        self.open_or_closed().map_err(SendError::Broker)?;
         let mut connection = self.connection().await.map_err(SendError::Broker)?;
         connection
             .send_packed_command(command)
             .await
+            .and_then(Value::extract_error)
             .map_err(|error| match error.kind() {
                 redis::ErrorKind::Server(ServerErrorKind::NoScript) => SendError::NoScript,
                 _ => SendError::Broker(unavailable(error)),
@@ -85,6 +103,8 @@ impl Link {
         &self,
         channels: &[String],
     ) -> Result<mpsc::UnboundedReceiver<Message>, BrokerError> {
+        self.open_or_closed()?;
+        let closed = self.0.closed.clone();
         let mut pubsub = self
             .0
             .client
@@ -100,6 +120,7 @@ impl Link {
                 let message = tokio::select! {
                     message = stream.next() => message,
                     () = sender.closed() => return,
+                    () = closed.cancelled() => return,
                 };
                 let Some(message) = message else { return };
                 let message = Message {

@@ -5,12 +5,12 @@ use std::future::Future;
 use super::{
     Harness,
     fixture::{
-        Fixture, LEASE, QUEUE, STATES, complete, ids, prioritised, retained, secs, task, task_ref,
-        tasks,
+        Fixture, LEASE, QUEUE, STATES, complete, ids, other_token, prioritised, retained, secs,
+        task, task_ref, tasks,
     },
 };
 use crate::{
-    broker::{BrokerError, Forwarded, Keep, LeaseRequest, Outcome, Page},
+    broker::{BrokerError, Forwarded, Keep, LeaseRequest, Leased, Outcome, Page},
     process::Progress,
     task::TaskState,
 };
@@ -76,34 +76,35 @@ pub async fn waiting_and_archived_tasks_run_now(harness: &dyn Harness) {
     assert_eq!(leased[1].envelope.attempts, 1, "its history stays");
 }
 
-/// And forgotten with the lease.
+/// And forgotten with the lease, whose worker alone is heard.
 pub async fn progress_is_seen_while_the_task_is_active(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    f.enqueue(tasks(["a", "b"])).await;
+    f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
     let progress = |done| Progress {
         done,
         total: 10,
         note: "copying".into(),
     };
+    let report = async |lease: &Leased, done| {
+        let reported = vec![(lease.lease(), progress(done))];
+        f.broker.report(reported).await.unwrap();
+        f.info("a").await.unwrap().progress
+    };
     f.broker
         .report(vec![
-            (task_ref("a"), progress(1)),
-            (task_ref("a"), progress(2)),
-        ])
-        .await
-        .unwrap();
-    f.broker
-        .report(vec![
-            (task_ref("b"), progress(3)),
-            (task_ref("unknown"), progress(4)),
+            (leased.lease(), progress(1)),
+            (leased.lease(), progress(2)),
         ])
         .await
         .unwrap();
     assert_eq!(f.info("a").await.unwrap().progress, Some(progress(2)));
-    assert_eq!(f.info("b").await.unwrap().progress, None);
+    assert_eq!(report(&other_token(&leased), 3).await, Some(progress(2)));
     f.settle(&leased, Outcome::Release).await;
     assert_eq!(f.info("a").await.unwrap().progress, None);
+    assert_eq!(report(&leased, 4).await, None);
+    f.lease_one().await;
+    assert_eq!(report(&leased, 5).await, None);
 }
 
 /// They wait.

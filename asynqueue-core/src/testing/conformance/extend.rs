@@ -103,7 +103,7 @@ pub async fn an_extended_lease_keeps_its_worker_and_progress(harness: &dyn Harne
         done: 1,
         ..Progress::default()
     };
-    let reported = (task_ref("a"), progress.clone());
+    let reported = (leased.lease(), progress.clone());
     f.broker.report(vec![reported]).await.unwrap();
     assert_eq!(extend(&f, &leased).await, Extended::Yes);
     let info = f.info("a").await.unwrap();

@@ -199,13 +199,13 @@ pub(super) fn task(name: &str) -> Envelope {
         Bytes::from_static(b"payload"),
     );
     task.queue = QUEUE.into();
-    task
+    with(task, |options| options.queue = QUEUE.into())
 }
 
 pub(super) fn task_in(queue: &str, name: &str) -> Envelope {
     let mut task = task(name);
     task.queue = queue.into();
-    task
+    with(task, |options| options.queue = queue.into())
 }
 
 pub(super) fn tasks<const N: usize>(names: [&str; N]) -> [Envelope; N] {

@@ -6,13 +6,13 @@ use super::{
     Harness,
     fixture::{
         Fixture, QUEUE, STATES, complete, prioritised, retained, secs, task, task_in, task_ref,
-        tasks,
+        tasks, with,
     },
 };
 use crate::{
-    broker::{Outcome, Page, QueueStats},
+    broker::{Lease, LeaseToken, Outcome, Page, QueueStats},
     process::Progress,
-    task::{Name, TaskState},
+    task::{Envelope, Name, TaskState},
 };
 
 /// Asking about a queue, or listening to it, makes none.
@@ -54,14 +54,21 @@ pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
     assert_eq!((stats.succeeded, stats.failed, stats.total()), (1, 2, 2));
 }
 
+/// As a producer sends it.
+fn task_now(f: &Fixture<'_>, name: &str) -> Envelope {
+    let mut task = task(name);
+    task.enqueued_at = f.broker.now();
+    task
+}
+
 /// Since it became pending.
 pub async fn latency_is_the_age_of_the_next_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     assert_eq!(f.stats().await.latency, Duration::ZERO);
-    f.enqueue_after(task("a"), secs(500)).await;
+    f.enqueue_after(task_now(&f, "a"), secs(500)).await;
     f.advance(secs(510)).await;
     f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
-    f.enqueue(tasks(["b"])).await;
+    f.enqueue([task_now(&f, "b")]).await;
     f.advance(secs(100)).await;
     let latency = f.stats().await.latency;
     assert!(latency >= secs(100) && latency < secs(160), "{latency:?}");
@@ -235,7 +242,11 @@ pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
     assert_eq!(f.broker.run_now(&unknown).await.unwrap(), [false]);
     f.broker.cancel(&unknown, "no").await.unwrap();
     f.broker.finished(&unknown[0]).await.unwrap();
-    let progress = (task_ref("unknown"), Progress::default());
+    let lease = Lease {
+        task: task_ref("unknown"),
+        token: LeaseToken(1),
+    };
+    let progress = (lease, Progress::default());
     f.broker.report(vec![progress]).await.unwrap();
     assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
 }
@@ -244,7 +255,7 @@ pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
 pub async fn latency_is_of_the_task_that_will_run_next(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["first", "second"] {
-        f.enqueue([task(name)]).await;
+        f.enqueue([task_now(&f, name)]).await;
         f.advance(secs(1_000)).await;
     }
     // The clock may go on meanwhile.
@@ -258,7 +269,8 @@ pub async fn latency_is_of_the_task_that_will_run_next(harness: &dyn Harness) {
     let latency = f.stats().await.latency;
     assert!(near(latency, secs(0)), "given back: {latency:?}");
     f.advance(secs(500)).await;
-    f.enqueue([prioritised("urgent", 1)]).await;
+    let urgent = with(task_now(&f, "urgent"), |options| options.priority = 1);
+    f.enqueue([urgent]).await;
     let latency = f.stats().await.latency;
     assert!(near(latency, secs(0)), "the urgent one: {latency:?}");
 }

@@ -180,12 +180,13 @@ pub async fn a_large_batch_is_cancelled(harness: &dyn Harness) {
 /// A large server reports it of all that it runs.
 pub async fn progress_of_a_large_batch_is_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    lease_many(&f).await;
+    let leased = lease_many(&f).await;
     let progress = |done| Progress {
         done,
         ..Progress::default()
     };
-    let reports = refs().into_iter().zip((0..).map(progress)).collect();
+    let leases = leased.iter().map(Leased::lease);
+    let reports = leases.zip((0..).map(progress)).collect();
     f.broker.report(reports).await.unwrap();
     let found = f.broker.tasks(&refs()).await.unwrap();
     let done = found

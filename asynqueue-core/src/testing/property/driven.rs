@@ -6,7 +6,7 @@ use super::{
     CANCEL_REASON, Operation, QUEUES, WORKER,
     difference::{Fault, ensure},
     lists::whole_list,
-    operation::{OnlyIfExpired, Place, settlement},
+    operation::{OnlyIfExpired, Place, enqueued_at, settlement},
 };
 use crate::{
     broker::{
@@ -53,7 +53,10 @@ impl<'a> Driven<'a> {
     pub(super) async fn apply(&mut self, operation: &Operation) -> Result<Answer, Fault> {
         let broker = self.broker;
         Ok(match operation {
-            Operation::Enqueue(tasks) => Answer::Enqueued(broker.enqueue(tasks.clone()).await?),
+            Operation::Enqueue(tasks) => {
+                let tasks = enqueued_at(tasks, broker.now());
+                Answer::Enqueued(broker.enqueue(tasks).await?)
+            }
             Operation::Lease { caps, max, lease } => self.lease(caps, *max, *lease).await?,
             Operation::Extend(places, lease) => self.extend(places, *lease).await?,
             Operation::Settle(outcomes) => self.settle(outcomes).await?,
@@ -63,7 +66,12 @@ impl<'a> Driven<'a> {
             }
             Operation::Trim(keep, limit) => self.trim(*keep, *limit).await?,
             Operation::Report(progress) => {
-                broker.report(progress.clone()).await?;
+                let lease = |(place, progress): &(Place, _)| {
+                    Some((self.lease_at(*place)?.lease(), Clone::clone(progress)))
+                };
+                broker
+                    .report(progress.iter().filter_map(lease).collect())
+                    .await?;
                 Answer::Nothing
             }
             Operation::Cancel(tasks) => {

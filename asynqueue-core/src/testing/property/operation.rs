@@ -47,8 +47,8 @@ pub enum Operation {
     Forward(usize),
     /// Trims until nothing is left to trim, so many at a time.
     Trim(Keep, usize),
-    /// Reports progress.
-    Report(Vec<(TaskRef, Progress)>),
+    /// Reports progress of leases, current or not.
+    Report(Vec<(Place, Progress)>),
     /// Cancels tasks.
     Cancel(Vec<TaskRef>),
     /// Deletes tasks.
@@ -78,7 +78,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (1_usize..4).prop_map(Operation::Reclaim),
         2 => (1_usize..4).prop_map(Operation::Forward),
         2 => (keep(), 1_usize..4).prop_map(|(keep, limit)| Operation::Trim(keep, limit)),
-        1 => vec((task_ref(), progress()), 1..3).prop_map(Operation::Report),
+        1 => vec((0_usize..6, progress()), 1..3).prop_map(Operation::Report),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Cancel),
         1 => vec(task_ref(), 1..3).prop_map(Operation::Delete),
         1 => vec(task_ref(), 1..3).prop_map(Operation::RunNow),
@@ -92,6 +92,11 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     let part = prop_oneof![4 => Just(0), 1 => 1_u64..2_000];
     (range, part)
         .prop_map(|(seconds, micros)| Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
+
+/// What is part of an envelope may be kept to the millisecond.
+fn whole_seconds() -> impl Strategy<Value = Duration> {
+    (1_u64..100).prop_map(Duration::from_secs)
 }
 
 fn keep() -> impl Strategy<Value = Keep> {
@@ -132,7 +137,7 @@ fn new_task() -> impl Strategy<Value = NewTask> {
         1 => time().prop_map(When::At),
     ];
     let priority = prop_oneof![3 => Just(0_u8), 1 => 1_u8..=9];
-    let retention = prop_oneof![1 => Just(Duration::ZERO), 1 => seconds(1..100)];
+    let retention = prop_oneof![1 => Just(Duration::ZERO), 1 => whole_seconds()];
     let envelope = (task_ref(), priority, retention, prop::option::of(lock()));
     (envelope, when).prop_map(|((task, priority, retention, unique), when)| {
         let mut envelope = Envelope::new(
@@ -160,7 +165,7 @@ fn lock() -> impl Strategy<Value = UniqueLock> {
         UniqueUntil::Success,
         UniqueUntil::Window,
     ]);
-    (0_u8..3, until, seconds(1..100)).prop_map(|(key, until, ttl)| UniqueLock {
+    (0_u8..3, until, whole_seconds()).prop_map(|(key, until, ttl)| UniqueLock {
         key: UniqueKey::new(format!("key-{key}")),
         until,
         ttl,
@@ -176,6 +181,15 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         1 => Just(Outcome::Archive),
         1 => Just(Outcome::Drop),
     ]
+}
+
+/// Tasks as a producer sends them at that time.
+pub(super) fn enqueued_at(tasks: &[NewTask], now: Timestamp) -> Vec<NewTask> {
+    let mut tasks = tasks.to_vec();
+    for task in &mut tasks {
+        task.envelope.enqueued_at = now;
+    }
+    tasks
 }
 
 /// The outcome of a lease; with one more failure, where it is one.

@@ -10,7 +10,7 @@ use crate::{
         CANCEL_REASON, Operation, QUEUES,
         driven::Answer,
         model::entry::Place as TaskPlace,
-        operation::{OnlyIfExpired, Place, settlement},
+        operation::{OnlyIfExpired, Place, enqueued_at, settlement},
         state::{QueueState, State},
     },
 };
@@ -18,7 +18,9 @@ use crate::{
 impl Model {
     pub(in crate::testing::property) fn apply(&mut self, operation: &Operation) -> Answer {
         match operation {
-            Operation::Enqueue(tasks) => Answer::Enqueued(self.enqueue(tasks)),
+            Operation::Enqueue(tasks) => {
+                Answer::Enqueued(self.enqueue(&enqueued_at(tasks, self.now)))
+            }
             Operation::Lease { caps, max, lease } => Answer::Leased(self.lease(caps, *max, *lease)),
             Operation::Extend(places, lease) => {
                 let leases: Vec<_> = places.iter().filter_map(|at| self.lease_at(*at)).collect();
@@ -35,8 +37,10 @@ impl Model {
             Operation::Forward(limit) => Answer::Forwarded(self.forward(*limit)),
             Operation::Trim(keep, _) => Answer::Trimmed(self.trim(*keep)),
             Operation::Report(progress) => {
-                for (task, progress) in progress {
-                    self.report(task, progress);
+                for (at, progress) in progress {
+                    if let Some((envelope, token)) = self.lease_at(*at) {
+                        self.report(&envelope.task_ref(), token, progress);
+                    }
                 }
                 Answer::Nothing
             }

@@ -274,9 +274,12 @@ impl Model {
         tasks.iter().map(cancel).collect()
     }
 
-    fn report(&mut self, task: &TaskRef, reported: &Progress) {
+    fn report(&mut self, task: &TaskRef, current: LeaseToken, reported: &Progress) {
         if let Some(place) = self.find(task)
-            && let Place::Active { progress, .. } = &mut self.tasks[place].place
+            && let Place::Active {
+                token, progress, ..
+            } = &mut self.tasks[place].place
+            && *token == current
         {
             *progress = Some(reported.clone());
         }

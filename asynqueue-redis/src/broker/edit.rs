@@ -1,0 +1,201 @@
+//! Changes to single tasks on demand: cancel, delete, run now.
+//!
+//! A task is looked up, and changed only if it still is as it was seen: so a script need not read envelopes, and the
+//! change is made in one step all the same.
+
+use std::collections::HashSet;
+
+use asynqueue_core::{BrokerError, CancelOutcome, TaskRef, TaskState, UniqueUntil};
+
+use super::{RedisBroker, inspect::Found, millis, queue::Queue, settle::cancelled};
+use crate::{reply, script};
+
+/// The most tasks to change in one call: each takes several commands.
+const MAX_CHUNK: usize = 200;
+
+/// What to do with a task.
+#[derive(Clone, Copy)]
+enum Edit<'a> {
+    Cancel(&'a str),
+    Delete,
+    RunNow,
+}
+
+impl RedisBroker {
+    pub(super) async fn cancel_all(
+        &self,
+        tasks: &[TaskRef],
+        reason: &str,
+    ) -> Result<Vec<CancelOutcome>, BrokerError> {
+        let edited = self.edit_all(tasks, Edit::Cancel(reason)).await?;
+        let outcome = |edited| match edited {
+            Edited::Missing => CancelOutcome::NotFound,
+            Edited::Not | Edited::Pointless => CancelOutcome::AlreadyFinished,
+            Edited::Done(TaskState::Active) => CancelOutcome::Requested,
+            Edited::Done(_) => CancelOutcome::Cancelled,
+        };
+        Ok(edited.into_iter().map(outcome).collect())
+    }
+
+    pub(super) async fn delete_all(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        let edited = self.edit_all(tasks, Edit::Delete).await?;
+        let is_gone = |edited| matches!(edited, Edited::Done(_) | Edited::Missing);
+        Ok(edited.into_iter().map(is_gone).collect())
+    }
+
+    pub(super) async fn run_all(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
+        let edited = self.edit_all(tasks, Edit::RunNow).await?;
+        let runs = |edited| matches!(edited, Edited::Done(_) | Edited::Pointless);
+        Ok(edited.into_iter().map(runs).collect())
+    }
+
+    async fn edit_all(
+        &self,
+        tasks: &[TaskRef],
+        edit: Edit<'_>,
+    ) -> Result<Vec<Edited>, BrokerError> {
+        let tasks = tasks.iter().collect();
+        self.each_queue(
+            tasks,
+            |task: &&TaskRef| &task.queue,
+            |queue, tasks| async move { self.edit_in(&queue, &tasks, edit).await },
+        )
+        .await
+    }
+
+    async fn edit_in(
+        &self,
+        queue: &Queue,
+        mut tasks: &[&TaskRef],
+        edit: Edit<'_>,
+    ) -> Result<Vec<Edited>, BrokerError> {
+        let mut edited = Vec::with_capacity(tasks.len());
+        while !tasks.is_empty() {
+            // A task that is named twice is answered twice: as it is after the first time.
+            let mut seen = HashSet::new();
+            let some = tasks.iter().take(MAX_CHUNK);
+            let count = some.take_while(|task| seen.insert(&task.id)).count();
+            edited.extend(self.edit_chunk(queue, &tasks[..count], edit).await?);
+            tasks = &tasks[count..];
+        }
+        Ok(edited)
+    }
+
+    async fn edit_chunk(
+        &self,
+        queue: &Queue,
+        tasks: &[&TaskRef],
+        edit: Edit<'_>,
+    ) -> Result<Vec<Edited>, BrokerError> {
+        let mut edited = vec![None; tasks.len()];
+        // Each round, one that has changed meanwhile is looked up again.
+        while edited.iter().any(Option::is_none) {
+            let places: Vec<_> = (0..tasks.len())
+                .filter(|place| edited[*place].is_none())
+                .collect();
+            let ids: Vec<_> = places
+                .iter()
+                .map(|place| tasks[*place].id.clone())
+                .collect();
+            let (mut call, mut asked) = (script::EDIT.call(&edit_keys(queue)), Vec::new());
+            call.arg(self.script_clock())
+                .arg(self.link().publish_command());
+            for (place, found) in places.iter().zip(self.look(queue, &ids).await?) {
+                match found {
+                    None => edited[*place] = Some(Edited::Missing),
+                    Some(found) => match edit.applies_to(found.state) {
+                        Some(answer) => edited[*place] = Some(answer),
+                        None => {
+                            asked.push((*place, found.state));
+                            self.write_edit(&mut call, &found, edit);
+                        }
+                    },
+                }
+            }
+            if asked.is_empty() {
+                break;
+            }
+            let answers = reply::array(call.send(self.link()).await?)?;
+            for ((place, state), answer) in asked.into_iter().zip(answers) {
+                match reply::text(answer)?.as_str() {
+                    "y" => edited[place] = Some(Edited::Done(state)),
+                    "n" => edited[place] = Some(Edited::Not),
+                    _ => {}
+                }
+            }
+        }
+        Ok(edited.into_iter().flatten().collect())
+    }
+
+    fn write_edit(&self, call: &mut script::Call<'_>, found: &Found, edit: Edit<'_>) {
+        let envelope = &found.envelope;
+        let lock = envelope.unique.as_ref();
+        call.arg(match edit {
+            Edit::Cancel(_) => "cancel",
+            Edit::Delete => "delete",
+            Edit::RunNow => "run",
+        });
+        call.arg(envelope.id.as_str())
+            .arg(found.state.as_str())
+            .arg(found.bytes.as_slice());
+        match edit {
+            Edit::Cancel(reason) if found.state == TaskState::Active => call.arg(reason),
+            Edit::Cancel(reason) => call.arg(cancelled(envelope, reason, self).to_bytes()),
+            Edit::Delete | Edit::RunNow => call.arg(""),
+        };
+        call.arg(envelope.options.priority)
+            .arg(lock.map_or("", |lock| lock.key.as_str()));
+        let ends = lock.is_some_and(|lock| lock.until != UniqueUntil::Window);
+        call.arg(if ends { "y" } else { "" });
+        call.arg(lock.map_or(0, |lock| millis(lock.ttl)));
+    }
+}
+
+/// What became of an edit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edited {
+    /// It was done to a task in this state.
+    Done(TaskState),
+    /// The task is as it was to become.
+    Pointless,
+    /// It can't be done to a task in its state.
+    Not,
+    Missing,
+}
+
+impl Edit<'_> {
+    /// The answer for a task in this state, if there is nothing to do.
+    fn applies_to(self, state: TaskState) -> Option<Edited> {
+        match (self, state) {
+            (Edit::Cancel(_), TaskState::Completed | TaskState::Archived) => Some(Edited::Not),
+            (Edit::Delete, TaskState::Active) => Some(Edited::Not),
+            (Edit::RunNow, TaskState::Pending) => Some(Edited::Pointless),
+            (Edit::RunNow, TaskState::Active | TaskState::Completed) => Some(Edited::Not),
+            _ => None,
+        }
+    }
+}
+
+fn edit_keys(queue: &Queue) -> [&str; 18] {
+    let keys = &queue.keys;
+    [
+        &keys.tasks,
+        &keys.urgent,
+        &keys.scheduled,
+        &keys.retry,
+        &keys.archived,
+        &keys.completed,
+        &keys.active,
+        &keys.pending,
+        &keys.meta,
+        &keys.events,
+        &keys.locks,
+        &keys.results,
+        &keys.priorities,
+        &keys.since,
+        &keys.gone,
+        &keys.cancels,
+        &keys.waiters,
+        &keys.done,
+    ]
+}

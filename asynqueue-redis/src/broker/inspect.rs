@@ -1,0 +1,337 @@
+//! Looking into queues.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    BrokerError, Cursor, Envelope, Inspect, LeaseInfo, Name, Page, Progress, QueueStats, TaskId,
+    TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
+};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use redis::Value;
+
+use super::{MAX_CHUNK, RedisBroker, lease::parts, queue::Queue};
+use crate::{reply, script};
+
+/// A task as it was found.
+pub(super) struct Found {
+    pub(super) envelope: Arc<Envelope>,
+    /// The envelope as it is kept.
+    pub(super) bytes: Vec<u8>,
+    pub(super) state: TaskState,
+    at: Option<Timestamp>,
+    lease: Option<LeaseInfo>,
+    progress: Option<Progress>,
+    result: Option<Bytes>,
+}
+
+impl From<Found> for TaskInfo {
+    fn from(found: Found) -> Self {
+        Self {
+            envelope: found.envelope,
+            state: found.state,
+            at: found.at,
+            lease: found.lease,
+            progress: found.progress,
+            result: found.result,
+        }
+    }
+}
+
+#[async_trait]
+impl Inspect for RedisBroker {
+    async fn queues(&self) -> Result<Vec<Name>, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(self.queues_key());
+        let names = match self.command(&command).await? {
+            Value::Set(names) => names,
+            other => reply::array(other)?,
+        };
+        let names = names
+            .into_iter()
+            .map(|name| Ok(Name::from(reply::text(name)?)));
+        let mut names = names.collect::<Result<Vec<_>, BrokerError>>()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
+        self.link().open_or_closed()?;
+        try_join_all(queues.iter().map(|name| self.stats_of(name))).await
+    }
+
+    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
+        self.link().open_or_closed()?;
+        let tasks = tasks.iter().collect();
+        self.each_queue(
+            tasks,
+            |task: &&TaskRef| &task.queue,
+            |queue, tasks| async move {
+                let ids: Vec<_> = tasks.into_iter().map(|task| task.id.clone()).collect();
+                let found = self.look(&queue, &ids).await?.into_iter();
+                Ok(found.map(|found| found.map(TaskInfo::from)).collect())
+            },
+        )
+        .await
+    }
+
+    async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError> {
+        self.link().open_or_closed()?;
+        let queue = self.queue(queue);
+        let mut found = TaskPage {
+            next: page.after,
+            ..TaskPage::default()
+        };
+        loop {
+            let limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
+            let part = match state {
+                TaskState::Pending => self.list_pending(&queue, found.next.take(), limit).await?,
+                _ => {
+                    self.list_by_time(&queue, state, found.next.take(), limit)
+                        .await?
+                }
+            };
+            found.tasks.extend(part.tasks);
+            found.next = part.next;
+            if found.next.is_none() || found.tasks.len() >= page.limit {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+impl RedisBroker {
+    async fn stats_of(&self, name: &Name) -> Result<QueueStats, BrokerError> {
+        let queue = self.queue(name);
+        let keys = &queue.keys;
+        let mut call = script::STATS.call(&[
+            &keys.pending,
+            &keys.urgent,
+            &keys.gone,
+            &keys.tasks,
+            &keys.archived,
+            &keys.completed,
+            &keys.scheduled,
+            &keys.retry,
+            &keys.active,
+            &keys.since,
+            &keys.meta,
+            &keys.stats,
+        ]);
+        call.arg(self.script_clock());
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut number = || reply::number(reply::next(&mut answer)?);
+        let now = Timestamp::from_millis(number()?);
+        let paused = !reply::text(reply::next(&mut answer)?)?.is_empty();
+        let mut number = || reply::number(reply::next(&mut answer)?);
+        let (succeeded, failed, repaired) = (number()?, number()?, number()?);
+        let mut stats = QueueStats {
+            succeeded,
+            failed,
+            repaired,
+            paused,
+            ..QueueStats::default()
+        };
+        for state in [
+            TaskState::Scheduled,
+            TaskState::Pending,
+            TaskState::Active,
+            TaskState::Retry,
+            TaskState::Completed,
+            TaskState::Archived,
+        ] {
+            let count = number()?;
+            if count > 0 {
+                stats.counts.insert(state, count);
+            }
+        }
+        let since = reply::text(reply::next(&mut answer)?)?;
+        let (id, envelope) = (reply::next(&mut answer)?, reply::next(&mut answer)?);
+        let (id, envelope) = (
+            reply::text(id)?,
+            reply::some_bytes(envelope)?.unwrap_or_default(),
+        );
+        if !envelope.is_empty() {
+            let since = match since.as_str() {
+                "" => queue.envelope(&id, envelope)?.either().enqueued_at,
+                since => reply::time(since)?,
+            };
+            stats.latency = now.since(since).min(Duration::from_millis(now.as_millis()));
+        }
+        Ok(stats)
+    }
+
+    /// Looks tasks of one queue up.
+    pub(super) async fn look(
+        &self,
+        queue: &Queue,
+        ids: &[TaskId],
+    ) -> Result<Vec<Option<Found>>, BrokerError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(MAX_CHUNK) {
+            let keys = &queue.keys;
+            let mut call = script::LOOK.call(&[
+                &keys.tasks,
+                &keys.urgent,
+                &keys.scheduled,
+                &keys.retry,
+                &keys.archived,
+                &keys.completed,
+                &keys.active,
+                &keys.results,
+                &keys.progress,
+                &keys.meta,
+            ]);
+            for id in chunk {
+                call.arg(id.as_str());
+            }
+            let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+            for id in chunk {
+                found.push(read_found(queue, id, &mut answer)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn list_pending(
+        &self,
+        queue: &Queue,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::LIST_PENDING.call(&[
+            &keys.pending,
+            &keys.urgent,
+            &keys.gone,
+            &keys.tasks,
+            &keys.archived,
+            &keys.completed,
+            &keys.scheduled,
+            &keys.retry,
+        ]);
+        let place = after
+            .and_then(|cursor| cursor.0.parse::<u64>().ok())
+            .unwrap_or(0);
+        call.arg(place).arg(limit);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let next = reply::text(reply::next(&mut answer)?)?;
+        let ids = reply::array(reply::next(&mut answer)?)?
+            .into_iter()
+            .map(task_id);
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        Ok(TaskPage {
+            tasks: self.look_in(queue, &ids, TaskState::Pending).await?,
+            next: (!next.is_empty()).then_some(Cursor(next)),
+        })
+    }
+
+    async fn list_by_time(
+        &self,
+        queue: &Queue,
+        state: TaskState,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BrokerError> {
+        let keys = &queue.keys;
+        let (key, direction) = match state {
+            TaskState::Scheduled => (&keys.scheduled, "up"),
+            TaskState::Retry => (&keys.retry, "up"),
+            TaskState::Active => (&keys.active, "up"),
+            TaskState::Completed => (&keys.completed, "down"),
+            TaskState::Archived => (&keys.archived, "down"),
+            TaskState::Pending | TaskState::Aggregating | TaskState::Blocked => {
+                return Ok(TaskPage::default());
+            }
+        };
+        let mut call = script::LIST.call(&[key]);
+        // One more than asked tells whether this is the last page.
+        call.arg(direction).arg(limit + 1);
+        if let Some((time, member)) = after.as_ref().and_then(|cursor| cursor.0.split_once(':')) {
+            call.arg(time).arg(member);
+        }
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let (mut ids, mut last) = (Vec::new(), None);
+        while let Some(member) = answer.next() {
+            if ids.len() == limit {
+                break;
+            }
+            let (member, time) = (
+                reply::text(member)?,
+                reply::text(reply::next(&mut answer)?)?,
+            );
+            last = Some(Cursor(format!("{time}:{member}")));
+            let id = if state == TaskState::Active {
+                parts(&member)?.1
+            } else {
+                &member
+            };
+            ids.push(task_id(Value::BulkString(id.into()))?);
+        }
+        let has_more = answer.next().is_some();
+        Ok(TaskPage {
+            tasks: self.look_in(queue, &ids, state).await?,
+            next: last.filter(|_| has_more),
+        })
+    }
+
+    /// Looks tasks up that were in a state a moment ago, and leaves out those that are not any more.
+    async fn look_in(
+        &self,
+        queue: &Queue,
+        ids: &[TaskId],
+        state: TaskState,
+    ) -> Result<Vec<TaskInfo>, BrokerError> {
+        let found = self.look(queue, ids).await?.into_iter().flatten();
+        Ok(found
+            .filter(|found| found.state == state)
+            .map(TaskInfo::from)
+            .collect())
+    }
+}
+
+fn task_id(value: Value) -> Result<TaskId, BrokerError> {
+    TaskId::new(reply::text(value)?).map_err(|error| BrokerError::Protocol(error.to_string()))
+}
+
+fn read_found(
+    queue: &Queue,
+    id: &TaskId,
+    answer: &mut impl Iterator<Item = Value>,
+) -> Result<Option<Found>, BrokerError> {
+    let state = reply::text(reply::next(answer)?)?;
+    let time = reply::text(reply::next(answer)?)?;
+    let lease = reply::text(reply::next(answer)?)?;
+    let worker = reply::text(reply::next(answer)?)?;
+    let bytes = reply::bytes(reply::next(answer)?)?;
+    let result = reply::some_bytes(reply::next(answer)?)?;
+    let progress = reply::some_bytes(reply::next(answer)?)?;
+    let Some(state) = TaskState::ALL
+        .into_iter()
+        .find(|known| known.as_str() == state)
+    else {
+        return Ok(None);
+    };
+    let time = (!time.is_empty()).then(|| reply::time(&time)).transpose()?;
+    let has_lease = !lease.is_empty();
+    Ok(Some(Found {
+        envelope: queue.envelope(id.as_str(), bytes.clone())?.either(),
+        bytes,
+        state,
+        at: time.filter(|_| !matches!(state, TaskState::Pending | TaskState::Active)),
+        lease: time.filter(|_| has_lease).map(|until| LeaseInfo {
+            worker: worker.into(),
+            until,
+        }),
+        // One that a later version has written is as good as none.
+        progress: progress.and_then(|bytes| rmp_serde::from_slice(&bytes).ok()),
+        result: result.map(Bytes::from),
+    }))
+}

@@ -1,0 +1,247 @@
+//! Leasing, and extending leases.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    BrokerError, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name, Outcome,
+    Timestamp, UniqueUntil,
+};
+use futures_util::future::try_join_all;
+use redis::Value;
+
+use super::{
+    MAX_CHUNK, RedisBroker, millis,
+    queue::{Queue, Read},
+};
+use crate::{reply, script};
+
+/// How a lease is named in Redis: its token in 16 hexadecimal digits, then the task's id.
+pub(super) fn member(token: LeaseToken, id: &str) -> String {
+    format!("{:016x}{id}", token.0)
+}
+
+/// The token and the id of a lease's name.
+pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
+    let read = || {
+        let (token, id) = member.split_at_checked(16)?;
+        Some((LeaseToken(u64::from_str_radix(token, 16).ok()?), id))
+    };
+    read().ok_or_else(|| BrokerError::Protocol(format!("a lease that makes no sense: `{member}`")))
+}
+
+impl RedisBroker {
+    pub(super) async fn lease_from_all(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Vec<Leased>, BrokerError> {
+        let caps = request.queues.iter().map(|(_, cap)| *cap);
+        let in_all = caps.fold(0_usize, usize::saturating_add);
+        if in_all <= request.max {
+            // None can take what another was to have: they are asked at the same time.
+            let calls = request
+                .queues
+                .iter()
+                .map(|(queue, cap)| self.lease_from(queue, *cap, request));
+            return Ok(try_join_all(calls).await?.into_iter().flatten().collect());
+        }
+        let mut leased = Vec::new();
+        for (queue, cap) in &request.queues {
+            let max = (*cap).min(request.max - leased.len());
+            // Those that are leased already are not lost with the rest.
+            match self.lease_from(queue, max, request).await {
+                Ok(more) => leased.extend(more),
+                Err(error) if leased.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn lease_from(
+        &self,
+        name: &Name,
+        max: usize,
+        request: &LeaseRequest,
+    ) -> Result<Vec<Leased>, BrokerError> {
+        let queue = self.queue(name);
+        let mut leased = Vec::new();
+        while leased.len() < max {
+            let asked = (max - leased.len()).min(MAX_CHUNK);
+            let batch = match self.lease_chunk(&queue, asked, request).await {
+                Err(error) if leased.is_empty() => return Err(error),
+                Err(_) => break,
+                Ok(batch) => batch,
+            };
+            let goes_on = batch.may_have_left_some || batch.leased.len() == asked;
+            leased.extend(batch.leased);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn lease_chunk(
+        &self,
+        queue: &Queue,
+        max: usize,
+        request: &LeaseRequest,
+    ) -> Result<Batch, BrokerError> {
+        let keys = &queue.keys;
+        // One that was not answered may have leased tasks: they are this worker's, and nobody else gets them meanwhile.
+        let lane = queue.leases.unanswered_or_next();
+        let tag = self.tag(&request.worker);
+        let token = LeaseToken(u64::from(tag) << 32 | lane.number() & 0xffff_ffff);
+        let (lease, token_text) = (millis(request.lease), member(token, ""));
+        let mut call = script::LEASE.call(&[
+            &keys.tasks,
+            &keys.pending,
+            &keys.urgent,
+            &keys.active,
+            &keys.since,
+            &keys.gone,
+            &keys.lanes,
+            &keys.meta,
+            &keys.stats,
+        ]);
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number());
+        call.arg(&token_text).arg(max).arg(lease);
+        call.arg(&token_text[..8]).arg(request.worker.as_str());
+        let mut answer = reply::array(call.send(self.link()).await?)?;
+        if matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen") {
+            let mut call = script::LEASED.call(&[&keys.active, &keys.tasks]);
+            call.arg(self.script_clock()).arg(&token_text).arg(lease);
+            answer = reply::array(call.send(self.link()).await?)?;
+        }
+        lane.answered();
+        let batch = Batch::read(queue, answer, token)?;
+        self.note_time(batch.now);
+        self.release_at_start(queue, &batch.leased).await?;
+        self.archive_unreadable(&batch).await?;
+        Ok(batch)
+    }
+
+    /// What stands for a worker in its leases: eight hexadecimal digits.
+    fn tag(&self, worker: &Name) -> u32 {
+        if let Some(tag) = self.0.workers.read().get(worker) {
+            return *tag;
+        }
+        *self
+            .0
+            .workers
+            .write()
+            .entry(worker.clone())
+            .or_insert_with(rand::random)
+    }
+
+    /// Releases the locks that end when a task starts. Should this process die before, they end with their task.
+    async fn release_at_start(&self, queue: &Queue, leased: &[Leased]) -> Result<(), BrokerError> {
+        let mut call = None;
+        for leased in leased {
+            let lock = leased.envelope.unique.as_ref();
+            if let Some(lock) = lock.filter(|lock| lock.until == UniqueUntil::Start) {
+                call.get_or_insert_with(|| script::UNLOCK.call(&[&queue.keys.locks]))
+                    .arg(lock.key.as_str())
+                    .arg(leased.envelope.id.as_str());
+            }
+        }
+        match call {
+            Some(call) => call.send(self.link()).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What is no envelope can't be run by anyone.
+    async fn archive_unreadable(&self, batch: &Batch) -> Result<(), BrokerError> {
+        for leased in &batch.unreadable {
+            tracing::error!(task = %leased.envelope.task_ref(), "archived, since its envelope cannot be read");
+            let settlement = leased.clone().settle(Outcome::Archive);
+            self.settle_all(&[settlement]).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn extend_all(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Vec<Extended>, BrokerError> {
+        let leases = leases.iter().collect();
+        self.each_queue(
+            leases,
+            |lease: &&Lease| &lease.task.queue,
+            |queue, leases| async move {
+                let mut extended = Vec::with_capacity(leases.len());
+                for chunk in leases.chunks(MAX_CHUNK) {
+                    extended.extend(self.extend_chunk(&queue, chunk, lease).await?);
+                }
+                Ok(extended)
+            },
+        )
+        .await
+    }
+
+    async fn extend_chunk(
+        &self,
+        queue: &Queue,
+        leases: &[&Lease],
+        lease: Duration,
+    ) -> Result<Vec<Extended>, BrokerError> {
+        let mut call = script::EXTEND.call(&[&queue.keys.active, &queue.keys.cancels]);
+        call.arg(self.script_clock()).arg(millis(lease));
+        for lease in leases {
+            call.arg(member(lease.token, lease.task.id.as_str()));
+        }
+        let answers = reply::array(call.send(self.link()).await?)?;
+        let read = |answer| match answer {
+            Value::Int(0) => Ok(Extended::Lost),
+            Value::Int(1) => Ok(Extended::Yes),
+            Value::Int(2) => Ok(Extended::CancelRequested),
+            other => Err(reply::strange("0, 1 or 2", &other)),
+        };
+        answers.into_iter().map(read).collect()
+    }
+}
+
+/// What one call has leased.
+struct Batch {
+    now: Timestamp,
+    may_have_left_some: bool,
+    leased: Vec<Leased>,
+    unreadable: Vec<Leased>,
+}
+
+impl Batch {
+    fn read(queue: &Queue, answer: Vec<Value>, token: LeaseToken) -> Result<Self, BrokerError> {
+        let mut answer = answer.into_iter();
+        let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
+        let more = reply::text(reply::next(&mut answer)?)?;
+        let mut batch = Self {
+            now,
+            may_have_left_some: more == "more",
+            leased: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        let (Some(ids), Some(envelopes)) = (answer.next(), answer.next()) else {
+            return Ok(batch);
+        };
+        let ids = reply::array(ids)?;
+        batch.leased.reserve(ids.len());
+        for (id, bytes) in ids.into_iter().zip(reply::array(envelopes)?) {
+            let leased = |envelope: Arc<Envelope>| Leased {
+                envelope,
+                token,
+                now,
+            };
+            match queue.envelope(&reply::text(id)?, reply::bytes(bytes)?)? {
+                Read::Whole(envelope) => batch.leased.push(leased(envelope)),
+                Read::Unreadable(envelope) => batch.unreadable.push(leased(envelope)),
+            }
+        }
+        // These came in the place of others.
+        batch.may_have_left_some |= !batch.unreadable.is_empty();
+        Ok(batch)
+    }
+}

@@ -1,0 +1,219 @@
+//! The broker: each of its methods groups what it is given by queue and calls one script a queue and chunk.
+
+mod coalesce;
+mod control;
+mod edit;
+mod enqueue;
+mod inspect;
+mod lease;
+mod queue;
+mod schedules;
+mod settle;
+mod upkeep;
+mod waiters;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    Broker, BrokerError, Clock, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
+    Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp,
+};
+use parking_lot::RwLock;
+
+use self::{coalesce::Coalescer, queue::Queue};
+use crate::{RedisOptions, keys, link::Link, reply};
+
+/// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
+/// meanwhile.
+const MAX_CHUNK: usize = 1_000;
+
+/// The most bytes of tasks in one call, unless one task alone is larger.
+const MAX_CHUNK_BYTES: usize = 1 << 20;
+
+/// The longest time that is kept, in milliseconds: numbers in Lua and in sorted sets are exact up to 2⁵³.
+const MAX_MILLIS: u64 = 1 << 52;
+
+/// Keeps tasks in Redis. Clones share their connections.
+#[derive(Clone)]
+pub struct RedisBroker(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    prefix: String,
+    /// Set by tests; else it is the clock of Redis that counts.
+    clock: Option<Arc<dyn Clock>>,
+    /// Milliseconds that the clock of Redis is ahead of this process's.
+    ahead: AtomicI64,
+    /// Tells this handle's lanes and leases from those of all others.
+    instance: u64,
+    queues: RwLock<HashMap<Name, Arc<Queue>>>,
+    /// The tag of each worker that leases by this handle.
+    workers: RwLock<HashMap<Name, u32>>,
+    single: Coalescer,
+}
+
+impl RedisBroker {
+    /// Connects to Redis, and checks that it is one that tasks can be kept in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached.
+    pub async fn connect(options: RedisOptions) -> Result<Self, BrokerError> {
+        let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
+        let broker = Self(Arc::new(Inner {
+            link: Link::open(options).await?,
+            prefix,
+            clock,
+            ahead: AtomicI64::new(0),
+            instance: rand::random(),
+            queues: RwLock::default(),
+            workers: RwLock::default(),
+            single: Coalescer::default(),
+        }));
+        broker.ask_time().await?;
+        Ok(broker)
+    }
+
+    fn link(&self) -> &Link {
+        &self.0.link
+    }
+
+    /// The queue, which need not have any keys yet.
+    fn queue(&self, name: &Name) -> Arc<Queue> {
+        if let Some(queue) = self.0.queues.read().get(name) {
+            return Arc::clone(queue);
+        }
+        let mut queues = self.0.queues.write();
+        let new = || Arc::new(Queue::new(&self.0.prefix, name.clone(), self.0.instance));
+        Arc::clone(queues.entry(name.clone()).or_insert_with(new))
+    }
+
+    /// The time that scripts are given: none, for them to ask Redis, unless a test has set one.
+    fn script_clock(&self) -> String {
+        let set = self.0.clock.as_ref().map(|clock| clock.now());
+        set.map_or_else(String::new, |now| now.as_millis().to_string())
+    }
+
+    /// Notes what time it is in Redis, as it has just said.
+    fn note_time(&self, now: Timestamp) {
+        let here = SystemClock.now().as_millis() as i64;
+        let ahead = (now.as_millis() as i64).saturating_sub(here);
+        let before = self.0.ahead.load(Relaxed);
+        // The answer was on its way for a while: the largest value is nearest to the truth, unless a clock was set.
+        if ahead > before || before.saturating_sub(ahead) > 1_000 {
+            self.0.ahead.store(ahead, Relaxed);
+        }
+    }
+
+    async fn ask_time(&self) -> Result<(), BrokerError> {
+        let value = self.command(&redis::cmd("TIME")).await?;
+        let mut parts = reply::array(value)?.into_iter();
+        let seconds = reply::number(reply::next(&mut parts)?)?;
+        let micros = reply::number(reply::next(&mut parts)?)?;
+        self.0.ahead.store(i64::MIN, Relaxed);
+        self.note_time(Timestamp::from_millis(seconds * 1_000 + micros / 1_000));
+        Ok(())
+    }
+
+    /// Sends a command that is no script.
+    async fn command(&self, command: &redis::Cmd) -> Result<redis::Value, BrokerError> {
+        use crate::link::SendError;
+        self.link()
+            .send(command)
+            .await
+            .map_err(|error| match error {
+                SendError::Broker(error) => error,
+                SendError::NoScript => BrokerError::Protocol("no script was called".into()),
+            })
+    }
+
+    fn schedules_key(&self) -> String {
+        keys::schedules(&self.0.prefix)
+    }
+
+    fn queues_key(&self) -> String {
+        keys::queues(&self.0.prefix)
+    }
+}
+
+impl fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBroker")
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<RedisBroker> for SharedBroker {
+    fn from(broker: RedisBroker) -> Self {
+        Arc::new(broker)
+    }
+}
+
+/// Milliseconds, a part of one rounded up, as far as they can be kept.
+fn millis(duration: Duration) -> u64 {
+    (Timestamp::default() + duration)
+        .as_millis()
+        .min(MAX_MILLIS)
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    fn now(&self) -> Timestamp {
+        match &self.0.clock {
+            Some(clock) => clock.now(),
+            None => {
+                let here = SystemClock.now().as_millis();
+                Timestamp::from_millis(here.saturating_add_signed(self.0.ahead.load(Relaxed)))
+            }
+        }
+    }
+
+    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.accept(tasks).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.lease_from_all(request).await
+    }
+
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Vec<Extended>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.extend_all(leases, lease).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.settle_all(settlements).await
+    }
+
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+        self.link().open_or_closed()?;
+        self.forward_due(queues, limit).await
+    }
+
+    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.find_expired(queues, limit).await
+    }
+
+    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+        self.link().open_or_closed()?;
+        self.trim_old(queues, keep, limit).await
+    }
+}

@@ -1,0 +1,268 @@
+//! Recording outcomes.
+
+use std::{collections::HashSet, sync::Arc};
+
+use asynqueue_core::{
+    BrokerError, Envelope, Failure, FailureKind, Outcome, Settled, Settlement, UniqueUntil,
+};
+
+use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queue::Queue};
+use crate::{reply, script};
+
+impl RedisBroker {
+    pub(super) async fn settle_all(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, BrokerError> {
+        self.each_queue(
+            settlements.iter().collect(),
+            |settlement: &&Settlement| &settlement.envelope.queue,
+            |queue, settlements| async move {
+                let records: Vec<_> = settlements.into_iter().map(Record::of).collect();
+                self.settle_in(&queue, records).await
+            },
+        )
+        .await
+    }
+
+    async fn settle_in(
+        &self,
+        queue: &Queue,
+        mut records: Vec<Record<'_>>,
+    ) -> Result<Vec<Settled>, BrokerError> {
+        let mut settled = vec![Settled::Recorded; records.len()];
+        let mut done = 0;
+        while done < records.len() {
+            let count = chunk(&records[done..]);
+            let cancelled = self
+                .settle_chunk(queue, &records[done..][..count], &mut settled[done..])
+                .await?;
+            let mut cancelled: Vec<_> = cancelled.into_iter().map(|place| done + place).collect();
+            cancelled.sort_unstable();
+            self.settle_cancelled(queue, &mut records, &cancelled, &mut settled)
+                .await?;
+            done += count;
+        }
+        Ok(settled)
+    }
+
+    /// Settles records with one call. Returns the places of those that are not settled, since they are to be cancelled.
+    async fn settle_chunk(
+        &self,
+        queue: &Queue,
+        records: &[Record<'_>],
+        settled: &mut [Settled],
+    ) -> Result<Vec<usize>, BrokerError> {
+        // Those that just complete, which most do, come first, and need no more than their names.
+        let (simple, others): (Vec<_>, Vec<_>) =
+            (0..records.len()).partition(|place| records[*place].is_simple());
+        let lane = queue.changes.next();
+        let mut call = script::SETTLE.call(&settle_keys(queue));
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number());
+        call.arg(self.link().publish_command()).arg(simple.len());
+        for place in &simple {
+            call.arg(records[*place].member.as_str());
+        }
+        for place in &simple {
+            call.arg(records[*place].envelope.id.as_str());
+        }
+        for place in &others {
+            records[*place].write(&mut call);
+        }
+        let answer = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        let places: Vec<_> = simple.into_iter().chain(others).collect();
+        let mut cancelled = Vec::new();
+        for line in answer.lines() {
+            let read = || {
+                let (place, why) = line.split_once(' ')?;
+                Some((*places.get(place.parse::<usize>().ok()?)?, why))
+            };
+            match read() {
+                Some((place, "stale")) => settled[place] = Settled::Stale,
+                Some((place, "cancel")) => cancelled.push(place),
+                _ => {
+                    let problem = format!("a refusal that makes no sense: `{line}`");
+                    return Err(BrokerError::Protocol(problem));
+                }
+            }
+        }
+        Ok(cancelled)
+    }
+
+    /// Archives those that someone has asked to cancel, with a failure that says why.
+    async fn settle_cancelled(
+        &self,
+        queue: &Queue,
+        records: &mut [Record<'_>],
+        places: &[usize],
+        settled: &mut [Settled],
+    ) -> Result<(), BrokerError> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("HMGET");
+        command.arg(&queue.keys.cancels);
+        for place in places {
+            command.arg(records[*place].envelope.id.as_str());
+        }
+        let reasons = reply::array(self.command(&command).await?)?;
+        let mut archived = Vec::with_capacity(places.len());
+        for (place, reason) in places.iter().zip(reasons) {
+            let reason = reply::some_bytes(reason)?.unwrap_or_default();
+            let record = &records[*place];
+            archived.push(Record {
+                outcome: "cancelled",
+                envelope: cancelled(&record.envelope, &String::from_utf8_lossy(&reason), self),
+                member: record.member.clone(),
+                millis: 0,
+                ..*record
+            });
+        }
+        let mut answers = vec![Settled::Recorded; archived.len()];
+        self.settle_chunk(queue, &archived, &mut answers).await?;
+        for (place, answer) in places.iter().zip(answers) {
+            settled[*place] = answer;
+        }
+        Ok(())
+    }
+}
+
+/// The envelope with a failure that says who cancelled the task and why.
+pub(super) fn cancelled(
+    envelope: &Arc<Envelope>,
+    reason: &str,
+    broker: &RedisBroker,
+) -> Arc<Envelope> {
+    let mut cancelled = Envelope::clone(envelope);
+    cancelled.push_failure(Failure {
+        attempt: envelope.attempts,
+        at: asynqueue_core::Broker::now(broker),
+        kind: FailureKind::Cancelled,
+        message: reason.to_owned(),
+        backtrace: None,
+        worker: None,
+    });
+    Arc::new(cancelled)
+}
+
+fn settle_keys(queue: &Queue) -> [&str; 20] {
+    let keys = &queue.keys;
+    [
+        &keys.tasks,
+        &keys.active,
+        &keys.archived,
+        &keys.completed,
+        &keys.locks,
+        &keys.results,
+        &keys.stats,
+        &keys.priorities,
+        &keys.since,
+        &keys.lanes,
+        &keys.cancels,
+        &keys.progress,
+        &keys.waiters,
+        &keys.done,
+        &keys.pending,
+        &keys.urgent,
+        &keys.scheduled,
+        &keys.retry,
+        &keys.meta,
+        &keys.events,
+    ]
+}
+
+/// How many of the records go out in one call: no lease among them twice.
+fn chunk(records: &[Record<'_>]) -> usize {
+    let (mut bytes, mut members) = (0, HashSet::with_capacity(records.len().min(MAX_CHUNK)));
+    for (count, record) in records.iter().take(MAX_CHUNK).enumerate() {
+        if bytes >= MAX_CHUNK_BYTES || !members.insert(record.member.as_str()) {
+            return count;
+        }
+        if !record.is_simple() {
+            bytes += record.envelope.payload.len() + record.result.map_or(0, <[u8]>::len);
+        }
+    }
+    records.len().min(MAX_CHUNK)
+}
+
+/// A settlement as its script takes it.
+struct Record<'a> {
+    outcome: &'static str,
+    member: String,
+    envelope: Arc<Envelope>,
+    only_if_expired: bool,
+    has_failed: bool,
+    /// How long it is kept, or waits.
+    millis: u64,
+    result: Option<&'a [u8]>,
+}
+
+impl<'a> Record<'a> {
+    fn of(settlement: &'a Settlement) -> Self {
+        let envelope = &settlement.envelope;
+        let (outcome, has_failed, wait) = match &settlement.outcome {
+            Outcome::Complete { .. } => ("complete", false, envelope.options.retention),
+            Outcome::Drop => ("drop", false, Default::default()),
+            Outcome::Archive => ("archive", true, Default::default()),
+            Outcome::Retry { delay } => ("retry", true, *delay),
+            Outcome::Snooze { delay } => ("snooze", false, *delay),
+            Outcome::Release => ("release", false, Default::default()),
+        };
+        let result = match &settlement.outcome {
+            Outcome::Complete { result } => result.as_deref(),
+            _ => None,
+        };
+        Self {
+            outcome,
+            member: member(settlement.token, envelope.id.as_str()),
+            envelope: Arc::clone(envelope),
+            only_if_expired: settlement.only_if_expired,
+            has_failed,
+            millis: millis(wait),
+            result,
+        }
+    }
+
+    /// Whether it completes, and nothing stays or follows but what is done for every task.
+    fn is_simple(&self) -> bool {
+        self.outcome == "complete"
+            && self.millis == 0
+            && self.result.is_none()
+            && self.envelope.unique.is_none()
+            && !self.only_if_expired
+    }
+
+    fn write(&self, call: &mut script::Call<'_>) {
+        let envelope = &self.envelope;
+        let is_kept = !(self.outcome == "drop" || self.outcome == "complete" && self.millis == 0);
+        let ends = matches!(self.outcome, "complete" | "drop" | "archive" | "cancelled");
+        let lock = envelope
+            .unique
+            .as_ref()
+            .filter(|lock| ends && lock.until != UniqueUntil::Window);
+        call.arg(self.outcome)
+            .arg(self.member.as_str())
+            .arg(envelope.id.as_str());
+        call.arg(match (self.only_if_expired, self.has_failed) {
+            (true, true) => "xf",
+            (true, false) => "x",
+            (false, true) => "f",
+            (false, false) => "",
+        });
+        if is_kept {
+            call.arg(envelope.to_bytes());
+        } else {
+            call.arg("");
+        }
+        call.arg(self.millis)
+            .arg(lock.map_or("", |lock| lock.key.as_str()));
+        call.arg(envelope.options.priority);
+        match self.result {
+            Some(result) => call.arg([b"r", result].concat()),
+            None => call.arg(""),
+        };
+    }
+}

@@ -1,0 +1,150 @@
+//! Upkeep: what is due, lost or old.
+
+use asynqueue_core::{BrokerError, Forwarded, Keep, Leased, Name, Timestamp};
+
+use super::{MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue};
+use crate::{reply, script};
+
+impl RedisBroker {
+    pub(super) async fn forward_due(
+        &self,
+        queues: &[Name],
+        limit: usize,
+    ) -> Result<Forwarded, BrokerError> {
+        let mut forwarded = Forwarded::default();
+        for name in queues {
+            let queue = self.queue(name);
+            let next_due = loop {
+                let asked = (limit - forwarded.moved).min(MAX_CHUNK);
+                let (moved, next_due) = self.forward_chunk(&queue, asked).await?;
+                forwarded.moved += moved;
+                if moved < asked || moved == 0 || forwarded.moved == limit {
+                    break next_due;
+                }
+            };
+            forwarded.next_due = [forwarded.next_due, next_due].into_iter().flatten().min();
+        }
+        Ok(forwarded)
+    }
+
+    async fn forward_chunk(
+        &self,
+        queue: &Queue,
+        limit: usize,
+    ) -> Result<(usize, Option<Timestamp>), BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::FORWARD.call(&[
+            &keys.priorities,
+            &keys.since,
+            &keys.pending,
+            &keys.urgent,
+            &keys.scheduled,
+            &keys.retry,
+            &keys.meta,
+            &keys.events,
+        ]);
+        call.arg(self.script_clock())
+            .arg(self.link().publish_command())
+            .arg(limit);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let moved = reply::number(reply::next(&mut answer)?)? as usize;
+        let next_due = reply::text(reply::next(&mut answer)?)?;
+        let next_due = (!next_due.is_empty())
+            .then(|| reply::time(&next_due))
+            .transpose()?;
+        Ok((moved, next_due))
+    }
+
+    pub(super) async fn find_expired(
+        &self,
+        queues: &[Name],
+        limit: usize,
+    ) -> Result<Vec<Leased>, BrokerError> {
+        let mut expired = Vec::new();
+        for name in queues {
+            if expired.len() < limit {
+                self.expired_in(&self.queue(name), limit, &mut expired)
+                    .await?;
+            }
+        }
+        Ok(expired)
+    }
+
+    /// They stay where they are, so that a second call would find the same ones: one call has to do for a queue.
+    async fn expired_in(
+        &self,
+        queue: &Queue,
+        limit: usize,
+        expired: &mut Vec<Leased>,
+    ) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
+        call.arg(self.script_clock())
+            .arg((limit - expired.len()).min(MAX_EXPIRED));
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
+        let (Some(leases), Some(envelopes)) = (answer.next(), answer.next()) else {
+            return Ok(());
+        };
+        for (lease, envelope) in reply::array(leases)?
+            .into_iter()
+            .zip(reply::array(envelopes)?)
+        {
+            let lease = reply::text(lease)?;
+            let (token, id) = parts(&lease)?;
+            let envelope = queue.envelope(id, reply::bytes(envelope)?)?.either();
+            expired.push(Leased {
+                envelope,
+                token,
+                now,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn trim_old(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<usize, BrokerError> {
+        let mut deleted = 0;
+        for name in queues {
+            let queue = self.queue(name);
+            loop {
+                let asked = (limit - deleted).min(MAX_CHUNK);
+                let now = self.trim_chunk(&queue, keep, asked).await?;
+                deleted += now;
+                if now < asked || now == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn trim_chunk(
+        &self,
+        queue: &Queue,
+        keep: Keep,
+        limit: usize,
+    ) -> Result<usize, BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::TRIM.call(&[
+            &keys.tasks,
+            &keys.completed,
+            &keys.archived,
+            &keys.results,
+            &keys.priorities,
+        ]);
+        let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
+        call.arg(self.script_clock())
+            .arg(millis(keep.archived_for))
+            .arg(archived_max)
+            .arg(limit);
+        Ok(reply::number(call.send(self.link()).await?)? as usize)
+    }
+}
+
+/// The most lost leases to read in one call: Lua's stack holds no more than some 8,000 values.
+const MAX_EXPIRED: usize = 5_000;

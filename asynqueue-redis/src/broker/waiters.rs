@@ -1,0 +1,195 @@
+//! Waiting for tasks to end: by notification, and now and then by a look.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use asynqueue_core::{BrokerError, CodecName, Envelope, Finished, TaskId, TaskRef};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{RedisBroker, queue::Queue};
+use crate::{link::Message, reply, script};
+
+/// How long a note that someone waits is good for; it is renewed while someone does.
+const NOTE: Duration = Duration::from_secs(30);
+
+/// How often to look, should a notification have been lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Those in this process who wait for tasks of one queue. They share one subscription.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(tokio::sync::Mutex<Weak<Waiting>>);
+
+/// Dropped by the last of those who wait, which ends the subscription.
+#[derive(Debug)]
+struct Waiting(Arc<Mutex<Option<Senders>>>);
+
+/// `None` once the subscription has ended.
+type Senders = HashMap<String, Vec<oneshot::Sender<Vec<u8>>>>;
+
+impl RedisBroker {
+    pub(super) async fn wait_for(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
+        let queue = self.queue(&task.queue);
+        loop {
+            // Before the look, so that nothing falls between the two.
+            let waiting = self.subscribe(&queue).await?;
+            let ended = waiting.wait_for(&task.id);
+            let envelope = match self.look_for_end(&queue, task).await? {
+                Look::Ended(finished) => return Ok(finished),
+                Look::Waits(envelope) => envelope,
+            };
+            if let Ok(Ok(message)) = tokio::time::timeout(LOOK_AGAIN, ended).await
+                && let Some(finished) = self.read_end(&queue, task, &envelope, message).await?
+            {
+                return Ok(finished);
+            }
+        }
+    }
+
+    async fn subscribe(&self, queue: &Queue) -> Result<Arc<Waiting>, BrokerError> {
+        // Held over the call, for one to subscribe and the others to wait for it.
+        let mut shared = queue.waiters.0.lock().await;
+        if let Some(waiting) = shared
+            .upgrade()
+            .filter(|waiting| waiting.0.lock().is_some())
+        {
+            return Ok(waiting);
+        }
+        let messages = self
+            .link()
+            .listen(std::slice::from_ref(&queue.keys.done))
+            .await?;
+        let senders = Arc::new(Mutex::new(Some(Senders::new())));
+        let waiting = Arc::new(Waiting(Arc::clone(&senders)));
+        tokio::spawn(pass_on(messages, senders, Arc::downgrade(&waiting)));
+        *shared = Arc::downgrade(&waiting);
+        Ok(waiting)
+    }
+
+    async fn look_for_end(&self, queue: &Queue, task: &TaskRef) -> Result<Look, BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::WAIT.call(&[
+            &keys.tasks,
+            &keys.completed,
+            &keys.archived,
+            &keys.results,
+            &keys.waiters,
+        ]);
+        call.arg(self.script_clock())
+            .arg(task.id.as_str())
+            .arg(NOTE.as_millis() as u64);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let state = reply::text(reply::next(&mut answer)?)?;
+        let envelope = reply::bytes(reply::next(&mut answer)?)?;
+        let result = reply::some_bytes(reply::next(&mut answer)?)?;
+        if state.is_empty() {
+            return Ok(Look::Ended(Finished::Gone));
+        }
+        let envelope = queue.envelope(task.id.as_str(), envelope)?.either();
+        Ok(match state.as_str() {
+            "completed" => Look::Ended(completed(result.map(Bytes::from), &envelope.codec)),
+            "archived" => Look::Ended(archived(&envelope)),
+            _ => Look::Waits(envelope),
+        })
+    }
+
+    /// Reads a notification; `None` if it takes another look to know.
+    async fn read_end(
+        &self,
+        queue: &Queue,
+        task: &TaskRef,
+        envelope: &Envelope,
+        message: Vec<u8>,
+    ) -> Result<Option<Finished>, BrokerError> {
+        Ok(match message.split_first() {
+            Some((b'g', _)) => Some(Finished::Gone),
+            // Its result, marked by an `r`, or none.
+            Some((b'c', rest)) => {
+                let result = rest
+                    .split_first()
+                    .map(|(_, result)| Bytes::copy_from_slice(result));
+                Some(completed(result, &envelope.codec))
+            }
+            _ => match self.look_for_end(queue, task).await? {
+                Look::Ended(finished) => Some(finished),
+                Look::Waits(_) => None,
+            },
+        })
+    }
+}
+
+enum Look {
+    Ended(Finished),
+    Waits(Arc<Envelope>),
+}
+
+fn completed(result: Option<Bytes>, codec: &CodecName) -> Finished {
+    Finished::Completed {
+        result,
+        codec: codec.clone(),
+    }
+}
+
+fn archived(envelope: &Envelope) -> Finished {
+    Finished::Archived {
+        failure: envelope.last_failure().cloned().map(Box::new),
+    }
+}
+
+impl Waiting {
+    /// Resolves to the message on a task's end; to an error if the subscription ends.
+    fn wait_for(&self, id: &TaskId) -> oneshot::Receiver<Vec<u8>> {
+        let (sender, ended) = oneshot::channel();
+        if let Some(senders) = self.0.lock().as_mut() {
+            let senders = senders.entry(id.as_str().to_owned()).or_default();
+            senders.retain(|sender| !sender.is_closed());
+            senders.push(sender);
+        }
+        ended
+    }
+}
+
+/// Passes messages on to those who wait, until there are none or the subscription ends.
+async fn pass_on(
+    mut messages: mpsc::UnboundedReceiver<Message>,
+    senders: Arc<Mutex<Option<Senders>>>,
+    waiting: Weak<Waiting>,
+) {
+    let mut sweep = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            _ = sweep.tick() => {
+                let mut senders = senders.lock();
+                let waited = |list: &mut Vec<oneshot::Sender<_>>| list.iter().any(|sender| !sender.is_closed());
+                if let Some(senders) = senders.as_mut() {
+                    senders.retain(|_, list| waited(list));
+                }
+                if waiting.strong_count() == 0 {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(message) = message else {
+            // Those who wait look again.
+            *senders.lock() = None;
+            return;
+        };
+        let Some(end) = message.payload.iter().position(|byte| *byte == b'\n') else {
+            continue;
+        };
+        let (id, rest) = message.payload.split_at(end);
+        let told = std::str::from_utf8(id)
+            .ok()
+            .and_then(|id| senders.lock().as_mut()?.remove(id));
+        for sender in told.into_iter().flatten() {
+            // Whoever has stopped waiting has nothing to be told.
+            let _ = sender.send(rest[1..].to_vec());
+        }
+    }
+}

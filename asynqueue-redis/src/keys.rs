@@ -1,0 +1,91 @@
+//! The names of keys: the one place where a queue becomes keys.
+
+use asynqueue_core::Name;
+
+/// The keys of one queue, all in one slot of a cluster by their hash tag.
+///
+/// A logical queue could be spread over several slots by giving it several of these.
+#[derive(Debug)]
+pub(crate) struct QueueKeys {
+    /// HASH id → envelope.
+    pub(crate) tasks: String,
+    /// LIST of ids: pending tasks without a priority, the next one at the right end.
+    pub(crate) pending: String,
+    /// ZSET id → priority and turn: pending tasks with a priority.
+    pub(crate) urgent: String,
+    /// ZSET token and id → lease end.
+    pub(crate) active: String,
+    /// ZSET id → due.
+    pub(crate) scheduled: String,
+    /// ZSET id → due.
+    pub(crate) retry: String,
+    /// ZSET id → when it was archived.
+    pub(crate) archived: String,
+    /// ZSET id → until when it is kept.
+    pub(crate) completed: String,
+    /// HASH unique key → end and id of the holder.
+    pub(crate) locks: String,
+    /// HASH id → result.
+    pub(crate) results: String,
+    /// HASH counter → number.
+    pub(crate) stats: String,
+    /// HASH: paused, turns, names of workers.
+    pub(crate) meta: String,
+    /// HASH id → priority, of tasks that have one.
+    pub(crate) priorities: String,
+    /// HASH id → since when it is pending, where that is not since it was enqueued.
+    pub(crate) since: String,
+    /// HASH id → how many entries of `pending` are left of deleted tasks.
+    pub(crate) gone: String,
+    /// HASH id → why it is to be cancelled, of active tasks.
+    pub(crate) cancels: String,
+    /// HASH id → progress, of active tasks.
+    pub(crate) progress: String,
+    /// HASH id → until when someone waits for its end.
+    pub(crate) waiters: String,
+    /// HASH lane → number, time and answer of its last change.
+    pub(crate) lanes: String,
+    /// Channel of signals.
+    pub(crate) events: String,
+    /// Channel of ends that someone waits for.
+    pub(crate) done: String,
+}
+
+impl QueueKeys {
+    pub(crate) fn new(prefix: &str, queue: &Name) -> Self {
+        let key = |part: &str| format!("{prefix}:{{{queue}}}:{part}");
+        Self {
+            tasks: key("tasks"),
+            pending: key("pending"),
+            urgent: key("urgent"),
+            active: key("active"),
+            scheduled: key("scheduled"),
+            retry: key("retry"),
+            archived: key("archived"),
+            completed: key("completed"),
+            locks: key("locks"),
+            results: key("results"),
+            stats: key("stats"),
+            meta: key("meta"),
+            priorities: key("priorities"),
+            since: key("since"),
+            gone: key("gone"),
+            cancels: key("cancels"),
+            progress: key("progress"),
+            waiters: key("waiters"),
+            lanes: key("lanes"),
+            events: key("events"),
+            done: key("done"),
+        }
+    }
+}
+
+/// SET of the names of all queues that have had a task.
+pub(crate) fn queues(prefix: &str) -> String {
+    format!("{prefix}:queues")
+}
+
+/// HASH name → schedule entry.
+pub(crate) fn schedules(prefix: &str) -> String {
+    format!("{prefix}:schedules")
+}

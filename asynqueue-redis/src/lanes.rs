@@ -1,0 +1,121 @@
+//! Lanes: what lets a change be sent again when its answer was lost.
+//!
+//! A change is sent in a lane, under a number that goes up by one each time. Redis keeps the last number of each lane
+//! with its answer. A lane has one change under way at a time.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+/// The lanes of one process to one queue.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    name: String,
+    free: Mutex<Vec<Lane>>,
+    made: AtomicU32,
+    numbers: AtomicU64,
+}
+
+/// One lane, with the number of its last change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lane {
+    index: u32,
+    number: u64,
+    /// Whether the answer to this number was not received.
+    unanswered: bool,
+}
+
+/// A lane in use. Dropped before it is [answered](Self::answered), it counts as unanswered: the change may have been
+/// made or not.
+pub(crate) struct Used<'a> {
+    lanes: &'a Lanes,
+    lane: Lane,
+}
+
+impl Lanes {
+    /// Lanes that no other process has, by their name.
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            free: Mutex::default(),
+            made: AtomicU32::new(0),
+            numbers: AtomicU64::new(0),
+        }
+    }
+
+    /// A lane for a new change.
+    pub(crate) fn next(&self) -> Used<'_> {
+        let free = self.free.lock().pop();
+        let index = free.map_or_else(|| self.made.fetch_add(1, Relaxed), |lane| lane.index);
+        self.used(Lane {
+            index,
+            number: self.numbers.fetch_add(1, Relaxed) + 1,
+            unanswered: true,
+        })
+    }
+
+    /// A lane whose last change was not answered, to send that again; else one for a new change.
+    pub(crate) fn unanswered_or_next(&self) -> Used<'_> {
+        let unanswered = {
+            let mut free = self.free.lock();
+            let place = free.iter().position(|lane| lane.unanswered);
+            place.map(|place| free.swap_remove(place))
+        };
+        match unanswered {
+            Some(lane) => self.used(lane),
+            None => self.next(),
+        }
+    }
+
+    fn used(&self, lane: Lane) -> Used<'_> {
+        Used { lanes: self, lane }
+    }
+}
+
+impl Used<'_> {
+    /// The lane's name.
+    pub(crate) fn name(&self) -> String {
+        format!("{}{}", self.lanes.name, self.lane.index)
+    }
+
+    /// The number of the change: no other lane of these has it.
+    pub(crate) fn number(&self) -> u64 {
+        self.lane.number
+    }
+
+    /// Notes that the answer has come.
+    pub(crate) fn answered(mut self) {
+        self.lane.unanswered = false;
+    }
+}
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        self.lanes.free.lock().push(self.lane);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_used_again_only_for_the_change_that_was_not_answered() {
+        let lanes = Lanes::new("a".into());
+        let first = lanes.next();
+        let unanswered = (first.name(), first.number());
+        drop(first);
+        let again = lanes.unanswered_or_next();
+        assert_eq!((again.name(), again.number()), unanswered);
+        again.answered();
+        assert!(lanes.unanswered_or_next().number() > unanswered.1);
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_in_lanes_of_their_own() {
+        let lanes = Lanes::new("a".into());
+        let (first, second) = (lanes.next(), lanes.next());
+        assert_ne!(first.name(), second.name());
+        assert_ne!(first.number(), second.number());
+    }
+}

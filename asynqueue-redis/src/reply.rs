@@ -1,0 +1,63 @@
+//! Reading what scripts answer.
+
+use asynqueue_core::{BrokerError, Timestamp};
+use redis::Value;
+
+/// An answer that is not what its script answers.
+pub(crate) fn strange(expected: &str, found: &Value) -> BrokerError {
+    BrokerError::Protocol(format!("expected {expected}, found {found:.200?}"))
+}
+
+pub(crate) fn array(value: Value) -> Result<Vec<Value>, BrokerError> {
+    match value {
+        Value::Array(values) => Ok(values),
+        Value::Nil => Ok(Vec::new()),
+        other => Err(strange("an array", &other)),
+    }
+}
+
+/// Bytes, if there are any.
+pub(crate) fn some_bytes(value: Value) -> Result<Option<Vec<u8>>, BrokerError> {
+    match value {
+        Value::BulkString(bytes) => Ok(Some(bytes)),
+        Value::SimpleString(text) => Ok(Some(text.into_bytes())),
+        Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
+        Value::Nil => Ok(None),
+        other => Err(strange("a string", &other)),
+    }
+}
+
+pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, BrokerError> {
+    some_bytes(value)?.ok_or_else(|| strange("a string", &Value::Nil))
+}
+
+pub(crate) fn text(value: Value) -> Result<String, BrokerError> {
+    String::from_utf8(bytes(value)?)
+        .map_err(|error| BrokerError::Protocol(format!("expected UTF-8: {error}")))
+}
+
+pub(crate) fn number(value: Value) -> Result<u64, BrokerError> {
+    match value {
+        Value::Int(number) => Ok(number.try_into().unwrap_or(0)),
+        other => {
+            let text = text(other)?;
+            text.parse()
+                .map_err(|_| BrokerError::Protocol(format!("expected a number, found `{text}`")))
+        }
+    }
+}
+
+/// A time as Redis keeps it in a sorted set.
+pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
+    let millis: f64 = text
+        .parse()
+        .map_err(|_| BrokerError::Protocol(format!("expected a time, found `{text}`")))?;
+    Ok(Timestamp::from_millis(millis as u64))
+}
+
+/// The next of an answer's parts.
+pub(crate) fn next(parts: &mut impl Iterator<Item = Value>) -> Result<Value, BrokerError> {
+    parts
+        .next()
+        .ok_or_else(|| BrokerError::Protocol("an answer is shorter than expected".into()))
+}

@@ -1,0 +1,98 @@
+//! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
+
+use std::sync::LazyLock;
+
+use asynqueue_core::BrokerError;
+use redis::{Arg, Cmd, ToRedisArgs, Value};
+
+use crate::link::{Link, SendError};
+
+/// A script and its hash.
+pub(crate) struct Script {
+    code: String,
+    hash: String,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)*) => {
+        $($(#[$doc])* pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua")), "\n"),+)));)*
+    };
+}
+
+scripts! {
+    ENQUEUE = "clock" "lane" "waiting" "enqueue";
+    LEASE = "clock" "lane" "lease";
+    LEASED = "clock" "leased";
+    EXTEND = "clock" "extend";
+    SETTLE = "clock" "lane" "waiting" "settle";
+    FORWARD = "clock" "waiting" "forward";
+    EXPIRED = "clock" "expired";
+    TRIM = "clock" "trim";
+    LOOK = "places" "look";
+    EDIT = "clock" "waiting" "places" "edit";
+    STATS = "clock" "gone" "stats";
+    LIST = "list";
+    LIST_PENDING = "clock" "gone" "list_pending";
+    WAIT = "clock" "wait";
+    REPORT = "report";
+    PAUSE = "pause";
+    UNLOCK = "unlock";
+    TICK = "tick";
+}
+
+impl Script {
+    fn new(code: &str) -> Self {
+        Self {
+            code: code.to_owned(),
+            hash: redis::Script::new(code).get_hash().to_owned(),
+        }
+    }
+
+    /// Begins a call.
+    pub(crate) fn call(&self, keys: &[&str]) -> Call<'_> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(keys.len()).arg(keys);
+        Call {
+            script: self,
+            command,
+        }
+    }
+}
+
+/// One call of a script, on its way.
+pub(crate) struct Call<'a> {
+    script: &'a Script,
+    command: Cmd,
+}
+
+impl Call<'_> {
+    pub(crate) fn arg(&mut self, arg: impl ToRedisArgs) -> &mut Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Sends it; the script along with it where the server does not know it: one that is new, or had its scripts
+    /// flushed.
+    pub(crate) async fn send(&self, link: &Link) -> Result<Value, BrokerError> {
+        match link.send(&self.command).await {
+            Err(SendError::NoScript) => {}
+            Err(SendError::Broker(error)) => return Err(error),
+            Ok(value) => return Ok(value),
+        }
+        let mut whole = redis::cmd("EVAL");
+        whole.arg(&self.script.code);
+        for arg in self.command.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                whole.arg(arg);
+            }
+        }
+        match link.send(&whole).await {
+            Ok(value) => Ok(value),
+            Err(SendError::Broker(error)) => Err(error),
+            Err(SendError::NoScript) => Err(BrokerError::Protocol(
+                "Redis says that it does not know a script which it was sent".into(),
+            )),
+        }
+    }
+}

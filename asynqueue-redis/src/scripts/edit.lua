@@ -1,0 +1,99 @@
+-- Changes single tasks on demand, each only if it still is as whoever asks has seen it.
+-- ARGV: clock, publish; then of each task: what to do (cancel, delete, run), id, state and envelope as seen, new envelope or the
+-- reason to cancel, priority, lock ('' none), whether the lock ends with the task ('y') and its time to live.
+-- Answers each: 'y' done, 'n' refused, '?' it is not as it was seen.
+local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
+  completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10]}
+local locks, results, priorities, since, gone, cancels, waiters, done =
+  KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+local now, publish = clock(ARGV[1]), ARGV[2]
+local ids = {}
+for at = 3, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
+local states, _, _, bodies = places(keys, ids)
+
+local function holder(key)
+  local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+):(.*)$')
+  if ends and tonumber(ends) > now then return id end
+end
+
+-- Takes a task out of the list it waits or is kept in.
+local function unlist(id, state)
+  if state == 'pending' then
+    if redis.call('ZREM', keys.urgent, id) == 0 then
+      -- A search in the list would take as long as the list is: it is marked, and passed over in its turn.
+      redis.call('HINCRBY', gone, id, 1)
+      if redis.call('HINCRBY', keys.meta, 'stale', 1) >= redis.call('LLEN', keys.pending) then
+        redis.call('UNLINK', keys.pending, gone)
+        redis.call('HDEL', keys.meta, 'stale')
+      end
+    end
+    redis.call('HDEL', since, id)
+  else
+    redis.call('ZREM', keys[state], id)
+  end
+end
+
+local function unlock(at, id)
+  local key = ARGV[at + 6]
+  if key ~= '' and ARGV[at + 7] == 'y' and holder(key) == id then redis.call('HDEL', locks, key) end
+end
+
+local function tell(id, end_)
+  if redis.call('HDEL', waiters, id) == 1 then redis.call(publish, done, id .. '\n' .. end_) end
+end
+
+local change = {}
+
+function change.cancel(at, id, state)
+  if state == 'active' then
+    redis.call('HSETNX', cancels, id, ARGV[at + 4])
+    redis.call(publish, keys.events, 'c' .. id)
+  else
+    unlist(id, state)
+    redis.call('HSET', keys.tasks, id, ARGV[at + 4])
+    redis.call('ZADD', keys.archived, int(now), id)
+    unlock(at, id)
+    tell(id, 'a')
+  end
+  return 'y'
+end
+
+function change.delete(at, id, state)
+  unlist(id, state)
+  redis.call('HDEL', keys.tasks, id)
+  redis.call('HDEL', priorities, id)
+  redis.call('HDEL', results, id)
+  unlock(at, id)
+  tell(id, 'g')
+  return 'y'
+end
+
+function change.run(at, id, state)
+  local key = ARGV[at + 6]
+  if state == 'archived' and key ~= '' then
+    local held = holder(key)
+    if held and held ~= id then return 'n' end
+    if not held then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. ':' .. id) end
+  end
+  unlist(id, state)
+  redis.call('HSET', since, id, int(now))
+  local priority = tonumber(ARGV[at + 5])
+  if priority > 0 then
+    redis.call('HSET', priorities, id, priority)
+    push(keys, {}, {id, priority}, publish)
+  else
+    push(keys, {id}, {}, publish)
+  end
+  return 'y'
+end
+
+local answers = {}
+for at = 3, #ARGV, 9 do
+  local i, id = #answers + 1, ARGV[at + 1]
+  if states[i] ~= ARGV[at + 2] or bodies[i] ~= ARGV[at + 3] then
+    answers[i] = '?'
+  else
+    answers[i] = change[ARGV[at]](at, id, states[i])
+  end
+end
+return answers

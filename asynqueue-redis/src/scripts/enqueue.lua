@@ -1,0 +1,95 @@
+-- Accepts tasks.
+-- ARGV: clock, lane, number, publish; how many tasks are special; for each of these its place, how its time is given
+-- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), the lock's time to live; then of each task id and envelope.
+-- Answers the tasks that are refused, a line each: the place and 'id', or the place, 'lock' and who holds it.
+local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10]}
+local now, publish = clock(ARGV[1]), ARGV[4]
+local before = seen(lanes, ARGV[2], ARGV[3])
+if before then return before end
+
+local specials = tonumber(ARGV[5])
+local first = 6 + specials * 6
+local count = (#ARGV + 1 - first) / 2
+local ids = {}
+for i = 1, count do ids[i] = ARGV[first + 2 * i - 2] end
+
+local conflicts, refused = {}, {}
+local taken = redis.call('HMGET', tasks, unpack(ids))
+for i = 1, count do
+  if taken[i] then
+    refused[i] = true
+    conflicts[#conflicts + 1] = (i - 1) .. ' id'
+  end
+end
+
+if specials == 0 and #conflicts == 0 then
+  redis.call('HSET', tasks, unpack(ARGV, first))
+  push(keys, ids, {}, publish)
+  note(lanes, ARGV[2], ARGV[3], now, '')
+  return ''
+end
+
+-- The locks that are held and not over, those of this batch among them.
+local held, asked = {}, {}
+for at = 6, first - 1, 6 do
+  if ARGV[at + 4] ~= '' then asked[#asked + 1] = ARGV[at + 4] end
+end
+if #asked > 0 then
+  local found = redis.call('HMGET', locks, unpack(asked))
+  for i, key in ipairs(asked) do
+    local ends, holder = (found[i] or ''):match('^(%d+):(.*)$')
+    if ends and tonumber(ends) > now then held[key] = holder end
+  end
+end
+
+local special, lock, urgent_ids = {}, {}, {}
+for at = 6, first - 1, 6 do
+  local i, key = tonumber(ARGV[at]), ARGV[at + 4]
+  special[i] = at
+  if not refused[i] and key ~= '' then
+    if held[key] then
+      refused[i] = true
+      conflicts[#conflicts + 1] = (i - 1) .. ' lock ' .. held[key]
+    else
+      held[key] = ids[i]
+      lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ':' .. ids[i]
+    end
+  end
+  if not refused[i] and ARGV[at + 3] ~= '0' then
+    urgent_ids[#urgent_ids + 1], urgent_ids[#urgent_ids + 2] = ids[i], ARGV[at + 3]
+  end
+end
+
+local put, plain, urgent, scheduled = {}, {}, {}, {}
+for i = 1, count do
+  if not refused[i] then
+    local id, at = ids[i], special[i]
+    put[#put + 1], put[#put + 2] = id, ARGV[first + 2 * i - 1]
+    local due, priority = now, '0'
+    if at then
+      priority = ARGV[at + 3]
+      if ARGV[at + 1] == '+' then
+        due = now + ARGV[at + 2]
+      elseif ARGV[at + 1] == '@' then
+        due = tonumber(ARGV[at + 2])
+      end
+    end
+    if due > now then
+      scheduled[#scheduled + 1], scheduled[#scheduled + 2] = int(due), id
+    elseif priority ~= '0' then
+      urgent[#urgent + 1], urgent[#urgent + 2] = id, tonumber(priority)
+    else
+      plain[#plain + 1] = id
+    end
+  end
+end
+local answer = table.concat(conflicts, '\n')
+-- First, since it is what a Redis without memory refuses: so nothing is half done.
+if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
+if #lock > 0 then redis.call('HSET', locks, unpack(lock)) end
+if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
+push(keys, plain, urgent, publish)
+wait(keys, scheduled, {}, publish)
+note(lanes, ARGV[2], ARGV[3], now, answer)
+return answer

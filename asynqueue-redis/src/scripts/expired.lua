@@ -1,0 +1,20 @@
+-- The leases that have ended. One whose task is not there ends here, and is counted.
+-- ARGV: clock, how many at most. Answers now, the leases and the envelopes.
+local active, tasks, stats = KEYS[1], KEYS[2], KEYS[3]
+local now = clock(ARGV[1])
+local leases = redis.call('ZRANGE', active, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
+if #leases == 0 then return {int(now)} end
+local ids, kept, envelopes, lost = {}, {}, {}, {}
+for i, lease in ipairs(leases) do ids[i] = lease:sub(17) end
+for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ids))) do
+  if envelope then
+    kept[#kept + 1], envelopes[#envelopes + 1] = leases[i], envelope
+  else
+    lost[#lost + 1] = leases[i]
+  end
+end
+if #lost > 0 then
+  redis.call('ZREM', active, unpack(lost))
+  redis.call('HINCRBY', stats, 'repaired', #lost)
+end
+return {int(now), kept, envelopes}

@@ -1,0 +1,24 @@
+-- Extends leases.
+-- ARGV: clock, how many milliseconds, then the leases. Answers each: 0 lost, 1 extended, 2 extended and to be cancelled.
+local active, cancels = KEYS[1], KEYS[2]
+local ends = int(clock(ARGV[1]) + ARGV[2])
+-- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory: a lease that
+-- cannot be extended would let the task run twice.
+redis.call('ZREM', active, '')
+local found = redis.call('ZMSCORE', active, unpack(ARGV, 3))
+local answers, leases, ids = {}, {}, {}
+for i = 1, #found do
+  answers[i] = 0
+  if found[i] then
+    answers[i] = 1
+    leases[#leases + 1], leases[#leases + 2] = ends, ARGV[2 + i]
+  end
+  ids[i] = ARGV[2 + i]:sub(17)
+end
+if #leases > 0 then redis.call('ZADD', active, unpack(leases)) end
+if redis.call('EXISTS', cancels) == 1 then
+  for i, reason in ipairs(redis.call('HMGET', cancels, unpack(ids))) do
+    if reason and answers[i] == 1 then answers[i] = 2 end
+  end
+end
+return answers

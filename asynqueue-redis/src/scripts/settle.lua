@@ -1,0 +1,125 @@
+-- Records outcomes.
+-- ARGV: clock, lane, number, publish; how many tasks just complete and are gone; the leases of these, then their ids; then of
+-- each other task: outcome, lease, id, marks ('x' it counts only once expired, 'f' the attempt failed), envelope, milliseconds,
+-- lock to release, priority, 'r' and the result if there is one.
+-- Outcomes: complete, drop, archive, cancelled (archived, and was asked to), retry, snooze, release.
+-- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
+local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
+local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20]}
+local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
+local before = seen(lanes, ARGV[2], ARGV[3])
+if before then return before end
+
+local others, width = 5 + 2 * simple, 9
+local members, ids, count = {}, {}, simple
+for i = 1, simple do members[i], ids[i] = ARGV[5 + i], ARGV[5 + simple + i] end
+for at = others + 1, #ARGV, width do
+  count = count + 1
+  members[count], ids[count] = ARGV[at + 1], ARGV[at + 2]
+end
+local ends = redis.call('ZMSCORE', active, unpack(members))
+local asked = redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels, unpack(ids))
+
+local answers, ended, delete, free = {}, {}, {}, {}
+local put, plain, urgent, scheduled, retry, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
+local final, pended, unlock = {}, {}, {}
+local succeeded, failed = 0, 0
+for i = 1, count do
+  local id, at = ids[i], others + 1 + (i - simple - 1) * width
+  local outcome = i <= simple and 'complete' or ARGV[at]
+  local marks = i > simple and ARGV[at + 3] or ''
+  if not ends[i] or (marks:find('x') and tonumber(ends[i]) > now) then
+    answers[#answers + 1] = (i - 1) .. ' stale'
+  elseif asked and asked[i] and outcome ~= 'complete' and outcome ~= 'drop' and outcome ~= 'cancelled' then
+    answers[#answers + 1] = (i - 1) .. ' cancel'
+  else
+    ended[#ended + 1] = members[i]
+    free[#free + 1] = id
+    local priority = '0'
+    if i > simple then
+      priority = ARGV[at + 7]
+      if ARGV[at + 6] ~= '' then
+        unlock[#unlock + 1], unlock[#unlock + 2] = ARGV[at + 6], id
+      end
+    end
+    if outcome == 'complete' then
+      succeeded = succeeded + 1
+      if i > simple and ARGV[at + 5] ~= '0' then
+        put[#put + 1], put[#put + 2] = id, ARGV[at + 4]
+        keep[#keep + 1], keep[#keep + 2] = int(now + ARGV[at + 5]), id
+        if ARGV[at + 8] ~= '' then
+          result[#result + 1], result[#result + 2] = id, ARGV[at + 8]:sub(2)
+        end
+      else
+        delete[#delete + 1] = id
+      end
+      final[#final + 1], final[#final + 2] = id, 'c' .. (i > simple and ARGV[at + 8] or '')
+    elseif outcome == 'drop' then
+      delete[#delete + 1] = id
+      final[#final + 1], final[#final + 2] = id, 'g'
+    else
+      put[#put + 1], put[#put + 2] = id, ARGV[at + 4]
+      if marks:find('f') then failed = failed + 1 end
+      if outcome == 'archive' or outcome == 'cancelled' then
+        archive[#archive + 1], archive[#archive + 2] = int(now), id
+        final[#final + 1], final[#final + 2] = id, 'a'
+      elseif outcome == 'release' then
+        front[#front + 1], front[#front + 2] = id, priority
+        pended[#pended + 1], pended[#pended + 2] = id, int(now)
+      elseif ARGV[at + 5] ~= '0' then
+        local list = outcome == 'retry' and retry or scheduled
+        list[#list + 1], list[#list + 2] = int(now + ARGV[at + 5]), id
+      else
+        if priority ~= '0' then
+          urgent[#urgent + 1], urgent[#urgent + 2] = id, tonumber(priority)
+        else
+          plain[#plain + 1] = id
+        end
+        pended[#pended + 1], pended[#pended + 2] = id, int(now)
+      end
+    end
+  end
+end
+
+-- First what frees memory: a Redis that has none left lets the rest of such a change go through.
+if #ended > 0 then redis.call('ZREM', active, unpack(ended)) end
+if #delete > 0 then
+  redis.call('HDEL', tasks, unpack(delete))
+  if redis.call('EXISTS', priorities) == 1 then redis.call('HDEL', priorities, unpack(delete)) end
+end
+if #free > 0 then
+  if asked then redis.call('HDEL', cancels, unpack(free)) end
+  if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
+end
+if #unlock > 0 then
+  local names, over = {}, {}
+  for i = 1, #unlock, 2 do names[#names + 1] = unlock[i] end
+  for i, held in ipairs(redis.call('HMGET', locks, unpack(names))) do
+    if held and held:match('^%d+:(.*)$') == unlock[2 * i] then over[#over + 1] = names[i] end
+  end
+  if #over > 0 then redis.call('HDEL', locks, unpack(over)) end
+end
+if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
+if #archive > 0 then redis.call('ZADD', archived, unpack(archive)) end
+if #keep > 0 then redis.call('ZADD', completed, unpack(keep)) end
+if #result > 0 then redis.call('HSET', results, unpack(result)) end
+if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
+push(keys, plain, urgent, publish)
+push_front(keys, front, publish)
+wait(keys, scheduled, retry, publish)
+if succeeded > 0 then redis.call('HINCRBY', stats, 'succeeded', succeeded) end
+if failed > 0 then redis.call('HINCRBY', stats, 'failed', failed) end
+if #final > 0 and redis.call('EXISTS', waiters) == 1 then
+  local names = {}
+  for i = 1, #final, 2 do names[#names + 1] = final[i] end
+  for i, waited in ipairs(redis.call('HMGET', waiters, unpack(names))) do
+    if waited then
+      redis.call(publish, done, names[i] .. '\n' .. final[2 * i])
+      redis.call('HDEL', waiters, names[i])
+    end
+  end
+end
+local answer = table.concat(answers, '\n')
+note(lanes, ARGV[2], ARGV[3], now, answer)
+return answer
