@@ -39,6 +39,12 @@ scripts! {
     PAUSE = "pause";
     UNLOCK = "unlock";
     TICK = "tick";
+    CHECK = "check";
+    MISSING = "missing";
+    MISSING_PENDING = "missing_pending";
+    ORPHANS = "clock" "places" "orphans";
+    OLD_LOCKS = "clock" "old_locks";
+    FORGET = "forget";
 }
 
 impl Script {

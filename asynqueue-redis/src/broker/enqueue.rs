@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, Conflict, Envelope, NewTask, TaskId, TaskRef, TaskState, UniqueKey, When,
+    BrokerError, Conflict, Envelope, NewTask, TaskId, TaskRef, TaskState, UniqueKey, UniqueUntil,
+    When,
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, millis, queue::Queue};
@@ -70,7 +71,8 @@ impl RedisBroker {
             call.arg(place + 1).arg(special.how).arg(special.time);
             call.arg(special.priority)
                 .arg(special.lock)
-                .arg(special.ttl);
+                .arg(special.ttl)
+                .arg(special.window);
         }
         for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
             call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
@@ -179,6 +181,8 @@ struct Special<'a> {
     priority: u8,
     lock: &'a str,
     ttl: u64,
+    /// A `w` if the lock does not end with its task.
+    window: &'static str,
 }
 
 impl<'a> Special<'a> {
@@ -196,6 +200,10 @@ impl<'a> Special<'a> {
             priority,
             lock: lock.map_or("", |lock| lock.key.as_str()),
             ttl: lock.map_or(0, |lock| millis(lock.ttl)),
+            window: match lock {
+                Some(lock) if lock.until == UniqueUntil::Window => "w",
+                _ => "",
+            },
         })
     }
 }

@@ -7,6 +7,7 @@ mod enqueue;
 mod inspect;
 mod lease;
 mod queue;
+mod repair;
 mod schedules;
 mod settle;
 mod upkeep;

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use asynqueue_core::{
@@ -13,6 +14,7 @@ use asynqueue_core::{
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 
 use super::{RedisBroker, waiters::Waiters};
 use crate::{keys::QueueKeys, lanes::Lanes};
@@ -29,6 +31,8 @@ pub(super) struct Queue {
     pub(super) waiters: Waiters,
     /// Whether its name is among those of all queues.
     is_listed: AtomicBool,
+    /// When it was last looked after.
+    pub(super) repaired: Mutex<Option<Instant>>,
 }
 
 impl Queue {
@@ -40,6 +44,7 @@ impl Queue {
             leases: Lanes::new(format!("{instance:016x}l")),
             waiters: Waiters::default(),
             is_listed: AtomicBool::new(false),
+            repaired: Mutex::default(),
         }
     }
 

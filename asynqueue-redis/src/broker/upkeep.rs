@@ -111,6 +111,7 @@ impl RedisBroker {
         let mut deleted = 0;
         for name in queues {
             let queue = self.queue(name);
+            self.repair_now_and_then(&queue).await?;
             loop {
                 let asked = (limit - deleted).min(MAX_CHUNK);
                 let now = self.trim_chunk(&queue, keep, asked).await?;

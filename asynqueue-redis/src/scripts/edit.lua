@@ -12,7 +12,7 @@ for at = 3, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
 local states, _, _, bodies = places(keys, ids)
 
 local function holder(key)
-  local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+):(.*)$')
+  local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+)w?:(.*)$')
   if ends and tonumber(ends) > now then return id end
 end
 
@@ -73,7 +73,7 @@ function change.run(at, id, state)
   if state == 'archived' and key ~= '' then
     local held = holder(key)
     if held and held ~= id then return 'n' end
-    if not held then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. ':' .. id) end
+    if not held then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
   end
   unlist(id, state)
   redis.call('HSET', since, id, int(now))

@@ -1,6 +1,6 @@
 -- Accepts tasks.
 -- ARGV: clock, lane, number, publish; how many tasks are special; for each of these its place, how its time is given
--- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), the lock's time to live; then of each task id and envelope.
+-- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window; then of each task id and envelope.
 -- Answers the tasks that are refused, a line each: the place and 'id', or the place, 'lock' and who holds it.
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10]}
@@ -9,7 +9,7 @@ local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
 
 local specials = tonumber(ARGV[5])
-local first = 6 + specials * 6
+local first = 6 + specials * 7
 local count = (#ARGV + 1 - first) / 2
 local ids = {}
 for i = 1, count do ids[i] = ARGV[first + 2 * i - 2] end
@@ -32,19 +32,19 @@ end
 
 -- The locks that are held and not over, those of this batch among them.
 local held, asked = {}, {}
-for at = 6, first - 1, 6 do
+for at = 6, first - 1, 7 do
   if ARGV[at + 4] ~= '' then asked[#asked + 1] = ARGV[at + 4] end
 end
 if #asked > 0 then
   local found = redis.call('HMGET', locks, unpack(asked))
   for i, key in ipairs(asked) do
-    local ends, holder = (found[i] or ''):match('^(%d+):(.*)$')
+    local ends, holder = (found[i] or ''):match('^(%d+)w?:(.*)$')
     if ends and tonumber(ends) > now then held[key] = holder end
   end
 end
 
 local special, lock, urgent_ids = {}, {}, {}
-for at = 6, first - 1, 6 do
+for at = 6, first - 1, 7 do
   local i, key = tonumber(ARGV[at]), ARGV[at + 4]
   special[i] = at
   if not refused[i] and key ~= '' then
@@ -53,7 +53,7 @@ for at = 6, first - 1, 6 do
       conflicts[#conflicts + 1] = (i - 1) .. ' lock ' .. held[key]
     else
       held[key] = ids[i]
-      lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ':' .. ids[i]
+      lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ARGV[at + 6] .. ':' .. ids[i]
     end
   end
   if not refused[i] and ARGV[at + 3] ~= '0' then

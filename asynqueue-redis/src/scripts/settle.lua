@@ -96,7 +96,7 @@ if #unlock > 0 then
   local names, over = {}, {}
   for i = 1, #unlock, 2 do names[#names + 1] = unlock[i] end
   for i, held in ipairs(redis.call('HMGET', locks, unpack(names))) do
-    if held and held:match('^%d+:(.*)$') == unlock[2 * i] then over[#over + 1] = names[i] end
+    if held and held:match('^%d+w?:(.*)$') == unlock[2 * i] then over[#over + 1] = names[i] end
   end
   if #over > 0 then redis.call('HDEL', locks, unpack(over)) end
 end

@@ -56,7 +56,14 @@ impl QueueState {
     async fn of(broker: &SharedBroker, name: Name, stats: QueueStats) -> Result<Self, Fault> {
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
         for state in TaskState::ALL {
-            let list = whole_list(broker, &name, state, 100).await?;
+            let mut list = whole_list(broker, &name, state, 100).await?;
+            if state == TaskState::Active {
+                // Of leases that end at the same time, none is before another.
+                list.sort_by_key(|task| {
+                    let until = task.lease.as_ref().map(|lease| lease.until);
+                    (until, task.envelope.id.clone())
+                });
+            }
             for task in list.iter().filter(|_| state.is_final()) {
                 let end = broker.finished(&task.envelope.task_ref()).await?;
                 ends.push((task.envelope.id.clone(), end));
