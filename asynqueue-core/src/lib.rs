@@ -6,6 +6,8 @@ pub mod broker;
 pub mod codec;
 #[cfg(feature = "config")]
 pub mod config;
+#[doc(hidden)]
+pub mod duration;
 pub mod layer;
 pub mod memory;
 pub mod process;

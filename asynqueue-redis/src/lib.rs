@@ -8,4 +8,8 @@ mod options;
 mod reply;
 mod script;
 
-pub use self::{broker::RedisBroker, options::RedisOptions};
+pub use self::{
+    broker::RedisBroker,
+    link::ConnectError,
+    options::{OptionsError, RedisOptions, RedisPool},
+};

@@ -19,7 +19,9 @@ impl Harness for OnRedis {
     async fn broker(&self) -> SharedBroker {
         let prefix = format!("test-{}", TaskId::generate());
         let options = RedisOptions::new("redis://127.0.0.1:7777")
+            .expect("a URL")
             .prefix(&prefix)
+            .expect("a prefix")
             .clock(self.clock.clone());
         RedisBroker::connect(options).await.expect("a Redis").into()
     }

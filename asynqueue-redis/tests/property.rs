@@ -15,7 +15,9 @@ fn redis_does_what_the_model_does() {
             let clock = TestClock::default();
             let prefix = format!("test-{}", TaskId::generate());
             let options = RedisOptions::new("redis://127.0.0.1:7777")
+                .expect("a URL")
                 .prefix(&prefix)
+                .expect("a prefix")
                 .clock(clock.clone());
             runtime.block_on(async {
                 let broker = RedisBroker::connect(options).await.expect("a Redis").into();
@@ -34,7 +36,9 @@ fn redis_does_what_the_memory_does() {
             let clock = TestClock::default();
             let prefix = format!("test-{}", TaskId::generate());
             let options = RedisOptions::new("redis://127.0.0.1:7777")
+                .expect("a URL")
                 .prefix(&prefix)
+                .expect("a prefix")
                 .clock(clock.clone());
             runtime.block_on(async {
                 let reference = MemoryBroker::with_clock(clock.clone()).into();

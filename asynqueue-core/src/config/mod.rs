@@ -1,6 +1,5 @@
 //! Settings from a file and the environment.
 
-mod duration;
 mod error;
 mod load;
 mod password;

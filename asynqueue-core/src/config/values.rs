@@ -7,7 +7,7 @@ use serde::{
     de::{self, Error, Unexpected, Visitor},
 };
 
-use super::duration::parse_millis;
+use crate::duration::parse_millis;
 use crate::{
     server::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     task::Name,

@@ -31,7 +31,7 @@ use asynqueue_core::{
 use parking_lot::RwLock;
 
 use self::{coalesce::Coalescer, queue::Queue};
-use crate::{RedisOptions, keys, link::Link, reply};
+use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
 /// meanwhile.
@@ -49,6 +49,7 @@ pub struct RedisBroker(Arc<Inner>);
 
 struct Inner {
     link: Link,
+    address: String,
     prefix: String,
     /// Set by tests; else it is the clock of Redis that counts.
     clock: Option<Arc<dyn Clock>>,
@@ -67,11 +68,13 @@ impl RedisBroker {
     ///
     /// # Errors
     ///
-    /// When it cannot be reached.
-    pub async fn connect(options: RedisOptions) -> Result<Self, BrokerError> {
+    /// When it cannot be reached, lets nobody in, or is too old.
+    pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
+        let address = options.address();
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
+            address,
             prefix,
             clock,
             ahead: AtomicI64::new(0),
@@ -80,7 +83,14 @@ impl RedisBroker {
             workers: RwLock::default(),
             single: Coalescer::default(),
         }));
-        broker.ask_time().await?;
+        let address = || broker.0.address.clone();
+        broker
+            .ask_time()
+            .await
+            .map_err(|error| ConnectError::Unreachable {
+                address: address(),
+                reason: error.to_string(),
+            })?;
         Ok(broker)
     }
 

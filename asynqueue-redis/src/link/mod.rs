@@ -1,22 +1,56 @@
 //! The way to Redis: connections that are held, given up and made again.
 
-use std::sync::Arc;
+mod connection;
+mod error;
+mod listen;
+mod server;
+mod target;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use asynqueue_core::BrokerError;
-use redis::{Cmd, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
-use tokio::sync::{Mutex, mpsc};
+use redis::{Cmd, Value};
+use tokio_util::sync::CancellationToken;
 
+pub use self::error::ConnectError;
+pub(crate) use self::listen::Message;
+use self::{
+    connection::{Holder, Source},
+    error::Reaction,
+    listen::Listeners,
+    server::ServerInfo,
+    target::Target,
+};
 use crate::options::RedisOptions;
 
-/// A connection to Redis that is made again when it is lost. Clones share it.
+/// The first wait before a call is tried again; it doubles from there.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Connections to Redis. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
-    options: RedisOptions,
-    client: redis::Client,
-    held: Mutex<Option<MultiplexedConnection>>,
-    closed: tokio_util::sync::CancellationToken,
+    /// Where Redis is, for messages.
+    address: String,
+    retry_for: Duration,
+    server: ServerInfo,
+    /// The connections that calls go by, in turn.
+    holders: Vec<Holder>,
+    turn: AtomicUsize,
+    listeners: Listeners,
+    /// Whether the last call did not get through.
+    is_away: AtomicBool,
+    closed: CancellationToken,
 }
 
 /// Why a command was not carried out.
@@ -28,28 +62,32 @@ pub(crate) enum SendError {
     Broker(BrokerError),
 }
 
-/// A message of a channel.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) channel: String,
-    pub(crate) payload: Vec<u8>,
-}
-
 impl Link {
-    pub(crate) async fn open(options: RedisOptions) -> Result<Self, BrokerError> {
-        let client = redis::Client::open(options.url.as_str()).map_err(unavailable)?;
-        let link = Self(Arc::new(Inner {
-            options,
-            client,
-            held: Mutex::new(None),
-            closed: tokio_util::sync::CancellationToken::new(),
-        }));
-        Ok(link)
+    /// Connects, and checks that this is a Redis to keep tasks in.
+    pub(crate) async fn open(options: RedisOptions) -> Result<Self, ConnectError> {
+        let target = Arc::new(Target::new(&options)?);
+        let source = Source::new(&options, &target)?;
+        let holders: Vec<_> = (0..options.pool_size)
+            .map(|_| Holder::new(source.clone()))
+            .collect();
+        let address = options.address();
+        let server = ServerInfo::ask(&holders, &options).await?;
+        Ok(Self(Arc::new(Inner {
+            address,
+            retry_for: options.retry_for,
+            listeners: Listeners::new(target, server.has_sharded_channels()),
+            server,
+            holders,
+            turn: AtomicUsize::new(0),
+            is_away: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+        })))
     }
 
-    /// Refuses every call from now on.
+    /// Refuses every call from now on, and ends what waits.
     pub(crate) fn close(&self) {
         self.0.closed.cancel();
+        self.0.listeners.hang_up();
     }
 
     /// Refuses a call once this is closed.
@@ -63,79 +101,85 @@ impl Link {
 
     /// What publishes a message to those who [listen](Self::listen): `PUBLISH` or `SPUBLISH`.
     pub(crate) fn publish_command(&self) -> &'static str {
-        "PUBLISH"
-    }
-
-    /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be reached or asks
-    /// for patience: the command may be carried out more than once.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
-        self.open_or_closed().map_err(SendError::Broker)?;
-        let mut connection = self.connection().await.map_err(SendError::Broker)?;
-        connection
-            .send_packed_command(command)
-            .await
-            .and_then(Value::extract_error)
-            .map_err(|error| match error.kind() {
-                redis::ErrorKind::Server(ServerErrorKind::NoScript) => SendError::NoScript,
-                _ => SendError::Broker(unavailable(error)),
-            })
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, BrokerError> {
-        let mut held = self.0.held.lock().await;
-        if let Some(connection) = &*held {
-            return Ok(connection.clone());
+        if self.0.server.has_sharded_channels() {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
         }
-        let config = redis::AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.0.options.response_timeout));
-        let connection = self
-            .0
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(unavailable)?;
-        *held = Some(connection.clone());
-        Ok(connection)
     }
 
-    /// The messages of these channels from now on. Ends when the connection is lost, since messages may be too.
+    /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
+    /// reached or asks for patience: the command may be carried out more than once.
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
+        let started = Instant::now();
+        let mut wait = FIRST_WAIT;
+        loop {
+            self.open_or_closed().map_err(SendError::Broker)?;
+            let error = match self.try_send(command).await {
+                Ok(value) => {
+                    self.note_back();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            match Reaction::to(&error) {
+                Reaction::LoadScript => return Err(SendError::NoScript),
+                Reaction::Refuse(error) => return Err(SendError::Broker(error)),
+                Reaction::TryAgain => {}
+            }
+            self.note_away(&error);
+            if started.elapsed() + wait >= self.0.retry_for {
+                let problem = format!("Redis at {}: {error}", self.0.address);
+                return Err(SendError::Broker(BrokerError::Unavailable(problem)));
+            }
+            let jitter = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            tokio::select! {
+                () = tokio::time::sleep(jitter) => {}
+                () = self.0.closed.cancelled() => {}
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn try_send(&self, command: &Cmd) -> Result<Value, redis::RedisError> {
+        let turn = self.0.turn.fetch_add(1, Relaxed);
+        let holder = &self.0.holders[turn % self.0.holders.len()];
+        let held = holder.held().await?;
+        let answer = held.send(command).await;
+        if let Err(error) = &answer
+            && error::is_of_no_use(error)
+        {
+            holder.give_up(&held);
+        }
+        answer
+    }
+
+    /// The messages of these channels from now on. They end when a connection is lost, since messages may be too, and when
+    /// this is closed.
     pub(crate) async fn listen(
         &self,
         channels: &[String],
-    ) -> Result<mpsc::UnboundedReceiver<Message>, BrokerError> {
+    ) -> Result<tokio::sync::mpsc::UnboundedReceiver<Message>, BrokerError> {
         self.open_or_closed()?;
-        let closed = self.0.closed.clone();
-        let mut pubsub = self
-            .0
-            .client
-            .get_async_pubsub()
-            .await
-            .map_err(unavailable)?;
-        pubsub.subscribe(channels).await.map_err(unavailable)?;
-        let (sender, messages) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            use futures_util::StreamExt;
-            let mut stream = pubsub.into_on_message();
-            loop {
-                let message = tokio::select! {
-                    message = stream.next() => message,
-                    () = sender.closed() => return,
-                    () = closed.cancelled() => return,
-                };
-                let Some(message) = message else { return };
-                let message = Message {
-                    channel: message.get_channel_name().to_owned(),
-                    payload: message.get_payload_bytes().to_vec(),
-                };
-                if sender.send(message).is_err() {
-                    return;
-                }
-            }
-        });
+        let listening = self.0.listeners.listen(channels).await;
+        let messages = listening.map_err(|error| match Reaction::to(&error) {
+            Reaction::Refuse(error) => error,
+            _ => BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address)),
+        })?;
+        // Again, for whoever closes it hangs up on those who listen by then.
+        self.open_or_closed()?;
         Ok(messages)
     }
-}
 
-fn unavailable(error: RedisError) -> BrokerError {
-    BrokerError::Unavailable(error.to_string())
+    fn note_away(&self, error: &redis::RedisError) {
+        if !self.0.is_away.swap(true, Relaxed) {
+            tracing::warn!(address = %self.0.address, %error, "Redis does not answer as it should; trying again");
+        }
+    }
+
+    fn note_back(&self) {
+        if self.0.is_away.load(Relaxed) && self.0.is_away.swap(false, Relaxed) {
+            tracing::info!(address = %self.0.address, "Redis answers again");
+        }
+    }
 }

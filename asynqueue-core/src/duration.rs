@@ -14,7 +14,11 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// The milliseconds of one or more numbers that are each followed by a unit, or what is wrong with them.
-pub(super) fn parse_millis(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+///
+/// What is wrong with the text, and what to write.
+pub fn parse_millis(text: &str) -> Result<u64, String> {
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(
             "it does not start with a number; write one with its unit, such as `30s`".into(),

@@ -1,0 +1,213 @@
+//! Connections, and holding on to them.
+//!
+//! A connection is taken from the pool once and held for as long as it works, since deadpool checks each one that it hands out,
+//! which takes a round trip.
+
+use std::{fmt, sync::Arc};
+
+use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use parking_lot::{Mutex, RwLock};
+use redis::{
+    Cmd, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    cluster_async::ClusterConnection,
+};
+
+use super::target::Target;
+use crate::options::{OptionsError, RedisOptions, RedisPool};
+
+/// A connection that any number of calls share.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        use redis::aio::ConnectionLike;
+        let value = match self.clone() {
+            Self::Node(mut node) => node.send_packed_command(command).await?,
+            Self::Cluster(mut cluster) => cluster.req_packed_command(command).await?,
+        };
+        value.extract_error()
+    }
+}
+
+/// Makes connections for a pool.
+pub(super) struct Connector(Arc<Target>);
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+impl managed::Manager for Connector {
+    type Type = Connection;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<Connection, RedisError> {
+        self.0.connect().await
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<RedisError> {
+        connection
+            .send(&redis::cmd("PING"))
+            .await
+            .map(drop)
+            .map_err(RecycleError::Backend)
+    }
+}
+
+/// Where connections come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Own(Pool<Connector>),
+    Users(RedisPool),
+}
+
+impl Source {
+    pub(super) fn new(options: &RedisOptions, target: &Arc<Target>) -> Result<Self, OptionsError> {
+        if let Some(pool) = &options.pool {
+            return Ok(Self::Users(pool.clone()));
+        }
+        let pool = Pool::builder(Connector(Arc::clone(target)))
+            .max_size(options.pool_size)
+            .build();
+        pool.map(Self::Own)
+            .map_err(|error| OptionsError::Client(error.to_string()))
+    }
+
+    async fn take(&self) -> RedisResult<Held> {
+        let (connection, place) = match self {
+            Self::Own(pool) => {
+                let object = pool.get().await.map_err(pool_error)?;
+                (Connection::clone(&object), Place::Own(object))
+            }
+            Self::Users(RedisPool::Single(pool)) => {
+                let object = pool.get().await.map_err(pool_error)?;
+                (
+                    Connection::Node(MultiplexedConnection::clone(&object)),
+                    Place::Single(object),
+                )
+            }
+            Self::Users(RedisPool::Sentinel(pool)) => {
+                let object = pool.get().await.map_err(pool_error)?;
+                (
+                    Connection::Node(MultiplexedConnection::clone(&object)),
+                    Place::Sentinel(object),
+                )
+            }
+            Self::Users(RedisPool::Cluster(pool)) => {
+                let object = pool.get().await.map_err(pool_error)?;
+                (
+                    Connection::Cluster(ClusterConnection::clone(&object)),
+                    Place::Cluster(object),
+                )
+            }
+        };
+        Ok(Held {
+            connection,
+            place: Mutex::new(Some(place)),
+        })
+    }
+}
+
+fn pool_error(error: PoolError<RedisError>) -> RedisError {
+    match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(_) => {
+            let message = "the pool has no connection free in time";
+            std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+        }
+        other => RedisError::from((
+            ErrorKind::Client,
+            "the pool of connections",
+            other.to_string(),
+        )),
+    }
+}
+
+/// A connection that is held.
+pub(super) struct Held {
+    connection: Connection,
+    place: Mutex<Option<Place>>,
+}
+
+/// The place in its pool that a connection has, to be given back.
+enum Place {
+    Own(Object<Connector>),
+    Single(deadpool_redis::Connection),
+    Sentinel(deadpool_redis::sentinel::Connection),
+    Cluster(deadpool_redis::cluster::Connection),
+}
+
+impl Held {
+    pub(super) fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        self.connection.send(command).await
+    }
+
+    /// Takes it out of its pool, which has room for another then.
+    fn leave_pool(&self) {
+        match self.place.lock().take() {
+            Some(Place::Own(object)) => drop(Object::take(object)),
+            Some(Place::Single(object)) => drop(deadpool_redis::Connection::take(object)),
+            Some(Place::Sentinel(object)) => {
+                drop(deadpool_redis::sentinel::Connection::take(object))
+            }
+            Some(Place::Cluster(object)) => drop(deadpool_redis::cluster::Connection::take(object)),
+            None => {}
+        }
+    }
+}
+
+/// Holds one connection, and gets another when it is given up.
+pub(super) struct Holder {
+    source: Source,
+    held: RwLock<Option<Arc<Held>>>,
+    /// Lets one get a connection, and the others wait for it.
+    getting: tokio::sync::Mutex<()>,
+}
+
+impl Holder {
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source,
+            held: RwLock::default(),
+            getting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) async fn held(&self) -> RedisResult<Arc<Held>> {
+        if let Some(held) = &*self.held.read() {
+            return Ok(Arc::clone(held));
+        }
+        // Boxed, since it is rare and large.
+        Box::pin(self.get()).await
+    }
+
+    async fn get(&self) -> RedisResult<Arc<Held>> {
+        let _getting = self.getting.lock().await;
+        if let Some(held) = &*self.held.read() {
+            return Ok(Arc::clone(held));
+        }
+        let held = Arc::new(self.source.take().await?);
+        *self.held.write() = Some(Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// Gives a connection up, unless that has been done.
+    pub(super) fn give_up(&self, lost: &Arc<Held>) {
+        {
+            let mut held = self.held.write();
+            if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, lost)) {
+                *held = None;
+            }
+        }
+        lost.leave_pool();
+    }
+}

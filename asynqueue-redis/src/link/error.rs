@@ -1,0 +1,148 @@
+//! What to make of errors.
+
+use asynqueue_core::BrokerError;
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::options::OptionsError;
+
+/// Why no connection could be made at the start.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The options make no sense.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// There is no answer.
+    #[error("cannot reach Redis at {address}: {reason}")]
+    Unreachable {
+        /// Where it should be.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It lets nobody in, or not this user.
+    #[error("Redis at {address} refuses: {reason}")]
+    Refused {
+        /// Where it is.
+        address: String,
+        /// What to do about it.
+        reason: String,
+    },
+    /// It lacks commands that are needed.
+    #[error("Redis at {address} is version {found}: 6.2 or later is needed")]
+    TooOld {
+        /// Where it is.
+        address: String,
+        /// Its version.
+        found: String,
+    },
+    /// It is a node of a Cluster, which keeps only some of the keys.
+    #[error(
+        "Redis at {address} is a node of a Cluster: write `redis+cluster://` in place of `redis://`"
+    )]
+    IsCluster {
+        /// Where it is.
+        address: String,
+    },
+    /// It is no Cluster.
+    #[error("Redis at {address} is no Cluster: write `redis://` in place of `redis+cluster://`")]
+    NoCluster {
+        /// Where it is.
+        address: String,
+    },
+}
+
+impl From<ConnectError> for BrokerError {
+    fn from(error: ConnectError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// What to do about an error.
+pub(super) enum Reaction {
+    /// Send the script along.
+    LoadScript,
+    /// It is a matter of time.
+    TryAgain,
+    /// It will not get better.
+    Refuse(BrokerError),
+}
+
+impl Reaction {
+    pub(super) fn to(error: &RedisError) -> Self {
+        let text = error.to_string();
+        // In a script's errors of older servers, the cause is only in the text.
+        if text.contains("OOM command not allowed") {
+            let problem =
+                "Redis has reached its `maxmemory`: give it more, or let workers catch up";
+            return Self::Refuse(BrokerError::Full(problem.to_owned()));
+        }
+        if let Some(hint) = hint(error, &text) {
+            return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
+        }
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::NoScript) => Self::LoadScript,
+            ErrorKind::Server(kind) if is_temporary(kind) => Self::TryAgain,
+            ErrorKind::Io
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
+            | ErrorKind::NoValidReplicasFoundBySentinel => Self::TryAgain,
+            // An answer that was cut off.
+            ErrorKind::Parse => Self::TryAgain,
+            _ if TEMPORARY.iter().any(|word| text.contains(word)) => Self::TryAgain,
+            _ if is_of_no_use(error) => Self::TryAgain,
+            _ => Self::Refuse(BrokerError::Protocol(text)),
+        }
+    }
+}
+
+/// What these are called where redis-rs has no name for them, or a script hides them in a text.
+const TEMPORARY: [&str; 9] = [
+    "READONLY",
+    "MASTERDOWN",
+    "LOADING",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+    "sentinel",
+];
+
+fn is_temporary(kind: ServerErrorKind) -> bool {
+    matches!(
+        kind,
+        ServerErrorKind::BusyLoading
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly
+    )
+}
+
+/// What to do about a server that does not let this client do what it has to.
+pub(super) fn hint(error: &RedisError, text: &str) -> Option<&'static str> {
+    if text.contains("NOAUTH") {
+        Some("write user and password into the URL, as in `redis://user:password@host`")
+    } else if text.contains("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
+        Some("user or password is wrong")
+    } else if text.contains("NOPERM") {
+        Some(
+            "its ACL has to allow scripts, and all commands on the keys and channels that begin with the prefix",
+        )
+    } else {
+        None
+    }
+}
+
+/// Whether a connection that gave this error should not be used any more.
+pub(super) fn is_of_no_use(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_timeout()
+        || error.is_io_error()
+        || error.is_connection_dropped()
+        // A master that is one no longer: the new one is elsewhere.
+        || error.to_string().contains("READONLY")
+}

@@ -1,0 +1,144 @@
+//! What kind of server this is.
+
+use std::sync::Arc;
+
+use redis::{
+    Cmd, RedisError, Value,
+    cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
+};
+
+use super::{
+    connection::{Connection, Held, Holder},
+    error::{ConnectError, hint},
+};
+use crate::options::{RedisOptions, RedisPool, Topology};
+
+/// The oldest version that has all that is needed.
+const OLDEST: (u64, u64) = (6, 2);
+
+/// What was found out at the start.
+pub(super) struct ServerInfo {
+    is_cluster: bool,
+    version: (u64, u64),
+}
+
+impl ServerInfo {
+    /// Asks a server what it is, and refuses one that tasks can't be kept in.
+    pub(super) async fn ask(
+        holders: &[Holder],
+        options: &RedisOptions,
+    ) -> Result<Self, ConnectError> {
+        let address = options.address();
+        let failed = |error: RedisError| failed(&error, &address);
+        let held = match holders.first() {
+            Some(holder) => holder.held().await.map_err(failed)?,
+            None => unreachable!("a pool has at least one connection"),
+        };
+        let info = info(&held, "server").await.map_err(failed)?;
+        let wants_cluster = match &options.pool {
+            Some(pool) => matches!(pool, RedisPool::Cluster(_)),
+            None => matches!(options.topology, Topology::Cluster),
+        };
+        let is_cluster = field(&info, "redis_mode") == Some("cluster");
+        if is_cluster && !wants_cluster {
+            return Err(ConnectError::IsCluster { address });
+        }
+        let found = field(&info, "redis_version").unwrap_or("unknown");
+        let version = version(found).unwrap_or_default();
+        if version < OLDEST {
+            let found = found.to_owned();
+            return Err(ConnectError::TooOld { address, found });
+        }
+        warn_of_eviction(&held, &address).await;
+        Ok(Self {
+            is_cluster: wants_cluster,
+            version,
+        })
+    }
+
+    /// Whether channels can be of one slot, so that a message does not go to every node.
+    pub(super) fn has_sharded_channels(&self) -> bool {
+        self.is_cluster && self.version >= (7, 0)
+    }
+}
+
+/// Eviction takes whole keys, and with them all tasks of a queue.
+async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
+    let Ok(info) = info(held, "memory").await else {
+        return;
+    };
+    match field(&info, "maxmemory_policy") {
+        None | Some("noeviction") => {}
+        Some(policy) => tracing::warn!(
+            address,
+            policy,
+            "Redis may evict tasks when it runs out of memory: set `maxmemory-policy` to `noeviction`"
+        ),
+    }
+}
+
+async fn info(held: &Held, section: &str) -> Result<String, RedisError> {
+    let mut command = redis::cmd("INFO");
+    command.arg(section);
+    match held.send_to_any(&command).await? {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Ok(text),
+        _ => Ok(String::new()),
+    }
+}
+
+impl Held {
+    /// Sends a command that any node of a Cluster can answer.
+    async fn send_to_any(&self, command: &Cmd) -> Result<Value, RedisError> {
+        match self.connection() {
+            Connection::Node(_) => self.send(command).await,
+            Connection::Cluster(mut cluster) => {
+                let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                cluster
+                    .route_command(command.clone(), any)
+                    .await?
+                    .extract_error()
+            }
+        }
+    }
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    fields.find_map(|(key, value)| (key == name).then_some(value.trim()))
+}
+
+fn version(text: &str) -> Option<(u64, u64)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn failed(error: &RedisError, address: &str) -> ConnectError {
+    let (address, reason) = (address.to_owned(), error.to_string());
+    if reason.contains("cluster support disabled") {
+        return ConnectError::NoCluster { address };
+    }
+    match hint(error, &reason) {
+        Some(hint) => ConnectError::Refused {
+            address,
+            reason: format!("{reason}: {hint}"),
+        },
+        None => ConnectError::Unreachable { address, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(version("6.0.16") < Some(OLDEST));
+        assert!(version("10.0.0") > Some(OLDEST));
+        assert_eq!(version("7.0.15"), Some((7, 0)));
+        assert_eq!(
+            field("# Server\r\nredis_version:7.2.4\r\n", "redis_version"),
+            Some("7.2.4")
+        );
+    }
+}

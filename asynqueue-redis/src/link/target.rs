@@ -1,0 +1,233 @@
+//! Making connections.
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsMode,
+    cluster::{ClusterClient, ClusterClientBuilder},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use tokio::sync::{Mutex, mpsc::UnboundedSender};
+
+use super::connection::Connection;
+use crate::options::{OptionsError, RedisOptions, Topology};
+
+/// What connections are made to.
+pub(super) struct Target {
+    options: RedisOptions,
+    client: AnyClient,
+}
+
+enum AnyClient {
+    Single(Client),
+    /// It asks the Sentinels each time.
+    Sentinel(Mutex<SentinelClient>),
+    Cluster(ClusterClient),
+}
+
+/// How often redis-rs tries again by itself in a Cluster: enough to follow a slot that has moved.
+const CLUSTER_RETRIES: u32 = 3;
+
+impl Target {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, OptionsError> {
+        let client =
+            AnyClient::new(options).map_err(|error| OptionsError::Client(error.to_string()))?;
+        Ok(Self {
+            options: options.clone(),
+            client,
+        })
+    }
+
+    /// A connection for calls.
+    pub(super) async fn connect(&self) -> RedisResult<Connection> {
+        let config = self.config();
+        let connecting = async {
+            Ok(match &self.client {
+                AnyClient::Single(client) => Connection::Node(
+                    client
+                        .get_multiplexed_async_connection_with_config(&config)
+                        .await?,
+                ),
+                AnyClient::Sentinel(client) => {
+                    let client = client.lock().await.async_get_client().await?;
+                    Connection::Node(
+                        client
+                            .get_multiplexed_async_connection_with_config(&config)
+                            .await?,
+                    )
+                }
+                AnyClient::Cluster(client) => {
+                    Connection::Cluster(client.get_async_connection().await?)
+                }
+            })
+        };
+        self.in_time(connecting).await
+    }
+
+    /// A connection to subscribe by. What is published comes by `sender`.
+    pub(super) async fn connect_to_listen(
+        &self,
+        sender: UnboundedSender<PushInfo>,
+    ) -> RedisResult<Connection> {
+        let config = self.config().set_push_sender(sender.clone());
+        let connecting = async {
+            let client = match &self.client {
+                AnyClient::Single(client) => client.clone(),
+                AnyClient::Sentinel(client) => client.lock().await.async_get_client().await?,
+                AnyClient::Cluster(_) => {
+                    let builder = cluster(&self.options)?.use_protocol(ProtocolVersion::RESP3);
+                    let client = builder.push_sender(sender).build()?;
+                    return Ok(Connection::Cluster(client.get_async_connection().await?));
+                }
+            };
+            let info = client.get_connection_info().clone();
+            let login = info
+                .redis_settings()
+                .clone()
+                .set_protocol(ProtocolVersion::RESP3);
+            let client = Client::open(info.set_redis_settings(login))?;
+            Ok(Connection::Node(
+                client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await?,
+            ))
+        };
+        self.in_time(connecting).await
+    }
+
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_response_timeout(Some(self.options.response_timeout))
+    }
+
+    /// Sentinels and Cluster nodes are asked one after the other, each with time-outs of redis-rs's own.
+    async fn in_time<T>(&self, connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let hosts = u32::try_from(self.options.nodes.len()).unwrap_or(u32::MAX);
+        let timeout = self
+            .options
+            .connect_timeout
+            .saturating_mul(hosts.saturating_add(1));
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(timed_out(timeout)),
+        }
+    }
+}
+
+fn timed_out(timeout: Duration) -> RedisError {
+    let message = format!("no connection within {timeout:?}");
+    std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+}
+
+impl AnyClient {
+    fn new(options: &RedisOptions) -> RedisResult<Self> {
+        Ok(match &options.topology {
+            Topology::Single => Self::Single(single(options)?),
+            Topology::Sentinel { .. } => Self::Sentinel(Mutex::new(sentinel(options)?)),
+            Topology::Cluster => Self::Cluster(cluster(options)?.build()?),
+        })
+    }
+}
+
+fn addresses(options: &RedisOptions) -> impl Iterator<Item = ConnectionAddr> {
+    options.nodes.iter().map(|(host, port)| match &options.tls {
+        None => ConnectionAddr::Tcp(host.clone(), *port),
+        Some(tls) => ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: tls.is_insecure,
+            tls_params: None,
+        },
+    })
+}
+
+fn login(options: &RedisOptions) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default().set_db(options.db);
+    if let Some(user) = &options.login.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = &options.login.password {
+        login = login.set_password(password);
+    }
+    login
+}
+
+fn tls_mode(options: &RedisOptions) -> Option<TlsMode> {
+    let tls = options.tls.as_ref()?;
+    Some(if tls.is_insecure {
+        TlsMode::Insecure
+    } else {
+        TlsMode::Secure
+    })
+}
+
+fn single(options: &RedisOptions) -> RedisResult<Client> {
+    let address = addresses(options)
+        .next()
+        .unwrap_or_else(|| ConnectionAddr::Tcp("127.0.0.1".into(), 6379));
+    let info = address
+        .into_connection_info()?
+        .set_redis_settings(login(options));
+    match options.tls.as_ref().and_then(|tls| tls.certificates()) {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    }
+}
+
+fn sentinel(options: &RedisOptions) -> RedisResult<SentinelClient> {
+    let Topology::Sentinel { master, login } = &options.topology else {
+        unreachable!("asked only of Sentinels");
+    };
+    let mut builder =
+        SentinelClientBuilder::new(addresses(options), master, SentinelServerType::Master)?
+            .set_client_to_redis_db(options.db);
+    if let Some(user) = &options.login.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = &options.login.password {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(user) = &login.user {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = &login.password {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if let Some(mode) = tls_mode(options) {
+        builder = builder
+            .set_client_to_redis_tls_mode(mode)
+            .set_client_to_sentinel_tls_mode(mode);
+    }
+    if let Some(certificates) = options.tls.as_ref().and_then(|tls| tls.certificates()) {
+        builder = builder
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
+    builder.build()
+}
+
+fn cluster(options: &RedisOptions) -> RedisResult<ClusterClientBuilder> {
+    let nodes = addresses(options).map(IntoConnectionInfo::into_connection_info);
+    let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
+    let mut builder = ClusterClientBuilder::new(nodes)
+        .connection_timeout(options.connect_timeout)
+        .response_timeout(options.response_timeout)
+        .retries(CLUSTER_RETRIES)
+        .min_retry_wait(10)
+        .max_retry_wait(200);
+    if let Some(user) = &options.login.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &options.login.password {
+        builder = builder.password(password);
+    }
+    if let Some(mode) = tls_mode(options) {
+        builder = builder.tls(mode);
+    }
+    if let Some(certificates) = options.tls.as_ref().and_then(|tls| tls.certificates()) {
+        builder = builder.certs(certificates);
+    }
+    Ok(builder)
+}

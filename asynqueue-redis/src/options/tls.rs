@@ -1,0 +1,87 @@
+//! TLS: whom to trust, and who this is.
+
+use std::{fmt, path::PathBuf};
+
+use redis::{ClientTlsConfig, TlsCertificates};
+
+use super::OptionsError;
+
+/// How to talk TLS. Files are read when the options are.
+#[derive(Clone, Default)]
+pub(crate) struct Tls {
+    ca: Option<Vec<u8>>,
+    client: Option<ClientTlsConfig>,
+    /// Takes any server for the right one.
+    pub(crate) is_insecure: bool,
+}
+
+/// Files as they were named.
+#[derive(Default)]
+pub(super) struct TlsFiles {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) is_insecure: bool,
+}
+
+impl TlsFiles {
+    /// The first parameter that was given, if any was.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        [
+            (self.ca.is_some(), "ca"),
+            (self.cert.is_some(), "cert"),
+            (self.key.is_some(), "key"),
+            (self.is_insecure, "insecure_skip_verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, name)| given.then_some(name))
+    }
+
+    pub(super) fn read(self) -> Result<Tls, OptionsError> {
+        let client = match (self.cert, self.key) {
+            (Some(cert), Some(key)) => Some(ClientTlsConfig {
+                client_cert: read("cert", cert)?,
+                client_key: read("key", key)?,
+            }),
+            (Some(_), None) => return Err(OptionsError::HalfCertificate("`key`")),
+            (None, Some(_)) => return Err(OptionsError::HalfCertificate("`cert`")),
+            (None, None) => None,
+        };
+        Ok(Tls {
+            ca: self.ca.map(|file| read("ca", file)).transpose()?,
+            client,
+            is_insecure: self.is_insecure,
+        })
+    }
+}
+
+fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
+    let bytes = std::fs::read(&file).map_err(|error| error.to_string());
+    let is_pem = |bytes: &Vec<u8>| bytes.windows(11).any(|part| part == b"-----BEGIN ");
+    let pem = bytes.and_then(|bytes| match is_pem(&bytes) {
+        true => Ok(bytes),
+        false => Err("it is no PEM file, which has a line `-----BEGIN …`".to_owned()),
+    });
+    pem.map_err(|reason| OptionsError::File { name, file, reason })
+}
+
+impl Tls {
+    /// The certificates, where any differ from the system's.
+    pub(crate) fn certificates(&self) -> Option<TlsCertificates> {
+        let some = self.ca.is_some() || self.client.is_some();
+        some.then(|| TlsCertificates {
+            client_tls: self.client.clone(),
+            root_cert: self.ca.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("own_ca", &self.ca.is_some())
+            .field("client_certificate", &self.client.is_some())
+            .field("is_insecure", &self.is_insecure)
+            .finish()
+    }
+}

@@ -1,0 +1,401 @@
+//! Reading URLs.
+//!
+//! By hand, since those of Sentinels and Clusters name several hosts, which no URL library takes; and so that no error
+//! shows what may be a password.
+
+use std::time::Duration;
+
+use asynqueue_core::duration::parse_millis;
+use percent_encoding::percent_decode_str;
+
+use super::{Login, OptionsError, RedisOptions, Topology, tls::TlsFiles};
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// The parameters that are known.
+const PARAMETERS: [&str; 12] = [
+    "prefix",
+    "pool_size",
+    "connect_timeout",
+    "response_timeout",
+    "retry_for",
+    "ca",
+    "cert",
+    "key",
+    "insecure_skip_verify",
+    "master",
+    "sentinel_user",
+    "sentinel_password",
+];
+
+pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
+    let (scheme, rest) = url.split_once("://").ok_or(OptionsError::NoScheme)?;
+    let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    if !matches!(transport, "redis" | "rediss") || !matches!(kind, "" | "sentinel" | "cluster") {
+        return Err(OptionsError::Scheme(scheme.to_owned()));
+    }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // The last one, since a password may have one that is not encoded.
+    let (login, place) = place
+        .rsplit_once('@')
+        .map_or((None, place), |(login, place)| (Some(login), place));
+    let (hosts, db) = place.split_once('/').unwrap_or((place, ""));
+    let port = if kind == "sentinel" {
+        SENTINEL_PORT
+    } else {
+        PORT
+    };
+    let nodes = hosts.split(',').map(|node| read_node(node, port, scheme));
+    let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+    if kind.is_empty() && nodes.len() > 1 {
+        return Err(OptionsError::ManyHosts(scheme.to_owned(), nodes.len()));
+    }
+    let db = match db {
+        "" => 0,
+        db => db
+            .parse()
+            .map_err(|_| OptionsError::Database(db.to_owned()))?,
+    };
+    let mut parameters = Parameters::default();
+    let mut options = RedisOptions {
+        topology: Topology::Single,
+        nodes,
+        tls: None,
+        login: login.map_or(Ok(Login::default()), read_login)?,
+        db,
+        prefix: "aq".to_owned(),
+        pool_size: 2,
+        connect_timeout: Duration::from_secs(2),
+        response_timeout: Duration::from_secs(2),
+        retry_for: Duration::from_secs(5),
+        pool: None,
+        clock: None,
+    };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        options = parameters.take(options, name, &decode(value)?)?;
+    }
+    parameters.finish(options, transport == "rediss", kind)
+}
+
+fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), OptionsError> {
+    let wrong = || OptionsError::Host(node.to_owned());
+    let (host, port) = match node.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+            (
+                host,
+                port.strip_prefix(':')
+                    .or(port.is_empty().then_some(""))
+                    .ok_or_else(wrong)?,
+            )
+        }
+        None => node.split_once(':').unwrap_or((node, "")),
+    };
+    if host.is_empty() {
+        return Err(OptionsError::NoHost(scheme.to_owned()));
+    }
+    if port.contains(':') {
+        return Err(wrong());
+    }
+    let port = if port.is_empty() {
+        default
+    } else {
+        port.parse().map_err(|_| wrong())?
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn read_login(login: &str) -> Result<Login, OptionsError> {
+    let (user, password) = login
+        .split_once(':')
+        .map_or((login, None), |(user, word)| (user, Some(word)));
+    Ok(Login {
+        user: (!user.is_empty()).then(|| decode(user)).transpose()?,
+        password: password.map(decode).transpose()?,
+    })
+}
+
+fn decode(text: &str) -> Result<String, OptionsError> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(String::from)
+        .map_err(|_| OptionsError::Encoding)
+}
+
+/// Parameters that have to be seen together.
+#[derive(Default)]
+struct Parameters {
+    tls: TlsFiles,
+    master: Option<String>,
+    sentinel: Login,
+}
+
+impl Parameters {
+    fn take(
+        &mut self,
+        options: RedisOptions,
+        name: &str,
+        value: &str,
+    ) -> Result<RedisOptions, OptionsError> {
+        let wrong = |expected: &str| OptionsError::Value {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            expected: expected.to_owned(),
+        };
+        let time = || match parse_millis(value) {
+            Ok(0) => Err(wrong("it is at least 1 ms")),
+            Ok(millis) => Ok(Duration::from_millis(millis)),
+            Err(reason) => Err(wrong(&reason)),
+        };
+        Ok(match name {
+            "prefix" => options.prefix(value)?,
+            "pool_size" => match value.parse() {
+                Ok(size @ 1..=1_000) => options.pool_size(size),
+                _ => return Err(wrong("it is a number from 1 to 1000")),
+            },
+            "connect_timeout" => options.connect_timeout(time()?),
+            "response_timeout" => options.response_timeout(time()?),
+            "retry_for" => options.retry_for(time()?),
+            _ => {
+                match name {
+                    "ca" => self.tls.ca = Some(value.into()),
+                    "cert" => self.tls.cert = Some(value.into()),
+                    "key" => self.tls.key = Some(value.into()),
+                    "insecure_skip_verify" => {
+                        self.tls.is_insecure = value
+                            .parse()
+                            .map_err(|_| wrong("it is `true` or `false`"))?;
+                    }
+                    "master" => self.master = Some(value.to_owned()),
+                    "sentinel_user" => self.sentinel.user = Some(value.to_owned()),
+                    "sentinel_password" => self.sentinel.password = Some(value.to_owned()),
+                    _ => return Err(unknown(name)),
+                }
+                options
+            }
+        })
+    }
+
+    fn finish(
+        self,
+        mut options: RedisOptions,
+        is_tls: bool,
+        kind: &str,
+    ) -> Result<RedisOptions, OptionsError> {
+        match self.tls.given() {
+            Some(name) if !is_tls => {
+                let scheme = "rediss://";
+                return Err(OptionsError::Misplaced {
+                    name: name.to_owned(),
+                    scheme,
+                });
+            }
+            _ => options.tls = is_tls.then(|| self.tls.read()).transpose()?,
+        }
+        let sentinel = [
+            (self.master.is_some(), "master"),
+            (self.sentinel.user.is_some(), "sentinel_user"),
+            (self.sentinel.password.is_some(), "sentinel_password"),
+        ];
+        match (kind, sentinel.into_iter().find(|(given, _)| *given)) {
+            ("sentinel", _) => {
+                let master = self.master.filter(|master| !master.is_empty());
+                let master = master.ok_or(OptionsError::NoMaster)?;
+                options.topology = Topology::Sentinel {
+                    master,
+                    login: self.sentinel,
+                };
+            }
+            (_, Some((_, name))) => {
+                let scheme = "redis+sentinel://";
+                return Err(OptionsError::Misplaced {
+                    name: name.to_owned(),
+                    scheme,
+                });
+            }
+            ("cluster", None) if options.db != 0 => {
+                return Err(OptionsError::ClusterDatabase(options.db));
+            }
+            ("cluster", None) => options.topology = Topology::Cluster,
+            _ => {}
+        }
+        Ok(options)
+    }
+}
+
+fn unknown(name: &str) -> OptionsError {
+    let begins =
+        |known: &&&str| name.len() >= 2 && (known.starts_with(name) || name.starts_with(**known));
+    let hint = match PARAMETERS.iter().find(begins) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it is one of {}", PARAMETERS.join(", ")),
+    };
+    OptionsError::Parameter {
+        name: name.to_owned(),
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(url: &str) -> String {
+        read(url).expect_err(url).to_string()
+    }
+
+    #[test]
+    fn a_url_says_where_redis_is() {
+        for (url, nodes, db) in [
+            ("redis://localhost", vec![("localhost", 6379)], 0),
+            (
+                "redis://user:pass@10.0.0.1:7000/3",
+                vec![("10.0.0.1", 7000)],
+                3,
+            ),
+            ("redis://[::1]:7000", vec![("::1", 7000)], 0),
+            ("redis://[::1]", vec![("::1", 6379)], 0),
+            ("rediss://host/", vec![("host", 6379)], 0),
+            (
+                "redis+cluster://a:1,b,c:3",
+                vec![("a", 1), ("b", 6379), ("c", 3)],
+                0,
+            ),
+            (
+                "redis+sentinel://a,b:5/2?master=m",
+                vec![("a", 26379), ("b", 5)],
+                2,
+            ),
+        ] {
+            let options = read(url).expect(url);
+            let found: Vec<_> = options
+                .nodes
+                .iter()
+                .map(|(host, port)| (host.as_str(), *port))
+                .collect();
+            assert_eq!((found, options.db), (nodes, db), "{url}");
+        }
+    }
+
+    #[test]
+    fn user_and_password_are_decoded_and_never_shown() {
+        for (url, user, password) in [
+            ("redis://ada:l%40ve%25@host", Some("ada"), Some("l@ve%")),
+            ("redis://:secret@host", None, Some("secret")),
+            ("redis://ada:se:cr@et@host", Some("ada"), Some("se:cr@et")),
+        ] {
+            let options = read(url).expect(url);
+            let login = (
+                options.login.user.as_deref(),
+                options.login.password.as_deref(),
+            );
+            assert_eq!(login, (user, password));
+            let shown = format!("{options:?} {}", options.address());
+            assert!(
+                !shown.contains("ada") && !shown.contains("et")
+                    || !shown.contains(password.unwrap_or("-")),
+                "{shown}"
+            );
+        }
+        for url in [
+            "redis://ada:secret@host:port",
+            "redis://ada:secret@",
+            "redis://ada:secret@host/x",
+            "redis://ada:secret@host?prefi=x",
+            "http://ada:secret@host",
+            "ada:secret@host",
+            "redis://ada:secret@a,b",
+            "redis://ada:%ff@host",
+            "redis+cluster://ada:secret@a/3",
+            "redis+sentinel://ada:secret@a?sentinel_password=secret",
+        ] {
+            let shown = error(url);
+            assert!(
+                !shown.contains("secret") && !shown.contains("ada:"),
+                "{url}: {shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_are_options() {
+        let options = read("redis://h?prefix=shop&pool_size=3&connect_timeout=1s&response_timeout=250ms&retry_for=1m")
+            .expect("a URL");
+        assert_eq!((options.prefix.as_str(), options.pool_size), ("shop", 3));
+        assert_eq!(options.connect_timeout, Duration::from_secs(1));
+        assert_eq!(options.response_timeout, Duration::from_millis(250));
+        assert_eq!(options.retry_for, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_to_write() {
+        for (url, expected) in [
+            ("localhost:6379", "write `redis://host:6379`"),
+            ("redis:localhost", "write `redis://host:6379`"),
+            (
+                "reddis://h",
+                "unknown scheme `reddis`: it is one of redis, rediss",
+            ),
+            ("redis+cluter://h", "unknown scheme `redis+cluter`"),
+            ("redis://", "names no host: write `redis://host:port`"),
+            ("redis+cluster://a,,b", "names no host"),
+            ("redis://h:99999", "`h:99999` is not a host with a port"),
+            ("redis://::1", "names no host"),
+            ("redis://fe80::1:6379", "in brackets"),
+            ("redis://[::1", "in brackets"),
+            (
+                "redis://a,b",
+                "takes one host, and 2 are named: write `redis+cluster://`",
+            ),
+            ("redis://h/one", "`one` is not the number of a database"),
+            (
+                "redis+cluster://a/1",
+                "has only database 0, and `/1` is asked for",
+            ),
+            ("redis+sentinel://a", "add `?master=name`"),
+            ("redis+sentinel://a?master=", "add `?master=name`"),
+            (
+                "redis://h?master=m",
+                "`master` makes sense only with `redis+sentinel://`",
+            ),
+            (
+                "redis://h?ca=x.pem",
+                "`ca` makes sense only with `rediss://`",
+            ),
+            (
+                "redis://h?insecure_skip_verify=true",
+                "only with `rediss://`",
+            ),
+            (
+                "rediss://h?insecure_skip_verify=yes",
+                "it is `true` or `false`",
+            ),
+            (
+                "rediss://h?ca=/no/such.pem",
+                "cannot read `/no/such.pem`, given as `ca`",
+            ),
+            ("rediss://h?cert=/no/such.pem", "`key` is missing"),
+            ("rediss://h?key=/no/such.pem", "`cert` is missing"),
+            (
+                "redis://h?prefi=x",
+                "unknown parameter `prefi`: did you mean `prefix`?",
+            ),
+            (
+                "redis://h?xyz=1",
+                "unknown parameter `xyz`: it is one of prefix, pool_size",
+            ),
+            ("redis://h?pool_size=0", "a number from 1 to 1000"),
+            ("redis://h?response_timeout=2", "has no unit; write `2s`"),
+            ("redis://h?response_timeout=0s", "at least 1 ms"),
+            (
+                "redis://h?prefix=a{b",
+                "prefix `a{b`: it has at least one character, and no braces",
+            ),
+        ] {
+            let error = error(url);
+            assert!(error.contains(expected), "{url}: {error}");
+        }
+    }
+}
