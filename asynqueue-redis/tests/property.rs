@@ -1,52 +1,54 @@
-//! Random operations, compared with the in-memory broker.
+//! Random operations: Redis does what the in-memory broker and the model do.
 
 use asynqueue_core::{
-    MemoryBroker, TaskId,
+    MemoryBroker, SharedBroker, TaskId,
     testing::{TestClock, property},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::RedisServer;
 use proptest::test_runner::{Config, TestRunner};
+
+const CASES: u32 = 48;
+
+async fn broker(server: &RedisServer, clock: &TestClock) -> SharedBroker {
+    let options = RedisOptions::new(&server.url()).expect("a URL");
+    let options = options
+        .prefix(TaskId::generate().as_str())
+        .expect("a prefix");
+    let broker = RedisBroker::connect(options.clock(clock.clone())).await;
+    broker.expect("a connection").into()
+}
 
 #[test]
 fn redis_does_what_the_model_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    TestRunner::new(Config::with_cases(200))
+    let server = runtime.block_on(RedisServer::start());
+    TestRunner::new(Config::with_cases(CASES))
         .run(&property::operations(40), |operations| {
             let clock = TestClock::default();
-            let prefix = format!("test-{}", TaskId::generate());
-            let options = RedisOptions::new("redis://127.0.0.1:7777")
-                .expect("a URL")
-                .prefix(&prefix)
-                .expect("a prefix")
-                .clock(clock.clone());
             runtime.block_on(async {
-                let broker = RedisBroker::connect(options).await.expect("a Redis").into();
+                let broker = broker(&server, &clock).await;
                 property::check(&broker, &operations, async |by| clock.advance(by)).await
             })?;
             Ok(())
         })
-        .expect("the broker does what the model does");
+        .expect("Redis does what the model does");
 }
 
 #[test]
-fn redis_does_what_the_memory_does() {
+fn redis_does_what_the_in_memory_broker_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    TestRunner::new(Config::with_cases(200))
+    let server = runtime.block_on(RedisServer::start());
+    TestRunner::new(Config::with_cases(CASES))
         .run(&property::operations(40), |operations| {
             let clock = TestClock::default();
-            let prefix = format!("test-{}", TaskId::generate());
-            let options = RedisOptions::new("redis://127.0.0.1:7777")
-                .expect("a URL")
-                .prefix(&prefix)
-                .expect("a prefix")
-                .clock(clock.clone());
             runtime.block_on(async {
                 let reference = MemoryBroker::with_clock(clock.clone()).into();
-                let broker = RedisBroker::connect(options).await.expect("a Redis").into();
+                let broker = broker(&server, &clock).await;
                 let advance = async |by| clock.advance(by);
                 property::compare(&reference, &broker, &operations, advance).await
             })?;
             Ok(())
         })
-        .expect("the broker does what the in-memory broker does");
+        .expect("Redis does what the in-memory broker does");
 }

@@ -1,0 +1,49 @@
+//! What every broker owes, on a Cluster of three masters and three replicas.
+
+use std::{sync::LazyLock, time::Duration};
+
+use asynqueue_core::{
+    SharedBroker, TaskId,
+    testing::{TestClock, conformance::Harness},
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::RedisCluster;
+
+/// One Cluster for all tests, kept by a thread that does not end.
+static URL: LazyLock<String> = LazyLock::new(|| {
+    let (started, url) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let cluster = runtime.block_on(RedisCluster::start());
+        started.send(cluster.url()).expect("somebody waits");
+        loop {
+            std::thread::park();
+        }
+    });
+    url.recv().expect("a cluster")
+});
+
+/// Keys of its own for each test.
+#[derive(Default)]
+struct OnCluster {
+    clock: TestClock,
+}
+
+#[async_trait::async_trait]
+impl Harness for OnCluster {
+    async fn broker(&self) -> SharedBroker {
+        let url = tokio::task::block_in_place(|| URL.as_str());
+        let options = RedisOptions::new(url).expect("a URL");
+        let options = options
+            .prefix(TaskId::generate().as_str())
+            .expect("a prefix");
+        let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
+        broker.expect("a connection").into()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+asynqueue_core::conformance_suite!(OnCluster::default());

@@ -1,0 +1,50 @@
+//! What every broker owes, on one Redis; and that no script touches a key which it was not given.
+
+use std::{sync::OnceLock, time::Duration};
+
+use asynqueue_core::{
+    SharedBroker,
+    testing::{TestClock, conformance::Harness},
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::{Monitor, RedisServer, undeclared_keys};
+use tokio::runtime::Handle;
+
+/// A server for each test, all of whose commands are seen.
+#[derive(Default)]
+struct OnOneServer {
+    clock: TestClock,
+    server: OnceLock<(RedisServer, Monitor)>,
+}
+
+#[async_trait::async_trait]
+impl Harness for OnOneServer {
+    async fn broker(&self) -> SharedBroker {
+        let server = RedisServer::start().await;
+        let monitor = Monitor::start(&server).await;
+        let options = RedisOptions::new(&server.url()).expect("a URL");
+        let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
+        self.server.set((server, monitor)).expect("asked for once");
+        broker.expect("a connection").into()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+impl Drop for OnOneServer {
+    fn drop(&mut self) {
+        if let Some((_server, monitor)) = self.server.take()
+            && !std::thread::panicking()
+        {
+            let stop = || Handle::current().block_on(monitor.stop());
+            let seen = tokio::task::block_in_place(stop);
+            assert!(!seen.is_empty(), "nothing was seen");
+            let undeclared = undeclared_keys(&seen);
+            assert!(undeclared.is_empty(), "not among KEYS: {undeclared:?}");
+        }
+    }
+}
+
+asynqueue_core::conformance_suite!(OnOneServer::default());

@@ -1,0 +1,41 @@
+//! Real servers for tests: each on free ports of its own, ended by its process id when the test is over.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "these are tests"
+)]
+
+mod cluster;
+mod monitor;
+mod process;
+mod proxy;
+mod sentinel;
+mod server;
+mod tls;
+
+pub use self::{
+    cluster::RedisCluster,
+    monitor::{Monitor, Seen, undeclared_keys},
+    proxy::{Fault, Proxy},
+    sentinel::RedisSentinel,
+    server::RedisServer,
+    tls::TlsRedis,
+};
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// Waits until a condition holds, for half a minute at most.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "in time: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

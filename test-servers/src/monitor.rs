@@ -1,0 +1,164 @@
+//! Every command that a server runs, and whether scripts keep to the keys that they declare.
+
+use futures_util::StreamExt;
+use redis::cmd;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::RedisServer;
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether a script ran it.
+    pub by_script: bool,
+    /// Its words.
+    pub words: Vec<Vec<u8>>,
+}
+
+/// Listens to a server's commands.
+#[derive(Debug)]
+pub struct Monitor {
+    reading: JoinHandle<Vec<Seen>>,
+    marker: String,
+    server: redis::Client,
+}
+
+impl Monitor {
+    /// Begins to listen.
+    pub async fn start(server: &RedisServer) -> Self {
+        let client = redis::Client::open(server.url()).unwrap();
+        let monitor = client.get_async_monitor().await.unwrap();
+        let marker = format!("end-of-{}", server.port());
+        let (end, (begun, begins)) = (marker.clone(), oneshot::channel());
+        let reading = tokio::spawn(async move {
+            begun.send(()).unwrap();
+            let mut lines = monitor.into_on_message::<String>();
+            let mut seen = Vec::new();
+            while let Some(line) = lines.next().await {
+                let command = parse(&line);
+                if command
+                    .words
+                    .get(1)
+                    .is_some_and(|word| *word == end.as_bytes())
+                {
+                    break;
+                }
+                seen.push(command);
+            }
+            seen
+        });
+        begins.await.unwrap();
+        Self {
+            reading,
+            marker,
+            server: client,
+        }
+    }
+
+    /// All commands up to now.
+    pub async fn stop(self) -> Vec<Seen> {
+        let mut connection = self
+            .server
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let _: String = cmd("ECHO")
+            .arg(&self.marker)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        self.reading.await.unwrap()
+    }
+}
+
+/// A line such as `1339518083.107412 [0 lua] "get" "x"`.
+fn parse(line: &str) -> Seen {
+    let (head, rest) = line.split_once(']').expect("a client in brackets");
+    let by_script = head.ends_with(" lua");
+    let (mut words, mut bytes) = (Vec::new(), rest.bytes());
+    while let Some(byte) = bytes.next() {
+        if byte != b'"' {
+            continue;
+        }
+        let mut word = Vec::new();
+        loop {
+            match bytes.next().expect("a closing quote") {
+                b'"' => break,
+                b'\\' => word.push(match bytes.next().expect("what is escaped") {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'a' => 7,
+                    b'b' => 8,
+                    b'x' => {
+                        let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+                        u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                    }
+                    other => other,
+                }),
+                other => word.push(other),
+            }
+        }
+        words.push(word);
+    }
+    Seen { by_script, words }
+}
+
+/// What scripts have touched that was not among the keys they were given, in words.
+pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
+    let (mut declared, mut found): (Vec<Vec<u8>>, _) = (Vec::new(), Vec::new());
+    for command in seen {
+        let name = String::from_utf8_lossy(&command.words[0]).to_lowercase();
+        if command.by_script {
+            for key in keys(&name, &command.words) {
+                if !declared.contains(key) {
+                    found.push(format!("{name} {}", String::from_utf8_lossy(key)));
+                }
+            }
+        } else if name == "eval" || name == "evalsha" {
+            let count: usize = std::str::from_utf8(&command.words[2])
+                .unwrap()
+                .parse()
+                .unwrap();
+            declared = command.words[3..][..count].to_vec();
+        }
+    }
+    found
+}
+
+/// The keys of a command, channels among them.
+fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
+    match name {
+        "time" => &[],
+        "del" | "unlink" | "exists" => &words[1..],
+        "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
+        | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange" | "lpos" | "zadd" | "zrem"
+        | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange" | "zrank" | "zrevrank"
+        | "zcount" | "zpopmin" | "publish" | "spublish" => &words[1..2],
+        other => panic!("`{other}` is not in this table: add it, with where its keys are"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_a_script_makes_up_is_found() {
+        let server = RedisServer::start().await;
+        let mut connection = server.connection().await;
+        let monitor = Monitor::start(&server).await;
+        let mut run = async |code: &str| {
+            let mut command = cmd("EVAL");
+            command.arg(code).arg(1).arg("a\"\\\n{q}").arg("x");
+            let _: () = command.query_async(&mut connection).await.unwrap();
+        };
+        run("redis.call('TIME')").await;
+        run("redis.call('HSET', KEYS[1], 1, 1)").await;
+        run("redis.call('HGET', KEYS[1] .. ARGV[1], 1)").await;
+        let mut seen = monitor.stop().await;
+        assert_eq!(undeclared_keys(&seen), ["hget a\"\\\n{q}x"], "{seen:?}");
+        seen.retain(|command| command.words[0] == b"HSET");
+        assert_eq!(seen[0].words[1], b"a\"\\\n{q}");
+    }
+}

@@ -1,0 +1,126 @@
+//! One Redis.
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port};
+
+/// A `redis-server` of its own, with nothing in it.
+#[derive(Debug)]
+pub struct RedisServer {
+    dir: TempDir,
+    port: u16,
+    args: Vec<String>,
+    process: Process,
+}
+
+impl RedisServer {
+    /// Starts one that keeps nothing on disk.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts one with more settings, such as `["--maxmemory", "10mb"]`.
+    pub async fn with(settings: &[&str]) -> Self {
+        loop {
+            let port = free_port();
+            let mut args = vec!["--port".to_owned(), port.to_string()];
+            args.extend(
+                ["--bind", "127.0.0.1", "--save", "", "--databases", "4"].map(String::from),
+            );
+            args.extend(settings.iter().map(|setting| (*setting).to_owned()));
+            if let Some(server) = Self::try_start(port, args).await {
+                return server;
+            }
+        }
+    }
+
+    /// Starts one, unless its port is taken by someone else meanwhile.
+    async fn try_start(port: u16, args: Vec<String>) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let process = Process::start(dir.path(), &args);
+        let mut server = Self {
+            dir,
+            port,
+            args,
+            process,
+        };
+        server.answers().await.then_some(server)
+    }
+
+    /// Waits until it answers; false if it has ended.
+    async fn answers(&mut self) -> bool {
+        let started = Instant::now();
+        loop {
+            let client = redis::Client::open(self.url()).unwrap();
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+                let pong = redis::cmd("PING")
+                    .query_async::<String>(&mut connection)
+                    .await;
+                // One that asks for a password answers too.
+                if pong.is_ok() || pong.is_err_and(|error| error.to_string().contains("NOAUTH")) {
+                    return true;
+                }
+            }
+            if self.process.has_ended() {
+                let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                assert!(
+                    log.contains("Address already in use"),
+                    "redis-server does not start: {log}"
+                );
+                return false;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "redis-server answers in time"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A plain connection to it.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Stops it, as an operator does.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait();
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.process.signal("KILL");
+        self.process.wait();
+    }
+
+    /// Lets it stand still.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Starts it again after it was stopped or killed, with what it has on disk.
+    pub async fn start_again(&mut self) {
+        self.process = Process::start(self.dir.path(), &self.args);
+        assert!(self.answers().await, "the port is still free");
+    }
+}
