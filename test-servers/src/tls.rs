@@ -1,6 +1,8 @@
 //! A Redis that talks TLS, with certificates made for it.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use tempfile::TempDir;
 
 use crate::{RedisServer, process::free_port};
@@ -19,16 +21,16 @@ impl TlsRedis {
         let files = tempfile::tempdir().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name = named("the signer");
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
         let write = |name: &str, pem: String| std::fs::write(files.path().join(name), pem).unwrap();
         write("ca.pem", ca.pem());
         for name in ["server", "client"] {
             let key = KeyPair::generate().unwrap();
             let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-            let certificate = CertificateParams::new(names)
-                .unwrap()
-                .signed_by(&key, &ca)
-                .unwrap();
+            let mut certificate = CertificateParams::new(names).unwrap();
+            certificate.distinguished_name = named(name);
+            let certificate = certificate.signed_by(&key, &ca).unwrap();
             write(&format!("{name}.pem"), certificate.pem());
             write(&format!("{name}.key"), key.serialize_pem());
         }
@@ -64,4 +66,11 @@ impl TlsRedis {
     pub fn file(&self, name: &str) -> String {
         self.files.path().join(name).to_str().unwrap().to_owned()
     }
+}
+
+/// A name of its own, else a certificate looks as if it had signed itself.
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
 }

@@ -72,7 +72,7 @@ impl Reaction {
     pub(super) fn to(error: &RedisError) -> Self {
         let text = error.to_string();
         // In a script's errors of older servers, the cause is only in the text.
-        if text.contains("OOM command not allowed") {
+        if text.contains("OOM") && text.contains("command not allowed") {
             let problem =
                 "Redis has reached its `maxmemory`: give it more, or let workers catch up";
             return Self::Refuse(BrokerError::Full(problem.to_owned()));
@@ -124,11 +124,12 @@ fn is_temporary(kind: ServerErrorKind) -> bool {
 
 /// What to do about a server that does not let this client do what it has to.
 pub(super) fn hint(error: &RedisError, text: &str) -> Option<&'static str> {
-    if text.contains("NOAUTH") {
+    if text.contains("NOAUTH") || text.contains("Authentication required") {
         Some("write user and password into the URL, as in `redis://user:password@host`")
     } else if text.contains("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         Some("user or password is wrong")
-    } else if text.contains("NOPERM") {
+    } else if text.contains("NOPERM") || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+    {
         Some(
             "its ACL has to allow scripts, and all commands on the keys and channels that begin with the prefix",
         )
@@ -144,5 +145,6 @@ pub(super) fn is_of_no_use(error: &RedisError) -> bool {
         || error.is_io_error()
         || error.is_connection_dropped()
         // A master that is one no longer: the new one is elsewhere.
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
         || error.to_string().contains("READONLY")
 }

@@ -31,6 +31,9 @@ const CLUSTER_RETRIES: u32 = 3;
 
 impl Target {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, OptionsError> {
+        if options.tls.is_some() {
+            choose_cryptography();
+        }
         let client =
             AnyClient::new(options).map_err(|error| OptionsError::Client(error.to_string()))?;
         Ok(Self {
@@ -119,6 +122,14 @@ impl Target {
 fn timed_out(timeout: Duration) -> RedisError {
     let message = format!("no connection within {timeout:?}");
     std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+}
+
+/// rustls leaves it to the program which library does the arithmetic. Where the program has not chosen, it is ring.
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have been first, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
 }
 
 impl AnyClient {

@@ -1,0 +1,66 @@
+//! What tests of a connected broker share.
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::time::{Duration, Instant};
+
+use asynqueue_core::{
+    Broker, CodecName, Envelope, LeaseRequest, Leased, MessagePack, NewTask, Outcome, TaskId, When,
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use bytes::Bytes;
+
+pub(crate) async fn connect(url: &str) -> RedisBroker {
+    let options = RedisOptions::new(url).expect("a URL");
+    RedisBroker::connect(options).await.expect("a connection")
+}
+
+pub(crate) fn task(queue: &str, id: &str) -> Envelope {
+    let id = TaskId::new(id).expect("an id");
+    let codec = CodecName::of::<MessagePack>();
+    let mut task = Envelope::new(id, "event", codec, Bytes::from_static(b"payload"));
+    task.queue = queue.into();
+    task
+}
+
+pub(crate) fn now(envelope: Envelope) -> NewTask {
+    NewTask {
+        envelope,
+        when: When::Now,
+    }
+}
+
+/// Enqueues tasks that must be accepted.
+pub(crate) async fn send(broker: &RedisBroker, tasks: impl IntoIterator<Item = Envelope>) {
+    let tasks = tasks.into_iter().map(now).collect();
+    for answer in broker.enqueue(tasks).await.expect("sent") {
+        answer.expect("accepted");
+    }
+}
+
+pub(crate) async fn lease(broker: &RedisBroker, queue: &str, max: usize) -> Vec<Leased> {
+    let request = LeaseRequest {
+        queues: vec![(queue.into(), max)],
+        max,
+        lease: Duration::from_secs(30),
+        worker: "tester".into(),
+    };
+    broker.lease(&request).await.expect("leased")
+}
+
+/// Leases and completes so many tasks. Returns their ids in the order they came.
+pub(crate) async fn process_all(broker: &RedisBroker, queue: &str, count: usize) -> Vec<String> {
+    let started = Instant::now();
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "in time: {ids:?}"
+        );
+        let leased = lease(broker, queue, 10).await;
+        ids.extend(leased.iter().map(|leased| leased.envelope.id.to_string()));
+        let complete = |leased: Leased| leased.settle(Outcome::Complete { result: None });
+        let settlements: Vec<_> = leased.into_iter().map(complete).collect();
+        broker.settle(&settlements).await.expect("settled");
+    }
+    ids
+}

@@ -1,0 +1,238 @@
+//! Getting to Redis in each way, and what one is told where that fails.
+
+mod common;
+
+use std::time::Duration;
+
+use asynqueue_core::{Broker, BrokerError, Control, Inspect, TaskState};
+use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
+use asynqueue_test_servers::{RedisCluster, RedisSentinel, RedisServer, TlsRedis};
+use common::{connect, process_all, send, task};
+use redis::cmd;
+
+/// Whether tasks go through.
+async fn assert_works(options: RedisOptions) {
+    let broker = RedisBroker::connect(options).await.expect("a connection");
+    send(&broker, (0..50).map(|n| task("q", &n.to_string()))).await;
+    assert_eq!(process_all(&broker, "q", 50).await.len(), 50);
+}
+
+async fn refused(url: &str) -> String {
+    let options = RedisOptions::new(url).expect(url);
+    let error = RedisBroker::connect(options)
+        .await
+        .expect_err("not to be reached");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn tls_needs_a_signer_that_is_trusted() {
+    let server = TlsRedis::start(false).await;
+    let url = server.bare_url();
+    let error = refused(&url).await;
+    assert!(
+        error.contains("cannot reach Redis at 127.0.0.1:"),
+        "{error}"
+    );
+    let with_ca = format!("{url}?ca={}", server.file("ca.pem"));
+    assert_works(RedisOptions::new(&with_ca).expect("a URL")).await;
+    let insecure = format!("{url}?insecure_skip_verify=true");
+    assert_works(RedisOptions::new(&insecure).expect("a URL")).await;
+}
+
+#[tokio::test]
+async fn tls_may_need_a_certificate_of_the_client() {
+    let server = TlsRedis::start(true).await;
+    let with_ca = format!("{}?ca={}", server.bare_url(), server.file("ca.pem"));
+    refused(&with_ca).await;
+    let (cert, key) = (server.file("client.pem"), server.file("client.key"));
+    let with_both = format!("{with_ca}&cert={cert}&key={key}");
+    assert_works(RedisOptions::new(&with_both).expect("a URL")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_name_the_master_also_after_a_failover() {
+    let mut servers = RedisSentinel::start().await;
+    let broker = connect(&servers.url()).await;
+    let mut signals = broker.signals(&["q".into()]).await.expect("signals");
+    send(&broker, [task("q", "before")]).await;
+    servers.fail_over().await;
+    // The connections of before lead nowhere; those that listened are told so.
+    let ended = async { while futures_util::StreamExt::next(&mut signals).await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("the signals end");
+    send(&broker, [task("q", "after")]).await;
+    assert_eq!(process_all(&broker, "q", 2).await, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn user_password_database_and_prefix_are_used() {
+    let server = RedisServer::with(&["--requirepass", "admin"]).await;
+    let port = server.port();
+    let url = |login: &str| format!("redis://{login}127.0.0.1:{port}/2?prefix=shop");
+    let error = refused(&url("")).await;
+    assert!(
+        error.contains("write user and password into the URL"),
+        "{error}"
+    );
+    let error = refused(&url("ada:secret@")).await;
+    assert!(error.contains("user or password is wrong"), "{error}");
+
+    let admin = redis::Client::open(format!("redis://:admin@127.0.0.1:{port}/2")).expect("a URL");
+    let mut admin = admin
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    let mut acl = cmd("ACL");
+    acl.arg(&[
+        "SETUSER",
+        "ada",
+        "on",
+        ">s%cret",
+        "~shop:*",
+        "&shop:*",
+        "+@all",
+        "-@dangerous",
+        "+info",
+    ]);
+    let _: () = acl.query_async(&mut admin).await.expect("a user");
+    assert_works(RedisOptions::new(&url("ada:s%25cret@")).expect("a URL")).await;
+    let keys: Vec<String> = cmd("KEYS")
+        .arg("*")
+        .query_async(&mut admin)
+        .await
+        .expect("keys");
+    assert!(
+        !keys.is_empty() && keys.iter().all(|key| key.starts_with("shop:")),
+        "{keys:?}"
+    );
+
+    let other = RedisOptions::new(&url("ada:s%25cret@"))
+        .expect("a URL")
+        .prefix("other")
+        .expect("a prefix");
+    let broker = RedisBroker::connect(other).await.expect("a connection");
+    let error = broker.queues().await.expect_err("not its keys");
+    assert!(
+        error.to_string().contains("its ACL has to allow"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let server = RedisServer::start().await;
+    let (url, port) = (server.url(), server.port());
+    drop(server);
+    let error = refused(&url).await;
+    assert!(
+        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: ")),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_and_a_single_server_are_not_taken_for_each_other() {
+    let (server, cluster) = (RedisServer::start().await, RedisCluster::start().await);
+    let error = refused(&cluster.nodes()[0].url()).await;
+    assert!(
+        error.contains("write `redis+cluster://` in place of `redis://`"),
+        "{error}"
+    );
+    let error = refused(&server.url().replace("redis://", "redis+cluster://")).await;
+    assert!(
+        error.contains("write `redis://` in place of `redis+cluster://`"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_the_users_own_is_used() {
+    let server = RedisServer::start().await;
+    let pool = deadpool_redis::Config::from_url(server.url());
+    let pool = pool
+        .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+        .expect("a pool");
+    let options = RedisOptions::new(&server.url()).expect("a URL");
+    assert_works(options.pool(pool.clone())).await;
+    assert!(pool.status().size > 0, "{:?}", pool.status());
+
+    let cluster = RedisCluster::start().await;
+    let nodes: Vec<_> = cluster.nodes().iter().map(RedisServer::url).collect();
+    let pool = deadpool_redis::cluster::Config::from_urls(nodes);
+    let pool = pool
+        .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+        .expect("a pool");
+    let options = RedisOptions::new(&cluster.url()).expect("a URL");
+    assert_works(options.pool(pool.clone())).await;
+    assert!(pool.status().size > 0, "{:?}", pool.status());
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let mut admin = server.connection().await;
+    send(&broker, (0..100).map(|n| task("q", &n.to_string()))).await;
+    let set = async |admin: &mut redis::aio::MultiplexedConnection, limit: &str| {
+        let mut config = cmd("CONFIG");
+        let _: () = config
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(limit)
+            .query_async(admin)
+            .await
+            .expect("set");
+    };
+    set(&mut admin, "1mb").await;
+    let one_more = vec![common::now(task("q", "more"))];
+    let refused = broker.enqueue(one_more.clone()).await.expect_err("full");
+    assert!(matches!(&refused, BrokerError::Full(_)), "{refused:?}");
+    assert!(refused.to_string().contains("`maxmemory`"), "{refused}");
+    // Leasing, extending and settling all go through.
+    let leased = common::lease(&broker, "q", 10).await;
+    let leases: Vec<_> = leased.iter().map(asynqueue_core::Leased::lease).collect();
+    let extended = broker
+        .extend(&leases, Duration::from_secs(60))
+        .await
+        .expect("extended");
+    assert!(
+        extended
+            .iter()
+            .all(|answer| *answer == asynqueue_core::Extended::Yes)
+    );
+    let settled: Vec<_> = leased
+        .into_iter()
+        .map(|leased| leased.settle(asynqueue_core::Outcome::Release))
+        .collect();
+    broker.settle(&settled).await.expect("given back");
+    assert_eq!(process_all(&broker, "q", 100).await.len(), 100);
+    set(&mut admin, "0").await;
+    broker.enqueue(one_more).await.expect("room again")[0]
+        .clone()
+        .expect("accepted");
+    let stats = broker.stats(&["q".into()]).await.expect("stats").remove(0);
+    assert_eq!((stats.count(TaskState::Pending), stats.succeeded), (1, 100));
+}
+
+#[tokio::test]
+async fn a_closed_broker_stays_closed() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    broker.close().await;
+    assert!(matches!(broker.ping().await, Err(BrokerError::Closed)));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let error = ConnectError::TooOld {
+        address: "host:1".into(),
+        found: "5.0.7".into(),
+    };
+    assert_eq!(
+        error.to_string(),
+        "Redis at host:1 is version 5.0.7: 6.2 or later is needed"
+    );
+}
