@@ -80,6 +80,33 @@ impl QueueKeys {
     }
 }
 
+impl QueueKeys {
+    /// All keys of the queue.
+    pub(crate) fn all(&self) -> [&str; 19] {
+        [
+            &self.tasks,
+            &self.pending,
+            &self.urgent,
+            &self.active,
+            &self.scheduled,
+            &self.retry,
+            &self.archived,
+            &self.completed,
+            &self.locks,
+            &self.results,
+            &self.stats,
+            &self.meta,
+            &self.priorities,
+            &self.since,
+            &self.gone,
+            &self.cancels,
+            &self.progress,
+            &self.waiters,
+            &self.lanes,
+        ]
+    }
+}
+
 /// SET of the names of all queues that have had a task.
 pub(crate) fn queues(prefix: &str) -> String {
     format!("{prefix}:queues")

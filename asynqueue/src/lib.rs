@@ -33,6 +33,7 @@
 //! | look into queues | [`Inspect`], [`Control`] |
 //! | read settings from a file | `config` (with the feature `config`) |
 //! | test your own processes | `testing` (with the feature `testing`) |
+//! | keep tasks in Redis | `redis` (with the feature `redis`) |
 //! | write a broker | [`broker`] |
 
 mod connect;
@@ -40,6 +41,9 @@ mod connect;
 pub use asynqueue_core::*;
 #[doc(inline)]
 pub use asynqueue_macros::{FromState, Task};
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
 
 /// What most programs need, in one `use`.

@@ -94,6 +94,32 @@ impl RedisBroker {
         Ok(broker)
     }
 
+    /// A section of `INFO`, such as `memory`, of each master, with its address.
+    ///
+    /// # Errors
+    ///
+    /// When Redis cannot be reached.
+    pub async fn info(&self, section: &str) -> Result<Vec<(String, String)>, BrokerError> {
+        self.link().info(section).await
+    }
+
+    /// Removes a queue with all that is in it: waiting, running and finished tasks, locks and counters. Tasks that run
+    /// are not stopped; their outcomes are refused.
+    ///
+    /// # Errors
+    ///
+    /// When Redis cannot be reached. Removing it again is safe.
+    pub async fn remove_queue(&self, name: &Name) -> Result<(), BrokerError> {
+        let queue = self.queue(name);
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(&queue.keys.all()[..]);
+        self.command(&unlink).await?;
+        queue.is_listed.store(false, Relaxed);
+        let mut forget = redis::cmd("SREM");
+        forget.arg(self.queues_key()).arg(name.as_str());
+        self.command(&forget).await.map(drop)
+    }
+
     fn link(&self) -> &Link {
         &self.0.link
     }

@@ -30,7 +30,7 @@ pub(super) struct Queue {
     pub(super) leases: Lanes,
     pub(super) waiters: Waiters,
     /// Whether its name is among those of all queues.
-    is_listed: AtomicBool,
+    pub(super) is_listed: AtomicBool,
     /// When it was last looked after.
     pub(super) repaired: Mutex<Option<Instant>>,
 }

@@ -8,8 +8,10 @@ use std::{fmt, sync::Arc};
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use parking_lot::{Mutex, RwLock};
 use redis::{
-    Cmd, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    Cmd, ErrorKind, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
     cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
 use super::target::Target;
@@ -149,6 +151,24 @@ impl Held {
 
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         self.connection.send(command).await
+    }
+
+    /// Sends a command to each master. Answers with the address of each, which is empty where there is but one.
+    pub(super) async fn send_to_masters(&self, command: &Cmd) -> RedisResult<Vec<(String, Value)>> {
+        let Connection::Cluster(mut cluster) = self.connection() else {
+            return Ok(vec![(String::new(), self.send(command).await?)]);
+        };
+        let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let answers = cluster.route_command(command.clone(), routing).await?;
+        let Value::Map(answers) = answers.extract_error()? else {
+            return Ok(Vec::new());
+        };
+        let named = answers.into_iter().map(|(address, answer)| match address {
+            Value::BulkString(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), answer),
+            Value::SimpleString(address) => (address, answer),
+            other => (format!("{other:?}"), answer),
+        });
+        Ok(named.collect())
     }
 
     /// Takes it out of its pool, which has room for another then.

@@ -141,6 +141,27 @@ impl Link {
         }
     }
 
+    /// A section of what each master tells of itself, with its address.
+    pub(crate) async fn info(&self, section: &str) -> Result<Vec<(String, String)>, BrokerError> {
+        self.open_or_closed()?;
+        let unavailable = |error: redis::RedisError| {
+            BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address))
+        };
+        let held = self.0.holders[0].held().await.map_err(unavailable)?;
+        let mut command = redis::cmd("INFO");
+        command.arg(section);
+        let answers = held.send_to_masters(&command).await.map_err(unavailable)?;
+        let answers = answers.into_iter().map(|(address, answer)| {
+            let address = if address.is_empty() {
+                self.0.address.clone()
+            } else {
+                address
+            };
+            Ok((address, crate::reply::text(answer)?))
+        });
+        answers.collect()
+    }
+
     async fn try_send(&self, command: &Cmd) -> Result<Value, redis::RedisError> {
         let turn = self.0.turn.fetch_add(1, Relaxed);
         let holder = &self.0.holders[turn % self.0.holders.len()];

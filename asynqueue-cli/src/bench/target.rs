@@ -1,0 +1,66 @@
+//! The broker under measurement, and what can be asked of its storage.
+
+use asynqueue::{
+    ConnectError, SharedBroker, Task,
+    layer::BoxError,
+    redis::{RedisBroker, RedisOptions},
+};
+
+use super::payload::Noop;
+
+/// A broker.
+pub(super) struct Target {
+    pub(super) broker: SharedBroker,
+    redis: Option<RedisBroker>,
+}
+
+impl Target {
+    pub(super) async fn connect(url: &str) -> Result<Self, ConnectError> {
+        if !url.starts_with("redis") {
+            let broker = asynqueue::connect(url).await?;
+            return Ok(Self {
+                broker,
+                redis: None,
+            });
+        }
+        let options = RedisOptions::new(url).map_err(asynqueue::redis::ConnectError::Options)?;
+        let redis = RedisBroker::connect(options).await?;
+        Ok(Self {
+            broker: redis.clone().into(),
+            redis: Some(redis),
+        })
+    }
+
+    /// The CPU time that the storage's own processes have used, in seconds.
+    pub(super) async fn storage_cpu(&self) -> Result<Option<f64>, BoxError> {
+        self.sum("cpu", &["used_cpu_sys", "used_cpu_user"]).await
+    }
+
+    /// The bytes that the storage's own processes hold.
+    pub(super) async fn storage_bytes(&self) -> Result<Option<f64>, BoxError> {
+        self.sum("memory", &["used_memory"]).await
+    }
+
+    async fn sum(&self, section: &str, fields: &[&str]) -> Result<Option<f64>, BoxError> {
+        let Some(redis) = &self.redis else {
+            return Ok(None);
+        };
+        let mut sum = 0.0;
+        for (_, info) in redis.info(section).await? {
+            for (field, value) in info.lines().filter_map(|line| line.split_once(':')) {
+                if fields.contains(&field) {
+                    sum += value.trim().parse::<f64>()?;
+                }
+            }
+        }
+        Ok(Some(sum))
+    }
+
+    /// Leaves nothing of the queue. What was in memory is gone with this process.
+    pub(super) async fn clean_up(&self) -> Result<(), BoxError> {
+        if let Some(redis) = &self.redis {
+            redis.remove_queue(&Noop::options().queue).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! `asynqueue bench`, run as a user does.
+
+use std::process::{Command, Output};
+
+use asynqueue_test_servers::RedisServer;
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_asynqueue"))
+        .arg("bench")
+        .args(args)
+        .output()
+        .expect("it runs")
+}
+
+fn report(broker: &str) -> Value {
+    let small = [
+        "--tasks",
+        "500",
+        "--producers",
+        "8",
+        "--batch",
+        "100",
+        "--json",
+        "--broker",
+    ];
+    let output = bench(&[&small[..], &[broker]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    for rate in ["enqueue_per_s", "bulk_enqueue_per_s", "process_per_s"] {
+        assert!(
+            report[rate].as_f64().is_some_and(|rate| rate > 0.0),
+            "{rate} of {report}"
+        );
+    }
+    for latency in ["idle_latency_ms", "load_latency_ms"] {
+        let part = |part: &str| report[latency][part].as_f64().expect("a time");
+        assert!(
+            part("p50") <= part("p99") && part("p99") <= part("max"),
+            "{report}"
+        );
+    }
+    assert_eq!(
+        (&report["lost"], &report["duplicated"]),
+        (&0.into(), &0.into())
+    );
+    report
+}
+
+#[test]
+fn a_broker_in_memory_has_no_figures_of_redis() {
+    let report = report("memory:");
+    assert_eq!(report["redis_cpu_us"]["process"], Value::Null);
+    assert_eq!(report["bytes_per_waiting_task"], Value::Null);
+}
+
+#[tokio::test]
+async fn redis_is_measured_and_left_as_it_was() {
+    let server = RedisServer::start().await;
+    let report = report(&server.url());
+    for stage in ["enqueue", "bulk_enqueue", "process"] {
+        assert!(
+            report["redis_cpu_us"][stage].is_number(),
+            "{stage} of {report}"
+        );
+    }
+    assert!(report["bytes_per_waiting_task"].is_number());
+    let mut connection = server.connection().await;
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut connection)
+        .await
+        .expect("keys");
+    assert_eq!(keys, Vec::<String>::new());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    for (args, code, expected) in [
+        (
+            &["--tasks", "0"][..],
+            2,
+            "'--tasks <TASKS>': 0 is not in 1..=",
+        ),
+        (
+            &["--payload-bytes", "3"],
+            2,
+            "a payload has 19 bytes at least",
+        ),
+        (
+            &["--broker", "http://ada:secret@h"],
+            1,
+            "unknown scheme `http`",
+        ),
+        (
+            &["--broker", "redis://ada:secret@h?x=1"],
+            1,
+            "unknown parameter `x`",
+        ),
+        (
+            &["--broker", "redis://ada:secret@127.0.0.1:1"],
+            1,
+            "cannot reach Redis at 127.0.0.1:1",
+        ),
+    ] {
+        let output = bench(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(
+            error.contains(expected) && !error.contains("secret"),
+            "{error}"
+        );
+    }
+}
