@@ -18,17 +18,40 @@ struct Waiting {
     sending: usize,
 }
 
+/// Someone who sends a batch without looking for others.
+struct Alone<'a>(&'a Coalescer);
+
+impl Coalescer {
+    fn alone(&self) -> Option<Alone<'_>> {
+        let mut waiting = self.0.lock();
+        (waiting.sending == 0).then(|| {
+            waiting.sending = 1;
+            Alone(self)
+        })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // Whoever came meanwhile has found room for a batch of their own.
+        self.0.0.lock().sending -= 1;
+    }
+}
+
 type Answer = Result<Result<(), Conflict>, BrokerError>;
 
 /// The most batches under way at a time: while one is on its way back, the next is worked on.
 const MAX_SENDING: usize = 2;
 
 impl RedisBroker {
-    /// Accepts tasks along with those of others.
+    /// Accepts tasks along with those of others; without a detour if there are none.
     pub(super) async fn accept_with_others(
         &self,
         tasks: Vec<NewTask>,
     ) -> Result<Accepted, BrokerError> {
+        if let Some(_alone) = self.0.single.alone() {
+            return self.accept_batch(tasks).await;
+        }
         let mut answers = Vec::with_capacity(tasks.len());
         let sends = {
             let mut waiting = self.0.single.0.lock();

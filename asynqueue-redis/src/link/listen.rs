@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{connection::Connection, target::Target};
 
-/// How often to see whether the connection is alive, and who has stopped listening.
+/// How often to see whether the connection is alive.
 const CHECK: Duration = Duration::from_secs(5);
 
 /// A message of a channel.
@@ -30,7 +30,7 @@ pub(super) struct Listeners {
     channels: Mutex<Weak<Mutex<Channels>>>,
 }
 
-/// A connection to subscribe by, and what comes by it.
+/// A connection to subscribe by, and who hears what comes by it.
 struct Subscriber {
     connection: Connection,
     channels: Arc<Mutex<Channels>>,
@@ -39,6 +39,8 @@ struct Subscriber {
 #[derive(Default)]
 struct Channels {
     listeners: HashMap<String, Vec<UnboundedSender<Message>>>,
+    /// Channels that were unsubscribed from, as often as the server has yet to confirm it.
+    leaving: HashMap<String, usize>,
     /// The connection is lost: whoever listens has to begin anew.
     is_over: bool,
 }
@@ -59,33 +61,27 @@ impl Listeners {
     ) -> RedisResult<UnboundedReceiver<Message>> {
         // Held over the calls: subscribing and unsubscribing must not get in each other's way.
         let mut current = self.current.lock().await;
-        let subscriber = match current
-            .take()
-            .filter(|subscriber| !subscriber.channels.lock().is_over)
-        {
+        let is_good = |subscriber: &Subscriber| !subscriber.channels.lock().is_over;
+        let subscriber = match current.take().filter(is_good) {
             Some(subscriber) => subscriber,
             None => Box::pin(self.subscriber()).await?,
         };
-        subscriber.forget_gone(self.is_sharded).await?;
         let (sender, messages) = unbounded_channel();
-        let mut new = Vec::new();
-        {
-            // Before subscribing, so that the first message finds its listener.
-            let mut known = subscriber.channels.lock();
-            for channel in channels {
-                let listeners = known.listeners.entry(channel.clone()).or_default();
-                if listeners.is_empty() {
-                    new.push(channel.as_str());
-                }
-                listeners.push(sender.clone());
-            }
-        }
+        // Before subscribing, so that the first message finds its listener.
+        let new = subscriber.channels.lock().add(channels, &sender);
         drop(sender);
         // On its own each, since in a Cluster they are on different nodes. A failure gives the connection up.
         for channel in new {
             subscriber
                 .connection
-                .subscribe(channel, self.is_sharded)
+                .subscribe(&channel, self.is_sharded)
+                .await?;
+        }
+        let gone = subscriber.channels.lock().leave();
+        for channel in gone {
+            subscriber
+                .connection
+                .unsubscribe(&channel, self.is_sharded)
                 .await?;
         }
         *current = Some(subscriber);
@@ -93,12 +89,15 @@ impl Listeners {
     }
 
     async fn subscriber(&self) -> RedisResult<Subscriber> {
-        let (sender, pushed) = unbounded_channel();
-        let connection = self.target.connect_to_listen(sender).await?;
         let channels = Arc::new(Mutex::new(Channels::default()));
+        let heard = Arc::clone(&channels);
+        // Called where the connection is read, so that a message wakes its listener and nobody else on its way.
+        let connection = self
+            .target
+            .connect_to_listen(move |pushed| heard.lock().take(pushed))
+            .await?;
         *self.channels.lock() = Arc::downgrade(&channels);
-        let reading = read(pushed, connection.clone(), Arc::downgrade(&channels));
-        tokio::spawn(reading);
+        tokio::spawn(check(connection.clone(), Arc::downgrade(&channels)));
         Ok(Subscriber {
             connection,
             channels,
@@ -113,25 +112,6 @@ impl Listeners {
     }
 }
 
-impl Subscriber {
-    /// Unsubscribes from channels that nobody listens to any more.
-    async fn forget_gone(&self, is_sharded: bool) -> RedisResult<()> {
-        let mut gone = Vec::new();
-        self.channels.lock().listeners.retain(|channel, listeners| {
-            listeners.retain(|listener| !listener.is_closed());
-            let is_gone = listeners.is_empty();
-            if is_gone {
-                gone.push(channel.clone());
-            }
-            !is_gone
-        });
-        for channel in gone {
-            self.connection.unsubscribe(&channel, is_sharded).await?;
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.channels.lock().end();
@@ -139,31 +119,71 @@ impl Drop for Subscriber {
 }
 
 impl Channels {
+    /// Adds a listener. Returns the channels to subscribe to.
+    fn add(&mut self, channels: &[String], listener: &UnboundedSender<Message>) -> Vec<String> {
+        let mut new = Vec::new();
+        for channel in channels {
+            let listeners = self.listeners.entry(channel.clone()).or_insert_with(|| {
+                new.push(channel.clone());
+                Vec::new()
+            });
+            listeners.push(listener.clone());
+        }
+        new
+    }
+
+    /// Forgets channels that nobody listens to any more, to be unsubscribed from.
+    fn leave(&mut self) -> Vec<String> {
+        let mut gone = Vec::new();
+        self.listeners.retain(|channel, listeners| {
+            listeners.retain(|listener| !listener.is_closed());
+            if listeners.is_empty() {
+                gone.push(channel.clone());
+            }
+            !listeners.is_empty()
+        });
+        for channel in &gone {
+            *self.leaving.entry(channel.clone()).or_default() += 1;
+        }
+        gone
+    }
+
     fn end(&mut self) {
         self.is_over = true;
         self.listeners.clear();
     }
 
-    /// Takes what came in; returns whether the connection is still good for all that was subscribed.
-    fn take(&mut self, pushed: PushInfo) -> bool {
+    /// Takes what came in.
+    fn take(&mut self, pushed: PushInfo) {
         let mut data = pushed.data.into_iter();
         let channel = data.next().and_then(text);
-        match pushed.kind {
-            PushKind::Message | PushKind::SMessage => {
-                if let (Some(channel), Some(Value::BulkString(payload))) = (channel, data.next())
-                    && let Some(listeners) = self.listeners.get_mut(&channel)
+        match (pushed.kind, channel) {
+            (PushKind::Message | PushKind::SMessage, Some(channel)) => {
+                if let Some(Value::BulkString(payload)) = data.next()
+                    && let Some(listeners) = self.listeners.get(&channel)
                 {
-                    let message = Message { channel, payload };
-                    listeners.retain(|listener| listener.send(message.clone()).is_ok());
+                    for listener in listeners {
+                        // One that is gone is forgotten when the next comes.
+                        let _ = listener.send(Message {
+                            channel: channel.clone(),
+                            payload: payload.clone(),
+                        });
+                    }
                 }
-                true
             }
-            PushKind::Disconnection => false,
-            // By the server, when a slot has moved; what we unsubscribe from is not among the listeners any more.
-            PushKind::SUnsubscribe | PushKind::Unsubscribe => {
-                channel.is_none_or(|channel| !self.listeners.contains_key(&channel))
-            }
-            _ => true,
+            (PushKind::Disconnection, _) => self.end(),
+            (PushKind::SUnsubscribe | PushKind::Unsubscribe, Some(channel)) => self.left(channel),
+            _ => {}
+        }
+    }
+
+    fn left(&mut self, channel: String) {
+        match self.leaving.get_mut(&channel) {
+            Some(1) => drop(self.leaving.remove(&channel)),
+            Some(times) => *times -= 1,
+            // By the server, since the slot has moved to another.
+            None if self.listeners.contains_key(&channel) => self.end(),
+            None => {}
         }
     }
 }
@@ -176,29 +196,22 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// Passes messages on until the connection is lost or nobody needs it any more.
-async fn read(
-    mut pushed: UnboundedReceiver<PushInfo>,
-    connection: Connection,
-    channels: Weak<Mutex<Channels>>,
-) {
-    let mut check = tokio::time::interval(CHECK);
+/// A connection that nothing comes by may be lost without a sign.
+async fn check(connection: Connection, channels: Weak<Mutex<Channels>>) {
     loop {
-        let is_good = tokio::select! {
-            pushed = pushed.recv() => match (pushed, channels.upgrade()) {
-                (Some(pushed), Some(channels)) => channels.lock().take(pushed),
-                _ => false,
-            },
-            // A connection that nothing comes by may be lost without a sign.
-            _ = check.tick() => connection.send(&redis::cmd("PING")).await.is_ok(),
-        };
+        tokio::time::sleep(CHECK).await;
+        if channels.strong_count() == 0 {
+            return;
+        }
+        let is_good = connection.send(&redis::cmd("PING")).await.is_ok();
         let Some(channels) = channels.upgrade() else {
             return;
         };
+        let mut channels = channels.lock();
         if !is_good {
-            channels.lock().end();
+            channels.end();
         }
-        if channels.lock().is_over {
+        if channels.is_over {
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! Making connections.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo,
@@ -8,7 +8,7 @@ use redis::{
     cluster::{ClusterClient, ClusterClientBuilder},
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use tokio::sync::{Mutex, mpsc::UnboundedSender};
+use tokio::sync::Mutex;
 
 use super::connection::Connection;
 use crate::options::{OptionsError, RedisOptions, Topology};
@@ -68,19 +68,23 @@ impl Target {
         self.in_time(connecting).await
     }
 
-    /// A connection to subscribe by. What is published comes by `sender`.
+    /// A connection to subscribe by. `hear` is called with what is published.
     pub(super) async fn connect_to_listen(
         &self,
-        sender: UnboundedSender<PushInfo>,
+        hear: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> RedisResult<Connection> {
-        let config = self.config().set_push_sender(sender.clone());
+        let hear = move |pushed| {
+            hear(pushed);
+            Ok::<_, Infallible>(())
+        };
+        let config = self.config();
         let connecting = async {
             let client = match &self.client {
                 AnyClient::Single(client) => client.clone(),
                 AnyClient::Sentinel(client) => client.lock().await.async_get_client().await?,
                 AnyClient::Cluster(_) => {
                     let builder = cluster(&self.options)?.use_protocol(ProtocolVersion::RESP3);
-                    let client = builder.push_sender(sender).build()?;
+                    let client = builder.push_sender(hear).build()?;
                     return Ok(Connection::Cluster(client.get_async_connection().await?));
                 }
             };
@@ -90,6 +94,7 @@ impl Target {
                 .clone()
                 .set_protocol(ProtocolVersion::RESP3);
             let client = Client::open(info.set_redis_settings(login))?;
+            let config = config.set_push_sender(hear);
             Ok(Connection::Node(
                 client
                     .get_multiplexed_async_connection_with_config(&config)
