@@ -205,6 +205,29 @@ impl RedisCluster {
         0
     }
 
+    /// Waits until the replicas of the master that has a key have all that it has.
+    pub async fn wait_for_replicas_of(&self, key: &str) {
+        let port = self.master_of(self.slot_of(key).await).await;
+        let node = self
+            .nodes
+            .iter()
+            .find(|node| node.port() == port)
+            .expect("a master");
+        let mut connection = node.connection().await;
+        // It waits for what this connection has changed, and so for all before that.
+        let mut change = cmd("HSET");
+        change.arg(format!("{key}:marker")).arg("a").arg("b");
+        let _: i64 = change.query_async(&mut connection).await.unwrap();
+        let mut wait = cmd("WAIT");
+        let replicas: i64 = wait
+            .arg(1)
+            .arg(10_000)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(replicas, 1);
+    }
+
     /// Kills the master that has a key. A replica is to take over.
     pub async fn kill_master_of(&mut self, key: &str) {
         let port = self.master_of(self.slot_of(key).await).await;

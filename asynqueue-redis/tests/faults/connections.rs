@@ -1,0 +1,145 @@
+//! Connections that break, and servers that come back.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
+use redis::cmd;
+
+use super::load::{Producers, Record, patient, serve};
+
+const MOMENT: Duration = Duration::from_millis(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_redis_loses_and_doubles_nothing() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut server = RedisServer::with(&settings).await;
+    let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
+    let worker = serve(&broker, &record, MOMENT).await;
+    let producers = Producers::start(&broker, MOMENT);
+    for round in 0..4 {
+        let before = record.done();
+        eventually("work goes on", || async { record.done() > before + 50 }).await;
+        if round % 2 == 0 {
+            server.stop()
+        } else {
+            server.kill()
+        }
+        server.start_again().await;
+    }
+    let sent = producers.stop().await;
+    eventually("all is done", || async { record.done() == sent }).await;
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_lose_and_double_nothing() {
+    let server = RedisServer::start().await;
+    let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
+    let worker = serve(&broker, &record, MOMENT).await;
+    let producers = Producers::start(&broker, MOMENT);
+    let mut admin = server.connection().await;
+    for _ in 0..25 {
+        let mut kill = cmd("CLIENT");
+        let killed: i64 = kill
+            .arg(&["KILL", "SKIPME", "yes"])
+            .query_async(&mut admin)
+            .await
+            .expect("killed");
+        assert!(killed > 0);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let sent = producers.stop().await;
+    eventually("all is done", || async { record.done() == sent }).await;
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushed_scripts_are_loaded_again() {
+    let server = RedisServer::start().await;
+    let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
+    let worker = serve(&broker, &record, MOMENT).await;
+    let producers = Producers::start(&broker, MOMENT);
+    let mut admin = server.connection().await;
+    for _ in 0..100 {
+        let mut flush = cmd("SCRIPT");
+        let _: () = flush
+            .arg("FLUSH")
+            .query_async(&mut admin)
+            .await
+            .expect("flushed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let sent = producers.stop().await;
+    eventually("all is done", || async { record.done() == sent }).await;
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(sent);
+}
+
+/// Requests arrive, and it is not known what became of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_late_cut_or_never_come_lose_and_double_nothing() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let (broker, record) = (patient(&proxy.url()).await, Arc::new(Record::default()));
+    let worker = serve(&broker, &record, MOMENT).await;
+    let producers = Producers::start(&broker, MOMENT);
+    let faults = [
+        Fault::Delay(Duration::from_millis(50)),
+        Fault::CutReplies,
+        Fault::SwallowReplies,
+        Fault::Blackhole,
+    ];
+    for fault in faults.into_iter().cycle().take(12) {
+        proxy.set(fault);
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        proxy.set(Fault::None);
+        let before = record.done();
+        eventually("work goes on", || async { record.done() > before + 20 }).await;
+    }
+    assert!(proxy.cuts() > 0, "no answer was cut");
+    let sent = producers.stop().await;
+    eventually("all is done", || async { record.done() == sent }).await;
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(sent);
+}
+
+/// The poll goes on without them, and they come back by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_signals_cost_time_and_come_back() {
+    let server = RedisServer::start().await;
+    let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
+    let worker = serve(&broker, &record, MOMENT).await;
+    let producer = asynqueue_core::Producer::new(broker.clone());
+    let mut admin = server.connection().await;
+    let subscribed = async |admin: &mut redis::aio::MultiplexedConnection| {
+        let mut ask = cmd("PUBSUB");
+        let channels: Vec<String> = ask
+            .arg("CHANNELS")
+            .query_async(admin)
+            .await
+            .expect("channels");
+        !channels.is_empty()
+    };
+    for n in 0..5 {
+        let mut ask = admin.clone();
+        eventually("the server listens", || {
+            let mut admin = ask.clone();
+            async move { subscribed(&mut admin).await }
+        })
+        .await;
+        let mut kill = cmd("CLIENT");
+        let _: i64 = kill
+            .arg(&["KILL", "TYPE", "pubsub"])
+            .query_async(&mut admin)
+            .await
+            .expect("killed");
+        super::load::send(&producer, n).await;
+        eventually("it runs", || async { record.done() == n + 1 }).await;
+        ask = admin.clone();
+        drop(ask);
+    }
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(5);
+}

@@ -1,0 +1,11 @@
+//! What goes wrong in production, done for real: every accepted task runs, and none runs twice at a time.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod backlog;
+mod cluster;
+mod connections;
+mod evicted;
+mod load;
+mod workers;

@@ -1,0 +1,231 @@
+//! Workers that are killed, and workers that stand still.
+
+use std::{
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use asynqueue_core::{Broker, Context, Inspect, Payload, Producer, Server, TaskError};
+use asynqueue_redis::RedisBroker;
+use asynqueue_test_servers::{RedisServer, eventually};
+use redis::{AsyncCommands, aio::MultiplexedConnection, cmd};
+
+use super::{
+    common,
+    load::{QUEUE, Work, send},
+};
+
+/// Where the child finds Redis.
+const ENV: &str = "ASYNQUEUE_TEST_REDIS";
+
+const LEASE: Duration = Duration::from_secs(2);
+
+/// The child: a worker that notes in Redis, apart from the broker, who runs what.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run as a child of the tests below"]
+async fn work() {
+    let url = std::env::var(ENV).expect("where Redis is");
+    let broker = common::connect(&url).await;
+    let client = redis::Client::open(url).expect("a URL");
+    let notes = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    let process = move |task: Payload<Work>, _: Context| {
+        let mut notes = notes.clone();
+        async move {
+            begin(&mut notes, task.n).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            end(&mut notes, task.n).await;
+            Ok::<_, TaskError>(())
+        }
+    };
+    let server = Server::builder(broker)
+        .queue(QUEUE, 1)
+        .concurrency(4)
+        .lease(LEASE)
+        .process(process);
+    let server = server.start().await.expect("a server");
+    println!("working");
+    // Until the parent closes its end.
+    let closed = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
+    closed.await.expect("read");
+    println!("stale {}", server.stats().stale);
+    server.shutdown().await.expect("ended in order");
+    println!("ended");
+}
+
+/// Notes that this process runs the task, and if another that lives does too.
+async fn begin(notes: &mut MultiplexedConnection, n: usize) {
+    let me = std::process::id();
+    let mut swap = cmd("SET");
+    swap.arg(format!("runs:{n}")).arg(me).arg("GET");
+    let before: Option<u32> = swap.query_async(notes).await.expect("noted");
+    if before.is_some_and(|other| other != me && is_running(other)) {
+        let _: i64 = notes.incr("overlaps", 1).await.expect("noted");
+    }
+    let _: i64 = notes.incr("begun", 1).await.expect("noted");
+}
+
+async fn end(notes: &mut MultiplexedConnection, n: usize) {
+    let _: () = notes.del(format!("runs:{n}")).await.expect("noted");
+    let _: () = notes.sadd("done", n).await.expect("noted");
+}
+
+/// Whether a process is there and not standing still: what a stopped one was at, another has to take over.
+fn is_running(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next());
+    matches!(state, Some("R" | "S" | "D"))
+}
+
+struct Worker {
+    child: Child,
+    says: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    fn start(url: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--ignored", "--exact", "--nocapture", "workers::work"])
+            .env(ENV, url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let says = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut worker = Self { child, says };
+        worker.wait_for("working");
+        worker
+    }
+
+    /// Waits until it says something that begins so, and returns the rest.
+    fn wait_for(&mut self, begin: &str) -> String {
+        let said = self.says.find_map(|line| {
+            let line = line.expect("a line");
+            line.find(begin)
+                .map(|at| line[at + begin.len()..].trim().to_owned())
+        });
+        said.unwrap_or_else(|| panic!("the worker ended before it said `{begin}`"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &id])
+            .status()
+            .expect("kill");
+        assert!(sent.success());
+    }
+
+    fn kill(mut self) {
+        self.signal("KILL");
+        self.child.wait().expect("its end");
+    }
+
+    /// Lets it end in order. Returns how many of its outcomes were refused.
+    fn end(mut self) -> u64 {
+        drop(self.child.stdin.take());
+        let stale = self.wait_for("stale ").parse().expect("a number");
+        self.wait_for("ended");
+        assert!(self.child.wait().expect("its end").success());
+        stale
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn count(notes: &MultiplexedConnection, key: &str) -> u64 {
+    let count: Option<u64> = notes.clone().get(key).await.expect("a number");
+    count.unwrap_or_default()
+}
+
+async fn done(notes: &MultiplexedConnection) -> usize {
+    notes.clone().scard("done").await.expect("a number")
+}
+
+async fn fill(broker: &RedisBroker, tasks: std::ops::Range<usize>) {
+    let producer = Producer::new(broker.clone());
+    for n in tasks {
+        send(&producer, n).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_workers_killed_in_their_work_lose_nothing() {
+    const TASKS: usize = 1_500;
+    let server = RedisServer::start().await;
+    let (broker, notes) = (
+        common::connect(&server.url()).await,
+        server.connection().await,
+    );
+    fill(&broker, 0..TASKS).await;
+    let steady = Worker::start(&server.url());
+    for _ in 0..50 {
+        let victim = Worker::start(&server.url());
+        let before = count(&notes, "begun").await;
+        eventually("work goes on", || async {
+            count(&notes, "begun").await > before
+        })
+        .await;
+        victim.kill();
+        if done(&notes).await + 100 > TASKS {
+            // More load, so that none is killed while it is idle.
+            fill(&broker, TASKS..TASKS).await;
+        }
+    }
+    eventually("all is done", || async { done(&notes).await == TASKS }).await;
+    assert_eq!(count(&notes, "overlaps").await, 0);
+    steady.end();
+    eventually("the queue is empty", || async {
+        broker.stats(&[QUEUE.into()]).await.expect("stats")[0].total() == 0
+    })
+    .await;
+}
+
+/// What it was at is another's by then, and it is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_for_longer_than_its_lease_is_refused() {
+    const TASKS: usize = 400;
+    let server = RedisServer::start().await;
+    let (broker, notes) = (
+        common::connect(&server.url()).await,
+        server.connection().await,
+    );
+    let zombie = Worker::start(&server.url());
+    fill(&broker, 0..TASKS).await;
+    eventually("it has begun", || async {
+        count(&notes, "begun").await > 0
+    })
+    .await;
+    zombie.signal("STOP");
+    let other = Worker::start(&server.url());
+    eventually("the other takes all over", || async {
+        done(&notes).await == TASKS
+    })
+    .await;
+    eventually("all is recorded", || async {
+        broker.stats(&[QUEUE.into()]).await.expect("stats")[0].total() == 0
+    })
+    .await;
+    zombie.signal("CONT");
+    // It finds out by its outcomes, or when it extends its leases.
+    fill(&broker, TASKS..TASKS + 20).await;
+    eventually("the rest is done", || async {
+        done(&notes).await == TASKS + 20
+    })
+    .await;
+    assert!(zombie.end() > 0, "its outcomes were taken");
+    assert_eq!(other.end(), 0);
+    assert_eq!(count(&notes, "overlaps").await, 0);
+    assert!(broker.now().as_millis() > 0);
+}
