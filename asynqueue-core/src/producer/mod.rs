@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "testing")]
 pub(crate) use self::handle::decode_output;
+use futures_util::future::join_all;
+
 use self::in_flight::InFlight;
 pub use self::{
     enqueue::{CallOptions, Enqueue},
@@ -17,7 +19,7 @@ pub use self::{
 };
 use crate::{
     broker::{BrokerError, NewTask, SharedBroker},
-    task::Task,
+    task::{Name, Task},
 };
 
 /// Encoded payloads larger than this are refused unless the producer is told otherwise: 1 MiB.
@@ -172,7 +174,8 @@ impl Producer {
         }
     }
 
-    /// Enqueues what could be built, in one broker call.
+    /// Enqueues what could be built, in one broker call for each queue: where queues are on different servers, one that
+    /// is away keeps out no task but its own.
     async fn send<T: Task>(
         &self,
         tasks: Vec<Result<NewTask, EnqueueError>>,
@@ -183,33 +186,33 @@ impl Producer {
                 .map(|_| Err(EnqueueError::ProducerClosed))
                 .collect();
         };
-        let mut batch = Vec::with_capacity(tasks.len());
-        let mut results: Vec<_> = tasks
-            .into_iter()
-            .map(|task| {
-                task.map(|task| {
-                    let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
-                    batch.push(task);
-                    handle
-                })
-            })
-            .collect();
-        if batch.is_empty() {
-            return results;
+        let mut results = Vec::with_capacity(tasks.len());
+        let mut batches: Vec<Batch> = Vec::with_capacity(1);
+        for task in tasks {
+            let place = results.len();
+            results.push(task.map(|task| {
+                let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
+                Batch::of(&mut batches, &task.envelope.queue).add(place, task);
+                handle
+            }));
         }
-        let accepted = results.iter_mut().filter(|result| result.is_ok());
-        match self.0.broker.enqueue(batch).await {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                for result in accepted {
-                    match answers.next() {
-                        Some(Ok(())) => {}
-                        Some(Err(conflict)) => *result = Err(conflict.into()),
-                        None => *result = Err(unanswered().into()),
-                    }
+        let calls = batches.into_iter().map(|batch| async {
+            let answers = self.0.broker.enqueue(batch.tasks).await;
+            (batch.places, answers)
+        });
+        for (places, answers) in join_all(calls).await {
+            let mut answers = answers.map(Vec::into_iter);
+            for place in places {
+                let answer = match &mut answers {
+                    Ok(answers) => answers.next().ok_or_else(unanswered),
+                    Err(error) => Err(error.clone()),
+                };
+                match answer {
+                    Ok(Ok(())) => {}
+                    Ok(Err(conflict)) => results[place] = Err(conflict.into()),
+                    Err(error) => results[place] = Err(error.into()),
                 }
             }
-            Err(error) => accepted.for_each(|result| *result = Err(error.clone().into())),
         }
         results
     }
@@ -223,6 +226,34 @@ impl Producer {
     /// open for others.
     pub async fn close(&self) {
         self.0.in_flight.close().await;
+    }
+}
+
+/// Tasks of one queue, and their places among all.
+struct Batch {
+    queue: Name,
+    places: Vec<usize>,
+    tasks: Vec<NewTask>,
+}
+
+impl Batch {
+    /// The batch of a queue: mostly the one before, else another or a new one.
+    fn of<'a>(batches: &'a mut Vec<Self>, queue: &Name) -> &'a mut Self {
+        let known = batches.iter().rposition(|batch| batch.queue == *queue);
+        let place = known.unwrap_or_else(|| {
+            batches.push(Self {
+                queue: queue.clone(),
+                places: Vec::new(),
+                tasks: Vec::new(),
+            });
+            batches.len() - 1
+        });
+        &mut batches[place]
+    }
+
+    fn add(&mut self, place: usize, task: NewTask) {
+        self.places.push(place);
+        self.tasks.push(task);
     }
 }
 

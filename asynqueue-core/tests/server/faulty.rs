@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     pub(crate) generous: AtomicUsize,
     /// Nothing can be reached.
     pub(crate) unavailable: AtomicBool,
+    /// A queue that takes no tasks.
+    pub(crate) away: OnceLock<Name>,
     /// Leasing panics.
     pub(crate) lease_panics: AtomicBool,
     /// Recording outcomes panics.
@@ -52,6 +54,7 @@ impl Faulty {
             deaf: AtomicBool::new(false),
             generous: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
+            away: OnceLock::new(),
             lease_panics: AtomicBool::new(false),
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
@@ -101,6 +104,10 @@ impl Broker for Faulty {
         self.reach()?;
         self.faults.enqueues.fetch_add(1, SeqCst);
         pass(&self.faults.enqueue_gate).await;
+        let away = self.faults.away.get();
+        if tasks.iter().any(|task| Some(&task.envelope.queue) == away) {
+            return Err(BrokerError::Unavailable("its server is away".into()));
+        }
         self.inner.enqueue(tasks).await
     }
 

@@ -253,3 +253,21 @@ async fn a_key_without_a_lock_is_refused() {
     let by_type = producer.enqueue(unique).unique_key("customer-7").await;
     by_type.expect("its type is unique");
 }
+
+#[tokio::test]
+async fn a_queue_whose_server_is_away_keeps_out_no_task_of_others() {
+    let (inner, _) = broker();
+    let faulty = Faulty::new(&inner);
+    faulty.faults.away.set("away".into()).unwrap();
+    let producer = Producer::new(faulty);
+    let queues = ["here", "away", "there", "away", "here"];
+    let sent = producer
+        .enqueue_many_with((0..5).map(job), |job, call| {
+            call.queue(queues[job.n as usize])
+        })
+        .await;
+    let accepted: Vec<_> = sent.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, false, true, false, true]);
+    let error = sent[1].as_ref().unwrap_err().to_string();
+    assert!(error.contains("its server is away"), "{error}");
+}

@@ -6,7 +6,7 @@ use asynqueue_core::{
     BrokerError, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name, Outcome,
     Timestamp, UniqueUntil,
 };
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use redis::Value;
 
 use super::{
@@ -30,40 +30,48 @@ pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
 }
 
 impl RedisBroker {
+    /// Leases from queues in turn. What is leased is somebody's: an error is told only where nothing came before it.
     pub(super) async fn lease_from_all(
         &self,
         request: &LeaseRequest,
     ) -> Result<Vec<Leased>, BrokerError> {
         let caps = request.queues.iter().map(|(_, cap)| *cap);
         let in_all = caps.fold(0_usize, usize::saturating_add);
+        let mut batches = Vec::with_capacity(request.queues.len());
         if in_all <= request.max {
             // None can take what another was to have: they are asked at the same time.
-            let calls = request
-                .queues
-                .iter()
-                .map(|(queue, cap)| self.lease_from(queue, *cap, request));
-            return Ok(try_join_all(calls).await?.into_iter().flatten().collect());
-        }
-        let mut leased = Vec::new();
-        for (queue, cap) in &request.queues {
-            let max = (*cap).min(request.max - leased.len());
-            // Those that are leased already are not lost with the rest.
-            match self.lease_from(queue, max, request).await {
-                Ok(more) => leased.extend(more),
-                Err(error) if leased.is_empty() => return Err(error),
-                Err(_) => break,
+            let ask = |(queue, cap): &(Name, usize)| self.lease_from(queue.clone(), *cap, request);
+            batches = join_all(request.queues.iter().map(ask)).await;
+        } else {
+            let mut left = request.max;
+            for (queue, cap) in &request.queues {
+                let batch = self
+                    .lease_from(queue.clone(), (*cap).min(left), request)
+                    .await;
+                left -= batch.as_ref().map_or(0, |leased| leased.len().min(left));
+                batches.push(batch);
             }
         }
-        Ok(leased)
+        let (mut leased, mut failed) = (Vec::new(), None);
+        for batch in batches {
+            match batch {
+                Ok(batch) => leased.extend(batch),
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if leased.is_empty() => Err(error),
+            _ => Ok(leased),
+        }
     }
 
     async fn lease_from(
         &self,
-        name: &Name,
+        name: Name,
         max: usize,
         request: &LeaseRequest,
     ) -> Result<Vec<Leased>, BrokerError> {
-        let queue = self.queue(name);
+        let queue = self.queue(&name);
         let mut leased = Vec::new();
         while leased.len() < max {
             let asked = (max - leased.len()).min(MAX_CHUNK);
@@ -118,8 +126,13 @@ impl RedisBroker {
         lane.answered();
         let batch = Batch::read(queue, answer, token)?;
         self.note_time(batch.now);
-        self.release_at_start(queue, &batch.leased).await?;
-        self.archive_unreadable(&batch).await?;
+        // What is leased is to be run, whatever becomes of these.
+        if let Err(error) = self.release_at_start(queue, &batch.leased).await {
+            tracing::warn!(%error, "locks are held until their tasks end, since they could not be released at the start");
+        }
+        if let Err(error) = self.archive_unreadable(&batch).await {
+            tracing::warn!(%error, "tasks that cannot be read could not be archived; tried again when their lease has ended");
+        }
         Ok(batch)
     }
 

@@ -13,7 +13,7 @@ use asynqueue_core::{
     BrokerError, CodecName, Envelope, Failure, FailureKind, Name, TaskId, Timestamp,
 };
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::{RedisBroker, waiters::Waiters};
@@ -100,7 +100,7 @@ impl RedisBroker {
     }
 
     /// Splits items by queue, lets `answer` see to those of one queue, in their order, and puts the answers in the order
-    /// of the items. Queues are seen to at the same time.
+    /// of the items. Queues are seen to at the same time, each to its end, whatever becomes of the others.
     pub(super) async fn each_queue<I, R, F>(
         &self,
         items: Vec<I>,
@@ -134,7 +134,8 @@ impl RedisBroker {
             let answered = answer(self.queue(&name), items);
             async move { Ok::<_, BrokerError>((places, answered.await?)) }
         });
-        for (places, answered) in try_join_all(calls).await? {
+        for answered in join_all(calls).await {
+            let (places, answered) = answered?;
             for (place, answer) in places.into_iter().zip(answered) {
                 answers[place] = Some(answer);
             }

@@ -11,6 +11,9 @@ use super::common::{connect, lease, task};
 const PENDING: usize = 1_000_000;
 const DUE: usize = 200_000;
 
+/// Number, time, microseconds, words, client, its name.
+type Entry = (u64, u64, u64, Vec<Vec<u8>>, Value, Value);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_backlog_is_worked_off_in_small_steps() {
     let server = RedisServer::with(&[
@@ -64,7 +67,7 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
     // By the wall: on a busy machine Redis may have to wait for a processor in the middle of a script, now and then.
     let mut slow = cmd("SLOWLOG");
     let mut connection = server.connection().await;
-    let slow: Vec<(u64, u64, u64, Vec<Vec<u8>>, Value, Value)> = slow
+    let slow: Vec<Entry> = slow
         .arg("GET")
         .arg(1_000)
         .query_async(&mut connection)
