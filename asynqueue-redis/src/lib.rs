@@ -1,4 +1,33 @@
-//! The Redis broker of asynqueue.
+//! The Redis broker of asynqueue: one server, Sentinels or a Cluster, with or without TLS.
+//!
+//! Programs get it by `asynqueue::connect("redis://…")` with the feature `redis`. By hand:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use asynqueue_redis::{RedisBroker, RedisOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = RedisOptions::new("rediss://ada:secret@redis.example:6380/0?ca=ca.pem")?
+//!     .prefix("shop")?
+//!     .response_timeout(Duration::from_secs(5));
+//! let broker = RedisBroker::connect(options).await?;
+//! # let _ = asynqueue_core::Producer::new(broker);
+//! # Ok(()) }
+//! ```
+//!
+//! # How it works
+//!
+//! - Each queue has a fixed set of keys in one hash slot ([`aq:{queue}:…`](RedisOptions::prefix)). Each change is one Lua
+//!   script, which is given every key that it touches and makes up none.
+//! - A script takes up to a thousand tasks, with a number of Redis commands that does not depend on how many.
+//!   [`enqueue`](asynqueue_core::Broker::enqueue) calls at the same time go out together.
+//! - The active tasks and their leases are one sorted set, whose members begin with the lease's token: the two can't
+//!   disagree, and an outcome under an old token finds nothing.
+//! - Changes are numbered, in lanes: Redis keeps the last number and answer of each. So a call whose answer was lost is
+//!   sent again, and is not carried out twice.
+//! - What becomes pending in an empty queue is published, so that an idle server starts it at once; a poll each second makes
+//!   up for notifications that are lost.
 
 mod broker;
 mod keys;

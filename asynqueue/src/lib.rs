@@ -94,5 +94,7 @@ mod book {
         testing = "guide/testing.md";
         #[cfg(feature = "config")]
         config = "operations/config.md";
+        #[cfg(feature = "redis")]
+        redis = "operations/redis.md";
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// How many bytes a payload has.
     #[arg(long, default_value_t = 100, value_parser = payload::bytes)]
     pub(crate) payload_bytes: usize,
-    /// How many producers enqueue one task after the other.
+    /// How many producers enqueue, each one thing after the other.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) producers: u32,
     /// How many tasks a call enqueues in bulk.

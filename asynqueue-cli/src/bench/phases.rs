@@ -142,14 +142,26 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// The same producers, each of which sends a batch at a time.
     async fn enqueue_in_bulk(&self) -> Result<(), BoxError> {
         let (tasks, batch) = (self.options.tasks as usize, self.options.batch as usize);
-        for first in (0..tasks).step_by(batch) {
-            let seqs = first..(first + batch).min(tasks);
-            let batch = seqs.map(|seq| Noop::new(seq, self.options.payload_bytes));
-            for sent in self.producer.enqueue_many(batch).await {
-                sent?;
-            }
+        let (producers, bytes) = (self.options.producers as usize, self.options.payload_bytes);
+        let mut running = JoinSet::new();
+        for first in (0..tasks).step_by(batch).take(producers) {
+            let producer = self.producer.clone();
+            running.spawn(async move {
+                for first in (first..tasks).step_by(batch * producers) {
+                    let seqs = first..(first + batch).min(tasks);
+                    let batch = seqs.map(|seq| Noop::new(seq, bytes));
+                    for sent in producer.enqueue_many(batch).await {
+                        sent?;
+                    }
+                }
+                Ok::<_, BoxError>(())
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended??;
         }
         Ok(())
     }

@@ -44,6 +44,16 @@ const MAX_CHUNK_BYTES: usize = 1 << 20;
 const MAX_MILLIS: u64 = 1 << 52;
 
 /// Keeps tasks in Redis. Clones share their connections.
+///
+/// ```no_run
+/// use asynqueue_core::Inspect;
+/// use asynqueue_redis::{RedisBroker, RedisOptions};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let broker = RedisBroker::connect(RedisOptions::new("redis://localhost")?).await?;
+/// println!("{:?}", broker.queues().await?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct RedisBroker(Arc<Inner>);
 
