@@ -159,6 +159,17 @@ async fn a_pool_of_the_users_own_is_used() {
     assert_works(options.pool(pool.clone())).await;
     assert!(pool.status().size > 0, "{:?}", pool.status());
 
+    let of_cluster = RedisOptions::new("redis+cluster://127.0.0.1:1").expect("a URL");
+    let error = RedisBroker::connect(of_cluster.pool(pool))
+        .await
+        .expect_err("elsewhere");
+    assert!(
+        error
+            .to_string()
+            .contains("the pool leads to one server, and the URL to a Cluster"),
+        "{error}"
+    );
+
     let cluster = RedisCluster::start().await;
     let nodes: Vec<_> = cluster.nodes().iter().map(RedisServer::url).collect();
     let pool = deadpool_redis::cluster::Config::from_urls(nodes);

@@ -20,6 +20,9 @@ const NOTE: Duration = Duration::from_secs(30);
 /// How often to look, should a notification have been lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How soon to look again while there are no notifications; twice as long each time, up to a second.
+const LOOK_WITHOUT: Duration = Duration::from_millis(20);
+
 /// Those in this process who wait for tasks of one queue. They share one subscription.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(tokio::sync::Mutex<Weak<Waiting>>);
@@ -34,14 +37,21 @@ type Senders = HashMap<String, Vec<oneshot::Sender<Vec<u8>>>>;
 impl RedisBroker {
     pub(super) async fn wait_for(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
         let queue = self.queue(&task.queue);
+        let mut wait = LOOK_WITHOUT;
         loop {
-            // Before the look, so that nothing falls between the two.
-            let waiting = self.subscribe(&queue).await?;
-            let ended = waiting.wait_for(&task.id);
+            // Before the look, so that nothing falls between the two. Without it, looking has to do.
+            let waiting = self.subscribe(&queue).await.ok();
+            let ended = waiting.as_ref().map(|waiting| waiting.wait_for(&task.id));
             let envelope = match self.look_for_end(&queue, task).await? {
                 Look::Ended(finished) => return Ok(finished),
                 Look::Waits(envelope) => envelope,
             };
+            let Some(ended) = ended else {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(1));
+                continue;
+            };
+            wait = LOOK_WITHOUT;
             if let Ok(Ok(message)) = tokio::time::timeout(LOOK_AGAIN, ended).await
                 && let Some(finished) = self.read_end(&queue, task, &envelope, message).await?
             {

@@ -71,6 +71,11 @@ pub(super) enum Source {
 impl Source {
     pub(super) fn new(options: &RedisOptions, target: &Arc<Target>) -> Result<Self, OptionsError> {
         if let Some(pool) = &options.pool {
+            let (pool_kind, url) = (pool.kind(), options.topology.kind());
+            if pool_kind != url {
+                let pool = pool_kind;
+                return Err(OptionsError::Pool { pool, url });
+            }
             return Ok(Self::Users(pool.clone()));
         }
         let pool = Pool::builder(Connector(Arc::clone(target)))
@@ -189,8 +194,16 @@ impl Held {
 pub(super) struct Holder {
     source: Source,
     held: RwLock<Option<Arc<Held>>>,
-    /// Lets one get a connection, and the others wait for it.
+    /// Lets one try to get a connection, and the others wait for what comes of it.
     getting: tokio::sync::Mutex<()>,
+    failed: Mutex<Failed>,
+}
+
+/// How often no connection could be had, and why not the last time.
+#[derive(Default)]
+struct Failed {
+    times: u64,
+    last: Option<RedisError>,
 }
 
 impl Holder {
@@ -199,6 +212,7 @@ impl Holder {
             source,
             held: RwLock::default(),
             getting: tokio::sync::Mutex::default(),
+            failed: Mutex::default(),
         }
     }
 
@@ -211,13 +225,35 @@ impl Holder {
     }
 
     async fn get(&self) -> RedisResult<Arc<Held>> {
+        let failed_before = self.failed.lock().times;
         let _getting = self.getting.lock().await;
         if let Some(held) = &*self.held.read() {
             return Ok(Arc::clone(held));
         }
-        let held = Arc::new(self.source.take().await?);
-        *self.held.write() = Some(Arc::clone(&held));
-        Ok(held)
+        {
+            // Whoever has waited for a try that failed does not try again by itself: of many, the last would wait long.
+            let failed = self.failed.lock();
+            if let Some(error) = failed
+                .last
+                .as_ref()
+                .filter(|_| failed.times > failed_before)
+            {
+                return Err(error.clone());
+            }
+        }
+        match self.source.take().await {
+            Ok(held) => {
+                let held = Arc::new(held);
+                *self.held.write() = Some(Arc::clone(&held));
+                Ok(held)
+            }
+            Err(error) => {
+                let mut failed = self.failed.lock();
+                failed.times += 1;
+                failed.last = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// Gives a connection up, unless that has been done.

@@ -11,7 +11,7 @@ use super::{
     connection::{Connection, Held, Holder},
     error::{ConnectError, hint},
 };
-use crate::options::{RedisOptions, RedisPool, Topology};
+use crate::options::{RedisOptions, Topology};
 
 /// The oldest version that has all that is needed.
 const OLDEST: (u64, u64) = (6, 2);
@@ -35,10 +35,7 @@ impl ServerInfo {
             None => unreachable!("a pool has at least one connection"),
         };
         let info = info(&held, "server").await.map_err(failed)?;
-        let wants_cluster = match &options.pool {
-            Some(pool) => matches!(pool, RedisPool::Cluster(_)),
-            None => matches!(options.topology, Topology::Cluster),
-        };
+        let wants_cluster = matches!(options.topology, Topology::Cluster);
         let is_cluster = field(&info, "redis_mode") == Some("cluster");
         if is_cluster && !wants_cluster {
             return Err(ConnectError::IsCluster { address });

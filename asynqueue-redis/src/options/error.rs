@@ -87,6 +87,16 @@ pub enum OptionsError {
     /// A certificate is of no use without its key, and the other way round.
     #[error("`cert` and `key` go together: {0} is missing")]
     HalfCertificate(&'static str),
+    /// Calls and notifications would go to different places.
+    #[error(
+        "the pool leads to {pool}, and the URL to {url}: give the URL of what the pool leads to"
+    )]
+    Pool {
+        /// What the pool leads to.
+        pool: &'static str,
+        /// What the URL leads to.
+        url: &'static str,
+    },
     /// redis-rs takes the options for wrong.
     #[error("Redis options: {0}")]
     Client(String),

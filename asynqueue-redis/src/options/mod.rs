@@ -76,6 +76,21 @@ pub(crate) enum Topology {
     Cluster,
 }
 
+impl Topology {
+    pub(crate) const SINGLE: &'static str = "one server";
+    pub(crate) const SENTINEL: &'static str = "Sentinels";
+    pub(crate) const CLUSTER: &'static str = "a Cluster";
+
+    /// What it is, in words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Single => Self::SINGLE,
+            Self::Sentinel { .. } => Self::SENTINEL,
+            Self::Cluster => Self::CLUSTER,
+        }
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Default)]
 pub(crate) struct Login {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Topology;
+
 /// A pool of connections that the program has already.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -12,6 +14,17 @@ pub enum RedisPool {
     Sentinel(deadpool_redis::sentinel::Pool),
     /// To a Cluster.
     Cluster(deadpool_redis::cluster::Pool),
+}
+
+impl RedisPool {
+    /// What it leads to.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Single(_) => Topology::SINGLE,
+            Self::Sentinel(_) => Topology::SENTINEL,
+            Self::Cluster(_) => Topology::CLUSTER,
+        }
+    }
 }
 
 impl From<deadpool_redis::Pool> for RedisPool {

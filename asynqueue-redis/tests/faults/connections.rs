@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use asynqueue_core::Control;
+use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
 use redis::cmd;
 
-use super::load::{Producers, Record, patient, serve};
+use super::load::{Producers, QUEUE, Record, patient, serve};
 
 const MOMENT: Duration = Duration::from_millis(2);
 
@@ -142,4 +144,54 @@ async fn lost_signals_cost_time_and_come_back() {
     }
     worker.shutdown().await.expect("ended in order");
     record.assert_each_ran_once(5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_waits_is_told_though_redis_was_away() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut server = RedisServer::with(&settings).await;
+    let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
+    let producer = asynqueue_core::Producer::new(broker.clone());
+    let task = producer.enqueue(super::load::Work { n: 0 }).queue(QUEUE);
+    let task = task
+        .retention(Duration::from_secs(60))
+        .await
+        .expect("accepted");
+    let waiting = tokio::spawn(async move { task.result().await });
+    for _ in 0..2 {
+        server.kill();
+        // Long enough to be noticed, and not as long as calls are tried again.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.start_again().await;
+    }
+    let worker = serve(&broker, &record, MOMENT).await;
+    waiting.await.expect("no panic").expect("completed");
+    worker.shutdown().await.expect("ended in order");
+    record.assert_each_ran_once(1);
+}
+
+/// However many calls there are, none waits for the others' tries to fail one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_fail_together_while_redis_is_away() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let options = RedisOptions::new(&proxy.url()).expect("a URL");
+    let options = options
+        .connect_timeout(Duration::from_millis(500))
+        .response_timeout(Duration::from_millis(500))
+        .retry_for(Duration::from_secs(2));
+    let broker = RedisBroker::connect(options).await.expect("a connection");
+    proxy.set(Fault::Blackhole);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let broker = broker.clone();
+        calls.spawn(async move { broker.ping().await });
+    }
+    let all = tokio::time::timeout(Duration::from_secs(30), calls.join_all());
+    let answers = all
+        .await
+        .expect("long before two hundred time-outs are over");
+    assert!(answers.iter().all(Result::is_err));
+    proxy.set(Fault::None);
+    eventually("it answers again", || async { broker.ping().await.is_ok() }).await;
 }

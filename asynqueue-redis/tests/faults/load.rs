@@ -71,7 +71,7 @@ pub(crate) async fn patient(url: &str) -> RedisBroker {
     let options = options
         .connect_timeout(Duration::from_millis(500))
         .response_timeout(Duration::from_millis(500))
-        .retry_for(Duration::from_secs(3));
+        .retry_for(Duration::from_secs(15));
     RedisBroker::connect(options).await.expect("a connection")
 }
 
