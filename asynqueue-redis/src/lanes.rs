@@ -21,8 +21,8 @@ pub(crate) struct Lanes {
 struct Lane {
     index: u32,
     number: u64,
-    /// Whether the answer to this number was not received.
-    unanswered: bool,
+    /// Whether the answer to this number was not received, and what of: the same change is sent in the same lane again.
+    unanswered: Option<u64>,
 }
 
 /// A lane in use. Dropped before it is [answered](Self::answered), it counts as unanswered: the change may have been
@@ -45,25 +45,30 @@ impl Lanes {
 
     /// A lane for a new change.
     pub(crate) fn next(&self) -> Used<'_> {
+        self.next_for(0)
+    }
+
+    fn next_for(&self, what: u64) -> Used<'_> {
         let free = self.free.lock().pop();
         let index = free.map_or_else(|| self.made.fetch_add(1, Relaxed), |lane| lane.index);
         self.used(Lane {
             index,
             number: self.numbers.fetch_add(1, Relaxed) + 1,
-            unanswered: true,
+            unanswered: Some(what),
         })
     }
 
-    /// A lane whose last change was not answered, to send that again; else one for a new change.
-    pub(crate) fn unanswered_or_next(&self) -> Used<'_> {
+    /// A lane for a change, known by its hash: that in which it went unanswered before, to send it again; else one for a
+    /// new change.
+    pub(crate) fn again_or_next(&self, what: u64) -> Used<'_> {
         let unanswered = {
             let mut free = self.free.lock();
-            let place = free.iter().position(|lane| lane.unanswered);
+            let place = free.iter().position(|lane| lane.unanswered == Some(what));
             place.map(|place| free.swap_remove(place))
         };
         match unanswered {
             Some(lane) => self.used(lane),
-            None => self.next(),
+            None => self.next_for(what),
         }
     }
 
@@ -85,7 +90,7 @@ impl Used<'_> {
 
     /// Notes that the answer has come.
     pub(crate) fn answered(mut self) {
-        self.lane.unanswered = false;
+        self.lane.unanswered = None;
     }
 }
 
@@ -102,13 +107,23 @@ mod tests {
     #[test]
     fn a_number_is_used_again_only_for_the_change_that_was_not_answered() {
         let lanes = Lanes::new("a".into());
-        let first = lanes.next();
+        let first = lanes.again_or_next(7);
         let unanswered = (first.name(), first.number());
         drop(first);
-        let again = lanes.unanswered_or_next();
+        let other = lanes.again_or_next(8);
+        assert!(other.number() > unanswered.1);
+        other.answered();
+        // Its lane has gone on, so it has none to be sent again in.
+        assert!(lanes.again_or_next(7).number() > unanswered.1);
+
+        let lanes = Lanes::new("b".into());
+        let first = lanes.again_or_next(7);
+        let unanswered = (first.name(), first.number());
+        drop(first);
+        let again = lanes.again_or_next(7);
         assert_eq!((again.name(), again.number()), unanswered);
         again.answered();
-        assert!(lanes.unanswered_or_next().number() > unanswered.1);
+        assert!(lanes.again_or_next(7).number() > unanswered.1);
     }
 
     #[test]

@@ -97,9 +97,9 @@ impl RedisBroker {
     ) -> Result<Batch, BrokerError> {
         let keys = &queue.keys;
         // One that was not answered may have leased tasks: they are this worker's, and nobody else gets them meanwhile.
-        let lane = queue.leases.unanswered_or_next();
         let tag = self.tag(&request.worker);
-        let token = LeaseToken(u64::from(tag) << 32 | lane.number() & 0xffff_ffff);
+        let lane = queue.leases.again_or_next(tag.into());
+        let token = LeaseToken(u64::from(tag) << 32 | lane.number() & u64::from(u32::MAX));
         let (lease, token_text) = (millis(request.lease), member(token, ""));
         let mut call = script::LEASE.call(&[
             &keys.tasks,

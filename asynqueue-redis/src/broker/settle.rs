@@ -1,6 +1,10 @@
 //! Recording outcomes.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use asynqueue_core::{
     BrokerError, Envelope, Failure, FailureKind, Outcome, Settled, Settlement, UniqueUntil,
@@ -56,7 +60,8 @@ impl RedisBroker {
         // Those that just complete, which most do, come first, and need no more than their names.
         let (simple, others): (Vec<_>, Vec<_>) =
             (0..records.len()).partition(|place| records[*place].is_simple());
-        let lane = queue.changes.next();
+        // A server settles until it is answered: what was recorded, and not answered, must not look refused the next time.
+        let lane = queue.changes.again_or_next(hash(records));
         let mut call = script::SETTLE.call(&settle_keys(queue));
         call.arg(self.script_clock())
             .arg(lane.name())
@@ -128,6 +133,15 @@ impl RedisBroker {
         }
         Ok(())
     }
+}
+
+/// Tells changes from one another: which leases end, and how.
+fn hash(records: &[Record<'_>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for record in records {
+        (record.outcome, &record.member, record.millis).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The envelope with a failure that says who cancelled the task and why.

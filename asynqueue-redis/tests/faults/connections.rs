@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::Control;
+use asynqueue_core::{Broker, Control, Inspect, Outcome, Settled};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
 use redis::cmd;
 
-use super::load::{Producers, QUEUE, Record, patient, serve};
+use super::{
+    common::{connect, lease, process_all, send, task},
+    load::{Producers, QUEUE, Record, patient, serve},
+};
 
 const MOMENT: Duration = Duration::from_millis(2);
 
@@ -194,4 +197,35 @@ async fn many_calls_fail_together_while_redis_is_away() {
     assert!(answers.iter().all(Result::is_err));
     proxy.set(Fault::None);
     eventually("it answers again", || async { broker.ping().await.is_ok() }).await;
+}
+
+/// A server tries for as long as it takes; what it recorded is not refused when it asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_was_recorded_and_not_answered_is_not_refused_the_next_time() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let options = RedisOptions::new(&proxy.url()).expect("a URL");
+    let options = options
+        .connect_timeout(Duration::from_millis(200))
+        .response_timeout(Duration::from_millis(200))
+        .retry_for(Duration::from_millis(500));
+    let broker = RedisBroker::connect(options).await.expect("a connection");
+    // Loads the script, which would be asked for else.
+    send(&broker, [task(QUEUE, "first")]).await;
+    process_all(&broker, QUEUE, 1).await;
+    send(&broker, [task(QUEUE, "a"), task(QUEUE, "b")]).await;
+    let leased = lease(&broker, QUEUE, 2).await;
+    let settlements: Vec<_> = leased
+        .into_iter()
+        .map(|leased| leased.settle(Outcome::Complete { result: None }))
+        .collect();
+    proxy.set(Fault::SwallowReplies);
+    broker.settle(&settlements).await.expect_err("no answer");
+    proxy.set(Fault::None);
+    let stats = connect(&server.url()).await.stats(&[QUEUE.into()]).await;
+    assert_eq!(stats.expect("stats")[0].succeeded, 3, "recorded");
+    let settled = broker.settle(&settlements).await.expect("an answer");
+    assert_eq!(settled, [Settled::Recorded; 2]);
+    let settled = broker.settle(&settlements).await.expect("an answer");
+    assert_eq!(settled, [Settled::Stale; 2], "once is enough");
 }

@@ -65,7 +65,12 @@ async fn begin(notes: &mut MultiplexedConnection, n: usize) {
     if before.is_some_and(|other| other != me && is_running(other)) {
         let _: i64 = notes.incr("overlaps", 1).await.expect("noted");
     }
-    let _: i64 = notes.incr("begun", 1).await.expect("noted");
+    let _: i64 = notes.incr(begun(me), 1).await.expect("noted");
+}
+
+/// Counts what a process has begun.
+fn begun(process: u32) -> String {
+    format!("begun:{process}")
 }
 
 async fn end(notes: &mut MultiplexedConnection, n: usize) {
@@ -111,6 +116,12 @@ impl Worker {
                 .map(|at| line[at + begin.len()..].trim().to_owned())
         });
         said.unwrap_or_else(|| panic!("the worker ended before it said `{begin}`"))
+    }
+
+    /// Waits until it has begun with some task.
+    async fn has_begun(&self, notes: &MultiplexedConnection) {
+        let key = begun(self.child.id());
+        eventually("it has begun", || async { count(notes, &key).await > 0 }).await;
     }
 
     fn signal(&self, signal: &str) {
@@ -162,34 +173,28 @@ async fn fill(broker: &RedisBroker, tasks: std::ops::Range<usize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_workers_killed_in_their_work_lose_nothing() {
-    const TASKS: usize = 1_500;
     let server = RedisServer::start().await;
     let (broker, notes) = (
         common::connect(&server.url()).await,
         server.connection().await,
     );
-    fill(&broker, 0..TASKS).await;
     let steady = Worker::start(&server.url());
+    let mut sent = 0;
     for _ in 0..50 {
+        // There is always more to do than is done by the time that it is killed.
+        fill(&broker, sent..sent + 40).await;
+        sent += 40;
         let victim = Worker::start(&server.url());
-        let before = count(&notes, "begun").await;
-        eventually("work goes on", || async {
-            count(&notes, "begun").await > before
-        })
-        .await;
+        victim.has_begun(&notes).await;
         victim.kill();
-        if done(&notes).await + 100 > TASKS {
-            // More load, so that none is killed while it is idle.
-            fill(&broker, TASKS..TASKS).await;
-        }
     }
-    eventually("all is done", || async { done(&notes).await == TASKS }).await;
+    eventually("all is done", || async { done(&notes).await == sent }).await;
     assert_eq!(count(&notes, "overlaps").await, 0);
-    steady.end();
     eventually("the queue is empty", || async {
         broker.stats(&[QUEUE.into()]).await.expect("stats")[0].total() == 0
     })
     .await;
+    assert_eq!(steady.end(), 0);
 }
 
 /// What it was at is another's by then, and it is told so.
@@ -203,10 +208,7 @@ async fn a_worker_that_stood_still_for_longer_than_its_lease_is_refused() {
     );
     let zombie = Worker::start(&server.url());
     fill(&broker, 0..TASKS).await;
-    eventually("it has begun", || async {
-        count(&notes, "begun").await > 0
-    })
-    .await;
+    zombie.has_begun(&notes).await;
     zombie.signal("STOP");
     let other = Worker::start(&server.url());
     eventually("the other takes all over", || async {
