@@ -3,8 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, Conflict, Envelope, NewTask, TaskId, TaskRef, TaskState, UniqueKey, UniqueUntil,
-    When,
+    BrokerError, Conflict, Envelope, NewTask, TaskId, TaskState, UniqueKey, UniqueUntil, When,
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, millis, queue::Queue};
@@ -79,11 +78,22 @@ impl RedisBroker {
         }
         let answer = reply::text(call.send(self.link()).await?)?;
         lane.answered();
-        let mut accepted = vec![Ok(()); tasks.len()];
+        let mut refused = Vec::new();
         for line in answer.lines() {
             let (place, refusal) = Refusal::read(line)?;
             let task = tasks.get(place).ok_or_else(|| strange(line))?;
-            accepted[place] = Err(self.conflict(queue, &task.envelope, refusal).await?);
+            refused.push((place, &task.envelope, refusal));
+        }
+        let mut accepted = vec![Ok(()); tasks.len()];
+        for (place, task, refusal) in &refused {
+            let conflict = match refusal {
+                // Its id was free a moment later, for a task of this batch: it was done.
+                Refusal::Lock(holder) if is_accepted_after(*place, holder, tasks, &refused) => {
+                    conflict(task, refusal, TaskState::Completed)
+                }
+                _ => self.conflict(queue, task, refusal).await?,
+            };
+            accepted[*place] = Err(conflict);
         }
         Ok(accepted)
     }
@@ -93,31 +103,44 @@ impl RedisBroker {
         &self,
         queue: &Queue,
         task: &Envelope,
-        refusal: Refusal,
+        refusal: &Refusal,
     ) -> Result<Conflict, BrokerError> {
-        let holder = match &refusal {
-            Refusal::Id => task.id.clone(),
-            Refusal::Lock(holder) => holder.clone(),
+        let holder = match refusal {
+            Refusal::Id => &task.id,
+            Refusal::Lock(holder) => holder,
         };
-        let found = self.look(queue, std::slice::from_ref(&holder)).await?;
+        let found = self.look(queue, std::slice::from_ref(holder)).await?;
         let state = found.into_iter().next().flatten();
         // It was there a moment ago; by now it is done.
         let state = state.map_or(TaskState::Completed, |found| found.state);
-        Ok(match refusal {
-            Refusal::Id => Conflict::Id {
-                task: TaskRef::new(queue.name.clone(), holder),
-                state,
-            },
-            Refusal::Lock(holder) => Conflict::Unique {
-                key: task
-                    .unique
-                    .as_ref()
-                    .map_or_else(|| UniqueKey::new(""), |lock| lock.key.clone()),
-                holder,
-                state,
-            },
-        })
+        Ok(conflict(task, refusal, state))
     }
+}
+
+fn conflict(task: &Envelope, refusal: &Refusal, state: TaskState) -> Conflict {
+    match refusal {
+        Refusal::Id => Conflict::Id {
+            task: task.task_ref(),
+            state,
+        },
+        Refusal::Lock(holder) => Conflict::Unique {
+            key: (task.unique.as_ref()).map_or_else(|| UniqueKey::new(""), |lock| lock.key.clone()),
+            holder: holder.clone(),
+            state,
+        },
+    }
+}
+
+/// Whether a task of a batch that comes after `place` has this id and was accepted.
+fn is_accepted_after(
+    place: usize,
+    id: &TaskId,
+    tasks: &[NewTask],
+    refused: &[(usize, &Envelope, Refusal)],
+) -> bool {
+    let later = tasks.iter().enumerate().skip(place + 1);
+    let mut of_id = later.filter(|(_, task)| task.envelope.id == *id);
+    of_id.any(|(place, _)| refused.iter().all(|(refused, ..)| *refused != place))
 }
 
 /// Why a task is refused.

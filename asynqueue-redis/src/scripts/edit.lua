@@ -11,9 +11,10 @@ local ids = {}
 for at = 3, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
 local states, _, _, bodies = places(keys, ids)
 
+-- Who holds a lock, and whether its time is over.
 local function holder(key)
   local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+)w?:(.*)$')
-  if ends and tonumber(ends) > now then return id end
+  return id, ends and tonumber(ends) <= now
 end
 
 -- Takes a task out of the list it waits or is kept in.
@@ -71,9 +72,9 @@ end
 function change.run(at, id, state)
   local key = ARGV[at + 6]
   if state == 'archived' and key ~= '' then
-    local held = holder(key)
-    if held and held ~= id then return 'n' end
-    if not held then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
+    local held, is_over = holder(key)
+    if held and held ~= id and not is_over then return 'n' end
+    if not held or is_over then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
   end
   unlist(id, state)
   redis.call('HSET', since, id, int(now))
