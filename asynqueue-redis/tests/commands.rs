@@ -37,7 +37,7 @@ async fn a_batch_takes_the_same_commands_whatever_its_size() {
     commands(&broker, &server, 2).await;
     let (few, many) = (
         commands(&broker, &server, 2).await,
-        commands(&broker, &server, 900).await,
+        commands(&broker, &server, 450).await,
     );
     assert_eq!(few, many);
     assert!(many.iter().all(|count| *count < 15), "{many:?}");

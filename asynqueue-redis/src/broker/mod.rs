@@ -35,7 +35,7 @@ use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
 /// meanwhile.
-const MAX_CHUNK: usize = 1_000;
+const MAX_CHUNK: usize = 500;
 
 /// The most bytes of tasks in one call, unless one task alone is larger.
 const MAX_CHUNK_BYTES: usize = 1 << 20;

@@ -3,7 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod backlog;
 mod cluster;
 mod connections;
 mod evicted;

