@@ -35,6 +35,7 @@ fn refused(bytes: &[u8]) -> String {
 fn failure(attempt: u32, at: Timestamp, kind: FailureKind, message: &str) -> Failure {
     Failure {
         attempt,
+        started: None,
         at,
         kind,
         message: message.into(),
@@ -346,6 +347,7 @@ fn failures() -> impl Strategy<Value = Failure> {
     (any::<u32>(), any::<u64>(), kinds, text).prop_map(
         |(attempt, at, kind, (message, backtrace, worker))| Failure {
             attempt,
+            started: None,
             at: Timestamp::from_millis(at),
             kind,
             message,

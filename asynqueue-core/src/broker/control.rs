@@ -4,11 +4,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use std::sync::Arc;
+
 use super::{BrokerError, Lease};
 use crate::{
     codec::CodecName,
     process::Progress,
-    task::{Failure, Name, TaskRef, Timestamp},
+    task::{Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
 };
 
 /// What happens in a queue, for servers to act on at once. Signals can be lost, as when a connection drops: they save
@@ -77,7 +79,26 @@ pub trait Control: Send + Sync {
     /// When the broker cannot be reached.
     async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
 
-    /// Makes scheduled, retry and archived tasks pending at once. Tells for each whether it is: not if it is active or
+    /// Puts new versions of tasks in place of those that were seen, and moves them to another state if asked to, each
+    /// only while it still is as it was seen. Tells for each whether it was done: not if it has changed, is active or
+    /// completed, or leaves the archive and its unique lock is another's by now. A task that is archived gives its lock
+    /// back, and one that leaves the archive takes it again.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError>;
+
+    /// Deletes a queue with its locks, counters and history: only if it has no tasks, unless `force` is set. With that,
+    /// those who wait for a task of it are told that it is gone, and outcomes of tasks that run are refused. Tells whether
+    /// it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Deleting it again is safe.
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError>;
+
+    /// Makes scheduled, retry, aggregating and archived tasks pending at once. Tells for each whether it is: not if it is active or
     /// completed, or archived and its unique lock is another's by now; else an archived task takes its lock again.
     ///
     /// # Errors
@@ -95,6 +116,30 @@ pub trait Control: Send + Sync {
     /// Closes this handle on the broker and its clones: from now on every call fails with [`BrokerError::Closed`], as
     /// do those that [wait](Self::finished) already, and the streams of [signals](Self::signals) end.
     async fn close(&self);
+}
+
+/// A new version of a task.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The task as it was seen.
+    pub seen: Arc<Envelope>,
+    /// The state it was seen in.
+    pub state: TaskState,
+    /// What takes its place: of the same id, queue, priority, unique lock and group.
+    pub envelope: Arc<Envelope>,
+    /// Where the task goes; `None` leaves it where it is.
+    pub to: Option<Move>,
+}
+
+/// Where a task is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Behind those that are pending.
+    Pending,
+    /// It waits until then.
+    Scheduled(Timestamp),
+    /// Into the archive; those who wait for its end are told.
+    Archived,
 }
 
 /// What cancelling a task has done.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::BrokerError;
 use crate::{
     process::Progress,
-    task::{Envelope, Name, TaskRef, TaskState, Timestamp},
+    task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
 };
 
 /// Reads what a broker keeps, and changes nothing.
@@ -29,6 +29,31 @@ pub trait Inspect: Send + Sync {
     /// When the broker cannot be reached.
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
 
+    /// How many attempts ended in each hour of the last 90 days, of each queue in the order given: oldest first, hours
+    /// without any left out.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError>;
+
+    /// About how many bytes each queue takes, in the order given; `None` where the storage cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError>;
+
+    /// The servers that the storage consists of.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn nodes(&self) -> Result<Vec<Node>, BrokerError>;
+
+    /// The hash slot of a cluster that keeps a queue; `None` if storage is not divided into slots.
+    fn slot(&self, queue: &Name) -> Option<u16>;
+
     /// Tasks, in the order given; `None` where there is none.
     ///
     /// # Errors
@@ -37,7 +62,7 @@ pub trait Inspect: Send + Sync {
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
 
     /// The tasks of a queue in one state, a page at a time: waiting ones in the order they will run, finished ones
-    /// newest first.
+    /// newest first, aggregating ones by event and group, oldest first.
     ///
     /// # Errors
     ///
@@ -81,6 +106,49 @@ impl QueueStats {
     }
 }
 
+/// What came of the attempts of one hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HourStats {
+    /// When the hour began.
+    pub start: Timestamp,
+    /// Attempts that succeeded.
+    pub succeeded: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+}
+
+impl HourStats {
+    /// How many hours are kept: 90 days.
+    pub const KEPT: u64 = 90 * 24;
+    /// The length of an hour, in milliseconds.
+    pub const MILLIS: u64 = 3_600_000;
+}
+
+/// One server of the storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it is, such as `10.0.0.7:6379`.
+    pub address: String,
+    /// What it does.
+    pub role: NodeRole,
+    /// The first and last of the slots it keeps, where storage is divided into slots.
+    pub slots: Vec<(u16, u16)>,
+    /// What it runs, such as `redis 7.0.15`.
+    pub version: String,
+    /// Bytes that its data takes, where it can tell.
+    pub memory: Option<u64>,
+}
+
+/// What a server of the storage does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Takes reads and writes.
+    Primary,
+    /// Follows a primary, to take its place.
+    Replica,
+}
+
 /// One task as its broker keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskInfo {
@@ -96,6 +164,37 @@ pub struct TaskInfo {
     pub progress: Option<Progress>,
     /// Its output, in the payload's codec.
     pub result: Option<Bytes>,
+}
+
+impl TaskInfo {
+    /// The attempts that are known, oldest first: the last [`Failure::KEPT`](crate::Failure::KEPT) that failed, and the
+    /// one that goes on or succeeded.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        let failed = self.envelope.failures().iter().cloned();
+        let mut attempts: Vec<_> = failed
+            .filter(Failure::is_attempt)
+            .map(Attempt::from)
+            .collect();
+        let number = self.envelope.attempts.saturating_add(1);
+        if let Some(run) = self.envelope.completed() {
+            attempts.push(Attempt {
+                number,
+                started: Some(run.started),
+                ended: Some(run.ended),
+                worker: Some(run.worker.clone()),
+                failure: None,
+            });
+        } else if let Some(lease) = &self.lease {
+            attempts.push(Attempt {
+                number,
+                started: None,
+                ended: None,
+                worker: Some(lease.worker.clone()),
+                failure: None,
+            });
+        }
+        attempts
+    }
 }
 
 /// Who runs a task.

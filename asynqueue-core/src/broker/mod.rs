@@ -1,8 +1,8 @@
 //! The seam to storage: what a broker keeps and promises.
 //!
-//! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. [`Inspect`], [`Control`] and
-//! [`Schedules`] stand beside it, so that each stays small. A broker implements all four, and passes the suite in
-//! `testing::conformance`, which is the full specification of what each method owes.
+//! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. Beside it stand [`Inspect`],
+//! [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A broker implements
+//! all of them, and passes the suite in `testing::conformance`, which is the full specification of what each method owes.
 //!
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
 //! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
@@ -10,20 +10,30 @@
 
 mod control;
 mod error;
+mod fleet;
+mod groups;
 mod inspect;
 mod lease;
 mod schedules;
+mod subscriptions;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 pub use self::{
-    control::{CancelOutcome, Control, Finished, Signal, Signals},
+    control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
-    inspect::{Cursor, Inspect, LeaseInfo, Page, QueueStats, TaskInfo, TaskPage},
+    fleet::{Fleet, RunningTask, ServerInfo},
+    groups::{Aggregation, DueGroups, Group, Groups},
+    inspect::{
+        Cursor, HourStats, Inspect, LeaseInfo, Node, NodeRole, Page, QueueStats, TaskInfo, TaskPage,
+    },
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
-    schedules::{Fire, ScheduleEntry, Schedules},
+    schedules::{
+        DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry, ScheduleEvent, Schedules, Tick,
+    },
+    subscriptions::{Subscription, Subscriptions},
 };
 use crate::task::{Envelope, Name, Timestamp};
 
@@ -32,7 +42,9 @@ pub type SharedBroker = Arc<dyn Broker>;
 
 /// The way of a task through storage.
 #[async_trait]
-pub trait Broker: Inspect + Control + Schedules + fmt::Debug + Send + Sync + 'static {
+pub trait Broker:
+    Inspect + Control + Groups + Schedules + Subscriptions + Fleet + fmt::Debug + Send + Sync + 'static
+{
     /// The broker's clock, as well as this process knows it without asking. It decides what is due and expired, so
     /// that a worker whose own clock is wrong runs nothing early.
     fn now(&self) -> Timestamp;
@@ -41,7 +53,8 @@ pub trait Broker: Inspect + Control + Schedules + fmt::Debug + Send + Sync + 'st
     /// the order given.
     ///
     /// A task whose id is taken in its queue, or whose unique lock is held, is refused with what stands in its way;
-    /// the others are accepted all the same. Accepting the first pending task of an empty queue sends
+    /// the others are accepted all the same. One to be [aggregated](Envelope::aggregated_in) waits in its group, and is
+    /// not pending. Accepting the first pending task of an empty queue sends
     /// [`Signal::Pending`].
     ///
     /// # Errors

@@ -12,7 +12,9 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{BrokerError, CancelOutcome, Control, Finished, Lease, Signal, Signals},
+    broker::{
+        BrokerError, CancelOutcome, Control, Finished, Lease, Move, Replacement, Signal, Signals,
+    },
     process::Progress,
     task::{Name, TaskId, TaskRef, TaskState, Timestamp},
 };
@@ -108,6 +110,23 @@ impl Control for MemoryBroker {
         ))
     }
 
+    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            changes,
+            |change| &change.seen.queue,
+            |queue, change| queue.replace(&change, now),
+        ))
+    }
+
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
+        self.open()?;
+        Ok(self
+            .known(queue)
+            .is_none_or(|queue| queue.lock().clear(force)))
+    }
+
     async fn ping(&self) -> Result<(), BrokerError> {
         self.open()
     }
@@ -148,7 +167,7 @@ impl Queue {
                 self.listeners.signal(&Signal::Cancel(task.clone()));
                 CancelOutcome::Requested
             }
-            Place::Pending(_) | Place::Scheduled(_) | Place::Retry(_) => {
+            Place::Pending(_) | Place::Scheduled(_) | Place::Retry(_) | Place::Aggregating(_) => {
                 let envelope = record.envelope.clone();
                 self.unlist(&task.id);
                 self.archive_cancelled(&envelope, reason, now);
@@ -177,7 +196,7 @@ impl Queue {
         let envelope = record.envelope.clone();
         let may_run = match record.place {
             Place::Pending(_) => return true,
-            Place::Scheduled(_) | Place::Retry(_) => true,
+            Place::Scheduled(_) | Place::Retry(_) | Place::Aggregating(_) => true,
             // It gave its lock back when it was archived.
             Place::Archived(_) => self.lock_again(&envelope, now),
             Place::Active(_) | Place::Completed(_) => false,
@@ -187,6 +206,57 @@ impl Queue {
             self.make_pending(&envelope, now);
         }
         may_run
+    }
+
+    fn replace(&mut self, change: &Replacement, now: Timestamp) -> bool {
+        let id = &change.seen.id;
+        let Some(record) = self.tasks.get_mut(id) else {
+            return false;
+        };
+        let is_as_seen = record.state() == change.state && record.envelope == change.seen;
+        let may_change = !matches!(record.place, Place::Active(_) | Place::Completed(_));
+        if !is_as_seen || !may_change {
+            return false;
+        }
+        let Some(to) = change.to else {
+            record.envelope = change.envelope.clone();
+            return true;
+        };
+        let leaves_archive = change.state == TaskState::Archived && to != Move::Archived;
+        if leaves_archive && !self.lock_again(&change.envelope, now) {
+            return false;
+        }
+        self.unlist(id);
+        // At once, for it may be added again.
+        self.pending.sweep();
+        if let Some(record) = self.tasks.get_mut(id) {
+            record.envelope = change.envelope.clone();
+        }
+        match to {
+            Move::Pending => self.make_pending(&change.envelope, now),
+            Move::Scheduled(at) if at <= now => self.make_pending(&change.envelope, now),
+            Move::Scheduled(at) => self.schedule(&change.envelope, at),
+            Move::Archived => self.archive(&change.envelope, now),
+        }
+        true
+    }
+
+    /// Forgets all there is, if there are no tasks or it is forced. Those who listen go on.
+    fn clear(&mut self, force: bool) -> bool {
+        if self.tasks.len() > 0 && !force {
+            return false;
+        }
+        let mut listeners = std::mem::take(&mut self.listeners);
+        for record in self.tasks.iter() {
+            listeners.tell(&record.envelope.id, || Finished::Gone);
+        }
+        *self = Self {
+            listeners,
+            // So that no lease of before is taken for one of then.
+            last_token: self.last_token,
+            ..Self::new(self.name.clone())
+        };
+        true
     }
 
     fn set_paused(&mut self, paused: bool) {

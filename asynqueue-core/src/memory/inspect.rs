@@ -2,10 +2,17 @@
 
 use async_trait::async_trait;
 
-use super::{MemoryBroker, queue::Queue, table::Place};
+use super::{
+    MemoryBroker,
+    queue::Queue,
+    table::{Place, Record},
+};
 use crate::{
-    broker::{BrokerError, Cursor, Inspect, Page, QueueStats, TaskInfo, TaskPage},
-    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
+    broker::{
+        BrokerError, Cursor, HourStats, Inspect, Node, NodeRole, Page, QueueStats, TaskInfo,
+        TaskPage,
+    },
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 
 #[async_trait]
@@ -28,6 +35,46 @@ impl Inspect for MemoryBroker {
                 .map_or_else(QueueStats::default, |queue| queue.lock().stats(now))
         };
         Ok(queues.iter().map(stats).collect())
+    }
+
+    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        self.open()?;
+        let oldest =
+            (self.clock_now().as_millis() / HourStats::MILLIS).saturating_sub(HourStats::KEPT);
+        let history = |name| match self.known(name) {
+            None => Vec::new(),
+            Some(queue) => {
+                let queue = queue.lock();
+                queue.hours.range(oldest..).map(|(_, hour)| *hour).collect()
+            }
+        };
+        Ok(queues.iter().map(history).collect())
+    }
+
+    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
+        self.open()?;
+        let memory = |name| {
+            let queue = self.known(name);
+            Some(queue.map_or(0, |queue| queue.lock().memory()))
+        };
+        Ok(queues.iter().map(memory).collect())
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        self.open()?;
+        let names: Vec<_> = self.0.queues.read().keys().cloned().collect();
+        let memory = self.memory(&names).await?;
+        Ok(vec![Node {
+            address: format!("process {}", std::process::id()),
+            role: NodeRole::Primary,
+            slots: Vec::new(),
+            version: concat!("in memory ", env!("CARGO_PKG_VERSION")).into(),
+            memory: Some(memory.into_iter().flatten().sum()),
+        }])
+    }
+
+    fn slot(&self, _: &Name) -> Option<u16> {
+        None
     }
 
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
@@ -59,6 +106,7 @@ impl Queue {
             (TaskState::Retry, self.retry.len()),
             (TaskState::Completed, self.completed.len()),
             (TaskState::Archived, self.archived.len()),
+            (TaskState::Aggregating, self.groups.len()),
         ];
         let next = self
             .pending
@@ -83,6 +131,22 @@ impl Queue {
         }
     }
 
+    /// What the tasks take, as far as some of them tell for all.
+    fn memory(&self) -> u64 {
+        const SAMPLE: usize = 1_000;
+        let size = |record: &Record| {
+            let headers = record.envelope.headers.iter();
+            let headers: usize = headers.map(|(key, value)| key.len() + value.len()).sum();
+            let own = size_of::<Record>() + size_of::<Envelope>() + 2 * size_of::<usize>();
+            own + record.envelope.payload.len() + record.envelope.id.as_str().len() + headers
+        };
+        let sampled = self.tasks.len().min(SAMPLE);
+        let bytes: usize = self.tasks.iter().take(SAMPLE).map(size).sum();
+        (bytes as u64 * self.tasks.len() as u64)
+            .checked_div(sampled as u64)
+            .unwrap_or(0)
+    }
+
     fn list(&self, state: TaskState, page: &Page) -> TaskPage {
         let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
         match state {
@@ -99,7 +163,12 @@ impl Queue {
             TaskState::Active => self.page_of(page.limit, self.active.from(after, false)),
             TaskState::Completed => self.page_of(page.limit, self.completed.from(after, true)),
             TaskState::Archived => self.page_of(page.limit, self.archived.from(after, true)),
-            TaskState::Aggregating | TaskState::Blocked => TaskPage::default(),
+            TaskState::Aggregating => {
+                let skipped = after.and_then(|place| place.parse().ok()).unwrap_or(0);
+                let tasks = self.groups.iter().enumerate().skip(skipped);
+                self.page(page.limit, tasks.map(|(i, id)| (id, (i + 1).to_string())))
+            }
+            TaskState::Blocked => TaskPage::default(),
         }
     }
 

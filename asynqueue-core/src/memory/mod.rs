@@ -1,6 +1,8 @@
 //! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
 
 mod control;
+mod fleet;
+mod groups;
 mod inspect;
 mod listeners;
 mod locks;
@@ -21,11 +23,11 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 
-use self::queue::Queue;
+use self::{queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, ScheduleEntry, Settled, Settlement, SharedBroker,
+        NewTask, ServerInfo, Settled, Settlement, SharedBroker,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -49,7 +51,11 @@ struct Inner {
     closed: AtomicBool,
     /// A lock for each queue, so that queues don't wait for one another.
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
-    schedules: Mutex<BTreeMap<Name, ScheduleEntry>>,
+    schedules: Mutex<ScheduleTable>,
+    /// Each with the time until which it is heard of.
+    servers: Mutex<BTreeMap<Name, (ServerInfo, Timestamp)>>,
+    /// Event and name, and since when.
+    subscriptions: Mutex<BTreeMap<(Name, Name), Timestamp>>,
 }
 
 impl MemoryBroker {
@@ -65,6 +71,8 @@ impl MemoryBroker {
             closed: AtomicBool::new(false),
             queues: RwLock::default(),
             schedules: Mutex::default(),
+            servers: Mutex::default(),
+            subscriptions: Mutex::default(),
         }))
     }
 

@@ -1,10 +1,15 @@
 //! One queue: every method is one atomic change of state, made under the queue's lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::{
+    groups::GroupTable,
     listeners::Listeners,
     locks::Locks,
     table::{Activity, Completion, Place, Record, Table},
@@ -12,8 +17,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Conflict, Extended, Finished, Keep, LeaseToken, Leased, NewTask, Outcome, Settled,
-        Settlement, Signal, When,
+        Conflict, Extended, Finished, HourStats, Keep, LeaseToken, Leased, NewTask, Outcome,
+        Settled, Settlement, Signal, When,
     },
     task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
 };
@@ -29,13 +34,18 @@ pub(super) struct Queue {
     pub(super) active: Timeline,
     pub(super) completed: Timeline,
     pub(super) archived: Timeline,
+    pub(super) groups: GroupTable,
     pub(super) paused: bool,
     /// Whether it has ever had a task.
     pub(super) was_used: bool,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
-    locks: Locks,
-    last_token: u64,
+    /// By the number of the hour since 1970.
+    pub(super) hours: BTreeMap<u64, HourStats>,
+    /// The last tick of each schedule entry that put a task here.
+    pub(super) fired: HashMap<Name, Timestamp>,
+    pub(super) locks: Locks,
+    pub(super) last_token: u64,
     pub(super) listeners: Listeners,
 }
 
@@ -50,10 +60,13 @@ impl Queue {
             active: Timeline::default(),
             completed: Timeline::default(),
             archived: Timeline::default(),
+            groups: GroupTable::default(),
             paused: false,
             was_used: false,
             succeeded: 0,
             failed: 0,
+            hours: BTreeMap::new(),
+            fired: HashMap::new(),
             locks: Locks::default(),
             last_token: 0,
             listeners: Listeners::default(),
@@ -80,12 +93,30 @@ impl Queue {
             envelope: Arc::clone(&envelope),
             place: Place::Pending(now),
         });
-        if due > now {
+        if envelope.aggregated_in().is_some() {
+            self.join_group(&envelope, now)
+        } else if due > now {
             self.schedule(&envelope, due)
         } else {
             self.make_pending(&envelope, now)
         }
         Ok(())
+    }
+
+    /// Accepts the task of a tick, unless a tick as late as this has had one already.
+    pub(super) fn fire(
+        &mut self,
+        entry: &Name,
+        tick: Timestamp,
+        task: NewTask,
+        now: Timestamp,
+    ) -> Result<bool, Conflict> {
+        if self.fired.get(entry).is_some_and(|last| *last >= tick) {
+            return Ok(false);
+        }
+        self.enqueue(task, now)?;
+        self.fired.insert(entry.clone(), tick);
+        Ok(true)
     }
 
     pub(super) fn lease(
@@ -101,7 +132,9 @@ impl Queue {
         }
         let until = now + lease;
         for _ in 0..count {
-            let Some(envelope) = self.pending.pop() else {
+            let next = self.pending.pop();
+            // The record's: it may have been replaced while it waited.
+            let Some(envelope) = next.and_then(|task| self.envelope(&task.id)) else {
                 break;
             };
             self.last_token += 1;
@@ -164,21 +197,23 @@ impl Queue {
         self.active.remove(until, envelope.id.clone());
         match (outcome, cancel) {
             (Outcome::Complete { result }, _) => {
-                self.succeeded += 1;
+                self.count(now, true);
                 self.complete(envelope, result.clone(), now);
             }
             (Outcome::Drop, _) => self.forget(envelope),
             (outcome, Some(reason)) => {
                 let failed = matches!(outcome, Outcome::Retry { .. } | Outcome::Archive);
-                self.failed += u64::from(failed);
+                if failed {
+                    self.count(now, false);
+                }
                 self.archive_cancelled(envelope, &reason, now);
             }
             (Outcome::Archive, None) => {
-                self.failed += 1;
+                self.count(now, false);
                 self.archive(envelope, now);
             }
             (Outcome::Retry { delay }, None) => {
-                self.failed += 1;
+                self.count(now, false);
                 self.retry_at(envelope, now, now + *delay);
             }
             (Outcome::Snooze { delay }, None) if delay.is_zero() => {
@@ -253,6 +288,8 @@ impl Queue {
             self.tasks.remove(&id);
             deleted += 1;
         }
+        let hour = now.as_millis() / HourStats::MILLIS;
+        self.hours = self.hours.split_off(&hour.saturating_sub(HourStats::KEPT));
         self.locks.forget_ended(now);
         self.listeners.forget_gone();
         self.tasks.shrink();
@@ -268,8 +305,25 @@ impl Queue {
             .map(|record| Arc::clone(&record.envelope))
     }
 
+    /// Counts an attempt that has ended.
+    fn count(&mut self, now: Timestamp, has_succeeded: bool) {
+        let hour = now.as_millis() / HourStats::MILLIS;
+        let start = Timestamp::from_millis(hour * HourStats::MILLIS);
+        let stats = self.hours.entry(hour).or_insert(HourStats {
+            start,
+            ..HourStats::default()
+        });
+        if has_succeeded {
+            self.succeeded += 1;
+            stats.succeeded += 1;
+        } else {
+            self.failed += 1;
+            stats.failed += 1;
+        }
+    }
+
     /// Sets the place of a task that is known to be there.
-    fn place(&mut self, id: &TaskId, place: Place) {
+    pub(super) fn place(&mut self, id: &TaskId, place: Place) {
         self.tasks
             .get_mut(id)
             .expect("a listed task has a record")
@@ -290,7 +344,7 @@ impl Queue {
         self.signal_pending(was_empty);
     }
 
-    fn schedule(&mut self, envelope: &Arc<Envelope>, due: Timestamp) {
+    pub(super) fn schedule(&mut self, envelope: &Arc<Envelope>, due: Timestamp) {
         self.place(&envelope.id, Place::Scheduled(due));
         self.signal_due(due);
         self.scheduled.insert(due, envelope.id.clone());
@@ -323,7 +377,7 @@ impl Queue {
         }
     }
 
-    fn archive(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
+    pub(super) fn archive(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
         self.locks.release_at_end(envelope);
         let failure = || envelope.last_failure().cloned().map(Box::new);
         self.listeners
@@ -342,6 +396,7 @@ impl Queue {
         let mut cancelled = Envelope::clone(envelope);
         cancelled.push_failure(Failure {
             attempt: envelope.attempts,
+            started: None,
             at: now,
             kind: FailureKind::Cancelled,
             message: reason.to_owned(),
@@ -373,6 +428,10 @@ impl Queue {
             Place::Retry(due) => self.retry.remove(*due, id.clone()),
             Place::Completed(kept) => self.completed.remove(kept.until, id.clone()),
             Place::Archived(at) => self.archived.remove(*at, id.clone()),
+            Place::Aggregating(since) => {
+                let (envelope, since) = (Arc::clone(&record.envelope), *since);
+                self.leave_group(&envelope, since);
+            }
             Place::Active(_) => {}
         }
     }
@@ -403,6 +462,10 @@ impl Queue {
         if was_empty && !self.paused {
             self.listeners.signal(&Signal::Pending(self.name.clone()));
         }
+    }
+
+    pub(super) fn signal_group_due(&mut self, due: Timestamp) {
+        self.listeners.signal(&Signal::Due(self.name.clone(), due));
     }
 
     fn signal_due(&mut self, due: Timestamp) {

@@ -1,61 +1,118 @@
 //! Schedule entries.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use async_trait::async_trait;
 
 use super::MemoryBroker;
 use crate::{
-    broker::{BrokerError, Conflict, Fire, NewTask, ScheduleEntry, Schedules, When},
-    task::Name,
+    broker::{
+        BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
+        ScheduleEvent, Schedules, Tick, When,
+    },
+    task::{Name, Timestamp},
 };
+
+/// The entries, and what came of their last ticks, newest first.
+#[derive(Debug, Default)]
+pub(super) struct ScheduleTable {
+    entries: BTreeMap<Name, ScheduleEntry>,
+    events: BTreeMap<Name, VecDeque<ScheduleEvent>>,
+}
 
 #[async_trait]
 impl Schedules for MemoryBroker {
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
         self.open()?;
         let entries = entries.into_iter().map(|entry| (entry.name.clone(), entry));
-        self.0.schedules.lock().extend(entries);
+        self.0.schedules.lock().entries.extend(entries);
         Ok(())
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
         let mut schedules = self.0.schedules.lock();
-        Ok(names
-            .iter()
-            .map(|name| schedules.remove(name).is_some())
-            .collect())
+        let mut remove = |name| {
+            schedules.events.remove(name);
+            schedules.entries.remove(name).is_some()
+        };
+        Ok(names.iter().map(&mut remove).collect())
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
         self.open()?;
-        Ok(self.0.schedules.lock().values().cloned().collect())
+        Ok(self.0.schedules.lock().entries.values().cloned().collect())
+    }
+
+    async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let schedules = self.0.schedules.lock();
+        let waiting = schedules.entries.values().filter(|entry| !entry.paused);
+        let mut waiting: Vec<_> = waiting.filter(|entry| entry.next.is_some()).collect();
+        waiting.sort_by_key(|entry| (entry.next, &entry.name));
+        let is_due = |entry: &&&ScheduleEntry| entry.next.is_some_and(|next| next <= now);
+        let due: Vec<_> = waiting.iter().take_while(is_due).take(limit).collect();
+        Ok(DueSchedules {
+            next_due: waiting.get(due.len()).and_then(|entry| entry.next),
+            entries: due.into_iter().map(|entry| (*entry).clone()).collect(),
+        })
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
         self.open()?;
         let now = self.clock_now();
-        let mut schedules = self.0.schedules.lock();
-        let fire = |Fire {
-                        name,
-                        tick,
-                        envelope,
-                        next,
-                    }: Fire| {
-            let due = schedules
-                .get_mut(&name)
-                .filter(|entry| entry.next == Some(tick));
-            let Some(entry) = due else { return Ok(false) };
-            let queue = self.queue(&envelope.queue);
-            let enqueued = queue.lock().enqueue(
-                NewTask {
+        Ok(ticks
+            .into_iter()
+            .map(|fire| self.fire_one(fire, now))
+            .collect())
+    }
+
+    async fn schedule_events(
+        &self,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<ScheduleEvent>, BrokerError> {
+        self.open()?;
+        let schedules = self.0.schedules.lock();
+        let events = schedules.events.get(name).into_iter().flatten();
+        Ok(events.take(limit).cloned().collect())
+    }
+}
+
+impl MemoryBroker {
+    fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {
+        let schedules = &mut *self.0.schedules.lock();
+        let entry = schedules.entries.get_mut(&fire.name);
+        let due = entry.filter(|entry| entry.next == Some(fire.tick) && !entry.paused);
+        let Some(entry) = due else { return Ok(false) };
+        let (fired, outcome) = match fire.what {
+            Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
+            Tick::Enqueue(envelope, at) => {
+                let (queue, task) = (self.queue(&envelope.queue), envelope.task_ref());
+                let task_at = NewTask {
                     envelope,
-                    when: When::Now,
-                },
-                now,
-            );
-            entry.next = next;
-            enqueued.map(|()| true)
+                    when: When::At(at),
+                };
+                match queue.lock().fire(&fire.name, fire.tick, task_at, now) {
+                    Ok(is_new) => (Ok(is_new), FireOutcome::Enqueued(task)),
+                    Err(conflict) => {
+                        let reason = conflict.to_string();
+                        (Err(conflict), FireOutcome::Refused(reason))
+                    }
+                }
+            }
         };
-        Ok(ticks.into_iter().map(fire).collect())
+        entry.next = fire.next;
+        if fired != Ok(false) {
+            let events = schedules.events.entry(fire.name).or_default();
+            events.truncate(ScheduleEvent::KEPT - 1);
+            events.push_front(ScheduleEvent {
+                tick: fire.tick,
+                at: now,
+                outcome,
+            });
+        }
+        fired
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Place {
     Completed(Box<Completion>),
     /// Archived then.
     Archived(Timestamp),
+    /// In its group since then.
+    Aggregating(Timestamp),
 }
 
 /// A lease that is being worked on.
@@ -63,6 +65,7 @@ impl Record {
             Place::Active(_) => TaskState::Active,
             Place::Completed(_) => TaskState::Completed,
             Place::Archived(_) => TaskState::Archived,
+            Place::Aggregating(_) => TaskState::Aggregating,
         }
     }
 
@@ -84,7 +87,7 @@ impl Record {
             result: None,
         };
         match &self.place {
-            Place::Pending(_) => {}
+            Place::Pending(_) | Place::Aggregating(_) => {}
             Place::Scheduled(at) | Place::Retry(at) | Place::Archived(at) => info.at = Some(*at),
             Place::Active(activity) => {
                 let (worker, until) = (activity.worker.clone(), activity.until);
@@ -132,6 +135,14 @@ impl Table {
             .find_entry(hash, |record| record.envelope.id == *id)
             .ok()?;
         Some(entry.remove().0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
     }
 
     /// Gives back memory once most of it is unused.

@@ -14,8 +14,8 @@ use crate::{
     broker::{NewTask, When},
     codec::{Codec, CodecName},
     task::{
-        Backoff, Envelope, Headers, MAX_PRIORITY, Name, Task, TaskId, TaskOptions, Timestamp,
-        Unique, UniqueKey, UniqueLock, UniqueUntil,
+        Aggregate, Backoff, Envelope, Headers, MAX_PRIORITY, Name, Task, TaskId, TaskOptions,
+        Timestamp, Unique, UniqueKey, UniqueLock, UniqueUntil,
     },
 };
 
@@ -34,6 +34,7 @@ pub struct CallOptions {
     id: Option<String>,
     when: When,
     deadline: Option<When>,
+    expires: Option<When>,
     headers: Headers,
     unique_key: Option<UniqueKey>,
     /// Changes to the options of the task's type, in the order they were made.
@@ -50,6 +51,7 @@ struct Overrides {
     retention: Option<Duration>,
     priority: Option<u8>,
     group: Option<Name>,
+    aggregate: Option<Aggregate>,
 }
 
 /// Writes the setters twice, for a single call and for each of many.
@@ -118,8 +120,18 @@ setters! {
     /// How long it and its result are kept once it is completed.
     retention(retention: Duration) self => { self.overrides().retention = Some(retention); }
 
+    /// How long from now it is worth starting: if no worker has begun by then, it is archived. Unlike a
+    /// [deadline](Self::deadline), this ends no attempt that has begun.
+    expires_in(time: Duration) self => { self.expires = Some(When::After(time)); }
+
+    /// Until when it is worth starting: if no worker has begun by then, it is archived.
+    expires_at(time: impl Into<Timestamp>) self => { self.expires = Some(When::At(time.into())); }
+
     /// Labels it as one of a group.
     group(group: impl Into<Name>) self => { self.overrides().group = Some(group.into()); }
+
+    /// Lets it wait for others of its event and [group](Self::group), to become one task with them.
+    aggregate(limits: Aggregate) self => { self.overrides().aggregate = Some(limits); }
 }
 
 impl CallOptions {
@@ -157,14 +169,16 @@ impl CallOptions {
         check::<T>(&options)?;
 
         let now = producer.0.broker.now();
-        let deadline = self
-            .deadline
-            .or(options.deadline.map(When::After))
-            .map(|deadline| match deadline {
-                When::Now => now,
-                When::After(delay) => now + delay,
-                When::At(time) => time,
-            });
+        if options.aggregate.is_some() && self.when != When::Now {
+            let expected = "a task that is aggregated waits for its group: leave the delay out";
+            return invalid::<T, _>("delay", format!("{:?}", self.when), expected);
+        }
+        let time = |when| match when {
+            When::Now => now,
+            When::After(delay) => now + delay,
+            When::At(time) => time,
+        };
+        let deadline = self.deadline.or(options.deadline.map(When::After));
         let unique = match options.unique {
             None => match self.unique_key {
                 None => None,
@@ -186,7 +200,8 @@ impl CallOptions {
         let mut envelope = Envelope::with_options(id, event, codec, Bytes::from(payload), options);
         envelope.headers = self.headers;
         envelope.enqueued_at = now;
-        envelope.deadline = deadline;
+        envelope.deadline = deadline.map(time);
+        envelope.set_expires_at(self.expires.map(time));
         envelope.unique = unique;
         Ok(NewTask {
             envelope,
@@ -206,6 +221,7 @@ impl Overrides {
             retention,
             priority,
             group,
+            aggregate,
         } = self;
         set(&mut options.queue, queue);
         set(&mut options.max_retry, max_retry);
@@ -215,6 +231,7 @@ impl Overrides {
         set(&mut options.priority, priority);
         options.unique = unique.or(options.unique);
         options.group = group.or(options.group.take());
+        options.aggregate = aggregate.or(options.aggregate);
     }
 }
 
@@ -240,6 +257,16 @@ fn invalid<T: Task, R>(
 /// Refuses what would be kept and then never work.
 fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
     options.queue.check_queue()?;
+    if let Some(group) = &options.group {
+        group.check_group()?;
+    }
+    if let Some(limits) = &options.aggregate {
+        let invalid = |source| EnqueueError::InvalidAggregate {
+            event: T::EVENT,
+            source,
+        };
+        limits.check().map_err(invalid)?;
+    }
     if options.priority > MAX_PRIORITY {
         return invalid::<T, _>(
             "priority",

@@ -3,7 +3,7 @@
 use crate::{
     broker::{BrokerError, Conflict},
     codec::CodecError,
-    task::{Failure, InvalidQueueName, InvalidTaskId, TaskRef},
+    task::{Failure, InvalidAggregate, InvalidGroup, InvalidQueueName, InvalidTaskId, TaskRef},
 };
 
 /// A task was not accepted.
@@ -41,6 +41,17 @@ pub enum EnqueueError {
     /// The queue name cannot be used.
     #[error(transparent)]
     InvalidQueue(#[from] InvalidQueueName),
+    /// The group cannot be used.
+    #[error(transparent)]
+    InvalidGroup(#[from] InvalidGroup),
+    /// The limits of its group make no sense.
+    #[error("`{event}`: {source}")]
+    InvalidAggregate {
+        /// The event.
+        event: &'static str,
+        /// The limit and what it should be.
+        source: InvalidAggregate,
+    },
     /// An option makes no sense.
     #[error("option `{option}` of `{event}` is {value}: {expected}")]
     InvalidOption {

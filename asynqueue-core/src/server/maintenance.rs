@@ -145,6 +145,7 @@ impl Shared {
 fn lease_expired(lost: &Leased) -> Settlement {
     let failure = Failure {
         attempt: lost.envelope.attempts.saturating_add(1),
+        started: None,
         at: lost.now,
         kind: FailureKind::LeaseExpired,
         message: "lease expired: its worker was not heard of any more".into(),

@@ -47,6 +47,7 @@ pub(super) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> 
 fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -> Failure {
     Failure {
         attempt: context.attempt(),
+        started: None,
         at,
         kind: error.failure_kind(),
         message: guarded("an error's text", || error.message())
@@ -123,6 +124,7 @@ mod tests {
         });
         let failure = Failure {
             attempt: attempts + 1,
+            started: None,
             at: Timestamp::default(),
             kind: FailureKind::Error,
             message: "no".into(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Failure, Name, TaskId, TaskOptions, TaskRef, Timestamp, UniqueLock};
+use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueLock};
 use crate::codec::CodecName;
 
 /// A task as brokers keep it: the encoded payload and all that is needed to run it.
@@ -42,6 +42,8 @@ pub struct Envelope {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Rest {
     failures: Vec<Failure>,
+    expires_at: Option<Timestamp>,
+    completed: Option<Run>,
     /// Fields of a later version, kept for whoever knows them.
     unknown: Vec<(String, rmpv::Value)>,
 }
@@ -107,6 +109,36 @@ impl Envelope {
             failures.remove(0);
         }
         failures.push(failure.bounded());
+    }
+
+    /// When the task is no longer worth starting.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.rest.as_ref().and_then(|rest| rest.expires_at)
+    }
+
+    /// Sets when the task is no longer worth starting.
+    pub fn set_expires_at(&mut self, time: Option<Timestamp>) {
+        if time.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().expires_at = time;
+        }
+    }
+
+    /// The attempt that succeeded, of a completed task that is kept.
+    pub fn completed(&self) -> Option<&Run> {
+        self.rest.as_ref()?.completed.as_ref()
+    }
+
+    /// Notes the attempt that succeeded.
+    pub fn set_completed(&mut self, run: Run) {
+        self.rest.get_or_insert_default().completed = Some(run);
+    }
+
+    /// The group in which the task waits to become one with others: empty for all of its event. `None` if it is not to
+    /// be [aggregated](TaskOptions::aggregate).
+    pub fn aggregated_in(&self) -> Option<&Name> {
+        static ALL: Name = Name::from_static("");
+        self.options.aggregate.as_ref()?;
+        Some(self.options.group.as_ref().unwrap_or(&ALL))
     }
 
     pub(super) fn unknown(&self) -> &[(String, rmpv::Value)] {

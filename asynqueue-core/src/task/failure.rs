@@ -11,6 +11,9 @@ use super::{Name, Timestamp};
 pub struct Failure {
     /// Which attempt it was, from 1.
     pub attempt: u32,
+    /// When the attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
     /// When the attempt ended.
     pub at: Timestamp,
     /// What ended it.
@@ -32,6 +35,11 @@ impl Failure {
     pub const MAX_MESSAGE: usize = 4 * 1024;
     /// Bytes kept of a backtrace.
     pub const MAX_BACKTRACE: usize = 16 * 1024;
+
+    /// Whether the task was run, and not just put away.
+    pub fn is_attempt(&self) -> bool {
+        self.worker.is_some() || self.kind == FailureKind::LeaseExpired
+    }
 
     /// Cuts what is too long to be kept.
     pub(crate) fn bounded(mut self) -> Self {
@@ -63,6 +71,8 @@ pub enum FailureKind {
     Timeout,
     /// The task's deadline passed, while it ran or before it started.
     Deadline,
+    /// Its time to be started was over.
+    Expired,
     /// The worker vanished and its lease ran out.
     LeaseExpired,
     /// The payload is not what the process expects.
@@ -71,6 +81,8 @@ pub enum FailureKind {
     UnknownEvent,
     /// Someone cancelled it.
     Cancelled,
+    /// Someone put it away, to be run later or not at all.
+    Shelved,
     /// A kind that a newer version wrote.
     #[serde(other)]
     Other,
@@ -84,10 +96,12 @@ impl FailureKind {
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::Deadline => "deadline",
+            Self::Expired => "expired",
             Self::LeaseExpired => "lease expired",
             Self::Decode => "decode",
             Self::UnknownEvent => "unknown event",
             Self::Cancelled => "cancelled",
+            Self::Shelved => "shelved",
             Self::Other => "other",
         }
     }

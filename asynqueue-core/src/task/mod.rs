@@ -1,5 +1,7 @@
 //! The nouns: what a task is, how it is named, what travels with it and which states it goes through.
 
+mod aggregate;
+mod attempt;
 mod envelope;
 mod failure;
 mod id;
@@ -15,10 +17,12 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
+    aggregate::{Aggregate, InvalidAggregate},
+    attempt::{Attempt, Run},
     envelope::{Envelope, Headers},
     failure::{Failure, FailureKind},
     id::{InvalidTaskId, TaskId},
-    name::{InvalidQueueName, Name},
+    name::{InvalidGroup, InvalidQueueName, Name},
     options::{Backoff, DEFAULT_QUEUE, InvalidBackoff, MAX_PRIORITY, TaskOptions},
     state::{TaskRef, TaskState},
     time::{Clock, SystemClock, Timestamp},

@@ -52,6 +52,30 @@ impl Name {
     }
 }
 
+impl Name {
+    /// Checks that this can name a group on every broker.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, longer than 200 bytes, or has a control character.
+    pub fn check_group(&self) -> Result<(), InvalidGroup> {
+        let name = self.as_str();
+        if name.is_empty() || name.len() > MAX_QUEUE_NAME || name.contains(char::is_control) {
+            Err(InvalidGroup { name: self.clone() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A group that some broker could not keep.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid group `{name}`: a group has 1 to 200 bytes and no control characters")]
+pub struct InvalidGroup {
+    /// The name as given.
+    pub name: Name,
+}
+
 /// A queue name that some broker could not keep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid queue name `{name}`: a queue name has {expected}")]

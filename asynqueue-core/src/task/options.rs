@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Name, Unique};
+use super::{Aggregate, Name, Unique};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -35,6 +35,8 @@ pub struct TaskOptions {
     pub priority: u8,
     /// A label that ties tasks of one group together.
     pub group: Option<Name>,
+    /// When the tasks of one event and group become one task. Default: never.
+    pub aggregate: Option<Aggregate>,
 }
 
 impl Default for TaskOptions {
@@ -49,6 +51,7 @@ impl Default for TaskOptions {
             retention: Duration::ZERO,
             priority: 0,
             group: None,
+            aggregate: None,
         }
     }
 }

@@ -14,8 +14,8 @@ use serde::{
 };
 
 use super::{
-    Backoff, Envelope, Headers, MAX_PRIORITY, Name, TaskId, TaskOptions, UniqueKey, UniqueLock,
-    UniqueUntil, time::whole_millis,
+    Aggregate, Backoff, Envelope, Headers, MAX_PRIORITY, Name, TaskId, TaskOptions, UniqueKey,
+    UniqueLock, UniqueUntil, time::whole_millis,
 };
 use crate::codec::{CodecName, MessagePack};
 
@@ -58,6 +58,12 @@ impl Envelope {
         );
         map.entry_if(options.priority != defaults.priority, "y", options.priority);
         map.entry_if(options.group.is_some(), "g", &options.group);
+        if let Some(limits) = &options.aggregate {
+            let (grace, max_delay) = (whole_millis(limits.grace), whole_millis(limits.max_delay));
+            map.entry("a", (grace, max_delay, limits.max_size));
+        }
+        map.entry_if(self.expires_at().is_some(), "x", self.expires_at());
+        map.entry_if(self.completed().is_some(), "z", self.completed());
         match options.backoff {
             Backoff::Standard => {}
             Backoff::Fixed(delay) => map.entry("b", ("fixed", whole_millis(delay))),
@@ -210,6 +216,13 @@ impl<'de> Visitor<'de> for Reader {
                 "k" => options.retention = Duration::from_millis(map.next_value()?),
                 "y" => options.priority = priority(map.next_value()?)?,
                 "g" => options.group = map.next_value()?,
+                "a" => options.aggregate = Some(aggregate(map.next_value()?)?),
+                "x" => task.set_expires_at(map.next_value()?),
+                "z" => {
+                    if let Some(run) = map.next_value()? {
+                        task.set_completed(run);
+                    }
+                }
                 "b" => match backoff(map.next_value()?)? {
                     Known::Yes(backoff) => options.backoff = backoff,
                     Known::Later(value) => task.push_unknown(key, value),
@@ -255,6 +268,17 @@ fn at_least_1ms<E: de::Error>(what: &str, millis: u64) -> Result<Duration, E> {
             "{what} is 0: it is at least 1 millisecond"
         )))
     }
+}
+
+fn aggregate<E: de::Error>(limits: (u64, u64, usize)) -> Result<Aggregate, E> {
+    let (grace, max_delay, max_size) = limits;
+    let limits = Aggregate {
+        grace: Duration::from_millis(grace),
+        max_delay: Duration::from_millis(max_delay),
+        max_size,
+    };
+    limits.check().map_err(E::custom)?;
+    Ok(limits)
 }
 
 /// A value with a word in it that says what it means.

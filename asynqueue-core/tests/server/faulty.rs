@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 /// Wraps an in-memory broker.
 #[derive(Clone, Debug)]
 pub(crate) struct Faulty {
-    inner: MemoryBroker,
+    pub(super) inner: MemoryBroker,
     pub(crate) faults: Arc<Faults>,
 }
 
@@ -204,6 +204,16 @@ impl Control for Faulty {
         self.inner.run_now(tasks).await
     }
 
+    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
+        self.reach()?;
+        self.inner.replace(changes).await
+    }
+
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
+        self.reach()?;
+        self.inner.delete_queue(queue, force).await
+    }
+
     async fn ping(&self) -> Result<(), BrokerError> {
         self.reach()?;
         self.inner.ping().await
@@ -224,6 +234,22 @@ impl Inspect for Faulty {
         self.inner.stats(queues).await
     }
 
+    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        self.inner.history(queues).await
+    }
+
+    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
+        self.inner.memory(queues).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        self.inner.nodes().await
+    }
+
+    fn slot(&self, queue: &Name) -> Option<u16> {
+        self.inner.slot(queue)
+    }
+
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
         self.inner.tasks(tasks).await
     }
@@ -235,24 +261,5 @@ impl Inspect for Faulty {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         self.inner.list(queue, state, page).await
-    }
-}
-
-#[async_trait]
-impl Schedules for Faulty {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
-        self.inner.put_schedules(entries).await
-    }
-
-    async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
-        self.inner.remove_schedules(names).await
-    }
-
-    async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
-        self.inner.schedules().await
-    }
-
-    async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
-        self.inner.fire(ticks).await
     }
 }

@@ -6,6 +6,7 @@ mod cancel;
 mod codecs;
 mod extremes;
 mod faulty;
+mod faulty_rest;
 mod harness;
 mod hooks;
 mod layers;

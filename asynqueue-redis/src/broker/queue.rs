@@ -60,6 +60,7 @@ impl Queue {
                 envelope.queue = self.name.clone();
                 envelope.push_failure(Failure {
                     attempt: 1,
+                    started: None,
                     at: Timestamp::default(),
                     kind: FailureKind::Decode,
                     message: error.to_string(),

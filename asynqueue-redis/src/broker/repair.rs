@@ -153,6 +153,7 @@ impl RedisBroker {
             let mut envelope = Envelope::clone(&found.envelope);
             envelope.push_failure(Failure {
                 attempt: envelope.attempts,
+                started: None,
                 at: self.now(),
                 kind: FailureKind::Other,
                 message: "found in no state: Redis lost the entry that said where it was".into(),

@@ -153,6 +153,7 @@ pub(super) fn cancelled(
     let mut cancelled = Envelope::clone(envelope);
     cancelled.push_failure(Failure {
         attempt: envelope.attempts,
+        started: None,
         at: asynqueue_core::Broker::now(broker),
         kind: FailureKind::Cancelled,
         message: reason.to_owned(),

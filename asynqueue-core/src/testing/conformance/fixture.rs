@@ -241,6 +241,7 @@ pub(super) fn failure(attempt: u32, message: &str) -> Failure {
     let kind = FailureKind::Error;
     Failure {
         attempt,
+        started: None,
         at,
         kind,
         message: message.into(),

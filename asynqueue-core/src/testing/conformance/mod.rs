@@ -49,11 +49,14 @@ pub mod control;
 pub mod enqueue;
 pub mod extend;
 mod fixture;
+pub mod fleet;
 pub mod forward;
+pub mod groups;
 pub mod inspect;
 pub mod large;
 pub mod lease;
 pub mod reclaim;
+pub mod replace;
 pub mod retention;
 pub mod schedules;
 pub mod settle;
@@ -279,6 +282,56 @@ macro_rules! conformance_suite {
                 the_last_tick_leaves_the_entry,
                 a_tick_of_an_entry_that_was_replaced_is_passed_over,
                 a_tick_whose_unique_lock_is_held_moves_the_entry_on,
+                a_tick_whose_task_is_done_and_gone_is_not_enqueued_again,
+                a_task_that_is_fired_early_waits_for_its_tick,
+                only_entries_that_are_due_and_not_paused_are_listed,
+                an_entry_is_due_at_its_tick_and_not_after_it_has_fired,
+                a_tick_of_a_paused_entry_is_passed_over,
+                a_skipped_tick_enqueues_nothing,
+                what_came_of_each_tick_is_kept_newest_first,
+                the_history_of_an_entry_is_bounded,
+            ],
+            replace: [
+                a_task_that_waits_can_be_replaced,
+                active_and_completed_tasks_are_not_replaced,
+                a_task_that_has_changed_is_not_replaced,
+                a_task_can_be_moved_to_another_state,
+                a_task_that_is_put_away_has_come_to_its_end,
+                a_queue_with_tasks_is_not_deleted,
+                a_queue_that_is_deleted_by_force_is_gone,
+                what_has_ended_is_counted_by_the_hour,
+                history_is_kept_for_ninety_days,
+                storage_tells_of_itself,
+                a_closed_broker_changes_nothing,
+            ],
+            groups: [
+                a_task_to_be_aggregated_waits_in_its_group,
+                a_group_is_due_when_its_grace_period_is_over,
+                a_group_is_due_when_its_longest_delay_is_over,
+                a_group_is_due_when_it_has_its_size,
+                the_members_of_a_group_become_one_task,
+                of_two_that_aggregate_a_group_the_first_wins,
+                a_group_that_has_lost_a_member_is_not_aggregated,
+                a_member_that_comes_in_meanwhile_stays,
+                a_group_whose_new_task_is_refused_stays,
+                groups_are_kept_apart,
+                at_most_limit_groups_are_told,
+                a_postponed_group_is_due_later,
+                a_member_runs_now_if_someone_asks,
+                a_deleted_member_is_gone,
+                the_locks_of_members_are_released,
+                one_who_waits_for_a_member_is_told_that_it_is_gone,
+                members_are_listed_by_group_oldest_first,
+                a_group_that_is_due_before_all_others_is_signalled,
+            ],
+            fleet: [
+                a_server_is_known_by_what_it_told_last,
+                a_server_that_is_not_heard_of_is_forgotten,
+                a_server_that_leaves_is_forgotten,
+                subscribers_are_known_by_event,
+                subscribing_again_changes_nothing,
+                a_subscriber_that_is_removed_is_gone,
+                racing_subscribers_are_all_added,
             ],
             large: [
                 a_large_batch_of_leases_is_extended,

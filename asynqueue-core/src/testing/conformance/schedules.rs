@@ -1,16 +1,16 @@
 //! Entries that fire again and again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, id, secs, task, task_in, unique, with},
+    fixture::{Fixture, complete, id, secs, task, task_in, unique, with},
 };
 use crate::{
-    broker::{Conflict, Fire, ScheduleEntry},
-    task::{Headers, Name, TaskState, Timestamp, UniqueUntil},
+    broker::{Conflict, Fire, FireOutcome, MissedTicks, ScheduleEntry, ScheduleEvent, Tick},
+    task::{Envelope, Headers, Name, TaskRef, TaskState, Timestamp, UniqueUntil},
 };
 
 const TICK: Timestamp = Timestamp::from_millis(1_000);
@@ -23,6 +23,9 @@ fn entry(name: &str) -> ScheduleEntry {
         template: task("template"),
         next: Some(TICK),
         paused: false,
+        missed: MissedTicks::Once,
+        jitter: Duration::ZERO,
+        source: "code".into(),
     }
 }
 
@@ -32,8 +35,23 @@ fn fire(tick: Timestamp, next: Timestamp) -> Fire {
     Fire {
         name: "e".into(),
         tick,
-        envelope,
+        what: Tick::Enqueue(envelope, tick),
         next: Some(next),
+    }
+}
+
+fn envelope_of(fire: Fire) -> Envelope {
+    match fire.what {
+        Tick::Enqueue(envelope, _) => envelope,
+        Tick::Skip(reason) => panic!("{reason}"),
+    }
+}
+
+/// An entry whose next tick is an hour after the clock's time.
+fn entry_in_an_hour(f: &Fixture<'_>, name: &str) -> ScheduleEntry {
+    ScheduleEntry {
+        next: Some(f.broker.now() + secs(3_600)),
+        ..entry(name)
     }
 }
 
@@ -110,7 +128,7 @@ pub async fn a_tick_that_is_not_the_next_is_passed_over(harness: &dyn Harness) {
 pub async fn a_tick_whose_task_is_there_already_moves_the_entry_on(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
-    f.enqueue([fire(TICK, NEXT).envelope]).await;
+    f.enqueue([envelope_of(fire(TICK, NEXT))]).await;
     let fired = f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
     assert!(matches!(fired[0], Err(Conflict::Id { .. })));
     assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(NEXT));
@@ -133,6 +151,9 @@ pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
         template,
         next: Some(Timestamp::from_millis(1_767_225_600_123)),
         paused: true,
+        missed: MissedTicks::Last(7),
+        jitter: Duration::from_millis(1_500),
+        source: "file:schedules.toml".into(),
     };
     f.broker.put_schedules(vec![full.clone()]).await.unwrap();
     assert_eq!(f.broker.schedules().await.unwrap(), [full]);
@@ -178,9 +199,12 @@ pub async fn a_tick_whose_unique_lock_is_held_moves_the_entry_on(harness: &dyn H
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     let unique_fire = |tick, next| {
-        let fire = fire(tick, next);
-        let envelope = unique(fire.envelope.id.as_str(), UniqueUntil::Success, secs(1_000));
-        Fire { envelope, ..fire }
+        let id = envelope_of(fire(tick, next)).id;
+        let envelope = unique(id.as_str(), UniqueUntil::Success, secs(1_000));
+        Fire {
+            what: Tick::Enqueue(envelope, tick),
+            ..fire(tick, next)
+        }
     };
     let later = Timestamp::from_millis(3_000);
     let fired = f
@@ -191,4 +215,171 @@ pub async fn a_tick_whose_unique_lock_is_held_moves_the_entry_on(harness: &dyn H
     assert_eq!(fired[0], Ok(true));
     assert!(matches!(&fired[1], Err(Conflict::Unique { holder, .. }) if *holder == id("e-1000")));
     assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(later));
+}
+
+/// So that a scheduler which died after it had enqueued the task, however soon that was done, does no harm.
+pub async fn a_tick_whose_task_is_done_and_gone_is_not_enqueued_again(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    assert_eq!(
+        f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap(),
+        [Ok(true)]
+    );
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    // As the entry was before: nobody has moved it on.
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    assert_eq!(
+        f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap(),
+        [Ok(false)]
+    );
+    assert_eq!(f.stats().await.total(), 0);
+    assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(NEXT));
+}
+
+/// A scheduler whose clock is ahead enqueues it, and it waits for its time.
+pub async fn a_task_that_is_fired_early_waits_for_its_tick(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let early = entry_in_an_hour(&f, "e");
+    let tick = early.next.unwrap();
+    f.broker.put_schedules(vec![early]).await.unwrap();
+    let fired = f.broker.fire(vec![fire(tick, tick + secs(60))]).await;
+    assert_eq!(fired.unwrap(), [Ok(true)]);
+    let waiting = f.info(&format!("e-{}", tick.as_millis())).await.unwrap();
+    assert_eq!(
+        (waiting.state, waiting.at),
+        (TaskState::Scheduled, Some(tick))
+    );
+}
+
+/// However many there are that are not.
+pub async fn only_entries_that_are_due_and_not_paused_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let late = |name| ScheduleEntry {
+        next: Some(NEXT),
+        ..entry(name)
+    };
+    let paused = ScheduleEntry {
+        paused: true,
+        ..entry("paused")
+    };
+    let over = ScheduleEntry {
+        next: None,
+        ..entry("over")
+    };
+    let future = entry_in_an_hour(&f, "future");
+    let in_an_hour = future.next;
+    f.broker
+        .put_schedules(vec![late("b"), entry("a"), late("c"), paused, over, future])
+        .await
+        .unwrap();
+    let due = f.broker.due_schedules(2).await.unwrap();
+    assert_eq!(due.entries, [entry("a"), late("b")]);
+    assert_eq!(due.next_due, Some(NEXT));
+    let all = f.broker.due_schedules(10).await.unwrap();
+    assert_eq!(all.entries, [entry("a"), late("b"), late("c")]);
+    assert_eq!(all.next_due, in_an_hour);
+}
+
+/// It is read when it is due, not before and not after.
+pub async fn an_entry_is_due_at_its_tick_and_not_after_it_has_fired(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let entry = entry_in_an_hour(&f, "e");
+    let tick = entry.next.unwrap();
+    f.broker.put_schedules(vec![entry]).await.unwrap();
+    assert_eq!(f.broker.due_schedules(10).await.unwrap().entries, []);
+    f.advance(secs(3_600)).await;
+    let due = f.broker.due_schedules(10).await.unwrap().entries;
+    assert_eq!(due.len(), 1);
+    let fired = f.broker.fire(vec![fire(tick, tick + secs(60))]).await;
+    assert_eq!(fired.unwrap(), [Ok(true)]);
+    let after = f.broker.due_schedules(10).await.unwrap();
+    assert_eq!(
+        (after.entries.len(), after.next_due),
+        (0, Some(tick + secs(60)))
+    );
+    f.broker.remove_schedules(&["e".into()]).await.unwrap();
+    let removed = f.broker.due_schedules(10).await.unwrap();
+    assert_eq!(removed.next_due, None);
+}
+
+/// Whoever fires it has not read yet that it was paused.
+pub async fn a_tick_of_a_paused_entry_is_passed_over(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let paused = ScheduleEntry {
+        paused: true,
+        ..entry("e")
+    };
+    f.broker.put_schedules(vec![paused]).await.unwrap();
+    assert_eq!(
+        f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap(),
+        [Ok(false)]
+    );
+    assert_eq!(f.stats().await.total(), 0);
+}
+
+/// The entry moves on, and nothing runs.
+pub async fn a_skipped_tick_enqueues_nothing(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    let skip = Fire {
+        what: Tick::Skip("nobody was there".into()),
+        ..fire(TICK, NEXT)
+    };
+    assert_eq!(f.broker.fire(vec![skip]).await.unwrap(), [Ok(true)]);
+    assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(NEXT));
+    assert_eq!(f.stats().await.total(), 0);
+}
+
+/// To be looked at by people.
+pub async fn what_came_of_each_tick_is_kept_newest_first(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    let at = |millis| Timestamp::from_millis(millis);
+    let skip = Fire {
+        what: Tick::Skip("nobody was there".into()),
+        ..fire(NEXT, at(3_000))
+    };
+    f.enqueue([task("e-3000")]).await;
+    let last = fire(at(3_000), at(4_000));
+    let fired = f.broker.fire(vec![fire(TICK, NEXT), skip, last]).await;
+    assert_eq!(fired.unwrap().len(), 3);
+    let now = f.broker.now();
+    let event = |tick, outcome| ScheduleEvent {
+        tick,
+        at: now,
+        outcome,
+    };
+    let events = f.broker.schedule_events(&"e".into(), 10).await.unwrap();
+    assert_eq!(events.len(), 3);
+    assert!(matches!(&events[0].outcome, FireOutcome::Refused(why) if why.contains("q/e-3000")));
+    assert_eq!(
+        events[1],
+        event(NEXT, FireOutcome::Skipped("nobody was there".into()))
+    );
+    let task = TaskRef::new("q", id("e-1000"));
+    assert_eq!(events[2], event(TICK, FireOutcome::Enqueued(task)));
+    let newest = f.broker.schedule_events(&"e".into(), 1).await.unwrap();
+    assert_eq!(newest, events[..1]);
+    f.broker.remove_schedules(&["e".into()]).await.unwrap();
+    assert_eq!(f.broker.schedule_events(&"e".into(), 10).await.unwrap(), []);
+}
+
+/// An entry that fires each second would fill the storage otherwise.
+pub async fn the_history_of_an_entry_is_bounded(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.put_schedules(vec![entry("e")]).await.unwrap();
+    let at = |n: u64| Timestamp::from_millis(n * 1_000);
+    let count = ScheduleEvent::KEPT as u64 + 5;
+    let skip = |n| Fire {
+        what: Tick::Skip("not now".into()),
+        ..fire(at(n), at(n + 1))
+    };
+    f.broker
+        .fire((1..=count).map(skip).collect())
+        .await
+        .unwrap();
+    let events = f.broker.schedule_events(&"e".into(), 1_000).await.unwrap();
+    assert_eq!(events.len(), ScheduleEvent::KEPT);
+    assert_eq!(events[0].tick, at(count));
 }

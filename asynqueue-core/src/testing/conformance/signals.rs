@@ -9,7 +9,7 @@ use super::{
     fixture::{Fixture, QUEUE, secs, task, task_in, task_ref, tasks},
 };
 use crate::{
-    broker::{Fire, Outcome, ScheduleEntry, Signal, Signals},
+    broker::{Fire, Outcome, ScheduleEntry, Signal, Signals, Tick},
     task::{Name, TaskRef, Timestamp},
 };
 
@@ -170,13 +170,16 @@ pub async fn a_tick_that_fires_is_signalled(harness: &dyn Harness) {
         template: task("template"),
         next: Some(tick),
         paused: false,
+        missed: Default::default(),
+        jitter: Default::default(),
+        source: String::new(),
     };
     f.broker.put_schedules(vec![entry]).await.unwrap();
     let mut signals = listen(&f).await;
     let fire = Fire {
         name: "entry".into(),
         tick,
-        envelope: task("a"),
+        what: Tick::Enqueue(task("a"), Timestamp::default()),
         next: None,
     };
     f.broker.fire(vec![fire]).await.unwrap()[0].clone().unwrap();

@@ -205,6 +205,7 @@ pub(super) fn settlement(
         envelope.attempts += 1;
         envelope.push_failure(Failure {
             attempt: envelope.attempts,
+            started: None,
             at: Timestamp::from_millis(1),
             kind: FailureKind::Error,
             message: "no luck".into(),

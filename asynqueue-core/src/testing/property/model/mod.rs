@@ -245,6 +245,7 @@ impl Model {
         let envelope = Arc::make_mut(&mut self.tasks[place].envelope);
         envelope.push_failure(Failure {
             attempt: envelope.attempts,
+            started: None,
             at: self.now,
             kind: FailureKind::Cancelled,
             message: reason.into(),

@@ -1,0 +1,64 @@
+//! Who subscribes to which events.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::BrokerError;
+use crate::task::{Name, Timestamp};
+
+/// Knows the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it: so it
+/// misses nothing that is published meanwhile.
+#[async_trait]
+pub trait Subscriptions: Send + Sync {
+    /// Adds subscribers. One that is there already stays as it is, since when it was added.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Subscribing again is safe.
+    async fn subscribe(&self, subscribers: Vec<(Name, Name)>) -> Result<(), BrokerError>;
+
+    /// Removes subscribers, each given as event and name. Tells for each whether it was there. What it has been sent stays
+    /// in its queue.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn unsubscribe(&self, subscribers: &[(Name, Name)]) -> Result<Vec<bool>, BrokerError>;
+
+    /// The subscribers of an event, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn subscribers(&self, event: &Name) -> Result<Vec<Subscription>, BrokerError>;
+
+    /// All subscribers, by event and name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError>;
+}
+
+/// A subscriber of an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The event.
+    pub event: Name,
+    /// The subscriber's name.
+    pub name: Name,
+    /// Since when it is there: it gets what is published from then on.
+    pub since: Timestamp,
+}
+
+impl Subscription {
+    /// The queue of the subscriber's own: its name, an `@` and the event.
+    pub fn queue(&self) -> Name {
+        Self::queue_of(&self.event, &self.name)
+    }
+
+    /// The queue of a subscriber.
+    pub fn queue_of(event: &str, subscriber: &str) -> Name {
+        format!("{subscriber}@{event}").into()
+    }
+}

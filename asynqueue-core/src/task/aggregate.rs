@@ -1,0 +1,91 @@
+//! When the tasks of a group become one.
+
+use std::time::Duration;
+
+/// How the tasks of a group are aggregated: they wait until one of these limits is reached, and then become one task,
+/// made by the function that a server [aggregates](crate::ServerBuilder::aggregate) them with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// How long to wait after the last task that came for another one. Default 10 s.
+    pub grace: Duration,
+    /// How long to wait after the first task in any case. Default 1 minute.
+    pub max_delay: Duration,
+    /// How many tasks become one at most, up to [`Aggregate::MAX_SIZE`]. Default 100.
+    pub max_size: usize,
+}
+
+impl Aggregate {
+    /// The most tasks that become one.
+    pub const MAX_SIZE: usize = 1_000;
+
+    /// Checks that these limits can be kept.
+    ///
+    /// # Errors
+    ///
+    /// When a limit is 0, the size is above [`Aggregate::MAX_SIZE`], or the grace period is longer than the longest
+    /// delay.
+    pub fn check(&self) -> Result<(), InvalidAggregate> {
+        let invalid = |limit, value, expected| {
+            Err(InvalidAggregate {
+                limit,
+                value,
+                expected,
+            })
+        };
+        let millisecond = Duration::from_millis(1);
+        if self.grace < millisecond {
+            let expected = "it is at least 1ms, for another task to come in";
+            return invalid("grace", format!("{:?}", self.grace), expected);
+        }
+        if self.max_delay < self.grace {
+            let expected = "it is at least as long as the grace period";
+            return invalid("max_delay", format!("{:?}", self.max_delay), expected);
+        }
+        if !(1..=Self::MAX_SIZE).contains(&self.max_size) {
+            return invalid(
+                "max_size",
+                self.max_size.to_string(),
+                "it goes from 1 to 1000",
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(10),
+            max_delay: Duration::from_secs(60),
+            max_size: 100,
+        }
+    }
+}
+
+/// Limits of a group that cannot be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid aggregate: {limit} is {value}; {expected}")]
+pub struct InvalidAggregate {
+    limit: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_cannot_be_kept_are_refused_by_name() {
+        let refused = |change: fn(&mut Aggregate)| {
+            let mut limits = Aggregate::default();
+            change(&mut limits);
+            limits.check().expect_err("refused").to_string()
+        };
+        assert!(refused(|limits| limits.grace = Duration::ZERO).contains("grace is 0ns"));
+        assert!(refused(|limits| limits.max_delay = Duration::ZERO).contains("max_delay is 0ns"));
+        assert!(refused(|limits| limits.max_size = 0).contains("max_size is 0; it goes from 1"));
+        assert!(refused(|limits| limits.max_size = 1_001).contains("max_size is 1001"));
+        assert_eq!(Aggregate::default().check(), Ok(()));
+    }
+}

@@ -1,0 +1,43 @@
+//! The attempts at a task.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, Name, Timestamp};
+
+/// When and by whom a task was run, by an attempt that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The worker that ran it.
+    pub worker: Name,
+}
+
+/// One attempt at a task, as [`TaskInfo::attempts`](crate::TaskInfo::attempts) tells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which attempt it was, from 1. Two have the same number if the first did not count.
+    pub number: u32,
+    /// When it began, where that is known.
+    pub started: Option<Timestamp>,
+    /// When it ended; `None` if it goes on.
+    pub ended: Option<Timestamp>,
+    /// The worker that ran it, where that is known.
+    pub worker: Option<Name>,
+    /// Why it failed; `None` if it succeeded or goes on.
+    pub failure: Option<Failure>,
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        Self {
+            number: failure.attempt,
+            started: failure.started,
+            ended: Some(failure.at),
+            worker: failure.worker.clone(),
+            failure: Some(failure),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the misbehaving broker leaves to the one that it wraps.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use asynqueue_core::*;
+
+use super::faulty::Faulty;
+
+#[async_trait]
+impl Groups for Faulty {
+    async fn due_groups(
+        &self,
+        queues: &[Name],
+        events: &[Name],
+        limit: usize,
+    ) -> Result<DueGroups, BrokerError> {
+        self.inner.due_groups(queues, events, limit).await
+    }
+
+    async fn aggregate(
+        &self,
+        aggregation: Aggregation,
+    ) -> Result<Result<bool, Conflict>, BrokerError> {
+        self.inner.aggregate(aggregation).await
+    }
+
+    async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
+        self.inner.postpone(group, delay).await
+    }
+}
+
+#[async_trait]
+impl Schedules for Faulty {
+    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+        self.inner.put_schedules(entries).await
+    }
+
+    async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
+        self.inner.remove_schedules(names).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
+        self.inner.schedules().await
+    }
+
+    async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
+        self.inner.due_schedules(limit).await
+    }
+
+    async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+        self.inner.fire(ticks).await
+    }
+
+    async fn schedule_events(
+        &self,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<ScheduleEvent>, BrokerError> {
+        self.inner.schedule_events(name, limit).await
+    }
+}
+
+#[async_trait]
+impl Fleet for Faulty {
+    async fn beat(&self, server: ServerInfo, ttl: Duration) -> Result<(), BrokerError> {
+        self.inner.beat(server, ttl).await
+    }
+
+    async fn leave(&self, server: &Name) -> Result<(), BrokerError> {
+        self.inner.leave(server).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        self.inner.servers().await
+    }
+}
+
+#[async_trait]
+impl Subscriptions for Faulty {
+    async fn subscribe(&self, subscribers: Vec<(Name, Name)>) -> Result<(), BrokerError> {
+        self.inner.subscribe(subscribers).await
+    }
+
+    async fn unsubscribe(&self, subscribers: &[(Name, Name)]) -> Result<Vec<bool>, BrokerError> {
+        self.inner.unsubscribe(subscribers).await
+    }
+
+    async fn subscribers(&self, event: &Name) -> Result<Vec<Subscription>, BrokerError> {
+        self.inner.subscribers(event).await
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError> {
+        self.inner.subscriptions().await
+    }
+}
