@@ -43,6 +43,16 @@ pub(crate) struct QueueKeys {
     pub(crate) progress: String,
     /// HASH id → until when someone waits for its end.
     pub(crate) waiters: String,
+    /// HASH id → limits and member, of tasks that wait in a group.
+    pub(crate) aggregating: String,
+    /// ZSET of members: group, time and id.
+    pub(crate) grouped: String,
+    /// ZSET group → due.
+    pub(crate) groups: String,
+    /// HASH hour → number of attempts that ended.
+    pub(crate) hours: String,
+    /// HASH schedule entry → its last tick that put a task here.
+    pub(crate) fired: String,
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
     /// Channel of signals.
@@ -73,6 +83,11 @@ impl QueueKeys {
             cancels: key("cancels"),
             progress: key("progress"),
             waiters: key("waiters"),
+            aggregating: key("aggregating"),
+            grouped: key("grouped"),
+            groups: key("groups"),
+            hours: key("hours"),
+            fired: key("fired"),
             lanes: key("lanes"),
             events: key("events"),
             done: key("done"),
@@ -81,10 +96,11 @@ impl QueueKeys {
 }
 
 impl QueueKeys {
-    /// All keys of the queue.
-    pub(crate) fn all(&self) -> [&str; 19] {
+    /// All keys of the queue: its tasks and those who wait for their ends come first.
+    pub(crate) fn all(&self) -> [&str; 24] {
         [
             &self.tasks,
+            &self.waiters,
             &self.pending,
             &self.urgent,
             &self.active,
@@ -101,7 +117,11 @@ impl QueueKeys {
             &self.gone,
             &self.cancels,
             &self.progress,
-            &self.waiters,
+            &self.aggregating,
+            &self.grouped,
+            &self.groups,
+            &self.hours,
+            &self.fired,
             &self.lanes,
         ]
     }
@@ -112,7 +132,39 @@ pub(crate) fn queues(prefix: &str) -> String {
     format!("{prefix}:queues")
 }
 
-/// HASH name → schedule entry.
-pub(crate) fn schedules(prefix: &str) -> String {
-    format!("{prefix}:schedules")
+/// The keys of schedule entries, all in one slot.
+#[derive(Debug)]
+pub(crate) struct ScheduleKeys {
+    /// HASH name → entry.
+    pub(crate) entries: String,
+    /// ZSET name → next tick, of those that are not paused.
+    pub(crate) due: String,
+    /// What the lists of what came of an entry's ticks begin with.
+    events: String,
+}
+
+impl ScheduleKeys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let key = |part: &str| format!("{prefix}:{{schedules}}:{part}");
+        Self {
+            entries: key("entries"),
+            due: key("due"),
+            events: key("events"),
+        }
+    }
+
+    /// LIST of what came of the last ticks of an entry, newest first.
+    pub(crate) fn events(&self, entry: &Name) -> String {
+        format!("{}:{entry}", self.events)
+    }
+}
+
+/// HASH name → server and until when it is heard of.
+pub(crate) fn servers(prefix: &str) -> String {
+    format!("{prefix}:servers")
+}
+
+/// HASH event → its subscribers.
+pub(crate) fn subscriptions(prefix: &str) -> String {
+    format!("{prefix}:subscriptions")
 }

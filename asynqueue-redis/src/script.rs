@@ -21,7 +21,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = "clock" "lane" "waiting" "enqueue";
+    ENQUEUE = "clock" "lane" "waiting" "groups" "enqueue";
     LEASE = "clock" "lane" "lease";
     LEASED = "clock" "leased";
     EXTEND = "clock" "extend";
@@ -30,18 +30,28 @@ scripts! {
     EXPIRED = "clock" "expired";
     TRIM = "clock" "trim";
     LOOK = "places" "look";
-    EDIT = "clock" "waiting" "places" "edit";
+    EDIT = "clock" "waiting" "groups" "places" "edit";
+    DUE_GROUPS = "clock" "groups" "due_groups";
+    AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
+    POSTPONE = "clock" "postpone";
+    DELETE_QUEUE = "delete_queue";
+    MEMORY = "memory";
     STATS = "clock" "gone" "stats";
     LIST = "list";
+    LIST_GROUPED = "list_grouped";
     LIST_PENDING = "clock" "gone" "list_pending";
     WAIT = "clock" "wait";
     REPORT = "report";
     PAUSE = "pause";
     UNLOCK = "unlock";
+    PUT_SCHEDULES = "put_schedules";
+    DUE_SCHEDULES = "clock" "due_schedules";
     TICK = "tick";
+    SWAP = "swap";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";
+    MISSING_GROUPED = "clock" "groups" "missing_grouped";
     ORPHANS = "clock" "places" "orphans";
     OLD_LOCKS = "clock" "old_locks";
     FORGET = "forget";

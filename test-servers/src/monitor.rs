@@ -134,7 +134,10 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
         "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
         | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange" | "lpos" | "zadd" | "zrem"
         | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange" | "zrank" | "zrevrank"
-        | "zcount" | "zpopmin" | "publish" | "spublish" => &words[1..2],
+        | "zcount" | "zlexcount" | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" => {
+            &words[1..2]
+        }
+        "memory" => &words[2..3],
         other => panic!("`{other}` is not in this table: add it, with where its keys are"),
     }
 }

@@ -1,7 +1,7 @@
 //! The broker under measurement, and what can be asked of its storage.
 
 use asynqueue::{
-    ConnectError, SharedBroker, Task,
+    ConnectError, Control, SharedBroker, Task,
     layer::BoxError,
     redis::{RedisBroker, RedisOptions},
 };
@@ -59,7 +59,7 @@ impl Target {
     /// Leaves nothing of the queue. What was in memory is gone with this process.
     pub(super) async fn clean_up(&self) -> Result<(), BoxError> {
         if let Some(redis) = &self.redis {
-            redis.remove_queue(&Noop::options().queue).await?;
+            redis.delete_queue(&Noop::options().queue, true).await?;
         }
         Ok(())
     }

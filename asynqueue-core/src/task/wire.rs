@@ -62,7 +62,7 @@ impl Envelope {
             let (grace, max_delay) = (whole_millis(limits.grace), whole_millis(limits.max_delay));
             map.entry("a", (grace, max_delay, limits.max_size));
         }
-        map.entry_if(self.expires_at().is_some(), "x", self.expires_at());
+        map.entry_if(self.expires_at().is_some(), "l", self.expires_at());
         map.entry_if(self.completed().is_some(), "z", self.completed());
         match options.backoff {
             Backoff::Standard => {}
@@ -217,7 +217,7 @@ impl<'de> Visitor<'de> for Reader {
                 "y" => options.priority = priority(map.next_value()?)?,
                 "g" => options.group = map.next_value()?,
                 "a" => options.aggregate = Some(aggregate(map.next_value()?)?),
-                "x" => task.set_expires_at(map.next_value()?),
+                "l" => task.set_expires_at(map.next_value()?),
                 "z" => {
                     if let Some(run) = map.next_value()? {
                         task.set_completed(run);

@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Signal, Signals, TaskId,
-    TaskRef, Timestamp,
+    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement, Signal,
+    Signals, TaskId, TaskRef, Timestamp,
 };
 use futures_util::{StreamExt, future::try_join_all, stream};
 
@@ -85,6 +85,16 @@ impl Control for RedisBroker {
     async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
         self.run_all(tasks).await
+    }
+
+    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.replace_all(changes).await
+    }
+
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
+        self.link().open_or_closed()?;
+        self.delete_whole(queue, force).await
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {

@@ -3,11 +3,14 @@
 //! A task is looked up, and changed only if it still is as it was seen: so a script need not read envelopes, and the
 //! change is made in one step all the same.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
-use asynqueue_core::{BrokerError, CancelOutcome, TaskRef, TaskState, UniqueUntil};
+use asynqueue_core::{
+    BrokerError, CancelOutcome, Envelope, Move, Name, Replacement, TaskRef, TaskState, UniqueUntil,
+};
+use redis::Value;
 
-use super::{RedisBroker, inspect::Found, millis, queue::Queue, settle::cancelled};
+use super::{MAX_MILLIS, RedisBroker, inspect::Found, millis, queue::Queue, settle::cancelled};
 use crate::{reply, script};
 
 /// The most tasks to change in one call: each takes several commands.
@@ -19,6 +22,25 @@ enum Edit<'a> {
     Cancel(&'a str),
     Delete,
     RunNow,
+    /// Puts this in its place, and moves it there.
+    Replace(&'a Envelope, Option<Move>),
+}
+
+impl Edit<'_> {
+    /// What its script calls it.
+    fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Cancel(_) => "cancel".into(),
+            Self::Delete => "delete".into(),
+            Self::RunNow => "run".into(),
+            Self::Replace(_, None) => "put".into(),
+            Self::Replace(_, Some(Move::Pending)) => "pend".into(),
+            Self::Replace(_, Some(Move::Archived)) => "shelve".into(),
+            Self::Replace(_, Some(Move::Scheduled(at))) => {
+                at.as_millis().min(MAX_MILLIS).to_string().into()
+            }
+        }
+    }
 }
 
 impl RedisBroker {
@@ -47,6 +69,75 @@ impl RedisBroker {
         let edited = self.edit_all(tasks, Edit::RunNow).await?;
         let runs = |edited| matches!(edited, Edited::Done(_) | Edited::Pointless);
         Ok(edited.into_iter().map(runs).collect())
+    }
+
+    pub(super) async fn replace_all(
+        &self,
+        changes: Vec<Replacement>,
+    ) -> Result<Vec<bool>, BrokerError> {
+        self.each_queue(
+            changes,
+            |change: &Replacement| &change.seen.queue,
+            |queue, changes| async move {
+                let mut replaced = Vec::with_capacity(changes.len());
+                for chunk in changes.chunks(MAX_CHUNK) {
+                    replaced.extend(self.replace_chunk(&queue, chunk).await?);
+                }
+                Ok(replaced)
+            },
+        )
+        .await
+    }
+
+    async fn replace_chunk(
+        &self,
+        queue: &Queue,
+        changes: &[Replacement],
+    ) -> Result<Vec<bool>, BrokerError> {
+        let ids: Vec<_> = changes
+            .iter()
+            .map(|change| change.seen.id.clone())
+            .collect();
+        let (mut call, mut asked) = (script::EDIT.call(&edit_keys(queue)), Vec::new());
+        call.arg(self.script_clock())
+            .arg(self.link().publish_command());
+        for (place, found) in self.look(queue, &ids).await?.into_iter().enumerate() {
+            let change = &changes[place];
+            let may_change = !matches!(change.state, TaskState::Active | TaskState::Completed);
+            let as_seen = found.filter(|found| {
+                may_change && found.state == change.state && found.envelope == change.seen
+            });
+            if let Some(found) = as_seen {
+                asked.push(place);
+                let edit = Edit::Replace(&change.envelope, change.to);
+                self.write_edit(&mut call, &found, edit);
+            }
+        }
+        let mut replaced = vec![false; changes.len()];
+        if !asked.is_empty() {
+            let answers = reply::array(call.send(self.link()).await?)?;
+            for (place, answer) in asked.into_iter().zip(answers) {
+                replaced[place] = reply::text(answer)? == "y";
+            }
+        }
+        Ok(replaced)
+    }
+
+    pub(super) async fn delete_whole(&self, name: &Name, force: bool) -> Result<bool, BrokerError> {
+        let queue = self.queue(name);
+        let mut keys = queue.keys.all().to_vec();
+        keys.push(&queue.keys.done);
+        let mut call = script::DELETE_QUEUE.call(&keys);
+        call.arg(self.link().publish_command())
+            .arg(if force { "y" } else { "" });
+        if call.send(self.link()).await? != Value::Int(1) {
+            return Ok(false);
+        }
+        *queue.listed.lock() = None;
+        let mut forget = redis::cmd("SREM");
+        forget.arg(self.queues_key()).arg(name.as_str());
+        self.command(&forget).await?;
+        Ok(true)
     }
 
     async fn edit_all(
@@ -130,11 +221,7 @@ impl RedisBroker {
     fn write_edit(&self, call: &mut script::Call<'_>, found: &Found, edit: Edit<'_>) {
         let envelope = &found.envelope;
         let lock = envelope.unique.as_ref();
-        call.arg(match edit {
-            Edit::Cancel(_) => "cancel",
-            Edit::Delete => "delete",
-            Edit::RunNow => "run",
-        });
+        call.arg(&*edit.name());
         call.arg(envelope.id.as_str())
             .arg(found.state.as_str())
             .arg(found.bytes.as_slice());
@@ -142,6 +229,7 @@ impl RedisBroker {
             Edit::Cancel(reason) if found.state == TaskState::Active => call.arg(reason),
             Edit::Cancel(reason) => call.arg(cancelled(envelope, reason, self).to_bytes()),
             Edit::Delete | Edit::RunNow => call.arg(""),
+            Edit::Replace(envelope, _) => call.arg(envelope.to_bytes()),
         };
         call.arg(envelope.options.priority)
             .arg(lock.map_or("", |lock| lock.key.as_str()));
@@ -176,7 +264,7 @@ impl Edit<'_> {
     }
 }
 
-fn edit_keys(queue: &Queue) -> [&str; 18] {
+fn edit_keys(queue: &Queue) -> [&str; 21] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -197,5 +285,8 @@ fn edit_keys(queue: &Queue) -> [&str; 18] {
         &keys.cancels,
         &keys.waiters,
         &keys.done,
+        &keys.aggregating,
+        &keys.grouped,
+        &keys.groups,
     ]
 }

@@ -1,12 +1,15 @@
 //! Accepting tasks.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, Conflict, Envelope, NewTask, TaskId, TaskState, UniqueKey, UniqueUntil, When,
+    BrokerError, Conflict, Envelope, Name, NewTask, TaskId, TaskState, Timestamp, UniqueKey,
+    UniqueUntil, When,
 };
 
-use super::{MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, millis, queue::Queue};
+use super::{
+    MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, groups::group_spec, millis, queue::Queue,
+};
 use crate::{reply, script};
 
 /// Whether each task was accepted.
@@ -29,6 +32,24 @@ impl RedisBroker {
             .await
     }
 
+    /// Accepts the task of a schedule entry's tick, unless one as late as this was accepted already.
+    pub(super) async fn accept_tick(
+        &self,
+        task: NewTask,
+        guard: Guard<'_>,
+    ) -> Result<Result<bool, Conflict>, BrokerError> {
+        let queue = self.queue(&task.envelope.queue);
+        self.list_queue(&queue).await?;
+        let tasks = [task];
+        let chunk = Chunk::guarded(&tasks, guard);
+        let refused = self.send_chunk(&queue, &tasks, &chunk).await?;
+        match refused.first() {
+            None => Ok(Ok(true)),
+            Some((_, _, Refusal::Fired)) => Ok(Ok(false)),
+            Some((_, task, refusal)) => Ok(Err(self.conflict(&queue, task, refusal).await?)),
+        }
+    }
+
     async fn accept_in(&self, queue: &Queue, tasks: Vec<NewTask>) -> Result<Accepted, BrokerError> {
         let mut accepted = Vec::with_capacity(tasks.len());
         let mut tasks = tasks.as_slice();
@@ -47,43 +68,7 @@ impl RedisBroker {
         tasks: &[NewTask],
         chunk: &Chunk<'_>,
     ) -> Result<Accepted, BrokerError> {
-        let keys = &queue.keys;
-        let lane = queue.changes.next();
-        let mut call = script::ENQUEUE.call(&[
-            &keys.tasks,
-            &keys.locks,
-            &keys.priorities,
-            &keys.lanes,
-            &keys.pending,
-            &keys.urgent,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.meta,
-            &keys.events,
-        ]);
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number());
-        call.arg(self.link().publish_command())
-            .arg(chunk.specials.len());
-        for (place, special) in &chunk.specials {
-            call.arg(place + 1).arg(special.how).arg(special.time);
-            call.arg(special.priority)
-                .arg(special.lock)
-                .arg(special.ttl)
-                .arg(special.window);
-        }
-        for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
-            call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
-        }
-        let answer = reply::text(call.send(self.link()).await?)?;
-        lane.answered();
-        let mut refused = Vec::new();
-        for line in answer.lines() {
-            let (place, refusal) = Refusal::read(line)?;
-            let task = tasks.get(place).ok_or_else(|| strange(line))?;
-            refused.push((place, &task.envelope, refusal));
-        }
+        let refused = self.send_chunk(queue, tasks, chunk).await?;
         let mut accepted = vec![Ok(()); tasks.len()];
         for (place, task, refusal) in &refused {
             let conflict = match refusal {
@@ -98,15 +83,68 @@ impl RedisBroker {
         Ok(accepted)
     }
 
+    /// Sends tasks in one call. Returns those that are refused, with their places.
+    async fn send_chunk<'a>(
+        &self,
+        queue: &Queue,
+        tasks: &'a [NewTask],
+        chunk: &Chunk<'_>,
+    ) -> Result<Vec<(usize, &'a Envelope, Refusal)>, BrokerError> {
+        let keys = &queue.keys;
+        let lane = queue.changes.next();
+        let mut call = script::ENQUEUE.call(&[
+            &keys.tasks,
+            &keys.locks,
+            &keys.priorities,
+            &keys.lanes,
+            &keys.pending,
+            &keys.urgent,
+            &keys.scheduled,
+            &keys.retry,
+            &keys.meta,
+            &keys.events,
+            &keys.aggregating,
+            &keys.grouped,
+            &keys.groups,
+            &keys.fired,
+        ]);
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number());
+        call.arg(self.link().publish_command())
+            .arg(chunk.specials.len());
+        for (place, special) in &chunk.specials {
+            call.arg(place + 1).arg(special.how).arg(special.time);
+            call.arg(special.priority)
+                .arg(special.lock)
+                .arg(special.ttl)
+                .arg(special.window)
+                .arg(&*special.group)
+                .arg(&*special.tick);
+        }
+        for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
+            call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
+        }
+        let answer = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        let mut refused = Vec::new();
+        for line in answer.lines() {
+            let (place, refusal) = Refusal::read(line)?;
+            let task = tasks.get(place).ok_or_else(|| strange(line))?;
+            refused.push((place, &task.envelope, refusal));
+        }
+        Ok(refused)
+    }
+
     /// Says what stands in a task's way, with the state that it is in by now.
-    async fn conflict(
+    pub(super) async fn conflict(
         &self,
         queue: &Queue,
         task: &Envelope,
         refusal: &Refusal,
     ) -> Result<Conflict, BrokerError> {
         let holder = match refusal {
-            Refusal::Id => &task.id,
+            Refusal::Id | Refusal::Fired => &task.id,
             Refusal::Lock(holder) => holder,
         };
         let found = self.look(queue, std::slice::from_ref(holder)).await?;
@@ -119,7 +157,7 @@ impl RedisBroker {
 
 fn conflict(task: &Envelope, refusal: &Refusal, state: TaskState) -> Conflict {
     match refusal {
-        Refusal::Id => Conflict::Id {
+        Refusal::Id | Refusal::Fired => Conflict::Id {
             task: task.task_ref(),
             state,
         },
@@ -144,17 +182,20 @@ fn is_accepted_after(
 }
 
 /// Why a task is refused.
-enum Refusal {
+pub(super) enum Refusal {
     Id,
     Lock(TaskId),
+    /// Its schedule entry has fired this tick or a later one.
+    Fired,
 }
 
 impl Refusal {
-    fn read(line: &str) -> Result<(usize, Self), BrokerError> {
+    pub(super) fn read(line: &str) -> Result<(usize, Self), BrokerError> {
         let read = || {
             let (place, refusal) = line.split_once(' ')?;
             let refusal = match refusal.split_once(' ') {
                 None if refusal == "id" => Self::Id,
+                None if refusal == "fired" => Self::Fired,
                 Some(("lock", holder)) => Self::Lock(TaskId::new(holder).ok()?),
                 _ => return None,
             };
@@ -191,25 +232,49 @@ impl<'a> Chunk<'a> {
             chunk.envelopes.push(envelope);
             chunk
                 .specials
-                .extend(Special::of(task).map(|special| (place, special)));
+                .extend(Special::of(task, None).map(|special| (place, special)));
         }
         chunk
     }
+
+    /// One task of a tick.
+    fn guarded(task: &'a [NewTask; 1], guard: Guard<'_>) -> Self {
+        let [task] = task;
+        Self {
+            envelopes: vec![task.envelope.to_bytes()],
+            specials: Special::of(task, Some(guard))
+                .map(|special| (0, special))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// The tick of a schedule entry, of which one task is accepted.
+#[derive(Clone, Copy)]
+pub(super) struct Guard<'a> {
+    pub(super) entry: &'a Name,
+    pub(super) tick: Timestamp,
 }
 
 /// What few tasks have.
-struct Special<'a> {
-    how: &'static str,
-    time: u64,
-    priority: u8,
-    lock: &'a str,
-    ttl: u64,
+#[derive(Default)]
+pub(super) struct Special<'a> {
+    pub(super) how: &'static str,
+    pub(super) time: u64,
+    pub(super) priority: u8,
+    pub(super) lock: &'a str,
+    pub(super) ttl: u64,
     /// A `w` if the lock does not end with its task.
-    window: &'static str,
+    pub(super) window: &'static str,
+    /// The group to wait in.
+    group: Cow<'a, str>,
+    /// The tick of a schedule entry.
+    tick: Cow<'a, str>,
 }
 
 impl<'a> Special<'a> {
-    fn of(task: &'a NewTask) -> Option<Self> {
+    pub(super) fn of(task: &'a NewTask, guard: Option<Guard<'_>>) -> Option<Self> {
         let priority = task.envelope.options.priority;
         let lock = task.envelope.unique.as_deref();
         let (how, time) = match task.when {
@@ -217,7 +282,10 @@ impl<'a> Special<'a> {
             When::After(delay) => ("+", millis(delay)),
             When::At(time) => ("@", time.as_millis().min(MAX_MILLIS)),
         };
-        (priority > 0 || lock.is_some() || !how.is_empty()).then(|| Self {
+        let group = group_spec(&task.envelope);
+        let is_special =
+            priority > 0 || lock.is_some() || !how.is_empty() || group.is_some() || guard.is_some();
+        is_special.then(|| Self {
             how,
             time,
             priority,
@@ -227,6 +295,10 @@ impl<'a> Special<'a> {
                 Some(lock) if lock.until == UniqueUntil::Window => "w",
                 _ => "",
             },
+            group: group.map_or(Cow::Borrowed(""), Cow::Owned),
+            tick: guard.map_or(Cow::Borrowed(""), |guard| {
+                Cow::Owned(format!("{}:{}", guard.tick.as_millis(), guard.entry))
+            }),
         })
     }
 }

@@ -1,11 +1,11 @@
 //! Looking into queues.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    BrokerError, Cursor, Envelope, Inspect, LeaseInfo, Name, Page, Progress, QueueStats, TaskId,
-    TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
+    Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node, Page,
+    Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -62,6 +62,25 @@ impl Inspect for RedisBroker {
         try_join_all(queues.iter().map(|name| self.stats_of(name))).await
     }
 
+    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        self.link().open_or_closed()?;
+        try_join_all(queues.iter().map(|name| self.history_of(name))).await
+    }
+
+    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
+        self.link().open_or_closed()?;
+        try_join_all(queues.iter().map(|name| self.memory_of(name))).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        self.link().nodes().await
+    }
+
+    fn slot(&self, queue: &Name) -> Option<u16> {
+        let slot = crc16::State::<crc16::XMODEM>::calculate(queue.as_bytes()) % SLOTS;
+        self.link().is_cluster().then_some(slot)
+    }
+
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
         self.link().open_or_closed()?;
         let tasks = tasks.iter().collect();
@@ -93,6 +112,9 @@ impl Inspect for RedisBroker {
             let limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
             let part = match state {
                 TaskState::Pending => self.list_pending(&queue, found.next.take(), limit).await?,
+                TaskState::Aggregating => {
+                    self.list_grouped(&queue, found.next.take(), limit).await?
+                }
                 _ => {
                     self.list_by_time(&queue, state, found.next.take(), limit)
                         .await?
@@ -107,7 +129,45 @@ impl Inspect for RedisBroker {
     }
 }
 
+/// How many hash slots a Cluster has.
+const SLOTS: u16 = 16_384;
+
 impl RedisBroker {
+    async fn history_of(&self, name: &Name) -> Result<Vec<HourStats>, BrokerError> {
+        let queue = self.queue(name);
+        let now = self.now().as_millis() / HourStats::MILLIS;
+        let mut hours: BTreeMap<u64, HourStats> = BTreeMap::new();
+        for (field, count) in self.hash(&queue.keys.hours).await? {
+            let hour = field.get(1..).and_then(|hour| hour.parse::<u64>().ok());
+            let count = std::str::from_utf8(&count).ok();
+            let (Some(hour), Some(count)) = (hour, count.and_then(|count| count.parse().ok()))
+            else {
+                continue;
+            };
+            if hour + HourStats::KEPT < now {
+                continue;
+            }
+            let stats = hours.entry(hour).or_default();
+            stats.start = Timestamp::from_millis(hour * HourStats::MILLIS);
+            match field.as_bytes().first() {
+                Some(b's') => stats.succeeded = count,
+                _ => stats.failed = count,
+            }
+        }
+        Ok(hours.into_values().collect())
+    }
+
+    /// What the queue's keys take; `None` if this Redis does not say.
+    async fn memory_of(&self, name: &Name) -> Result<Option<u64>, BrokerError> {
+        let queue = self.queue(name);
+        let call = script::MEMORY.call(&queue.keys.all());
+        match call.send(self.link()).await {
+            Ok(bytes) => reply::number(bytes).map(Some),
+            Err(BrokerError::Protocol(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn stats_of(&self, name: &Name) -> Result<QueueStats, BrokerError> {
         let queue = self.queue(name);
         let keys = &queue.keys;
@@ -124,6 +184,7 @@ impl RedisBroker {
             &keys.since,
             &keys.meta,
             &keys.stats,
+            &keys.aggregating,
         ]);
         call.arg(self.script_clock());
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
@@ -146,6 +207,7 @@ impl RedisBroker {
             TaskState::Retry,
             TaskState::Completed,
             TaskState::Archived,
+            TaskState::Aggregating,
         ] {
             let count = number()?;
             if count > 0 {
@@ -185,6 +247,7 @@ impl RedisBroker {
                 &keys.archived,
                 &keys.completed,
                 &keys.active,
+                &keys.aggregating,
                 &keys.results,
                 &keys.progress,
                 &keys.meta,
@@ -230,6 +293,33 @@ impl RedisBroker {
         Ok(TaskPage {
             tasks: self.look_in(queue, &ids, TaskState::Pending).await?,
             next: (!next.is_empty()).then_some(Cursor(next)),
+        })
+    }
+
+    async fn list_grouped(
+        &self,
+        queue: &Queue,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BrokerError> {
+        let mut call = script::LIST_GROUPED.call(&[&queue.keys.grouped]);
+        // One more than asked tells whether this is the last page.
+        call.arg(limit + 1)
+            .arg(after.map_or_else(String::new, |cursor| cursor.0));
+        let members = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut members = members
+            .map(reply::text)
+            .collect::<Result<Vec<_>, BrokerError>>()?;
+        let has_more = members.len() > limit;
+        members.truncate(limit);
+        let ids = members
+            .iter()
+            .filter_map(|member| member.rsplit('\n').next());
+        let ids = ids.map(|id| task_id(Value::BulkString(id.into())));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        Ok(TaskPage {
+            tasks: self.look_in(queue, &ids, TaskState::Aggregating).await?,
+            next: members.pop().filter(|_| has_more).map(Cursor),
         })
     }
 
@@ -325,7 +415,12 @@ fn read_found(
         envelope: queue.envelope(id.as_str(), bytes.clone())?.either(),
         bytes,
         state,
-        at: time.filter(|_| !matches!(state, TaskState::Pending | TaskState::Active)),
+        at: time.filter(|_| {
+            !matches!(
+                state,
+                TaskState::Pending | TaskState::Active | TaskState::Aggregating
+            )
+        }),
         lease: time.filter(|_| has_lease).map(|until| LeaseInfo {
             worker: worker.into(),
             until,

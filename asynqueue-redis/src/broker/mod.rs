@@ -4,6 +4,8 @@ mod coalesce;
 mod control;
 mod edit;
 mod enqueue;
+mod fleet;
+mod groups;
 mod inspect;
 mod lease;
 mod queue;
@@ -113,23 +115,6 @@ impl RedisBroker {
         self.link().info(section).await
     }
 
-    /// Removes a queue with all that is in it: waiting, running and finished tasks, locks and counters. Tasks that run
-    /// are not stopped; their outcomes are refused.
-    ///
-    /// # Errors
-    ///
-    /// When Redis cannot be reached. Removing it again is safe.
-    pub async fn remove_queue(&self, name: &Name) -> Result<(), BrokerError> {
-        let queue = self.queue(name);
-        let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(&queue.keys.all()[..]);
-        self.command(&unlink).await?;
-        queue.is_listed.store(false, Relaxed);
-        let mut forget = redis::cmd("SREM");
-        forget.arg(self.queues_key()).arg(name.as_str());
-        self.command(&forget).await.map(drop)
-    }
-
     fn link(&self) -> &Link {
         &self.0.link
     }
@@ -181,10 +166,6 @@ impl RedisBroker {
                 SendError::Broker(error) => error,
                 SendError::NoScript => BrokerError::Protocol("no script was called".into()),
             })
-    }
-
-    fn schedules_key(&self) -> String {
-        keys::schedules(&self.0.prefix)
     }
 
     fn queues_key(&self) -> String {

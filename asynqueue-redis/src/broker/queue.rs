@@ -2,11 +2,8 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use asynqueue_core::{
@@ -19,6 +16,9 @@ use parking_lot::Mutex;
 use super::{RedisBroker, waiters::Waiters};
 use crate::{keys::QueueKeys, lanes::Lanes};
 
+/// How often a queue that is in use is listed among all.
+const LIST_AGAIN: Duration = Duration::from_secs(60);
+
 /// One queue.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -29,8 +29,8 @@ pub(super) struct Queue {
     /// For leases, which are somebody's even when the answer was lost.
     pub(super) leases: Lanes,
     pub(super) waiters: Waiters,
-    /// Whether its name is among those of all queues.
-    pub(super) is_listed: AtomicBool,
+    /// When its name was put among those of all queues.
+    pub(super) listed: Mutex<Option<Instant>>,
     /// When it was last looked after.
     pub(super) repaired: Mutex<Option<Instant>>,
 }
@@ -43,7 +43,7 @@ impl Queue {
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
             waiters: Waiters::default(),
-            is_listed: AtomicBool::new(false),
+            listed: Mutex::default(),
             repaired: Mutex::default(),
         }
     }
@@ -89,13 +89,14 @@ impl Read {
 }
 
 impl RedisBroker {
-    /// Lists the queue among all, before its first task.
+    /// Lists the queue among all, before its first task; now and then again, for it may have been deleted meanwhile.
     pub(super) async fn list_queue(&self, queue: &Queue) -> Result<(), BrokerError> {
-        if !queue.is_listed.load(Relaxed) {
+        let listed = *queue.listed.lock();
+        if listed.is_none_or(|since| since.elapsed() >= LIST_AGAIN) {
             let mut command = redis::cmd("SADD");
             command.arg(self.queues_key()).arg(queue.name.as_str());
             self.command(&command).await?;
-            queue.is_listed.store(true, Relaxed);
+            *queue.listed.lock() = Some(Instant::now());
         }
         Ok(())
     }

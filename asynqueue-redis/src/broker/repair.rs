@@ -62,6 +62,9 @@ impl RedisBroker {
             &keys.meta,
             &keys.gone,
             &keys.stats,
+            &keys.aggregating,
+            &keys.grouped,
+            &keys.groups,
             &keys.urgent,
             &keys.active,
             &keys.scheduled,
@@ -85,6 +88,20 @@ impl RedisBroker {
                 call.arg(begins).arg(chunk);
                 found += reply::number(call.send(self.link()).await?)?;
             }
+        }
+        let mut grouped = Fields::new(&keys.aggregating);
+        while let Some(chunk) = grouped.next(self).await? {
+            let mut call = script::MISSING_GROUPED.call(&[
+                &keys.aggregating,
+                &keys.grouped,
+                &keys.groups,
+                &keys.tasks,
+                &keys.stats,
+            ]);
+            for (id, _) in chunk {
+                call.arg(id);
+            }
+            found += reply::number(call.send(self.link()).await?)?;
         }
         let mut entries = Entries::new("LRANGE", &keys.pending);
         while let Some(chunk) = entries.next(self).await? {
@@ -113,6 +130,12 @@ impl RedisBroker {
             orphans.extend(ids);
         }
         // After the tasks, and pending before active: what moves meanwhile is met all the same, or is looked up below.
+        let mut grouped = Fields::new(&keys.aggregating);
+        while let Some(chunk) = grouped.next(self).await? {
+            for (id, _) in chunk {
+                orphans.remove(&*String::from_utf8_lossy(&id));
+            }
+        }
         let mut entries = Entries::new("LRANGE", &keys.pending);
         while let Some(chunk) = entries.next(self).await? {
             chunk.iter().for_each(|id| drop(orphans.take(id)));
@@ -143,6 +166,7 @@ impl RedisBroker {
             &keys.archived,
             &keys.completed,
             &keys.active,
+            &keys.aggregating,
             &keys.pending,
             &keys.gone,
             &keys.stats,

@@ -1,16 +1,24 @@
-//! Schedule entries: one HASH for all, in a slot of its own.
+//! Schedule entries: one HASH for all, in a slot of its own with the order in which they are due.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Conflict, Envelope, Fire, Name, NewTask, ScheduleEntry, Schedules, TaskId,
-    Timestamp, When,
+    Broker, BrokerError, Conflict, DueSchedules, Envelope, Fire, FireOutcome, MissedTicks, Name,
+    NewTask, ScheduleEntry, ScheduleEvent, Schedules, TaskId, Tick, Timestamp, When,
 };
 use bytes::Bytes;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::RedisBroker;
-use crate::{reply, script};
+use super::{
+    RedisBroker,
+    enqueue::Guard,
+    fleet::{decode, encode},
+    groups::next_due,
+    millis,
+};
+use crate::{keys::ScheduleKeys, reply, script};
 
 /// An entry as it is kept: a MessagePack map.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +29,13 @@ struct Stored {
     queue: Name,
     id: TaskId,
     task: Bytes,
+    #[serde(default)]
+    missed: MissedTicks,
+    /// In milliseconds.
+    #[serde(default)]
+    jitter: u64,
+    #[serde(default)]
+    source: String,
 }
 
 impl Stored {
@@ -32,6 +47,9 @@ impl Stored {
             queue: entry.template.queue.clone(),
             id: entry.template.id.clone(),
             task: entry.template.to_bytes().into(),
+            missed: entry.missed,
+            jitter: millis(entry.jitter),
+            source: entry.source.clone(),
         }
     }
 
@@ -43,16 +61,16 @@ impl Stored {
             template: Envelope::from_bytes(self.queue, self.id, &self.task).map_err(strange)?,
             next: self.next,
             paused: self.paused,
+            missed: self.missed,
+            jitter: Duration::from_millis(self.jitter),
+            source: self.source,
         })
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>, BrokerError> {
-        rmp_serde::to_vec_named(self).map_err(|error| BrokerError::Protocol(error.to_string()))
-    }
-
-    fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, BrokerError> {
-        rmp_serde::from_slice(bytes)
-            .map_err(|error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}")))
+    /// When it is due, for scripts: empty if it is not.
+    fn due(&self) -> String {
+        let next = self.next.filter(|_| !self.paused);
+        next.map_or_else(String::new, |next| next.as_millis().to_string())
     }
 }
 
@@ -60,48 +78,66 @@ impl Stored {
 impl Schedules for RedisBroker {
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
-        if entries.is_empty() {
-            return Ok(());
+        let keys = self.schedule_keys();
+        for chunk in entries.chunks(MAX_CHUNK) {
+            let mut call = script::PUT_SCHEDULES.call(&[&keys.entries, &keys.due]);
+            for entry in chunk {
+                let stored = Stored::of(entry);
+                call.arg(entry.name.as_str())
+                    .arg(stored.due())
+                    .arg(encode(&stored)?);
+            }
+            call.send(self.link()).await?;
         }
-        let mut command = redis::cmd("HSET");
-        command.arg(self.schedules_key());
-        for entry in &entries {
-            command
-                .arg(entry.name.as_str())
-                .arg(Stored::of(entry).to_bytes()?);
-        }
-        self.command(&command).await.map(drop)
+        Ok(())
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
+        let keys = self.schedule_keys();
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
-            let mut command = redis::cmd("HDEL");
-            command.arg(self.schedules_key()).arg(name.as_str());
-            removed.push(self.command(&command).await? == Value::Int(1));
+            // The entry last: whoever is cut off in between may do it again.
+            let mut due = redis::cmd("ZREM");
+            due.arg(&keys.due).arg(name.as_str());
+            self.command(&due).await?;
+            let mut events = redis::cmd("UNLINK");
+            events.arg(keys.events(name));
+            self.command(&events).await?;
+            let mut entry = redis::cmd("HDEL");
+            entry.arg(&keys.entries).arg(name.as_str());
+            removed.push(self.command(&entry).await? == Value::Int(1));
         }
         Ok(removed)
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
         self.link().open_or_closed()?;
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.schedules_key());
-        let pairs: Vec<(Value, Value)> = match self.command(&command).await? {
-            Value::Map(pairs) => pairs,
-            other => {
-                let mut parts = reply::array(other)?.into_iter();
-                std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect()
-            }
-        };
-        let mut entries = Vec::with_capacity(pairs.len());
-        for (name, bytes) in pairs {
-            let name = reply::text(name)?;
-            entries.push(Stored::from_bytes(&name, &reply::bytes(bytes)?)?.entry(&name)?);
-        }
+        let stored = self.hash(&self.schedule_keys().entries).await?;
+        let entries = stored
+            .into_iter()
+            .map(|(name, bytes)| read(&name, &bytes)?.entry(&name));
+        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
+        self.link().open_or_closed()?;
+        let keys = self.schedule_keys();
+        let mut call = script::DUE_SCHEDULES.call(&[&keys.entries, &keys.due]);
+        call.arg(self.script_clock()).arg(limit.min(MAX_CHUNK));
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut due = DueSchedules {
+            next_due: next_due(reply::text(reply::next(&mut answer)?)?)?,
+            ..DueSchedules::default()
+        };
+        while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {
+            let name = reply::text(name)?;
+            due.entries
+                .push(read(&name, &reply::bytes(bytes)?)?.entry(&name)?);
+        }
+        Ok(due)
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
@@ -112,36 +148,93 @@ impl Schedules for RedisBroker {
         }
         Ok(fired)
     }
+
+    async fn schedule_events(
+        &self,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<ScheduleEvent>, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut command = redis::cmd("LRANGE");
+        let last = limit.min(ScheduleEvent::KEPT) as i64 - 1;
+        if last < 0 {
+            return Ok(Vec::new());
+        }
+        command
+            .arg(self.schedule_keys().events(name))
+            .arg(0)
+            .arg(last);
+        let events = reply::array(self.command(&command).await?)?.into_iter();
+        events.map(|event| decode(&reply::bytes(event)?)).collect()
+    }
 }
 
+/// The most entries in one call.
+const MAX_CHUNK: usize = 500;
+
 impl RedisBroker {
+    /// Enqueues, and then moves the entry on. Whoever dies in between leaves a tick to be fired again: the queue, which
+    /// remembers the last tick of each entry, takes its task once.
     async fn fire_one(&self, fire: Fire) -> Result<Result<bool, Conflict>, BrokerError> {
-        let Fire {
-            name,
-            tick,
-            envelope,
-            next,
-        } = fire;
-        if self.entry_at(&name, tick).await?.is_none() {
+        if self.entry_at(&fire.name, fire.tick).await?.is_none() {
             return Ok(Ok(false));
         }
-        let task = NewTask {
-            envelope,
-            when: When::Now,
+        let (fired, outcome) = match fire.what {
+            Tick::Skip(reason) => (Ok(true), Some(FireOutcome::Skipped(reason))),
+            Tick::Enqueue(envelope, at) => {
+                let enqueued = FireOutcome::Enqueued(envelope.task_ref());
+                let when = When::At(at);
+                let guard = Guard {
+                    entry: &fire.name,
+                    tick: fire.tick,
+                };
+                match self.accept_tick(NewTask { envelope, when }, guard).await? {
+                    Ok(true) => (Ok(true), Some(enqueued)),
+                    Ok(false) => (Ok(false), None),
+                    Err(conflict) => {
+                        let reason = conflict.to_string();
+                        (Err(conflict), Some(FireOutcome::Refused(reason)))
+                    }
+                }
+            }
         };
-        let enqueued = self.enqueue(vec![task]).await?.pop().unwrap_or(Ok(()));
-        // Until it has moved on, by us or another: it may be changed in between.
-        while let Some((seen, mut entry)) = self.entry_at(&name, tick).await? {
+        let event = outcome.map(|outcome| ScheduleEvent {
+            tick: fire.tick,
+            at: self.now(),
+            outcome,
+        });
+        let event = event.as_ref().map(encode).transpose()?.unwrap_or_default();
+        let has_moved = self
+            .move_on(&fire.name, fire.tick, fire.next, &event)
+            .await?;
+        // Where another has moved it on, what stood in the way was its doing.
+        Ok(fired.or_else(|conflict| if has_moved { Err(conflict) } else { Ok(false) }))
+    }
+
+    /// Sets an entry's next tick. Returns whether it was done here, and not by another.
+    async fn move_on(
+        &self,
+        name: &Name,
+        tick: Timestamp,
+        next: Option<Timestamp>,
+        event: &[u8],
+    ) -> Result<bool, BrokerError> {
+        let keys = self.schedule_keys();
+        // Until it has moved on: it may be changed in between.
+        while let Some((seen, mut entry)) = self.entry_at(name, tick).await? {
             entry.next = next;
-            let key = self.schedules_key();
-            let mut call = script::TICK.call(&[&key]);
-            call.arg(name.as_str()).arg(seen).arg(entry.to_bytes()?);
+            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &keys.events(name)]);
+            call.arg(name.as_str())
+                .arg(seen)
+                .arg(encode(&entry)?)
+                .arg(entry.due())
+                .arg(event)
+                .arg(ScheduleEvent::KEPT);
             if call.send(self.link()).await? == Value::Int(1) {
-                return Ok(enqueued.map(|()| true));
+                return Ok(true);
             }
         }
-        // Another has moved it on: with the task that is there already, if there is one.
-        Ok(Ok(enqueued.is_ok()))
+        Ok(false)
     }
 
     /// The entry, as its bytes too, if this is its next tick.
@@ -151,11 +244,21 @@ impl RedisBroker {
         tick: Timestamp,
     ) -> Result<Option<(Vec<u8>, Stored)>, BrokerError> {
         let mut command = redis::cmd("HGET");
-        command.arg(self.schedules_key()).arg(name.as_str());
+        command.arg(self.schedule_keys().entries).arg(name.as_str());
         let Some(bytes) = reply::some_bytes(self.command(&command).await?)? else {
             return Ok(None);
         };
-        let entry = Stored::from_bytes(name, &bytes)?;
-        Ok((entry.next == Some(tick)).then_some((bytes, entry)))
+        let entry = read(name, &bytes)?;
+        let is_due = entry.next == Some(tick) && !entry.paused;
+        Ok(is_due.then_some((bytes, entry)))
     }
+
+    fn schedule_keys(&self) -> ScheduleKeys {
+        ScheduleKeys::new(&self.0.prefix)
+    }
+}
+
+fn read(name: &str, bytes: &[u8]) -> Result<Stored, BrokerError> {
+    decode(bytes)
+        .map_err(|error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}")))
 }

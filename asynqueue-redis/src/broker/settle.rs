@@ -163,7 +163,7 @@ pub(super) fn cancelled(
     Arc::new(cancelled)
 }
 
-fn settle_keys(queue: &Queue) -> [&str; 20] {
+fn settle_keys(queue: &Queue) -> [&str; 21] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -186,6 +186,7 @@ fn settle_keys(queue: &Queue) -> [&str; 20] {
         &keys.retry,
         &keys.meta,
         &keys.events,
+        &keys.hours,
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Upkeep: what is due, lost or old.
 
-use asynqueue_core::{BrokerError, Forwarded, Keep, Leased, Name, Timestamp};
+use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp};
 
 use super::{MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue};
 use crate::{reply, script};
@@ -137,12 +137,14 @@ impl RedisBroker {
             &keys.archived,
             &keys.results,
             &keys.priorities,
+            &keys.hours,
         ]);
         let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
         call.arg(self.script_clock())
             .arg(millis(keep.archived_for))
             .arg(archived_max)
-            .arg(limit);
+            .arg(limit)
+            .arg(HourStats::KEPT);
         Ok(reply::number(call.send(self.link()).await?)? as usize)
     }
 }

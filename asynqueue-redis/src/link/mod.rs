@@ -3,6 +3,7 @@
 mod connection;
 mod error;
 mod listen;
+mod nodes;
 mod server;
 mod target;
 

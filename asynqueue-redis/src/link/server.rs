@@ -18,7 +18,7 @@ const OLDEST: (u64, u64) = (6, 2);
 
 /// What was found out at the start.
 pub(super) struct ServerInfo {
-    is_cluster: bool,
+    pub(super) is_cluster: bool,
     version: (u64, u64),
 }
 
@@ -77,30 +77,28 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
 async fn info(held: &Held, section: &str) -> Result<String, RedisError> {
     let mut command = redis::cmd("INFO");
     command.arg(section);
-    match held.send_to_any(&command).await? {
+    match send_to_any(held, &command).await? {
         Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Value::VerbatimString { text, .. } | Value::SimpleString(text) => Ok(text),
         _ => Ok(String::new()),
     }
 }
 
-impl Held {
-    /// Sends a command that any node of a Cluster can answer.
-    async fn send_to_any(&self, command: &Cmd) -> Result<Value, RedisError> {
-        match self.connection() {
-            Connection::Node(_) => self.send(command).await,
-            Connection::Cluster(mut cluster) => {
-                let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-                cluster
-                    .route_command(command.clone(), any)
-                    .await?
-                    .extract_error()
-            }
+/// Sends a command that any node of a Cluster can answer.
+pub(super) async fn send_to_any(held: &Held, command: &Cmd) -> Result<Value, RedisError> {
+    match held.connection() {
+        Connection::Node(_) => held.send(command).await,
+        Connection::Cluster(mut cluster) => {
+            let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+            cluster
+                .route_command(command.clone(), any)
+                .await?
+                .extract_error()
         }
     }
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = info.lines().filter_map(|line| line.split_once(':'));
     fields.find_map(|(key, value)| (key == name).then_some(value.trim()))
 }

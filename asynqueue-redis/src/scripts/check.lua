@@ -1,9 +1,10 @@
 -- Counts the tasks, and the entries that say where one is: in each task's life these are the same number.
 -- Without any tasks, as when Redis has evicted them, the entries go too, and are counted.
 local tasks, pending, meta, gone, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local aggregating = KEYS[6]
 local length = redis.call('LLEN', pending)
-local entries = length - (redis.call('HGET', meta, 'stale') or 0)
-for i = 6, #KEYS do entries = entries + redis.call('ZCARD', KEYS[i]) end
+local entries = length - (redis.call('HGET', meta, 'stale') or 0) + redis.call('HLEN', aggregating)
+for i = 9, #KEYS do entries = entries + redis.call('ZCARD', KEYS[i]) end
 local count = redis.call('HLEN', tasks)
 if count == 0 and (entries > 0 or length > 0) then
   redis.call('UNLINK', pending, gone, unpack(KEYS, 6))

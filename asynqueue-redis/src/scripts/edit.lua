@@ -1,9 +1,10 @@
 -- Changes single tasks on demand, each only if it still is as whoever asks has seen it.
--- ARGV: clock, publish; then of each task: what to do (cancel, delete, run), id, state and envelope as seen, new envelope or the
+-- ARGV: clock, publish; then of each task: what to do (cancel, delete, run, put, pend, shelve, or the time to wait for), id, state and envelope as seen, new envelope or the
 -- reason to cancel, priority, lock ('' none), whether the lock ends with the task ('y') and its time to live.
 -- Answers each: 'y' done, 'n' refused, '?' it is not as it was seen.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
-  completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10]}
+  completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10],
+  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21]}
 local locks, results, priorities, since, gone, cancels, waiters, done =
   KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
 local now, publish = clock(ARGV[1]), ARGV[2]
@@ -29,6 +30,8 @@ local function unlist(id, state)
       end
     end
     redis.call('HDEL', since, id)
+  elseif state == 'aggregating' then
+    leave(keys, {id})
   else
     redis.call('ZREM', keys[state], id)
   end
@@ -69,13 +72,25 @@ function change.delete(at, id, state)
   return 'y'
 end
 
-function change.run(at, id, state)
+-- Takes the lock again that a task gave back when it was archived. Answers whether it has it.
+local function lock_again(at, id, state)
   local key = ARGV[at + 6]
-  if state == 'archived' and key ~= '' then
-    local held, is_over = holder(key)
-    if held and held ~= id and not is_over then return 'n' end
-    if not held or is_over then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
-  end
+  if state ~= 'archived' or key == '' then return true end
+  local held, is_over = holder(key)
+  if held and held ~= id and not is_over then return false end
+  if not held or is_over then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
+  return true
+end
+
+function change.put(at, id)
+  redis.call('HSET', keys.tasks, id, ARGV[at + 4])
+  return 'y'
+end
+
+change.shelve = change.cancel
+
+function change.run(at, id, state)
+  if not lock_again(at, id, state) then return 'n' end
   unlist(id, state)
   redis.call('HSET', since, id, int(now))
   local priority = tonumber(ARGV[at + 5])
@@ -88,13 +103,28 @@ function change.run(at, id, state)
   return 'y'
 end
 
+function change.pend(at, id, state)
+  local answer = change.run(at, id, state)
+  return answer == 'y' and change.put(at, id) or answer
+end
+
+-- Lets a task wait for a time.
+local function schedule(at, id, state)
+  if tonumber(ARGV[at]) <= now then return change.pend(at, id, state) end
+  if not lock_again(at, id, state) then return 'n' end
+  unlist(id, state)
+  if ARGV[at + 5] ~= '0' then redis.call('HSET', priorities, id, ARGV[at + 5]) end
+  wait(keys, {ARGV[at], id}, {}, publish)
+  return change.put(at, id)
+end
+
 local answers = {}
 for at = 3, #ARGV, 9 do
   local i, id = #answers + 1, ARGV[at + 1]
   if states[i] ~= ARGV[at + 2] or bodies[i] ~= ARGV[at + 3] then
     answers[i] = '?'
   else
-    answers[i] = change[ARGV[at]](at, id, states[i])
+    answers[i] = (change[ARGV[at]] or schedule)(at, id, states[i])
   end
 end
 return answers

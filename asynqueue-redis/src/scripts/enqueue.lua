@@ -1,15 +1,19 @@
 -- Accepts tasks.
 -- ARGV: clock, lane, number, publish; how many tasks are special; for each of these its place, how its time is given
--- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window; then of each task id and envelope.
--- Answers the tasks that are refused, a line each: the place and 'id', or the place, 'lock' and who holds it.
+-- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window, limits and name
+-- of the group to wait in ('' none), tick and name of the schedule entry it is of ('' none); then of each task id and envelope.
+-- Answers the tasks that are refused, a line each: the place and 'id', the place and 'fired' if its entry has fired a tick as late,
+-- or the place, 'lock' and who holds it.
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10]}
+local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10],
+  aggregating = KEYS[11], grouped = KEYS[12], groups = KEYS[13]}
+local fired = KEYS[14]
 local now, publish = clock(ARGV[1]), ARGV[4]
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
 
 local specials = tonumber(ARGV[5])
-local first = 6 + specials * 7
+local first = 6 + specials * 9
 local count = (#ARGV + 1 - first) / 2
 local ids = {}
 for i = 1, count do ids[i] = ARGV[first + 2 * i - 2] end
@@ -32,7 +36,7 @@ end
 
 -- The locks that are held and not over, those of this batch among them.
 local held, asked = {}, {}
-for at = 6, first - 1, 7 do
+for at = 6, first - 1, 9 do
   if ARGV[at + 4] ~= '' then asked[#asked + 1] = ARGV[at + 4] end
 end
 if #asked > 0 then
@@ -43,10 +47,19 @@ if #asked > 0 then
   end
 end
 
-local special, lock, urgent_ids = {}, {}, {}
-for at = 6, first - 1, 7 do
+local special, lock, urgent_ids, grouped = {}, {}, {}, {}
+for at = 6, first - 1, 9 do
   local i, key = tonumber(ARGV[at]), ARGV[at + 4]
   special[i] = at
+  local tick, entry = ARGV[at + 8]:match('^(%d+):(.*)$')
+  if tick then
+    -- Before all else: a tick that was fired is done with, whatever else stands in its way.
+    local last = redis.call('HGET', fired, entry)
+    if last and tonumber(last) >= tonumber(tick) then
+      if not refused[i] then conflicts[#conflicts + 1] = (i - 1) .. ' fired' end
+      refused[i] = true
+    end
+  end
   if not refused[i] and key ~= '' then
     if held[key] then
       refused[i] = true
@@ -55,6 +68,10 @@ for at = 6, first - 1, 7 do
       held[key] = ids[i]
       lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ARGV[at + 6] .. ':' .. ids[i]
     end
+  end
+  if not refused[i] and tick then redis.call('HSET', fired, entry, tick) end
+  if not refused[i] and ARGV[at + 7] ~= '' then
+    grouped[#grouped + 1], grouped[#grouped + 2] = ids[i], ARGV[at + 7]
   end
   if not refused[i] and ARGV[at + 3] ~= '0' then
     urgent_ids[#urgent_ids + 1], urgent_ids[#urgent_ids + 2] = ids[i], ARGV[at + 3]
@@ -75,7 +92,9 @@ for i = 1, count do
         due = tonumber(ARGV[at + 2])
       end
     end
-    if due > now then
+    if at and ARGV[at + 7] ~= '' then
+      -- It waits in its group.
+    elseif due > now then
       scheduled[#scheduled + 1], scheduled[#scheduled + 2] = int(due), id
     elseif priority ~= '0' then
       urgent[#urgent + 1], urgent[#urgent + 2] = id, tonumber(priority)
@@ -91,5 +110,6 @@ if #lock > 0 then redis.call('HSET', locks, unpack(lock)) end
 if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
 push(keys, plain, urgent, publish)
 wait(keys, scheduled, {}, publish)
+join(keys, grouped, now, publish)
 note(lanes, ARGV[2], ARGV[3], now, answer)
 return answer

@@ -1,8 +1,8 @@
 -- Looks tasks up.
 -- ARGV: ids. Answers of each: state, time, lease, worker, envelope, result, progress.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
-  completed = KEYS[6], active = KEYS[7]}
-local results, progress, meta = KEYS[8], KEYS[9], KEYS[10]
+  completed = KEYS[6], active = KEYS[7], aggregating = KEYS[8]}
+local results, progress, meta = KEYS[9], KEYS[10], KEYS[11]
 local states, times, leases, bodies = places(keys, ARGV)
 local answer = {}
 for i, id in ipairs(ARGV) do

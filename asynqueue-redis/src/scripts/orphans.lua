@@ -1,7 +1,7 @@
 -- Archives tasks that are in no state. ARGV: clock; then of each task id, envelope as seen and envelope with the reason.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
-  completed = KEYS[6], active = KEYS[7]}
-local pending, gone, stats = KEYS[8], KEYS[9], KEYS[10]
+  completed = KEYS[6], active = KEYS[7], aggregating = KEYS[8]}
+local pending, gone, stats = KEYS[9], KEYS[10], KEYS[11]
 local now, ids, found = clock(ARGV[1]), {}, 0
 for at = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
 local states, times, _, bodies = places(keys, ids)

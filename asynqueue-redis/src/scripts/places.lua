@@ -14,6 +14,11 @@ local function places(keys, ids)
   look(keys.retry, 'retry')
   look(keys.archived, 'archived')
   look(keys.completed, 'completed')
+  if redis.call('EXISTS', keys.aggregating) == 1 then
+    for i, kept in ipairs(redis.call('HMGET', keys.aggregating, unpack(ids))) do
+      if kept and bodies[i] then states[i], times[i] = 'aggregating', '' end
+    end
+  end
   for i, id in ipairs(ids) do
     if not bodies[i] then
       states[i] = ''

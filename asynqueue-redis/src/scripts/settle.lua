@@ -7,6 +7,7 @@
 local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20]}
+local hours = KEYS[21]
 local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -108,8 +109,13 @@ if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
 push(keys, plain, urgent, publish)
 push_front(keys, front, publish)
 wait(keys, scheduled, retry, publish)
-if succeeded > 0 then redis.call('HINCRBY', stats, 'succeeded', succeeded) end
-if failed > 0 then redis.call('HINCRBY', stats, 'failed', failed) end
+local function add(counter, count)
+  if count == 0 then return end
+  redis.call('HINCRBY', stats, counter, count)
+  redis.call('HINCRBY', hours, counter:sub(1, 1) .. math.floor(now / 3600000), count)
+end
+add('succeeded', succeeded)
+add('failed', failed)
 if #final > 0 and redis.call('EXISTS', waiters) == 1 then
   local names = {}
   for i = 1, #final, 2 do names[#names + 1] = final[i] end

@@ -1,9 +1,9 @@
 -- A queue's figures: now, paused, succeeded, failed, repaired; how many are scheduled, pending, active, to be retried, completed,
--- archived; of the task that is next when it became pending ('' when it was enqueued), its id and its envelope.
+-- archived, aggregating; of the task that is next when it became pending ('' when it was enqueued), its id and its envelope.
 -- ARGV: clock.
 local keys = {pending = KEYS[1], urgent = KEYS[2], gone = KEYS[3], tasks = KEYS[4], archived = KEYS[5],
   completed = KEYS[6], scheduled = KEYS[7], retry = KEYS[8]}
-local active, since, meta, stats = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local active, since, meta, stats, aggregating = KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 local sums = redis.call('HMGET', stats, 'succeeded', 'failed', 'repaired')
 local length = redis.call('LLEN', keys.pending)
@@ -19,6 +19,6 @@ return {
   int(clock(ARGV[1])), marks[1] or '', sums[1] or '0', sums[2] or '0', sums[3] or '0',
   redis.call('ZCARD', keys.scheduled), length - (marks[2] or 0) + redis.call('ZCARD', keys.urgent),
   redis.call('ZCARD', active), redis.call('ZCARD', keys.retry), redis.call('ZCARD', keys.completed),
-  redis.call('ZCARD', keys.archived),
+  redis.call('ZCARD', keys.archived), redis.call('HLEN', aggregating),
   first and redis.call('HGET', since, first) or '', first or '', first and redis.call('HGET', keys.tasks, first) or '',
 }

@@ -1,4 +1,16 @@
--- Moves a schedule entry on, unless someone has changed it. ARGV: name, the entry as seen, the entry to put in its place.
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+-- Moves a schedule entry on, unless someone has changed it, and notes what came of its tick.
+-- ARGV: name, the entry as seen, the entry to put in its place, when that is due ('' never), what came of the tick ('' nothing to
+-- note), how many of these to keep.
+local entries, due, events = KEYS[1], KEYS[2], KEYS[3]
+if redis.call('HGET', entries, ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', entries, ARGV[1], ARGV[3])
+if ARGV[4] == '' then
+  redis.call('ZREM', due, ARGV[1])
+else
+  redis.call('ZADD', due, ARGV[4], ARGV[1])
+end
+if ARGV[5] ~= '' then
+  redis.call('LPUSH', events, ARGV[5])
+  redis.call('LTRIM', events, 0, ARGV[6] - 1)
+end
 return 1

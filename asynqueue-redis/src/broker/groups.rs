@@ -1,0 +1,176 @@
+//! Groups of tasks that become one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, Groups, Name, Timestamp,
+    UniqueUntil,
+};
+
+use super::{
+    RedisBroker,
+    enqueue::{Refusal, Special},
+    millis,
+    queue::{Queue, Read},
+};
+use crate::{reply, script};
+
+/// A group in Redis: its event, a line break and its name.
+fn group_key(event: &Name, name: &Name) -> String {
+    format!("{event}\n{name}")
+}
+
+/// The group that a task is to wait in, with its limits, as scripts take it.
+pub(super) fn group_spec(task: &Envelope) -> Option<String> {
+    let (limits, name) = (task.options.aggregate?, task.aggregated_in()?);
+    Some(format!(
+        "{},{},{},{}",
+        millis(limits.grace),
+        millis(limits.max_delay),
+        limits.max_size,
+        group_key(&task.event, name)
+    ))
+}
+
+#[async_trait]
+impl Groups for RedisBroker {
+    async fn due_groups(
+        &self,
+        queues: &[Name],
+        events: &[Name],
+        limit: usize,
+    ) -> Result<DueGroups, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut found = DueGroups::default();
+        for name in queues {
+            let left = limit.saturating_sub(found.groups.len());
+            self.due_in(&self.queue(name), events, left, &mut found)
+                .await?;
+        }
+        Ok(found)
+    }
+
+    async fn aggregate(
+        &self,
+        aggregation: Aggregation,
+    ) -> Result<Result<bool, Conflict>, BrokerError> {
+        self.link().open_or_closed()?;
+        let Aggregation { group, task } = aggregation;
+        if group.members.is_empty() {
+            return Ok(Ok(false));
+        }
+        let queue = self.queue(&group.queue);
+        let lane = queue.changes.next();
+        let mut call = script::AGGREGATE.call(&aggregate_keys(&queue));
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number())
+            .arg(self.link().publish_command())
+            .arg(group_key(&group.event, &group.name));
+        let special = Special::of(&task, None).unwrap_or_default();
+        call.arg(task.envelope.id.as_str())
+            .arg(task.envelope.to_bytes())
+            .arg(special.how)
+            .arg(special.time)
+            .arg(special.priority)
+            .arg(special.lock)
+            .arg(special.ttl)
+            .arg(special.window);
+        for member in &group.members {
+            let lock = member.unique.as_ref();
+            let lock = lock.filter(|lock| lock.until != UniqueUntil::Window);
+            call.arg(member.id.as_str())
+                .arg(lock.map_or("", |lock| lock.key.as_str()));
+        }
+        let answer = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        match answer.as_str() {
+            "y" => Ok(Ok(true)),
+            "n" => Ok(Ok(false)),
+            refused => {
+                let (_, refusal) = Refusal::read(&format!("0 {refused}"))?;
+                let conflict = self.conflict(&queue, &task.envelope, &refusal).await?;
+                Ok(Err(conflict))
+            }
+        }
+    }
+
+    async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
+        self.link().open_or_closed()?;
+        let queue = self.queue(&group.queue);
+        let mut call = script::POSTPONE.call(&[&queue.keys.groups]);
+        call.arg(self.script_clock())
+            .arg(group_key(&group.event, &group.name))
+            .arg(millis(delay));
+        call.send(self.link()).await.map(drop)
+    }
+}
+
+impl RedisBroker {
+    async fn due_in(
+        &self,
+        queue: &Queue,
+        events: &[Name],
+        limit: usize,
+        found: &mut DueGroups,
+    ) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        let mut call =
+            script::DUE_GROUPS.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
+        call.arg(self.script_clock()).arg(limit);
+        for event in events {
+            call.arg(event.as_str());
+        }
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let next_due = next_due(reply::text(reply::next(&mut answer)?)?)?;
+        found.next_due = [found.next_due, next_due].into_iter().flatten().min();
+        while let Some(key) = answer.next() {
+            let key = reply::text(key)?;
+            let ids = reply::array(reply::next(&mut answer)?)?;
+            let bodies = reply::array(reply::next(&mut answer)?)?;
+            let (event, name) = key.split_once('\n').unwrap_or((&key, ""));
+            let mut members = Vec::with_capacity(ids.len());
+            for (id, body) in ids.into_iter().zip(bodies) {
+                match queue.envelope(&reply::text(id)?, reply::bytes(body)?)? {
+                    Read::Whole(envelope) => members.push(envelope),
+                    // What stands in for it says so: whoever aggregates archives it by itself.
+                    Read::Unreadable(envelope) => members.push(envelope),
+                }
+            }
+            found.groups.push(Group {
+                queue: queue.name.clone(),
+                event: event.into(),
+                name: name.into(),
+                members,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A time that there may not be.
+pub(super) fn next_due(text: String) -> Result<Option<Timestamp>, BrokerError> {
+    (!text.is_empty()).then(|| reply::time(&text)).transpose()
+}
+
+fn aggregate_keys(queue: &Queue) -> [&str; 15] {
+    let keys = &queue.keys;
+    [
+        &keys.aggregating,
+        &keys.grouped,
+        &keys.groups,
+        &keys.pending,
+        &keys.urgent,
+        &keys.scheduled,
+        &keys.retry,
+        &keys.meta,
+        &keys.events,
+        &keys.tasks,
+        &keys.locks,
+        &keys.priorities,
+        &keys.lanes,
+        &keys.waiters,
+        &keys.done,
+    ]
+}

@@ -1,0 +1,148 @@
+//! The servers that Redis consists of.
+
+use std::collections::HashMap;
+
+use asynqueue_core::{BrokerError, Node, NodeRole};
+
+use super::{
+    Link,
+    server::{field, send_to_any},
+};
+use crate::reply;
+
+impl Link {
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.0.server.is_cluster
+    }
+
+    /// The servers, with what the masters among them tell of themselves.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        let mut told = HashMap::new();
+        for section in ["server", "memory", "replication"] {
+            for (address, info) in self.info(section).await? {
+                told.entry(address)
+                    .or_insert_with(String::new)
+                    .push_str(&info);
+            }
+        }
+        if !self.is_cluster() {
+            return Ok(told
+                .into_iter()
+                .flat_map(|(address, info)| with_replicas(address, &info))
+                .collect());
+        }
+        let unavailable = |error: redis::RedisError| {
+            BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address))
+        };
+        let held = self.0.holders[0].held().await.map_err(unavailable)?;
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("NODES");
+        let answer = send_to_any(&held, &command).await.map_err(unavailable)?;
+        let table = reply::text(answer)?;
+        let mut nodes: Vec<_> = table.lines().filter_map(member).collect();
+        for node in &mut nodes {
+            if let Some(info) = told.get(&node.address) {
+                note_info(node, info);
+            }
+        }
+        nodes.sort_by(|a, b| {
+            a.slots
+                .cmp(&b.slots)
+                .reverse()
+                .then(a.address.cmp(&b.address))
+        });
+        Ok(nodes)
+    }
+}
+
+fn note_info(node: &mut Node, info: &str) {
+    if let Some(version) = field(info, "redis_version") {
+        node.version = format!("redis {version}");
+    }
+    node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
+}
+
+/// A server that is no Cluster's, and those that follow it.
+fn with_replicas(address: String, info: &str) -> Vec<Node> {
+    let node = |address, role| Node {
+        address,
+        role,
+        slots: Vec::new(),
+        version: String::new(),
+        memory: None,
+    };
+    let role = match field(info, "role") {
+        Some("slave") => NodeRole::Replica,
+        _ => NodeRole::Primary,
+    };
+    let mut primary = node(address, role);
+    note_info(&mut primary, info);
+    let replicas = info.lines().filter_map(|line| {
+        let (name, told) = line.split_once(':')?;
+        name.strip_prefix("slave")?.parse::<u32>().ok()?;
+        let part = |key| {
+            let mut parts = told
+                .trim()
+                .split(',')
+                .filter_map(|part| part.split_once('='));
+            parts.find_map(|(name, value)| (name == key).then_some(value))
+        };
+        let address = format!("{}:{}", part("ip")?, part("port")?);
+        Some(node(address, NodeRole::Replica))
+    });
+    std::iter::once(primary).chain(replicas).collect()
+}
+
+/// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots.
+fn member(line: &str) -> Option<Node> {
+    let mut words = line.split(' ');
+    let address = words.nth(1)?.split('@').next()?.to_owned();
+    let flags = words.next()?;
+    if flags.contains("noaddr") || flags.contains("handshake") {
+        return None;
+    }
+    let role = if flags.split(',').any(|flag| flag == "master") {
+        NodeRole::Primary
+    } else {
+        NodeRole::Replica
+    };
+    let slots = words.skip(5).filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        // One that is being moved is in brackets, and still where it was.
+        Some((first.parse().ok()?, last.parse().ok()?))
+    });
+    Some(Node {
+        address,
+        role,
+        slots: slots.collect(),
+        version: String::new(),
+        memory: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_a_cluster_is_read() {
+        let line = "07c3 127.0.0.1:30004@31004,host myself,master - 0 1426 1 connected 0-5460 5462 [93->-292f]";
+        let node = member(line).expect("a node");
+        assert_eq!(node.address, "127.0.0.1:30004");
+        assert_eq!(node.role, NodeRole::Primary);
+        assert_eq!(node.slots, [(0, 5460), (5462, 5462)]);
+        let replica = member("e7d1 127.0.0.1:30005@31005 slave 07c3 0 1426 1 connected");
+        let replica = replica.expect("a node");
+        assert_eq!((replica.role, replica.slots.len()), (NodeRole::Replica, 0));
+    }
+
+    #[test]
+    fn replicas_of_a_single_server_are_named() {
+        let info = "role:master\r\nconnected_slaves:1\r\nslave0:ip=10.0.0.2,port=6379,state=online\r\n\
+                    redis_version:7.0.15\r\nused_memory:1000\r\n";
+        let nodes = with_replicas("10.0.0.1:6379".into(), info);
+        assert_eq!(nodes[0].version, "redis 7.0.15");
+        assert_eq!(nodes[0].memory, Some(1000));
+        assert_eq!(nodes[1].address, "10.0.0.2:6379");
+    }
+}

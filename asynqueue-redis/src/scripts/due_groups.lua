@@ -1,0 +1,57 @@
+-- The groups that are due, of some events.
+-- ARGV: clock, how many at most, then the events. Answers when the next is due ('' never), then of each group its name, and of
+-- its members ids and envelopes.
+local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3]}
+local tasks = KEYS[4]
+local now, limit = clock(ARGV[1]), tonumber(ARGV[2])
+local wanted = {}
+for i = 3, #ARGV do wanted[ARGV[i]] = true end
+
+-- The oldest members, as many as become one task. What is left of a task that is not there goes.
+local function read(group)
+  local low, high = members_of(group)
+  local last = redis.call('ZRANGE', keys.grouped, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
+  local limits = last and redis.call('HGET', keys.aggregating, member_id(group, last))
+  local size = limits and limits:match('^%d+,%d+,(%d+),') or 1000
+  local members, ids = redis.call('ZRANGE', keys.grouped, low, high, 'BYLEX', 'LIMIT', 0, size), {}
+  for i, member in ipairs(members) do ids[i] = member_id(group, member) end
+  if #ids == 0 then return {}, {} end
+  local kept, bodies, lost = {}, {}, {}
+  local waits = redis.call('HMGET', keys.aggregating, unpack(ids))
+  for i, body in ipairs(redis.call('HMGET', tasks, unpack(ids))) do
+    if body and waits[i] then
+      kept[#kept + 1], bodies[#bodies + 1] = ids[i], body
+    else
+      lost[#lost + 1] = members[i]
+    end
+  end
+  if #lost > 0 then
+    redis.call('ZREM', keys.grouped, unpack(lost))
+    regroup(keys, group)
+  end
+  return kept, bodies
+end
+
+local answer, found, taken, offset = {''}, 0, 0, 0
+while true do
+  -- Groups of events that nobody here aggregates are passed over.
+  local due = redis.call('ZRANGE', keys.groups, '-inf', int(now), 'BYSCORE', 'LIMIT', offset, 100, 'WITHSCORES')
+  for i = 1, #due, 2 do
+    if wanted[due[i]:match('^(.-)\n')] then
+      if found == limit or taken >= 1000 then
+        answer[1] = due[i + 1]
+        return answer
+      end
+      local ids, bodies = read(due[i])
+      if #ids > 0 then
+        found, taken = found + 1, taken + #ids
+        answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = due[i], ids, bodies
+      end
+    end
+  end
+  if #due < 200 or offset >= 10000 then break end
+  offset = offset + 100
+end
+local next_due = redis.call('ZRANGE', keys.groups, '(' .. int(now), '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+answer[1] = next_due[2] or ''
+return answer
