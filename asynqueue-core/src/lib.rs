@@ -12,6 +12,7 @@ pub mod layer;
 pub mod memory;
 pub mod process;
 pub mod producer;
+pub mod publish;
 pub mod registry;
 pub mod server;
 pub mod task;
@@ -27,6 +28,7 @@ pub use process::*;
 pub use producer::{
     CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
 };
+pub use publish::{PUBLISH_WINDOW, Publish, Published};
 pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle, ServerStats, shutdown_signal};
 pub use task::*;

@@ -1,6 +1,12 @@
 //! Which process handles which event.
 
-use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::{BTreeSet, HashMap},
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tower::Layer;
@@ -12,7 +18,7 @@ use crate::{
         TaskService, TimeoutLayer,
     },
     process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
-    task::{FailureKind, Name, Task},
+    task::{Envelope, FailureKind, Name, Task},
 };
 
 /// A process with the layers of its own around it, whatever its payload's type.
@@ -67,6 +73,10 @@ impl ProcessWrapper {
     /// Runs one attempt, as the server would.
     pub fn run(&self, request: TaskRequest) -> TaskFuture {
         self.service.run(request)
+    }
+
+    pub(crate) fn into_service(self) -> BoxProcess {
+        self.service
     }
 
     pub(crate) fn map_service(self, f: impl FnOnce(BoxProcess) -> BoxProcess) -> Self {
@@ -198,32 +208,47 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// The processes of a server by event.
+/// The processes of a server.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(HashMap<Name, BoxProcess>);
+pub(crate) struct Registry {
+    by_event: HashMap<Name, BoxProcess>,
+    /// Those that have a queue to themselves, such as subscribers.
+    by_queue: HashMap<Name, BoxProcess>,
+    events: BTreeSet<Name>,
+}
 
 impl Registry {
     /// Adds a process, or fails with the event that has one already.
     pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
         let ProcessWrapper { event, service, .. } = process;
-        if self.0.contains_key(&event) {
+        if self.by_event.contains_key(&event) {
             return Err(event);
         }
-        self.0.insert(event, service);
+        self.events.insert(event.clone());
+        self.by_event.insert(event, service);
         Ok(())
     }
 
-    pub(crate) fn get(&self, event: &str) -> Option<&BoxProcess> {
-        self.0.get(event)
+    /// Adds what runs all tasks of a queue.
+    pub(crate) fn insert_for_queue(&mut self, queue: Name, event: Name, service: BoxProcess) {
+        self.events.insert(event);
+        self.by_queue.insert(queue, service);
     }
 
-    pub(crate) fn events(&self) -> Vec<&Name> {
-        let mut events: Vec<_> = self.0.keys().collect();
-        events.sort();
-        events
+    /// What runs a task.
+    pub(crate) fn of(&self, task: &Envelope) -> Option<&BoxProcess> {
+        if self.by_queue.is_empty() {
+            return self.by_event.get(&task.event);
+        }
+        let of_queue = self.by_queue.get(&task.queue);
+        of_queue.or_else(|| self.by_event.get(&task.event))
+    }
+
+    pub(crate) fn events(&self) -> &BTreeSet<Name> {
+        &self.events
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_event.is_empty() && self.by_queue.is_empty()
     }
 }

@@ -57,6 +57,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `retention = "24h"` | How long a completed task and its result are kept. | 1 hour with an `output`, else not at all |
 /// | `priority = 7` | 0 to 9; within a queue, higher runs first. | 0 |
 /// | `group = "tenant-a"` | A label that ties tasks together. | none |
+/// | `aggregate(grace = "10s", max_delay = "1m", max_size = 100)` | Tasks of one group wait for one another, and become one task. | they don't |
 /// | `unique(ttl = "1h")` | Refuses a task while another with the same payload is locked, see below. | not unique |
 /// | `output = Receipt` | The type that the process returns. | `()` |
 /// | `codec = Json` | The type that encodes the payload and the output. | `MessagePack` |

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{IsFailure, MissingState, State, TaskError, TaskErrorKind};
 use crate::{
     codec::{CodecError, MessagePack},
-    task::{Envelope, Headers, Name, TaskId, TaskRef},
+    task::{Envelope, Headers, Name, TaskId, TaskRef, Timestamp},
 };
 
 /// The task that is being run: where it comes from, how long it may take, and ways to report back. Cheap to clone.
@@ -26,6 +26,7 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     envelope: Arc<Envelope>,
     worker: Name,
+    started: Timestamp,
     end: AttemptEnd,
     cancelled: CancellationToken,
     /// Whether it was told to stop because the server shuts down.
@@ -65,12 +66,14 @@ impl Context {
     pub(crate) fn new(
         envelope: Arc<Envelope>,
         worker: Name,
+        started: Timestamp,
         end: AttemptEnd,
         state: State,
     ) -> Self {
         Self(Arc::new(Inner {
             envelope,
             worker,
+            started,
             end,
             cancelled: CancellationToken::new(),
             cut_off: AtomicBool::new(false),
@@ -127,6 +130,11 @@ impl Context {
     /// The worker that runs it.
     pub fn worker(&self) -> &Name {
         &self.0.worker
+    }
+
+    /// When this attempt began, by the broker's clock.
+    pub fn started(&self) -> Timestamp {
+        self.0.started
     }
 
     /// When this attempt is given up: at its timeout or its deadline, whichever is first.

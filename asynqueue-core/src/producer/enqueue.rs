@@ -140,7 +140,7 @@ impl CallOptions {
     }
 
     /// The task as it goes to the broker.
-    pub(super) fn build<T: Task>(
+    pub(crate) fn build<T: Task>(
         self,
         producer: &Producer,
         task: &T,

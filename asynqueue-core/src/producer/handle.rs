@@ -4,6 +4,12 @@ use std::{
     any::{TypeId, type_name},
     fmt,
     marker::PhantomData,
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
 };
 
 use super::ResultError;
@@ -113,6 +119,45 @@ impl<T: Task> TaskHandle<T> {
         }
     }
 
+    /// The task's status now and whenever it changes, its progress included, up to its end: a few looks a second, and none
+    /// is needed to know the end. The stream ends after [`TaskStatus::Gone`] or a final state, or with the first error.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+    /// use futures_util::StreamExt;
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "import", output = u64, crate = asynqueue_core)]
+    /// # struct Import { rows: u64 }
+    ///
+    /// async fn import(task: Payload<Import>, ctx: Context) -> Result<u64, TaskError> {
+    ///     ctx.progress(1, task.rows, "reading");
+    ///     Ok(task.rows)
+    /// }
+    ///
+    /// let broker = MemoryBroker::new();
+    /// let server = Server::builder(broker.clone()).process(import).start().await?;
+    /// let handle = Producer::new(broker).enqueue(Import { rows: 7 }).await?;
+    /// let mut changes = handle.changes();
+    /// while let Some(status) = changes.next().await {
+    ///     println!("{}", status?.state_name());
+    /// }
+    /// # server.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn changes(&self) -> BoxStream<'static, Result<TaskStatus, BrokerError>> {
+        let changes = Changes {
+            handle: self.clone(),
+            last: None,
+            has_ended: false,
+        };
+        stream::unfold(changes, |mut changes| async {
+            let next = changes.next().await?;
+            Some((next, changes))
+        })
+        .boxed()
+    }
+
     /// Cancels the task: one that waits is archived, one that runs is told to stop and not retried.
     ///
     /// # Errors
@@ -125,6 +170,51 @@ impl<T: Task> TaskHandle<T> {
             .await?
             .pop();
         Ok(outcome.unwrap_or(CancelOutcome::NotFound))
+    }
+}
+
+/// How often to look for changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// The changes of a task, up to its end.
+struct Changes<T> {
+    handle: TaskHandle<T>,
+    last: Option<TaskStatus>,
+    has_ended: bool,
+}
+
+impl<T: Task> Changes<T> {
+    async fn next(&mut self) -> Option<Result<TaskStatus, BrokerError>> {
+        while !self.has_ended {
+            let status = match self.handle.status().await {
+                Ok(status) => status,
+                Err(error) => {
+                    self.has_ended = true;
+                    return Some(Err(error));
+                }
+            };
+            self.has_ended = status.state().is_none_or(TaskState::is_final);
+            if self.last.as_ref().is_none_or(|last| differ(last, &status)) {
+                self.last = Some(status.clone());
+                return Some(Ok(status));
+            }
+            // Whichever is first: the end, which is told, or the time for another look.
+            let end = self.handle.broker.finished(&self.handle.task);
+            let _ = tokio::time::timeout(LOOK_AGAIN, end).await;
+        }
+        None
+    }
+}
+
+/// Whether there is something new, other than that the lease was extended.
+fn differ(last: &TaskStatus, now: &TaskStatus) -> bool {
+    match (last, now) {
+        (TaskStatus::Known(last), TaskStatus::Known(now)) => {
+            last.state != now.state
+                || last.progress != now.progress
+                || last.envelope.attempts != now.envelope.attempts
+        }
+        (last, now) => last != now,
     }
 }
 

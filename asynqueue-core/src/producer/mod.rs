@@ -161,7 +161,10 @@ impl Producer {
         }
     }
 
-    async fn send_one<T: Task>(&self, task: NewTask) -> Result<TaskHandle<T>, EnqueueError> {
+    pub(crate) async fn send_one<T: Task>(
+        &self,
+        task: NewTask,
+    ) -> Result<TaskHandle<T>, EnqueueError> {
         let _in_flight = self
             .0
             .in_flight

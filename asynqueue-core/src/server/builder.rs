@@ -1,21 +1,22 @@
 //! Setting up a server.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use super::{
-    Counters, Server, ServerError, ServerHandle, Shared, inbox::Inbox, queues::QueueSet,
-    running::Slots, settings::Settings, settle::Outbox,
+    Counters, Server, ServerError, ServerHandle, Shared, aggregate::Aggregator, inbox::Inbox,
+    presence::worker_name, queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
 };
 use crate::{
-    broker::{BrokerError, Keep, SharedBroker},
+    broker::{BrokerError, Keep, SharedBroker, Subscription},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
     process::{Context, IsFailure, State, TaskError},
+    publish::{deliverer, outbox},
     registry::{IntoProcess, ProcessWrapper, Registration, Registry},
-    task::{Name, TaskId},
+    task::{Name, Task},
 };
 
 /// Sets up a [`Server`].
@@ -28,6 +29,11 @@ pub struct ServerBuilder {
     strict: bool,
     processes: Vec<ProcessWrapper>,
     registered: bool,
+    /// Name and process of each.
+    subscribers: Vec<(Name, ProcessWrapper)>,
+    aggregators: Vec<Aggregator>,
+    /// What an aggregating function makes, if that is to be aggregated itself.
+    aggregated_again: Option<(Name, Name)>,
     layers: Vec<ApplyLayer>,
     state: State,
     max_abandoned: Option<usize>,
@@ -54,6 +60,9 @@ impl ServerBuilder {
             strict: false,
             processes: Vec::new(),
             registered: false,
+            subscribers: Vec::new(),
+            aggregators: Vec::new(),
+            aggregated_again: None,
             layers: Vec::new(),
             state: State::default(),
             max_abandoned: None,
@@ -99,6 +108,64 @@ impl ServerBuilder {
     /// [state](Self::state).
     pub fn registered(mut self) -> Self {
         self.registered = true;
+        self
+    }
+
+    /// Subscribes a process to an event: it gets a task for each that is [published](crate::Producer::publish) from now on,
+    /// in a queue of its own, named `subscriber@event`. A subscriber stays known when its servers stop, and finds what was
+    /// published meanwhile when they come back; [`Subscriptions::unsubscribe`](crate::Subscriptions::unsubscribe) ends it.
+    /// Servers that use the same name share one queue, and each event goes to one of them.
+    pub fn subscribe<M>(
+        mut self,
+        subscriber: impl Into<Name>,
+        process: impl IntoProcess<M>,
+    ) -> Self {
+        self.subscribers
+            .push((subscriber.into(), process.into_process()));
+        self
+    }
+
+    /// Makes one task of the members of a group, for tasks that are [aggregated](crate::Aggregate): the function is given
+    /// their payloads, oldest first. It may be called again for the same tasks, as after a crash, and only one of the tasks
+    /// that it makes is kept: so let it do nothing else. The new task is put into the queue of its members, and has their
+    /// group as its own.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
+    /// # use serde::{Serialize, Deserialize};
+    /// # use asynqueue_macros::Task;
+    ///
+    /// #[derive(Serialize, Deserialize, Task)]
+    /// #[task(event = "notify", aggregate(grace = "5s", max_delay = "1m", max_size = 50))]
+    /// # #[task(crate = asynqueue_core)]
+    /// struct Notify { text: String }
+    ///
+    /// #[derive(Serialize, Deserialize, Task)]
+    /// #[task(event = "digest")]
+    /// # #[task(crate = asynqueue_core)]
+    /// struct Digest { texts: Vec<String> }
+    ///
+    /// async fn send(digest: Payload<Digest>, _: Context) -> Result<(), TaskError> {
+    ///     println!("{} news", digest.texts.len());
+    ///     Ok(())
+    /// }
+    ///
+    /// let server = Server::builder(MemoryBroker::new())
+    ///     .aggregate(|news: Vec<Notify>| Digest { texts: news.into_iter().map(|one| one.text).collect() })
+    ///     .process(send)
+    ///     .start().await?;
+    /// # server.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn aggregate<T: Task, U: Task>(
+        mut self,
+        combine: impl Fn(Vec<T>) -> U + Send + Sync + 'static,
+    ) -> Self {
+        if U::options().aggregate.is_some() {
+            self.aggregated_again = Some((T::EVENT.into(), U::EVENT.into()));
+        }
+        self.aggregators.push(Aggregator::new(combine));
         self
     }
 
@@ -214,7 +281,11 @@ impl ServerBuilder {
                     .push(process.map_err(|source| ServerError::State { event, source })?);
             }
         }
+        self.check_aggregators()?;
         let queues = self.queue_set()?;
+        let subscribers = (self.subscribers.iter())
+            .map(|(name, process)| (process.event().clone(), name.clone()))
+            .collect();
         let registry = self.registry()?;
         let settings = self.settings;
         let shared = Shared {
@@ -223,10 +294,15 @@ impl ServerBuilder {
             registry,
             state: self.state,
             queue_names: queues.names(),
+            weights: queues.weights(),
+            strict: self.strict,
+            aggregators: self.aggregators,
+            subscribers,
             inbox: Inbox::new(queues.len()),
             slots: Slots::default(),
             outbox: Outbox::default(),
             due: Notify::new(),
+            group_due: Notify::new(),
             unheard: Notify::new(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -270,16 +346,56 @@ impl ServerBuilder {
         }
     }
 
+    fn check_aggregators(&mut self) -> Result<(), ServerError> {
+        if let Some((event, into)) = self.aggregated_again.take() {
+            return Err(ServerError::AggregatedAgain { event, into });
+        }
+        let mut events = HashSet::new();
+        for aggregator in &self.aggregators {
+            if !events.insert(&aggregator.event) {
+                let event = aggregator.event.clone();
+                return Err(ServerError::DuplicateAggregator { event });
+            }
+        }
+        Ok(())
+    }
+
+    /// Each subscriber has a queue of its own, and shares the outbox of the event with the others.
+    fn subscribed_queues(&self) -> Result<Vec<Name>, ServerError> {
+        let mut queues = Vec::new();
+        for (subscriber, process) in &self.subscribers {
+            let event = process.event();
+            if subscriber.is_empty() {
+                let event = event.clone();
+                return Err(ServerError::UnnamedSubscriber { event });
+            }
+            let queue = Subscription::queue_of(event, subscriber);
+            if queues.contains(&queue) {
+                let (event, subscriber) = (event.clone(), subscriber.clone());
+                return Err(ServerError::DuplicateSubscriber { event, subscriber });
+            }
+            let outbox = outbox(event);
+            if !queues.contains(&outbox) {
+                queues.push(outbox);
+            }
+            queues.push(queue);
+        }
+        Ok(queues)
+    }
+
     fn queue_set(&mut self) -> Result<QueueSet, ServerError> {
         if self.queues.is_empty() {
-            let mut named: Vec<_> = self
-                .processes
-                .iter()
-                .map(|process| process.queue().clone())
-                .collect();
+            let of_processes = self.processes.iter().map(|process| process.queue().clone());
+            let of_groups = (self.aggregators.iter()).map(|aggregator| aggregator.queue.clone());
+            let mut named: Vec<_> = of_processes.chain(of_groups).collect();
             named.sort();
             named.dedup();
             self.queues = named.into_iter().map(|name| (name, 1)).collect();
+        }
+        for queue in self.subscribed_queues()? {
+            if !self.queues.iter().any(|(name, _)| *name == queue) {
+                self.queues.push((queue, 1));
+            }
         }
         for process in &self.processes {
             if !self.queues.iter().any(|(name, _)| name == process.queue()) {
@@ -296,17 +412,25 @@ impl ServerBuilder {
 
     fn registry(&mut self) -> Result<Registry, ServerError> {
         let mut registry = Registry::default();
+        // The first layer added is the outermost, so it goes on last.
+        let layers = &self.layers;
+        let layered = |process: ProcessWrapper| {
+            process.map_service(|service| {
+                let layers = layers.iter().rev();
+                layers.fold(service, |inner, layer| layer(inner))
+            })
+        };
         for process in self.processes.drain(..) {
-            // The first layer added is the outermost, so it goes on last.
-            let process = process.map_service(|service| {
-                self.layers
-                    .iter()
-                    .rev()
-                    .fold(service, |inner, layer| layer(inner))
-            });
             registry
-                .insert(process)
+                .insert(layered(process))
                 .map_err(|event| ServerError::DuplicateProcess { event })?;
+        }
+        for (subscriber, process) in self.subscribers.drain(..) {
+            let event = process.event().clone();
+            let deliverer = deliverer(Arc::clone(&self.broker));
+            registry.insert_for_queue(outbox(&event), event.clone(), deliverer);
+            let queue = Subscription::queue_of(&event, &subscriber);
+            registry.insert_for_queue(queue, event, layered(process).into_service());
         }
         if registry.is_empty() {
             Err(ServerError::NoProcess)
@@ -323,6 +447,7 @@ impl ServerBuilder {
     pub async fn start(self) -> Result<ServerHandle, ServerError> {
         let server = self.build()?;
         server.shared.broker.ping().await?;
+        server.shared.subscribe().await?;
         Ok(server.start())
     }
 
@@ -347,11 +472,4 @@ impl std::fmt::Debug for ServerBuilder {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-fn worker_name() -> Name {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".into());
-    let random = TaskId::generate();
-    let (_, random) = random.as_str().split_at(16);
-    format!("{host}:{}:{random}", std::process::id()).into()
 }

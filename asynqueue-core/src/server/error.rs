@@ -35,12 +35,42 @@ pub enum ServerError {
     NoMonitor,
     /// It has nothing to run.
     #[error(
-        "no process is mounted: add one with `.process(…)`, or all that derives register with `.registered()`"
+        "no process is mounted: add one with `.process(…)` or `.subscribe(…)`, or all that derives register with `.registered()`"
     )]
     NoProcess,
     /// Two processes for one event.
     #[error("event `{event}` has two processes: mount one, or give them different events")]
     DuplicateProcess {
+        /// The event.
+        event: Name,
+    },
+    /// Two functions that aggregate one event.
+    #[error("event `{event}` is aggregated twice: give it one function")]
+    DuplicateAggregator {
+        /// The event.
+        event: Name,
+    },
+    /// What is made of several tasks would wait for others itself.
+    #[error(
+        "tasks of `{event}` would become `{into}`, which is aggregated too: take `aggregate` off `{into}`"
+    )]
+    AggregatedAgain {
+        /// The event of the tasks.
+        event: Name,
+        /// The event of what they become.
+        into: Name,
+    },
+    /// Two subscribers of one name.
+    #[error("`{subscriber}` subscribes to `{event}` twice: give one of them another name")]
+    DuplicateSubscriber {
+        /// The event.
+        event: Name,
+        /// The subscriber.
+        subscriber: Name,
+    },
+    /// A subscriber without a name.
+    #[error("a subscriber to `{event}` has no name: its name tells its queue from those of others")]
+    UnnamedSubscriber {
         /// The event.
         event: Name,
     },

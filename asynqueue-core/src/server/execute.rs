@@ -14,7 +14,7 @@ use crate::{
     broker::{Leased, Outcome},
     layer::{BoxProcess, TaskOutput, TaskRequest},
     process::{AttemptEnd, Context, TaskError, TaskErrorKind},
-    task::{FailureKind, Timestamp},
+    task::{FailureKind, Run, Timestamp},
 };
 
 /// Nobody waits longer for a handler, however long its timeout.
@@ -49,10 +49,7 @@ impl Shared {
     pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
         let Job { leased, queue } = job;
         // It may have waited here since it was leased.
-        let now = match leased.envelope.deadline {
-            Some(_) => self.broker.now().max(leased.now),
-            None => leased.now,
-        };
+        let now = self.broker.now().max(leased.now);
         let context = self.context(&leased, now);
         let result = match self.admit(&leased, now) {
             Ok(service) => {
@@ -99,7 +96,11 @@ impl Shared {
                 "deadline exceeded before start".into(),
             );
         }
-        match self.registry.get(&envelope.event) {
+        if envelope.expires_at().is_some_and(|time| time <= now) {
+            let message = "expired: no worker had begun it in time".into();
+            return refuse(FailureKind::Expired, message);
+        }
+        match self.registry.of(envelope) {
             Some(service) => Ok(service),
             None => {
                 let message = format!("no process is registered for event `{}`", envelope.event);
@@ -122,6 +123,7 @@ impl Shared {
         Context::new(
             Arc::clone(envelope),
             self.worker.clone(),
+            now,
             end,
             self.state.clone(),
         )
@@ -130,9 +132,20 @@ impl Shared {
     /// Hands the outcome of an attempt to the outbox.
     fn conclude(&self, leased: Leased, context: &Context, result: Result<TaskOutput, TaskError>) {
         let settlement = match result {
-            Ok(output) => leased.settle(Outcome::Complete {
-                result: output.result,
-            }),
+            Ok(output) => {
+                let mut leased = leased;
+                // Whoever looks at a task that is kept wants to know who ran it.
+                if !leased.envelope.options.retention.is_zero() {
+                    Arc::make_mut(&mut leased.envelope).set_completed(Run {
+                        started: context.started(),
+                        ended: self.broker.now(),
+                        worker: self.worker.clone(),
+                    });
+                }
+                leased.settle(Outcome::Complete {
+                    result: output.result,
+                })
+            }
             Err(error) => self.failed(context, leased.token, &error),
         };
         self.outbox.push(settlement);

@@ -230,6 +230,7 @@ impl Fetcher<'_> {
                 self.signals = Some(signals.fuse());
                 // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
                 self.shared.due.notify_one();
+                self.shared.group_due.notify_one();
                 self.shared.unheard.notify_one();
                 return Ok(());
             }
@@ -248,7 +249,10 @@ impl Fetcher<'_> {
                     self.queues.set_ready(queue, true);
                 }
             }
-            Signal::Due(..) => self.shared.due.notify_one(),
+            Signal::Due(..) => {
+                self.shared.due.notify_one();
+                self.shared.group_due.notify_one();
+            }
             Signal::Cancel(task) => self.shared.cancel(&task),
         }
     }

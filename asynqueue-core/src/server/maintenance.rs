@@ -127,6 +127,25 @@ impl Shared {
         }
     }
 
+    /// Makes sure that those who subscribe are known, though the broker may be away at first.
+    pub(super) async fn subscribe_again(self: Arc<Self>) {
+        let mut retrying = Retrying::new("subscribe");
+        while let Err(error) = self.subscribe().await {
+            if is_closed(&error) || !self.runs_after(retrying.failed(&error)).await {
+                return;
+            }
+        }
+        retrying.worked();
+    }
+
+    /// Tells the broker who subscribes.
+    pub(super) async fn subscribe(&self) -> Result<(), BrokerError> {
+        if self.subscribers.is_empty() {
+            return Ok(());
+        }
+        self.broker.subscribe(self.subscribers.clone()).await
+    }
+
     /// Waits; returns whether the server still runs.
     pub(super) async fn runs_after(&self, wait: Duration) -> bool {
         self.runs_until(tokio::time::sleep(wait)).await

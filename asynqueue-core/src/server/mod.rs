@@ -7,8 +7,10 @@
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
 //!
 //! Beside that way: `heartbeat` extends leases, `watch` gives up on handlers that don't stop, `maintenance`
-//! forwards due tasks, reclaims lost ones and trims old ones, and `shutdown` brings all of it to an end.
+//! forwards due tasks, reclaims lost ones and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
+//! this server, and `shutdown` brings all of it to an end.
 
+mod aggregate;
 mod builder;
 #[cfg(feature = "testing")]
 mod drain;
@@ -20,6 +22,7 @@ mod heartbeat;
 mod inbox;
 mod maintenance;
 mod outcome;
+mod presence;
 mod queues;
 mod retrying;
 mod running;
@@ -45,15 +48,15 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
+use self::{
+    aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
+    settle::Outbox, shutdown::within,
+};
 pub use self::{
     builder::ServerBuilder,
     error::ServerError,
     handle::{ServerHandle, ServerStats},
     shutdown::shutdown_signal,
-};
-use self::{
-    inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
-    shutdown::within,
 };
 use crate::{
     broker::{BrokerError, SharedBroker},
@@ -97,11 +100,18 @@ struct Shared {
     registry: Registry,
     state: State,
     queue_names: Vec<Name>,
+    weights: Vec<(Name, u32)>,
+    strict: bool,
+    aggregators: Vec<Aggregator>,
+    /// Event and name of those who subscribe.
+    subscribers: Vec<(Name, Name)>,
     inbox: Inbox,
     slots: Slots,
     outbox: Outbox,
     /// Woken when a task is due earlier than was known.
     due: Notify,
+    /// Woken when a group is due earlier than was known.
+    group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
     /// Leasing stops.
@@ -162,6 +172,9 @@ impl Server {
         upkeep.spawn(Arc::clone(&shared).reclaim_lost());
         upkeep.spawn(Arc::clone(&shared).trim_old());
         upkeep.spawn(Arc::clone(&shared).check_health());
+        upkeep.spawn(Arc::clone(&shared).aggregate_groups());
+        upkeep.spawn(Arc::clone(&shared).tell_of_itself());
+        upkeep.spawn(Arc::clone(&shared).subscribe_again());
 
         let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
         // Without one of its parts a server would look alive, and run or record nothing.

@@ -47,7 +47,7 @@ pub(super) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> 
 fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -> Failure {
     Failure {
         attempt: context.attempt(),
-        started: None,
+        started: Some(context.started()),
         at,
         kind: error.failure_kind(),
         message: guarded("an error's text", || error.message())

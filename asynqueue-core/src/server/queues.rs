@@ -86,6 +86,12 @@ impl QueueSet {
         self.queues.iter().map(|queue| queue.name.clone()).collect()
     }
 
+    /// The queues with their weights.
+    pub(super) fn weights(&self) -> Vec<(Name, u32)> {
+        let weight = |queue: &Queue| (queue.name.clone(), queue.weight);
+        self.queues.iter().map(weight).collect()
+    }
+
     pub(super) fn name(&self, queue: usize) -> &Name {
         &self.queues[queue].name
     }

@@ -15,7 +15,7 @@ use crate::{
     process::{AttemptEnd, Context, State, TaskError},
     producer::decode_output,
     registry::{IntoProcess, ProcessWrapper},
-    task::{Envelope, Headers, Task, TaskId},
+    task::{Clock, Envelope, Headers, SystemClock, Task, TaskId},
 };
 
 /// Runs one attempt of `process` on `task`, with its hooks and layers if it is a
@@ -98,7 +98,13 @@ impl<T: Task> RunInline<T> {
             at: Instant::now() + timeout,
             is_deadline: false,
         };
-        let context = Context::new(Arc::new(envelope), "inline".into(), end, self.state);
+        let context = Context::new(
+            Arc::new(envelope),
+            "inline".into(),
+            SystemClock.now(),
+            end,
+            self.state,
+        );
         if self.cancelled {
             context.cancellation_token().cancel();
         }

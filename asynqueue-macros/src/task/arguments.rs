@@ -2,7 +2,7 @@
 
 use syn::{Data, DeriveInput, Error, LitStr, Path, Result, Type, parse_quote};
 
-use super::{backoff::Backoff, names, unique::Unique};
+use super::{aggregate::Aggregate, backoff::Backoff, names, unique::Unique};
 use crate::{
     attribute::{Key, KeyList},
     mistakes::Mistakes,
@@ -23,6 +23,7 @@ pub(super) struct Arguments {
     pub(super) unique: Option<Unique>,
     pub(super) priority: Option<u8>,
     pub(super) group: Option<LitStr>,
+    pub(super) aggregate: Option<Aggregate>,
     pub(super) codec: Option<Type>,
     pub(super) output: Option<Type>,
     pub(super) process: Option<Type>,
@@ -34,7 +35,7 @@ const fn key(name: &'static str, example: &'static str) -> Key {
     Key { name, example }
 }
 
-static KEYS: [Key; 14] = [
+static KEYS: [Key; 15] = [
     key("event", "event = \"email:welcome\""),
     key("queue", "queue = \"critical\""),
     key("max_retry", "max_retry = 5"),
@@ -45,6 +46,7 @@ static KEYS: [Key; 14] = [
     key("unique", "unique(ttl = \"1h\")"),
     key("priority", "priority = 7"),
     key("group", "group = \"tenant-a\""),
+    key("aggregate", "aggregate(grace = \"10s\")"),
     key("codec", "codec = Json"),
     key("output", "output = Receipt"),
     key("process", "process = SendWelcome"),
@@ -89,6 +91,7 @@ impl Arguments {
             "unique" => self.unique = Unique::read(value, data, mistakes)?,
             "priority" => self.priority = Some(value.number(MAX_PRIORITY)?),
             "group" => self.group = Some(value.checked_text(names::check_group)?),
+            "aggregate" => self.aggregate = Some(Aggregate::read(value, mistakes)?),
             "codec" => self.codec = Some(value.ty()?),
             "output" => self.output = Some(value.ty()?),
             "process" => self.process = Some(value.ty()?),

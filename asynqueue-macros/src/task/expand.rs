@@ -74,6 +74,7 @@ impl Arguments {
             .retention
             .or(self.output.as_ref().map(|_| RESULT_RETENTION));
         let unique = self.unique.as_ref().map(|unique| unique.expand(krate));
+        let aggregate = (self.aggregate.as_ref()).map(|aggregate| aggregate.expand(krate));
         let settings = [
             ("queue", self.queue.as_ref().map(name)),
             ("max_retry", self.max_retry.map(|number| quote!(#number))),
@@ -87,6 +88,7 @@ impl Arguments {
             ("retention", retention.map(millis)),
             ("priority", self.priority.map(|number| quote!(#number))),
             ("group", self.group.as_ref().map(name).map(some)),
+            ("aggregate", aggregate.map(some)),
         ];
         settings
             .into_iter()

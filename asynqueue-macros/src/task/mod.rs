@@ -1,5 +1,6 @@
 //! `#[derive(Task)]`.
 
+mod aggregate;
 mod arguments;
 mod backoff;
 mod expand;

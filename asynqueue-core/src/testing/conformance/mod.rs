@@ -55,6 +55,7 @@ pub mod groups;
 pub mod inspect;
 pub mod large;
 pub mod lease;
+pub mod lifecycle;
 pub mod reclaim;
 pub mod replace;
 pub mod retention;
@@ -332,6 +333,20 @@ macro_rules! conformance_suite {
                 subscribing_again_changes_nothing,
                 a_subscriber_that_is_removed_is_gone,
                 racing_subscribers_are_all_added,
+            ],
+            lifecycle: [
+                an_event_reaches_every_subscriber_once,
+                a_subscriber_misses_nothing_while_it_is_away,
+                a_subscriber_added_later_gets_events_from_then_on,
+                an_event_that_is_published_again_is_not_delivered_again,
+                one_who_unsubscribes_gets_no_more_events,
+                the_payloads_of_a_group_become_one_task,
+                a_member_that_cannot_be_read_is_archived_alone,
+                a_running_task_is_cancelled_on_any_server,
+                an_expired_task_is_not_started,
+                the_changes_of_a_task_are_told,
+                every_attempt_at_a_task_is_told,
+                a_server_tells_what_it_runs,
             ],
             large: [
                 a_large_batch_of_leases_is_extended,

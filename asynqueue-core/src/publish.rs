@@ -1,0 +1,217 @@
+//! Publish and subscribe: one event, a task for each of its subscribers.
+//!
+//! An event is published by one task, in the event's outbox. A server that works for any of the subscribers takes it from
+//! there and enqueues a task for each of them, all under the id of the event. If that server dies halfway, another does it
+//! again; what was delivered already is known by its id, and for a while after it is done by a lock.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    broker::{Conflict, NewTask, SharedBroker, Subscription, When},
+    layer::{BoxProcess, TaskFuture, TaskOutput},
+    process::{Context, TaskError},
+    producer::{CallOptions, EnqueueError, Producer},
+    task::{Envelope, Name, Task, TaskId, Timestamp, UniqueKey, UniqueLock, UniqueUntil},
+};
+
+/// How long an event is known by its id after it has been published, and after each subscriber is done with it. Published
+/// again within this time, it is not delivered again.
+pub const PUBLISH_WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// How long the outbox waits before it tries again what the broker did not take.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The header that names the subscribers of an event on its way, a line each.
+const SUBSCRIBERS: &str = "asynqueue-subscribers";
+
+/// The queue that an event is published to.
+pub(crate) fn outbox(event: &str) -> Name {
+    Subscription::queue_of(event, "")
+}
+
+/// An event about to be published: set what differs, then `.await` it.
+#[must_use = "an event is published once this is awaited"]
+#[derive(Debug)]
+pub struct Publish<'a, T> {
+    producer: &'a Producer,
+    event: T,
+    call: CallOptions,
+}
+
+/// An event that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The event's id, which each subscriber's task has too.
+    pub id: TaskId,
+    /// How many subscribers it goes to.
+    pub subscribers: usize,
+    /// Whether it is new: not if an event of this id has been published already.
+    pub is_new: bool,
+}
+
+impl Producer {
+    /// Publishes an event to all that [subscribe](crate::ServerBuilder::subscribe) to it by now, once the returned value is
+    /// awaited. Each of them gets a task of its own, in a queue of its own, with its own retries. From the moment this
+    /// returns `Ok`, none of them misses it.
+    ///
+    /// It costs one look at the subscribers and, if there are any, one task, however many they are.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "order:placed", crate = asynqueue_core)]
+    /// # struct OrderPlaced { order: u64 }
+    ///
+    /// async fn reserve(event: Payload<OrderPlaced>, _: Context) -> Result<(), TaskError> {
+    ///     println!("reserving what order {} needs", event.order);
+    ///     Ok(())
+    /// }
+    ///
+    /// let broker = MemoryBroker::new();
+    /// let server = Server::builder(broker.clone()).subscribe("inventory", reserve).start().await?;
+    /// let published = Producer::new(broker).publish(OrderPlaced { order: 42 }).id("order-42").await?;
+    /// assert_eq!(published.subscribers, 1);
+    /// server.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn publish<T: Task>(&self, event: T) -> Publish<'_, T> {
+        Publish {
+            producer: self,
+            event,
+            call: CallOptions::default(),
+        }
+    }
+}
+
+impl<'a, T: Task> Publish<'a, T> {
+    /// Gives the event an id, in place of a generated one. Publishing it again under the same id, as after an error, is
+    /// safe for [`PUBLISH_WINDOW`]: nobody gets it twice.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.call = self.call.id(id);
+        self
+    }
+
+    /// Sends a key-value pair along.
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.call = self.call.header(key, value);
+        self
+    }
+
+    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it.
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.call = self.call.expires_in(time);
+        self
+    }
+
+    /// 0 to 9: within each subscriber's queue, higher goes first.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.call = self.call.priority(priority);
+        self
+    }
+
+    async fn send(self) -> Result<Published, EnqueueError> {
+        let Self {
+            producer,
+            event,
+            call,
+        } = self;
+        let name = Name::from_static(T::EVENT);
+        let subscribers = producer.broker().subscribers(&name).await?;
+        let mut task = call.queue(outbox(T::EVENT)).build(producer, &event)?;
+        let published = |is_new| Published {
+            id: task.envelope.id.clone(),
+            subscribers: subscribers.len(),
+            is_new,
+        };
+        let (new, known) = (published(true), published(false));
+        if subscribers.is_empty() {
+            return Ok(new);
+        }
+        let names: Vec<_> = subscribers
+            .iter()
+            .map(|known| known.name.as_str())
+            .collect();
+        task.envelope.headers.insert(SUBSCRIBERS, names.join("\n"));
+        once(&mut task.envelope);
+        match producer.send_one::<T>(task).await {
+            Ok(_) => Ok(new),
+            Err(EnqueueError::Conflict(Conflict::Id { .. } | Conflict::Unique { .. })) => Ok(known),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Lets no other task of this id into the same queue, for a while even after it is done.
+fn once(envelope: &mut Envelope) {
+    envelope.unique = Some(Box::new(UniqueLock {
+        key: UniqueKey::new(envelope.id.as_str()),
+        until: UniqueUntil::Window,
+        ttl: PUBLISH_WINDOW,
+    }));
+    if envelope.options.aggregate.is_some() {
+        Arc::make_mut(&mut envelope.options).aggregate = None;
+    }
+}
+
+impl<'a, T: Task> IntoFuture for Publish<'a, T> {
+    type Output = Result<Published, EnqueueError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// What takes events from the outbox to their subscribers.
+pub(crate) fn deliverer(broker: SharedBroker) -> BoxProcess {
+    BoxProcess::from_fn(move |request| -> TaskFuture {
+        let broker = Arc::clone(&broker);
+        Box::pin(async move { deliver(&broker, &request.context).await })
+    })
+}
+
+async fn deliver(broker: &SharedBroker, ctx: &Context) -> Result<TaskOutput, TaskError> {
+    let event = ctx.envelope();
+    let tasks = deliveries(event, broker.now());
+    // A conflict is with what was delivered before.
+    match broker.enqueue(tasks).await {
+        Ok(_) => Ok(TaskOutput::default()),
+        Err(error) => {
+            tracing::warn!(task = %event.task_ref(), %error, "an event could not be delivered yet");
+            Err(TaskError::snooze(TRY_AGAIN))
+        }
+    }
+}
+
+/// The task of each subscriber.
+fn deliveries(event: &Envelope, now: Timestamp) -> Vec<NewTask> {
+    let mut template = Envelope::with_options(
+        event.id.clone(),
+        event.event.clone(),
+        event.codec.clone(),
+        event.payload.clone(),
+        Arc::clone(&event.options),
+    );
+    let own = event.headers.iter().filter(|(key, _)| *key != SUBSCRIBERS);
+    template.headers = own.collect();
+    template.enqueued_at = now;
+    template.deadline = event.deadline;
+    template.set_expires_at(event.expires_at());
+    once(&mut template);
+    let names = event.headers.get(SUBSCRIBERS).unwrap_or_default().lines();
+    let delivery = |name| {
+        let mut envelope = template.clone();
+        envelope.queue = Subscription::queue_of(&event.event, name);
+        NewTask {
+            envelope,
+            when: When::Now,
+        }
+    };
+    names.map(delivery).collect()
+}

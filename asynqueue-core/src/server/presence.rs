@@ -1,0 +1,91 @@
+//! Telling the fleet of this server.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Shared;
+use crate::{
+    broker::{RunningTask, ServerInfo},
+    task::{Name, TaskId, Timestamp},
+};
+
+/// How often a server tells of itself.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long it is remembered after it was heard of last.
+const TTL: Duration = Duration::from_secs(15);
+
+impl Shared {
+    /// Tells of this server until it stops, and says good-bye then.
+    pub(super) async fn tell_of_itself(self: Arc<Self>) {
+        let started = self.broker.now();
+        loop {
+            // Nothing depends on it; it is told again soon.
+            if let Err(error) = self.broker.beat(self.info(started), TTL).await {
+                tracing::debug!(%error, "the server could not tell of itself");
+            }
+            if !self.runs_after(INTERVAL).await {
+                break;
+            }
+        }
+        if let Err(error) = self.broker.leave(&self.worker).await {
+            tracing::debug!(%error, "the server could not say good-bye");
+        }
+    }
+
+    fn info(&self, started: Timestamp) -> ServerInfo {
+        let (now, here) = (self.broker.now(), Instant::now());
+        let mut running = Vec::new();
+        self.slots.each(|job| {
+            let context = &job.context;
+            running.push(RunningTask {
+                task: context.task_ref(),
+                event: context.event().clone(),
+                attempt: context.attempt(),
+                started: context.started(),
+                deadline: now + context.deadline().saturating_duration_since(here),
+            });
+        });
+        let busy = running.len();
+        running.sort_by_key(|task| task.started);
+        running.truncate(ServerInfo::MAX_RUNNING);
+        ServerInfo {
+            name: self.worker.clone(),
+            host: host(),
+            pid: std::process::id(),
+            started,
+            seen: now,
+            queues: self.weights.clone(),
+            strict: self.strict,
+            events: self.registry.events().iter().cloned().collect(),
+            concurrency: self.settings.concurrency,
+            busy,
+            running,
+            abandoned: self.slots.abandoned(),
+            finished: self
+                .counters
+                .finished
+                .load(std::sync::atomic::Ordering::Relaxed),
+            stopping: self.stopping.is_cancelled(),
+        }
+    }
+}
+
+/// A name for a server, made of host, process and a random part.
+pub(super) fn worker_name() -> Name {
+    let random = TaskId::generate();
+    let (_, random) = random.as_str().split_at(16);
+    format!("{}:{}:{random}", host(), std::process::id()).into()
+}
+
+fn host() -> String {
+    let told = std::env::var("HOSTNAME").ok();
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = told.or_else(kernel).unwrap_or_default();
+    match host.trim() {
+        "" => "worker".into(),
+        host => host.into(),
+    }
+}
