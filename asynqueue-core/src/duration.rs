@@ -39,6 +39,21 @@ pub fn parse_millis(text: &str) -> Result<u64, String> {
     Ok(total)
 }
 
+/// A duration as [`parse_millis`] reads it.
+pub fn format_millis(mut millis: u64) -> String {
+    let mut text = String::new();
+    for (unit, length) in UNITS.into_iter().rev() {
+        if millis >= length {
+            text.push_str(&format!("{}{unit}", millis / length));
+            millis %= length;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("0s");
+    }
+    text
+}
+
 /// The milliseconds of the number and unit that `text` starts with, and the text after them.
 fn parse_part(text: &str) -> Result<(u64, &str), String> {
     let (digits, rest) = split_at_first(text, |c| !c.is_ascii_digit());

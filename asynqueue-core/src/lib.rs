@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 #[doc(hidden)]
 pub mod duration;
+pub mod inspector;
 pub mod layer;
 pub mod memory;
 pub mod process;
@@ -23,6 +24,7 @@ pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
 #[cfg(feature = "config")]
 pub use config::{Config, ConfigError, Monitoring, Password};
+pub use inspector::Inspector;
 pub use memory::MemoryBroker;
 pub use process::*;
 pub use producer::{

@@ -20,8 +20,10 @@ pub(super) struct Aggregator {
     pub(super) event: Name,
     /// Where tasks of its event go by default.
     pub(super) queue: Name,
-    combine: Box<dyn Fn(&Producer, &Group) -> Result<NewTask, CannotCombine> + Send + Sync>,
+    combine: Box<Combine>,
 }
+
+type Combine = dyn Fn(&Producer, &Group) -> Result<NewTask, CannotCombine> + Send + Sync;
 
 enum CannotCombine {
     /// These members are no payloads of their event.

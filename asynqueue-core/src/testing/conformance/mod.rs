@@ -53,6 +53,7 @@ pub mod fleet;
 pub mod forward;
 pub mod groups;
 pub mod inspect;
+pub mod inspector;
 pub mod large;
 pub mod lease;
 pub mod lifecycle;
@@ -347,6 +348,21 @@ macro_rules! conformance_suite {
                 the_changes_of_a_task_are_told,
                 every_attempt_at_a_task_is_told,
                 a_server_tells_what_it_runs,
+            ],
+            inspector: [
+                queues_are_told_with_what_ended_today,
+                a_task_is_found_by_its_id_in_any_queue,
+                a_filter_finds_the_tasks_that_are_meant,
+                the_pages_of_a_filtered_list_make_up_the_whole,
+                a_retried_task_has_all_its_attempts_before_it,
+                a_task_is_put_away_and_run_later,
+                a_payload_is_edited_as_json,
+                a_task_moves_to_another_queue,
+                a_task_that_cannot_move_stays,
+                actions_are_answered_one_by_one,
+                all_that_match_are_changed,
+                all_that_run_are_cancelled,
+                results_are_shown_as_json,
             ],
             large: [
                 a_large_batch_of_leases_is_extended,

@@ -1,0 +1,127 @@
+//! Actions on all tasks that match.
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+
+use super::{Action, ActionOutcome, Filter, Inspector, action::CHUNK};
+use crate::{
+    broker::{BrokerError, Cursor, Page},
+    task::{Name, TaskState},
+};
+
+/// How far an action on all tasks that match has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkProgress {
+    /// How many tasks were looked at.
+    pub scanned: u64,
+    /// For how many of them the action was done.
+    pub done: u64,
+    /// For how many it was refused: they are not there any more, or not in a state for it.
+    pub refused: u64,
+}
+
+impl Inspector {
+    /// Does something with all tasks of a queue in one state that match a filter, a chunk each time the stream is polled:
+    /// so the broker serves others in between, and memory does not grow with the number of tasks. Each item tells how far it
+    /// has come. Dropping the stream stops it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{MemoryBroker, TaskState, inspector::{Action, Inspector}};
+    /// use futures_util::StreamExt;
+    ///
+    /// let inspector = Inspector::new(MemoryBroker::new());
+    /// let filter = "error~timeout age>1d".parse()?;
+    /// let mut bulk = inspector.apply_to_all(Action::Delete, "default", TaskState::Archived, filter);
+    /// while let Some(progress) = bulk.next().await {
+    ///     println!("{} deleted", progress?.done);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn apply_to_all(
+        &self,
+        action: Action,
+        queue: impl Into<Name>,
+        state: TaskState,
+        filter: Filter,
+    ) -> BoxStream<'static, Result<BulkProgress, BrokerError>> {
+        // A place in these lists is a number, which tells another task once some before it are gone: such a list is gone
+        // through again until there is nothing left to do.
+        let by_number = matches!(state, TaskState::Pending | TaskState::Aggregating);
+        let stays = matches!(action, Action::EditPayload(_));
+        let bulk = Bulk {
+            inspector: self.clone(),
+            goes_again: by_number && !stays,
+            action,
+            queue: queue.into(),
+            state,
+            filter,
+            next: None,
+            done_before: 0,
+            progress: BulkProgress::default(),
+            has_ended: false,
+        };
+        stream::unfold(bulk, |mut bulk| async {
+            let progress = bulk.step().await?;
+            Some((progress, bulk))
+        })
+        .boxed()
+    }
+}
+
+struct Bulk {
+    inspector: Inspector,
+    action: Action,
+    queue: Name,
+    state: TaskState,
+    filter: Filter,
+    /// Whether the list is gone through until nothing is left.
+    goes_again: bool,
+    next: Option<Cursor>,
+    /// How many were done when the list was begun.
+    done_before: u64,
+    progress: BulkProgress,
+    has_ended: bool,
+}
+
+impl Bulk {
+    async fn step(&mut self) -> Option<Result<BulkProgress, BrokerError>> {
+        if self.has_ended {
+            return None;
+        }
+        let answer = self.chunk().await;
+        self.has_ended |= answer.is_err();
+        Some(answer.map(|()| self.progress))
+    }
+
+    async fn chunk(&mut self) -> Result<(), BrokerError> {
+        let page = Page {
+            after: self.next.take(),
+            limit: CHUNK,
+        };
+        let inspector = &self.inspector;
+        let listing = inspector
+            .list(&self.queue, self.state, &self.filter, page)
+            .await?;
+        let tasks = listing.tasks.iter().map(|task| task.envelope.task_ref());
+        let outcomes = inspector
+            .apply(&self.action, &tasks.collect::<Vec<_>>())
+            .await?;
+        let done = outcomes
+            .iter()
+            .filter(|outcome| **outcome == ActionOutcome::Done);
+        let done = done.count() as u64;
+        self.progress.scanned += listing.scanned as u64;
+        self.progress.done += done;
+        self.progress.refused += outcomes.len() as u64 - done;
+        self.next = listing.next;
+        if self.next.is_none() {
+            let did_some = self.progress.done > self.done_before;
+            self.done_before = self.progress.done;
+            self.has_ended = !(self.goes_again && did_some);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! Which tasks of a list are meant.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use crate::{
+    broker::TaskInfo,
+    duration::{format_millis, parse_millis},
+    task::Timestamp,
+};
+
+/// Conditions on tasks, all of which must hold. The default matches every task.
+///
+/// As text they are terms with white space between them:
+///
+/// | term | matches tasks |
+/// |---|---|
+/// | `event=email:welcome` | of this event; `event=email:*` of all that begin so |
+/// | `id=order-*` | with this id, or with one that begins so |
+/// | `header.tenant=acme` | with this header |
+/// | `payload~"some text"` | whose payload, shown as JSON, has this text in it, in upper or lower case |
+/// | `error~timeout` | one of whose failures is of this kind or has this text in it |
+/// | `age>1h`, `age<5m` | enqueued longer ago than this, or not as long |
+///
+/// ```
+/// use asynqueue_core::inspector::Filter;
+///
+/// let filter: Filter = "event=email:* age>1h error~\"no route\"".parse()?;
+/// assert_eq!(filter, Filter::default().event("email:*").older_than(std::time::Duration::from_secs(3600)).error("no route"));
+/// # Ok::<(), asynqueue_core::inspector::InvalidFilter>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    event: Option<String>,
+    id: Option<String>,
+    headers: Vec<(String, String)>,
+    payload: Option<String>,
+    error: Option<String>,
+    older_than: Option<Duration>,
+    younger_than: Option<Duration>,
+}
+
+/// The names of what can be asked for.
+const FIELDS: &str = "`event=`, `id=`, `header.NAME=`, `payload~`, `error~`, `age>` and `age<`";
+
+impl Filter {
+    /// Of this event; with a `*` at the end, of all that begin so.
+    #[must_use]
+    pub fn event(mut self, event: impl Into<String>) -> Self {
+        self.event = Some(event.into());
+        self
+    }
+
+    /// With this id; with a `*` at the end, with one that begins so.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// With this header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whose payload has this text in it.
+    #[must_use]
+    pub fn payload(mut self, text: impl Into<String>) -> Self {
+        self.payload = Some(text.into());
+        self
+    }
+
+    /// One of whose failures has this text in it.
+    #[must_use]
+    pub fn error(mut self, text: impl Into<String>) -> Self {
+        self.error = Some(text.into());
+        self
+    }
+
+    /// Enqueued longer ago than this.
+    #[must_use]
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Enqueued not as long ago as this.
+    #[must_use]
+    pub fn younger_than(mut self, age: Duration) -> Self {
+        self.younger_than = Some(age);
+        self
+    }
+
+    /// Whether it matches every task.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a task is meant. `payload` shows its payload, and is called only if that makes a difference.
+    pub fn matches(
+        &self,
+        task: &TaskInfo,
+        now: Timestamp,
+        payload: impl FnOnce() -> String,
+    ) -> bool {
+        let envelope = &task.envelope;
+        let is = |pattern: &Option<String>, text: &str| {
+            pattern.as_ref().is_none_or(|pattern| fits(pattern, text))
+        };
+        let age = now.since(envelope.enqueued_at);
+        let has = |(name, value): &(String, String)| envelope.headers.get(name) == Some(value);
+        let failed = |text: &String| {
+            let mut failures = envelope.failures().iter();
+            failures.any(|failure| {
+                contains(&failure.message, text) || contains(failure.kind.as_str(), text)
+            })
+        };
+        is(&self.event, &envelope.event)
+            && is(&self.id, envelope.id.as_str())
+            && self.headers.iter().all(has)
+            && self.older_than.is_none_or(|limit| age > limit)
+            && self.younger_than.is_none_or(|limit| age < limit)
+            && self.error.as_ref().is_none_or(failed)
+            && (self.payload.as_ref()).is_none_or(|text| contains(&payload(), text))
+    }
+
+    fn add(&mut self, term: &Term<'_>) -> Result<(), InvalidFilter> {
+        let text = |found: &mut Option<String>| match found.replace(term.value.clone()) {
+            Some(_) => Err(term.invalid("it is given twice")),
+            None => Ok(()),
+        };
+        let age = |found: &mut Option<Duration>| {
+            let millis = parse_millis(&term.value).map_err(|error| term.invalid(error))?;
+            match found.replace(Duration::from_millis(millis)) {
+                Some(_) => Err(term.invalid("it is given twice")),
+                None => Ok(()),
+            }
+        };
+        match (term.field, term.operator) {
+            ("event", '=') => text(&mut self.event),
+            ("id", '=') => text(&mut self.id),
+            ("payload", '~') => text(&mut self.payload),
+            ("error", '~') => text(&mut self.error),
+            ("age", '>') => age(&mut self.older_than),
+            ("age", '<') => age(&mut self.younger_than),
+            (field, '=') if field.len() > 7 && field.starts_with("header.") => {
+                self.headers
+                    .push((field[7..].to_owned(), term.value.clone()));
+                Ok(())
+            }
+            _ => Err(term.invalid(format!("a filter knows {FIELDS}"))),
+        }
+    }
+}
+
+fn fits(pattern: &str, text: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => text.starts_with(prefix),
+        None => text == pattern,
+    }
+}
+
+fn contains(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+/// A text that is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid filter: `{term}` at character {position}: {problem}")]
+pub struct InvalidFilter {
+    term: String,
+    /// Where the term begins, counted from 1.
+    pub position: usize,
+    problem: String,
+}
+
+/// A field, what to do with it, and a value.
+struct Term<'a> {
+    field: &'a str,
+    operator: char,
+    value: String,
+    text: &'a str,
+    position: usize,
+}
+
+impl Term<'_> {
+    fn invalid(&self, problem: impl fmt::Display) -> InvalidFilter {
+        InvalidFilter {
+            term: self.text.to_owned(),
+            position: self.position,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl FromStr for Filter {
+    type Err = InvalidFilter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFilter> {
+        let mut filter = Self::default();
+        let mut rest = text;
+        loop {
+            rest = rest.trim_start();
+            if rest.is_empty() {
+                return Ok(filter);
+            }
+            let position = text[..text.len() - rest.len()].chars().count() + 1;
+            let (term, left) = read_term(rest, position)?;
+            filter.add(&term)?;
+            rest = left;
+        }
+    }
+}
+
+/// Reads the term that a text begins with.
+fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFilter> {
+    let word = text.split(char::is_whitespace).next().unwrap_or(text);
+    let mut term = Term {
+        field: word,
+        operator: ' ',
+        value: String::new(),
+        text: word,
+        position,
+    };
+    let Some(end) = word.find(['=', '~', '<', '>']) else {
+        return Err(term.invalid(format!("a filter knows {FIELDS}")));
+    };
+    term.field = &text[..end];
+    term.operator = text[end..].chars().next().unwrap_or(' ');
+    let value = &text[end + 1..];
+    let length = if value.starts_with('"') {
+        let unended = || term.invalid("the quotation mark that ends its value is missing");
+        let (unquoted, length) = unquote(value).ok_or_else(unended)?;
+        term.value = unquoted;
+        length
+    } else {
+        let value = &word[end + 1..];
+        term.value = value.to_owned();
+        value.len()
+    };
+    let (whole, rest) = text.split_at(end + 1 + length);
+    term.text = whole;
+    if term.value.is_empty() {
+        return Err(term.invalid("a value is missing"));
+    }
+    Ok((term, rest))
+}
+
+/// The text in quotation marks that another begins with, and how long it is with them.
+fn unquote(text: &str) -> Option<(String, usize)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, at + 1)),
+            '\\' => value.push(chars.next()?.1),
+            char => value.push(char),
+        }
+    }
+    None
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut terms = Vec::new();
+        let quoted = |value: &str| {
+            let plain = !value.is_empty()
+                && !value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\');
+            if plain {
+                value.to_owned()
+            } else {
+                format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+            }
+        };
+        let mut add = |name: &str, value: &Option<String>| {
+            let term = |value: &String| format!("{name}{}", quoted(value));
+            terms.extend(value.as_ref().map(term));
+        };
+        add("event=", &self.event);
+        add("id=", &self.id);
+        for (name, value) in &self.headers {
+            add(&format!("header.{name}="), &Some(value.clone()));
+        }
+        add("payload~", &self.payload);
+        add("error~", &self.error);
+        let age = |age: Duration| format_millis(age.as_millis() as u64);
+        add("age>", &self.older_than.map(age));
+        add("age<", &self.younger_than.map(age));
+        f.write_str(&terms.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{option, prelude::*};
+
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Filter::from_str(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_fault_is_named_with_its_position() {
+        assert!(
+            refused("event=a evnt=b").contains("`evnt=b` at character 9: a filter knows `event=`")
+        );
+        assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
+        assert!(refused("welcome").contains("`welcome` at character 1: a filter knows"));
+        assert!(refused("age>soon").contains("`age>soon`"));
+        assert!(refused("payload~\"open").contains("quotation mark"));
+        assert!(refused("event=").contains("a value is missing"));
+        assert!(refused("event=a event=b").contains("`event=b` at character 9: it is given twice"));
+        assert!(refused("event~a").contains("a filter knows"));
+        assert!(refused("header.=a").contains("a filter knows"));
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        "[ a-c\"\\\\=~*ä]{1,6}"
+    }
+
+    fn age() -> impl Strategy<Value = Option<Duration>> {
+        option::of((0..10_000_000_u64).prop_map(Duration::from_millis))
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_is_the_same_after_it_was_written(
+            (event, id, payload, error) in (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
+            headers in prop::collection::vec(("[a-c.]{1,3}", text()), 0..3),
+            (older_than, younger_than) in (age(), age()),
+        ) {
+            let filter = Filter { event, id, headers, payload, error, older_than, younger_than };
+            prop_assert_eq!(Filter::from_str(&filter.to_string()), Ok(filter));
+        }
+    }
+}

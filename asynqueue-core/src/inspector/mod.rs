@@ -1,0 +1,346 @@
+//! Looking into queues and changing what is in them, for people and the tools that they use.
+
+mod action;
+mod bulk;
+mod filter;
+mod view;
+
+use std::fmt;
+
+use serde_json::Value;
+
+pub use self::{
+    action::{Action, ActionOutcome},
+    bulk::BulkProgress,
+    filter::{Filter, InvalidFilter},
+    view::Viewer,
+};
+use crate::{
+    broker::{
+        BrokerError, Cursor, HourStats, Node, Page, QueueStats, ScheduleEntry, ScheduleEvent,
+        ServerInfo, SharedBroker, Subscription, TaskInfo,
+    },
+    codec::Codec,
+    task::{InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp},
+};
+
+/// Sees all that a broker keeps, and changes it on demand.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{MemoryBroker, Page, TaskState, inspector::{Action, Inspector}};
+///
+/// let inspector = Inspector::new(MemoryBroker::new()).acting_as("alice");
+/// for queue in inspector.queues().await? {
+///     println!("{}: {} wait, {} failed today", queue.name, queue.stats.count(TaskState::Pending), queue.today.failed);
+/// }
+/// let filter = "event=email:* error~timeout".parse()?;
+/// let page = inspector.list(&"default".into(), TaskState::Archived, &filter, Page::default()).await?;
+/// let tasks: Vec<_> = page.tasks.iter().map(|task| task.envelope.task_ref()).collect();
+/// inspector.apply(&Action::Retry, &tasks).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Inspector {
+    broker: SharedBroker,
+    viewer: Viewer,
+    user: Option<String>,
+}
+
+/// How many tasks one call of [`Inspector::list`] looks at to find those that match.
+const MAX_SCANNED: usize = 2_000;
+
+/// How many calls of the broker one call of [`Inspector::list`] makes.
+const MAX_CALLS: usize = 20;
+
+/// How many tasks are read at a time.
+const CHUNK: usize = 500;
+
+/// One queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueInfo {
+    /// Its name.
+    pub name: Name,
+    /// How many tasks are in each state, how long the next has waited, and more.
+    pub stats: QueueStats,
+    /// What ended since midnight, UTC; see [`Inspector::history`] for other days and other midnights.
+    pub today: HourStats,
+    /// About how many bytes it takes, where the storage can tell.
+    pub memory: Option<u64>,
+    /// The hash slot that it is in, in a cluster.
+    pub slot: Option<u16>,
+}
+
+/// A part of a list, less what a filter leaves out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The tasks that match.
+    pub tasks: Vec<TaskInfo>,
+    /// Where the next page goes on; `None` at the end. There may be more although this page is short or empty: a call looks
+    /// at so many tasks and no more, whatever it finds.
+    pub next: Option<Cursor>,
+    /// How many tasks were looked at.
+    pub scanned: usize,
+}
+
+impl Inspector {
+    /// Looks into `broker`.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        Self {
+            broker: broker.into(),
+            viewer: Viewer::default(),
+            user: None,
+        }
+    }
+
+    /// Names who acts, for the tasks that it changes to tell.
+    #[must_use]
+    pub fn acting_as(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Also shows payloads and results in codec `C`.
+    #[must_use]
+    pub fn with_codec<C: Codec>(mut self) -> Self {
+        self.viewer = self.viewer.with_codec::<C>();
+        self
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &SharedBroker {
+        &self.broker
+    }
+
+    /// All queues that have had a task, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, as with all that follow.
+    pub async fn queues(&self) -> Result<Vec<QueueInfo>, BrokerError> {
+        let names = self.broker.queues().await?;
+        self.queues_of(&names).await
+    }
+
+    /// One queue; empty if it is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn queue(&self, name: &Name) -> Result<QueueInfo, BrokerError> {
+        let mut found = self.queues_of(std::slice::from_ref(name)).await?;
+        let missing = || BrokerError::Protocol("no answer for a queue".into());
+        found.pop().ok_or_else(missing)
+    }
+
+    async fn queues_of(&self, names: &[Name]) -> Result<Vec<QueueInfo>, BrokerError> {
+        let stats = self.broker.stats(names).await?;
+        let memory = self.broker.memory(names).await?;
+        let history = self.broker.history(names).await?;
+        let day = 24 * HourStats::MILLIS;
+        let midnight = Timestamp::from_millis(self.broker.now().as_millis() / day * day);
+        let figures = names.iter().zip(stats).zip(memory).zip(history);
+        let info = |(((name, stats), memory), history): (((&Name, _), _), Vec<HourStats>)| {
+            let today = history.iter().filter(|hour| hour.start >= midnight);
+            QueueInfo {
+                name: name.clone(),
+                stats,
+                today: today.fold(HourStats::default(), |sum, hour| HourStats {
+                    start: midnight,
+                    succeeded: sum.succeeded + hour.succeeded,
+                    failed: sum.failed + hour.failed,
+                }),
+                memory,
+                slot: self.broker.slot(name),
+            }
+        };
+        Ok(figures.map(info).collect())
+    }
+
+    /// How many attempts succeeded and failed in each hour of the last 90 days, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn history(&self, queue: &Name) -> Result<Vec<HourStats>, BrokerError> {
+        let mut history = self.broker.history(std::slice::from_ref(queue)).await?;
+        Ok(history.pop().unwrap_or_default())
+    }
+
+    /// One task, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn task(&self, task: &TaskRef) -> Result<Option<TaskInfo>, BrokerError> {
+        let mut found = self.broker.tasks(std::slice::from_ref(task)).await?;
+        Ok(found.pop().flatten())
+    }
+
+    /// The tasks with this id, whichever queues they are in.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, or it is no id that a task could have.
+    pub async fn find(&self, id: &str) -> Result<Vec<TaskInfo>, FindError> {
+        let id = TaskId::new(id)?;
+        let queues = self.broker.queues().await?;
+        let tasks = queues
+            .into_iter()
+            .map(|queue| TaskRef::new(queue, id.clone()));
+        let found = self.broker.tasks(&tasks.collect::<Vec<_>>()).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The tasks of a queue in one state that match a filter, a page at a time.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        filter: &Filter,
+        page: Page,
+    ) -> Result<Listing, BrokerError> {
+        let mut listing = Listing {
+            next: page.after,
+            ..Listing::default()
+        };
+        for _ in 0..MAX_CALLS {
+            // Not more than there is room for: what a page leaves out would be lost to the next.
+            let room = page.limit.saturating_sub(listing.tasks.len());
+            let part = Page {
+                after: listing.next.take(),
+                limit: room.min(CHUNK),
+            };
+            let found = self.broker.list(queue, state, part).await?;
+            listing.scanned += found.tasks.len();
+            listing.next = found.next;
+            let now = self.broker.now();
+            let matching = found.tasks.into_iter();
+            listing
+                .tasks
+                .extend(matching.filter(|task| self.matches(filter, task, now)));
+            // Half a page will do, rather than ever smaller parts for the rest.
+            let is_full = listing.tasks.len() > page.limit / 2;
+            if listing.next.is_none() || is_full || listing.scanned >= MAX_SCANNED {
+                break;
+            }
+        }
+        Ok(listing)
+    }
+
+    fn matches(&self, filter: &Filter, task: &TaskInfo, now: Timestamp) -> bool {
+        filter.matches(task, now, || self.payload(task).to_string())
+    }
+
+    /// The payload of a task as JSON.
+    pub fn payload(&self, task: &TaskInfo) -> Value {
+        self.viewer
+            .show(&task.envelope.codec, &task.envelope.payload)
+    }
+
+    /// The result of a task as JSON, if it has one.
+    pub fn result(&self, task: &TaskInfo) -> Option<Value> {
+        let result = task.result.as_ref()?;
+        Some(self.viewer.show(&task.envelope.codec, result))
+    }
+
+    /// Stops leasing from queues; what is leased goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn pause(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        self.broker.set_paused(queues, true).await
+    }
+
+    /// Resumes leasing from queues.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn resume(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        self.broker.set_paused(queues, false).await
+    }
+
+    /// Deletes a queue: only if it has no tasks, unless `force` is set. Tells whether it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
+        self.broker.delete_queue(queue, force).await
+    }
+
+    /// The servers that are at work, with what each of them runs.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        self.broker.servers().await
+    }
+
+    /// The servers that the storage consists of, with their slots.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        self.broker.nodes().await
+    }
+
+    /// All subscribers, by event and name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError> {
+        self.broker.subscriptions().await
+    }
+
+    /// The schedule entries, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
+        self.broker.schedules().await
+    }
+
+    /// What came of an entry's last ticks, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn schedule_events(
+        &self,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<ScheduleEvent>, BrokerError> {
+        self.broker.schedule_events(name, limit).await
+    }
+}
+
+/// A task could not be looked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// It is no id.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidTaskId),
+    /// The broker did not answer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspector")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
