@@ -15,6 +15,8 @@ pub mod process;
 pub mod producer;
 pub mod publish;
 pub mod registry;
+#[cfg(feature = "scheduler")]
+pub mod scheduler;
 pub mod server;
 pub mod task;
 #[cfg(feature = "testing")]

@@ -58,6 +58,8 @@ pub use self::{
     handle::{ServerHandle, ServerStats},
     shutdown::shutdown_signal,
 };
+#[cfg(feature = "scheduler")]
+pub(crate) use self::{outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{BrokerError, SharedBroker},
     process::State,
@@ -230,6 +232,6 @@ impl Drop for StopOnDrop {
 }
 
 /// Whether the broker is gone for good, so that trying again makes no sense.
-fn is_closed(error: &BrokerError) -> bool {
+pub(crate) fn is_closed(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Closed)
 }

@@ -36,7 +36,7 @@ impl Shared {
 }
 
 /// Calls back into the user's code; a panic there ends nothing else.
-pub(super) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(call)).ok();
     if result.is_none() {
         tracing::error!(callback, "a callback panicked");

@@ -10,18 +10,18 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Doubles the wait at each failure in a row, with a random part so that a fleet does not come back in step. Logs when
 /// the broker goes and when it is back, and not in between.
 #[derive(Debug)]
-pub(super) struct Retrying {
+pub(crate) struct Retrying {
     doing: &'static str,
     failures: u32,
 }
 
 impl Retrying {
-    pub(super) fn new(doing: &'static str) -> Self {
+    pub(crate) fn new(doing: &'static str) -> Self {
         Self { doing, failures: 0 }
     }
 
     /// Notes that it worked.
-    pub(super) fn worked(&mut self) {
+    pub(crate) fn worked(&mut self) {
         if self.failures > 0 {
             tracing::info!(
                 doing = self.doing,
@@ -33,7 +33,7 @@ impl Retrying {
     }
 
     /// Notes that it failed, and tells how long to wait.
-    pub(super) fn failed(&mut self, error: &BrokerError) -> Duration {
+    pub(crate) fn failed(&mut self, error: &BrokerError) -> Duration {
         if self.failures == 0 {
             tracing::warn!(doing = self.doing, %error, "the broker does not answer; trying again");
         }

@@ -68,7 +68,7 @@ fn note(name: &str, seen: &Seen) -> impl crate::Process<Job> + use<> {
 }
 
 /// Waits for a condition.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + secs(30);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < deadline, "in time: {what}");

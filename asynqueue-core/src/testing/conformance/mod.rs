@@ -60,6 +60,7 @@ pub mod lifecycle;
 pub mod reclaim;
 pub mod replace;
 pub mod retention;
+pub mod scheduler;
 pub mod schedules;
 pub mod settle;
 pub mod signals;
@@ -363,6 +364,22 @@ macro_rules! conformance_suite {
                 all_that_match_are_changed,
                 all_that_run_are_cancelled,
                 results_are_shown_as_json,
+            ],
+            scheduler: [
+                a_task_is_enqueued_at_each_tick,
+                several_schedulers_do_as_one,
+                missed_ticks_are_left_out,
+                missed_ticks_are_made_up_for_once,
+                the_last_missed_ticks_are_made_up_for,
+                entries_are_changed_at_run_time,
+                an_entry_that_is_put_again_stands_where_it_stood,
+                entries_that_their_owner_has_given_up_are_removed,
+                hooks_are_called_before_and_after_a_tick,
+                a_task_waits_for_its_jitter,
+                a_tick_is_not_held_up_by_the_one_before,
+                entries_come_from_a_file_that_is_watched,
+                a_file_that_makes_no_sense_is_refused,
+                entries_that_make_no_sense_are_refused,
             ],
             large: [
                 a_large_batch_of_leases_is_extended,

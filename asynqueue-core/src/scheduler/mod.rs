@@ -1,0 +1,409 @@
+//! The scheduler: enqueues tasks again and again, by the clock.
+//!
+//! Entries are kept in the broker, and so is what came of their ticks. Any number of processes may run a scheduler on the same
+//! broker: the first one that fires a tick enqueues its task, and the others, and those that die halfway, do no harm.
+
+mod entry;
+mod file;
+mod plan;
+mod rule;
+mod timetable;
+
+use std::{collections::HashSet, fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::file::{LOOK_AGAIN, ScheduleFile};
+pub use self::{
+    entry::{Entry, ScheduleError},
+    rule::{InvalidRule, Rule},
+    timetable::Timetable,
+};
+use crate::{
+    broker::{BrokerError, Conflict, Fire, ScheduleEntry, SharedBroker, Tick},
+    producer::Producer,
+    server::{Retrying, guarded, is_closed},
+    task::{Envelope, Timestamp},
+};
+
+/// The most entries to see to in one turn.
+const MAX_BATCH: usize = 100;
+
+/// How long to wait at most before another look: an entry may have been added that is due earlier than was known.
+const LOOK_FOR_ENTRIES: Duration = Duration::from_secs(1);
+
+/// Where entries are from that are in code.
+const CODE: &str = "code";
+
+/// Fires the entries of a broker when they are due.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{MemoryBroker, scheduler::{Entry, Scheduler}};
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "clean-up", crate = asynqueue_core)]
+/// # struct CleanUp { older_than_days: u32 }
+///
+/// let scheduler = Scheduler::builder(MemoryBroker::new())
+///     .entry(Entry::new("nightly", "0 3 * * *", CleanUp { older_than_days: 90 })?)
+///     .entry(Entry::new("pulse", "@every 30s", CleanUp { older_than_days: 1 })?)
+///     .start().await?;
+/// scheduler.shutdown().await;
+/// # Ok(()) }
+/// ```
+pub struct Scheduler {
+    producer: Producer,
+    before: Vec<Arc<Before>>,
+    after: Vec<Arc<After>>,
+    files: Vec<ScheduleFile>,
+}
+
+type Before = dyn Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String> + Send + Sync;
+type After = dyn Fn(&ScheduleEntry, Timestamp, &Result<bool, Conflict>) + Send + Sync;
+
+/// Sets up a [`Scheduler`].
+#[must_use = "a scheduler does nothing until it is started"]
+pub struct SchedulerBuilder {
+    broker: SharedBroker,
+    entries: Vec<Entry>,
+    files: Vec<PathBuf>,
+    owner: Option<String>,
+    before: Vec<Arc<Before>>,
+    after: Vec<Arc<After>>,
+}
+
+impl Scheduler {
+    /// Begins a scheduler on `broker`. Without entries of its own it fires those that are in the broker.
+    pub fn builder(broker: impl Into<SharedBroker>) -> SchedulerBuilder {
+        SchedulerBuilder {
+            broker: broker.into(),
+            entries: Vec::new(),
+            files: Vec::new(),
+            owner: None,
+            before: Vec::new(),
+            after: Vec::new(),
+        }
+    }
+
+    fn broker(&self) -> &SharedBroker {
+        self.producer.broker()
+    }
+
+    /// Runs until `shutdown` completes, or the broker is closed. A broker that is away is waited for.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        tokio::pin!(shutdown);
+        let mut retrying = Retrying::new("fire schedules");
+        let mut wait = Duration::ZERO;
+        let mut look_at_files = Instant::now() + LOOK_AGAIN;
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if !self.files.is_empty() && Instant::now() >= look_at_files {
+                self.read_files_again().await;
+                look_at_files = Instant::now() + LOOK_AGAIN;
+            }
+            wait = match self.turn().await {
+                Ok(wait) => {
+                    retrying.worked();
+                    wait
+                }
+                Err(error) if is_closed(&error) => return,
+                Err(error) => retrying.failed(&error),
+            };
+        }
+    }
+
+    /// Fires what is due; returns how long to wait for the next.
+    async fn turn(&self) -> Result<Duration, BrokerError> {
+        let due = self.broker().due_schedules(MAX_BATCH).await?;
+        for entry in due.entries {
+            self.fire(entry).await?;
+        }
+        let now = self.broker().now();
+        let until_due = due.next_due.map(|next| next.since(now));
+        Ok(until_due.unwrap_or(Duration::MAX).min(LOOK_FOR_ENTRIES))
+    }
+
+    async fn fire(&self, entry: ScheduleEntry) -> Result<(), BrokerError> {
+        let rule: Rule = match entry.rule.parse() {
+            Ok(rule) => rule,
+            Err(error) => return self.set_aside(entry, &error).await,
+        };
+        let mut fires = plan::plan(&entry, &rule, self.broker().now());
+        for fire in &mut fires {
+            self.call_before(&entry, fire);
+        }
+        let ticks: Vec<_> = fires.iter().map(|fire| fire.tick).collect();
+        let fired = self.broker().fire(fires).await?;
+        for (tick, fired) in ticks.into_iter().zip(&fired) {
+            if let Err(conflict) = fired {
+                tracing::warn!(entry = %entry.name, %conflict, "the task of a tick was refused");
+            }
+            for after in &self.after {
+                guarded("a hook after a tick", || after(&entry, tick, fired));
+            }
+        }
+        Ok(())
+    }
+
+    fn call_before(&self, entry: &ScheduleEntry, fire: &mut Fire) {
+        let tick = fire.tick;
+        let Tick::Enqueue(task, _) = &mut fire.what else {
+            return;
+        };
+        let (id, queue) = (task.id.clone(), task.queue.clone());
+        for before in &self.before {
+            let call = || before(entry, tick, task);
+            let answer = guarded("a hook before a tick", call);
+            match answer.unwrap_or_else(|| Err("a hook panicked".into())) {
+                // Where the task goes and what it is called make it one of its tick.
+                Ok(()) => (task.id, task.queue) = (id.clone(), queue.clone()),
+                Err(reason) => {
+                    fire.what = Tick::Skip(reason);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Pauses an entry that a later version has put there, rather than look at it each second.
+    async fn set_aside(
+        &self,
+        entry: ScheduleEntry,
+        error: &InvalidRule,
+    ) -> Result<(), BrokerError> {
+        tracing::error!(entry = %entry.name, %error, "a schedule entry cannot be read; it is paused");
+        let paused = ScheduleEntry {
+            paused: true,
+            ..entry
+        };
+        self.broker().put_schedules(vec![paused]).await
+    }
+
+    /// What is wrong with a file is told, and its entries stay as they were.
+    async fn read_files_again(&mut self) {
+        let mut files = std::mem::take(&mut self.files);
+        for file in &mut files {
+            if let Err(error) = self.read_file(file).await {
+                tracing::error!(%error, "a schedule file was not taken; its entries stay as they were");
+            }
+        }
+        self.files = files;
+    }
+
+    async fn read_file(&self, file: &mut ScheduleFile) -> Result<(), ScheduleError> {
+        let Some(entries) = file.read_if_changed()? else {
+            return Ok(());
+        };
+        let source = file.source();
+        let put = self.put(entries, &source, true).await;
+        if matches!(put, Err(ScheduleError::Broker(_))) {
+            // There was nothing wrong with the file.
+            file.forget();
+        }
+        put
+    }
+
+    /// Puts entries that are new or have changed, and removes those of the same source that are gone, if asked to.
+    async fn put(
+        &self,
+        entries: Vec<Entry>,
+        source: &str,
+        remove: bool,
+    ) -> Result<(), ScheduleError> {
+        let mut names = HashSet::new();
+        for entry in &entries {
+            if !names.insert(entry.name.clone()) {
+                let entry = entry.name.to_string();
+                return Err(ScheduleError::Duplicate { entry });
+            }
+        }
+        let known = self.broker().schedules().await?;
+        let mut changed = Vec::new();
+        for entry in entries {
+            let new = entry.into_kept(&self.producer, source)?;
+            match known.iter().find(|old| old.name == new.name) {
+                None => changed.push(new),
+                Some(old) => changed.extend(changes(old, new)),
+            }
+        }
+        self.broker().put_schedules(changed).await?;
+        let gone = known
+            .into_iter()
+            .filter(|old| remove && old.source == source && !names.contains(&old.name));
+        let gone: Vec<_> = gone.map(|old| old.name).collect();
+        if !gone.is_empty() {
+            self.broker().remove_schedules(&gone).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What takes the place of an entry: nothing if it says the same. Where it stands and whether it is paused stay as they are.
+fn changes(old: &ScheduleEntry, new: ScheduleEntry) -> Option<ScheduleEntry> {
+    let as_it_stands = ScheduleEntry {
+        next: if old.rule == new.rule {
+            old.next
+        } else {
+            new.next
+        },
+        paused: old.paused,
+        ..new
+    };
+    (as_it_stands != *old).then_some(as_it_stands)
+}
+
+impl SchedulerBuilder {
+    /// Adds an entry. One of the same name that the broker has already is changed to it; it stays paused if it was, and is
+    /// due when it was, unless its rule is another.
+    pub fn entry(mut self, entry: Entry) -> Self {
+        self.entries.push(entry);
+        self
+    }
+
+    /// Adds the entries of a TOML file, which is read again when it changes: entries that are gone from it are removed. A
+    /// change that makes no sense is logged, and changes nothing.
+    ///
+    /// ```toml
+    /// [[schedule]]
+    /// name = "nightly"
+    /// rule = "0 3 * * *"
+    /// zone = "Europe/Berlin"      # UTC without
+    /// event = "clean-up"
+    /// payload = { older_than_days = 90 }
+    /// # As they are without:
+    /// queue = "default"
+    /// missed = "once"             # or "skip", or how many of the last to make up for
+    /// jitter = "0s"
+    /// max_retry = 25
+    /// timeout = "30m"
+    /// priority = 0
+    /// retention = "0s"
+    /// ```
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+
+    /// Names whose entries those in code are: then the ones that are not in code any more are removed when the scheduler
+    /// starts. Without, they stay until someone removes them, since another program may have put them there.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Is called before the task of a tick is enqueued, and may change its headers, payload and options; with an error the
+    /// tick is left out, for that reason.
+    pub fn before(
+        mut self,
+        hook: impl Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.before.push(Arc::new(hook));
+        self
+    }
+
+    /// Is told what came of each tick: `Ok(false)` if another scheduler was first.
+    pub fn after(
+        mut self,
+        hook: impl Fn(&ScheduleEntry, Timestamp, &Result<bool, Conflict>) + Send + Sync + 'static,
+    ) -> Self {
+        self.after.push(Arc::new(hook));
+        self
+    }
+
+    /// Puts the entries into the broker, and makes the scheduler.
+    ///
+    /// # Errors
+    ///
+    /// When an entry or a file makes no sense, or the broker cannot be reached.
+    pub async fn build(self) -> Result<Scheduler, ScheduleError> {
+        let mut scheduler = Scheduler {
+            producer: Producer::new(self.broker),
+            before: self.before,
+            after: self.after,
+            files: Vec::new(),
+        };
+        let source = match &self.owner {
+            Some(owner) => format!("{CODE}:{owner}"),
+            None => CODE.to_owned(),
+        };
+        scheduler
+            .put(self.entries, &source, self.owner.is_some())
+            .await?;
+        for path in self.files {
+            let mut file = ScheduleFile::new(path);
+            scheduler.read_file(&mut file).await?;
+            scheduler.files.push(file);
+        }
+        Ok(scheduler)
+    }
+
+    /// Starts it in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn start(self) -> Result<SchedulerHandle, ScheduleError> {
+        let scheduler = self.build().await?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let running = tokio::spawn(scheduler.run(stopped));
+        Ok(SchedulerHandle { stop, running })
+    }
+
+    /// Runs it until `shutdown` completes.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ScheduleError> {
+        self.build().await?.run(shutdown).await;
+        Ok(())
+    }
+}
+
+/// A running scheduler. It stops when this is dropped.
+#[derive(Debug)]
+#[must_use = "the scheduler stops when this is dropped"]
+pub struct SchedulerHandle {
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl SchedulerHandle {
+    /// Stops it, once what it is at is done.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        // A panic was told where it happened.
+        let _ = (&mut self.running).await;
+    }
+}
+
+impl Drop for SchedulerHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SchedulerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchedulerBuilder")
+            .field("entries", &self.entries)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! Entries that are changed at run time.
+
+use super::{Entry, Rule, ScheduleError, entry::task_of};
+use crate::{
+    broker::{NewTask, ScheduleEntry, SharedBroker, When},
+    producer::Producer,
+    task::{Name, TaskId, TaskRef},
+};
+
+/// Changes schedule entries in the broker, for whatever schedulers there are to act on: within a second.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{MemoryBroker, scheduler::{Entry, Timetable}};
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "report", crate = asynqueue_core)]
+/// # struct Report { tenant: String }
+///
+/// let timetable = Timetable::new(MemoryBroker::new());
+/// timetable.put(Entry::new("report-acme", "@daily", Report { tenant: "acme".into() })?).await?;
+/// timetable.pause("report-acme").await?;
+/// timetable.trigger("report-acme").await?;
+/// timetable.resume("report-acme").await?;
+/// assert!(timetable.remove("report-acme").await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    producer: Producer,
+}
+
+/// Where entries are from that were added at run time.
+const SOURCE: &str = "runtime";
+
+impl Timetable {
+    /// The entries of `broker`.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        Self {
+            producer: Producer::new(broker),
+        }
+    }
+
+    fn broker(&self) -> &SharedBroker {
+        self.producer.broker()
+    }
+
+    /// Adds an entry, or puts it in place of one of the same name. It is due next at the first tick from now.
+    ///
+    /// # Errors
+    ///
+    /// When it is never due, its task makes no sense, or the broker cannot be reached.
+    pub async fn put(&self, entry: Entry) -> Result<(), ScheduleError> {
+        let entry = entry.into_kept(&self.producer, SOURCE)?;
+        Ok(self.broker().put_schedules(vec![entry]).await?)
+    }
+
+    /// Removes an entry with its history. Tells whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn remove(&self, name: &str) -> Result<bool, ScheduleError> {
+        let removed = self.broker().remove_schedules(&[Name::from(name)]).await?;
+        Ok(removed.first().copied().unwrap_or(false))
+    }
+
+    /// All entries, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn entries(&self) -> Result<Vec<ScheduleEntry>, ScheduleError> {
+        Ok(self.broker().schedules().await?)
+    }
+
+    /// Lets an entry fire no more until it is resumed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such entry, or the broker cannot be reached.
+    pub async fn pause(&self, name: &str) -> Result<(), ScheduleError> {
+        let mut entry = self.entry(name).await?;
+        entry.paused = true;
+        Ok(self.broker().put_schedules(vec![entry]).await?)
+    }
+
+    /// Lets an entry fire again, from its next tick on: ticks meanwhile were not missed, but wanted away.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such entry, its rule cannot be read, or the broker cannot be reached.
+    pub async fn resume(&self, name: &str) -> Result<(), ScheduleError> {
+        let mut entry = self.entry(name).await?;
+        if !entry.paused {
+            return Ok(());
+        }
+        let rule: Rule = entry.rule.parse().map_err(|source| ScheduleError::Rule {
+            entry: name.to_owned(),
+            source,
+        })?;
+        entry.paused = false;
+        entry.next = rule.next_after(self.broker().now());
+        Ok(self.broker().put_schedules(vec![entry]).await?)
+    }
+
+    /// Enqueues an entry's task now, apart from its ticks, paused or not.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such entry, its task is refused, or the broker cannot be reached.
+    pub async fn trigger(&self, name: &str) -> Result<TaskRef, ScheduleError> {
+        let entry = self.entry(name).await?;
+        let now = self.broker().now();
+        let id = TaskId::new(format!("{name}@{}", TaskId::generate()))
+            .unwrap_or_else(|_| TaskId::generate());
+        let envelope = task_of(&entry.template, id, now, now);
+        let task = envelope.task_ref();
+        let when = When::Now;
+        let answer = self
+            .broker()
+            .enqueue(vec![NewTask { envelope, when }])
+            .await?;
+        answer.into_iter().next().unwrap_or(Ok(()))?;
+        Ok(task)
+    }
+
+    async fn entry(&self, name: &str) -> Result<ScheduleEntry, ScheduleError> {
+        let entries = self.broker().schedules().await?;
+        let entry = entries.into_iter().find(|entry| entry.name == *name);
+        entry.ok_or_else(|| ScheduleError::Unknown {
+            entry: name.to_owned(),
+        })
+    }
+}
