@@ -6,5 +6,6 @@ mod common;
 mod cluster;
 mod connections;
 mod evicted;
+mod lifecycle;
 mod load;
 mod workers;
