@@ -30,7 +30,10 @@
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
 //! | run them | [`Server`], [`Process`], [`Context`], [`TaskError`] |
 //! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
-//! | look into queues | [`Inspect`], [`Control`] |
+//! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
+//! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |
+//! | look into queues and act on tasks | [`Inspector`], [`inspector`] |
+//! | enqueue tasks by the clock | `scheduler` (with the feature `scheduler`) |
 //! | read settings from a file | `config` (with the feature `config`) |
 //! | test your own processes | `testing` (with the feature `testing`) |
 //! | keep tasks in Redis | `redis` (with the feature `redis`) |
@@ -49,9 +52,11 @@ pub use connect::{ConnectError, connect};
 /// What most programs need, in one `use`.
 pub mod prelude {
     pub use async_trait::async_trait;
+    #[cfg(feature = "scheduler")]
+    pub use asynqueue_core::scheduler::{Entry, Scheduler};
     pub use asynqueue_core::{
-        Backoff, Context, FromState, Payload, Process, ProcessWrapper, Producer, Server, Task,
-        TaskError, TaskHandle,
+        Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
+        Producer, Server, Task, TaskError, TaskHandle,
         layer::{BoxError, Hook, middleware_fn},
         shutdown_signal,
     };

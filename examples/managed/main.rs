@@ -1,0 +1,122 @@
+//! Managed tasks: pictures are made small and sent to a server that often fails, the urgent ones first, and old ones are cleaned
+//! up by the clock: `cargo run --bin managed [FOLDER]`.
+//!
+//! Every task is followed from its beginning to its end: retried, put first, scheduled, and accounted for.
+
+mod pictures;
+mod upload;
+
+use std::{path::PathBuf, sync::Arc};
+
+use asynqueue::{TaskState, prelude::*};
+
+use self::{
+    pictures::{CleanUp, Folder, Resize, clean_up, make_pictures, resize},
+    upload::FlakyServer,
+};
+
+/// How many pictures there are.
+const PICTURES: u32 = 12;
+
+/// Sends a small picture away.
+#[derive(Serialize, Deserialize, Task)]
+#[task(
+    event = "picture:upload",
+    queue = "uploads",
+    max_retry = 10,
+    backoff = exponential("20ms", "500ms"),
+    timeout = "5s",
+    retention = "1h"
+)]
+struct Upload {
+    file: PathBuf,
+}
+
+async fn upload(task: Payload<Upload>, ctx: Context) -> Result<(), TaskError> {
+    let server: &Arc<FlakyServer> = ctx.state()?;
+    let picture = tokio::fs::read(&task.file).await?;
+    let answer = reqwest::Client::new()
+        .post(server.url())
+        .body(picture)
+        .send()
+        .await?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        // Another try would get the same answer.
+        status if status.is_client_error() => Err(TaskError::skip_retry(format!("{status}"))),
+        status => Err(TaskError::retry(format!("the server says {status}"))),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let folder = std::env::args()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let folder = folder.join(format!("asynqueue-pictures-{}", std::process::id()));
+    make_pictures(&folder, PICTURES)?;
+    let broker = asynqueue::connect("memory:").await?;
+    let producer = Producer::new(broker.clone());
+    for n in 0..PICTURES {
+        // Those of customers who pay go first.
+        let priority = if n % 4 == 0 { 9 } else { 0 };
+        let task = producer.enqueue(Resize {
+            picture: n,
+            width: 64,
+        });
+        task.id(format!("resize-{n}")).priority(priority).await?;
+    }
+
+    let flaky = Arc::new(FlakyServer::start().await?);
+    let server = Server::builder(broker.clone())
+        .queue("pictures", 2)
+        .queue("uploads", 1)
+        .concurrency(2)
+        .state(Folder(folder.clone()))
+        .state(Arc::clone(&flaky))
+        .state(producer)
+        .process(resize)
+        .process(upload)
+        .process(clean_up)
+        .start()
+        .await?;
+    // Each night in a program that runs on; here each second, to be seen.
+    let nightly = Entry::new("nightly-clean-up", "* * * * * *", CleanUp { keep: 3 })?;
+    let scheduler = Scheduler::builder(broker.clone())
+        .entry(nightly)
+        .start()
+        .await?;
+
+    let inspector = Inspector::new(broker.clone());
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let uploads = inspector.queue(&"uploads".into()).await?.stats;
+        let cleaned = std::fs::read_dir(&folder)?.count() <= 3;
+        if uploads.count(TaskState::Completed) == u64::from(PICTURES) && cleaned {
+            break;
+        }
+    }
+    scheduler.shutdown().await;
+    for queue in ["pictures", "uploads"] {
+        let stats = inspector.queue(&queue.into()).await?.stats;
+        println!(
+            "{queue}: {} attempts succeeded, {} failed and were tried again",
+            stats.succeeded, stats.failed
+        );
+    }
+    println!(
+        "{} pictures arrived, in {} requests",
+        flaky.received(),
+        flaky.requests()
+    );
+    let ticks = inspector
+        .schedule_events(&"nightly-clean-up".into(), 100)
+        .await?;
+    println!(
+        "cleaned up at {} ticks; {} pictures are left",
+        ticks.len(),
+        std::fs::read_dir(&folder)?.count()
+    );
+    std::fs::remove_dir_all(folder)?;
+    Ok(server.shutdown().await?)
+}

@@ -1,0 +1,94 @@
+//! Pictures on disk: made, made small, and cleaned up.
+
+use std::path::{Path, PathBuf};
+
+use asynqueue::prelude::*;
+use image::{ImageReader, Rgb, RgbImage, imageops::FilterType};
+
+use crate::Upload;
+
+/// Where the pictures are.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+/// Makes a picture small, and has it uploaded.
+#[derive(Serialize, Deserialize, Task)]
+#[task(
+    event = "picture:resize",
+    queue = "pictures",
+    max_retry = 3,
+    timeout = "30s"
+)]
+pub(crate) struct Resize {
+    pub(crate) picture: u32,
+    pub(crate) width: u32,
+}
+
+/// Deletes the oldest pictures.
+#[derive(Serialize, Deserialize, Task)]
+#[task(
+    event = "picture:clean-up",
+    queue = "pictures",
+    max_retry = 0,
+    unique(ttl = "10m")
+)]
+pub(crate) struct CleanUp {
+    /// How many are kept.
+    pub(crate) keep: usize,
+}
+
+/// Writes pictures to resize.
+pub(crate) fn make_pictures(folder: &Path, count: u32) -> Result<(), BoxError> {
+    std::fs::create_dir_all(folder)?;
+    for n in 0..count {
+        let color = |x: u32, y: u32| Rgb([(x / 2) as u8, (y / 2) as u8, (n * 20) as u8]);
+        RgbImage::from_fn(512, 384, color).save(folder.join(format!("{n}.png")))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), TaskError> {
+    let Folder(folder) = ctx.state()?;
+    let large = folder.join(format!("{}.png", task.picture));
+    let small = folder.join(format!("{}-small.png", task.picture));
+    let (target, width) = (small.clone(), task.width);
+    // Pixels are work for a thread of its own.
+    tokio::task::spawn_blocking(move || -> Result<(), BoxError> {
+        let picture = ImageReader::open(large)?.decode()?;
+        let height = picture.height() * width / picture.width();
+        picture
+            .resize(width, height, FilterType::Triangle)
+            .save(target)?;
+        Ok(())
+    })
+    .await?
+    .map_err(TaskError::retry)?;
+    println!("resized picture {}", task.picture);
+    let producer: &Producer = ctx.state()?;
+    // Under an id of its own: should this run again, it is not uploaded twice.
+    let upload = producer.enqueue(Upload { file: small });
+    match upload.id(format!("upload-{}", task.picture)).await {
+        Ok(_) | Err(asynqueue::EnqueueError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn clean_up(task: Payload<CleanUp>, ctx: Context) -> Result<(), TaskError> {
+    // While there is something to do, only what was resized and sent long ago may go.
+    let Folder(folder) = ctx.state()?;
+    let server: &std::sync::Arc<crate::upload::FlakyServer> = ctx.state()?;
+    if server.received() < u64::from(crate::PICTURES) {
+        return Ok(());
+    }
+    let mut pictures = Vec::new();
+    for picture in std::fs::read_dir(folder)? {
+        let picture = picture?;
+        pictures.push((picture.metadata()?.modified()?, picture.path()));
+    }
+    pictures.sort();
+    let old = pictures.len().saturating_sub(task.keep);
+    for (_, path) in pictures.into_iter().take(old) {
+        std::fs::remove_file(path)?;
+    }
+    println!("cleaned up {old} pictures");
+    Ok(())
+}
