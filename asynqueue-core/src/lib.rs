@@ -18,6 +18,8 @@ pub mod registry;
 #[cfg(feature = "scheduler")]
 pub mod scheduler;
 pub mod server;
+#[cfg(feature = "scheduler")]
+mod suggest;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;

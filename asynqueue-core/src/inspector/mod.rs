@@ -3,6 +3,7 @@
 mod action;
 mod bulk;
 mod filter;
+mod msgpack;
 mod view;
 
 use std::fmt;

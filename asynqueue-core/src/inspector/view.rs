@@ -1,259 +1,273 @@
-//! Payloads and results as JSON, whatever their codec.
+//! Payloads and results as JSON, whatever their codec, to be looked at and edited.
+//!
+//! What JSON has no form for is marked by keys that begin with `$`.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Map, Value, json};
+use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::msgpack;
 use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack};
 
-/// Shows encoded values as JSON, and encodes what was edited.
+/// Shows payloads and results as JSON, and makes bytes of edited ones again.
 ///
-/// MessagePack is shown as the JSON that it stands for; bytes that are no text as `{"$base64": "…"}`. What cannot be read, or
-/// is in a codec that was not [added](Self::with_codec), is shown as its bytes too, with the reason.
-#[derive(Clone, Debug, Default)]
+/// JSON is shown as it is, but for whole numbers beyond 64 bits, which become floats. MessagePack has some things that
+/// JSON has not:
+///
+/// | MessagePack | Shown as |
+/// |---|---|
+/// | bytes | `{"$binary": "<base64>"}` |
+/// | bytes that are UTF-8 without control characters | the text |
+/// | an extension, such as a timestamp | `{"$ext": {"type": -1, "data": "<base64>"}}` |
+/// | a key of a map that is not text, such as 7 | `"$7"`: the key as JSON after a `$` |
+/// | a key of a map that begins with `$`, such as `$ref` | `"$$ref"` |
+/// | a float that is not finite | `"NaN"`, `"Infinity"` or `"-Infinity"` |
+///
+/// All but the second and the last become what they were when they are [parsed](Self::parse). Text in the place of bytes
+/// is taken by most types that hold bytes.
+///
+/// Other codecs can be shown if they are [registered](Self::with_codec) and decode values whose type is not known
+/// beforehand. Anything else, and what cannot be decoded, is
+/// `{"$codec": "<name>", "$base64": "<all bytes>", "$error": "<why>"}`.
+#[derive(Clone, Default)]
 pub struct Viewer {
-    codecs: Vec<Known>,
+    others: Vec<Registered>,
 }
 
-/// A codec of the user's own.
-#[derive(Clone, Debug)]
-struct Known {
-    name: CodecName,
-    show: fn(&[u8]) -> Result<Value, CodecError>,
-    parse: fn(&Value) -> Result<Vec<u8>, CodecError>,
+/// A codec, as what it can do with JSON values.
+#[derive(Clone, Copy)]
+struct Registered {
+    name: &'static str,
+    decode: fn(&[u8]) -> Result<Value, CodecError>,
+    encode: fn(&Value) -> Result<Vec<u8>, CodecError>,
 }
 
-/// Deeper values are cut: nobody reads them, and they could use up the stack.
-const MAX_DEPTH: usize = 100;
+/// A value that has no bytes in a codec.
+#[derive(Debug, thiserror::Error)]
+enum ViewError {
+    #[error("unknown codec `{name}`: this viewer knows {known}; register it with `with_codec`")]
+    UnknownCodec { name: String, known: String },
+    #[error("the value is nested too deeply: expected at most {MAX_DEPTH} levels")]
+    TooDeep,
+    #[error(
+        "the value is how a payload of `{codec}` is shown that cannot be decoded: expected the payload itself"
+    )]
+    NotDecoded { codec: String },
+}
 
-/// The field under which bytes are shown.
-const BYTES: &str = "$base64";
+/// How deeply values are nested at most, so that no stack overflows; JSON texts have the same limit.
+pub(super) const MAX_DEPTH: usize = 127;
+
+/// The keys of what cannot be decoded.
+const NOT_DECODED: [&str; 3] = ["$codec", "$base64", "$error"];
 
 impl Viewer {
-    /// Also shows values in codec `C`, which must be able to decode without knowing the type.
+    /// Shows values of codec `C` too, if it decodes values whose type is not known beforehand.
     #[must_use]
     pub fn with_codec<C: Codec>(mut self) -> Self {
-        self.codecs.push(Known {
-            name: CodecName::of::<C>(),
-            show: C::decode::<Value>,
-            parse: C::encode::<Value>,
+        self.others.push(Registered {
+            name: C::NAME,
+            decode: C::decode,
+            encode: C::encode,
         });
         self
     }
 
-    /// A value as JSON.
+    /// Shows bytes that were written by a codec.
     pub fn show(&self, codec: &CodecName, bytes: &[u8]) -> Value {
         let shown = match codec.as_str() {
-            MessagePack::NAME => show_msgpack(bytes),
-            Json::NAME => Json::decode(bytes).map_err(|error| error.to_string()),
-            name => match self.codecs.iter().find(|known| known.name == *codec) {
-                Some(known) => (known.show)(bytes).map_err(|error| error.to_string()),
-                None => Err(format!("codec `{name}` is not known here")),
-            },
+            MessagePack::NAME => msgpack::show(bytes),
+            Json::NAME => Json::decode(bytes),
+            name => self
+                .registered(name)
+                .and_then(|codec| (codec.decode)(bytes)),
         };
-        shown.unwrap_or_else(|error| {
-            json!({ BYTES: BASE64_STANDARD.encode(bytes), "$codec": codec.as_str(), "$error": error })
+        shown.and_then(limited).unwrap_or_else(|error| {
+            let [name, base64, reason] = NOT_DECODED;
+            json!({
+                name: codec.as_str(),
+                base64: STANDARD.encode(bytes),
+                reason: error.to_string(),
+            })
         })
     }
 
-    /// Encodes JSON in a codec: the way back from [`show`](Self::show).
+    /// Makes bytes of a value in a codec, as [`show`](Self::show) shows it.
     ///
     /// # Errors
     ///
-    /// When the codec is not known here, or the value has no form in it.
-    pub fn parse(&self, codec: &CodecName, value: &Value) -> Result<Vec<u8>, CodecError> {
-        match codec.as_str() {
-            MessagePack::NAME => {
-                let mut bytes = Vec::new();
-                let value = to_msgpack(value)?;
-                rmpv::encode::write_value(&mut bytes, &value).map_err(CodecError::new)?;
-                Ok(bytes)
-            }
-            Json::NAME => Json::encode(value),
-            name => match self.codecs.iter().find(|known| known.name == *codec) {
-                Some(known) => (known.parse)(value),
-                None => Err(CodecError::new(std::io::Error::other(format!(
-                    "codec `{name}` is not known here: add it with `with_codec`"
-                )))),
-            },
+    /// When the codec is unknown, the value has no form in it or is nested more than 127 levels deep, a marker such as
+    /// `$binary` is not as it should be, or the value is how something is shown that could not be decoded.
+    pub fn parse(&self, codec: &CodecName, json: &Value) -> Result<Vec<u8>, CodecError> {
+        check_depth(json)?;
+        let encode: fn(&Value) -> _ = match codec.as_str() {
+            MessagePack::NAME => msgpack::parse,
+            Json::NAME => Json::encode,
+            name => self.registered(name)?.encode,
+        };
+        if is_not_decoded(json) {
+            let codec = codec.as_str().to_owned();
+            return Err(CodecError::new(ViewError::NotDecoded { codec }));
         }
+        encode(json)
+    }
+
+    fn registered(&self, name: &str) -> Result<&Registered, CodecError> {
+        let find = || self.others.iter().find(|codec| codec.name == name);
+        find().ok_or_else(|| {
+            CodecError::new(ViewError::UnknownCodec {
+                name: name.to_owned(),
+                known: self.names().join(", "),
+            })
+        })
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let others = self.others.iter().map(|codec| codec.name);
+        [MessagePack::NAME, Json::NAME]
+            .into_iter()
+            .chain(others)
+            .collect()
     }
 }
 
-fn show_msgpack(mut bytes: &[u8]) -> Result<Value, String> {
-    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH)
-        .map_err(|error| error.to_string())?;
-    if bytes.is_empty() {
-        Ok(from_msgpack(value))
-    } else {
-        Err(format!("{} bytes follow the value", bytes.len()))
+impl fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Viewer").field(&self.names()).finish()
     }
 }
 
-fn from_msgpack(value: rmpv::Value) -> Value {
-    match value {
-        rmpv::Value::Nil => Value::Null,
-        rmpv::Value::Boolean(value) => value.into(),
-        rmpv::Value::Integer(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(number), _) => number.into(),
-            (None, Some(number)) => number.into(),
-            (None, None) => Value::Null,
-        },
-        rmpv::Value::F32(number) => float(number.into()),
-        rmpv::Value::F64(number) => float(number),
-        rmpv::Value::String(text) => match text.into_str() {
-            Some(text) => text.into(),
-            None => Value::Null,
-        },
-        rmpv::Value::Binary(bytes) => json!({ BYTES: BASE64_STANDARD.encode(bytes) }),
-        rmpv::Value::Array(values) => values.into_iter().map(from_msgpack).collect(),
-        rmpv::Value::Map(fields) => {
-            let field = |(key, value)| (key_text(key), from_msgpack(value));
-            Value::Object(fields.into_iter().map(field).collect())
-        }
-        rmpv::Value::Ext(kind, bytes) => {
-            json!({ BYTES: BASE64_STANDARD.encode(bytes), "$ext": kind })
-        }
-    }
-}
-
-fn float(number: f64) -> Value {
-    serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
-}
-
-/// JSON has no keys but text.
-fn key_text(key: rmpv::Value) -> String {
-    match from_msgpack(key) {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-fn to_msgpack(value: &Value) -> Result<rmpv::Value, CodecError> {
-    Ok(match value {
-        Value::Null => rmpv::Value::Nil,
-        Value::Bool(value) => (*value).into(),
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(number), _) => number.into(),
-            (None, Some(number)) => number.into(),
-            (None, None) => number.as_f64().unwrap_or(f64::NAN).into(),
-        },
-        Value::String(text) => text.as_str().into(),
-        Value::Array(values) => {
-            let values = values.iter().map(to_msgpack).collect::<Result<_, _>>()?;
-            rmpv::Value::Array(values)
-        }
-        Value::Object(fields) => object_to_msgpack(fields)?,
+/// Whether a value is how something is shown that cannot be decoded.
+fn is_not_decoded(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| {
+        map.len() == NOT_DECODED.len() && NOT_DECODED.iter().all(|key| map.contains_key(*key))
     })
 }
 
-fn object_to_msgpack(fields: &Map<String, Value>) -> Result<rmpv::Value, CodecError> {
-    if let Some(Value::String(text)) = fields.get(BYTES) {
-        let bytes = BASE64_STANDARD.decode(text).map_err(CodecError::new)?;
-        let kind = fields.get("$ext").and_then(Value::as_i64);
-        return Ok(match kind.and_then(|kind| i8::try_from(kind).ok()) {
-            Some(kind) => rmpv::Value::Ext(kind, bytes),
-            None => rmpv::Value::Binary(bytes),
-        });
+fn limited(value: Value) -> Result<Value, CodecError> {
+    check_depth(&value)?;
+    Ok(value)
+}
+
+fn check_depth(value: &Value) -> Result<(), CodecError> {
+    if is_within(value, MAX_DEPTH) {
+        Ok(())
+    } else {
+        Err(CodecError::new(ViewError::TooDeep))
     }
-    let field = |(key, value): (&String, &Value)| Ok((key.as_str().into(), to_msgpack(value)?));
-    let fields = fields
-        .iter()
-        .map(field)
-        .collect::<Result<_, CodecError>>()?;
-    Ok(rmpv::Value::Map(fields))
+}
+
+/// Whether a value has so many levels of lists and maps at most. It is not looked at more deeply.
+pub(super) fn is_within(value: &Value, levels: usize) -> bool {
+    let fits = |inner: &Value| levels > 0 && is_within(inner, levels - 1);
+    match value {
+        Value::Array(list) => levels > 0 && list.iter().all(fits),
+        Value::Object(map) => levels > 0 && map.values().all(fits),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Serialize};
-
     use super::*;
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Payload {
-        id: u64,
-        low: i64,
-        ratio: f64,
-        name: Option<String>,
-        bytes: bytes::Bytes,
-        lines: BTreeMap<String, Vec<u8>>,
-    }
+    /// JSON with line breaks.
+    struct Pretty;
 
-    fn payload() -> Payload {
-        Payload {
-            id: u64::MAX,
-            low: i64::MIN,
-            ratio: 0.5,
-            name: Some("größe".into()),
-            bytes: bytes::Bytes::from_static(&[0, 255]),
-            lines: BTreeMap::from([("a".into(), vec![1, 2])]),
+    impl Codec for Pretty {
+        const NAME: &'static str = "pretty";
+
+        fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+            serde_json::to_vec_pretty(value).map_err(CodecError::new)
+        }
+
+        fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+            serde_json::from_slice(bytes).map_err(CodecError::new)
         }
     }
 
-    #[test]
-    fn messagepack_is_shown_as_json_and_encoded_again_as_it_was() {
-        let (viewer, codec) = (Viewer::default(), CodecName::of::<MessagePack>());
-        let shown = viewer.show(&codec, &MessagePack::encode(&payload()).expect("encoded"));
-        let expected = json!({"id": u64::MAX, "low": i64::MIN, "ratio": 0.5, "name": "größe",
-            "bytes": {"$base64": "AP8="}, "lines": {"a": [1, 2]}});
-        assert_eq!(shown, expected);
-        let again = viewer.parse(&codec, &shown).expect("encoded");
-        assert_eq!(
-            MessagePack::decode::<Payload>(&again).expect("a payload"),
-            payload()
-        );
+    fn json_codec() -> CodecName {
+        CodecName::of::<Json>()
     }
 
     #[test]
-    fn json_is_shown_as_it_is() {
-        let (viewer, codec) = (Viewer::default(), CodecName::of::<Json>());
-        let value = json!({"a": [1, null]});
-        let bytes = viewer.parse(&codec, &value).expect("encoded");
-        assert_eq!(viewer.show(&codec, &bytes), value);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_shown_as_bytes_with_the_reason() {
+    fn json_is_shown_and_parsed_as_it_is() {
         let viewer = Viewer::default();
-        let shown = viewer.show(&CodecName::of::<MessagePack>(), b"\xa5a");
-        assert_eq!(
-            (&shown["$base64"], &shown["$codec"]),
-            (&json!("pWE="), &json!("msgpack"))
-        );
-        let trailing = viewer.show(&CodecName::of::<MessagePack>(), b"\x01\x02");
-        assert_eq!(trailing["$error"], "1 bytes follow the value");
-        let nested = [b'\x91'; 200_000];
-        let nested = viewer.show(&CodecName::of::<MessagePack>(), &nested);
-        assert!(nested["$error"].is_string());
+        let value = json!({"$binary": 1, "n": u64::MAX, "m": i64::MIN, "$7": [null, 0.5]});
+        let bytes = value.to_string().into_bytes();
+        assert_eq!(viewer.show(&json_codec(), &bytes), value);
+        assert_eq!(viewer.parse(&json_codec(), &value).expect("bytes"), bytes);
     }
 
     #[test]
-    fn a_codec_of_ones_own_is_shown_once_it_is_added() {
-        struct Pretty;
-        impl Codec for Pretty {
-            const NAME: &'static str = "pretty";
-            fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-                serde_json::to_vec_pretty(value).map_err(CodecError::new)
-            }
-            fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-                serde_json::from_slice(bytes).map_err(CodecError::new)
-            }
-        }
-        let (codec, bytes) = (CodecName::of::<Pretty>(), b"{\n  \"a\": 1\n}");
-        let unknown = Viewer::default();
-        assert!(
-            unknown.show(&codec, bytes)["$error"]
-                .as_str()
-                .is_some_and(|e| e.contains("pretty"))
-        );
-        assert!(unknown.parse(&codec, &json!(1)).is_err());
-        let viewer = Viewer::default().with_codec::<Pretty>();
-        assert_eq!(viewer.show(&codec, bytes), json!({"a": 1}));
+    fn a_codec_is_known_once_it_is_registered() {
+        let codec = CodecName::of::<Pretty>();
+        let viewer = Viewer::default();
         assert_eq!(
-            viewer.parse(&codec, &json!({"a": 1})).expect("encoded"),
-            bytes
+            viewer.show(&codec, b"[1]"),
+            json!({
+                "$codec": "pretty",
+                "$base64": "WzFd",
+                "$error": "unknown codec `pretty`: this viewer knows msgpack, json; register it with `with_codec`",
+            })
         );
+        let error = viewer.parse(&codec, &json!([1])).expect_err("unknown");
+        assert!(
+            error.to_string().contains("unknown codec `pretty`"),
+            "{error}"
+        );
+
+        let viewer = viewer.with_codec::<Pretty>();
+        assert_eq!(
+            format!("{viewer:?}"),
+            r#"Viewer(["msgpack", "json", "pretty"])"#
+        );
+        assert_eq!(viewer.show(&codec, b"[1]"), json!([1]));
+        assert_eq!(
+            viewer.parse(&codec, &json!([1])).expect("bytes"),
+            b"[\n  1\n]"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_shown_with_the_reason_and_not_parsed() {
+        let viewer = Viewer::default();
+        for (codec, bytes) in [
+            (json_codec(), b"{".as_slice()),
+            (json_codec(), b"\xff"),
+            (CodecName::of::<MessagePack>(), b"\x92\x01"),
+            (CodecName::of::<MessagePack>(), b"\x01\x02"),
+            (CodecName::of::<MessagePack>(), b""),
+        ] {
+            let shown = viewer.show(&codec, bytes);
+            assert_eq!(shown["$codec"], codec.as_str());
+            assert_eq!(shown["$base64"], STANDARD.encode(bytes));
+            assert_ne!(shown["$error"], "");
+            let error = viewer.parse(&codec, &shown).expect_err("not decoded");
+            assert!(
+                error.to_string().contains("expected the payload itself"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn deep_values_are_neither_shown_nor_parsed() {
+        let viewer = Viewer::default();
+        let msgpack = [vec![0x91; 100_000], vec![0xc0]].concat();
+        let json = "[".repeat(100_000);
+        let shown = [
+            viewer.show(&CodecName::of::<MessagePack>(), &msgpack),
+            viewer.show(&json_codec(), json.as_bytes()),
+        ];
+        assert!(shown.iter().all(|value| value.get("$error").is_some()));
+
+        let nested = |levels| (0..levels).fold(Value::Null, |inner, _| json!([inner]));
+        for codec in [json_codec(), CodecName::of::<MessagePack>()] {
+            viewer.parse(&codec, &nested(127)).expect("not too deep");
+            let error = viewer.parse(&codec, &nested(128)).expect_err("too deep");
+            assert!(error.to_string().contains("at most 127 levels"), "{error}");
+        }
     }
 }

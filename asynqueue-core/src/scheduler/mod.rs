@@ -3,11 +3,16 @@
 //! Entries are kept in the broker, and so is what came of their ticks. Any number of processes may run a scheduler on the same
 //! broker: the first one that fires a tick enqueues its task, and the others, and those that die halfway, do no harm.
 
+mod cron;
 mod entry;
+mod fault;
+mod fields;
 mod file;
 mod plan;
 mod rule;
 mod timetable;
+mod when;
+mod zone;
 
 use std::{collections::HashSet, fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use self::file::{LOOK_AGAIN, ScheduleFile};
 pub use self::{
     entry::{Entry, ScheduleError},
-    rule::{InvalidRule, Rule},
+    fault::InvalidRule,
+    rule::Rule,
     timetable::Timetable,
 };
 use crate::{

@@ -118,7 +118,7 @@ pub async fn the_pages_of_a_filtered_list_make_up_the_whole(harness: &dyn Harnes
     let f = Fixture::new(harness).await;
     let named = |n: usize| {
         let mut task = task(&format!("{n:04}"));
-        if n % 7 == 0 {
+        if n.is_multiple_of(7) {
             task.event = "rare".into();
         }
         task
@@ -297,7 +297,7 @@ pub async fn all_that_match_are_changed(harness: &dyn Harness) {
     for state in ["pending", "scheduled", "aggregating"] {
         let named = |n: usize| {
             let mut envelope = task(&format!("{state}-{n}"));
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 envelope.event = "other".into();
             }
             let grouped = (state == "aggregating").then_some(limits);

@@ -363,7 +363,7 @@ pub async fn a_file_that_makes_no_sense_is_refused(harness: &dyn Harness) {
     let row = |line: &str| format!("[[schedule]]\nname = \"a\"\nevent = \"tidy\"\n{line}");
     let message = refused(&row("rule = \"0 25 * * *\"")).await;
     assert!(
-        message.contains("field 2 (hour), `25` at character 3"),
+        message.contains("at position 2: field 2 (hour): `25` is not in 0–23"),
         "{message}"
     );
     let message = refused(&row("rule = \"@daily\"\nzone = \"Berlin\"")).await;
