@@ -94,6 +94,12 @@ mod book {
         server = "guide/server.md";
         errors = "guide/errors.md";
         results = "guide/results.md";
+        publish = "guide/publish.md";
+        groups = "guide/groups.md";
+        #[cfg(feature = "scheduler")]
+        scheduler = "guide/scheduler.md";
+        inspector = "guide/inspector.md";
+        consistency = "guide/consistency.md";
         layers = "guide/layers.md";
         #[cfg(feature = "testing")]
         testing = "guide/testing.md";
