@@ -29,13 +29,17 @@ pub trait Inspect: Send + Sync {
     /// When the broker cannot be reached.
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
 
-    /// How many attempts ended in each hour of the last 90 days, of each queue in the order given: oldest first, hours
-    /// without any left out.
+    /// How many attempts ended in each hour from the one of `since` on, of each queue in the order given: oldest first, hours
+    /// without any left out. They are kept for 90 days.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError>;
+    async fn history(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError>;
 
     /// About how many bytes each queue takes, in the order given; `None` where the storage cannot tell.
     ///

@@ -137,24 +137,24 @@ impl Inspector {
     async fn queues_of(&self, names: &[Name]) -> Result<Vec<QueueInfo>, BrokerError> {
         let stats = self.broker.stats(names).await?;
         let memory = self.broker.memory(names).await?;
-        let history = self.broker.history(names).await?;
         let day = 24 * HourStats::MILLIS;
         let midnight = Timestamp::from_millis(self.broker.now().as_millis() / day * day);
+        let history = self.broker.history(names, midnight).await?;
         let figures = names.iter().zip(stats).zip(memory).zip(history);
-        let info = |(((name, stats), memory), history): (((&Name, _), _), Vec<HourStats>)| {
-            let today = history.iter().filter(|hour| hour.start >= midnight);
-            QueueInfo {
+        let info =
+            |(((name, stats), memory), history): (((&Name, _), _), Vec<HourStats>)| QueueInfo {
                 name: name.clone(),
                 stats,
-                today: today.fold(HourStats::default(), |sum, hour| HourStats {
-                    start: midnight,
-                    succeeded: sum.succeeded + hour.succeeded,
-                    failed: sum.failed + hour.failed,
-                }),
+                today: history
+                    .iter()
+                    .fold(HourStats::default(), |sum, hour| HourStats {
+                        start: midnight,
+                        succeeded: sum.succeeded + hour.succeeded,
+                        failed: sum.failed + hour.failed,
+                    }),
                 memory,
                 slot: self.broker.slot(name),
-            }
-        };
+            };
         Ok(figures.map(info).collect())
     }
 
@@ -164,7 +164,8 @@ impl Inspector {
     ///
     /// When the broker cannot be reached.
     pub async fn history(&self, queue: &Name) -> Result<Vec<HourStats>, BrokerError> {
-        let mut history = self.broker.history(std::slice::from_ref(queue)).await?;
+        let (queues, always) = (std::slice::from_ref(queue), Timestamp::default());
+        let mut history = self.broker.history(queues, always).await?;
         Ok(history.pop().unwrap_or_default())
     }
 

@@ -37,10 +37,16 @@ impl Inspect for MemoryBroker {
         Ok(queues.iter().map(stats).collect())
     }
 
-    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+    async fn history(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
         self.open()?;
-        let oldest =
-            (self.clock_now().as_millis() / HourStats::MILLIS).saturating_sub(HourStats::KEPT);
+        let kept = self.clock_now().as_millis() / HourStats::MILLIS;
+        let oldest = kept
+            .saturating_sub(HourStats::KEPT)
+            .max(since.as_millis() / HourStats::MILLIS);
         let history = |name| match self.known(name) {
             None => Vec::new(),
             Some(queue) => {

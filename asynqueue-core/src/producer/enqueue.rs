@@ -266,6 +266,8 @@ fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
             source,
         };
         limits.check().map_err(invalid)?;
+        // It is part of how brokers name the group.
+        Name::from_static(T::EVENT).check_group()?;
     }
     if options.priority > MAX_PRIORITY {
         return invalid::<T, _>(

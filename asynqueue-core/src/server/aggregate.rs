@@ -113,8 +113,13 @@ impl Shared {
             .broker
             .due_groups(&self.queue_names, events, MAX_GROUPS)
             .await?;
+        let has_found_some = !due.groups.is_empty();
         for group in due.groups {
             self.aggregate_one(producer, group).await?;
+        }
+        if has_found_some {
+            // Of a group that had more members than become one task, the rest may be due by now.
+            return Ok(Duration::ZERO);
         }
         let until_due = due.next_due.map(|due| due.since(self.broker.now()));
         Ok(until_due

@@ -1,45 +1,39 @@
 //! Setting up a server.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
-use super::{
-    Counters, Server, ServerError, ServerHandle, Shared, aggregate::Aggregator, inbox::Inbox,
-    presence::worker_name, queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
-};
+use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings};
 use crate::{
-    broker::{BrokerError, Keep, SharedBroker, Subscription},
+    broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
     process::{Context, IsFailure, State, TaskError},
-    publish::{deliverer, outbox},
-    registry::{IntoProcess, ProcessWrapper, Registration, Registry},
+    registry::{IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
 
-/// Sets up a [`Server`].
+/// Sets up a [`Server`](crate::Server).
 #[must_use = "a server does nothing until it runs"]
 pub struct ServerBuilder {
-    broker: SharedBroker,
-    name: Option<Name>,
-    queues: Vec<(Name, u32)>,
-    queue_limits: Vec<(Name, usize)>,
-    strict: bool,
-    processes: Vec<ProcessWrapper>,
-    registered: bool,
+    pub(super) broker: SharedBroker,
+    pub(super) name: Option<Name>,
+    pub(super) queues: Vec<(Name, u32)>,
+    pub(super) queue_limits: Vec<(Name, usize)>,
+    pub(super) strict: bool,
+    pub(super) processes: Vec<ProcessWrapper>,
+    pub(super) registered: bool,
     /// Name and process of each.
-    subscribers: Vec<(Name, ProcessWrapper)>,
-    aggregators: Vec<Aggregator>,
+    pub(super) subscribers: Vec<(Name, ProcessWrapper)>,
+    pub(super) aggregators: Vec<Aggregator>,
     /// What an aggregating function makes, if that is to be aggregated itself.
-    aggregated_again: Option<(Name, Name)>,
-    layers: Vec<ApplyLayer>,
-    state: State,
-    max_abandoned: Option<usize>,
+    pub(super) aggregated_again: Option<(Name, Name)>,
+    pub(super) layers: Vec<ApplyLayer>,
+    pub(super) state: State,
+    pub(super) max_abandoned: Option<usize>,
     /// Whether a monitor is asked for.
-    monitor: bool,
-    settings: Settings,
+    pub(super) monitor: bool,
+    pub(super) settings: Settings,
 }
 
 /// Less than this can't be extended in time.
@@ -265,180 +259,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Checks the settings and makes the server.
-    ///
-    /// # Errors
-    ///
-    /// When a setting makes no sense, no process is mounted or two are for one event, or a registered process cannot
-    /// be built from the state.
-    pub fn build(mut self) -> Result<Server, ServerError> {
-        self.check_settings()?;
-        if self.registered {
-            for registration in Registration::all() {
-                let event = registration.event();
-                let process = registration.build(&self.state);
-                self.processes
-                    .push(process.map_err(|source| ServerError::State { event, source })?);
-            }
-        }
-        self.check_aggregators()?;
-        let queues = self.queue_set()?;
-        let subscribers = (self.subscribers.iter())
-            .map(|(name, process)| (process.event().clone(), name.clone()))
-            .collect();
-        let registry = self.registry()?;
-        let settings = self.settings;
-        let shared = Shared {
-            broker: self.broker,
-            worker: self.name.unwrap_or_else(worker_name),
-            registry,
-            state: self.state,
-            queue_names: queues.names(),
-            weights: queues.weights(),
-            strict: self.strict,
-            aggregators: self.aggregators,
-            subscribers,
-            inbox: Inbox::new(queues.len()),
-            slots: Slots::default(),
-            outbox: Outbox::default(),
-            due: Notify::new(),
-            group_due: Notify::new(),
-            unheard: Notify::new(),
-            stopping: CancellationToken::new(),
-            stopped: CancellationToken::new(),
-            counters: Counters::default(),
-            settings,
-        };
-        Ok(Server {
-            shared: Arc::new(shared),
-            queues,
-        })
-    }
-
-    /// Makes [`build`](Self::build) fail, for a monitor was asked for.
-    #[cfg(feature = "config")]
-    pub(crate) fn with_monitor(mut self) -> Self {
-        self.monitor = true;
-        self
-    }
-
-    fn check_settings(&mut self) -> Result<(), ServerError> {
-        if self.monitor {
-            return Err(ServerError::NoMonitor);
-        }
-        let settings = &mut self.settings;
-        settings.max_abandoned = self.max_abandoned.unwrap_or(settings.concurrency);
-        let too_short = |setting, value| Err(ServerError::TooShort { setting, value });
-        if settings.concurrency == 0 {
-            return Err(ServerError::ZeroConcurrency);
-        }
-        if settings.lease < SHORTEST_LEASE {
-            return too_short("lease", settings.lease);
-        }
-        if settings.poll_interval < SHORTEST_INTERVAL {
-            return too_short("poll_interval", settings.poll_interval);
-        }
-        match &settings.health_check {
-            Some((interval, _)) if *interval < SHORTEST_INTERVAL => {
-                too_short("health_check", *interval)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_aggregators(&mut self) -> Result<(), ServerError> {
-        if let Some((event, into)) = self.aggregated_again.take() {
-            return Err(ServerError::AggregatedAgain { event, into });
-        }
-        let mut events = HashSet::new();
-        for aggregator in &self.aggregators {
-            if !events.insert(&aggregator.event) {
-                let event = aggregator.event.clone();
-                return Err(ServerError::DuplicateAggregator { event });
-            }
-        }
-        Ok(())
-    }
-
-    /// Each subscriber has a queue of its own, and shares the outbox of the event with the others.
-    fn subscribed_queues(&self) -> Result<Vec<Name>, ServerError> {
-        let mut queues = Vec::new();
-        for (subscriber, process) in &self.subscribers {
-            let event = process.event();
-            if subscriber.is_empty() {
-                let event = event.clone();
-                return Err(ServerError::UnnamedSubscriber { event });
-            }
-            let queue = Subscription::queue_of(event, subscriber);
-            if queues.contains(&queue) {
-                let (event, subscriber) = (event.clone(), subscriber.clone());
-                return Err(ServerError::DuplicateSubscriber { event, subscriber });
-            }
-            let outbox = outbox(event);
-            if !queues.contains(&outbox) {
-                queues.push(outbox);
-            }
-            queues.push(queue);
-        }
-        Ok(queues)
-    }
-
-    fn queue_set(&mut self) -> Result<QueueSet, ServerError> {
-        if self.queues.is_empty() {
-            let of_processes = self.processes.iter().map(|process| process.queue().clone());
-            let of_groups = (self.aggregators.iter()).map(|aggregator| aggregator.queue.clone());
-            let mut named: Vec<_> = of_processes.chain(of_groups).collect();
-            named.sort();
-            named.dedup();
-            self.queues = named.into_iter().map(|name| (name, 1)).collect();
-        }
-        for queue in self.subscribed_queues()? {
-            if !self.queues.iter().any(|(name, _)| *name == queue) {
-                self.queues.push((queue, 1));
-            }
-        }
-        for process in &self.processes {
-            if !self.queues.iter().any(|(name, _)| name == process.queue()) {
-                tracing::warn!(event = %process.event(), queue = %process.queue(),
-                    "tasks of this event go to a queue that this server does not take from");
-            }
-        }
-        QueueSet::new(
-            std::mem::take(&mut self.queues),
-            &self.queue_limits,
-            self.strict,
-        )
-    }
-
-    fn registry(&mut self) -> Result<Registry, ServerError> {
-        let mut registry = Registry::default();
-        // The first layer added is the outermost, so it goes on last.
-        let layers = &self.layers;
-        let layered = |process: ProcessWrapper| {
-            process.map_service(|service| {
-                let layers = layers.iter().rev();
-                layers.fold(service, |inner, layer| layer(inner))
-            })
-        };
-        for process in self.processes.drain(..) {
-            registry
-                .insert(layered(process))
-                .map_err(|event| ServerError::DuplicateProcess { event })?;
-        }
-        for (subscriber, process) in self.subscribers.drain(..) {
-            let event = process.event().clone();
-            let deliverer = deliverer(Arc::clone(&self.broker));
-            registry.insert_for_queue(outbox(&event), event.clone(), deliverer);
-            let queue = Subscription::queue_of(&event, &subscriber);
-            registry.insert_for_queue(queue, event, layered(process).into_service());
-        }
-        if registry.is_empty() {
-            Err(ServerError::NoProcess)
-        } else {
-            Ok(registry)
-        }
-    }
-
     /// Builds the server and starts it in the background.
     ///
     /// # Errors
@@ -451,7 +271,7 @@ impl ServerBuilder {
         Ok(server.start())
     }
 
-    /// Builds the server and runs it until `shutdown` completes: see [`Server::run`] and
+    /// Builds the server and runs it until `shutdown` completes: see [`Server::run`](crate::Server::run) and
     /// [`shutdown_signal`](crate::shutdown_signal).
     ///
     /// # Errors

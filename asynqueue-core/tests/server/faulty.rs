@@ -234,8 +234,12 @@ impl Inspect for Faulty {
         self.inner.stats(queues).await
     }
 
-    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
-        self.inner.history(queues).await
+    async fn history(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        self.inner.history(queues, since).await
     }
 
     async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {

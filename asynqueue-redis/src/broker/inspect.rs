@@ -62,9 +62,13 @@ impl Inspect for RedisBroker {
         try_join_all(queues.iter().map(|name| self.stats_of(name))).await
     }
 
-    async fn history(&self, queues: &[Name]) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+    async fn history(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
         self.link().open_or_closed()?;
-        try_join_all(queues.iter().map(|name| self.history_of(name))).await
+        try_join_all(queues.iter().map(|name| self.history_of(name, since))).await
     }
 
     async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
@@ -133,18 +137,24 @@ impl Inspect for RedisBroker {
 const SLOTS: u16 = 16_384;
 
 impl RedisBroker {
-    async fn history_of(&self, name: &Name) -> Result<Vec<HourStats>, BrokerError> {
+    async fn history_of(
+        &self,
+        name: &Name,
+        since: Timestamp,
+    ) -> Result<Vec<HourStats>, BrokerError> {
         let queue = self.queue(name);
         let now = self.now().as_millis() / HourStats::MILLIS;
+        let kept = now.saturating_sub(HourStats::KEPT);
+        let oldest = kept.max(since.as_millis() / HourStats::MILLIS);
         let mut hours: BTreeMap<u64, HourStats> = BTreeMap::new();
-        for (field, count) in self.hash(&queue.keys.hours).await? {
+        for (field, count) in self.hours_of(&queue, oldest, now).await? {
             let hour = field.get(1..).and_then(|hour| hour.parse::<u64>().ok());
             let count = std::str::from_utf8(&count).ok();
             let (Some(hour), Some(count)) = (hour, count.and_then(|count| count.parse().ok()))
             else {
                 continue;
             };
-            if hour + HourStats::KEPT < now {
+            if hour < oldest {
                 continue;
             }
             let stats = hours.entry(hour).or_default();
@@ -155,6 +165,33 @@ impl RedisBroker {
             }
         }
         Ok(hours.into_values().collect())
+    }
+
+    /// The counts of hours: those asked for if they are few, else all.
+    async fn hours_of(
+        &self,
+        queue: &Queue,
+        oldest: u64,
+        now: u64,
+    ) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
+        // One more, for this process may be behind.
+        let hours = oldest..=now + 1;
+        if hours.clone().count() > 48 {
+            return self.hash(&queue.keys.hours).await;
+        }
+        let fields: Vec<_> = hours
+            .flat_map(|hour| [format!("s{hour}"), format!("f{hour}")])
+            .collect();
+        let mut command = redis::cmd("HMGET");
+        command.arg(&queue.keys.hours).arg(&fields);
+        let counts = reply::array(self.command(&command).await?)?.into_iter();
+        let counts = counts
+            .map(reply::some_bytes)
+            .collect::<Result<Vec<_>, _>>()?;
+        let fields = fields.into_iter().zip(counts);
+        Ok(fields
+            .filter_map(|(field, count)| Some((field, count?)))
+            .collect())
     }
 
     /// What the queue's keys take; `None` if this Redis does not say.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use asynqueue_core::{BrokerError, Envelope, Failure, FailureKind, TaskId};
+use redis::Value;
 
 use super::{Broker, RedisBroker, queue::Queue};
 use crate::{reply, script};
@@ -73,6 +74,10 @@ impl RedisBroker {
             &keys.completed,
         ]);
         let counts = reply::array(call.send(self.link()).await?)?;
+        if counts.first() != Some(&Value::Int(0)) {
+            // It may have been deleted, and used again by one who did not know.
+            self.list_queue(queue).await?;
+        }
         Ok(counts.first() == counts.get(1))
     }
 

@@ -211,6 +211,65 @@ pub async fn the_payloads_of_a_group_become_one_task(harness: &dyn Harness) {
     server.shutdown().await.unwrap();
 }
 
+/// One after the other, without waiting in between.
+pub async fn a_group_beyond_its_size_becomes_several_tasks(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let producer = Producer::new(Arc::clone(&f.broker));
+    let limits = Aggregate {
+        max_size: 10,
+        ..AGGREGATE
+    };
+    for n in 0..100 {
+        let grouped = producer.enqueue(Job(n)).aggregate(limits);
+        grouped.await.unwrap();
+    }
+    let sums = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&sums);
+    let sum = move |task: Payload<Sum>, _: Context| {
+        noted.lock().push(task.0.0.len());
+        async { Ok::<_, TaskError>(()) }
+    };
+    // Were it to wait between two of them, the test would run out of time.
+    let server = Server::builder(Arc::clone(&f.broker))
+        .aggregate(|jobs: Vec<Job>| Sum(jobs.into_iter().map(|job| job.0).collect()))
+        .process(sum)
+        .poll_interval(secs(20));
+    let server = server.start().await.unwrap();
+    eventually("all are summed", async || sums.lock().len() == 10).await;
+    assert!(sums.lock().iter().all(|size| *size == 10));
+    server.shutdown().await.unwrap();
+}
+
+/// Refused when it is enqueued, by name.
+pub async fn limits_of_a_group_that_make_no_sense_are_refused(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let producer = Producer::new(Arc::clone(&f.broker));
+    let refused = async |limits: Aggregate| {
+        let refused = producer.enqueue(Job(1)).aggregate(limits).await;
+        refused.unwrap_err().to_string()
+    };
+    let none = Aggregate {
+        max_size: 0,
+        ..AGGREGATE
+    };
+    assert!(
+        refused(none)
+            .await
+            .contains("`job`: invalid aggregate: max_size is 0")
+    );
+    let at_once = Aggregate {
+        grace: Duration::ZERO,
+        ..AGGREGATE
+    };
+    assert!(refused(at_once).await.contains("grace is 0ns"));
+    let delayed = producer.enqueue(Job(1)).aggregate(AGGREGATE);
+    let delayed = delayed.delay(secs(1)).await.unwrap_err().to_string();
+    assert!(delayed.contains("option `delay` of `job`"), "{delayed}");
+    let unnamed = producer.enqueue(Job(1)).group("a\nb").await.unwrap_err();
+    assert!(unnamed.to_string().contains("invalid group"), "{unnamed}");
+    assert_eq!(f.broker.queues().await.unwrap(), [] as [Name; 0]);
+}
+
 /// The others become one task all the same.
 pub async fn a_member_that_cannot_be_read_is_archived_alone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
@@ -386,6 +445,17 @@ pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
     assert_eq!(told.queues, [("default".into(), 3)]);
     assert_eq!(told.events, ["job"]);
     assert_eq!((told.concurrency, told.pid), (2, std::process::id()));
+    let producer = Producer::new(Arc::clone(&f.broker));
+    let task = producer.enqueue(Job(1)).await.unwrap();
+    eventually("it tells what it runs", async || {
+        f.broker.servers().await.unwrap()[0].busy == 1
+    })
+    .await;
+    let running = f.broker.servers().await.unwrap().remove(0).running;
+    assert_eq!((&running[0].task, running[0].attempt), (task.task_ref(), 1));
+    assert_eq!(running[0].started, f.broker.now());
+    task.cancel("enough").await.unwrap();
+    assert!(task.result().await.is_err());
     server.shutdown().await.unwrap();
     assert_eq!(f.broker.servers().await.unwrap(), []);
 }

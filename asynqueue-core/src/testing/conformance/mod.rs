@@ -343,6 +343,8 @@ macro_rules! conformance_suite {
                 an_event_that_is_published_again_is_not_delivered_again,
                 one_who_unsubscribes_gets_no_more_events,
                 the_payloads_of_a_group_become_one_task,
+                a_group_beyond_its_size_becomes_several_tasks,
+                limits_of_a_group_that_make_no_sense_are_refused,
                 a_member_that_cannot_be_read_is_archived_alone,
                 a_running_task_is_cancelled_on_any_server,
                 an_expired_task_is_not_started,

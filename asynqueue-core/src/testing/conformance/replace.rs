@@ -174,8 +174,13 @@ pub async fn a_queue_that_is_deleted_by_force_is_gone(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(10).await), ["active"]);
 }
 
+async fn history_since(f: &Fixture<'_>, since: Timestamp) -> Vec<HourStats> {
+    let history = f.broker.history(&[QUEUE.into()], since).await;
+    history.unwrap().remove(0)
+}
+
 async fn history(f: &Fixture<'_>) -> Vec<HourStats> {
-    f.broker.history(&[QUEUE.into()]).await.unwrap().remove(0)
+    history_since(f, Timestamp::default()).await
 }
 
 /// In the hour that it ended in.
@@ -203,7 +208,19 @@ pub async fn what_has_ended_is_counted_by_the_hour(harness: &dyn Harness) {
         failed: 0,
     };
     assert_eq!(history(&f).await, [first, later]);
-    let unknown = f.broker.history(&["unknown".into()]).await.unwrap();
+    let half_an_hour = secs(1_800);
+    assert_eq!(history_since(&f, later.start + half_an_hour).await, [later]);
+    let hour_before = later.start - half_an_hour;
+    assert_eq!(history_since(&f, hour_before).await, [later]);
+    assert_eq!(
+        history_since(&f, first.start + half_an_hour).await,
+        [first, later]
+    );
+    let unknown = f
+        .broker
+        .history(&["unknown".into()], first.start)
+        .await
+        .unwrap();
     assert_eq!(unknown, [[]]);
 }
 
