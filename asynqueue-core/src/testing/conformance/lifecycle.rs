@@ -145,24 +145,36 @@ pub async fn a_subscriber_added_later_gets_events_from_then_on(harness: &dyn Har
     both.shutdown().await.unwrap();
 }
 
-/// However soon the first was done with.
+/// However soon the first was done with and gone.
 pub async fn an_event_that_is_published_again_is_not_delivered_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
-    let server = subscribe(&f, "inventory", &seen).await;
+    let noted = Arc::clone(&seen);
+    let process = move |event: Payload<Sum>, _: Context| {
+        noted.lock().push(format!("{:?}", event.0.0));
+        async { Ok::<_, TaskError>(()) }
+    };
+    let server = Server::builder(Arc::clone(&f.broker)).subscribe("inventory", process);
+    let server = server.start().await.unwrap();
     let producer = Producer::new(Arc::clone(&f.broker));
-    producer.publish(Job(1)).id("one").await.unwrap();
-    let queues: [Name; 2] = ["inventory@job".into(), "@job".into()];
-    eventually("it is done", async || {
+    producer.publish(Sum(vec![1])).id("one").await.unwrap();
+    let queues: [Name; 2] = ["inventory@sum".into(), "@sum".into()];
+    eventually("it is done and gone", async || {
         let stats = f.broker.stats(&queues).await.unwrap();
-        stats[0].succeeded == 1 && stats[1].succeeded == 1
+        stats
+            .iter()
+            .all(|queue| queue.succeeded == 1 && queue.total() == 0)
     })
     .await;
-    let again = producer.publish(Job(1)).id("one").await.unwrap();
+    let again = producer.publish(Sum(vec![1])).id("one").await.unwrap();
     assert!(!again.is_new);
-    producer.publish(Job(2)).id("two").await.unwrap();
+    producer.publish(Sum(vec![2])).id("two").await.unwrap();
     eventually("the next has come", async || seen.lock().len() > 1).await;
-    assert_eq!(*seen.lock(), ["inventory 1", "inventory 2"]);
+    assert_eq!(*seen.lock(), ["[1]", "[2]"]);
+    // Not for ever.
+    f.advance(crate::PUBLISH_WINDOW).await;
+    let anew = producer.publish(Sum(vec![1])).id("one").await.unwrap();
+    assert!(anew.is_new);
     server.shutdown().await.unwrap();
 }
 
