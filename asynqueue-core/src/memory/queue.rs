@@ -132,10 +132,11 @@ impl Queue {
         }
         let until = now + lease;
         for _ in 0..count {
-            let next = self.pending.pop();
-            // The record's: it may have been replaced while it waited.
-            let Some(envelope) = next.and_then(|task| self.envelope(&task.id)) else {
+            let Some(next) = self.pending.pop() else {
                 break;
+            };
+            let Some(record) = self.tasks.get_mut(&next.id) else {
+                continue;
             };
             self.last_token += 1;
             let token = LeaseToken(self.last_token);
@@ -146,7 +147,9 @@ impl Queue {
                 progress: None,
                 cancel: None,
             };
-            self.place(&envelope.id, Place::Active(activity.into()));
+            record.place = Place::Active(activity.into());
+            // The record's: it may have been replaced while it waited.
+            let envelope = Arc::clone(&record.envelope);
             self.locks.release_at_start(&envelope);
             self.active.insert(until, envelope.id.clone());
             leased.push(Leased {
