@@ -40,7 +40,7 @@ fn redis_does_what_the_in_memory_broker_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
     TestRunner::new(Config::with_cases(CASES))
-        .run(&property::operations(40), |operations| {
+        .run(&property::operations_with_groups(40), |operations| {
             let clock = TestClock::default();
             runtime.block_on(async {
                 let reference = MemoryBroker::with_clock(clock.clone()).into();

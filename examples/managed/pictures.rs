@@ -51,6 +51,7 @@ pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), Ta
     let large = folder.join(format!("{}.png", task.picture));
     let small = folder.join(format!("{}-small.png", task.picture));
     let (target, width) = (small.clone(), task.width);
+    println!("resizing picture {}", task.picture);
     // Pixels are work for a thread of its own.
     tokio::task::spawn_blocking(move || -> Result<(), BoxError> {
         let picture = ImageReader::open(large)?.decode()?;
@@ -62,7 +63,6 @@ pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), Ta
     })
     .await?
     .map_err(TaskError::retry)?;
-    println!("resized picture {}", task.picture);
     let producer: &Producer = ctx.state()?;
     // Under an id of its own: should this run again, it is not uploaded twice.
     let upload = producer.enqueue(Upload { file: small });

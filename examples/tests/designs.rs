@@ -184,16 +184,16 @@ fn pictures_are_resized_uploaded_and_cleaned_up() {
         env!("CARGO_BIN_EXE_managed"),
         &[&folder.path().to_string_lossy()],
     );
-    // The urgent ones first: two at a time.
+    // The urgent ones are begun first: two at a time, on threads that may print in another order.
     let resized: Vec<_> = text
         .lines()
-        .filter(|line| line.starts_with("resized"))
+        .filter(|line| line.starts_with("resizing"))
         .collect();
     assert_eq!(resized.len(), 12, "{text}");
     for first in [
-        "resized picture 0",
-        "resized picture 4",
-        "resized picture 8",
+        "resizing picture 0",
+        "resizing picture 4",
+        "resizing picture 8",
     ] {
         assert!(resized[..4].contains(&first), "{text}");
     }

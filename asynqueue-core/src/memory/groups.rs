@@ -111,13 +111,15 @@ impl Queue {
 
     fn due_groups(&self, events: &[Name], limit: usize, now: Timestamp, found: &mut DueGroups) {
         for (due, key) in &self.groups.due {
-            if *due > now || found.groups.len() >= limit {
+            let is_due = *due <= now;
+            if is_due && !events.contains(&key.0) {
+                continue;
+            }
+            if !is_due || found.groups.len() >= limit {
                 found.next_due = [found.next_due, Some(*due)].into_iter().flatten().min();
                 break;
             }
-            if events.contains(&key.0) {
-                found.groups.extend(self.group(key));
-            }
+            found.groups.extend(self.group(key));
         }
     }
 

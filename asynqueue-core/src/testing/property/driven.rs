@@ -2,18 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 use super::{
-    CANCEL_REASON, Operation, QUEUES, WORKER,
+    CANCEL_REASON, Operation, QUEUES, Shift, WORKER,
     difference::{Fault, ensure},
     lists::whole_list,
     operation::{OnlyIfExpired, Place, enqueued_at, settlement},
 };
 use crate::{
     broker::{
-        CancelOutcome, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased, Outcome,
-        Settled, Settlement, SharedBroker,
+        Aggregation, CancelOutcome, Conflict, Extended, Forwarded, Group, Keep, Lease,
+        LeaseRequest, Leased, Move, NewTask, Outcome, Replacement, Settled, Settlement,
+        SharedBroker, When,
     },
-    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
+    codec::{CodecName, MessagePack},
+    task::{Envelope, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp},
 };
 
 /// What came of an operation, without what brokers may choose as they like: their tokens.
@@ -32,6 +36,10 @@ pub(super) enum Answer {
     Cancelled(Vec<CancelOutcome>),
     Deleted(Vec<bool>),
     RunNow(Vec<bool>),
+    /// `None` for a task that is not there.
+    Replaced(Vec<Option<bool>>),
+    /// With when the next is due.
+    Aggregated(Vec<(Group, Result<bool, Conflict>)>, Option<Timestamp>),
 }
 
 /// A broker, and every lease it has given, in that order: a lease's place in it stands for its token.
@@ -85,7 +93,72 @@ impl<'a> Driven<'a> {
                 Answer::Nothing
             }
             Operation::Advance(_) => Answer::Nothing,
+            Operation::Replace(changes) => self.replace(changes).await?,
+            Operation::Aggregate(id, limit) => self.aggregate(id, *limit).await?,
         })
+    }
+
+    async fn replace(&self, changes: &[(TaskRef, Option<Shift>)]) -> Result<Answer, Fault> {
+        let mut replaced = Vec::new();
+        for (task, shift) in changes {
+            let Some(info) = self
+                .broker
+                .tasks(std::slice::from_ref(task))
+                .await?
+                .remove(0)
+            else {
+                replaced.push(None);
+                continue;
+            };
+            let mut envelope = Envelope::clone(&info.envelope);
+            envelope.payload = Bytes::from_static(b"replaced");
+            let change = Replacement {
+                seen: info.envelope,
+                state: info.state,
+                envelope: Arc::new(envelope),
+                to: shift.map(|shift| match shift {
+                    Shift::Pending => Move::Pending,
+                    Shift::Scheduled(delay) => Move::Scheduled(self.broker.now() + delay),
+                    Shift::Archived => Move::Archived,
+                }),
+            };
+            replaced.extend(
+                self.broker
+                    .replace(vec![change])
+                    .await?
+                    .into_iter()
+                    .map(Some),
+            );
+        }
+        Ok(Answer::Replaced(replaced))
+    }
+
+    async fn aggregate(&self, id: &TaskId, limit: usize) -> Result<Answer, Fault> {
+        let events = ["event".into()];
+        let due = self.broker.due_groups(&self.queues, &events, limit).await?;
+        let mut aggregated = Vec::new();
+        for group in due.groups {
+            let codec = CodecName::of::<MessagePack>();
+            let payload = Bytes::from_static(b"whole");
+            let mut envelope = Envelope::new(id.clone(), "whole", codec, payload);
+            envelope.queue = group.queue.clone();
+            envelope.enqueued_at = self.broker.now();
+            let options = TaskOptions {
+                queue: group.queue.clone(),
+                ..TaskOptions::default()
+            };
+            envelope.options = Arc::new(options);
+            let task = NewTask {
+                envelope,
+                when: When::Now,
+            };
+            let aggregation = Aggregation {
+                group: group.clone(),
+                task,
+            };
+            aggregated.push((group, self.broker.aggregate(aggregation).await?));
+        }
+        Ok(Answer::Aggregated(aggregated, due.next_due))
     }
 
     async fn lease(

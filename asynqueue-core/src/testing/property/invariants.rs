@@ -68,7 +68,10 @@ async fn invariants_of(
 
 /// Whether a task says of itself what its list says of it, and nothing that its state does not have.
 fn plausible(queue: &Name, state: TaskState, task: &TaskInfo) -> Result<(), Fault> {
-    let has_time = !matches!(state, TaskState::Pending | TaskState::Active);
+    let has_time = !matches!(
+        state,
+        TaskState::Pending | TaskState::Active | TaskState::Aggregating
+    );
     let holds = task.envelope.queue == *queue
         && task.state == state
         && task.at.is_some() == has_time

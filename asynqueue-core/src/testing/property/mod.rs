@@ -38,7 +38,7 @@ use std::time::Duration;
 pub use self::{
     difference::Difference,
     invariants::check_invariants,
-    operation::{OnlyIfExpired, Operation, Place, operations},
+    operation::{OnlyIfExpired, Operation, Place, Shift, operations, operations_with_groups},
 };
 use self::{
     difference::{Fault, same},

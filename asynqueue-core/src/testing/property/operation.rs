@@ -11,8 +11,8 @@ use crate::{
     codec::{CodecName, MessagePack},
     process::Progress,
     task::{
-        Clock, Envelope, Failure, FailureKind, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey,
-        UniqueLock, UniqueUntil,
+        Aggregate, Clock, Envelope, Failure, FailureKind, TaskId, TaskOptions, TaskRef, Timestamp,
+        UniqueKey, UniqueLock, UniqueUntil,
     },
     testing::TestClock,
 };
@@ -57,8 +57,52 @@ pub enum Operation {
     RunNow(Vec<TaskRef>),
     /// Pauses or resumes a queue, by its place.
     Pause(usize, bool),
+    /// Puts new versions of tasks in place of what they are, and moves them.
+    Replace(Vec<(TaskRef, Option<Shift>)>),
+    /// Makes one task, of this id, of each of up to so many groups that are due.
+    Aggregate(TaskId, usize),
     /// Lets time pass.
     Advance(Duration),
+}
+
+/// Where a task is moved to.
+#[derive(Clone, Copy, Debug)]
+pub enum Shift {
+    /// Behind those that are pending.
+    Pending,
+    /// To wait for this long.
+    Scheduled(Duration),
+    /// Into the archive.
+    Archived,
+}
+
+/// Up to `max` operations, groups and replacements among them, for [`compare`](super::compare): the model has neither.
+pub fn operations_with_groups(max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    let limits = (whole_seconds(), 1_usize..4).prop_map(|(grace, max_size)| Aggregate {
+        grace,
+        max_delay: grace * 2,
+        max_size,
+    });
+    let group = prop::sample::select(vec![None, Some("a"), Some("b")]);
+    let grouped = (new_task(), limits, group).prop_map(|(mut task, limits, group)| {
+        let options = Arc::make_mut(&mut task.envelope.options);
+        options.aggregate = Some(limits);
+        options.group = group.map(Into::into);
+        task
+    });
+    let shift = prop_oneof![
+        Just(Shift::Pending),
+        seconds(0..60).prop_map(Shift::Scheduled),
+        Just(Shift::Archived),
+    ];
+    let replace = vec((task_ref(), prop::option::of(shift)), 1..3);
+    let operation = prop_oneof![
+        12 => operation(),
+        6 => vec(grouped, 1..4).prop_map(Operation::Enqueue),
+        3 => replace.prop_map(Operation::Replace),
+        4 => (0_u8..6, 0_usize..3).prop_map(|(id, limit)| Operation::Aggregate(task_id(id), limit)),
+    ];
+    vec(operation, 1..max)
 }
 
 /// Up to `max` operations, on few enough tasks that they get in each other's way.

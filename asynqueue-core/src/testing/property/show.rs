@@ -43,6 +43,14 @@ impl fmt::Display for Operation {
             Self::Pause(queue, true) => write!(f, "pause {}", QUEUES[*queue]),
             Self::Pause(queue, false) => write!(f, "resume {}", QUEUES[*queue]),
             Self::Advance(by) => write!(f, "advance {by:?}"),
+            Self::Replace(changes) => {
+                let shown = joined(changes, |(task, shift)| match shift {
+                    Some(shift) => format!("{task}, to {shift:?}"),
+                    None => task.to_string(),
+                });
+                write!(f, "replace {shown}")
+            }
+            Self::Aggregate(id, limit) => write!(f, "aggregate up to {limit} groups as {id}"),
         }
     }
 }
@@ -91,6 +99,13 @@ fn new_task(NewTask { envelope, when }: &NewTask) -> String {
     let options = &envelope.options;
     if options.priority > 0 {
         text += &format!(" priority {}", options.priority);
+    }
+    if let (Some(limits), group) = (&options.aggregate, &options.group) {
+        let group = group.as_deref().unwrap_or_default();
+        text += &format!(
+            " in group `{group}` of {} for {:?}",
+            limits.max_size, limits.grace
+        );
     }
     if options.retention > Duration::ZERO {
         text += &format!(" retention {:?}", options.retention);

@@ -52,6 +52,9 @@ impl Model {
                 Answer::Nothing
             }
             Operation::Advance(_) => Answer::Nothing,
+            Operation::Replace(_) | Operation::Aggregate(..) => {
+                unreachable!("the model has no groups and replacements")
+            }
         }
     }
 
