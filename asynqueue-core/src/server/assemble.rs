@@ -1,6 +1,9 @@
 //! Making a server of what it was told.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +58,7 @@ impl ServerBuilder {
             strict: self.strict,
             aggregators: self.aggregators,
             subscribers,
+            subscribed: AtomicBool::new(false),
             inbox: Inbox::new(queues.len()),
             slots: Slots::default(),
             outbox: Outbox::default(),

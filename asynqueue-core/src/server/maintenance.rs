@@ -1,6 +1,10 @@
 //! Upkeep of the queues: each part a loop that fails and recovers by itself.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     Counters, Shared, is_closed,
@@ -127,8 +131,12 @@ impl Shared {
         }
     }
 
-    /// Makes sure that those who subscribe are known, though the broker may be away at first.
-    pub(super) async fn subscribe_again(self: Arc<Self>) {
+    /// Makes sure that those who subscribe are known, though the broker may be away at first. Once only: someone may
+    /// remove them while the server runs.
+    pub(super) async fn subscribe_once(self: Arc<Self>) {
+        if self.subscribed.load(Ordering::SeqCst) {
+            return;
+        }
         let mut retrying = Retrying::new("subscribe");
         while let Err(error) = self.subscribe().await {
             if is_closed(&error) || !self.runs_after(retrying.failed(&error)).await {
@@ -143,7 +151,9 @@ impl Shared {
         if self.subscribers.is_empty() {
             return Ok(());
         }
-        self.broker.subscribe(self.subscribers.clone()).await
+        self.broker.subscribe(self.subscribers.clone()).await?;
+        self.subscribed.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Waits; returns whether the server still runs.

@@ -36,7 +36,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -108,6 +108,8 @@ struct Shared {
     aggregators: Vec<Aggregator>,
     /// Event and name of those who subscribe.
     subscribers: Vec<(Name, Name)>,
+    /// Whether the broker knows them.
+    subscribed: AtomicBool,
     inbox: Inbox,
     slots: Slots,
     outbox: Outbox,
@@ -177,7 +179,7 @@ impl Server {
         upkeep.spawn(Arc::clone(&shared).check_health());
         upkeep.spawn(Arc::clone(&shared).aggregate_groups());
         upkeep.spawn(Arc::clone(&shared).tell_of_itself());
-        upkeep.spawn(Arc::clone(&shared).subscribe_again());
+        upkeep.spawn(Arc::clone(&shared).subscribe_once());
 
         let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
         // Without one of its parts a server would look alive, and run or record nothing.
