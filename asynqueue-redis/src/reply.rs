@@ -55,6 +55,12 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
     Ok(Timestamp::from_millis(millis as u64))
 }
 
+/// A time, or empty for none.
+pub(crate) fn some_time(value: Value) -> Result<Option<Timestamp>, BrokerError> {
+    let text = text(value)?;
+    (!text.is_empty()).then(|| time(&text)).transpose()
+}
+
 /// The next of an answer's parts.
 pub(crate) fn next(parts: &mut impl Iterator<Item = Value>) -> Result<Value, BrokerError> {
     parts

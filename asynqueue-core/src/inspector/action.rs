@@ -1,6 +1,6 @@
 //! Changes to tasks that people ask for.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -10,7 +10,6 @@ use crate::{
     broker::{BrokerError, CancelOutcome, Conflict, Move, NewTask, Replacement, TaskInfo, When},
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState},
 };
-use std::sync::Arc;
 
 /// What to do with tasks.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +67,7 @@ impl Inspector {
         Ok(outcomes)
     }
 
-    pub(super) async fn apply_chunk(
+    async fn apply_chunk(
         &self,
         action: &Action,
         tasks: &[TaskRef],
@@ -221,8 +220,7 @@ impl Inspector {
         for (task, found) in tasks.iter().zip(found) {
             outcomes.push(match found {
                 Some(found) if seen.insert(task) => self.move_one(&found, target).await?,
-                Some(_) => ActionOutcome::NotFound,
-                None => ActionOutcome::NotFound,
+                _ => ActionOutcome::NotFound,
             });
         }
         Ok(outcomes)

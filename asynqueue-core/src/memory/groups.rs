@@ -14,7 +14,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{Aggregation, BrokerError, Conflict, DueGroups, Finished, Group, Groups},
+    broker::{Aggregation, BrokerError, Conflict, DueGroups, Group, Groups},
     task::{Aggregate, Envelope, Name, TaskId, Timestamp},
 };
 
@@ -149,9 +149,7 @@ impl Queue {
         for member in &group.members {
             if let Some(envelope) = self.envelope(&member.id) {
                 self.unlist(&member.id);
-                self.locks.release_at_end(&envelope);
-                self.listeners.tell(&member.id, || Finished::Gone);
-                self.tasks.remove(&member.id);
+                self.forget(&envelope);
             }
         }
         Ok(true)

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, Groups, Name, Timestamp,
-    UniqueUntil,
+    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, Groups, Name, UniqueUntil,
 };
 
 use super::{
@@ -123,7 +122,7 @@ impl RedisBroker {
             call.arg(event.as_str());
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-        let next_due = next_due(reply::text(reply::next(&mut answer)?)?)?;
+        let next_due = reply::some_time(reply::next(&mut answer)?)?;
         found.next_due = [found.next_due, next_due].into_iter().flatten().min();
         while let Some(key) = answer.next() {
             let key = reply::text(key)?;
@@ -147,11 +146,6 @@ impl RedisBroker {
         }
         Ok(())
     }
-}
-
-/// A time that there may not be.
-pub(super) fn next_due(text: String) -> Result<Option<Timestamp>, BrokerError> {
-    (!text.is_empty()).then(|| reply::time(&text)).transpose()
 }
 
 fn aggregate_keys(queue: &Queue) -> [&str; 15] {

@@ -434,7 +434,7 @@ fn read_found(
     answer: &mut impl Iterator<Item = Value>,
 ) -> Result<Option<Found>, BrokerError> {
     let state = reply::text(reply::next(answer)?)?;
-    let time = reply::text(reply::next(answer)?)?;
+    let time = reply::some_time(reply::next(answer)?)?;
     let lease = reply::text(reply::next(answer)?)?;
     let worker = reply::text(reply::next(answer)?)?;
     let bytes = reply::bytes(reply::next(answer)?)?;
@@ -446,7 +446,6 @@ fn read_found(
     else {
         return Ok(None);
     };
-    let time = (!time.is_empty()).then(|| reply::time(&time)).transpose()?;
     let has_lease = !lease.is_empty();
     Ok(Some(Found {
         envelope: queue.envelope(id.as_str(), bytes.clone())?.either(),

@@ -15,7 +15,6 @@ use super::{
     RedisBroker,
     enqueue::Guard,
     fleet::{decode, encode},
-    groups::next_due,
     millis,
 };
 use crate::{keys::ScheduleKeys, reply, script};
@@ -129,7 +128,7 @@ impl Schedules for RedisBroker {
         call.arg(self.script_clock()).arg(limit.min(MAX_CHUNK));
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut due = DueSchedules {
-            next_due: next_due(reply::text(reply::next(&mut answer)?)?)?,
+            next_due: reply::some_time(reply::next(&mut answer)?)?,
             ..DueSchedules::default()
         };
         while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {

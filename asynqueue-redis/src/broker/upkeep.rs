@@ -48,10 +48,7 @@ impl RedisBroker {
             .arg(limit);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let moved = reply::number(reply::next(&mut answer)?)? as usize;
-        let next_due = reply::text(reply::next(&mut answer)?)?;
-        let next_due = (!next_due.is_empty())
-            .then(|| reply::time(&next_due))
-            .transpose()?;
+        let next_due = reply::some_time(reply::next(&mut answer)?)?;
         Ok((moved, next_due))
     }
 
