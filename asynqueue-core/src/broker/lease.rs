@@ -42,6 +42,8 @@ pub struct Leased {
     pub token: LeaseToken,
     /// The broker's time when it was leased, to compare the task's deadline with.
     pub now: Timestamp,
+    /// Since when it had been pending, where the broker can tell.
+    pub pending_since: Option<Timestamp>,
 }
 
 impl Leased {
@@ -121,6 +123,8 @@ pub enum Outcome {
 pub enum Settled {
     /// It was.
     Recorded,
+    /// The task was archived in place of it, for someone has asked to cancel the task.
+    Cancelled,
     /// It was refused, for its token is not current: the lease had run out and the task is settled, leased to
     /// another or deleted.
     Stale,

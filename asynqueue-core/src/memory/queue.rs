@@ -147,7 +147,11 @@ impl Queue {
                 progress: None,
                 cancel: None,
             };
-            record.place = Place::Active(activity.into());
+            let before = std::mem::replace(&mut record.place, Place::Active(activity.into()));
+            let pending_since = match before {
+                Place::Pending(since) => Some(since),
+                _ => None,
+            };
             // The record's: it may have been replaced while it waited.
             let envelope = Arc::clone(&record.envelope);
             self.locks.release_at_start(&envelope);
@@ -156,6 +160,7 @@ impl Queue {
                 envelope,
                 token,
                 now,
+                pending_since,
             });
         }
     }
@@ -210,6 +215,7 @@ impl Queue {
                     self.count(now, false);
                 }
                 self.archive_cancelled(envelope, &reason, now);
+                return Settled::Cancelled;
             }
             (Outcome::Archive, None) => {
                 self.count(now, false);
@@ -271,6 +277,7 @@ impl Queue {
                     envelope,
                     token: activity.token,
                     now,
+                    pending_since: None,
                 });
             }
         }

@@ -23,7 +23,7 @@ impl Server {
                 let outcomes = self.shared.outbox.take();
                 let answers = self.shared.broker.settle(&outcomes).await?;
                 for (outcome, answer) in outcomes.iter().zip(answers) {
-                    if answer == Settled::Recorded {
+                    if answer != Settled::Stale {
                         settled(outcome);
                     }
                 }

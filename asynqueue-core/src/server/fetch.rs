@@ -331,6 +331,7 @@ mod tests {
             envelope,
             token: LeaseToken(1),
             now: Timestamp::default(),
+            pending_since: None,
         };
         Job { leased, queue }
     }

@@ -85,7 +85,7 @@ impl Shared {
         let settlements: Vec<_> = lost.iter().map(lease_expired).collect();
         let settled = self.broker.settle(&settlements).await?;
         for (settlement, settled) in settlements.iter().zip(&settled) {
-            if *settled == Settled::Recorded {
+            if *settled != Settled::Stale {
                 Counters::add(&self.counters.reclaimed, 1);
                 tracing::warn!(task = %settlement.envelope.task_ref(), "lease expired; task reclaimed");
             }

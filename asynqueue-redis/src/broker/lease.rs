@@ -118,13 +118,18 @@ impl RedisBroker {
         call.arg(&token_text).arg(max).arg(lease);
         call.arg(&token_text[..8]).arg(request.worker.as_str());
         let mut answer = reply::array(call.send(self.link()).await?)?;
-        if matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen") {
+        let is_first = !matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen");
+        if !is_first {
             let mut call = script::LEASED.call(&[&keys.active, &keys.tasks]);
             call.arg(self.script_clock()).arg(&token_text).arg(lease);
             answer = reply::array(call.send(self.link()).await?)?;
         }
         lane.answered();
-        let batch = Batch::read(queue, answer, token)?;
+        let mut batch = Batch::read(queue, answer, token)?;
+        if !is_first {
+            // The first answer told, and took it away.
+            (batch.leased.iter_mut()).for_each(|leased| leased.pending_since = None);
+        }
         self.note_time(batch.now);
         // What is leased is to be run, whatever becomes of these.
         if let Err(error) = self.release_at_start(queue, &batch.leased).await {
@@ -241,9 +246,16 @@ impl Batch {
             return Ok(batch);
         };
         let ids = reply::array(ids)?;
+        let mut times = reply::array(answer.next().unwrap_or(Value::Nil))?.into_iter();
         batch.leased.reserve(ids.len());
         for (id, bytes) in ids.into_iter().zip(reply::array(envelopes)?) {
+            let since = match times.next() {
+                None | Some(Value::Nil) => None,
+                Some(time) => reply::some_time(time)?,
+            };
             let leased = |envelope: Arc<Envelope>| Leased {
+                // One that was never moved has been pending from the start.
+                pending_since: Some(since.unwrap_or(envelope.enqueued_at)),
                 envelope,
                 token,
                 now,

@@ -126,7 +126,7 @@ impl RedisBroker {
                 ..*record
             });
         }
-        let mut answers = vec![Settled::Recorded; archived.len()];
+        let mut answers = vec![Settled::Cancelled; archived.len()];
         self.settle_chunk(queue, &archived, &mut answers).await?;
         for (place, answer) in places.iter().zip(answers) {
             settled[*place] = answer;

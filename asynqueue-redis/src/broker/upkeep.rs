@@ -94,6 +94,7 @@ impl RedisBroker {
                 envelope,
                 token,
                 now,
+                pending_since: None,
             });
         }
         Ok(())

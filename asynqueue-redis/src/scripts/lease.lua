@@ -1,6 +1,7 @@
 -- Leases the tasks that are next.
 -- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name.
--- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids and envelopes.
+-- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
+-- pending, unless all have been since they were enqueued.
 local tasks, pending, urgent, active, since, gone, lanes, meta, stats =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local now, token, max = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
@@ -73,16 +74,22 @@ for i = 1, count do
   end
 end
 if n > 0 then redis.call('ZADD', active, unpack(leases)) end
-if redis.call('EXISTS', since) == 1 then redis.call('HDEL', since, unpack(ids)) end
+local times
+if redis.call('EXISTS', since) == 1 then
+  times = redis.call('HMGET', since, unpack(ids))
+  redis.call('HDEL', since, unpack(ids))
+end
 if known[3] ~= ARGV[8] then redis.call('HSET', meta, 'w:' .. ARGV[7], ARGV[8]) end
 if missing > 0 then
   -- An id without a task is passed over, and counted.
   redis.call('HINCRBY', stats, 'repaired', missing)
-  local found, kept = {}, {}
+  local found, kept, known = {}, {}, {}
   for i = 1, count do
-    if envelopes[i] then found[#found + 1], kept[#kept + 1] = envelopes[i], ids[i] end
+    if envelopes[i] then
+      found[#found + 1], kept[#kept + 1], known[#known + 1] = envelopes[i], ids[i], times and times[i]
+    end
   end
-  ids, envelopes, more = kept, found, 'more'
+  ids, envelopes, times, more = kept, found, times and known, 'more'
 end
 note(lanes, ARGV[2], ARGV[3], now, '')
-return {int(now), more, ids, envelopes}
+return {int(now), more, ids, envelopes, times}

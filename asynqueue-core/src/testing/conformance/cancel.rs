@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{CancelOutcome, Extended, Outcome, Signal},
+    broker::{CancelOutcome, Extended, Outcome, Settled, Signal},
     task::{FailureKind, TaskRef, TaskState},
 };
 
@@ -74,7 +74,7 @@ pub async fn a_cancelled_task_that_fails_is_not_retried(harness: &dyn Harness) {
         f.enqueue([task(name)]).await;
         let leased = f.lease_one().await;
         cancel(&f, name).await;
-        f.fail(&leased, outcome).await;
+        assert_eq!(f.fail(&leased, outcome).await, Settled::Cancelled);
         assert_cancelled(&f, name).await;
         // What the handler said on its way out is kept too.
         assert_eq!(f.info(name).await.unwrap().envelope.failures().len(), 2);
@@ -87,7 +87,10 @@ pub async fn a_cancelled_task_that_is_given_back_is_archived(harness: &dyn Harne
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
     cancel(&f, "a").await;
-    f.settle(&leased, Outcome::Release).await;
+    assert_eq!(
+        f.settle(&leased, Outcome::Release).await,
+        Settled::Cancelled
+    );
     assert_cancelled(&f, "a").await;
 }
 
@@ -97,7 +100,7 @@ pub async fn a_cancelled_task_that_is_archived_keeps_the_reason(harness: &dyn Ha
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
     cancel(&f, "a").await;
-    f.fail(&leased, Outcome::Archive).await;
+    assert_eq!(f.fail(&leased, Outcome::Archive).await, Settled::Cancelled);
     assert_cancelled(&f, "a").await;
 }
 

@@ -202,6 +202,12 @@ pub(super) fn task(name: &str) -> Envelope {
     with(task, |options| options.queue = QUEUE.into())
 }
 
+pub(super) fn enqueued_at(name: &str, time: Timestamp) -> Envelope {
+    let mut task = task(name);
+    task.enqueued_at = time;
+    task
+}
+
 pub(super) fn task_in(queue: &str, name: &str) -> Envelope {
     let mut task = task(name);
     task.queue = queue.into();

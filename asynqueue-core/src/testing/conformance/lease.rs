@@ -4,9 +4,12 @@ use std::collections::HashSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, ids, prioritised, task, task_in, tasks},
+    fixture::{Fixture, LEASE, QUEUE, enqueued_at, ids, prioritised, secs, task, task_in, tasks},
 };
-use crate::task::TaskState;
+use crate::{
+    broker::{Leased, Outcome},
+    task::{TaskState, Timestamp},
+};
 
 /// Without priorities, the oldest goes first.
 pub async fn tasks_are_leased_first_in_first_out(harness: &dyn Harness) {
@@ -141,4 +144,42 @@ pub async fn a_paused_queue_does_not_hold_up_the_others(harness: &dyn Harness) {
     f.broker.set_paused(&["paused".into()], true).await.unwrap();
     let leased = f.lease_from(&[("paused", 5), (QUEUE, 5)], 5).await;
     assert_eq!(ids(&leased), ["b"]);
+}
+
+/// From when it was accepted, due, given back or to be retried at once: what its time in the queue is counted from.
+pub async fn a_lease_tells_since_when_its_task_was_pending(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let pending_since = |leased: &Leased| leased.pending_since.expect("known");
+    let is_about = |since: Timestamp, expected: Timestamp| {
+        let apart = since.since(expected).max(expected.since(since));
+        assert!(apart <= secs(1), "{since:?} and not {expected:?}");
+    };
+    let accepted = f.broker.now();
+    f.enqueue([enqueued_at("plain", accepted)]).await;
+    f.enqueue_after(enqueued_at("delayed", accepted), secs(20))
+        .await;
+    f.advance(secs(30)).await;
+    is_about(pending_since(&f.lease_one().await), accepted);
+
+    let forwarded = f.broker.now();
+    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    f.advance(secs(10)).await;
+    let delayed = f.lease_one().await;
+    is_about(pending_since(&delayed), forwarded);
+
+    let given_back = f.broker.now();
+    f.settle(&delayed, Outcome::Release).await;
+    f.advance(secs(10)).await;
+    let again = f.lease_one().await;
+    is_about(pending_since(&again), given_back);
+
+    let failed = f.broker.now();
+    let delay = secs(0);
+    f.fail(&again, Outcome::Retry { delay }).await;
+    f.enqueue([enqueued_at("another", failed)]).await;
+    f.advance(secs(10)).await;
+    let both = f.lease(2).await;
+    assert_eq!(both.len(), 2);
+    both.iter()
+        .for_each(|leased| is_about(pending_since(leased), failed));
 }

@@ -113,6 +113,7 @@ macro_rules! conformance_suite {
                 each_queue_gives_at_most_its_cap_in_the_order_asked,
                 a_leased_task_is_active_and_is_not_leased_again,
                 every_lease_has_a_token_of_its_own,
+                a_lease_tells_since_when_its_task_was_pending,
                 a_paused_queue_gives_nothing,
                 an_unknown_queue_gives_nothing,
                 a_lease_knows_the_brokers_time,

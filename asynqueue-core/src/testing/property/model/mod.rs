@@ -203,7 +203,8 @@ impl Model {
             (Outcome::Drop, _) => None,
             (_, Some(reason)) => {
                 self.fail_cancelled(place, &reason);
-                Some(Place::Archived { at: self.now })
+                self.put(place, Some(Place::Archived { at: self.now }));
+                return Settled::Cancelled;
             }
             (Outcome::Archive, None) => Some(Place::Archived { at: self.now }),
             (Outcome::Retry { delay }, None) => {
