@@ -11,6 +11,11 @@ pub mod duration;
 pub mod inspector;
 pub mod layer;
 pub mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 pub mod process;
 pub mod producer;
 pub mod publish;
@@ -23,6 +28,7 @@ mod suggest;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 
 pub use broker::*;
 pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};

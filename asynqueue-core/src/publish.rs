@@ -14,6 +14,7 @@ use std::{
 use crate::{
     broker::{Conflict, NewTask, SharedBroker, Subscription, When},
     layer::{BoxProcess, TaskFuture, TaskOutput},
+    metrics::{self, EnqueueResult},
     process::{Context, TaskError},
     producer::{CallOptions, EnqueueError, Producer},
     task::{Envelope, Name, Task, TaskId, Timestamp, UniqueKey, UniqueLock, UniqueUntil},
@@ -179,9 +180,22 @@ pub(crate) fn deliverer(broker: SharedBroker) -> BoxProcess {
 async fn deliver(broker: &SharedBroker, ctx: &Context) -> Result<TaskOutput, TaskError> {
     let event = ctx.envelope();
     let tasks = deliveries(event, broker.now());
-    // A conflict is with what was delivered before.
+    let queues: Vec<_> = tasks
+        .iter()
+        .map(|task| task.envelope.queue.clone())
+        .collect();
     match broker.enqueue(tasks).await {
-        Ok(_) => Ok(TaskOutput::default()),
+        Ok(answers) => {
+            for (queue, answer) in queues.iter().zip(answers) {
+                // A conflict is with what was delivered before.
+                let result = match answer {
+                    Ok(()) => EnqueueResult::Accepted,
+                    Err(_) => EnqueueResult::Duplicate,
+                };
+                metrics::enqueued(queue, &event.event, result);
+            }
+            Ok(TaskOutput::default())
+        }
         Err(error) => {
             tracing::warn!(task = %event.task_ref(), %error, "an event could not be delivered yet");
             Err(TaskError::snooze(TRY_AGAIN))

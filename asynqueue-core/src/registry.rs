@@ -248,6 +248,11 @@ impl Registry {
         &self.events
     }
 
+    /// Whether anything runs tasks of this event.
+    pub(crate) fn knows(&self, event: &Name) -> bool {
+        self.events.contains(event)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_event.is_empty() && self.by_queue.is_empty()
     }

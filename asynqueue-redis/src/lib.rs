@@ -33,6 +33,7 @@ mod broker;
 mod keys;
 mod lanes;
 mod link;
+mod meter;
 mod options;
 mod reply;
 mod script;

@@ -5,10 +5,14 @@ use std::sync::LazyLock;
 use asynqueue_core::BrokerError;
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
-use crate::link::{Link, SendError};
+use crate::{
+    link::{Link, SendError},
+    meter,
+};
 
 /// A script and its hash.
 pub(crate) struct Script {
+    name: &'static str,
     code: String,
     hash: String,
 }
@@ -16,7 +20,7 @@ pub(crate) struct Script {
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)*) => {
         $($(#[$doc])* pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua")), "\n"),+)));)*
+            LazyLock::new(|| Script::new(stringify!($name), concat!($(include_str!(concat!("scripts/", $file, ".lua")), "\n"),+)));)*
     };
 }
 
@@ -58,8 +62,9 @@ scripts! {
 }
 
 impl Script {
-    fn new(code: &str) -> Self {
+    fn new(name: &'static str, code: &str) -> Self {
         Self {
+            name,
             code: code.to_owned(),
             hash: redis::Script::new(code).get_hash().to_owned(),
         }
@@ -91,6 +96,14 @@ impl Call<'_> {
     /// Sends it; the script along with it where the server does not know it: one that is new, or had its scripts
     /// flushed.
     pub(crate) async fn send(&self, link: &Link) -> Result<Value, BrokerError> {
+        let answer = self.send_known_or_whole(link).await;
+        if let Err(BrokerError::Protocol(_) | BrokerError::Full(_)) = &answer {
+            meter::script_failed(self.script.name);
+        }
+        answer
+    }
+
+    async fn send_known_or_whole(&self, link: &Link) -> Result<Value, BrokerError> {
         match link.send(&self.command).await {
             Err(SendError::NoScript) => {}
             Err(SendError::Broker(error)) => return Err(error),

@@ -33,6 +33,8 @@
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
 //! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |
 //! | look into queues and act on tasks | [`Inspector`], [`inspector`] |
+//! | export metrics to Prometheus, answer health checks | `metrics` (with the feature `metrics`) |
+//! | follow a task in one trace | the feature `otel`, and the book's chapter on traces |
 //! | enqueue tasks by the clock | `scheduler` (with the feature `scheduler`) |
 //! | read settings from a file | `config` (with the feature `config`) |
 //! | test your own processes | `testing` (with the feature `testing`) |
@@ -48,6 +50,13 @@ pub use asynqueue_macros::{FromState, Task};
 #[doc(inline)]
 pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
+
+#[cfg(feature = "metrics")]
+#[doc = include_str!("metrics.md")]
+pub mod metrics {
+    pub use asynqueue_core::metrics::*;
+    pub use asynqueue_monitor::metrics::*;
+}
 
 /// What most programs need, in one `use`.
 pub mod prelude {

@@ -3,21 +3,27 @@
 //! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
 //! around it. From the outside in:
 //!
-//! 1. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
-//! 2. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper), the last added outermost,
-//! 3. catch panic and timeout, so that all of the above see both as plain errors,
-//! 4. the process.
+//! 1. a span, and with the feature `metrics` what measures attempts,
+//! 2. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
+//! 3. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper), the last added outermost,
+//! 4. catch panic and timeout, so that all of the above see both as plain errors,
+//! 5. the process.
 //!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
 mod catch_panic;
 mod hook;
 mod limit;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod middleware;
 mod rate_limit;
 mod service;
 mod timeout;
+mod trace;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsLayer;
 pub(crate) use self::timeout::expired;
 pub use self::{
     catch_panic::CatchPanicLayer,
@@ -27,6 +33,7 @@ pub use self::{
     rate_limit::RateLimitLayer,
     service::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, TaskService},
     timeout::TimeoutLayer,
+    trace::TraceLayer,
 };
 
 /// What layers of other crates make errors into.

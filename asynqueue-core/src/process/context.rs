@@ -27,6 +27,7 @@ struct Inner {
     envelope: Arc<Envelope>,
     worker: Name,
     started: Timestamp,
+    waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
     /// Whether it was told to stop because the server shuts down.
@@ -67,6 +68,7 @@ impl Context {
         envelope: Arc<Envelope>,
         worker: Name,
         started: Timestamp,
+        pending_since: Option<Timestamp>,
         end: AttemptEnd,
         state: State,
     ) -> Self {
@@ -74,6 +76,7 @@ impl Context {
             envelope,
             worker,
             started,
+            waited: pending_since.map(|since| started.since(since)),
             end,
             cancelled: CancellationToken::new(),
             cut_off: AtomicBool::new(false),
@@ -135,6 +138,11 @@ impl Context {
     /// When this attempt began, by the broker's clock.
     pub fn started(&self) -> Timestamp {
         self.0.started
+    }
+
+    /// How long it was pending before this attempt, by the broker's clock; `None` where the broker could not tell.
+    pub fn waited(&self) -> Option<Duration> {
+        self.0.waited
     }
 
     /// When this attempt is given up: at its timeout or its deadline, whichever is first.

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{EnqueueError, Producer, TaskHandle};
+use super::{EnqueueError, Producer, TaskHandle, note_refused};
 use crate::{
     broker::{NewTask, When},
     codec::{Codec, CodecName},
@@ -298,7 +298,8 @@ impl<'a, T: Task> Enqueue<'a, T> {
 
     async fn send(self) -> Result<TaskHandle<T>, EnqueueError> {
         let task = self.call.build(self.producer, &self.task);
-        self.producer.send_one(task?).await
+        let task = task.inspect_err(|_| note_refused::<T>(1))?;
+        self.producer.send_one(task).await
     }
 }
 

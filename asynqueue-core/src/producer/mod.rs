@@ -10,6 +10,7 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 pub(crate) use self::handle::decode_output;
 use futures_util::future::join_all;
+use tracing::Instrument;
 
 use self::in_flight::InFlight;
 pub use self::{
@@ -18,8 +19,10 @@ pub use self::{
     handle::{TaskHandle, TaskStatus},
 };
 use crate::{
-    broker::{BrokerError, NewTask, SharedBroker},
+    broker::{BrokerError, Conflict, NewTask, SharedBroker},
+    metrics::{EnqueueResult, Enqueueing},
     task::{Name, Task},
+    trace,
 };
 
 /// Encoded payloads larger than this are refused unless the producer is told otherwise: 1 MiB.
@@ -165,16 +168,41 @@ impl Producer {
         &self,
         task: NewTask,
     ) -> Result<TaskHandle<T>, EnqueueError> {
-        let _in_flight = self
-            .0
-            .in_flight
-            .enter()
-            .ok_or(EnqueueError::ProducerClosed)?;
+        let Some(_in_flight) = self.0.in_flight.enter() else {
+            note_refused::<T>(1);
+            return Err(EnqueueError::ProducerClosed);
+        };
         let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
-        match self.0.broker.enqueue(vec![task]).await?.pop() {
+        let queue = task.envelope.queue.clone();
+        match self.call::<T>(&queue, vec![task]).await?.pop() {
             Some(answer) => answer.map(|()| handle).map_err(Into::into),
             None => Err(unanswered().into()),
         }
+    }
+
+    /// Sends tasks of one queue to the broker, and tells of it.
+    async fn call<T: Task>(
+        &self,
+        queue: &Name,
+        mut tasks: Vec<NewTask>,
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        let sent = tasks.len();
+        let span = trace::send(queue, sent, tasks.iter_mut().map(|task| &mut task.envelope));
+        let calling = self.0.broker.enqueue(tasks).instrument(span.clone());
+        let answers = calling.await;
+        let counter = Enqueueing::of(queue, &Name::from_static(T::EVENT));
+        match &answers {
+            Ok(answers) => {
+                let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+                counter.add(EnqueueResult::Accepted, accepted);
+                counter.add(EnqueueResult::Duplicate, sent - accepted);
+            }
+            Err(error) => {
+                counter.add(EnqueueResult::Failed, sent);
+                trace::not_sent(&span, error);
+            }
+        }
+        answers
     }
 
     /// Enqueues what could be built, in one broker call for each queue: where queues are on different servers, one that
@@ -184,6 +212,7 @@ impl Producer {
         tasks: Vec<Result<NewTask, EnqueueError>>,
     ) -> Vec<Result<TaskHandle<T>, EnqueueError>> {
         let Some(_in_flight) = self.0.in_flight.enter() else {
+            note_refused::<T>(tasks.len());
             return tasks
                 .iter()
                 .map(|_| Err(EnqueueError::ProducerClosed))
@@ -199,8 +228,9 @@ impl Producer {
                 handle
             }));
         }
-        let calls = batches.into_iter().map(|batch| async {
-            let answers = self.0.broker.enqueue(batch.tasks).await;
+        note_refused::<T>(results.iter().filter(|result| result.is_err()).count());
+        let calls = batches.into_iter().map(|batch| async move {
+            let answers = self.call::<T>(&batch.queue, batch.tasks).await;
             (batch.places, answers)
         });
         for (places, answers) in join_all(calls).await {
@@ -257,6 +287,14 @@ impl Batch {
     fn add(&mut self, place: usize, task: NewTask) {
         self.places.push(place);
         self.tasks.push(task);
+    }
+}
+
+/// Counts tasks that are not sent.
+fn note_refused<T: Task>(tasks: usize) {
+    if tasks > 0 {
+        let counter = Enqueueing::of(&T::options().queue, &Name::from_static(T::EVENT));
+        counter.add(EnqueueResult::Refused, tasks);
     }
 }
 

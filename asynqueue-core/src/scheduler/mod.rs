@@ -8,6 +8,7 @@ mod entry;
 mod fault;
 mod fields;
 mod file;
+mod fire;
 mod plan;
 mod rule;
 mod timetable;
@@ -27,9 +28,9 @@ pub use self::{
     timetable::Timetable,
 };
 use crate::{
-    broker::{BrokerError, Conflict, Fire, ScheduleEntry, SharedBroker, Tick},
+    broker::{BrokerError, Conflict, ScheduleEntry, SharedBroker},
     producer::Producer,
-    server::{Retrying, guarded, is_closed},
+    server::{Retrying, is_closed},
     task::{Envelope, Timestamp},
 };
 
@@ -131,62 +132,6 @@ impl Scheduler {
         let now = self.broker().now();
         let until_due = due.next_due.map(|next| next.since(now));
         Ok(until_due.unwrap_or(Duration::MAX).min(LOOK_FOR_ENTRIES))
-    }
-
-    async fn fire(&self, entry: ScheduleEntry) -> Result<(), BrokerError> {
-        let rule: Rule = match entry.rule.parse() {
-            Ok(rule) => rule,
-            Err(error) => return self.set_aside(entry, &error).await,
-        };
-        let mut fires = plan::plan(&entry, &rule, self.broker().now());
-        for fire in &mut fires {
-            self.call_before(&entry, fire);
-        }
-        let ticks: Vec<_> = fires.iter().map(|fire| fire.tick).collect();
-        let fired = self.broker().fire(fires).await?;
-        for (tick, fired) in ticks.into_iter().zip(&fired) {
-            if let Err(conflict) = fired {
-                tracing::warn!(entry = %entry.name, %conflict, "the task of a tick was refused");
-            }
-            for after in &self.after {
-                guarded("a hook after a tick", || after(&entry, tick, fired));
-            }
-        }
-        Ok(())
-    }
-
-    fn call_before(&self, entry: &ScheduleEntry, fire: &mut Fire) {
-        let tick = fire.tick;
-        let Tick::Enqueue(task, _) = &mut fire.what else {
-            return;
-        };
-        let (id, queue) = (task.id.clone(), task.queue.clone());
-        for before in &self.before {
-            let call = || before(entry, tick, task);
-            let answer = guarded("a hook before a tick", call);
-            match answer.unwrap_or_else(|| Err("a hook panicked".into())) {
-                // Where the task goes and what it is called make it one of its tick.
-                Ok(()) => (task.id, task.queue) = (id.clone(), queue.clone()),
-                Err(reason) => {
-                    fire.what = Tick::Skip(reason);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Pauses an entry that a later version has put there, rather than look at it each second.
-    async fn set_aside(
-        &self,
-        entry: ScheduleEntry,
-        error: &InvalidRule,
-    ) -> Result<(), BrokerError> {
-        tracing::error!(entry = %entry.name, %error, "a schedule entry cannot be read; it is paused");
-        let paused = ScheduleEntry {
-            paused: true,
-            ..entry
-        };
-        self.broker().put_schedules(vec![paused]).await
     }
 
     /// What is wrong with a file is told, and its entries stay as they were.

@@ -1,12 +1,16 @@
 //! Making one task of the members of a group.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, iter, sync::Arc, time::Duration};
+
+use tracing::Instrument;
 
 use super::{Shared, is_closed, outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{Aggregation, BrokerError, Group, Move, NewTask, Replacement, SharedBroker},
+    metrics::{self, EnqueueResult},
     producer::{CallOptions, EnqueueError, Producer},
     task::{Envelope, Failure, FailureKind, Name, Task, TaskState},
+    trace,
 };
 
 /// The most groups to see to in one turn.
@@ -138,7 +142,7 @@ impl Shared {
         let combined = guarded("an aggregating function", || {
             (aggregator.combine)(producer, &group)
         });
-        let task = match combined {
+        let mut task = match combined {
             Some(Ok(task)) => task,
             Some(Err(CannotCombine::Unreadable(members))) => {
                 return put_away(&self.broker, members).await;
@@ -148,12 +152,23 @@ impl Shared {
             }
             None => return self.postpone(&group, "its function panicked").await,
         };
+        trace::link(&mut task.envelope, &group);
+        let (queue, event) = (group.queue.clone(), task.envelope.event.clone());
+        let span = trace::send(&queue, 1, iter::once(&mut task.envelope));
         let aggregation = Aggregation {
             group: group.clone(),
             task,
         };
-        match self.broker.aggregate(aggregation).await? {
-            Ok(_) => Ok(()),
+        let aggregated = self.broker.aggregate(aggregation).instrument(span);
+        match aggregated.await? {
+            // Unless another server has done it before.
+            Ok(is_new) => {
+                if is_new {
+                    metrics::aggregated(&queue, &group.event, group.members.len());
+                    metrics::enqueued(&queue, &event, EnqueueResult::Accepted);
+                }
+                Ok(())
+            }
             Err(conflict) => self.postpone(&group, &conflict.to_string()).await,
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 
 use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
@@ -17,8 +18,12 @@ use super::{
     running::Slots,
     settle::Outbox,
 };
+#[cfg(feature = "metrics")]
+use crate::layer::MetricsLayer;
 use crate::{
     broker::Subscription,
+    layer::{BoxProcess, TraceLayer},
+    metrics::ServerMeter,
     publish::{deliverer, outbox},
     registry::{ProcessWrapper, Registration, Registry},
     task::Name,
@@ -68,6 +73,7 @@ impl ServerBuilder {
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),
+            meter: ServerMeter::default(),
             settings,
         };
         Ok(Server {
@@ -178,7 +184,7 @@ impl ServerBuilder {
         let layered = |process: ProcessWrapper| {
             process.map_service(|service| {
                 let layers = layers.iter().rev();
-                layers.fold(service, |inner, layer| layer(inner))
+                observed(layers.fold(service, |inner, layer| layer(inner)))
             })
         };
         for process in self.processes.drain(..) {
@@ -189,7 +195,7 @@ impl ServerBuilder {
         for (subscriber, process) in self.subscribers.drain(..) {
             let event = process.event().clone();
             let deliverer = deliverer(Arc::clone(&self.broker));
-            registry.insert_for_queue(outbox(&event), event.clone(), deliverer);
+            registry.insert_for_queue(outbox(&event), event.clone(), observed(deliverer));
             let queue = Subscription::queue_of(&event, &subscriber);
             registry.insert_for_queue(queue, event, layered(process).into_service());
         }
@@ -199,4 +205,11 @@ impl ServerBuilder {
             Ok(registry)
         }
     }
+}
+
+/// Puts what tells of attempts around all else.
+fn observed(service: BoxProcess) -> BoxProcess {
+    #[cfg(feature = "metrics")]
+    let service = MetricsLayer.layer(service);
+    TraceLayer.layer(service)
 }

@@ -15,6 +15,7 @@ use crate::{
     layer::{BoxProcess, TaskOutput, TaskRequest},
     process::{AttemptEnd, Context, TaskError, TaskErrorKind},
     task::{FailureKind, Run, Timestamp},
+    trace,
 };
 
 /// Nobody waits longer for a handler, however long its timeout.
@@ -78,7 +79,10 @@ impl Shared {
                 }
                 result
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                trace::refused(&context, &error);
+                Err(error)
+            }
         };
         self.conclude(leased, &context, result);
         self.inbox.finished(queue);
@@ -124,6 +128,7 @@ impl Shared {
             Arc::clone(envelope),
             self.worker.clone(),
             now,
+            leased.pending_since,
             end,
             self.state.clone(),
         )

@@ -1,13 +1,14 @@
 //! Telling the broker that tasks are still being worked on.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Shared, is_closed, retrying::Retrying};
 use crate::{
     broker::{BrokerError, Extended, Lease, Leased},
-    task::TaskRef,
+    metrics,
+    task::{Envelope, TaskRef},
 };
 
 /// The most leases to extend, or progress to report, in one call.
@@ -52,27 +53,38 @@ impl Shared {
 
     /// Stops work that is lost or to be cancelled.
     fn act_on_extended(&self, leases: &[Lease], extended: &[Extended]) {
-        let stop: HashSet<&Lease> = leases
+        let stop: HashMap<&Lease, Extended> = leases
             .iter()
-            .zip(extended)
-            .filter(|(_, extended)| **extended != Extended::Yes)
-            .map(|(lease, _)| lease)
+            .zip(extended.iter().copied())
+            .filter(|(_, extended)| *extended != Extended::Yes)
             .collect();
         if stop.is_empty() {
             return;
         }
         // What has just been settled is among the lost too; only what still waits or runs is stopped.
-        for lease in &stop {
+        for (lease, extended) in &stop {
             if let Some(job) = self.inbox.remove(|leased| leased.lease() == **lease) {
+                if *extended == Extended::Lost {
+                    self.note_lost(&job.leased.envelope);
+                }
                 // Refused if the lease is lost, archived if the task is cancelled.
                 self.give_back(job);
             }
         }
         self.slots.each(|running| {
-            if stop.contains(&running.lease()) {
-                running.cancel();
+            let Some(extended) = stop.get(&running.lease()) else {
+                return;
+            };
+            if *extended == Extended::Lost && running.cancelled.is_none() {
+                self.note_lost(running.context.envelope());
             }
+            running.cancel();
         });
+    }
+
+    fn note_lost(&self, task: &Envelope) {
+        tracing::warn!(task = %task.task_ref(), "lease lost; the task is stopped here");
+        metrics::lease_lost(task, self.registry.knows(&task.event));
     }
 
     /// Tells a task to stop if it runs here. One that has not started is given back, for the broker to archive.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Leased, Settled, Settlement},
+    metrics,
     process::TaskErrorKind,
     task::{Failure, FailureKind},
 };
@@ -87,9 +88,15 @@ impl Shared {
         for (settlement, settled) in settlements.iter().zip(&settled) {
             if *settled != Settled::Stale {
                 Counters::add(&self.counters.reclaimed, 1);
+                let task = &settlement.envelope;
+                metrics::reclaimed(task, self.registry.knows(&task.event));
                 tracing::warn!(task = %settlement.envelope.task_ref(), "lease expired; task reclaimed");
             }
         }
+        let outcomes = settlements.iter().zip(settled);
+        // One that was refused was not lost: its worker lives, or another server was faster.
+        let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
+        metrics::settled(ended, |event| self.registry.knows(event));
         Ok(lost.len())
     }
 

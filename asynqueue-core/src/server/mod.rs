@@ -63,6 +63,7 @@ pub use self::{
 pub(crate) use self::{outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{BrokerError, SharedBroker},
+    metrics::ServerMeter,
     process::State,
     registry::Registry,
     task::Name,
@@ -124,6 +125,7 @@ struct Shared {
     /// Everything stops.
     stopped: CancellationToken,
     counters: Counters,
+    meter: ServerMeter,
 }
 
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::BrokerError;
+use crate::{broker::BrokerError, metrics};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ impl Retrying {
 
     /// Notes that it failed, and tells how long to wait.
     pub(crate) fn failed(&mut self, error: &BrokerError) -> Duration {
+        metrics::broker_failed(self.doing);
         if self.failures == 0 {
             tracing::warn!(doing = self.doing, %error, "the broker does not answer; trying again");
         }

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Counters, Shared, is_closed, retrying::Retrying};
-use crate::broker::{Settled, Settlement};
+use crate::{
+    broker::{Settled, Settlement},
+    metrics,
+};
 
 /// The most outcomes to record in one call.
 const MAX_BATCH: usize = 1_000;
@@ -95,6 +98,8 @@ impl Shared {
                 Ok(settled) => {
                     retrying.worked();
                     self.note_stale(batch, &settled);
+                    let outcomes = batch.iter().zip(settled);
+                    metrics::settled(outcomes, |event| self.registry.knows(event));
                     return true;
                 }
                 Err(error) if is_closed(&error) => {

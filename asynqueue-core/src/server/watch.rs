@@ -33,6 +33,7 @@ impl Shared {
         while self.runs_until(ticks.tick()).await {
             self.give_up_overdue();
             self.inbox.nudge();
+            self.meter.set(self.slots.open(), self.slots.abandoned());
             if !self.stopping.is_cancelled() {
                 self.open_slots();
             }

@@ -102,6 +102,7 @@ impl<T: Task> RunInline<T> {
             Arc::new(envelope),
             "inline".into(),
             SystemClock.now(),
+            None,
             end,
             self.state,
         );

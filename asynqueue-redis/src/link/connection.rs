@@ -3,7 +3,13 @@
 //! A connection is taken from the pool once and held for as long as it works, since deadpool checks each one that it hands out,
 //! which takes a round trip.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use parking_lot::{Mutex, RwLock};
@@ -15,7 +21,10 @@ use redis::{
 };
 
 use super::target::Target;
-use crate::options::{OptionsError, RedisOptions, RedisPool};
+use crate::{
+    meter,
+    options::{OptionsError, RedisOptions, RedisPool},
+};
 
 /// A connection that any number of calls share.
 #[derive(Clone)]
@@ -197,6 +206,8 @@ pub(super) struct Holder {
     /// Lets one try to get a connection, and the others wait for what comes of it.
     getting: tokio::sync::Mutex<()>,
     failed: Mutex<Failed>,
+    /// Whether one was given up, and none has taken its place.
+    lost: AtomicBool,
 }
 
 /// How often no connection could be had, and why not the last time.
@@ -213,6 +224,7 @@ impl Holder {
             held: RwLock::default(),
             getting: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -245,6 +257,9 @@ impl Holder {
             Ok(held) => {
                 let held = Arc::new(held);
                 *self.held.write() = Some(Arc::clone(&held));
+                if self.lost.swap(false, Relaxed) {
+                    meter::reconnected();
+                }
                 Ok(held)
             }
             Err(error) => {
@@ -262,6 +277,7 @@ impl Holder {
             let mut held = self.held.write();
             if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, lost)) {
                 *held = None;
+                self.lost.store(true, Relaxed);
             }
         }
         lost.leave_pool();

@@ -28,7 +28,7 @@ use self::{
     server::ServerInfo,
     target::Target,
 };
-use crate::options::RedisOptions;
+use crate::{meter, options::RedisOptions};
 
 /// The first wait before a call is tried again; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -66,6 +66,7 @@ pub(crate) enum SendError {
 impl Link {
     /// Connects, and checks that this is a Redis to keep tasks in.
     pub(crate) async fn open(options: RedisOptions) -> Result<Self, ConnectError> {
+        meter::begin();
         let target = Arc::new(Target::new(&options)?);
         let source = Source::new(&options, &target)?;
         let holders: Vec<_> = (0..options.pool_size)

@@ -1,0 +1,80 @@
+//! Counts, times and sizes, told to the recorder that the program has installed for the [`metrics`](https://docs.rs/metrics)
+//! facade. Without one, nothing is kept.
+//!
+//! Each producer and server tells of what it does by itself; [`QueueMetrics`] reads what the broker knows of its queues.
+//! Labels are bounded: events without a process count as `unknown`, and beyond [`MAX_SERIES`] pairs of queue and event, or
+//! [`QueueMetrics::max_queues`] queues, the rest as `other` or not at all.
+//!
+#![doc = include_str!("names.md")]
+
+mod meters;
+mod queues;
+mod server;
+mod task;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+pub use self::{
+    meters::MAX_SERIES,
+    queues::{QueueMetrics, QueueSnapshot},
+};
+pub(crate) use self::{
+    server::{ServerMeter, broker_failed},
+    task::{
+        EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
+    },
+};
+
+/// Upper bounds for histograms of seconds, fit for what takes from 100 µs to hours.
+pub const BUCKETS: [f64; 22] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0,
+];
+
+/// Tells the recorder what each metric is, as once after it was installed.
+pub fn describe() {
+    describe_counter!(
+        "asynqueue_tasks_enqueued_total",
+        "Tasks that were enqueued, by result"
+    );
+    describe_counter!(
+        "asynqueue_tasks_processed_total",
+        "Outcomes that the broker has recorded: tasks completed, archived, cancelled or revoked, and attempts retried, snoozed or released"
+    );
+    describe_counter!(
+        "asynqueue_tasks_aggregated_total",
+        "Tasks that became part of another"
+    );
+    describe_counter!(
+        "asynqueue_tasks_reclaimed_total",
+        "Attempts of lost workers that this server ended"
+    );
+    describe_counter!(
+        "asynqueue_outcomes_refused_total",
+        "Attempts whose outcome came after their lease had ended"
+    );
+    describe_counter!(
+        "asynqueue_leases_lost_total",
+        "Attempts that lost their lease while they waited or ran here"
+    );
+    describe_histogram!(
+        "asynqueue_task_waiting_seconds",
+        Unit::Seconds,
+        "How long tasks were pending before each attempt"
+    );
+    describe_histogram!(
+        "asynqueue_task_handling_seconds",
+        Unit::Seconds,
+        "How long attempts took, with all their layers"
+    );
+    describe_gauge!("asynqueue_tasks_running", "Attempts that go on");
+    describe_gauge!("asynqueue_server_slots", "Tasks that can run at once");
+    describe_gauge!(
+        "asynqueue_server_slots_abandoned",
+        "Handlers that go on though their slot was given up"
+    );
+    describe_counter!(
+        "asynqueue_broker_failures_total",
+        "Calls that the broker did not answer"
+    );
+}

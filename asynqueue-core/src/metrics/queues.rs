@@ -1,0 +1,155 @@
+//! What a broker knows of its queues and servers, as metrics.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::{
+    broker::{BrokerError, QueueStats, ServerInfo, SharedBroker},
+    task::{Name, TaskState},
+};
+
+/// Reads the figures of a broker's queues, as for each scrape.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{MemoryBroker, metrics::QueueMetrics};
+///
+/// let queues = QueueMetrics::new(MemoryBroker::new());
+/// queues.collect().await?.record();
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct QueueMetrics {
+    broker: SharedBroker,
+    max_queues: usize,
+}
+
+/// The figures of a broker's queues at one moment.
+#[derive(Clone, Debug)]
+pub struct QueueSnapshot {
+    queues: Vec<Queue>,
+    /// How many queues there are, those beyond the most to tell of among them.
+    known: usize,
+    servers: Vec<ServerInfo>,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    name: Name,
+    stats: QueueStats,
+    memory: Option<u64>,
+}
+
+impl QueueMetrics {
+    /// The queues of `broker`.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        Self {
+            broker: broker.into(),
+            max_queues: 1_000,
+        }
+    }
+
+    /// Tells of at most so many queues, the first by name, so that neither a scrape nor what keeps it grows without end.
+    /// Default 1,000.
+    #[must_use]
+    pub fn max_queues(mut self, max: usize) -> Self {
+        self.max_queues = max;
+        self
+    }
+
+    /// Reads the figures, at the price of two small calls a queue and two more.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn collect(&self) -> Result<QueueSnapshot, BrokerError> {
+        let (names, servers) = tokio::join!(self.broker.queues(), self.broker.servers());
+        let mut names = names?;
+        let known = names.len();
+        names.truncate(self.max_queues);
+        let (stats, memory) = tokio::join!(self.broker.stats(&names), self.broker.memory(&names));
+        let figures = names.into_iter().zip(stats?).zip(memory?);
+        let queues = figures.map(|((name, stats), memory)| Queue {
+            name,
+            stats,
+            memory,
+        });
+        Ok(QueueSnapshot {
+            queues: queues.collect(),
+            known,
+            servers: servers?,
+        })
+    }
+}
+
+impl QueueSnapshot {
+    /// Tells the current recorder: the global one, or that of [`metrics::with_local_recorder`]. A recorder that is made
+    /// anew each time forgets queues that were deleted.
+    pub fn record(&self) {
+        describe();
+        self.queues.iter().for_each(Queue::record);
+        let sum = |of: fn(&ServerInfo) -> usize| self.servers.iter().map(of).sum::<usize>() as f64;
+        gauge!("asynqueue_queues").set(self.known as f64);
+        gauge!("asynqueue_fleet_servers").set(self.servers.len() as f64);
+        gauge!("asynqueue_fleet_slots").set(sum(|server| server.concurrency));
+        gauge!("asynqueue_fleet_running").set(sum(|server| server.busy));
+        gauge!("asynqueue_fleet_abandoned").set(sum(|server| server.abandoned));
+    }
+}
+
+impl Queue {
+    fn record(&self) {
+        let (stats, labels) = (&self.stats, [("queue", self.name.to_string())]);
+        // Also those without a task, so that a graph falls to zero and does not end.
+        for state in TaskState::ALL {
+            let size = gauge!("asynqueue_queue_size", "queue" => self.name.to_string(), "state" => state.as_str());
+            size.set(stats.count(state) as f64);
+        }
+        gauge!("asynqueue_queue_latency_seconds", &labels).set(stats.latency.as_secs_f64());
+        gauge!("asynqueue_queue_paused", &labels).set(f64::from(u8::from(stats.paused)));
+        if let Some(bytes) = self.memory {
+            gauge!("asynqueue_queue_memory_bytes", &labels).set(bytes as f64);
+        }
+        counter!("asynqueue_queue_processed_total", &labels)
+            .absolute(stats.succeeded + stats.failed);
+        counter!("asynqueue_queue_failed_total", &labels).absolute(stats.failed);
+        counter!("asynqueue_queue_repaired_total", &labels).absolute(stats.repaired);
+    }
+}
+
+fn describe() {
+    describe_gauge!("asynqueue_queue_size", "Tasks in the queue, by state");
+    describe_gauge!(
+        "asynqueue_queue_latency_seconds",
+        Unit::Seconds,
+        "How long the task that is next has been pending"
+    );
+    describe_gauge!(
+        "asynqueue_queue_memory_bytes",
+        Unit::Bytes,
+        "About what the queue takes"
+    );
+    describe_gauge!("asynqueue_queue_paused", "1 while the queue is paused");
+    describe_counter!(
+        "asynqueue_queue_processed_total",
+        "Attempts that succeeded or failed, on all servers"
+    );
+    describe_counter!(
+        "asynqueue_queue_failed_total",
+        "Attempts that failed, on all servers"
+    );
+    describe_counter!(
+        "asynqueue_queue_repaired_total",
+        "Tasks, locks and leases that the storage lost and the broker put right"
+    );
+    describe_gauge!("asynqueue_queues", "Queues there are");
+    describe_gauge!("asynqueue_fleet_servers", "Servers that are heard of");
+    describe_gauge!(
+        "asynqueue_fleet_slots",
+        "Tasks that all servers can run at once"
+    );
+    describe_gauge!("asynqueue_fleet_running", "Tasks that all servers run");
+    describe_gauge!(
+        "asynqueue_fleet_abandoned",
+        "Handlers that go on though their slot was given up, on all servers"
+    );
+}

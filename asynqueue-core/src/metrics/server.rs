@@ -1,0 +1,42 @@
+//! What is told of servers.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use metrics::{counter, gauge};
+
+static SLOTS: AtomicUsize = AtomicUsize::new(0);
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+
+/// What one server adds to the figures of all that run in this process.
+#[derive(Debug, Default)]
+pub(crate) struct ServerMeter {
+    slots: AtomicUsize,
+    abandoned: AtomicUsize,
+}
+
+impl ServerMeter {
+    pub(crate) fn set(&self, slots: usize, abandoned: usize) {
+        let slots = replace(&SLOTS, &self.slots, slots);
+        let abandoned = replace(&ABANDONED, &self.abandoned, abandoned);
+        gauge!("asynqueue_server_slots").set(slots as f64);
+        gauge!("asynqueue_server_slots_abandoned").set(abandoned as f64);
+    }
+}
+
+impl Drop for ServerMeter {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
+}
+
+/// Replaces a part of a total; returns the total.
+fn replace(total: &AtomicUsize, part: &AtomicUsize, value: usize) -> usize {
+    let before = part.swap(value, Relaxed);
+    let change = value.wrapping_sub(before);
+    total.fetch_add(change, Relaxed).wrapping_add(change)
+}
+
+/// Counts a call that the broker did not answer.
+pub(crate) fn broker_failed(call: &'static str) {
+    counter!("asynqueue_broker_failures_total", "call" => call).increment(1);
+}

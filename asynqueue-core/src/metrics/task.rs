@@ -1,0 +1,188 @@
+//! What is told of tasks.
+
+use std::{sync::Arc, time::Instant};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::meters::{Meter, Meters};
+use crate::{
+    broker::{Outcome, Settled, Settlement},
+    process::Context,
+    task::{Envelope, Name},
+};
+
+static ENQUEUED: Meters<EnqueueMeter> = Meters::new();
+static TASKS: Meters<TaskMeter> = Meters::new();
+
+/// The event of tasks that no process is registered for.
+static UNKNOWN: Name = Name::from_static("unknown");
+
+/// What came of enqueueing a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum EnqueueResult {
+    Accepted,
+    /// Its id or its lock is taken.
+    Duplicate,
+    /// It was not sent.
+    Refused,
+    /// The broker did not answer.
+    Failed,
+}
+
+const RESULTS: [&str; 4] = ["accepted", "duplicate", "refused", "failed"];
+
+struct EnqueueMeter([Counter; RESULTS.len()]);
+
+impl Meter for EnqueueMeter {
+    fn register(queue: &Name, event: &Name) -> Self {
+        let (queue, event) = (queue.to_string(), event.to_string());
+        Self(RESULTS.map(|result| {
+            counter!("asynqueue_tasks_enqueued_total", "queue" => queue.clone(), "event" => event.clone(), "result" => result)
+        }))
+    }
+}
+
+/// Counts what came of enqueueing tasks of one queue and event.
+pub(crate) struct Enqueueing(Arc<EnqueueMeter>);
+
+impl Enqueueing {
+    pub(crate) fn of(queue: &Name, event: &Name) -> Self {
+        Self(ENQUEUED.of(queue, event))
+    }
+
+    pub(crate) fn add(&self, result: EnqueueResult, tasks: usize) {
+        if tasks > 0 {
+            self.0.0[result as usize].increment(tasks as u64);
+        }
+    }
+}
+
+/// Counts a task that was enqueued.
+pub(crate) fn enqueued(queue: &Name, event: &Name, result: EnqueueResult) {
+    Enqueueing::of(queue, event).add(result, 1);
+}
+
+/// In the order of [`outcome`].
+const OUTCOMES: [&str; 7] = [
+    "completed",
+    "retried",
+    "archived",
+    "cancelled",
+    "snoozed",
+    "released",
+    "revoked",
+];
+
+fn outcome(settlement: &Settlement, settled: Settled) -> usize {
+    match (&settlement.outcome, settled) {
+        (_, Settled::Cancelled) => 3,
+        (Outcome::Complete { .. }, _) => 0,
+        (Outcome::Retry { .. }, _) => 1,
+        (Outcome::Archive, _) => 2,
+        (Outcome::Snooze { .. }, _) => 4,
+        (Outcome::Release, _) => 5,
+        (Outcome::Drop, _) => 6,
+    }
+}
+
+struct TaskMeter {
+    processed: [Counter; OUTCOMES.len()],
+    aggregated: Counter,
+    reclaimed: Counter,
+    refused: Counter,
+    lost: Counter,
+    waiting: Histogram,
+    handling: Histogram,
+    running: Gauge,
+}
+
+impl Meter for TaskMeter {
+    fn register(queue: &Name, event: &Name) -> Self {
+        let labels = [("queue", queue.to_string()), ("event", event.to_string())];
+        let processed = OUTCOMES.map(|outcome| {
+            let mut labels = labels.to_vec();
+            labels.push(("outcome", outcome.to_owned()));
+            counter!("asynqueue_tasks_processed_total", &labels)
+        });
+        Self {
+            processed,
+            aggregated: counter!("asynqueue_tasks_aggregated_total", &labels),
+            reclaimed: counter!("asynqueue_tasks_reclaimed_total", &labels),
+            refused: counter!("asynqueue_outcomes_refused_total", &labels),
+            lost: counter!("asynqueue_leases_lost_total", &labels),
+            waiting: histogram!("asynqueue_task_waiting_seconds", &labels),
+            handling: histogram!("asynqueue_task_handling_seconds", &labels),
+            running: gauge!("asynqueue_tasks_running", &labels),
+        }
+    }
+}
+
+/// Counts what the broker has answered to outcomes, of events that a server knows or not.
+pub(crate) fn settled<'a>(
+    outcomes: impl Iterator<Item = (&'a Settlement, Settled)>,
+    is_known: impl Fn(&Name) -> bool,
+) {
+    // Most of a batch are of one kind.
+    let mut last: Option<(&Envelope, Arc<TaskMeter>)> = None;
+    for (settlement, settled) in outcomes {
+        let task = &*settlement.envelope;
+        let meter = match last.take() {
+            Some((before, meter)) if before.event == task.event && before.queue == task.queue => {
+                meter
+            }
+            _ if is_known(&task.event) => TASKS.of(&task.queue, &task.event),
+            _ => TASKS.of(&task.queue, &UNKNOWN),
+        };
+        match settled {
+            Settled::Stale => meter.refused.increment(1),
+            _ => meter.processed[outcome(settlement, settled)].increment(1),
+        }
+        last = Some((task, meter));
+    }
+}
+
+/// Counts a task that was taken back from a lost worker; its outcome is [counted](settled) besides.
+pub(crate) fn reclaimed(task: &Envelope, is_known: bool) {
+    let event = if is_known { &task.event } else { &UNKNOWN };
+    TASKS.of(&task.queue, event).reclaimed.increment(1);
+}
+
+/// Counts a task whose lease has ended while it was here.
+pub(crate) fn lease_lost(task: &Envelope, is_known: bool) {
+    let event = if is_known { &task.event } else { &UNKNOWN };
+    TASKS.of(&task.queue, event).lost.increment(1);
+}
+
+/// Counts tasks that became part of another.
+pub(crate) fn aggregated(queue: &Name, event: &Name, tasks: usize) {
+    TASKS.of(queue, event).aggregated.increment(tasks as u64);
+}
+
+/// An attempt that goes on. It ends when this is dropped, as with a handler that is given up.
+pub(crate) struct Measured {
+    meter: Arc<TaskMeter>,
+    started: Instant,
+}
+
+impl Measured {
+    pub(crate) fn begin(context: &Context) -> Self {
+        let meter = TASKS.of(context.queue(), context.event());
+        if let Some(waited) = context.waited() {
+            meter.waiting.record(waited.as_secs_f64());
+        }
+        meter.running.increment(1.0);
+        Self {
+            meter,
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.meter.running.decrement(1.0);
+        self.meter
+            .handling
+            .record(self.started.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,217 @@
+//! What makes the spans one trace: context in headers, and OpenTelemetry's attributes.
+//!
+//! Attributes are set on spans that are sampled only, which leaves little cost to the others.
+
+use std::sync::LazyLock;
+
+use opentelemetry::{
+    Context as OtelContext, KeyValue,
+    baggage::BaggageExt,
+    propagation::{Extractor, Injector, TextMapPropagator},
+    trace::{SpanContext, Status, TraceContextExt},
+};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::TRACEPARENT;
+use crate::{
+    broker::Group,
+    process::{Context, TaskError, TaskErrorKind},
+    task::{Envelope, Headers, Name},
+};
+
+/// The header that tells of the spans which sent the members of a group, a line each.
+const LINKS: &str = "asynqueue-links";
+
+/// As many links as a span has by default in OpenTelemetry's SDKs.
+const MAX_LINKS: usize = 128;
+
+/// The header of the W3C for values that belong to a trace.
+const BAGGAGE_HEADER: &str = "baggage";
+
+static TRACE: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
+static BAGGAGE: LazyLock<BaggagePropagator> = LazyLock::new(BaggagePropagator::new);
+
+pub(super) fn send<'a>(
+    span: &Span,
+    queue: &Name,
+    count: usize,
+    tasks: impl Iterator<Item = &'a mut Envelope>,
+) {
+    let own = span.context();
+    let headers = inject(&own).or_else(|| inject(&ambient()));
+    let Some(headers) = headers else { return };
+    let (mut sent, mut size) = (None, 0);
+    for task in tasks {
+        size += task.payload.len();
+        // Whoever gave it a context meant that one.
+        if task.headers.get(TRACEPARENT).is_none() {
+            for (key, value) in &headers.0 {
+                task.headers.insert(key, value);
+            }
+        }
+        sent = Some(task);
+    }
+    let span = own.span();
+    if let (true, Some(task)) = (span.is_recording(), sent) {
+        let count = match count {
+            1 => KeyValue::new("messaging.message.id", task.id.to_string()),
+            n => KeyValue::new("messaging.batch.message_count", n as i64),
+        };
+        span.update_name(format!("send {queue}"));
+        span.set_attributes(common("enqueue", "send", task));
+        span.set_attributes([
+            count,
+            KeyValue::new("messaging.message.body.size", size as i64),
+        ]);
+    }
+}
+
+pub(super) fn process(span: &Span, context: &Context) {
+    let (task, headers) = (context.envelope(), context.headers());
+    if let Some(parent) = extract(headers) {
+        // Refused where no layer is there to tell OpenTelemetry.
+        let _ = span.set_parent(parent);
+    }
+    for link in headers.get(LINKS).unwrap_or_default().lines() {
+        let sender = Carrier(&Headers::from_iter([(TRACEPARENT, link)])).span_context();
+        span.add_link(sender);
+    }
+    let otel = span.context();
+    let otel = otel.span();
+    if super::trace_of(headers).is_none() && otel.span_context().is_valid() {
+        span.record("trace_id", otel.span_context().trace_id().to_string());
+    }
+    if otel.is_recording() {
+        otel.update_name(format!("process {}", task.queue));
+        otel.set_attributes(common("process", "process", task));
+        otel.set_attributes([
+            KeyValue::new("messaging.message.body.size", task.payload.len() as i64),
+            KeyValue::new("messaging.client.id", context.worker().to_string()),
+            KeyValue::new("asynqueue.attempt", i64::from(context.attempt())),
+        ]);
+    }
+}
+
+fn common(name: &'static str, kind: &'static str, task: &Envelope) -> [KeyValue; 5] {
+    [
+        KeyValue::new("messaging.system", "asynqueue"),
+        KeyValue::new("messaging.operation.name", name),
+        KeyValue::new("messaging.operation.type", kind),
+        KeyValue::new("messaging.destination.name", task.queue.to_string()),
+        KeyValue::new("asynqueue.event", task.event.to_string()),
+    ]
+}
+
+pub(super) fn processed(span: &Span, context: &Context, error: &TaskError) {
+    match error.kind() {
+        TaskErrorKind::Snooze(_) => note(span, "snoozed"),
+        TaskErrorKind::Revoke => note(span, "revoked"),
+        _ if context.gives_back(error) => note(span, "released"),
+        _ => {
+            let kind = error.failure_kind().as_str();
+            failed(span, kind, &error.message(), error.backtrace());
+        }
+    }
+}
+
+/// What an attempt came to that neither succeeded nor failed.
+fn note(span: &Span, outcome: &'static str) {
+    let context = span.context();
+    context
+        .span()
+        .set_attribute(KeyValue::new("asynqueue.outcome", outcome));
+}
+
+pub(super) fn failed(span: &Span, kind: &'static str, message: &str, backtrace: Option<&str>) {
+    let context = span.context();
+    let otel = context.span();
+    if !otel.is_recording() {
+        return;
+    }
+    let mut exception = vec![
+        KeyValue::new("exception.type", kind),
+        KeyValue::new("exception.message", message.to_owned()),
+    ];
+    if let Some(backtrace) = backtrace {
+        exception.push(KeyValue::new("exception.stacktrace", backtrace.to_owned()));
+    }
+    otel.add_event("exception", exception);
+    otel.set_attribute(KeyValue::new("error.type", kind));
+    otel.set_status(Status::error(message.to_owned()));
+}
+
+pub(super) fn link(task: &mut Envelope, group: &Group) {
+    let senders = group
+        .members
+        .iter()
+        .filter_map(|member| member.headers.get(TRACEPARENT));
+    let senders: Vec<_> = senders.take(MAX_LINKS).collect();
+    if !senders.is_empty() {
+        task.headers.insert(LINKS, senders.join("\n"));
+    }
+}
+
+/// The context of whoever calls, where the span of a call is turned off.
+fn ambient() -> OtelContext {
+    let current = Span::current().context();
+    if current.span().span_context().is_valid() {
+        current
+    } else {
+        OtelContext::current()
+    }
+}
+
+/// The context that a task was enqueued in.
+pub(super) fn extract(headers: &Headers) -> Option<OtelContext> {
+    headers.get(TRACEPARENT)?;
+    let carrier = Carrier(headers);
+    let context = TRACE.extract_with_context(&OtelContext::new(), &carrier);
+    Some(match headers.get(BAGGAGE_HEADER) {
+        Some(_) => BAGGAGE.extract_with_context(&context, &carrier),
+        None => context,
+    })
+}
+
+/// A context as headers; `None` if there is nothing to carry.
+fn inject(context: &OtelContext) -> Option<Injected> {
+    let mut headers = Injected(Vec::new());
+    if context.span().span_context().is_valid() {
+        TRACE.inject_context(context, &mut headers);
+    }
+    if !context.baggage().is_empty() {
+        BAGGAGE.inject_context(context, &mut headers);
+    }
+    (!headers.0.is_empty()).then_some(headers)
+}
+
+struct Injected(Vec<(String, String)>);
+
+impl Injector for Injected {
+    fn set(&mut self, key: &str, value: String) {
+        // An empty trace state says nothing.
+        if !value.is_empty() {
+            self.0.push((key.to_owned(), value));
+        }
+    }
+}
+
+struct Carrier<'a>(&'a Headers);
+
+impl Carrier<'_> {
+    fn span_context(&self) -> SpanContext {
+        let context = TRACE.extract_with_context(&OtelContext::new(), self);
+        context.span().span_context().clone()
+    }
+}
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.iter().map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,171 @@
+//! CPU time a task that metrics and traces add: `cargo bench -p asynqueue --features metrics,otel --bench overhead`.
+//!
+//! A no-op handler and a 100-byte payload on the in-memory broker, enqueued in bulk and one by one, and processed. Each variant
+//! runs in a process of its own, in turns, since a recorder and a subscriber cannot be taken out again. Shown is the CPU time of
+//! the whole process a task, exporting and bucketing in the background among it: the median of the rounds.
+
+use std::{env, future::ready, process::Command, time::Duration};
+
+use asynqueue::{MemoryBroker, SharedBroker, metrics, prelude::*};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
+};
+use tracing_subscriber::prelude::*;
+
+const TASKS: u64 = 500_000;
+const ROUNDS: usize = 7;
+const VARIANTS: [&str; 5] = [
+    "nothing",
+    "metrics",
+    "metrics, traces not sampled",
+    "metrics, traces sampled",
+    "traces sampled",
+];
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "bench:noop")]
+struct Noop {
+    text: String,
+}
+
+impl Noop {
+    fn new() -> Self {
+        Self {
+            text: "x".repeat(92),
+        }
+    }
+}
+
+async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn main() {
+    match env::var("OVERHEAD_OF") {
+        Ok(variant) => measure(&variant),
+        Err(_) => compare(),
+    }
+}
+
+/// Runs the variants in turns, and shows what each adds to the first.
+fn compare() {
+    let mut figures = vec![(Vec::new(), Vec::new()); VARIANTS.len()];
+    for _ in 0..ROUNDS {
+        for (variant, (bulk, single)) in VARIANTS.iter().zip(&mut figures) {
+            let this = env::current_exe().expect("a path");
+            let run = Command::new(this).env("OVERHEAD_OF", variant).output().expect("runs");
+            let text = String::from_utf8_lossy(&run.stdout);
+            let mut nanos = text.split_whitespace().map(|n| n.parse::<i64>().expect("a number"));
+            bulk.push(nanos.next().expect("two numbers"));
+            single.push(nanos.next().expect("two numbers"));
+        }
+    }
+    println!("{:<30} {:>20} {:>20}", "CPU time a task", "in bulk", "one by one");
+    let mut bare = None;
+    for (variant, (bulk, single)) in VARIANTS.iter().zip(figures) {
+        let (bulk, single) = (median(bulk), median(single));
+        let (bare_bulk, bare_single) = *bare.get_or_insert((bulk, single));
+        println!(
+            "{variant:<30} {:>20} {:>20}",
+            format!("{bulk} ns ({:+})", bulk - bare_bulk),
+            format!("{single} ns ({:+})", single - bare_single)
+        );
+    }
+}
+
+fn median(mut figures: Vec<i64>) -> i64 {
+    figures.sort_unstable();
+    figures[figures.len() / 2]
+}
+
+fn measure(variant: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let _inside = runtime.enter();
+    if variant.contains("metrics") {
+        metrics::install().expect("the first");
+    }
+    if variant.contains("traces") {
+        trace(if variant.contains("not sampled") {
+            Sampler::AlwaysOff
+        } else {
+            Sampler::AlwaysOn
+        });
+    }
+    let bulk = cpu_per_task(|| {
+        runtime.block_on(async {
+            let broker = SharedBroker::from(MemoryBroker::new());
+            let tasks = (0..TASKS).map(|_| Noop::new());
+            Producer::new(broker.clone()).enqueue_many(tasks).await;
+            drain(broker).await;
+        })
+    });
+    let single = cpu_per_task(|| {
+        runtime.block_on(async {
+            let broker = SharedBroker::from(MemoryBroker::new());
+            let producer = Producer::new(broker.clone());
+            for _ in 0..TASKS {
+                producer.enqueue(Noop::new()).await.expect("accepted");
+            }
+            drain(broker).await;
+        })
+    });
+    println!("{} {}", bulk.as_nanos(), single.as_nanos());
+}
+
+fn trace(sampler: Sampler) {
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+        .with_batch_exporter(Nowhere)
+        .build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("bench"));
+    tracing_subscriber::registry().with(layer).init();
+}
+
+/// Takes spans as an exporter does, and sends them nowhere.
+#[derive(Debug)]
+struct Nowhere;
+
+impl SpanExporter for Nowhere {
+    fn export(&self, _: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
+        ready(Ok(()))
+    }
+}
+
+/// Runs a server until the broker keeps no task.
+async fn drain(broker: SharedBroker) {
+    let server = Server::builder(broker.clone())
+        .concurrency(64)
+        .process(noop)
+        .start()
+        .await
+        .expect("starts");
+    while broker.stats(&["default".into()]).await.expect("answers")[0].total() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.shutdown().await.expect("stops");
+}
+
+fn cpu_per_task(work: impl FnOnce()) -> Duration {
+    let before = cpu_time();
+    work();
+    (cpu_time() - before) / TASKS as u32
+}
+
+/// User and system time of this process, from Linux's `/proc`, in its ticks of 10 ms.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = stat.rsplit(')').next().expect("a name in brackets");
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
