@@ -1,6 +1,6 @@
 //! What travels from producer to worker.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -159,38 +159,40 @@ impl Envelope {
     }
 }
 
-/// Key-value pairs that travel with a task.
+/// Key-value pairs that travel with a task. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::box_collection,
-    reason = "most tasks have none: one word rather than three"
-)]
-pub struct Headers(Option<Box<BTreeMap<String, String>>>);
+pub struct Headers(Option<Arc<Pairs>>);
+
+type Pairs = Vec<(Name, Box<str>)>;
 
 impl Headers {
     /// Sets `key` to `value`.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        self.0
-            .get_or_insert_default()
-            .insert(key.into(), value.into());
+        let (key, value) = (Name::from(key.into()), value.into().into_boxed_str());
+        // Sorted by key. There are few: a map would take more.
+        let pairs = Arc::make_mut(self.0.get_or_insert_default());
+        match pairs.binary_search_by(|(known, _)| known.cmp(&key)) {
+            Ok(place) => pairs[place].1 = value,
+            Err(place) => pairs.insert(place, (key, value)),
+        }
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.as_ref()?.get(key).map(String::as_str)
+        let pairs = self.0.as_ref()?;
+        let place = pairs.binary_search_by(|(known, _)| known.as_str().cmp(key));
+        Some(&pairs[place.ok()?].1)
     }
 
     /// All pairs, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .flat_map(|map| map.iter())
-            .map(|(key, value)| (key.as_str(), value.as_str()))
+        let pairs = self.0.iter().flat_map(|pairs| pairs.iter());
+        pairs.map(|(key, value)| (key.as_str(), &**value))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|map| map.is_empty())
+        self.0.as_ref().is_none_or(|pairs| pairs.is_empty())
     }
 }
 

@@ -34,38 +34,77 @@ static TRACE: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropa
 static BAGGAGE: LazyLock<BaggagePropagator> = LazyLock::new(BaggagePropagator::new);
 
 pub(super) fn send<'a>(
-    span: &Span,
     queue: &Name,
     count: usize,
     tasks: impl Iterator<Item = &'a mut Envelope>,
-) {
-    let own = span.context();
-    let headers = inject(&own).or_else(|| inject(&ambient()));
-    let Some(headers) = headers else { return };
-    let (mut sent, mut size) = (None, 0);
-    for task in tasks {
-        size += task.payload.len();
-        // Whoever gave it a context meant that one.
-        if task.headers.get(TRACEPARENT).is_none() {
-            for (key, value) in &headers.0 {
-                task.headers.insert(key, value);
-            }
-        }
-        sent = Some(task);
+) -> Span {
+    let current = OtelContext::current();
+    if is_unsampled(&current) {
+        // A span would tell nobody anything.
+        carry(&current, tasks);
+        return Span::none();
     }
-    let span = own.span();
-    if let (true, Some(task)) = (span.is_recording(), sent) {
+    let span = super::send_span();
+    let own = span.context();
+    let otel = own.span();
+    if !otel.span_context().is_valid() {
+        // Nobody sees this span, but maybe one around it.
+        let around = Span::current().context();
+        let is_seen = around.span().span_context().is_valid();
+        carry(if is_seen { &around } else { &current }, tasks);
+        return span;
+    }
+    let (last, size) = carry(&own, tasks);
+    if let (true, Some(task)) = (otel.is_recording(), last) {
         let count = match count {
             1 => KeyValue::new("messaging.message.id", task.id.to_string()),
             n => KeyValue::new("messaging.batch.message_count", n as i64),
         };
-        span.update_name(format!("send {queue}"));
-        span.set_attributes(common("enqueue", "send", task));
-        span.set_attributes([
+        otel.update_name(format!("send {queue}"));
+        otel.set_attributes(common("enqueue", "send", task));
+        otel.set_attributes([
             count,
             KeyValue::new("messaging.message.body.size", size as i64),
         ]);
     }
+    span
+}
+
+/// Puts a context into the headers of tasks. Returns the last of them, and the size of all payloads.
+fn carry<'a>(
+    context: &OtelContext,
+    tasks: impl Iterator<Item = &'a mut Envelope>,
+) -> (Option<&'a Envelope>, usize) {
+    let headers = inject(context);
+    let (mut last, mut size) = (None, 0);
+    for task in tasks {
+        size += task.payload.len();
+        if task.headers.is_empty() {
+            task.headers = headers.clone();
+        } else if task.headers.get(TRACEPARENT).is_none() {
+            // Whoever gave it a context meant that one.
+            for (key, value) in headers.iter() {
+                task.headers.insert(key, value);
+            }
+        }
+        last = Some(&*task);
+    }
+    (last, size)
+}
+
+fn is_unsampled(context: &OtelContext) -> bool {
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid() && !span.is_sampled()
+}
+
+/// The context that a task was enqueued in, if that was not sampled.
+pub(super) fn unsampled(headers: &Headers) -> Option<OtelContext> {
+    // By far most of those that are sampled are told by this, at little cost.
+    if headers.get(TRACEPARENT)?.ends_with('1') {
+        return None;
+    }
+    extract(headers).filter(is_unsampled)
 }
 
 pub(super) fn process(span: &Span, context: &Context) {
@@ -153,16 +192,6 @@ pub(super) fn link(task: &mut Envelope, group: &Group) {
     }
 }
 
-/// The context of whoever calls, where the span of a call is turned off.
-fn ambient() -> OtelContext {
-    let current = Span::current().context();
-    if current.span().span_context().is_valid() {
-        current
-    } else {
-        OtelContext::current()
-    }
-}
-
 /// The context that a task was enqueued in.
 pub(super) fn extract(headers: &Headers) -> Option<OtelContext> {
     headers.get(TRACEPARENT)?;
@@ -174,25 +203,25 @@ pub(super) fn extract(headers: &Headers) -> Option<OtelContext> {
     })
 }
 
-/// A context as headers; `None` if there is nothing to carry.
-fn inject(context: &OtelContext) -> Option<Injected> {
-    let mut headers = Injected(Vec::new());
+/// A context as headers.
+fn inject(context: &OtelContext) -> Headers {
+    let mut headers = Injected(Headers::default());
     if context.span().span_context().is_valid() {
         TRACE.inject_context(context, &mut headers);
     }
     if !context.baggage().is_empty() {
         BAGGAGE.inject_context(context, &mut headers);
     }
-    (!headers.0.is_empty()).then_some(headers)
+    headers.0
 }
 
-struct Injected(Vec<(String, String)>);
+struct Injected(Headers);
 
 impl Injector for Injected {
     fn set(&mut self, key: &str, value: String) {
         // An empty trace state says nothing.
         if !value.is_empty() {
-            self.0.push((key.to_owned(), value));
+            self.0.insert(key, value);
         }
     }
 }
