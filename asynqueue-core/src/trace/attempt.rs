@@ -135,7 +135,7 @@ impl Drop for Attempt {
             #[cfg(feature = "otel")]
             otel::failed(
                 &self.traced.span,
-                "given_up",
+                "given up",
                 "the handler was given up",
                 None,
             );

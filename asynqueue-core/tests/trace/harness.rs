@@ -1,0 +1,95 @@
+//! A subscriber that keeps spans, and a look at them.
+
+use opentelemetry::{
+    KeyValue, Value,
+    trace::{SpanId, TracerProvider},
+};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// What was traced since it was made. The runtime of a test has one thread, which its subscriber is for.
+pub(crate) struct Traced {
+    provider: SdkTracerProvider,
+    exporter: InMemorySpanExporter,
+    _subscriber: DefaultGuard,
+}
+
+impl Traced {
+    /// Everything is sampled, unless what it belongs to is not.
+    pub(crate) fn new() -> Self {
+        Self::with(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)), "trace")
+    }
+
+    /// `filter` says which spans there are at all.
+    pub(crate) fn with(sampler: Sampler, filter: &str) -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler)
+            .with_simple_exporter(exporter.clone())
+            .build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let filter = EnvFilter::new(filter);
+        let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+        Self {
+            provider,
+            exporter,
+            _subscriber: subscriber.set_default(),
+        }
+    }
+
+    /// The spans that have ended, in the order they began.
+    pub(crate) fn spans(&self) -> Vec<SpanData> {
+        self.provider.force_flush().expect("flushed");
+        let mut spans = self.exporter.get_finished_spans().expect("spans");
+        spans.sort_by_key(|span| span.start_time);
+        spans
+    }
+
+    /// The one span of this name.
+    pub(crate) fn span(&self, name: &str) -> SpanData {
+        let mut named = self.named(name);
+        assert_eq!(named.len(), 1, "{name}: {:?}", tree(&self.spans()));
+        named.remove(0)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Vec<SpanData> {
+        let mut spans = self.spans();
+        spans.retain(|span| span.name == name);
+        spans
+    }
+
+    /// The spans of all traces, each behind those that it is a part of.
+    pub(crate) fn tree(&self) -> Vec<String> {
+        tree(&self.spans())
+    }
+}
+
+fn tree(spans: &[SpanData]) -> Vec<String> {
+    let path = |span: &SpanData| {
+        let (mut path, mut parent) = (span.name.to_string(), span.parent_span_id);
+        while parent != SpanId::INVALID {
+            let found = spans
+                .iter()
+                .find(|span| span.span_context.span_id() == parent);
+            let name = found.map_or("elsewhere", |span| &span.name);
+            path = format!("{name} > {path}");
+            parent = found.map_or(SpanId::INVALID, |span| span.parent_span_id);
+        }
+        path
+    };
+    spans.iter().map(path).collect()
+}
+
+/// An attribute as text.
+pub(crate) fn attribute(span: &SpanData, key: &str) -> Option<String> {
+    value(&span.attributes, key)
+}
+
+pub(crate) fn value(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let found = attributes.iter().find(|pair| pair.key.as_str() == key)?;
+    Some(match &found.value {
+        Value::String(text) => text.to_string(),
+        other => other.to_string(),
+    })
+}

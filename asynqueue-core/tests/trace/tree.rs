@@ -1,0 +1,341 @@
+//! How spans belong together, and what they say.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    time::Duration,
+};
+
+use asynqueue_core::{
+    Context, MemoryBroker, Payload, Producer, Server, ServerHandle, TaskError,
+    scheduler::{Entry, Scheduler},
+};
+use asynqueue_macros::Task;
+use opentelemetry::trace::{SpanKind, Status};
+use serde::{Deserialize, Serialize};
+use tracing::{Instrument, info_span};
+
+use super::harness::{Traced, attribute, value};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "order", queue = "orders", retention = "1h", backoff = fixed("1ms"), crate = asynqueue_core)]
+struct Order {
+    lines: u32,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "invoice", retention = "1h", crate = asynqueue_core)]
+struct Invoice;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "news", aggregate(grace = "1ms", max_delay = "1s", max_size = 3), crate = asynqueue_core)]
+struct News;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "digest", retention = "1h", crate = asynqueue_core)]
+struct Digest;
+
+async fn invoice(_: Payload<Invoice>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+/// Runs until a task has come to its end.
+async fn ended<T: asynqueue_core::Task>(server: ServerHandle, task: asynqueue_core::TaskHandle<T>) {
+    // An error is an end too.
+    let _ = task.result().await;
+    server.shutdown().await.expect("stopped");
+}
+
+#[tokio::test]
+async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_that_began_with_a_request() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let order = {
+        let producer = producer.clone();
+        move |order: Payload<Order>, _: Context| {
+            let producer = producer.clone();
+            async move {
+                for n in 0..order.lines {
+                    producer.enqueue(Invoice).id(format!("invoice-{n}")).await?;
+                }
+                Ok::<_, TaskError>(())
+            }
+        }
+    };
+    let server = Server::builder(broker.clone())
+        .process(order)
+        .process(invoice);
+    let server = server.start().await.expect("started");
+    let request = info_span!("POST /orders");
+    let task = producer.enqueue(Order { lines: 1 }).into_future();
+    let task = task.instrument(request).await.expect("accepted");
+    task.result().await.expect("done");
+    let invoice = producer.handle::<Invoice>(asynqueue_core::TaskRef {
+        queue: "default".into(),
+        id: asynqueue_core::TaskId::new("invoice-0").expect("an id"),
+    });
+    ended(server, invoice).await;
+    assert_eq!(
+        traced.tree(),
+        [
+            "POST /orders",
+            "POST /orders > send orders",
+            "POST /orders > send orders > process orders",
+            "POST /orders > send orders > process orders > send default",
+            "POST /orders > send orders > process orders > send default > process default",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn spans_say_what_the_conventions_for_messaging_ask_for() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let server = Server::builder(broker.clone())
+        .name("worker-7")
+        .process(invoice);
+    let server = server.start().await.expect("started");
+    let task = Producer::new(broker).enqueue(Invoice).id("42").await;
+    ended(server, task.expect("accepted")).await;
+
+    let (send, process) = (traced.span("send default"), traced.span("process default"));
+    assert_eq!(send.span_kind, SpanKind::Producer);
+    assert_eq!(process.span_kind, SpanKind::Consumer);
+    for (span, operation, kind) in [(&send, "enqueue", "send"), (&process, "process", "process")] {
+        for (key, expected) in [
+            ("messaging.system", "asynqueue"),
+            ("messaging.operation.name", operation),
+            ("messaging.operation.type", kind),
+            ("messaging.destination.name", "default"),
+            ("messaging.message.id", "42"),
+            ("messaging.message.body.size", "1"),
+            ("asynqueue.event", "invoice"),
+        ] {
+            assert_eq!(attribute(span, key).as_deref(), Some(expected), "{key}");
+        }
+        assert_eq!(span.status, Status::Unset);
+    }
+    assert_eq!(
+        attribute(&process, "asynqueue.attempt").as_deref(),
+        Some("1")
+    );
+    let worker = attribute(&process, "messaging.client.id");
+    assert_eq!(worker.as_deref(), Some("worker-7"));
+}
+
+#[tokio::test]
+async fn attempts_are_siblings_and_each_says_how_it_failed() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let order = |_: Payload<Order>, _: Context| async {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        match RUNS.fetch_add(1, SeqCst) {
+            0 => Err(TaskError::from(std::io::Error::other("no paper"))),
+            1 => panic!("on fire"),
+            2 => Err(TaskError::snooze(Duration::from_millis(1))),
+            _ => Ok(()),
+        }
+    };
+    let server = Server::builder(broker.clone()).process(order);
+    let server = server.start().await.expect("started");
+    let task = Producer::new(broker).enqueue(Order { lines: 0 }).await;
+    ended(server, task.expect("accepted")).await;
+
+    let attempts = traced.named("process orders");
+    let of: Vec<_> = attempts
+        .iter()
+        .map(|span| {
+            assert_eq!(
+                span.parent_span_id,
+                traced.span("send orders").span_context.span_id()
+            );
+            let of = |key| attribute(span, key).unwrap_or_default();
+            (
+                of("asynqueue.attempt"),
+                of("error.type"),
+                of("asynqueue.outcome"),
+            )
+        })
+        .collect();
+    let expected = [
+        ("1", "error", ""),
+        ("2", "panic", ""),
+        ("3", "", "snoozed"),
+        ("3", "", ""),
+    ];
+    let expected = expected.map(|(n, kind, outcome)| (n.into(), kind.into(), outcome.into()));
+    assert_eq!(of, expected);
+
+    assert_eq!(attempts[0].status, Status::error("no paper"));
+    assert_eq!(attempts[2].status, Status::Unset);
+    let panicked = &attempts[1].events.events[0];
+    assert_eq!(panicked.name, "exception");
+    let message = value(&panicked.attributes, "exception.message").expect("a message");
+    assert_eq!(message, "panicked: on fire");
+    let trace = value(&panicked.attributes, "exception.stacktrace").expect("a backtrace");
+    assert!(trace.contains("tree.rs"), "{trace}");
+}
+
+#[tokio::test]
+async fn a_batch_has_one_span_that_all_its_attempts_belong_to() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let tasks = producer.enqueue_many((0..3).map(|_| Invoice)).await;
+    let server = Server::builder(broker.clone()).process(invoice);
+    let server = server.start().await.expect("started");
+    for task in tasks {
+        task.expect("accepted").result().await.expect("done");
+    }
+    server.shutdown().await.expect("stopped");
+    let send = traced.span("send default");
+    let count = attribute(&send, "messaging.batch.message_count");
+    assert_eq!(count.as_deref(), Some("3"));
+    let attempts = traced.named("process default");
+    assert_eq!(attempts.len(), 3);
+    for attempt in attempts {
+        assert_eq!(attempt.parent_span_id, send.span_context.span_id());
+    }
+}
+
+#[tokio::test]
+async fn the_task_of_a_group_links_to_those_it_is_made_of() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let (done, mut digests) = tokio::sync::mpsc::unbounded_channel();
+    let digest = move |_: Payload<Digest>, _: Context| {
+        let done = done.clone();
+        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
+    };
+    for _ in 0..3 {
+        producer.enqueue(News).await.expect("accepted");
+    }
+    let server = Server::builder(broker)
+        .aggregate(|_: Vec<News>| Digest)
+        .process(digest);
+    let server = server.start().await.expect("started");
+    digests.recv().await.expect("a digest");
+    server.shutdown().await.expect("stopped");
+
+    let sends = traced.named("send default");
+    let mut senders: Vec<_> = sends[..3]
+        .iter()
+        .map(|span| span.span_context.span_id())
+        .collect();
+    let attempt = traced.span("process default");
+    let mut links: Vec<_> = attempt
+        .links
+        .iter()
+        .map(|link| link.span_context.span_id())
+        .collect();
+    senders.sort_unstable_by_key(|id| id.to_string());
+    links.sort_unstable_by_key(|id| id.to_string());
+    assert_eq!(links, senders);
+    assert_eq!(attempt.parent_span_id, sends[3].span_context.span_id());
+}
+
+#[tokio::test]
+async fn all_subscribers_work_in_the_trace_of_the_publisher() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let (done, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let hear = move |_: Payload<Invoice>, _: Context| {
+        let done = done.clone();
+        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
+    };
+    let server = Server::builder(broker.clone())
+        .subscribe("a", hear.clone())
+        .subscribe("b", hear);
+    let server = server.start().await.expect("started");
+    Producer::new(broker)
+        .publish(Invoice)
+        .await
+        .expect("published");
+    for _ in 0..2 {
+        heard.recv().await.expect("heard");
+    }
+    server.shutdown().await.expect("stopped");
+    let mut tree = traced.tree();
+    tree.sort();
+    assert_eq!(
+        tree,
+        [
+            "send @invoice",
+            "send @invoice > process @invoice",
+            "send @invoice > process a@invoice",
+            "send @invoice > process b@invoice",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_tick_of_the_scheduler_begins_a_trace() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let (done, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let hear = move |_: Payload<Invoice>, _: Context| {
+        let done = done.clone();
+        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
+    };
+    let server = Server::builder(broker.clone()).process(hear);
+    let server = server.start().await.expect("started");
+    let scheduler =
+        Scheduler::builder(broker).entry(Entry::new("tick", "@every 1s", Invoice).expect("a rule"));
+    let scheduler = scheduler.start().await.expect("started");
+    heard.recv().await.expect("a tick");
+    scheduler.shutdown().await;
+    server.shutdown().await.expect("stopped");
+    assert_eq!(
+        traced.tree()[..2],
+        ["send default", "send default > process default"]
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let server = Server::builder(broker.clone())
+        .queue("default", 1)
+        .queue("orders", 1);
+    let server = server.process(invoice).start().await.expect("started");
+    let task = Producer::new(broker).enqueue(Order { lines: 1 }).await;
+    ended(server, task.expect("accepted")).await;
+    let attempt = traced.span("process orders");
+    let kind = attribute(&attempt, "error.type");
+    assert_eq!(kind.as_deref(), Some("unknown event"));
+    let message = "no process is registered for event `order`";
+    assert_eq!(attempt.status, Status::error(message));
+}
+
+#[tokio::test]
+async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let stuck = move |_: Payload<Invoice>, _: Context| {
+        let begun = begun.clone();
+        async move {
+            begun.send(()).expect("heard");
+            std::future::pending::<Result<(), TaskError>>().await
+        }
+    };
+    let server = Server::builder(broker.clone())
+        .shutdown_timeout(Duration::ZERO)
+        .cancel_grace(Duration::ZERO)
+        .process(stuck);
+    let server = server.start().await.expect("started");
+    Producer::new(broker)
+        .enqueue(Invoice)
+        .await
+        .expect("accepted");
+    begins.recv().await.expect("begun");
+    server.shutdown().await.expect("stopped");
+    // The runtime drops what was aborted at its next turn.
+    while traced.named("process default").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let kind = attribute(&traced.span("process default"), "error.type");
+    assert_eq!(kind.as_deref(), Some("given up"));
+}
