@@ -1,0 +1,80 @@
+//! Over HTTP.
+
+use std::time::Duration;
+
+use asynqueue_core::{Control, MemoryBroker};
+use asynqueue_monitor::metrics::{Endpoint, install, serve};
+
+async fn get(endpoint: &Endpoint, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", endpoint.address());
+    let answer = reqwest::get(url).await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_served_alone() {
+    let endpoint = serve("127.0.0.1:0").await.expect("served");
+    let url = format!("http://{}/metrics", endpoint.address());
+    let answer = reqwest::get(url).await.expect("an answer");
+    let kind = answer.headers()["content-type"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(get(&endpoint, "/livez").await, (200, "ok\n".into()));
+    assert_eq!(get(&endpoint, "/readyz").await, (200, "ok\n".into()));
+    assert_eq!(get(&endpoint, "/").await.0, 404);
+    endpoint.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_fails_readiness_and_hides_nothing_else() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let endpoint = exporter.serve("127.0.0.1:0").await.expect("served");
+    assert_eq!(get(&endpoint, "/readyz").await, (200, "ok\n".into()));
+    assert!(
+        get(&endpoint, "/metrics")
+            .await
+            .1
+            .contains("\nasynqueue_broker_up 1\n")
+    );
+    Control::close(&broker).await;
+    let (status, reason) = get(&endpoint, "/readyz").await;
+    assert_eq!(
+        (status, &*reason),
+        (503, "the broker is closed: connect again to go on\n")
+    );
+    assert_eq!(get(&endpoint, "/livez").await, (200, "ok\n".into()));
+    let (status, text) = get(&endpoint, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("\nasynqueue_broker_up 0\n"), "{text}");
+    endpoint.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let endpoint = serve("127.0.0.1:0").await.expect("served");
+    let taken = endpoint.address();
+    let error = serve(taken).await.expect_err("taken").to_string();
+    assert!(
+        error.starts_with(&format!("metrics cannot be served at `{taken}`: ")),
+        "{error}"
+    );
+    let error = serve("nowhere").await.expect_err("no address").to_string();
+    assert!(
+        error.contains("`nowhere`") && error.contains("127.0.0.1:9464"),
+        "{error}"
+    );
+    endpoint.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dropped_is_closed() {
+    let endpoint = serve("127.0.0.1:0").await.expect("served");
+    let address = endpoint.address();
+    drop(endpoint);
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

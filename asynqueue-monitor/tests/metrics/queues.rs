@@ -1,0 +1,165 @@
+//! What the broker tells of its queues.
+
+use std::collections::BTreeSet;
+
+use asynqueue_core::{Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError};
+use asynqueue_macros::Task;
+use asynqueue_monitor::metrics::install;
+use serde::{Deserialize, Serialize};
+
+use super::scrape::{Scrape, until};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "sized", max_retry = 0, retention = "1h", crate = asynqueue_core)]
+struct Sized {
+    fails: bool,
+}
+
+async fn run(task: Payload<Sized>, _: Context) -> Result<(), TaskError> {
+    match task.fails {
+        true => Err(std::io::Error::other("no").into()),
+        false => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn queues_tell_of_size_by_state_latency_memory_pause_and_totals() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker.clone());
+    for fails in [true, false, false] {
+        producer.enqueue(Sized { fails }).await.expect("accepted");
+    }
+    let server = Server::builder(broker.clone()).concurrency(5).process(run);
+    let server = server.start().await.expect("started");
+    let q = [r#"queue="default""#];
+    let scrape = until(&exporter, "all are done", |scrape| {
+        scrape.value("asynqueue_queue_processed_total", &q) == Some(3.0)
+    })
+    .await;
+    assert_eq!(scrape.value("asynqueue_fleet_servers", &[]), Some(1.0));
+    assert_eq!(scrape.value("asynqueue_fleet_slots", &[]), Some(5.0));
+    server.shutdown().await.expect("stopped");
+    producer
+        .enqueue(Sized { fails: false })
+        .await
+        .expect("accepted");
+    let inspector = Inspector::new(broker);
+    inspector.pause(&["default".into()]).await.expect("paused");
+
+    let scrape = Scrape::of(&exporter).await;
+    let size = |state: &str| {
+        scrape.value(
+            "asynqueue_queue_size",
+            &[q[0], &format!("state=\"{state}\"")],
+        )
+    };
+    assert_eq!(size("pending"), Some(1.0));
+    assert_eq!(size("completed"), Some(2.0));
+    assert_eq!(size("archived"), Some(1.0));
+    assert_eq!(size("active"), Some(0.0));
+    let value = |metric: &str| scrape.value(metric, &q).expect(metric);
+    assert_eq!(value("asynqueue_queue_failed_total"), 1.0);
+    assert_eq!(value("asynqueue_queue_paused"), 1.0);
+    assert_eq!(value("asynqueue_queue_repaired_total"), 0.0);
+    assert!(value("asynqueue_queue_memory_bytes") > 100.0);
+    assert!(value("asynqueue_queue_latency_seconds") >= 0.0);
+    assert_eq!(scrape.value("asynqueue_fleet_servers", &[]), Some(0.0));
+    assert_eq!(scrape.value("asynqueue_broker_up", &[]), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_is_told_of_no_more() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker.clone());
+    let task = producer.enqueue(Sized { fails: false }).queue("gone");
+    task.await.expect("accepted");
+    let gone = [r#"queue="gone""#];
+    let sizes = |scrape: &Scrape| scrape.value("asynqueue_queue_size", &gone);
+    assert_eq!(sizes(&Scrape::of(&exporter).await), Some(1.0));
+    let inspector = Inspector::new(broker);
+    inspector
+        .delete_queue(&"gone".into(), true)
+        .await
+        .expect("deleted");
+    assert_eq!(sizes(&Scrape::of(&exporter).await), None);
+}
+
+#[tokio::test]
+async fn at_most_so_many_queues_are_told_of() {
+    let broker = MemoryBroker::new();
+    let exporter = install()
+        .expect("installed")
+        .broker(broker.clone())
+        .max_queues(3);
+    let producer = Producer::new(broker);
+    for n in 0..10 {
+        let task = producer
+            .enqueue(Sized { fails: false })
+            .queue(format!("user-{n}"));
+        task.await.expect("accepted");
+    }
+    let scrape = Scrape::of(&exporter).await;
+    let told = scrape.value("asynqueue_queue_size", &[r#"queue="user-"#]);
+    assert_eq!(told, Some(3.0));
+    assert_eq!(scrape.value("asynqueue_queues", &[]), Some(10.0));
+}
+
+/// Hostile names stay within their label.
+#[tokio::test]
+async fn names_are_escaped() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker);
+    let task = producer.enqueue(Sized { fails: false }).queue("a\"1\\");
+    task.await.expect("accepted");
+    let scrape = Scrape::of(&exporter).await;
+    assert!(
+        scrape.text().contains(r#"queue="a\"1\\""#),
+        "{}",
+        scrape.text()
+    );
+}
+
+/// The list in the docs is what there is.
+#[tokio::test]
+async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker.clone());
+    let task = producer
+        .enqueue(Sized { fails: false })
+        .await
+        .expect("accepted");
+    let server = Server::builder(broker)
+        .process(run)
+        .start()
+        .await
+        .expect("started");
+    task.result().await.expect("done");
+    let scrape = until(&exporter, "the server has told of its slots", |scrape| {
+        scrape.value("asynqueue_server_slots", &[]).is_some()
+    })
+    .await;
+    server.shutdown().await.expect("stopped");
+    let docs = include_str!("../../../asynqueue-core/src/metrics/names.md");
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<_> = rows
+        .filter_map(|row| row.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    // These are there once something has gone wrong, or with Redis.
+    let others = [
+        "asynqueue_broker_failures_total",
+        "asynqueue_redis_reconnects_total",
+        "asynqueue_redis_script_errors_total",
+    ];
+    let mut expected = documented;
+    for other in others {
+        assert!(expected.remove(other), "{other}");
+    }
+    let mut told = scrape.names();
+    told.retain(|name| !others.contains(&name.as_str()));
+    assert_eq!(told, expected);
+}
