@@ -1,0 +1,5 @@
+//! Runs the example of observability as an operator would: with a collector of traces and a real Prometheus.
+
+mod collector;
+mod shop;
+mod traces;
