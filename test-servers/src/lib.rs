@@ -9,6 +9,7 @@
 mod cluster;
 mod monitor;
 mod process;
+mod prometheus;
 mod proxy;
 mod sentinel;
 mod server;
@@ -17,6 +18,7 @@ mod tls;
 pub use self::{
     cluster::RedisCluster,
     monitor::{Monitor, Seen, undeclared_keys},
+    prometheus::Prometheus,
     proxy::{Fault, Proxy},
     sentinel::RedisSentinel,
     server::RedisServer,

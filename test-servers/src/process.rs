@@ -6,22 +6,22 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A running `redis-server`.
+/// A running server.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts `redis-server` in `dir` with these arguments.
-    pub(crate) fn start(dir: &Path, args: &[String]) -> Self {
+    /// Starts a program in `dir` with these arguments; what it says goes to a file `log` there.
+    pub(crate) fn start(program: &str, dir: &Path, args: &[String]) -> Self {
         // Ends with this thread's process even if that is killed, where there is a `setpriv`.
         let mut command = if Path::new("/usr/bin/setpriv").exists() {
             let mut command = Command::new("/usr/bin/setpriv");
-            command.args(["--pdeathsig", "KILL", "redis-server"]);
+            command.args(["--pdeathsig", "KILL", program]);
             command
         } else {
-            Command::new("redis-server")
+            Command::new(program)
         };
         let log = std::fs::File::options()
             .create(true)
@@ -35,7 +35,7 @@ impl Process {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .expect("redis-server, which scripts/test installs");
+            .unwrap_or_else(|error| panic!("{program}, which scripts/test installs: {error}"));
         Self { child }
     }
 

@@ -81,7 +81,7 @@ fn sentinel(master: u16) -> (u16, Process, TempDir) {
     );
     std::fs::write(&file, config).unwrap();
     let args = [path(&file), "--sentinel".to_owned()];
-    (port, Process::start(dir.path(), &args), dir)
+    (port, Process::start("redis-server", dir.path(), &args), dir)
 }
 
 fn path(path: &Path) -> String {

@@ -40,7 +40,7 @@ impl RedisServer {
     /// Starts one, unless its port is taken by someone else meanwhile.
     async fn try_start(port: u16, args: Vec<String>) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let process = Process::start(dir.path(), &args);
+        let process = Process::start("redis-server", dir.path(), &args);
         let mut server = Self {
             dir,
             port,
@@ -120,7 +120,7 @@ impl RedisServer {
 
     /// Starts it again after it was stopped or killed, with what it has on disk.
     pub async fn start_again(&mut self) {
-        self.process = Process::start(self.dir.path(), &self.args);
+        self.process = Process::start("redis-server", self.dir.path(), &self.args);
         assert!(self.answers().await, "the port is still free");
     }
 }

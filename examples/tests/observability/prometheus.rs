@@ -1,0 +1,151 @@
+//! What a real Prometheus makes of the metrics, the dashboard and the alerts.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use asynqueue_test_servers::{Prometheus, RedisServer};
+use serde_json::Value;
+
+use super::shop::Shop;
+
+/// Nobody collects the spans of these tests.
+const NO_COLLECTOR: &str = "http://127.0.0.1:1";
+
+fn docs(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(path)
+}
+
+fn promtool(dir: &Path, args: &[&str], input: &str) -> Output {
+    let mut command = Command::new("promtool");
+    command.args(args).current_dir(dir);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .expect("promtool, which scripts/test installs");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(input.as_bytes()).expect("read");
+    drop(stdin);
+    child.wait_with_output().expect("ended")
+}
+
+fn assert_fine(output: &Output) {
+    let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let all = said(&output.stdout) + &said(&output.stderr);
+    assert!(output.status.success(), "{all}");
+}
+
+#[test]
+fn the_alerts_are_valid_and_do_what_their_tests_say() {
+    let dir = docs("prometheus");
+    assert_fine(&promtool(&dir, &["check", "rules", "alerts.yml"], ""));
+    assert_fine(&promtool(&dir, &["test", "rules", "alerts_test.yml"], ""));
+}
+
+/// Every query of the dashboard, with its panel, as Grafana would send it.
+fn queries() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(docs("grafana/asynqueue.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| {
+        let title = panel["title"].as_str().expect("a title");
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        targets.map(move |target| {
+            let query = target["expr"].as_str().expect("a query");
+            let query = query
+                .replace("$queue", ".*")
+                .replace("$__rate_interval", "10s");
+            (format!("{title} {}", target["refId"]), query)
+        })
+    });
+    targets.collect()
+}
+
+/// Those queries that have brought no number yet.
+async fn without_data(
+    prometheus: &Prometheus,
+    queries: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut without = BTreeMap::new();
+    for (panel, query) in queries {
+        let values = prometheus.query(&query).await;
+        if !values.iter().any(|value| value.is_finite()) {
+            without.insert(panel, query);
+        }
+    }
+    without
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_the_example_and_every_panel_shows_something() {
+    let redis = RedisServer::start().await;
+    let shop = Shop::start(&redis.url(), NO_COLLECTOR);
+    let (status, metrics) = shop.get("/metrics").await;
+    assert_eq!(status, 200);
+    // Its rules on names and help texts.
+    assert_fine(&promtool(&docs(""), &["check", "metrics"], &metrics));
+
+    let address = shop.url.trim_start_matches("http://");
+    let prometheus = Prometheus::scraping(address, &docs("prometheus/alerts.yml")).await;
+    let mut left = queries();
+    assert!(left.len() > 30, "{left:?}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Each may need a few scrapes, with something happening between them.
+    while !left.is_empty() {
+        assert!(Instant::now() < deadline, "no data for {left:#?}");
+        for lines in [1, 2, 12] {
+            shop.order(lines, None).await;
+        }
+        left = without_data(&prometheus, left).await;
+    }
+
+    let targets = prometheus.api("targets").await;
+    assert_eq!(targets["activeTargets"][0]["health"], "up", "{targets}");
+    let groups = prometheus.api("rules").await;
+    let rules = groups["groups"][0]["rules"]
+        .as_array()
+        .expect("rules")
+        .clone();
+    assert_eq!(rules.len(), 11);
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+}
+
+/// A load balancer stops sending requests, and does not have the process killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_fails_while_redis_is_away_and_comes_back_with_it() {
+    let mut redis = RedisServer::with(&["--appendonly", "yes"]).await;
+    let shop = Shop::start(&redis.url(), NO_COLLECTOR);
+    assert_eq!(shop.get("/readyz").await, (200, "ok\n".into()));
+    redis.kill();
+    let (status, reason) = shop.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(
+        reason.contains("Redis at 127.0.0.1") || reason.contains("has not answered"),
+        "{reason}"
+    );
+    assert_eq!(shop.get("/livez").await.0, 200);
+    let (_, metrics) = shop.get("/metrics").await;
+    assert!(metrics.contains("\nasynqueue_broker_up 0\n"), "{metrics}");
+    redis.start_again().await;
+    asynqueue_test_servers::eventually("it is ready again", || async {
+        shop.get("/readyz").await.0 == 200
+    })
+    .await;
+    let (_, metrics) = shop.get("/metrics").await;
+    assert!(metrics.contains("\nasynqueue_broker_up 1\n"), "{metrics}");
+    let reconnects = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("asynqueue_redis_reconnects_total "));
+    assert!(reconnects.is_some_and(|n| n != "0"), "{reconnects:?}");
+}
