@@ -23,11 +23,13 @@ const FAILS: u64 = 10;
 
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "chaos", backoff = fixed("1ms"))]
-struct Work(u64);
+struct Work {
+    n: u64,
+}
 
 async fn work(task: Payload<Work>, ctx: Context) -> Result<(), TaskError> {
     tokio::time::sleep(Duration::from_millis(10)).await;
-    match task.0 % FAILS == 0 && ctx.attempt() == 1 {
+    match task.n % FAILS == 0 && ctx.attempt() == 1 {
         true => Err(TaskError::retry("as it should")),
         false => Ok(()),
     }
@@ -52,7 +54,7 @@ async fn redis() -> RedisServer {
 
 async fn enqueue(broker: &SharedBroker, queue: &str) {
     let producer = Producer::new(broker.clone());
-    let tasks = (0..TASKS as u64).map(Work);
+    let tasks = (0..TASKS as u64).map(|n| Work { n });
     let results = producer.enqueue_many_with(tasks, |_, call| call.queue(queue.to_owned()));
     assert!(results.await.iter().all(Result::is_ok));
 }
@@ -72,25 +74,13 @@ fn sum(text: &str, metric: &str, labels: &[&str]) -> usize {
 /// The exporter's text once nothing is left of a queue.
 async fn when_done(exporter: &Exporter, queue: &str) -> String {
     let queue = format!("queue=\"{queue}\"");
-    let text = tokio::sync::Mutex::new(String::new());
-    let rounds = 10;
-    for round in 1..=rounds {
-        // Longer than one patience, where the machine is slow and tasks are taken back again and again.
-        let done = eventually(&format!("all are done, round {round}"), || async {
-            let now = exporter.render().await;
-            let up = sum(&now, "asynqueue_broker_up", &[]) == 1;
-            let is_done = up && sum(&now, "asynqueue_queue_size", &[&queue]) == 0;
-            *text.lock().await = now;
-            is_done
-        });
-        if tokio::time::timeout(Duration::from_secs(25), done)
-            .await
-            .is_ok()
-        {
-            return text.into_inner();
-        }
-    }
-    panic!("tasks are left: {}", text.into_inner());
+    eventually("all tasks are done", || async {
+        let text = exporter.render().await;
+        let is_up = sum(&text, "asynqueue_broker_up", &[]) == 1;
+        is_up && sum(&text, "asynqueue_queue_size", &[&queue]) == 0
+    })
+    .await;
+    exporter.render().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
