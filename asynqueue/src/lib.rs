@@ -116,5 +116,8 @@ mod book {
         config = "operations/config.md";
         #[cfg(feature = "redis")]
         redis = "operations/redis.md";
+        #[cfg(feature = "metrics")]
+        metrics = "operations/metrics.md";
+        traces = "operations/traces.md";
     }
 }
