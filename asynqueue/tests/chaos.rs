@@ -29,7 +29,7 @@ struct Work {
 
 async fn work(task: Payload<Work>, ctx: Context) -> Result<(), TaskError> {
     tokio::time::sleep(Duration::from_millis(10)).await;
-    match task.n % FAILS == 0 && ctx.attempt() == 1 {
+    match task.n.is_multiple_of(FAILS) && ctx.attempt() == 1 {
         true => Err(TaskError::retry("as it should")),
         false => Ok(()),
     }
@@ -142,6 +142,30 @@ async fn counters_add_up_to_the_tasks_over_restarts_of_redis() {
         sum(&text, "asynqueue_redis_reconnects_total", &[]) >= 2,
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_refuses_are_counted() {
+    let redis = RedisServer::with(&["--maxmemory", "3mb"]).await;
+    let exporter = install().expect("installed");
+    let producer = Producer::new(connect(&redis).await);
+    #[derive(Serialize, Deserialize, Task)]
+    #[task(event = "large")]
+    struct Large(String);
+    let large = || producer.enqueue(Large("x".repeat(500_000)));
+    let mut accepted = 0;
+    while large().await.is_ok() {
+        accepted += 1;
+        assert!(accepted < 20, "3 MB are full by now");
+    }
+    let text = exporter.render().await;
+    let enqueue = [r#"script="ENQUEUE""#];
+    assert!(
+        sum(&text, "asynqueue_redis_script_errors_total", &enqueue) >= 1,
+        "{text}"
+    );
+    let failed = [r#"event="large""#, r#"result="failed""#];
+    assert_eq!(sum(&text, "asynqueue_tasks_enqueued_total", &failed), 1);
 }
 
 /// The child: a worker that serves its metrics, until it is killed.

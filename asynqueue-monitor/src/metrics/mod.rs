@@ -27,7 +27,7 @@ pub use self::{
 };
 
 /// Serves the metrics of this process at `/metrics`, with `/livez` and `/readyz` beside them. For the queues' figures too, and
-/// for readiness to mean more, [install](install) an exporter and name its [broker](Exporter::broker).
+/// for readiness to mean more, [`install`] an exporter and name its [broker](Exporter::broker).
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

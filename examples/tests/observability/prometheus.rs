@@ -135,8 +135,12 @@ async fn readiness_fails_while_redis_is_away_and_comes_back_with_it() {
         "{reason}"
     );
     assert_eq!(shop.get("/livez").await.0, 200);
-    let (_, metrics) = shop.get("/metrics").await;
-    assert!(metrics.contains("\nasynqueue_broker_up 0\n"), "{metrics}");
+    asynqueue_test_servers::eventually("the metrics tell of it", || async {
+        let (_, metrics) = shop.get("/metrics").await;
+        let is_away = metrics.contains("\nasynqueue_broker_up 0\n");
+        is_away && metrics.contains("\nasynqueue_broker_failures_total{call=")
+    })
+    .await;
     redis.start_again().await;
     asynqueue_test_servers::eventually("it is ready again", || async {
         shop.get("/readyz").await.0 == 200
