@@ -52,8 +52,8 @@ pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
 
 #[cfg(feature = "metrics")]
-#[doc = include_str!("metrics.md")]
 pub mod metrics {
+    #![doc = include_str!("metrics.md")]
     pub use asynqueue_core::metrics::*;
     pub use asynqueue_monitor::metrics::*;
 }
