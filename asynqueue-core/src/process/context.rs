@@ -32,6 +32,8 @@ struct Inner {
     cancelled: CancellationToken,
     /// Whether it was told to stop because the server shuts down.
     cut_off: AtomicBool,
+    /// Whether its outcome was decided without waiting for it any longer.
+    given_up: AtomicBool,
     state: State,
     report: Mutex<Report>,
 }
@@ -80,6 +82,7 @@ impl Context {
             end,
             cancelled: CancellationToken::new(),
             cut_off: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             state,
             report: Mutex::default(),
         }))
@@ -187,6 +190,16 @@ impl Context {
     pub(crate) fn cut_off(&self) {
         self.0.cut_off.store(true, SeqCst);
         self.0.cancelled.cancel();
+    }
+
+    /// Notes that its slot was given up.
+    pub(crate) fn give_up(&self) {
+        self.0.given_up.store(true, SeqCst);
+    }
+
+    /// Whether its slot was given up, so that what it comes to counts no more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.0.given_up.load(SeqCst)
     }
 
     /// Whether the task is given back after this error, rather than failed: it was cut off, and asks for another attempt.

@@ -83,7 +83,8 @@ impl Slot {
         } else {
             None
         };
-        if given_up.is_some() {
+        if let Some(running) = &given_up {
+            running.context.give_up();
             self.given_up.store(true, Ordering::SeqCst);
             self.abandoned.fetch_add(1, Ordering::SeqCst);
             self.abort();

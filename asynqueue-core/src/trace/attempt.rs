@@ -77,6 +77,12 @@ impl Traced {
         self.span.is_disabled()
     }
 
+    /// Whatever the handler comes to, or it is dropped in the middle: its outcome was decided before.
+    fn given_up(&self) {
+        #[cfg(feature = "otel")]
+        otel::failed(&self.span, "given up", "the handler was given up", None);
+    }
+
     fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
         #[cfg(feature = "otel")]
         let _attached = self.carried.clone().map(opentelemetry::Context::attach);
@@ -105,7 +111,9 @@ impl Future for Attempt {
         let this = &mut *self;
         let progress = &mut this.progress;
         let result = ready!(this.traced.inside(|| progress.poll(cx)));
-        if let Err(error) = &result {
+        if this.context.is_given_up() {
+            this.traced.given_up();
+        } else if let Err(error) = &result {
             note(&this.traced.span, &this.context, error);
         }
         Poll::Ready(result)
@@ -127,18 +135,12 @@ impl Progress {
 }
 
 impl Drop for Attempt {
-    /// A handler that was given up is dropped in the middle.
+    /// A handler that was given up ends here if it waits.
     fn drop(&mut self) {
         if let Progress::GoesOn(_) = &self.progress {
             let progress = &mut self.progress;
             self.traced.inside(|| *progress = Progress::Ended);
-            #[cfg(feature = "otel")]
-            otel::failed(
-                &self.traced.span,
-                "given up",
-                "the handler was given up",
-                None,
-            );
+            self.traced.given_up();
         }
     }
 }

@@ -194,7 +194,9 @@ pub(super) fn link(task: &mut Envelope, group: &Group) {
 
 /// The context that a task was enqueued in.
 pub(super) fn extract(headers: &Headers) -> Option<OtelContext> {
-    headers.get(TRACEPARENT)?;
+    headers
+        .get(TRACEPARENT)
+        .or_else(|| headers.get(BAGGAGE_HEADER))?;
     let carrier = Carrier(headers);
     let context = TRACE.extract_with_context(&OtelContext::new(), &carrier);
     Some(match headers.get(BAGGAGE_HEADER) {

@@ -5,14 +5,15 @@ use opentelemetry::{
     trace::{SpanId, TracerProvider},
 };
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::dispatcher::{self, DefaultGuard, Dispatch};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt};
 
 /// What was traced since it was made. The runtime of a test has one thread, which its subscriber is for.
 pub(crate) struct Traced {
     provider: SdkTracerProvider,
     exporter: InMemorySpanExporter,
-    _subscriber: DefaultGuard,
+    pub(crate) dispatch: Dispatch,
+    _default: DefaultGuard,
 }
 
 impl Traced {
@@ -30,11 +31,12 @@ impl Traced {
             .build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let filter = EnvFilter::new(filter);
-        let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(filter).with(layer));
         Self {
             provider,
             exporter,
-            _subscriber: subscriber.set_default(),
+            _default: dispatcher::set_default(&dispatch),
+            dispatch,
         }
     }
 

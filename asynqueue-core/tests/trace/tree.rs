@@ -339,3 +339,43 @@ async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
     let kind = attribute(&traced.span("process default"), "error.type");
     assert_eq!(kind.as_deref(), Some("given up"));
 }
+
+/// Its outcome was a timeout, whatever it comes to in the end.
+#[test]
+fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
+    let traced = Traced::new();
+    let dispatch = traced.dispatch.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(move || std::mem::forget(tracing::dispatcher::set_default(&dispatch)))
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let broker = MemoryBroker::new();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let block = move |_: Payload<Invoice>, _: Context| {
+            let released = released.clone();
+            async move {
+                let wait = released.lock().expect("not poisoned").recv();
+                wait.map_err(TaskError::skip_retry)
+            }
+        };
+        let server = Server::builder(broker.clone()).process(block);
+        let server = server.start().await.expect("started");
+        let producer = Producer::new(broker);
+        let task = producer.enqueue(Invoice).max_retry(0);
+        let task = task.timeout(Duration::from_millis(1)).await;
+        task.expect("accepted")
+            .result()
+            .await
+            .expect_err("timed out");
+        release.send(()).expect("heard");
+        while traced.named("process default").is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.shutdown().await.expect("stopped");
+    });
+    let kind = attribute(&traced.span("process default"), "error.type");
+    assert_eq!(kind.as_deref(), Some("given up"));
+}
