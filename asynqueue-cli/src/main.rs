@@ -1,6 +1,7 @@
 //! The `asynqueue` command.
 
 mod bench;
+mod monitor;
 
 use std::process::ExitCode;
 
@@ -18,12 +19,17 @@ struct Cli {
 enum Command {
     /// Measure how fast a broker is, on a queue of its own that is gone afterwards.
     Bench(bench::Options),
+    /// Serve the web monitor of a broker.
+    Monitor(monitor::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Bench(options) = Cli::parse().command;
-    match bench::run(&options).await {
+    let ended = match Cli::parse().command {
+        Command::Bench(options) => bench::run(&options).await,
+        Command::Monitor(options) => monitor::run(&options).await,
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("asynqueue: {error}");

@@ -1,6 +1,16 @@
-//! What operators look at: metrics for Prometheus, and whether a process lives and is ready.
+//! What operators look at: metrics for Prometheus, whether a process lives and is ready, and the web monitor.
 //!
-//! Users depend on the `asynqueue` crate, which has this as `asynqueue::metrics` with the feature `metrics`.
+//! Users depend on the `asynqueue` crate, which has this as `asynqueue::metrics` and `asynqueue::monitor`, with the features of
+//! these names.
 
+mod endpoint;
+#[cfg(feature = "metrics")]
 mod health;
+#[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "web")]
+mod web;
+
+pub use endpoint::{Endpoint, ServeError};
+#[cfg(feature = "web")]
+pub use web::{Monitor, Role, User};

@@ -34,6 +34,7 @@
 //! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |
 //! | look into queues and act on tasks | [`Inspector`], [`inspector`] |
 //! | export metrics to Prometheus, answer health checks | `metrics` (with the feature `metrics`) |
+//! | see what is going on, and act on it | `Monitor` (with the feature `monitor`) |
 //! | follow a task in one trace | the feature `otel`, and the book's chapter on traces |
 //! | enqueue tasks by the clock | `scheduler` (with the feature `scheduler`) |
 //! | read settings from a file | `config` (with the feature `config`) |
@@ -50,6 +51,10 @@ pub use asynqueue_macros::{FromState, Task};
 #[doc(inline)]
 pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
+
+#[cfg(feature = "monitor")]
+#[doc(inline)]
+pub use asynqueue_monitor::{Monitor, Role, User};
 
 #[cfg(feature = "metrics")]
 pub mod metrics {

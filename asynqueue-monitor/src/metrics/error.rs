@@ -1,6 +1,6 @@
 //! Why metrics cannot be told.
 
-use std::io;
+use crate::ServeError;
 
 /// Metrics cannot be installed or served.
 #[derive(Debug, thiserror::Error)]
@@ -12,14 +12,7 @@ pub enum MetricsError {
          `Exporter::new`, or scrape it where it is served"
     )]
     OtherRecorder,
-    /// Nothing can listen there.
-    #[error(
-        "metrics cannot be served at `{address}`: {source}; expected a free address such as `127.0.0.1:9464`"
-    )]
-    Bind {
-        /// The address.
-        address: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// Nothing can be served there.
+    #[error("metrics: {0}")]
+    Serve(#[from] ServeError),
 }

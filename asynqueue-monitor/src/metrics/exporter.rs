@@ -1,7 +1,7 @@
 //! What this process counts and what its broker knows, as Prometheus reads it.
 
 use std::{
-    thread,
+    fmt, thread,
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,10 @@ use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::
 use metrics::{describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
+use tokio::net::ToSocketAddrs;
 
 use super::MetricsError;
-use crate::health;
+use crate::{Endpoint, ServeError, health};
 
 /// How long the broker may take to tell of its queues: Prometheus waits for ten seconds by default.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,6 +156,20 @@ impl Exporter {
             .route("/metrics", get(scrape))
             .route("/livez", get(health::live))
             .route("/readyz", get(ready))
+    }
+}
+
+impl Exporter {
+    /// Serves [`router`](Self::router) at an address of its own, such as `127.0.0.1:9464`.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can listen there.
+    pub async fn serve(
+        &self,
+        address: impl ToSocketAddrs + fmt::Display,
+    ) -> Result<Endpoint, ServeError> {
+        Endpoint::serve(address, |_| Ok(()), self.router()).await
     }
 }
 

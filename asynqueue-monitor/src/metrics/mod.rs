@@ -12,7 +12,6 @@
 //! # Ok(()) }
 //! ```
 
-mod endpoint;
 mod error;
 mod exporter;
 
@@ -20,8 +19,9 @@ use std::fmt;
 
 use tokio::net::ToSocketAddrs;
 
+pub use crate::Endpoint;
+
 pub use self::{
-    endpoint::Endpoint,
     error::MetricsError,
     exporter::{Exporter, install, prometheus},
 };
@@ -40,5 +40,5 @@ pub use self::{
 ///
 /// When another recorder is installed, or nothing can listen at the address.
 pub async fn serve(address: impl ToSocketAddrs + fmt::Display) -> Result<Endpoint, MetricsError> {
-    install()?.serve(address).await
+    Ok(install()?.serve(address).await?)
 }

@@ -1,0 +1,55 @@
+//! `asynqueue monitor`: serves the web monitor of a broker.
+
+use asynqueue::{Monitor, Role, layer::BoxError, shutdown_signal};
+use clap::Args;
+
+/// What to serve, and to whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where the tasks are kept: `redis://host`, …
+    #[arg(long)]
+    broker: String,
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8089")]
+    listen: String,
+    /// The path below which the pages are.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// Who has to log in. Their password, or its argon2 hash, is taken from the environment.
+    #[arg(long, requires = "password")]
+    username: Option<String>,
+    /// Not an argument, which other users of the machine could see.
+    #[arg(
+        long,
+        env = "ASYNQUEUE_MONITOR_PASSWORD",
+        hide_env_values = true,
+        requires = "username"
+    )]
+    password: Option<String>,
+    /// Let nobody change anything.
+    #[arg(long)]
+    read_only: bool,
+    /// Let everyone in who reaches the address, without a password.
+    #[arg(long)]
+    open_to_all: bool,
+}
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
+    let broker = asynqueue::connect(&options.broker).await?;
+    let mut monitor = Monitor::new(broker).path(&options.path);
+    if let (Some(name), Some(password)) = (&options.username, &options.password) {
+        monitor = monitor.user(name, password, Role::Admin)?;
+    }
+    if options.read_only {
+        monitor = monitor.read_only();
+    }
+    if options.open_to_all {
+        monitor = monitor.open_to_all();
+    }
+    let endpoint = monitor.serve(options.listen.as_str()).await?;
+    println!("http://{}{}", endpoint.address(), monitor.served_path());
+    shutdown_signal().await;
+    endpoint.shutdown().await;
+    Ok(())
+}

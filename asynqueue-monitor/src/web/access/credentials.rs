@@ -1,0 +1,151 @@
+//! Names and passwords.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use axum::http::HeaderValue;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Role, User};
+
+/// The most log-ins to remember, so that a slow hash is computed once for each.
+const MAX_KNOWN: usize = 1_000;
+
+/// Who may log in.
+#[derive(Default)]
+pub(crate) struct Credentials {
+    accounts: Vec<Account>,
+    /// Those who have logged in, by the hash of their header.
+    known: Mutex<HashMap<[u8; 32], User>>,
+}
+
+#[derive(Clone)]
+struct Account {
+    user: User,
+    secret: Secret,
+}
+
+#[derive(Clone)]
+enum Secret {
+    /// The SHA-256 of a password, which is as long for each, and so compared in the same time.
+    Plain([u8; 32]),
+    /// As `argon2` writes it.
+    Argon2(String),
+}
+
+/// A password's hash that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the password of `{name}` is no hash of argon2 that can be read: {reason}; expected `$argon2id$v=19$m=…,t=…,p=…$salt$hash`"
+)]
+pub(crate) struct InvalidHash {
+    name: String,
+    reason: String,
+}
+
+impl Clone for Credentials {
+    fn clone(&self) -> Self {
+        Self {
+            accounts: self.accounts.clone(),
+            known: Mutex::default(),
+        }
+    }
+}
+
+impl Credentials {
+    /// Adds someone, with a password or its hash.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        password: &str,
+        role: Role,
+    ) -> Result<(), InvalidHash> {
+        let secret = if password.starts_with("$argon2") {
+            PasswordHash::new(password).map_err(|error| InvalidHash {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            })?;
+            Secret::Argon2(password.to_owned())
+        } else {
+            Secret::Plain(Sha256::digest(password).into())
+        };
+        let user = User {
+            name: name.into(),
+            role,
+        };
+        self.accounts.push(Account { user, secret });
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Whoever has logged in with this header before.
+    pub(super) fn known(&self, header: &HeaderValue) -> Option<User> {
+        let hash: [u8; 32] = Sha256::digest(header.as_bytes()).into();
+        self.known.lock().get(&hash).cloned()
+    }
+
+    /// Whoever logs in with this header, if name and password are right.
+    pub(super) async fn check(&self, header: &HeaderValue) -> Option<User> {
+        let (name, password) = basic(header)?;
+        let account = self
+            .accounts
+            .iter()
+            .find(|account| *account.user.name == *name);
+        // An unknown name takes as long as a wrong password, so that nobody learns which names there are.
+        let secret = account.or(self.accounts.first())?.secret.clone();
+        let is_right = tokio::task::spawn_blocking(move || secret.is(&password)).await;
+        let user = account
+            .filter(|_| matches!(is_right, Ok(true)))?
+            .user
+            .clone();
+        let mut known = self.known.lock();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(Sha256::digest(header.as_bytes()).into(), user.clone());
+        Some(user)
+    }
+}
+
+impl Secret {
+    fn is(&self, password: &str) -> bool {
+        match self {
+            Self::Plain(hash) => {
+                let given: [u8; 32] = Sha256::digest(password).into();
+                given.ct_eq(hash).into()
+            }
+            Self::Argon2(hash) => PasswordHash::new(hash).is_ok_and(|hash| {
+                Argon2::default()
+                    .verify_password(password.as_bytes(), &hash)
+                    .is_ok()
+            }),
+        }
+    }
+}
+
+/// Name and password of HTTP's Basic authentication.
+fn basic(header: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self
+            .accounts
+            .iter()
+            .map(|account| Arc::clone(&account.user.name));
+        f.debug_list().entries(names).finish()
+    }
+}

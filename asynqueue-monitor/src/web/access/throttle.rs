@@ -1,0 +1,88 @@
+//! Slows down who guesses passwords.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// So many wrong passwords of one address in a [`WINDOW`] are borne.
+const MAX_FAILURES: u32 = 10;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The most addresses to remember; beyond, all unknown ones count as one.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// The wrong passwords of late, by address. Where the server tells no addresses, all count as one.
+#[derive(Debug, Default)]
+pub(super) struct Throttle(Mutex<HashMap<Option<IpAddr>, Failures>>);
+
+#[derive(Debug)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+impl Throttle {
+    /// Whether an address may try; else how long it has to wait.
+    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        let failures = self.0.lock();
+        let known = failures.get(&address).or_else(|| failures.get(&None));
+        match known.map(|known| (known.count, known.since.elapsed())) {
+            Some((count, age)) if count >= MAX_FAILURES && age < WINDOW => Err(WINDOW - age),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a wrong password.
+    pub(super) fn note(&self, address: Option<IpAddr>) {
+        let mut failures = self.0.lock();
+        if failures.len() >= MAX_ADDRESSES {
+            failures.retain(|_, known| known.since.elapsed() < WINDOW);
+        }
+        let is_full = failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address);
+        let address = if is_full { None } else { address };
+        let new = || Failures {
+            since: Instant::now(),
+            count: 0,
+        };
+        let known = failures.entry(address).or_insert_with(new);
+        if known.since.elapsed() >= WINDOW {
+            *known = new();
+        }
+        known.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_guesses_has_to_wait_and_others_have_not() {
+        let throttle = Throttle::default();
+        let (guesser, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(throttle.admit(guesser), Ok(()));
+            throttle.note(guesser);
+        }
+        assert!(throttle.admit(guesser).is_err_and(|wait| wait <= WINDOW));
+        assert_eq!(throttle.admit(other), Ok(()));
+    }
+
+    #[test]
+    fn any_number_of_addresses_takes_bounded_memory() {
+        let throttle = Throttle::default();
+        for n in 0..2 * MAX_ADDRESSES as u32 {
+            throttle.note(Some(IpAddr::from(n.to_be_bytes())));
+        }
+        assert!(throttle.0.lock().len() <= MAX_ADDRESSES + 1);
+        assert!(
+            throttle.admit(Some([200, 0, 0, 1].into())).is_err(),
+            "all unknown count as one"
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! Changes, each a form that is answered by a redirect to where it was sent from. The guard has let only those come here who may.
+
+use std::{collections::HashMap, sync::Arc};
+
+use asynqueue_core::{
+    Name, TaskId, TaskRef,
+    inspector::{Action, ActionOutcome, Filter},
+};
+use axum::{
+    Form,
+    extract::{Path, State},
+    response::Redirect,
+};
+use futures_util::StreamExt;
+
+use super::{
+    Shared,
+    links::encoded,
+    pages::{Failed, View, state_of},
+    show,
+};
+
+/// The fields of a form, some of which may be there more than once.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn get(&self, name: &str) -> &str {
+        let mut found = self.0.iter().filter(|(key, _)| key == name);
+        found.next().map_or("", |(_, value)| value)
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Back to a page, which says what was done.
+fn back(page: &str, did: &str) -> Redirect {
+    let sign = if page.contains('?') { '&' } else { '?' };
+    Redirect::to(&format!("{page}{sign}did={}", encoded(did)))
+}
+
+fn unknown(action: &str) -> Failed {
+    Failed::BadRequest(format!("`{action}` is nothing that can be done here"))
+}
+
+/// Notes who did what.
+fn audit(view: &View, action: &str, on: &str, did: &str) {
+    tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "changed by the monitor");
+}
+
+pub(super) async fn on_queue(
+    view: View,
+    Path(queue): Path<String>,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let queue = Name::from(queue);
+    let (inspector, page) = (&view.inspector, view.links.queue(&queue));
+    let action = fields.get("do").map_or("", String::as_str);
+    let (page, did) = match action {
+        "pause" => {
+            inspector.pause(std::slice::from_ref(&queue)).await?;
+            (page, format!("{queue} is paused."))
+        }
+        "resume" => {
+            inspector.resume(std::slice::from_ref(&queue)).await?;
+            (page, format!("{queue} goes on."))
+        }
+        "delete" => match inspector.delete_queue(&queue, false).await? {
+            true => (view.links.page(""), format!("{queue} is deleted.")),
+            false => (page, format!("{queue} has tasks, and was not deleted.")),
+        },
+        other => return Err(unknown(other)),
+    };
+    audit(&view, action, queue.as_str(), &did);
+    Ok(back(&page, &did))
+}
+
+pub(super) async fn on_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Redirect, Failed> {
+    let (queue, fields) = (Name::from(queue), Fields(fields));
+    let state = state_of(fields.get("state"))?;
+    let action = action_of(&fields)?;
+    let filter = fields.get("filter");
+    let did = if fields.get("which") == "all" {
+        let filter: Filter = filter
+            .parse()
+            .map_err(|error| Failed::BadRequest(format!("{error}")))?;
+        let mut bulk = view
+            .inspector
+            .apply_to_all(action, queue.clone(), state, filter);
+        let (mut done, mut refused) = (0, 0);
+        while let Some(progress) = bulk.next().await {
+            let progress = progress?;
+            (done, refused) = (progress.done, progress.refused);
+        }
+        told(fields.get("do"), done, refused, None)
+    } else {
+        let ids = fields
+            .all("id")
+            .map(TaskId::new)
+            .collect::<Result<Vec<_>, _>>();
+        let ids = ids.map_err(|error| Failed::BadRequest(error.to_string()))?;
+        let tasks: Vec<_> = ids
+            .into_iter()
+            .map(|id| TaskRef::new(queue.clone(), id))
+            .collect();
+        let outcomes = view.inspector.apply(&action, &tasks).await?;
+        let done = outcomes
+            .iter()
+            .filter(|outcome| **outcome == ActionOutcome::Done)
+            .count();
+        let reason = outcomes.iter().find_map(|outcome| match outcome {
+            ActionOutcome::Done => None,
+            ActionOutcome::NotFound => Some("it is not there any more"),
+            ActionOutcome::Refused(reason) => Some(reason),
+        });
+        told(
+            fields.get("do"),
+            done as u64,
+            (outcomes.len() - done) as u64,
+            reason,
+        )
+    };
+    audit(&view, fields.get("do"), queue.as_str(), &did);
+    let page = match (fields.get("back"), fields.all("id").next().map(TaskId::new)) {
+        ("task", Some(Ok(id))) if fields.get("do") != "delete" => {
+            view.links.task(&TaskRef::new(queue, id))
+        }
+        _ => format!(
+            "{}&filter={}",
+            view.links.state(&queue, state),
+            encoded(filter)
+        ),
+    };
+    Ok(back(&page, &did))
+}
+
+fn action_of(fields: &Fields) -> Result<Action, Failed> {
+    Ok(match fields.get("do") {
+        "run" => Action::RunNow,
+        "retry" => Action::Retry,
+        "archive" => Action::Archive("in the monitor".into()),
+        "delete" => Action::Delete,
+        "cancel" => Action::Cancel("in the monitor".into()),
+        "edit" => {
+            let payload = serde_json::from_str(fields.get("payload"));
+            Action::EditPayload(
+                payload.map_err(|error| {
+                    Failed::BadRequest(format!("the payload is not JSON: {error}"))
+                })?,
+            )
+        }
+        other => return Err(unknown(other)),
+    })
+}
+
+/// What an action has come to, in words.
+fn told(action: &str, done: u64, refused: u64, reason: Option<&str>) -> String {
+    let did = match action {
+        "run" | "retry" => "to run",
+        "archive" => "archived",
+        "delete" => "deleted",
+        "cancel" => "cancelled, or told to stop",
+        _ => "changed",
+    };
+    let tasks = |count| match count {
+        1 => "1 task".to_owned(),
+        count => format!("{} tasks", show::number(count)),
+    };
+    match (refused, reason) {
+        (0, _) => format!("{} {did}.", tasks(done)),
+        (_, None) => format!(
+            "{} {did}, {} left as they were.",
+            tasks(done),
+            tasks(refused)
+        ),
+        (_, Some(reason)) => format!("{} {did}, {} not: {reason}.", tasks(done), tasks(refused)),
+    }
+}
+
+pub(super) async fn on_schedule(
+    State(_): State<Arc<Shared>>,
+    view: View,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let paused = match field("do") {
+        "pause" => true,
+        "resume" => false,
+        other => return Err(unknown(other)),
+    };
+    let entries = view.inspector.schedules().await?;
+    let found = entries
+        .into_iter()
+        .find(|entry| entry.name.as_str() == field("entry"));
+    let Some(mut entry) = found else {
+        return Err(Failed::NotFound(format!(
+            "There is no entry `{}`.",
+            field("entry")
+        )));
+    };
+    entry.paused = paused;
+    let did = format!(
+        "{} {}.",
+        entry.name,
+        if paused { "is paused" } else { "goes on" }
+    );
+    audit(&view, field("do"), entry.name.as_str(), &did);
+    view.inspector.broker().put_schedules(vec![entry]).await?;
+    Ok(back(&view.links.page("schedules"), &did))
+}

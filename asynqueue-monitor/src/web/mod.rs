@@ -1,0 +1,216 @@
+//! The web monitor: what the queues hold, what runs, what failed and why, and what to do about it.
+//!
+//! Pages are HTML made here, and work without script; a small script makes their figures live. Each change is a form that is
+//! sent by `POST` and answered by a redirect.
+
+mod access;
+mod actions;
+mod links;
+mod live;
+mod pages;
+mod show;
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use asynqueue_core::{Inspector, SharedBroker};
+use axum::{
+    Router,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse, Redirect},
+    routing::{get, post},
+};
+use tokio::net::ToSocketAddrs;
+
+pub use self::access::{Role, User};
+use self::{
+    access::{Access, Credentials},
+    live::Live,
+};
+use crate::{Endpoint, ServeError};
+
+/// The web monitor of a broker.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::MemoryBroker;
+/// use asynqueue_monitor::{Monitor, Role};
+///
+/// let monitor = Monitor::new(MemoryBroker::new())
+///     .user("ada", "a password, or its argon2 hash", Role::Admin)?
+///     .user("guest", "another", Role::Viewer)?;
+///
+/// // In a web service of your own, below any path:
+/// let app: axum::Router = axum::Router::new().nest("/monitoring", monitor.router());
+///
+/// // Or alone:
+/// let endpoint = monitor.serve("127.0.0.1:0").await?;
+/// println!("http://{}", endpoint.address());
+/// # drop(app);
+/// # endpoint.shutdown().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    inspector: Inspector,
+    credentials: Arc<Credentials>,
+    read_only: bool,
+    open: bool,
+    base: Option<String>,
+    path: String,
+}
+
+/// What the handlers share.
+pub(crate) struct Shared {
+    inspector: Inspector,
+    live: Live,
+    base: Option<String>,
+}
+
+impl Monitor {
+    /// The monitor of a broker. Without [users](Self::user), whoever reaches it may do everything, and it
+    /// [serves](Self::serve) this machine only.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        Self::of(Inspector::new(broker))
+    }
+
+    /// As [`new`](Self::new), with an inspector that knows more codecs.
+    pub fn of(inspector: Inspector) -> Self {
+        Self {
+            inspector,
+            credentials: Arc::default(),
+            read_only: false,
+            open: false,
+            base: None,
+            path: "/".into(),
+        }
+    }
+
+    /// Lets someone in, by a password or its hash as `argon2` writes it, `$argon2id$…`. From then on everyone has to log in.
+    ///
+    /// # Errors
+    ///
+    /// When it looks like a hash of argon2 and cannot be read.
+    pub fn user(mut self, name: &str, password: &str, role: Role) -> Result<Self, ServeError> {
+        let mut credentials = Arc::unwrap_or_clone(self.credentials);
+        credentials
+            .add(name, password, role)
+            .map_err(|error| ServeError::Password(error.to_string()))?;
+        self.credentials = Arc::new(credentials);
+        Ok(self)
+    }
+
+    /// Lets nobody change anything, whatever their role.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Allows to [serve](Self::serve) other machines without users: whoever reaches it may do everything.
+    #[must_use]
+    pub fn open_to_all(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// The path that browsers have before that of a page, where a proxy takes it away. Below a path of an axum router it is
+    /// known without.
+    #[must_use]
+    pub fn base(mut self, path: &str) -> Self {
+        self.base = Some(path.trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// The path below which it is [served](Self::serve) alone. Default `/`.
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        self.path = format!("/{}", path.trim_matches('/'));
+        self
+    }
+
+    /// The path below which it is [served](Self::serve) alone.
+    pub fn served_path(&self) -> &str {
+        &self.path
+    }
+
+    /// The pages, to be [nested](Router::nest) below any path of a router of your own. A layer of your own that lets people in
+    /// tells who they are by a [`User`] in the request's extensions.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let shared = Arc::new(Shared {
+            live: Live::new(self.inspector.clone()),
+            inspector: self.inspector.clone(),
+            base: self.base.clone(),
+        });
+        let access = Arc::new(Access::new(Arc::clone(&self.credentials), self.read_only));
+        Router::new()
+            .route("/", get(pages::overview::show))
+            .route("/queues/{queue}", get(pages::queue::show))
+            .route("/queues/{queue}/act", post(actions::on_queue))
+            .route("/queues/{queue}/tasks", post(actions::on_tasks))
+            .route("/queues/{queue}/tasks/{id}", get(pages::task::show))
+            .route("/find", get(pages::find::show))
+            .route("/servers", get(pages::servers::show))
+            .route(
+                "/schedules",
+                get(pages::schedules::show).post(actions::on_schedule),
+            )
+            .route("/subscriptions", get(pages::subscriptions::show))
+            .route("/storage", get(pages::storage::show))
+            .route("/live", get(live::stream))
+            .route(
+                "/style.css",
+                get(|| asset("text/css", include_str!("assets/style.css"))),
+            )
+            .route(
+                "/monitor.js",
+                get(|| asset("text/javascript", include_str!("assets/monitor.js"))),
+            )
+            .fallback(pages::not_found)
+            .with_state(shared)
+            .layer(middleware::from_fn_with_state(access, access::guard))
+    }
+
+    /// Serves the monitor at an address of its own, such as `127.0.0.1:8080`.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can listen there, or others than this machine could reach it and there are no users: add some, or say that
+    /// this is [meant](Self::open_to_all).
+    pub async fn serve(
+        &self,
+        address: impl ToSocketAddrs + fmt::Display,
+    ) -> Result<Endpoint, ServeError> {
+        let is_guarded = self.open || !self.credentials.is_empty();
+        let check = |address: &SocketAddr| match is_guarded || address.ip().is_loopback() {
+            true => Ok(()),
+            false => Err(ServeError::Unguarded { address: *address }),
+        };
+        let router = match self.path.as_str() {
+            "/" => self.router(),
+            path => {
+                let page = path.to_owned();
+                let to_page = get(move || std::future::ready(Redirect::to(&page)));
+                let elsewhere = Router::new().route("/", to_page.clone());
+                let elsewhere = elsewhere.route(&format!("{path}/"), to_page);
+                elsewhere.nest(path, self.router())
+            }
+        };
+        Endpoint::serve(address, check, router).await
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("inspector", &self.inspector)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, kind), (CACHE_CONTROL, "max-age=3600")],
+        text,
+    )
+}

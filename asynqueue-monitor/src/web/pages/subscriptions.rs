@@ -1,0 +1,27 @@
+//! Who subscribes to what.
+
+use maud::{Markup, html};
+
+use super::{Failed, View};
+use crate::web::show;
+
+pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
+    let subscriptions = view.inspector.subscriptions().await?;
+    Ok(view.page("Subscriptions", html! {
+        @if subscriptions.is_empty() {
+            p.empty { "Nobody subscribes to anything." }
+        } @else {
+            div.scroll { table {
+                thead { tr { th scope="col" { "Event" } th scope="col" { "Subscriber" } th scope="col" { "Queue" } th scope="col" { "Since" } } }
+                tbody { @for subscription in &subscriptions {
+                    tr {
+                        td { (subscription.event) }
+                        td { (subscription.name) }
+                        td { a href=(view.links.queue(&subscription.queue())) { (subscription.queue()) } }
+                        td { (show::time(subscription.since, view.now)) }
+                    }
+                } }
+            } }
+        }
+    }))
+}
