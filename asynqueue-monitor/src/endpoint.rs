@@ -43,6 +43,14 @@ pub enum ServeError {
     /// A password that cannot be used.
     #[error("{0}")]
     Password(String),
+    /// One of a name and a password is missing.
+    #[error("`monitoring.{given}` is set without `monitoring.{missing}`: set both, or neither")]
+    Incomplete {
+        /// What is set.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
 }
 
 impl Endpoint {

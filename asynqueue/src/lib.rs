@@ -124,5 +124,7 @@ mod book {
         #[cfg(feature = "metrics")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
+        #[cfg(feature = "monitor")]
+        monitor = "operations/monitor.md";
     }
 }

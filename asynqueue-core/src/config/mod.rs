@@ -87,9 +87,9 @@ pub struct Config {
 
 /// How the web monitor is served.
 ///
-/// This version has no monitor. So that nobody waits for one that never comes up,
-/// [`ServerBuilder::config`] refuses a configuration that enables it. A program that serves a monitor of its own by
-/// these settings takes them out first: `let monitoring = std::mem::take(&mut config.monitoring);`
+/// A server serves no monitor by itself. So that nobody waits for one that never comes up, [`ServerBuilder::config`]
+/// refuses a configuration that enables it. A program takes these settings out first, by
+/// `std::mem::take(&mut config.monitoring)`, and passes them to `Monitor::serve_configured`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Monitoring {
@@ -161,8 +161,8 @@ impl ServerBuilder {
     /// Takes over all that `config` says of a server: everything but its `addr`, which is for whoever connects to the
     /// broker. What it leaves out stays as it is here.
     ///
-    /// A configuration that enables the [monitor](Monitoring) makes [`build`](Self::build) fail, since this version has
-    /// none.
+    /// A configuration that enables the [monitor](Monitoring) makes [`build`](Self::build) fail, since a server does not serve
+    /// it by itself.
     pub fn config(mut self, config: &Config) -> Self {
         for (queue, weight) in &config.queue {
             self = self.queue(queue, *weight);

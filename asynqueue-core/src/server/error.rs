@@ -29,8 +29,8 @@ pub enum ServerError {
     },
     /// A monitor is asked for, and there is none.
     #[error(
-        "`monitoring.enable` is true, but this version has no monitor: set it to false, or take `monitoring` out of \
-         the configuration and serve one of your own"
+        "`monitoring.enable` is true, but a server serves no monitor by itself: take `monitoring` out of the configuration, \
+         and pass it to `Monitor::serve_configured`"
     )]
     NoMonitor,
     /// It has nothing to run.

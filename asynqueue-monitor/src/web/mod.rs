@@ -5,6 +5,8 @@
 
 mod access;
 mod actions;
+#[cfg(feature = "config")]
+mod configured;
 mod links;
 mod live;
 mod pages;

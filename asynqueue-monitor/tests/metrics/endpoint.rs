@@ -58,7 +58,7 @@ async fn an_address_that_is_taken_is_named() {
     let taken = endpoint.address();
     let error = serve(taken).await.expect_err("taken").to_string();
     assert!(
-        error.starts_with(&format!("metrics cannot be served at `{taken}`: ")),
+        error.starts_with(&format!("metrics: cannot listen at `{taken}`: ")),
         "{error}"
     );
     let error = serve("nowhere").await.expect_err("no address").to_string();

@@ -1,0 +1,272 @@
+//! Who gets in, and what they may do.
+
+use asynqueue_core::{MemoryBroker, Monitoring, TaskState};
+use asynqueue_monitor::{Monitor, Role, User};
+use reqwest::StatusCode;
+
+use super::site::Site;
+
+/// `secret`, as `argon2 somesaltsomesalt -id -k 16 -t 2 -p 1 -e` writes it.
+const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$E/SQMa+uT8S7798KgxD+hQxeFkYTta8dSdtQhFJv8GA";
+
+async fn guarded() -> Site {
+    Site::of(|monitor| {
+        let monitor = monitor
+            .user("ada", "secret", Role::Admin)
+            .expect("a password");
+        monitor
+            .user("guest", "guest", Role::Viewer)
+            .expect("a password")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_the_password() {
+    let site = guarded().await;
+    let (status, text) = site.get("/").await;
+    assert_eq!((status, &*text), (401, "name and password, please\n"));
+    for (name, password) in [
+        ("ada", "wrong"),
+        ("nobody", "secret"),
+        ("", ""),
+        ("ada", ""),
+    ] {
+        let request = site
+            .client
+            .get(site.url("/queues/mail"))
+            .basic_auth(name, Some(password));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 401, "{name}");
+        assert!(answer.headers().contains_key("www-authenticate"));
+        assert!(!answer.text().await.expect("text").contains("archived"));
+    }
+    let request = site
+        .client
+        .get(site.url("/"))
+        .basic_auth("ada", Some("secret"));
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+    for path in ["/style.css", "/live", "/nowhere"] {
+        assert_eq!(site.get(path).await.0, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn guessing_passwords_is_slowed_down_and_who_is_in_stays_in() {
+    let site = guarded().await;
+    let get = async |password: &str| {
+        let request = site
+            .client
+            .get(site.url("/"))
+            .basic_auth("ada", Some(password));
+        request.send().await.expect("an answer")
+    };
+    assert_eq!(get("secret").await.status(), 200);
+    for n in 0..10 {
+        assert_eq!(get(&format!("guess {n}")).await.status(), 401);
+    }
+    let answer = get("guess again").await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(get("secret").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_viewer_sees_everything_and_changes_nothing() {
+    let site = guarded().await;
+    let request = site
+        .client
+        .get(site.url("/queues/mail"))
+        .basic_auth("guest", Some("guest"));
+    let page = request
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    assert!(
+        page.contains("archived") && !page.contains("<button name=\"do\""),
+        "{page}"
+    );
+    let request = site
+        .client
+        .post(site.url("/queues/mail/tasks"))
+        .basic_auth("guest", Some("guest"));
+    let request = request.body("state=archived&which=all&do=delete");
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(request.send().await.expect("an answer").status(), 403);
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+}
+
+#[tokio::test]
+async fn a_read_only_monitor_changes_nothing_for_anyone() {
+    let site = Site::of(Monitor::read_only).await;
+    let (status, _) = site.post("/queues/mail/act", "do=pause").await;
+    assert_eq!(status, 403);
+    assert!(!site.page("/queues/mail").await.contains("Pause"));
+}
+
+/// A page of another site that the same browser has open.
+#[tokio::test]
+async fn a_change_that_another_site_asks_for_is_refused() {
+    let site = Site::new().await;
+    let post = async |name: &'static str, value: &str| {
+        let request = site
+            .client
+            .post(site.url("/queues/mail/tasks"))
+            .header(name, value);
+        let request = request.body("state=archived&which=all&do=delete");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(post("sec-fetch-site", "cross-site").await, 403);
+    assert_eq!(post("origin", "https://evil.example").await, 403);
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+    assert_eq!(post("origin", &site.url("")).await, 303);
+    assert_eq!(site.count(TaskState::Archived).await, 0);
+}
+
+#[tokio::test]
+async fn answers_let_a_browser_run_nothing_but_our_own_file() {
+    let site = guarded().await;
+    let answer = site
+        .client
+        .get(site.url("/"))
+        .send()
+        .await
+        .expect("an answer");
+    let policy = answer.headers()["content-security-policy"]
+        .to_str()
+        .expect("text");
+    for rule in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+    ] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let page = Site::new().await.page("/queues/mail").await;
+    assert!(
+        !page.contains(" style=") && !page.contains(" onclick="),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn others_than_this_machine_need_a_password_or_an_explicit_word() {
+    let monitor = Monitor::new(MemoryBroker::new());
+    let error = monitor
+        .serve("0.0.0.0:0")
+        .await
+        .expect_err("unguarded")
+        .to_string();
+    assert!(
+        error.contains("open_to_all") && error.contains("0.0.0.0"),
+        "{error}"
+    );
+    assert!(
+        monitor
+            .clone()
+            .read_only()
+            .serve("0.0.0.0:0")
+            .await
+            .is_err(),
+        "payloads are seen"
+    );
+    let served = monitor.clone().open_to_all().serve("0.0.0.0:0").await;
+    served.expect("meant").shutdown().await;
+    let guarded = monitor
+        .user("ada", "secret", Role::Admin)
+        .expect("a password");
+    guarded
+        .serve("0.0.0.0:0")
+        .await
+        .expect("guarded")
+        .shutdown()
+        .await;
+}
+
+#[tokio::test]
+async fn a_hash_of_argon2_is_a_password_too() {
+    let error = Monitor::new(MemoryBroker::new()).user("ada", "$argon2id$nonsense", Role::Admin);
+    let error = error.expect_err("no hash").to_string();
+    assert!(
+        error.contains("`ada`") && error.contains("$argon2id$v=19"),
+        "{error}"
+    );
+    let site = Site::of(|monitor| monitor.user("ada", HASH, Role::Admin).expect("a hash")).await;
+    for (password, status) in [("secret", 200), ("wrong", 401), (HASH, 401)] {
+        let request = site
+            .client
+            .get(site.url("/"))
+            .basic_auth("ada", Some(password));
+        assert_eq!(
+            request.send().await.expect("an answer").status(),
+            status,
+            "{password}"
+        );
+    }
+}
+
+/// A layer of the program's own that knows who someone is.
+#[tokio::test]
+async fn a_layer_of_the_programs_own_tells_who_someone_is() {
+    let broker = MemoryBroker::new();
+    let monitor = Monitor::new(broker)
+        .user("ada", "secret", Role::Admin)
+        .expect("a password");
+    let user = User {
+        name: "grace".into(),
+        role: Role::Viewer,
+    };
+    let app: axum::Router = axum::Router::new()
+        .nest("/ops", monitor.router())
+        .layer(axum::Extension(user));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let answer = reqwest::get(format!("http://{address}/ops"))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let page = answer.text().await.expect("text");
+    assert!(
+        page.contains("grace") && page.contains("may look only"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn a_configuration_serves_it_or_says_what_is_missing() {
+    let serve = async |monitoring: &Monitoring| {
+        Monitor::serve_configured(MemoryBroker::new(), monitoring).await
+    };
+    let mut monitoring = Monitoring {
+        port: 0,
+        path: "/monitoring".into(),
+        ..Monitoring::default()
+    };
+    assert!(serve(&monitoring).await.expect("not asked for").is_none());
+    monitoring.enable = true;
+    let endpoint = serve(&monitoring).await.expect("served").expect("enabled");
+    assert!(endpoint.address().ip().is_loopback());
+    let url = format!("http://{}/monitoring", endpoint.address());
+    assert_eq!(reqwest::get(url).await.expect("an answer").status(), 200);
+    endpoint.shutdown().await;
+    monitoring.username = Some("ada".into());
+    let error = serve(&monitoring)
+        .await
+        .expect_err("no password")
+        .to_string();
+    assert!(
+        error.contains("`monitoring.username` is set without `monitoring.password`"),
+        "{error}"
+    );
+}

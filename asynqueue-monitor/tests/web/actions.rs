@@ -1,0 +1,122 @@
+//! What can be done, as seen in the broker.
+
+use asynqueue_core::{TaskId, TaskRef, TaskState};
+
+use super::site::Site;
+
+#[tokio::test]
+async fn a_queue_is_paused_and_resumed() {
+    let site = Site::new().await;
+    let is_paused = async || {
+        site.inspector
+            .queue(&"mail".into())
+            .await
+            .expect("a queue")
+            .stats
+            .paused
+    };
+    let (status, to) = site.post("/queues/mail/act", "do=pause").await;
+    assert_eq!(
+        (status, &*to),
+        (303, "/queues/mail?did=mail%20is%20paused.")
+    );
+    assert!(is_paused().await);
+    assert!(site.page(&to).await.contains("mail is paused."));
+    site.post("/queues/mail/act", "do=resume").await;
+    assert!(!is_paused().await);
+    let (_, to) = site.post("/queues/mail/act", "do=delete").await;
+    assert!(to.contains("was%20not%20deleted"), "{to}");
+    let (status, why) = site.post("/queues/mail/act", "do=explode").await;
+    assert!(status == 400 && why.contains("`explode`"), "{why}");
+}
+
+#[tokio::test]
+async fn chosen_tasks_are_run_archived_and_deleted() {
+    let site = Site::new().await;
+    let path = "/queues/mail/tasks";
+    let (status, to) = site
+        .post(path, "state=archived&which=chosen&do=retry&id=archived")
+        .await;
+    assert!(
+        status == 303 && to.contains("did=1%20task%20to%20run."),
+        "{to}"
+    );
+    assert_eq!(site.count(TaskState::Archived).await, 0);
+    assert_eq!(site.count(TaskState::Pending).await, 2);
+    site.post(path, "state=scheduled&which=chosen&do=archive&id=scheduled")
+        .await;
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+    let form = "state=pending&which=chosen&do=delete&id=archived";
+    let (_, to) = site.post(path, form).await;
+    assert!(to.contains("did=1%20task%20deleted."), "{to}");
+    assert_eq!(site.count(TaskState::Pending).await, 1);
+    let form = "state=completed&which=chosen&do=run&id=completed";
+    let (_, to) = site.post(path, form).await;
+    assert!(
+        to.contains("1%20task%20not%3A%20it%20is%20active%2C%20completed"),
+        "{to}"
+    );
+}
+
+#[tokio::test]
+async fn all_that_match_are_changed_and_no_others() {
+    let site = Site::new().await;
+    let path = "/queues/mail/tasks";
+    let (_, to) = site
+        .post(
+            path,
+            "state=archived&which=all&do=delete&filter=error~timeout",
+        )
+        .await;
+    assert!(to.contains("did=0%20tasks%20deleted."), "{to}");
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+    site.post(
+        path,
+        "state=archived&which=all&do=delete&filter=error~mailbox",
+    )
+    .await;
+    assert_eq!(site.count(TaskState::Archived).await, 0);
+}
+
+#[tokio::test]
+async fn a_payload_is_edited_in_its_own_codec() {
+    let site = Site::new().await;
+    let form = "state=archived&which=chosen&back=task&do=edit&id=archived&payload=%7B%22to%22%3A%22bob%22%7D";
+    let (status, to) = site.post("/queues/mail/tasks", form).await;
+    assert!(
+        status == 303 && to.starts_with("/queues/mail/tasks/archived?did=1%20task%20changed."),
+        "{to}"
+    );
+    let task = TaskRef::new("mail", TaskId::new("archived").expect("an id"));
+    let info = site
+        .inspector
+        .task(&task)
+        .await
+        .expect("answered")
+        .expect("there");
+    assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"bob"}"#);
+    let (status, why) = site
+        .post("/queues/mail/tasks", &form.replace("%7B", ""))
+        .await;
+    assert!(status == 400 && why.contains("not JSON"), "{why}");
+}
+
+/// The task tells who cancelled it.
+#[tokio::test]
+async fn who_acts_is_named() {
+    let site = Site::new().await;
+    site.post(
+        "/queues/mail/tasks",
+        "state=retry&which=chosen&do=archive&id=retry",
+    )
+    .await;
+    let task = TaskRef::new("mail", TaskId::new("retry").expect("an id"));
+    let info = site
+        .inspector
+        .task(&task)
+        .await
+        .expect("answered")
+        .expect("there");
+    let last = info.envelope.last_failure().expect("a reason");
+    assert_eq!(last.message, "by anonymous: in the monitor");
+}

@@ -1,0 +1,6 @@
+//! The web monitor, over HTTP.
+
+mod access;
+mod actions;
+mod pages;
+mod site;

@@ -1,0 +1,132 @@
+//! A monitor that is served, on a broker with a task in each state.
+
+use std::time::Duration;
+
+use asynqueue_core::{
+    Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError, TaskState,
+};
+use asynqueue_macros::Task;
+use asynqueue_monitor::{Endpoint, Monitor};
+use serde::{Deserialize, Serialize};
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email:send", queue = "mail", retention = "1h", max_retry = 1, crate = asynqueue_core)]
+pub(crate) struct Email {
+    pub(crate) to: String,
+}
+
+async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskError> {
+    match email.to.as_str() {
+        "fails" => Err(TaskError::skip_retry("no <b>such</b> mailbox")),
+        "waits" => Err(TaskError::retry_after(AN_HOUR, "busy")),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) struct Site {
+    pub(crate) inspector: Inspector,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) client: reqwest::Client,
+}
+
+impl Site {
+    pub(crate) async fn of(monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
+        let broker = MemoryBroker::new();
+        fill(&broker).await;
+        let monitor = monitor(Monitor::new(broker.clone()));
+        let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        Self {
+            inspector: Inspector::new(broker),
+            endpoint,
+            client: client.build().expect("a client"),
+        }
+    }
+
+    pub(crate) async fn new() -> Self {
+        Self::of(|monitor| monitor).await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.endpoint.address())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self
+            .client
+            .get(self.url(path))
+            .send()
+            .await
+            .expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// A page that must be there.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let (status, page) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {page}");
+        page
+    }
+
+    /// Sends a form; answers with status and where it leads, or what it says.
+    pub(crate) async fn post(&self, path: &str, form: &str) -> (u16, String) {
+        let request = self.client.post(self.url(path)).body(form.to_owned());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let to = answer
+            .headers()
+            .get("location")
+            .map(|to| to.to_str().expect("text").to_owned());
+        let text = answer.text().await.expect("text");
+        (status, to.unwrap_or(text))
+    }
+
+    /// How many tasks of the queue are in a state.
+    pub(crate) async fn count(&self, state: TaskState) -> u64 {
+        let queue = self.inspector.queue(&"mail".into()).await.expect("a queue");
+        queue.stats.count(state)
+    }
+}
+
+/// One task in each state, named as it is.
+async fn fill(broker: &MemoryBroker) {
+    let producer = Producer::new(broker.clone());
+    let email = |to: &str| Email { to: to.to_owned() };
+    for (id, to) in [
+        ("completed", "ada"),
+        ("archived", "fails"),
+        ("retry", "waits"),
+    ] {
+        producer.enqueue(email(to)).id(id).await.expect("accepted");
+    }
+    let server = Server::builder(broker.clone()).process(send);
+    let server = server.start().await.expect("started");
+    while server.stats().finished < 3 || pending(broker).await > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.shutdown().await.expect("stopped");
+    let later = producer
+        .enqueue(email("ada"))
+        .id("scheduled")
+        .delay(AN_HOUR);
+    later.await.expect("accepted");
+    let hostile = email("<script>alert(1)</script>");
+    producer
+        .enqueue(hostile)
+        .id("pending<script>")
+        .header("traceparent", "\"><script>")
+        .await
+        .expect("accepted");
+}
+
+async fn pending(broker: &MemoryBroker) -> u64 {
+    let queue = Inspector::new(broker.clone())
+        .queue(&"mail".into())
+        .await
+        .expect("a queue")
+        .stats;
+    queue.count(TaskState::Pending) + queue.count(TaskState::Active)
+}
