@@ -1,6 +1,6 @@
 //! `asynqueue monitor`: serves the web monitor of a broker.
 
-use asynqueue::{Monitor, Role, layer::BoxError, shutdown_signal};
+use asynqueue::{Monitor, Role, ServeError, layer::BoxError, shutdown_signal};
 use clap::Args;
 
 /// What to serve, and to whom.
@@ -47,7 +47,13 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     if options.open_to_all {
         monitor = monitor.open_to_all();
     }
-    let endpoint = monitor.serve(options.listen.as_str()).await?;
+    let endpoint = match monitor.serve(options.listen.as_str()).await {
+        Err(error @ ServeError::Unguarded { .. }) => {
+            let hint = "here by `--username` or `--open-to-all`";
+            return Err(format!("{error}: {hint}").into());
+        }
+        served => served?,
+    };
     println!("http://{}{}", endpoint.address(), monitor.served_path());
     shutdown_signal().await;
     endpoint.shutdown().await;

@@ -54,7 +54,7 @@ pub use connect::{ConnectError, connect};
 
 #[cfg(feature = "monitor")]
 #[doc(inline)]
-pub use asynqueue_monitor::{Monitor, Role, User};
+pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
 
 #[cfg(feature = "metrics")]
 pub mod metrics {
