@@ -4,14 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
     Name, TaskId, TaskRef,
-    inspector::{Action, ActionOutcome, Filter},
+    inspector::{Action, ActionOutcome, BulkProgress, Filter},
 };
 use axum::{
     Form,
     extract::{Path, State},
     response::Redirect,
 };
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 
 use super::{
     Shared,
@@ -90,15 +90,15 @@ pub(super) async fn on_tasks(
         let filter: Filter = filter
             .parse()
             .map_err(|error| Failed::BadRequest(format!("{error}")))?;
-        let mut bulk = view
+        let bulk = view
             .inspector
             .apply_to_all(action, queue.clone(), state, filter);
-        let (mut done, mut refused) = (0, 0);
-        while let Some(progress) = bulk.next().await {
-            let progress = progress?;
-            (done, refused) = (progress.done, progress.refused);
-        }
-        told(fields.get("do"), done, refused, None)
+        // By itself, for a browser that goes away leaves it half done otherwise.
+        let all = tokio::spawn(bulk.try_fold(BulkProgress::default(), async |_, now| Ok(now)));
+        let ended = all
+            .await
+            .map_err(|error| Failed::BadRequest(error.to_string()))??;
+        told(fields.get("do"), ended.done, ended.refused, None)
     } else {
         let ids = fields
             .all("id")

@@ -1,5 +1,7 @@
 //! What can be done, as seen in the broker.
 
+use std::time::Duration;
+
 use asynqueue_core::{TaskId, TaskRef, TaskState};
 
 use super::site::Site;
@@ -99,6 +101,26 @@ async fn a_payload_is_edited_in_its_own_codec() {
         .post("/queues/mail/tasks", &form.replace("%7B", ""))
         .await;
     assert!(status == 400 && why.contains("not JSON"), "{why}");
+}
+
+#[tokio::test]
+async fn what_was_begun_ends_though_the_browser_goes_away() {
+    let site = Site::new().await;
+    site.enqueue(20_000).await;
+    let request = site
+        .client
+        .post(site.url("/queues/mail/tasks"))
+        .body("state=pending&which=all&do=delete");
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let impatient = request.timeout(Duration::from_millis(2)).send().await;
+    assert!(impatient.is_err(), "it takes longer");
+    let ended = async {
+        while site.count(TaskState::Pending).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    ended.expect("all are deleted");
 }
 
 /// The task tells who cancelled it.

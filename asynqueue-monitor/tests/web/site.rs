@@ -84,6 +84,16 @@ impl Site {
         (status, to.unwrap_or(text))
     }
 
+    /// Enqueues so many more.
+    pub(crate) async fn enqueue(&self, tasks: usize) {
+        let producer = Producer::new(self.inspector.broker().clone());
+        let to = "ada".to_owned();
+        let results = producer
+            .enqueue_many((0..tasks).map(|_| Email { to: to.clone() }))
+            .await;
+        assert!(results.iter().all(Result::is_ok));
+    }
+
     /// How many tasks of the queue are in a state.
     pub(crate) async fn count(&self, state: TaskState) -> u64 {
         let queue = self.inspector.queue(&"mail".into()).await.expect("a queue");
