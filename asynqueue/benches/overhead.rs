@@ -4,6 +4,8 @@
 //! runs in a process of its own, in turns, since a recorder and a subscriber cannot be taken out again. Shown is the CPU time of
 //! the whole process a task, the median of the rounds; measurements are bucketed in it, spans are made and not exported.
 
+mod work;
+
 use std::{env, process::Command, time::Duration};
 
 use asynqueue::{MemoryBroker, SharedBroker, metrics, prelude::*};
@@ -15,6 +17,8 @@ use opentelemetry_sdk::{
 use tracing::{Instrument, info_span};
 use tracing_subscriber::{filter::filter_fn, prelude::*};
 
+use self::work::{Noop, cpu_time, drain};
+
 const TASKS: u64 = 300_000;
 const ROUNDS: usize = 5;
 const VARIANTS: [&str; 5] = [
@@ -24,24 +28,6 @@ const VARIANTS: [&str; 5] = [
     "metrics, unsampled left out",
     "metrics, traces sampled",
 ];
-
-#[derive(Serialize, Deserialize, Task)]
-#[task(event = "bench:noop")]
-struct Noop {
-    text: String,
-}
-
-impl Noop {
-    fn new() -> Self {
-        Self {
-            text: "x".repeat(92),
-        }
-    }
-}
-
-async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
-    Ok(())
-}
 
 fn main() {
     match env::var("OVERHEAD_OF") {
@@ -167,35 +153,8 @@ impl SpanProcessor for Nowhere {
     }
 }
 
-/// Runs a server until the broker keeps no task.
-async fn drain(broker: SharedBroker) {
-    let server = Server::builder(broker.clone())
-        .concurrency(64)
-        .process(noop)
-        .start()
-        .await
-        .expect("starts");
-    while broker.stats(&["default".into()]).await.expect("answers")[0].total() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    server.shutdown().await.expect("stops");
-}
-
 fn cpu_per_task(work: impl FnOnce()) -> Duration {
     let before = cpu_time();
     work();
     (cpu_time() - before) / TASKS as u32
-}
-
-/// User and system time of this process, from Linux's `/proc`, in its ticks of 10 ms.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let after_name = stat.rsplit(')').next().expect("a name in brackets");
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|n| n.parse::<u64>().expect("a number"))
-        .sum();
-    Duration::from_millis(ticks * 10)
 }

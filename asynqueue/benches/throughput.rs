@@ -3,32 +3,17 @@
 //! No-op handler, 100-byte payload, concurrency 64, two worker threads. Divan shows items a second; the CPU time of
 //! the whole process, a task, is printed below its table.
 
+mod work;
+
 use std::time::Duration;
 
 use asynqueue::{MemoryBroker, SharedBroker, prelude::*};
 use divan::{Bencher, counter::ItemsCount};
 use tokio::runtime::{Builder, Runtime};
 
+use self::work::{Noop, cpu_time, drain};
+
 const TASKS: u64 = 200_000;
-
-#[derive(Serialize, Deserialize, Task)]
-#[task(event = "bench:noop")]
-struct Noop {
-    text: String,
-}
-
-impl Noop {
-    /// 100 bytes as MessagePack.
-    fn new() -> Self {
-        Self {
-            text: "x".repeat(92),
-        }
-    }
-}
-
-async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
-    Ok(())
-}
 
 fn main() {
     divan::main();
@@ -91,36 +76,9 @@ async fn filled_broker() -> SharedBroker {
     broker
 }
 
-/// Runs a server until the broker keeps no task.
-async fn drain(broker: SharedBroker) {
-    let server = Server::builder(broker.clone())
-        .concurrency(64)
-        .process(noop)
-        .start()
-        .await
-        .expect("starts");
-    while broker.stats(&["default".into()]).await.expect("answers")[0].total() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    server.shutdown().await.expect("stops");
-}
-
 fn cpu_per_task() -> Duration {
     let runtime = runtime();
     let before = cpu_time();
     runtime.block_on(async { drain(filled_broker().await).await });
     (cpu_time() - before) / TASKS as u32
-}
-
-/// User and system time of this process, from Linux's `/proc`, in its ticks of 10 ms.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let after_name = stat.rsplit(')').next().expect("a name in brackets");
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|n| n.parse::<u64>().expect("a number"))
-        .sum();
-    Duration::from_millis(ticks * 10)
 }

@@ -117,6 +117,12 @@ impl Meter for TaskMeter {
     }
 }
 
+/// The meter of a task, of whose event a server knows or not.
+fn meter_of(task: &Envelope, is_known: bool) -> Arc<TaskMeter> {
+    let event = if is_known { &task.event } else { &UNKNOWN };
+    TASKS.of(&task.queue, event)
+}
+
 /// Counts what the broker has answered to outcomes, of events that a server knows or not.
 pub(crate) fn settled<'a>(
     outcomes: impl Iterator<Item = (&'a Settlement, Settled)>,
@@ -130,8 +136,7 @@ pub(crate) fn settled<'a>(
             Some((before, meter)) if before.event == task.event && before.queue == task.queue => {
                 meter
             }
-            _ if is_known(&task.event) => TASKS.of(&task.queue, &task.event),
-            _ => TASKS.of(&task.queue, &UNKNOWN),
+            _ => meter_of(task, is_known(&task.event)),
         };
         match settled {
             Settled::Stale => meter.refused.increment(1),
@@ -143,14 +148,12 @@ pub(crate) fn settled<'a>(
 
 /// Counts a task that was taken back from a lost worker; its outcome is [counted](settled) besides.
 pub(crate) fn reclaimed(task: &Envelope, is_known: bool) {
-    let event = if is_known { &task.event } else { &UNKNOWN };
-    TASKS.of(&task.queue, event).reclaimed.increment(1);
+    meter_of(task, is_known).reclaimed.increment(1);
 }
 
 /// Counts a task whose lease has ended while it was here.
 pub(crate) fn lease_lost(task: &Envelope, is_known: bool) {
-    let event = if is_known { &task.event } else { &UNKNOWN };
-    TASKS.of(&task.queue, event).lost.increment(1);
+    meter_of(task, is_known).lost.increment(1);
 }
 
 /// Counts tasks that became part of another.

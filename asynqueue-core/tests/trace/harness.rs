@@ -1,5 +1,7 @@
 //! A subscriber that keeps spans, and a look at them.
 
+use std::time::Duration;
+
 use opentelemetry::{
     KeyValue, Value,
     trace::{SpanId, TracerProvider},
@@ -59,6 +61,17 @@ impl Traced {
         let mut spans = self.spans();
         spans.retain(|span| span.name == name);
         spans
+    }
+
+    /// Waits for a span of this name to end.
+    pub(crate) async fn until_there_is(&self, name: &str) {
+        let ended = async {
+            while self.named(name).is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        in_time.expect("it ends");
     }
 
     /// The spans of all traces, each behind those that it is a part of.

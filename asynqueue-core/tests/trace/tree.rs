@@ -6,12 +6,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, MemoryBroker, Payload, Producer, Server, ServerHandle, TaskError,
+    Context, MemoryBroker, Payload, Process, Producer, Server, ServerHandle, TaskError,
     scheduler::{Entry, Scheduler},
 };
 use asynqueue_macros::Task;
 use opentelemetry::trace::{SpanKind, Status};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{Instrument, info_span};
 
 use super::harness::{Traced, attribute, value};
@@ -36,6 +37,25 @@ struct Digest;
 
 async fn invoice(_: Payload<Invoice>, _: Context) -> Result<(), TaskError> {
     Ok(())
+}
+
+/// A process that tells when it has run.
+#[derive(Clone)]
+struct Hear(UnboundedSender<()>);
+
+impl Hear {
+    fn new() -> (Self, UnboundedReceiver<()>) {
+        let (tell, told) = unbounded_channel();
+        (Self(tell), told)
+    }
+}
+
+#[async_trait::async_trait]
+impl Process<Invoice> for Hear {
+    async fn handle(&self, _: Payload<Invoice>, _: &Context) -> Result<(), TaskError> {
+        let told = self.0.send(());
+        told.map_err(|_| TaskError::skip_retry("unheard"))
+    }
 }
 
 /// Runs until a task has come to its end.
@@ -239,11 +259,7 @@ async fn the_task_of_a_group_links_to_those_it_is_made_of() {
 async fn all_subscribers_work_in_the_trace_of_the_publisher() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
-    let (done, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let hear = move |_: Payload<Invoice>, _: Context| {
-        let done = done.clone();
-        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
-    };
+    let (hear, mut heard) = Hear::new();
     let server = Server::builder(broker.clone())
         .subscribe("a", hear.clone())
         .subscribe("b", hear);
@@ -273,11 +289,7 @@ async fn all_subscribers_work_in_the_trace_of_the_publisher() {
 async fn a_tick_of_the_scheduler_begins_a_trace() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
-    let (done, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let hear = move |_: Payload<Invoice>, _: Context| {
-        let done = done.clone();
-        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
-    };
+    let (hear, mut heard) = Hear::new();
     let server = Server::builder(broker.clone()).process(hear);
     let server = server.start().await.expect("started");
     let scheduler =
@@ -333,9 +345,7 @@ async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
     begins.recv().await.expect("begun");
     server.shutdown().await.expect("stopped");
     // The runtime drops what was aborted at its next turn.
-    while traced.named("process default").is_empty() {
-        tokio::task::yield_now().await;
-    }
+    traced.until_there_is("process default").await;
     let kind = attribute(&traced.span("process default"), "error.type");
     assert_eq!(kind.as_deref(), Some("given up"));
 }
@@ -371,9 +381,7 @@ fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
             .await
             .expect_err("timed out");
         release.send(()).expect("heard");
-        while traced.named("process default").is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        traced.until_there_is("process default").await;
         server.shutdown().await.expect("stopped");
     });
     let kind = attribute(&traced.span("process default"), "error.type");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynqueue_core::Timestamp;
+use chrono::{DateTime, SecondsFormat};
 use maud::{Markup, html};
 
 /// A duration in its two largest units: `1h 12m`, `340ms`.
@@ -68,27 +69,16 @@ pub(super) fn time(time: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(iso) title=(iso) { (text) } }
 }
 
-/// A time in UTC, as RFC 3339 has it.
+/// A time in UTC, as RFC 3339 has it; in milliseconds since 1970 where it is too far away for a date.
 pub(super) fn utc(time: Timestamp) -> String {
-    let (days, millis) = (time.as_millis() / 86_400_000, time.as_millis() % 86_400_000);
-    let (year, month, day) = civil(days);
-    let (seconds, millis) = (millis / 1_000, millis % 1_000);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// The date so many days after 1970, by Howard Hinnant's `civil_from_days`.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
+    let millis = time.as_millis();
+    let date = i64::try_from(millis)
+        .ok()
+        .and_then(DateTime::from_timestamp_millis);
+    date.map_or_else(
+        || millis.to_string(),
+        |date| date.to_rfc3339_opts(SecondsFormat::Millis, true),
+    )
 }
 
 #[cfg(test)]
@@ -119,5 +109,6 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(utc(951_782_400_123), "2000-02-29T00:00:00.123Z");
         assert_eq!(utc(1_767_225_599_999), "2025-12-31T23:59:59.999Z");
+        assert_eq!(utc(u64::MAX), "18446744073709551615");
     }
 }

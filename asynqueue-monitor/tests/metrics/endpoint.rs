@@ -74,7 +74,11 @@ async fn an_endpoint_that_is_dropped_is_closed() {
     let endpoint = serve("127.0.0.1:0").await.expect("served");
     let address = endpoint.address();
     drop(endpoint);
-    while tokio::net::TcpStream::connect(address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let closed = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), closed).await;
+    in_time.expect("nobody listens there");
 }

@@ -89,12 +89,8 @@ async fn a_viewer_sees_everything_and_changes_nothing() {
         page.contains("archived") && !page.contains("<button name=\"do\""),
         "{page}"
     );
-    let request = site
-        .client
-        .post(site.url("/queues/mail/tasks"))
-        .basic_auth("guest", Some("guest"));
-    let request = request.body("state=archived&which=all&do=delete");
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let request = site.form("/queues/mail/tasks", "state=archived&which=all&do=delete");
+    let request = request.basic_auth("guest", Some("guest"));
     assert_eq!(request.send().await.expect("an answer").status(), 403);
     assert_eq!(site.count(TaskState::Archived).await, 1);
 }
@@ -112,12 +108,8 @@ async fn a_read_only_monitor_changes_nothing_for_anyone() {
 async fn a_change_that_another_site_asks_for_is_refused() {
     let site = Site::new().await;
     let post = async |name: &'static str, value: &str| {
-        let request = site
-            .client
-            .post(site.url("/queues/mail/tasks"))
-            .header(name, value);
-        let request = request.body("state=archived&which=all&do=delete");
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let request = site.form("/queues/mail/tasks", "state=archived&which=all&do=delete");
+        let request = request.header(name, value);
         request.send().await.expect("an answer").status().as_u16()
     };
     assert_eq!(post("sec-fetch-site", "cross-site").await, 403);

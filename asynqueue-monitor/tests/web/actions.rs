@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{TaskId, TaskRef, TaskState};
+use asynqueue_core::TaskState;
 
 use super::site::Site;
 
@@ -89,13 +89,7 @@ async fn a_payload_is_edited_in_its_own_codec() {
         status == 303 && to.starts_with("/queues/mail/tasks/archived?did=1%20task%20changed."),
         "{to}"
     );
-    let task = TaskRef::new("mail", TaskId::new("archived").expect("an id"));
-    let info = site
-        .inspector
-        .task(&task)
-        .await
-        .expect("answered")
-        .expect("there");
+    let info = site.task("archived").await;
     assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"bob"}"#);
     let (status, why) = site
         .post("/queues/mail/tasks", &form.replace("%7B", ""))
@@ -107,11 +101,8 @@ async fn a_payload_is_edited_in_its_own_codec() {
 async fn what_was_begun_ends_though_the_browser_goes_away() {
     let site = Site::new().await;
     site.enqueue(20_000).await;
-    let request = site
-        .client
-        .post(site.url("/queues/mail/tasks"))
-        .body("state=pending&which=all&do=delete");
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let form = "state=pending&which=all&do=delete";
+    let request = site.form("/queues/mail/tasks", form);
     let impatient = request.timeout(Duration::from_millis(2)).send().await;
     assert!(impatient.is_err(), "it takes longer");
     let ended = async {
@@ -132,13 +123,7 @@ async fn who_acts_is_named() {
         "state=retry&which=chosen&do=archive&id=retry",
     )
     .await;
-    let task = TaskRef::new("mail", TaskId::new("retry").expect("an id"));
-    let info = site
-        .inspector
-        .task(&task)
-        .await
-        .expect("answered")
-        .expect("there");
+    let info = site.task("retry").await;
     let last = info.envelope.last_failure().expect("a reason");
     assert_eq!(last.message, "by anonymous: in the monitor");
 }

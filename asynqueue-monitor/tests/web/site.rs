@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError, TaskState,
+    Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError, TaskId, TaskInfo,
+    TaskRef, TaskState,
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
@@ -70,18 +71,27 @@ impl Site {
         page
     }
 
+    /// A form, about to be sent.
+    pub(crate) fn form(&self, path: &str, form: &str) -> reqwest::RequestBuilder {
+        let request = self.client.post(self.url(path)).body(form.to_owned());
+        request.header("content-type", "application/x-www-form-urlencoded")
+    }
+
     /// Sends a form; answers with status and where it leads, or what it says.
     pub(crate) async fn post(&self, path: &str, form: &str) -> (u16, String) {
-        let request = self.client.post(self.url(path)).body(form.to_owned());
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let answer = request.send().await.expect("an answer");
+        let answer = self.form(path, form).send().await.expect("an answer");
         let status = answer.status().as_u16();
-        let to = answer
-            .headers()
-            .get("location")
-            .map(|to| to.to_str().expect("text").to_owned());
+        let to = answer.headers().get("location");
+        let to = to.map(|to| to.to_str().expect("text").to_owned());
         let text = answer.text().await.expect("text");
         (status, to.unwrap_or(text))
+    }
+
+    /// A task of the queue.
+    pub(crate) async fn task(&self, id: &str) -> TaskInfo {
+        let task = TaskRef::new("mail", TaskId::new(id).expect("an id"));
+        let info = self.inspector.task(&task).await.expect("answered");
+        info.expect("there")
     }
 
     /// Enqueues so many more.
@@ -114,9 +124,13 @@ async fn fill(broker: &MemoryBroker) {
     }
     let server = Server::builder(broker.clone()).process(send);
     let server = server.start().await.expect("started");
-    while server.stats().finished < 3 || pending(broker).await > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let done = async {
+        while server.stats().finished < 3 || pending(broker).await > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), done).await;
+    in_time.expect("all are done");
     server.shutdown().await.expect("stopped");
     let later = producer
         .enqueue(email("ada"))
