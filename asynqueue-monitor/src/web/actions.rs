@@ -1,20 +1,16 @@
 //! Changes, each a form that is answered by a redirect to where it was sent from. The guard has let only those come here who may.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use asynqueue_core::{
     Name, TaskId, TaskRef,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
+    scheduler::{ScheduleError, Timetable},
 };
-use axum::{
-    Form,
-    extract::{Path, State},
-    response::Redirect,
-};
+use axum::{Form, extract::Path, response::Redirect};
 use futures_util::TryStreamExt;
 
 use super::{
-    Shared,
     links::encoded,
     pages::{Failed, View, state_of},
     show,
@@ -184,33 +180,34 @@ fn told(action: &str, done: u64, refused: u64, reason: Option<&str>) -> String {
 }
 
 pub(super) async fn on_schedule(
-    State(_): State<Arc<Shared>>,
     view: View,
     Form(fields): Form<HashMap<String, String>>,
 ) -> Result<Redirect, Failed> {
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
-    let paused = match field("do") {
-        "pause" => true,
-        "resume" => false,
+    let (timetable, entry) = (
+        Timetable::new(view.inspector.broker().clone()),
+        field("entry"),
+    );
+    let did = match field("do") {
+        "pause" => timetable
+            .pause(entry)
+            .await
+            .map(|()| format!("{entry} is paused.")),
+        "resume" => timetable
+            .resume(entry)
+            .await
+            .map(|()| format!("{entry} goes on.")),
+        "trigger" => timetable
+            .trigger(entry)
+            .await
+            .map(|task| format!("{task} is enqueued.")),
         other => return Err(unknown(other)),
     };
-    let entries = view.inspector.schedules().await?;
-    let found = entries
-        .into_iter()
-        .find(|entry| entry.name.as_str() == field("entry"));
-    let Some(mut entry) = found else {
-        return Err(Failed::NotFound(format!(
-            "There is no entry `{}`.",
-            field("entry")
-        )));
-    };
-    entry.paused = paused;
-    let did = format!(
-        "{} {}.",
-        entry.name,
-        if paused { "is paused" } else { "goes on" }
-    );
-    audit(&view, field("do"), entry.name.as_str(), &did);
-    view.inspector.broker().put_schedules(vec![entry]).await?;
+    let did = did.map_err(|error| match error {
+        ScheduleError::Unknown { .. } => Failed::NotFound(error.to_string()),
+        ScheduleError::Broker(error) => Failed::Broker(error),
+        other => Failed::BadRequest(other.to_string()),
+    })?;
+    audit(&view, field("do"), entry, &did);
     Ok(back(&view.links.page("schedules"), &did))
 }

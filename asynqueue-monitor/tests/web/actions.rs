@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use asynqueue_core::TaskState;
+use asynqueue_core::{
+    TaskState, Timestamp,
+    scheduler::{Entry, Timetable},
+};
 
-use super::site::Site;
+use super::site::{Email, Site};
 
 #[tokio::test]
 async fn a_queue_is_paused_and_resumed() {
@@ -126,4 +129,41 @@ async fn who_acts_is_named() {
     let info = site.task("retry").await;
     let last = info.envelope.last_failure().expect("a reason");
     assert_eq!(last.message, "by anonymous: in the monitor");
+}
+
+#[tokio::test]
+async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() {
+    let site = Site::new().await;
+    let broker = site.inspector.broker().clone();
+    let email = Email { to: "ada".into() };
+    let entry = Entry::new("digest", "@hourly", email).expect("a rule");
+    Timetable::new(broker.clone())
+        .put(entry)
+        .await
+        .expect("kept");
+    let kept = async || {
+        site.inspector
+            .schedules()
+            .await
+            .expect("answered")
+            .remove(0)
+    };
+
+    site.post("/schedules", "do=pause&entry=digest").await;
+    let mut paused = kept().await;
+    assert!(paused.paused);
+    // As if it had been paused for long.
+    paused.next = Some(Timestamp::from_millis(0));
+    broker.put_schedules(vec![paused]).await.expect("kept");
+    site.post("/schedules", "do=resume&entry=digest").await;
+    let resumed = kept().await;
+    assert!(!resumed.paused && resumed.next > Some(broker.now()));
+
+    let before = site.count(TaskState::Pending).await;
+    let (status, to) = site.post("/schedules", "do=trigger&entry=digest").await;
+    assert_eq!(status, 303, "{to}");
+    assert_eq!(site.count(TaskState::Pending).await, before + 1);
+
+    let (status, page) = site.post("/schedules", "do=pause&entry=nobody").await;
+    assert_eq!(status, 404, "{page}");
 }

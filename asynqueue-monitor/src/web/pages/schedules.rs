@@ -54,6 +54,7 @@ fn row(view: &View, entry: &ScheduleEntry, events: &[ScheduleEvent]) -> Markup {
                     input type="hidden" name="entry" value=(entry.name);
                     @if entry.paused { button name="do" value="resume" { "Resume" } }
                     @else { button name="do" value="pause" { "Pause" } }
+                    " " button name="do" value="trigger" { "Run now" }
                 } }
             }
         }
