@@ -14,6 +14,7 @@ async fn every_page_is_there_and_names_what_it_is_about() {
         ("/schedules", "There are none"),
         ("/subscriptions", "Nobody subscribes"),
         ("/storage", "in memory"),
+        ("/storage", "<dialog id=\"keys\""),
         ("/style.css", "--ground"),
         ("/monitor.js", "EventSource"),
     ] {

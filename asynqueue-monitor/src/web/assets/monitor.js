@@ -46,6 +46,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     (document.querySelector(".filter [type=search]") ?? document.querySelector(".find [type=search]")).focus();
   }
+  if (event.key === "?" && !document.querySelector("dialog[open]")) document.getElementById("keys").showModal();
   if (event.key === "j" || event.key === "k") {
     const links = [...document.querySelectorAll("tbody tr a:first-of-type")].filter((link) => link === link.closest("tr").querySelector("a"));
     const place = links.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);

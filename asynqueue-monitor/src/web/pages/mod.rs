@@ -98,8 +98,26 @@ impl View {
                         }
                     }
                     main { h1 { (title) } (content) }
+                    (keys())
                 }
             }
+        }
+    }
+}
+
+/// What keys do, shown by one of them.
+fn keys() -> Markup {
+    let keys = [
+        ("/", "to the filter, or to the search for a task"),
+        ("j", "down a list"),
+        ("k", "up a list"),
+        ("?", "this help; Escape closes it"),
+    ];
+    html! {
+        dialog id="keys" aria-labelledby="keys-title" {
+            h2 id="keys-title" { "Keys" }
+            dl.facts { @for (key, does) in keys { dt { kbd { (key) } } dd { (does) } } }
+            form method="dialog" { button { "Close" } }
         }
     }
 }
