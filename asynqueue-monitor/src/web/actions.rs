@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use asynqueue_core::{
     Name, TaskId, TaskRef,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
-    scheduler::{ScheduleError, Timetable},
+    scheduler::Timetable,
 };
 use axum::{Form, extract::Path, response::Redirect};
 use futures_util::TryStreamExt;
@@ -184,30 +184,20 @@ pub(super) async fn on_schedule(
     Form(fields): Form<HashMap<String, String>>,
 ) -> Result<Redirect, Failed> {
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
-    let (timetable, entry) = (
-        Timetable::new(view.inspector.broker().clone()),
-        field("entry"),
-    );
+    let timetable = Timetable::new(view.inspector.broker().clone());
+    let entry = field("entry");
     let did = match field("do") {
-        "pause" => timetable
-            .pause(entry)
-            .await
-            .map(|()| format!("{entry} is paused.")),
-        "resume" => timetable
-            .resume(entry)
-            .await
-            .map(|()| format!("{entry} goes on.")),
-        "trigger" => timetable
-            .trigger(entry)
-            .await
-            .map(|task| format!("{task} is enqueued.")),
+        "pause" => {
+            timetable.pause(entry).await?;
+            format!("{entry} is paused.")
+        }
+        "resume" => {
+            timetable.resume(entry).await?;
+            format!("{entry} goes on.")
+        }
+        "trigger" => format!("{} is enqueued.", timetable.trigger(entry).await?),
         other => return Err(unknown(other)),
     };
-    let did = did.map_err(|error| match error {
-        ScheduleError::Unknown { .. } => Failed::NotFound(error.to_string()),
-        ScheduleError::Broker(error) => Failed::Broker(error),
-        other => Failed::BadRequest(other.to_string()),
-    })?;
     audit(&view, field("do"), entry, &did);
     Ok(back(&view.links.page("schedules"), &did))
 }

@@ -11,7 +11,7 @@ pub(super) mod task;
 
 use std::{convert::Infallible, sync::Arc};
 
-use asynqueue_core::{BrokerError, Inspector, TaskState, Timestamp};
+use asynqueue_core::{BrokerError, Inspector, TaskState, Timestamp, scheduler::ScheduleError};
 use axum::{
     extract::{FromRequestParts, OriginalUri},
     http::{StatusCode, request::Parts},
@@ -133,6 +133,16 @@ pub(super) enum Failed {
 impl From<BrokerError> for Failed {
     fn from(error: BrokerError) -> Self {
         Self::Broker(error)
+    }
+}
+
+impl From<ScheduleError> for Failed {
+    fn from(error: ScheduleError) -> Self {
+        match error {
+            ScheduleError::Unknown { .. } => Self::NotFound(error.to_string()),
+            ScheduleError::Broker(error) => Self::Broker(error),
+            other => Self::BadRequest(other.to_string()),
+        }
     }
 }
 
