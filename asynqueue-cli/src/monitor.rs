@@ -54,8 +54,10 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
         }
         served => served?,
     };
+    // Who reads the address may stop it at once.
+    let stop = shutdown_signal();
     println!("http://{}{}", endpoint.address(), monitor.served_path());
-    shutdown_signal().await;
+    stop.await;
     endpoint.shutdown().await;
     Ok(())
 }

@@ -42,21 +42,30 @@ pub(super) async fn within(limit: Duration, something: impl Future<Output = ()>)
 }
 
 /// Completes at the first SIGINT or SIGTERM, or Ctrl-C where there are no signals; for
-/// [`ServerBuilder::run`](crate::ServerBuilder::run).
-pub async fn shutdown_signal() {
+/// [`ServerBuilder::run`](crate::ServerBuilder::run). Signals count from the call on, before the
+/// future is first polled.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     #[cfg(unix)]
-    {
+    let signals = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        signal(SignalKind::interrupt()).and_then(|i| Ok((i, signal(SignalKind::terminate())?)))
+    };
+    async move {
+        #[cfg(unix)]
+        if let Ok((mut interrupt, mut terminate)) = signals {
             tokio::select! {
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
             }
             return;
         }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No signal can be received here: to stop at once would be worse than not at all.
-        std::future::pending().await
+        if tokio::signal::ctrl_c().await.is_err() {
+            // No signal can be received here: to stop at once would be worse than not at all.
+            std::future::pending().await
+        }
     }
 }
