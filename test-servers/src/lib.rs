@@ -6,6 +6,7 @@
     reason = "these are tests"
 )]
 
+mod chromedriver;
 mod cluster;
 mod monitor;
 mod process;
@@ -16,6 +17,7 @@ mod server;
 mod tls;
 
 pub use self::{
+    chromedriver::Chromedriver,
     cluster::RedisCluster,
     monitor::{Monitor, Seen, undeclared_keys},
     prometheus::Prometheus,

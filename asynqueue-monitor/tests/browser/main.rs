@@ -1,0 +1,5 @@
+//! The web monitor in a browser, on a real Redis.
+
+mod browser;
+mod pages;
+mod system;

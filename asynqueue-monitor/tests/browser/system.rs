@@ -1,0 +1,286 @@
+//! A busy system on a Redis of its own, with a monitor.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    Context, Inspector, Payload, Producer, Server, ServerHandle, SharedBroker, TaskError, TaskId,
+    TaskInfo, TaskRef, TaskState,
+    scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
+};
+use asynqueue_macros::Task;
+use asynqueue_monitor::{Endpoint, Monitor};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::{RedisServer, eventually};
+use serde::{Deserialize, Serialize};
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+/// What runs if a page does not take care of what it shows.
+pub(crate) const HOSTILE: &str = "<img/src=x/onerror=window.hacked=1>";
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email:send", queue = "billing", retention = "1h", max_retry = 2, crate = asynqueue_core)]
+pub(crate) struct Email {
+    pub(crate) to: String,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "report:build", queue = "reports", max_retry = 2, crate = asynqueue_core)]
+pub(crate) struct Report {
+    pub(crate) pages: u64,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "news:tell", queue = "news", crate = asynqueue_core)]
+#[task(aggregate(grace = "30m", max_delay = "1h", max_size = 100))]
+struct News {
+    text: String,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "news:digest", queue = "news", crate = asynqueue_core)]
+struct Digest {
+    texts: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "order:placed", crate = asynqueue_core)]
+struct OrderPlaced {
+    order: u64,
+}
+
+async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskError> {
+    match email.to.as_str() {
+        "refused" => Err(TaskError::skip_retry("550 no such mailbox")),
+        "busy" => Err(TaskError::retry_after(AN_HOUR, "421 try again later")),
+        "hostile" => Err(TaskError::skip_retry(HOSTILE)),
+        _ => Ok(()),
+    }
+}
+
+/// Is at it until it is told to stop.
+async fn build(report: Payload<Report>, context: Context) -> Result<(), TaskError> {
+    context.progress(report.pages / 3, report.pages, "drawing charts");
+    context.cancelled().await;
+    Err(TaskError::retry("stopped"))
+}
+
+async fn digest(_: Payload<Digest>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+async fn bill(_: Payload<OrderPlaced>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+pub(crate) struct System {
+    pub(crate) inspector: Inspector,
+    pub(crate) producer: Producer,
+    pub(crate) endpoint: Endpoint,
+    path: String,
+    _server: ServerHandle,
+    _scheduler: SchedulerHandle,
+    // Last, so that it is dropped last.
+    _redis: Arc<RedisServer>,
+}
+
+impl System {
+    pub(crate) async fn start() -> Self {
+        Self::of(|monitor| monitor).await
+    }
+
+    pub(crate) async fn of(monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
+        let redis = RedisServer::start().await;
+        let options = RedisOptions::new(&redis.url()).expect("an address");
+        let broker: SharedBroker = RedisBroker::connect(options)
+            .await
+            .expect("connected")
+            .into();
+        let inspector = Inspector::new(broker.clone());
+        let producer = Producer::new(broker.clone());
+        seed(&producer).await;
+        let server = serve(&broker).await;
+        settle(&inspector).await;
+        let scheduler = schedule(&broker).await;
+        wait_behind(&producer).await;
+        let monitor = monitor(Monitor::new(broker));
+        let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
+        Self {
+            inspector,
+            producer,
+            endpoint,
+            path: monitor.served_path().trim_end_matches('/').to_owned(),
+            _server: server,
+            _scheduler: scheduler,
+            _redis: Arc::new(redis),
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{}{path}", self.endpoint.address(), self.path)
+    }
+
+    /// Every page, in the states that change what is on it.
+    pub(crate) fn pages(&self) -> Vec<String> {
+        let paths = [
+            "",
+            "/schedules",
+            "/servers",
+            "/subscriptions",
+            "/storage",
+            "/queues/billing?state=archived",
+            "/queues/billing?state=retry",
+            "/queues/billing?state=scheduled",
+            "/queues/billing?state=completed",
+            "/queues/backlog?state=pending",
+            "/queues/billing?state=archived&filter=nonsense",
+            "/queues/reports?state=active",
+            "/queues/news?state=aggregating",
+            "/queues/empty",
+            "/queues/billing/tasks/refused-1",
+            "/queues/billing/tasks/sent-1",
+            "/queues/reports/tasks/report-1",
+            "/find?id=nobody",
+        ];
+        paths.iter().map(|path| self.url(path)).collect()
+    }
+
+    pub(crate) async fn count(&self, queue: &str, state: TaskState) -> u64 {
+        count(&self.inspector, queue, state).await
+    }
+
+    /// Waits until so many tasks of a queue are in a state.
+    pub(crate) async fn until(&self, queue: &str, state: TaskState, tasks: u64) {
+        let what = format!("{tasks} tasks of {queue} are {state}");
+        eventually(&what, || async { self.count(queue, state).await == tasks }).await;
+    }
+
+    pub(crate) async fn task(&self, queue: &str, id: &str) -> Option<TaskInfo> {
+        let task = TaskRef::new(queue, TaskId::new(id).expect("an id"));
+        self.inspector.task(&task).await.expect("answered")
+    }
+
+    /// Waits until a task is in a state.
+    pub(crate) async fn until_is(&self, queue: &str, id: &str, state: TaskState) {
+        let what = format!("{queue}/{id} is {state}");
+        let is = || async {
+            self.task(queue, id)
+                .await
+                .is_some_and(|task| task.state == state)
+        };
+        eventually(&what, is).await;
+    }
+
+    /// Waits until a task is gone.
+    pub(crate) async fn until_gone(&self, queue: &str, id: &str) {
+        let what = format!("{queue}/{id} is gone");
+        eventually(&what, || async { self.task(queue, id).await.is_none() }).await;
+    }
+}
+
+async fn count(inspector: &Inspector, queue: &str, state: TaskState) -> u64 {
+    let queue = inspector.queue(&queue.into()).await.expect("answered");
+    queue.stats.count(state)
+}
+
+async fn email(producer: &Producer, queue: &str, id: &str, to: &str) {
+    let email = Email { to: to.to_owned() };
+    let task = producer.enqueue(email).queue(queue).id(id);
+    task.await.expect("accepted");
+}
+
+/// What the server has to do at first.
+async fn seed(producer: &Producer) {
+    for n in 1..=5 {
+        for (id, to) in [("sent", "ada"), ("refused", "refused"), ("busy", "busy")] {
+            email(producer, "billing", &format!("{id}-{n}"), to).await;
+        }
+    }
+    for n in 1..=20 {
+        email(producer, "failing", &format!("failing-{n}"), "busy").await;
+    }
+    email(producer, HOSTILE, HOSTILE, "hostile").await;
+    email(producer, "empty", "soon-gone", "ada").await;
+    for pages in 1..=3 {
+        let report = producer.enqueue(Report { pages: pages * 10 });
+        let report = report.id(format!("report-{pages}"));
+        report.await.expect("accepted");
+    }
+}
+
+async fn serve(broker: &SharedBroker) -> ServerHandle {
+    let server = Server::builder(broker.clone())
+        .name("worker-1")
+        .concurrency(8)
+        .queue("billing", 3)
+        .queue("failing", 1)
+        .queue("reports", 1)
+        .queue("news", 1)
+        .queue("empty", 1)
+        .queue(HOSTILE, 1)
+        .process(send)
+        .process(build)
+        .process(digest)
+        .subscribe("invoices", bill)
+        .aggregate(|news: Vec<News>| Digest {
+            texts: news.into_iter().map(|one| one.text).collect(),
+        });
+    server.start().await.expect("started")
+}
+
+/// Waits until the server has done what there is, then pauses a queue, so that its tasks stay as the tests put them.
+async fn settle(inspector: &Inspector) {
+    for (queue, state, tasks) in [
+        ("billing", TaskState::Archived, 5),
+        ("billing", TaskState::Retry, 5),
+        ("billing", TaskState::Completed, 5),
+        ("failing", TaskState::Retry, 20),
+        ("reports", TaskState::Active, 3),
+        (HOSTILE, TaskState::Archived, 1),
+        ("empty", TaskState::Completed, 1),
+    ] {
+        let what = format!("{tasks} tasks of {queue} are {state}");
+        eventually(&what, || async {
+            count(inspector, queue, state).await == tasks
+        })
+        .await;
+    }
+    let gone = TaskRef::new("empty", TaskId::new("soon-gone").expect("an id"));
+    let action = asynqueue_core::inspector::Action::Delete;
+    inspector.apply(&action, &[gone]).await.expect("deleted");
+    inspector.pause(&["billing".into()]).await.expect("paused");
+}
+
+/// What waits, some of it in queues that nobody serves.
+async fn wait_behind(producer: &Producer) {
+    let backlog = (0..120).map(|n| Email {
+        to: format!("customer {n}"),
+    });
+    let many = producer.enqueue_many_with(backlog, |_, call| call.queue("backlog"));
+    assert!(many.await.iter().all(Result::is_ok));
+    for n in 1..=4 {
+        let email = Email { to: "ada".into() };
+        let later = producer.enqueue(email).delay(AN_HOUR * n);
+        later.id(format!("later-{n}")).await.expect("accepted");
+        let text = format!("news {n}");
+        let news = producer.enqueue(News { text }).group("acme");
+        news.await.expect("accepted");
+    }
+    for n in 1..=14 {
+        email(producer, &format!("tenant-{n:02}"), "welcome", "bob").await;
+    }
+}
+
+async fn schedule(broker: &SharedBroker) -> SchedulerHandle {
+    let entry = |name, rule| {
+        let email = Email { to: "ada".into() };
+        let entry = Entry::new(name, rule, email).expect("a rule");
+        entry.options(|call| call.queue("digests"))
+    };
+    let added = Timetable::new(broker.clone()).put(entry("weekly", "0 8 * * 1"));
+    added.await.expect("kept");
+    let scheduler = Scheduler::builder(broker.clone())
+        .entry(entry("nightly", "TZ=Europe/Berlin 0 3 * * *"))
+        .entry(entry("often", "@every 10s"));
+    scheduler.start().await.expect("started")
+}
