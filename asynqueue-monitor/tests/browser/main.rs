@@ -1,5 +1,10 @@
 //! The web monitor in a browser, on a real Redis.
 
+mod access;
+mod accessible;
+mod actions;
 mod browser;
 mod pages;
+mod screenshots;
+mod script;
 mod system;

@@ -277,7 +277,8 @@ async fn schedule(broker: &SharedBroker) -> SchedulerHandle {
         let entry = Entry::new(name, rule, email).expect("a rule");
         entry.options(|call| call.queue("digests"))
     };
-    let added = Timetable::new(broker.clone()).put(entry("weekly", "0 8 * * 1"));
+    let timetable = Timetable::new(broker.clone());
+    let added = timetable.put(entry("weekly", "0 8 * * 1"));
     added.await.expect("kept");
     let scheduler = Scheduler::builder(broker.clone())
         .entry(entry("nightly", "TZ=Europe/Berlin 0 3 * * *"))

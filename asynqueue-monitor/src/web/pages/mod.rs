@@ -79,6 +79,8 @@ impl View {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     title { (title) " · asynqueue" }
+                    // Or browsers look for one above the path that this is mounted at.
+                    link rel="icon" href="data:,";
                     link rel="stylesheet" href=(self.links.page("style.css"));
                     script src=(self.links.page("monitor.js")) defer {}
                 }
@@ -160,7 +162,7 @@ impl IntoResponse for Failed {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                head { meta charset="utf-8"; title { (title) } }
+                head { meta charset="utf-8"; title { (title) } link rel="icon" href="data:,"; }
                 body { h1 { (title) } p { (message) } }
             }
         };

@@ -1,0 +1,79 @@
+//! That everyone can use it, as far as a program can tell: what axe finds.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{browser::Browser, system::System};
+
+/// The axe of the tools that `scripts/test` installs.
+fn axe() -> String {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/lib");
+    let versions = std::fs::read_dir(&tools).into_iter().flatten().flatten();
+    let file = |version: PathBuf| version.join("site-packages/axe_core_python/axe.min.js");
+    let found = versions
+        .map(|version| file(version.path()))
+        .find(|file| file.exists());
+    let found = found.unwrap_or_else(|| {
+        panic!(
+            "no axe in {}: run scripts/test once, which installs it",
+            tools.display()
+        )
+    });
+    std::fs::read_to_string(found).expect("text")
+}
+
+/// What is wrong on the page that is open, and keeps people from using it.
+async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
+    browser
+        .client
+        .execute(axe, vec![])
+        .await
+        .expect("axe is there");
+    let script = "const done = arguments[arguments.length - 1];
+        axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] }).then((found) => done(found.violations), (error) => done(String(error)));";
+    let found = browser
+        .client
+        .execute_async(script, vec![])
+        .await
+        .expect("axe has run");
+    let found = found.as_array().unwrap_or_else(|| panic!("{found}"));
+    let grave = found
+        .iter()
+        .filter(|one| one["impact"] == "serious" || one["impact"] == "critical");
+    let named = grave.map(|one| {
+        let places: Vec<_> = one["nodes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|node| &node["html"])
+            .take(3)
+            .collect();
+        let help = one["help"].as_str().unwrap_or_default();
+        format!(
+            "{}: {help}: {}",
+            one["id"],
+            Value::from_iter(places.into_iter().cloned())
+        )
+    });
+    named.collect()
+}
+
+#[tokio::test]
+async fn axe_finds_nothing_grave_on_any_page_light_or_dark() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let (axe, mut all) = (axe(), Vec::new());
+    for page in system.pages() {
+        browser.open(&page).await;
+        for scheme in ["light", "dark"] {
+            browser.prefer(scheme).await;
+            let found = faults(&browser, &axe).await;
+            all.extend(
+                found
+                    .into_iter()
+                    .map(|fault| format!("{page}, {scheme}: {fault}")),
+            );
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}

@@ -1,0 +1,168 @@
+//! What can be done on pages, as seen in the broker.
+
+use asynqueue_core::TaskState;
+use asynqueue_test_servers::eventually;
+
+use super::{browser::Browser, system::System};
+
+/// Chooses tasks by their boxes.
+async fn choose(browser: &Browser, ids: &[&str]) {
+    for id in ids {
+        browser.click(&format!("input[name=id][value={id}]")).await;
+    }
+}
+
+async fn is_paused(system: &System, queue: &str) -> bool {
+    let info = system.inspector.queue(&queue.into()).await;
+    info.expect("answered").stats.paused
+}
+
+#[tokio::test]
+async fn a_queue_is_paused_and_resumed_and_deleted_when_it_is_empty() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("/queues/backlog")).await;
+    browser.click("button[value=pause]").await;
+    eventually("it is paused", || is_paused(&system, "backlog")).await;
+    browser.click("button[value=resume]").await;
+    eventually("it goes on", async || !is_paused(&system, "backlog").await).await;
+
+    assert!(
+        !browser
+            .has("button[value=delete][data-confirm*=queue]")
+            .await
+    );
+    browser.open(&system.url("/queues/empty")).await;
+    browser
+        .click_and_confirm("button[value=delete][data-confirm*=queue]")
+        .await;
+    let is_gone = async || {
+        let queues = system.inspector.queues().await.expect("answered");
+        queues.iter().all(|queue| queue.name != "empty")
+    };
+    eventually("the empty queue is gone", is_gone).await;
+}
+
+#[tokio::test]
+async fn chosen_tasks_are_run_retried_archived_and_deleted_and_no_others() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let page = |state: &str| system.url(&format!("/queues/billing?state={state}"));
+    browser.open(&page("archived")).await;
+    choose(&browser, &["refused-1", "refused-2"]).await;
+    browser.click("button[value=retry]").await;
+    system
+        .until_is("billing", "refused-1", TaskState::Pending)
+        .await;
+    system
+        .until_is("billing", "refused-2", TaskState::Pending)
+        .await;
+    assert_eq!(system.count("billing", TaskState::Archived).await, 3);
+
+    browser.open(&page("scheduled")).await;
+    choose(&browser, &["later-1"]).await;
+    browser.click("button[value=run]").await;
+    system
+        .until_is("billing", "later-1", TaskState::Pending)
+        .await;
+
+    browser.open(&page("retry")).await;
+    choose(&browser, &["busy-1"]).await;
+    browser.click("button[value=archive]").await;
+    system
+        .until_is("billing", "busy-1", TaskState::Archived)
+        .await;
+
+    browser.open(&page("completed")).await;
+    choose(&browser, &["sent-1"]).await;
+    browser.click_and_confirm("button[value=delete]").await;
+    system.until_gone("billing", "sent-1").await;
+    assert_eq!(system.count("billing", TaskState::Completed).await, 4);
+}
+
+#[tokio::test]
+async fn a_running_task_is_cancelled_and_the_others_go_on() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/reports?state=active"))
+        .await;
+    choose(&browser, &["report-2"]).await;
+    browser.click_and_confirm("button[value=cancel]").await;
+    system.until("reports", TaskState::Active, 2).await;
+    let task = system.task("reports", "report-2").await.expect("there");
+    assert_ne!(task.state, TaskState::Active);
+}
+
+/// Also those on other pages.
+#[tokio::test]
+async fn all_that_match_are_changed_and_no_others() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let all = "select[name=which] option[value=all]";
+    browser
+        .open(&system.url("/queues/billing?state=archived&filter=id%3Drefused-3"))
+        .await;
+    browser.click(all).await;
+    browser.click("button[value=retry]").await;
+    system
+        .until_is("billing", "refused-3", TaskState::Pending)
+        .await;
+    assert_eq!(system.count("billing", TaskState::Archived).await, 4);
+
+    browser
+        .open(&system.url("/queues/backlog?state=pending"))
+        .await;
+    browser.click(all).await;
+    browser.click("button[value=archive]").await;
+    system.until("backlog", TaskState::Archived, 120).await;
+    browser
+        .open(&system.url("/queues/backlog?state=archived"))
+        .await;
+    browser.click(all).await;
+    browser.click_and_confirm("button[value=delete]").await;
+    system.until("backlog", TaskState::Archived, 0).await;
+}
+
+#[tokio::test]
+async fn the_payload_of_a_task_is_edited() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/billing/tasks/refused-1"))
+        .await;
+    let payload = browser.find("textarea[name=payload]").await;
+    payload.clear().await.expect("empty");
+    payload.send_keys(r#"{"to":"grace"}"#).await.expect("typed");
+    browser.click("button[value=edit]").await;
+    let is_changed = async || {
+        let task = system.task("billing", "refused-1").await.expect("there");
+        system.inspector.payload(&task).to_string() == r#"{"to":"grace"}"#
+    };
+    eventually("the payload is another", is_changed).await;
+}
+
+#[tokio::test]
+async fn a_schedule_is_paused_and_resumed_and_run_now() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let button =
+        |does: &str| format!("form:has(input[name=entry][value=weekly]) button[value={does}]");
+    let is_paused = async || {
+        let entries = system.inspector.schedules().await.expect("answered");
+        entries
+            .iter()
+            .any(|entry| entry.name == "weekly" && entry.paused)
+    };
+    browser.open(&system.url("/schedules")).await;
+    browser.click(&button("pause")).await;
+    eventually("it is paused", is_paused).await;
+    browser.click(&button("resume")).await;
+    eventually("it goes on", async || !is_paused().await).await;
+    browser.click(&button("trigger")).await;
+    let is_enqueued = async || {
+        let found = system.inspector.queue(&"digests".into()).await;
+        let filter = "id=weekly@*".parse().expect("a filter");
+        let (queue, page) = (found.expect("answered").name, Default::default());
+        let listing = system
+            .inspector
+            .list(&queue, TaskState::Pending, &filter, page)
+            .await;
+        !listing.expect("answered").tasks.is_empty()
+    };
+    eventually("its task is enqueued", is_enqueued).await;
+}
