@@ -145,12 +145,14 @@ fn list(view: &View, info: &QueueInfo, shown: &Shown<'_>, listing: &Listing) -> 
                 @else if shown.filter.is_empty() { "No task is " (shown.state.as_str()) "." }
                 @else { "No task matches." }
             }
+        } @else if !view.may_change() {
+            div.scroll { (table(view, shown.state, &listing.tasks)) }
         } @else {
             form method="post" action=(format!("{}/tasks", view.links.queue(&info.name))) {
                 input type="hidden" name="state" value=(shown.state.as_str());
                 input type="hidden" name="filter" value=(shown.filter);
                 div.scroll { (table(view, shown.state, &listing.tasks)) }
-                @if view.may_change() { (task_actions(shown)) }
+                (task_actions(shown))
             }
         }
         @if let Some(next) = next { p { a.next href=(next) { "More" } } }
