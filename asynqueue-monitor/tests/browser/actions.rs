@@ -132,7 +132,7 @@ async fn the_payload_of_a_task_is_edited() {
     browser.click("button[value=edit]").await;
     let is_changed = async || {
         let task = system.task("billing", "refused-1").await.expect("there");
-        system.inspector.payload(&task).to_string() == r#"{"to":"grace"}"#
+        system.inspector.payload(&task) == serde_json::json!({ "to": "grace" })
     };
     eventually("the payload is another", is_changed).await;
 }

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{browser::Browser, system::System};
+use asynqueue_test_servers::eventually;
+
+use super::{
+    browser::Browser,
+    system::{HOSTILE, System},
+};
 
 /// Writes them into the directory that `ASYNQUEUE_SCREENSHOTS` names, if it does.
 #[tokio::test]
@@ -13,6 +18,14 @@ async fn screenshots() {
     browser
         .devtools("Emulation.setDeviceMetricsOverride", size)
         .await;
+    // A picture shows what is usual, and a server that has told what it runs.
+    let hidden = system.inspector.delete_queue(&HOSTILE.into(), true).await;
+    assert!(hidden.expect("answered"));
+    let is_told = async || {
+        let servers = system.inspector.servers().await.expect("answered");
+        servers.iter().any(|server| server.busy == 3)
+    };
+    eventually("the server tells what it runs", is_told).await;
     for (name, path, scheme) in [
         ("overview", "/", "light"),
         ("overview-dark", "/", "dark"),
