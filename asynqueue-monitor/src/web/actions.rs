@@ -1,19 +1,19 @@
 //! Changes, each a form that is answered by a redirect to where it was sent from. The guard has let only those come here who may.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
-    Name, TaskId, TaskRef,
+    InvalidTaskId, Name, TaskId, TaskRef,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
     scheduler::Timetable,
 };
 use axum::{Form, extract::Path, response::Redirect};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, stream};
 
 use super::{
+    jobs::{Order, told},
     links::encoded,
     pages::{Failed, View, state_of},
-    show,
 };
 
 /// The fields of a form, some of which may be there more than once.
@@ -43,6 +43,7 @@ fn unknown(action: &str) -> Failed {
 
 /// Notes who did what.
 fn audit(view: &View, action: &str, on: &str, did: &str) {
+    view.shared.live.has_changed();
     tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "changed by the monitor");
 }
 
@@ -67,6 +68,17 @@ pub(super) async fn on_queue(
             true => (view.links.page(""), format!("{queue} is deleted.")),
             false => (page, format!("{queue} has tasks, and was not deleted.")),
         },
+        "delete all" if fields.get("name").map(String::as_str) == Some(queue.as_str()) => {
+            inspector.delete_queue(&queue, true).await?;
+            (
+                view.links.page(""),
+                format!("{queue} is deleted with its tasks."),
+            )
+        }
+        "delete all" => {
+            let why = "was not deleted: what was typed is not its name";
+            (page, format!("{queue} {why}."))
+        }
         other => return Err(unknown(other)),
     };
     audit(&view, action, queue.as_str(), &did);
@@ -81,59 +93,96 @@ pub(super) async fn on_tasks(
     let (queue, fields) = (Name::from(queue), Fields(fields));
     let state = state_of(fields.get("state"))?;
     let action = action_of(&fields)?;
-    let filter = fields.get("filter");
-    let did = if fields.get("which") == "all" {
-        let filter: Filter = filter
+    let (name, filter) = (fields.get("do"), fields.get("filter"));
+    let list = view.links.state(&queue, state);
+    let list = format!("{list}&filter={}", encoded(filter));
+    let (doing, did) = words(name);
+    let inspector = view.inspector.clone();
+    let order = |what, work| Order {
+        what,
+        did,
+        user: Arc::clone(&view.user.name),
+        page: list.clone(),
+        work,
+    };
+    if fields.get("which") == "all" {
+        let matching: Filter = filter
             .parse()
             .map_err(|error| Failed::BadRequest(format!("{error}")))?;
-        let bulk = view
-            .inspector
-            .apply_to_all(action, queue.clone(), state, filter);
-        // By itself, for a browser that goes away leaves it half done otherwise.
-        let all = tokio::spawn(bulk.try_fold(BulkProgress::default(), async |_, now| Ok(now)));
-        let ended = all
-            .await
-            .map_err(|error| Failed::BadRequest(error.to_string()))??;
-        told(fields.get("do"), ended.done, ended.refused, None)
-    } else {
-        let ids = fields
-            .all("id")
-            .map(TaskId::new)
-            .collect::<Result<Vec<_>, _>>();
-        let ids = ids.map_err(|error| Failed::BadRequest(error.to_string()))?;
-        let tasks: Vec<_> = ids
-            .into_iter()
-            .map(|id| TaskRef::new(queue.clone(), id))
-            .collect();
-        let outcomes = view.inspector.apply(&action, &tasks).await?;
-        let done = outcomes
-            .iter()
-            .filter(|outcome| **outcome == ActionOutcome::Done)
-            .count();
-        let reason = outcomes.iter().find_map(|outcome| match outcome {
-            ActionOutcome::Done => None,
-            ActionOutcome::NotFound => Some("it is not there any more"),
-            ActionOutcome::Refused(reason) => Some(reason),
-        });
-        told(
-            fields.get("do"),
-            done as u64,
-            (outcomes.len() - done) as u64,
-            reason,
-        )
-    };
-    audit(&view, fields.get("do"), queue.as_str(), &did);
-    let page = match (fields.get("back"), fields.all("id").next().map(TaskId::new)) {
-        ("task", Some(Ok(id))) if fields.get("do") != "delete" => {
-            view.links.task(&TaskRef::new(queue, id))
+        let mut what = format!("{doing} all {state} tasks of {queue}");
+        if !filter.is_empty() {
+            what += &format!(" that match `{matching}`");
         }
-        _ => format!(
-            "{}&filter={}",
-            view.links.state(&queue, state),
-            encoded(filter)
-        ),
-    };
-    Ok(back(&page, &did))
+        let work = inspector.apply_to_all(action, queue, state, matching);
+        return Ok(begin(&view, order(what, work)));
+    }
+    let tasks = chosen(&queue, &fields)?;
+    if action == Action::Delete && !tasks.is_empty() {
+        let what = match &tasks[..] {
+            [task] => format!("{doing} {task}"),
+            tasks => format!("{doing} {} tasks of {queue}", tasks.len()),
+        };
+        let all = async move {
+            let outcomes = inspector.apply(&action, &tasks).await?;
+            let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
+            let done = done.count() as u64;
+            let scanned = outcomes.len() as u64;
+            Ok(BulkProgress {
+                scanned,
+                done,
+                refused: scanned - done,
+            })
+        };
+        return Ok(begin(&view, order(what, stream::once(all).boxed())));
+    }
+    let outcomes = inspector.apply(&action, &tasks).await?;
+    let text = outcome(did, &outcomes);
+    audit(&view, name, queue.as_str(), &text);
+    Ok(match (fields.get("back"), tasks.first()) {
+        ("task", Some(task)) => back(&view.links.task(task), &text),
+        _ => back(&list, &text),
+    })
+}
+
+/// Lets a job begin, and goes to the list of its tasks.
+fn begin(view: &View, order: Order) -> Redirect {
+    let list = Redirect::to(&order.page);
+    let job = view.shared.jobs.start(order, view.shared.live.on_change());
+    audit(view, "begin", &format!("job {}", job.id), &job.text());
+    list
+}
+
+/// The tasks whose boxes are ticked.
+fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
+    let ids = fields.all("id").map(TaskId::new);
+    let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
+    tasks
+        .collect::<Result<_, InvalidTaskId>>()
+        .map_err(|error| Failed::BadRequest(error.to_string()))
+}
+
+/// What was done at once, in words.
+fn outcome(did: &str, outcomes: &[ActionOutcome]) -> String {
+    let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
+    let done = done.count();
+    let reason = outcomes.iter().find_map(|outcome| match outcome {
+        ActionOutcome::Done => None,
+        ActionOutcome::NotFound => Some("it is not there any more"),
+        ActionOutcome::Refused(reason) => Some(reason),
+    });
+    told(did, done as u64, (outcomes.len() - done) as u64, reason)
+}
+
+/// What one does, and what tasks are afterwards.
+fn words(action: &str) -> (&'static str, &'static str) {
+    match action {
+        "run" => ("Running", "to run"),
+        "retry" => ("Retrying", "to run"),
+        "archive" => ("Archiving", "archived"),
+        "delete" => ("Deleting", "deleted"),
+        "cancel" => ("Cancelling", "cancelled, or told to stop"),
+        _ => ("Changing", "changed"),
+    }
 }
 
 fn action_of(fields: &Fields) -> Result<Action, Failed> {
@@ -155,28 +204,12 @@ fn action_of(fields: &Fields) -> Result<Action, Failed> {
     })
 }
 
-/// What an action has come to, in words.
-fn told(action: &str, done: u64, refused: u64, reason: Option<&str>) -> String {
-    let did = match action {
-        "run" | "retry" => "to run",
-        "archive" => "archived",
-        "delete" => "deleted",
-        "cancel" => "cancelled, or told to stop",
-        _ => "changed",
-    };
-    let tasks = |count| match count {
-        1 => "1 task".to_owned(),
-        count => format!("{} tasks", show::number(count)),
-    };
-    match (refused, reason) {
-        (0, _) => format!("{} {did}.", tasks(done)),
-        (_, None) => format!(
-            "{} {did}, {} left as they were.",
-            tasks(done),
-            tasks(refused)
-        ),
-        (_, Some(reason)) => format!("{} {did}, {} not: {reason}.", tasks(done), tasks(refused)),
-    }
+pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, Failed> {
+    let gone = || Failed::NotFound("That job ended long ago.".into());
+    let job = view.shared.jobs.get(id).ok_or_else(gone)?;
+    job.stop();
+    audit(&view, "stop", &format!("job {id}"), &job.text());
+    Ok(Redirect::to(&job.page))
 }
 
 pub(super) async fn on_schedule(

@@ -5,14 +5,17 @@
 
 mod access;
 mod actions;
+mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod jobs;
 mod links;
 mod live;
 mod pages;
+mod settings;
 mod show;
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use asynqueue_core::{Inspector, SharedBroker};
 use axum::{
@@ -23,10 +26,12 @@ use axum::{
     routing::{get, post},
 };
 use tokio::net::ToSocketAddrs;
+use tower_http::compression::CompressionLayer;
 
 pub use self::access::{Role, User};
 use self::{
     access::{Access, Credentials},
+    jobs::Jobs,
     live::Live,
 };
 use crate::{Endpoint, ServeError};
@@ -60,12 +65,14 @@ pub struct Monitor {
     open: bool,
     base: Option<String>,
     path: String,
+    grace: Duration,
 }
 
 /// What the handlers share.
 pub(crate) struct Shared {
     inspector: Inspector,
     live: Live,
+    jobs: Arc<Jobs>,
     base: Option<String>,
 }
 
@@ -85,6 +92,7 @@ impl Monitor {
             open: false,
             base: None,
             path: "/".into(),
+            grace: Duration::from_secs(5),
         }
     }
 
@@ -124,6 +132,13 @@ impl Monitor {
         self
     }
 
+    /// How long a change of many tasks, and each deletion, can be undone before it begins. Default 5 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// The path below which it is [served](Self::serve) alone. Default `/`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
@@ -139,8 +154,10 @@ impl Monitor {
     /// The pages, to be [nested](Router::nest) below any path of a router of your own. A layer of your own that lets people in
     /// tells who they are by a [`User`] in the request's extensions.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let jobs = Arc::new(Jobs::new(self.grace));
         let shared = Arc::new(Shared {
             live: Live::new(self.inspector.clone()),
+            jobs,
             inspector: self.inspector.clone(),
             base: self.base.clone(),
         });
@@ -157,6 +174,13 @@ impl Monitor {
                 "/schedules",
                 get(pages::schedules::show).post(actions::on_schedule),
             )
+            .route("/schedules/{entry}", get(pages::schedule::show))
+            .route("/charts", get(pages::charts::show))
+            .route("/jobs/{id}", post(actions::on_job))
+            .route(
+                "/settings",
+                get(pages::settings::show).post(pages::settings::save),
+            )
             .route("/subscriptions", get(pages::subscriptions::show))
             .route("/storage", get(pages::storage::show))
             .route("/live", get(live::stream))
@@ -169,7 +193,9 @@ impl Monitor {
                 get(|| asset("text/javascript", include_str!("assets/monitor.js"))),
             )
             .fallback(pages::not_found)
-            .with_state(shared)
+            .with_state(Arc::clone(&shared))
+            .layer(middleware::from_fn_with_state(shared, pages::explained))
+            .layer(CompressionLayer::new())
             .layer(middleware::from_fn_with_state(access, access::guard))
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use asynqueue_core::Timestamp;
 use chrono::{DateTime, SecondsFormat};
-use maud::{Markup, html};
 
 /// A duration in its two largest units: `1h 12m`, `340ms`.
 pub(super) fn duration(duration: Duration) -> String {
@@ -58,15 +57,31 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{size:.1} TB")
 }
 
-/// A time as the distance from now, with the time itself for who points at it.
-pub(super) fn time(time: Timestamp, now: Timestamp) -> Markup {
-    let text = if time > now {
+/// How long a task has waited; a dash if none waits.
+pub(super) fn wait(latency: Duration) -> String {
+    if latency.is_zero() {
+        "–".into()
+    } else {
+        duration(latency)
+    }
+}
+
+/// The beginning of a text that may be long.
+pub(super) fn cut(text: &str) -> String {
+    const LENGTH: usize = 120;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The distance of a time from now.
+pub(super) fn distance(time: Timestamp, now: Timestamp) -> String {
+    if time > now {
         format!("in {}", duration(time.since(now)))
     } else {
         format!("{} ago", duration(now.since(time)))
-    };
-    let iso = utc(time);
-    html! { time datetime=(iso) title=(iso) { (text) } }
+    }
 }
 
 /// A time in UTC, as RFC 3339 has it; in milliseconds since 1970 where it is too far away for a date.

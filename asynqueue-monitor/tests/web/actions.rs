@@ -53,8 +53,9 @@ async fn chosen_tasks_are_run_archived_and_deleted() {
     assert_eq!(site.count(TaskState::Archived).await, 1);
     let form = "state=pending&which=chosen&do=delete&id=archived";
     let (_, to) = site.post(path, form).await;
-    assert!(to.contains("did=1%20task%20deleted."), "{to}");
-    assert_eq!(site.count(TaskState::Pending).await, 1);
+    site.until(TaskState::Pending, 1).await;
+    let told = "Deleting mail/archived: 1 task deleted.";
+    site.until_says(&to, told).await;
     let form = "state=completed&which=chosen&do=run&id=completed";
     let (_, to) = site.post(path, form).await;
     assert!(
@@ -73,14 +74,15 @@ async fn all_that_match_are_changed_and_no_others() {
             "state=archived&which=all&do=delete&filter=error~timeout",
         )
         .await;
-    assert!(to.contains("did=0%20tasks%20deleted."), "{to}");
+    let told = "Deleting all archived tasks of mail that match `error~timeout`: 0 tasks deleted.";
+    site.until_says(&to, told).await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
     site.post(
         path,
         "state=archived&which=all&do=delete&filter=error~mailbox",
     )
     .await;
-    assert_eq!(site.count(TaskState::Archived).await, 0);
+    site.until(TaskState::Archived, 0).await;
 }
 
 #[tokio::test]
@@ -101,20 +103,35 @@ async fn a_payload_is_edited_in_its_own_codec() {
 }
 
 #[tokio::test]
-async fn what_was_begun_ends_though_the_browser_goes_away() {
+async fn a_deletion_is_undone_before_it_begins() {
+    let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
+    let form = "state=archived&which=all&do=delete";
+    let (_, to) = site.post("/queues/mail/tasks", form).await;
+    let page = site.page(&to).await;
+    assert!(
+        page.contains("begins in") && page.contains(">Undo</button>"),
+        "{page}"
+    );
+    // A page without script looks again by itself.
+    assert!(page.contains("http-equiv=\"refresh\""), "{page}");
+    let (status, to) = site.post("/jobs/1", "").await;
+    assert_eq!(status, 303, "{to}");
+    site.until_says(&to, "undone, nothing was changed").await;
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+    let (status, page) = site.post("/jobs/2", "").await;
+    assert_eq!(status, 404, "{page}");
+}
+
+#[tokio::test]
+async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
     let site = Site::new().await;
-    site.enqueue(20_000).await;
-    let form = "state=pending&which=all&do=delete";
-    let request = site.form("/queues/mail/tasks", form);
-    let impatient = request.timeout(Duration::from_millis(2)).send().await;
-    assert!(impatient.is_err(), "it takes longer");
-    let ended = async {
-        while site.count(TaskState::Pending).await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
-    ended.expect("all are deleted");
+    let path = "/queues/mail/act";
+    let (_, to) = site.post(path, "do=delete%20all&name=male").await;
+    assert!(to.contains("not%20deleted"), "{to}");
+    assert_eq!(site.inspector.queues().await.expect("answered").len(), 1);
+    let (_, to) = site.post(path, "do=delete%20all&name=mail").await;
+    assert!(to.starts_with("/?did="), "{to}");
+    assert_eq!(site.inspector.queues().await.expect("answered"), []);
 }
 
 /// The task tells who cancelled it.
@@ -164,6 +181,10 @@ async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() 
     assert_eq!(status, 303, "{to}");
     assert_eq!(site.count(TaskState::Pending).await, before + 1);
 
+    let page = site.page("/schedules/digest").await;
+    for part in ["@hourly", "&quot;ada&quot;"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     let (status, page) = site.post("/schedules", "do=pause&entry=nobody").await;
     assert_eq!(status, 404, "{page}");
 }

@@ -13,6 +13,13 @@ async fn every_page_is_there_and_names_what_it_is_about() {
         ("/servers", "No server is heard of"),
         ("/schedules", "There are none"),
         ("/subscriptions", "Nobody subscribes"),
+        ("/charts", "the last 24 hours: 1 succeeded, 2 failed"),
+        (
+            "/charts?span=week&queue=mail",
+            "the last 7 days: 1 succeeded",
+        ),
+        ("/charts?span=quarter", "the last 90 days: 1 succeeded"),
+        ("/settings", "Europe/Berlin"),
         ("/storage", "in memory"),
         ("/storage", "<dialog id=\"keys\""),
         ("/style.css", "--ground"),
@@ -142,12 +149,121 @@ async fn figures_are_sent_as_they_change() {
         text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
         if text.contains("\"retry\":\"1\"") && !paused {
             paused = true;
-            site.post(
-                "/queues/mail/tasks",
-                "state=retry&do=delete&which=chosen&id=retry",
-            )
-            .await;
+            let form = "state=retry&do=delete&which=chosen&id=retry";
+            site.post("/queues/mail/tasks", form).await;
         }
     }
     assert!(text.contains("\"archived\":\"1\""), "{text}");
+}
+
+/// Wherever one has got lost, there is a way back.
+#[tokio::test]
+async fn what_goes_wrong_is_told_on_a_page_like_all_others() {
+    let site = Site::of(|monitor| monitor.path("/ops")).await;
+    for path in [
+        "/ops/nowhere",
+        "/ops/queues/mail?state=lost",
+        "/ops/schedules/none",
+    ] {
+        let (status, page) = site.get(path).await;
+        assert!(status == 404 || status == 400, "{path}: {status}");
+        assert!(page.contains("href=\"/ops/servers\""), "{path}: {page}");
+        assert!(page.contains("role=\"alert\""), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn tasks_are_sorted() {
+    let site = Site::new().await;
+    site.enqueue(60).await;
+    let first = |page: &str| {
+        let (_, rest) = page.split_once("class=\"id\"").expect("a task");
+        rest.split_once('>').expect("its link").1[..8].to_owned()
+    };
+    let path = "/queues/mail?state=pending&sort=oldest";
+    let page = site.page(path).await;
+    assert_eq!(first(&page), "pending&", "{page}");
+    assert!(page.contains("after=50"), "{page}");
+    let page = site.page(&format!("{path}&after=50")).await;
+    assert_eq!(page.matches("class=\"id\"").count(), 11);
+    assert!(!page.contains("class=\"next\""), "{page}");
+    let page = site
+        .page("/queues/mail?state=pending&sort=newest&after=50")
+        .await;
+    assert!(page.contains("pending&lt;script&gt;"), "{page}");
+    let (status, page) = site.get("/queues/mail?sort=colour").await;
+    assert!(status == 400 && page.contains("`colour`"), "{page}");
+}
+
+#[tokio::test]
+async fn a_filter_is_completed_by_what_is_there() {
+    let site = Site::new().await;
+    let page = site.page("/queues/mail?state=pending").await;
+    assert!(page.contains("data-term=\"event=email:send\""), "{page}");
+}
+
+#[tokio::test]
+async fn queues_are_sorted_and_found_by_a_part_of_their_name() {
+    let site = Site::new().await;
+    for queue in ["other", "paper-mail"] {
+        let producer = asynqueue_core::Producer::new(site.inspector.broker().clone());
+        let email = crate::site::Email { to: "ada".into() };
+        producer
+            .enqueue(email)
+            .queue(queue)
+            .await
+            .expect("accepted");
+    }
+    let queues = |page: &str| {
+        let rows = page.split("<tr data-queue=\"").skip(1);
+        let names = rows.map(|row| row.split('"').next().unwrap_or_default().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        queues(&site.page("/").await),
+        ["mail", "other", "paper-mail"]
+    );
+    let page = site.page("/?sort=retry&name=mail").await;
+    assert_eq!(queues(&page), ["mail", "paper-mail"]);
+    assert!(page.contains("aria-sort=\"descending\""), "{page}");
+    assert_eq!(queues(&site.page("/?name=lost").await), [""; 0]);
+}
+
+#[tokio::test]
+async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
+    let site = Site::of(|monitor| monitor.read_only()).await;
+    let form = site.form("/settings", "theme=dark&zone=Asia/Tokyo&refresh=5");
+    let answer = form.send().await.expect("an answer");
+    assert_eq!(answer.status(), 303);
+    let cookie = answer.headers()["set-cookie"].to_str().expect("text");
+    let pair = cookie.split(';').next().expect("a pair").to_owned();
+    let request = site.client.get(site.url("/queues/mail/tasks/completed"));
+    let page = request
+        .header("cookie", pair)
+        .send()
+        .await
+        .expect("an answer");
+    let page = page.text().await.expect("text");
+    for part in ["data-theme=\"dark\"", "data-refresh=\"5\"", " JST\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let (status, page) = site
+        .post("/settings", "theme=dark&zone=Mars&refresh=5")
+        .await;
+    assert!(status == 400 && page.contains("`Mars`"), "{page}");
+    assert_eq!(site.post("/queues/mail/act", "do=pause").await.0, 403);
+}
+
+#[tokio::test]
+async fn pages_are_compressed_for_who_asks_and_figures_are_not() {
+    let site = Site::new().await;
+    for (path, expected) in [("/", true), ("/monitor.js", true), ("/live", false)] {
+        let request = site
+            .client
+            .get(site.url(path))
+            .header("accept-encoding", "gzip");
+        let answer = request.send().await.expect("an answer");
+        let is_compressed = answer.headers().contains_key("content-encoding");
+        assert_eq!(is_compressed, expected, "{path}");
+    }
 }

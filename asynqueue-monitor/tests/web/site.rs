@@ -8,6 +8,7 @@ use asynqueue_core::{
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
+use asynqueue_test_servers::eventually;
 use serde::{Deserialize, Serialize};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -36,7 +37,7 @@ impl Site {
     pub(crate) async fn of(monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
         let broker = MemoryBroker::new();
         fill(&broker).await;
-        let monitor = monitor(Monitor::new(broker.clone()));
+        let monitor = monitor(Monitor::new(broker.clone()).grace(Duration::ZERO));
         let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         Self {
@@ -92,6 +93,17 @@ impl Site {
         let task = TaskRef::new("mail", TaskId::new(id).expect("an id"));
         let info = self.inspector.task(&task).await.expect("answered");
         info.expect("there")
+    }
+
+    /// Waits until so many tasks of the queue are in a state.
+    pub(crate) async fn until(&self, state: TaskState, count: u64) {
+        let what = format!("{count} tasks {state}");
+        eventually(&what, async || self.count(state).await == count).await;
+    }
+
+    /// Waits until a page says something.
+    pub(crate) async fn until_says(&self, path: &str, text: &str) {
+        eventually(text, async || self.page(path).await.contains(text)).await;
     }
 
     /// Enqueues so many more.

@@ -1,11 +1,10 @@
 // Makes the figures of a page live, and asks before what cannot be undone. Pages work without it.
 "use strict";
 
-for (const button of document.querySelectorAll("[data-confirm]")) {
-  button.addEventListener("click", (event) => {
-    if (!confirm(button.dataset.confirm)) event.preventDefault();
-  });
-}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-confirm]");
+  if (button && !confirm(button.dataset.confirm)) event.preventDefault();
+});
 
 for (const all of document.querySelectorAll("[data-all]")) {
   all.addEventListener("change", () => {
@@ -13,32 +12,115 @@ for (const all of document.querySelectorAll("[data-all]")) {
   });
 }
 
-let source;
+// Completes the last term of a filter, where browsers complete the whole.
+for (const input of document.querySelectorAll(".filter [list]")) {
+  input.addEventListener("input", () => {
+    const before = input.value.slice(0, input.value.lastIndexOf(" ") + 1);
+    for (const option of input.list.options) option.value = before + option.dataset.term;
+  });
+}
 
-function show({ queues, servers }) {
+function write(element, text) {
+  if (text !== undefined && element.textContent !== text) element.textContent = text;
+}
+
+function show({ queues, totals, jobs, versions, recent, last }) {
   for (const element of document.querySelectorAll("[data-figure]")) {
-    const queue = queues[element.closest("[data-queue]")?.dataset.queue];
-    const text = queue?.[element.dataset.figure];
-    if (text !== undefined && element.textContent !== text) element.textContent = text;
+    write(element, queues[element.closest("[data-queue]")?.dataset.queue]?.[element.dataset.figure]);
   }
-  for (const element of document.querySelectorAll("[data-servers]")) {
-    element.textContent = servers[element.dataset.servers];
+  for (const element of document.querySelectorAll("[data-total]")) write(element, totals[element.dataset.total]);
+  for (const { id, text, offer } of jobs) {
+    const form = document.querySelector(`[data-job="${id}"]`);
+    if (!form) continue;
+    write(form.querySelector("span"), text);
+    const button = form.querySelector("button");
+    if (offer) button && write(button, offer);
+    else button?.remove();
+  }
+  draw(recent, last);
+  const isOld = ({ dataset: { fresh, version } }) => versions[fresh] && versions[fresh] !== version;
+  if ([...document.querySelectorAll("[data-fresh]")].some(isOld)) refresh();
+}
+
+// What is fresher than the figures alone: the parts of the page that have changed, as the server writes them.
+let refreshing = false;
+async function refresh() {
+  if (refreshing) return;
+  refreshing = true;
+  try {
+    const answer = await fetch(location.href);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const old of document.querySelectorAll("[data-fresh]")) {
+      const fresh = page.getElementById(old.id);
+      if (!fresh || fresh.dataset.version === old.dataset.version) continue;
+      const focused = old.contains(document.activeElement) && document.activeElement.getAttribute("href");
+      const open = [...old.querySelectorAll("details")].map((details) => details.open);
+      fresh.querySelectorAll("details").forEach((details, place) => (details.open = Boolean(open[place])));
+      old.replaceWith(fresh);
+      if (focused) fresh.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    }
+  } catch {
+    // Tried again with the next figures.
+  } finally {
+    refreshing = false;
   }
 }
 
-// A hidden tab asks for nothing.
+let seconds = [];
+
+function draw(recent, last) {
+  const chart = document.getElementById("recent");
+  if (!chart) return;
+  if (recent) seconds = recent;
+  else if (last) seconds = [...seconds, last].slice(-120);
+  if (!seconds.length) return;
+  const most = Math.max(1, ...seconds.map(([succeeded, failed]) => succeeded + failed));
+  const bars = seconds.flatMap(([succeeded, failed], place) => {
+    const x = (120 - seconds.length + place) * 10;
+    const good = (succeeded / most) * 100;
+    const bad = (failed / most) * 100;
+    return [bar("good", x, 100 - good, good), bar("bad", x, 100 - good - bad, bad)];
+  });
+  chart.querySelector("svg").replaceChildren(...bars);
+  chart.querySelectorAll("figcaption span").forEach((element, place) => write(element, String(seconds.at(-1)[place])));
+  chart.hidden = false;
+}
+
+function bar(kind, x, y, height) {
+  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const attributes = { class: kind, x, y, width: 9, height };
+  for (const [name, value] of Object.entries(attributes)) rect.setAttribute(name, value);
+  return rect;
+}
+
+let source;
+let again;
+let wait = 1;
+
+// A hidden tab asks for nothing. One that is not answered asks again, ever more seldom.
 function follow() {
-  if (document.hidden) {
-    source?.close();
-    source = undefined;
-  } else if (!source) {
-    source = new EventSource(document.body.dataset.live);
-    source.onmessage = (event) => show(JSON.parse(event.data));
-  }
+  clearTimeout(again);
+  source?.close();
+  source = undefined;
+  const { live, refresh } = document.body.dataset;
+  if (document.hidden || refresh === "0") return;
+  const { queue, id } = document.querySelector("[data-fresh=task]")?.dataset ?? {};
+  const asked = new URLSearchParams({ every: refresh, ...(id && { queue, id }) });
+  source = new EventSource(`${live}?${asked}`);
+  source.onmessage = (event) => {
+    wait = 1;
+    show(JSON.parse(event.data));
+  };
+  source.onerror = () => {
+    source.close();
+    again = setTimeout(follow, wait * 1000);
+    wait = Math.min(wait * 2, 60);
+  };
 }
 
 document.addEventListener("visibilitychange", follow);
-if (document.querySelector("[data-figure], [data-servers]")) follow();
+window.addEventListener("pagehide", () => source?.close());
+window.addEventListener("pageshow", follow);
 
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;

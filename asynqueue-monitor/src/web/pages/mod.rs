@@ -1,25 +1,30 @@
 //! One file a page, and what all have in common.
 
+pub(super) mod charts;
+mod failed;
 pub(super) mod find;
+mod frame;
 pub(super) mod overview;
 pub(super) mod queue;
+pub(super) mod schedule;
 pub(super) mod schedules;
 pub(super) mod servers;
+pub(super) mod settings;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
 
 use std::{convert::Infallible, sync::Arc};
 
-use asynqueue_core::{BrokerError, Inspector, TaskState, Timestamp, scheduler::ScheduleError};
+use asynqueue_core::{Inspector, TaskState, Timestamp};
 use axum::{
     extract::{FromRequestParts, OriginalUri},
-    http::{StatusCode, request::Parts},
-    response::{IntoResponse, Response},
+    http::request::Parts,
 };
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use super::{Role, Shared, User, links::Links};
+pub(super) use self::failed::{Failed, explained, not_found};
+use super::{Role, Shared, User, links::Links, settings::Settings, show};
 
 /// What each page is made with.
 pub(super) struct View {
@@ -27,6 +32,8 @@ pub(super) struct View {
     pub(super) user: User,
     pub(super) inspector: Inspector,
     pub(super) now: Timestamp,
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl FromRequestParts<Arc<Shared>> for View {
@@ -53,6 +60,8 @@ impl FromRequestParts<Arc<Shared>> for View {
             now: inspector.broker().now(),
             user,
             inspector,
+            settings: Settings::of(&parts.headers),
+            shared: Arc::clone(shared),
         })
     }
 }
@@ -62,116 +71,14 @@ impl View {
         self.user.role == Role::Admin
     }
 
-    /// A whole page around its content.
-    pub(super) fn page(&self, title: &str, content: Markup) -> Markup {
-        let places = [
-            ("", "Queues"),
-            ("schedules", "Schedules"),
-            ("servers", "Servers"),
-            ("subscriptions", "Subscriptions"),
-            ("storage", "Storage"),
-        ];
-        html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (title) " · asynqueue" }
-                    // Or browsers look for one above the path that this is mounted at.
-                    link rel="icon" href="data:,";
-                    link rel="stylesheet" href=(self.links.page("style.css"));
-                    script src=(self.links.page("monitor.js")) defer {}
-                }
-                body data-live=(self.links.page("live")) {
-                    header {
-                        a.brand href=(self.links.page("")) { "asynqueue" }
-                        nav aria-label="Pages" {
-                            @for (path, name) in places {
-                                a href=(self.links.page(path)) { (name) }
-                            }
-                        }
-                        form.find action=(self.links.page("find")) role="search" {
-                            input type="search" name="id" placeholder="Task id" aria-label="Find a task by its id";
-                        }
-                        span.user title=(if self.may_change() { "may change things" } else { "may look only" }) {
-                            (self.user.name)
-                        }
-                    }
-                    main { h1 { (title) } (content) }
-                    (keys())
-                }
-            }
-        }
+    /// A time as the distance from now, with the time itself for who points at it.
+    pub(super) fn time(&self, time: Timestamp) -> Markup {
+        let utc = show::utc(time);
+        let date = self.settings.date(time);
+        let title = date.map(|date| date.format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
+        let title = title.as_ref().unwrap_or(&utc);
+        html! { time datetime=(utc) title=(title) { (show::distance(time, self.now)) } }
     }
-}
-
-/// What keys do, shown by one of them.
-fn keys() -> Markup {
-    let keys = [
-        ("/", "to the filter, or to the search for a task"),
-        ("j", "down a list"),
-        ("k", "up a list"),
-        ("?", "this help; Escape closes it"),
-    ];
-    html! {
-        dialog id="keys" aria-labelledby="keys-title" {
-            h2 id="keys-title" { "Keys" }
-            dl.facts { @for (key, does) in keys { dt { kbd { (key) } } dd { (does) } } }
-            form method="dialog" { button { "Close" } }
-        }
-    }
-}
-
-/// What goes wrong, as a page.
-#[derive(Debug)]
-pub(super) enum Failed {
-    Broker(BrokerError),
-    NotFound(String),
-    BadRequest(String),
-}
-
-impl From<BrokerError> for Failed {
-    fn from(error: BrokerError) -> Self {
-        Self::Broker(error)
-    }
-}
-
-impl From<ScheduleError> for Failed {
-    fn from(error: ScheduleError) -> Self {
-        match error {
-            ScheduleError::Unknown { .. } => Self::NotFound(error.to_string()),
-            ScheduleError::Broker(error) => Self::Broker(error),
-            other => Self::BadRequest(other.to_string()),
-        }
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let (status, title, message) = match self {
-            Self::Broker(error) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The broker does not answer",
-                error.to_string(),
-            ),
-            Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
-            Self::BadRequest(why) => (StatusCode::BAD_REQUEST, "That makes no sense", why),
-        };
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head { meta charset="utf-8"; title { (title) } link rel="icon" href="data:,"; }
-                body { h1 { (title) } p { (message) } }
-            }
-        };
-        (status, page).into_response()
-    }
-}
-
-pub(super) async fn not_found() -> Failed {
-    Failed::NotFound("There is no such page.".into())
 }
 
 /// A state by its name.

@@ -1,90 +1,163 @@
 //! All queues at a glance, what needs attention first.
 
-use std::time::Duration;
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
-use asynqueue_core::{TaskState, inspector::QueueInfo};
+use asynqueue_core::{Name, ServerInfo, TaskState, inspector::QueueInfo};
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, notice};
-use crate::web::show;
+use super::{
+    Failed, View,
+    charts::{of_day, of_now},
+    notice,
+};
+use crate::web::{
+    links::encoded,
+    live::{Seen, is_failing, version_of_queues},
+    show,
+};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     did: Option<String>,
+    #[serde(default)]
+    sort: String,
+    /// A part of the names of the queues to show.
+    #[serde(default)]
+    name: String,
 }
 
-/// The states with a column each.
-const STATES: [TaskState; 6] = [
-    TaskState::Pending,
-    TaskState::Active,
-    TaskState::Scheduled,
-    TaskState::Retry,
-    TaskState::Archived,
-    TaskState::Completed,
+/// A column of figures: what it is called, and its figure in figures and addresses.
+type Column = (&'static str, &'static str, fn(&QueueInfo) -> u64);
+
+const COLUMNS: [Column; 10] = [
+    ("pending", "pending", |queue| {
+        queue.stats.count(TaskState::Pending)
+    }),
+    ("active", "active", |queue| {
+        queue.stats.count(TaskState::Active)
+    }),
+    ("scheduled", "scheduled", |queue| {
+        queue.stats.count(TaskState::Scheduled)
+    }),
+    ("retry", "retry", |queue| {
+        queue.stats.count(TaskState::Retry)
+    }),
+    ("archived", "archived", |queue| {
+        queue.stats.count(TaskState::Archived)
+    }),
+    ("completed", "completed", |queue| {
+        queue.stats.count(TaskState::Completed)
+    }),
+    ("oldest", "latency", |queue| {
+        queue.stats.latency.as_millis() as u64
+    }),
+    ("done today", "succeeded", |queue| queue.today.succeeded),
+    ("failed today", "failed", |queue| queue.today.failed),
+    ("memory", "memory", |queue| queue.memory.unwrap_or_default()),
 ];
+
+/// How many of them are states.
+const STATES: usize = 6;
 
 /// A queue whose next task has waited for longer than this needs attention.
 const SLOW: Duration = Duration::from_secs(300);
 
+/// A server that was not heard of for longer than this needs attention; it tells of itself every five seconds.
+const SILENT: Duration = Duration::from_secs(15);
+
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
-    let (queues, servers) = tokio::join!(view.inspector.queues(), view.inspector.servers());
-    let (queues, servers): (_, Vec<_>) = (queues?, servers?);
-    let busy: usize = servers.iter().map(|server| server.busy).sum();
-    let slots: usize = servers.iter().map(|server| server.concurrency).sum();
-    let wait = queues
+    let seen = view.shared.live.now().await?;
+    let slow = view.shared.live.slow(&seen.queues).await?;
+    let mut queues: Vec<_> = seen
+        .queues
         .iter()
-        .map(|queue| queue.stats.count(TaskState::Pending))
-        .sum();
-    Ok(view.page("Queues", html! {
-        (notice(asked.did.as_deref()))
+        .filter(|queue| queue.name.contains(&asked.name))
+        .collect();
+    if let Some((_, _, figure)) = COLUMNS.iter().find(|(_, key, _)| *key == asked.sort) {
+        queues.sort_by_key(|queue| Reverse(figure(queue)));
+    }
+    Ok(view.page(
+        "Queues",
+        html! {
+            (notice(asked.did.as_deref()))
+            (totals(&seen))
+            div id="queues" data-fresh="queues" data-version=(version_of_queues(&seen.queues)) {
+                (attention(&view, &seen, &slow.blame))
+                @if seen.queues.is_empty() {
+                    p.empty { "No queue has had a task yet." }
+                } @else {
+                    (table(&view, &asked, &queues))
+                }
+            }
+            @if seen.queues.len() > 10 { (search(&asked)) }
+            div.columns { (of_day(&view, slow.hours.iter())) (of_now()) }
+        },
+    ))
+}
+
+fn totals(seen: &Seen) -> Markup {
+    let sum = |figure: fn(&QueueInfo) -> u64| show::number(seen.queues.iter().map(figure).sum());
+    let busy: usize = seen.servers.iter().map(|server| server.busy).sum();
+    let slots: usize = seen.servers.iter().map(|server| server.concurrency).sum();
+    html! {
         dl.figures {
-            div { dt { "Pending" } dd { (show::number(wait)) } }
-            div { dt { "Running" } dd { span data-servers="busy" { (busy) } " of " span data-servers="slots" { (slots) } } }
-            div { dt { "Servers" } dd { span data-servers="count" { (servers.len()) } } }
-            div { dt { "Done today" } dd { (show::number(queues.iter().map(|queue| queue.today.succeeded).sum())) } }
-            div { dt { "Failed today" } dd { (show::number(queues.iter().map(|queue| queue.today.failed).sum())) } }
+            div { dt { "Pending" } dd data-total="pending" { (sum(|queue| queue.stats.count(TaskState::Pending))) } }
+            div { dt { "Running" } dd { span data-total="busy" { (busy) } " of " span data-total="slots" { (slots) } } }
+            div { dt { "Servers" } dd data-total="servers" { (seen.servers.len()) } }
+            div { dt { "Done today" } dd data-total="succeeded" { (sum(|queue| queue.today.succeeded)) } }
+            div { dt { "Failed today" } dd data-total="failed" { (sum(|queue| queue.today.failed)) } }
         }
-        (attention(&view, &queues, servers.is_empty()))
-        @if queues.is_empty() {
-            p.empty { "No queue has had a task yet." }
-        } @else {
-            (table(&view, &queues))
+    }
+}
+
+fn search(asked: &Asked) -> Markup {
+    html! {
+        form.filter {
+            @if !asked.sort.is_empty() { input type="hidden" name="sort" value=(asked.sort); }
+            input type="search" name="name" value=(asked.name) placeholder="A part of a queue's name" aria-label="Show queues by name";
+            button { "Show" }
         }
-    }))
+    }
 }
 
 /// What an operator should look at first.
-fn attention(view: &View, queues: &[QueueInfo], is_alone: bool) -> Markup {
-    let waits = queues
-        .iter()
-        .any(|queue| queue.stats.count(TaskState::Pending) > 0);
+fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup {
+    let queues = &seen.queues;
+    let waits = |queue: &QueueInfo| queue.stats.count(TaskState::Pending) > 0;
+    let nobody = seen.servers.is_empty() && queues.iter().any(waits);
     let slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
-    let failing = |queue: &&QueueInfo| {
-        let ended = queue.today.succeeded + queue.today.failed;
-        ended >= 20 && queue.today.failed * 20 > ended
-    };
     let slow: Vec<_> = queues.iter().filter(slow).collect();
-    let failing: Vec<_> = queues.iter().filter(failing).collect();
-    let nobody = waits && is_alone;
+    let failing: Vec<_> = queues.iter().filter(|queue| is_failing(queue)).collect();
+    let silent = |server: &&ServerInfo| view.now.since(server.seen) > SILENT;
+    let silent: Vec<_> = seen.servers.iter().filter(silent).collect();
+    let lists = [slow.len(), failing.len(), silent.len(), seen.growing.len()];
     html! {
-        @if nobody || !slow.is_empty() || !failing.is_empty() {
+        @if nobody || lists.iter().any(|length| *length > 0) {
             section.attention aria-label="Needs attention" {
                 h2 { "Needs attention" }
                 ul {
                     @if nobody { li { "Tasks wait, and no server is there to run them." } }
+                    @for server in silent {
+                        li { a href=(view.links.page("servers")) { (server.name) } ": this server was heard of " (view.time(server.seen)) "; its tasks go to others when their leases end." }
+                    }
                     @for queue in slow {
                         li {
                             a href=(view.links.state(&queue.name, TaskState::Pending)) { (queue.name) }
                             ": the next task has waited for " (show::duration(queue.stats.latency)) "."
                         }
                     }
+                    @for queue in &seen.growing {
+                        li { a href=(view.links.state(queue, TaskState::Pending)) { (queue) } ": more and more tasks wait, for a minute now." }
+                    }
                     @for queue in failing {
                         li {
                             a href=(view.links.state(&queue.name, TaskState::Retry)) { (queue.name) }
                             ": " (show::number(queue.today.failed)) " of "
-                            (show::number(queue.today.succeeded + queue.today.failed)) " attempts failed today."
+                            (show::number(queue.today.succeeded + queue.today.failed)) " attempts failed today"
+                            @if let Some(most) = blame.get(&queue.name) { ", most of them lately by " code { (show::cut(most)) } }
+                            "."
                         }
                     }
                 }
@@ -93,34 +166,37 @@ fn attention(view: &View, queues: &[QueueInfo], is_alone: bool) -> Markup {
     }
 }
 
-fn table(view: &View, queues: &[QueueInfo]) -> Markup {
+fn table(view: &View, asked: &Asked, queues: &[&QueueInfo]) -> Markup {
+    let sorted = |key: &str| format!("?sort={key}&name={}", encoded(&asked.name));
     html! {
         div.scroll { table {
             thead { tr {
-                th scope="col" { "Queue" }
-                @for state in STATES { th.number scope="col" { (state.as_str()) } }
-                th.number scope="col" { "oldest" }
-                th.number scope="col" { "done today" }
-                th.number scope="col" { "failed today" }
-                th.number scope="col" { "memory" }
-            } }
-            tbody { @for queue in queues {
-                tr data-queue=(queue.name) {
-                    th scope="row" {
-                        a href=(view.links.queue(&queue.name)) { (queue.name) }
-                        @if queue.stats.paused { " " span.paused { "paused" } }
-                    }
-                    @for state in STATES {
-                        td.number { a data-figure=(state.as_str()) href=(view.links.state(&queue.name, state)) {
-                            (show::number(queue.stats.count(state)))
-                        } }
-                    }
-                    td.number data-figure="latency" { (show::duration(queue.stats.latency)) }
-                    td.number data-figure="succeeded" { (show::number(queue.today.succeeded)) }
-                    td.number data-figure="failed" { (show::number(queue.today.failed)) }
-                    td.number { @if let Some(bytes) = queue.memory { (show::bytes(bytes)) } }
+                th scope="col" { a href=(sorted("")) { "Queue" } }
+                @for (title, key, _) in COLUMNS {
+                    th.number scope="col" aria-sort=[(key == asked.sort).then_some("descending")] { a href=(sorted(key)) { (title) } }
                 }
             } }
+            tbody { @for queue in queues { (row(view, queue)) } }
         } }
+        @if queues.is_empty() { p.empty { "No queue's name has " code { (asked.name) } " in it." } }
+    }
+}
+
+fn row(view: &View, queue: &QueueInfo) -> Markup {
+    let page = view.links.queue(&queue.name);
+    html! {
+        tr data-queue=(queue.name) {
+            th scope="row" {
+                a href=(page) { (queue.name) }
+                @if queue.stats.paused { " " span.paused { "paused" } }
+            }
+            @for (_, state, figure) in &COLUMNS[..STATES] {
+                td.number { a data-figure=(state) href=(format!("{page}?state={state}")) { (show::number(figure(queue))) } }
+            }
+            td.number data-figure="latency" { (show::wait(queue.stats.latency)) }
+            td.number data-figure="succeeded" { (show::number(queue.today.succeeded)) }
+            td.number data-figure="failed" { (show::number(queue.today.failed)) }
+            td.number { @if let Some(bytes) = queue.memory { (show::bytes(bytes)) } }
+        }
     }
 }

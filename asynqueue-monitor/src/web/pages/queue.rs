@@ -1,14 +1,16 @@
 //! One queue: its tasks by state, a filter in the address, and what to do with those that are chosen.
 
+use std::{cmp::Reverse, collections::BTreeSet};
+
 use asynqueue_core::{
-    Cursor, Name, Page, TaskInfo, TaskState,
+    Cursor, HourStats, Name, Page, ServerInfo, TaskInfo, TaskState,
     inspector::{Filter, InvalidFilter, Listing, QueueInfo},
 };
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, notice, state_of};
+use super::{Failed, View, charts::of_day, notice, state_of};
 use crate::web::{links::encoded, show};
 
 const PAGE: usize = 50;
@@ -18,6 +20,8 @@ pub(crate) struct Asked {
     state: Option<String>,
     #[serde(default)]
     filter: String,
+    #[serde(default)]
+    sort: String,
     after: Option<String>,
     did: Option<String>,
 }
@@ -26,6 +30,10 @@ pub(crate) struct Asked {
 struct Shown<'a> {
     state: TaskState,
     filter: &'a str,
+    sort: &'a str,
+    /// What may complete the filter.
+    terms: Vec<String>,
+    history: Vec<HourStats>,
     listing: Result<Listing, InvalidFilter>,
     did: Option<&'a str>,
 }
@@ -41,22 +49,117 @@ pub(crate) async fn show(
         Some(name) => state_of(name)?,
         None => first_with_tasks(&info),
     };
-    let page = Page {
-        after: asked.after.map(Cursor),
-        limit: PAGE,
-    };
     let listing = match asked.filter.parse::<Filter>() {
-        Ok(filter) => Ok(view.inspector.list(&queue, state, &filter, page).await?),
+        Ok(filter) if asked.sort.is_empty() => {
+            let page = Page {
+                after: asked.after.map(Cursor),
+                limit: PAGE,
+            };
+            Ok(view.inspector.list(&queue, state, &filter, page).await?)
+        }
+        Ok(filter) => Ok(sorted(&view, &queue, state, &filter, &asked).await?),
         Err(invalid) => Err(invalid),
     };
+    let seen = view.shared.live.now().await?;
+    let tasks = listing.as_ref().map_or(&[][..], |listing| &listing.tasks);
     let shown = Shown {
         state,
         filter: &asked.filter,
+        sort: &asked.sort,
+        terms: terms(&seen.servers, tasks),
+        history: view.inspector.history(&queue).await?,
         listing,
         did: asked.did.as_deref(),
     };
     Ok(view.page(queue.as_str(), content(&view, &info, &shown)))
 }
+
+/// The ways to sort, and what they are called.
+const SORTS: [(&str, &str); 5] = [
+    ("", "in the order of the queue"),
+    ("newest", "newest first"),
+    ("oldest", "oldest first"),
+    ("attempts", "most attempts first"),
+    ("event", "by event"),
+];
+
+/// How many tasks are looked at to sort them.
+const SORTED: usize = 2_000;
+
+/// A part of the first tasks that match, sorted. It goes on after a number of tasks.
+async fn sorted(
+    view: &View,
+    queue: &Name,
+    state: TaskState,
+    filter: &Filter,
+    asked: &Asked,
+) -> Result<Listing, Failed> {
+    let from = asked.after.as_deref().unwrap_or("0").parse::<usize>();
+    let from = from.map_err(|_| Failed::BadRequest("expected a number in `after`".into()))?;
+    let mut all = Listing::default();
+    loop {
+        let page = Page {
+            after: all.next.take(),
+            limit: SORTED / 4,
+        };
+        let part = view.inspector.list(queue, state, filter, page).await?;
+        all.scanned += part.scanned;
+        all.tasks.extend(part.tasks);
+        all.next = part.next;
+        if all.next.is_none() || all.scanned >= SORTED {
+            break;
+        }
+    }
+    let enqueued = |task: &TaskInfo| task.envelope.enqueued_at;
+    match asked.sort.as_str() {
+        "newest" => all.tasks.sort_by_key(|task| Reverse(enqueued(task))),
+        "oldest" => all.tasks.sort_by_key(enqueued),
+        "attempts" => all
+            .tasks
+            .sort_by_key(|task| Reverse(task.envelope.attempts)),
+        "event" => all
+            .tasks
+            .sort_by(|a, b| a.envelope.event.cmp(&b.envelope.event)),
+        other => {
+            let known = SORTS.map(|(name, _)| name).join(", ");
+            let why = format!("`{other}` is no order: expected one of {known}");
+            return Err(Failed::BadRequest(why));
+        }
+    }
+    let rest = all.tasks.len().saturating_sub(from + PAGE);
+    all.tasks = all.tasks.into_iter().skip(from).take(PAGE).collect();
+    all.next = (rest > 0).then(|| Cursor((from + PAGE).to_string()));
+    Ok(all)
+}
+
+/// What may complete a filter: the events that servers know, and events and headers of the tasks that are shown.
+fn terms(servers: &[ServerInfo], tasks: &[TaskInfo]) -> Vec<String> {
+    let of_servers = servers.iter().flat_map(|server| &server.events);
+    let of_tasks = tasks.iter().map(|task| &task.envelope.event);
+    let events = of_servers.chain(of_tasks);
+    let events = events.map(|event| format!("event={}", quoted(event)));
+    let headers = tasks.iter().flat_map(|task| task.envelope.headers.iter());
+    let headers = headers
+        .filter(|(name, _)| *name != "traceparent")
+        .map(|(name, value)| format!("header.{name}={}", quoted(value)));
+    let known: BTreeSet<_> = events.chain(headers).collect();
+    let always = ["id=", "payload~", "error~", "age>1h", "age<5m"];
+    let always = always.into_iter().map(str::to_owned);
+    always.chain(known.into_iter().take(TERMS)).collect()
+}
+
+/// A value as a filter takes it.
+fn quoted(value: &str) -> String {
+    if value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    } else {
+        value.to_owned()
+    }
+}
+
+/// How many terms are suggested.
+const TERMS: usize = 60;
 
 /// What needs a look first: failures, then what runs, then what waits.
 fn first_with_tasks(info: &QueueInfo) -> TaskState {
@@ -79,7 +182,7 @@ fn content(view: &View, info: &QueueInfo, shown: &Shown<'_>) -> Markup {
     html! {
         (notice(shown.did))
         div.bar data-queue=(info.name) {
-            span { "oldest pending " b data-figure="latency" { (show::duration(info.stats.latency)) } }
+            span { "oldest pending " b data-figure="latency" { (show::wait(info.stats.latency)) } }
             span { "today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " done, "
                 b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
@@ -101,8 +204,9 @@ fn content(view: &View, info: &QueueInfo, shown: &Shown<'_>) -> Markup {
             input type="hidden" name="state" value=(shown.state.as_str());
             input type="search" name="filter" value=(shown.filter) list="terms" aria-label="Filter"
                 placeholder="event=email:* error~timeout age>1h payload~text id=… header.tenant=acme";
-            datalist id="terms" {
-                @for term in ["event=", "id=", "payload~", "error~", "age>1h", "age<5m", "header."] { option value=(term) {} }
+            datalist id="terms" { @for term in &shown.terms { option value=(term) data-term=(term) {} } }
+            select name="sort" aria-label="Order" {
+                @for (name, title) in SORTS { option value=(name) selected[name == shown.sort] { (title) } }
             }
             button { "Filter" }
         }
@@ -110,6 +214,8 @@ fn content(view: &View, info: &QueueInfo, shown: &Shown<'_>) -> Markup {
             Err(invalid) => { p.error role="alert" { (invalid) } },
             Ok(listing) => { (list(view, info, shown, listing)) },
         }
+        (of_day(view, shown.history.iter()))
+        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&info.name))) { "Longer ago" } }
     }
 }
 
@@ -124,6 +230,12 @@ fn queue_actions(view: &View, info: &QueueInfo) -> Markup {
             }
             @if info.stats.total() == 0 {
                 button.danger name="do" value="delete" data-confirm="Delete this empty queue?" { "Delete" }
+            } @else {
+                details.danger {
+                    summary { "Delete with its tasks" }
+                    input name="name" autocomplete="off" aria-label=(format!("Type {} to delete it with its tasks", info.name)) placeholder=(info.name);
+                    button.danger name="do" value="delete all" { "Delete all" }
+                }
             }
         }
     }
@@ -133,8 +245,9 @@ fn list(view: &View, info: &QueueInfo, shown: &Shown<'_>, listing: &Listing) -> 
     let next = listing.next.as_ref().map(|cursor| {
         let filter = encoded(shown.filter);
         format!(
-            "{}&filter={filter}&after={}",
+            "{}&filter={filter}&sort={}&after={}",
             view.links.state(&info.name, shown.state),
+            encoded(shown.sort),
             encoded(&cursor.0)
         )
     });
@@ -154,6 +267,9 @@ fn list(view: &View, info: &QueueInfo, shown: &Shown<'_>, listing: &Listing) -> 
                 div.scroll { (table(view, shown.state, &listing.tasks)) }
                 (task_actions(shown))
             }
+        }
+        @if !shown.sort.is_empty() && listing.scanned >= SORTED {
+            p.note { "The first " (show::number(listing.scanned as u64)) " tasks of the queue are sorted; those behind them are not among these." }
         }
         @if let Some(next) = next { p { a.next href=(next) { "More" } } }
     }
@@ -179,12 +295,12 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                     td { a.id href=(view.links.task(&envelope.task_ref())) { (envelope.id) } }
                     td { (envelope.event) }
                     td.number { (envelope.attempts) }
-                    td { (show::time(envelope.enqueued_at, view.now)) }
+                    td { (view.time(envelope.enqueued_at)) }
                     td { (when(view, task)) }
                     td.payload {
                         @match envelope.last_failure().filter(|_| failed) {
-                            Some(failure) => { span.kind { (failure.kind) } " " (cut(&failure.message)) },
-                            None => { code { (cut(&view.inspector.payload(task).to_string())) } },
+                            Some(failure) => { span.kind { (failure.kind) } " " (show::cut(&failure.message)) },
+                            None => { code { (show::cut(&view.inspector.payload(task).to_string())) } },
                         }
                     }
                 }
@@ -206,16 +322,7 @@ fn when_title(state: TaskState) -> &'static str {
 fn when(view: &View, task: &TaskInfo) -> Markup {
     html! {
         @if let Some(lease) = &task.lease { (lease.worker) }
-        @else if let Some(at) = task.at { (show::time(at, view.now)) }
-    }
-}
-
-/// The beginning of a text that may be long.
-fn cut(text: &str) -> String {
-    const LENGTH: usize = 120;
-    match text.char_indices().nth(LENGTH) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        @else if let Some(at) = task.at { (view.time(at)) }
     }
 }
 

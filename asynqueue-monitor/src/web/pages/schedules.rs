@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{Failed, View, notice};
-use crate::web::show;
+use crate::web::links::encoded;
 
 /// How many ticks of each entry to show.
 const EVENTS: usize = 5;
@@ -41,27 +41,34 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
 }
 
 fn row(view: &View, entry: &ScheduleEntry, events: &[ScheduleEvent]) -> Markup {
+    let page = view
+        .links
+        .page(&format!("schedules/{}", encoded(&entry.name)));
     html! {
         tr {
-            th scope="row" { (entry.name) @if entry.paused { " " span.paused { "paused" } } }
+            th scope="row" { a href=(page) { (entry.name) } @if entry.paused { " " span.paused { "paused" } } }
             td { code { (entry.rule) } }
             td { (entry.template.event) " in " a href=(view.links.queue(&entry.template.queue)) { (entry.template.queue) } }
-            td { @match entry.next { Some(next) => { (show::time(next, view.now)) }, None => { "never again" } } }
-            td { ul.ticks { @for event in events { li { (show::time(event.tick, view.now)) ": " (outcome(view, event)) } } } }
+            td { @match entry.next { Some(next) => { (view.time(next)) }, None => { "never again" } } }
+            td { ul.ticks { @for event in events { li { (view.time(event.tick)) ": " (outcome(view, event)) } } } }
             td { (entry.source) }
-            @if view.may_change() {
-                td { form method="post" {
-                    input type="hidden" name="entry" value=(entry.name);
-                    @if entry.paused { button name="do" value="resume" { "Resume" } }
-                    @else { button name="do" value="pause" { "Pause" } }
-                    " " button name="do" value="trigger" { "Run now" }
-                } }
-            }
+            @if view.may_change() { td { (buttons(view, entry)) } }
         }
     }
 }
 
-fn outcome(view: &View, event: &ScheduleEvent) -> Markup {
+pub(super) fn buttons(view: &View, entry: &ScheduleEntry) -> Markup {
+    html! {
+        form.actions method="post" action=(view.links.page("schedules")) {
+            input type="hidden" name="entry" value=(entry.name);
+            @if entry.paused { button name="do" value="resume" { "Resume" } }
+            @else { button name="do" value="pause" { "Pause" } }
+            button name="do" value="trigger" { "Run now" }
+        }
+    }
+}
+
+pub(super) fn outcome(view: &View, event: &ScheduleEvent) -> Markup {
     html! {
         @match &event.outcome {
             FireOutcome::Enqueued(task) => { a href=(view.links.task(task)) { (task.id) } },

@@ -4,14 +4,15 @@ use asynqueue_core::ServerInfo;
 use maud::{Markup, html};
 
 use super::{Failed, View};
-use crate::web::show;
+use crate::web::{live::version, show};
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
-    let servers = view.inspector.servers().await?;
-    Ok(view.page("Servers", html! {
+    let seen = view.shared.live.now().await?;
+    let servers = &seen.servers;
+    Ok(view.page("Servers", html! { div id="servers" data-fresh="servers" data-version=(version(servers)) {
         @if servers.is_empty() { p.empty { "No server is heard of. One that runs tells of itself every five seconds." } }
-        @for server in &servers { (section(&view, server)) }
-    }))
+        @for server in servers { (section(&view, server)) }
+    } }))
 }
 
 fn section(view: &View, server: &ServerInfo) -> Markup {
@@ -20,8 +21,8 @@ fn section(view: &View, server: &ServerInfo) -> Markup {
             h2 { (server.name) @if server.stopping { " " span.paused { "stopping" } } }
             dl.facts {
                 dt { "Host" } dd { (server.host) ", process " (server.pid) }
-                dt { "Started" } dd { (show::time(server.started, view.now)) }
-                dt { "Heard of" } dd { (show::time(server.seen, view.now)) }
+                dt { "Started" } dd { (view.time(server.started)) }
+                dt { "Heard of" } dd { (view.time(server.seen)) }
                 dt { "Queues" } dd {
                     @for (queue, weight) in &server.queues {
                         a href=(view.links.queue(queue)) { (queue) } " × " (weight) " "
@@ -44,8 +45,8 @@ fn section(view: &View, server: &ServerInfo) -> Markup {
                             td { a.id href=(view.links.task(&running.task)) { (running.task) } }
                             td { (running.event) }
                             td.number { (running.attempt) }
-                            td { (show::time(running.started, view.now)) }
-                            td { (show::time(running.deadline, view.now)) }
+                            td { (view.time(running.started)) }
+                            td { (view.time(running.deadline)) }
                         }
                     } }
                 } }

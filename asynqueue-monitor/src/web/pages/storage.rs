@@ -1,6 +1,6 @@
 //! The servers that the storage consists of.
 
-use asynqueue_core::NodeRole;
+use asynqueue_core::{Name, Node, NodeRole};
 use maud::{Markup, html};
 
 use super::{Failed, View};
@@ -8,6 +8,7 @@ use crate::web::show;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
+    let queues = view.inspector.broker().queues().await?;
     Ok(view.page("Storage", html! {
         div.scroll { table {
             thead { tr {
@@ -24,5 +25,37 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                 }
             } }
         } }
+        (slots(&view, &nodes, &queues))
     }))
+}
+
+/// Where each queue is, if storage is divided into slots.
+fn slots(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
+    let places: Vec<_> = queues
+        .iter()
+        .filter_map(|queue| Some((queue, view.inspector.broker().slot(queue)?)))
+        .collect();
+    let keeper = |slot: u16| {
+        let keeps = |node: &&Node| {
+            let mut ranges = node.slots.iter();
+            node.role == NodeRole::Primary
+                && ranges.any(|(first, last)| (*first..=*last).contains(&slot))
+        };
+        nodes.iter().find(keeps).map(|node| node.address.as_str())
+    };
+    html! {
+        @if !places.is_empty() {
+            h2 { "Slots by queue" }
+            div.scroll { table {
+                thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Slot" } th scope="col" { "Kept by" } } }
+                tbody { @for (queue, slot) in places {
+                    tr {
+                        th scope="row" { a href=(view.links.queue(queue)) { (queue) } }
+                        td.number { (slot) }
+                        td { (keeper(slot).unwrap_or("no node: the cluster is not whole")) }
+                    }
+                } }
+            } }
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use super::{Failed, View};
-use crate::web::show;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let subscriptions = view.inspector.subscriptions().await?;
@@ -18,7 +17,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                         td { (subscription.event) }
                         td { (subscription.name) }
                         td { a href=(view.links.queue(&subscription.queue())) { (subscription.queue()) } }
-                        td { (show::time(subscription.since, view.now)) }
+                        td { (view.time(subscription.since)) }
                     }
                 } }
             } }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Failed, View, notice, queue::actions_of};
-use crate::web::show;
+use crate::web::{live::version, show};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
@@ -27,18 +27,38 @@ pub(crate) async fn show(
         );
         return Err(Failed::NotFound(gone));
     };
+    let fresh = |id: &str, content: Markup| {
+        html! {
+            div id=(id) data-fresh="task" data-version=(version(Some(&info))) data-queue=(task.queue) data-id=(task.id) { (content) }
+        }
+    };
     Ok(view.page(task.id.as_str(), html! {
         (notice(asked.did.as_deref()))
-        p.crumbs {
-            a href=(view.links.queue(&task.queue)) { (task.queue) } " › "
-            a href=(view.links.state(&task.queue, info.state)) { (info.state.as_str()) }
-        }
-        @if view.may_change() { (actions(&view, &info)) }
+        (fresh("task", html! {
+            p.crumbs {
+                a href=(view.links.queue(&task.queue)) { (task.queue) } " › "
+                a href=(view.links.state(&task.queue, info.state)) { (info.state.as_str()) }
+            }
+            @if view.may_change() { (actions(&view, &info)) }
+        }))
         div.columns {
             section { h2 { "Payload" } (payload(&view, &info)) }
-            section { h2 { "Facts" } (facts(&view, &info)) }
+            section { h2 { "Facts" } (fresh("facts", facts(&view, &info))) }
         }
-        @if let Some(result) = view.inspector.result(&info) {
+        (fresh("events", events(&view, &info)))
+        @if !info.envelope.headers.is_empty() {
+            section {
+                h2 { "Headers" }
+                dl { @for (key, value) in info.envelope.headers.iter() { dt { (key) } dd { code { (value) } } } }
+            }
+        }
+    }))
+}
+
+/// What has happened to it so far.
+fn events(view: &View, info: &TaskInfo) -> Markup {
+    html! {
+        @if let Some(result) = view.inspector.result(info) {
             section { h2 { "Result" } pre { (pretty(&result)) } }
         }
         @if let Some(progress) = &info.progress {
@@ -48,14 +68,8 @@ pub(crate) async fn show(
                 " " (progress.done) " of " (progress.total) " " (progress.note)
             }
         }
-        section { h2 { "Attempts" } (attempts(&view, &info.attempts())) }
-        @if !info.envelope.headers.is_empty() {
-            section {
-                h2 { "Headers" }
-                dl { @for (key, value) in info.envelope.headers.iter() { dt { (key) } dd { code { (value) } } } }
-            }
-        }
-    }))
+        section { h2 { "Attempts" } (attempts(view, &info.attempts())) }
+    }
 }
 
 fn pretty(value: &Value) -> String {
@@ -109,14 +123,14 @@ fn facts(view: &View, info: &TaskInfo) -> Markup {
             dt { "State" } dd { (info.state.as_str()) }
             dt { "Event" } dd { (envelope.event) }
             @if let Some(lease) = &info.lease {
-                dt { "Runs on" } dd { (lease.worker) ", lease ends " (show::time(lease.until, view.now)) }
+                dt { "Runs on" } dd { (lease.worker) ", lease ends " (view.time(lease.until)) }
             }
-            @if let Some(at) = info.at { dt { "At" } dd { (show::time(at, view.now)) } }
-            dt { "Enqueued" } dd { (show::time(envelope.enqueued_at, view.now)) }
+            @if let Some(at) = info.at { dt { "At" } dd { (view.time(at)) } }
+            dt { "Enqueued" } dd { (view.time(envelope.enqueued_at)) }
             dt { "Attempts" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) }
             dt { "Timeout" } dd { (show::duration(options.timeout)) }
-            @if let Some(deadline) = envelope.deadline { dt { "Deadline" } dd { (show::time(deadline, view.now)) } }
-            @if let Some(expires) = envelope.expires_at() { dt { "Worth starting until" } dd { (show::time(expires, view.now)) } }
+            @if let Some(deadline) = envelope.deadline { dt { "Deadline" } dd { (view.time(deadline)) } }
+            @if let Some(expires) = envelope.expires_at() { dt { "Worth starting until" } dd { (view.time(expires)) } }
             @if options.priority > 0 { dt { "Priority" } dd { (options.priority) } }
             @if let Some(group) = &options.group { dt { "Group" } dd { (group) } }
             @if let Some(lock) = &envelope.unique { dt { "Unique key" } dd { code { (lock.key.as_str()) } } }
@@ -138,7 +152,7 @@ fn attempts(view: &View, attempts: &[Attempt]) -> Markup {
                     None if attempt.ended.is_some() => { span.good { "succeeded" } },
                     None => { span.kind { "goes on" } },
                 }
-                @if let Some(ended) = attempt.ended { " " (show::time(ended, view.now)) }
+                @if let Some(ended) = attempt.ended { " " (view.time(ended)) }
                 @if let (Some(started), Some(ended)) = (attempt.started, attempt.ended) {
                     ", took " (show::duration(ended.since(started)))
                 }

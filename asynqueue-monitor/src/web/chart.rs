@@ -1,0 +1,99 @@
+//! Bars over time, as SVG that needs neither script nor style of its own.
+
+use maud::{Markup, html};
+
+use super::show;
+
+/// What ended in one span of time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bar {
+    /// When, in words.
+    pub(super) label: String,
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+}
+
+/// The height of a chart, in units of its own.
+const HEIGHT: f64 = 100.0;
+/// The width of a bar with the gap to the next.
+const STEP: usize = 10;
+
+/// A chart of attempts, and the same as a table for who cannot see it. `each` is how long a bar is.
+pub(super) fn attempts(title: &str, each: &str, bars: &[Bar]) -> Markup {
+    let most = bars.iter().map(|bar| bar.succeeded + bar.failed).max();
+    let most = most.unwrap_or_default();
+    let succeeded = bars.iter().map(|bar| bar.succeeded).sum();
+    let failed = bars.iter().map(|bar| bar.failed).sum();
+    let about = format!(
+        "{title}: {} succeeded, {} failed",
+        show::number(succeeded),
+        show::number(failed)
+    );
+    let height = |count: u64| count as f64 / most.max(1) as f64 * HEIGHT;
+    html! {
+        figure.chart {
+            figcaption { "Attempts, " (about) ". The highest bar is " (show::number(most)) " " (each) "." }
+            svg viewBox=(format!("0 0 {} {HEIGHT}", bars.len().max(1) * STEP)) preserveAspectRatio="none" role="img" aria-label=(about) {
+                @for (place, bar) in bars.iter().enumerate() {
+                    @let (good, bad) = (height(bar.succeeded), height(bar.failed));
+                    g {
+                        title { (words(bar)) }
+                        // The whole height, so that a low bar can be pointed at.
+                        rect.none x=(place * STEP) y="0" width=(STEP) height=(HEIGHT) {}
+                        @if bar.succeeded > 0 { rect.good x=(place * STEP + 1) y=(format!("{:.1}", HEIGHT - good)) width=(STEP - 2) height=(format!("{good:.1}")) {} }
+                        @if bar.failed > 0 { rect.bad x=(place * STEP + 1) y=(format!("{:.1}", HEIGHT - good - bad)) width=(STEP - 2) height=(format!("{bad:.1}")) {} }
+                    }
+                }
+            }
+            @if let (Some(first), Some(last)) = (bars.first(), bars.last()) {
+                div.axis aria-hidden="true" { span { (first.label) } span { (last.label) } }
+            }
+            @if most > 0 {
+                details {
+                    summary { "As a table" }
+                    div.scroll { table {
+                        thead { tr { th scope="col" { "From" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } } }
+                        tbody { @for bar in bars.iter().filter(|bar| bar.succeeded + bar.failed > 0) {
+                            tr { th scope="row" { (bar.label) } td.number { (show::number(bar.succeeded)) } td.number { (show::number(bar.failed)) } }
+                        } }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+fn words(bar: &Bar) -> String {
+    format!(
+        "{}: {} succeeded, {} failed",
+        bar.label,
+        show::number(bar.succeeded),
+        show::number(bar.failed)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_bar_fills_the_chart_and_failures_stand_on_successes() {
+        let bar = |succeeded, failed| Bar {
+            label: "<noon>".into(),
+            succeeded,
+            failed,
+        };
+        let chart = attempts("Today", "an hour", &[bar(3, 1), bar(0, 2)]).into_string();
+        assert!(chart.contains(r#"class="good" x="1" y="25.0" width="8" height="75.0""#));
+        assert!(chart.contains(r#"class="bad" x="1" y="0.0" width="8" height="25.0""#));
+        assert!(chart.contains(r#"class="bad" x="11" y="50.0" width="8" height="50.0""#));
+        assert!(chart.contains("Today: 3 succeeded, 3 failed"));
+        assert!(!chart.contains("<noon>"));
+    }
+
+    #[test]
+    fn a_chart_of_nothing_is_a_chart() {
+        let chart = attempts("Today", "an hour", &[]).into_string();
+        assert!(chart.contains("0 succeeded") && !chart.contains("NaN"));
+    }
+}

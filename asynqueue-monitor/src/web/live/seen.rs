@@ -1,0 +1,194 @@
+//! What is seen of a broker at one time, and how it differs from what was seen before.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    BrokerError, Inspector, Name, ServerInfo, TaskRef, TaskState, inspector::QueueInfo,
+};
+use serde_json::{Map, Value, json};
+
+use super::version;
+use crate::web::show;
+
+/// How many seconds the chart of the moment shows.
+const RECENT: usize = 120;
+
+/// How far apart the looks at backlogs are, and how many of them.
+const SAMPLE: Duration = Duration::from_secs(10);
+const SAMPLES: usize = 7;
+
+/// What was seen at one time.
+pub(in crate::web) struct Seen {
+    /// When it was asked for.
+    pub(in crate::web) at: Instant,
+    pub(in crate::web) queues: Vec<QueueInfo>,
+    pub(in crate::web) servers: Vec<ServerInfo>,
+    /// The queues whose backlog has grown for a minute.
+    pub(in crate::web) growing: Vec<Name>,
+    /// Counts the looks.
+    pub(super) number: u64,
+    /// All figures, and those that have changed since the look before.
+    pub(super) all: Value,
+    pub(super) changes: Value,
+    /// The versions of the tasks that are watched.
+    pub(super) tasks: HashMap<TaskRef, String>,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Default)]
+pub(super) struct Past {
+    looks: u64,
+    ended: Option<(u64, u64)>,
+    recent: VecDeque<(u64, u64)>,
+    queues: Map<String, Value>,
+    sampled: Option<Instant>,
+    backlogs: VecDeque<HashMap<Name, u64>>,
+}
+
+/// Whether so many of a queue's attempts fail that somebody should look.
+pub(in crate::web) fn is_failing(queue: &QueueInfo) -> bool {
+    let ended = queue.today.succeeded + queue.today.failed;
+    ended >= 20 && queue.today.failed * 20 > ended
+}
+
+impl Seen {
+    pub(super) async fn read(
+        inspector: &Inspector,
+        past: &mut Past,
+        watched: &[TaskRef],
+    ) -> Result<Self, BrokerError> {
+        let at = Instant::now();
+        let (queues, servers) = tokio::join!(inspector.queues(), inspector.servers());
+        let (queues, servers) = (queues?, servers?);
+        let mut tasks = HashMap::new();
+        if !watched.is_empty() {
+            let found = inspector.broker().tasks(watched).await?;
+            let versions = found.iter().map(version);
+            tasks = watched.iter().cloned().zip(versions).collect();
+        }
+        past.looks += 1;
+        let figures: Map<_, _> = queues.iter().map(figures).collect();
+        let last = past.note_ended(&queues);
+        past.sample(&queues, at);
+        let common = common(&queues, &servers);
+        let mut all = common.clone();
+        all["queues"] = figures.clone().into();
+        all["recent"] = json!(past.recent);
+        let mut changes = common;
+        changes["queues"] = past.changed(figures).into();
+        changes["last"] = json!(last);
+        Ok(Self {
+            at,
+            growing: past.growing(),
+            number: past.looks,
+            queues,
+            servers,
+            all,
+            changes,
+            tasks,
+        })
+    }
+}
+
+impl Past {
+    /// Notes how many attempts have ended since the look before.
+    fn note_ended(&mut self, queues: &[QueueInfo]) -> Option<(u64, u64)> {
+        let succeeded = queues.iter().map(|queue| queue.stats.succeeded).sum();
+        let failed = queues.iter().map(|queue| queue.stats.failed).sum();
+        let before = self.ended.replace((succeeded, failed))?;
+        // Less than before if a queue was deleted.
+        let last = (
+            u64::saturating_sub(succeeded, before.0),
+            u64::saturating_sub(failed, before.1),
+        );
+        self.recent.push_back(last);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        Some(last)
+    }
+
+    fn sample(&mut self, queues: &[QueueInfo], now: Instant) {
+        if self.sampled.is_some_and(|at| now - at < SAMPLE) {
+            return;
+        }
+        self.sampled = Some(now);
+        let pending = |queue: &QueueInfo| {
+            let count = queue.stats.count(TaskState::Pending);
+            (queue.name.clone(), count)
+        };
+        self.backlogs
+            .push_back(queues.iter().map(pending).collect());
+        if self.backlogs.len() > SAMPLES {
+            self.backlogs.pop_front();
+        }
+    }
+
+    /// Those with more tasks waiting at each look than at the one before.
+    fn growing(&self) -> Vec<Name> {
+        let Some(last) = self
+            .backlogs
+            .back()
+            .filter(|_| self.backlogs.len() == SAMPLES)
+        else {
+            return Vec::new();
+        };
+        let grows = |queue: &&Name| {
+            let counts = self.backlogs.iter();
+            let counts: Vec<_> = counts.map(|counts| counts.get(*queue)).collect();
+            counts.windows(2).all(|pair| pair[0] < pair[1])
+        };
+        let mut growing: Vec<_> = last.keys().filter(grows).cloned().collect();
+        growing.sort();
+        growing
+    }
+
+    /// The queues whose figures are others than before.
+    fn changed(&mut self, figures: Map<String, Value>) -> Map<String, Value> {
+        let before = std::mem::replace(&mut self.queues, figures);
+        let differs = |(name, figures): &(&String, &Value)| before.get(*name) != Some(*figures);
+        let changed = self.queues.iter().filter(differs);
+        changed
+            .map(|(name, figures)| (name.clone(), figures.clone()))
+            .collect()
+    }
+}
+
+/// The figures of a queue, as they are written on pages.
+fn figures(queue: &QueueInfo) -> (String, Value) {
+    let mut figures = Map::new();
+    for state in TaskState::ALL {
+        let count = show::number(queue.stats.count(state));
+        figures.insert(state.as_str().into(), count.into());
+    }
+    let succeeded = show::number(queue.today.succeeded);
+    figures.insert("latency".into(), show::wait(queue.stats.latency).into());
+    figures.insert("succeeded".into(), succeeded.into());
+    figures.insert("failed".into(), show::number(queue.today.failed).into());
+    (queue.name.to_string(), figures.into())
+}
+
+/// What all pages show.
+fn common(queues: &[QueueInfo], servers: &[ServerInfo]) -> Value {
+    let sum = |of: fn(&QueueInfo) -> u64| show::number(queues.iter().map(of).sum());
+    json!({
+        "totals": {
+            "pending": sum(|queue| queue.stats.count(TaskState::Pending)),
+            "succeeded": sum(|queue| queue.today.succeeded),
+            "failed": sum(|queue| queue.today.failed),
+            "servers": servers.len().to_string(),
+            "busy": servers.iter().map(|server| server.busy).sum::<usize>().to_string(),
+            "slots": servers.iter().map(|server| server.concurrency).sum::<usize>().to_string(),
+        },
+        "versions": { "queues": version_of_queues(queues), "servers": version(servers) },
+    })
+}
+
+/// Changes when a queue appears, goes away, is paused or resumed.
+pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
+    let shown = queues.iter().map(|queue| (&queue.name, queue.stats.paused));
+    version(shown.collect::<Vec<_>>())
+}

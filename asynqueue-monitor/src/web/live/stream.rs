@@ -1,0 +1,92 @@
+//! What one viewer is told.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use asynqueue_core::{Name, TaskId, TaskRef};
+use axum::{
+    extract::{Query, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, StreamExt, stream as streams};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Told, Watched, version};
+use crate::web::{Shared, jobs::Job};
+
+#[derive(Debug, Deserialize)]
+pub(in crate::web) struct Asked {
+    /// Seconds between two looks.
+    #[serde(default = "one")]
+    every: u64,
+    /// The queue and the id of a task to look at too.
+    queue: Option<String>,
+    id: Option<String>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+struct Viewer {
+    shared: Arc<Shared>,
+    told: Told,
+    every: u64,
+    task: Option<Watched>,
+    /// The number of the look that was told last.
+    last: u64,
+}
+
+pub(in crate::web) async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<Asked>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let id = asked.id.and_then(|id| TaskId::new(&id).ok());
+    let task = asked.queue.map(Name::from).zip(id);
+    let task = task.map(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
+    let mut told = shared.live.look();
+    told.mark_changed();
+    let viewer = Viewer {
+        shared,
+        told,
+        every: asked.every.clamp(1, 60),
+        task,
+        last: 0,
+    };
+    let events = streams::unfold(viewer, |mut viewer| async {
+        let text = viewer.next().await?;
+        Some((Ok(Event::default().data(text)), viewer))
+    });
+    Sse::new(events.fuse()).keep_alive(KeepAlive::default())
+}
+
+impl Viewer {
+    /// Waits for the next look, and tells what has changed since the last that was told.
+    async fn next(&mut self) -> Option<String> {
+        if self.last > 0 && self.every > 1 {
+            tokio::time::sleep(Duration::from_secs(self.every - 1)).await;
+        }
+        let seen = loop {
+            self.told.changed().await.ok()?;
+            let seen = self.told.borrow_and_update().clone();
+            if let Some(seen) = seen {
+                break seen;
+            }
+        };
+        let follows = self.last > 0 && seen.number == self.last + 1;
+        self.last = seen.number;
+        let mut told = if follows { &seen.changes } else { &seen.all }.clone();
+        let jobs = self.shared.jobs.shown();
+        told["jobs"] = jobs.iter().map(|job| job.figures()).collect();
+        told["versions"]["jobs"] = version_of_jobs(&jobs).into();
+        if let Some(task) = &self.task {
+            told["versions"]["task"] = json!(seen.tasks.get(&task.task));
+        }
+        Some(told.to_string())
+    }
+}
+
+/// Changes when a job appears or goes away.
+pub(in crate::web) fn version_of_jobs(jobs: &[Arc<Job>]) -> String {
+    version(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
+}

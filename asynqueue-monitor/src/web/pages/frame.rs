@@ -1,0 +1,100 @@
+//! What is around the content of each page.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::View;
+use crate::web::{live::version_of_jobs, settings::Theme};
+
+/// The pages that lead to all others.
+const PLACES: [(&str, &str); 6] = [
+    ("", "Queues"),
+    ("charts", "Metrics"),
+    ("schedules", "Schedules"),
+    ("servers", "Servers"),
+    ("subscriptions", "Subscriptions"),
+    ("storage", "Storage"),
+];
+
+impl View {
+    /// A whole page around its content.
+    pub(in crate::web) fn page(&self, title: &str, content: Markup) -> Markup {
+        let theme = self.settings.theme;
+        let schemes = match theme {
+            Theme::System => "light dark",
+            theme => theme.name(),
+        };
+        html! {
+            (DOCTYPE)
+            html lang="en" data-theme=(theme.name()) {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content=(schemes);
+                    title { (title) " · asynqueue" }
+                    // Or browsers look for one above the path that this is mounted at.
+                    link rel="icon" href="data:,";
+                    link rel="stylesheet" href=(self.links.page("style.css"));
+                    script src=(self.links.page("monitor.js")) defer {}
+                    @if self.shared.jobs.is_busy() {
+                        noscript { meta http-equiv="refresh" content="2"; }
+                    }
+                }
+                body data-live=(self.links.page("live")) data-refresh=(self.settings.refresh) {
+                    header { (self.header()) }
+                    main { h1 { (title) } (self.jobs()) (content) }
+                    (keys())
+                }
+            }
+        }
+    }
+
+    fn header(&self) -> Markup {
+        let may = if self.may_change() {
+            "may change things"
+        } else {
+            "may look only"
+        };
+        html! {
+            a.brand href=(self.links.page("")) { "asynqueue" }
+            nav aria-label="Pages" {
+                @for (path, name) in PLACES { a href=(self.links.page(path)) { (name) } }
+            }
+            form.find action=(self.links.page("find")) role="search" {
+                input type="search" name="id" placeholder="Task id" aria-label="Find a task by its id";
+            }
+            a.user href=(self.links.page("settings")) title=(format!("{}: {may}; settings", self.user.name)) { (self.user.name) }
+        }
+    }
+
+    /// The changes of many tasks that go on, or have just ended.
+    fn jobs(&self) -> Markup {
+        let jobs = self.shared.jobs.shown();
+        html! {
+            div id="jobs" data-fresh="jobs" data-version=(version_of_jobs(&jobs)) role="status" {
+                @for job in &jobs {
+                    form.notice method="post" action=(self.links.page(&format!("jobs/{}", job.id))) data-job=(job.id) {
+                        span { (job.text()) } " "
+                        @if let Some(offer) = job.offer().filter(|_| self.may_change()) { button { (offer) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What keys do, shown by one of them.
+fn keys() -> Markup {
+    let keys = [
+        ("/", "to the filter, or to the search for a task"),
+        ("j", "down a list"),
+        ("k", "up a list"),
+        ("?", "this help; Escape closes it"),
+    ];
+    html! {
+        dialog id="keys" aria-labelledby="keys-title" {
+            h2 id="keys-title" { "Keys" }
+            dl.facts { @for (key, does) in keys { dt { kbd { (key) } } dd { (does) } } }
+            form method="dialog" { button { "Close" } }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One schedule entry: when it runs, and what came of it.
+
+use asynqueue_core::{FireOutcome, ScheduleEntry, TaskInfo, TaskState, Timestamp, scheduler::Rule};
+use axum::extract::{Path, Query};
+use maud::{Markup, html};
+use serde::Deserialize;
+use std::sync::Arc;
+
+use super::{
+    Failed, View, notice,
+    schedules::{buttons, outcome},
+};
+use crate::web::show;
+
+/// How many ticks to show, of those that were and of those to come.
+const EVENTS: usize = 100;
+const NEXT: usize = 5;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    did: Option<String>,
+}
+
+pub(crate) async fn show(
+    view: View,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Markup, Failed> {
+    let entries = view.inspector.schedules().await?;
+    let found = entries
+        .into_iter()
+        .find(|entry| entry.name == name.as_str());
+    let entry =
+        found.ok_or_else(|| Failed::NotFound(format!("There is no schedule entry `{name}`.")))?;
+    let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
+    let template = TaskInfo {
+        envelope: Arc::new(entry.template.clone()),
+        state: TaskState::Scheduled,
+        at: entry.next,
+        lease: None,
+        progress: None,
+        result: None,
+    };
+    let payload = view.inspector.payload(&template);
+    Ok(view.page(&name, html! {
+        (notice(asked.did.as_deref()))
+        p.crumbs { a href=(view.links.page("schedules")) { "Schedules" } @if entry.paused { " " span.paused { "paused" } } }
+        @if view.may_change() { (buttons(&view, &entry)) }
+        div.columns {
+            section { h2 { "Facts" } (facts(&view, &entry)) }
+            section { h2 { "Payload" } pre { (format!("{payload:#}")) } }
+        }
+        section {
+            h2 { "Last ticks" }
+            @if events.is_empty() { p.empty { "None so far." } }
+            @else { div.scroll { table {
+                thead { tr { th scope="col" { "Tick" } th scope="col" { "Late by" } th scope="col" { "What came of it" } } }
+                tbody { @for event in &events {
+                    tr {
+                        td { (view.time(event.tick)) }
+                        td.number { (show::duration(event.at.since(event.tick))) }
+                        td { @match &event.outcome {
+                            FireOutcome::Enqueued(_) => { "enqueued " (outcome(&view, event)) },
+                            FireOutcome::Refused(_) => { span.kind { "refused" } " " (outcome(&view, event)) },
+                            FireOutcome::Skipped(_) => { span.paused { "skipped" } " " (outcome(&view, event)) },
+                        } }
+                    }
+                } }
+            } } }
+        }
+    }))
+}
+
+fn facts(view: &View, entry: &ScheduleEntry) -> Markup {
+    html! {
+        dl {
+            dt { "Rule" } dd { code { (entry.rule) } }
+            dt { "Event" } dd { (entry.template.event) }
+            dt { "Queue" } dd { a href=(view.links.queue(&entry.template.queue)) { (entry.template.queue) } }
+            dt { "From" } dd { (entry.source) }
+            @if !entry.jitter.is_zero() { dt { "Spread over" } dd { (show::duration(entry.jitter)) } }
+            dt { "Next" } dd {
+                @if entry.next.is_none() { "never again" }
+                ul.ticks { @for tick in next(entry) { li { (view.time(tick)) } } }
+            }
+        }
+    }
+}
+
+fn next(entry: &ScheduleEntry) -> Vec<Timestamp> {
+    let rule = Rule::parse(&entry.rule).ok();
+    let after = |tick: &Timestamp| rule.as_ref().and_then(|rule| rule.next_after(*tick));
+    std::iter::successors(entry.next, after)
+        .take(NEXT)
+        .collect()
+}

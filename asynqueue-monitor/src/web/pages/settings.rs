@@ -1,0 +1,67 @@
+//! What people set for themselves.
+
+use axum::{
+    Form,
+    extract::Query,
+    http::header::SET_COOKIE,
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{Failed, View, notice};
+use crate::web::settings::{REFRESH, Settings, Theme};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    did: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Chosen {
+    theme: String,
+    zone: String,
+    refresh: String,
+}
+
+pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Markup {
+    let Settings {
+        theme,
+        zone,
+        refresh,
+    } = &view.settings;
+    view.page("Settings", html! {
+        (notice(asked.did.as_deref()))
+        p.note { "Kept in a cookie of this browser." }
+        form.settings method="post" {
+            label { "Theme "
+                select name="theme" { @for one in Theme::ALL { option value=(one.name()) selected[one == *theme] { (one.name()) } } }
+            }
+            label { "Time zone "
+                input name="zone" value=(zone.name()) list="zones" autocomplete="off" spellcheck="false";
+            }
+            datalist id="zones" { @for zone in chrono_tz::TZ_VARIANTS { option value=(zone.name()) {} } }
+            label { "Figures are refreshed "
+                select name="refresh" { @for one in REFRESH { option value=(one) selected[one == *refresh] { (every(one)) } } }
+            }
+            button { "Save" }
+        }
+    })
+}
+
+fn every(seconds: u64) -> String {
+    match seconds {
+        0 => "never".into(),
+        1 => "every second".into(),
+        seconds => format!("every {seconds} seconds"),
+    }
+}
+
+pub(crate) async fn save(view: View, Form(chosen): Form<Chosen>) -> Result<Response, Failed> {
+    let settings = Settings::chosen(&chosen.theme, &chosen.zone, &chosen.refresh);
+    let cookie = settings
+        .map_err(Failed::BadRequest)?
+        .cookie(&view.links.page(""));
+    let page = format!("{}?did=Saved.", view.links.page("settings"));
+    Ok(([(SET_COOKIE, cookie)], Redirect::to(&page)).into_response())
+}
