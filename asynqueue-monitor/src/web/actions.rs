@@ -135,7 +135,11 @@ pub(super) async fn on_tasks(
         };
         return Ok(begin(&view, order(what, stream::once(all).boxed())));
     }
-    let outcomes = inspector.apply(&action, &tasks).await?;
+    let mut outcomes = inspector.apply(&action, &tasks).await?;
+    let is_done = outcomes.iter().all(|one| *one == ActionOutcome::Done);
+    if name == "edit and run" && is_done {
+        outcomes = inspector.apply(&Action::RunNow, &tasks).await?;
+    }
     let text = outcome(did, &outcomes);
     audit(&view, name, queue.as_str(), &text);
     Ok(match (fields.get("back"), tasks.first()) {
@@ -181,6 +185,7 @@ fn words(action: &str) -> (&'static str, &'static str) {
         "archive" => ("Archiving", "archived"),
         "delete" => ("Deleting", "deleted"),
         "cancel" => ("Cancelling", "cancelled, or told to stop"),
+        "edit and run" => ("Changing", "changed, to run"),
         _ => ("Changing", "changed"),
     }
 }
@@ -192,7 +197,7 @@ fn action_of(fields: &Fields) -> Result<Action, Failed> {
         "archive" => Action::Archive("in the monitor".into()),
         "delete" => Action::Delete,
         "cancel" => Action::Cancel("in the monitor".into()),
-        "edit" => {
+        "edit" | "edit and run" => {
             let payload = serde_json::from_str(fields.get("payload"));
             Action::EditPayload(
                 payload.map_err(|error| {

@@ -1,5 +1,7 @@
 //! What can be done on pages, as seen in the broker.
 
+use std::time::Duration;
+
 use asynqueue_core::TaskState;
 use asynqueue_test_servers::eventually;
 
@@ -165,4 +167,39 @@ async fn a_schedule_is_paused_and_resumed_and_run_now() {
         !listing.expect("answered").tasks.is_empty()
     };
     eventually("its task is enqueued", is_enqueued).await;
+}
+
+#[tokio::test]
+async fn a_deletion_can_be_undone_and_the_page_tells_how_it_goes() {
+    let start = System::of(|monitor| monitor.grace(Duration::from_secs(3600)));
+    let (system, browser) = tokio::join!(start, Browser::start());
+    let page = system.url("/queues/billing?state=archived");
+    browser.open(&page).await;
+    choose(&browser, &["refused-1"]).await;
+    browser.click_and_confirm("button[value=delete]").await;
+    let text = "document.querySelector('#jobs').textContent";
+    browser
+        .until(&format!("return {text}.includes('begins in')"))
+        .await;
+    browser.click("#jobs button").await;
+    let says = format!("return {text}.includes('nothing was changed')");
+    browser.until(&says).await;
+    let is_offered = browser.has("#jobs button").await;
+    assert!(!is_offered);
+    assert_eq!(system.count("billing", TaskState::Archived).await, 5);
+}
+
+#[tokio::test]
+async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("/queues/backlog")).await;
+    browser.click("details.danger summary").await;
+    let name = browser.find("details.danger input").await;
+    name.send_keys("backlog").await.expect("typed");
+    browser.click("details.danger button").await;
+    let is_gone = async || {
+        let queues = system.inspector.queues().await.expect("answered");
+        queues.iter().all(|queue| queue.name != "backlog")
+    };
+    eventually("the queue is gone", is_gone).await;
 }

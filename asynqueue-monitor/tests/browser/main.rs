@@ -4,6 +4,7 @@ mod access;
 mod accessible;
 mod actions;
 mod browser;
+mod figures;
 mod pages;
 mod screenshots;
 mod script;

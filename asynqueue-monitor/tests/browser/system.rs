@@ -124,7 +124,13 @@ impl System {
     pub(crate) fn pages(&self) -> Vec<String> {
         let paths = [
             "",
+            "/charts",
+            "/charts?span=week&queue=billing",
+            "/settings",
+            "/nowhere",
             "/schedules",
+            "/schedules/weekly",
+            "/queues/billing?state=archived&sort=newest",
             "/servers",
             "/subscriptions",
             "/storage",

@@ -96,6 +96,13 @@ async fn a_payload_is_edited_in_its_own_codec() {
     );
     let info = site.task("archived").await;
     assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"bob"}"#);
+    let again = form.replace("do=edit", "do=edit+and+run");
+    let again = again.replace("bob", "eve");
+    let (_, to) = site.post("/queues/mail/tasks", &again).await;
+    assert!(to.contains("changed%2C%20to%20run"), "{to}");
+    let info = site.task("archived").await;
+    assert_eq!(info.state, TaskState::Pending);
+    assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"eve"}"#);
     let (status, why) = site
         .post("/queues/mail/tasks", &form.replace("%7B", ""))
         .await;

@@ -83,7 +83,6 @@ function draw(recent, last) {
   });
   chart.querySelector("svg").replaceChildren(...bars);
   chart.querySelectorAll("figcaption span").forEach((element, place) => write(element, String(seconds.at(-1)[place])));
-  chart.hidden = false;
 }
 
 function bar(kind, x, y, height) {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use self::seen::Past;
 pub(super) use self::{
-    seen::{Seen, is_failing, version_of_queues},
+    seen::{SLOW, Seen, is_failing, version_of_queues},
     stream::{stream, version_of_jobs},
 };
 

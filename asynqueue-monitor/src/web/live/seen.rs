@@ -48,6 +48,9 @@ pub(super) struct Past {
     backlogs: VecDeque<HashMap<Name, u64>>,
 }
 
+/// A queue whose next task has waited for longer than this needs attention.
+pub(in crate::web) const SLOW: Duration = Duration::from_secs(300);
+
 /// Whether so many of a queue's attempts fail that somebody should look.
 pub(in crate::web) fn is_failing(queue: &QueueInfo) -> bool {
     let ended = queue.today.succeeded + queue.today.failed;
@@ -73,7 +76,10 @@ impl Seen {
         let figures: Map<_, _> = queues.iter().map(figures).collect();
         let last = past.note_ended(&queues);
         past.sample(&queues, at);
-        let common = common(&queues, &servers);
+        let growing = past.growing();
+        let mut common = common(&queues, &servers);
+        let attention = version_of_attention(&queues, &servers, &growing);
+        common["versions"]["attention"] = attention.into();
         let mut all = common.clone();
         all["queues"] = figures.clone().into();
         all["recent"] = json!(past.recent);
@@ -82,7 +88,7 @@ impl Seen {
         changes["last"] = json!(last);
         Ok(Self {
             at,
-            growing: past.growing(),
+            growing,
             number: past.looks,
             queues,
             servers,
@@ -91,6 +97,23 @@ impl Seen {
             tasks,
         })
     }
+
+    /// Changes when something else needs attention.
+    pub(in crate::web) fn version_of_attention(&self) -> String {
+        version_of_attention(&self.queues, &self.servers, &self.growing)
+    }
+}
+
+fn version_of_attention(queues: &[QueueInfo], servers: &[ServerInfo], growing: &[Name]) -> String {
+    let is_slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
+    let slow = queues.iter().filter(is_slow).map(|queue| &queue.name);
+    let failing = queues.iter().filter(|queue| is_failing(queue));
+    let failing = failing.map(|queue| &queue.name);
+    let waits = queues
+        .iter()
+        .any(|queue| queue.stats.count(TaskState::Pending) > 0);
+    let names = slow.chain(failing).chain(growing).collect::<Vec<_>>();
+    version((names, waits && servers.is_empty(), servers.len()))
 }
 
 impl Past {

@@ -95,7 +95,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
 /// Attempts of the last two minutes, which the script draws while one looks.
 pub(super) fn of_now() -> Markup {
     html! {
-        figure.chart id="recent" hidden {
+        figure.chart id="recent" {
             figcaption { "Attempts, the last two minutes: " span { "0" } " succeeded, " span { "0" } " failed in the last second." }
             svg viewBox="0 0 1200 100" preserveAspectRatio="none" aria-hidden="true" {}
         }

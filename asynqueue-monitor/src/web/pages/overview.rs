@@ -14,7 +14,7 @@ use super::{
 };
 use crate::web::{
     links::encoded,
-    live::{Seen, is_failing, version_of_queues},
+    live::{SLOW, Seen, is_failing, version_of_queues},
     show,
 };
 
@@ -60,9 +60,6 @@ const COLUMNS: [Column; 10] = [
 
 /// How many of them are states.
 const STATES: usize = 6;
-
-/// A queue whose next task has waited for longer than this needs attention.
-const SLOW: Duration = Duration::from_secs(300);
 
 /// A server that was not heard of for longer than this needs attention; it tells of itself every five seconds.
 const SILENT: Duration = Duration::from_secs(15);
@@ -133,9 +130,11 @@ fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup 
     let silent = |server: &&ServerInfo| view.now.since(server.seen) > SILENT;
     let silent: Vec<_> = seen.servers.iter().filter(silent).collect();
     let lists = [slow.len(), failing.len(), silent.len(), seen.growing.len()];
+    let is_needed = nobody || lists.iter().any(|length| *length > 0);
     html! {
-        @if nobody || lists.iter().any(|length| *length > 0) {
-            section.attention aria-label="Needs attention" {
+        // There although it is empty, so that it can come later.
+        section.attention id="attention" data-fresh="attention" data-version=(seen.version_of_attention()) aria-label="Needs attention" hidden[!is_needed] {
+            @if is_needed {
                 h2 { "Needs attention" }
                 ul {
                     @if nobody { li { "Tasks wait, and no server is there to run them." } }

@@ -108,7 +108,10 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
                 textarea name="payload" rows=(shown.lines().count().clamp(4, 30)) spellcheck="false" aria-label="Payload as JSON" {
                     "\n" (shown)
                 }
-                button name="do" value="edit" { "Save" }
+                div.actions {
+                    button name="do" value="edit" { "Save" }
+                    @if info.state != TaskState::Pending { button name="do" value="edit and run" { "Save and run" } }
+                }
             }
         } @else {
             pre { (shown) }

@@ -1,0 +1,87 @@
+//! How fast pages are with a million tasks: figures, and no test.
+
+use std::time::Duration;
+
+use asynqueue_core::Producer;
+use asynqueue_monitor::Monitor;
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::RedisServer;
+
+use super::{browser::Browser, system::Email};
+
+const QUEUES: usize = 200;
+const TASKS: usize = 5_000;
+const TIMES: usize = 7;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures, for minutes; run it with --release"]
+async fn figures_of_a_million_tasks() {
+    let redis = RedisServer::start().await;
+    let options = RedisOptions::new(&redis.url()).expect("an address");
+    let broker = RedisBroker::connect(options).await.expect("connected");
+    let producer = Producer::new(broker.clone());
+    for queue in 0..QUEUES {
+        let emails = (0..TASKS).map(|n| Email {
+            to: format!("user-{n}@example.org"),
+        });
+        let name = format!("tenant-{queue:03}");
+        let later = (queue % 4 == 0).then_some(Duration::from_secs(3600));
+        let enqueue = producer.enqueue_many_with(emails, |_, call| {
+            let call = call.queue(&*name);
+            match later {
+                Some(delay) => call.delay(delay),
+                None => call,
+            }
+        });
+        assert!(enqueue.await.iter().all(Result::is_ok));
+    }
+    let endpoint = Monitor::new(broker)
+        .serve("127.0.0.1:0")
+        .await
+        .expect("served");
+    let browser = Browser::start().await;
+    println!(
+        "{:<44} {:>9} {:>9} {:>9} {:>9}",
+        "page", "answer ms", "paint ms", "sent kB", "whole kB"
+    );
+    for path in [
+        "/",
+        "/?sort=pending",
+        "/?name=tenant-01",
+        "/queues/tenant-001",
+        "/queues/tenant-001?state=pending&sort=newest",
+        "/queues/tenant-001?state=pending&filter=payload~user-1999@",
+        "/queues/tenant-004?state=scheduled",
+        "/charts",
+        "/charts?span=quarter",
+        "/servers",
+    ] {
+        let url = format!("http://{}{path}", endpoint.address());
+        let mut seen = Vec::new();
+        for _ in 0..TIMES {
+            browser.open(&url).await;
+            seen.push(measure(&browser).await);
+        }
+        // The first alone fetches style and script.
+        let sent = seen[0][2];
+        seen.sort_by(|a, b| a[1].total_cmp(&b[1]));
+        let [answer, paint, _, whole] = seen[TIMES / 2];
+        println!("{path:<44} {answer:>9.0} {paint:>9.0} {sent:>9.1} {whole:>9.1}");
+    }
+}
+
+/// Milliseconds to the last byte and to the first paint, and kilobytes of all that was fetched, as sent and as a whole.
+async fn measure(browser: &Browser) -> [f64; 4] {
+    let paint = "performance.getEntriesByName('first-contentful-paint')[0]";
+    browser
+        .until(&format!("return {paint} !== undefined"))
+        .await;
+    let script = format!(
+        "const [page] = performance.getEntriesByType('navigation');
+        const files = performance.getEntriesByType('resource').filter((one) => one.initiatorType !== 'other');
+        const sum = (of) => [page, ...files].reduce((sum, one) => sum + of(one), 0) / 1024;
+        return [page.responseEnd, {paint}.startTime, sum((one) => one.encodedBodySize), sum((one) => one.decodedBodySize)]"
+    );
+    let seen = browser.run(&script).await;
+    [0, 1, 2, 3].map(|place| seen[place].as_f64().expect("a number"))
+}
