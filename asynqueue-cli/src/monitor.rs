@@ -26,6 +26,9 @@ pub(crate) struct Options {
         requires = "username"
     )]
     password: Option<String>,
+    /// The Prometheus whose charts to show: `http://host:9090`.
+    #[arg(long)]
+    prometheus: Option<String>,
     /// Let nobody change anything.
     #[arg(long)]
     read_only: bool,
@@ -40,6 +43,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     let mut monitor = Monitor::new(broker).path(&options.path);
     if let (Some(name), Some(password)) = (&options.username, &options.password) {
         monitor = monitor.user(name, password, Role::Admin)?;
+    }
+    if let Some(url) = &options.prometheus {
+        monitor = monitor.prometheus(url)?;
     }
     if options.read_only {
         monitor = monitor.read_only();

@@ -1,6 +1,6 @@
 //! An address of its own.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
 use tokio::{
@@ -8,6 +8,9 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+/// How long answers that go on are waited for.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Serves until it is shut down or dropped.
 #[derive(Debug)]
@@ -43,6 +46,16 @@ pub enum ServeError {
     /// A password that cannot be used.
     #[error("{0}")]
     Password(String),
+    /// An address of Prometheus that cannot be used.
+    #[error(
+        "`{url}` is no address of a Prometheus: {reason}; expected one such as `http://prometheus:9090`"
+    )]
+    Prometheus {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// One of a name and a password is missing.
     #[error("`monitoring.{given}` is set without `monitoring.{missing}`: set both, or neither")]
     Incomplete {
@@ -74,9 +87,18 @@ impl Endpoint {
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, service).with_graceful_shutdown(stopped);
+        let late = stop.clone();
+        let late = async move {
+            late.cancelled_owned().await;
+            tokio::time::sleep(LATE).await;
+        };
         let serving = tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, %address, "served no longer");
+            tokio::select! {
+                ended = server => if let Err(error) = ended {
+                    tracing::error!(%error, %address, "served no longer");
+                },
+                // Whoever follows live figures would never be through.
+                () = late => {}
             }
         });
         Ok(Self {
@@ -91,7 +113,7 @@ impl Endpoint {
         self.address
     }
 
-    /// Answers what has been asked, and stops.
+    /// Answers what has been asked, for a second at most, and stops.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         // It ends by itself; a panic in it has been told of.

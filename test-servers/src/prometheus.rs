@@ -67,6 +67,11 @@ impl Prometheus {
         }
     }
 
+    /// Where it answers, such as `http://127.0.0.1:9090`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// What its HTTP API answers to a path below `/api/v1/`.
     pub async fn api(&self, path: &str) -> Value {
         let answer = reqwest::get(format!("{}/api/v1/{path}", self.url))

@@ -72,6 +72,56 @@ fn words(bar: &Bar) -> String {
     )
 }
 
+/// One line of a chart.
+#[cfg(feature = "prometheus")]
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) name: String,
+    /// Where between the begin of the chart, 0, and its end, 1; and the value there.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+#[cfg(feature = "prometheus")]
+impl Line {
+    pub(super) fn sum(&self) -> f64 {
+        self.points.iter().map(|(_, value)| value).sum()
+    }
+}
+
+/// A chart of values over time. Its legend tells the last of each line.
+#[cfg(feature = "prometheus")]
+pub(super) fn lines(title: &str, write: impl Fn(f64) -> String, lines: &[Line]) -> Markup {
+    const WIDTH: f64 = 1_200.0;
+    let points = lines.iter().flat_map(|line| &line.points);
+    let most = points.map(|(_, value)| *value).fold(0.0, f64::max);
+    let place = |(at, value): &(f64, f64)| {
+        let height = if most > 0.0 {
+            value / most * HEIGHT
+        } else {
+            0.0
+        };
+        format!("{:.0},{:.1}", at * WIDTH, HEIGHT - height)
+    };
+    html! {
+        figure.chart {
+            figcaption { (title) @if lines.is_empty() { ": nothing was gathered." } @else { ", up to " (write(most)) "." } }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(title) {
+                @for (number, line) in lines.iter().enumerate() {
+                    @let points: Vec<_> = line.points.iter().map(place).collect();
+                    polyline class=(format!("line-{number}")) points=(points.join(" ")) vector-effect="non-scaling-stroke" { title { (line.name) } }
+                }
+            }
+            ul.legend {
+                @for (number, line) in lines.iter().enumerate() {
+                    @if let Some((_, last)) = line.points.last() {
+                        li { span class=(format!("line-{number}")) aria-hidden="true" { "●" } " " (line.name) ": " (write(*last)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,8 @@ mod jobs;
 mod links;
 mod live;
 mod pages;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod settings;
 mod show;
 
@@ -66,6 +68,8 @@ pub struct Monitor {
     base: Option<String>,
     path: String,
     grace: Duration,
+    #[cfg(feature = "prometheus")]
+    prometheus: Option<prometheus::Prometheus>,
 }
 
 /// What the handlers share.
@@ -74,6 +78,8 @@ pub(crate) struct Shared {
     live: Live,
     jobs: Arc<Jobs>,
     base: Option<String>,
+    #[cfg(feature = "prometheus")]
+    prometheus: Option<prometheus::Prometheus>,
 }
 
 impl Monitor {
@@ -93,6 +99,8 @@ impl Monitor {
             base: None,
             path: "/".into(),
             grace: Duration::from_secs(5),
+            #[cfg(feature = "prometheus")]
+            prometheus: None,
         }
     }
 
@@ -139,6 +147,18 @@ impl Monitor {
         self
     }
 
+    /// Also shows charts of what a Prometheus server at this address has gathered, such as `http://prometheus:9090`: one that
+    /// scrapes the [metrics](crate::metrics) of the servers, or of the monitor's program.
+    ///
+    /// # Errors
+    ///
+    /// When it is no address by `http`.
+    #[cfg(feature = "prometheus")]
+    pub fn prometheus(mut self, url: &str) -> Result<Self, ServeError> {
+        self.prometheus = Some(prometheus::Prometheus::at(url)?);
+        Ok(self)
+    }
+
     /// The path below which it is [served](Self::serve) alone. Default `/`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
@@ -160,6 +180,8 @@ impl Monitor {
             jobs,
             inspector: self.inspector.clone(),
             base: self.base.clone(),
+            #[cfg(feature = "prometheus")]
+            prometheus: self.prometheus.clone(),
         });
         let access = Arc::new(Access::new(Arc::clone(&self.credentials), self.read_only));
         Router::new()

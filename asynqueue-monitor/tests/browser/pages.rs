@@ -1,5 +1,6 @@
 //! What every page has.
 
+use asynqueue_test_servers::eventually;
 use fantoccini::Locator;
 use serde_json::json;
 
@@ -60,7 +61,11 @@ async fn pages_work_without_script() {
     let filter = browser.find(".filter [name=filter]").await;
     filter.send_keys("id=refused-2").await.expect("typed");
     browser.click(".filter button").await;
-    assert_eq!(browser.text("tbody").await.matches("refused-").count(), 1);
+    let is_filtered = async || {
+        let found = browser.client.find_all(Locator::Css("a.id")).await;
+        found.expect("answered").len() == 1
+    };
+    eventually("one task matches", is_filtered).await;
     browser.click("button[value=resume]").await;
     assert!(browser.has("button[value=pause]").await);
     let info = system.inspector.queue(&"billing".into()).await;

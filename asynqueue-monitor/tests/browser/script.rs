@@ -107,7 +107,7 @@ async fn what_appears_and_changes_is_shown_without_the_page_being_loaded_again()
     let archive = asynqueue_core::inspector::Action::Archive("for now".into());
     let done = system.inspector.apply(&archive, &[task]).await;
     done.expect("answered");
-    let archived = "return document.querySelector('.attempts')?.textContent.includes('for now')";
+    let archived = "return document.querySelector('.events')?.textContent.includes('for now')";
     browser.until(&format!("{archived} === true")).await;
     assert_eq!(browser.run("return window.marker").await, true);
 }

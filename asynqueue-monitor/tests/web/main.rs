@@ -3,4 +3,6 @@
 mod access;
 mod actions;
 mod pages;
+#[cfg(all(feature = "prometheus", feature = "metrics"))]
+mod prometheus;
 mod site;

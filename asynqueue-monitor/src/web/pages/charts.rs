@@ -1,5 +1,7 @@
 //! What ended over time, by the broker's own statistics.
 
+#[cfg(feature = "prometheus")]
+use std::time::Duration;
 use std::{cmp::Reverse, collections::HashMap};
 
 use asynqueue_core::{HourStats, Name, Timestamp};
@@ -74,6 +76,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         .zip(history.iter().map(|hours| sum(hours)))
         .collect();
     sums.sort_by_key(|(_, (succeeded, failed))| Reverse((*failed, *succeeded)));
+    let gathered = gathered(&view, span, asked.queue.as_deref()).await;
     let of_queue = asked
         .queue
         .as_ref()
@@ -89,7 +92,43 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         } @else { (of_now()) }
         (chart::attempts(span.title, span.each, &bars))
         @if asked.queue.is_none() { (table(&view, span, &sums)) }
+        (gathered)
     }))
+}
+
+/// Charts by Prometheus, if there is one.
+#[cfg(feature = "prometheus")]
+async fn gathered(view: &View, span: Span, queue: Option<&str>) -> Markup {
+    use crate::web::prometheus::{PANELS, Unit};
+
+    let Some(prometheus) = &view.shared.prometheus else {
+        return html! {};
+    };
+    let write = |unit| {
+        move |value: f64| match unit {
+            Unit::Count => show::number(value as u64),
+            Unit::Rate => format!("{value:.1}"),
+            Unit::Seconds => show::duration(Duration::from_secs_f64(value.clamp(0.0, 1e9))),
+        }
+    };
+    let lines = PANELS
+        .iter()
+        .map(|panel| prometheus.lines(panel, queue, span.hours, view.now));
+    let all = futures_util::future::join_all(lines).await;
+    html! {
+        h2 { "As Prometheus has gathered it" }
+        @for (panel, lines) in PANELS.iter().zip(all) {
+            @match lines {
+                Ok(lines) => { (chart::lines(panel.title, write(panel.unit), &lines)) },
+                Err(why) => { p.error role="alert" { (panel.title) ": " (why) } },
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "prometheus"))]
+async fn gathered(_: &View, _: Span, _: Option<&str>) -> Markup {
+    html! {}
 }
 
 /// Attempts of the last two minutes, which the script draws while one looks.

@@ -69,6 +69,15 @@ fn events(view: &View, info: &TaskInfo) -> Markup {
             }
         }
         section { h2 { "Attempts" } (attempts(view, &info.attempts())) }
+        @let others: Vec<_> = info.envelope.failures().iter().filter(|failure| !failure.is_attempt()).collect();
+        @if !others.is_empty() {
+            section {
+                h2 { "Put aside" }
+                ul.events { @for other in others {
+                    li { span.kind { (other.kind) } " " (view.time(other.at)) pre.message { (other.message) } }
+                } }
+            }
+        }
     }
 }
 

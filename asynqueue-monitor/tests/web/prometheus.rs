@@ -1,0 +1,43 @@
+//! Charts by Prometheus.
+
+use std::path::Path;
+
+use asynqueue_monitor::{Monitor, metrics};
+use asynqueue_test_servers::Prometheus;
+
+use super::site::Site;
+
+#[tokio::test]
+async fn charts_show_what_prometheus_has_gathered() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/prometheus/alerts.yml");
+    let site = Site::new().await;
+    let exporter = metrics::install().expect("installed");
+    let exporter = exporter.broker(site.inspector.broker().clone());
+    let exporter = exporter.serve("127.0.0.1:0").await.expect("served");
+    let prometheus = Prometheus::scraping(&exporter.address().to_string(), &rules).await;
+
+    let monitor = Monitor::of(site.inspector.clone());
+    let monitor = monitor.prometheus(prometheus.url()).expect("an address");
+    let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
+    let site = Site { endpoint, ..site };
+    site.until_says("/charts", "archived: 1").await;
+    site.until_says("/charts?queue=mail&span=week", "retry: 1")
+        .await;
+    let page = site.page("/charts?queue=nobody").await;
+    assert!(
+        page.contains("Tasks by state: nothing was gathered"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn a_prometheus_that_does_not_answer_hides_nothing_else() {
+    let nobody = "http://127.0.0.1:1/prometheus";
+    let site = Site::of(|monitor| monitor.prometheus(nobody).expect("an address")).await;
+    let page = site.page("/charts").await;
+    assert!(page.contains("the last 24 hours: 1 succeeded"), "{page}");
+    assert!(
+        page.contains("Prometheus at http://127.0.0.1:1/prometheus does not answer"),
+        "{page}"
+    );
+}
