@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// The Prometheus whose charts to show: `http://host:9090`.
     #[arg(long)]
     prometheus: Option<String>,
+    /// Names of fields whose values nobody is to see, such as `password,iban`.
+    #[arg(long, value_delimiter = ',')]
+    redact: Vec<String>,
     /// Let nobody change anything.
     #[arg(long)]
     read_only: bool,
@@ -40,7 +43,8 @@ pub(crate) struct Options {
 /// Serves until it is told to stop.
 pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     let broker = asynqueue::connect(&options.broker).await?;
-    let mut monitor = Monitor::new(broker).path(&options.path);
+    let monitor = Monitor::new(broker).path(&options.path);
+    let mut monitor = monitor.redact(&options.redact);
     if let (Some(name), Some(password)) = (&options.username, &options.password) {
         monitor = monitor.user(name, password, Role::Admin)?;
     }

@@ -36,6 +36,7 @@ scripts! {
     LOOK = "places" "look";
     EDIT = "clock" "waiting" "groups" "places" "edit";
     DUE_GROUPS = "clock" "groups" "due_groups";
+    LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
     POSTPONE = "clock" "postpone";
     DELETE_QUEUE = "delete_queue";

@@ -25,6 +25,13 @@ pub trait Groups: Send + Sync {
         limit: usize,
     ) -> Result<DueGroups, BrokerError>;
 
+    /// What the groups of a queue are, to be looked at: no more than `limit`, those that are due first first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError>;
+
     /// Puts one task in place of members of a group: `Ok(true)` if it was done. With `Ok(false)` or an error nothing was:
     /// one of the members does not wait in its group any more, as when another server was first, or the new task is
     /// refused.
@@ -74,6 +81,23 @@ impl Group {
     pub fn task_refs(&self) -> Vec<TaskRef> {
         self.members.iter().map(|task| task.task_ref()).collect()
     }
+}
+
+/// A group, to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// The queue.
+    pub queue: Name,
+    /// The event of its members.
+    pub event: Name,
+    /// Its name; empty for the group of all that name none.
+    pub name: Name,
+    /// How many tasks wait in it.
+    pub size: u64,
+    /// Since when the oldest of them waits in it.
+    pub oldest: Timestamp,
+    /// When it is due, unless its newest member lets it wait for longer.
+    pub due: Timestamp,
 }
 
 /// One task in place of several.

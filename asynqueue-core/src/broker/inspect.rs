@@ -141,6 +141,9 @@ pub struct Node {
     pub version: String,
     /// Bytes that its data takes, where it can tell.
     pub memory: Option<u64>,
+    /// What else it tells of itself, in its own words: how long it runs, who is connected, what it has evicted, and more. Empty
+    /// if it was not asked.
+    pub info: Vec<(String, String)>,
 }
 
 /// What a server of the storage does.

@@ -25,7 +25,8 @@ pub enum Action {
     Delete,
     /// Waiting tasks are archived with this reason, and running ones told to stop.
     Cancel(String),
-    /// Waiting and archived tasks get this payload, encoded in their codec.
+    /// Waiting and archived tasks get this payload, encoded in their codec. Fields that are
+    /// [redacted](Inspector::redact) keep their values where `"[redacted]"` stands for them.
     EditPayload(Value),
     /// Waiting and archived tasks go to another queue, under the same id and with the time that they wait for.
     ///
@@ -131,7 +132,7 @@ impl Inspector {
                 Some(Move::Archived)
             }
             Action::EditPayload(value) => {
-                let bytes = self.viewer.parse(&envelope.codec, value);
+                let bytes = self.viewer.edit(&envelope.codec, &envelope.payload, value);
                 let bytes =
                     bytes.map_err(|error| format!("the payload cannot be encoded: {error}"))?;
                 envelope.payload = Bytes::from(bytes);

@@ -4,6 +4,7 @@ mod action;
 mod bulk;
 mod filter;
 mod msgpack;
+mod redact;
 mod view;
 
 use std::fmt;
@@ -18,8 +19,8 @@ pub use self::{
 };
 use crate::{
     broker::{
-        BrokerError, Cursor, HourStats, Node, Page, QueueStats, ScheduleEntry, ScheduleEvent,
-        ServerInfo, SharedBroker, Subscription, TaskInfo,
+        BrokerError, Cursor, GroupInfo, HourStats, Node, Page, QueueStats, ScheduleEntry,
+        ScheduleEvent, ServerInfo, SharedBroker, Subscription, TaskInfo,
     },
     codec::Codec,
     task::{InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp},
@@ -105,6 +106,19 @@ impl Inspector {
     #[must_use]
     pub fn with_codec<C: Codec>(mut self) -> Self {
         self.viewer = self.viewer.with_codec::<C>();
+        self
+    }
+
+    /// Hides the values of fields of these names, such as `password`, in payloads and results: at any depth, and whatever their
+    /// case. Filters do not find them either. Errors and headers of tasks are shown as they are.
+    ///
+    /// ```
+    /// # use asynqueue_core::{MemoryBroker, inspector::Inspector};
+    /// let inspector = Inspector::new(MemoryBroker::new()).redact(["password", "iban"]);
+    /// ```
+    #[must_use]
+    pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.viewer = self.viewer.redact(fields);
         self
     }
 
@@ -275,6 +289,15 @@ impl Inspector {
     /// When the broker cannot be reached.
     pub async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
         self.broker.delete_queue(queue, force).await
+    }
+
+    /// The groups of a queue whose tasks wait to become one: no more than `limit`, those that are due first first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.broker.groups(queue, limit).await
     }
 
     /// The servers that are at work, with what each of them runs.

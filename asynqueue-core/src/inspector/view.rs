@@ -7,7 +7,10 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::msgpack;
+use super::{
+    msgpack,
+    redact::{MARKER, Redaction},
+};
 use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack};
 
 /// Shows payloads and results as JSON, and makes bytes of edited ones again.
@@ -33,6 +36,7 @@ use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack};
 #[derive(Clone, Default)]
 pub struct Viewer {
     others: Vec<Registered>,
+    redaction: Redaction,
 }
 
 /// A codec, as what it can do with JSON values.
@@ -45,7 +49,7 @@ struct Registered {
 
 /// A value that has no bytes in a codec.
 #[derive(Debug, thiserror::Error)]
-enum ViewError {
+pub(super) enum ViewError {
     #[error("unknown codec `{name}`: this viewer knows {known}; register it with `with_codec`")]
     UnknownCodec { name: String, known: String },
     #[error("the value is nested too deeply: expected at most {MAX_DEPTH} levels")]
@@ -54,6 +58,10 @@ enum ViewError {
         "the value is how a payload of `{codec}` is shown that cannot be decoded: expected the payload itself"
     )]
     NotDecoded { codec: String },
+    #[error(
+        "`{field}` is redacted, and there is no value of that name at its place: expected a value of its own"
+    )]
+    Redacted { field: String },
 }
 
 /// How deeply values are nested at most, so that no stack overflows; JSON texts have the same limit.
@@ -74,8 +82,35 @@ impl Viewer {
         self
     }
 
+    /// Hides the values of fields of these names, at any depth and whatever their case: `"[redacted]"` is shown in their place.
+    /// What cannot be decoded is hidden as a whole.
+    #[must_use]
+    pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.redaction.add(fields);
+        self
+    }
+
     /// Shows bytes that were written by a codec.
     pub fn show(&self, codec: &CodecName, bytes: &[u8]) -> Value {
+        let decoded = self.decode(codec, bytes);
+        let is_decoded = decoded.is_ok();
+        let mut shown = decoded.unwrap_or_else(|error| {
+            let [name, base64, reason] = NOT_DECODED;
+            json!({
+                name: codec.as_str(),
+                base64: STANDARD.encode(bytes),
+                reason: error.to_string(),
+            })
+        });
+        if is_decoded {
+            self.redaction.hide(&mut shown);
+        } else if !self.redaction.is_empty() {
+            shown[NOT_DECODED[1]] = MARKER.into();
+        }
+        shown
+    }
+
+    fn decode(&self, codec: &CodecName, bytes: &[u8]) -> Result<Value, CodecError> {
         let shown = match codec.as_str() {
             MessagePack::NAME => msgpack::show(bytes),
             Json::NAME => Json::decode(bytes),
@@ -83,14 +118,29 @@ impl Viewer {
                 .registered(name)
                 .and_then(|codec| (codec.decode)(bytes)),
         };
-        shown.and_then(limited).unwrap_or_else(|error| {
-            let [name, base64, reason] = NOT_DECODED;
-            json!({
-                name: codec.as_str(),
-                base64: STANDARD.encode(bytes),
-                reason: error.to_string(),
-            })
-        })
+        shown.and_then(limited)
+    }
+
+    /// Makes bytes of a value that was [shown](Self::show) and edited. Where `"[redacted]"` still stands for a redacted field
+    /// its value is kept: in maps by its name, in lists by its place.
+    ///
+    /// # Errors
+    ///
+    /// As of [`parse`](Self::parse), and when the marker stands where there was no value, as in a list of another length.
+    pub fn edit(
+        &self,
+        codec: &CodecName,
+        original: &[u8],
+        edited: &Value,
+    ) -> Result<Vec<u8>, CodecError> {
+        check_depth(edited)?;
+        let mut edited = edited.clone();
+        if !self.redaction.is_empty() {
+            let original = self.decode(codec, original).ok();
+            let restored = self.redaction.restore(&mut edited, original.as_ref());
+            restored.map_err(CodecError::new)?;
+        }
+        self.parse(codec, &edited)
     }
 
     /// Makes bytes of a value in a codec, as [`show`](Self::show) shows it.

@@ -14,7 +14,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{Aggregation, BrokerError, Conflict, DueGroups, Group, Groups},
+    broker::{Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Groups},
     task::{Aggregate, Envelope, Name, TaskId, Timestamp},
 };
 
@@ -123,6 +123,22 @@ impl Queue {
         }
     }
 
+    fn group_infos(&self, limit: usize) -> Vec<GroupInfo> {
+        let info = |(due, key): &(Timestamp, Key)| {
+            let tasks = &self.groups.groups.get(key)?.tasks;
+            Some(GroupInfo {
+                queue: self.name.clone(),
+                event: key.0.clone(),
+                name: key.1.clone(),
+                size: tasks.len() as u64,
+                oldest: tasks.first()?.0,
+                due: *due,
+            })
+        };
+        let groups = self.groups.due.iter().filter_map(info);
+        groups.take(limit).collect()
+    }
+
     fn group(&self, key: &Key) -> Option<Group> {
         let tasks = &self.groups.groups.get(key)?.tasks;
         let (_, newest) = tasks.last()?;
@@ -179,6 +195,12 @@ impl Groups for MemoryBroker {
             queue.lock().due_groups(events, limit, now, &mut found);
         }
         Ok(found)
+    }
+
+    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.open()?;
+        let queue = self.known(queue);
+        Ok(queue.map_or_else(Vec::new, |queue| queue.lock().group_infos(limit)))
     }
 
     async fn aggregate(

@@ -76,6 +76,7 @@ impl Inspect for MemoryBroker {
             slots: Vec::new(),
             version: concat!("in memory ", env!("CARGO_PKG_VERSION")).into(),
             memory: Some(memory.into_iter().flatten().sum()),
+            info: Vec::new(),
         }])
     }
 

@@ -18,6 +18,10 @@ impl Groups for Faulty {
         self.inner.due_groups(queues, events, limit).await
     }
 
+    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.inner.groups(queue, limit).await
+    }
+
     async fn aggregate(
         &self,
         aggregation: Aggregation,

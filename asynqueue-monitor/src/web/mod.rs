@@ -140,6 +140,13 @@ impl Monitor {
         self
     }
 
+    /// Hides the values of fields of these names, such as `password`, in payloads and results; see [`Inspector::redact`].
+    #[must_use]
+    pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.inspector = self.inspector.redact(fields);
+        self
+    }
+
     /// How long a change of many tasks, and each deletion, can be undone before it begins. Default 5 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
@@ -198,6 +205,7 @@ impl Monitor {
             )
             .route("/schedules/{entry}", get(pages::schedule::show))
             .route("/charts", get(pages::charts::show))
+            .route("/groups", get(pages::groups::show))
             .route("/jobs/{id}", post(actions::on_job))
             .route(
                 "/settings",

@@ -50,7 +50,14 @@ async fn pages_fit_a_phone_and_are_dark_where_that_is_preferred() {
 #[tokio::test]
 async fn pages_work_without_script() {
     let (system, browser) = tokio::join!(System::start(), Browser::without_script());
-    for page in ["/", "/schedules", "/subscriptions", "/storage"] {
+    for page in [
+        "/",
+        "/charts",
+        "/schedules",
+        "/groups",
+        "/subscriptions",
+        "/storage",
+    ] {
         browser.open(&system.url(page)).await;
         assert!(browser.has("table tbody tr").await, "{page}");
     }

@@ -127,6 +127,7 @@ impl System {
             "/charts",
             "/charts?span=week&queue=billing",
             "/settings",
+            "/groups",
             "/nowhere",
             "/schedules",
             "/schedules/weekly",

@@ -262,3 +262,39 @@ async fn a_configuration_serves_it_or_says_what_is_missing() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn redacted_fields_are_not_shown_or_found_and_an_edit_keeps_them() {
+    let site = Site::of(|monitor| monitor.redact(["TO"])).await;
+    for path in [
+        "/queues/mail/tasks/scheduled",
+        "/queues/mail?state=scheduled",
+    ] {
+        let page = site.page(path).await;
+        assert!(
+            page.contains("[redacted]") && !page.contains("&quot;ada"),
+            "{page}"
+        );
+    }
+    let page = site
+        .page("/queues/mail?state=scheduled&filter=payload~ada")
+        .await;
+    assert!(page.contains("No task matches."), "{page}");
+    let form = "state=scheduled&which=chosen&back=task&do=edit&id=scheduled&payload=";
+    let (_, to) = site
+        .post(
+            "/queues/mail/tasks",
+            &format!("{form}%7B%22to%22%3A%22[redacted]%22%7D"),
+        )
+        .await;
+    assert!(to.contains("did=1%20task%20changed."), "{to}");
+    let info = site.task("scheduled").await;
+    assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"ada"}"#);
+    let (_, to) = site
+        .post(
+            "/queues/mail/tasks",
+            &format!("{form}%5B%7B%22to%22%3A%22[redacted]%22%7D%5D"),
+        )
+        .await;
+    assert!(to.contains("%60to%60%20is%20redacted"), "{to}");
+}

@@ -20,6 +20,7 @@ async fn every_page_is_there_and_names_what_it_is_about() {
         ),
         ("/charts?span=quarter", "the last 90 days: 1 succeeded"),
         ("/settings", "Europe/Berlin"),
+        ("/groups", "No task waits in a group"),
         ("/storage", "in memory"),
         ("/storage", "<dialog id=\"keys\""),
         ("/style.css", "--ground"),

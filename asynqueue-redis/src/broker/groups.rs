@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, Groups, Name, UniqueUntil,
+    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, GroupInfo, Groups, Name,
+    UniqueUntil,
 };
 
 use super::{
@@ -48,6 +49,29 @@ impl Groups for RedisBroker {
                 .await?;
         }
         Ok(found)
+    }
+
+    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.link().open_or_closed()?;
+        let name = queue;
+        let queue = self.queue(name);
+        let mut call = script::LOOK_GROUPS.call(&[&queue.keys.grouped, &queue.keys.groups]);
+        call.arg(limit);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut groups = Vec::new();
+        while let Some(key) = answer.next() {
+            let key = reply::text(key)?;
+            let (event, group) = key.split_once('\n').unwrap_or((&key, ""));
+            groups.push(GroupInfo {
+                queue: name.clone(),
+                event: event.into(),
+                name: group.into(),
+                due: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
+                size: reply::number(reply::next(&mut answer)?)?,
+                oldest: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
+            });
+        }
+        Ok(groups)
     }
 
     async fn aggregate(

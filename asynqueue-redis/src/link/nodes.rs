@@ -18,7 +18,14 @@ impl Link {
     /// The servers, with what the masters among them tell of themselves.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
         let mut told = HashMap::new();
-        for section in ["server", "memory", "replication"] {
+        for section in [
+            "server",
+            "clients",
+            "memory",
+            "persistence",
+            "stats",
+            "replication",
+        ] {
             for (address, info) in self.info(section).await? {
                 told.entry(address)
                     .or_insert_with(String::new)
@@ -55,11 +62,43 @@ impl Link {
     }
 }
 
+/// What operators look at, as Redis names it.
+const TOLD: [&str; 23] = [
+    "uptime_in_seconds",
+    "connected_clients",
+    "blocked_clients",
+    "used_memory",
+    "used_memory_peak",
+    "maxmemory",
+    "maxmemory_policy",
+    "mem_fragmentation_ratio",
+    "loading",
+    "rdb_last_bgsave_status",
+    "rdb_last_save_time",
+    "aof_enabled",
+    "aof_last_write_status",
+    "instantaneous_ops_per_sec",
+    "total_commands_processed",
+    "rejected_connections",
+    "expired_keys",
+    "evicted_keys",
+    "keyspace_hits",
+    "keyspace_misses",
+    "connected_slaves",
+    "master_link_status",
+    "master_last_io_seconds_ago",
+];
+
 fn note_info(node: &mut Node, info: &str) {
     if let Some(version) = field(info, "redis_version") {
         node.version = format!("redis {version}");
     }
     node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
+    let told = TOLD.iter().filter_map(|name| {
+        let value = field(info, name)?;
+        Some(((*name).to_owned(), value.to_owned()))
+    });
+    node.info = told.collect();
 }
 
 /// A server that is no Cluster's, and those that follow it.
@@ -70,6 +109,7 @@ fn with_replicas(address: String, info: &str) -> Vec<Node> {
         slots: Vec::new(),
         version: String::new(),
         memory: None,
+        info: Vec::new(),
     };
     let role = match field(info, "role") {
         Some("slave") => NodeRole::Replica,
@@ -117,6 +157,7 @@ fn member(line: &str) -> Option<Node> {
         slots: slots.collect(),
         version: String::new(),
         memory: None,
+        info: Vec::new(),
     })
 }
 
@@ -143,6 +184,8 @@ mod tests {
         let nodes = with_replicas("10.0.0.1:6379".into(), info);
         assert_eq!(nodes[0].version, "redis 7.0.15");
         assert_eq!(nodes[0].memory, Some(1000));
+        let told = ("used_memory".to_owned(), "1000".to_owned());
+        assert!(nodes[0].info.contains(&told) && nodes[1].info.is_empty());
         assert_eq!(nodes[1].address, "10.0.0.2:6379");
     }
 }

@@ -73,6 +73,28 @@ pub async fn a_task_to_be_aggregated_waits_in_its_group(harness: &dyn Harness) {
     assert_eq!(due_ids(&f).await, []);
 }
 
+/// Before they are due, and without their members.
+pub async fn groups_that_wait_can_be_looked_at(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([grouped("a", "x"), grouped("b", "x")]).await;
+    f.advance(secs(1)).await;
+    f.enqueue([grouped("c", "y\u{e9}")]).await;
+    let groups = f.broker.groups(&"q".into(), 10).await.unwrap();
+    let seen = groups.iter().map(|group| (&*group.name, group.size));
+    assert_eq!(seen.collect::<Vec<_>>(), [("x", 2), ("y\u{e9}", 1)]);
+    for group in &groups {
+        assert_eq!((&*group.queue, &*group.event), ("q", "event"));
+        assert!(group.due.since(group.oldest) >= LIMITS.grace, "{group:?}");
+        assert!(
+            group.due.since(group.oldest) < LIMITS.max_delay,
+            "{group:?}"
+        );
+    }
+    let first = f.broker.groups(&"q".into(), 1).await.unwrap();
+    assert_eq!(first, groups[..1]);
+    assert_eq!(f.broker.groups(&"other".into(), 10).await.unwrap(), []);
+}
+
 /// No other task came in.
 pub async fn a_group_is_due_when_its_grace_period_is_over(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

@@ -310,6 +310,7 @@ macro_rules! conformance_suite {
             ],
             groups: [
                 a_task_to_be_aggregated_waits_in_its_group,
+                groups_that_wait_can_be_looked_at,
                 a_group_is_due_when_its_grace_period_is_over,
                 a_group_is_due_when_its_longest_delay_is_over,
                 a_group_is_due_when_it_has_its_size,

@@ -6,11 +6,12 @@ use super::View;
 use crate::web::{live::version_of_jobs, settings::Theme};
 
 /// The pages that lead to all others.
-const PLACES: [(&str, &str); 6] = [
+const PLACES: [(&str, &str); 7] = [
     ("", "Queues"),
     ("charts", "Metrics"),
     ("schedules", "Schedules"),
     ("servers", "Servers"),
+    ("groups", "Groups"),
     ("subscriptions", "Subscriptions"),
     ("storage", "Storage"),
 ];

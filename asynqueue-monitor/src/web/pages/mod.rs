@@ -4,6 +4,7 @@ pub(super) mod charts;
 mod failed;
 pub(super) mod find;
 mod frame;
+pub(super) mod groups;
 pub(super) mod overview;
 pub(super) mod queue;
 pub(super) mod schedule;

@@ -26,7 +26,18 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             } }
         } }
         (slots(&view, &nodes, &queues))
+        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (told(node)) }
     }))
+}
+
+/// What a server tells of itself, in its own words.
+fn told(node: &Node) -> Markup {
+    html! {
+        section {
+            h2 { (node.address) }
+            dl.told { @for (name, value) in &node.info { dt { code { (name) } } dd { (value) } } }
+        }
+    }
 }
 
 /// Where each queue is, if storage is divided into slots.

@@ -1,0 +1,204 @@
+//! Fields that nobody is to see: hidden in what is shown, and kept by what is edited.
+
+use serde_json::Value;
+
+use super::view::ViewError;
+
+/// What stands in the place of a value.
+pub(super) const MARKER: &str = "[redacted]";
+
+/// The names of fields whose values are hidden, at any depth.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Redaction {
+    fields: Vec<String>,
+}
+
+impl Redaction {
+    pub(super) fn add(&mut self, fields: impl IntoIterator<Item = impl Into<String>>) {
+        self.fields.extend(fields.into_iter().map(Into::into));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    fn hides(&self, key: &str) -> bool {
+        // A key that begins with `$` is shown with another before it.
+        let key = if key.starts_with("$$") {
+            &key[1..]
+        } else {
+            key
+        };
+        let mut fields = self.fields.iter();
+        fields.any(|field| field.eq_ignore_ascii_case(key))
+    }
+
+    /// Puts the marker in the place of each hidden value.
+    pub(super) fn hide(&self, value: &mut Value) {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(|value| self.hide(value)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    if self.hides(key) {
+                        *value = MARKER.into();
+                    } else {
+                        self.hide(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the values that were hidden back where the marker still stands: in maps by their key, in lists by their place.
+    pub(super) fn restore(
+        &self,
+        edited: &mut Value,
+        original: Option<&Value>,
+    ) -> Result<(), ViewError> {
+        match edited {
+            Value::Array(list) => {
+                let before = original.and_then(Value::as_array);
+                // In a list of another length, nobody can tell which value is which.
+                let before = before.filter(|before| before.len() == list.len());
+                for (place, value) in list.iter_mut().enumerate() {
+                    self.restore(value, before.map(|before| &before[place]))?;
+                }
+            }
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let before = original.and_then(|original| original.get(key));
+                    if self.hides(key) && value == MARKER {
+                        let lost = || ViewError::Redacted { field: key.clone() };
+                        *value = before.ok_or_else(lost)?.clone();
+                    } else {
+                        self.restore(value, before)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        codec::{Codec, CodecName, Json, MessagePack},
+        inspector::Viewer,
+    };
+
+    fn viewer() -> Viewer {
+        Viewer::default().redact(["password", "$ref"])
+    }
+
+    #[test]
+    fn fields_are_hidden_at_any_depth_whatever_their_case_and_value() {
+        let value = json!({
+            "user": "ada",
+            "PassWord": { "old": "s3cret" },
+            "list": [{ "password": ["s3cret"] }, { "passwords": 1 }],
+        });
+        for (codec, bytes) in [
+            (
+                CodecName::of::<Json>(),
+                Json::encode(&value).expect("encoded"),
+            ),
+            (
+                CodecName::of::<MessagePack>(),
+                MessagePack::encode(&value).expect("encoded"),
+            ),
+        ] {
+            let expected = json!({
+                "user": "ada",
+                "PassWord": MARKER,
+                "list": [{ "password": MARKER }, { "passwords": 1 }],
+            });
+            assert_eq!(viewer().show(&codec, &bytes), expected);
+        }
+        let bytes = MessagePack::encode(&json!({ "$ref": "s3cret" })).expect("encoded");
+        let shown = viewer().show(&CodecName::of::<MessagePack>(), &bytes);
+        assert_eq!(shown, json!({ "$$ref": MARKER }));
+    }
+
+    /// Nobody knows what is in it.
+    #[test]
+    fn what_cannot_be_decoded_is_hidden_as_a_whole() {
+        let shown = viewer().show(&CodecName::of::<Json>(), b"{\"password\":");
+        assert_eq!(shown["$base64"], MARKER);
+        assert!(shown["$error"].is_string(), "{shown}");
+    }
+
+    fn edit(original: &Value, edited: Value) -> Result<Value, String> {
+        let bytes = Json::encode(original).expect("encoded");
+        let edited = viewer().edit(&CodecName::of::<Json>(), &bytes, &edited);
+        let edited = edited.map_err(|error| error.to_string())?;
+        Ok(Json::decode(&edited).expect("decoded"))
+    }
+
+    #[test]
+    fn an_edit_keeps_what_is_hidden_unless_it_gives_another_value() {
+        let original = json!({ "n": 1, "all": [{ "password": "a" }, { "password": "b" }] });
+        let edited = json!({ "n": 2, "all": [{ "password": MARKER }, { "password": "c" }] });
+        let expected = json!({ "n": 2, "all": [{ "password": "a" }, { "password": "c" }] });
+        assert_eq!(edit(&original, edited), Ok(expected));
+    }
+
+    #[test]
+    fn a_marker_that_stands_for_nothing_is_refused_by_its_field() {
+        let original = json!({ "all": [{ "password": "a" }], "password": "b" });
+        for edited in [
+            json!({ "all": [{ "password": MARKER }, { "password": "c" }] }),
+            json!({ "nested": { "password": MARKER } }),
+            json!({ "Password": MARKER }),
+        ] {
+            let refused = edit(&original, edited)
+                .expect_err("no value")
+                .to_lowercase();
+            assert!(refused.contains("`password`"), "{refused}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            "s3cret-[a-z]{4}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let key = prop_oneof![
+                Just("password".to_owned()),
+                Just("PASSWORD".to_owned()),
+                "[a-c]"
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(key, inner, 0..4)
+                    .prop_map(|map| map.into_iter().collect::<Value>()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_edit_that_changes_nothing_changes_nothing(original in value()) {
+            for codec in [CodecName::of::<Json>(), CodecName::of::<MessagePack>()] {
+                let bytes = Viewer::default().parse(&codec, &original).expect("encoded");
+                let shown = viewer().show(&codec, &bytes);
+                let edited = viewer().edit(&codec, &bytes, &shown).expect("encoded");
+                prop_assert_eq!(Viewer::default().show(&codec, &edited), original.clone());
+            }
+        }
+
+        #[test]
+        fn no_part_of_a_hidden_value_is_shown(hidden in value()) {
+            let bytes = Json::encode(&json!({ "a": [{ "Password": hidden }] })).expect("encoded");
+            let shown = viewer().show(&CodecName::of::<Json>(), &bytes).to_string();
+            prop_assert!(!shown.contains("s3cret"), "{}", shown);
+        }
+    }
+}
