@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
-    InvalidTaskId, Name, TaskId, TaskRef,
+    InvalidTaskId, Name, TaskId, TaskRef, TaskState,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
     scheduler::Timetable,
 };
@@ -11,7 +11,7 @@ use axum::{Form, extract::Path, response::Redirect};
 use futures_util::{StreamExt, stream};
 
 use super::{
-    jobs::{Order, told},
+    jobs::{Job, Order, told},
     links::encoded,
     pages::{Failed, View, state_of},
 };
@@ -42,7 +42,7 @@ fn unknown(action: &str) -> Failed {
 }
 
 /// Notes who did what.
-fn audit(view: &View, action: &str, on: &str, did: &str) {
+pub(super) fn audit(view: &View, action: &str, on: &str, did: &str) {
     view.shared.live.has_changed();
     tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "changed by the monitor");
 }
@@ -109,12 +109,11 @@ pub(super) async fn on_tasks(
         let matching: Filter = filter
             .parse()
             .map_err(|error| Failed::BadRequest(format!("{error}")))?;
-        let mut what = format!("{doing} all {state} tasks of {queue}");
-        if !filter.is_empty() {
-            what += &format!(" that match `{matching}`");
-        }
-        let work = inspector.apply_to_all(action, queue, state, matching);
-        return Ok(begin(&view, order(what, work)));
+        let job = begin(
+            &view,
+            all_that_match(&view, name, action, &queue, state, matching),
+        );
+        return Ok(Redirect::to(&job.page));
     }
     let tasks = chosen(&queue, &fields)?;
     if action == Action::Delete && !tasks.is_empty() {
@@ -133,7 +132,8 @@ pub(super) async fn on_tasks(
                 refused: scanned - done,
             })
         };
-        return Ok(begin(&view, order(what, stream::once(all).boxed())));
+        let job = begin(&view, order(what, stream::once(all).boxed()));
+        return Ok(Redirect::to(&job.page));
     }
     let mut outcomes = inspector.apply(&action, &tasks).await?;
     let is_done = outcomes.iter().all(|one| *one == ActionOutcome::Done);
@@ -148,12 +148,37 @@ pub(super) async fn on_tasks(
     })
 }
 
-/// Lets a job begin, and goes to the list of its tasks.
-fn begin(view: &View, order: Order) -> Redirect {
-    let list = Redirect::to(&order.page);
+/// A change of all tasks that match.
+pub(super) fn all_that_match(
+    view: &View,
+    name: &str,
+    action: Action,
+    queue: &Name,
+    state: TaskState,
+    filter: Filter,
+) -> Order {
+    let (doing, did) = words(name);
+    let text = filter.to_string();
+    let mut what = format!("{doing} all {state} tasks of {queue}");
+    if !text.is_empty() {
+        what += &format!(" that match `{text}`");
+    }
+    let list = view.links.state(queue, state);
+    let inspector = &view.inspector;
+    Order {
+        what,
+        did,
+        user: Arc::clone(&view.user.name),
+        page: format!("{list}&filter={}", encoded(&text)),
+        work: inspector.apply_to_all(action, queue.clone(), state, filter),
+    }
+}
+
+/// Lets a job begin.
+pub(super) fn begin(view: &View, order: Order) -> Arc<Job> {
     let job = view.shared.jobs.start(order, view.shared.live.on_change());
     audit(view, "begin", &format!("job {}", job.id), &job.text());
-    list
+    job
 }
 
 /// The tasks whose boxes are ticked.
@@ -185,6 +210,7 @@ fn words(action: &str) -> (&'static str, &'static str) {
         "archive" => ("Archiving", "archived"),
         "delete" => ("Deleting", "deleted"),
         "cancel" => ("Cancelling", "cancelled, or told to stop"),
+        "move" => ("Moving", "moved"),
         "edit and run" => ("Changing", "changed, to run"),
         _ => ("Changing", "changed"),
     }

@@ -169,7 +169,7 @@ impl Job {
         self.stop.cancel();
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         matches!(*self.phase.lock(), Phase::Ended { .. })
     }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod actions;
+mod api;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
@@ -222,6 +223,7 @@ impl Monitor {
                 "/monitor.js",
                 get(|| asset("text/javascript", include_str!("assets/monitor.js"))),
             )
+            .merge(api::router())
             .fallback(pages::not_found)
             .with_state(Arc::clone(&shared))
             .layer(middleware::from_fn_with_state(shared, pages::explained))

@@ -68,6 +68,11 @@ impl Browser {
         !found.expect(css).is_empty()
     }
 
+    /// Waits until a page has something, as after a click that leads to another.
+    pub(crate) async fn until_has(&self, css: &str) {
+        eventually(css, || self.has(css)).await;
+    }
+
     pub(crate) async fn text(&self, css: &str) -> String {
         self.find(css).await.text().await.expect(css)
     }

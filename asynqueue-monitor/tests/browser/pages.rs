@@ -74,7 +74,7 @@ async fn pages_work_without_script() {
     };
     eventually("one task matches", is_filtered).await;
     browser.click("button[value=resume]").await;
-    assert!(browser.has("button[value=pause]").await);
+    browser.until_has("button[value=pause]").await;
     let info = system.inspector.queue(&"billing".into()).await;
     assert!(!info.expect("answered").stats.paused);
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod api;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;

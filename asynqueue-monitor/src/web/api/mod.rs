@@ -1,0 +1,80 @@
+//! The JSON API: what pages show and do, for programs. Below `/api`, with a description of itself at `/api/openapi.json`.
+
+mod document;
+mod error;
+mod jobs;
+mod queues;
+mod schedules;
+mod system;
+mod task;
+mod tasks;
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::Timestamp;
+use axum::{
+    Router,
+    http::StatusCode,
+    routing::{any, delete, get, post},
+};
+
+use self::error::ApiError;
+use super::{Shared, show};
+
+pub(super) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/openapi.json", get(document::show))
+        .route("/api/queues", get(queues::list_queues))
+        .route(
+            "/api/queues/{queue}",
+            get(queues::get_queue).delete(queues::delete_queue),
+        )
+        .route("/api/queues/{queue}/pause", post(queues::pause_queue))
+        .route("/api/queues/{queue}/resume", post(queues::resume_queue))
+        .route("/api/queues/{queue}/history", get(queues::queue_history))
+        .route("/api/queues/{queue}/groups", get(queues::queue_groups))
+        .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
+        .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
+        .route("/api/queues/{queue}/actions", post(tasks::act_on_tasks))
+        .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
+        .route("/api/jobs", get(jobs::list_jobs))
+        .route("/api/jobs/{id}", delete(jobs::stop_job))
+        .route("/api/find", get(tasks::find_tasks))
+        .route("/api/schedules", get(schedules::list_schedules))
+        .route(
+            "/api/schedules/{entry}/events",
+            get(schedules::schedule_events),
+        )
+        .route(
+            "/api/schedules/{entry}/pause",
+            post(schedules::pause_schedule),
+        )
+        .route(
+            "/api/schedules/{entry}/resume",
+            post(schedules::resume_schedule),
+        )
+        .route(
+            "/api/schedules/{entry}/trigger",
+            post(schedules::trigger_schedule),
+        )
+        .route("/api/servers", get(system::list_servers))
+        .route("/api/subscriptions", get(system::list_subscriptions))
+        .route("/api/nodes", get(system::list_nodes))
+        .route("/api", any(not_found))
+        .route("/api/{*rest}", any(not_found))
+}
+
+async fn not_found() -> ApiError {
+    let why = "there is nothing here: see `/api/openapi.json` for what is";
+    ApiError::new(StatusCode::NOT_FOUND, why)
+}
+
+/// A time, as RFC 3339 has it.
+fn time(time: Timestamp) -> String {
+    show::utc(time)
+}
+
+fn millis(duration: Duration) -> u64 {
+    // What programs take as a whole number.
+    duration.as_millis().min(i64::MAX as u128) as u64
+}

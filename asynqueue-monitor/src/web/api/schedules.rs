@@ -1,0 +1,157 @@
+//! What is enqueued by the clock.
+
+use asynqueue_core::{FireOutcome, Name, ScheduleEntry, ScheduleEvent, scheduler::Timetable};
+use axum::{Json, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    error::{ApiError, Path, Query},
+    time,
+};
+use crate::web::{actions::audit, pages::View};
+
+/// One entry of the schedule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Entry {
+    name: String,
+    /// When it runs, such as `0 9 * * mon`.
+    rule: String,
+    event: String,
+    queue: String,
+    /// When it runs next; none if never again.
+    next: Option<String>,
+    paused: bool,
+    /// Who has put it there.
+    source: String,
+}
+
+impl From<ScheduleEntry> for Entry {
+    fn from(entry: ScheduleEntry) -> Self {
+        Self {
+            name: entry.name.to_string(),
+            rule: entry.rule,
+            event: entry.template.event.to_string(),
+            queue: entry.template.queue.to_string(),
+            next: entry.next.map(time),
+            paused: entry.paused,
+            source: entry.source,
+        }
+    }
+}
+
+/// What came of a tick.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Event {
+    /// When it was due.
+    #[schema(format = DateTime)]
+    tick: String,
+    /// When it was seen to.
+    #[schema(format = DateTime)]
+    at: String,
+    /// `enqueued`, `refused` or `skipped`.
+    outcome: &'static str,
+    /// The id of the task, or the reason why there is none.
+    detail: String,
+}
+
+impl From<ScheduleEvent> for Event {
+    fn from(event: ScheduleEvent) -> Self {
+        let (outcome, detail) = match event.outcome {
+            FireOutcome::Enqueued(task) => ("enqueued", task.id.to_string()),
+            FireOutcome::Refused(reason) => ("refused", reason.to_string()),
+            FireOutcome::Skipped(reason) => ("skipped", reason.to_string()),
+        };
+        Self {
+            tick: time(event.tick),
+            at: time(event.at),
+            outcome,
+            detail,
+        }
+    }
+}
+
+/// A task that was enqueued.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Enqueued {
+    queue: String,
+    id: String,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Last {
+    #[serde(default = "twenty")]
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+fn timetable(view: &View) -> Timetable {
+    Timetable::new(view.inspector.broker().clone())
+}
+
+/// All entries, by name.
+#[utoipa::path(get, path = "/api/schedules", responses((status = 200, description = "The entries.", body = Vec<Entry>)))]
+pub(super) async fn list_schedules(view: View) -> Result<Json<Vec<Entry>>, ApiError> {
+    let entries = view.inspector.schedules().await?;
+    Ok(Json(entries.into_iter().map(Entry::from).collect()))
+}
+
+/// What came of the last ticks of an entry, newest first.
+#[utoipa::path(get, path = "/api/schedules/{entry}/events", params(("entry" = String, Path), Last), responses((status = 200, description = "The ticks.", body = Vec<Event>)))]
+pub(super) async fn schedule_events(
+    view: View,
+    Path(entry): Path<String>,
+    Query(Last { limit }): Query<Last>,
+) -> Result<Json<Vec<Event>>, ApiError> {
+    if !(1..=100).contains(&limit) {
+        return Err(ApiError::bad(format!(
+            "`limit` is {limit}: expected 1 to 100"
+        )));
+    }
+    let events = view
+        .inspector
+        .schedule_events(&Name::from(entry), limit)
+        .await?;
+    Ok(Json(events.into_iter().map(Event::from).collect()))
+}
+
+/// Lets an entry miss its ticks until it is resumed.
+#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path)), responses((status = 204, description = "It is paused.")))]
+pub(super) async fn pause_schedule(
+    view: View,
+    Path(entry): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    timetable(&view).pause(&entry).await?;
+    audit(&view, "pause", &entry, "paused");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets an entry run again, from its next tick.
+#[utoipa::path(post, path = "/api/schedules/{entry}/resume", params(("entry" = String, Path)), responses((status = 204, description = "It goes on.")))]
+pub(super) async fn resume_schedule(
+    view: View,
+    Path(entry): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    timetable(&view).resume(&entry).await?;
+    audit(&view, "resume", &entry, "resumed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Enqueues the task of an entry now.
+#[utoipa::path(post, path = "/api/schedules/{entry}/trigger", params(("entry" = String, Path)), responses((status = 200, description = "The task.", body = Enqueued)))]
+pub(super) async fn trigger_schedule(
+    view: View,
+    Path(entry): Path<String>,
+) -> Result<Json<Enqueued>, ApiError> {
+    let task = timetable(&view).trigger(&entry).await?;
+    audit(&view, "trigger", &entry, &task.to_string());
+    Ok(Json(Enqueued {
+        queue: task.queue.to_string(),
+        id: task.id.to_string(),
+    }))
+}

@@ -1,0 +1,156 @@
+//! Who works, who subscribes, and where the tasks are kept.
+
+use std::collections::BTreeMap;
+
+use asynqueue_core::{NodeRole, RunningTask, ServerInfo};
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{error::ApiError, time};
+use crate::web::pages::View;
+
+/// One server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Server {
+    name: String,
+    host: String,
+    pid: u32,
+    #[schema(format = DateTime)]
+    started: String,
+    /// When it was heard of.
+    #[schema(format = DateTime)]
+    seen: String,
+    /// Its queues, with their weights.
+    queues: BTreeMap<String, u32>,
+    /// Whether a queue of more weight goes before all others.
+    strict: bool,
+    /// The events that it has processes for.
+    events: Vec<String>,
+    /// How many tasks it runs at once at most.
+    concurrency: usize,
+    busy: usize,
+    running: Vec<Running>,
+    /// Handlers that go on though their slot was given up.
+    abandoned: usize,
+    /// Attempts that have ended.
+    finished: u64,
+    stopping: bool,
+}
+
+/// What runs.
+#[derive(Debug, Serialize, ToSchema)]
+struct Running {
+    queue: String,
+    id: String,
+    event: String,
+    attempt: u32,
+    #[schema(format = DateTime)]
+    started: String,
+    /// When it is given up.
+    #[schema(format = DateTime)]
+    deadline: String,
+}
+
+impl From<&RunningTask> for Running {
+    fn from(running: &RunningTask) -> Self {
+        Self {
+            queue: running.task.queue.to_string(),
+            id: running.task.id.to_string(),
+            event: running.event.to_string(),
+            attempt: running.attempt,
+            started: time(running.started),
+            deadline: time(running.deadline),
+        }
+    }
+}
+
+impl From<&ServerInfo> for Server {
+    fn from(server: &ServerInfo) -> Self {
+        let queues = server.queues.iter();
+        Self {
+            name: server.name.to_string(),
+            host: server.host.clone(),
+            pid: server.pid,
+            started: time(server.started),
+            seen: time(server.seen),
+            queues: queues
+                .map(|(name, weight)| (name.to_string(), *weight))
+                .collect(),
+            strict: server.strict,
+            events: server.events.iter().map(ToString::to_string).collect(),
+            concurrency: server.concurrency,
+            busy: server.busy,
+            running: server.running.iter().map(Running::from).collect(),
+            abandoned: server.abandoned,
+            finished: server.finished,
+            stopping: server.stopping,
+        }
+    }
+}
+
+/// Who subscribes to what.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Subscription {
+    event: String,
+    name: String,
+    queue: String,
+    #[schema(format = DateTime)]
+    since: String,
+}
+
+/// A server that the storage consists of.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Node {
+    address: String,
+    /// `primary` or `replica`.
+    role: &'static str,
+    version: String,
+    memory_bytes: Option<u64>,
+    /// The first and last of the slots it keeps.
+    slots: Vec<[u16; 2]>,
+    /// What it tells of itself, in its own words.
+    info: BTreeMap<String, String>,
+}
+
+/// The servers that are heard of.
+#[utoipa::path(get, path = "/api/servers", responses((status = 200, description = "The servers.", body = Vec<Server>)))]
+pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiError> {
+    let seen = view.shared.live.now().await?;
+    Ok(Json(seen.servers.iter().map(Server::from).collect()))
+}
+
+/// All subscribers, by event and name.
+#[utoipa::path(get, path = "/api/subscriptions", responses((status = 200, description = "The subscribers.", body = Vec<Subscription>)))]
+pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscription>>, ApiError> {
+    let all = view.inspector.subscriptions().await?.into_iter();
+    let subscription = |one: asynqueue_core::Subscription| Subscription {
+        queue: one.queue().to_string(),
+        event: one.event.to_string(),
+        name: one.name.to_string(),
+        since: time(one.since),
+    };
+    Ok(Json(all.map(subscription).collect()))
+}
+
+/// The servers that the storage consists of.
+#[utoipa::path(get, path = "/api/nodes", responses((status = 200, description = "The servers.", body = Vec<Node>)))]
+pub(super) async fn list_nodes(view: View) -> Result<Json<Vec<Node>>, ApiError> {
+    let nodes = view.inspector.nodes().await?.into_iter();
+    let node = |node: asynqueue_core::Node| Node {
+        address: node.address,
+        role: match node.role {
+            NodeRole::Primary => "primary",
+            NodeRole::Replica => "replica",
+        },
+        version: node.version,
+        memory_bytes: node.memory,
+        slots: node
+            .slots
+            .iter()
+            .map(|(first, last)| [*first, *last])
+            .collect(),
+        info: node.info.into_iter().collect(),
+    };
+    Ok(Json(nodes.map(node).collect()))
+}

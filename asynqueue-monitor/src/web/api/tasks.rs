@@ -1,0 +1,253 @@
+//! Tasks, and what to do with some of them.
+
+use asynqueue_core::{
+    Cursor, Name, Page, TaskId, TaskRef, TaskState,
+    inspector::{Action, ActionOutcome, Filter, FindError},
+};
+use axum::Json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    error::{ApiError, Body, Path, Query},
+    task::Task,
+};
+use crate::web::{actions::audit, pages::View};
+
+/// How many tasks one request changes at most.
+const MOST: usize = 1_000;
+
+/// A state of tasks.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    Scheduled,
+    Pending,
+    Active,
+    Retry,
+    Completed,
+    Archived,
+    Aggregating,
+}
+
+impl From<State> for TaskState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Scheduled => Self::Scheduled,
+            State::Pending => Self::Pending,
+            State::Active => Self::Active,
+            State::Retry => Self::Retry,
+            State::Completed => Self::Completed,
+            State::Archived => Self::Archived,
+            State::Aggregating => Self::Aggregating,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    #[param(inline)]
+    state: State,
+    /// Terms such as `event=email:*`, `error~timeout` and `age>1h`; all have to match.
+    #[serde(default)]
+    filter: String,
+    /// `next` of the answer before.
+    after: Option<String>,
+    #[serde(default = "fifty")]
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: usize,
+}
+
+fn fifty() -> usize {
+    50
+}
+
+/// A part of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tasks {
+    /// Those that match; fewer than asked for, or none, although there are more.
+    tasks: Vec<Task>,
+    /// Where to go on; none at the end.
+    next: Option<String>,
+    /// How many tasks were looked at.
+    scanned: usize,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Sought {
+    id: String,
+}
+
+/// What to do with tasks.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verb {
+    /// Waiting and archived tasks become pending, an archived one for one attempt more.
+    Run,
+    /// Archived tasks become pending with all their attempts before them.
+    Retry,
+    /// Waiting tasks are put away.
+    Archive,
+    /// Tasks that do not run are deleted.
+    Delete,
+    /// Waiting tasks are archived, running ones told to stop.
+    Cancel,
+    /// Waiting and archived tasks get `payload`.
+    Edit,
+    /// Waiting and archived tasks go to `queue`.
+    Move,
+}
+
+impl Verb {
+    /// As forms name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Retry => "retry",
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+            Self::Cancel => "cancel",
+            Self::Edit => "edit",
+            Self::Move => "move",
+        }
+    }
+
+    /// With what it needs.
+    pub(super) fn action(
+        self,
+        payload: Option<Value>,
+        queue: Option<String>,
+    ) -> Result<Action, ApiError> {
+        let missing = |name| ApiError::bad(format!("`{}` needs `{name}`", self.name()));
+        Ok(match self {
+            Self::Run => Action::RunNow,
+            Self::Retry => Action::Retry,
+            Self::Archive => Action::Archive("by the API".into()),
+            Self::Delete => Action::Delete,
+            Self::Cancel => Action::Cancel("by the API".into()),
+            Self::Edit => Action::EditPayload(payload.ok_or_else(|| missing("payload"))?),
+            Self::Move => {
+                let queue = Name::from(queue.ok_or_else(|| missing("queue"))?);
+                queue.check_queue().map_err(ApiError::bad)?;
+                Action::MoveTo(queue)
+            }
+        })
+    }
+}
+
+/// A change of some tasks.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    #[schema(inline)]
+    action: Verb,
+    #[schema(min_items = 1, max_items = 1000)]
+    ids: Vec<String>,
+    /// The new payload, to edit.
+    #[serde(default)]
+    payload: Option<Value>,
+    /// Where to move to.
+    #[serde(default)]
+    queue: Option<String>,
+}
+
+/// What came of it for one task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outcome {
+    id: String,
+    done: bool,
+    /// Why it was not done.
+    reason: Option<String>,
+}
+
+/// The tasks of a queue in one state that match a filter, a part at a time.
+#[utoipa::path(get, path = "/api/queues/{queue}/tasks", params(("queue" = String, Path), Asked), responses((status = 200, description = "The tasks.", body = Tasks)))]
+pub(super) async fn list_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Tasks>, ApiError> {
+    if !(1..=200).contains(&asked.limit) {
+        let limit = asked.limit;
+        return Err(ApiError::bad(format!(
+            "`limit` is {limit}: expected 1 to 200"
+        )));
+    }
+    let filter: Filter = asked.filter.parse()?;
+    let page = Page {
+        after: asked.after.map(Cursor),
+        limit: asked.limit,
+    };
+    let (queue, state) = (Name::from(queue), asked.state.into());
+    let listing = view.inspector.list(&queue, state, &filter, page).await?;
+    let tasks = listing.tasks.iter().map(|task| Task::new(&view, task));
+    Ok(Json(Tasks {
+        tasks: tasks.collect(),
+        next: listing.next.map(|cursor| cursor.0),
+        scanned: listing.scanned,
+    }))
+}
+
+/// One task.
+#[utoipa::path(get, path = "/api/queues/{queue}/tasks/{id}", params(("queue" = String, Path), ("id" = String, Path)), responses((status = 200, description = "The task.", body = Task)))]
+pub(super) async fn get_task(
+    view: View,
+    Path((queue, id)): Path<(String, String)>,
+) -> Result<Json<Task>, ApiError> {
+    let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
+    let info = view.inspector.task(&task).await?;
+    let missing = || ApiError::not_found(format!("there is no task `{task}`"));
+    Ok(Json(Task::new(&view, &info.ok_or_else(missing)?)))
+}
+
+/// The tasks with an id, whichever queues they are in.
+#[utoipa::path(get, path = "/api/find", params(Sought), responses((status = 200, description = "The tasks.", body = Vec<Task>)))]
+pub(super) async fn find_tasks(
+    view: View,
+    Query(sought): Query<Sought>,
+) -> Result<Json<Vec<Task>>, ApiError> {
+    let found = view.inspector.find(&sought.id).await;
+    let found = found.map_err(|error| match error {
+        FindError::Broker(error) => error.into(),
+        other => ApiError::bad(other),
+    })?;
+    let tasks = found.iter().map(|task| Task::new(&view, task));
+    Ok(Json(tasks.collect()))
+}
+
+/// Does something with some tasks of a queue, at once.
+#[utoipa::path(post, path = "/api/queues/{queue}/actions", params(("queue" = String, Path)), request_body = Change, responses((status = 200, description = "What came of each, in the order given.", body = Vec<Outcome>)))]
+pub(super) async fn act_on_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Body(change): Body<Change>,
+) -> Result<Json<Vec<Outcome>>, ApiError> {
+    if !(1..=MOST).contains(&change.ids.len()) {
+        let given = change.ids.len();
+        return Err(ApiError::bad(format!(
+            "there are {given} `ids`: expected 1 to {MOST}"
+        )));
+    }
+    let (queue, verb) = (Name::from(queue), change.action);
+    let action = verb.action(change.payload, change.queue)?;
+    let ids = change.ids.iter().map(TaskId::new);
+    let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
+    let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
+    let outcomes = view.inspector.apply(&action, &tasks).await?;
+    let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
+    let did = format!("done for {} of {} tasks", done.count(), tasks.len());
+    audit(&view, verb.name(), &queue, &did);
+    let outcomes = change.ids.into_iter().zip(outcomes).map(|(id, outcome)| {
+        let reason = match outcome {
+            ActionOutcome::Done => None,
+            ActionOutcome::NotFound => Some("it is not there".into()),
+            ActionOutcome::Refused(reason) => Some(reason),
+        };
+        let done = reason.is_none();
+        Outcome { id, done, reason }
+    });
+    Ok(Json(outcomes.collect()))
+}
