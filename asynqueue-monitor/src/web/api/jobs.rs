@@ -21,6 +21,7 @@ use crate::web::{
 /// A change of all tasks of a queue in one state that match a filter.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "action": "retry", "state": "archived", "filter": "error~timeout" }))]
 pub(super) struct Order {
     #[schema(inline)]
     action: Verb,
@@ -58,7 +59,7 @@ impl From<&Arc<jobs::Job>> for Job {
 }
 
 /// Does something with all tasks of a queue in one state that match a filter.
-#[utoipa::path(post, path = "/api/queues/{queue}/jobs", params(("queue" = String, Path)), request_body = Order, responses((status = 202, description = "It begins, unless it is stopped first.", body = Job)))]
+#[utoipa::path(post, path = "/api/queues/{queue}/jobs", params(("queue" = String, Path, example = "mail")), request_body = Order, responses((status = 202, description = "It begins, unless it is stopped first.", body = Job)))]
 pub(super) async fn begin_job(
     view: View,
     Path(queue): Path<String>,
@@ -83,7 +84,7 @@ pub(super) async fn list_jobs(view: View) -> Json<Vec<Job>> {
 }
 
 /// Undoes a job that has not begun, and stops one that has; one that has ended stays as it is.
-#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = u64, Path)), responses((status = 202, description = "It ends.", body = Job)))]
+#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = u64, Path, example = 1)), responses((status = 202, description = "It ends.", body = Job)))]
 pub(super) async fn stop_job(
     view: View,
     Path(id): Path<u64>,

@@ -131,7 +131,7 @@ pub(super) async fn list_queues(view: View) -> Result<Json<Vec<Queue>>, ApiError
 }
 
 /// One queue.
-#[utoipa::path(get, path = "/api/queues/{queue}", params(("queue" = String, Path)), responses((status = 200, description = "The queue.", body = Queue)))]
+#[utoipa::path(get, path = "/api/queues/{queue}", params(("queue" = String, Path, example = "mail")), responses((status = 200, description = "The queue.", body = Queue)))]
 pub(super) async fn get_queue(
     view: View,
     Path(queue): Path<String>,
@@ -142,7 +142,7 @@ pub(super) async fn get_queue(
 }
 
 /// Deletes a queue: only if it has no tasks, unless that is forced.
-#[utoipa::path(delete, path = "/api/queues/{queue}", params(("queue" = String, Path), Force), responses(
+#[utoipa::path(delete, path = "/api/queues/{queue}", params(("queue" = String, Path, example = "mail"), Force), responses(
     (status = 204, description = "It is deleted."),
     (status = 409, description = "It has tasks.", body = super::error::Error, content_type = "application/json")
 ))]
@@ -161,7 +161,7 @@ pub(super) async fn delete_queue(
 }
 
 /// Stops leasing from a queue; what runs goes on.
-#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path)), responses((status = 204, description = "It is paused.")))]
+#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "It is paused.")))]
 pub(super) async fn pause_queue(
     view: View,
     Path(queue): Path<String>,
@@ -173,7 +173,7 @@ pub(super) async fn pause_queue(
 }
 
 /// Lets servers lease from a queue again.
-#[utoipa::path(post, path = "/api/queues/{queue}/resume", params(("queue" = String, Path)), responses((status = 204, description = "It goes on.")))]
+#[utoipa::path(post, path = "/api/queues/{queue}/resume", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "It goes on.")))]
 pub(super) async fn resume_queue(
     view: View,
     Path(queue): Path<String>,
@@ -185,7 +185,7 @@ pub(super) async fn resume_queue(
 }
 
 /// How many attempts ended in each hour, oldest first; hours without any are left out.
-#[utoipa::path(get, path = "/api/queues/{queue}/history", params(("queue" = String, Path), Span), responses((status = 200, description = "The hours.", body = Vec<Hour>)))]
+#[utoipa::path(get, path = "/api/queues/{queue}/history", params(("queue" = String, Path, example = "mail"), Span), responses((status = 200, description = "The hours.", body = Vec<Hour>)))]
 pub(super) async fn queue_history(
     view: View,
     Path(queue): Path<String>,
@@ -210,7 +210,7 @@ pub(super) async fn queue_history(
 }
 
 /// Groups of tasks that wait for one another: no more than 1,000, those that are due first first.
-#[utoipa::path(get, path = "/api/queues/{queue}/groups", params(("queue" = String, Path)), responses((status = 200, description = "The groups.", body = Vec<Group>)))]
+#[utoipa::path(get, path = "/api/queues/{queue}/groups", params(("queue" = String, Path, example = "mail")), responses((status = 200, description = "The groups.", body = Vec<Group>)))]
 pub(super) async fn queue_groups(
     view: View,
     Path(queue): Path<String>,

@@ -102,7 +102,7 @@ pub(super) async fn list_schedules(view: View) -> Result<Json<Vec<Entry>>, ApiEr
 }
 
 /// What came of the last ticks of an entry, newest first.
-#[utoipa::path(get, path = "/api/schedules/{entry}/events", params(("entry" = String, Path), Last), responses((status = 200, description = "The ticks.", body = Vec<Event>)))]
+#[utoipa::path(get, path = "/api/schedules/{entry}/events", params(("entry" = String, Path, example = "digest"), Last), responses((status = 200, description = "The ticks.", body = Vec<Event>)))]
 pub(super) async fn schedule_events(
     view: View,
     Path(entry): Path<String>,
@@ -121,7 +121,7 @@ pub(super) async fn schedule_events(
 }
 
 /// Lets an entry miss its ticks until it is resumed.
-#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path)), responses((status = 204, description = "It is paused.")))]
+#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "It is paused.")))]
 pub(super) async fn pause_schedule(
     view: View,
     Path(entry): Path<String>,
@@ -132,7 +132,7 @@ pub(super) async fn pause_schedule(
 }
 
 /// Lets an entry run again, from its next tick.
-#[utoipa::path(post, path = "/api/schedules/{entry}/resume", params(("entry" = String, Path)), responses((status = 204, description = "It goes on.")))]
+#[utoipa::path(post, path = "/api/schedules/{entry}/resume", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "It goes on.")))]
 pub(super) async fn resume_schedule(
     view: View,
     Path(entry): Path<String>,
@@ -143,7 +143,7 @@ pub(super) async fn resume_schedule(
 }
 
 /// Enqueues the task of an entry now.
-#[utoipa::path(post, path = "/api/schedules/{entry}/trigger", params(("entry" = String, Path)), responses((status = 200, description = "The task.", body = Enqueued)))]
+#[utoipa::path(post, path = "/api/schedules/{entry}/trigger", params(("entry" = String, Path, example = "digest")), responses((status = 200, description = "The task.", body = Enqueued)))]
 pub(super) async fn trigger_schedule(
     view: View,
     Path(entry): Path<String>,

@@ -78,6 +78,7 @@ pub(super) struct Tasks {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Sought {
+    #[param(example = "welcome-42")]
     id: String,
 }
 
@@ -141,6 +142,7 @@ impl Verb {
 /// A change of some tasks.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "action": "archive", "ids": ["welcome-42"] }))]
 pub(super) struct Change {
     #[schema(inline)]
     action: Verb,
@@ -164,7 +166,7 @@ pub(super) struct Outcome {
 }
 
 /// The tasks of a queue in one state that match a filter, a part at a time.
-#[utoipa::path(get, path = "/api/queues/{queue}/tasks", params(("queue" = String, Path), Asked), responses((status = 200, description = "The tasks.", body = Tasks)))]
+#[utoipa::path(get, path = "/api/queues/{queue}/tasks", params(("queue" = String, Path, example = "mail"), Asked), responses((status = 200, description = "The tasks.", body = Tasks)))]
 pub(super) async fn list_tasks(
     view: View,
     Path(queue): Path<String>,
@@ -192,7 +194,7 @@ pub(super) async fn list_tasks(
 }
 
 /// One task.
-#[utoipa::path(get, path = "/api/queues/{queue}/tasks/{id}", params(("queue" = String, Path), ("id" = String, Path)), responses((status = 200, description = "The task.", body = Task)))]
+#[utoipa::path(get, path = "/api/queues/{queue}/tasks/{id}", params(("queue" = String, Path, example = "mail"), ("id" = String, Path, example = "welcome-42")), responses((status = 200, description = "The task.", body = Task)))]
 pub(super) async fn get_task(
     view: View,
     Path((queue, id)): Path<(String, String)>,
@@ -219,7 +221,7 @@ pub(super) async fn find_tasks(
 }
 
 /// Does something with some tasks of a queue, at once.
-#[utoipa::path(post, path = "/api/queues/{queue}/actions", params(("queue" = String, Path)), request_body = Change, responses((status = 200, description = "What came of each, in the order given.", body = Vec<Outcome>)))]
+#[utoipa::path(post, path = "/api/queues/{queue}/actions", params(("queue" = String, Path, example = "mail")), request_body = Change, responses((status = 200, description = "What came of each, in the order given.", body = Vec<Outcome>)))]
 pub(super) async fn act_on_tasks(
     view: View,
     Path(queue): Path<String>,
