@@ -1,7 +1,7 @@
 //! The web monitor: what the queues hold, what runs, what failed and why, and what to do about it.
 //!
 //! Pages are HTML made here, and work without script; a small script makes their figures live. Each change is a form that is
-//! sent by `POST` and answered by a redirect.
+//! sent by `POST` and answered by a redirect. What they show and do is there for programs too, as JSON.
 
 mod access;
 mod actions;

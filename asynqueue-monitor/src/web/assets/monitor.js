@@ -24,9 +24,19 @@ function write(element, text) {
   if (text !== undefined && element.textContent !== text) element.textContent = text;
 }
 
+// Where there was nothing, there was no link to it.
+function link(cell) {
+  const page = cell.closest("tr").querySelector("a").getAttribute("href");
+  const link = document.createElement("a");
+  link.href = `${page}?state=${cell.dataset.figure}`;
+  cell.replaceChildren(link);
+}
+
 function show({ queues, totals, jobs, versions, recent, last }) {
   for (const element of document.querySelectorAll("[data-figure]")) {
-    write(element, queues[element.closest("[data-queue]")?.dataset.queue]?.[element.dataset.figure]);
+    const text = queues[element.closest("[data-queue]")?.dataset.queue]?.[element.dataset.figure];
+    if (text !== undefined && text !== "0" && "link" in element.dataset && !element.querySelector("a")) link(element);
+    write(element.querySelector("a") ?? element, text);
   }
   for (const element of document.querySelectorAll("[data-total]")) write(element, totals[element.dataset.total]);
   for (const { id, text, offer } of jobs) {

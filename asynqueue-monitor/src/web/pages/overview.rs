@@ -190,7 +190,13 @@ fn row(view: &View, queue: &QueueInfo) -> Markup {
                 @if queue.stats.paused { " " span.paused { "paused" } }
             }
             @for (_, state, figure) in &COLUMNS[..STATES] {
-                td.number { a data-figure=(state) href=(format!("{page}?state={state}")) { (show::number(figure(queue))) } }
+                // A link each, even for nothing, would be most of the page.
+                td.number data-figure=(state) data-link {
+                    @match figure(queue) {
+                        0 => "0",
+                        count => { a href=(format!("{page}?state={state}")) { (show::number(count)) } },
+                    }
+                }
             }
             td.number data-figure="latency" { (show::wait(queue.stats.latency)) }
             td.number data-figure="succeeded" { (show::number(queue.today.succeeded)) }
