@@ -7,3 +7,4 @@ mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;
 mod site;
+mod storage;
