@@ -32,7 +32,6 @@ async fn screenshots() {
         ("queue", "/queues/billing?state=archived", "light"),
         ("task", "/queues/billing/tasks/refused-1", "light"),
         ("schedules", "/schedules", "light"),
-        ("servers", "/servers", "dark"),
     ] {
         browser.prefer(scheme).await;
         browser.open(&system.url(path)).await;

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod api;
+mod live;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;

@@ -215,3 +215,62 @@ pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
     let shown = queues.iter().map(|queue| (&queue.name, queue.stats.paused));
     version(shown.collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use asynqueue_core::{HourStats, QueueStats};
+
+    use super::*;
+
+    fn queue(name: &str, pending: u64, succeeded: u64) -> QueueInfo {
+        QueueInfo {
+            name: name.into(),
+            stats: QueueStats {
+                counts: BTreeMap::from([(TaskState::Pending, pending)]),
+                succeeded,
+                ..QueueStats::default()
+            },
+            today: HourStats::default(),
+            memory: None,
+            slot: None,
+        }
+    }
+
+    #[test]
+    fn a_backlog_grows_if_it_does_so_for_a_minute() {
+        let (mut past, start) = (Past::default(), Instant::now());
+        for sample in 0..SAMPLES as u32 {
+            assert_eq!(past.growing(), [] as [Name; 0]);
+            let size = u64::from(sample);
+            let queues = [queue("grows", size, 0), queue("stays", 9, 0)];
+            past.sample(&queues, start + sample * SAMPLE);
+            // One that comes too early does not count.
+            past.sample(&[], start + sample * SAMPLE);
+        }
+        assert_eq!(past.growing(), [Name::from("grows")]);
+        past.sample(&[queue("grows", 6, 0)], start + SAMPLES as u32 * SAMPLE);
+        assert_eq!(past.growing(), [] as [Name; 0]);
+    }
+
+    #[test]
+    fn what_ended_between_two_looks_is_told_also_when_a_queue_is_gone() {
+        let mut past = Past::default();
+        assert_eq!(past.note_ended(&[queue("a", 0, 5)]), None);
+        assert_eq!(past.note_ended(&[queue("a", 0, 8)]), Some((3, 0)));
+        assert_eq!(past.note_ended(&[]), Some((0, 0)));
+        assert_eq!(past.recent, [(3, 0), (0, 0)]);
+    }
+
+    #[test]
+    fn only_what_has_changed_is_told_again() {
+        let mut past = Past::default();
+        let mut look = |queues: [QueueInfo; 2]| {
+            let changed = past.changed(queues.iter().map(figures).collect());
+            changed.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(look([queue("a", 1, 0), queue("b", 1, 0)]), ["a", "b"]);
+        assert_eq!(look([queue("a", 1, 0), queue("b", 2, 0)]), ["b"]);
+    }
+}

@@ -80,16 +80,16 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         html! {
             (notice(asked.did.as_deref()))
             (totals(&seen))
+            (attention(&view, &seen, &slow.blame))
+            div.columns { (of_day(&view, slow.hours.iter())) (of_now()) }
+            @if seen.queues.len() > 10 { (search(&asked)) }
             div id="queues" data-fresh="queues" data-version=(version_of_queues(&seen.queues)) {
-                (attention(&view, &seen, &slow.blame))
                 @if seen.queues.is_empty() {
                     p.empty { "No queue has had a task yet." }
                 } @else {
                     (table(&view, &asked, &queues))
                 }
             }
-            @if seen.queues.len() > 10 { (search(&asked)) }
-            div.columns { (of_day(&view, slow.hours.iter())) (of_now()) }
         },
     ))
 }
