@@ -1,5 +1,10 @@
 //! Who gets in, and what they may do.
 
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
 use asynqueue_core::{MemoryBroker, Monitoring, TaskState};
 use asynqueue_monitor::{Monitor, Role, User};
 use reqwest::StatusCode;
@@ -297,4 +302,65 @@ async fn redacted_fields_are_not_shown_or_found_and_an_edit_keeps_them() {
         )
         .await;
     assert!(to.contains("%60to%60%20is%20redacted"), "{to}");
+}
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("unpoisoned").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false);
+    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let site = guarded().await;
+    let post = async |path: &str, form: &str| {
+        let request = site.form(path, form).basic_auth("ada", Some("secret"));
+        let status = request.send().await.expect("an answer").status();
+        assert!(
+            status.is_redirection() || status.is_success(),
+            "{path}: {status}"
+        );
+    };
+    post("/queues/mail/act", "do=pause").await;
+    let form = "state=retry&which=chosen&do=archive&id=retry";
+    post("/queues/mail/tasks", form).await;
+    post("/queues/mail/tasks", "state=archived&which=all&do=delete").await;
+    site.until(TaskState::Archived, 0).await;
+    post("/jobs/1", "").await;
+    post("/api/queues/mail/resume", "").await;
+    let log = log.0.lock().expect("unpoisoned").clone();
+    let log = String::from_utf8(log).expect("UTF-8");
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("asynqueue::audit"))
+        .collect();
+    for parts in [
+        ["action=\"pause\" on=\"mail\"", "mail is paused."],
+        ["action=\"archive\" on=\"mail\"", "1 task archived."],
+        [
+            "action=\"begin\" on=\"job 1\"",
+            "Deleting all archived tasks",
+        ],
+        ["a job of the monitor has ended", "2 tasks deleted"],
+        ["action=\"stop\" on=\"job 1\"", ""],
+        ["action=\"resume\" on=\"mail\"", "resumed"],
+    ] {
+        let is_told = |line: &&&str| parts.iter().all(|part| line.contains(part));
+        let line = lines.iter().find(is_told);
+        let line = line.unwrap_or_else(|| panic!("{parts:?}: {log}"));
+        assert!(line.contains("user=\"ada\""), "{line}");
+    }
 }

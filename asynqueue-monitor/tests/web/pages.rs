@@ -229,6 +229,25 @@ async fn queues_are_sorted_and_found_by_a_part_of_their_name() {
 }
 
 #[tokio::test]
+async fn a_page_has_no_more_than_a_hundred_queues_and_leads_to_the_others() {
+    let site = Site::new().await;
+    let producer = asynqueue_core::Producer::new(site.inspector.broker().clone());
+    for queue in 0..104 {
+        let email = crate::site::Email { to: "ada".into() };
+        let task = producer.enqueue(email).queue(format!("many-{queue}"));
+        task.await.expect("accepted");
+    }
+    let rows = |page: &str| page.matches("<tr data-queue").count();
+    let page = site.page("/?name=many&sort=pending").await;
+    assert_eq!(rows(&page), 100);
+    let more = "?sort=pending&amp;name=many&amp;after=100";
+    assert!(page.contains(more), "{page}");
+    let page = site.page(&format!("/{}", more.replace("&amp;", "&"))).await;
+    assert_eq!(rows(&page), 4);
+    assert!(!page.contains("More"), "{page}");
+}
+
+#[tokio::test]
 async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
     let site = Site::of(|monitor| monitor.read_only()).await;
     let form = site.form("/settings", "theme=dark&zone=Asia/Tokyo&refresh=5");

@@ -26,6 +26,9 @@ pub(crate) struct Asked {
     /// A part of the names of the queues to show.
     #[serde(default)]
     name: String,
+    /// How many queues are before those to show.
+    #[serde(default)]
+    after: usize,
 }
 
 /// A column of figures: what it is called, and its figure in figures and addresses.
@@ -60,6 +63,9 @@ const COLUMNS: [Column; 10] = [
 
 /// How many of them are states.
 const STATES: usize = 6;
+
+/// How many queues a page shows.
+const PAGE: usize = 100;
 
 /// A server that was not heard of for longer than this needs attention; it tells of itself every five seconds.
 const SILENT: Duration = Duration::from_secs(15);
@@ -166,7 +172,9 @@ fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup 
 }
 
 fn table(view: &View, asked: &Asked, queues: &[&QueueInfo]) -> Markup {
-    let sorted = |key: &str| format!("?sort={key}&name={}", encoded(&asked.name));
+    let name = encoded(&asked.name);
+    let sorted = |key: &str| format!("?sort={key}&name={name}");
+    let next = asked.after.saturating_add(PAGE);
     html! {
         div.scroll { table {
             thead { tr {
@@ -175,8 +183,9 @@ fn table(view: &View, asked: &Asked, queues: &[&QueueInfo]) -> Markup {
                     th.number scope="col" aria-sort=[(key == asked.sort).then_some("descending")] { a href=(sorted(key)) { (title) } }
                 }
             } }
-            tbody { @for queue in queues { (row(view, queue)) } }
+            tbody { @for queue in queues.iter().skip(asked.after).take(PAGE) { (row(view, queue)) } }
         } }
+        @if queues.len() > next { p { a.next href=(format!("{}&after={next}", sorted(&asked.sort))) { "More" } } }
         @if queues.is_empty() { p.empty { "No queue's name has " code { (asked.name) } " in it." } }
     }
 }
