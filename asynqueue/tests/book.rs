@@ -10,12 +10,12 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
 }
 
-/// All chapters under `folder`, by their path from the book's sources.
-fn chapters(folder: &Path, found: &mut BTreeSet<String>) {
+/// All files under `folder`, chapters and pictures, by their path from the book's sources.
+fn files(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder of the book") {
         let path = entry.expect("readable").path();
         if path.is_dir() {
-            chapters(&path, found);
+            files(&path, found);
         } else if let Ok(chapter) = path.strip_prefix(sources()) {
             found.insert(chapter.to_string_lossy().replace('\\', "/"));
         }
@@ -45,13 +45,20 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_chapter_is_listed() {
+fn every_chapter_is_listed_and_every_picture_shown() {
     let mut found = BTreeSet::new();
-    chapters(&sources(), &mut found);
+    files(&sources(), &mut found);
     found.remove("SUMMARY.md");
     let summary = read("SUMMARY.md");
-    let listed: BTreeSet<_> = links(&summary).into_iter().map(str::to_owned).collect();
-    assert_eq!(listed, found);
+    let mut used: BTreeSet<_> = links(&summary).into_iter().map(str::to_owned).collect();
+    for chapter in used.clone() {
+        let text = read(&chapter);
+        let pictures = links(&text)
+            .into_iter()
+            .filter(|link| link.ends_with(".png"));
+        used.extend(pictures.map(|picture| picture.trim_start_matches("../").to_owned()));
+    }
+    assert_eq!(used, found);
 }
 
 #[test]
@@ -70,8 +77,8 @@ fn every_link_leads_somewhere() {
             } else {
                 folder.join(file)
             };
-            let target =
-                fs::read_to_string(&target).unwrap_or_else(|_| panic!("{chapter}: {link}"));
+            let target = fs::read(&target).unwrap_or_else(|_| panic!("{chapter}: {link}"));
+            let target = String::from_utf8_lossy(&target);
             let mut headings = target.lines().filter(|line| line.starts_with('#'));
             assert!(
                 place.is_empty()

@@ -36,10 +36,8 @@ async fn screenshots() {
     };
     for (name, path, scheme) in [
         ("overview", "/", "light"),
-        ("overview-dark", "/", "dark"),
         ("queue", "/queues/billing?state=archived", "light"),
-        ("task", "/queues/billing/tasks/refused-1", "light"),
-        ("schedules", "/schedules", "light"),
+        ("task", "/queues/billing/tasks/refused-1", "dark"),
     ] {
         browser.prefer(scheme).await;
         browser.open(&system.url(path)).await;
