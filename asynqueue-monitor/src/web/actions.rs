@@ -96,48 +96,21 @@ pub(super) async fn on_tasks(
     let (name, filter) = (fields.get("do"), fields.get("filter"));
     let list = view.links.state(&queue, state);
     let list = format!("{list}&filter={}", encoded(filter));
-    let (doing, did) = words(name);
-    let inspector = view.inspector.clone();
-    let order = |what, work| Order {
-        what,
-        did,
-        user: Arc::clone(&view.user.name),
-        page: list.clone(),
-        work,
-    };
     if fields.get("which") == "all" {
         let matching: Filter = filter
             .parse()
             .map_err(|error| Failed::BadRequest(format!("{error}")))?;
-        let job = begin(
-            &view,
-            all_that_match(&view, name, action, &queue, state, matching),
-        );
-        return Ok(Redirect::to(&job.page));
+        let order = all_that_match(&view, name, action, &queue, state, matching);
+        return Ok(Redirect::to(&begin(&view, order).page));
     }
     let tasks = chosen(&queue, &fields)?;
     if action == Action::Delete && !tasks.is_empty() {
-        let what = match &tasks[..] {
-            [task] => format!("{doing} {task}"),
-            tasks => format!("{doing} {} tasks of {queue}", tasks.len()),
-        };
-        let all = async move {
-            let outcomes = inspector.apply(&action, &tasks).await?;
-            let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
-            let done = done.count() as u64;
-            let scanned = outcomes.len() as u64;
-            Ok(BulkProgress {
-                scanned,
-                done,
-                refused: scanned - done,
-            })
-        };
-        let job = begin(&view, order(what, stream::once(all).boxed()));
-        return Ok(Redirect::to(&job.page));
+        let order = deletion(&view, &queue, tasks, list);
+        return Ok(Redirect::to(&begin(&view, order).page));
     }
+    let (inspector, (_, did)) = (&view.inspector, words(name));
     let mut outcomes = inspector.apply(&action, &tasks).await?;
-    let is_done = outcomes.iter().all(|one| *one == ActionOutcome::Done);
-    if name == "edit and run" && is_done {
+    if name == "edit and run" && done(&outcomes) == tasks.len() as u64 {
         outcomes = inspector.apply(&Action::RunNow, &tasks).await?;
     }
     let text = outcome(did, &outcomes);
@@ -146,6 +119,39 @@ pub(super) async fn on_tasks(
         ("task", Some(task)) => back(&view.links.task(task), &text),
         _ => back(&list, &text),
     })
+}
+
+/// The deletion of the tasks that are chosen.
+fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: String) -> Order {
+    let (doing, did) = words("delete");
+    let what = match &tasks[..] {
+        [task] => format!("{doing} {task}"),
+        tasks => format!("{doing} {} tasks of {queue}", tasks.len()),
+    };
+    let inspector = view.inspector.clone();
+    let all = async move {
+        let outcomes = inspector.apply(&Action::Delete, &tasks).await?;
+        let scanned = outcomes.len() as u64;
+        let done = done(&outcomes);
+        Ok(BulkProgress {
+            scanned,
+            done,
+            refused: scanned - done,
+        })
+    };
+    Order {
+        what,
+        did,
+        user: Arc::clone(&view.user.name),
+        page,
+        work: stream::once(all).boxed(),
+    }
+}
+
+/// For how many tasks an action was done.
+fn done(outcomes: &[ActionOutcome]) -> u64 {
+    let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
+    done.count() as u64
 }
 
 /// A change of all tasks that match.
@@ -192,14 +198,13 @@ fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
 
 /// What was done at once, in words.
 fn outcome(did: &str, outcomes: &[ActionOutcome]) -> String {
-    let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
-    let done = done.count();
+    let done = done(outcomes);
     let reason = outcomes.iter().find_map(|outcome| match outcome {
         ActionOutcome::Done => None,
         ActionOutcome::NotFound => Some("it is not there any more"),
         ActionOutcome::Refused(reason) => Some(reason),
     });
-    told(did, done as u64, (outcomes.len() - done) as u64, reason)
+    told(did, done, outcomes.len() as u64 - done, reason)
 }
 
 /// What one does, and what tasks are afterwards.

@@ -110,7 +110,12 @@ impl Jobs {
         let running = Arc::clone(&job);
         // By itself: it goes on although its browser goes away.
         tokio::spawn(async move {
-            running.run(order.work).await;
+            let job = Arc::clone(&running);
+            let ran = tokio::spawn(async move { job.run(order.work).await }).await;
+            if let Err(panicked) = ran {
+                let why = How::Failed(panicked.to_string());
+                running.end(BulkProgress::default(), why);
+            }
             ended();
         });
         job
@@ -307,6 +312,16 @@ mod tests {
         parts.send(Err(error)).expect("it goes on");
         until(&job, "has failed").await;
         assert!(job.text().contains("gone") && job.text().contains("1 task deleted"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_has_ended() {
+        let jobs = Jobs::new(Duration::ZERO);
+        let mut order = order().0;
+        order.work = stream::once(async { panic!("a bug") }).boxed();
+        let job = jobs.start(order, || ());
+        until(&job, "has failed").await;
+        assert!(!jobs.is_busy() && job.text().contains("a bug"));
     }
 
     #[tokio::test]

@@ -144,7 +144,8 @@ impl Live {
     /// What is seen from now on. The first who looks lets it be looked at.
     fn look(&self) -> Told {
         let mut seen = self.seen.lock();
-        if let Some(seen) = &*seen {
+        // One that nobody tells any more has been broken off.
+        if let Some(seen) = seen.as_ref().filter(|seen| seen.has_changed().is_ok()) {
             return seen.clone();
         }
         let (tell, told) = watch::channel(None);
