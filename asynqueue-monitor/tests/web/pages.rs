@@ -249,13 +249,16 @@ async fn a_page_has_no_more_than_a_hundred_queues_and_leads_to_the_others() {
 
 #[tokio::test]
 async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
-    let site = Site::of(|monitor| monitor.read_only()).await;
-    let form = site.form("/settings", "theme=dark&zone=Asia/Tokyo&refresh=5");
+    let site = Site::of(|monitor| monitor.read_only().path("/ops")).await;
+    let form = site.form("/ops/settings", "theme=dark&zone=Asia/Tokyo&refresh=5");
     let answer = form.send().await.expect("an answer");
     assert_eq!(answer.status(), 303);
     let cookie = answer.headers()["set-cookie"].to_str().expect("text");
+    assert!(cookie.contains("Path=/ops;"), "{cookie}");
     let pair = cookie.split(';').next().expect("a pair").to_owned();
-    let request = site.client.get(site.url("/queues/mail/tasks/completed"));
+    let request = site
+        .client
+        .get(site.url("/ops/queues/mail/tasks/completed"));
     let page = request
         .header("cookie", pair)
         .send()
@@ -266,10 +269,10 @@ async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
         assert!(page.contains(part), "{part}: {page}");
     }
     let (status, page) = site
-        .post("/settings", "theme=dark&zone=Mars&refresh=5")
+        .post("/ops/settings", "theme=dark&zone=Mars&refresh=5")
         .await;
     assert!(status == 400 && page.contains("`Mars`"), "{page}");
-    assert_eq!(site.post("/queues/mail/act", "do=pause").await.0, 403);
+    assert_eq!(site.post("/ops/queues/mail/act", "do=pause").await.0, 403);
 }
 
 #[tokio::test]
