@@ -4,7 +4,7 @@
 use std::time::Duration;
 use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{HourStats, Name, Timestamp};
+use asynqueue_core::{BrokerError, HourStats, Name, Timestamp};
 use axum::extract::Query;
 use chrono::Timelike;
 use maud::{Markup, html};
@@ -205,6 +205,13 @@ pub(super) fn bars<'a>(
         }
     }
     bars
+}
+
+/// What ended in a queue in the last day.
+pub(super) async fn last_day(view: &View, queue: &Name) -> Result<Vec<HourStats>, BrokerError> {
+    let (queues, since) = (std::slice::from_ref(queue), first_hour(view, DAY));
+    let mut history = view.inspector.broker().history(queues, since).await?;
+    Ok(history.pop().unwrap_or_default())
 }
 
 /// The chart of the last day.

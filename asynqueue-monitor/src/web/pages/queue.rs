@@ -10,7 +10,11 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, charts::of_day, notice, state_of};
+use super::{
+    Failed, View,
+    charts::{last_day, of_day},
+    notice, state_of,
+};
 use crate::web::{links::encoded, show};
 
 const PAGE: usize = 50;
@@ -67,7 +71,7 @@ pub(crate) async fn show(
         filter: &asked.filter,
         sort: &asked.sort,
         terms: terms(&seen.servers, tasks),
-        history: view.inspector.history(&queue).await?,
+        history: last_day(&view, &queue).await?,
         listing,
         did: asked.did.as_deref(),
     };
