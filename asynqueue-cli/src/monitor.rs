@@ -15,6 +15,9 @@ pub(crate) struct Options {
     /// The path below which the pages are.
     #[arg(long, default_value = "/")]
     path: String,
+    /// The path that browsers have before that of a page, where a proxy takes it away.
+    #[arg(long)]
+    base: Option<String>,
     /// Who has to log in. Their password, or its argon2 hash, is taken from the environment.
     #[arg(long, requires = "password")]
     username: Option<String>,
@@ -50,6 +53,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     }
     if let Some(url) = &options.prometheus {
         monitor = monitor.prometheus(url)?;
+    }
+    if let Some(base) = &options.base {
+        monitor = monitor.base(base);
     }
     if options.read_only {
         monitor = monitor.read_only();

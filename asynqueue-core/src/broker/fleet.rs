@@ -25,7 +25,7 @@ pub trait Fleet: Send + Sync {
     /// When the broker cannot be reached.
     async fn leave(&self, server: &Name) -> Result<(), BrokerError>;
 
-    /// The servers that are heard of, by name.
+    /// The servers that are at work, and those that were [lost](ServerInfo::is_lost) of late, by name.
     ///
     /// # Errors
     ///
@@ -69,6 +69,15 @@ pub struct ServerInfo {
 impl ServerInfo {
     /// How many of the tasks it runs a server tells of.
     pub const MAX_RUNNING: usize = 200;
+
+    /// One that was not heard of for so long is lost: it tells of itself every five seconds.
+    pub const LOST_AFTER: Duration = Duration::from_secs(15);
+
+    /// Whether it has fallen silent without a good-bye: it was killed, or is cut off. What it was at others take over when
+    /// its leases end; it is remembered for an hour.
+    pub fn is_lost(&self, now: Timestamp) -> bool {
+        now.since(self.seen) > Self::LOST_AFTER
+    }
 }
 
 /// A task that a server runs.

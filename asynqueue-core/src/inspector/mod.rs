@@ -300,7 +300,8 @@ impl Inspector {
         self.broker.groups(queue, limit).await
     }
 
-    /// The servers that are at work, with what each of them runs.
+    /// The servers that are at work, with what each of them runs, and those that were [lost](ServerInfo::is_lost) in the
+    /// last hour, with what they ran.
     ///
     /// # Errors
     ///

@@ -63,7 +63,8 @@ impl QueueMetrics {
     /// When the broker cannot be reached.
     pub async fn collect(&self) -> Result<QueueSnapshot, BrokerError> {
         let (names, servers) = tokio::join!(self.broker.queues(), self.broker.servers());
-        let mut names = names?;
+        let (mut names, mut servers, now) = (names?, servers?, self.broker.now());
+        servers.retain(|server| !server.is_lost(now));
         let known = names.len();
         names.truncate(self.max_queues);
         let (stats, memory) = tokio::join!(self.broker.stats(&names), self.broker.memory(&names));
@@ -76,7 +77,7 @@ impl QueueMetrics {
         Ok(QueueSnapshot {
             queues: queues.collect(),
             known,
-            servers: servers?,
+            servers,
         })
     }
 }

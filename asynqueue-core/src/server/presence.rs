@@ -14,8 +14,8 @@ use crate::{
 /// How often a server tells of itself.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long it is remembered after it was heard of last.
-const TTL: Duration = Duration::from_secs(15);
+/// How long it is remembered after it was heard of last, so that people see that it was lost.
+const TTL: Duration = Duration::from_secs(3600);
 
 impl Shared {
     /// Tells of this server until it stops, and says good-bye then.

@@ -104,7 +104,10 @@ pub(super) async fn on_tasks(
         return Ok(Redirect::to(&begin(&view, order).page));
     }
     let tasks = chosen(&queue, &fields)?;
-    if action == Action::Delete && !tasks.is_empty() {
+    if tasks.is_empty() {
+        return Ok(back(&list, "No task was chosen."));
+    }
+    if action == Action::Delete {
         let order = deletion(&view, &queue, tasks, list);
         return Ok(Redirect::to(&begin(&view, order).page));
     }
@@ -228,6 +231,12 @@ fn action_of(fields: &Fields) -> Result<Action, Failed> {
         "archive" => Action::Archive("in the monitor".into()),
         "delete" => Action::Delete,
         "cancel" => Action::Cancel("in the monitor".into()),
+        "move" => {
+            let queue = Name::from(fields.get("to").trim());
+            let checked = queue.check_queue();
+            checked.map_err(|error| Failed::BadRequest(error.to_string()))?;
+            Action::MoveTo(queue)
+        }
         "edit" | "edit and run" => {
             let payload = serde_json::from_str(fields.get("payload"));
             Action::EditPayload(

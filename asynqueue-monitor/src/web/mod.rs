@@ -6,6 +6,8 @@
 mod access;
 mod actions;
 mod api;
+mod assets;
+mod attention;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
@@ -22,10 +24,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use asynqueue_core::{Inspector, SharedBroker};
 use axum::{
-    Router,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    middleware,
-    response::{IntoResponse, Redirect},
+    Router, middleware,
+    response::Redirect,
     routing::{get, post},
 };
 use tokio::net::ToSocketAddrs;
@@ -215,14 +215,7 @@ impl Monitor {
             .route("/subscriptions", get(pages::subscriptions::show))
             .route("/storage", get(pages::storage::show))
             .route("/live", get(live::stream))
-            .route(
-                "/style.css",
-                get(|| asset("text/css", include_str!("assets/style.css"))),
-            )
-            .route(
-                "/monitor.js",
-                get(|| asset("text/javascript", include_str!("assets/monitor.js"))),
-            )
+            .route("/assets/{version}/{name}", get(assets::file))
             .merge(api::router())
             .fallback(pages::not_found)
             .with_state(Arc::clone(&shared))
@@ -266,11 +259,4 @@ impl fmt::Debug for Shared {
             .field("inspector", &self.inspector)
             .finish_non_exhaustive()
     }
-}
-
-async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, kind), (CACHE_CONTROL, "max-age=3600")],
-        text,
-    )
 }

@@ -102,7 +102,7 @@ async fn all_that_match_are_changed_and_no_others() {
         .open(&system.url("/queues/billing?state=archived&filter=id%3Drefused-3"))
         .await;
     browser.click(all).await;
-    browser.click("button[value=retry]").await;
+    browser.click_and_confirm("button[value=retry]").await;
     system
         .until_is("billing", "refused-3", TaskState::Pending)
         .await;
@@ -112,7 +112,7 @@ async fn all_that_match_are_changed_and_no_others() {
         .open(&system.url("/queues/backlog?state=pending"))
         .await;
     browser.click(all).await;
-    browser.click("button[value=archive]").await;
+    browser.click_and_confirm("button[value=archive]").await;
     system.until("backlog", TaskState::Archived, 120).await;
     browser
         .open(&system.url("/queues/backlog?state=archived"))
@@ -202,4 +202,86 @@ async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
         queues.iter().all(|queue| queue.name != "backlog")
     };
     eventually("the queue is gone", is_gone).await;
+}
+
+#[tokio::test]
+async fn tasks_are_moved_by_a_click_and_the_enter_key_changes_nothing() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let page = system.url("/queues/billing?state=retry");
+    browser.open(&page).await;
+    choose(&browser, &["busy-1"]).await;
+    browser.click(".tasks details summary").await;
+    let to = browser.find("input[name=to]").await;
+    to.send_keys("elsewhere\u{e007}").await.expect("typed");
+    assert_eq!(browser.run("return location.href").await, page);
+    browser.click("button[value=move]").await;
+    system.until_gone("billing", "busy-1").await;
+    let moved = system.task("elsewhere", "busy-1").await.expect("there");
+    assert_eq!(moved.state, TaskState::Scheduled);
+    assert_eq!(system.count("billing", TaskState::Retry).await, 4);
+
+    browser.open(&system.url("/queues/backlog")).await;
+    browser.click("details.danger summary").await;
+    let name = browser.find("details.danger input").await;
+    name.send_keys("backlog\u{e007}").await.expect("typed");
+    assert!(browser.has("button[value=pause]").await);
+    assert!(!is_paused(&system, "backlog").await);
+}
+
+#[tokio::test]
+async fn a_payload_is_edited_and_the_task_runs_with_it() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/failing/tasks/failing-1"))
+        .await;
+    let payload = browser.find("textarea[name=payload]").await;
+    payload.clear().await.expect("empty");
+    payload.send_keys(r#"{"to":"ada"}"#).await.expect("typed");
+    browser.click("button[value='edit and run']").await;
+    system
+        .until_is("failing", "failing-1", TaskState::Completed)
+        .await;
+    browser
+        .until("return document.querySelector('.timeline .good')?.textContent === 'succeeded'")
+        .await;
+}
+
+#[tokio::test]
+async fn an_archived_task_is_run_once_more_and_others_are_deleted_and_retried_on_their_pages() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let task = |id: &str| system.url(&format!("/queues/billing/tasks/{id}"));
+    browser.open(&task("refused-1")).await;
+    browser.click("button[value=run]").await;
+    system
+        .until_is("billing", "refused-1", TaskState::Pending)
+        .await;
+    browser.open(&task("busy-1")).await;
+    browser.click_and_confirm("button[value=delete]").await;
+    system.until_gone("billing", "busy-1").await;
+    browser.open(&task("refused-2")).await;
+    browser.click("button[value=retry]").await;
+    system
+        .until_is("billing", "refused-2", TaskState::Pending)
+        .await;
+    let retried = system.task("billing", "refused-2").await.expect("there");
+    assert_eq!(retried.envelope.attempts, 0);
+}
+
+/// Of whatever there is, until it is stopped.
+#[tokio::test]
+async fn a_job_that_goes_on_is_stopped_on_any_page() {
+    let start = System::of(|monitor| monitor.grace(Duration::from_secs(3600)));
+    let (system, browser) = tokio::join!(start, Browser::start());
+    browser
+        .open(&system.url("/queues/backlog?state=pending"))
+        .await;
+    browser.click("select[name=which] option[value=all]").await;
+    browser.click_and_confirm("button[value=archive]").await;
+    browser.until_has("#jobs button").await;
+    browser.click("nav a[href='/servers']").await;
+    browser.click("#jobs button").await;
+    browser
+        .until("return document.querySelector('#jobs').textContent.includes('nothing was changed')")
+        .await;
+    assert_eq!(system.count("backlog", TaskState::Pending).await, 120);
 }

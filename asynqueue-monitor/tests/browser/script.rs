@@ -107,9 +107,114 @@ async fn what_appears_and_changes_is_shown_without_the_page_being_loaded_again()
     let archive = asynqueue_core::inspector::Action::Archive("for now".into());
     let done = system.inspector.apply(&archive, &[task]).await;
     done.expect("answered");
-    let archived = "return document.querySelector('.events')?.textContent.includes('for now')";
+    let archived = "return document.querySelector('.timeline')?.textContent.includes('for now')";
     browser.until(&format!("{archived} === true")).await;
     assert_eq!(browser.run("return window.marker").await, true);
+}
+
+#[tokio::test]
+async fn a_list_follows_what_comes_and_goes_but_not_while_one_chooses() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/backlog?state=pending&filter=id%3Dfresh-*"))
+        .await;
+    assert!(!browser.has("a.id").await);
+    browser.run("window.marker = true").await;
+    let enqueue = async |id: &str| {
+        let email = Email { to: "ada".into() };
+        let task = system.producer.enqueue(email).queue("backlog").id(id);
+        task.await.expect("accepted");
+    };
+    enqueue("fresh-1").await;
+    let rows = |count| format!("return document.querySelectorAll('a.id').length === {count}");
+    browser.until(&rows(1)).await;
+    browser.click("input[name=id][value=fresh-1]").await;
+    let offers = "document.querySelector('button[value=delete]')";
+    let says = "document.querySelector('option[value=chosen]').textContent";
+    browser
+        .until(&format!(
+            "return {says} === 'those chosen (1)' && !{offers}.disabled"
+        ))
+        .await;
+    enqueue("fresh-2").await;
+    let figure = "document.querySelector('.tabs [data-figure=pending]').textContent";
+    browser.until(&format!("return {figure} === '122'")).await;
+    assert_eq!(browser.run(&rows(1)).await, true);
+    browser.click("input[name=id][value=fresh-1]").await;
+    browser.until(&rows(2)).await;
+    browser.until(&format!("return {offers}.disabled")).await;
+    assert_eq!(browser.run("return window.marker").await, true);
+}
+
+#[tokio::test]
+async fn a_task_that_is_gone_stays_on_its_page_which_says_so() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/billing/tasks/refused-1"))
+        .await;
+    let id = asynqueue_core::TaskId::new("refused-1").expect("an id");
+    let task = asynqueue_core::TaskRef::new("billing", id);
+    let delete = asynqueue_core::inspector::Action::Delete;
+    let done = system.inspector.apply(&delete, &[task]).await;
+    done.expect("answered");
+    browser.until_has("p.notice").await;
+    assert!(
+        browser
+            .text("p.notice")
+            .await
+            .contains("not there any more")
+    );
+    assert!(browser.has(".timeline").await);
+}
+
+#[tokio::test]
+async fn what_needs_attention_comes_without_the_page_being_loaded_again() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("/")).await;
+    browser.run("window.marker = true").await;
+    let broker = system.inspector.broker();
+    let mut server = system
+        .inspector
+        .servers()
+        .await
+        .expect("answered")
+        .remove(0);
+    server.name = "worker-7".into();
+    server.seen = asynqueue_core::Timestamp::from_millis(broker.now().as_millis() - 20_000);
+    let hour = std::time::Duration::from_secs(3600);
+    broker.beat(server, hour).await.expect("kept");
+    let says = "return document.querySelector('#attention').textContent.includes('worker-7 (2')";
+    browser.until(says).await;
+    assert_eq!(browser.run("return window.marker").await, true);
+}
+
+/// In the same words as the server's, as far as a second allows.
+#[tokio::test]
+async fn times_go_on_while_one_looks() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser
+        .open(&system.url("/queues/billing?state=scheduled"))
+        .await;
+    let read = "return [...document.querySelectorAll('td time')].map((time) => time.textContent)";
+    let before = browser.run(read).await;
+    let (enqueued, due) = (&before[0], &before[1]);
+    let differ = format!("times[0] !== {enqueued} && times[1] !== {due}");
+    browser
+        .until(&format!(
+            "const times = (() => {{ {read} }})(); return {differ}"
+        ))
+        .await;
+    let after = browser.run(read).await;
+    for pair in after.as_array().expect("a list").chunks(2) {
+        let [Some(enqueued), Some(due)] = [pair[0].as_str(), pair[1].as_str()] else {
+            panic!("{after}");
+        };
+        assert!(enqueued.ends_with("s ago"), "{after}");
+        assert!(
+            due.starts_with("in 59m ") || due.ends_with("h 59m"),
+            "{after}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -65,6 +65,23 @@ async fn chosen_tasks_are_run_archived_and_deleted() {
 }
 
 #[tokio::test]
+async fn tasks_are_moved_to_another_queue_and_nothing_is_done_where_none_is_chosen() {
+    let site = Site::new().await;
+    let path = "/queues/mail/tasks";
+    let form = "state=archived&which=chosen&do=move&to=other&id=archived";
+    let (_, to) = site.post(path, form).await;
+    assert!(to.contains("did=1%20task%20moved."), "{to}");
+    let page = site.page("/queues/other/tasks/archived").await;
+    assert!(page.contains("pending"), "{page}");
+    let (_, to) = site.post(path, "state=retry&which=chosen&do=run").await;
+    assert!(to.ends_with("did=No%20task%20was%20chosen."), "{to}");
+    assert_eq!(site.count(TaskState::Retry).await, 1);
+    let form = "state=retry&which=chosen&do=move&to=&id=retry";
+    let (status, why) = site.post(path, form).await;
+    assert!(status == 400 && why.contains("queue"), "{why}");
+}
+
+#[tokio::test]
 async fn all_that_match_are_changed_and_no_others() {
     let site = Site::new().await;
     let path = "/queues/mail/tasks";

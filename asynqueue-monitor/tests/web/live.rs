@@ -1,7 +1,7 @@
 //! What following the figures costs the broker.
 
 use asynqueue_core::{Inspector, Producer, SharedBroker};
-use asynqueue_monitor::Monitor;
+use asynqueue_monitor::{Endpoint, Monitor};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;
 use reqwest::Response;
@@ -27,30 +27,73 @@ async fn commands(broker: &SharedBroker) -> u64 {
     count.parse().expect("a number")
 }
 
+/// A monitor of a Redis with one task.
+struct System {
+    broker: SharedBroker,
+    endpoint: Endpoint,
+    _redis: RedisServer,
+}
+
+impl System {
+    async fn start() -> Self {
+        let redis = RedisServer::start().await;
+        let options = RedisOptions::new(&redis.url()).expect("an address");
+        let broker = RedisBroker::connect(options).await.expect("connected");
+        let broker: SharedBroker = broker.into();
+        let email = Email { to: "ada".into() };
+        let task = Producer::new(broker.clone()).enqueue(email).await;
+        task.expect("accepted");
+        let endpoint = Monitor::new(broker.clone()).serve("127.0.0.1:0").await;
+        Self {
+            broker,
+            endpoint: endpoint.expect("served"),
+            _redis: redis,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        let url = format!("http://{}{path}", self.endpoint.address());
+        reqwest::get(url).await.expect("an answer")
+    }
+
+    async fn commands(&self) -> u64 {
+        commands(&self.broker).await
+    }
+}
+
 /// The commands that Redis gets while so many viewers are told of four looks.
 async fn commands_for(viewers: usize) -> u64 {
-    let redis = RedisServer::start().await;
-    let options = RedisOptions::new(&redis.url()).expect("an address");
-    let broker: SharedBroker = RedisBroker::connect(options)
-        .await
-        .expect("connected")
-        .into();
-    let email = Email { to: "ada".into() };
-    let task = Producer::new(broker.clone()).enqueue(email).await;
-    task.expect("accepted");
-    let endpoint = Monitor::new(broker.clone()).serve("127.0.0.1:0").await;
-    let endpoint = endpoint.expect("served");
+    let system = System::start().await;
     let mut answers = Vec::new();
     for _ in 0..viewers {
-        let url = format!("http://{}/live", endpoint.address());
-        answers.push(reqwest::get(url).await.expect("an answer"));
+        answers.push(system.get("/live").await);
     }
     for answer in &mut answers {
         read(answer, 1).await;
     }
-    let before = commands(&broker).await;
+    let before = system.commands().await;
     read(&mut answers[0], 4).await;
-    commands(&broker).await - before
+    system.commands().await - before
+}
+
+/// The commands that Redis gets while so many viewers, who are told of changes, load the same page at once.
+async fn commands_for_pages(viewers: usize) -> u64 {
+    let system = System::start().await;
+    let mut following = system.get("/live").await;
+    read(&mut following, 2).await;
+    let before = system.commands().await;
+    let pages = (0..viewers).map(|_| system.get("/queues/mail"));
+    for answer in futures_util::future::join_all(pages).await {
+        let page = answer.text().await.expect("text");
+        assert!(page.contains("email:send"), "{page}");
+    }
+    system.commands().await - before
+}
+
+#[tokio::test]
+async fn many_who_load_a_page_cost_the_broker_no_more_than_one() {
+    let (one, many) = (commands_for_pages(1).await, commands_for_pages(30).await);
+    assert!(many < 5 * one, "{one} commands for one, {many} for many");
 }
 
 #[tokio::test]

@@ -1,6 +1,13 @@
 //! What pages show.
 
-use super::site::Site;
+use std::time::Duration;
+
+use asynqueue_core::{
+    ServerInfo, Timestamp,
+    scheduler::{Entry, Timetable},
+};
+
+use super::site::{Email, Site};
 
 #[tokio::test]
 async fn every_page_is_there_and_names_what_it_is_about() {
@@ -23,8 +30,8 @@ async fn every_page_is_there_and_names_what_it_is_about() {
         ("/groups", "No task waits in a group"),
         ("/storage", "in memory"),
         ("/storage", "<dialog id=\"keys\""),
-        ("/style.css", "--ground"),
-        ("/monitor.js", "EventSource"),
+        ("/assets/other/style.css", "--ground"),
+        ("/assets/other/figures.js", "EventSource"),
     ] {
         let page = site.page(path).await;
         let is_overview = path == "/";
@@ -59,7 +66,7 @@ async fn what_comes_from_outside_is_shown_and_never_run() {
         "/queues/mail?filter=%22%3E%3Cscript%3E",
     ] {
         let (_, page) = site.get(path).await;
-        let ours = page.replace("<script src=\"/monitor.js\" defer></script>", "");
+        let ours = page.replacen("<script type=\"module\" src=\"/assets/", "", 1);
         assert!(!ours.contains("<script"), "{path}: {ours}");
         assert!(!ours.contains("<b>"), "{path}: {ours}");
     }
@@ -110,7 +117,7 @@ async fn links_stay_below_the_path_it_is_served_at() {
     let site = Site::of(|monitor| monitor.path("/ops/queues/")).await;
     let page = site.page("/ops/queues").await;
     for link in [
-        "\"/ops/queues/style.css\"",
+        "\"/ops/queues/assets/",
         "\"/ops/queues/queues/mail\"",
         "\"/ops/queues/live\"",
     ] {
@@ -133,7 +140,7 @@ async fn figures_are_sent_as_they_change() {
     let site = Site::new().await;
     let mut answer = site
         .client
-        .get(site.url("/live"))
+        .get(site.url("/live?all=true"))
         .send()
         .await
         .expect("an answer");
@@ -278,7 +285,11 @@ async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
 #[tokio::test]
 async fn pages_are_compressed_for_who_asks_and_figures_are_not() {
     let site = Site::new().await;
-    for (path, expected) in [("/", true), ("/monitor.js", true), ("/live", false)] {
+    for (path, expected) in [
+        ("/", true),
+        ("/assets/any/figures.js", true),
+        ("/live", false),
+    ] {
         let request = site
             .client
             .get(site.url(path))
@@ -299,7 +310,81 @@ async fn a_monitor_stops_though_somebody_follows_its_figures() {
         .await
         .expect("an answer");
     answer.chunk().await.expect("it goes on");
-    let stopped =
-        tokio::time::timeout(std::time::Duration::from_secs(30), site.endpoint.shutdown());
+    let stopped = tokio::time::timeout(Duration::from_secs(30), site.endpoint.shutdown());
     stopped.await.expect("it stops");
+}
+
+/// A browser that has a page of one version never gets a script of another without asking.
+#[tokio::test]
+async fn style_and_script_are_kept_for_ever_by_an_address_of_their_content() {
+    let site = Site::new().await;
+    let page = site.page("/").await;
+    let links = page.split('"').filter(|part| part.starts_with("/assets/"));
+    let mut paths: Vec<_> = links.map(str::to_owned).collect();
+    assert_eq!(paths.len(), 2, "{page}");
+    while let Some(path) = paths.pop() {
+        let answer = site.client.get(site.url(&path)).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        let cache = &answer.headers()["cache-control"];
+        assert_eq!(cache, "max-age=31536000, immutable");
+        let text = answer.text().await.expect("text");
+        let (folder, _) = path.rsplit_once('/').expect("a folder");
+        let imports = text.lines().filter(|line| line.starts_with("import"));
+        let names = imports.filter_map(|line| line.split("\"./").nth(1)?.split('"').next());
+        paths.extend(names.map(|name| format!("{folder}/{name}")));
+    }
+    let other = site.client.get(site.url("/assets/other/main.js")).send();
+    let other = other.await.expect("an answer");
+    assert_eq!(other.headers()["cache-control"], "no-store");
+    assert_eq!(site.get("/assets/other/none.js").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() {
+    let site = Site::new().await;
+    let timetable = Timetable::new(site.inspector.broker().clone());
+    for n in 0..105 {
+        let email = Email { to: "ada".into() };
+        let entry = Entry::new(&*format!("entry-{n:03}"), "@hourly", email);
+        timetable.put(entry.expect("a rule")).await.expect("kept");
+    }
+    let page = site.page("/schedules").await;
+    assert!(page.contains("entry-099") && !page.contains("entry-100"));
+    let next = site.page("/schedules?name=entry&after=100").await;
+    assert!(next.contains("entry-104") && !next.contains("entry-099"));
+    let found = site.page("/schedules?name=42").await;
+    assert!(found.contains("entry-042") && !found.contains("entry-041"));
+}
+
+/// It was killed, or is cut off: it has not said good-bye.
+#[tokio::test]
+async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
+    let site = Site::new().await;
+    let now = site.inspector.broker().now();
+    let server = ServerInfo {
+        name: "worker-7".into(),
+        host: "host".into(),
+        pid: 7,
+        started: now,
+        seen: Timestamp::from_millis(now.as_millis() - 60_000),
+        queues: vec![("mail".into(), 1)],
+        strict: false,
+        events: Vec::new(),
+        concurrency: 8,
+        busy: 3,
+        running: Vec::new(),
+        abandoned: 0,
+        finished: 0,
+        stopping: false,
+    };
+    let hour = Duration::from_secs(3600);
+    let told = site.inspector.broker().beat(server, hour).await;
+    told.expect("kept");
+    let page = site.page("/").await;
+    assert!(page.contains("worker-7 (1m ago)"), "{page}");
+    assert!(page.contains("no server is there to run them"), "{page}");
+    assert!(page.contains("data-total=\"slots\">0<"), "{page}");
+    let servers = site.page("/servers").await;
+    assert!(servers.contains(">lost<"), "{servers}");
 }

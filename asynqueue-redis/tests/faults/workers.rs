@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Broker, Context, Inspect, Payload, Producer, Server, TaskError};
+use asynqueue_core::{Broker, Context, Fleet, Inspect, Payload, Producer, Server, TaskError};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{RedisServer, eventually};
 use redis::{AsyncCommands, aio::MultiplexedConnection, cmd};
@@ -190,6 +190,12 @@ async fn fifty_workers_killed_in_their_work_lose_nothing() {
     }
     eventually("all is done", || async { done(&notes).await == sent }).await;
     assert_eq!(count(&notes, "overlaps").await, 0);
+    eventually("those that were killed are known to be lost", || async {
+        let servers = broker.servers().await.expect("servers");
+        let lost = servers.iter().filter(|one| one.is_lost(broker.now()));
+        lost.count() > 0 && servers.iter().any(|one| !one.is_lost(broker.now()))
+    })
+    .await;
     eventually("the queue is empty", || async {
         broker.stats(&[QUEUE.into()]).await.expect("stats")[0].total() == 0
     })

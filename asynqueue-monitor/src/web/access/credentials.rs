@@ -8,18 +8,33 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use super::{Role, User};
 
 /// The most log-ins to remember, so that a slow hash is computed once for each.
 const MAX_KNOWN: usize = 1_000;
 
+/// How many passwords are checked at a time.
+const MAX_AT_ONCE: usize = 4;
+
 /// Who may log in.
-#[derive(Default)]
 pub(crate) struct Credentials {
     accounts: Vec<Account>,
     /// Those who have logged in, by the hash of their header.
     known: Mutex<HashMap<[u8; 32], User>>,
+    /// Those who may be checked at a time.
+    turns: Semaphore,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self {
+            accounts: Vec::new(),
+            known: Mutex::default(),
+            turns: Semaphore::new(MAX_AT_ONCE),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -50,7 +65,7 @@ impl Clone for Credentials {
     fn clone(&self) -> Self {
         Self {
             accounts: self.accounts.clone(),
-            known: Mutex::default(),
+            ..Self::default()
         }
     }
 }
@@ -98,7 +113,14 @@ impl Credentials {
             .iter()
             .find(|account| *account.user.name == *name);
         // An unknown name takes as long as a wrong password, so that nobody learns which names there are.
-        let secret = account.or(self.accounts.first())?.secret.clone();
+        let mut slow = self.accounts.iter().filter(|account| account.is_slow());
+        let secret = account
+            .or_else(|| slow.next())
+            .or(self.accounts.first())?
+            .secret
+            .clone();
+        // A hash of argon2 takes a lot of memory.
+        let _turn = self.turns.acquire().await.ok()?;
         let is_right = tokio::task::spawn_blocking(move || secret.is(&password)).await;
         let user = account
             .filter(|_| matches!(is_right, Ok(true)))?
@@ -110,6 +132,12 @@ impl Credentials {
         }
         known.insert(Sha256::digest(header.as_bytes()).into(), user.clone());
         Some(user)
+    }
+}
+
+impl Account {
+    fn is_slow(&self) -> bool {
+        matches!(self.secret, Secret::Argon2(_))
     }
 }
 

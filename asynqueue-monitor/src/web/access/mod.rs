@@ -96,17 +96,19 @@ impl Access {
         if let Some(user) = self.credentials.known(&header) {
             return Ok(user);
         }
-        if let Err(wait) = self.failures.admit(address) {
+        let attempt = self.failures.admit(address).map_err(|wait| {
             let seconds = wait.as_secs() + 1;
             let message = format!("too many wrong passwords; try again in {seconds} s\n");
             let mut answer = (StatusCode::TOO_MANY_REQUESTS, message).into_response();
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-            return Err(answer);
-        }
+            answer
+        })?;
         match self.credentials.check(&header).await {
-            Some(user) => Ok(user),
+            Some(user) => {
+                attempt.forgive();
+                Ok(user)
+            }
             None => {
-                self.failures.note(address);
                 tracing::warn!(target: "asynqueue::audit", ?address, "wrong name or password");
                 Err(ask_for_password())
             }

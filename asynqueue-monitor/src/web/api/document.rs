@@ -36,6 +36,7 @@ use crate::web::pages::View;
         schedules::pause_schedule,
         schedules::resume_schedule,
         schedules::trigger_schedule,
+        system::list_concerns,
         system::list_servers,
         system::list_subscriptions,
         system::list_nodes,

@@ -57,6 +57,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/schedules/{entry}/trigger",
             post(schedules::trigger_schedule),
         )
+        .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
         .route("/api/subscriptions", get(system::list_subscriptions))
         .route("/api/nodes", get(system::list_nodes))

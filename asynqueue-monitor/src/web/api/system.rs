@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{NodeRole, RunningTask, ServerInfo};
+use asynqueue_core::{NodeRole, RunningTask, ServerInfo, Timestamp};
 use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{error::ApiError, time};
-use crate::web::pages::View;
+use crate::web::{attention, pages::View};
 
 /// One server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,6 +21,8 @@ pub(super) struct Server {
     /// When it was heard of.
     #[schema(format = DateTime)]
     seen: String,
+    /// Whether it has fallen silent; it is remembered for an hour.
+    lost: bool,
     /// Its queues, with their weights.
     queues: BTreeMap<String, u32>,
     /// Whether a queue of more weight goes before all others.
@@ -65,8 +67,8 @@ impl From<&RunningTask> for Running {
     }
 }
 
-impl From<&ServerInfo> for Server {
-    fn from(server: &ServerInfo) -> Self {
+impl Server {
+    fn new(server: &ServerInfo, now: Timestamp) -> Self {
         let queues = server.queues.iter();
         Self {
             name: server.name.to_string(),
@@ -74,6 +76,7 @@ impl From<&ServerInfo> for Server {
             pid: server.pid,
             started: time(server.started),
             seen: time(server.seen),
+            lost: server.is_lost(now),
             queues: queues
                 .map(|(name, weight)| (name.to_string(), *weight))
                 .collect(),
@@ -113,11 +116,44 @@ pub(super) struct Node {
     info: BTreeMap<String, String>,
 }
 
-/// The servers that are heard of.
+/// Something that somebody should look at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Concern {
+    /// `no_server`, `lost_servers`, `stuck_handlers`, `slow_queue`, `growing_queue` or `failing_queue`.
+    kind: &'static str,
+    /// The queue that it is about, if it is about one.
+    queue: Option<String>,
+    /// What is the matter.
+    text: String,
+}
+
+/// What needs attention, the gravest first. Backlogs that grow are noticed only while somebody follows the pages.
+#[utoipa::path(get, path = "/api/attention", responses((status = 200, description = "What needs attention.", body = Vec<Concern>)))]
+pub(super) async fn list_concerns(view: View) -> Result<Json<Vec<Concern>>, ApiError> {
+    let seen = view.shared.live.now().await?;
+    let slow = view.shared.live.slow(&seen).await?;
+    let concern = |concern: &attention::Concern| {
+        let queue = concern.queue().map(|(queue, _)| queue);
+        let blame = queue.and_then(|queue| slow.blame.get(queue));
+        Concern {
+            kind: concern.kind(),
+            queue: queue.map(ToString::to_string),
+            text: concern.text(view.now, blame.map(String::as_str)),
+        }
+    };
+    Ok(Json(seen.concerns.iter().map(concern).collect()))
+}
+
+/// The servers that are at work, and those that were lost in the last hour.
 #[utoipa::path(get, path = "/api/servers", responses((status = 200, description = "The servers.", body = Vec<Server>)))]
 pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiError> {
     let seen = view.shared.live.now().await?;
-    Ok(Json(seen.servers.iter().map(Server::from).collect()))
+    let servers = seen.servers.iter();
+    Ok(Json(
+        servers
+            .map(|server| Server::new(server, view.now))
+            .collect(),
+    ))
 }
 
 /// All subscribers, by event and name.

@@ -1,8 +1,9 @@
 //! Figures that change while one looks: server-sent events, a second apart.
 //!
 //! The broker is asked once a second, however many look, and not at all while nobody does. Pages that are loaded while
-//! somebody looks are made of what was seen last.
+//! somebody looks are made of what was seen last, and what else they need is read once for all who look at the same.
 
+mod memo;
 mod seen;
 mod stream;
 
@@ -14,19 +15,22 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, HourStats, Inspector, Name, Page, TaskRef, TaskState, Timestamp,
-    inspector::QueueInfo,
+    BrokerError, HourStats, Inspector, Name, Page, TaskInfo, TaskRef, TaskState, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::seen::Past;
+use self::{memo::Memo, seen::Past};
 pub(super) use self::{
-    seen::{SLOW, Seen, is_failing, version_of_queues},
+    seen::{Fleet, Seen, version_of_queues, version_of_servers, version_of_tasks},
     stream::{stream, version_of_jobs},
 };
+use super::{attention::Concern, pages::queue::Contents};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The broker is left alone for so many times as long as it took to answer, so that thousands of queues are no load.
+const REST: u32 = 9;
 
 /// For how long what changes slowly is not asked for again.
 const SLOWLY: Duration = Duration::from_secs(10);
@@ -40,7 +44,9 @@ pub(super) struct Live {
     watched: Arc<Mutex<HashMap<TaskRef, usize>>>,
     /// When something was changed here: what was seen before that is not shown any more.
     changed: Arc<Mutex<Option<Instant>>>,
-    slow: Mutex<Option<(Instant, Arc<Slow>)>>,
+    slow: Memo<(), Slow>,
+    contents: Memo<String, Contents>,
+    tasks: Memo<TaskRef, Option<TaskInfo>>,
 }
 
 type Told = watch::Receiver<Option<Arc<Seen>>>;
@@ -61,25 +67,53 @@ impl Live {
             seen: Arc::default(),
             watched: Arc::default(),
             changed: Arc::default(),
-            slow: Mutex::default(),
+            slow: Memo::default(),
+            contents: Memo::default(),
+            tasks: Memo::default(),
         }
     }
 
     /// Queues and servers: what was seen last, if someone looks; else as they are now.
     pub(super) async fn now(&self) -> Result<Arc<Seen>, BrokerError> {
+        match self.last() {
+            Some(seen) => Ok(seen),
+            None => Seen::read(&self.inspector, &mut Past::default(), &[])
+                .await
+                .map(Arc::new),
+        }
+    }
+
+    /// What was seen last, if someone looks and nothing was changed here since.
+    fn last(&self) -> Option<Arc<Seen>> {
         let last = {
             let seen = self.seen.lock();
             seen.as_ref().and_then(|seen| seen.borrow().clone())
         };
         let changed = *self.changed.lock();
-        let is_fresh = |seen: &Arc<Seen>| {
-            seen.at.elapsed() < 2 * INTERVAL && changed.is_none_or(|changed| changed < seen.at)
-        };
-        match last.filter(is_fresh) {
-            Some(seen) => Ok(seen),
-            None => Seen::read(&self.inspector, &mut Past::default(), &[])
-                .await
-                .map(Arc::new),
+        last.filter(|seen| {
+            let lasts = (2 * INTERVAL).max((REST + 2) * seen.took);
+            seen.at.elapsed() < lasts && changed.is_none_or(|changed| changed < seen.at)
+        })
+    }
+
+    /// What is in a queue. While someone looks, it is read once after each look for all who ask for the same.
+    pub(super) async fn contents(
+        &self,
+        asked: String,
+        read: impl Future<Output = Result<Contents, BrokerError>>,
+    ) -> Result<Arc<Contents>, BrokerError> {
+        match self.last() {
+            Some(seen) => self.contents.get(asked, seen.at, read).await,
+            None => read.await.map(Arc::new),
+        }
+    }
+
+    /// A task, in the same way.
+    pub(super) async fn task(&self, task: &TaskRef) -> Result<Arc<Option<TaskInfo>>, BrokerError> {
+        let read = self.inspector.task(task);
+        match self.last() {
+            Some(seen) => self.tasks.get(task.clone(), seen.at, read).await,
+            None => read.await.map(Arc::new),
         }
     }
 
@@ -95,12 +129,14 @@ impl Live {
     }
 
     /// What changes slowly, as it was some seconds ago at most.
-    pub(super) async fn slow(&self, queues: &[QueueInfo]) -> Result<Arc<Slow>, BrokerError> {
-        let known = self.slow.lock().clone();
-        if let Some((_, slow)) = known.filter(|(at, _)| at.elapsed() < SLOWLY) {
-            return Ok(slow);
-        }
-        let names: Vec<_> = queues.iter().map(|queue| queue.name.clone()).collect();
+    pub(super) async fn slow(&self, seen: &Seen) -> Result<Arc<Slow>, BrokerError> {
+        let now = Instant::now();
+        let not_before = now.checked_sub(SLOWLY).unwrap_or(now);
+        self.slow.get((), not_before, self.read_slow(seen)).await
+    }
+
+    async fn read_slow(&self, seen: &Seen) -> Result<Slow, BrokerError> {
+        let names: Vec<_> = seen.queues.iter().map(|queue| queue.name.clone()).collect();
         let broker = self.inspector.broker();
         let since = broker
             .now()
@@ -110,15 +146,17 @@ impl Live {
             .history(&names, Timestamp::from_millis(since))
             .await?;
         let mut blame = HashMap::new();
-        for queue in queues.iter().filter(|queue| is_failing(queue)).take(5) {
-            if let Some(words) = self.blame(&queue.name).await? {
-                blame.insert(queue.name.clone(), words);
+        let failing = seen.concerns.iter().filter_map(|concern| match concern {
+            Concern::Failing { queue, .. } => Some(queue),
+            _ => None,
+        });
+        for queue in failing.take(5) {
+            if let Some(words) = self.blame(queue).await? {
+                blame.insert(queue.clone(), words);
             }
         }
         let hours = history.into_iter().flatten().collect();
-        let slow = Arc::new(Slow { hours, blame });
-        *self.slow.lock() = Some((Instant::now(), Arc::clone(&slow)));
-        Ok(slow)
+        Ok(Slow { hours, blame })
     }
 
     /// What most of the tasks that failed last in a queue are, and why they failed.
@@ -156,11 +194,12 @@ impl Live {
             let mut past = Past::default();
             loop {
                 let tasks: Vec<_> = watched.lock().keys().cloned().collect();
+                let begun = Instant::now();
                 // What cannot be read now is read in a second; the figures stand still meanwhile.
                 if let Ok(seen) = Seen::read(&inspector, &mut past, &tasks).await {
                     tell.send_replace(Some(Arc::new(seen)));
                 }
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(INTERVAL.max(REST * begun.elapsed())).await;
                 let mut seen = seen.lock();
                 // One is kept in `seen`.
                 if tell.receiver_count() <= 1 {
@@ -205,4 +244,9 @@ pub(super) fn version(of: impl std::fmt::Debug) -> String {
     let mut hasher = DefaultHasher::new();
     format!("{of:?}").hash(&mut hasher);
     format!("{:x}", hasher.finish())
+}
+
+/// Changes each minute, for what tells how long ago something was.
+pub(super) fn version_of_minute(now: Timestamp) -> String {
+    (now.as_millis() / 60_000).to_string()
 }

@@ -6,12 +6,15 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Inspector, Name, ServerInfo, TaskRef, TaskState, inspector::QueueInfo,
+    BrokerError, Inspector, Name, ServerInfo, TaskRef, TaskState, Timestamp, inspector::QueueInfo,
 };
 use serde_json::{Map, Value, json};
 
-use super::version;
-use crate::web::show;
+use super::{version, version_of_minute};
+use crate::web::{
+    attention::{Concern, concerns},
+    show,
+};
 
 /// How many seconds the chart of the moment shows.
 const RECENT: usize = 120;
@@ -24,10 +27,13 @@ const SAMPLES: usize = 7;
 pub(in crate::web) struct Seen {
     /// When it was asked for.
     pub(in crate::web) at: Instant,
+    /// How long the broker took to answer.
+    pub(super) took: Duration,
     pub(in crate::web) queues: Vec<QueueInfo>,
     pub(in crate::web) servers: Vec<ServerInfo>,
-    /// The queues whose backlog has grown for a minute.
-    pub(in crate::web) growing: Vec<Name>,
+    /// What somebody should look at.
+    pub(in crate::web) concerns: Vec<Concern>,
+    now: Timestamp,
     /// Counts the looks.
     pub(super) number: u64,
     /// All figures, and those that have changed since the look before.
@@ -48,15 +54,6 @@ pub(super) struct Past {
     backlogs: VecDeque<HashMap<Name, u64>>,
 }
 
-/// A queue whose next task has waited for longer than this needs attention.
-pub(in crate::web) const SLOW: Duration = Duration::from_secs(300);
-
-/// Whether so many of a queue's attempts fail that somebody should look.
-pub(in crate::web) fn is_failing(queue: &QueueInfo) -> bool {
-    let ended = queue.today.succeeded + queue.today.failed;
-    ended >= 20 && queue.today.failed * 20 > ended
-}
-
 impl Seen {
     pub(super) async fn read(
         inspector: &Inspector,
@@ -72,14 +69,15 @@ impl Seen {
             let versions = found.iter().map(version);
             tasks = watched.iter().cloned().zip(versions).collect();
         }
+        let took = at.elapsed();
         past.looks += 1;
         let figures: Map<_, _> = queues.iter().map(figures).collect();
         let last = past.note_ended(&queues);
         past.sample(&queues, at);
-        let growing = past.growing();
-        let mut common = common(&queues, &servers);
-        let attention = version_of_attention(&queues, &servers, &growing);
-        common["versions"]["attention"] = attention.into();
+        let now = inspector.broker().now();
+        let concerns = concerns(&queues, &servers, past.growing(), now);
+        let mut common = common(&queues, &servers, now);
+        common["versions"]["attention"] = version_of_attention(&concerns, now).into();
         let mut all = common.clone();
         all["queues"] = figures.clone().into();
         all["recent"] = json!(past.recent);
@@ -88,7 +86,9 @@ impl Seen {
         changes["last"] = json!(last);
         Ok(Self {
             at,
-            growing,
+            took,
+            concerns,
+            now,
             number: past.looks,
             queues,
             servers,
@@ -98,22 +98,22 @@ impl Seen {
         })
     }
 
-    /// Changes when something else needs attention.
+    /// Changes when something else needs attention, and each minute.
     pub(in crate::web) fn version_of_attention(&self) -> String {
-        version_of_attention(&self.queues, &self.servers, &self.growing)
+        version_of_attention(&self.concerns, self.now)
+    }
+
+    /// The version of the tasks of a queue.
+    pub(super) fn version_of_tasks(&self, queue: &Name) -> Option<String> {
+        let mut queues = self.queues.iter();
+        let found = queues.find(|one| one.name == *queue);
+        found.map(version_of_tasks)
     }
 }
 
-fn version_of_attention(queues: &[QueueInfo], servers: &[ServerInfo], growing: &[Name]) -> String {
-    let is_slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
-    let slow = queues.iter().filter(is_slow).map(|queue| &queue.name);
-    let failing = queues.iter().filter(|queue| is_failing(queue));
-    let failing = failing.map(|queue| &queue.name);
-    let waits = queues
-        .iter()
-        .any(|queue| queue.stats.count(TaskState::Pending) > 0);
-    let names = slow.chain(failing).chain(growing).collect::<Vec<_>>();
-    version((names, waits && servers.is_empty(), servers.len()))
+fn version_of_attention(concerns: &[Concern], now: Timestamp) -> String {
+    let keys = concerns.iter().map(Concern::key);
+    version((keys.collect::<Vec<_>>(), version_of_minute(now)))
 }
 
 impl Past {
@@ -195,19 +195,54 @@ fn figures(queue: &QueueInfo) -> (String, Value) {
 }
 
 /// What all pages show.
-fn common(queues: &[QueueInfo], servers: &[ServerInfo]) -> Value {
+fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value {
     let sum = |of: fn(&QueueInfo) -> u64| show::number(queues.iter().map(of).sum());
+    let fleet = Fleet::of(servers, now);
     json!({
         "totals": {
             "pending": sum(|queue| queue.stats.count(TaskState::Pending)),
             "succeeded": sum(|queue| queue.today.succeeded),
             "failed": sum(|queue| queue.today.failed),
-            "servers": servers.len().to_string(),
-            "busy": servers.iter().map(|server| server.busy).sum::<usize>().to_string(),
-            "slots": servers.iter().map(|server| server.concurrency).sum::<usize>().to_string(),
+            "servers": fleet.servers.to_string(),
+            "busy": fleet.busy.to_string(),
+            "slots": fleet.slots.to_string(),
         },
-        "versions": { "queues": version_of_queues(queues), "servers": version(servers) },
+        "versions": {
+            "queues": version_of_queues(queues),
+            "servers": version_of_servers(servers, now),
+            "minute": version_of_minute(now),
+        },
     })
+}
+
+/// The servers that are at work, in sum.
+pub(in crate::web) struct Fleet {
+    pub(in crate::web) servers: usize,
+    pub(in crate::web) busy: usize,
+    pub(in crate::web) slots: usize,
+}
+
+impl Fleet {
+    pub(in crate::web) fn of(servers: &[ServerInfo], now: Timestamp) -> Self {
+        let at_work = || servers.iter().filter(|server| !server.is_lost(now));
+        Self {
+            servers: at_work().count(),
+            busy: at_work().map(|server| server.busy).sum(),
+            slots: at_work().map(|server| server.concurrency).sum(),
+        }
+    }
+}
+
+/// Changes when a server tells something, and when one is lost.
+pub(in crate::web) fn version_of_servers(servers: &[ServerInfo], now: Timestamp) -> String {
+    let lost = servers.iter().filter(|server| server.is_lost(now)).count();
+    version((servers, lost))
+}
+
+/// Changes when a task of the queue comes, goes, or goes on.
+pub(in crate::web) fn version_of_tasks(queue: &QueueInfo) -> String {
+    let stats = &queue.stats;
+    version((&stats.counts, stats.succeeded, stats.failed))
 }
 
 /// Changes when a queue appears, goes away, is paused or resumed.

@@ -9,7 +9,7 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt, stream as streams};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Told, Watched, version};
 use crate::web::{Shared, jobs::Job};
@@ -19,8 +19,12 @@ pub(in crate::web) struct Asked {
     /// Seconds between two looks.
     #[serde(default = "one")]
     every: u64,
-    /// The queue and the id of a task to look at too.
+    /// Whether the figures of all queues are shown.
+    #[serde(default)]
+    all: bool,
+    /// The queue whose figures and tasks are shown.
     queue: Option<String>,
+    /// The task of it that is shown.
     id: Option<String>,
 }
 
@@ -32,6 +36,8 @@ struct Viewer {
     shared: Arc<Shared>,
     told: Told,
     every: u64,
+    all: bool,
+    queue: Option<Name>,
     task: Option<Watched>,
     /// The number of the look that was told last.
     last: u64,
@@ -42,7 +48,8 @@ pub(in crate::web) async fn stream(
     Query(asked): Query<Asked>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let id = asked.id.and_then(|id| TaskId::new(&id).ok());
-    let task = asked.queue.map(Name::from).zip(id);
+    let queue = asked.queue.map(Name::from);
+    let task = queue.clone().zip(id);
     let task = task.map(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
     let mut told = shared.live.look();
     told.mark_changed();
@@ -50,6 +57,8 @@ pub(in crate::web) async fn stream(
         shared,
         told,
         every: asked.every.clamp(1, 60),
+        all: asked.all,
+        queue,
         task,
         last: 0,
     };
@@ -75,14 +84,30 @@ impl Viewer {
         };
         let follows = self.last > 0 && seen.number == self.last + 1;
         self.last = seen.number;
-        let mut told = if follows { &seen.changes } else { &seen.all }.clone();
+        let mut told = self.figures(if follows { &seen.changes } else { &seen.all });
         let jobs = self.shared.jobs.shown();
         told["jobs"] = jobs.iter().map(|job| job.figures()).collect();
         told["versions"]["jobs"] = version_of_jobs(&jobs).into();
         if let Some(task) = &self.task {
             told["versions"]["task"] = json!(seen.tasks.get(&task.task));
+        } else if let Some(queue) = &self.queue {
+            told["versions"]["tasks"] = json!(seen.version_of_tasks(queue));
         }
         Some(told.to_string())
+    }
+
+    /// Those of the figures that are shown.
+    fn figures(&self, told: &Value) -> Value {
+        let told = told.as_object().into_iter().flatten();
+        let shown = told.map(|(name, figures)| {
+            let figures = match &self.queue {
+                _ if name != "queues" || self.all => figures.clone(),
+                Some(queue) => json!({ queue.as_str(): figures.get(queue.as_str()) }),
+                None => json!({}),
+            };
+            (name.clone(), figures)
+        });
+        Value::Object(shown.collect())
     }
 }
 

@@ -61,6 +61,9 @@ const SPANS: [Span; 3] = [
     },
 ];
 
+/// How many queues the table has.
+const ROWS: usize = 100;
+
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
     let span = SPANS.into_iter().find(|span| span.name == asked.span);
     let span = span.unwrap_or(DAY);
@@ -92,6 +95,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         } @else { (of_now()) }
         (chart::attempts(span.title, span.each, &bars))
         @if asked.queue.is_none() { (table(&view, span, &sums)) }
+        @if sums.len() > ROWS { p.note { "The " (ROWS) " queues with the most failures are shown." } }
         (gathered)
     }))
 }
@@ -147,7 +151,7 @@ fn table(view: &View, span: Span, sums: &[(&Name, (u64, u64))]) -> Markup {
             thead { tr {
                 th scope="col" { "Queue" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } th.number scope="col" { "Failed of all" }
             } }
-            tbody { @for (queue, (succeeded, failed)) in sums {
+            tbody { @for (queue, (succeeded, failed)) in sums.iter().take(ROWS) {
                 tr {
                     th scope="row" { a href=(format!("{}?span={}&queue={}", view.links.page("charts"), span.name, encoded(queue))) { (queue) } }
                     td.number { (show::number(*succeeded)) }

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::View;
-use crate::web::{live::version_of_jobs, settings::Theme};
+use crate::web::{assets, live::version_of_jobs, settings::Theme};
 
 /// The pages that lead to all others.
 const PLACES: [(&str, &str); 7] = [
@@ -34,13 +34,13 @@ impl View {
                     title { (title) " · asynqueue" }
                     // Or browsers look for one above the path that this is mounted at.
                     link rel="icon" href="data:,";
-                    link rel="stylesheet" href=(self.links.page("style.css"));
-                    script src=(self.links.page("monitor.js")) defer {}
+                    link rel="stylesheet" href=(self.links.page(&assets::path("style.css")));
+                    script type="module" src=(self.links.page(&assets::path("main.js"))) {}
                     @if self.shared.jobs.is_busy() {
                         noscript { meta http-equiv="refresh" content="2"; }
                     }
                 }
-                body data-live=(self.links.page("live")) data-refresh=(self.settings.refresh) {
+                body data-live=(self.links.page("live")) data-refresh=(self.settings.refresh) data-now=(self.now.as_millis()) {
                     header { (self.header()) }
                     main { h1 { (title) } (self.jobs()) (content) }
                     (keys())
@@ -58,12 +58,22 @@ impl View {
         html! {
             a.brand href=(self.links.page("")) { "asynqueue" }
             nav aria-label="Pages" {
-                @for (path, name) in PLACES { a href=(self.links.page(path)) { (name) } }
+                @for (path, name) in PLACES {
+                    a href=(self.links.page(path)) aria-current=[self.is_at(path).then_some("page")] { (name) }
+                }
             }
             form.find action=(self.links.page("find")) role="search" {
                 input type="search" name="id" placeholder="Task id" aria-label="Find a task by its id";
             }
             a.user href=(self.links.page("settings")) title=(format!("{}: {may}; settings", self.user.name)) { (self.user.name) }
+        }
+    }
+
+    /// Whether the page belongs to a place of the navigation.
+    fn is_at(&self, place: &str) -> bool {
+        match self.place.as_str() {
+            "queues" => place.is_empty(),
+            other => place == other,
         }
     }
 
@@ -89,6 +99,7 @@ fn keys() -> Markup {
         ("/", "to the filter, or to the search for a task"),
         ("j", "down a list"),
         ("k", "up a list"),
+        ("x", "choose the task that one is at"),
         ("?", "this help; Escape closes it"),
     ];
     html! {

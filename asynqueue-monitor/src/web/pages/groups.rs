@@ -4,14 +4,11 @@ use asynqueue_core::{GroupInfo, TaskState, inspector::QueueInfo};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 
-use super::{Failed, View};
+use super::{AT_A_TIME, Failed, View};
 use crate::web::show;
 
 /// How many groups of each queue to show.
 const GROUPS: usize = 100;
-
-/// How many queues are asked at a time.
-const AT_A_TIME: usize = 8;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let seen = view.shared.live.now().await?;

@@ -14,6 +14,7 @@ pub(super) mod settings;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
+mod timeline;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -27,6 +28,9 @@ use maud::{Markup, html};
 pub(super) use self::failed::{Failed, explained, not_found};
 use super::{Role, Shared, User, links::Links, settings::Settings, show};
 
+/// How many calls of the broker a page makes at a time.
+const AT_A_TIME: usize = 8;
+
 /// What each page is made with.
 pub(super) struct View {
     pub(super) links: Links,
@@ -35,6 +39,8 @@ pub(super) struct View {
     pub(super) now: Timestamp,
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
+    /// The part of the address that names the page.
+    place: String,
 }
 
 impl FromRequestParts<Arc<Shared>> for View {
@@ -55,6 +61,7 @@ impl FromRequestParts<Arc<Shared>> for View {
                 name: "nobody".into(),
                 role: Role::Viewer,
             });
+        let place = parts.uri.path().split('/').nth(1).unwrap_or_default();
         let inspector = shared.inspector.clone().acting_as(&*user.name);
         Ok(Self {
             links: Links::new(shared.base.as_deref(), &asked, &parts.uri),
@@ -63,6 +70,7 @@ impl FromRequestParts<Arc<Shared>> for View {
             inspector,
             settings: Settings::of(&parts.headers),
             shared: Arc::clone(shared),
+            place: place.to_owned(),
         })
     }
 }
@@ -99,4 +107,15 @@ pub(super) fn state_of(name: &str) -> Result<TaskState, Failed> {
 /// Says what an action has come to, after the redirect.
 pub(super) fn notice(text: Option<&str>) -> Markup {
     html! { @if let Some(text) = text { p.notice role="status" { (text) } } }
+}
+
+/// Looks for things by a part of their names, and keeps their order.
+pub(super) fn search(what: &str, name: &str, sort: &str) -> Markup {
+    html! {
+        form.filter {
+            @if !sort.is_empty() { input type="hidden" name="sort" value=(sort); }
+            input type="search" name="name" value=(name) placeholder=(format!("A part of a {what}'s name")) aria-label=(format!("Show each {what} by name"));
+            button { "Show" }
+        }
+    }
 }

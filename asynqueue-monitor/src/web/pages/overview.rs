@@ -1,8 +1,8 @@
 //! All queues at a glance, what needs attention first.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{Name, ServerInfo, TaskState, inspector::QueueInfo};
+use asynqueue_core::{Name, TaskState, inspector::QueueInfo};
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -10,11 +10,11 @@ use serde::Deserialize;
 use super::{
     Failed, View,
     charts::{of_day, of_now},
-    notice,
+    notice, search,
 };
 use crate::web::{
     links::encoded,
-    live::{SLOW, Seen, is_failing, version_of_queues},
+    live::{Fleet, Seen, version_of_minute, version_of_queues},
     show,
 };
 
@@ -67,12 +67,12 @@ const STATES: usize = 6;
 /// How many queues a page shows.
 const PAGE: usize = 100;
 
-/// A server that was not heard of for longer than this needs attention; it tells of itself every five seconds.
-const SILENT: Duration = Duration::from_secs(15);
+/// How many things that need attention are shown.
+const CONCERNS: usize = 20;
 
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
     let seen = view.shared.live.now().await?;
-    let slow = view.shared.live.slow(&seen.queues).await?;
+    let slow = view.shared.live.slow(&seen).await?;
     let mut queues: Vec<_> = seen
         .queues
         .iter()
@@ -85,10 +85,13 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         "Queues",
         html! {
             (notice(asked.did.as_deref()))
-            (totals(&seen))
+            (totals(&view, &seen))
             (attention(&view, &seen, &slow.blame))
-            div.columns { (of_day(&view, slow.hours.iter())) (of_now()) }
-            @if seen.queues.len() > 10 { (search(&asked)) }
+            div.columns {
+                div id="day" data-fresh="minute" data-version=(version_of_minute(view.now)) { (of_day(&view, slow.hours.iter())) }
+                (of_now())
+            }
+            @if seen.queues.len() > 10 { (search("queue", &asked.name, &asked.sort)) }
             div id="queues" data-fresh="queues" data-version=(version_of_queues(&seen.queues)) {
                 @if seen.queues.is_empty() {
                     p.empty { "No queue has had a task yet." }
@@ -100,72 +103,43 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
     ))
 }
 
-fn totals(seen: &Seen) -> Markup {
+fn totals(view: &View, seen: &Seen) -> Markup {
     let sum = |figure: fn(&QueueInfo) -> u64| show::number(seen.queues.iter().map(figure).sum());
-    let busy: usize = seen.servers.iter().map(|server| server.busy).sum();
-    let slots: usize = seen.servers.iter().map(|server| server.concurrency).sum();
+    let fleet = Fleet::of(&seen.servers, view.now);
     html! {
         dl.figures {
             div { dt { "Pending" } dd data-total="pending" { (sum(|queue| queue.stats.count(TaskState::Pending))) } }
-            div { dt { "Running" } dd { span data-total="busy" { (busy) } " of " span data-total="slots" { (slots) } } }
-            div { dt { "Servers" } dd data-total="servers" { (seen.servers.len()) } }
+            div { dt { "Running" } dd { span data-total="busy" { (fleet.busy) } " of " span data-total="slots" { (fleet.slots) } } }
+            div { dt { "Servers" } dd data-total="servers" { (fleet.servers) } }
             div { dt { "Done today" } dd data-total="succeeded" { (sum(|queue| queue.today.succeeded)) } }
             div { dt { "Failed today" } dd data-total="failed" { (sum(|queue| queue.today.failed)) } }
         }
     }
 }
 
-fn search(asked: &Asked) -> Markup {
-    html! {
-        form.filter {
-            @if !asked.sort.is_empty() { input type="hidden" name="sort" value=(asked.sort); }
-            input type="search" name="name" value=(asked.name) placeholder="A part of a queue's name" aria-label="Show queues by name";
-            button { "Show" }
-        }
-    }
-}
-
 /// What an operator should look at first.
 fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup {
-    let queues = &seen.queues;
-    let waits = |queue: &QueueInfo| queue.stats.count(TaskState::Pending) > 0;
-    let nobody = seen.servers.is_empty() && queues.iter().any(waits);
-    let slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
-    let slow: Vec<_> = queues.iter().filter(slow).collect();
-    let failing: Vec<_> = queues.iter().filter(|queue| is_failing(queue)).collect();
-    let silent = |server: &&ServerInfo| view.now.since(server.seen) > SILENT;
-    let silent: Vec<_> = seen.servers.iter().filter(silent).collect();
-    let lists = [slow.len(), failing.len(), silent.len(), seen.growing.len()];
-    let is_needed = nobody || lists.iter().any(|length| *length > 0);
+    let concerns = &seen.concerns;
     html! {
         // There although it is empty, so that it can come later.
-        section.attention id="attention" data-fresh="attention" data-version=(seen.version_of_attention()) aria-label="Needs attention" hidden[!is_needed] {
-            @if is_needed {
+        section.attention id="attention" data-fresh="attention" data-version=(seen.version_of_attention()) aria-label="Needs attention" hidden[concerns.is_empty()] {
+            @if !concerns.is_empty() {
                 h2 { "Needs attention" }
-                ul {
-                    @if nobody { li { "Tasks wait, and no server is there to run them." } }
-                    @for server in silent {
-                        li { a href=(view.links.page("servers")) { (server.name) } ": this server was heard of " (view.time(server.seen)) "; its tasks go to others when their leases end." }
-                    }
-                    @for queue in slow {
-                        li {
-                            a href=(view.links.state(&queue.name, TaskState::Pending)) { (queue.name) }
-                            ": the next task has waited for " (show::duration(queue.stats.latency)) "."
+                ul { @for concern in concerns.iter().take(CONCERNS) {
+                    li {
+                        @match concern.queue() {
+                            Some((queue, state)) => {
+                                a href=(view.links.state(queue, state)) { (queue) } ": "
+                                (concern.text(view.now, blame.get(queue).map(String::as_str)))
+                            },
+                            None => {
+                                (concern.text(view.now, None)) " "
+                                a href=(view.links.page("servers")) { "Servers" }
+                            },
                         }
                     }
-                    @for queue in &seen.growing {
-                        li { a href=(view.links.state(queue, TaskState::Pending)) { (queue) } ": more and more tasks wait, for a minute now." }
-                    }
-                    @for queue in failing {
-                        li {
-                            a href=(view.links.state(&queue.name, TaskState::Retry)) { (queue.name) }
-                            ": " (show::number(queue.today.failed)) " of "
-                            (show::number(queue.today.succeeded + queue.today.failed)) " attempts failed today"
-                            @if let Some(most) = blame.get(&queue.name) { ", most of them lately by " code { (show::cut(most)) } }
-                            "."
-                        }
-                    }
-                }
+                } }
+                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { "And " (others) " more." } }
             }
         }
     }

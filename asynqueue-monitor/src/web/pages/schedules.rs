@@ -2,29 +2,47 @@
 
 use asynqueue_core::{FireOutcome, ScheduleEntry, ScheduleEvent};
 use axum::extract::Query;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, notice};
+use super::{AT_A_TIME, Failed, View, notice, search};
 use crate::web::links::encoded;
 
 /// How many ticks of each entry to show.
 const EVENTS: usize = 5;
 
+/// How many entries a page shows.
+const PAGE: usize = 100;
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     did: Option<String>,
+    /// A part of the names of the entries to show.
+    #[serde(default)]
+    name: String,
+    /// How many entries are before those to show.
+    #[serde(default)]
+    after: usize,
 }
 
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
-    let entries = view.inspector.schedules().await?;
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
-        rows.push((entry, events));
-    }
+    let mut entries = view.inspector.schedules().await?;
+    let is_long = entries.len() > 10;
+    entries.retain(|entry| entry.name.contains(&asked.name));
+    let next = asked.after.saturating_add(PAGE);
+    let has_more = entries.len() > next;
+    let shown = entries.into_iter().skip(asked.after).take(PAGE);
+    let inspector = &view.inspector;
+    let with_events = shown.map(async |entry| {
+        let events = inspector.schedule_events(&entry.name, EVENTS).await?;
+        Ok::<_, Failed>((entry, events))
+    });
+    let rows = stream::iter(with_events).buffered(AT_A_TIME);
+    let rows: Vec<_> = rows.try_collect().await?;
     Ok(view.page("Schedules", html! {
         (notice(asked.did.as_deref()))
+        @if is_long { (search("schedule", &asked.name, "")) }
         @if rows.is_empty() {
             p.empty { "There are none." }
         } @else {
@@ -37,6 +55,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
                 tbody { @for (entry, events) in &rows { (row(&view, entry, events)) } }
             } }
         }
+        @if has_more { p { a.next href=(format!("?name={}&after={next}", encoded(&asked.name))) { "More" } } }
     }))
 }
 

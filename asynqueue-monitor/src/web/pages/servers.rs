@@ -1,24 +1,43 @@
 //! The servers, and what each of them runs.
 
 use asynqueue_core::ServerInfo;
+use axum::extract::Query;
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::{Failed, View};
-use crate::web::{live::version, show};
+use crate::web::{live::version_of_servers, show};
 
-pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
+/// How many servers a page shows, and how many of the tasks that each runs.
+const PAGE: usize = 50;
+const RUNNING: usize = 25;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    /// How many servers are before those to show.
+    #[serde(default)]
+    after: usize,
+}
+
+pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
     let seen = view.shared.live.now().await?;
     let servers = &seen.servers;
-    Ok(view.page("Servers", html! { div id="servers" data-fresh="servers" data-version=(version(servers)) {
+    let next = asked.after.saturating_add(PAGE);
+    Ok(view.page("Servers", html! { div id="servers" data-fresh="servers" data-version=(version_of_servers(servers, view.now)) {
         @if servers.is_empty() { p.empty { "No server is heard of. One that runs tells of itself every five seconds." } }
-        @for server in servers { (section(&view, server)) }
+        @for server in servers.iter().skip(asked.after).take(PAGE) { (section(&view, server)) }
+        @if servers.len() > next { p { a.next href=(format!("?after={next}")) { "More" } } }
     } }))
 }
 
 fn section(view: &View, server: &ServerInfo) -> Markup {
     html! {
         section {
-            h2 { (server.name) @if server.stopping { " " span.paused { "stopping" } } }
+            h2 {
+                (server.name)
+                @if server.stopping { " " span.paused { "stopping" } }
+                @if server.is_lost(view.now) { " " span.kind { "lost" } }
+            }
             dl.facts {
                 dt { "Host" } dd { (server.host) ", process " (server.pid) }
                 dt { "Started" } dd { (view.time(server.started)) }
@@ -40,7 +59,7 @@ fn section(view: &View, server: &ServerInfo) -> Markup {
                         th scope="col" { "Task" } th scope="col" { "Event" } th scope="col" { "Attempt" }
                         th scope="col" { "Began" } th scope="col" { "Given up" }
                     } }
-                    tbody { @for running in &server.running {
+                    tbody { @for running in server.running.iter().take(RUNNING) {
                         tr {
                             td { a.id href=(view.links.task(&running.task)) { (running.task) } }
                             td { (running.event) }
@@ -50,6 +69,7 @@ fn section(view: &View, server: &ServerInfo) -> Markup {
                         }
                     } }
                 } }
+                @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { "And " (others) " more, which began later." } }
             }
         }
     }

@@ -6,6 +6,9 @@ use maud::{Markup, html};
 use super::{Failed, View};
 use crate::web::show;
 
+/// How many queues are shown with their slots.
+const SLOTS: usize = 1_000;
+
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
     let queues = view.inspector.broker().queues().await?;
@@ -57,9 +60,10 @@ fn slots(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     html! {
         @if !places.is_empty() {
             h2 { "Slots by queue" }
+            @if places.len() > SLOTS { p.note { "Of " (places.len()) " queues, the first " (SLOTS) " are shown; the page of a queue tells its slot too." } }
             div.scroll { table {
                 thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Slot" } th scope="col" { "Kept by" } } }
-                tbody { @for (queue, slot) in places {
+                tbody { @for (queue, slot) in places.into_iter().take(SLOTS) {
                     tr {
                         th scope="row" { a href=(view.links.queue(queue)) { (queue) } }
                         td.number { (slot) }

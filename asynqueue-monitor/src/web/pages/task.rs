@@ -1,12 +1,12 @@
 //! One task: what it is, what has happened to it, and what to do about it.
 
-use asynqueue_core::{Attempt, Name, TaskId, TaskInfo, TaskRef, TaskState};
+use asynqueue_core::{BrokerError, Name, RunningTask, TaskId, TaskInfo, TaskRef, TaskState};
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failed, View, notice, queue::actions_of};
+use super::{Failed, View, notice, queue::actions_of, timeline::timeline};
 use crate::web::{live::version, show};
 
 #[derive(Debug, Deserialize)]
@@ -21,15 +21,17 @@ pub(crate) async fn show(
 ) -> Result<Markup, Failed> {
     let id = TaskId::new(&id).map_err(|error| Failed::BadRequest(error.to_string()))?;
     let task = TaskRef::new(Name::from(queue), id);
-    let Some(info) = view.inspector.task(&task).await? else {
+    let found = view.shared.live.task(&task).await?;
+    let Some(info) = &*found else {
         let gone = format!(
             "Task {task} is not there: it never was, or is done and not kept, or was deleted."
         );
         return Err(Failed::NotFound(gone));
     };
+    let running = running(&view, info).await?;
     let fresh = |id: &str, content: Markup| {
         html! {
-            div id=(id) data-fresh="task" data-version=(version(Some(&info))) data-queue=(task.queue) data-id=(task.id) { (content) }
+            div id=(id) data-fresh="task" data-version=(version(&*found)) data-queue=(task.queue) data-id=(task.id) { (content) }
         }
     };
     Ok(view.page(task.id.as_str(), html! {
@@ -39,13 +41,16 @@ pub(crate) async fn show(
                 a href=(view.links.queue(&task.queue)) { (task.queue) } " › "
                 a href=(view.links.state(&task.queue, info.state)) { (info.state.as_str()) }
             }
-            @if view.may_change() { (actions(&view, &info)) }
+            @if view.may_change() { (actions(&view, info)) }
         }))
         div.columns {
-            section { h2 { "Payload" } (payload(&view, &info)) }
-            section { h2 { "Facts" } (fresh("facts", facts(&view, &info))) }
+            section { h2 { "Payload" } (payload(&view, info)) }
+            section { h2 { "Facts" } (fresh("facts", facts(&view, info))) }
         }
-        (fresh("events", events(&view, &info)))
+        (fresh("events", html! {
+            (outcome(&view, info))
+            section { h2 { "Timeline" } (timeline(&view, info, running.as_ref())) }
+        }))
         @if !info.envelope.headers.is_empty() {
             section {
                 h2 { "Headers" }
@@ -55,8 +60,19 @@ pub(crate) async fn show(
     }))
 }
 
-/// What has happened to it so far.
-fn events(view: &View, info: &TaskInfo) -> Markup {
+/// What a server tells of the attempt that goes on.
+async fn running(view: &View, info: &TaskInfo) -> Result<Option<RunningTask>, BrokerError> {
+    if info.lease.is_none() {
+        return Ok(None);
+    }
+    let task = info.envelope.task_ref();
+    let servers = view.inspector.servers().await?;
+    let running = servers.into_iter().flat_map(|server| server.running);
+    Ok(running.filter(|running| running.task == task).last())
+}
+
+/// How far it is, and what has come of it.
+fn outcome(view: &View, info: &TaskInfo) -> Markup {
     html! {
         @if let Some(result) = view.inspector.result(info) {
             section { h2 { "Result" } pre { (pretty(&result)) } }
@@ -64,18 +80,8 @@ fn events(view: &View, info: &TaskInfo) -> Markup {
         @if let Some(progress) = &info.progress {
             section {
                 h2 { "Progress" }
-                progress max=(progress.total) value=(progress.done) {}
+                progress max=(progress.total) value=(progress.done) aria-label="Progress" {}
                 " " (progress.done) " of " (progress.total) " " (progress.note)
-            }
-        }
-        section { h2 { "Attempts" } (attempts(view, &info.attempts())) }
-        @let others: Vec<_> = info.envelope.failures().iter().filter(|failure| !failure.is_attempt()).collect();
-        @if !others.is_empty() {
-            section {
-                h2 { "Put aside" }
-                ul.events { @for other in others {
-                    li { span.kind { (other.kind) } " " (view.time(other.at)) pre.message { (other.message) } }
-                } }
             }
         }
     }
@@ -151,31 +157,5 @@ fn facts(view: &View, info: &TaskInfo) -> Markup {
                 dt { "Trace" } dd { code { (trace) } }
             }
         }
-    }
-}
-
-fn attempts(view: &View, attempts: &[Attempt]) -> Markup {
-    html! {
-        @if attempts.is_empty() { p.empty { "None so far." } }
-        ol.attempts { @for attempt in attempts {
-            li value=(attempt.number) {
-                @match &attempt.failure {
-                    Some(failure) => { span.kind { (failure.kind) } },
-                    None if attempt.ended.is_some() => { span.good { "succeeded" } },
-                    None => { span.kind { "goes on" } },
-                }
-                @if let Some(ended) = attempt.ended { " " (view.time(ended)) }
-                @if let (Some(started), Some(ended)) = (attempt.started, attempt.ended) {
-                    ", took " (show::duration(ended.since(started)))
-                }
-                @if let Some(worker) = &attempt.worker { ", on " (worker) }
-                @if let Some(failure) = &attempt.failure {
-                    pre.message { (failure.message) }
-                    @if let Some(backtrace) = &failure.backtrace {
-                        details { summary { "Backtrace" } pre { (backtrace) } }
-                    }
-                }
-            }
-        } }
     }
 }

@@ -1,0 +1,62 @@
+// Figures that follow what the server tells.
+import { draw } from "./chart.js";
+import { refresh } from "./fresh.js";
+
+function write(element, text) {
+  if (text !== undefined && element.textContent !== text) element.textContent = text;
+}
+
+// Where there was nothing, there was no link to it.
+function link(cell) {
+  const page = cell.closest("tr").querySelector("a").getAttribute("href");
+  const link = document.createElement("a");
+  link.href = `${page}?state=${cell.dataset.figure}`;
+  cell.replaceChildren(link);
+}
+
+function show({ queues, totals, jobs, versions, recent, last }) {
+  for (const element of document.querySelectorAll("[data-figure]")) {
+    const text = queues[element.closest("[data-queue]")?.dataset.queue]?.[element.dataset.figure];
+    if (text !== undefined && text !== "0" && "link" in element.dataset && !element.querySelector("a")) link(element);
+    write(element.querySelector("a") ?? element, text);
+  }
+  for (const element of document.querySelectorAll("[data-total]")) write(element, totals[element.dataset.total]);
+  for (const { id, text, offer } of jobs) {
+    const form = document.querySelector(`[data-job="${id}"]`);
+    if (!form) continue;
+    write(form.querySelector("span"), text);
+    const button = form.querySelector("button");
+    if (offer) button && write(button, offer);
+    else button?.remove();
+  }
+  draw(recent, last);
+  refresh(versions);
+}
+
+let source;
+let again;
+let wait = 1;
+
+// A hidden tab asks for nothing. One that is not answered asks again, ever more seldom.
+export function follow() {
+  clearTimeout(again);
+  source?.close();
+  source = undefined;
+  const { live, refresh: every } = document.body.dataset;
+  if (document.hidden || every === "0") return;
+  const { queue, id } = document.querySelector("[data-fresh=task], [data-fresh=tasks]")?.dataset ?? {};
+  const all = document.querySelector("[data-fresh=queues]") !== null;
+  const asked = new URLSearchParams({ every, all, ...(queue && { queue }), ...(id && { id }) });
+  source = new EventSource(`${live}?${asked}`);
+  source.onmessage = (event) => {
+    wait = 1;
+    show(JSON.parse(event.data));
+  };
+  source.onerror = () => {
+    source.close();
+    again = setTimeout(follow, wait * 1000);
+    wait = Math.min(wait * 2, 60);
+  };
+}
+
+window.addEventListener("pagehide", () => source?.close());

@@ -1,0 +1,28 @@
+// Keeps true how long ago times were, and how far away they are.
+
+const loaded = performance.now();
+const then = Number(document.body.dataset.now);
+
+// By the clock of the broker.
+const now = () => then + performance.now() - loaded;
+
+// In the words of the server.
+function duration(millis) {
+  if (millis < 1_000) return `${Math.floor(millis)}ms`;
+  if (millis < 10_000) return `${(millis / 1_000).toFixed(1)}s`;
+  const seconds = Math.floor(millis / 1_000);
+  const units = [["d", 86_400, Infinity], ["h", 3_600, 24], ["m", 60, 60], ["s", 1, 60]];
+  const parts = units.map(([unit, size, most]) => [Math.floor(seconds / size) % most, unit]);
+  const first = parts.findIndex(([count]) => count > 0);
+  const told = parts.slice(first, first + 2).filter(([count]) => count > 0);
+  return told.map(([count, unit]) => `${count}${unit}`).join(" ");
+}
+
+setInterval(() => {
+  if (document.hidden) return;
+  for (const element of document.querySelectorAll("time")) {
+    const distance = Date.parse(element.dateTime) - now();
+    if (Number.isNaN(distance)) continue;
+    element.textContent = distance > 0 ? `in ${duration(distance)}` : `${duration(-distance)} ago`;
+  }
+}, 1_000);

@@ -1,0 +1,233 @@
+//! What an operator should look at first.
+
+use std::time::Duration;
+
+use asynqueue_core::{Name, ServerInfo, TaskState, Timestamp, inspector::QueueInfo};
+
+use super::show;
+
+/// A queue whose next task has waited for longer than this needs attention.
+const SLOW: Duration = Duration::from_secs(300);
+
+/// Something that somebody should look at.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Concern {
+    /// Tasks wait, and nobody is there to run them.
+    NoServer,
+    /// Servers that have fallen silent, and since when.
+    Lost(Vec<(Name, Timestamp)>),
+    /// Handlers of a server that go on though their slots were given up.
+    Stuck { server: Name, handlers: usize },
+    /// The next task of a queue has waited for long.
+    Slow { queue: Name, latency: Duration },
+    /// More and more tasks of a queue wait.
+    Growing { queue: Name },
+    /// Many of a queue's attempts fail.
+    Failing {
+        queue: Name,
+        failed: u64,
+        ended: u64,
+    },
+}
+
+/// What there is to look at, the gravest first.
+pub(super) fn concerns(
+    queues: &[QueueInfo],
+    servers: &[ServerInfo],
+    growing: Vec<Name>,
+    now: Timestamp,
+) -> Vec<Concern> {
+    let mut all = Vec::new();
+    let is_lost = |server: &&ServerInfo| server.is_lost(now);
+    let waits = |queue: &QueueInfo| queue.stats.count(TaskState::Pending) > 0;
+    if servers.iter().all(|server| server.is_lost(now)) && queues.iter().any(waits) {
+        all.push(Concern::NoServer);
+    }
+    let lost = servers.iter().filter(is_lost);
+    let lost: Vec<_> = lost
+        .map(|server| (server.name.clone(), server.seen))
+        .collect();
+    if !lost.is_empty() {
+        all.push(Concern::Lost(lost));
+    }
+    let stuck = servers.iter().filter(|server| server.abandoned > 0);
+    all.extend(stuck.map(|server| Concern::Stuck {
+        server: server.name.clone(),
+        handlers: server.abandoned,
+    }));
+    let slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
+    all.extend(queues.iter().filter(slow).map(|queue| Concern::Slow {
+        queue: queue.name.clone(),
+        latency: queue.stats.latency,
+    }));
+    all.extend(growing.into_iter().map(|queue| Concern::Growing { queue }));
+    all.extend(queues.iter().filter_map(failing));
+    all
+}
+
+/// Whether so many of a queue's attempts fail that somebody should look.
+fn failing(queue: &QueueInfo) -> Option<Concern> {
+    let failed = queue.today.failed;
+    let ended = queue.today.succeeded + failed;
+    (ended >= 20 && failed * 20 > ended).then(|| Concern::Failing {
+        queue: queue.name.clone(),
+        failed,
+        ended,
+    })
+}
+
+impl Concern {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoServer => "no_server",
+            Self::Lost(_) => "lost_servers",
+            Self::Stuck { .. } => "stuck_handlers",
+            Self::Slow { .. } => "slow_queue",
+            Self::Growing { .. } => "growing_queue",
+            Self::Failing { .. } => "failing_queue",
+        }
+    }
+
+    /// The queue that it is about, if it is about one, and its tasks to look at.
+    pub(super) fn queue(&self) -> Option<(&Name, TaskState)> {
+        match self {
+            Self::NoServer | Self::Lost(_) | Self::Stuck { .. } => None,
+            Self::Slow { queue, .. } | Self::Growing { queue } => Some((queue, TaskState::Pending)),
+            Self::Failing { queue, .. } => Some((queue, TaskState::Retry)),
+        }
+    }
+
+    /// What tells it from others, and stays the same while only figures change.
+    pub(super) fn key(&self) -> (&'static str, String) {
+        let about = match self {
+            Self::NoServer => String::new(),
+            Self::Lost(servers) => {
+                let names = servers.iter().map(|(name, _)| name.as_str());
+                names.collect::<Vec<_>>().join(" ")
+            }
+            Self::Stuck { server, .. } => server.to_string(),
+            Self::Slow { queue, .. } | Self::Growing { queue } | Self::Failing { queue, .. } => {
+                queue.to_string()
+            }
+        };
+        (self.kind(), about)
+    }
+
+    /// In words, without the name of the queue. `blame` is what fails most there.
+    pub(super) fn text(&self, now: Timestamp, blame: Option<&str>) -> String {
+        match self {
+            Self::NoServer => "Tasks wait, and no server is there to run them.".into(),
+            Self::Lost(servers) => lost(servers, now),
+            Self::Stuck { server, handlers } => format!(
+                "{server} has {handlers} handlers that went on when their time was over, and block their threads."
+            ),
+            Self::Slow { latency, .. } => {
+                format!("the next task has waited for {}.", show::duration(*latency))
+            }
+            Self::Growing { .. } => "more and more tasks wait, for a minute now.".into(),
+            Self::Failing { failed, ended, .. } => {
+                let (failed, ended) = (show::number(*failed), show::number(*ended));
+                let most = blame.map_or(String::new(), |blame| {
+                    format!(", most of them lately by {}", show::cut(blame))
+                });
+                format!("{failed} of {ended} attempts failed today{most}.")
+            }
+        }
+    }
+}
+
+fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
+    const NAMED: usize = 5;
+    let told =
+        |(name, seen): &(Name, Timestamp)| format!("{name} ({})", show::distance(*seen, now));
+    let named: Vec<_> = servers.iter().take(NAMED).map(told).collect();
+    let others = match servers.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    format!(
+        "Servers were lost in the last hour: {}{others}. What they ran goes to others when its leases end.",
+        named.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use asynqueue_core::{HourStats, QueueStats};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+
+    fn queue(name: &str, pending: u64, latency: u64, ended: (u64, u64)) -> QueueInfo {
+        QueueInfo {
+            name: name.into(),
+            stats: QueueStats {
+                counts: [(TaskState::Pending, pending)].into(),
+                latency: Duration::from_secs(latency),
+                ..QueueStats::default()
+            },
+            today: HourStats {
+                succeeded: ended.0,
+                failed: ended.1,
+                ..HourStats::default()
+            },
+            memory: None,
+            slot: None,
+        }
+    }
+
+    fn server(name: &str, silent: u64, abandoned: usize) -> ServerInfo {
+        ServerInfo {
+            name: name.into(),
+            host: "host".into(),
+            pid: 1,
+            started: Timestamp::default(),
+            seen: Timestamp::from_millis(NOW.as_millis() - silent * 1_000),
+            queues: Vec::new(),
+            strict: false,
+            events: Vec::new(),
+            concurrency: 1,
+            busy: 0,
+            running: Vec::new(),
+            abandoned,
+            finished: 0,
+            stopping: false,
+        }
+    }
+
+    fn texts(queues: &[QueueInfo], servers: &[ServerInfo]) -> Vec<String> {
+        let all = concerns(queues, servers, vec!["grows".into()], NOW);
+        let words = |one: &Concern| one.text(NOW, Some("mail:send: no route"));
+        all.iter().map(words).collect()
+    }
+
+    #[test]
+    fn the_gravest_comes_first_and_what_is_well_is_not_named() {
+        let queues = [
+            queue("well", 5, 300, (100, 5)),
+            queue("slow", 1, 301, (19, 0)),
+            queue("failing", 0, 0, (18, 2)),
+            queue("few", 0, 0, (0, 19)),
+        ];
+        assert_eq!(
+            texts(&queues, &[server("gone", 120, 0), server("here", 14, 2)]),
+            [
+                "Servers were lost in the last hour: gone (2m ago). What they ran goes to others when its leases end.",
+                "here has 2 handlers that went on when their time was over, and block their threads.",
+                "the next task has waited for 5m 1s.",
+                "more and more tasks wait, for a minute now.",
+                "2 of 20 attempts failed today, most of them lately by mail:send: no route.",
+            ]
+        );
+    }
+
+    #[test]
+    fn tasks_that_wait_for_a_server_that_is_lost_wait_for_nobody() {
+        let queues = [queue("mail", 1, 0, (0, 0))];
+        let lost = [server("gone", 16, 0)];
+        assert_eq!(concerns(&queues, &lost, vec![], NOW)[0], Concern::NoServer);
+        assert_eq!(concerns(&queues, &[], vec![], NOW), [Concern::NoServer]);
+        assert_eq!(concerns(&[], &[], vec![], NOW), []);
+    }
+}

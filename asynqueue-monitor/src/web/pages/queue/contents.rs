@@ -1,0 +1,224 @@
+//! What is in a queue, as it is read for a page.
+
+use std::{cmp::Reverse, collections::BTreeSet};
+
+use asynqueue_core::{
+    BrokerError, Cursor, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskState,
+    inspector::{Filter, Listing, QueueInfo},
+};
+
+use crate::web::pages::{Failed, View, charts::last_day};
+
+/// How many tasks a page shows.
+const PAGE: usize = 50;
+
+/// How many tasks are looked at to sort them.
+pub(super) const SORTED: usize = 2_000;
+
+/// How many terms are suggested.
+const TERMS: usize = 60;
+
+/// All that a page needs to know of a queue.
+#[derive(Debug)]
+pub(in crate::web) struct Contents {
+    pub(super) info: QueueInfo,
+    pub(super) state: TaskState,
+    pub(super) listing: Listing,
+    pub(super) servers: Vec<ServerInfo>,
+    /// What ended in the last day.
+    pub(super) history: Vec<HourStats>,
+}
+
+/// Which part of a queue.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// The state that needs a look first, without one.
+    pub(super) state: Option<TaskState>,
+    pub(super) filter: Filter,
+    pub(super) order: Order,
+    pub(super) after: Option<String>,
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Queue,
+    Newest,
+    Oldest,
+    Attempts,
+    Event,
+}
+
+impl Order {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Queue,
+        Self::Newest,
+        Self::Oldest,
+        Self::Attempts,
+        Self::Event,
+    ];
+
+    /// As addresses have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "",
+            Self::Newest => "newest",
+            Self::Oldest => "oldest",
+            Self::Attempts => "attempts",
+            Self::Event => "event",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Queue => "in the order of the queue",
+            Self::Newest => "newest first",
+            Self::Oldest => "oldest first",
+            Self::Attempts => "most attempts first",
+            Self::Event => "by event",
+        }
+    }
+
+    pub(super) fn of(name: &str) -> Result<Self, Failed> {
+        let found = Self::ALL.into_iter().find(|order| order.name() == name);
+        found.ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            let why = format!("`{name}` is no order: expected one of{known}");
+            Failed::BadRequest(why)
+        })
+    }
+
+    fn sort(self, tasks: &mut [TaskInfo]) {
+        let enqueued = |task: &TaskInfo| task.envelope.enqueued_at;
+        match self {
+            Self::Queue => {}
+            Self::Newest => tasks.sort_by_key(|task| Reverse(enqueued(task))),
+            Self::Oldest => tasks.sort_by_key(enqueued),
+            Self::Attempts => tasks.sort_by_key(|task| Reverse(task.envelope.attempts)),
+            Self::Event => tasks.sort_by(|a, b| a.envelope.event.cmp(&b.envelope.event)),
+        }
+    }
+}
+
+impl Contents {
+    pub(super) async fn read(view: &View, queue: &Name, part: Part) -> Result<Self, BrokerError> {
+        let inspector = &view.inspector;
+        let (info, servers, history) = tokio::try_join!(
+            inspector.queue(queue),
+            inspector.servers(),
+            last_day(view, queue)
+        )?;
+        let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
+        // After the figures, so that it is no older than they tell.
+        let listing = part.list(inspector, queue, state).await?;
+        Ok(Self {
+            info,
+            state,
+            listing,
+            servers,
+            history,
+        })
+    }
+
+    /// What may complete a filter: the events that servers know, and events and headers of the tasks that are shown.
+    pub(super) fn terms(&self) -> Vec<String> {
+        let tasks = &self.listing.tasks;
+        let of_servers = self.servers.iter().flat_map(|server| &server.events);
+        let of_tasks = tasks.iter().map(|task| &task.envelope.event);
+        let events = of_servers.chain(of_tasks);
+        let events = events.map(|event| format!("event={}", quoted(event)));
+        let headers = tasks.iter().flat_map(|task| task.envelope.headers.iter());
+        let headers = headers
+            .filter(|(name, _)| *name != "traceparent")
+            .map(|(name, value)| format!("header.{name}={}", quoted(value)));
+        let known: BTreeSet<_> = events.chain(headers).collect();
+        let always = ["id=", "payload~", "error~", "age>1h", "age<5m"];
+        let always = always.into_iter().map(str::to_owned);
+        always.chain(known.into_iter().take(TERMS)).collect()
+    }
+
+    /// The queues that servers take from, other than this one.
+    pub(super) fn other_queues(&self) -> BTreeSet<&Name> {
+        let queues = self.servers.iter().flat_map(|server| &server.queues);
+        let names = queues.map(|(name, _)| name);
+        names
+            .filter(|name| **name != self.info.name)
+            .take(TERMS)
+            .collect()
+    }
+}
+
+impl Part {
+    async fn list(
+        self,
+        inspector: &Inspector,
+        queue: &Name,
+        state: TaskState,
+    ) -> Result<Listing, BrokerError> {
+        if self.order != Order::Queue {
+            return self.sorted(inspector, queue, state).await;
+        }
+        let page = Page {
+            after: self.after.map(Cursor),
+            limit: PAGE,
+        };
+        inspector.list(queue, state, &self.filter, page).await
+    }
+
+    /// A part of the first tasks that match, sorted. It goes on after a number of tasks.
+    async fn sorted(
+        self,
+        inspector: &Inspector,
+        queue: &Name,
+        state: TaskState,
+    ) -> Result<Listing, BrokerError> {
+        // What is no number comes from no link of ours.
+        let from = self.after.and_then(|after| after.parse().ok()).unwrap_or(0);
+        let mut all = Listing::default();
+        loop {
+            let page = Page {
+                after: all.next.take(),
+                limit: SORTED / 4,
+            };
+            let part = inspector.list(queue, state, &self.filter, page).await?;
+            all.scanned += part.scanned;
+            all.tasks.extend(part.tasks);
+            all.next = part.next;
+            if all.next.is_none() || all.scanned >= SORTED {
+                break;
+            }
+        }
+        self.order.sort(&mut all.tasks);
+        let to = usize::saturating_add(from, PAGE);
+        all.next = (all.tasks.len() > to).then(|| Cursor(to.to_string()));
+        all.tasks = all.tasks.into_iter().skip(from).take(PAGE).collect();
+        Ok(all)
+    }
+}
+
+/// A value as a filter takes it.
+fn quoted(value: &str) -> String {
+    if value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    } else {
+        value.to_owned()
+    }
+}
+
+/// What needs a look first: failures, then what runs, then what waits.
+fn first_with_tasks(info: &QueueInfo) -> TaskState {
+    let order = [
+        TaskState::Archived,
+        TaskState::Retry,
+        TaskState::Active,
+        TaskState::Pending,
+        TaskState::Scheduled,
+        TaskState::Aggregating,
+        TaskState::Completed,
+    ];
+    let mut with_tasks = order
+        .into_iter()
+        .filter(|state| info.stats.count(*state) > 0);
+    with_tasks.next().unwrap_or(TaskState::Pending)
+}

@@ -1,0 +1,69 @@
+//! What has happened to a task, and what will.
+
+use asynqueue_core::{Attempt, Failure, RunningTask, TaskInfo, TaskState, Timestamp};
+use maud::{Markup, html};
+
+use super::View;
+use crate::web::show;
+
+/// From the oldest to what is due. `running` is what a server tells of the attempt that goes on.
+pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTask>) -> Markup {
+    let envelope = &info.envelope;
+    let mut events = vec![(envelope.enqueued_at, html! { "enqueued" })];
+    let others = envelope.failures().iter();
+    let others = others.filter(|failure| !failure.is_attempt());
+    events.extend(others.map(|other| (other.at, reason(other))));
+    for attempt in info.attempts() {
+        let began = running.map(|running| running.started);
+        let at = attempt.started.or(attempt.ended).or(began);
+        events.push((at.unwrap_or(view.now), one(view, &attempt, running)));
+    }
+    events.extend(next(info));
+    events.sort_by_key(|(at, _)| *at);
+    html! {
+        ol.timeline { @for (at, event) in events { li { (view.time(at)) " " (event) } } }
+    }
+}
+
+/// When it came, or comes, to the state that it is in.
+fn next(info: &TaskInfo) -> Option<(Timestamp, Markup)> {
+    let words = match info.state {
+        TaskState::Scheduled => "due",
+        TaskState::Retry => "due again",
+        TaskState::Archived => "archived",
+        TaskState::Completed => "forgotten",
+        _ => return None,
+    };
+    Some((info.at?, html! { (words) }))
+}
+
+fn one(view: &View, attempt: &Attempt, running: Option<&RunningTask>) -> Markup {
+    html! {
+        "attempt " (attempt.number) " "
+        @match &attempt.failure {
+            Some(failure) => { span.kind { (failure.kind) } },
+            None if attempt.ended.is_some() => { span.good { "succeeded" } },
+            None => { span.paused { "goes on" } },
+        }
+        @if let (Some(started), Some(ended)) = (attempt.started, attempt.ended) {
+            " after " (show::duration(ended.since(started)))
+        }
+        @if let Some(worker) = &attempt.worker { ", on " (worker) }
+        @if let Some(running) = running.filter(|_| attempt.ended.is_none()) { ", given up " (view.time(running.deadline)) }
+        @if let Some(failure) = &attempt.failure { (told(failure)) }
+    }
+}
+
+/// What else has happened to it.
+fn reason(failure: &Failure) -> Markup {
+    html! { span.kind { (failure.kind) } (told(failure)) }
+}
+
+fn told(failure: &Failure) -> Markup {
+    html! {
+        pre.message { (failure.message) }
+        @if let Some(backtrace) = &failure.backtrace {
+            details { summary { "Backtrace" } pre { (backtrace) } }
+        }
+    }
+}
