@@ -43,8 +43,12 @@ pub(crate) struct Options {
     open_to_all: bool,
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop. Who has changed what is told in lines of the error output.
 pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let broker = asynqueue::connect(&options.broker).await?;
     let monitor = Monitor::new(broker).path(&options.path);
     let mut monitor = monitor.redact(&options.redact);

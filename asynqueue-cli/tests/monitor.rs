@@ -74,3 +74,30 @@ fn it_does_not_let_the_world_in_by_mistake() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn wrong_passwords_and_changes_are_lines_of_its_error_output() {
+    let mut command = monitor(&["--listen", "127.0.0.1:0", "--username", "ada"]);
+    command.env("ASYNQUEUE_MONITOR_PASSWORD", "secret");
+    let (mut child, url) = start(command.stderr(Stdio::piped()));
+    let client = reqwest::Client::new();
+    let guess = client.get(&url).basic_auth("ada", Some("guess"));
+    assert_eq!(guess.send().await.expect("an answer").status(), 401);
+    let job = format!("{url}api/queues/mail/jobs");
+    let order = r#"{"action": "retry", "state": "archived"}"#;
+    let post = client.post(job).basic_auth("ada", Some("secret"));
+    let post = post.header("content-type", "application/json").body(order);
+    assert_eq!(post.send().await.expect("an answer").status(), 202);
+    child.kill().expect("ended");
+    let output = child.wait_with_output().expect("ended");
+    let told = String::from_utf8_lossy(&output.stderr);
+    for part in [
+        "wrong name or password",
+        "Retrying all archived tasks of mail",
+    ] {
+        let mut lines = told
+            .lines()
+            .filter(|line| line.contains("asynqueue::audit"));
+        assert!(lines.any(|line| line.contains(part)), "{part}: {told}");
+    }
+}

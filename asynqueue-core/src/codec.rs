@@ -77,6 +77,8 @@ impl Codec for Json {
     }
 }
 
+pub(crate) const UNREADABLE: &str = "unreadable";
+
 /// The name of a codec, as it travels.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CodecName(Repr);
@@ -93,6 +95,12 @@ impl CodecName {
     /// The name of codec `C`.
     pub fn of<C: Codec>() -> Self {
         Self::from_wire(C::NAME)
+    }
+
+    /// What brokers say of an envelope that they cannot read, such as one of a later version: its payload is then the whole
+    /// envelope, for people to look at.
+    pub fn unreadable() -> Self {
+        Self::from_wire(UNREADABLE)
     }
 
     pub(crate) fn from_wire(name: &str) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! Some emails bounce and some are tried again, reports take a while, and a schedule adds to it: look, filter, pause, retry.
 
+use std::net::SocketAddr;
+
 use asynqueue::{Monitor, Role, prelude::*, scheduler::Entry, shutdown_signal};
 use axum::{Router, routing::get};
 
@@ -81,6 +83,8 @@ async fn main() -> Result<(), BoxError> {
     let app: Router = Router::new()
         .route("/", get(|| async { "the service itself" }))
         .nest("/monitoring", monitor.router());
+    // With the address of whoever asks, so that who guesses passwords slows down nobody else.
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     println!("http://{address}/monitoring, for `ada` with the password `change me`");

@@ -1,6 +1,7 @@
 //! Looking into queues and changing what is in them, for people and the tools that they use.
 
 mod action;
+mod again;
 mod bulk;
 mod filter;
 mod msgpack;
@@ -11,8 +12,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+use self::redact::MARKER;
 pub use self::{
     action::{Action, ActionOutcome},
+    again::AgainError,
     bulk::BulkProgress,
     filter::{Filter, InvalidFilter},
     view::Viewer,
@@ -262,6 +265,14 @@ impl Inspector {
     pub fn result(&self, task: &TaskInfo) -> Option<Value> {
         let result = task.result.as_ref()?;
         Some(self.viewer.show(&task.envelope.codec, result))
+    }
+
+    /// What no other task may hold while this one does. Where fields are [redacted](Self::redact) it is hidden if it was made of
+    /// the payload, or it could be made of guesses too.
+    pub fn unique_key<'a>(&self, task: &'a TaskInfo) -> Option<&'a str> {
+        let lock = task.envelope.unique.as_ref()?;
+        let is_shown = !(self.viewer.redacts() && lock.key.is_hash_of(&task.envelope.event));
+        Some(if is_shown { lock.key.as_str() } else { MARKER })
     }
 
     /// Stops leasing from queues; what is leased goes on.

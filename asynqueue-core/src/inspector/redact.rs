@@ -1,6 +1,6 @@
 //! Fields that nobody is to see: hidden in what is shown, and kept by what is edited.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::view::ViewError;
 
@@ -38,6 +38,10 @@ impl Redaction {
         match value {
             Value::Array(list) => list.iter_mut().for_each(|value| self.hide(value)),
             Value::Object(map) => {
+                if !self.is_empty() && has_nested_keys(map) {
+                    *value = MARKER.into();
+                    return;
+                }
                 for (key, value) in map {
                     if self.hides(key) {
                         *value = MARKER.into();
@@ -57,6 +61,13 @@ impl Redaction {
         original: Option<&Value>,
     ) -> Result<(), ViewError> {
         match edited {
+            Value::String(text) if text == MARKER => {
+                let before =
+                    original.filter(|before| before.as_object().is_some_and(has_nested_keys));
+                if let Some(before) = before.filter(|_| !self.is_empty()) {
+                    *edited = before.clone();
+                }
+            }
             Value::Array(list) => {
                 let before = original.and_then(Value::as_array);
                 // In a list of another length, nobody can tell which value is which.
@@ -80,6 +91,12 @@ impl Redaction {
         }
         Ok(())
     }
+}
+
+/// Whether a key stands for a list or a map, in which a field may be where nobody looks for it.
+fn has_nested_keys(map: &Map<String, Value>) -> bool {
+    let mut keys = map.keys();
+    keys.any(|key| key.starts_with("$[") || key.starts_with("${"))
 }
 
 #[cfg(test)]
@@ -132,6 +149,32 @@ mod tests {
         let shown = viewer().show(&CodecName::of::<Json>(), b"{\"password\":");
         assert_eq!(shown["$base64"], MARKER);
         assert!(shown["$error"].is_string(), "{shown}");
+    }
+
+    /// It may have been written in any form.
+    #[test]
+    fn an_envelope_that_cannot_be_read_is_hidden_too() {
+        let bytes =
+            MessagePack::encode(&json!({ "p": { "password": "s3cret" } })).expect("encoded");
+        let codec = CodecName::unreadable();
+        assert_eq!(viewer().show(&codec, &bytes)["$base64"], MARKER);
+        assert_eq!(
+            Viewer::default().show(&codec, &bytes)["p"]["password"],
+            "s3cret"
+        );
+    }
+
+    #[test]
+    fn a_map_whose_keys_are_maps_is_hidden_and_kept_by_an_edit() {
+        let codec = CodecName::of::<MessagePack>();
+        let original = json!({ "a": 1, "b": { "${\"password\":\"s3cret\"}": 1 } });
+        let bytes = Viewer::default().parse(&codec, &original).expect("encoded");
+        let mut shown = viewer().show(&codec, &bytes);
+        assert_eq!(shown, json!({ "a": 1, "b": MARKER }));
+        shown["a"] = 2.into();
+        let edited = viewer().edit(&codec, &bytes, &shown).expect("encoded");
+        let edited = Viewer::default().show(&codec, &edited);
+        assert_eq!((&edited["a"], &edited["b"]), (&json!(2), &original["b"]));
     }
 
     fn edit(original: &Value, edited: Value) -> Result<Value, String> {

@@ -11,7 +11,7 @@ use super::{
     msgpack,
     redact::{MARKER, Redaction},
 };
-use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack};
+use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack, UNREADABLE};
 
 /// Shows payloads and results as JSON, and makes bytes of edited ones again.
 ///
@@ -83,7 +83,7 @@ impl Viewer {
     }
 
     /// Hides the values of fields of these names, at any depth and whatever their case: `"[redacted]"` is shown in their place.
-    /// What cannot be decoded is hidden as a whole.
+    /// What cannot be decoded is hidden as a whole, and so is a map with a key that is a list or a map itself.
     #[must_use]
     pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.redaction.add(fields);
@@ -110,9 +110,15 @@ impl Viewer {
         shown
     }
 
+    pub(super) fn redacts(&self) -> bool {
+        !self.redaction.is_empty()
+    }
+
     fn decode(&self, codec: &CodecName, bytes: &[u8]) -> Result<Value, CodecError> {
         let shown = match codec.as_str() {
             MessagePack::NAME => msgpack::show(bytes),
+            // Fields that are to be hidden may be anywhere in it, in any form.
+            UNREADABLE if self.redaction.is_empty() => msgpack::show(bytes),
             Json::NAME => Json::decode(bytes),
             name => self
                 .registered(name)

@@ -133,6 +133,22 @@ impl Envelope {
         self.rest.get_or_insert_default().completed = Some(run);
     }
 
+    /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
+    pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
+        let later = |time: Timestamp| now + time.since(self.enqueued_at);
+        let mut task = self.clone();
+        task.id = id;
+        task.enqueued_at = now;
+        task.deadline = self.deadline.map(later);
+        task.attempts = 0;
+        if let Some(rest) = &mut task.rest {
+            rest.failures.clear();
+            rest.completed = None;
+            rest.expires_at = rest.expires_at.map(later);
+        }
+        task
+    }
+
     /// The group in which the task waits to become one with others: empty for all of its event. `None` if it is not to
     /// be [aggregated](TaskOptions::aggregate).
     pub fn aggregated_in(&self) -> Option<&Name> {

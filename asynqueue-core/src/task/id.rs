@@ -5,6 +5,8 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 
+use super::name::is_dots;
+
 /// Identifies a task within its queue.
 ///
 /// A generated id is 22 characters of base 62: 48 bits of milliseconds since 1970, then 80 random bits, so that ids
@@ -39,11 +41,12 @@ impl TaskId {
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than 255 bytes, or has white space or control characters.
+    /// When it is empty, longer than 255 bytes, `.` or `..`, or has white space or control characters.
     pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidTaskId> {
         let id = id.as_ref();
         let valid = !id.is_empty()
             && id.len() <= MAX_TASK_ID
+            && !is_dots(id)
             && !id.contains(|c: char| c.is_whitespace() || c.is_control());
         if valid {
             Ok(Self(SmolStr::new(id)))
@@ -71,7 +74,7 @@ fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
 /// A task id that some broker could not keep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid task id `{id}`: a task id has 1 to 255 bytes and no white space or control characters"
+    "invalid task id `{id}`: a task id has 1 to 255 bytes and no white space or control characters, and is neither `.` nor `..`"
 )]
 pub struct InvalidTaskId {
     /// The id as given.
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn ids_that_cannot_be_kept_are_refused_by_name() {
-        for bad in ["", "a b", "a\u{7}", &"x".repeat(256)] {
+        for bad in ["", ".", "..", "a b", "a\u{7}", &"x".repeat(256)] {
             assert_eq!(TaskId::new(bad), Err(InvalidTaskId { id: bad.to_owned() }));
         }
         assert_eq!(

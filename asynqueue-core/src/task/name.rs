@@ -30,12 +30,14 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than 200 bytes, or has a brace, white space or a control character: braces mark the
-    /// hash slot in a Redis Cluster key, and the rest cannot be typed or seen.
+    /// When it is empty, longer than 200 bytes, `.` or `..`, or has a brace, white space or a control character: braces mark
+    /// the hash slot in a Redis Cluster key, dots are steps in the path of a page, and the rest cannot be typed or seen.
     pub fn check_queue(&self) -> Result<(), InvalidQueueName> {
         let name = self.as_str();
         let expected = if name.is_empty() {
             "at least one character"
+        } else if is_dots(name) {
+            "a name that is no step in a path"
         } else if name.len() > MAX_QUEUE_NAME {
             "at most 200 bytes"
         } else if name
@@ -50,6 +52,11 @@ impl Name {
             expected,
         })
     }
+}
+
+/// Browsers take these for steps, so that no page could have them in its address.
+pub(super) fn is_dots(name: &str) -> bool {
+    matches!(name, "." | "..")
 }
 
 impl Name {
@@ -147,11 +154,11 @@ mod tests {
 
     #[test]
     fn queue_names_that_break_a_broker_are_refused_by_name() {
-        for bad in ["", "a b", "a{b}", "a\n", &"x".repeat(201)] {
+        for bad in ["", ".", "..", "a b", "a{b}", "a\n", &"x".repeat(201)] {
             let error = Name::from(bad).check_queue().expect_err(bad);
             assert!(error.to_string().contains(bad), "{error}");
         }
-        for good in ["default", "user:42", "größe", &"x".repeat(200)] {
+        for good in ["default", "...", "user:42", "größe", &"x".repeat(200)] {
             assert_eq!(Name::from(good).check_queue(), Ok(()));
         }
     }

@@ -47,6 +47,17 @@ impl UniqueKey {
         Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
     }
 
+    /// Whether it is made [of bytes](Self::of_bytes), and not the caller's own.
+    pub(crate) fn is_hash_of(&self, event: &str) -> bool {
+        let hash = self
+            .0
+            .strip_prefix(event)
+            .and_then(|rest| rest.strip_prefix(':'));
+        hash.is_some_and(|hash| {
+            hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,18 +3,23 @@
 use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
-    InvalidTaskId, Name, TaskId, TaskRef, TaskState,
+    Name, TaskId, TaskRef, TaskState,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
     scheduler::Timetable,
 };
 use axum::{Form, extract::Path, response::Redirect};
 use futures_util::{StreamExt, stream};
+use serde_json::Value;
 
 use super::{
     jobs::{Job, Order, told},
     links::encoded,
-    pages::{Failed, View, state_of},
+    pages::{Failed, View, state_of, task::version_of_payload},
+    show,
 };
+
+/// How many chosen tasks one request changes at most.
+pub(super) const MOST: usize = 1_000;
 
 /// The fields of a form, some of which may be there more than once.
 struct Fields(Vec<(String, String)>);
@@ -52,7 +57,7 @@ pub(super) async fn on_queue(
     Path(queue): Path<String>,
     Form(fields): Form<HashMap<String, String>>,
 ) -> Result<Redirect, Failed> {
-    let queue = Name::from(queue);
+    let queue = view.known_queue(queue).await?;
     let (inspector, page) = (&view.inspector, view.links.queue(&queue));
     let action = fields.get("do").map_or("", String::as_str);
     let (page, did) = match action {
@@ -101,7 +106,7 @@ pub(super) async fn on_tasks(
             .parse()
             .map_err(|error| Failed::BadRequest(format!("{error}")))?;
         let order = all_that_match(&view, name, action, &queue, state, matching);
-        return Ok(Redirect::to(&begin(&view, order).page));
+        return Ok(Redirect::to(&begin(&view, order)?.page));
     }
     let tasks = chosen(&queue, &fields)?;
     if tasks.is_empty() {
@@ -109,7 +114,10 @@ pub(super) async fn on_tasks(
     }
     if action == Action::Delete {
         let order = deletion(&view, &queue, tasks, list);
-        return Ok(Redirect::to(&begin(&view, order).page));
+        return Ok(Redirect::to(&begin(&view, order)?.page));
+    }
+    if name.starts_with("edit") {
+        check_unchanged(&view, &tasks, &fields).await?;
     }
     let (inspector, (_, did)) = (&view.inspector, words(name));
     let mut outcomes = inspector.apply(&action, &tasks).await?;
@@ -122,6 +130,49 @@ pub(super) async fn on_tasks(
         ("task", Some(task)) => back(&view.links.task(task), &text),
         _ => back(&list, &text),
     })
+}
+
+/// Refuses to put a payload in the place of one that whoever edited it has not seen.
+async fn check_unchanged(view: &View, tasks: &[TaskRef], fields: &Fields) -> Result<(), Failed> {
+    for task in tasks {
+        let Some(info) = view.inspector.task(task).await? else {
+            continue;
+        };
+        let (seen, now) = (fields.get("seen"), version_of_payload(view, &info));
+        if !seen.is_empty() && seen != now {
+            let why = format!("The payload of {task} was changed meanwhile: look at it again.");
+            return Err(Failed::BadRequest(why));
+        }
+    }
+    Ok(())
+}
+
+/// Enqueues a task like another, with what is in the form as its payload.
+pub(super) async fn on_task(
+    view: View,
+    Path((queue, id)): Path<(String, String)>,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let task = TaskRef::new(Name::from(queue), task_id(&id)?);
+    let inspector = &view.inspector;
+    let payload = payload_of(fields.get("payload").map_or("", String::as_str))?;
+    let shown = inspector.task(&task).await?;
+    // What is not edited need not be JSON that can be encoded.
+    let is_edited = shown.is_none_or(|task| inspector.payload(&task) != payload);
+    let payload = is_edited.then_some(&payload);
+    let again = inspector.enqueue_again(&task, payload).await?;
+    let did = format!("This is {task} once more.");
+    audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
+    Ok(back(&view.links.task(&again), &did))
+}
+
+fn task_id(id: &str) -> Result<TaskId, Failed> {
+    TaskId::new(id).map_err(|error| Failed::BadRequest(error.to_string()))
+}
+
+fn payload_of(text: &str) -> Result<Value, Failed> {
+    serde_json::from_str(text)
+        .map_err(|error| Failed::BadRequest(format!("the payload is not JSON: {error}")))
 }
 
 /// The deletion of the tasks that are chosen.
@@ -170,7 +221,7 @@ pub(super) fn all_that_match(
     let text = filter.to_string();
     let mut what = format!("{doing} all {state} tasks of {queue}");
     if !text.is_empty() {
-        what += &format!(" that match `{text}`");
+        what += &format!(" that match `{}`", show::cut(&text));
     }
     let list = view.links.state(queue, state);
     let inspector = &view.inspector;
@@ -184,19 +235,25 @@ pub(super) fn all_that_match(
 }
 
 /// Lets a job begin.
-pub(super) fn begin(view: &View, order: Order) -> Arc<Job> {
+pub(super) fn begin(view: &View, order: Order) -> Result<Arc<Job>, Failed> {
     let job = view.shared.jobs.start(order, view.shared.live.on_change());
+    let job = job.ok_or_else(|| {
+        let why = "Too many changes of many tasks go on: wait until some have ended, or stop them.";
+        Failed::TooMany(why.into())
+    })?;
     audit(view, "begin", &format!("job {}", job.id), &job.text());
-    job
+    Ok(job)
 }
 
 /// The tasks whose boxes are ticked.
 fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
-    let ids = fields.all("id").map(TaskId::new);
-    let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
-    tasks
-        .collect::<Result<_, InvalidTaskId>>()
-        .map_err(|error| Failed::BadRequest(error.to_string()))
+    let count = fields.all("id").count();
+    if count > MOST {
+        let why = format!("{count} tasks were chosen: expected {MOST} at most");
+        return Err(Failed::BadRequest(why));
+    }
+    let ids = fields.all("id").map(task_id);
+    ids.map(|id| Ok(TaskRef::new(queue.clone(), id?))).collect()
 }
 
 /// What was done at once, in words.
@@ -237,14 +294,7 @@ fn action_of(fields: &Fields) -> Result<Action, Failed> {
             checked.map_err(|error| Failed::BadRequest(error.to_string()))?;
             Action::MoveTo(queue)
         }
-        "edit" | "edit and run" => {
-            let payload = serde_json::from_str(fields.get("payload"));
-            Action::EditPayload(
-                payload.map_err(|error| {
-                    Failed::BadRequest(format!("the payload is not JSON: {error}"))
-                })?,
-            )
-        }
+        "edit" | "edit and run" => Action::EditPayload(payload_of(fields.get("payload"))?),
         other => return Err(unknown(other)),
     })
 }

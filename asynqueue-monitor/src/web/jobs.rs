@@ -23,6 +23,12 @@ use super::show;
 /// How many jobs are remembered.
 const KEPT: usize = 100;
 
+/// How many may go on or wait at a time.
+const MOST: usize = 20;
+
+/// How many are shown on a page.
+const ON_PAGE: usize = 10;
+
 /// How long what came of a job stays on pages.
 const SHOWN: Duration = Duration::from_secs(60);
 
@@ -87,8 +93,12 @@ impl Jobs {
         }
     }
 
-    /// Lets a job begin after the grace.
-    pub(super) fn start(&self, order: Order, ended: impl FnOnce() + Send + 'static) -> Arc<Job> {
+    /// Lets a job begin after the grace; `None` if there are too many already.
+    pub(super) fn start(
+        &self,
+        order: Order,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> Option<Arc<Job>> {
         let job = Arc::new(Job {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             page: order.page,
@@ -101,10 +111,14 @@ impl Jobs {
         });
         {
             let mut known = self.known.lock();
+            if known.iter().filter(|job| !job.has_ended()).count() >= MOST {
+                return None;
+            }
             known.push_back(Arc::clone(&job));
             // One that has not ended is not forgotten, or nobody could stop it.
-            while known.len() > KEPT && known.front().is_some_and(|job| job.has_ended()) {
-                known.pop_front();
+            let ended = known.iter().position(|job| job.has_ended());
+            if let Some(ended) = ended.filter(|_| known.len() > KEPT) {
+                known.remove(ended);
             }
         }
         let running = Arc::clone(&job);
@@ -114,11 +128,11 @@ impl Jobs {
             let ran = tokio::spawn(async move { job.run(order.work).await }).await;
             if let Err(panicked) = ran {
                 let why = How::Failed(panicked.to_string());
-                running.end(BulkProgress::default(), why);
+                running.end(running.progress(), why);
             }
             ended();
         });
-        job
+        Some(job)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Job>> {
@@ -130,7 +144,7 @@ impl Jobs {
     pub(super) fn shown(&self) -> Vec<Arc<Job>> {
         let known = self.known.lock();
         let shown = known.iter().rev().filter(|job| job.is_shown());
-        shown.cloned().collect()
+        shown.take(ON_PAGE).cloned().collect()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -150,12 +164,14 @@ impl Job {
         // Stopped between two parts only, so that what was done is counted.
         let how = loop {
             match work.next().await {
-                _ if self.stop.is_cancelled() => break How::Stopped,
                 Some(Ok(now)) => progress = now,
                 Some(Err(error)) => break How::Failed(error.to_string()),
                 None => break How::Done,
             }
             *self.phase.lock() = Phase::Runs(progress);
+            if self.stop.is_cancelled() {
+                break How::Stopped;
+            }
         };
         self.end(progress, how);
     }
@@ -176,6 +192,13 @@ impl Job {
 
     pub(super) fn has_ended(&self) -> bool {
         matches!(*self.phase.lock(), Phase::Ended { .. })
+    }
+
+    fn progress(&self) -> BulkProgress {
+        match *self.phase.lock() {
+            Phase::Waits => BulkProgress::default(),
+            Phase::Runs(progress) | Phase::Ended { progress, .. } => progress,
+        }
     }
 
     fn is_shown(&self) -> bool {
@@ -280,13 +303,13 @@ mod tests {
     async fn a_job_tells_how_far_it_is_and_ends_where_it_is_stopped() {
         let jobs = Jobs::new(Duration::ZERO);
         let (order, parts) = order();
-        let job = jobs.start(order, || ());
+        let job = jobs.start(order, || ()).expect("begun");
         parts.send(done(1_200)).expect("it goes on");
         until(&job, "so far 1\u{202f}200 tasks deleted").await;
         assert_eq!(job.offer(), Some("Stop"));
         job.stop();
         parts.send(done(1_400)).expect("it goes on");
-        until(&job, "stopped after").await;
+        until(&job, "stopped after 1\u{202f}400 tasks deleted").await;
         assert_eq!(job.offer(), None);
         assert!(!jobs.is_busy() && jobs.shown().len() == 1);
     }
@@ -295,7 +318,7 @@ mod tests {
     async fn what_is_undone_has_not_begun() {
         let jobs = Jobs::new(Duration::from_secs(3600));
         let (order, parts) = order();
-        let job = jobs.start(order, || ());
+        let job = jobs.start(order, || ()).expect("begun");
         assert_eq!(job.offer(), Some("Undo"));
         job.stop();
         until(&job, "nothing was changed").await;
@@ -306,7 +329,7 @@ mod tests {
     async fn a_job_that_fails_tells_why_and_how_far_it_was() {
         let jobs = Jobs::new(Duration::ZERO);
         let (order, parts) = order();
-        let job = jobs.start(order, || ());
+        let job = jobs.start(order, || ()).expect("begun");
         parts.send(done(1)).expect("it goes on");
         let error = BrokerError::Unavailable("gone".into());
         parts.send(Err(error)).expect("it goes on");
@@ -319,7 +342,7 @@ mod tests {
         let jobs = Jobs::new(Duration::ZERO);
         let mut order = order().0;
         order.work = stream::once(async { panic!("a bug") }).boxed();
-        let job = jobs.start(order, || ());
+        let job = jobs.start(order, || ()).expect("begun");
         until(&job, "has failed").await;
         assert!(!jobs.is_busy() && job.text().contains("a bug"));
     }
@@ -328,10 +351,27 @@ mod tests {
     async fn those_that_ended_first_are_forgotten_first_and_no_other() {
         let jobs = Jobs::new(Duration::ZERO);
         let (kept, _parts) = order();
-        let first = jobs.start(kept, || ());
+        let first = jobs.start(kept, || ()).expect("begun");
         for _ in 0..2 * KEPT {
-            jobs.start(order().0, || ());
+            // It has nothing to do.
+            let other = jobs.start(order().0, || ()).expect("begun");
+            until(&other, "0 tasks deleted.").await;
         }
         assert!(jobs.get(first.id).is_some());
+        assert_eq!(jobs.known.lock().len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn no_more_go_on_at_a_time_than_fit_on_a_page() {
+        let jobs = Jobs::new(Duration::from_secs(3600));
+        for _ in 0..MOST {
+            jobs.start(order().0, || ()).expect("begun");
+        }
+        assert!(jobs.start(order().0, || ()).is_none());
+        assert_eq!(jobs.shown().len(), ON_PAGE);
+        let one = &jobs.shown()[0];
+        one.stop();
+        until(one, "undone").await;
+        assert!(jobs.start(order().0, || ()).is_some());
     }
 }

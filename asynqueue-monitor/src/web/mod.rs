@@ -29,7 +29,7 @@ use axum::{
     routing::{get, post},
 };
 use tokio::net::ToSocketAddrs;
-use tower_http::compression::CompressionLayer;
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 pub use self::access::{Role, User};
 use self::{
@@ -182,6 +182,11 @@ impl Monitor {
     /// The pages, to be [nested](Router::nest) below any path of a router of your own. A layer of your own that lets people in
     /// tells who they are by a [`User`] in the request's extensions.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        self.guarded(false)
+    }
+
+    /// The pages, for whoever asks for them by a name that only this machine has, or by any.
+    fn guarded<S: Clone + Send + Sync + 'static>(&self, by_its_own_name: bool) -> Router<S> {
         let jobs = Arc::new(Jobs::new(self.grace));
         let shared = Arc::new(Shared {
             live: Live::new(self.inspector.clone()),
@@ -191,13 +196,17 @@ impl Monitor {
             #[cfg(feature = "prometheus")]
             prometheus: self.prometheus.clone(),
         });
-        let access = Arc::new(Access::new(Arc::clone(&self.credentials), self.read_only));
+        let credentials = Arc::clone(&self.credentials);
+        let access = Arc::new(Access::new(credentials, self.read_only, by_its_own_name));
         Router::new()
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(actions::on_queue))
             .route("/queues/{queue}/tasks", post(actions::on_tasks))
-            .route("/queues/{queue}/tasks/{id}", get(pages::task::show))
+            .route(
+                "/queues/{queue}/tasks/{id}",
+                get(pages::task::show).post(actions::on_task),
+            )
             .route("/find", get(pages::find::show))
             .route("/servers", get(pages::servers::show))
             .route(
@@ -220,6 +229,7 @@ impl Monitor {
             .fallback(pages::not_found)
             .with_state(Arc::clone(&shared))
             .layer(middleware::from_fn_with_state(shared, pages::explained))
+            .layer(CatchPanicLayer::new())
             .layer(CompressionLayer::new())
             .layer(middleware::from_fn_with_state(access, access::guard))
     }
@@ -240,13 +250,13 @@ impl Monitor {
             false => Err(ServeError::Unguarded { address: *address }),
         };
         let router = match self.path.as_str() {
-            "/" => self.router(),
+            "/" => self.guarded(!is_guarded),
             path => {
                 let page = path.to_owned();
                 let to_page = get(move || std::future::ready(Redirect::to(&page)));
                 let elsewhere = Router::new().route("/", to_page.clone());
                 let elsewhere = elsewhere.route(&format!("{path}/"), to_page);
-                elsewhere.nest(path, self.router())
+                elsewhere.nest(path, self.guarded(!is_guarded))
             }
         };
         Endpoint::serve(address, check, router).await

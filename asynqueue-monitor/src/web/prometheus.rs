@@ -21,6 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Prometheus {
     url: Url,
+    /// The same for everyone to see: without the name and the password that may be in it.
+    place: Url,
     client: Client,
 }
 
@@ -99,9 +101,14 @@ impl Prometheus {
             let reason = format!("its scheme is `{}`", address.scheme());
             return Err(refused(reason));
         }
+        let mut place = address.clone();
+        // Neither can fail for an address by `http`.
+        let _ = place.set_username("");
+        let _ = place.set_password(None);
         let client = Client::builder().timeout(TIMEOUT).build();
         Ok(Self {
             url: address,
+            place,
             client: client.map_err(|error| refused(error.to_string()))?,
         })
     }
@@ -125,7 +132,7 @@ impl Prometheus {
         let answer = self.query_range(&query, start, end, step).await;
         let answer = answer.map_err(|error| {
             let why = error.without_url();
-            format!("Prometheus at {} does not answer: {why}", self.url)
+            format!("Prometheus at {} does not answer: {why}", self.place)
         })?;
         let refused = || answer.error.unwrap_or_else(|| "no data".into());
         let data = answer.data.ok_or_else(refused)?;

@@ -247,6 +247,21 @@ async fn a_payload_is_edited_and_the_task_runs_with_it() {
 }
 
 #[tokio::test]
+async fn a_completed_task_runs_as_a_new_one_whose_page_follows() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let before = system.url("/queues/reports/tasks/report-1");
+    browser.open(&before).await;
+    browser.click("button[value=again]").await;
+    let follows = "return document.querySelector('.timeline .paused')?.textContent === 'goes on'";
+    browser
+        .until(&format!(
+            "if (location.href === '{before}') return false; {follows}"
+        ))
+        .await;
+    assert_eq!(system.count("reports", TaskState::Active).await, 4);
+}
+
+#[tokio::test]
 async fn an_archived_task_is_run_once_more_and_others_are_deleted_and_retried_on_their_pages() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let task = |id: &str| system.url(&format!("/queues/billing/tasks/{id}"));

@@ -76,6 +76,43 @@ async fn guessing_passwords_is_slowed_down_and_who_is_in_stays_in() {
     assert_eq!(get("secret").await.status(), 200);
 }
 
+/// However many are made at once, no more count than may.
+#[tokio::test]
+async fn many_guesses_at_once_gain_nothing_and_many_right_passwords_lose_nothing() {
+    let site = guarded().await;
+    let get = async |password: String| {
+        let request = site.client.get(site.url("/settings"));
+        let request = request.basic_auth("ada", Some(password));
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let right = (0..40).map(|_| get("secret".into()));
+    let right = futures_util::future::join_all(right).await;
+    assert!(right.iter().all(|status| *status == 200), "{right:?}");
+    let guesses = (0..100).map(|n| get(format!("guess {n}")));
+    let guesses = futures_util::future::join_all(guesses).await;
+    let tried = guesses.iter().filter(|status| **status == 401).count();
+    assert!((10..15).contains(&tried), "{guesses:?}");
+}
+
+/// A page of another site that has got its own name to lead to this machine.
+#[tokio::test]
+async fn without_passwords_only_names_of_this_machine_lead_to_the_monitor() {
+    let status = async |site: &Site, host: &str| {
+        let request = site
+            .client
+            .get(site.url("/api/queues"))
+            .header("host", host);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let open = Site::new().await;
+    assert_eq!(status(&open, "evil.example:8089").await, 421);
+    assert_eq!(status(&open, "localhost:8089").await, 200);
+    assert_eq!(open.get("/").await.0, 200);
+    assert_eq!(status(&guarded().await, "ops.example").await, 401);
+    let meant = Site::of(Monitor::open_to_all).await;
+    assert_eq!(status(&meant, "ops.example").await, 200);
+}
+
 #[tokio::test]
 async fn a_viewer_sees_everything_and_changes_nothing() {
     let site = guarded().await;

@@ -127,6 +127,23 @@ async fn a_payload_is_edited_in_its_own_codec() {
 }
 
 #[tokio::test]
+async fn a_completed_task_runs_once_more_as_a_new_one_with_another_payload() {
+    let site = Site::new().await;
+    let path = "/queues/mail/tasks/completed";
+    let (status, to) = site.post(path, "payload=%7B%22to%22%3A%22eve%22%7D").await;
+    assert_eq!(status, 303, "{to}");
+    let page = site.page(&to).await;
+    assert!(page.contains("This is mail/completed once more."), "{page}");
+    assert!(page.contains("&quot;eve&quot;"), "{page}");
+    assert_eq!(site.count(TaskState::Pending).await, 2);
+    assert_eq!(site.count(TaskState::Completed).await, 1);
+    let (status, why) = site.post(path, "payload=%7B").await;
+    assert!(status == 400 && why.contains("not JSON"), "{why}");
+    let (status, _) = site.post("/queues/mail/tasks/nobody", "payload=1").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
 async fn a_deletion_is_undone_before_it_begins() {
     let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
     let form = "state=archived&which=all&do=delete";
@@ -211,4 +228,41 @@ async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() 
     }
     let (status, page) = site.post("/schedules", "do=pause&entry=nobody").await;
     assert_eq!(status, 404, "{page}");
+}
+
+#[tokio::test]
+async fn an_edit_of_a_payload_that_has_changed_meanwhile_is_refused() {
+    let site = Site::new().await;
+    let page = site.page("/queues/mail/tasks/scheduled").await;
+    let (_, seen) = page.split_once("name=\"seen\" value=\"").expect("there");
+    let seen = seen.split('"').next().expect("a version");
+    let edit = async |payload: &str| {
+        let form = "state=scheduled&which=chosen&back=task&do=edit&id=scheduled";
+        let form = format!("{form}&seen={seen}&payload={payload}");
+        site.post("/queues/mail/tasks", &form).await
+    };
+    assert_eq!(edit("%7B%22to%22%3A%22eve%22%7D").await.0, 303);
+    let (status, why) = edit("%7B%22to%22%3A%22bob%22%7D").await;
+    assert!(status == 400 && why.contains("changed meanwhile"), "{why}");
+    let info = site.task("scheduled").await;
+    assert_eq!(site.inspector.payload(&info)["to"], "eve");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_not_there_is_not_made_by_a_form() {
+    let site = Site::new().await;
+    let (status, why) = site.post("/queues/no%20such/act", "do=pause").await;
+    assert!(status == 404 && why.contains("`no such`"), "{why}");
+}
+
+/// Text of others is not to look like ours.
+#[tokio::test]
+async fn a_link_of_another_site_puts_no_words_on_a_page() {
+    let site = Site::new().await;
+    let request = site.client.get(site.url("/?did=call%20555"));
+    let request = request.header("sec-fetch-site", "cross-site");
+    let answer = request.send().await.expect("an answer");
+    let page = answer.text().await.expect("text");
+    assert!(!page.contains("call 555"), "{page}");
+    assert!(site.page("/?did=call%20555").await.contains("call 555"));
 }

@@ -129,6 +129,12 @@ async fn each_action_of_the_api_changes_the_broker() {
     site.act(json!({ "action": "move", "ids": ["retry"], "queue": "other" }))
         .await;
     assert_eq!(site.read("/api/find?id=retry").await[0]["queue"], "other");
+    let path = "/api/queues/mail/tasks/completed/again";
+    let body = json!({ "payload": { "to": "eve" } });
+    let (status, place) = site.ask(Method::POST, path, Some(body.clone())).await;
+    assert_eq!((status, &place["queue"]), (201, &json!("mail")), "{place}");
+    let again = site.task(place["id"].as_str().expect("an id")).await;
+    assert_eq!(site.inspector.payload(&again), body["payload"]);
     site.act(json!({ "action": "delete", "ids": ["completed"] }))
         .await;
     assert_eq!(site.count(TaskState::Completed).await, 0);
@@ -176,6 +182,21 @@ async fn jobs_are_begun_and_undone_by_the_api() {
     let ended = async || site.read("/api/jobs").await[0]["ended"] == true;
     eventually("it has ended", ended).await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
+}
+
+#[tokio::test]
+async fn no_more_jobs_are_begun_than_a_page_can_show() {
+    let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
+    let order = json!({ "action": "delete", "state": "archived" });
+    let begin = async || {
+        let path = "/api/queues/mail/jobs";
+        site.ask(Method::POST, path, Some(order.clone())).await
+    };
+    for _ in 0..20 {
+        assert_eq!(begin().await.0, 202);
+    }
+    let (status, why) = begin().await;
+    assert!(status == 429 && why["error"].is_string(), "{why}");
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! What following the figures costs the broker.
 
-use asynqueue_core::{Inspector, Producer, SharedBroker};
+use std::time::Duration;
+
+use asynqueue_core::{Inspector, Producer, SharedBroker, TaskState};
 use asynqueue_monitor::{Endpoint, Monitor};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;
 use reqwest::Response;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::site::Email;
 
@@ -100,4 +103,38 @@ async fn many_who_load_a_page_cost_the_broker_no_more_than_one() {
 async fn many_who_look_cost_the_broker_no_more_than_one() {
     let (one, many) = (commands_for(1).await, commands_for(30).await);
     assert!(many < 2 * one, "{one} commands for one, {many} for many");
+}
+
+/// Of a thousand tasks, none is left for which it was not done.
+#[tokio::test]
+async fn a_change_is_made_whole_though_its_browser_goes_away() {
+    let system = System::start().await;
+    let producer = Producer::new(system.broker.clone());
+    let hour = Duration::from_secs(3600);
+    let emails = (0..1_000).map(|n| Email { to: n.to_string() });
+    let sent = producer.enqueue_many_with(emails, |email, call| {
+        call.id(format!("later-{}", email.to)).delay(hour)
+    });
+    assert!(sent.await.iter().all(Result::is_ok));
+    let ids = (0..1_000).map(|n| format!("&id=later-{n}"));
+    let body = format!(
+        "state=scheduled&which=chosen&do=archive{}",
+        ids.collect::<String>()
+    );
+    let length = body.len();
+    let mut connection = TcpStream::connect(system.endpoint.address())
+        .await
+        .expect("connected");
+    let head = format!(
+        "POST /queues/mail/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n{body}"
+    );
+    connection.write_all(head.as_bytes()).await.expect("sent");
+    drop(connection);
+    let inspector = Inspector::new(system.broker.clone());
+    asynqueue_test_servers::eventually("all are archived", async || {
+        let queue = inspector.queue(&"mail".into()).await.expect("answered");
+        queue.stats.count(TaskState::Archived) == 1_000
+    })
+    .await;
 }

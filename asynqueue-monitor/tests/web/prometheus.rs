@@ -41,3 +41,14 @@ async fn a_prometheus_that_does_not_answer_hides_nothing_else() {
         "{page}"
     );
 }
+
+#[tokio::test]
+async fn a_password_of_prometheus_is_shown_to_nobody() {
+    let prometheus = |monitor: Monitor| {
+        let url = "http://prom:s3cret@127.0.0.1:1";
+        monitor.prometheus(url).expect("an address")
+    };
+    let page = Site::of(prometheus).await.page("/charts").await;
+    assert!(page.contains("does not answer"), "{page}");
+    assert!(!page.contains("s3cret"), "{page}");
+}

@@ -381,7 +381,9 @@ impl RedisBroker {
         let mut call = script::LIST.call(&[key]);
         // One more than asked tells whether this is the last page.
         call.arg(direction).arg(limit + 1);
-        if let Some((time, member)) = after.as_ref().and_then(|cursor| cursor.0.split_once(':')) {
+        let place = after.as_ref().and_then(|cursor| cursor.0.split_once(':'));
+        // What is no cursor of ours begins from the start, as in every list.
+        if let Some((time, member)) = place.filter(|(time, _)| time.parse::<u64>().is_ok()) {
             call.arg(time).arg(member);
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();

@@ -55,7 +55,7 @@ impl Queue {
         match Envelope::from_bytes(self.name.clone(), id.clone(), &bytes) {
             Ok(envelope) => Ok(Read::Whole(Arc::new(envelope))),
             Err(error) => {
-                let codec = CodecName::of::<asynqueue_core::MessagePack>();
+                let codec = CodecName::unreadable();
                 let mut envelope = Envelope::new(id, "unreadable", codec, Bytes::from(bytes));
                 envelope.queue = self.name.clone();
                 envelope.push_failure(Failure {

@@ -113,10 +113,10 @@ impl Schedules for RedisBroker {
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
         self.link().open_or_closed()?;
         let stored = self.hash(&self.schedule_keys().entries).await?;
-        let entries = stored
-            .into_iter()
-            .map(|(name, bytes)| read(&name, &bytes)?.entry(&name));
-        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let entries = stored.into_iter();
+        let mut entries: Vec<_> = entries
+            .filter_map(|(name, bytes)| readable(&name, &bytes))
+            .collect();
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -133,8 +133,7 @@ impl Schedules for RedisBroker {
         };
         while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {
             let name = reply::text(name)?;
-            due.entries
-                .push(read(&name, &reply::bytes(bytes)?)?.entry(&name)?);
+            due.entries.extend(readable(&name, &reply::bytes(bytes)?));
         }
         Ok(due)
     }
@@ -166,6 +165,13 @@ impl Schedules for RedisBroker {
         let events = reply::array(self.command(&command).await?)?.into_iter();
         events.map(|event| decode(&reply::bytes(event)?)).collect()
     }
+}
+
+/// An entry, unless it cannot be read: one that a later version has written keeps nobody from all others.
+fn readable(name: &str, bytes: &[u8]) -> Option<ScheduleEntry> {
+    let entry = read(name, bytes).and_then(|stored| stored.entry(name));
+    let left_out = |error: &BrokerError| tracing::warn!(%error, "a schedule entry is left out");
+    entry.inspect_err(left_out).ok()
 }
 
 /// The most entries in one call.

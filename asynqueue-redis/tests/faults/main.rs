@@ -8,4 +8,5 @@ mod connections;
 mod evicted;
 mod lifecycle;
 mod load;
+mod unreadable;
 mod workers;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::{NewTask, Outcome, Page, When},
     codec::{Codec, MessagePack},
-    inspector::{Action, ActionOutcome, BulkProgress, Filter, Inspector},
+    inspector::{Action, ActionOutcome, AgainError, BulkProgress, Filter, Inspector},
     task::{Aggregate, Envelope, FailureKind, TaskRef, TaskState, UniqueUntil},
 };
 
@@ -354,4 +354,69 @@ pub async fn results_are_shown_as_json(harness: &dyn Harness) {
     f.settle(&leased, Outcome::Complete { result }).await;
     let info = inspector(&f).task(&task_ref("a")).await.unwrap().unwrap();
     assert_eq!(inspector(&f).result(&info), Some(json!({"sum": 3})));
+}
+
+/// With no attempts behind it, and times that lie as far ahead as those of the first did.
+pub async fn a_task_is_enqueued_again_whatever_has_become_of_it(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut first = retained("done", secs(60));
+    first.deadline = Some(f.broker.now() + secs(30));
+    first.headers.insert("tenant", "acme");
+    f.enqueue([first.clone(), task("failed")]).await;
+    let leased = f.lease(2).await;
+    f.settle(&leased[0], complete()).await;
+    f.fail(&leased[1], Outcome::Archive).await;
+    f.advance(secs(10)).await;
+
+    let again = inspector(&f).enqueue_again(&task_ref("done"), None).await;
+    let again = f.broker.tasks(&[again.unwrap()]).await.unwrap().remove(0);
+    let again = again.expect("enqueued");
+    assert_eq!(again.state, TaskState::Pending);
+    assert_ne!(again.envelope.id, first.id);
+    assert_eq!(again.envelope.payload, first.payload);
+    assert_eq!(again.envelope.headers, first.headers);
+    assert_eq!(again.envelope.completed(), None);
+    let left = again.envelope.deadline.expect("kept");
+    assert_eq!(left.since(again.envelope.enqueued_at), left_of(&first));
+
+    let payload = json!({ "to": "ada" });
+    let inspector = inspector(&f);
+    let failed = task_ref("failed");
+    let edited = inspector
+        .enqueue_again(&failed, Some(&payload))
+        .await
+        .unwrap();
+    let edited = f.broker.tasks(&[edited]).await.unwrap().remove(0).unwrap();
+    assert_eq!(inspector.payload(&edited), payload);
+    assert_eq!(
+        (edited.envelope.attempts, edited.envelope.failures()),
+        (0, &[][..])
+    );
+    f.assert_counts(&[
+        (TaskState::Pending, 2),
+        (TaskState::Completed, 1),
+        (TaskState::Archived, 1),
+    ])
+    .await;
+}
+
+fn left_of(task: &Envelope) -> std::time::Duration {
+    task.deadline.expect("set").since(task.enqueued_at)
+}
+
+/// As any other that is enqueued.
+pub async fn a_task_that_is_enqueued_again_waits_for_the_unique_lock(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([unique("a", UniqueUntil::Success, secs(60))])
+        .await;
+    let refused = inspector(&f).enqueue_again(&task_ref("a"), None).await;
+    assert!(
+        matches!(refused, Err(AgainError::Conflict(_))),
+        "{refused:?}"
+    );
+    let missing = inspector(&f).enqueue_again(&task_ref("b"), None).await;
+    assert!(
+        matches!(missing, Err(AgainError::NotFound(_))),
+        "{missing:?}"
+    );
 }

@@ -362,6 +362,8 @@ macro_rules! conformance_suite {
                 a_retried_task_has_all_its_attempts_before_it,
                 a_task_is_put_away_and_run_later,
                 a_payload_is_edited_as_json,
+                a_task_is_enqueued_again_whatever_has_become_of_it,
+                a_task_that_is_enqueued_again_waits_for_the_unique_lock,
                 a_task_moves_to_another_queue,
                 a_task_that_cannot_move_stays,
                 actions_are_answered_one_by_one,

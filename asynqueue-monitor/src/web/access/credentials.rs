@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Role, User};
 
@@ -24,7 +24,7 @@ pub(crate) struct Credentials {
     /// Those who have logged in, by the hash of their header.
     known: Mutex<HashMap<[u8; 32], User>>,
     /// Those who may be checked at a time.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Credentials {
@@ -32,7 +32,7 @@ impl Default for Credentials {
         Self {
             accounts: Vec::new(),
             known: Mutex::default(),
-            turns: Semaphore::new(MAX_AT_ONCE),
+            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         }
     }
 }
@@ -105,8 +105,13 @@ impl Credentials {
         self.known.lock().get(&hash).cloned()
     }
 
-    /// Whoever logs in with this header, if name and password are right.
-    pub(super) async fn check(&self, header: &HeaderValue) -> Option<User> {
+    /// Waits until a password may be checked.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
+    }
+
+    /// Whoever logs in with this header, if name and password are right. It takes long, and a lot of memory.
+    pub(super) fn check(&self, header: &HeaderValue) -> Option<User> {
         let (name, password) = basic(header)?;
         let account = self
             .accounts
@@ -114,18 +119,9 @@ impl Credentials {
             .find(|account| *account.user.name == *name);
         // An unknown name takes as long as a wrong password, so that nobody learns which names there are.
         let mut slow = self.accounts.iter().filter(|account| account.is_slow());
-        let secret = account
-            .or_else(|| slow.next())
-            .or(self.accounts.first())?
-            .secret
-            .clone();
-        // A hash of argon2 takes a lot of memory.
-        let _turn = self.turns.acquire().await.ok()?;
-        let is_right = tokio::task::spawn_blocking(move || secret.is(&password)).await;
-        let user = account
-            .filter(|_| matches!(is_right, Ok(true)))?
-            .user
-            .clone();
+        let tried = account.or_else(|| slow.next()).or(self.accounts.first())?;
+        let is_right = tried.secret.is(&password);
+        let user = account.filter(|_| is_right)?.user.clone();
         let mut known = self.known.lock();
         if known.len() >= MAX_KNOWN {
             known.clear();

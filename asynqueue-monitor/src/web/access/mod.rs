@@ -15,18 +15,18 @@ use std::{
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{
-        HeaderValue, Method, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER,
-            WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
+            RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
         },
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-pub(crate) use self::credentials::Credentials;
 use self::throttle::Throttle;
+pub(crate) use self::{credentials::Credentials, origin::is_own};
 
 /// What someone may do with a monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(crate) struct Access {
     pub(crate) credentials: Arc<Credentials>,
     /// Nobody may change anything, whatever their role.
     pub(crate) read_only: bool,
+    /// Only names that nobody but this machine can have lead here.
+    by_its_own_name: bool,
     failures: Throttle,
 }
 
@@ -60,17 +62,25 @@ pub(crate) struct Access {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// Other sites cannot tell by our script who is logged in.
+const SAME_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 impl Access {
-    pub(crate) fn new(credentials: Arc<Credentials>, read_only: bool) -> Self {
+    pub(crate) fn new(
+        credentials: Arc<Credentials>,
+        read_only: bool,
+        by_its_own_name: bool,
+    ) -> Self {
         Self {
             credentials,
             read_only,
+            by_its_own_name,
             failures: Throttle::default(),
         }
     }
 
     /// Who makes a request, or the answer that turns it away.
-    async fn identify(&self, asked: Asked) -> Result<User, Response> {
+    async fn identify(self: &Arc<Self>, asked: Asked) -> Result<User, Response> {
         let mut user = match asked.user {
             Some(user) => user,
             None if self.credentials.is_empty() => User {
@@ -86,7 +96,7 @@ impl Access {
     }
 
     async fn log_in(
-        &self,
+        self: &Arc<Self>,
         header: Option<HeaderValue>,
         address: Option<IpAddr>,
     ) -> Result<User, Response> {
@@ -96,23 +106,37 @@ impl Access {
         if let Some(user) = self.credentials.known(&header) {
             return Ok(user);
         }
-        let attempt = self.failures.admit(address).map_err(|wait| {
+        let turn = self.credentials.turn().await;
+        // Of many requests of one browser, the first is checked.
+        if let Some(user) = self.credentials.known(&header) {
+            return Ok(user);
+        }
+        if let Err(wait) = self.failures.admit(address) {
             let seconds = wait.as_secs() + 1;
             let message = format!("too many wrong passwords; try again in {seconds} s\n");
             let mut answer = (StatusCode::TOO_MANY_REQUESTS, message).into_response();
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-            answer
-        })?;
-        match self.credentials.check(&header).await {
-            Some(user) => {
-                attempt.forgive();
-                Ok(user)
-            }
-            None => {
-                tracing::warn!(target: "asynqueue::audit", ?address, "wrong name or password");
-                Err(ask_for_password())
-            }
+            return Err(answer);
         }
+        let access = Arc::clone(self);
+        // It counts although whoever guesses goes away.
+        let checked = tokio::task::spawn_blocking(move || {
+            let user = access.credentials.check(&header);
+            if user.is_none() {
+                access.failures.note(address);
+                tracing::warn!(target: "asynqueue::audit", ?address, "wrong name or password");
+            }
+            drop(turn);
+            user
+        });
+        checked.await.ok().flatten().ok_or_else(ask_for_password)
+    }
+
+    /// Whether a browser may have been led here by a name that somebody else owns: without passwords, whoever gets a page of
+    /// theirs and ours to have the same name could read and change everything (DNS rebinding).
+    fn is_led_astray(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        self.by_its_own_name && !host.is_none_or(origin::is_this_machine)
     }
 }
 
@@ -125,7 +149,10 @@ pub(crate) async fn guard(
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     // What people set for their own browser.
     let is_own_business = request.uri().path() == "/settings";
-    let mut answer = if changes && !origin::is_own(request.headers()) {
+    let mut answer = if access.is_led_astray(request.headers()) {
+        let message = "open this by the name `localhost` or by its number, or add a user\n";
+        (StatusCode::MISDIRECTED_REQUEST, message).into_response()
+    } else if changes && !origin::is_own(request.headers()) {
         let message = "this request comes from another site, and is refused\n";
         (StatusCode::FORBIDDEN, message).into_response()
     } else {
@@ -137,7 +164,10 @@ pub(crate) async fn guard(
             }
             Ok(user) => {
                 request.extensions_mut().insert(user);
-                next.run(request).await
+                match changes {
+                    true => to_its_end(next.run(request)).await,
+                    false => next.run(request).await,
+                }
             }
         }
     };
@@ -147,6 +177,7 @@ pub(crate) async fn guard(
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
+        (SAME_ORIGIN, "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -155,6 +186,18 @@ pub(crate) async fn guard(
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     answer
+}
+
+/// Makes a change whole, and notes who made it, though whoever asked for it has gone away.
+async fn to_its_end(change: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change by the monitor has ended");
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this is a fault of the monitor\n",
+        )
+            .into_response()
+    })
 }
 
 /// What a request tells of who makes it.

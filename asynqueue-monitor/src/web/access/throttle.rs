@@ -16,60 +16,51 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// The most addresses to remember; beyond, all unknown ones count as one.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The tries of late, by address. Where the server tells no addresses, all count as one.
+/// The wrong passwords of late, by address. Where the server tells no addresses, all count as one.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<HashMap<Option<IpAddr>, Tries>>);
+pub(super) struct Throttle(Mutex<HashMap<Option<IpAddr>, Failures>>);
 
 #[derive(Debug)]
-struct Tries {
+struct Failures {
     since: Instant,
     count: u32,
 }
 
-/// A try to log in, which counts as a failure unless it is [forgiven](Self::forgive): so that no more go on at once than may
-/// fail.
-#[must_use]
-pub(super) struct Try<'a> {
-    throttle: &'a Throttle,
-    address: Option<IpAddr>,
-}
-
 impl Throttle {
-    /// Lets an address try; else tells how long it has to wait.
-    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<Try<'_>, Duration> {
+    /// Whether an address may try; else how long it has to wait.
+    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        let failures = self.0.lock();
+        let known = failures.get(&address.map(network));
+        let known = known.or_else(|| {
+            failures
+                .get(&None)
+                .filter(|_| failures.len() > MAX_ADDRESSES)
+        });
+        match known.map(|known| (known.count, known.since.elapsed())) {
+            Some((count, age)) if count >= MAX_FAILURES && age < WINDOW => Err(WINDOW - age),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a wrong password.
+    pub(super) fn note(&self, address: Option<IpAddr>) {
         let mut address = address.map(network);
-        let mut known = self.0.lock();
-        if known.len() >= MAX_ADDRESSES && !known.contains_key(&address) {
-            known.retain(|_, tries| tries.since.elapsed() < WINDOW);
-            if known.len() >= MAX_ADDRESSES {
+        let mut failures = self.0.lock();
+        if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address) {
+            failures.retain(|_, known| known.since.elapsed() < WINDOW);
+            if failures.len() >= MAX_ADDRESSES {
                 address = None;
             }
         }
-        let new = || Tries {
+        let new = || Failures {
             since: Instant::now(),
             count: 0,
         };
-        let tries = known.entry(address).or_insert_with(new);
-        let age = tries.since.elapsed();
-        if age >= WINDOW {
-            *tries = new();
-        } else if tries.count >= MAX_FAILURES {
-            return Err(WINDOW - age);
+        let known = failures.entry(address).or_insert_with(new);
+        if known.since.elapsed() >= WINDOW {
+            *known = new();
         }
-        tries.count += 1;
-        Ok(Try {
-            throttle: self,
-            address,
-        })
-    }
-}
-
-impl Try<'_> {
-    /// The password was right.
-    pub(super) fn forgive(self) {
-        if let Some(tries) = self.throttle.0.lock().get_mut(&self.address) {
-            tries.count = tries.count.saturating_sub(1);
-        }
+        known.count += 1;
     }
 }
 
@@ -92,19 +83,11 @@ mod tests {
         let throttle = Throttle::default();
         let (guesser, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
         for _ in 0..MAX_FAILURES {
-            assert!(throttle.admit(guesser).is_ok());
+            assert_eq!(throttle.admit(guesser), Ok(()));
+            throttle.note(guesser);
         }
-        let wait = throttle.admit(guesser).map(drop);
-        assert!(wait.is_err_and(|wait| wait <= WINDOW));
-        assert!(throttle.admit(other).is_ok());
-    }
-
-    #[test]
-    fn who_knows_the_password_never_has_to_wait() {
-        let throttle = Throttle::default();
-        for _ in 0..2 * MAX_FAILURES {
-            throttle.admit(None).ok().expect("let in").forgive();
-        }
+        assert!(throttle.admit(guesser).is_err_and(|wait| wait <= WINDOW));
+        assert_eq!(throttle.admit(other), Ok(()));
     }
 
     #[test]
@@ -112,7 +95,7 @@ mod tests {
         let throttle = Throttle::default();
         let address = |text: &str| Some(text.parse().expect("an address"));
         for n in 0..MAX_FAILURES {
-            assert!(throttle.admit(address(&format!("2001:db8::{n}"))).is_ok());
+            throttle.note(address(&format!("2001:db8::{n}")));
         }
         assert!(throttle.admit(address("2001:db8::ffff")).is_err());
         assert!(throttle.admit(address("2001:db8:0:1::1")).is_ok());
@@ -126,7 +109,7 @@ mod tests {
     fn any_number_of_addresses_takes_bounded_memory() {
         let throttle = Throttle::default();
         for n in 0..2 * MAX_ADDRESSES as u32 {
-            let _ = throttle.admit(Some(IpAddr::from(n.to_be_bytes())));
+            throttle.note(Some(IpAddr::from(n.to_be_bytes())));
         }
         assert!(throttle.0.lock().len() <= MAX_ADDRESSES + 1);
         let unknown = throttle.admit(Some([200, 0, 0, 1].into()));

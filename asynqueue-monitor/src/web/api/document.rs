@@ -26,6 +26,7 @@ use crate::web::pages::View;
         queues::queue_groups,
         tasks::list_tasks,
         tasks::get_task,
+        tasks::enqueue_again,
         tasks::act_on_tasks,
         tasks::find_tasks,
         jobs::begin_job,
@@ -57,7 +58,11 @@ const COMMON: [(&str, &str, bool); 8] = [
     ("404", "There is no such thing.", true),
     ("413", "What is sent is too large.", true),
     ("415", "What is sent is not said to be JSON.", true),
-    ("429", "Too many wrong passwords came from there.", false),
+    (
+        "429",
+        "Too many wrong passwords came from there, or too many jobs go on.",
+        true,
+    ),
     ("503", "The broker does not answer.", true),
 ];
 

@@ -12,6 +12,8 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
+use crate::web::pages::Failed;
+
 /// Why a request was not done.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -47,6 +49,17 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, format!("the broker does not answer: {error}"))
+    }
+}
+
+impl From<Failed> for ApiError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Broker(error) => error.into(),
+            Failed::NotFound(error) => Self::not_found(error),
+            Failed::BadRequest(error) => Self::bad(error),
+            Failed::TooMany(error) => Self::new(StatusCode::TOO_MANY_REQUESTS, error),
+        }
     }
 }
 

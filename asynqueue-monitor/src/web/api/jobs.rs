@@ -72,7 +72,7 @@ pub(super) async fn begin_job(
     let job = begin(
         &view,
         all_that_match(&view, name, action, &queue, state, filter),
-    );
+    )?;
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

@@ -35,6 +35,10 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/groups", get(queues::queue_groups))
         .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
         .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
+        .route(
+            "/api/queues/{queue}/tasks/{id}/again",
+            post(tasks::enqueue_again),
+        )
         .route("/api/queues/{queue}/actions", post(tasks::act_on_tasks))
         .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
         .route("/api/jobs", get(jobs::list_jobs))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{GroupInfo, HourStats, Name, TaskState, Timestamp, inspector::QueueInfo};
+use asynqueue_core::{GroupInfo, HourStats, TaskState, Timestamp, inspector::QueueInfo};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -113,16 +113,6 @@ fn a_day() -> u64 {
     24
 }
 
-/// A queue that there is.
-async fn known(view: &View, queue: String) -> Result<Name, ApiError> {
-    let queue = Name::from(queue);
-    let queues = view.inspector.broker().queues().await?;
-    match queues.contains(&queue) {
-        true => Ok(queue),
-        false => Err(ApiError::not_found(format!("there is no queue `{queue}`"))),
-    }
-}
-
 /// All queues that have had a task, by name.
 #[utoipa::path(get, path = "/api/queues", responses((status = 200, description = "The queues.", body = Vec<Queue>)))]
 pub(super) async fn list_queues(view: View) -> Result<Json<Vec<Queue>>, ApiError> {
@@ -136,7 +126,7 @@ pub(super) async fn get_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<Json<Queue>, ApiError> {
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     let info = view.inspector.queue(&queue).await?;
     Ok(Json(Queue::from(&info)))
 }
@@ -151,7 +141,7 @@ pub(super) async fn delete_queue(
     Path(queue): Path<String>,
     Query(asked): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     if !view.inspector.delete_queue(&queue, asked.force).await? {
         let why = format!("queue `{queue}` has tasks: delete them first, or say `force=true`");
         return Err(ApiError::new(StatusCode::CONFLICT, why));
@@ -166,7 +156,7 @@ pub(super) async fn pause_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     view.inspector.pause(std::slice::from_ref(&queue)).await?;
     audit(&view, "pause", &queue, "paused");
     Ok(StatusCode::NO_CONTENT)
@@ -178,7 +168,7 @@ pub(super) async fn resume_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     view.inspector.resume(std::slice::from_ref(&queue)).await?;
     audit(&view, "resume", &queue, "resumed");
     Ok(StatusCode::NO_CONTENT)
@@ -197,7 +187,7 @@ pub(super) async fn queue_history(
             "`hours` is {hours}: expected 1 to {kept}"
         )));
     }
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     let now = view.now.as_millis() / HourStats::MILLIS;
     let since = Timestamp::from_millis((now + 1).saturating_sub(hours) * HourStats::MILLIS);
     let history = view.inspector.broker().history(&[queue], since).await?;
@@ -215,7 +205,7 @@ pub(super) async fn queue_groups(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<Json<Vec<Group>>, ApiError> {
-    let queue = known(&view, queue).await?;
+    let queue = view.known_queue(queue).await?;
     let groups = view.inspector.groups(&queue, 1_000).await?;
     Ok(Json(groups.into_iter().map(Group::from).collect()))
 }

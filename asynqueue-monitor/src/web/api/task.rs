@@ -105,10 +105,7 @@ impl Task {
             retention_ms: millis(options.retention),
             deadline: envelope.deadline.map(time),
             group: options.group.as_ref().map(ToString::to_string),
-            unique_key: envelope
-                .unique
-                .as_ref()
-                .map(|lock| lock.key.as_str().to_owned()),
+            unique_key: view.inspector.unique_key(info).map(str::to_owned),
             codec: envelope.codec.to_string(),
             payload: view.inspector.payload(info),
             result: view.inspector.result(info),

@@ -2,9 +2,9 @@
 
 use asynqueue_core::{
     Cursor, Name, Page, TaskId, TaskRef, TaskState,
-    inspector::{Action, ActionOutcome, Filter, FindError},
+    inspector::{Action, ActionOutcome, AgainError, Filter, FindError},
 };
-use axum::Json;
+use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,10 +13,10 @@ use super::{
     error::{ApiError, Body, Path, Query},
     task::Task,
 };
-use crate::web::{actions::audit, pages::View};
-
-/// How many tasks one request changes at most.
-const MOST: usize = 1_000;
+use crate::web::{
+    actions::{MOST, audit},
+    pages::View,
+};
 
 /// A state of tasks.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -203,6 +203,45 @@ pub(super) async fn get_task(
     let info = view.inspector.task(&task).await?;
     let missing = || ApiError::not_found(format!("there is no task `{task}`"));
     Ok(Json(Task::new(&view, &info.ok_or_else(missing)?)))
+}
+
+/// A payload in place of that of another task.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Again {
+    /// The other's own, without one.
+    #[serde(default)]
+    payload: Option<Value>,
+}
+
+/// Where a task is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Place {
+    queue: String,
+    id: String,
+}
+
+/// Enqueues a new task like another, whatever the state of that.
+#[utoipa::path(post, path = "/api/queues/{queue}/tasks/{id}/again", params(("queue" = String, Path, example = "mail"), ("id" = String, Path, example = "welcome-42")), request_body = Again, responses(
+    (status = 201, description = "The new task.", body = Place),
+    (status = 409, description = "Another task holds its unique lock.", body = super::error::Error, content_type = "application/json")
+))]
+pub(super) async fn enqueue_again(
+    view: View,
+    Path((queue, id)): Path<(String, String)>,
+    Body(asked): Body<Again>,
+) -> Result<(StatusCode, Json<Place>), ApiError> {
+    let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
+    let again = view.inspector.enqueue_again(&task, asked.payload.as_ref());
+    let again = again.await.map_err(|error| match error {
+        AgainError::NotFound(_) => ApiError::not_found(error),
+        AgainError::Conflict(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        AgainError::Broker(error) => error.into(),
+        other => ApiError::bad(other),
+    })?;
+    audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
+    let (queue, id) = (again.queue.to_string(), again.id.to_string());
+    Ok((StatusCode::CREATED, Json(Place { queue, id })))
 }
 
 /// The tasks with an id, whichever queues they are in.

@@ -22,15 +22,21 @@ use tokio::sync::watch;
 
 use self::{memo::Memo, seen::Past};
 pub(super) use self::{
-    seen::{Fleet, Seen, version_of_queues, version_of_servers, version_of_tasks},
+    seen::{Fleet, Seen, version_of_queues, version_of_servers, version_of_task, version_of_tasks},
     stream::{stream, version_of_jobs},
 };
-use super::{attention::Concern, pages::queue::Contents};
+use super::{
+    attention::Concern,
+    pages::queue::{Asked, Contents},
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The broker is left alone for so many times as long as it took to answer, so that thousands of queues are no load.
 const REST: u32 = 9;
+
+/// How many tasks are looked at beside queues and servers.
+const WATCHED: usize = 100;
 
 /// For how long what changes slowly is not asked for again.
 const SLOWLY: Duration = Duration::from_secs(10);
@@ -45,7 +51,7 @@ pub(super) struct Live {
     /// When something was changed here: what was seen before that is not shown any more.
     changed: Arc<Mutex<Option<Instant>>>,
     slow: Memo<(), Slow>,
-    contents: Memo<String, Contents>,
+    contents: Memo<(Name, Asked), Contents>,
     tasks: Memo<TaskRef, Option<TaskInfo>>,
 }
 
@@ -99,7 +105,7 @@ impl Live {
     /// What is in a queue. While someone looks, it is read once after each look for all who ask for the same.
     pub(super) async fn contents(
         &self,
-        asked: String,
+        asked: (Name, Asked),
         read: impl Future<Output = Result<Contents, BrokerError>>,
     ) -> Result<Arc<Contents>, BrokerError> {
         match self.last() {
@@ -211,13 +217,17 @@ impl Live {
         told
     }
 
-    /// Looks at a task too, until the answer is dropped.
-    fn watch(&self, task: TaskRef) -> Watched {
-        *self.watched.lock().entry(task.clone()).or_default() += 1;
-        Watched {
+    /// Looks at a task too, until the answer is dropped; not if that would be too many.
+    fn watch(&self, task: TaskRef) -> Option<Watched> {
+        let mut watched = self.watched.lock();
+        if watched.len() >= WATCHED && !watched.contains_key(&task) {
+            return None;
+        }
+        *watched.entry(task.clone()).or_default() += 1;
+        Some(Watched {
             task,
             all: Arc::clone(&self.watched),
-        }
+        })
     }
 }
 

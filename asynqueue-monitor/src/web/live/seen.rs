@@ -6,7 +6,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Inspector, Name, ServerInfo, TaskRef, TaskState, Timestamp, inspector::QueueInfo,
+    BrokerError, Inspector, Name, ServerInfo, TaskInfo, TaskRef, TaskState, Timestamp,
+    inspector::QueueInfo,
 };
 use serde_json::{Map, Value, json};
 
@@ -66,7 +67,9 @@ impl Seen {
         let mut tasks = HashMap::new();
         if !watched.is_empty() {
             let found = inspector.broker().tasks(watched).await?;
-            let versions = found.iter().map(version);
+            let versions = found
+                .iter()
+                .map(|task| version_of_task(inspector, task.as_ref()));
             tasks = watched.iter().cloned().zip(versions).collect();
         }
         let took = at.elapsed();
@@ -239,6 +242,19 @@ pub(in crate::web) fn version_of_servers(servers: &[ServerInfo], now: Timestamp)
     version((servers, lost))
 }
 
+/// Changes with what a page shows of a task: of what it hides, it does not tell.
+pub(in crate::web) fn version_of_task(inspector: &Inspector, task: Option<&TaskInfo>) -> String {
+    let shown = task.map(|task| {
+        let envelope = &task.envelope;
+        (
+            (task.state, task.at, &task.lease, &task.progress),
+            (envelope.attempts, envelope.failures(), envelope.completed()),
+            (inspector.payload(task), inspector.result(task)),
+        )
+    });
+    version(shown)
+}
+
 /// Changes when a task of the queue comes, goes, or goes on.
 pub(in crate::web) fn version_of_tasks(queue: &QueueInfo) -> String {
     let stats = &queue.stats;
@@ -253,9 +269,9 @@ pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
-    use asynqueue_core::{HourStats, QueueStats};
+    use asynqueue_core::{CodecName, Envelope, HourStats, Json, MemoryBroker, QueueStats, TaskId};
 
     use super::*;
 
@@ -307,5 +323,28 @@ mod tests {
         };
         assert_eq!(look([queue("a", 1, 0), queue("b", 1, 0)]), ["a", "b"]);
         assert_eq!(look([queue("a", 1, 0), queue("b", 2, 0)]), ["b"]);
+    }
+
+    /// Or whoever guesses it could tell when they are right.
+    #[test]
+    fn the_version_of_a_task_tells_nothing_of_what_is_hidden() {
+        let version = |payload: Value| {
+            let bytes = payload.to_string().into_bytes().into();
+            let codec = CodecName::of::<Json>();
+            let id = TaskId::new("a").expect("an id");
+            let task = TaskInfo {
+                envelope: Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
+                state: TaskState::Pending,
+                at: None,
+                lease: None,
+                progress: None,
+                result: None,
+            };
+            let inspector = Inspector::new(MemoryBroker::new()).redact(["pin"]);
+            version_of_task(&inspector, Some(&task))
+        };
+        let shown = version(json!({ "pin": "4711", "to": "ada" }));
+        assert_eq!(shown, version(json!({ "pin": "1234", "to": "ada" })));
+        assert_ne!(shown, version(json!({ "pin": "4711", "to": "eve" })));
     }
 }

@@ -50,7 +50,7 @@ pub(in crate::web) async fn stream(
     let id = asked.id.and_then(|id| TaskId::new(&id).ok());
     let queue = asked.queue.map(Name::from);
     let task = queue.clone().zip(id);
-    let task = task.map(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
+    let task = task.and_then(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
     let mut told = shared.live.look();
     told.mark_changed();
     let viewer = Viewer {

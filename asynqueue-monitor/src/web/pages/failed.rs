@@ -1,6 +1,6 @@
 //! What goes wrong, as a page.
 
-use asynqueue_core::{BrokerError, scheduler::ScheduleError};
+use asynqueue_core::{BrokerError, inspector::AgainError, scheduler::ScheduleError};
 use axum::{
     extract::Request,
     http::StatusCode,
@@ -17,6 +17,7 @@ pub(in crate::web) enum Failed {
     Broker(BrokerError),
     NotFound(String),
     BadRequest(String),
+    TooMany(String),
 }
 
 /// What a page tells about it.
@@ -42,6 +43,16 @@ impl From<ScheduleError> for Failed {
     }
 }
 
+impl From<AgainError> for Failed {
+    fn from(error: AgainError) -> Self {
+        match error {
+            AgainError::NotFound(_) => Self::NotFound(error.to_string()),
+            AgainError::Broker(error) => Self::Broker(error),
+            other => Self::BadRequest(other.to_string()),
+        }
+    }
+}
+
 /// The status, and what [`explained`] makes a page of.
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -53,6 +64,7 @@ impl IntoResponse for Failed {
             ),
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
             Self::BadRequest(why) => (StatusCode::BAD_REQUEST, "That makes no sense", why),
+            Self::TooMany(why) => (StatusCode::TOO_MANY_REQUESTS, "Too much at once", why),
         };
         let mut answer = status.into_response();
         let problem = Problem { title, message };

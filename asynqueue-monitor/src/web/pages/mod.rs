@@ -18,7 +18,7 @@ mod timeline;
 
 use std::{convert::Infallible, sync::Arc};
 
-use asynqueue_core::{Inspector, TaskState, Timestamp};
+use asynqueue_core::{Inspector, Name, TaskState, Timestamp};
 use axum::{
     extract::{FromRequestParts, OriginalUri},
     http::request::Parts,
@@ -26,7 +26,7 @@ use axum::{
 use maud::{Markup, html};
 
 pub(super) use self::failed::{Failed, explained, not_found};
-use super::{Role, Shared, User, links::Links, settings::Settings, show};
+use super::{Role, Shared, User, access::is_own, links::Links, settings::Settings, show};
 
 /// How many calls of the broker a page makes at a time.
 const AT_A_TIME: usize = 8;
@@ -41,6 +41,8 @@ pub(super) struct View {
     pub(super) shared: Arc<Shared>,
     /// The part of the address that names the page.
     place: String,
+    /// No page of another site has led here.
+    is_asked_by_us: bool,
 }
 
 impl FromRequestParts<Arc<Shared>> for View {
@@ -71,6 +73,7 @@ impl FromRequestParts<Arc<Shared>> for View {
             settings: Settings::of(&parts.headers),
             shared: Arc::clone(shared),
             place: place.to_owned(),
+            is_asked_by_us: is_own(&parts.headers),
         })
     }
 }
@@ -80,13 +83,32 @@ impl View {
         self.user.role == Role::Admin
     }
 
+    /// A queue that there is.
+    pub(super) async fn known_queue(&self, queue: String) -> Result<Name, Failed> {
+        let queue = Name::from(queue);
+        let queues = self.inspector.broker().queues().await?;
+        let missing = || Failed::NotFound(format!("there is no queue `{queue}`"));
+        queues
+            .contains(&queue)
+            .then(|| queue.clone())
+            .ok_or_else(missing)
+    }
+
+    /// Says what an action has come to, after the redirect; not to whom a link of another site has brought here.
+    fn notice(&self, text: Option<&str>) -> Markup {
+        html! { @if let Some(text) = text.filter(|_| self.is_asked_by_us) { p.notice role="status" { (text) } } }
+    }
+
     /// A time as the distance from now, with the time itself for who points at it.
     pub(super) fn time(&self, time: Timestamp) -> Markup {
-        let utc = show::utc(time);
+        html! { time datetime=(show::utc(time)) title=(self.date(time)) { (show::distance(time, self.now)) } }
+    }
+
+    /// A time in the zone that was chosen.
+    fn date(&self, time: Timestamp) -> String {
         let date = self.settings.date(time);
-        let title = date.map(|date| date.format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
-        let title = title.as_ref().unwrap_or(&utc);
-        html! { time datetime=(utc) title=(title) { (show::distance(time, self.now)) } }
+        let date = date.map(|date| date.format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
+        date.unwrap_or_else(|| show::utc(time))
     }
 }
 
@@ -102,11 +124,6 @@ pub(super) fn state_of(name: &str) -> Result<TaskState, Failed> {
             known.join(", ")
         ))
     })
-}
-
-/// Says what an action has come to, after the redirect.
-pub(super) fn notice(text: Option<&str>) -> Markup {
-    html! { @if let Some(text) = text { p.notice role="status" { (text) } } }
 }
 
 /// Looks for things by a part of their names, and keeps their order.

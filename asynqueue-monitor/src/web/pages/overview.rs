@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     Failed, View,
     charts::{of_day, of_now},
-    notice, search,
+    search,
 };
 use crate::web::{
     links::encoded,
@@ -84,7 +84,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
     Ok(view.page(
         "Queues",
         html! {
-            (notice(asked.did.as_deref()))
+            (view.notice(asked.did.as_deref()))
             (totals(&view, &seen))
             (attention(&view, &seen, &slow.blame))
             div.columns {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 use super::{
-    Failed, View, notice,
+    Failed, View,
     schedules::{buttons, outcome},
 };
 use crate::web::show;
@@ -43,7 +43,7 @@ pub(crate) async fn show(
     };
     let payload = view.inspector.payload(&template);
     Ok(view.page(&name, html! {
-        (notice(asked.did.as_deref()))
+        (view.notice(asked.did.as_deref()))
         p.crumbs { a href=(view.links.page("schedules")) { "Schedules" } @if entry.paused { " " span.paused { "paused" } } }
         @if view.may_change() { (buttons(&view, &entry)) }
         div.columns {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{AT_A_TIME, Failed, View, notice, search};
+use super::{AT_A_TIME, Failed, View, search};
 use crate::web::links::encoded;
 
 /// How many ticks of each entry to show.
@@ -41,7 +41,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
     let rows = stream::iter(with_events).buffered(AT_A_TIME);
     let rows: Vec<_> = rows.try_collect().await?;
     Ok(view.page("Schedules", html! {
-        (notice(asked.did.as_deref()))
+        (view.notice(asked.did.as_deref()))
         @if is_long { (search("schedule", &asked.name, "")) }
         @if rows.is_empty() {
             p.empty { "There are none." }

@@ -9,7 +9,7 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, notice};
+use super::{Failed, View};
 use crate::web::settings::{REFRESH, Settings, Theme};
 
 #[derive(Debug, Deserialize)]
@@ -19,8 +19,11 @@ pub(crate) struct Asked {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Chosen {
+    #[serde(default)]
     theme: String,
+    #[serde(default)]
     zone: String,
+    #[serde(default)]
     refresh: String,
 }
 
@@ -31,7 +34,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Markup {
         refresh,
     } = &view.settings;
     view.page("Settings", html! {
-        (notice(asked.did.as_deref()))
+        (view.notice(asked.did.as_deref()))
         p.note { "Kept in a cookie of this browser." }
         form.settings method="post" {
             label { "Theme "

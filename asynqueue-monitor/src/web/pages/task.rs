@@ -6,8 +6,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failed, View, notice, queue::actions_of, timeline::timeline};
-use crate::web::{live::version, show};
+use super::{
+    Failed, View,
+    queue::{actions_of, no_default},
+    timeline::timeline,
+};
+use crate::web::{
+    live::{version, version_of_task},
+    show,
+};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
@@ -31,11 +38,11 @@ pub(crate) async fn show(
     let running = running(&view, info).await?;
     let fresh = |id: &str, content: Markup| {
         html! {
-            div id=(id) data-fresh="task" data-version=(version(&*found)) data-queue=(task.queue) data-id=(task.id) { (content) }
+            div id=(id) data-fresh="task" data-version=(version_of_task(&view.inspector, Some(info))) data-queue=(task.queue) data-id=(task.id) { (content) }
         }
     };
     Ok(view.page(task.id.as_str(), html! {
-        (notice(asked.did.as_deref()))
+        (view.notice(asked.did.as_deref()))
         (fresh("task", html! {
             p.crumbs {
                 a href=(view.links.queue(&task.queue)) { (task.queue) } " › "
@@ -87,6 +94,11 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
     }
 }
 
+/// Tells whether a payload is as it was on a page.
+pub(in crate::web) fn version_of_payload(view: &View, info: &TaskInfo) -> String {
+    version(view.inspector.payload(info))
+}
+
 fn pretty(value: &Value) -> String {
     // A value that was shown as JSON can be written as such.
     serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string())
@@ -110,22 +122,26 @@ fn actions(view: &View, info: &TaskInfo) -> Markup {
 fn payload(view: &View, info: &TaskInfo) -> Markup {
     let shown = pretty(&view.inspector.payload(info));
     let task = info.envelope.task_ref();
-    let can_edit =
-        view.may_change() && !matches!(info.state, TaskState::Active | TaskState::Completed);
+    let can_edit = !matches!(info.state, TaskState::Active | TaskState::Completed);
     html! {
         p.note { (info.envelope.codec.as_str()) ", " (show::bytes(info.envelope.payload.len() as u64)) }
-        @if can_edit {
+        @if view.may_change() {
             form method="post" action=(format!("{}/tasks", view.links.queue(&task.queue))) {
+                (no_default())
                 input type="hidden" name="state" value=(info.state.as_str());
                 input type="hidden" name="id" value=(task.id);
                 input type="hidden" name="which" value="chosen";
                 input type="hidden" name="back" value="task";
+                input type="hidden" name="seen" value=(version_of_payload(view, info));
                 textarea name="payload" rows=(shown.lines().count().clamp(4, 30)) spellcheck="false" aria-label="Payload as JSON" {
                     "\n" (shown)
                 }
                 div.actions {
-                    button name="do" value="edit" { "Save" }
-                    @if info.state != TaskState::Pending { button name="do" value="edit and run" { "Save and run" } }
+                    @if can_edit {
+                        button name="do" value="edit" { "Save" }
+                        @if info.state != TaskState::Pending { button name="do" value="edit and run" { "Save and run" } }
+                    }
+                    button name="do" value="again" formaction=(view.links.task(&task)) { "Run as a new task" }
                 }
             }
         } @else {
@@ -143,15 +159,14 @@ fn facts(view: &View, info: &TaskInfo) -> Markup {
             @if let Some(lease) = &info.lease {
                 dt { "Runs on" } dd { (lease.worker) ", lease ends " (view.time(lease.until)) }
             }
-            @if let Some(at) = info.at { dt { "At" } dd { (view.time(at)) } }
             dt { "Enqueued" } dd { (view.time(envelope.enqueued_at)) }
-            dt { "Attempts" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) }
+            dt { "Failed" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) " attempts" }
             dt { "Timeout" } dd { (show::duration(options.timeout)) }
             @if let Some(deadline) = envelope.deadline { dt { "Deadline" } dd { (view.time(deadline)) } }
             @if let Some(expires) = envelope.expires_at() { dt { "Worth starting until" } dd { (view.time(expires)) } }
             @if options.priority > 0 { dt { "Priority" } dd { (options.priority) } }
             @if let Some(group) = &options.group { dt { "Group" } dd { (group) } }
-            @if let Some(lock) = &envelope.unique { dt { "Unique key" } dd { code { (lock.key.as_str()) } } }
+            @if let Some(key) = view.inspector.unique_key(info) { dt { "Unique key" } dd { code { (key) } } }
             @if !options.retention.is_zero() { dt { "Kept for" } dd { (show::duration(options.retention)) } }
             @if let Some(trace) = envelope.headers.get("traceparent").and_then(|parent| parent.get(3..35)) {
                 dt { "Trace" } dd { code { (trace) } }

@@ -68,9 +68,9 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                     }
                     td { a.id href=(view.links.task(&envelope.task_ref())) { (envelope.id) } }
                     td { (envelope.event) }
-                    td.number { (envelope.attempts) }
-                    td { (view.time(envelope.enqueued_at)) }
-                    td { (when(view, task)) }
+                    td.number data-label="Attempts" { (envelope.attempts) }
+                    td data-label="Enqueued" { (view.time(envelope.enqueued_at)) }
+                    td data-label=(when_title(state)) { (when(view, task)) }
                     td.payload {
                         @match envelope.last_failure().filter(|_| failed) {
                             Some(failure) => { span.kind { (failure.kind) } " " (show::cut(&failure.message)) },
@@ -149,7 +149,7 @@ fn task_actions(contents: &Contents) -> Markup {
 }
 
 /// The first button of a form is what the Enter key presses: one that does nothing, where others change something.
-pub(super) fn no_default() -> Markup {
+pub(in crate::web) fn no_default() -> Markup {
     html! { button hidden disabled {} }
 }
 

@@ -11,15 +11,19 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-pub(in crate::web) use self::{contents::Contents, list::actions_of};
+pub(in crate::web) use self::{
+    contents::Contents,
+    list::{actions_of, no_default},
+};
 use self::{
     contents::{Order, Part},
-    list::{list, no_default},
+    list::list,
 };
-use super::{Failed, View, charts::of_day, notice, state_of};
+use super::{Failed, View, charts::of_day, state_of};
 use crate::web::{links::encoded, live::version_of_minute, show};
 
-#[derive(Debug, Deserialize)]
+/// Which part of a queue is asked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
     state: Option<String>,
     #[serde(default)]
@@ -42,7 +46,6 @@ pub(crate) async fn show(
         Ok(filter) => (filter, None),
         Err(invalid) => (Filter::default(), Some(invalid)),
     };
-    let key = format!("{queue} {state:?} {order:?} {filter} {:?}", asked.after);
     let part = Part {
         state,
         filter,
@@ -50,9 +53,10 @@ pub(crate) async fn show(
         after: asked.after.clone(),
     };
     let read = Contents::read(&view, &queue, part);
+    let key = (queue.clone(), asked.clone());
     let contents = view.shared.live.contents(key, read).await?;
     let content = html! {
-        (notice(asked.did.as_deref()))
+        (view.notice(asked.did.as_deref()))
         (figures(&view, &contents.info))
         (tabs(&view, &contents))
         (form(&asked, &contents, order))
