@@ -14,6 +14,9 @@ use super::site::Site;
 /// `secret`, as `argon2 somesaltsomesalt -id -k 16 -t 2 -p 1 -e` writes it.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$E/SQMa+uT8S7798KgxD+hQxeFkYTta8dSdtQhFJv8GA";
 
+/// The same with `-k 4096`, so that it takes a while.
+const SLOW_HASH: &str = "$argon2id$v=19$m=4096,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$DpeISFFMG6L/3BdA4KlK5ZICsfRaB/lJRVNS7koASC4";
+
 async fn guarded() -> Site {
     Site::of(|monitor| {
         let monitor = monitor
@@ -79,7 +82,8 @@ async fn guessing_passwords_is_slowed_down_and_who_is_in_stays_in() {
 /// However many are made at once, no more count than may.
 #[tokio::test]
 async fn many_guesses_at_once_gain_nothing_and_many_right_passwords_lose_nothing() {
-    let site = guarded().await;
+    let slow = |monitor: Monitor| monitor.user("ada", SLOW_HASH, Role::Admin).expect("a hash");
+    let site = Site::of(slow).await;
     let get = async |password: String| {
         let request = site.client.get(site.url("/settings"));
         let request = request.basic_auth("ada", Some(password));
