@@ -2,7 +2,7 @@
 
 use super::{
     browser::Browser,
-    system::{Email, System},
+    system::{Email, News, System},
 };
 
 /// Enqueues a task, and waits until the page says so without being loaded again.
@@ -143,6 +143,26 @@ async fn a_list_follows_what_comes_and_goes_but_not_while_one_chooses() {
     browser.click("input[name=id][value=fresh-1]").await;
     browser.until(&rows(2)).await;
     browser.until(&format!("return {offers}.disabled")).await;
+    assert_eq!(browser.run("return window.marker").await, true);
+}
+
+#[tokio::test]
+async fn schedules_and_groups_follow_what_happens() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("/schedules")).await;
+    browser.run("window.marker = true").await;
+    let timetable = asynqueue_core::scheduler::Timetable::new(system.inspector.broker().clone());
+    timetable.pause("weekly").await.expect("paused");
+    browser.until_has("#schedules .paused").await;
+    assert_eq!(browser.run("return window.marker").await, true);
+
+    browser.open(&system.url("/groups")).await;
+    browser.run("window.marker = true").await;
+    let text = "late news".into();
+    let news = system.producer.enqueue(News { text }).group("late");
+    news.await.expect("accepted");
+    let is_there = "return document.querySelector('#groups').textContent.includes('late')";
+    browser.until(is_there).await;
     assert_eq!(browser.run("return window.marker").await, true);
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Report {
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "news:tell", queue = "news", crate = asynqueue_core)]
 #[task(aggregate(grace = "30m", max_delay = "1h", max_size = 100))]
-struct News {
-    text: String,
+pub(crate) struct News {
+    pub(crate) text: String,
 }
 
 #[derive(Serialize, Deserialize, Task)]

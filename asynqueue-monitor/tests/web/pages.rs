@@ -346,7 +346,7 @@ async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() 
     let timetable = Timetable::new(site.inspector.broker().clone());
     for n in 0..105 {
         let email = Email { to: "ada".into() };
-        let entry = Entry::new(&*format!("entry-{n:03}"), "@hourly", email);
+        let entry = Entry::new(&format!("entry-{n:03}"), "@hourly", email);
         timetable.put(entry.expect("a rule")).await.expect("kept");
     }
     let page = site.page("/schedules").await;

@@ -45,8 +45,8 @@ export function follow() {
   const { live, refresh: every } = document.body.dataset;
   if (document.hidden || every === "0") return;
   const { queue, id } = document.querySelector("[data-fresh=task], [data-fresh=tasks]")?.dataset ?? {};
-  const all = document.querySelector("[data-fresh=queues]") !== null;
-  const asked = new URLSearchParams({ every, all, ...(queue && { queue }), ...(id && { id }) });
+  const [all, schedules] = ["queues", "schedules"].map((part) => document.querySelector(`[data-fresh=${part}]`) !== null);
+  const asked = new URLSearchParams({ every, all, schedules, ...(queue && { queue }), ...(id && { id }) });
   source = new EventSource(`${live}?${asked}`);
   source.onmessage = (event) => {
     wait = 1;

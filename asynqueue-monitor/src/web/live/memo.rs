@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The last answers, by what was asked.
-pub(super) struct Memo<K, V>(Mutex<HashMap<K, Arc<Answer<V>>>>);
+pub(in crate::web) struct Memo<K, V>(Mutex<HashMap<K, Arc<Answer<V>>>>);
 
 /// When it was read, and what. Whoever comes while it is read waits for it here.
 type Answer<V> = tokio::sync::Mutex<Option<(Instant, Arc<V>)>>;

@@ -15,19 +15,29 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, HourStats, Inspector, Name, Page, TaskInfo, TaskRef, TaskState, Timestamp,
+    BrokerError, GroupInfo, HourStats, Inspector, Name, Page, TaskInfo, TaskRef, TaskState,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::{memo::Memo, seen::Past};
+use self::{
+    memo::Memo,
+    seen::{More, Past},
+};
 pub(super) use self::{
-    seen::{Fleet, Seen, version_of_queues, version_of_servers, version_of_task, version_of_tasks},
+    seen::{
+        Fleet, Seen, version_of_groups, version_of_queues, version_of_schedules,
+        version_of_servers, version_of_task, version_of_tasks,
+    },
     stream::{stream, version_of_jobs},
 };
 use super::{
     attention::Concern,
-    pages::queue::{Asked, Contents},
+    pages::{
+        queue::{self, Contents},
+        schedules::{self, Schedules},
+    },
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,9 +60,13 @@ pub(super) struct Live {
     watched: Arc<Mutex<HashMap<TaskRef, usize>>>,
     /// When something was changed here: what was seen before that is not shown any more.
     changed: Arc<Mutex<Option<Instant>>>,
+    /// How many look at schedules.
+    of_schedules: Arc<()>,
     slow: Memo<(), Slow>,
-    contents: Memo<(Name, Asked), Contents>,
-    tasks: Memo<TaskRef, Option<TaskInfo>>,
+    pub(super) contents: Memo<(Name, queue::Asked), Contents>,
+    pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
+    pub(super) schedules: Memo<schedules::Asked, Schedules>,
+    pub(super) groups: Memo<(), Vec<GroupInfo>>,
 }
 
 type Told = watch::Receiver<Option<Arc<Seen>>>;
@@ -73,9 +87,12 @@ impl Live {
             seen: Arc::default(),
             watched: Arc::default(),
             changed: Arc::default(),
+            of_schedules: Arc::default(),
             slow: Memo::default(),
             contents: Memo::default(),
             tasks: Memo::default(),
+            schedules: Memo::default(),
+            groups: Memo::default(),
         }
     }
 
@@ -83,7 +100,7 @@ impl Live {
     pub(super) async fn now(&self) -> Result<Arc<Seen>, BrokerError> {
         match self.last() {
             Some(seen) => Ok(seen),
-            None => Seen::read(&self.inspector, &mut Past::default(), &[])
+            None => Seen::read(&self.inspector, &mut Past::default(), More::default())
                 .await
                 .map(Arc::new),
         }
@@ -102,23 +119,15 @@ impl Live {
         })
     }
 
-    /// What is in a queue. While someone looks, it is read once after each look for all who ask for the same.
-    pub(super) async fn contents(
+    /// What else a page needs. While someone looks, it is read once after each look for all who ask for the same.
+    pub(super) async fn read<K: Eq + Hash, V>(
         &self,
-        asked: (Name, Asked),
-        read: impl Future<Output = Result<Contents, BrokerError>>,
-    ) -> Result<Arc<Contents>, BrokerError> {
+        memo: &Memo<K, V>,
+        asked: K,
+        read: impl Future<Output = Result<V, BrokerError>>,
+    ) -> Result<Arc<V>, BrokerError> {
         match self.last() {
-            Some(seen) => self.contents.get(asked, seen.at, read).await,
-            None => read.await.map(Arc::new),
-        }
-    }
-
-    /// A task, in the same way.
-    pub(super) async fn task(&self, task: &TaskRef) -> Result<Arc<Option<TaskInfo>>, BrokerError> {
-        let read = self.inspector.task(task);
-        match self.last() {
-            Some(seen) => self.tasks.get(task.clone(), seen.at, read).await,
+            Some(seen) => memo.get(asked, seen.at, read).await,
             None => read.await.map(Arc::new),
         }
     }
@@ -195,14 +204,21 @@ impl Live {
         let (tell, told) = watch::channel(None);
         *seen = Some(told.clone());
         let (inspector, seen) = (self.inspector.clone(), Arc::clone(&self.seen));
-        let watched = Arc::clone(&self.watched);
+        let (watched, of_schedules) = (
+            Arc::clone(&self.watched),
+            Arc::downgrade(&self.of_schedules),
+        );
         tokio::spawn(async move {
             let mut past = Past::default();
             loop {
-                let tasks: Vec<_> = watched.lock().keys().cloned().collect();
+                let more = More {
+                    tasks: watched.lock().keys().cloned().collect(),
+                    // One is kept by all.
+                    schedules: of_schedules.strong_count() > 1,
+                };
                 let begun = Instant::now();
                 // What cannot be read now is read in a second; the figures stand still meanwhile.
-                if let Ok(seen) = Seen::read(&inspector, &mut past, &tasks).await {
+                if let Ok(seen) = Seen::read(&inspector, &mut past, more).await {
                     tell.send_replace(Some(Arc::new(seen)));
                 }
                 tokio::time::sleep(INTERVAL.max(REST * begun.elapsed())).await;

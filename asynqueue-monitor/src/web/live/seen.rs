@@ -6,8 +6,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Inspector, Name, ServerInfo, TaskInfo, TaskRef, TaskState, Timestamp,
-    inspector::QueueInfo,
+    BrokerError, Inspector, Name, ScheduleEntry, ServerInfo, TaskInfo, TaskRef, TaskState,
+    Timestamp, inspector::QueueInfo,
 };
 use serde_json::{Map, Value, json};
 
@@ -44,6 +44,13 @@ pub(in crate::web) struct Seen {
     pub(super) tasks: HashMap<TaskRef, String>,
 }
 
+/// What is looked at beside queues and servers.
+#[derive(Default)]
+pub(super) struct More {
+    pub(super) tasks: Vec<TaskRef>,
+    pub(super) schedules: bool,
+}
+
 /// What is remembered from one look to the next.
 #[derive(Default)]
 pub(super) struct Past {
@@ -59,18 +66,22 @@ impl Seen {
     pub(super) async fn read(
         inspector: &Inspector,
         past: &mut Past,
-        watched: &[TaskRef],
+        more: More,
     ) -> Result<Self, BrokerError> {
         let at = Instant::now();
         let (queues, servers) = tokio::join!(inspector.queues(), inspector.servers());
         let (queues, servers) = (queues?, servers?);
         let mut tasks = HashMap::new();
-        if !watched.is_empty() {
-            let found = inspector.broker().tasks(watched).await?;
+        if !more.tasks.is_empty() {
+            let found = inspector.broker().tasks(&more.tasks).await?;
             let versions = found
                 .iter()
                 .map(|task| version_of_task(inspector, task.as_ref()));
-            tasks = watched.iter().cloned().zip(versions).collect();
+            tasks = more.tasks.iter().cloned().zip(versions).collect();
+        }
+        let mut schedules = None;
+        if more.schedules {
+            schedules = Some(version_of_schedules(&inspector.schedules().await?));
         }
         let took = at.elapsed();
         past.looks += 1;
@@ -80,6 +91,7 @@ impl Seen {
         let now = inspector.broker().now();
         let concerns = concerns(&queues, &servers, past.growing(), now);
         let mut common = common(&queues, &servers, now);
+        common["versions"]["schedules"] = json!(schedules);
         common["versions"]["attention"] = version_of_attention(&concerns, now).into();
         let mut all = common.clone();
         all["queues"] = figures.clone().into();
@@ -213,6 +225,7 @@ fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value
         "versions": {
             "queues": version_of_queues(queues),
             "servers": version_of_servers(servers, now),
+            "groups": version_of_groups(queues),
             "minute": version_of_minute(now),
         },
     })
@@ -240,6 +253,23 @@ impl Fleet {
 pub(in crate::web) fn version_of_servers(servers: &[ServerInfo], now: Timestamp) -> String {
     let lost = servers.iter().filter(|server| server.is_lost(now)).count();
     version((servers, lost))
+}
+
+/// Changes when a task comes to a group, or a group becomes a task.
+pub(in crate::web) fn version_of_groups(queues: &[QueueInfo]) -> String {
+    let sizes = queues.iter().map(|queue| {
+        let size = queue.stats.count(TaskState::Aggregating);
+        (&queue.name, size)
+    });
+    version(sizes.filter(|(_, size)| *size > 0).collect::<Vec<_>>())
+}
+
+/// Changes when an entry has ticked, or was changed.
+pub(in crate::web) fn version_of_schedules(entries: &[ScheduleEntry]) -> String {
+    let shown = entries
+        .iter()
+        .map(|entry| (&entry.name, &entry.rule, entry.next, entry.paused));
+    version(shown.collect::<Vec<_>>())
 }
 
 /// Changes with what a page shows of a task: of what it hides, it does not tell.

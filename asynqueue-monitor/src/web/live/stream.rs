@@ -22,6 +22,9 @@ pub(in crate::web) struct Asked {
     /// Whether the figures of all queues are shown.
     #[serde(default)]
     all: bool,
+    /// Whether schedules are shown.
+    #[serde(default)]
+    schedules: bool,
     /// The queue whose figures and tasks are shown.
     queue: Option<String>,
     /// The task of it that is shown.
@@ -39,6 +42,8 @@ struct Viewer {
     all: bool,
     queue: Option<Name>,
     task: Option<Watched>,
+    /// Lets schedules be looked at.
+    _schedules: Option<Arc<()>>,
     /// The number of the look that was told last.
     last: u64,
 }
@@ -51,6 +56,9 @@ pub(in crate::web) async fn stream(
     let queue = asked.queue.map(Name::from);
     let task = queue.clone().zip(id);
     let task = task.and_then(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
+    let schedules = asked
+        .schedules
+        .then(|| Arc::clone(&shared.live.of_schedules));
     let mut told = shared.live.look();
     told.mark_changed();
     let viewer = Viewer {
@@ -60,6 +68,7 @@ pub(in crate::web) async fn stream(
         all: asked.all,
         queue,
         task,
+        _schedules: schedules,
         last: 0,
     };
     let events = streams::unfold(viewer, |mut viewer| async {

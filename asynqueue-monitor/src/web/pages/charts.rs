@@ -10,7 +10,7 @@ use chrono::Timelike;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View};
+use super::{Failed, View, each_minute};
 use crate::web::{
     chart::{self, Bar},
     links::encoded,
@@ -93,10 +93,12 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         @if let Some(queue) = &asked.queue {
             p.crumbs { "Queue " a href=(view.links.queue(&queue.as_str().into())) { (queue) } " · " a href=(format!("{}?span={}", view.links.page("charts"), span.name)) { "all queues" } }
         } @else { (of_now()) }
-        (chart::attempts(span.title, span.each, &bars))
-        @if asked.queue.is_none() { (table(&view, span, &sums)) }
-        @if sums.len() > ROWS { p.note { "The " (ROWS) " queues with the most failures are shown." } }
-        (gathered)
+        (each_minute(&view, "charts", html! {
+            (chart::attempts(span.title, span.each, &bars))
+            @if asked.queue.is_none() { (table(&view, span, &sums)) }
+            @if sums.len() > ROWS { p.note { "The " (ROWS) " queues with the most failures are shown." } }
+            (gathered)
+        }))
     }))
 }
 
@@ -220,5 +222,6 @@ pub(super) async fn last_day(view: &View, queue: &Name) -> Result<Vec<HourStats>
 
 /// The chart of the last day.
 pub(super) fn of_day<'a>(view: &View, history: impl Iterator<Item = &'a HourStats>) -> Markup {
-    chart::attempts(DAY.title, DAY.each, &bars(view, DAY, history))
+    let chart = chart::attempts(DAY.title, DAY.each, &bars(view, DAY, history));
+    each_minute(view, "day", chart)
 }

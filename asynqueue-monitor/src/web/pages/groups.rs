@@ -1,28 +1,26 @@
 //! Tasks that wait for one another, to become one.
 
-use asynqueue_core::{GroupInfo, TaskState, inspector::QueueInfo};
+use asynqueue_core::{BrokerError, GroupInfo, Inspector, TaskState, inspector::QueueInfo};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 
 use super::{AT_A_TIME, Failed, View};
-use crate::web::show;
+use crate::web::{live::version_of_groups, show};
 
 /// How many groups of each queue to show.
 const GROUPS: usize = 100;
 
+/// How many groups to show in all.
+const MOST: usize = 1_000;
+
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
-    let seen = view.shared.live.now().await?;
-    let has_groups = |queue: &&QueueInfo| queue.stats.count(TaskState::Aggregating) > 0;
-    let queues = seen.queues.iter().filter(has_groups);
-    let queues: Vec<_> = queues.map(|queue| queue.name.clone()).collect();
-    let inspector = &view.inspector;
-    let asked = queues.into_iter();
-    let asked = asked.map(async |queue| inspector.groups(&queue, GROUPS).await);
-    let groups = stream::iter(asked).buffered(AT_A_TIME);
-    let groups: Vec<Vec<GroupInfo>> = groups.try_collect().await?;
-    let cut = groups.iter().any(|groups| groups.len() == GROUPS);
-    let groups: Vec<_> = groups.into_iter().flatten().collect();
-    Ok(view.page("Groups", html! {
+    let live = &view.shared.live;
+    let seen = live.now().await?;
+    let groups = live
+        .read(&live.groups, (), read(&view.inspector, &seen.queues))
+        .await?;
+    let version = version_of_groups(&seen.queues);
+    Ok(view.page("Groups", html! { div id="groups" data-fresh="groups" data-version=(version) {
         @if groups.is_empty() {
             p.empty { "No task waits in a group." }
         } @else {
@@ -31,11 +29,34 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                     th scope="col" { "Group" } th scope="col" { "Queue" } th scope="col" { "Event" }
                     th.number scope="col" { "Tasks" } th scope="col" { "Oldest" } th scope="col" { "Due" }
                 } }
-                tbody { @for group in &groups { (row(&view, group)) } }
+                tbody { @for group in groups.iter().take(MOST) { (row(&view, group)) } }
             } }
         }
-        @if cut { p.note { "Of each queue, no more than " (GROUPS) " groups are shown: those that are due first." } }
-    }))
+        @if is_cut(&groups) { p.note { "No more than " (GROUPS) " groups of each queue and " (show::number(MOST as u64)) " in all are shown: those that are due first." } }
+    } }))
+}
+
+/// The groups of all queues that have some, those that are due first in each.
+async fn read(inspector: &Inspector, queues: &[QueueInfo]) -> Result<Vec<GroupInfo>, BrokerError> {
+    let has_groups = |queue: &&QueueInfo| queue.stats.count(TaskState::Aggregating) > 0;
+    let queues = queues
+        .iter()
+        .filter(has_groups)
+        .map(|queue| queue.name.clone());
+    let queues: Vec<_> = queues.collect();
+    let asked = queues.into_iter();
+    let asked = asked.map(async |queue| inspector.groups(&queue, GROUPS).await);
+    let groups: Vec<Vec<_>> = stream::iter(asked)
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await?;
+    Ok(groups.into_iter().flatten().collect())
+}
+
+/// Whether there may be more than are shown.
+fn is_cut(groups: &[GroupInfo]) -> bool {
+    let mut of_queues = groups.chunk_by(|a, b| a.queue == b.queue);
+    groups.len() > MOST || of_queues.any(|groups| groups.len() >= GROUPS)
 }
 
 fn row(view: &View, group: &GroupInfo) -> Markup {

@@ -26,7 +26,10 @@ use axum::{
 use maud::{Markup, html};
 
 pub(super) use self::failed::{Failed, explained, not_found};
-use super::{Role, Shared, User, access::is_own, links::Links, settings::Settings, show};
+use super::{
+    Role, Shared, User, access::is_own, links::Links, live::version_of_minute, settings::Settings,
+    show,
+};
 
 /// How many calls of the broker a page makes at a time.
 const AT_A_TIME: usize = 8;
@@ -124,6 +127,11 @@ pub(super) fn state_of(name: &str) -> Result<TaskState, Failed> {
             known.join(", ")
         ))
     })
+}
+
+/// A part of a page that is written anew each minute while one looks.
+fn each_minute(view: &View, id: &str, content: Markup) -> Markup {
+    html! { div id=(id) data-fresh="minute" data-version=(version_of_minute(view.now)) { (content) } }
 }
 
 /// Looks for things by a part of their names, and keeps their order.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::web::{
     links::encoded,
-    live::{Fleet, Seen, version_of_minute, version_of_queues},
+    live::{Fleet, Seen, version_of_queues},
     show,
 };
 
@@ -88,7 +88,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
             (totals(&view, &seen))
             (attention(&view, &seen, &slow.blame))
             div.columns {
-                div id="day" data-fresh="minute" data-version=(version_of_minute(view.now)) { (of_day(&view, slow.hours.iter())) }
+                (of_day(&view, slow.hours.iter()))
                 (of_now())
             }
             @if seen.queues.len() > 10 { (search("queue", &asked.name, &asked.sort)) }

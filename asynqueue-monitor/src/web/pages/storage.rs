@@ -3,7 +3,7 @@
 use asynqueue_core::{Name, Node, NodeRole};
 use maud::{Markup, html};
 
-use super::{Failed, View};
+use super::{Failed, View, each_minute};
 use crate::web::show;
 
 /// How many queues are shown with their slots.
@@ -12,7 +12,7 @@ const SLOTS: usize = 1_000;
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
     let queues = view.inspector.broker().queues().await?;
-    Ok(view.page("Storage", html! {
+    let content = html! {
         div.scroll { table {
             thead { tr {
                 th scope="col" { "Address" } th scope="col" { "Role" } th scope="col" { "Version" }
@@ -30,7 +30,8 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
         } }
         (slots(&view, &nodes, &queues))
         @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (told(node)) }
-    }))
+    };
+    Ok(view.page("Storage", each_minute(&view, "storage", content)))
 }
 
 /// What a server tells of itself, in its own words.

@@ -28,7 +28,9 @@ pub(crate) async fn show(
 ) -> Result<Markup, Failed> {
     let id = TaskId::new(&id).map_err(|error| Failed::BadRequest(error.to_string()))?;
     let task = TaskRef::new(Name::from(queue), id);
-    let found = view.shared.live.task(&task).await?;
+    let live = &view.shared.live;
+    let read = view.inspector.task(&task);
+    let found = live.read(&live.tasks, task.clone(), read).await?;
     let Some(info) = &*found else {
         let gone = format!(
             "Task {task} is not there: it never was, or is done and not kept, or was deleted."

@@ -21,7 +21,7 @@ pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTas
     events.extend(next(info));
     events.sort_by_key(|(at, _)| *at);
     html! {
-        ol.timeline { @for (at, event) in events { li { (view.time(at)) " " (event) " " span.date { (view.date(at)) } } } }
+        ol.timeline { @for (at, event) in events { li { (view.time(at)) " " span.date { (view.date(at)) } " " (event) } } }
     }
 }
 

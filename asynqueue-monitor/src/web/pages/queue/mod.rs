@@ -20,7 +20,7 @@ use self::{
     list::list,
 };
 use super::{Failed, View, charts::of_day, state_of};
-use crate::web::{links::encoded, live::version_of_minute, show};
+use crate::web::{links::encoded, show};
 
 /// Which part of a queue is asked for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
@@ -54,7 +54,8 @@ pub(crate) async fn show(
     };
     let read = Contents::read(&view, &queue, part);
     let key = (queue.clone(), asked.clone());
-    let contents = view.shared.live.contents(key, read).await?;
+    let live = &view.shared.live;
+    let contents = live.read(&live.contents, key, read).await?;
     let content = html! {
         (view.notice(asked.did.as_deref()))
         (figures(&view, &contents.info))
@@ -64,9 +65,7 @@ pub(crate) async fn show(
             Some(invalid) => { p.error role="alert" { (InvalidFilter::to_string(invalid)) } },
             None => { (list(&view, &contents, &asked.filter, order)) },
         }
-        div id="day" data-fresh="minute" data-version=(version_of_minute(view.now)) {
-            (of_day(&view, contents.history.iter()))
-        }
+        (of_day(&view, contents.history.iter()))
         p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "Longer ago" } }
     };
     Ok(view.page(queue.as_str(), content))
