@@ -18,7 +18,7 @@ pub enum AgainError {
     NotFound(TaskRef),
     /// The payload has no form in the codec of the task.
     #[error("the payload cannot be encoded: {0}")]
-    Payload(String),
+    NotEncoded(String),
     /// Another task holds its unique lock.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -48,7 +48,7 @@ impl Inspector {
         let mut envelope = like.anew(TaskId::generate(), self.broker.now());
         if let Some(payload) = payload {
             let bytes = self.viewer.edit(&like.codec, &like.payload, payload);
-            let bytes = bytes.map_err(|error| AgainError::Payload(error.to_string()))?;
+            let bytes = bytes.map_err(|error| AgainError::NotEncoded(error.to_string()))?;
             envelope.payload = Bytes::from(bytes);
         }
         let new = envelope.task_ref();
