@@ -66,9 +66,7 @@ impl Inspector {
     /// A conflict, without a key that tells of redacted fields.
     fn hidden(&self, conflict: Conflict, like: &Envelope) -> Conflict {
         match conflict {
-            Conflict::Unique { key, holder, state }
-                if self.viewer.redacts() && key.is_hash_of(&like.event) =>
-            {
+            Conflict::Unique { key, holder, state } if self.hides(&key, like) => {
                 let key = UniqueKey::new(MARKER);
                 Conflict::Unique { key, holder, state }
             }

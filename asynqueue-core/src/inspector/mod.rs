@@ -26,7 +26,7 @@ use crate::{
         ScheduleEvent, ServerInfo, SharedBroker, Subscription, TaskInfo,
     },
     codec::Codec,
-    task::{InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp},
+    task::{Envelope, InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey},
 };
 
 /// Sees all that a broker keeps, and changes it on demand.
@@ -271,8 +271,15 @@ impl Inspector {
     /// the payload, or it could be made of guesses too.
     pub fn unique_key<'a>(&self, task: &'a TaskInfo) -> Option<&'a str> {
         let lock = task.envelope.unique.as_ref()?;
-        let is_shown = !(self.viewer.redacts() && lock.key.is_hash_of(&task.envelope.event));
-        Some(if is_shown { lock.key.as_str() } else { MARKER })
+        Some(match self.hides(&lock.key, &task.envelope) {
+            true => MARKER,
+            false => lock.key.as_str(),
+        })
+    }
+
+    /// Whether a unique key tells of fields that are redacted.
+    fn hides(&self, key: &UniqueKey, of: &Envelope) -> bool {
+        self.viewer.redacts() && key.is_hash_of(&of.event)
     }
 
     /// Stops leasing from queues; what is leased goes on.

@@ -15,8 +15,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, GroupInfo, HourStats, Inspector, Name, Page, TaskInfo, TaskRef, TaskState,
-    Timestamp,
+    BrokerError, GroupInfo, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskRef,
+    TaskState, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -117,6 +117,14 @@ impl Live {
             let lasts = (2 * INTERVAL).max((REST + 2) * seen.took);
             seen.at.elapsed() < lasts && changed.is_none_or(|changed| changed < seen.at)
         })
+    }
+
+    /// The servers: those that were seen last, if someone looks; else as they are now.
+    pub(super) async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        match self.last() {
+            Some(seen) => Ok(seen.servers.clone()),
+            None => self.inspector.servers().await,
+        }
     }
 
     /// What else a page needs. While someone looks, it is read once after each look for all who ask for the same.

@@ -38,9 +38,10 @@ pub(crate) async fn show(
         return Err(Failed::NotFound(gone));
     };
     let running = running(&view, info).await?;
+    let version = version_of_task(&view.inspector, Some(info));
     let fresh = |id: &str, content: Markup| {
         html! {
-            div id=(id) data-fresh="task" data-version=(version_of_task(&view.inspector, Some(info))) data-queue=(task.queue) data-id=(task.id) { (content) }
+            div id=(id) data-fresh="task" data-version=(version) data-queue=(task.queue) data-id=(task.id) { (content) }
         }
     };
     Ok(view.page(task.id.as_str(), html! {
@@ -75,7 +76,7 @@ async fn running(view: &View, info: &TaskInfo) -> Result<Option<RunningTask>, Br
         return Ok(None);
     }
     let task = info.envelope.task_ref();
-    let servers = view.inspector.servers().await?;
+    let servers = view.shared.live.servers().await?;
     let running = servers.into_iter().flat_map(|server| server.running);
     Ok(running.filter(|running| running.task == task).last())
 }

@@ -105,7 +105,7 @@ impl Contents {
         let inspector = &view.inspector;
         let (info, servers, history) = tokio::try_join!(
             inspector.queue(queue),
-            inspector.servers(),
+            view.shared.live.servers(),
             last_day(view, queue)
         )?;
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));

@@ -5,7 +5,7 @@ mod list;
 
 use asynqueue_core::{
     Name, TaskState,
-    inspector::{Filter, InvalidFilter, QueueInfo},
+    inspector::{Filter, QueueInfo},
 };
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
@@ -62,7 +62,7 @@ pub(crate) async fn show(
         (tabs(&view, &contents))
         (form(&asked, &contents, order))
         @match &invalid {
-            Some(invalid) => { p.error role="alert" { (InvalidFilter::to_string(invalid)) } },
+            Some(invalid) => { p.error role="alert" { (invalid) } },
             None => { (list(&view, &contents, &asked.filter, order)) },
         }
         (of_day(&view, contents.history.iter()))
