@@ -20,6 +20,13 @@ pub enum BrokerError {
     Protocol(String),
 }
 
+impl BrokerError {
+    /// Whether the same call may succeed later. One that is not may succeed in parts.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_))
+    }
+}
+
 /// What stands in the way of a new task.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {

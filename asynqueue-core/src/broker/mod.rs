@@ -95,14 +95,20 @@ pub trait Broker:
     /// When the broker cannot be reached.
     async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError>;
 
-    /// Up to `limit` active tasks whose lease has ended, with the token to settle them under. They stay as they are:
+    /// Up to `limit` active tasks whose lease has ended, and had ended at the time `by` already, with the token to settle
+    /// them under. They stay as they are:
     /// of the servers that see them, the one that settles first wins. To leave a task to a worker that extends its lease
     /// after all, they settle it [only if it has expired](Settlement::only_if_expired).
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError>;
+    async fn expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Leased>, BrokerError>;
 
     /// Deletes up to `limit` completed tasks past their retention and archived tasks beyond `keep`, oldest first, and
     /// gives back what memory they held. Returns how many it deleted.

@@ -47,16 +47,31 @@ thread_local! {
 }
 
 /// Runs `f`, and makes its panic an error.
-fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
+pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
     let outer = CATCHING.replace(true);
     // What `f` left half done is dropped with the attempt, and never looked at again.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(outer);
-    result.map_err(|payload| {
-        let error = format!("panicked: {}", message(&*payload));
-        TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, error)
-            .with_backtrace(BACKTRACE.take())
-    })
+    result.map_err(|payload| panicked(payload).with_backtrace(BACKTRACE.take()))
+}
+
+/// The error of an attempt that panicked with `payload`.
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
+    let error = format!("panicked: {}", message(&*payload));
+    discard(payload);
+    TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, error)
+}
+
+/// Drops a value of the application's, whose destructor may panic.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        tracing::error!(
+            panic = message(&*payload),
+            "a destructor of the application panicked"
+        );
+        // Its own destructor may panic in turn, without end.
+        std::mem::forget(payload);
+    }
 }
 
 fn message(payload: &(dyn Any + Send)) -> &str {

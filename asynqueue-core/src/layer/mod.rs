@@ -24,7 +24,6 @@ mod trace;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsLayer;
-pub(crate) use self::timeout::expired;
 pub use self::{
     catch_panic::CatchPanicLayer,
     hook::{Hook, HookLayer},
@@ -34,6 +33,10 @@ pub use self::{
     service::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, TaskService},
     timeout::TimeoutLayer,
     trace::TraceLayer,
+};
+pub(crate) use self::{
+    catch_panic::{catch, discard, panicked},
+    timeout::expired,
 };
 
 /// What layers of other crates make errors into.

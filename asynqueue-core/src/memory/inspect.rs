@@ -86,8 +86,11 @@ impl Inspect for MemoryBroker {
 
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
         self.open()?;
-        let info =
-            |task: &TaskRef| Some(self.known(&task.queue)?.lock().tasks.get(&task.id)?.info());
+        let now = self.now_and_steady();
+        let info = |task: &TaskRef| {
+            let info = self.known(&task.queue)?.lock().tasks.get(&task.id)?.info();
+            Some(now.shown(info))
+        };
         Ok(tasks.iter().map(info).collect())
     }
 
@@ -98,9 +101,13 @@ impl Inspect for MemoryBroker {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         self.open()?;
-        Ok(self
+        let now = self.now_and_steady();
+        let mut listed = self
             .known(queue)
-            .map_or_else(TaskPage::default, |queue| queue.lock().list(state, &page)))
+            .map_or_else(TaskPage::default, |queue| queue.lock().list(state, &page));
+        let shown = listed.tasks.into_iter().map(|info| now.shown(info));
+        listed.tasks = shown.collect();
+        Ok(listed)
     }
 }
 

@@ -27,7 +27,7 @@ use self::{queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, ServerInfo, Settled, Settlement, SharedBroker,
+        NewTask, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -44,6 +44,33 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryBroker(Arc<Inner>);
+
+/// The time, and how long it has been by a clock that only moves on: leases are measured by that, so that somebody who
+/// sets the clock ends none.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    time: Timestamp,
+    steady: Timestamp,
+}
+
+impl Now {
+    /// The time that it will be, or was, at a moment of the steady clock.
+    fn time_at(self, steady: Timestamp) -> Timestamp {
+        if steady >= self.steady {
+            self.time + steady.since(self.steady)
+        } else {
+            self.time - self.steady.since(steady)
+        }
+    }
+
+    /// A task as others see it, with the end of its lease by the broker's clock.
+    fn shown(self, mut task: TaskInfo) -> TaskInfo {
+        if let Some(lease) = &mut task.lease {
+            lease.until = self.time_at(lease.until);
+        }
+        task
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -86,6 +113,13 @@ impl MemoryBroker {
 
     fn clock_now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    fn now_and_steady(&self) -> Now {
+        Now {
+            time: self.0.clock.now(),
+            steady: Timestamp::default() + self.0.clock.elapsed(),
+        }
     }
 
     /// The queue, if it has ever had a task or a listener.
@@ -159,7 +193,7 @@ impl Broker for MemoryBroker {
 
     async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
         self.open()?;
-        let now = self.clock_now();
+        let now = self.now_and_steady();
         let mut leased = Vec::with_capacity(request.max.min(1_000));
         for (name, cap) in &request.queues {
             let count = (*cap).min(request.max - leased.len());
@@ -178,7 +212,7 @@ impl Broker for MemoryBroker {
         lease: Duration,
     ) -> Result<Vec<Extended>, BrokerError> {
         self.open()?;
-        let until = self.clock_now() + lease;
+        let until = self.now_and_steady().steady + lease;
         Ok(self.each_in_queue(
             leases,
             |lease| &lease.task.queue,
@@ -188,7 +222,7 @@ impl Broker for MemoryBroker {
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
         self.open()?;
-        let now = self.clock_now();
+        let now = self.now_and_steady();
         Ok(self.each_in_queue(
             settlements,
             |settlement| &settlement.envelope.queue,
@@ -211,14 +245,19 @@ impl Broker for MemoryBroker {
         Ok(forwarded)
     }
 
-    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+    async fn expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Leased>, BrokerError> {
         self.open()?;
-        let now = self.clock_now();
+        let now = self.now_and_steady();
         let mut expired = Vec::new();
         for queue in queues.iter().filter_map(|name| self.known(name)) {
             queue
                 .lock()
-                .expired(now, limit - expired.len(), &mut expired);
+                .expired(now, by, limit - expired.len(), &mut expired);
         }
         Ok(expired)
     }

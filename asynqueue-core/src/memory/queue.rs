@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    Now,
     groups::GroupTable,
     listeners::Listeners,
     locks::Locks,
@@ -122,7 +123,7 @@ impl Queue {
     pub(super) fn lease(
         &mut self,
         count: usize,
-        now: Timestamp,
+        now: Now,
         lease: Duration,
         worker: &Name,
         leased: &mut Vec<Leased>,
@@ -130,7 +131,7 @@ impl Queue {
         if self.paused {
             return;
         }
-        let until = now + lease;
+        let (now, until) = (now.time, now.steady + lease);
         for _ in 0..count {
             let Some(next) = self.pending.pop() else {
                 break;
@@ -184,7 +185,7 @@ impl Queue {
         answer
     }
 
-    pub(super) fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Settled {
+    pub(super) fn settle(&mut self, settlement: &Settlement, now: Now) -> Settled {
         let Settlement {
             envelope,
             token,
@@ -197,9 +198,10 @@ impl Queue {
         let Some(activity) = record.lease(*token) else {
             return Settled::Stale;
         };
-        if *only_if_expired && activity.until > now {
+        if *only_if_expired && activity.until > now.steady {
             return Settled::Stale;
         }
+        let now = now.time;
         let (until, cancel) = (activity.until, activity.cancel.take());
         record.envelope = Arc::clone(envelope);
         self.active.remove(until, envelope.id.clone());
@@ -264,11 +266,12 @@ impl Queue {
             .min()
     }
 
-    pub(super) fn expired(&self, now: Timestamp, limit: usize, expired: &mut Vec<Leased>) {
+    pub(super) fn expired(&self, now: Now, by: Timestamp, limit: usize, expired: &mut Vec<Leased>) {
+        let by = now.time.min(by);
         let ended = self
             .active
             .iter()
-            .take_while(|(until, _)| *until <= now)
+            .take_while(|(until, _)| now.time_at(*until) <= by)
             .take(limit);
         for record in ended.filter_map(|(_, id)| self.tasks.get(id)) {
             if let Place::Active(activity) = &record.place {
@@ -276,7 +279,7 @@ impl Queue {
                 expired.push(Leased {
                     envelope,
                     token: activity.token,
-                    now,
+                    now: now.time,
                     pending_since: None,
                 });
             }

@@ -42,6 +42,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Activity {
     pub(super) token: LeaseToken,
+    /// By the steady clock.
     pub(super) until: Timestamp,
     pub(super) worker: Name,
     pub(super) progress: Option<Progress>,
@@ -77,6 +78,7 @@ impl Record {
         }
     }
 
+    /// Its lease ends at a time of the steady clock.
     pub(super) fn info(&self) -> TaskInfo {
         let mut info = TaskInfo {
             envelope: Arc::clone(&self.envelope),

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{IsFailure, MissingState, State, TaskError, TaskErrorKind};
+use super::{
+    IsFailure, MissingState, State, TaskError, TaskErrorKind,
+    blocking::{Blocking, Bounds},
+};
 use crate::{
     codec::{CodecError, MessagePack},
     task::{Envelope, Headers, Name, TaskId, TaskRef, Timestamp},
@@ -36,6 +39,9 @@ struct Inner {
     given_up: AtomicBool,
     state: State,
     report: Mutex<Report>,
+    /// The slot that it runs in; none outside of a server.
+    bounds: Weak<Bounds>,
+    blocking: Blocking,
 }
 
 /// When an attempt is given up.
@@ -73,6 +79,7 @@ impl Context {
         pending_since: Option<Timestamp>,
         end: AttemptEnd,
         state: State,
+        bounds: Weak<Bounds>,
     ) -> Self {
         Self(Arc::new(Inner {
             envelope,
@@ -85,6 +92,8 @@ impl Context {
             given_up: AtomicBool::new(false),
             state,
             report: Mutex::default(),
+            bounds,
+            blocking: Blocking::default(),
         }))
     }
 
@@ -151,6 +160,14 @@ impl Context {
     /// When this attempt is given up: at its timeout or its deadline, whichever is first.
     pub fn deadline(&self) -> Instant {
         self.0.end.at
+    }
+
+    pub(super) fn bounds(&self) -> Option<Arc<Bounds>> {
+        self.0.bounds.upgrade()
+    }
+
+    pub(super) fn blocking(&self) -> &Blocking {
+        &self.0.blocking
     }
 
     pub(crate) fn ends_by_deadline(&self) -> bool {

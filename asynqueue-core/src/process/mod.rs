@@ -1,5 +1,6 @@
 //! What users write: processes, what they are handed and what they return.
 
+mod blocking;
 mod context;
 mod error;
 mod function;
@@ -8,7 +9,7 @@ mod state;
 
 use async_trait::async_trait;
 
-pub(crate) use self::{context::AttemptEnd, error::IsFailure};
+pub(crate) use self::{blocking::Bounds, context::AttemptEnd, error::IsFailure};
 pub use self::{
     context::{Context, Progress},
     error::{TaskError, TaskErrorKind},

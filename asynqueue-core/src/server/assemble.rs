@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
@@ -53,6 +53,10 @@ impl ServerBuilder {
             .collect();
         let registry = self.registry()?;
         let settings = self.settings;
+        let threads = settings
+            .concurrency
+            .saturating_add(settings.max_abandoned)
+            .min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             broker: self.broker,
             worker: self.name.unwrap_or_else(worker_name),
@@ -66,6 +70,7 @@ impl ServerBuilder {
             subscribed: AtomicBool::new(false),
             inbox: Inbox::new(queues.len()),
             slots: Slots::default(),
+            blocking: Arc::new(Semaphore::new(threads)),
             outbox: Outbox::default(),
             due: Notify::new(),
             group_due: Notify::new(),

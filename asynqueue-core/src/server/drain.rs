@@ -1,8 +1,8 @@
 //! Running what is due in the foreground, for tests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet, running::Slot};
+use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet};
 use crate::broker::{BrokerError, LeaseRequest, Settled, Settlement};
 
 /// The most tasks to make pending in one call.
@@ -14,12 +14,12 @@ impl Server {
         mut self,
         mut settled: impl FnMut(&Settlement),
     ) -> Result<(), ServerError> {
-        let slot = Slot::alone();
+        let place = self.shared.place(Arc::default());
         loop {
             while let Some(job) = next(&self.shared, &mut self.queues).await? {
                 // It counts as any other, though it never was in the inbox.
                 self.shared.inbox.began(job.queue);
-                self.shared.run_job(job, &slot).await;
+                self.shared.run_job(job, &place).await;
                 let outcomes = self.shared.outbox.take();
                 let answers = self.shared.broker.settle(&outcomes).await?;
                 for (outcome, answer) in outcomes.iter().zip(answers) {
@@ -60,7 +60,12 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
         if let Some(leased) = shared.broker.lease(&request).await?.pop() {
             let queue = queues.position(&leased.envelope.queue);
             let queue = queue.unwrap_or(shares[0].queue);
-            return Ok(Some(Job { leased, queue }));
+            let since = Instant::now();
+            return Ok(Some(Job {
+                leased,
+                queue,
+                since,
+            }));
         }
         for share in shares {
             queues.set_ready(share.queue, false);

@@ -106,6 +106,11 @@ pub enum ServerError {
         #[source]
         source: MissingState,
     },
+    /// The thread that keeps leases and records outcomes could not be started.
+    #[error(
+        "the server's own thread could not be started: check the limits on threads and open files"
+    )]
+    Thread(#[source] std::io::Error),
     /// A part of the server panicked, and the others were shut down. The parts call the broker, whose panic it most
     /// likely was; processes, layers, hooks and callbacks end no more than their attempt.
     #[error("the server stopped, for a part of it panicked: {message}")]

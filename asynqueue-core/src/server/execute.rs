@@ -1,9 +1,14 @@
 //! Running one task after the other.
 
 use std::{
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use futures_util::FutureExt;
 
 use super::{
     Counters, Shared,
@@ -12,8 +17,8 @@ use super::{
 };
 use crate::{
     broker::{Leased, Outcome},
-    layer::{BoxProcess, TaskOutput, TaskRequest},
-    process::{AttemptEnd, Context, TaskError, TaskErrorKind},
+    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard, panicked},
+    process::{AttemptEnd, Bounds, Context, TaskError, TaskErrorKind},
     task::{FailureKind, Run, Timestamp},
     trace,
 };
@@ -21,23 +26,35 @@ use crate::{
 /// Nobody waits longer for a handler, however long its timeout.
 const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// A slot, and what bounds the blocking code of the handlers that run in it.
+pub(super) struct Place {
+    slot: Arc<Slot>,
+    bounds: Arc<Bounds>,
+}
+
 impl Shared {
     /// Opens slots up to the concurrency, but not more than abandoned handlers leave room for.
     pub(super) fn open_slots(self: &Arc<Self>) {
         let settings = &self.settings;
+        let Some(runtime) = self.slots.runtime() else {
+            return;
+        };
         while self.slots.open() < settings.concurrency
             && self.slots.open() + self.slots.abandoned()
                 < settings.concurrency.saturating_add(settings.max_abandoned)
         {
-            self.slots
-                .add(|slot| tokio::spawn(Arc::clone(self).run_slot(slot)).abort_handle());
+            self.slots.add(|slot| {
+                runtime
+                    .spawn(Arc::clone(self).run_slot(slot))
+                    .abort_handle()
+            });
         }
     }
 
     async fn run_slot(self: Arc<Self>, slot: Arc<Slot>) {
-        let guard = SlotGuard(slot);
+        let place = self.place(slot);
         while let Some(job) = self.inbox.next().await {
-            if !self.run_job(job, &guard.0).await {
+            if !self.run_job(job, &place).await {
                 // Given up meanwhile: another slot is in this one's place.
                 return;
             }
@@ -46,46 +63,91 @@ impl Shared {
         }
     }
 
-    /// Runs a task and says what came of it. Returns whether the slot still counts.
-    pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
-        let Job { leased, queue } = job;
+    /// A slot to run tasks in.
+    pub(super) fn place(&self, slot: Arc<Slot>) -> Place {
+        let guard = Arc::new(SlotGuard(Arc::clone(&slot)));
+        let bounds = Bounds::new(Arc::clone(&self.blocking), guard);
+        Place {
+            slot,
+            bounds: Arc::new(bounds),
+        }
+    }
+
+    /// Runs a task and records its outcome, whatever panics. Returns whether the slot still counts.
+    pub(super) async fn run_job(&self, job: Job, place: &Place) -> bool {
+        let Job { leased, queue, .. } = job;
+        // What is being concluded: should that panic, its task must not be lost.
+        let mut concluding = None;
+        let running = self.run_leased(leased, queue, place, &mut concluding);
+        match AssertUnwindSafe(running).catch_unwind().await {
+            Ok(still_counts) => still_counts,
+            Err(payload) => {
+                let error = panicked(payload);
+                match place.slot.end().or(concluding) {
+                    Some(running) => {
+                        self.conclude_failed(&running, &error);
+                        true
+                    }
+                    // Recorded, or given up.
+                    None => !place.slot.is_given_up(),
+                }
+            }
+        }
+    }
+
+    async fn run_leased(
+        &self,
+        leased: Leased,
+        queue: usize,
+        place: &Place,
+        concluding: &mut Option<Running>,
+    ) -> bool {
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
-        let context = self.context(&leased, now);
-        let result = match self.admit(&leased, now) {
+        let context = self.context(&leased, now, place);
+        let running = Running {
+            token: leased.token,
+            context: context.clone(),
+            queue,
+            cancelled: None,
+        };
+        let mut result = match self.admit(&leased, now) {
             Ok(service) => {
-                let running = Running {
-                    token: leased.token,
+                place.slot.begin(running);
+                let request = TaskRequest {
                     context: context.clone(),
-                    queue,
-                    cancelled: None,
                 };
-                slot.begin(running);
-                let result = service
-                    .run(TaskRequest {
-                        context: context.clone(),
-                    })
-                    .await;
-                if slot.end().is_none() {
+                let result = attend(service.run(request), &place.slot).await;
+                // Its slot stays taken for as long as it blocks a thread.
+                context.blocking_ended().await;
+                *concluding = place.slot.end();
+                if concluding.is_none() {
+                    discard(result);
                     return false;
                 }
-                if result
-                    .as_ref()
-                    .is_err_and(|error| context.gives_back(error))
+                if let Err(error) = &result
+                    && context.gives_back(error)
                 {
-                    // Stopping when told to is no failure.
-                    self.give_back(Job { leased, queue });
+                    // Stopping when asked to is not a failure.
+                    *concluding = None;
+                    self.give_back(leased, queue);
+                    discard(result);
                     return true;
                 }
                 result
             }
             Err(error) => {
+                *concluding = Some(running);
                 trace::refused(&context, &error);
                 Err(error)
             }
         };
-        self.conclude(leased, &context, result);
+        self.conclude(leased, &context, &mut result);
+        *concluding = None;
         self.inbox.finished(queue);
+        if let Err(error) = result {
+            discard(error);
+        }
         true
     }
 
@@ -113,7 +175,7 @@ impl Shared {
         }
     }
 
-    fn context(&self, leased: &Leased, now: Timestamp) -> Context {
+    fn context(&self, leased: &Leased, now: Timestamp, place: &Place) -> Context {
         let envelope = &leased.envelope;
         let timeout = envelope.options.timeout;
         // By the broker's clock, which the deadline is in.
@@ -131,15 +193,21 @@ impl Shared {
             leased.pending_since,
             end,
             self.state.clone(),
+            Arc::downgrade(&place.bounds),
         )
     }
 
     /// Hands the outcome of an attempt to the outbox.
-    fn conclude(&self, leased: Leased, context: &Context, result: Result<TaskOutput, TaskError>) {
+    fn conclude(
+        &self,
+        leased: Leased,
+        context: &Context,
+        result: &mut Result<TaskOutput, TaskError>,
+    ) {
         let settlement = match result {
             Ok(output) => {
                 let mut leased = leased;
-                // Whoever looks at a task that is kept wants to know who ran it.
+                // A task that is kept shows who ran it, and when.
                 if !leased.envelope.options.retention.is_zero() {
                     Arc::make_mut(&mut leased.envelope).set_completed(Run {
                         started: context.started(),
@@ -148,12 +216,33 @@ impl Shared {
                     });
                 }
                 leased.settle(Outcome::Complete {
-                    result: output.result,
+                    result: output.result.take(),
                 })
             }
-            Err(error) => self.failed(context, leased.token, &error),
+            Err(error) => self.failed(context, leased.token, error),
         };
-        self.outbox.push(settlement);
+        // First, so that the figures include what the broker shows as finished.
         Counters::add(&self.counters.finished, 1);
+        self.outbox.push(settlement);
     }
+
+    /// Records the failure of an attempt that did not get to record its own outcome.
+    pub(super) fn conclude_failed(&self, running: &Running, error: &TaskError) {
+        Counters::add(&self.counters.finished, 1);
+        self.outbox
+            .push(self.failed(&running.context, running.token, error));
+        self.inbox.finished(running.queue);
+    }
+}
+
+/// Awaits an attempt, and lets the watch see for how long each poll takes its thread.
+async fn attend(attempt: TaskFuture, slot: &Slot) -> Result<TaskOutput, TaskError> {
+    let mut attempt = pin!(attempt);
+    poll_fn(|cx| {
+        slot.begin_poll();
+        let polled = attempt.as_mut().poll(cx);
+        slot.end_poll();
+        polled
+    })
+    .await
 }

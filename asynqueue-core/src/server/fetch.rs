@@ -139,6 +139,7 @@ impl Fetcher<'_> {
 
     /// Finds each task's queue, and which queues are empty by now: those that gave fewer than they were asked for.
     fn sort(&mut self, shares: &[Share], max: usize, leased: Vec<Leased>) -> Vec<Job> {
+        let since = std::time::Instant::now();
         let mut given = vec![0; self.queues.len()];
         let mut place = shares.first().map_or(0, |share| share.queue);
         let jobs = leased.into_iter().map(|leased| {
@@ -152,6 +153,7 @@ impl Fetcher<'_> {
             Job {
                 leased,
                 queue: place,
+                since,
             }
         });
         let mut jobs: Vec<_> = jobs.collect();
@@ -292,7 +294,7 @@ async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
     }
 }
 
-/// How many tasks the server finishes in a second, of late.
+/// How many tasks the server finishes in a second, lately.
 struct Pace {
     since: Instant,
     finished: u64,
@@ -304,7 +306,9 @@ impl Pace {
         let elapsed = self.since.elapsed();
         if elapsed >= AHEAD {
             let rate = (finished - self.finished) as f64 / elapsed.as_secs_f64();
-            self.per_second = (self.per_second + rate) / 2.0;
+            // The longer ago the last look, the less it counts: half after each `AHEAD`.
+            let kept = 0.5_f64.powf(elapsed.div_duration_f64(AHEAD));
+            self.per_second = self.per_second * kept + rate * (1.0 - kept);
             (self.since, self.finished) = (Instant::now(), finished);
         }
         self.per_second
@@ -333,7 +337,11 @@ mod tests {
             now: Timestamp::default(),
             pending_since: None,
         };
-        Job { leased, queue }
+        Job {
+            leased,
+            queue,
+            since: std::time::Instant::now(),
+        }
     }
 
     #[test]

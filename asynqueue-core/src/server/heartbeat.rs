@@ -42,8 +42,7 @@ impl Shared {
     }
 
     async fn extend_all(&self) -> Result<(), BrokerError> {
-        let mut leases = self.inbox.leases();
-        leases.extend(self.slots.leases());
+        let leases: Vec<_> = self.leases().into_iter().collect();
         for chunk in leases.chunks(MAX_BATCH) {
             let extended = self.broker.extend(chunk, self.settings.lease).await?;
             self.act_on_extended(chunk, &extended);
@@ -68,7 +67,7 @@ impl Shared {
                     self.note_lost(&job.leased.envelope);
                 }
                 // Refused if the lease is lost, archived if the task is cancelled.
-                self.give_back(job);
+                self.give_back(job.leased, job.queue);
             }
         }
         self.slots.each(|running| {
@@ -92,7 +91,7 @@ impl Shared {
         let is_it =
             |leased: &Leased| leased.envelope.id == task.id && leased.envelope.queue == task.queue;
         match self.inbox.remove(is_it) {
-            Some(job) => self.give_back(job),
+            Some(job) => self.give_back(job.leased, job.queue),
             None => self.slots.cancel(task),
         }
     }

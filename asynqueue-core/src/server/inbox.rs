@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ use crate::broker::{Lease, Leased};
 pub(super) struct Job {
     pub(super) leased: Leased,
     pub(super) queue: usize,
+    /// When it came in.
+    pub(super) since: Instant,
 }
 
 /// Holds what is leased and has not started, and counts what is here in all.
@@ -149,6 +152,15 @@ impl Inbox {
             .iter()
             .map(|job| job.leased.lease())
             .collect()
+    }
+
+    /// Takes out what has waited for a slot for longer than `limit`. It still counts.
+    pub(super) fn take_hoarded(&self, limit: Duration, now: Instant) -> Vec<Job> {
+        let mut jobs = self.jobs.lock();
+        // The oldest are in front.
+        let is_old = |job: &&Job| now.saturating_duration_since(job.since) > limit;
+        let count = jobs.waiting.iter().take_while(is_old).count();
+        jobs.waiting.drain(..count).collect()
     }
 
     /// Takes out a task that has not started. It still counts.

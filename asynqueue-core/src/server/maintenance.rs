@@ -6,23 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Counters, Shared, is_closed,
-    outcome::{after_failure, guarded},
-    retrying::Retrying,
-};
-use crate::{
-    broker::{BrokerError, Leased, Settled, Settlement},
-    metrics,
-    process::TaskErrorKind,
-    task::{Failure, FailureKind},
-};
+use super::{Shared, is_closed, outcome::guarded, retrying::Retrying};
+use crate::broker::BrokerError;
 
-/// The most tasks to move, reclaim or trim in one call.
+/// The most tasks to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
-
-/// How often to look for lost leases; also a sixth of a lease, for short ones.
-const RECLAIM_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often to delete what is old.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,49 +43,6 @@ impl Shared {
                 Err(error) => retrying.failed(&error),
             };
         }
-    }
-
-    /// Takes tasks back whose worker is lost.
-    pub(super) async fn reclaim_lost(self: Arc<Self>) {
-        let interval = RECLAIM_INTERVAL.min(self.settings.lease / 6);
-        let mut retrying = Retrying::new("reclaim lost tasks");
-        let mut wait = interval;
-        while self.runs_after(wait).await {
-            wait = match self.reclaim().await {
-                Ok(reclaimed) => {
-                    retrying.worked();
-                    if reclaimed == MAX_BATCH {
-                        Duration::ZERO
-                    } else {
-                        interval
-                    }
-                }
-                Err(error) if is_closed(&error) => return,
-                Err(error) => retrying.failed(&error),
-            };
-        }
-    }
-
-    async fn reclaim(&self) -> Result<usize, BrokerError> {
-        let lost = self.broker.expired(&self.queue_names, MAX_BATCH).await?;
-        if lost.is_empty() {
-            return Ok(0);
-        }
-        let settlements: Vec<_> = lost.iter().map(lease_expired).collect();
-        let settled = self.broker.settle(&settlements).await?;
-        for (settlement, settled) in settlements.iter().zip(&settled) {
-            if *settled != Settled::Stale {
-                Counters::add(&self.counters.reclaimed, 1);
-                let task = &settlement.envelope;
-                metrics::reclaimed(task, self.registry.knows(&task.event));
-                tracing::warn!(task = %settlement.envelope.task_ref(), "lease expired; task reclaimed");
-            }
-        }
-        let outcomes = settlements.iter().zip(settled);
-        // One that was refused was not lost: its worker lives, or another server was faster.
-        let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
-        metrics::settled(ended, |event| self.registry.knows(event));
-        Ok(lost.len())
     }
 
     /// Deletes what is kept no longer.
@@ -174,25 +119,5 @@ impl Shared {
             () = self.stopped.cancelled() => false,
             _ = something => true,
         }
-    }
-}
-
-/// The outcome of an attempt whose worker was not heard of any more.
-fn lease_expired(lost: &Leased) -> Settlement {
-    let failure = Failure {
-        attempt: lost.envelope.attempts.saturating_add(1),
-        started: None,
-        at: lost.now,
-        kind: FailureKind::LeaseExpired,
-        message: "lease expired: its worker was not heard of any more".into(),
-        backtrace: None,
-        worker: None,
-    };
-    // At once: the lease's length was wait enough.
-    let kind = TaskErrorKind::RetryAfter(Duration::ZERO);
-    let settlement = after_failure(&lost.envelope, lost.token, kind, failure, true);
-    Settlement {
-        only_if_expired: true,
-        ..settlement
     }
 }

@@ -6,9 +6,10 @@
 //! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
 //!
-//! Beside that way: `heartbeat` extends leases, `watch` gives up on handlers that don't stop, `maintenance`
-//! forwards due tasks, reclaims lost ones and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
+//! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
+//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
 //! this server, and `shutdown` brings all of it to an end.
+//! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
 
 mod aggregate;
 mod assemble;
@@ -21,10 +22,12 @@ mod fetch;
 mod handle;
 mod heartbeat;
 mod inbox;
+mod keeper;
 mod maintenance;
 mod outcome;
 mod presence;
 mod queues;
+mod reclaim;
 mod retrying;
 mod running;
 mod settings;
@@ -42,7 +45,8 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    runtime::Handle,
+    sync::{Notify, Semaphore},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,8 +54,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
-    settle::Outbox, shutdown::within,
+    aggregate::Aggregator, inbox::Inbox, keeper::Keeper, queues::QueueSet, running::Slots,
+    settings::Settings, settle::Outbox,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -113,6 +117,8 @@ struct Shared {
     subscribed: AtomicBool,
     inbox: Inbox,
     slots: Slots,
+    /// How many threads its handlers' blocking code may still have.
+    blocking: Arc<Semaphore>,
     outbox: Outbox,
     /// Woken when a task is due earlier than was known.
     due: Notify,
@@ -163,51 +169,32 @@ impl Server {
     /// When the broker is closed meanwhile, or panics. An unreachable broker is waited for.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { shared, queues } = self;
-        // Also when this future is dropped halfway: no slot may go on unseen.
+        // Also when this future is dropped halfway: no slot may run on unseen.
         let _stop = StopOnDrop(Arc::clone(&shared));
         tracing::info!(worker = %shared.worker, queues = ?shared.queue_names, events = ?shared.registry.events(),
             concurrency = shared.settings.concurrency, "server started");
 
-        // Before the watch, which opens slots too, is there to count them at the same time.
+        // Handlers and the application's own code run where the application runs, and all else where they cannot block it.
+        shared.slots.run_on(Handle::current());
         shared.open_slots();
-        let mut upkeep = JoinSet::new();
-        upkeep.spawn(Arc::clone(&shared).settle_outcomes());
-        upkeep.spawn(Arc::clone(&shared).extend_leases());
-        upkeep.spawn(Arc::clone(&shared).watch_slots());
-        upkeep.spawn(Arc::clone(&shared).report_progress());
-        upkeep.spawn(Arc::clone(&shared).forward_due());
-        upkeep.spawn(Arc::clone(&shared).reclaim_lost());
-        upkeep.spawn(Arc::clone(&shared).trim_old());
-        upkeep.spawn(Arc::clone(&shared).check_health());
-        upkeep.spawn(Arc::clone(&shared).aggregate_groups());
-        upkeep.spawn(Arc::clone(&shared).tell_of_itself());
-        upkeep.spawn(Arc::clone(&shared).subscribe_once());
-
-        let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
-        // Without one of its parts a server would look alive, and run or record nothing.
+        let mut callbacks = JoinSet::new();
+        callbacks.spawn(Arc::clone(&shared).check_health());
+        callbacks.spawn(Arc::clone(&shared).aggregate_groups());
+        let mut keeper = Keeper::start(Arc::clone(&shared), queues).map_err(ServerError::Thread)?;
         let mut panic = None;
         tokio::select! {
             () = shutdown => {}
-            () = shared.stopping.cancelled() => {}
-            error = panicked(&mut upkeep) => panic = Some(error),
+            ended = keeper.ended() => return Self::stopped(&shared, ended),
+            error = panicked(&mut callbacks) => panic = Some(ServerError::panicked(&error)),
         }
         shared.stopping.cancel();
-        shared.give_back_waiting();
-        // A lease call under way is waited for, however short the shutdown timeout: what it leases must be given back.
-        let fetched = tokio::time::timeout(LAST_CALLS, &mut fetching).await;
-        fetching.abort();
-        shared.wind_down().await;
-        within(LAST_CALLS, async {
-            while upkeep.join_next().await.is_some() {}
-        })
-        .await;
+        let ended = keeper.ended().await;
+        Self::stopped(&shared, panic.map_or(ended, Err))
+    }
+
+    fn stopped(shared: &Shared, ended: Result<(), ServerError>) -> Result<(), ServerError> {
         tracing::info!(worker = %shared.worker, "server stopped");
-        match (panic, fetched) {
-            (Some(error), _) | (None, Ok(Err(error))) => Err(ServerError::panicked(&error)),
-            (None, Ok(Ok(fetched))) => fetched.map_err(ServerError::Broker),
-            // It was still leasing when its time was up.
-            (None, Err(_)) => Ok(()),
-        }
+        ended
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use super::Shared;
 use crate::{
     broker::{LeaseToken, Outcome, Settlement},
+    layer::discard,
     process::{Context, TaskError, TaskErrorKind},
     task::{Envelope, Failure, Name, Timestamp},
 };
@@ -37,11 +38,14 @@ impl Shared {
 
 /// Calls back into the user's code; a panic there ends nothing else.
 pub(crate) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(call)).ok();
-    if result.is_none() {
-        tracing::error!(callback, "a callback panicked");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            discard(payload);
+            tracing::error!(callback, "a callback panicked");
+            None
+        }
     }
-    result
 }
 
 fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -> Failure {

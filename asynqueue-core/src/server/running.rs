@@ -2,19 +2,19 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 use crate::{
     broker::{Lease, LeaseToken},
     process::Context,
-    task::TaskRef,
+    task::{Name, TaskRef},
 };
 
 /// The slots of a server. A slot runs one task after the other.
@@ -23,22 +23,28 @@ pub(super) struct Slots {
     slots: Mutex<Vec<Arc<Slot>>>,
     /// How many there are; `slots` has the same number, but is locked.
     open: AtomicUsize,
-    /// Slots given up whose handler still goes on.
+    /// Slots given up whose handler is still running.
     abandoned: Arc<AtomicUsize>,
     /// Wakes the fetcher when there is a new one.
     opened: Notify,
+    /// Where handlers run: the application's runtime.
+    runtime: OnceLock<Handle>,
 }
 
 /// One slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Slot {
     running: Mutex<Option<Running>>,
     handler: Mutex<Option<AbortHandle>>,
     given_up: AtomicBool,
+    /// Its future has ended, and nothing runs here any more.
+    ended: AtomicBool,
+    /// Odd while the handler is being polled.
+    polls: AtomicU32,
     abandoned: Arc<AtomicUsize>,
 }
 
-/// A task that is being run. Whoever takes this out of its slot says what came of it: the slot when the handler is
+/// A task that is being run. Whoever takes this out of its slot decides its outcome: the slot when the handler is
 /// done, or the watch when it is given up.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -51,17 +57,6 @@ pub(super) struct Running {
 }
 
 impl Slot {
-    /// A slot of nobody's, to run tasks in the foreground.
-    #[cfg(feature = "testing")]
-    pub(super) fn alone() -> Self {
-        Self {
-            running: Mutex::default(),
-            handler: Mutex::default(),
-            given_up: AtomicBool::new(false),
-            abandoned: Arc::default(),
-        }
-    }
-
     pub(super) fn begin(&self, running: Running) {
         *self.running.lock() = Some(running);
     }
@@ -92,18 +87,43 @@ impl Slot {
         given_up
     }
 
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
     pub(super) fn abort(&self) {
         if let Some(handler) = &*self.handler.lock() {
             handler.abort();
         }
     }
+
+    /// Notes that a poll of the handler begins. The one before may have ended in a panic, unnoted.
+    pub(super) fn begin_poll(&self) {
+        let polls = self.polls.load(Ordering::Relaxed);
+        self.polls
+            .store(polls.wrapping_add(1) | 1, Ordering::Relaxed);
+    }
+
+    /// Notes that the poll has ended.
+    pub(super) fn end_poll(&self) {
+        let polls = self.polls.load(Ordering::Relaxed);
+        self.polls
+            .store(polls.wrapping_add(1) & !1, Ordering::Relaxed);
+    }
+
+    /// The number of the poll that the handler is in, if it is in one.
+    fn poll(&self) -> Option<u32> {
+        let polls = self.polls.load(Ordering::Relaxed);
+        (polls % 2 == 1).then_some(polls)
+    }
 }
 
-/// Held by the future of a slot: tells when a handler that was given up is gone.
-pub(super) struct SlotGuard(pub(super) Arc<Slot>);
+/// Held by all that occupies a slot: its future, and code that the handler has started on threads of its own.
+pub(crate) struct SlotGuard(pub(super) Arc<Slot>);
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
         if self.0.given_up.load(Ordering::SeqCst) {
             self.0.abandoned.fetch_sub(1, Ordering::SeqCst);
         }
@@ -121,19 +141,27 @@ impl Slots {
         self.opened.notified().await;
     }
 
-    /// How many handlers go on though their slot was given up.
+    /// Says where handlers run.
+    pub(super) fn run_on(&self, runtime: Handle) {
+        // A server runs once.
+        let _ = self.runtime.set(runtime);
+    }
+
+    /// Where handlers run.
+    pub(super) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.get()
+    }
+
+    /// How many handlers are still running though their slot was given up.
     pub(super) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Adds a slot, run by what `spawn` starts.
     pub(super) fn add(&self, spawn: impl FnOnce(Arc<Slot>) -> AbortHandle) {
-        let abandoned = Arc::clone(&self.abandoned);
         let slot = Arc::new(Slot {
-            running: Mutex::default(),
-            handler: Mutex::default(),
-            given_up: AtomicBool::new(false),
-            abandoned,
+            abandoned: Arc::clone(&self.abandoned),
+            ..Slot::default()
         });
         *slot.handler.lock() = Some(spawn(Arc::clone(&slot)));
         let mut slots = self.slots.lock();
@@ -157,6 +185,22 @@ impl Slots {
         given_up
     }
 
+    /// Removes slots whose future has ended though the server runs, as after a panic outside of every catch, with what
+    /// they ran.
+    pub(super) fn remove_ended(&self) -> Vec<Running> {
+        let mut slots = self.slots.lock();
+        let mut left_over = Vec::new();
+        slots.retain(|slot| {
+            let ended = slot.ended.load(Ordering::SeqCst);
+            if ended {
+                left_over.extend(slot.end());
+            }
+            !ended
+        });
+        self.open.store(slots.len(), Ordering::SeqCst);
+        left_over
+    }
+
     /// How many tasks run.
     pub(super) fn busy(&self) -> usize {
         self.slots
@@ -164,6 +208,17 @@ impl Slots {
             .iter()
             .filter(|slot| slot.running.lock().is_some())
             .count()
+    }
+
+    /// The polls that handlers are in now, each with its slot's address and event.
+    pub(super) fn polls(&self) -> Vec<(usize, u32, Name)> {
+        let slots = self.slots.lock();
+        let in_poll = slots.iter().filter_map(|slot| {
+            let poll = slot.poll()?;
+            let event = slot.running.lock().as_ref()?.context.event().clone();
+            Some((Arc::as_ptr(slot) as usize, poll, event))
+        });
+        in_poll.collect()
     }
 
     /// Looks at everything that runs.

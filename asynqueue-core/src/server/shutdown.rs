@@ -1,23 +1,38 @@
 //! Coming to an end without losing anything.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{Shared, inbox::Job};
-use crate::broker::Outcome;
+use super::Shared;
+use crate::broker::{Leased, Outcome};
+
+/// A leased task that has waited for a slot for longer than this goes back.
+const HOARDED: Duration = Duration::from_millis(100);
 
 impl Shared {
     /// Gives back what has not started.
     pub(super) fn give_back_waiting(&self) {
         // Each goes to the front of its queue: the last one first keeps their order.
         for job in self.inbox.close().into_iter().rev() {
-            self.give_back(job);
+            self.give_back(job.leased, job.queue);
+        }
+    }
+
+    /// Gives back what this server holds and cannot start soon, so that another can run it.
+    pub(super) fn give_back_hoarded(&self) {
+        let hoarded = self.inbox.take_hoarded(HOARDED, Instant::now());
+        for job in hoarded.into_iter().rev() {
+            self.give_back(job.leased, job.queue);
         }
     }
 
     /// Gives back a task that was leased and has not started.
-    pub(super) fn give_back(&self, job: Job) {
-        self.outbox.push(job.leased.settle(Outcome::Release));
-        self.inbox.finished(job.queue);
+    pub(super) fn give_back(&self, leased: Leased, queue: usize) {
+        self.outbox.push(leased.settle(Outcome::Release));
+        self.inbox.finished(queue);
     }
 
     /// Waits for what runs, and gives it back when it takes too long.

@@ -3,7 +3,8 @@
 use std::{
     fmt,
     ops::{Add, Sub},
-    time::{Duration, SystemTime},
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// Later than any other.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The timestamp that is `millis` milliseconds after 1970.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
@@ -78,6 +82,13 @@ impl From<Timestamp> for SystemTime {
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// How long it has been since some moment before, by a clock that only moves on, whatever somebody sets. The broker
+    /// in memory measures leases by it.
+    fn elapsed(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
 }
 
 /// The operating system's clock.

@@ -23,29 +23,48 @@ use crate::task::{Clock, Timestamp};
 /// assert_eq!(broker.now(), before + Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug)]
-pub struct TestClock(Arc<AtomicU64>);
+pub struct TestClock(Arc<Times>);
+
+#[derive(Debug)]
+struct Times {
+    /// Milliseconds since 1970.
+    now: AtomicU64,
+    /// Milliseconds by which it was moved on.
+    elapsed: AtomicU64,
+}
 
 impl Default for TestClock {
     /// Starts on 1 January 2026, 00:00 UTC.
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(1_767_225_600_000)))
+        Self(Arc::new(Times {
+            now: AtomicU64::new(1_767_225_600_000),
+            elapsed: AtomicU64::new(0),
+        }))
     }
 }
 
 impl TestClock {
-    /// Moves the time on.
+    /// Moves the time on, as when it passes.
     pub fn advance(&self, by: Duration) {
-        self.set(self.now() + by);
+        let now = self.now();
+        let millis = (now + by).since(now).as_millis() as u64;
+        self.0.elapsed.fetch_add(millis, Ordering::SeqCst);
+        self.set(now + by);
     }
 
-    /// Sets the time.
+    /// Sets the time, as when a clock is corrected: nothing has [elapsed](Clock::elapsed) meanwhile, so leases of the
+    /// broker in memory do not end by it.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.as_millis(), Ordering::SeqCst);
+        self.0.now.store(time.as_millis(), Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.0.now.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.elapsed.load(Ordering::SeqCst))
     }
 }

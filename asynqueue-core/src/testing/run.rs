@@ -3,7 +3,7 @@
 use std::{
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -105,6 +105,7 @@ impl<T: Task> RunInline<T> {
             None,
             end,
             self.state,
+            Weak::new(),
         );
         if self.cancelled {
             context.cancellation_token().cancel();

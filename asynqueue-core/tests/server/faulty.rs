@@ -149,9 +149,14 @@ impl Broker for Faulty {
         self.inner.forward(queues, limit).await
     }
 
-    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+    async fn expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Leased>, BrokerError> {
         self.reach()?;
-        self.inner.expired(queues, limit).await
+        self.inner.expired(queues, by, limit).await
     }
 
     async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {

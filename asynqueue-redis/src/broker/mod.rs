@@ -235,9 +235,14 @@ impl Broker for RedisBroker {
         self.forward_due(queues, limit).await
     }
 
-    async fn expired(&self, queues: &[Name], limit: usize) -> Result<Vec<Leased>, BrokerError> {
+    async fn expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Leased>, BrokerError> {
         self.link().open_or_closed()?;
-        self.find_expired(queues, limit).await
+        self.find_expired(queues, by, limit).await
     }
 
     async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {

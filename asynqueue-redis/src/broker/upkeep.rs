@@ -55,12 +55,13 @@ impl RedisBroker {
     pub(super) async fn find_expired(
         &self,
         queues: &[Name],
+        by: Timestamp,
         limit: usize,
     ) -> Result<Vec<Leased>, BrokerError> {
         let mut expired = Vec::new();
         for name in queues {
             if expired.len() < limit {
-                self.expired_in(&self.queue(name), limit, &mut expired)
+                self.expired_in(&self.queue(name), by, limit, &mut expired)
                     .await?;
             }
         }
@@ -71,13 +72,15 @@ impl RedisBroker {
     async fn expired_in(
         &self,
         queue: &Queue,
+        by: Timestamp,
         limit: usize,
         expired: &mut Vec<Leased>,
     ) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
         call.arg(self.script_clock())
-            .arg((limit - expired.len()).min(MAX_EXPIRED));
+            .arg((limit - expired.len()).min(MAX_EXPIRED))
+            .arg(by.as_millis());
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
         let (Some(leases), Some(envelopes)) = (answer.next(), answer.next()) else {

@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{RedisBroker, queue::Queue};
-use crate::{link::Message, reply, script};
+use crate::{
+    link::{self, Message},
+    reply, script,
+};
 
 /// How long a note that someone waits is good for; it is renewed while someone does.
 const NOTE: Duration = Duration::from_secs(30);
@@ -75,7 +78,8 @@ impl RedisBroker {
             .await?;
         let senders = Arc::new(Mutex::new(Some(Senders::new())));
         let waiting = Arc::new(Waiting(Arc::clone(&senders)));
-        tokio::spawn(pass_on(messages, senders, Arc::downgrade(&waiting)));
+        let passing_on = pass_on(messages, senders, Arc::downgrade(&waiting));
+        link::spawn(passing_on).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         *shared = Arc::downgrade(&waiting);
         Ok(waiting)
     }

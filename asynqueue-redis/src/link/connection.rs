@@ -20,7 +20,7 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
-use super::target::Target;
+use super::{io, target::Target};
 use crate::{
     meter,
     options::{OptionsError, RedisOptions, RedisPool},
@@ -253,7 +253,10 @@ impl Holder {
                 return Err(error.clone());
             }
         }
-        match self.source.take().await {
+        let source = self.source.clone();
+        // There, since the connection lives where it was made.
+        let taken = io::run(async move { source.take().await }).await;
+        match taken.map_err(RedisError::from).flatten() {
             Ok(held) => {
                 let held = Arc::new(held);
                 *self.held.write() = Some(Arc::clone(&held));

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{connection::Connection, target::Target};
+use super::{connection::Connection, io, target::Target};
 
 /// How often to see whether the connection is alive.
 const CHECK: Duration = Duration::from_secs(5);
@@ -92,12 +92,12 @@ impl Listeners {
         let channels = Arc::new(Mutex::new(Channels::default()));
         let heard = Arc::clone(&channels);
         // Called where the connection is read, so that a message wakes its listener and nobody else on its way.
-        let connection = self
-            .target
-            .connect_to_listen(move |pushed| heard.lock().take(pushed))
-            .await?;
+        let target = Arc::clone(&self.target);
+        let hear = move |pushed| heard.lock().take(pushed);
+        let connecting = async move { target.connect_to_listen(hear).await };
+        let connection = io::run(connecting).await??;
         *self.channels.lock() = Arc::downgrade(&channels);
-        tokio::spawn(check(connection.clone(), Arc::downgrade(&channels)));
+        io::spawn(check(connection.clone(), Arc::downgrade(&channels)))?;
         Ok(Subscriber {
             connection,
             channels,

@@ -2,6 +2,7 @@
 
 mod connection;
 mod error;
+mod io;
 mod listen;
 mod nodes;
 mod server;
@@ -20,7 +21,6 @@ use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::ConnectError;
-pub(crate) use self::listen::Message;
 use self::{
     connection::{Holder, Source},
     error::Reaction,
@@ -28,6 +28,7 @@ use self::{
     server::ServerInfo,
     target::Target,
 };
+pub(crate) use self::{io::spawn, listen::Message};
 use crate::{meter, options::RedisOptions};
 
 /// The first wait before a call is tried again; it doubles from there.

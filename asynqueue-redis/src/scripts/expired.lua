@@ -1,8 +1,9 @@
 -- The leases that have ended. One whose task is not there ends here, and is counted.
--- ARGV: clock, how many at most. Answers now, the leases and the envelopes.
+-- ARGV: clock, how many at most, the time by which they had ended. Answers now, the leases and the envelopes.
 local active, tasks, stats = KEYS[1], KEYS[2], KEYS[3]
 local now = clock(ARGV[1])
-local leases = redis.call('ZRANGE', active, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
+local by = math.min(now, tonumber(ARGV[3]))
+local leases = redis.call('ZRANGE', active, '-inf', int(by), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 if #leases == 0 then return {int(now)} end
 local ids, kept, envelopes, lost = {}, {}, {}, {}
 for i, lease in ipairs(leases) do ids[i] = lease:sub(17) end

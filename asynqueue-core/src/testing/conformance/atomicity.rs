@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{CancelOutcome, LeaseRequest, Outcome, Settled, Settlement, SharedBroker},
-    task::{TaskState, UniqueUntil},
+    task::{TaskState, Timestamp, UniqueUntil},
 };
 
 const WORKERS: usize = 6;
@@ -236,7 +236,11 @@ pub async fn a_late_worker_and_racing_reclaims_leave_one_winner(harness: &dyn Ha
                 let settlement = if racer == 0 {
                     late.settle(complete())
                 } else {
-                    let lost = broker.expired(&[QUEUE.into()], 1).await.unwrap().pop();
+                    let lost = broker
+                        .expired(&[QUEUE.into()], Timestamp::MAX, 1)
+                        .await
+                        .unwrap()
+                        .pop();
                     let Some(lost) = lost else { return false };
                     let envelope = failed(&lost.envelope);
                     let delay = std::time::Duration::ZERO;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{CancelOutcome, Extended, Outcome, Settled, Signal},
-    task::{FailureKind, TaskRef, TaskState},
+    task::{FailureKind, TaskRef, TaskState, Timestamp},
 };
 
 async fn cancel(f: &Fixture<'_>, name: &str) -> CancelOutcome {
@@ -157,7 +157,7 @@ pub async fn a_cancelled_task_whose_worker_is_lost_is_archived(harness: &dyn Har
     f.advance(LEASE * 2).await;
     let lost = f
         .broker
-        .expired(&[QUEUE.into()], 1)
+        .expired(&[QUEUE.into()], Timestamp::MAX, 1)
         .await
         .unwrap()
         .remove(0);

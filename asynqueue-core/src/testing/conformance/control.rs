@@ -12,7 +12,7 @@ use super::{
 use crate::{
     broker::{BrokerError, Forwarded, Keep, LeaseRequest, Leased, Outcome, Page},
     process::Progress,
-    task::TaskState,
+    task::{TaskState, Timestamp},
 };
 
 /// A worker must not lose its task from under it.
@@ -134,7 +134,7 @@ pub async fn a_closed_broker_refuses_everything(harness: &dyn Harness) {
     refused(broker.extend(&[leased.lease()], LEASE)).await;
     refused(broker.settle(&[leased.settle(complete())])).await;
     refused(broker.forward(&queues, 1)).await;
-    refused(broker.expired(&queues, 1)).await;
+    refused(broker.expired(&queues, Timestamp::MAX, 1)).await;
     refused(broker.trim(&queues, Keep::default(), 1)).await;
     refused(broker.signals(&queues)).await;
     refused(broker.cancel(&refs, "no")).await;
@@ -191,7 +191,13 @@ pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
     assert!(broker.extend(&[], LEASE).await.unwrap().is_empty());
     assert!(broker.settle(&[]).await.unwrap().is_empty());
     assert_eq!(broker.forward(&[], 5).await.unwrap(), Forwarded::default());
-    assert!(broker.expired(&[], 5).await.unwrap().is_empty());
+    assert!(
+        broker
+            .expired(&[], Timestamp::MAX, 5)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(broker.trim(&[], Keep::default(), 5).await.unwrap(), 0);
     assert!(broker.cancel(&[], "nothing").await.unwrap().is_empty());
     broker.report(Vec::new()).await.unwrap();
@@ -222,7 +228,13 @@ pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     assert!(f.lease(0).await.is_empty());
     assert!(f.lease_from(&[(QUEUE, 0)], 9).await.is_empty());
     assert_eq!(f.broker.forward(&queues, 0).await.unwrap().moved, 0);
-    assert!(f.broker.expired(&queues, 0).await.unwrap().is_empty());
+    assert!(
+        f.broker
+            .expired(&queues, Timestamp::MAX, 0)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(f.broker.trim(&queues, none, 0).await.unwrap(), 0);
     f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }
@@ -262,7 +274,14 @@ pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
         archived_max: ALL,
         ..Keep::default()
     };
-    assert_eq!(f.broker.expired(&queues, ALL).await.unwrap().len(), 1);
+    assert_eq!(
+        f.broker
+            .expired(&queues, Timestamp::MAX, ALL)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(f.broker.forward(&queues, ALL).await.unwrap().moved, 2);
     assert_eq!(f.broker.trim(&queues, keep, ALL).await.unwrap(), 1);
     let page = Page {

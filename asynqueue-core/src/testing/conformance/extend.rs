@@ -26,14 +26,18 @@ pub async fn an_extended_lease_does_not_expire(harness: &dyn Harness) {
     f.advance(LEASE - secs(5)).await;
     assert!(
         f.broker
-            .expired(&[QUEUE.into()], 10)
+            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
             .await
             .unwrap()
             .is_empty()
     );
     f.advance(secs(10)).await;
     assert_eq!(
-        f.broker.expired(&[QUEUE.into()], 10).await.unwrap().len(),
+        f.broker
+            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
+            .await
+            .unwrap()
+            .len(),
         1
     );
 }
@@ -72,7 +76,7 @@ pub async fn an_expired_lease_that_nobody_took_can_be_extended(harness: &dyn Har
     assert_eq!(extend(&f, &leased).await, Extended::Yes);
     assert!(
         f.broker
-            .expired(&[QUEUE.into()], 10)
+            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
             .await
             .unwrap()
             .is_empty()
@@ -90,7 +94,11 @@ pub async fn an_extension_counts_from_now(harness: &dyn Harness) {
     let until = f.info("a").await.unwrap().lease.unwrap().until;
     assert!(left(until) <= shorter, "{:?}", left(until));
     f.advance(LEASE / 2).await;
-    let expired = f.broker.expired(&[QUEUE.into()], 10).await.unwrap();
+    let expired = f
+        .broker
+        .expired(&[QUEUE.into()], Timestamp::MAX, 10)
+        .await
+        .unwrap();
     assert_eq!(expired.len(), 1);
 }
 

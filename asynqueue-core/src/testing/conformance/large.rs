@@ -11,7 +11,7 @@ use crate::{
         CancelOutcome, Extended, Keep, Lease, Leased, NewTask, Outcome, Settled, Settlement, When,
     },
     process::Progress,
-    task::{TaskRef, TaskState},
+    task::{TaskRef, TaskState, Timestamp},
 };
 
 /// More than two chunks of a thousand, and not a whole number of any.
@@ -129,7 +129,11 @@ pub async fn a_large_fleets_leases_are_reclaimed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     lease_many(&f).await;
     f.advance(LEASE * 2).await;
-    let lost = f.broker.expired(&[QUEUE.into()], MANY * 2).await.unwrap();
+    let lost = f
+        .broker
+        .expired(&[QUEUE.into()], Timestamp::MAX, MANY * 2)
+        .await
+        .unwrap();
     assert_eq!(lost.len(), MANY);
     let settlements: Vec<_> = lost
         .into_iter()

@@ -6,11 +6,14 @@ use super::{
 };
 use crate::{
     broker::{Leased, Outcome, Settled, Settlement},
-    task::{Name, TaskState},
+    task::{Name, TaskState, Timestamp},
 };
 
 async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
-    f.broker.expired(&[QUEUE.into()], limit).await.unwrap()
+    f.broker
+        .expired(&[QUEUE.into()], Timestamp::MAX, limit)
+        .await
+        .unwrap()
 }
 
 /// Once it has ended, and not before.
@@ -106,10 +109,28 @@ pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
     f.lease_from(&[("a", 9), ("b", 9)], 9).await;
     f.advance(LEASE * 2).await;
     let both = ["a", "b"].map(Name::from);
-    let lost = f.broker.expired(&both[1..], 9).await.unwrap();
+    let lost = f
+        .broker
+        .expired(&both[1..], Timestamp::MAX, 9)
+        .await
+        .unwrap();
     assert!(lost.len() == 2 && lost.iter().all(|lost| lost.envelope.queue == "b"));
-    assert_eq!(f.broker.expired(&both, 3).await.unwrap().len(), 3);
-    assert_eq!(f.broker.expired(&both, 9).await.unwrap().len(), 4);
+    assert_eq!(
+        f.broker
+            .expired(&both, Timestamp::MAX, 3)
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(
+        f.broker
+            .expired(&both, Timestamp::MAX, 9)
+            .await
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 /// The worker was slow and not lost: it goes on, and nobody else gets its task.

@@ -216,7 +216,10 @@ impl<'a> Driven<'a> {
 
     /// What a server does with lost leases.
     async fn reclaim(&self, limit: usize) -> Result<Answer, Fault> {
-        let mut lost = self.broker.expired(&self.queues, limit).await?;
+        let mut lost = self
+            .broker
+            .expired(&self.queues, Timestamp::MAX, limit)
+            .await?;
         // Brokers may find them in any order; what becomes of them is to be the same.
         lost.sort_by_key(|lost| lost.envelope.task_ref());
         for lost in &lost {

@@ -1,0 +1,99 @@
+//! The server's own thread: what keeps leases, fetches tasks and records outcomes runs where no handler can block it.
+
+use std::{io, sync::Arc, thread};
+
+use futures_util::FutureExt;
+use tokio::{sync::oneshot, task::JoinSet};
+
+use super::{LAST_CALLS, ServerError, Shared, panicked, queues::QueueSet, shutdown::within};
+
+/// A thread with a runtime of its own. Dropping it ends what runs there at once.
+pub(super) struct Keeper {
+    ended: oneshot::Receiver<Result<(), ServerError>>,
+    /// Dropped to end it.
+    _held: oneshot::Sender<()>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(super) fn start(shared: Arc<Shared>, queues: QueueSet) -> io::Result<Self> {
+        let (held, let_go) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // A subscriber that is set for the caller's thread alone sees this thread too.
+        let log = tracing::dispatcher::get_default(Clone::clone);
+        thread::Builder::new()
+            .name("asynqueue-server".into())
+            .spawn(move || {
+                tracing::dispatcher::with_default(&log, || {
+                    let kept = runtime.block_on(async {
+                        tokio::select! {
+                            kept = keep(shared, queues) => Some(kept),
+                            _ = let_go => None,
+                        }
+                    });
+                    if let Some(kept) = kept {
+                        // The server was dropped meanwhile if nobody receives it.
+                        let _ = end.send(kept);
+                    }
+                });
+            })?;
+        Ok(Self { ended, _held: held })
+    }
+
+    /// Waits until the server has stopped.
+    pub(super) async fn ended(&mut self) -> Result<(), ServerError> {
+        match (&mut self.ended).await {
+            Ok(ended) => ended,
+            Err(_) => Err(ServerError::Panicked {
+                message: "the server's own thread ended unexpectedly".into(),
+            }),
+        }
+    }
+}
+
+/// Runs the server's parts until it is stopped, then winds down.
+async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> {
+    let mut upkeep = JoinSet::new();
+    let parts: [fn(Arc<Shared>) -> Part; 9] = [
+        |shared| shared.settle_outcomes().boxed(),
+        |shared| shared.extend_leases().boxed(),
+        |shared| shared.watch_slots().boxed(),
+        |shared| shared.report_progress().boxed(),
+        |shared| shared.forward_due().boxed(),
+        |shared| shared.reclaim_lost().boxed(),
+        |shared| shared.trim_old().boxed(),
+        |shared| shared.tell_of_itself().boxed(),
+        |shared| shared.subscribe_once().boxed(),
+    ];
+    for part in parts {
+        upkeep.spawn(part(Arc::clone(&shared)));
+    }
+    let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
+    // Without one of its parts a server would look alive, and run or record nothing.
+    let mut panic = None;
+    tokio::select! {
+        () = shared.stopping.cancelled() => {}
+        error = panicked(&mut upkeep) => panic = Some(error),
+    }
+    shared.stopping.cancel();
+    shared.give_back_waiting();
+    // A lease call under way is waited for, however short the shutdown timeout: what it leases must be given back.
+    let fetched = tokio::time::timeout(LAST_CALLS, &mut fetching).await;
+    fetching.abort();
+    shared.wind_down().await;
+    within(LAST_CALLS, async {
+        while upkeep.join_next().await.is_some() {}
+    })
+    .await;
+    match (panic, fetched) {
+        (Some(error), _) | (None, Ok(Err(error))) => Err(ServerError::panicked(&error)),
+        (None, Ok(Ok(fetched))) => fetched.map_err(ServerError::Broker),
+        // It was still leasing when its time was up.
+        (None, Err(_)) => Ok(()),
+    }
+}
+
+type Part = futures_util::future::BoxFuture<'static, ()>;

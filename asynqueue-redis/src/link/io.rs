@@ -1,0 +1,41 @@
+//! The thread that reads and writes connections, where no handler can block it.
+//!
+//! A connection of redis-rs is driven by a task on the runtime that made it. On the application's runtime, a handler that
+//! blocks its thread could hold up that task, and with it the heartbeats and outcomes of every server in the process.
+
+use std::{future::Future, io, thread};
+
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, task::JoinHandle};
+
+/// The runtime of the thread, which all connections of the process share. It is there from the first connection to the
+/// end of the process.
+fn runtime() -> io::Result<Handle> {
+    static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);
+    let mut started = RUNTIME.lock();
+    if let Some(runtime) = &*started {
+        return Ok(runtime.clone());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("asynqueue-redis".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(started.insert(handle).clone())
+}
+
+/// Runs `work` on that thread. It continues when its result is not waited for.
+pub(crate) fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    Ok(runtime()?.spawn(work))
+}
+
+/// Runs `work` on that thread, and waits for its result.
+pub(crate) async fn run<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> io::Result<T> {
+    spawn(work)?.await.map_err(io::Error::other)
+}
