@@ -75,6 +75,7 @@ impl ServerBuilder {
             due: Notify::new(),
             group_due: Notify::new(),
             unheard: Notify::new(),
+            quiet: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),

@@ -70,6 +70,18 @@ impl ServerHandle {
         self.shared.broker.ping().await
     }
 
+    /// Stops leasing tasks, or resumes it. A quiet server finishes what it runs and gives back what has not started; it
+    /// keeps its leases, and its upkeep of the queues, as it did. For the time before a deploy, or to look into a server
+    /// that still runs. Also by SIGUSR1, where [`shutdown_signal`](crate::shutdown_signal) receives signals.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.shared.set_quiet(quiet);
+    }
+
+    /// Whether it is [quiet](Self::set_quiet).
+    pub fn is_quiet(&self) -> bool {
+        self.shared.quiet.load(Ordering::SeqCst)
+    }
+
     /// Shuts down gracefully, as [`Server::run`] does.
     ///
     /// # Errors

@@ -163,6 +163,11 @@ impl Inbox {
         jobs.waiting.drain(..count).collect()
     }
 
+    /// Takes out what has not started. It still counts.
+    pub(super) fn take_waiting(&self) -> Vec<Job> {
+        self.jobs.lock().waiting.drain(..).collect()
+    }
+
     /// Takes out a task that has not started. It still counts.
     pub(super) fn remove(&self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let mut jobs = self.jobs.lock();

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, thread};
 use futures_util::FutureExt;
 use tokio::{sync::oneshot, task::JoinSet};
 
-use super::{LAST_CALLS, ServerError, Shared, panicked, queues::QueueSet, shutdown::within};
+use super::{ServerError, Shared, panicked, queues::QueueSet};
 
 /// A thread with a runtime of its own. Dropping it ends what runs there at once.
 pub(super) struct Keeper {
@@ -57,7 +57,7 @@ impl Keeper {
 /// Runs the server's parts until it is stopped, then winds down.
 async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> {
     let mut upkeep = JoinSet::new();
-    let parts: [fn(Arc<Shared>) -> Part; 9] = [
+    let parts: [fn(Arc<Shared>) -> Part; 10] = [
         |shared| shared.settle_outcomes().boxed(),
         |shared| shared.extend_leases().boxed(),
         |shared| shared.watch_slots().boxed(),
@@ -67,6 +67,7 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.trim_old().boxed(),
         |shared| shared.tell_of_itself().boxed(),
         |shared| shared.subscribe_once().boxed(),
+        |shared| shared.hear_quiet().boxed(),
     ];
     for part in parts {
         upkeep.spawn(part(Arc::clone(&shared)));
@@ -81,18 +82,21 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
     shared.stopping.cancel();
     shared.give_back_waiting();
     // A lease call under way is waited for, however short the shutdown timeout: what it leases must be given back.
-    let fetched = tokio::time::timeout(LAST_CALLS, &mut fetching).await;
+    let fetched = tokio::select! {
+        fetched = &mut fetching => Some(fetched),
+        () = shared.last_calls() => None,
+    };
     fetching.abort();
     shared.wind_down().await;
-    within(LAST_CALLS, async {
-        while upkeep.join_next().await.is_some() {}
-    })
-    .await;
+    tokio::select! {
+        () = async { while upkeep.join_next().await.is_some() {} } => {}
+        () = shared.last_calls() => {}
+    }
     match (panic, fetched) {
-        (Some(error), _) | (None, Ok(Err(error))) => Err(ServerError::panicked(&error)),
-        (None, Ok(Ok(fetched))) => fetched.map_err(ServerError::Broker),
+        (Some(error), _) | (None, Some(Err(error))) => Err(ServerError::panicked(&error)),
+        (None, Some(Ok(fetched))) => fetched.map_err(ServerError::Broker),
         // It was still leasing when its time was up.
-        (None, Err(_)) => Ok(()),
+        (None, None) => Ok(()),
     }
 }
 

@@ -33,6 +33,7 @@ mod running;
 mod settings;
 mod settle;
 mod shutdown;
+mod signals;
 mod watch;
 
 use std::{
@@ -41,7 +42,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::{
@@ -61,7 +61,7 @@ pub use self::{
     builder::ServerBuilder,
     error::ServerError,
     handle::{ServerHandle, ServerStats},
-    shutdown::shutdown_signal,
+    signals::shutdown_signal,
 };
 #[cfg(feature = "scheduler")]
 pub(crate) use self::{outcome::guarded, retrying::Retrying};
@@ -126,6 +126,8 @@ struct Shared {
     group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
+    /// Leasing rests, until somebody resumes it.
+    quiet: AtomicBool,
     /// Leasing stops.
     stopping: CancellationToken,
     /// Everything stops.
@@ -207,9 +209,6 @@ async fn panicked(parts: &mut JoinSet<()>) -> JoinError {
     }
     std::future::pending().await
 }
-
-/// How long the broker may take to answer the last lease, and to record the last outcomes.
-const LAST_CALLS: Duration = Duration::from_secs(10);
 
 struct StopOnDrop(Arc<Shared>);
 

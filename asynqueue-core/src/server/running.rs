@@ -136,7 +136,12 @@ impl Slots {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Waits for another slot to be opened.
+    /// Lets the fetcher look again how many tasks can run.
+    pub(super) fn wake_fetcher(&self) {
+        self.opened.notify_one();
+    }
+
+    /// Waits for another slot to be opened, or for a [wake-up](Self::wake_fetcher).
     pub(super) async fn opened(&self) {
         self.opened.notified().await;
     }

@@ -2,15 +2,21 @@
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
-use super::Shared;
+use super::{Shared, signals::Asked};
 use crate::broker::{Leased, Outcome};
 
 /// A leased task that has waited for a slot for longer than this goes back.
 const HOARDED: Duration = Duration::from_millis(100);
+
+/// How long the broker may take to answer the last lease, and to record the last outcomes.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+
+/// The same when a signal asks for haste.
+const LAST_CALLS_IN_HASTE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Gives back what has not started.
@@ -35,52 +41,65 @@ impl Shared {
         self.inbox.finished(queue);
     }
 
-    /// Waits for what runs, and gives it back when it takes too long.
+    /// Waits for what runs, and gives it back when it takes too long or a signal asks for haste.
     pub(super) async fn wind_down(self: &Arc<Self>) {
+        let hurry = &Asked::of_process().hurry;
         let idle = || self.inbox.load_at_most(0);
-        if !within(self.settings.shutdown_timeout, idle()).await {
+        let finished = tokio::select! {
+            finished = within(self.settings.shutdown_timeout, idle()) => finished,
+            () = hurry.cancelled() => false,
+        };
+        if !finished {
             tracing::warn!(
                 running = self.slots.busy(),
                 "shutdown timeout is up; cancelling what runs"
             );
             self.slots.each(|running| running.context.cut_off());
-            within(self.settings.cancel_grace, idle()).await;
+            tokio::select! {
+                _ = within(self.settings.cancel_grace, idle()) => {}
+                () = hurry.cancelled() => {}
+            }
             self.give_back_all();
         }
         self.stopped.cancel();
+    }
+
+    /// How long the broker may take to answer the last lease, and to record the last outcomes.
+    pub(super) async fn last_calls(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(LAST_CALLS) => {}
+            () = async {
+                Asked::of_process().hurry.cancelled().await;
+                tokio::time::sleep(LAST_CALLS_IN_HASTE).await;
+            } => {}
+        }
+    }
+
+    /// Stops leasing, or resumes it. Running tasks finish; what has not started goes back.
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        if self.quiet.swap(quiet, SeqCst) == quiet {
+            return;
+        }
+        if quiet {
+            tracing::info!(worker = %self.worker, "the server is quiet: it finishes what runs and leases nothing");
+            for job in self.inbox.take_waiting().into_iter().rev() {
+                self.give_back(job.leased, job.queue);
+            }
+        } else {
+            tracing::info!(worker = %self.worker, "the server leases tasks again");
+        }
+        self.slots.wake_fetcher();
+    }
+
+    /// Becomes quiet at a signal.
+    pub(super) async fn hear_quiet(self: Arc<Self>) {
+        if self.runs_until(Asked::of_process().quiet.cancelled()).await {
+            self.set_quiet(true);
+        }
     }
 }
 
 /// Waits for something up to `limit`; returns whether it came.
 pub(super) async fn within(limit: Duration, something: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(limit, something).await.is_ok()
-}
-
-/// Completes at the first SIGINT or SIGTERM, or Ctrl-C where there are no signals; for
-/// [`ServerBuilder::run`](crate::ServerBuilder::run). Signals count from the call on, before the
-/// future is first polled.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
-pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
-    #[cfg(unix)]
-    let signals = {
-        use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::interrupt()).and_then(|i| Ok((i, signal(SignalKind::terminate())?)))
-    };
-    async move {
-        #[cfg(unix)]
-        if let Ok((mut interrupt, mut terminate)) = signals {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-        if tokio::signal::ctrl_c().await.is_err() {
-            // No signal can be received here: to stop at once would be worse than not at all.
-            std::future::pending().await
-        }
-    }
 }

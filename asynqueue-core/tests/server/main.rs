@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod blocked;
 mod cancel;
+mod clock;
 mod codecs;
 mod extremes;
 mod faulty;
@@ -22,6 +24,7 @@ mod results;
 mod retries;
 mod schedule;
 mod setup;
+mod sharing;
 mod shutdown;
 mod shutdown_signal;
 mod timeouts;

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task,
 };
 
@@ -11,11 +14,12 @@ use asynqueue_core::{
     Context, FailureKind, Payload, Server, ServerError, TaskError, TaskState,
     layer::{BoxProcess, Hook, TaskFuture, TaskOutput, TaskRequest, middleware_fn},
 };
+use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
 use crate::{
     faulty::{Faults, Faulty},
-    harness::{Job, broker, counts_become, failure_of, info, job, output_of, soon},
+    harness::{Job, broker, counts_become, failure_of, info, job, output_of, soon, until},
 };
 
 /// Jobs with an odd number panic.
@@ -360,4 +364,72 @@ async fn a_panicking_broker_ends_the_server_with_an_error() {
         assert!(matches!(error, ServerError::Panicked { .. }), "{error}");
         assert!(error.to_string().contains("lost count"), "{error}");
     }
+}
+
+/// An error whose destructor panics.
+#[derive(Debug)]
+struct Bomb;
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bomb")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the error's destructor");
+    }
+}
+
+/// Ten tasks fail by `fail`, and after that all four slots still run.
+async fn all_slots_still_run(fail: fn() -> Result<(), TaskError>, kind: FailureKind) {
+    let (broker, producer) = broker();
+    let gate = Arc::new(Semaphore::new(0));
+    let pass = Arc::clone(&gate);
+    let server = Server::builder(broker.clone())
+        .concurrency(4)
+        .process(move |task: Payload<Job>, _: Context| {
+            let gate = Arc::clone(&pass);
+            async move {
+                if task.n == 1 {
+                    return fail();
+                }
+                gate.acquire().await.expect("open").forget();
+                Ok(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+        assert_eq!(failure_of(&task).await.kind, kind);
+    }
+    let good = producer.enqueue_many((0..8).map(|_| job(2))).await;
+    until("four run at a time", async || server.stats().running == 4).await;
+    gate.add_permits(8);
+    for task in good {
+        output_of(&task.unwrap()).await;
+    }
+    until("none runs", async || server.stats().running == 0).await;
+    assert_eq!((server.stats().slots, server.stats().abandoned), (4, 0));
+    server.shutdown().await.unwrap();
+    counts_become(
+        &broker,
+        &[(TaskState::Completed, 8), (TaskState::Archived, 10)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_error_whose_destructor_panics_is_a_failure_and_keeps_no_slot() {
+    all_slots_still_run(|| Err(Bomb.into()), FailureKind::Error).await;
+}
+
+#[tokio::test]
+async fn a_panic_whose_value_panics_in_its_destructor_keeps_no_slot() {
+    all_slots_still_run(|| std::panic::panic_any(Bomb), FailureKind::Panic).await;
 }

@@ -1,0 +1,308 @@
+//! Handlers that block their thread, and code that is meant to.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use asynqueue_core::{
+    Broker, Context, FailureKind, MemoryBroker, Payload, Server, ServerHandle, TaskError, TaskState,
+};
+
+use crate::harness::{
+    Job, becomes, broker, counts_become, failure_of, info, job, output_of, soon, until,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Keeps its thread until it is released.
+fn block_until(released: &AtomicBool) {
+    while !released.load(SeqCst) {
+        thread::sleep(MS);
+    }
+}
+
+/// A server whose handler blocks its thread for even numbers until it is released, and counts runs.
+async fn blocks_at_even_numbers(
+    broker: &MemoryBroker,
+    lease: Duration,
+    released: &Arc<AtomicBool>,
+    runs: &Arc<AtomicUsize>,
+) -> ServerHandle {
+    let (released, runs) = (Arc::clone(released), Arc::clone(runs));
+    Server::builder(broker.clone())
+        .concurrency(4)
+        .lease(lease)
+        .process(move |task: Payload<Job>, _: Context| {
+            let (released, runs) = (Arc::clone(&released), Arc::clone(&runs));
+            async move {
+                runs.fetch_add(1, SeqCst);
+                if task.n.is_multiple_of(2) {
+                    block_until(&released);
+                }
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outcome_of_a_finished_task_is_recorded_while_another_blocks_its_thread() {
+    for _ in 0..20 {
+        let (broker, producer) = broker();
+        let (released, runs) = Default::default();
+        let server = blocks_at_even_numbers(&broker, MS * 30_000, &released, &runs).await;
+        // One slot runs them one after the other on one thread: the quick one first.
+        let quick = producer.enqueue(job(1)).await.unwrap();
+        let blocks = producer.enqueue(job(2)).await.unwrap();
+        becomes(&quick, TaskState::Completed).await;
+        becomes(&blocks, TaskState::Active).await;
+        released.store(true, SeqCst);
+        output_of(&blocks).await;
+        server.shutdown().await.unwrap();
+    }
+}
+
+#[test]
+fn handlers_that_block_every_thread_keep_their_leases_and_run_once() {
+    // Handlers block all threads of the runtimes that they run on, so the test looks from another.
+    let test = tokio::runtime::Runtime::new().unwrap();
+    let workers = || {
+        let builder = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        builder.unwrap()
+    };
+    let (one, other) = (workers(), workers());
+    let (broker, producer) = broker();
+    let (released, runs) = Default::default();
+    let lease = MS * 200;
+    let first = one.block_on(blocks_at_even_numbers(&broker, lease, &released, &runs));
+    let second = other.block_on(blocks_at_even_numbers(&broker, lease, &released, &runs));
+    test.block_on(async {
+        let tasks = producer.enqueue_many((0..4).map(|n| job(2 * n))).await;
+        let tasks: Vec<_> = tasks.into_iter().map(Result::unwrap).collect();
+        until("all block their thread", async || runs.load(SeqCst) == 4).await;
+        let end = broker.now() + lease * 8;
+        until("eight leases have passed", async || broker.now() > end).await;
+        released.store(true, SeqCst);
+        for task in &tasks {
+            output_of(task).await;
+            assert_eq!(info(task).await.envelope.attempts, 0);
+        }
+        assert_eq!(runs.load(SeqCst), 4);
+        let stats = [first.stats(), second.stats()];
+        assert!(
+            stats
+                .iter()
+                .all(|stats| (stats.stale, stats.reclaimed) == (0, 0))
+        );
+        first.shutdown().await.unwrap();
+        second.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_on_a_single_thread_that_is_blocked_still_leases_for_no_other_and_shuts_down() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (broker, producer) = broker();
+    let (released, runs) = Default::default();
+    runtime.block_on(async {
+        let server = blocks_at_even_numbers(&broker, MS * 100, &released, &runs).await;
+        let task = producer.enqueue(job(2)).await.unwrap();
+        let release = Arc::clone(&released);
+        let end = broker.now() + MS * 800;
+        let releasing = thread::spawn(move || {
+            while broker.now() <= end {
+                thread::sleep(MS);
+            }
+            release.store(true, SeqCst);
+        });
+        output_of(&task).await;
+        releasing.join().unwrap();
+        assert_eq!((runs.load(SeqCst), server.stats().reclaimed), (1, 0));
+        server.shutdown().await.unwrap();
+    });
+}
+
+/// Enqueues a job whose handler runs blocking code that stops when it is released, and says what it saw.
+struct Blocking {
+    released: Arc<AtomicBool>,
+    running: Arc<AtomicUsize>,
+    saw_cancel: Arc<AtomicBool>,
+}
+
+impl Blocking {
+    fn new() -> Self {
+        Self {
+            released: Default::default(),
+            running: Default::default(),
+            saw_cancel: Default::default(),
+        }
+    }
+
+    async fn server(&self, broker: &MemoryBroker, stops_when_cancelled: bool) -> ServerHandle {
+        let released = Arc::clone(&self.released);
+        let running = Arc::clone(&self.running);
+        let saw_cancel = Arc::clone(&self.saw_cancel);
+        Server::builder(broker.clone())
+            .concurrency(1)
+            .cancel_grace(MS * 50)
+            .process(move |_: Payload<Job>, ctx: Context| {
+                let released = Arc::clone(&released);
+                let running = Arc::clone(&running);
+                let saw_cancel = Arc::clone(&saw_cancel);
+                async move {
+                    ctx.run_blocking(move |cancelled| {
+                        running.fetch_add(1, SeqCst);
+                        while !released.load(SeqCst) {
+                            saw_cancel.fetch_or(cancelled.is_cancelled(), SeqCst);
+                            if stops_when_cancelled && cancelled.is_cancelled() {
+                                break;
+                            }
+                            thread::sleep(MS);
+                        }
+                        running.fetch_sub(1, SeqCst);
+                    })
+                    .await
+                }
+            })
+            .start()
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn blocking_code_sees_that_its_task_timed_out_and_holds_its_slot_until_it_ends() {
+    let (broker, producer) = broker();
+    let blocking = Blocking::new();
+    let server = blocking.server(&broker, true).await;
+    let task = producer.enqueue(job(1)).max_retry(0).timeout(MS * 30);
+    let task = task.await.unwrap();
+    let failure = failure_of(&task).await;
+    assert_eq!(failure.kind, FailureKind::Timeout);
+    assert!(blocking.saw_cancel.load(SeqCst));
+    assert_eq!(
+        blocking.running.load(SeqCst),
+        0,
+        "it had ended before the outcome was recorded"
+    );
+    assert_eq!(server.stats().abandoned, 0);
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn blocking_code_that_does_not_stop_counts_as_abandoned_until_it_ends() {
+    let (broker, producer) = broker();
+    let blocking = Blocking::new();
+    let server = blocking.server(&broker, false).await;
+    let task = producer.enqueue(job(1)).max_retry(0).timeout(MS * 30);
+    let task = task.await.unwrap();
+    let failure = failure_of(&task).await;
+    assert!(
+        failure.message.contains("its blocking code did not stop"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(
+        (server.stats().abandoned, blocking.running.load(SeqCst)),
+        (1, 1)
+    );
+    until("another slot is open", async || server.stats().slots == 1).await;
+    blocking.released.store(true, SeqCst);
+    until("it has ended", async || server.stats().abandoned == 0).await;
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_blocking_code() {
+    let (broker, producer) = broker();
+    let blocking = Blocking::new();
+    let server = blocking.server(&broker, false).await;
+    let task = producer.enqueue(job(1)).await.unwrap();
+    until("it runs", async || blocking.running.load(SeqCst) == 1).await;
+    let stopping = tokio::spawn(server.shutdown());
+    assert!(!stopping.is_finished());
+    blocking.released.store(true, SeqCst);
+    soon("the server stops", stopping).await.unwrap().unwrap();
+    assert_eq!(blocking.running.load(SeqCst), 0);
+    assert_eq!(info(&task).await.state, TaskState::Completed);
+}
+
+#[tokio::test]
+async fn a_panic_in_blocking_code_is_a_failure_with_its_backtrace() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .process(|task: Payload<Job>, ctx: Context| async move {
+            ctx.run_blocking(move |_| assert!(task.n != 1, "not this one"))
+                .await
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    let failure = failure_of(&task).await;
+    assert_eq!(
+        (failure.kind, failure.message.as_str()),
+        (FailureKind::Panic, "panicked: not this one")
+    );
+    assert!(failure.backtrace.is_some());
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    server.shutdown().await.unwrap();
+    counts_become(
+        &broker,
+        &[(TaskState::Completed, 1), (TaskState::Archived, 1)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn blocking_code_has_no_more_threads_than_handlers_can_run_or_be_abandoned() {
+    let (broker, producer) = broker();
+    let most = Arc::new(AtomicUsize::new(0));
+    let running = Arc::new(AtomicUsize::new(0));
+    let (seen, count) = (Arc::clone(&most), Arc::clone(&running));
+    let server = Server::builder(broker.clone())
+        .concurrency(2)
+        .max_abandoned(1)
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let (seen, count) = (Arc::clone(&seen), Arc::clone(&count));
+            async move {
+                let piece = || {
+                    let (seen, count) = (Arc::clone(&seen), Arc::clone(&count));
+                    ctx.run_blocking(move |_| {
+                        seen.fetch_max(count.fetch_add(1, SeqCst) + 1, SeqCst);
+                        thread::sleep(MS * 5);
+                        count.fetch_sub(1, SeqCst);
+                    })
+                };
+                let pieces = futures_util::future::join_all((0..8).map(|_| piece()));
+                pieces
+                    .await
+                    .into_iter()
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(drop)
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let tasks: Vec<_> = producer.enqueue_many((0..4).map(job)).await;
+    for task in tasks {
+        output_of(&task.unwrap()).await;
+    }
+    assert_eq!(most.load(SeqCst), 3);
+    server.shutdown().await.unwrap();
+}

@@ -1,0 +1,107 @@
+//! A clock that steps while tasks run.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    Broker, Clock, Context, MemoryBroker, Payload, Producer, Server, TaskError, TaskState,
+    testing::TestClock,
+};
+use tokio::sync::Semaphore;
+
+use crate::harness::{AN_HOUR, Job, becomes, info, job, output_of, until};
+
+const LEASE: Duration = Duration::from_millis(300);
+
+/// Two servers run four tasks through `step`, which is followed by several leases of real time.
+async fn tasks_run_once_through(step: impl Fn(&TestClock)) {
+    let clock = TestClock::default();
+    let broker = MemoryBroker::with_clock(clock.clone());
+    let producer = Producer::new(broker.clone());
+    let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let server = || {
+        let (runs, gate) = (Arc::clone(&runs), Arc::clone(&gate));
+        Server::builder(broker.clone())
+            .concurrency(4)
+            .lease(LEASE)
+            .process(move |_: Payload<Job>, _: Context| {
+                runs.fetch_add(1, SeqCst);
+                let gate = Arc::clone(&gate);
+                async move {
+                    let _passed = gate.acquire().await.expect("open");
+                    Ok::<_, TaskError>(())
+                }
+            })
+            .start()
+    };
+    let servers = [server().await.unwrap(), server().await.unwrap()];
+    let mut tasks = Vec::new();
+    for n in 0..4 {
+        tasks.push(producer.enqueue(job(n)).await.unwrap());
+    }
+    let later = producer.enqueue(job(9)).delay(AN_HOUR * 2).await.unwrap();
+    until("all run", async || runs.load(SeqCst) == 4).await;
+    step(&clock);
+    let start = Instant::now();
+    until("several leases have passed", async || {
+        start.elapsed() > LEASE * 4
+    })
+    .await;
+    assert_eq!(info(&later).await.state, TaskState::Scheduled, "not early");
+    gate.add_permits(1);
+    for task in &tasks {
+        output_of(task).await;
+        assert_eq!(info(task).await.envelope.attempts, 0);
+    }
+    assert_eq!(runs.load(SeqCst), 4);
+    for server in servers {
+        assert_eq!((server.stats().reclaimed, server.stats().stale), (0, 0));
+        server.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_an_hour_ahead_starts_nothing_twice() {
+    tasks_run_once_through(|clock| clock.set(clock.now() + AN_HOUR)).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_an_hour_back_starts_nothing_twice() {
+    tasks_run_once_through(|clock| clock.set(clock.now() - AN_HOUR)).await;
+}
+
+#[tokio::test]
+async fn an_hour_in_which_the_whole_process_stood_still_starts_nothing_twice() {
+    tasks_run_once_through(|clock| clock.advance(AN_HOUR)).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_lost_while_the_clock_is_behind_is_found_all_the_same() {
+    let clock = TestClock::default();
+    let broker = MemoryBroker::with_clock(clock.clone());
+    let producer = Producer::new(broker.clone());
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let request = asynqueue_core::LeaseRequest {
+        queues: vec![("default".into(), 1)],
+        max: 1,
+        lease: LEASE,
+        worker: "dead".into(),
+    };
+    assert_eq!(broker.lease(&request).await.unwrap().len(), 1);
+    becomes(&task, TaskState::Active).await;
+    clock.set(clock.now() - AN_HOUR);
+    clock.advance(LEASE);
+    let server = Server::builder(broker.clone())
+        .lease(LEASE)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    output_of(&task).await;
+    assert_eq!(server.stats().reclaimed, 1);
+}

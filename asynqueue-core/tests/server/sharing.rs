@@ -1,0 +1,86 @@
+//! What one server holds that another could run.
+
+use std::sync::Arc;
+
+use asynqueue_core::{Context, Payload, Producer, Server, TaskError, TaskState};
+use tokio::sync::Semaphore;
+
+use crate::harness::{Job, broker, counts, job, output_of, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_gives_back_what_it_cannot_start_soon_so_that_an_idle_one_runs_it() {
+    let (broker, producer) = broker();
+    let gate = Arc::new(Semaphore::new(0));
+    let server = |concurrency| {
+        let gate = Arc::clone(&gate);
+        Server::builder(broker.clone())
+            .concurrency(concurrency)
+            .process(move |task: Payload<Job>, _: Context| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    if task.n == 1 {
+                        let _passed = gate.acquire().await.expect("open");
+                    }
+                    Ok::<_, TaskError>(())
+                }
+            })
+            .start()
+    };
+    // Quick tasks teach it to lease ahead, and then come long ones.
+    let busy = server(4).await.unwrap();
+    let many = |producer: Producer, n, count: usize| async move {
+        let tasks = producer.enqueue_many((0..count).map(|_| job(n))).await;
+        assert!(tasks.iter().all(Result::is_ok));
+    };
+    many(producer.clone(), 0, 20_000).await;
+    many(producer.clone(), 1, 200).await;
+    until("it has come to the long ones", async || {
+        busy.stats().running == 4
+    })
+    .await;
+    let idle = server(200).await.unwrap();
+    until("the idle one runs the others", async || {
+        idle.stats().running == 196 && busy.stats().running == 4
+    })
+    .await;
+    gate.add_permits(200);
+    until("all are done", async || {
+        counts(&broker).await == [(TaskState::Completed, 20_200)]
+    })
+    .await;
+    output_of(&producer.enqueue(job(0)).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_quiet_server_finishes_what_runs_and_leases_nothing_until_it_resumes() {
+    let (broker, producer) = broker();
+    let gate = Arc::new(Semaphore::new(0));
+    let pass = Arc::clone(&gate);
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(move |_: Payload<Job>, _: Context| {
+            let gate = Arc::clone(&pass);
+            async move {
+                gate.acquire().await.expect("open").forget();
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let first = producer.enqueue(job(1)).await.unwrap();
+    until("it runs", async || server.stats().running == 1).await;
+    server.set_quiet(true);
+    let second = producer.enqueue(job(2)).await.unwrap();
+    gate.add_permits(2);
+    output_of(&first).await;
+    // A server that leases is there to see that this one does not.
+    assert_eq!(
+        counts(&broker).await,
+        [(TaskState::Pending, 1), (TaskState::Completed, 1)]
+    );
+    assert!(server.is_quiet());
+    server.set_quiet(false);
+    output_of(&second).await;
+    server.shutdown().await.unwrap();
+}
