@@ -15,8 +15,8 @@ pub enum BrokerError {
     /// The broker has no room for more tasks.
     #[error("the broker takes no more tasks: {0}")]
     Full(String),
-    /// The broker answered what makes no sense.
-    #[error("the broker's answer makes no sense: {0}")]
+    /// The broker's answer was not what this version expects, or it refused the request for good.
+    #[error("unexpected answer from the broker: {0}")]
     Protocol(String),
 }
 

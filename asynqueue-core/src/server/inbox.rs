@@ -2,7 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -43,6 +45,15 @@ struct Jobs {
     closed: bool,
 }
 
+/// What a slot that asks for a job gets.
+enum Next {
+    Job(Job),
+    /// Another slot was woken, and has to get off this thread first.
+    AfterOthers,
+    None,
+    Closed,
+}
+
 impl Inbox {
     pub(super) fn new(queues: usize) -> Self {
         Self {
@@ -74,32 +85,49 @@ impl Inbox {
     pub(super) async fn next(&self) -> Option<Job> {
         let mut woken = false;
         loop {
-            {
-                let mut jobs = self.jobs.lock();
-                if woken {
-                    jobs.waking = false;
+            match self.try_next(woken) {
+                Next::Job(job) => return Some(job),
+                Next::Closed => return None,
+                Next::AfterOthers => {
+                    step_back().await;
+                    woken = false;
                 }
-                if let Some(job) = jobs.waiting.pop_front() {
-                    self.wake_one(&mut jobs);
-                    return Some(job);
-                }
-                if jobs.closed {
-                    // Pass it on: the others have to see it too.
-                    self.available.notify_one();
-                    return None;
+                Next::None => {
+                    // A wake-up from before this line has left a permit.
+                    self.available.notified().await;
+                    woken = true;
                 }
             }
-            // A wake-up from before this line has left a permit.
-            self.available.notified().await;
-            woken = true;
         }
     }
 
-    fn wake_one(&self, jobs: &mut Jobs) {
-        if !jobs.waiting.is_empty() && !jobs.waking {
+    fn try_next(&self, woken: bool) -> Next {
+        let mut jobs = self.jobs.lock();
+        if woken {
+            jobs.waking = false;
+        }
+        if jobs.waiting.len() > 1 && self.wake_one(&mut jobs) {
+            return Next::AfterOthers;
+        }
+        match jobs.waiting.pop_front() {
+            Some(job) => Next::Job(job),
+            None if jobs.closed => {
+                // Pass it on: the others have to see it too.
+                self.available.notify_one();
+                Next::Closed
+            }
+            None => Next::None,
+        }
+    }
+
+    /// Wakes a slot if tasks wait and none was woken. Returns whether it did.
+    fn wake_one(&self, jobs: &mut Jobs) -> bool {
+        let wakes = !jobs.waiting.is_empty() && !jobs.waking;
+        if wakes {
             jobs.waking = true;
             self.available.notify_one();
         }
+        wakes
     }
 
     /// Wakes another slot if tasks wait, whether or not one was woken: that one may be next in line on a thread which a
@@ -182,4 +210,18 @@ impl Inbox {
         self.available.notify_one();
         jobs.waiting.drain(..).collect()
     }
+}
+
+/// Goes to the end of this thread's queue, where other threads find it. What it has woken runs next here, and no other
+/// thread could take that while a handler blocks this one.
+async fn step_back() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

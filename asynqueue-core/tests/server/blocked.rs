@@ -26,6 +26,15 @@ fn block_until(released: &AtomicBool) {
     }
 }
 
+/// Releases the handlers when it is dropped.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// A server whose handler blocks its thread for even numbers until it is released, and counts runs.
 async fn blocks_at_even_numbers(
     broker: &MemoryBroker,
@@ -35,7 +44,7 @@ async fn blocks_at_even_numbers(
 ) -> ServerHandle {
     let (released, runs) = (Arc::clone(released), Arc::clone(runs));
     Server::builder(broker.clone())
-        .concurrency(4)
+        .concurrency(2)
         .lease(lease)
         .process(move |task: Payload<Job>, _: Context| {
             let (released, runs) = (Arc::clone(&released), Arc::clone(&runs));
@@ -89,6 +98,8 @@ fn handlers_that_block_every_thread_keep_their_leases_and_run_once() {
     test.block_on(async {
         let tasks = producer.enqueue_many((0..4).map(|n| job(2 * n))).await;
         let tasks: Vec<_> = tasks.into_iter().map(Result::unwrap).collect();
+        // Also when an assertion fails: a runtime waits for its threads.
+        let _release = Release(Arc::clone(&released));
         until("all block their thread", async || runs.load(SeqCst) == 4).await;
         let end = broker.now() + lease * 8;
         until("eight leases have passed", async || broker.now() > end).await;

@@ -36,6 +36,8 @@ pub(crate) struct Faults {
     pub(crate) settle_panics: AtomicBool,
     /// Outcomes cannot be recorded.
     pub(crate) settle_fails: AtomicBool,
+    /// Results of more bytes than this are refused, with all that is recorded beside them.
+    pub(crate) largest_result: AtomicUsize,
     /// How often a lease was asked for.
     pub(crate) leases: AtomicUsize,
     /// How many calls of `enqueue` there were.
@@ -58,6 +60,7 @@ impl Faulty {
             lease_panics: AtomicBool::new(false),
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
+            largest_result: AtomicUsize::new(usize::MAX),
             leases: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),
             enqueue_gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -140,6 +143,11 @@ impl Broker for Faulty {
         assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
         if self.faults.settle_fails.load(SeqCst) {
             return Err(BrokerError::Unavailable("read only".into()));
+        }
+        let largest = self.faults.largest_result.load(SeqCst);
+        let is_too_large = |settlement: &Settlement| matches!(&settlement.outcome, Outcome::Complete { result: Some(result) } if result.len() > largest);
+        if settlements.iter().any(is_too_large) {
+            return Err(BrokerError::Protocol("invalid bulk length".into()));
         }
         self.inner.settle(settlements).await
     }

@@ -15,6 +15,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod lost_worker;
+mod outcomes;
 mod panics;
 mod producer;
 mod queues;

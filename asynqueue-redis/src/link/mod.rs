@@ -130,6 +130,9 @@ impl Link {
                 Reaction::Refuse(error) => return Err(SendError::Broker(error)),
                 Reaction::TryAgain => {}
             }
+            if let Some(problem) = self.0.server.refuses(command) {
+                return Err(SendError::Broker(BrokerError::Protocol(problem)));
+            }
             self.note_away(&error);
             if started.elapsed() + wait >= self.0.retry_for {
                 let problem = format!("Redis at {}: {error}", self.0.address);

@@ -1,9 +1,9 @@
 //! What kind of server this is.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use redis::{
-    Cmd, RedisError, Value,
+    Arg, Cmd, FromRedisValue, RedisError, Value,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
 };
 
@@ -20,7 +20,12 @@ const OLDEST: (u64, u64) = (6, 2);
 pub(super) struct ServerInfo {
     pub(super) is_cluster: bool,
     version: (u64, u64),
+    /// The most bytes that an argument may have.
+    largest_argument: usize,
 }
+
+/// `proto-max-bulk-len`, where the server does not tell.
+const USUAL_LARGEST_ARGUMENT: usize = 512 * 1024 * 1024;
 
 impl ServerInfo {
     /// Asks a server what it is, and refuses one that tasks can't be kept in.
@@ -50,6 +55,21 @@ impl ServerInfo {
         Ok(Self {
             is_cluster: wants_cluster,
             version,
+            largest_argument: largest_argument(&held).await,
+        })
+    }
+
+    /// Why this command can never be carried out, if that is so: Redis hangs up on an argument that is too large, which
+    /// looks like a lost connection.
+    pub(super) fn refuses(&self, command: &Cmd) -> Option<String> {
+        let size = |arg| match arg {
+            Arg::Simple(bytes) => <[u8]>::len(bytes),
+            _ => 0,
+        };
+        let largest = command.args_iter().map(size).max()?;
+        let limit = self.largest_argument;
+        (largest > limit).then(|| {
+            format!("an argument of {largest} bytes is over the `proto-max-bulk-len` of Redis, which is {limit}")
         })
     }
 
@@ -72,6 +92,16 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
             "Redis may evict tasks when it runs out of memory: set `maxmemory-policy` to `noeviction`"
         ),
     }
+}
+
+async fn largest_argument(held: &Held) -> usize {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET").arg("proto-max-bulk-len");
+    // Not everybody may ask, and not every service lets anybody.
+    let answer = send_to_any(held, &command).await;
+    let limits = answer.and_then(|value| Ok(HashMap::<String, usize>::from_redis_value(value)?));
+    let limit = limits.ok().and_then(|limits| limits.into_values().next());
+    limit.unwrap_or(USUAL_LARGEST_ARGUMENT)
 }
 
 async fn info(held: &Held, section: &str) -> Result<String, RedisError> {

@@ -81,6 +81,16 @@ pub(crate) async fn serve(
     record: &Arc<Record>,
     time: Duration,
 ) -> ServerHandle {
+    serve_leasing(broker, record, Duration::from_secs(30), time).await
+}
+
+/// A server that runs the work under leases of a length.
+pub(crate) async fn serve_leasing(
+    broker: &RedisBroker,
+    record: &Arc<Record>,
+    lease: Duration,
+    time: Duration,
+) -> ServerHandle {
     let record = Arc::clone(record);
     let process = move |task: Payload<Work>, _: Context| {
         let record = Arc::clone(&record);
@@ -92,6 +102,7 @@ pub(crate) async fn serve(
     let server = Server::builder(broker.clone())
         .queue(QUEUE, 1)
         .concurrency(16)
+        .lease(lease)
         .process(process);
     server.start().await.expect("a server")
 }

@@ -3,10 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod blocked;
+mod clock;
 mod cluster;
 mod connections;
 mod evicted;
 mod lifecycle;
 mod load;
+mod outcomes;
 mod unreadable;
 mod workers;

@@ -1,0 +1,61 @@
+//! An outcome that Redis refuses.
+
+use asynqueue_core::{
+    Context, Inspect, MessagePack, Payload, Producer, ResultError, Server, Task, TaskError,
+    TaskState,
+};
+use asynqueue_test_servers::RedisServer;
+use serde::{Deserialize, Serialize};
+
+use crate::common::connect;
+
+#[derive(Serialize, Deserialize)]
+struct Export {
+    bytes: usize,
+}
+
+impl Task for Export {
+    const EVENT: &'static str = "export";
+    type Output = String;
+    type Codec = MessagePack;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_redis_refuses_archives_its_task_and_holds_up_no_other() {
+    // 512 MB by default.
+    let redis = RedisServer::with(&["--proto-max-bulk-len", "1048576"]).await;
+    let broker = connect(&redis.url()).await;
+    let server = Server::builder(broker.clone())
+        .process(|task: Payload<Export>, _: Context| async move {
+            Ok::<_, TaskError>("x".repeat(task.bytes))
+        })
+        .start()
+        .await
+        .unwrap();
+    let producer = Producer::new(broker.clone());
+    let mut tasks = Vec::new();
+    for n in 0..20 {
+        let bytes = if n % 8 == 3 { 2_000_000 } else { 10 };
+        tasks.push((bytes, producer.enqueue(Export { bytes }).await.unwrap()));
+    }
+    for (bytes, task) in &tasks {
+        match task.result().await {
+            Ok(text) => assert_eq!(text.len(), *bytes),
+            Err(ResultError::Gone { .. }) => assert_eq!(*bytes, 10),
+            Err(ResultError::Failed { failure, .. }) => {
+                let failure = failure.expect("the reason");
+                assert!(
+                    failure.message.starts_with("the store refused its outcome"),
+                    "{}",
+                    failure.message
+                );
+                assert_eq!(*bytes, 2_000_000);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    server.shutdown().await.unwrap();
+    let stats = broker.stats(&["default".into()]).await.unwrap();
+    assert_eq!(stats[0].count(TaskState::Archived), 3);
+    assert_eq!(stats[0].total(), 3);
+}
