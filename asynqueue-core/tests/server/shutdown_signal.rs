@@ -1,20 +1,55 @@
-//! SIGTERM, sent to a real child process.
+//! Signals, sent to real child processes.
 
 #![cfg(unix)]
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    io::{BufRead, BufReader, Lines},
+    os::unix::process::ExitStatusExt,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use asynqueue_core::{Context, Payload, Server, TaskError, TaskState, shutdown_signal};
 
-use crate::harness::{Job, broker, counts, job, soon};
+use crate::harness::{AN_HOUR, Job, broker, counts, info, job, soon, until};
+
+/// A child that runs one of the tests below which are ignored.
+struct Program {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    fn start(test: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg(format!("shutdown_signal::{test}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn says(&mut self, text: &str) {
+        let said = (self.lines).any(|line| line.is_ok_and(|line| line.contains(text)));
+        assert!(said, "the child ended before it said `{text}`");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    fn end(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
 
 /// The child: a server that says when its task runs, and that it has ended in order.
 #[tokio::test]
-#[ignore = "run as a child of the test below"]
+#[ignore = "run as a child of a test below"]
 async fn serve_until_a_signal_comes() {
     let (broker, producer) = broker();
     producer.enqueue(job(1)).await.unwrap();
@@ -34,20 +69,104 @@ async fn serve_until_a_signal_comes() {
 
 #[test]
 fn sigterm_lets_the_running_task_finish_and_ends_the_process_in_order() {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture"])
-        .arg("shutdown_signal::serve_until_a_signal_comes")
-        .stdout(Stdio::piped())
-        .spawn()
+    let mut program = Program::start("serve_until_a_signal_comes");
+    program.says("the task runs");
+    program.signal("-TERM");
+    program.says("ended in order");
+    assert!(program.end().success());
+}
+
+/// The child: a server whose task never ends and blocks the only thread.
+#[tokio::test]
+#[ignore = "run as a child of a test below"]
+async fn serve_a_task_that_never_ends() {
+    let (broker, producer) = broker();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    let server = Server::builder(broker.clone())
+        .shutdown_timeout(AN_HOUR)
+        .cancel_grace(AN_HOUR)
+        .process(|_: Payload<Job>, _: Context| async {
+            println!("the task runs");
+            std::future::pending::<Result<(), TaskError>>().await
+        });
+    let shutdown = async {
+        shutdown_signal().await;
+        println!("heard the first");
+    };
+    soon("the second signal ends it", server.run(shutdown))
+        .await
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut says = |text: &str| lines.any(|line| line.is_ok_and(|line| line.contains(text)));
-    assert!(says("the task runs"), "the child ended before its task ran");
-    let killed = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status()
+    let info = info(&task).await;
+    assert_eq!(
+        (info.state, info.envelope.attempts),
+        (TaskState::Pending, 0)
+    );
+    println!("gave it back");
+}
+
+#[test]
+fn a_second_signal_gives_back_what_runs_and_ends_the_server_at_once() {
+    let mut program = Program::start("serve_a_task_that_never_ends");
+    program.says("the task runs");
+    program.signal("-INT");
+    program.says("heard the first");
+    program.signal("-INT");
+    program.says("gave it back");
+    assert!(program.end().success());
+}
+
+/// The child: a program that hangs after its server has ended.
+#[tokio::test]
+#[ignore = "run as a child of a test below"]
+async fn hang_after_a_signal() {
+    let signal = shutdown_signal();
+    println!("listens");
+    signal.await;
+    println!("heard the first");
+    std::thread::sleep(AN_HOUR);
+}
+
+#[test]
+fn a_third_signal_exits_a_process_that_hangs() {
+    let mut program = Program::start("hang_after_a_signal");
+    program.says("listens");
+    program.signal("-TERM");
+    program.says("heard the first");
+    // Signals of one kind may arrive as one while the first is not received yet.
+    while program.child.try_wait().unwrap().is_none() {
+        program.signal("-TERM");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let status = program.end();
+    assert_eq!((status.code(), status.signal()), (Some(128 + 15), None));
+}
+
+/// The child: a server that becomes quiet, and resumes when it has said so.
+#[tokio::test]
+#[ignore = "run as a child of a test below"]
+async fn be_quiet_at_a_signal() {
+    let (broker, producer) = broker();
+    let _listens = shutdown_signal();
+    let server = Server::builder(broker.clone())
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
         .unwrap();
-    assert!(killed.success());
-    assert!(says("ended in order"));
-    assert!(child.wait().unwrap().success());
+    println!("listens");
+    until("it is quiet", async || server.is_quiet()).await;
+    let task = producer.enqueue(job(1)).await.unwrap();
+    assert_eq!(info(&task).await.state, TaskState::Pending);
+    println!("is quiet");
+    server.set_quiet(false);
+    soon("it runs", task.result()).await.unwrap();
+    server.shutdown().await.unwrap();
+}
+
+#[test]
+fn sigusr1_makes_the_servers_of_a_process_quiet() {
+    let mut program = Program::start("be_quiet_at_a_signal");
+    program.says("listens");
+    program.signal("-USR1");
+    program.says("is quiet");
+    assert!(program.end().success());
 }
