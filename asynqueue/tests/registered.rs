@@ -18,7 +18,6 @@ struct Greet {
     greetings: Greetings,
 }
 
-#[async_trait]
 impl Process<Greeting> for Greet {
     async fn handle(&self, task: Payload<Greeting>, _: &Context) -> Result<String, TaskError> {
         Ok(format!("{} {}", self.greetings.0, task.name))

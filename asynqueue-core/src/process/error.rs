@@ -1,32 +1,40 @@
-//! What a process can answer other than its output.
+//! What a handler can return other than its output.
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::task::FailureKind;
+use super::{MissingState, StdTaskError};
+use crate::{error_text::with_causes, task::FailureKind};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a task did not complete, and what happens to it next.
 ///
-/// Any error becomes one with `?`, and is retried by the task's backoff. As with `anyhow::Error`, that works because
-/// this type is not itself a [`std::error::Error`].
+/// Any error becomes one with `?`, and is retried by the task's backoff: each [`std::error::Error`], a boxed one,
+/// `anyhow::Error`, `eyre::Report`, a `String` and a `&str`. [`TaskResultExt`](crate::TaskResultExt) decides otherwise
+/// in the same line.
 ///
 /// ```
-/// use asynqueue_core::TaskError;
+/// use asynqueue_core::{TaskError, TaskResultExt};
 /// use std::time::Duration;
 ///
 /// fn charge(card: &str) -> Result<(), TaskError> {
-///     let number: u64 = card.parse()?; // retried
+///     let number: u64 = card.parse().or_archive()?; // archived at once
+///     let _rates = std::fs::read("/dev/null")?; // retried
 ///     match number {
-///         0 => Err(TaskError::skip_retry("no such card")), // archived at once
+///         0 => Err("the bank does not answer".into()), // retried
 ///         1 => Err(TaskError::retry_after(Duration::from_secs(60), "the bank is busy")),
-///         2 => Err(TaskError::snooze(Duration::from_secs(3600))), // later, and not counted as an attempt
-///         3 => Err(TaskError::revoke()), // dropped
+///         2 => Err(TaskError::skip_retry("no such card")), // archived at once
+///         3 => Err(TaskError::snooze(Duration::from_secs(3600))), // later, and not counted as an attempt
+///         4 => Err(TaskError::revoke()), // dropped
 ///         _ => Ok(()),
 ///     }
 /// }
-/// # assert!(charge("4").is_ok());
+/// # assert!(charge("5").is_ok());
 /// ```
+///
+/// As with `anyhow::Error`, that works because this type is not itself a [`std::error::Error`]. In a function that
+/// returns another error type, such as a box or `anyhow::Error`, [`into_std`](Self::into_std) makes it one, and what it
+/// asks for is kept on the way.
 pub struct TaskError {
     kind: TaskErrorKind,
     failure: FailureKind,
@@ -54,7 +62,7 @@ pub enum TaskErrorKind {
 }
 
 impl TaskError {
-    /// Retries by the task's backoff. For errors that `?` does not take, such as text.
+    /// Retries by the task's backoff, as `?` does.
     pub fn retry(error: impl Into<BoxError>) -> Self {
         Self::new(TaskErrorKind::Retry, FailureKind::Error, error.into())
     }
@@ -136,60 +144,60 @@ impl TaskError {
 
     /// The error's text, then that of each cause.
     pub fn message(&self) -> String {
-        let mut message = self.source.to_string();
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors repeat their cause in their own text.
-            if !message.ends_with(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
+        with_causes(&*self.source)
+    }
+
+    /// A [`std::error::Error`] that asks for the same: for functions that return a box, `anyhow::Error` or the like.
+    ///
+    /// ```
+    /// use asynqueue_core::{TaskError, TaskErrorKind, layer::BoxError};
+    ///
+    /// fn charge() -> Result<(), BoxError> {
+    ///     Err(TaskError::skip_retry("no such card").into_std())?
+    /// }
+    /// let error = TaskError::from(charge().unwrap_err());
+    /// assert_eq!(error.kind(), TaskErrorKind::SkipRetry);
+    /// ```
+    pub fn into_std(self) -> StdTaskError {
+        StdTaskError::new(self)
+    }
+
+    /// The same error, with another request.
+    pub(crate) fn with_kind(self, kind: TaskErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// A [`TaskError`] that went into the box comes out as it was. One that is somewhere below, as the cause of an error
+    /// that adds context, decides for the whole.
+    fn from_boxed(error: BoxError) -> Self {
+        let error = match error.downcast::<StdTaskError>() {
+            Ok(whole) => return whole.into_inner(),
+            Err(other) => other,
+        };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+        while let Some(link) = cause {
+            if let Some(marked) = StdTaskError::marked(link) {
+                return Self {
+                    kind: marked.kind,
+                    failure: marked.failure,
+                    backtrace: marked.backtrace.clone(),
+                    source: error,
+                };
             }
-            cause = error.source();
+            if link.is::<MissingState>() {
+                return Self::new(TaskErrorKind::Retry, FailureKind::MissingState, error);
+            }
+            cause = link.source();
         }
-        message
-    }
-
-    /// The way back from [`BoxError`], which layers of other crates return.
-    pub(crate) fn from_boxed(error: BoxError) -> Self {
-        match error.downcast::<Boxed>() {
-            Ok(boxed) => boxed.0,
-            Err(other) => Self::retry(other),
-        }
-    }
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
-    fn from(error: E) -> Self {
         Self::retry(error)
     }
 }
 
-/// So that layers which box their errors, as many of tower's do, fit around a process.
-impl From<TaskError> for BoxError {
-    fn from(error: TaskError) -> Self {
-        Box::new(Boxed(error))
-    }
-}
-
-/// A [`TaskError`] as a [`std::error::Error`].
-struct Boxed(TaskError);
-
-impl Error for Boxed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0.source)
-    }
-}
-
-impl fmt::Display for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+/// Not `E: Error`, so that errors which are none, such as `anyhow::Error`, boxes and text, are taken too. This rules out
+/// that a [`TaskError`] becomes a box by `?`: see [`TaskError::into_std`].
+impl<E: Into<BoxError>> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        Self::from_boxed(error.into())
     }
 }
 
@@ -199,32 +207,16 @@ impl fmt::Display for TaskError {
     }
 }
 
+/// The same text, since that is what a `main` or a test that returns the error prints.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskError")
-            .field("kind", &self.kind)
-            .field("failure", &self.failure)
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        fmt::Display::fmt(self, f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_task_error_survives_being_boxed_by_a_foreign_layer() {
-        let boxed: BoxError = TaskError::skip_retry("no").into();
-        let error = TaskError::from_boxed(boxed);
-        assert_eq!(error.kind(), TaskErrorKind::SkipRetry);
-        assert_eq!(error.message(), "no");
-        let foreign = TaskError::from_boxed(std::io::Error::other("lost").into());
-        assert_eq!(
-            (foreign.kind(), foreign.message().as_str()),
-            (TaskErrorKind::Retry, "lost")
-        );
-    }
 
     #[test]
     fn the_message_names_the_causes_once() {

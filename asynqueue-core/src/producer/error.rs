@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A task was not accepted.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
     /// Its id is taken or its unique lock is held.
@@ -72,8 +72,10 @@ pub enum EnqueueError {
     Broker(#[from] BrokerError),
 }
 
+crate::debug_as_text!(EnqueueError);
+
 /// A task has no result to give.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ResultError {
     /// It was archived: out of attempts, skipped, cancelled or unreadable.
@@ -105,3 +107,5 @@ pub enum ResultError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(ResultError);

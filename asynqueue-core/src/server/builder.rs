@@ -8,7 +8,7 @@ use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, IsFailure, State, TaskError},
+    process::{Context, IsFailure, ServerState, TaskError},
     registry::{IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
@@ -29,7 +29,7 @@ pub struct ServerBuilder {
     /// What an aggregating function makes, if that is to be aggregated itself.
     pub(super) aggregated_again: Option<(Name, Name)>,
     pub(super) layers: Vec<ApplyLayer>,
-    pub(super) state: State,
+    pub(super) state: ServerState,
     pub(super) max_abandoned: Option<usize>,
     /// Whether a monitor is asked for.
     pub(super) monitor: bool,
@@ -58,7 +58,7 @@ impl ServerBuilder {
             aggregators: Vec::new(),
             aggregated_again: None,
             layers: Vec::new(),
-            state: State::default(),
+            state: ServerState::default(),
             max_abandoned: None,
             monitor: false,
             settings: Settings::default(),

@@ -64,7 +64,7 @@ pub(crate) use self::{outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{BrokerError, SharedBroker},
     metrics::ServerMeter,
-    process::State,
+    process::ServerState,
     registry::Registry,
     task::Name,
 };
@@ -102,7 +102,7 @@ struct Shared {
     worker: Name,
     settings: Settings,
     registry: Registry,
-    state: State,
+    state: ServerState,
     queue_names: Vec<Name>,
     weights: Vec<(Name, u32)>,
     strict: bool,

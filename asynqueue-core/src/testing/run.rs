@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     codec::{Codec, CodecName},
     layer::TaskRequest,
-    process::{AttemptEnd, Context, State, TaskError},
+    process::{AttemptEnd, Context, ServerState, TaskError},
     producer::decode_output,
     registry::{IntoProcess, ProcessWrapper},
     task::{Clock, Envelope, Headers, SystemClock, Task, TaskId},
@@ -43,7 +43,7 @@ pub fn run_inline<T: Task, M>(process: impl IntoProcess<M>, task: T) -> RunInlin
         task,
         attempt: 1,
         headers: Headers::default(),
-        state: State::default(),
+        state: ServerState::default(),
         cancelled: false,
     }
 }
@@ -56,7 +56,7 @@ pub struct RunInline<T> {
     task: T,
     attempt: u32,
     headers: Headers,
-    state: State,
+    state: ServerState,
     cancelled: bool,
 }
 

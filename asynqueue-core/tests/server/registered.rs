@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use async_trait::async_trait;
 use asynqueue_core::{Context, Payload, Process, Server, ServerError, TaskError};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,6 @@ struct Greets {
     greeting: Greeting,
 }
 
-#[async_trait]
 impl Process<Greet> for Greets {
     async fn handle(&self, task: Payload<Greet>, ctx: &Context) -> Result<String, TaskError> {
         let from_context = ctx.state::<Greeting>()?;
