@@ -70,7 +70,7 @@ pub mod prelude {
     pub use asynqueue_core::scheduler::{Entry, Scheduler};
     pub use asynqueue_core::{
         Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
-        Producer, Server, Task, TaskError, TaskHandle,
+        Producer, Server, State, Task, TaskError, TaskHandle, TaskResultExt,
         layer::{BoxError, Hook, middleware_fn},
         shutdown_signal,
     };

@@ -184,7 +184,7 @@ impl TaskError {
                     source: error,
                 };
             }
-            if link.is::<MissingState>() {
+            if MissingState::is(link) {
                 return Self::new(TaskErrorKind::Retry, FailureKind::MissingState, error);
             }
             cause = link.source();
@@ -217,6 +217,169 @@ impl fmt::Debug for TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TaskResultExt;
+
+    #[derive(thiserror::Error)]
+    #[error("refused by the bank")]
+    struct BankError {
+        is_final: bool,
+        #[source]
+        cause: std::io::Error,
+    }
+
+    crate::debug_as_text!(BankError);
+
+    fn pay(is_final: bool) -> Result<(), BankError> {
+        let cause = std::io::Error::other("no funds");
+        Err(BankError { is_final, cause })
+    }
+
+    const SOON: Duration = Duration::from_secs(7);
+
+    fn kind_and_text(result: Result<(), impl Into<TaskError>>) -> (TaskErrorKind, String) {
+        let error: TaskError = result.expect_err("an error").into();
+        (error.kind(), error.message())
+    }
+
+    #[test]
+    fn any_error_becomes_a_task_error_by_the_question_mark() {
+        fn into_task_error<E>(error: E) -> TaskError
+        where
+            TaskError: From<E>,
+        {
+            let result: Result<(), TaskError> = (|| Err(error)?)();
+            result.expect_err("an error")
+        }
+        let lost = || std::io::Error::other("lost");
+        for error in [
+            into_task_error(lost()),
+            into_task_error(BoxError::from(lost())),
+            into_task_error(Box::new(lost())),
+            into_task_error(anyhow::Error::from(lost())),
+            into_task_error(anyhow::anyhow!("lost")),
+            into_task_error(eyre::Report::from(lost())),
+            into_task_error(eyre::eyre!("lost")),
+            into_task_error("lost".to_owned()),
+            into_task_error("lost"),
+            into_task_error(std::borrow::Cow::Borrowed("lost")),
+            into_task_error(TaskError::retry("lost")),
+        ] {
+            assert_eq!(
+                (error.kind(), error.failure_kind(), error.message().as_str()),
+                (TaskErrorKind::Retry, FailureKind::Error, "lost")
+            );
+        }
+    }
+
+    #[test]
+    fn a_task_error_keeps_its_kind_on_its_way_through_other_error_types() {
+        use anyhow::Context as _;
+        use eyre::WrapErr as _;
+        fn boxed(error: TaskError) -> Result<(), BoxError> {
+            Err(error.into_std())?
+        }
+        fn by_anyhow(error: TaskError) -> anyhow::Result<()> {
+            Err(error.into_std())?
+        }
+        fn by_eyre(error: TaskError) -> eyre::Result<()> {
+            Err(error.into_std())?
+        }
+        for (make, kind) in [
+            (TaskError::revoke as fn() -> _, TaskErrorKind::Revoke),
+            (|| TaskError::snooze(SOON), TaskErrorKind::Snooze(SOON)),
+            (|| TaskError::skip_retry("no"), TaskErrorKind::SkipRetry),
+            (
+                || TaskError::retry_after(SOON, "busy"),
+                TaskErrorKind::RetryAfter(SOON),
+            ),
+        ] {
+            let text = make().message();
+            let whole = (kind, text.clone());
+            assert_eq!(kind_and_text(boxed(make())), whole);
+            assert_eq!(kind_and_text(by_anyhow(make())), whole);
+            assert_eq!(kind_and_text(by_eyre(make())), whole);
+            let within = (kind, format!("at the bank: {text}"));
+            assert_eq!(
+                kind_and_text(by_anyhow(make()).context("at the bank")),
+                within
+            );
+            assert_eq!(
+                kind_and_text(by_eyre(make()).wrap_err("at the bank")),
+                within
+            );
+            let twice = by_anyhow(make()).context("at the bank").context("today");
+            assert_eq!(kind_and_text(twice), (kind, format!("today: {}", within.1)));
+        }
+    }
+
+    #[test]
+    fn what_ended_an_attempt_is_kept_on_the_way_too() {
+        let panic = || {
+            TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, "boom")
+                .with_backtrace(Some("here".into()))
+        };
+        let whole = TaskError::from(BoxError::from(panic().into_std()));
+        let within = TaskError::from(anyhow::Error::from(panic().into_std()).context("outside"));
+        for error in [whole, within] {
+            assert_eq!(error.failure_kind(), FailureKind::Panic);
+            assert_eq!(error.backtrace(), Some("here"));
+        }
+    }
+
+    #[test]
+    fn an_error_says_in_its_line_what_becomes_of_the_task() {
+        let text = "refused by the bank: no funds".to_owned();
+        let archived = || -> Result<(), TaskError> { Ok(pay(true).or_archive()?) };
+        assert_eq!(
+            kind_and_text(archived()),
+            (TaskErrorKind::SkipRetry, text.clone())
+        );
+        let later = || -> anyhow::Result<()> { Ok(pay(true).or_retry_after(SOON)?) };
+        assert_eq!(
+            kind_and_text(later()),
+            (TaskErrorKind::RetryAfter(SOON), text.clone())
+        );
+        let depends = |is_final| -> Result<(), BoxError> {
+            Ok(pay(is_final).or_archive_if(|error| error.is_final)?)
+        };
+        assert_eq!(
+            kind_and_text(depends(true)),
+            (TaskErrorKind::SkipRetry, text.clone())
+        );
+        assert_eq!(kind_and_text(depends(false)), (TaskErrorKind::Retry, text));
+        let by_anyhow = anyhow::Context::context(pay(true), "at the bank").or_archive();
+        assert_eq!(kind_and_text(by_anyhow).0, TaskErrorKind::SkipRetry);
+        assert!(Ok::<_, BankError>(1).or_archive().is_ok());
+    }
+
+    #[test]
+    fn of_two_decisions_about_one_error_the_later_one_counts() {
+        let inner = || pay(true).or_archive();
+        let outer = inner().or_retry_after(SOON);
+        assert_eq!(kind_and_text(outer).0, TaskErrorKind::RetryAfter(SOON));
+        let unchanged = inner().or_archive_if(|_| false);
+        assert_eq!(kind_and_text(unchanged).0, TaskErrorKind::SkipRetry);
+        let wrapped = anyhow::Context::context(inner(), "later").or_retry_after(SOON);
+        assert_eq!(kind_and_text(wrapped).0, TaskErrorKind::RetryAfter(SOON));
+    }
+
+    #[test]
+    fn a_task_error_prints_the_same_text_for_users_and_for_mains() {
+        let error = TaskError::from(pay(true).expect_err("refused"));
+        let text = "refused by the bank: no funds";
+        assert_eq!(
+            (error.to_string(), format!("{error:?}")),
+            (text.into(), text.into())
+        );
+        let error = error.into_std();
+        assert_eq!(format!("{error:?}"), text);
+        assert_eq!(
+            format!("{:#}", anyhow::Error::from(error).context("x"))
+                .matches("x: ")
+                .count(),
+            1
+        );
+    }
 
     #[test]
     fn the_message_names_the_causes_once() {

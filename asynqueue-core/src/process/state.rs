@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
+    error::Error,
     fmt,
     ops::Deref,
     sync::Arc,
@@ -27,9 +28,7 @@ impl ServerState {
         self.0
             .get(&TypeId::of::<T>())
             .and_then(|value| value.downcast_ref())
-            .ok_or(MissingState {
-                type_name: type_name::<T>(),
-            })
+            .ok_or_else(MissingState::of::<T>)
     }
 }
 
@@ -41,17 +40,32 @@ impl fmt::Debug for ServerState {
 
 /// The state has no value of a type that was asked for.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MissingState(#[source] Missing);
+
+/// The same once more as its own cause, which is all that can be found again of an error in `anyhow::Error`'s box.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no shared state of type `{type_name}`: give the server one with `.state(…)`")]
-pub struct MissingState {
+struct Missing {
     type_name: &'static str,
 }
 
-crate::debug_as_text!(MissingState);
+crate::debug_as_text!(MissingState, Missing);
 
 impl MissingState {
+    fn of<T>() -> Self {
+        let type_name = type_name::<T>();
+        Self(Missing { type_name })
+    }
+
     /// The type, as [`type_name`] writes it.
     pub fn type_name(&self) -> &'static str {
-        self.type_name
+        self.0.type_name
+    }
+
+    /// Whether `link` of a chain of causes is one.
+    pub(super) fn is(link: &(dyn Error + 'static)) -> bool {
+        link.is::<Self>() || link.is::<Missing>()
     }
 }
 

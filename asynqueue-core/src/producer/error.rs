@@ -86,6 +86,20 @@ pub enum ResultError {
         /// The last of its failures.
         failure: Option<Box<Failure>>,
     },
+    /// It will be gone the moment that it is done. A wait for it would be a race.
+    #[error(
+        "tasks of `{event}` are not kept once they are done, so {task} has no result to wait for: wait by \
+         `enqueue(…).result()`, or give the task a `retention`"
+    )]
+    NotKept {
+        /// The event.
+        event: &'static str,
+        /// The task.
+        task: TaskRef,
+    },
+    /// It was not accepted in the first place.
+    #[error(transparent)]
+    NotEnqueued(#[from] Box<EnqueueError>),
     /// It is not there (any more): completed without retention, past its retention, or deleted.
     #[error("task {task} is gone: give it a `retention` to ask for its result after it is done")]
     Gone {

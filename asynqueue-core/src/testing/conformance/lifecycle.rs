@@ -471,3 +471,29 @@ pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
     server.shutdown().await.unwrap();
     assert_eq!(f.broker.servers().await.unwrap(), []);
 }
+
+/// A task without output and retention, which is gone when it is done.
+#[derive(Serialize, Deserialize)]
+struct Passing;
+
+impl Task for Passing {
+    const EVENT: &'static str = "passing";
+    type Output = ();
+    type Codec = MessagePack;
+}
+
+/// However soon it is done.
+pub async fn a_wait_that_begins_with_the_enqueue_never_misses_the_end(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let server = Server::builder(Arc::clone(&f.broker)).concurrency(8);
+    let server = server.process(|_: Payload<Passing>| async { Ok::<_, TaskError>(()) });
+    let server = server.start().await.unwrap();
+    let producer = Producer::new(Arc::clone(&f.broker));
+    for _ in 0..4 {
+        let waits = (0..100).map(|_| producer.enqueue(Passing).result());
+        for result in futures_util::future::join_all(waits).await {
+            result.expect("done");
+        }
+    }
+    server.shutdown().await.unwrap();
+}
