@@ -163,10 +163,10 @@ fn encode_output<T: Task>(
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
     label = "not a process",
-    note = "pass an `async fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output` and \
-            whose `Error` becomes a `TaskError`",
-    note = "`Context` can be left out, and `State<S>` or a type with `#[derive(FromState)]` be added",
-    note = "or implement `Process<T>` for it"
+    note = "a handler is an `async fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`, \
+            and whose `Error` is any error, a boxed one, `anyhow::Error` or text",
+    note = "`Context` can be left out; `State<S>` and types with `#[derive(FromState)]` can be added after the payload",
+    note = "a type is a process by `impl Process<T>`"
 )]
 pub trait IntoProcess<Marker> {
     /// Wraps it.

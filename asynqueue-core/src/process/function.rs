@@ -10,12 +10,6 @@ use crate::{
 
 /// What an async function can take after its payload: the [`Context`], and whatever is [built](FromState) from the
 /// server's state, such as [`State<T>`](crate::State).
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a handler",
-    label = "not an argument of a handler",
-    note = "after its `Payload<T>`, a handler takes `Context`, `State<T>` for a value given to `.state(…)`, and types \
-            with `#[derive(FromState)]`"
-)]
 pub trait HandlerArgument: Sized + Send {
     /// Whether it can be had from a server with this state.
     ///
