@@ -11,7 +11,7 @@
 //!     name: String,
 //! }
 //!
-//! async fn welcome(task: Payload<Welcome>, _ctx: Context) -> Result<String, TaskError> {
+//! async fn welcome(task: Payload<Welcome>) -> Result<String, TaskError> {
 //!     Ok(format!("Welcome, {}!", task.name))
 //! }
 //!

@@ -178,7 +178,9 @@ impl ServerBuilder {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Shares a value with all processes, by its type: see [`Context::state`].
+    /// Shares a value with all processes, by its type. A function takes it as an argument of type
+    /// [`State<T>`](crate::State), which is checked when the server is built; see also [`FromState`](crate::FromState)
+    /// and [`Context::state`].
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
         self

@@ -85,7 +85,7 @@ use crate::{
 ///
 /// let broker = MemoryBroker::new();
 /// let server = Server::builder(broker.clone()).concurrency(8).process(send_welcome).start().await?;
-/// Producer::new(broker).enqueue(WelcomeEmail { user_id: 42 }).await?.result().await?;
+/// Producer::new(broker).enqueue(WelcomeEmail { user_id: 42 }).result().await?;
 /// server.shutdown().await?;
 /// # Ok(()) }
 /// ```
