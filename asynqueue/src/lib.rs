@@ -28,7 +28,8 @@
 //! | to | see |
 //! |---|---|
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
-//! | run them | [`Server`], [`Process`], [`Context`], [`TaskError`] |
+//! | run them | [`Server`], [`Process`], [`Context`], [`State`] |
+//! | say what becomes of a task that failed | [`TaskError`], [`TaskResultExt`] |
 //! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
 //! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |

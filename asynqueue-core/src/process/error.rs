@@ -32,8 +32,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// # assert!(charge("5").is_ok());
 /// ```
 ///
-/// As with `anyhow::Error`, that works because this type is not itself a [`std::error::Error`]. In a function that
-/// returns another error type, such as a box or `anyhow::Error`, [`into_std`](Self::into_std) makes it one, and what it
+/// As with `anyhow::Error`, that works because this type is not itself a [`std::error::Error`]. To return one from a
+/// function with another error type, such as a box or `anyhow::Error`, convert it by [`into_std`](Self::into_std): what it
 /// asks for is kept on the way.
 pub struct TaskError {
     kind: TaskErrorKind,
@@ -193,8 +193,8 @@ impl TaskError {
     }
 }
 
-/// Not `E: Error`, so that errors which are none, such as `anyhow::Error`, boxes and text, are taken too. This rules out
-/// that a [`TaskError`] becomes a box by `?`: see [`TaskError::into_std`].
+/// The bound is not `E: Error`, so that `anyhow::Error`, boxes and text are accepted, which do not implement it. In return,
+/// a [`TaskError`] cannot become a box by `?`: see [`TaskError::into_std`].
 impl<E: Into<BoxError>> From<E> for TaskError {
     fn from(error: E) -> Self {
         Self::from_boxed(error.into())

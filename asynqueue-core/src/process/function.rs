@@ -52,7 +52,7 @@ struct Function<F, Arguments> {
     arguments: PhantomData<fn(Arguments)>,
 }
 
-/// Functions of a payload and so many arguments more.
+/// Functions of a payload and these arguments after it.
 macro_rules! functions {
     ($($argument:ident)*) => {
         impl<T, F, Fut, E, $($argument,)*> Process<T> for Function<F, (Payload<T>, $($argument,)*)>

@@ -27,8 +27,8 @@ use super::{StdTaskError, TaskError, TaskErrorKind};
 /// # let _ = asynqueue_core::ProcessWrapper::new(charge);
 /// ```
 ///
-/// The functions in which it is used may return a [`TaskError`], a box, `anyhow::Error` or `eyre::Report`. Of two
-/// decisions about one error, the later one counts.
+/// It works in functions that return a [`TaskError`], a box, `anyhow::Error` or `eyre::Report`. Of two decisions about one
+/// error, the later one counts.
 pub trait TaskResultExt<T, E> {
     /// On an error, archives the task at once: another attempt would fail too.
     ///

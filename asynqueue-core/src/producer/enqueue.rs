@@ -300,8 +300,8 @@ impl<'a, T: Task> Enqueue<'a, T> {
         }
     }
 
-    /// Enqueues it and waits until it is done, as [`TaskHandle::result`] does: for tasks of any type, also such as have no
-    /// output and would be gone at their end. For that it is kept for at least a minute once it is done.
+    /// Enqueues it and waits until it is done, as [`TaskHandle::result`] does. This works for tasks of any type: one that
+    /// would be gone at its end is kept for a minute.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -92,7 +92,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Mounts a process: a [`Process`](crate::Process), an async function or a [`ProcessWrapper`].
+    /// Mounts a process: a [`Process`](crate::Process), an async function or a [`ProcessWrapper`]. A process of several types
+    /// of tasks is mounted once for each: `.process::<Welcome>(process)`.
     pub fn process<M>(mut self, process: impl IntoProcess<M>) -> Self {
         self.processes.push(process.into_process());
         self
