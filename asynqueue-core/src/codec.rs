@@ -162,9 +162,11 @@ impl fmt::Debug for CodecName {
 }
 
 /// A value that could not be encoded or decoded.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct CodecError(Box<dyn std::error::Error + Send + Sync>);
+
+crate::debug_as_text!(CodecError);
 
 impl CodecError {
     /// An error of the codec's own.

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 #[doc(hidden)]
 pub mod duration;
+mod error_text;
 pub mod inspector;
 pub mod layer;
 pub mod memory;
@@ -45,8 +46,9 @@ pub use registry::{IntoProcess, ProcessWrapper, Registration};
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle, ServerStats, shutdown_signal};
 pub use task::*;
 
-/// What the derives' code names.
+/// What the derives' code and macros name.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::error_text::with_causes;
     pub use inventory;
 }

@@ -4,7 +4,6 @@ use std::{
     any::TypeId,
     collections::{BTreeSet, HashMap},
     fmt,
-    marker::PhantomData,
     sync::Arc,
 };
 
@@ -17,7 +16,9 @@ use crate::{
         BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
         TaskService, TimeoutLayer,
     },
-    process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
+    process::{
+        FromState, MissingState, Noted, Payload, Process, ServerState, TaskError, TaskErrorKind,
+    },
     task::{Envelope, FailureKind, Name, Task},
 };
 
@@ -28,13 +29,22 @@ pub struct ProcessWrapper {
     /// Where tasks of its type go by default.
     queue: Name,
     service: BoxProcess,
+    check_state: CheckState,
 }
 
+type CheckState = Arc<dyn Fn(&ServerState) -> Result<(), MissingState> + Send + Sync>;
+
 impl ProcessWrapper {
-    /// Wraps a process, or an async function.
-    pub fn new<T: Task, P: Process<T>>(process: P) -> Self {
+    /// Wraps a process, or an async function. Where a process handles several types of tasks, the type says which one is
+    /// meant: `ProcessWrapper::new::<Welcome>(process)`.
+    pub fn new<Marker>(process: impl IntoProcess<Marker>) -> Self {
+        process.into_process()
+    }
+
+    pub(crate) fn of<T: Task, P: Process<T>>(process: P) -> Self {
         let event = Name::from(process.event_name());
-        let process = Arc::new(process);
+        let process = Arc::new(Noted::new(process));
+        let checked = Arc::clone(&process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
         // In this order, for a handler can panic too when it is dropped at its timeout.
         let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
@@ -42,7 +52,17 @@ impl ProcessWrapper {
             event,
             queue: T::options().queue.clone(),
             service,
+            check_state: Arc::new(move |state| checked.check_state(state)),
         }
+    }
+
+    /// Whether a server with this state has what the process needs: see [`Process::check_state`].
+    ///
+    /// # Errors
+    ///
+    /// When the state lacks a value that it needs.
+    pub fn check_state(&self, state: &ServerState) -> Result<(), MissingState> {
+        (self.check_state)(state)
     }
 
     /// Runs `hook` around each attempt, outside of the hooks and layers added before.
@@ -138,11 +158,15 @@ fn encode_output<T: Task>(
 
 /// What a server can mount: a [`ProcessWrapper`], a [`Process`] or an async function.
 ///
-/// `Marker` only keeps the implementations apart, and is inferred.
+/// `Marker` keeps the implementations apart, and is inferred. Of a [`Process`] it is the type of its tasks, which has to be
+/// written out where there are several: `.process::<Welcome>(process)`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
     label = "not a process",
-    note = "implement `Process<T>` for it, or pass an `async fn(Payload<T>, Context) -> Result<Output, Error>`"
+    note = "a handler is an `async fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`, \
+            and whose `Error` is any error, a boxed one, `anyhow::Error` or text",
+    note = "`Context` can be left out; `State<S>` and types with `#[derive(FromState)]` can be added after the payload",
+    note = "a type is a process by `impl Process<T>`"
 )]
 pub trait IntoProcess<Marker> {
     /// Wraps it.
@@ -155,9 +179,9 @@ impl IntoProcess<()> for ProcessWrapper {
     }
 }
 
-impl<T: Task, P: Process<T>> IntoProcess<PhantomData<T>> for P {
+impl<T: Task, P: Process<T>> IntoProcess<T> for P {
     fn into_process(self) -> ProcessWrapper {
-        ProcessWrapper::new(self)
+        ProcessWrapper::of(self)
     }
 }
 
@@ -166,7 +190,7 @@ impl<T: Task, P: Process<T>> IntoProcess<PhantomData<T>> for P {
 #[derive(Clone, Copy)]
 pub struct Registration {
     event: &'static str,
-    build: fn(&State) -> Result<ProcessWrapper, MissingState>,
+    build: fn(&ServerState) -> Result<ProcessWrapper, MissingState>,
 }
 
 impl Registration {
@@ -174,7 +198,7 @@ impl Registration {
     pub const fn new<T: Task, P: Process<T> + FromState>() -> Self {
         Self {
             event: T::EVENT,
-            build: |state| Ok(ProcessWrapper::new::<T, P>(P::from_state(state)?)),
+            build: |state| Ok(ProcessWrapper::of::<T, P>(P::from_state(state)?)),
         }
     }
 
@@ -193,7 +217,7 @@ impl Registration {
     /// # Errors
     ///
     /// When the state lacks a value that it needs.
-    pub fn build(&self, state: &State) -> Result<ProcessWrapper, MissingState> {
+    pub fn build(&self, state: &ServerState) -> Result<ProcessWrapper, MissingState> {
         (self.build)(state)
     }
 }

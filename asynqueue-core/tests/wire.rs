@@ -337,6 +337,7 @@ fn failures() -> impl Strategy<Value = Failure> {
         Just(FailureKind::Error),
         Just(FailureKind::LeaseExpired),
         Just(FailureKind::UnknownEvent),
+        Just(FailureKind::MissingState),
         Just(FailureKind::Other)
     ];
     let text = (

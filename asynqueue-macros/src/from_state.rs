@@ -110,7 +110,7 @@ fn expand(input: &DeriveInput, fields: &Fields, sources: &[Source], krate: &Path
         #[automatically_derived]
         impl #impl_generics #krate::FromState for #process #ty_generics #where_clause {
             fn from_state(
-                #state: &#krate::State,
+                #state: &#krate::ServerState,
             ) -> ::core::result::Result<Self, #krate::MissingState> {
                 ::core::result::Result::Ok(Self { #(#members: #values,)* })
             }

@@ -102,7 +102,6 @@ use syn::{DeriveInput, parse_macro_input};
 /// # use asynqueue_core as asynqueue;
 /// use asynqueue::{Context, Payload, Process, Registration, TaskError};
 /// # use asynqueue_macros::{FromState, Task};
-/// # use async_trait::async_trait;
 /// # use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize, Task)]
@@ -116,7 +115,6 @@ use syn::{DeriveInput, parse_macro_input};
 /// # #[from_state(crate = asynqueue_core)]
 /// struct SendWelcome;
 ///
-/// #[async_trait]
 /// impl Process<WelcomeEmail> for SendWelcome {
 ///     async fn handle(&self, task: Payload<WelcomeEmail>, _: &Context) -> Result<(), TaskError> {
 ///         println!("welcome, user {}", task.user_id);
@@ -143,7 +141,7 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 ///
 /// ```
 /// # use asynqueue_core as asynqueue;
-/// use asynqueue::{FromState, State};
+/// use asynqueue::{FromState, ServerState};
 /// # use asynqueue_macros::FromState;
 ///
 /// #[derive(Clone)]
@@ -159,7 +157,7 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 ///     templates: Vec<String>,
 /// }
 ///
-/// let mut state = State::default();
+/// let mut state = ServerState::default();
 /// assert!(SendWelcome::from_state(&state).is_err(), "there is no mailer yet");
 ///
 /// state.insert(Mailer { host: "smtp.example.com" });

@@ -1,9 +1,10 @@
-//! What the compiler tells a user whose attributes are wrong: each message is held in a `.stderr` file beside its case.
+//! What the compiler tells a user whose attributes or handlers are wrong: each message is held in a `.stderr` file beside its case.
 
 #[test]
-fn wrong_attributes_are_explained_where_they_stand() {
+fn what_is_wrong_is_explained_where_it_stands() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/task/*.rs");
     cases.compile_fail("tests/ui/from_state/*.rs");
+    cases.compile_fail("tests/ui/handler/*.rs");
     cases.pass("tests/ui/pass/*.rs");
 }

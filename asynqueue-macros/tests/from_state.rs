@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use asynqueue_core::{Context, FromState, Payload, Process, Registration, State, TaskError};
+use asynqueue_core::{Context, FromState, Payload, Process, Registration, ServerState, TaskError};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +37,8 @@ where
     default: D,
 }
 
-fn state() -> State {
-    let mut state = State::default();
+fn state() -> ServerState {
+    let mut state = ServerState::default();
     state.insert(Mailer("smtp"));
     state.insert(Arc::<str>::from("kind"));
     state
@@ -69,7 +68,7 @@ fn each_field_is_cloned_from_the_state_by_its_type() {
 
 #[test]
 fn a_type_that_the_state_lacks_is_named() {
-    let mut state = State::default();
+    let mut state = ServerState::default();
     state.insert(Mailer("smtp"));
     let error = Named::from_state(&state).expect_err("no Arc<str>");
     assert!(error.to_string().contains("Arc<str>"), "{error}");
@@ -86,7 +85,6 @@ struct SendWelcome {
     mailer: Mailer,
 }
 
-#[async_trait]
 impl Process<WelcomeEmail> for SendWelcome {
     async fn handle(&self, _: Payload<WelcomeEmail>, _: &Context) -> Result<(), TaskError> {
         Ok(())
@@ -101,7 +99,7 @@ fn the_named_process_is_registered_at_link_time() {
     let process = registration.build(&state()).expect("the mailer is there");
     assert_eq!(process.event(), "email:welcome");
     let error = registration
-        .build(&State::default())
+        .build(&ServerState::default())
         .expect_err("no mailer");
     assert!(error.to_string().contains("Mailer"), "{error}");
 }

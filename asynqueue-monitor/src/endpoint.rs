@@ -22,7 +22,7 @@ pub struct Endpoint {
 }
 
 /// Something cannot be served.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// Nothing can listen there.
@@ -65,6 +65,8 @@ pub enum ServeError {
         missing: &'static str,
     },
 }
+
+asynqueue_core::debug_as_text!(ServeError);
 
 impl Endpoint {
     /// Serves a router at an address that `check` finds fit.

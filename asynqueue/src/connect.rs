@@ -58,7 +58,7 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
 }
 
 /// A URL that leads to no broker. The messages leave out what may be a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// There is no scheme.
@@ -98,3 +98,5 @@ pub enum ConnectError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+asynqueue_core::debug_as_text!(ConnectError);

@@ -11,7 +11,7 @@
 //!     name: String,
 //! }
 //!
-//! async fn welcome(task: Payload<Welcome>, _ctx: Context) -> Result<String, TaskError> {
+//! async fn welcome(task: Payload<Welcome>) -> Result<String, TaskError> {
 //!     Ok(format!("Welcome, {}!", task.name))
 //! }
 //!
@@ -28,7 +28,8 @@
 //! | to | see |
 //! |---|---|
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
-//! | run them | [`Server`], [`Process`], [`Context`], [`TaskError`] |
+//! | run them | [`Server`], [`Process`], [`Context`], [`State`] |
+//! | say what becomes of a task that failed | [`TaskError`], [`TaskResultExt`] |
 //! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
 //! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |
@@ -70,7 +71,7 @@ pub mod prelude {
     pub use asynqueue_core::scheduler::{Entry, Scheduler};
     pub use asynqueue_core::{
         Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
-        Producer, Server, Task, TaskError, TaskHandle,
+        Producer, Server, State, Task, TaskError, TaskHandle, TaskResultExt,
         layer::{BoxError, Hook, middleware_fn},
         shutdown_signal,
     };

@@ -18,7 +18,6 @@ struct Greet {
     greetings: Greetings,
 }
 
-#[async_trait]
 impl Process<Greeting> for Greet {
     async fn handle(&self, task: Payload<Greeting>, _: &Context) -> Result<String, TaskError> {
         Ok(format!("{} {}", self.greetings.0, task.name))
@@ -53,12 +52,8 @@ fn a_registered_process_names_the_state_it_lacks() {
         .registered()
         .build()
         .expect_err("no state");
-    assert_eq!(error.to_string(), "the process of `greet` cannot be built");
-    let source = std::error::Error::source(&error)
-        .expect("a source")
-        .to_string();
-    assert!(
-        source.contains("Greetings") && source.contains(".state("),
-        "{source}"
-    );
+    let text = error.to_string();
+    for part in ["`greet`", "Greetings`", ".state("] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
 }

@@ -32,8 +32,7 @@ struct Upload {
     file: PathBuf,
 }
 
-async fn upload(task: Payload<Upload>, ctx: Context) -> Result<(), TaskError> {
-    let server: &Arc<FlakyServer> = ctx.state()?;
+async fn upload(task: Payload<Upload>, server: State<Arc<FlakyServer>>) -> Result<(), TaskError> {
     let picture = tokio::fs::read(&task.file).await?;
     let answer = reqwest::Client::new()
         .post(server.url())

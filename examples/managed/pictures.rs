@@ -1,13 +1,17 @@
 //! Pictures on disk: made, made small, and cleaned up.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use asynqueue::prelude::*;
 use image::{ImageReader, Rgb, RgbImage, imageops::FilterType};
 
-use crate::Upload;
+use crate::{Upload, upload::FlakyServer};
 
 /// Where the pictures are.
+#[derive(Clone)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 /// Makes a picture small, and has it uploaded.
@@ -46,8 +50,11 @@ pub(crate) fn make_pictures(folder: &Path, count: u32) -> Result<(), BoxError> {
     Ok(())
 }
 
-pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), TaskError> {
-    let Folder(folder) = ctx.state()?;
+pub(crate) async fn resize(
+    task: Payload<Resize>,
+    State(Folder(folder)): State<Folder>,
+    producer: State<Producer>,
+) -> Result<(), TaskError> {
     let large = folder.join(format!("{}.png", task.picture));
     let small = folder.join(format!("{}-small.png", task.picture));
     let (target, width) = (small.clone(), task.width);
@@ -61,9 +68,7 @@ pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), Ta
             .save(target)?;
         Ok(())
     })
-    .await?
-    .map_err(TaskError::retry)?;
-    let producer: &Producer = ctx.state()?;
+    .await??;
     // Under an id of its own: should this run again, it is not uploaded twice.
     let upload = producer.enqueue(Upload { file: small });
     match upload.id(format!("upload-{}", task.picture)).await {
@@ -72,10 +77,12 @@ pub(crate) async fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), Ta
     }
 }
 
-pub(crate) async fn clean_up(task: Payload<CleanUp>, ctx: Context) -> Result<(), TaskError> {
+pub(crate) async fn clean_up(
+    task: Payload<CleanUp>,
+    State(Folder(folder)): State<Folder>,
+    server: State<Arc<FlakyServer>>,
+) -> Result<(), TaskError> {
     // While there is something to do, only what was resized and sent long ago may go.
-    let Folder(folder) = ctx.state()?;
-    let server: &std::sync::Arc<crate::upload::FlakyServer> = ctx.state()?;
     if server.received() < u64::from(crate::PICTURES) {
         return Ok(());
     }

@@ -27,22 +27,22 @@ pub(crate) async fn place_order(
 }
 
 /// Fails at the first attempt where there is much to pack.
-pub(crate) async fn pack(order: Payload<PackOrder>, ctx: Context) -> Result<(), TaskError> {
+pub(crate) async fn pack(
+    order: Payload<PackOrder>,
+    producer: asynqueue::State<Producer>,
+    ctx: Context,
+) -> Result<(), TaskError> {
     if order.lines > 10 && ctx.attempt() == 1 {
         return Err(TaskError::retry("the box is too small"));
     }
     // In the span of this attempt, so that it names the task and the trace.
     tracing::info!(lines = order.lines, "packed");
     let customer = order.customer.clone();
-    let producer = ctx.state::<Producer>()?;
     producer.enqueue(SendInvoice { customer }).await?;
     Ok(())
 }
 
-pub(crate) async fn send_invoice(
-    invoice: Payload<SendInvoice>,
-    _: Context,
-) -> Result<(), TaskError> {
+pub(crate) async fn send_invoice(invoice: Payload<SendInvoice>) -> Result<(), TaskError> {
     tracing::info!(customer = invoice.customer, "invoice sent");
     Ok(())
 }

@@ -39,7 +39,6 @@ struct SendWelcome {
     mailer: Mailer,
 }
 
-#[async_trait]
 impl Process<WelcomeEmail> for SendWelcome {
     async fn handle(&self, task: Payload<WelcomeEmail>, ctx: &Context) -> Result<(), TaskError> {
         self.mailer.welcome(task.user_id, ctx.attempt()).await?;

@@ -3,7 +3,7 @@
 use crate::task::{TaskId, TaskRef, TaskState, UniqueKey};
 
 /// The broker did not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
     /// This handle on the broker was closed.
@@ -26,9 +26,10 @@ impl BrokerError {
         matches!(self, Self::Unavailable(_) | Self::Full(_))
     }
 }
+crate::debug_as_text!(BrokerError);
 
 /// What stands in the way of a new task.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// The queue has a task with this id.
     #[error("task {task} exists already and is {state}: use another id, or delete that task first")]
@@ -49,3 +50,5 @@ pub enum Conflict {
         state: TaskState,
     },
 }
+
+crate::debug_as_text!(Conflict);

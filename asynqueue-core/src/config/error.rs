@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 /// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -30,3 +30,5 @@ pub enum ConfigError {
         problem: String,
     },
 }
+
+crate::debug_as_text!(ConfigError);

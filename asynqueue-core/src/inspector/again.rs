@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A task was not enqueued again.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AgainError {
     /// There is no such task.
@@ -26,6 +26,8 @@ pub enum AgainError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(AgainError);
 
 impl Inspector {
     /// Enqueues a new task that is like another, whatever the state of that: with the same event, queue, options and headers, no

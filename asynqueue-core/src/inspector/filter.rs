@@ -166,7 +166,7 @@ fn contains(text: &str, part: &str) -> bool {
 }
 
 /// A text that is no filter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid filter: `{term}` at character {position}: {problem}")]
 pub struct InvalidFilter {
     term: String,
@@ -174,6 +174,8 @@ pub struct InvalidFilter {
     pub position: usize,
     problem: String,
 }
+
+crate::debug_as_text!(InvalidFilter);
 
 /// A field, what to do with it, and a value.
 struct Term<'a> {

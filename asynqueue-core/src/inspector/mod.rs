@@ -370,7 +370,7 @@ impl Inspector {
 }
 
 /// A task could not be looked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
     /// It is no id.
@@ -380,6 +380,8 @@ pub enum FindError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(FindError);
 
 impl fmt::Debug for Inspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

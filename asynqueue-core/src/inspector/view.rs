@@ -48,7 +48,7 @@ struct Registered {
 }
 
 /// A value that has no bytes in a codec.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(super) enum ViewError {
     #[error("unknown codec `{name}`: this viewer knows {known}; register it with `with_codec`")]
     UnknownCodec { name: String, known: String },
@@ -63,6 +63,8 @@ pub(super) enum ViewError {
     )]
     Redacted { field: String },
 }
+
+crate::debug_as_text!(ViewError);
 
 /// How deeply values are nested at most, so that no stack overflows; JSON texts have the same limit.
 pub(super) const MAX_DEPTH: usize = 127;

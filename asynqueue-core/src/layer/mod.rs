@@ -1,7 +1,8 @@
 //! What goes around a process: tower layers over one request type.
 //!
 //! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
-//! around it. From the outside in:
+//! around it. Its error is a [`StdTaskError`](crate::StdTaskError), which layers can box; a layer's own error is anything
+//! that becomes a [`TaskError`](crate::TaskError). From the outside in:
 //!
 //! 1. a span, and with the feature `metrics` what measures attempts,
 //! 2. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,

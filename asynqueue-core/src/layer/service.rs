@@ -10,10 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::{MapErr, TryFutureExt};
 use tower::{Layer, Service, ServiceExt};
 
-use super::{BoxError, CatchPanicLayer};
-use crate::process::{Context, TaskError};
+use super::CatchPanicLayer;
+use crate::process::{Context, StdTaskError, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ pub type TaskFuture = Pin<Box<dyn Future<Output = Result<TaskOutput, TaskError>>
 ///
 /// 1. takes a [`TaskRequest`] and yields a [`TaskOutput`],
 /// 2. can be cloned and shared among threads, as can its future be sent,
-/// 3. and has an error that tower can box.
+/// 3. and has an error that becomes a [`TaskError`], as a box does.
 pub trait TaskService: 'static {
     /// Erases its type. Each attempt runs on a clone of it, once that is ready.
     fn boxed(self) -> BoxProcess;
@@ -45,7 +46,7 @@ pub trait TaskService: 'static {
 impl<S> TaskService for S
 where
     S: Service<TaskRequest, Response = TaskOutput> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S::Error: Into<TaskError>,
     S::Future: Send,
 {
     fn boxed(self) -> BoxProcess {
@@ -54,11 +55,7 @@ where
         }
         BoxProcess::from_fn(move |request| {
             let attempt = self.clone().oneshot(request);
-            Box::pin(async {
-                attempt
-                    .await
-                    .map_err(|error| TaskError::from_boxed(error.into()))
-            })
+            Box::pin(async { attempt.await.map_err(Into::into) })
         })
     }
 }
@@ -87,17 +84,18 @@ impl BoxProcess {
     }
 }
 
+/// With an error that layers of other crates can box, as many of tower's do.
 impl Service<TaskRequest> for BoxProcess {
     type Response = TaskOutput;
-    type Error = TaskError;
-    type Future = TaskFuture;
+    type Error = StdTaskError;
+    type Future = MapErr<TaskFuture, fn(TaskError) -> StdTaskError>;
 
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), TaskError>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), StdTaskError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: TaskRequest) -> TaskFuture {
-        self.run(request)
+    fn call(&mut self, request: TaskRequest) -> Self::Future {
+        self.run(request).map_err(TaskError::into_std)
     }
 }
 

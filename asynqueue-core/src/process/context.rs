@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    IsFailure, MissingState, State, TaskError, TaskErrorKind,
+    IsFailure, MissingState, ServerState, TaskError, TaskErrorKind,
     blocking::{Blocking, Bounds},
 };
 use crate::{
     codec::{CodecError, MessagePack},
-    task::{Envelope, Headers, Name, TaskId, TaskRef, Timestamp},
+    task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp},
 };
 
 /// The task that is being run: where it comes from, how long it may take, and ways to report back. Cheap to clone.
@@ -37,7 +37,7 @@ struct Inner {
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
-    state: State,
+    state: ServerState,
     report: Mutex<Report>,
     /// The slot that it runs in; none outside of a server.
     bounds: Weak<Bounds>,
@@ -78,7 +78,7 @@ impl Context {
         started: Timestamp,
         pending_since: Option<Timestamp>,
         end: AttemptEnd,
-        state: State,
+        state: ServerState,
         bounds: Weak<Bounds>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -194,13 +194,19 @@ impl Context {
         &self.0.cancelled
     }
 
-    /// The server's shared value of type `T`.
+    /// The server's shared value of type `T`. A function that takes it as an argument of type [`State<T>`](crate::State)
+    /// has it checked when the server is built.
     ///
     /// # Errors
     ///
-    /// When the server was given none.
+    /// When the server was given none. A handler that returns this error asks for another attempt, which is not counted:
+    /// it is the server that lacks something, and another may have it.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0.state.get()
+    }
+
+    pub(crate) fn server_state(&self) -> &ServerState {
+        &self.0.state
     }
 
     /// Tells the handler to stop because the server shuts down.
@@ -230,8 +236,11 @@ impl Context {
 
     /// Whether an error that is to be retried counts as an attempt.
     pub(crate) fn is_failure(&self, error: &TaskError) -> bool {
-        self.state::<IsFailure>()
-            .map_or(true, |is_failure| (is_failure.0)(error))
+        // A fault of this server's set-up. One that is set up well, as after the next deploy, can run the task.
+        error.failure_kind() != FailureKind::MissingState
+            && self
+                .state::<IsFailure>()
+                .map_or(true, |is_failure| (is_failure.0)(error))
     }
 
     /// Reports that `done` of `total` units are done. Cheap: the server sends on the newest report a few times a

@@ -1,32 +1,40 @@
-//! What a process can answer other than its output.
+//! What a handler can return other than its output.
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::task::FailureKind;
+use super::{MissingState, StdTaskError};
+use crate::{error_text::with_causes, task::FailureKind};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a task did not complete, and what happens to it next.
 ///
-/// Any error becomes one with `?`, and is retried by the task's backoff. As with `anyhow::Error`, that works because
-/// this type is not itself a [`std::error::Error`].
+/// Any error becomes one with `?`, and is retried by the task's backoff: each [`std::error::Error`], a boxed one,
+/// `anyhow::Error`, `eyre::Report`, a `String` and a `&str`. [`TaskResultExt`](crate::TaskResultExt) decides otherwise
+/// in the same line.
 ///
 /// ```
-/// use asynqueue_core::TaskError;
+/// use asynqueue_core::{TaskError, TaskResultExt};
 /// use std::time::Duration;
 ///
 /// fn charge(card: &str) -> Result<(), TaskError> {
-///     let number: u64 = card.parse()?; // retried
+///     let number: u64 = card.parse().or_archive()?; // archived at once
+///     let _rates = std::fs::read("/dev/null")?; // retried
 ///     match number {
-///         0 => Err(TaskError::skip_retry("no such card")), // archived at once
+///         0 => Err("the bank does not answer".into()), // retried
 ///         1 => Err(TaskError::retry_after(Duration::from_secs(60), "the bank is busy")),
-///         2 => Err(TaskError::snooze(Duration::from_secs(3600))), // later, and not counted as an attempt
-///         3 => Err(TaskError::revoke()), // dropped
+///         2 => Err(TaskError::skip_retry("no such card")), // archived at once
+///         3 => Err(TaskError::snooze(Duration::from_secs(3600))), // later, and not counted as an attempt
+///         4 => Err(TaskError::revoke()), // dropped
 ///         _ => Ok(()),
 ///     }
 /// }
-/// # assert!(charge("4").is_ok());
+/// # assert!(charge("5").is_ok());
 /// ```
+///
+/// As with `anyhow::Error`, that works because this type is not itself a [`std::error::Error`]. To return one from a
+/// function with another error type, such as a box or `anyhow::Error`, convert it by [`into_std`](Self::into_std): what it
+/// asks for is kept on the way.
 pub struct TaskError {
     kind: TaskErrorKind,
     failure: FailureKind,
@@ -54,7 +62,7 @@ pub enum TaskErrorKind {
 }
 
 impl TaskError {
-    /// Retries by the task's backoff. For errors that `?` does not take, such as text.
+    /// Retries by the task's backoff, as `?` does.
     pub fn retry(error: impl Into<BoxError>) -> Self {
         Self::new(TaskErrorKind::Retry, FailureKind::Error, error.into())
     }
@@ -136,60 +144,60 @@ impl TaskError {
 
     /// The error's text, then that of each cause.
     pub fn message(&self) -> String {
-        let mut message = self.source.to_string();
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors repeat their cause in their own text.
-            if !message.ends_with(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
+        with_causes(&*self.source)
+    }
+
+    /// A [`std::error::Error`] that asks for the same: for functions that return a box, `anyhow::Error` or the like.
+    ///
+    /// ```
+    /// use asynqueue_core::{TaskError, TaskErrorKind, layer::BoxError};
+    ///
+    /// fn charge() -> Result<(), BoxError> {
+    ///     Err(TaskError::skip_retry("no such card").into_std())?
+    /// }
+    /// let error = TaskError::from(charge().unwrap_err());
+    /// assert_eq!(error.kind(), TaskErrorKind::SkipRetry);
+    /// ```
+    pub fn into_std(self) -> StdTaskError {
+        StdTaskError::new(self)
+    }
+
+    /// The same error, with another request.
+    pub(crate) fn with_kind(self, kind: TaskErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// A [`TaskError`] that went into the box comes out as it was. One that is somewhere below, as the cause of an error
+    /// that adds context, decides for the whole.
+    fn from_boxed(error: BoxError) -> Self {
+        let error = match error.downcast::<StdTaskError>() {
+            Ok(whole) => return whole.into_inner(),
+            Err(other) => other,
+        };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+        while let Some(link) = cause {
+            if let Some(marked) = StdTaskError::marked(link) {
+                return Self {
+                    kind: marked.kind,
+                    failure: marked.failure,
+                    backtrace: marked.backtrace.clone(),
+                    source: error,
+                };
             }
-            cause = error.source();
+            if MissingState::is(link) {
+                return Self::new(TaskErrorKind::Retry, FailureKind::MissingState, error);
+            }
+            cause = link.source();
         }
-        message
-    }
-
-    /// The way back from [`BoxError`], which layers of other crates return.
-    pub(crate) fn from_boxed(error: BoxError) -> Self {
-        match error.downcast::<Boxed>() {
-            Ok(boxed) => boxed.0,
-            Err(other) => Self::retry(other),
-        }
-    }
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
-    fn from(error: E) -> Self {
         Self::retry(error)
     }
 }
 
-/// So that layers which box their errors, as many of tower's do, fit around a process.
-impl From<TaskError> for BoxError {
-    fn from(error: TaskError) -> Self {
-        Box::new(Boxed(error))
-    }
-}
-
-/// A [`TaskError`] as a [`std::error::Error`].
-struct Boxed(TaskError);
-
-impl Error for Boxed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0.source)
-    }
-}
-
-impl fmt::Display for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+/// The bound is not `E: Error`, so that `anyhow::Error`, boxes and text are accepted, which do not implement it. In return,
+/// a [`TaskError`] cannot become a box by `?`: see [`TaskError::into_std`].
+impl<E: Into<BoxError>> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        Self::from_boxed(error.into())
     }
 }
 
@@ -199,30 +207,177 @@ impl fmt::Display for TaskError {
     }
 }
 
+/// The same text, since that is what a `main` or a test that returns the error prints.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskError")
-            .field("kind", &self.kind)
-            .field("failure", &self.failure)
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        fmt::Display::fmt(self, f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TaskResultExt;
+
+    #[derive(thiserror::Error)]
+    #[error("refused by the bank")]
+    struct BankError {
+        is_final: bool,
+        #[source]
+        cause: std::io::Error,
+    }
+
+    crate::debug_as_text!(BankError);
+
+    fn pay(is_final: bool) -> Result<(), BankError> {
+        let cause = std::io::Error::other("no funds");
+        Err(BankError { is_final, cause })
+    }
+
+    const SOON: Duration = Duration::from_secs(7);
+
+    fn kind_and_text(result: Result<(), impl Into<TaskError>>) -> (TaskErrorKind, String) {
+        let error: TaskError = result.expect_err("an error").into();
+        (error.kind(), error.message())
+    }
 
     #[test]
-    fn a_task_error_survives_being_boxed_by_a_foreign_layer() {
-        let boxed: BoxError = TaskError::skip_retry("no").into();
-        let error = TaskError::from_boxed(boxed);
-        assert_eq!(error.kind(), TaskErrorKind::SkipRetry);
-        assert_eq!(error.message(), "no");
-        let foreign = TaskError::from_boxed(std::io::Error::other("lost").into());
+    fn any_error_becomes_a_task_error_by_the_question_mark() {
+        fn into_task_error<E>(error: E) -> TaskError
+        where
+            TaskError: From<E>,
+        {
+            let result: Result<(), TaskError> = (|| Err(error)?)();
+            result.expect_err("an error")
+        }
+        let lost = || std::io::Error::other("lost");
+        for error in [
+            into_task_error(lost()),
+            into_task_error(BoxError::from(lost())),
+            into_task_error(Box::new(lost())),
+            into_task_error(anyhow::Error::from(lost())),
+            into_task_error(anyhow::anyhow!("lost")),
+            into_task_error(eyre::Report::from(lost())),
+            into_task_error(eyre::eyre!("lost")),
+            into_task_error("lost".to_owned()),
+            into_task_error("lost"),
+            into_task_error(std::borrow::Cow::Borrowed("lost")),
+            into_task_error(TaskError::retry("lost")),
+        ] {
+            assert_eq!(
+                (error.kind(), error.failure_kind(), error.message().as_str()),
+                (TaskErrorKind::Retry, FailureKind::Error, "lost")
+            );
+        }
+    }
+
+    #[test]
+    fn a_task_error_keeps_its_kind_on_its_way_through_other_error_types() {
+        use anyhow::Context as _;
+        use eyre::WrapErr as _;
+        fn boxed(error: TaskError) -> Result<(), BoxError> {
+            Err(error.into_std())?
+        }
+        fn by_anyhow(error: TaskError) -> anyhow::Result<()> {
+            Err(error.into_std())?
+        }
+        fn by_eyre(error: TaskError) -> eyre::Result<()> {
+            Err(error.into_std())?
+        }
+        for (make, kind) in [
+            (TaskError::revoke as fn() -> _, TaskErrorKind::Revoke),
+            (|| TaskError::snooze(SOON), TaskErrorKind::Snooze(SOON)),
+            (|| TaskError::skip_retry("no"), TaskErrorKind::SkipRetry),
+            (
+                || TaskError::retry_after(SOON, "busy"),
+                TaskErrorKind::RetryAfter(SOON),
+            ),
+        ] {
+            let text = make().message();
+            let whole = (kind, text.clone());
+            assert_eq!(kind_and_text(boxed(make())), whole);
+            assert_eq!(kind_and_text(by_anyhow(make())), whole);
+            assert_eq!(kind_and_text(by_eyre(make())), whole);
+            let within = (kind, format!("at the bank: {text}"));
+            assert_eq!(
+                kind_and_text(by_anyhow(make()).context("at the bank")),
+                within
+            );
+            assert_eq!(
+                kind_and_text(by_eyre(make()).wrap_err("at the bank")),
+                within
+            );
+            let twice = by_anyhow(make()).context("at the bank").context("today");
+            assert_eq!(kind_and_text(twice), (kind, format!("today: {}", within.1)));
+        }
+    }
+
+    #[test]
+    fn what_ended_an_attempt_is_kept_on_the_way_too() {
+        let panic = || {
+            TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, "boom")
+                .with_backtrace(Some("here".into()))
+        };
+        let whole = TaskError::from(BoxError::from(panic().into_std()));
+        let within = TaskError::from(anyhow::Error::from(panic().into_std()).context("outside"));
+        for error in [whole, within] {
+            assert_eq!(error.failure_kind(), FailureKind::Panic);
+            assert_eq!(error.backtrace(), Some("here"));
+        }
+    }
+
+    #[test]
+    fn an_error_says_in_its_line_what_becomes_of_the_task() {
+        let text = "refused by the bank: no funds".to_owned();
+        let archived = || -> Result<(), TaskError> { Ok(pay(true).or_archive()?) };
         assert_eq!(
-            (foreign.kind(), foreign.message().as_str()),
-            (TaskErrorKind::Retry, "lost")
+            kind_and_text(archived()),
+            (TaskErrorKind::SkipRetry, text.clone())
+        );
+        let later = || -> anyhow::Result<()> { Ok(pay(true).or_retry_after(SOON)?) };
+        assert_eq!(
+            kind_and_text(later()),
+            (TaskErrorKind::RetryAfter(SOON), text.clone())
+        );
+        let depends = |is_final| -> Result<(), BoxError> {
+            Ok(pay(is_final).or_archive_if(|error| error.is_final)?)
+        };
+        assert_eq!(
+            kind_and_text(depends(true)),
+            (TaskErrorKind::SkipRetry, text.clone())
+        );
+        assert_eq!(kind_and_text(depends(false)), (TaskErrorKind::Retry, text));
+        let by_anyhow = anyhow::Context::context(pay(true), "at the bank").or_archive();
+        assert_eq!(kind_and_text(by_anyhow).0, TaskErrorKind::SkipRetry);
+        assert!(Ok::<_, BankError>(1).or_archive().is_ok());
+    }
+
+    #[test]
+    fn of_two_decisions_about_one_error_the_later_one_counts() {
+        let inner = || pay(true).or_archive();
+        let outer = inner().or_retry_after(SOON);
+        assert_eq!(kind_and_text(outer).0, TaskErrorKind::RetryAfter(SOON));
+        let unchanged = inner().or_archive_if(|_| false);
+        assert_eq!(kind_and_text(unchanged).0, TaskErrorKind::SkipRetry);
+        let wrapped = anyhow::Context::context(inner(), "later").or_retry_after(SOON);
+        assert_eq!(kind_and_text(wrapped).0, TaskErrorKind::RetryAfter(SOON));
+    }
+
+    #[test]
+    fn a_task_error_prints_the_same_text_for_users_and_for_mains() {
+        let error = TaskError::from(pay(true).expect_err("refused"));
+        let text = "refused by the bank: no funds";
+        assert_eq!(
+            (error.to_string(), format!("{error:?}")),
+            (text.into(), text.into())
+        );
+        let error = error.into_std();
+        assert_eq!(format!("{error:?}"), text);
+        assert_eq!(
+            format!("{:#}", anyhow::Error::from(error).context("x"))
+                .matches("x: ")
+                .count(),
+            1
         );
     }
 

@@ -4,17 +4,23 @@ mod blocking;
 mod context;
 mod error;
 mod function;
+mod noted;
 mod payload;
+mod result_ext;
 mod state;
+mod std_error;
 
-use async_trait::async_trait;
+use std::future::Future;
 
-pub(crate) use self::{blocking::Bounds, context::AttemptEnd, error::IsFailure};
+pub(crate) use self::{blocking::Bounds, context::AttemptEnd, error::IsFailure, noted::Noted};
 pub use self::{
     context::{Context, Progress},
     error::{TaskError, TaskErrorKind},
+    function::HandlerArgument,
     payload::Payload,
-    state::{FromState, MissingState, State},
+    result_ext::TaskResultExt,
+    state::{FromState, MissingState, ServerState, State},
+    std_error::StdTaskError,
 };
 use crate::task::Task;
 
@@ -22,14 +28,12 @@ use crate::task::Task;
 ///
 /// ```
 /// use asynqueue_core::{Context, Payload, Process, Task, TaskError};
-/// use async_trait::async_trait;
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }
 ///
 /// struct SendWelcome;
 ///
-/// #[async_trait]
 /// impl Process<WelcomeEmail> for SendWelcome {
 ///     async fn handle(&self, task: Payload<WelcomeEmail>, ctx: &Context) -> Result<(), TaskError> {
 ///         println!("attempt {} for user {}", ctx.attempt(), task.user_id);
@@ -38,15 +42,17 @@ use crate::task::Task;
 /// }
 /// ```
 ///
-/// An `async fn(Payload<T>, Context) -> Result<T::Output, E>` is a process too, for any error `E` that becomes a
-/// [`TaskError`]:
+/// An async function of a [`Payload`] is a process too. After the payload it takes up to six arguments, each of which is
+/// the [`Context`], a [`State`] or another type that is built [from the state](FromState). It returns the task's output,
+/// or any error that becomes a [`TaskError`]:
 ///
 /// ```
-/// # use asynqueue_core::{Context, Payload, ProcessWrapper};
+/// # use asynqueue_core::{Context, Payload, ProcessWrapper, State};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }
-/// async fn send_welcome(task: Payload<WelcomeEmail>, _ctx: Context) -> std::io::Result<()> {
+/// # #[derive(Clone)] struct Mailer;
+/// async fn send_welcome(task: Payload<WelcomeEmail>, State(_mailer): State<Mailer>) -> std::io::Result<()> {
 ///     println!("welcome, user {}", task.user_id);
 ///     Ok(())
 /// }
@@ -59,17 +65,15 @@ use crate::task::Task;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process for `{T}`",
     label = "does not handle `{T}`",
-    note = "implement `Process<{T}>` for it, or pass an `async fn(Payload<{T}>, Context) -> Result<Output, Error>` \
-            whose `Output` is `<{T} as Task>::Output` and whose `Error` becomes a `TaskError`"
+    note = "implement `Process<{T}>` for it"
 )]
-#[async_trait]
 pub trait Process<T: Task>: Send + Sync + 'static {
     /// The event whose tasks this handles. By default the payload's own.
     fn event_name(&self) -> &str {
         T::EVENT
     }
 
-    /// Does the work of one task.
+    /// Does the work of one task. Written as an `async fn`, whose future can be sent between threads.
     ///
     /// Dropped at the next `await` when the task's timeout or deadline has passed; [`Context::cancelled`] tells
     /// beforehand when it is cancelled or the server shuts down.
@@ -77,5 +81,38 @@ pub trait Process<T: Task>: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any error is retried by the task's backoff; [`TaskError`] has constructors for other outcomes.
-    async fn handle(&self, task: Payload<T>, ctx: &Context) -> Result<T::Output, TaskError>;
+    fn handle(
+        &self,
+        task: Payload<T>,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<T::Output, TaskError>> + Send;
+
+    /// Whether the server's state has what this takes from it by [`Context::state`]: a server where this fails is refused
+    /// when it is built. By default nothing is checked; functions check their arguments.
+    ///
+    /// ```
+    /// # use asynqueue_core::{Context, MissingState, Payload, Process, ServerState, TaskError};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct WelcomeEmail { user_id: u64 }
+    /// # struct Mailer;
+    /// # struct SendWelcome;
+    /// impl Process<WelcomeEmail> for SendWelcome {
+    ///     async fn handle(&self, task: Payload<WelcomeEmail>, ctx: &Context) -> Result<(), TaskError> {
+    ///         let _mailer: &Mailer = ctx.state()?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn check_state(&self, state: &ServerState) -> Result<(), MissingState> {
+    ///         state.get::<Mailer>().map(drop)
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the state lacks a value that it needs.
+    fn check_state(&self, _state: &ServerState) -> Result<(), MissingState> {
+        Ok(())
+    }
 }

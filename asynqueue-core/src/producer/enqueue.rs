@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{EnqueueError, Producer, TaskHandle, note_refused};
+use super::{EnqueueError, Producer, ResultError, TaskHandle, note_refused};
 use crate::{
     broker::{NewTask, When},
     codec::{Codec, CodecName},
@@ -53,6 +53,10 @@ struct Overrides {
     group: Option<Name>,
     aggregate: Option<Aggregate>,
 }
+
+/// How long a task is kept at least, once it is done, for a caller that waits for it from the start. It has to last
+/// while that caller connects again.
+const KEPT_FOR_CALLER: Duration = Duration::from_secs(60);
 
 /// Writes the setters twice, for a single call and for each of many.
 macro_rules! setters {
@@ -294,6 +298,38 @@ impl<'a, T: Task> Enqueue<'a, T> {
             task,
             call: CallOptions::default(),
         }
+    }
+
+    /// Enqueues it and waits until it is done, as [`TaskHandle::result`] does. This works for tasks of any type: one that
+    /// would be gone at its end is kept for a minute.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{MemoryBroker, Payload, Producer, Server, TaskError};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "cache:clear", crate = asynqueue_core)]
+    /// # struct ClearCache;
+    ///
+    /// async fn clear(_: Payload<ClearCache>) -> Result<(), TaskError> {
+    ///     Ok(())
+    /// }
+    ///
+    /// let broker = MemoryBroker::new();
+    /// let server = Server::builder(broker.clone()).process(clear).start().await?;
+    /// Producer::new(broker).enqueue(ClearCache).result().await?;
+    /// # server.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for a task that is enqueued and then [waited for](TaskHandle::result).
+    pub async fn result(mut self) -> Result<T::Output, ResultError> {
+        let retention = &mut self.call.overrides().retention;
+        let wanted = retention.unwrap_or_else(|| T::options().retention);
+        *retention = Some(wanted.max(KEPT_FOR_CALLER));
+        let task = self.send().await.map_err(Box::new)?;
+        task.result().await
     }
 
     async fn send(self) -> Result<TaskHandle<T>, EnqueueError> {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A task was not accepted.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
     /// Its id is taken or its unique lock is held.
@@ -72,8 +72,10 @@ pub enum EnqueueError {
     Broker(#[from] BrokerError),
 }
 
+crate::debug_as_text!(EnqueueError);
+
 /// A task has no result to give.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ResultError {
     /// It was archived: out of attempts, skipped, cancelled or unreadable.
@@ -84,6 +86,20 @@ pub enum ResultError {
         /// The last of its failures.
         failure: Option<Box<Failure>>,
     },
+    /// It will be gone the moment that it is done. A wait for it would be a race.
+    #[error(
+        "tasks of `{event}` are not kept once they are done, so {task} has no result to wait for: wait by \
+         `enqueue(…).result()`, or give the task a `retention`"
+    )]
+    NotKept {
+        /// The event.
+        event: &'static str,
+        /// The task.
+        task: TaskRef,
+    },
+    /// It was not accepted in the first place.
+    #[error(transparent)]
+    NotEnqueued(#[from] Box<EnqueueError>),
     /// It is not there (any more): completed without retention, past its retention, or deleted.
     #[error("task {task} is gone: give it a `retention` to ask for its result after it is done")]
     Gone {
@@ -105,3 +121,5 @@ pub enum ResultError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(ResultError);

@@ -23,6 +23,8 @@ use crate::{
 pub struct TaskHandle<T> {
     broker: SharedBroker,
     task: TaskRef,
+    /// Whether it is still there once it is done, for the broker to say how it ended.
+    is_kept: bool,
     payload: PhantomData<fn() -> T>,
 }
 
@@ -52,13 +54,18 @@ impl TaskStatus {
 
 impl<T: Task> TaskHandle<T> {
     pub(super) fn new(broker: SharedBroker, envelope: &Envelope) -> Self {
-        Self::of(broker, envelope.task_ref())
+        Self {
+            is_kept: !envelope.options.retention.is_zero(),
+            ..Self::of(broker, envelope.task_ref())
+        }
     }
 
     pub(super) fn of(broker: SharedBroker, task: TaskRef) -> Self {
         Self {
             broker,
             task,
+            // What another call has set is not known here.
+            is_kept: true,
             payload: PhantomData,
         }
     }
@@ -88,18 +95,25 @@ impl<T: Task> TaskHandle<T> {
         Ok(info.map_or(TaskStatus::Gone, |info| TaskStatus::Known(Box::new(info))))
     }
 
-    /// Waits until the task is done and returns what its process returned. It is told, and does not poll. Retries are
-    /// waited for; bound the wait with [`tokio::time::timeout`] where that is too long.
+    /// Waits until the task is done and returns what its process returned. The broker signals the end; nothing polls.
+    /// Retries are waited for; bound the wait with [`tokio::time::timeout`] where that is too long.
     ///
-    /// A task type with an `output` keeps its result for an hour unless it says otherwise; for one without, ask while
-    /// it is on its way, or set a retention.
+    /// This needs a task that is kept once it is done: a type with an `output` is kept for an hour, and others as their
+    /// `retention` says. [`Enqueue::result`](crate::Enqueue::result) waits for one that is not kept.
     ///
     /// # Errors
     ///
-    /// When the task has failed for good or is not known any more, its result is not an output of `T`, or the broker
-    /// does not answer.
+    /// When the task is not kept, has failed for good or is not known any more, its result is not an output of `T`, or the
+    /// broker does not answer.
     pub async fn result(&self) -> Result<T::Output, ResultError> {
         let task = || self.task.clone();
+        if !self.is_kept {
+            let event = T::EVENT;
+            return Err(ResultError::NotKept {
+                event,
+                task: task(),
+            });
+        }
         match self.broker.finished(&self.task).await? {
             Finished::Completed { result, codec } => {
                 let expected = type_name::<T::Output>();
@@ -236,6 +250,7 @@ impl<T> Clone for TaskHandle<T> {
         Self {
             broker: self.broker.clone(),
             task: self.task.clone(),
+            is_kept: self.is_kept,
             payload: PhantomData,
         }
     }

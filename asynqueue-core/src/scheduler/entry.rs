@@ -35,7 +35,7 @@ pub struct Entry {
 type Build = dyn FnOnce(CallOptions, &Producer) -> Result<Envelope, EnqueueError> + Send;
 
 /// An entry could not be made, or not be changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
     /// Its rule makes no sense.
@@ -97,6 +97,8 @@ pub enum ScheduleError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(ScheduleError);
 
 impl Entry {
     /// An entry of this name, which is due by a [rule](Rule).

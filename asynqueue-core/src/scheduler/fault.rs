@@ -1,7 +1,7 @@
 //! What is wrong with a rule, and where.
 
 /// A rule that says no time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid rule `{rule}`, at position {position}: {reason}")]
 pub struct InvalidRule {
     /// The rule as given, without white space around it.
@@ -10,6 +10,8 @@ pub struct InvalidRule {
     pub position: usize,
     reason: String,
 }
+
+crate::debug_as_text!(InvalidRule);
 
 impl InvalidRule {
     pub(super) fn new(rule: &str, fault: Fault<'_>) -> Self {

@@ -34,18 +34,12 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense, no process is mounted or two are for one event, or a registered process cannot
-    /// be built from the state.
+    /// When a setting makes no sense, no process is mounted or two are for one event, or a process needs a shared value
+    /// that the server was not given.
     pub fn build(mut self) -> Result<Server, ServerError> {
         self.check_settings()?;
-        if self.registered {
-            for registration in Registration::all() {
-                let event = registration.event();
-                let process = registration.build(&self.state);
-                self.processes
-                    .push(process.map_err(|source| ServerError::State { event, source })?);
-            }
-        }
+        self.mount_registered()?;
+        self.check_state()?;
         self.check_aggregators()?;
         let queues = self.queue_set()?;
         let subscribers = (self.subscribers.iter())
@@ -117,6 +111,30 @@ impl ServerBuilder {
             }
             _ => Ok(()),
         }
+    }
+
+    fn mount_registered(&mut self) -> Result<(), ServerError> {
+        if self.registered {
+            for registration in Registration::all() {
+                let process = registration.build(&self.state).map_err(|source| {
+                    let event = Name::from_static(registration.event());
+                    ServerError::State { event, source }
+                })?;
+                self.processes.push(process);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the state has what each process needs, as far as it says so.
+    fn check_state(&self) -> Result<(), ServerError> {
+        let subscribers = self.subscribers.iter().map(|(_, process)| process);
+        for process in self.processes.iter().chain(subscribers) {
+            let event = process.event().clone();
+            (process.check_state(&self.state))
+                .map_err(|source| ServerError::State { event, source })?;
+        }
+        Ok(())
     }
 
     fn check_aggregators(&mut self) -> Result<(), ServerError> {

@@ -8,7 +8,7 @@ use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, IsFailure, State, TaskError},
+    process::{Context, IsFailure, ServerState, TaskError},
     registry::{IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
@@ -29,7 +29,7 @@ pub struct ServerBuilder {
     /// What an aggregating function makes, if that is to be aggregated itself.
     pub(super) aggregated_again: Option<(Name, Name)>,
     pub(super) layers: Vec<ApplyLayer>,
-    pub(super) state: State,
+    pub(super) state: ServerState,
     pub(super) max_abandoned: Option<usize>,
     /// Whether a monitor is asked for.
     pub(super) monitor: bool,
@@ -58,7 +58,7 @@ impl ServerBuilder {
             aggregators: Vec::new(),
             aggregated_again: None,
             layers: Vec::new(),
-            state: State::default(),
+            state: ServerState::default(),
             max_abandoned: None,
             monitor: false,
             settings: Settings::default(),
@@ -92,7 +92,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Mounts a process: a [`Process`](crate::Process), an async function or a [`ProcessWrapper`].
+    /// Mounts a process: a [`Process`](crate::Process), an async function or a [`ProcessWrapper`]. A process of several types
+    /// of tasks is mounted once for each: `.process::<Welcome>(process)`.
     pub fn process<M>(mut self, process: impl IntoProcess<M>) -> Self {
         self.processes.push(process.into_process());
         self
@@ -178,7 +179,9 @@ impl ServerBuilder {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Shares a value with all processes, by its type: see [`Context::state`].
+    /// Shares a value with all processes, by its type. A function takes it as an argument of type
+    /// [`State<T>`](crate::State), which is checked when the server is built; see also [`FromState`](crate::FromState)
+    /// and [`Context::state`].
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
         self

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A server could not be set up, or had to stop.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
     /// It could run nothing.
@@ -97,13 +97,12 @@ pub enum ServerError {
     /// A queue name that cannot be used.
     #[error(transparent)]
     InvalidQueue(#[from] InvalidQueueName),
-    /// A registered process cannot be built.
-    #[error("the process of `{event}` cannot be built")]
+    /// A process needs a shared value that the server was not given.
+    #[error("the process of `{event}` cannot run here: {source}")]
     State {
         /// The event.
-        event: &'static str,
+        event: Name,
         /// What the state lacks.
-        #[source]
         source: MissingState,
     },
     /// The thread that keeps leases and records outcomes could not be started.
@@ -122,6 +121,8 @@ pub enum ServerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
+
+crate::debug_as_text!(ServerError);
 
 impl ServerError {
     pub(super) fn panicked(error: &JoinError) -> Self {

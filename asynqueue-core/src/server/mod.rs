@@ -68,7 +68,7 @@ pub(crate) use self::{outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{BrokerError, SharedBroker},
     metrics::ServerMeter,
-    process::State,
+    process::ServerState,
     registry::Registry,
     task::Name,
 };
@@ -89,7 +89,7 @@ use crate::{
 ///
 /// let broker = MemoryBroker::new();
 /// let server = Server::builder(broker.clone()).concurrency(8).process(send_welcome).start().await?;
-/// Producer::new(broker).enqueue(WelcomeEmail { user_id: 42 }).await?.result().await?;
+/// Producer::new(broker).enqueue(WelcomeEmail { user_id: 42 }).result().await?;
 /// server.shutdown().await?;
 /// # Ok(()) }
 /// ```
@@ -106,7 +106,7 @@ struct Shared {
     worker: Name,
     settings: Settings,
     registry: Registry,
-    state: State,
+    state: ServerState,
     queue_names: Vec<Name>,
     weights: Vec<(Name, u32)>,
     strict: bool,

@@ -63,13 +63,15 @@ impl Default for Aggregate {
 }
 
 /// Limits of a group that cannot be kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid aggregate: {limit} is {value}; {expected}")]
 pub struct InvalidAggregate {
     limit: &'static str,
     value: String,
     expected: &'static str,
 }
+
+crate::debug_as_text!(InvalidAggregate);
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,8 @@ pub enum FailureKind {
     Decode,
     /// No process is registered for the event.
     UnknownEvent,
+    /// The server has no shared value of a type that the process needs.
+    MissingState,
     /// Someone cancelled it.
     Cancelled,
     /// Someone put it away, to be run later or not at all.
@@ -100,6 +102,7 @@ impl FailureKind {
             Self::LeaseExpired => "lease expired",
             Self::Decode => "decode",
             Self::UnknownEvent => "unknown event",
+            Self::MissingState => "missing state",
             Self::Cancelled => "cancelled",
             Self::Shelved => "shelved",
             Self::Other => "other",

@@ -72,7 +72,7 @@ fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
 }
 
 /// A task id that some broker could not keep.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid task id `{id}`: a task id has 1 to 255 bytes and no white space or control characters, and is neither `.` nor `..`"
 )]
@@ -80,6 +80,8 @@ pub struct InvalidTaskId {
     /// The id as given.
     pub id: String,
 }
+
+crate::debug_as_text!(InvalidTaskId);
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

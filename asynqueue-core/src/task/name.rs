@@ -76,21 +76,25 @@ impl Name {
 }
 
 /// A group that some broker could not keep.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid group `{name}`: a group has 1 to 200 bytes and no control characters")]
 pub struct InvalidGroup {
     /// The name as given.
     pub name: Name,
 }
 
+crate::debug_as_text!(InvalidGroup);
+
 /// A queue name that some broker could not keep.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid queue name `{name}`: a queue name has {expected}")]
 pub struct InvalidQueueName {
     /// The name as given.
     pub name: Name,
     expected: &'static str,
 }
+
+crate::debug_as_text!(InvalidQueueName);
 
 impl Deref for Name {
     type Target = str;

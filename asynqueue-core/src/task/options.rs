@@ -108,12 +108,14 @@ impl Backoff {
 const MAX_STANDARD_SECS: f64 = 365.0 * 24.0 * 3600.0;
 
 /// A backoff that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid backoff: the base of {base:?} is longer than the maximum of {max:?}; swap them")]
 pub struct InvalidBackoff {
     base: Duration,
     max: Duration,
 }
+
+crate::debug_as_text!(InvalidBackoff);
 
 impl Backoff {
     /// Doubles from `base` up to `max`.

@@ -96,9 +96,11 @@ impl Envelope {
 }
 
 /// Bytes that are not an envelope.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("not a task envelope of version {VERSION} or lower: {0}")]
 pub struct WireError(#[source] DecodeError);
+
+crate::debug_as_text!(WireError);
 
 /// Writes a map whose length, which comes first in MessagePack, is known only at the end.
 struct MapWriter {

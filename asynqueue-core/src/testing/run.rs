@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     codec::{Codec, CodecName},
     layer::TaskRequest,
-    process::{AttemptEnd, Context, State, TaskError},
+    process::{AttemptEnd, Context, ServerState, StdTaskError, TaskError},
     producer::decode_output,
     registry::{IntoProcess, ProcessWrapper},
     task::{Clock, Envelope, Headers, SystemClock, Task, TaskId},
@@ -22,14 +22,14 @@ use crate::{
 /// [`ProcessWrapper`]. Payload and output go through their codec, and a panic or a timeout is an error, as on a server.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::TaskError> {
-/// use asynqueue_core::{Context, Payload, TaskError, testing::run_inline};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::layer::BoxError> {
+/// use asynqueue_core::{Context, Payload, State, TaskError, testing::run_inline};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "greet", output = String, crate = asynqueue_core)]
 /// # struct Greet { name: String }
 ///
-/// async fn greet(task: Payload<Greet>, ctx: Context) -> Result<String, TaskError> {
-///     Ok(format!("{}, {}!", ctx.state::<&str>()?, task.name))
+/// async fn greet(task: Payload<Greet>, hello: State<&'static str>) -> Result<String, TaskError> {
+///     Ok(format!("{}, {}!", *hello, task.name))
 /// }
 ///
 /// let task = Greet { name: "Ada".into() };
@@ -43,7 +43,7 @@ pub fn run_inline<T: Task, M>(process: impl IntoProcess<M>, task: T) -> RunInlin
         task,
         attempt: 1,
         headers: Headers::default(),
-        state: State::default(),
+        state: ServerState::default(),
         cancelled: false,
     }
 }
@@ -56,7 +56,7 @@ pub struct RunInline<T> {
     task: T,
     attempt: u32,
     headers: Headers,
-    state: State,
+    state: ServerState,
     cancelled: bool,
 }
 
@@ -85,9 +85,10 @@ impl<T: Task> RunInline<T> {
         self
     }
 
-    async fn run(self) -> Result<T::Output, TaskError> {
+    async fn run(self) -> Result<T::Output, StdTaskError> {
         let codec = CodecName::of::<T::Codec>();
-        let payload = Bytes::from(T::Codec::encode(&self.task)?);
+        let payload = T::Codec::encode(&self.task).map_err(TaskError::from);
+        let payload = Bytes::from(payload.map_err(TaskError::into_std)?);
         let (id, options) = (TaskId::generate(), T::options());
         let event = T::EVENT.into();
         let mut envelope = Envelope::with_options(id, event, codec.clone(), payload, options);
@@ -110,8 +111,10 @@ impl<T: Task> RunInline<T> {
         if self.cancelled {
             context.cancellation_token().cancel();
         }
-        let output = self.process.run(TaskRequest { context }).await?;
-        Ok(decode_output::<T>(&codec, output.result.as_deref())?)
+        let output = self.process.run(TaskRequest { context }).await;
+        let output = output.map_err(TaskError::into_std)?;
+        decode_output::<T>(&codec, output.result.as_deref())
+            .map_err(|error| TaskError::from(error).into_std())
     }
 }
 
@@ -119,7 +122,7 @@ impl<T: Task> RunInline<T> {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<T: Task> IntoFuture for RunInline<T> {
-    type Output = Result<T::Output, TaskError>;
+    type Output = Result<T::Output, StdTaskError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {

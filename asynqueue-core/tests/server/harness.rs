@@ -6,8 +6,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    Failure, Inspect, MemoryBroker, Producer, ResultError, Task, TaskHandle, TaskInfo, TaskState,
-    TaskStatus,
+    Failure, Inspect, MemoryBroker, Producer, Task, TaskHandle, TaskInfo, TaskState, TaskStatus,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -115,14 +114,9 @@ pub(crate) async fn becomes<T: Task>(handle: &TaskHandle<T>, state: TaskState) -
 
 /// Waits for a task to be archived, and returns its last failure.
 pub(crate) async fn failure_of<T: Task>(handle: &TaskHandle<T>) -> Failure {
-    match soon("the task fails", handle.result()).await {
-        Err(ResultError::Failed {
-            failure: Some(failure),
-            ..
-        }) => *failure,
-        Err(error) => panic!("failed otherwise: {error}"),
-        Ok(_) => panic!("{handle:?} succeeded"),
-    }
+    let archived = becomes(handle, TaskState::Archived).await.envelope;
+    let last = archived.failures().last().expect("a reason");
+    last.clone()
 }
 
 /// Waits for a task's output.

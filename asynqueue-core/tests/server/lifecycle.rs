@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use async_trait::async_trait;
 use asynqueue_core::{
     Context, Payload, Process, ProcessWrapper, Server, ServerHandle, TaskError, TaskState,
 };
@@ -17,7 +16,6 @@ use crate::harness::{
 /// A process that is a type.
 struct Adds;
 
-#[async_trait]
 impl Process<Sum> for Adds {
     async fn handle(&self, task: Payload<Sum>, _: &Context) -> Result<u64, TaskError> {
         Ok(task.of.iter().sum())

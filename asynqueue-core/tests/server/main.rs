@@ -9,6 +9,7 @@ mod codecs;
 mod extremes;
 mod faulty;
 mod faulty_rest;
+mod handlers;
 mod harness;
 mod hooks;
 mod layers;

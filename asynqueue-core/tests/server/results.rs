@@ -1,13 +1,16 @@
 //! Results and progress.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use asynqueue_core::{
-    Context, Payload, Progress, ResultError, Server, TaskError, TaskHandle, TaskId, TaskRef,
-    TaskState, TaskStatus,
+    Context, EnqueueError, Payload, Progress, ResultError, Server, TaskError, TaskHandle, TaskId,
+    TaskRef, TaskState, TaskStatus,
 };
 use tokio::sync::Semaphore;
 
@@ -43,10 +46,9 @@ async fn those_who_wait_are_told_when_the_task_completes() {
 #[tokio::test]
 async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
     let (broker, producer) = broker();
-    let task = producer
-        .enqueue(job(1))
-        .retention(std::time::Duration::ZERO);
-    let task = task.await.unwrap();
+    let task = producer.enqueue(job(1)).retention(Duration::ZERO);
+    // From elsewhere, where nobody knows that it is not kept.
+    let task: TaskHandle<Job> = producer.handle(task.await.unwrap().task_ref().clone());
     let waiting = task.clone();
     let waiting = tokio::spawn(async move { output_of(&waiting).await });
     tokio::task::yield_now().await;
@@ -59,6 +61,42 @@ async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
     assert_eq!(task.status().await.unwrap(), TaskStatus::Gone);
     assert!(matches!(task.result().await, Err(ResultError::Gone { .. })));
     counts_become(&broker, &[]).await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_task_that_is_not_kept_is_refused_before_it_can_be_a_race() {
+    let (broker, producer) = broker();
+    let task = producer.enqueue(job(1)).retention(Duration::ZERO);
+    let task = task.await.unwrap();
+    let refused = soon("an answer", task.result()).await.expect_err("refused");
+    assert!(
+        matches!(refused, ResultError::NotKept { event: "job", .. }),
+        "{refused}"
+    );
+    let text = refused.to_string();
+    for part in ["`job`", "`enqueue(…).result()`", "`retention`"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    counts_become(&broker, &[(TaskState::Pending, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_wait_that_begins_with_a_refused_enqueue_says_why() {
+    let (_, producer) = broker();
+    let first = producer.enqueue(job(1)).id("one").await;
+    first.expect("accepted");
+    let again = producer.enqueue(job(1)).id("one").result();
+    let refused = soon("an answer", again).await.expect_err("the id is taken");
+    assert!(
+        matches!(&refused, ResultError::NotEnqueued(error) if matches!(**error, EnqueueError::Conflict(_))),
+        "{refused}"
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("task default/one exists already"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

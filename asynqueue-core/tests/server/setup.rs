@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Context, Payload, Server, ServerBuilder, ServerError, TaskError};
+use asynqueue_core::{
+    Context, Payload, ProcessWrapper, Server, ServerBuilder, ServerError, TaskError,
+    testing::run_inline,
+};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
 
-use crate::harness::{Job, broker};
+use crate::harness::{Job, broker, job};
 
 async fn nothing(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
     Ok(())
@@ -64,7 +67,7 @@ fn times_that_are_too_short_are_refused_by_the_settings_name() {
     }
 }
 
-/// Keeps the warnings of this thread.
+/// Keeps the warnings and errors of this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -78,7 +81,7 @@ impl Visit for Fields {
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
+        *metadata.level() <= Level::WARN
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -111,6 +114,27 @@ fn a_process_whose_queue_the_server_does_not_take_from_is_warned_of() {
     let warnings = warnings.0.lock().unwrap();
     assert_eq!(warnings.len(), 1);
     for part in ["event=job", "queue=default", "does not take from"] {
+        assert!(warnings[0].contains(part), "no {part} in {}", warnings[0]);
+    }
+}
+
+#[tokio::test]
+async fn state_that_a_handler_asks_for_in_vain_is_logged_once_with_event_and_type() {
+    async fn asks(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
+        let _: &Duration = ctx.state()?;
+        Ok(())
+    }
+    let process = ProcessWrapper::new(asks);
+    let warnings = Warnings::default();
+    let logged = tracing::subscriber::set_default(warnings.clone());
+    for n in 0..3 {
+        let attempt = run_inline(process.clone(), job(n)).await;
+        attempt.expect_err("there is no state");
+    }
+    drop(logged);
+    let warnings = warnings.0.lock().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["event=job", "`core::time::Duration`", "without counting"] {
         assert!(warnings[0].contains(part), "no {part} in {}", warnings[0]);
     }
 }

@@ -50,7 +50,6 @@ impl Hear {
     }
 }
 
-#[async_trait::async_trait]
 impl Process<Invoice> for Hear {
     async fn handle(&self, _: Payload<Invoice>, _: &Context) -> Result<(), TaskError> {
         let told = self.0.send(());

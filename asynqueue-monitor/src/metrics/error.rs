@@ -3,7 +3,7 @@
 use crate::ServeError;
 
 /// Metrics cannot be installed or served.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
     /// The `metrics` facade has a recorder already.
@@ -16,3 +16,5 @@ pub enum MetricsError {
     #[error("metrics: {0}")]
     Serve(#[from] ServeError),
 }
+
+asynqueue_core::debug_as_text!(MetricsError);

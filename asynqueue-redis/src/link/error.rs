@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::options::OptionsError;
 
 /// Why no connection could be made at the start.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The options make no sense.
@@ -51,6 +51,8 @@ pub enum ConnectError {
         address: String,
     },
 }
+
+asynqueue_core::debug_as_text!(ConnectError);
 
 impl From<ConnectError> for BrokerError {
     fn from(error: ConnectError) -> Self {

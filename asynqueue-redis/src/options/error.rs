@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Options that make no sense. No message shows a user or a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
     /// There is no scheme.
@@ -101,3 +101,5 @@ pub enum OptionsError {
     #[error("Redis options: {0}")]
     Client(String),
 }
+
+asynqueue_core::debug_as_text!(OptionsError);

@@ -13,13 +13,15 @@ use crate::{
 };
 
 /// A marker that is not as it should be.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("at `{}`: {reason}", if path.is_empty() { "/" } else { path })]
 struct FormError {
     /// A JSON pointer to the place.
     path: String,
     reason: String,
 }
+
+crate::debug_as_text!(FormError);
 
 /// MessagePack of JSON.
 pub(in crate::inspector) fn parse(json: &Value) -> Result<Vec<u8>, CodecError> {

@@ -10,7 +10,7 @@ use super::{BINARY, EXTENSION, KEY_DEPTH};
 use crate::codec::CodecError;
 
 /// MessagePack that has no form in JSON.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum ShowError {
     #[error("not MessagePack: {0}")]
     NotMessagePack(#[from] rmpv::decode::Error),
@@ -21,6 +21,8 @@ enum ShowError {
     #[error("a key of a map has more than {KEY_DEPTH} levels")]
     DeepKey,
 }
+
+crate::debug_as_text!(ShowError);
 
 /// How deeply lists and maps are nested at most: below what is taken back, since markers have levels of their own.
 const DEPTH: usize = 120;

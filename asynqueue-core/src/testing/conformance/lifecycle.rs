@@ -14,8 +14,8 @@ use super::{
     fixture::{Fixture, secs},
 };
 use crate::{
-    CancelOutcome, Context, FailureKind, MessagePack, Payload, Producer, Server, ServerHandle,
-    TaskError, TaskHandle, TaskStatus,
+    CancelOutcome, Context, FailureKind, MessagePack, Payload, ProcessWrapper, Producer, Server,
+    ServerHandle, TaskError, TaskHandle, TaskStatus,
     task::{Aggregate, Name, Task, TaskOptions, TaskState},
 };
 
@@ -59,12 +59,12 @@ impl Task for Sum {
 type Seen = Arc<Mutex<Vec<String>>>;
 
 /// Notes under a name what it is given.
-fn note(name: &str, seen: &Seen) -> impl crate::Process<Job> + use<> {
+fn note(name: &str, seen: &Seen) -> ProcessWrapper {
     let (name, seen) = (name.to_owned(), Arc::clone(seen));
-    move |job: Payload<Job>, _: Context| {
+    ProcessWrapper::new(move |job: Payload<Job>| {
         seen.lock().push(format!("{name} {}", job.0.0));
         async move { Ok::<_, TaskError>(0) }
-    }
+    })
 }
 
 /// Waits for a condition.
@@ -318,12 +318,12 @@ pub async fn a_member_that_cannot_be_read_is_archived_alone(harness: &dyn Harnes
 }
 
 /// A process that runs until it is told to stop.
-fn stubborn() -> impl crate::Process<Job> {
-    |_: Payload<Job>, ctx: Context| async move {
+fn stubborn() -> ProcessWrapper {
+    ProcessWrapper::new(|_: Payload<Job>, ctx: Context| async move {
         ctx.progress(1, 2, "waiting");
         ctx.cancelled().await;
         Err::<u64, _>(TaskError::retry("stopped"))
-    }
+    })
 }
 
 async fn info(handle: &TaskHandle<Job>) -> crate::TaskInfo {
@@ -470,4 +470,30 @@ pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
     assert!(task.result().await.is_err());
     server.shutdown().await.unwrap();
     assert_eq!(f.broker.servers().await.unwrap(), []);
+}
+
+/// A task without output and retention, which is gone when it is done.
+#[derive(Serialize, Deserialize)]
+struct Passing;
+
+impl Task for Passing {
+    const EVENT: &'static str = "passing";
+    type Output = ();
+    type Codec = MessagePack;
+}
+
+/// However soon it is done.
+pub async fn a_wait_that_begins_with_the_enqueue_never_misses_the_end(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let server = Server::builder(Arc::clone(&f.broker)).concurrency(8);
+    let server = server.process(|_: Payload<Passing>| async { Ok::<_, TaskError>(()) });
+    let server = server.start().await.unwrap();
+    let producer = Producer::new(Arc::clone(&f.broker));
+    for _ in 0..4 {
+        let waits = (0..100).map(|_| producer.enqueue(Passing).result());
+        for result in futures_util::future::join_all(waits).await {
+            result.expect("done");
+        }
+    }
+    server.shutdown().await.unwrap();
 }

@@ -353,6 +353,7 @@ macro_rules! conformance_suite {
                 the_changes_of_a_task_are_told,
                 every_attempt_at_a_task_is_told,
                 a_server_tells_what_it_runs,
+                a_wait_that_begins_with_the_enqueue_never_misses_the_end,
             ],
             inspector: [
                 queues_are_told_with_what_ended_today,

@@ -1,6 +1,5 @@
 use asynqueue_core::{Context, Json, Payload, Process, TaskError};
 use asynqueue_macros::{FromState, Task};
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -34,7 +33,6 @@ struct SendWelcome {
     sent: std::sync::atomic::AtomicU64,
 }
 
-#[async_trait]
 impl Process<Welcome> for SendWelcome {
     async fn handle(&self, _: Payload<Welcome>, _: &Context) -> Result<Receipt, TaskError> {
         self.sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -6,7 +6,6 @@
 
 use asynqueue_core::{Context, Payload, Process, TaskError};
 use asynqueue_macros::{FromState, Task};
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 /// A task.
@@ -25,7 +24,6 @@ pub struct Send {
     name: String,
 }
 
-#[async_trait]
 impl Process<Welcome> for Send {
     async fn handle(&self, _: Payload<Welcome>, _: &Context) -> Result<(), TaskError> {
         drop(self.name.clone());

@@ -1,6 +1,5 @@
 use asynqueue_core::{Context, Payload, Process, TaskError};
 use asynqueue_macros::Task;
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Task)]
@@ -9,7 +8,6 @@ struct Welcome;
 
 struct SendWelcome;
 
-#[async_trait]
 impl Process<Welcome> for SendWelcome {
     async fn handle(&self, _: Payload<Welcome>, _: &Context) -> Result<(), TaskError> {
         Ok(())

@@ -52,7 +52,7 @@ enum Secret {
 }
 
 /// A password's hash that cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(
     "the password of `{name}` is no hash of argon2 that can be read: {reason}; expected `$argon2id$v=19$m=…,t=…,p=…$salt$hash`"
 )]
@@ -60,6 +60,8 @@ pub(crate) struct InvalidHash {
     name: String,
     reason: String,
 }
+
+asynqueue_core::debug_as_text!(InvalidHash);
 
 impl Clone for Credentials {
     fn clone(&self) -> Self {

@@ -1,0 +1,74 @@
+//! A [`TaskError`] on its way through functions that return other error types.
+
+use std::{error::Error, fmt, ops::Deref};
+
+use super::TaskError;
+use crate::error_text::with_causes;
+
+/// A [`TaskError`] that is a [`std::error::Error`], as [`TaskError::into_std`] makes it: `?` takes it into a box,
+/// `anyhow::Error` and the like, and a handler that returns one of these asks for the same as the [`TaskError`] did.
+pub struct StdTaskError(Marked);
+
+/// The same error once more as its own cause: `anyhow` and `eyre` box an error in a type of theirs, and all that can be
+/// found again of what is inside are its causes.
+struct Marked(TaskError);
+
+impl StdTaskError {
+    pub(super) fn new(error: TaskError) -> Self {
+        Self(Marked(error))
+    }
+
+    /// The error itself.
+    pub fn into_inner(self) -> TaskError {
+        self.0.0
+    }
+
+    /// The error itself, if `link` of a chain of causes is one.
+    pub(super) fn marked<'a>(link: &'a (dyn Error + 'static)) -> Option<&'a TaskError> {
+        if let Some(outer) = link.downcast_ref::<Self>() {
+            return Some(&outer.0.0);
+        }
+        link.downcast_ref::<Marked>().map(|marked| &marked.0)
+    }
+}
+
+impl Deref for StdTaskError {
+    type Target = TaskError;
+
+    fn deref(&self) -> &TaskError {
+        &self.0.0
+    }
+}
+
+impl Error for StdTaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Error for Marked {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source().source()
+    }
+}
+
+/// Without the causes, which follow as such.
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0.source(), f)
+    }
+}
+
+impl fmt::Debug for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&with_causes(self))
+    }
+}
+
+impl fmt::Display for StdTaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+crate::debug_as_text!(StdTaskError);

@@ -1,0 +1,17 @@
+use asynqueue_core::{MemoryBroker, Payload, Server, TaskError};
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email:welcome", crate = asynqueue_core)]
+struct Welcome;
+
+struct Database;
+
+async fn welcome(_: Payload<Welcome>, _: Database) -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn main() {
+    let _ = Server::builder(MemoryBroker::new()).process(welcome);
+}
