@@ -87,7 +87,7 @@ impl<T: Task> RunInline<T> {
 
     async fn run(self) -> Result<T::Output, TaskError> {
         let codec = CodecName::of::<T::Codec>();
-        let payload = Bytes::from(T::Codec::encode(&self.task)?);
+        let payload = Bytes::from(T::Codec::encode_checked(&self.task)?);
         let (id, options) = (TaskId::generate(), T::options());
         let event = T::EVENT.into();
         let mut envelope = Envelope::with_options(id, event, codec.clone(), payload, options);
