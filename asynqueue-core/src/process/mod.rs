@@ -4,15 +4,17 @@ mod context;
 mod error;
 mod function;
 mod payload;
+mod result;
 mod state;
 
 use async_trait::async_trait;
 
-pub(crate) use self::{context::AttemptEnd, error::IsFailure};
+pub(crate) use self::{context::AttemptEnd, error::IsFailure, result::MaxResult};
 pub use self::{
     context::{Context, Progress},
     error::{TaskError, TaskErrorKind},
     payload::Payload,
+    result::{DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},
     state::{FromState, MissingState, State},
 };
 use crate::task::Task;
@@ -63,7 +65,9 @@ use crate::task::Task;
 )]
 #[async_trait]
 pub trait Process<T: Task>: Send + Sync + 'static {
-    /// The event whose tasks this handles. By default the payload's own.
+    /// The event whose tasks this handles. By default the payload's own, which is the one that a producer enqueues and publishes
+    /// a `T` under. Another is for tasks of the same form that are enqueued under another name, as by another program. A process
+    /// with a name of its own cannot [subscribe](crate::ServerBuilder::subscribe): it would hear nothing of a published `T`.
     fn event_name(&self) -> &str {
         T::EVENT
     }
