@@ -99,7 +99,7 @@ impl Codec for MessagePack {
         let survey = Survey::default();
         let bytes = Self::encode(&survey.of(value))?;
         let has_two_forms = survey.readable().is_some();
-        if !(has_two_forms || survey.is_unusual() || CHECKS_ALL) {
+        if !(has_two_forms || survey.is_wide() || CHECKS_ALL) {
             return Ok(bytes);
         }
         let error = match rmp_serde::from_slice::<T>(&bytes) {
@@ -108,7 +108,7 @@ impl Codec for MessagePack {
         };
         match Self::encode_readable(value) {
             Ok(bytes) if has_two_forms && Self::reads_back::<T>(&bytes) => Ok(bytes),
-            _ => Err(CodecError::one_way(error)),
+            _ => Err(survey.one_way(error)),
         }
     }
 }
@@ -171,8 +171,8 @@ impl Codec for Json {
     fn encode_checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, CodecError> {
         let survey = Survey::only_finite();
         let bytes = Self::encode_surveyed(value, &survey)?;
-        if survey.is_unusual() || survey.has_other_keys() || CHECKS_ALL {
-            Self::decode::<T>(&bytes).map_err(CodecError::one_way)?;
+        if survey.is_wide() || survey.has_other_keys() || CHECKS_ALL {
+            Self::decode::<T>(&bytes).map_err(|error| survey.one_way(error))?;
         }
         Ok(bytes)
     }

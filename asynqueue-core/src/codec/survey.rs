@@ -12,19 +12,24 @@ use std::{
 
 use serde::{Serialize, Serializer, ser};
 
-use super::order::{Order, is_field_name};
+use super::{
+    CodecError,
+    order::{Order, is_field_name},
+};
 
 /// What is known of a value once it is encoded.
 #[derive(Default)]
 pub(super) struct Survey {
     /// Whether a part asked if the codec is human-readable, and so has two forms; and the answer it got.
     readable: Cell<Option<bool>>,
-    /// Whether a part is a number of 128 bits, which serde cannot buffer, or an extension of MessagePack.
-    unusual: Cell<bool>,
+    /// Whether a part is a number of 128 bits, which serde cannot buffer.
+    wide: Cell<bool>,
     /// Whether a map has keys that are neither text nor bytes.
     has_other_keys: Cell<bool>,
     /// Whether an equal value could be encoded otherwise.
     has_equals: Cell<bool>,
+    /// Whether that is asked for, since it takes a look at the name of each collection's type.
+    seeks_equals: bool,
     /// Whether numbers that are not finite are refused.
     only_finite: bool,
     /// The fields around the part that was refused, from the inside.
@@ -36,6 +41,14 @@ impl Survey {
     pub(super) fn only_finite() -> Self {
         Self {
             only_finite: true,
+            ..Self::default()
+        }
+    }
+
+    /// To learn whether an equal value could be encoded otherwise.
+    pub(super) fn seeking_equals() -> Self {
+        Self {
+            seeks_equals: true,
             ..Self::default()
         }
     }
@@ -54,8 +67,8 @@ impl Survey {
         self.readable.get()
     }
 
-    pub(super) fn is_unusual(&self) -> bool {
-        self.unusual.get()
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide.get()
     }
 
     pub(super) fn has_other_keys(&self) -> bool {
@@ -64,6 +77,17 @@ impl Survey {
 
     pub(super) fn has_equals(&self) -> bool {
         self.has_equals.get()
+    }
+
+    /// The error of a value that was encoded and cannot be decoded.
+    pub(super) fn one_way(&self, cause: impl Display) -> CodecError {
+        if !self.is_wide() {
+            return CodecError::one_way(cause);
+        }
+        CodecError::one_way(format_args!(
+            "{cause}. Serde reads no number of 128 bits inside of tagged, untagged and flattened types: write it as text there, \
+             with `#[serde(with = \"…\")]`"
+        ))
     }
 
     /// Where the value was refused, such as `order.price`; nothing for the value itself.
@@ -99,6 +123,12 @@ impl<'a> View<'a> {
             is_key: true,
             ..self
         }
+    }
+
+    /// The order of a collection's parts, if that is of interest and there is more than one.
+    fn order(self, len: Option<usize>, type_name: fn() -> &'static str) -> Option<Order> {
+        let may_have_many = len.is_none_or(|len| len > 1);
+        (self.survey.seeks_equals && may_have_many).then(|| Order::of(type_name()))
     }
 
     /// Notes a value that is neither text nor bytes.
@@ -156,9 +186,9 @@ macro_rules! hand_on {
     };
     (@text $self:ident $value:ident) => {};
     (@plain $self:ident $value:ident) => { $self.view.note_plain() };
-    (@unusual $self:ident $value:ident) => {
+    (@wide $self:ident $value:ident) => {
         $self.view.note_plain();
-        $self.view.survey.unusual.set(true)
+        $self.view.survey.wide.set(true)
     };
     (@float $self:ident $value:ident) => { $self.view.note_float($value.into())? };
 }
@@ -179,7 +209,7 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
     }
-    hand_on! { unusual: serialize_i128: i128, serialize_u128: u128 }
+    hand_on! { wide: serialize_i128: i128, serialize_u128: u128 }
     hand_on! { float: serialize_f32: f32, serialize_f64: f64 }
     hand_on! { text: serialize_char: char, serialize_str: &str, serialize_bytes: &[u8] }
 
@@ -223,9 +253,6 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
-            self.view.survey.unusual.set(true);
-        }
         self.inner
             .serialize_newtype_struct(name, &self.view.of(value))
     }
@@ -243,7 +270,7 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        if len.is_none_or(|len| len > 1) && Order::of((self.type_name)()) == Order::OfASet {
+        if self.view.order(len, self.type_name) == Some(Order::OfASet) {
             self.view.survey.has_equals.set(true);
         }
         let view = self.view.inside();
@@ -283,8 +310,8 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let view = self.view.inside();
-        let is_ordered =
-            len.is_some_and(|len| len <= 1) || Order::of((self.type_name)()) == Order::Fixed;
+        let order = self.view.order(len, self.type_name);
+        let is_ordered = order.is_none_or(|order| order == Order::Fixed);
         let inner = self.inner.serialize_map(len)?;
         Ok(Entries {
             inner,

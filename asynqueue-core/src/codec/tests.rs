@@ -286,7 +286,7 @@ fn json_refuses_keys_that_it_writes_as_text_and_serde_cannot_read() {
     round_trip::<MessagePack, _>(&counts);
 }
 
-/// Cannot be read, though nothing about it is unusual.
+/// Cannot be read, though nothing in it tells.
 #[derive(Debug, Serialize)]
 struct OneWay(u8);
 
@@ -348,4 +348,32 @@ fn an_unknown_codec_is_named_with_the_known_ones() {
         error.to_string(),
         "unknown codec `bson`: this process knows msgpack, json"
     );
+}
+
+#[test]
+fn a_release_build_decodes_what_could_fail() {
+    let survey_of = |value: &dyn Fn(&Survey)| {
+        let survey = Survey::default();
+        value(&survey);
+        (
+            survey.readable().is_some(),
+            survey.is_wide(),
+            survey.has_other_keys(),
+        )
+    };
+    let plain = (1, "a", [2.5], Some(HashMap::from([("a", -1)])));
+    let other_keys = BTreeMap::from([((), BTreeMap::from([(1_u8, 'a')]))]);
+    let notes = [
+        survey_of(&|survey| drop(compact(&survey.of(&plain)))),
+        survey_of(&|survey| drop(compact(&survey.of(&Some(parts()))))),
+        survey_of(&|survey| drop(compact(&survey.of(&vec![1_i128])))),
+        survey_of(&|survey| drop(compact(&survey.of(&other_keys)))),
+    ];
+    let expected = [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (false, false, true),
+    ];
+    assert_eq!(notes, expected);
 }

@@ -1,5 +1,9 @@
 //! The canonical form of a value: equal values have equal bytes, whatever order their maps and sets are in.
 
+mod node;
+#[cfg(test)]
+mod tests;
+
 use std::any::type_name;
 
 use serde::{
@@ -11,6 +15,7 @@ use serde::{
     },
 };
 
+use self::node::{Content, Fields, Node, Variant};
 use super::{
     Codec, CodecError,
     order::{Order, is_field_name},
@@ -20,7 +25,7 @@ use super::{
 /// Encodes a value in its canonical form. What has no collections without an order, and no negative zero, is encoded as always,
 /// and once.
 pub(crate) fn encode<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let survey = Survey::default();
+    let survey = Survey::seeking_equals();
     let bytes = C::encode(&survey.of(value))?;
     if !survey.has_equals() {
         return Ok(bytes);
@@ -30,140 +35,6 @@ pub(crate) fn encode<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Vec<u
         type_name: type_name::<T>,
     };
     C::encode(&value.serialize(builder).map_err(CodecError::new)?)
-}
-
-/// A value as it was shown to a serializer, to be shown again. Ordered as the values are in most types.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Node {
-    Bool(bool),
-    I8(i8),
-    I16(i16),
-    I32(i32),
-    I64(i64),
-    I128(i128),
-    U8(u8),
-    U16(u16),
-    U32(u32),
-    U64(u64),
-    U128(u128),
-    /// The number's bits, since numbers have no total order.
-    F32(u32),
-    F64(u64),
-    Char(char),
-    Str(String),
-    Bytes(Vec<u8>),
-    None,
-    Some(Box<Node>),
-    Unit,
-    UnitStruct(&'static str),
-    NewtypeStruct(&'static str, Box<Node>),
-    Seq(Vec<Node>, Option<usize>),
-    Tuple(Vec<Node>),
-    TupleStruct(&'static str, Vec<Node>),
-    Map(Vec<(Node, Node)>, Option<usize>),
-    Struct(&'static str, Vec<(&'static str, Node)>),
-    Variant(Variant, Content),
-}
-
-/// Of an enum's variant: the index first, which orders values.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Variant {
-    index: u32,
-    name: &'static str,
-    of: &'static str,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
-    Unit,
-    Newtype(Box<Node>),
-    Tuple(Vec<Node>),
-    Struct(Vec<(&'static str, Node)>),
-}
-
-impl Serialize for Node {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Bool(v) => s.serialize_bool(*v),
-            Self::I8(v) => s.serialize_i8(*v),
-            Self::I16(v) => s.serialize_i16(*v),
-            Self::I32(v) => s.serialize_i32(*v),
-            Self::I64(v) => s.serialize_i64(*v),
-            Self::I128(v) => s.serialize_i128(*v),
-            Self::U8(v) => s.serialize_u8(*v),
-            Self::U16(v) => s.serialize_u16(*v),
-            Self::U32(v) => s.serialize_u32(*v),
-            Self::U64(v) => s.serialize_u64(*v),
-            Self::U128(v) => s.serialize_u128(*v),
-            Self::F32(bits) => s.serialize_f32(f32::from_bits(*bits)),
-            Self::F64(bits) => s.serialize_f64(f64::from_bits(*bits)),
-            Self::Char(v) => s.serialize_char(*v),
-            Self::Str(v) => s.serialize_str(v),
-            Self::Bytes(v) => s.serialize_bytes(v),
-            Self::None => s.serialize_none(),
-            Self::Some(v) => s.serialize_some(v),
-            Self::Unit => s.serialize_unit(),
-            Self::UnitStruct(name) => s.serialize_unit_struct(name),
-            Self::NewtypeStruct(name, v) => s.serialize_newtype_struct(name, v),
-            Self::Seq(items, len) => {
-                let mut seq = s.serialize_seq(*len)?;
-                items
-                    .iter()
-                    .try_for_each(|item| seq.serialize_element(item))?;
-                seq.end()
-            }
-            Self::Tuple(items) => {
-                let mut tuple = s.serialize_tuple(items.len())?;
-                items
-                    .iter()
-                    .try_for_each(|item| tuple.serialize_element(item))?;
-                tuple.end()
-            }
-            Self::TupleStruct(name, items) => {
-                let mut tuple = s.serialize_tuple_struct(name, items.len())?;
-                items
-                    .iter()
-                    .try_for_each(|item| tuple.serialize_field(item))?;
-                tuple.end()
-            }
-            Self::Map(entries, len) => {
-                let mut map = s.serialize_map(*len)?;
-                let mut entries = entries.iter();
-                entries.try_for_each(|(key, value)| map.serialize_entry(key, value))?;
-                map.end()
-            }
-            Self::Struct(name, fields) => {
-                let mut all = s.serialize_struct(name, fields.len())?;
-                let mut fields = fields.iter();
-                fields.try_for_each(|(name, value)| all.serialize_field(name, value))?;
-                all.end()
-            }
-            Self::Variant(variant, content) => content.serialize(*variant, s),
-        }
-    }
-}
-
-impl Content {
-    fn serialize<S: Serializer>(&self, variant: Variant, s: S) -> Result<S::Ok, S::Error> {
-        let Variant { index, name, of } = variant;
-        match self {
-            Self::Unit => s.serialize_unit_variant(of, index, name),
-            Self::Newtype(value) => s.serialize_newtype_variant(of, index, name, value),
-            Self::Tuple(items) => {
-                let mut tuple = s.serialize_tuple_variant(of, index, name, items.len())?;
-                items
-                    .iter()
-                    .try_for_each(|item| tuple.serialize_field(item))?;
-                tuple.end()
-            }
-            Self::Struct(fields) => {
-                let mut all = s.serialize_struct_variant(of, index, name, fields.len())?;
-                let mut fields = fields.iter();
-                fields.try_for_each(|(name, value)| all.serialize_field(name, value))?;
-                all.end()
-            }
-        }
-    }
 }
 
 /// Makes the canonical form of one value.
@@ -341,8 +212,6 @@ impl Serializer for Builder {
         Ok(self.fields(move |fields| Node::Variant(variant, Content::Struct(fields))))
     }
 }
-
-type Fields = Vec<(&'static str, Node)>;
 
 /// The elements of a sequence or a tuple.
 struct Items {
