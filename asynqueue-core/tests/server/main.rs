@@ -24,5 +24,7 @@ mod schedule;
 mod setup;
 mod shutdown;
 mod shutdown_signal;
+mod subscribers;
 mod timeouts;
 mod unavailable;
+mod unique;
