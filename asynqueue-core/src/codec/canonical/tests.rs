@@ -1,6 +1,7 @@
 //! Equal values have equal forms, and what has an order keeps it.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Debug,
@@ -29,7 +30,7 @@ struct Deep {
     name: &'static str,
     #[serde(flatten)]
     labels: HashMap<String, u64>,
-    sets: Vec<Option<Box<HashSet<u64>>>>,
+    sets: Vec<Option<Cow<'static, HashSet<u64>>>>,
     by_set: HashMap<u8, Inner>,
     #[serde(flatten)]
     last: Inner,
@@ -60,7 +61,7 @@ fn equal_values_have_one_form_whatever_order_they_are_in() {
     let deep = |n| Deep {
         name: "deep",
         labels: map(),
-        sets: vec![None, Some(Box::new(set()))],
+        sets: vec![None, Some(Cow::Owned(set()))],
         by_set: (0..4).map(|key| (key, inner(n))).collect(),
         last: inner(n),
     };
