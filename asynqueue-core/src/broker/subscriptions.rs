@@ -10,7 +10,8 @@ use crate::task::{Name, Timestamp};
 /// misses nothing that is published meanwhile.
 #[async_trait]
 pub trait Subscriptions: Send + Sync {
-    /// Adds subscribers. One that is there already stays as it is, since when it was added.
+    /// Adds subscribers, each given as event and name, which servers [check](Subscription::check) beforehand. One that is there
+    /// already stays as it is, since when it was added.
     ///
     /// # Errors
     ///

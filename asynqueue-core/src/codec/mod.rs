@@ -90,9 +90,9 @@ impl Codec for MessagePack {
     }
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-        // The error of the compact form, which nearly all values are in.
-        rmp_serde::from_slice(bytes)
-            .or_else(|error| Self::decode_readable(bytes).map_err(|_| CodecError::new(error)))
+        rmp_serde::from_slice(bytes).or_else(|compact| {
+            Self::decode_readable(bytes).map_err(|readable| CodecError::either(compact, readable))
+        })
     }
 
     fn encode_checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, CodecError> {
@@ -306,6 +306,17 @@ impl CodecError {
     /// An error of the codec's own.
     pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(cause.into())
+    }
+
+    /// What could be read in neither of two forms; for the same reason, as a rule.
+    fn either(compact: rmp_serde::decode::Error, readable: Self) -> Self {
+        let (one, other) = (compact.to_string(), readable.to_string());
+        if one == other {
+            return Self::new(compact);
+        }
+        Self::new(format!(
+            "{one}; with values such as addresses in the form for people: {other}"
+        ))
     }
 
     /// What was written cannot be read.

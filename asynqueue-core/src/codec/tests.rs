@@ -176,6 +176,20 @@ fn a_value_of_unknown_readers_can_be_decoded_by_all_of_them() {
     );
 }
 
+#[test]
+fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
+    let error = |bytes: &[u8]| {
+        let error = MessagePack::decode::<Parts>(bytes).expect_err("incomplete");
+        error.to_string()
+    };
+    let without_id = BTreeMap::from([("ip", parts().ip)]);
+    let missing = "missing field `socket`";
+    let in_compact = error(&compact(&without_id));
+    assert!(in_compact.starts_with(missing), "{in_compact}");
+    let in_readable = error(&MessagePack::encode_readable(&without_id).expect("encodes"));
+    assert!(in_readable.ends_with(missing), "{in_readable}");
+}
+
 /// A type whose form for people is text, and which takes that text for bytes where it expects those.
 #[derive(Clone, Debug, PartialEq)]
 struct Hex(Vec<u8>);
@@ -313,6 +327,8 @@ fn a_survey_changes_no_byte() {
     let all = (value, 'c', (), Some(1_u8), Tagged::With(parts()), [1_u8; 3]);
     let survey = Survey::default();
     assert_eq!(compact(&survey.of(&all)), compact(&all));
+    let extension = rmpv::Value::Ext(5, vec![1, 2, 3]);
+    assert_eq!(compact(&survey.of(&extension)), compact(&extension));
     let json = |bytes: Result<Vec<u8>, serde_json::Error>| bytes.expect("encodes");
     assert_eq!(
         json(serde_json::to_vec(&survey.of(&all))),

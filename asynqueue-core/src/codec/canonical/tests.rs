@@ -122,6 +122,12 @@ fn what_has_an_order_keeps_it() {
     is_as_ever(&BTreeSet::from(numbers().map(Reverse)));
     is_as_ever(&json!({ "b": [{ "z": 1, "a": -0.5 }], "a": null }));
     is_as_ever(&Value::Null);
+    let extension = [rmpv::Value::Ext(5, vec![1, 2, 3]), (-0.0).into()];
+    let zero = [rmpv::Value::Ext(5, vec![1, 2, 3]), (0.0).into()];
+    assert_eq!(
+        encode::<MessagePack, _>(&extension).expect("encodes"),
+        MessagePack::encode(&zero).expect("encodes")
+    );
 }
 
 #[test]
