@@ -11,13 +11,13 @@ use bytes::Bytes;
 use tower::Layer;
 
 use crate::{
-    codec::CodecName,
     layer::{
         BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
         TaskService, TimeoutLayer,
     },
     process::{
-        FromState, MissingState, Noted, Payload, Process, ServerState, TaskError, TaskErrorKind,
+        Context, FromState, MissingState, Noted, Payload, Process, ServerState, TaskError,
+        TaskErrorKind,
     },
     task::{Envelope, FailureKind, Name, Task},
 };
@@ -26,6 +26,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ProcessWrapper {
     event: Name,
+    /// The event that values of its type are published as.
+    published_as: &'static str,
     /// Where tasks of its type go by default.
     queue: Name,
     service: BoxProcess,
@@ -50,6 +52,7 @@ impl ProcessWrapper {
         let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
         Self {
             event,
+            published_as: T::EVENT,
             queue: T::options().queue.clone(),
             service,
             check_state: Arc::new(move |state| checked.check_state(state)),
@@ -95,6 +98,11 @@ impl ProcessWrapper {
         self.service.run(request)
     }
 
+    /// The event that values of its type are published as.
+    pub(crate) fn published_as(&self) -> &'static str {
+        self.published_as
+    }
+
     pub(crate) fn into_service(self) -> BoxProcess {
         self.service
     }
@@ -123,10 +131,15 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
         let payload = codec
             .decode::<T, T::Codec>(&ctx.envelope().payload)
             .map_err(undecodable::<T>)?;
+        let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
+        if !returns_unit {
+            ctx.expect_output();
+        }
         let output = process.handle(Payload(payload), &ctx).await?;
-        let result = match encode_output::<T>(codec, &output)? {
-            Some(encoded) => Some(encoded),
-            None => ctx.take_result(),
+        // Of `()` there is no result to keep.
+        let result = match returns_unit {
+            true => ctx.take_result(),
+            false => Some(encode_output::<T>(&ctx, &output)?),
         };
         Ok(TaskOutput {
             result: result.map(Bytes::from),
@@ -139,21 +152,13 @@ fn undecodable<T: Task>(error: impl fmt::Display) -> TaskError {
     TaskError::of(TaskErrorKind::SkipRetry, FailureKind::Decode, message)
 }
 
-/// Nothing for `()`: there is no result to keep.
-fn encode_output<T: Task>(
-    codec: &CodecName,
-    output: &T::Output,
-) -> Result<Option<Vec<u8>>, TaskError> {
-    if TypeId::of::<T::Output>() == TypeId::of::<()>() {
-        return Ok(None);
-    }
-    codec
-        .encode::<_, T::Codec>(output)
-        .map(Some)
-        .map_err(|error| {
-            // The work is done; doing it again would not help.
-            TaskError::skip_retry(format!("its output cannot be encoded: {error}"))
-        })
+fn encode_output<T: Task>(ctx: &Context, output: &T::Output) -> Result<Vec<u8>, TaskError> {
+    // The work is done; doing it again would not help.
+    let encoded = ctx.envelope().codec.encode_checked::<_, T::Codec>(output);
+    let encoded = encoded
+        .map_err(|error| TaskError::skip_retry(format!("its output cannot be encoded: {error}")))?;
+    ctx.check_result(&encoded).map_err(TaskError::skip_retry)?;
+    Ok(encoded)
 }
 
 /// What a server can mount: a [`ProcessWrapper`], a [`Process`] or an async function.
@@ -236,8 +241,8 @@ impl fmt::Debug for Registration {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_event: HashMap<Name, BoxProcess>,
-    /// Those that have a queue to themselves, such as subscribers.
-    by_queue: HashMap<Name, BoxProcess>,
+    /// Those that have a queue to themselves, such as subscribers, with their event.
+    by_queue: HashMap<Name, (Name, BoxProcess)>,
     events: BTreeSet<Name>,
 }
 
@@ -253,10 +258,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds what runs all tasks of a queue.
+    /// Adds what runs all tasks of an event in a queue.
     pub(crate) fn insert_for_queue(&mut self, queue: Name, event: Name, service: BoxProcess) {
-        self.events.insert(event);
-        self.by_queue.insert(queue, service);
+        self.events.insert(event.clone());
+        self.by_queue.insert(queue, (event, service));
     }
 
     /// What runs a task.
@@ -264,8 +269,10 @@ impl Registry {
         if self.by_queue.is_empty() {
             return self.by_event.get(&task.event);
         }
-        let of_queue = self.by_queue.get(&task.queue);
-        of_queue.or_else(|| self.by_event.get(&task.event))
+        match self.by_queue.get(&task.queue) {
+            Some((event, service)) if *event == task.event => Some(service),
+            _ => self.by_event.get(&task.event),
+        }
     }
 
     pub(crate) fn events(&self) -> &BTreeSet<Name> {

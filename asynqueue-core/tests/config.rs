@@ -33,6 +33,7 @@ fn every_key_is_read_in_both_formats() {
         poll_interval = "250ms"
         shutdown_timeout = "1h30m"
         cancel_grace = "0s"
+        max_result = 4096
 
         [queue]
         critical = 6
@@ -51,7 +52,7 @@ fn every_key_is_read_in_both_formats() {
     "#;
     let json = r#"{
         "addr": "memory:", "concurrency": 64, "strict_priority": true, "lease": "1m", "poll_interval": "250ms",
-        "shutdown_timeout": "1h30m", "cancel_grace": "0s",
+        "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096,
         "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
         "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
     }"#;
@@ -62,6 +63,7 @@ fn every_key_is_read_in_both_formats() {
         poll_interval: Some(Duration::from_millis(250)),
         shutdown_timeout: Some(Duration::from_secs(90 * 60)),
         cancel_grace: Some(Duration::ZERO),
+        max_result: Some(4096),
         queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
             .map(|(queue, weight)| (queue.into(), weight))
             .into(),
@@ -167,6 +169,11 @@ fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
             "cancel_grace = true",
             "cancel_grace",
             "boolean `true`, expected a duration",
+        ),
+        (
+            "max_result = 0",
+            "max_result",
+            "expected a whole number from 1",
         ),
         (
             "monitoring.port = 0",

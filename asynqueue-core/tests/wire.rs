@@ -3,7 +3,7 @@
 //! The files in `golden/` were put together by hand from `docs/src/protocol.md`, and not by the code under test. They
 //! stay as they are: tasks with these bytes wait in somebody's queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     Backoff, Codec, CodecName, Envelope, Failure, FailureKind, Json, MessagePack, Name, TaskId,
@@ -278,6 +278,20 @@ mod specification {
         assert_eq!(payload, [0x91, 0x2a]);
         let key = UniqueKey::of_bytes("email:welcome", &payload);
         assert!(PROTOCOL.contains(key.as_str()), "{key:?}");
+        let of_value = UniqueKey::of_value::<MessagePack>("email:welcome", &(42,));
+        assert_eq!(of_value.expect("encodes"), key);
+    }
+
+    #[test]
+    fn the_unique_key_of_a_map_is_that_of_its_sorted_entries() {
+        let of = |value: &HashMap<&str, i8>| {
+            UniqueKey::of_value::<MessagePack>("e", value).expect("encodes")
+        };
+        // {"b": -1, "aa": 2}: sorted, the longer key is first.
+        let sorted = UniqueKey::of_bytes("e", b"\x82\xa2aa\x02\xa1b\xff");
+        for _ in 0..20 {
+            assert_eq!(of(&HashMap::from([("b", -1), ("aa", 2)])), sorted);
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `priority = 7` | 0 to 9; within a queue, higher runs first. | 0 |
 /// | `group = "tenant-a"` | A label that ties tasks together. | none |
 /// | `aggregate(grace = "10s", max_delay = "1m", max_size = 100)` | Tasks of one group wait for one another, and become one task. | they don't |
-/// | `unique(ttl = "1h")` | Refuses a task while another with the same payload is locked, see below. | not unique |
+/// | `unique(ttl = "1h")` | Refuses a task while another with an equal payload is locked, see below. | not unique |
 /// | `output = Receipt` | The type that the process returns. | `()` |
 /// | `codec = Json` | The type that encodes the payload and the output. | `MessagePack` |
 /// | `process = SendWelcome` | The process to register, see below. | none |
@@ -90,8 +90,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `until = "window"` | … only after `ttl`: at most one task per window. | |
 /// | `fields(user_id, region)` | The fields of the struct that make two payloads the same, in this order; at most 16. | the whole payload |
 ///
-/// Payloads are compared as they are encoded. The fields of `fields(…)` are therefore better not a `HashMap`, whose
-/// order differs each time; a `BTreeMap` keeps its own.
+/// Payloads are compared as they are encoded, in a canonical form: maps are equal whatever order they are in, and so are a
+/// `HashSet` and an `IndexSet`; the order of a list counts. A set behind a type of its own that is `#[serde(transparent)]`, or
+/// written by `serialize_with`, is a list to serde.
 ///
 /// ## `process`
 ///

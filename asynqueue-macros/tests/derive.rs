@@ -1,8 +1,14 @@
 //! What `#[derive(Task)]` generates.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use asynqueue_core::{Backoff, Codec, Json, MessagePack, Task, TaskOptions, Unique, UniqueUntil};
+use asynqueue_core::{
+    Backoff, Codec, Json, MessagePack, Task, TaskOptions, Unique, UniqueKey, UniqueUntil,
+};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 
@@ -202,4 +208,34 @@ fn generated_code_is_deaf_to_the_names_around_it() {
     use clashing_names::Task as Clash;
     assert_eq!(Clash::options().queue, "q");
     assert!(Clash { task: 1 }.unique_key().is_ok());
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "sets", unique(ttl = "1h", fields(tags, labels)), crate = asynqueue_core)]
+struct Sets {
+    tags: HashSet<String>,
+    labels: Option<HashMap<String, u64>>,
+    list: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "all", unique(ttl = "1h"), crate = asynqueue_core)]
+struct AllOfSets(Sets);
+
+#[test]
+fn equal_maps_and_sets_make_one_unique_key() {
+    let sets = |list: Vec<u64>| Sets {
+        tags: (0..6).map(|n| n.to_string()).collect(),
+        labels: Some((0..6).map(|n| (n.to_string(), n)).collect()),
+        list,
+    };
+    let keys = |key: &dyn Fn() -> UniqueKey| (0..20).map(|_| key()).collect::<HashSet<_>>().len();
+    assert_eq!(keys(&|| sets(vec![1, 2]).unique_key().expect("encodes")), 1);
+    let all = |list| AllOfSets(sets(list)).unique_key().expect("encodes");
+    assert_eq!(keys(&|| all(vec![1, 2])), 1);
+    assert_ne!(
+        all(vec![1, 2]),
+        all(vec![2, 1]),
+        "the order of a list counts"
+    );
 }

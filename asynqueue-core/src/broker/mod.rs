@@ -33,7 +33,7 @@ pub use self::{
     schedules::{
         DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry, ScheduleEvent, Schedules, Tick,
     },
-    subscriptions::{Subscription, Subscriptions},
+    subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
 };
 use crate::task::{Envelope, Name, Timestamp};
 

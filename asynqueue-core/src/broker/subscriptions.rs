@@ -10,7 +10,8 @@ use crate::task::{Name, Timestamp};
 /// misses nothing that is published meanwhile.
 #[async_trait]
 pub trait Subscriptions: Send + Sync {
-    /// Adds subscribers. One that is there already stays as it is, since when it was added.
+    /// Adds subscribers, each given as event and name, which servers [check](Subscription::check) beforehand. One that is there
+    /// already stays as it is, since when it was added.
     ///
     /// # Errors
     ///
@@ -51,13 +52,43 @@ pub struct Subscription {
     pub since: Timestamp,
 }
 
+/// A subscriber's name that could give it the queue of another.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid subscriber `{subscriber}` of `{event}`: its queue is named `subscriber@event`, so its name has at least one \
+     character, no `@` and no control characters"
+)]
+pub struct InvalidSubscriber {
+    /// The event.
+    pub event: Name,
+    /// The name as given.
+    pub subscriber: Name,
+}
+
+crate::debug_as_text!(InvalidSubscriber);
+
 impl Subscription {
     /// The queue of the subscriber's own: its name, an `@` and the event.
     pub fn queue(&self) -> Name {
         Self::queue_of(&self.event, &self.name)
     }
 
-    /// The queue of a subscriber.
+    /// Checks that a subscriber's queue is of no other subscriber: the name ends at the first `@`, so it has none itself.
+    ///
+    /// # Errors
+    ///
+    /// When the name is empty, or has an `@` or a control character.
+    pub fn check(event: &Name, subscriber: &Name) -> Result<(), InvalidSubscriber> {
+        if subscriber.is_empty() || subscriber.contains(|c: char| c == '@' || c.is_control()) {
+            return Err(InvalidSubscriber {
+                event: event.clone(),
+                subscriber: subscriber.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The queue of a subscriber. Of names that [may subscribe](Self::check), no two have the same.
     pub fn queue_of(event: &str, subscriber: &str) -> Name {
         format!("{subscriber}@{event}").into()
     }

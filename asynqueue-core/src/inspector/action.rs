@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Inspector;
 use crate::{
     broker::{BrokerError, CancelOutcome, Conflict, Move, NewTask, Replacement, TaskInfo, When},
-    task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState},
+    task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, cut},
 };
 
 /// What to do with tasks.
@@ -104,10 +104,12 @@ impl Inspector {
 
     /// A reason, with who gives it.
     fn reason(&self, reason: &str) -> String {
-        match &self.user {
+        let mut reason = match &self.user {
             Some(user) => format!("by {user}: {reason}"),
             None => reason.to_owned(),
-        }
+        };
+        cut(&mut reason, Failure::MAX_MESSAGE);
+        reason
     }
 
     /// What takes the place of a task, or why nothing does.

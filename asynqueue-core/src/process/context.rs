@@ -14,13 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    IsFailure, MissingState, ServerState, TaskError, TaskErrorKind,
+    DEFAULT_MAX_RESULT, IsFailure, MaxResult, MissingState, ResultTooLarge, ServerState,
+    SetResultError, TaskError, TaskErrorKind,
     blocking::{Blocking, Bounds},
 };
-use crate::{
-    codec::{CodecError, MessagePack},
-    task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp},
-};
+use crate::task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut};
 
 /// The task that is being run: where it comes from, how long it may take, and ways to report back. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +55,19 @@ struct Report {
     progress: Option<Progress>,
     /// Whether `progress` is newer than what was last sent.
     unsent: bool,
-    result: Option<Vec<u8>>,
+    result: Outcome,
+}
+
+/// The result that a process may set.
+#[derive(Default)]
+enum Outcome {
+    #[default]
+    Unset,
+    Set(Vec<u8>),
+    /// The task's output takes its place.
+    IsOutput,
+    /// The process has returned.
+    Over,
 }
 
 /// How far a task has come.
@@ -67,8 +77,13 @@ pub struct Progress {
     pub done: u64,
     /// Units of work in all.
     pub total: u64,
-    /// What is being done.
+    /// What is being done. Cut to [`Progress::MAX_NOTE`] bytes.
     pub note: String,
+}
+
+impl Progress {
+    /// Bytes kept of a note.
+    pub const MAX_NOTE: usize = 4 * 1024;
 }
 
 impl Context {
@@ -244,27 +259,55 @@ impl Context {
     }
 
     /// Reports that `done` of `total` units are done. Cheap: the server sends on the newest report a few times a
-    /// second, and observers see it in the task's [`progress`](crate::TaskInfo::progress).
+    /// second, and observers see it in the task's [`progress`](crate::TaskInfo::progress). A note is cut after 4 KiB.
     pub fn progress(&self, done: u64, total: u64, note: impl Into<String>) {
+        let mut note = note.into();
+        cut(&mut note, Progress::MAX_NOTE);
         let mut report = self.0.report.lock();
-        report.progress = Some(Progress {
-            done,
-            total,
-            note: note.into(),
-        });
+        report.progress = Some(Progress { done, total, note });
         report.unsent = true;
     }
 
     /// Sets the task's result, for processes whose output is `()`. It is encoded as the payload was, in MessagePack
-    /// or JSON.
+    /// or JSON. Types with a form for people, such as `Uuid`, are written in that form.
     ///
     /// # Errors
     ///
-    /// When `value` cannot be encoded, or the payload is in another codec.
-    pub fn set_result(&self, value: &impl Serialize) -> Result<(), CodecError> {
-        let encoded = self.envelope().codec.encode::<_, MessagePack>(value)?;
-        self.0.report.lock().result = Some(encoded);
+    /// When the task's type has an output, which is its result, or the process has returned; when `value` cannot be encoded, or
+    /// the payload is in another codec; and when the result is [too large](crate::ServerBuilder::max_result).
+    pub fn set_result(&self, value: &impl Serialize) -> Result<(), SetResultError> {
+        let encoded = self.envelope().codec.encode_for_any(value);
+        let encoded = encoded.map_err(SetResultError::Encode)?;
+        self.check_result(&encoded)?;
+        let event = || self.event().clone();
+        let result = &mut self.0.report.lock().result;
+        match result {
+            Outcome::Unset | Outcome::Set(_) => *result = Outcome::Set(encoded),
+            Outcome::IsOutput => return Err(SetResultError::HasOutput { event: event() }),
+            Outcome::Over => return Err(SetResultError::TooLate { event: event() }),
+        }
         Ok(())
+    }
+
+    /// Checks that a result is not too large for this server.
+    pub(crate) fn check_result(&self, encoded: &[u8]) -> Result<(), ResultTooLarge> {
+        let limit = self
+            .state::<MaxResult>()
+            .map_or(DEFAULT_MAX_RESULT, |max| max.0);
+        let size = encoded.len();
+        if size > limit {
+            return Err(ResultTooLarge { size, limit });
+        }
+        Ok(())
+    }
+
+    /// Takes no result but the output.
+    pub(crate) fn expect_output(&self) {
+        let before = std::mem::replace(&mut self.0.report.lock().result, Outcome::IsOutput);
+        if matches!(before, Outcome::Set(_)) {
+            tracing::warn!(task = %self.task_ref(), event = %self.event(),
+                "a layer has set a result, but the output of the process takes its place");
+        }
     }
 
     /// The newest progress, if it was not taken yet.
@@ -275,8 +318,13 @@ impl Context {
             .flatten()
     }
 
+    /// The result that was set; none can be set from now on.
     pub(crate) fn take_result(&self) -> Option<Vec<u8>> {
-        self.0.report.lock().result.take()
+        let result = std::mem::replace(&mut self.0.report.lock().result, Outcome::Over);
+        match result {
+            Outcome::Set(encoded) => Some(encoded),
+            Outcome::Unset | Outcome::IsOutput | Outcome::Over => None,
+        }
     }
 }
 

@@ -6,18 +6,22 @@ mod error;
 mod function;
 mod noted;
 mod payload;
+mod result;
 mod result_ext;
 mod state;
 mod std_error;
 
 use std::future::Future;
 
-pub(crate) use self::{blocking::Bounds, context::AttemptEnd, error::IsFailure, noted::Noted};
+pub(crate) use self::{
+    blocking::Bounds, context::AttemptEnd, error::IsFailure, noted::Noted, result::MaxResult,
+};
 pub use self::{
     context::{Context, Progress},
     error::{TaskError, TaskErrorKind},
     function::HandlerArgument,
     payload::Payload,
+    result::{DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},
     result_ext::TaskResultExt,
     state::{FromState, MissingState, ServerState, State},
     std_error::StdTaskError,
@@ -68,7 +72,9 @@ use crate::task::Task;
     note = "implement `Process<{T}>` for it"
 )]
 pub trait Process<T: Task>: Send + Sync + 'static {
-    /// The event whose tasks this handles. By default the payload's own.
+    /// The event whose tasks this handles. By default the payload's own, which is the one that a producer enqueues and publishes
+    /// a `T` under. Another is for tasks of the same form that are enqueued under another name, as by another program. A process
+    /// with a name of its own cannot [subscribe](crate::ServerBuilder::subscribe): it would hear nothing of a published `T`.
     fn event_name(&self) -> &str {
         T::EVENT
     }

@@ -154,15 +154,8 @@ impl CallOptions {
             source,
         };
         // Without spare capacity, which a waiting task would keep.
-        let payload = T::Codec::encode(task).map_err(encode)?.into_boxed_slice();
-        let limit = producer.0.max_payload;
-        if payload.len() > limit {
-            return Err(EnqueueError::PayloadTooLarge {
-                event: T::EVENT,
-                size: payload.len(),
-                limit,
-            });
-        }
+        let payload = T::Codec::encode_checked(task).map_err(encode)?;
+        let payload = payload.into_boxed_slice();
         let id = self
             .id
             .map_or_else(|| Ok(TaskId::generate()), TaskId::new)?;
@@ -207,6 +200,7 @@ impl CallOptions {
         envelope.deadline = deadline.map(time);
         envelope.set_expires_at(self.expires.map(time));
         envelope.unique = unique;
+        producer.check_size(&envelope)?;
         Ok(NewTask {
             envelope,
             when: self.when,

@@ -3,7 +3,9 @@
 use crate::{
     broker::{BrokerError, Conflict},
     codec::CodecError,
-    task::{Failure, InvalidAggregate, InvalidGroup, InvalidQueueName, InvalidTaskId, TaskRef},
+    task::{
+        Failure, InvalidAggregate, InvalidGroup, InvalidQueueName, InvalidTaskId, Name, TaskRef,
+    },
 };
 
 /// A task was not accepted.
@@ -13,15 +15,19 @@ pub enum EnqueueError {
     /// Its id is taken or its unique lock is held.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The payload is too large.
+    /// The payload and what goes with it are too large together.
     #[error(
-        "the payload of `{event}` is {size} bytes, and this producer takes up to {limit}: keep large data elsewhere \
-         and send a reference, or raise the limit with `Producer::with_max_payload`"
+        "`{event}` is {size} bytes, {field_size} of them in {field}, and this producer takes up to {limit}: keep large data \
+         elsewhere and send a reference, or raise the limit with `Producer::with_max_payload`"
     )]
-    PayloadTooLarge {
+    TooLarge {
         /// The event.
-        event: &'static str,
-        /// The encoded payload's size in bytes.
+        event: Name,
+        /// The largest part: `payload`, `header` and its key, `unique_key` or `group`.
+        field: String,
+        /// Its size in bytes.
+        field_size: usize,
+        /// The size of all parts in bytes.
         size: usize,
         /// The largest size taken.
         limit: usize,

@@ -16,7 +16,7 @@ use super::ResultError;
 use crate::{
     broker::{BrokerError, CancelOutcome, Finished, SharedBroker, TaskInfo},
     codec::{Codec, CodecError, CodecName},
-    task::{Envelope, Task, TaskId, TaskRef, TaskState},
+    task::{Envelope, Failure, Task, TaskId, TaskRef, TaskState, cut},
 };
 
 /// An enqueued task. Dropping the handle changes nothing for the task.
@@ -172,17 +172,17 @@ impl<T: Task> TaskHandle<T> {
         .boxed()
     }
 
-    /// Cancels the task: one that waits is archived, one that runs is told to stop and not retried.
+    /// Cancels the task: one that waits is archived, one that runs is told to stop and not retried. The reason is cut after
+    /// [4 KiB](crate::Failure::MAX_MESSAGE).
     ///
     /// # Errors
     ///
     /// When the broker does not answer.
     pub async fn cancel(&self, reason: &str) -> Result<CancelOutcome, BrokerError> {
-        let outcome = self
-            .broker
-            .cancel(std::slice::from_ref(&self.task), reason)
-            .await?
-            .pop();
+        let mut reason = reason.to_owned();
+        cut(&mut reason, Failure::MAX_MESSAGE);
+        let task = std::slice::from_ref(&self.task);
+        let outcome = self.broker.cancel(task, &reason).await?.pop();
         Ok(outcome.unwrap_or(CancelOutcome::NotFound))
     }
 }

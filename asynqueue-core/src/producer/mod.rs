@@ -4,6 +4,7 @@ mod enqueue;
 mod error;
 mod handle;
 mod in_flight;
+mod size;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::{
     trace,
 };
 
-/// Encoded payloads larger than this are refused unless the producer is told otherwise: 1 MiB.
+/// Tasks larger than this are refused unless the producer is told otherwise: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// Tasks in one broker call of [`Producer::enqueue_many`].
@@ -67,8 +68,8 @@ impl Producer {
         Self::with_max_payload(broker, DEFAULT_MAX_PAYLOAD)
     }
 
-    /// A producer that takes encoded payloads of up to `max_payload` bytes, in place of
-    /// [1 MiB](DEFAULT_MAX_PAYLOAD).
+    /// A producer that takes tasks of up to `max_payload` bytes, in place of [1 MiB](DEFAULT_MAX_PAYLOAD): the encoded payload
+    /// together with the headers, the unique key and the group.
     pub fn with_max_payload(broker: impl Into<SharedBroker>, max_payload: usize) -> Self {
         let in_flight = InFlight::default();
         Self(Arc::new(Inner {

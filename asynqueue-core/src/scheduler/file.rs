@@ -168,6 +168,7 @@ fn build(
     envelope.event = event;
     envelope.codec = CodecName::of::<MessagePack>();
     envelope.payload = payload.into();
+    producer.check_size(&envelope)?;
     Ok(envelope)
 }
 

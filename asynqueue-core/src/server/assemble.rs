@@ -160,6 +160,14 @@ impl ServerBuilder {
                 let event = event.clone();
                 return Err(ServerError::UnnamedSubscriber { event });
             }
+            Subscription::check(event, subscriber)?;
+            if *event != process.published_as() {
+                return Err(ServerError::OtherEvent {
+                    subscriber: subscriber.clone(),
+                    event: event.clone(),
+                    published_as: process.published_as(),
+                });
+            }
             let queue = Subscription::queue_of(event, subscriber);
             if queues.contains(&queue) {
                 let (event, subscriber) = (event.clone(), subscriber.clone());

@@ -8,7 +8,7 @@ use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, IsFailure, ServerState, TaskError},
+    process::{Context, IsFailure, MaxResult, ServerState, TaskError},
     registry::{IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
@@ -109,6 +109,7 @@ impl ServerBuilder {
     /// Subscribes a process to an event: it gets a task for each that is [published](crate::Producer::publish) from now on,
     /// in a queue of its own, named `subscriber@event`. A subscriber stays known when its servers stop, and finds what was
     /// published meanwhile when they come back; [`Subscriptions::unsubscribe`](crate::Subscriptions::unsubscribe) ends it.
+    /// The name has no `@`, and the event is that of the payload's type.
     /// Servers that use the same name share one queue, and each event goes to one of them.
     pub fn subscribe<M>(
         mut self,
@@ -216,6 +217,13 @@ impl ServerBuilder {
     /// before it is dropped. Default 1 s.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.settings.cancel_grace = grace;
+        self
+    }
+
+    /// How large an encoded result may be, in bytes. A task that returns a larger one is archived, since its work is done and would
+    /// end the same way again. Default [16 MiB](crate::DEFAULT_MAX_RESULT).
+    pub fn max_result(mut self, bytes: usize) -> Self {
+        self.state.insert(MaxResult(bytes));
         self
     }
 

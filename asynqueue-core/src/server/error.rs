@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use crate::{
-    broker::BrokerError,
+    broker::{BrokerError, InvalidSubscriber},
     process::MissingState,
     task::{InvalidQueueName, Name},
 };
@@ -73,6 +73,22 @@ pub enum ServerError {
     UnnamedSubscriber {
         /// The event.
         event: Name,
+    },
+    /// A subscriber's name that could give it the queue of another.
+    #[error(transparent)]
+    InvalidSubscriber(#[from] InvalidSubscriber),
+    /// A subscriber whose process handles another event than its payload is published as.
+    #[error(
+        "`{subscriber}` would subscribe to `{event}`, the `event_name` of its process, while its payload is published as \
+         `{published_as}`: leave `event_name` out, or write the event on the payload's type"
+    )]
+    OtherEvent {
+        /// The subscriber.
+        subscriber: Name,
+        /// The event that the process handles.
+        event: Name,
+        /// The event of the payload's type.
+        published_as: &'static str,
     },
     /// A queue that is named twice.
     #[error("queue `{queue}` is named twice: name it once, with one weight")]

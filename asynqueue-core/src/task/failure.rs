@@ -51,7 +51,8 @@ impl Failure {
     }
 }
 
-fn cut(text: &mut String, max: usize) {
+/// Cuts a text that is longer than `max` bytes.
+pub(crate) fn cut(text: &mut String, max: usize) {
     if text.len() > max {
         text.truncate(text.floor_char_boundary(max));
         text.push('…');

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use self::failure::cut;
 pub use self::{
     aggregate::{Aggregate, InvalidAggregate},
     attempt::{Attempt, Run},
@@ -74,16 +75,13 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
         TaskOptions::shared_default()
     }
 
-    /// What makes this payload the same as another, for types that set [`TaskOptions::unique`]. By default all of the
-    /// encoded payload; the derive's `unique(fields(…))` narrows it.
+    /// What makes this payload the same as another, for types that set [`TaskOptions::unique`]. By default [all of the
+    /// payload](UniqueKey::of_value); the derive's `unique(fields(…))` narrows it.
     ///
     /// # Errors
     ///
     /// When the payload cannot be encoded.
     fn unique_key(&self) -> Result<UniqueKey, CodecError> {
-        Ok(UniqueKey::of_bytes(
-            Self::EVENT,
-            &Self::Codec::encode(self)?,
-        ))
+        UniqueKey::of_value::<Self::Codec>(Self::EVENT, self)
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt, hash::Hasher, time::Duration};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::codec::{self, Codec, CodecError};
+
 /// How a task type is kept unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unique {
@@ -37,6 +39,24 @@ impl UniqueKey {
         Self(key.into())
     }
 
+    /// The key of a value: equal values have equal keys, in every process and version. It is that of the value's [encoded
+    /// bytes](Self::of_bytes), with the entries of maps and the elements of a `HashSet` or an `IndexSet` sorted, and negative
+    /// zero as zero.
+    ///
+    /// A set behind a type of its own that is `#[serde(transparent)]` or written by `serialize_with` looks like a list to serde,
+    /// and keeps the order it is in.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be encoded.
+    pub fn of_value<C: Codec>(
+        event: &str,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<Self, CodecError> {
+        let bytes = codec::encode_canonical::<C, _>(value)?;
+        Ok(Self::of_bytes(event, &bytes))
+    }
+
     /// The key of encoded bytes: SipHash-2-4 with 128 bits, so that the same payload gives the same key in every
     /// process and version.
     pub fn of_bytes(event: &str, bytes: &[u8]) -> Self {
@@ -47,7 +67,7 @@ impl UniqueKey {
         Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
     }
 
-    /// Whether it is made [of bytes](Self::of_bytes), and not the caller's own.
+    /// Whether it is made of a [value](Self::of_value) or of [bytes](Self::of_bytes), and not the caller's own.
     pub(crate) fn is_hash_of(&self, event: &str) -> bool {
         let hash = self
             .0

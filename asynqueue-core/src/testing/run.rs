@@ -87,7 +87,7 @@ impl<T: Task> RunInline<T> {
 
     async fn run(self) -> Result<T::Output, StdTaskError> {
         let codec = CodecName::of::<T::Codec>();
-        let payload = T::Codec::encode(&self.task).map_err(TaskError::from);
+        let payload = T::Codec::encode_checked(&self.task).map_err(TaskError::from);
         let payload = Bytes::from(payload.map_err(TaskError::into_std)?);
         let (id, options) = (TaskId::generate(), T::options());
         let event = T::EVENT.into();

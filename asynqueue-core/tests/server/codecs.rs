@@ -1,10 +1,21 @@
 //! Codecs and headers: what a producer writes, a worker reads.
 
-use asynqueue_core::{Codec, CodecError, Context, Json, Payload, Server, TaskError};
+use std::{
+    error::Error,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use asynqueue_core::{
+    Codec, CodecError, Context, EnqueueError, Json, MessagePack, Payload, Server, TaskError,
+};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::harness::{Job, broker, info, job, output_of};
+use crate::harness::{Job, broker, counts, failure_of, info, job, output_of};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
 #[task(event = "json", codec = Json, output = Vec<String>, crate = asynqueue_core)]
@@ -96,4 +107,91 @@ async fn headers_arrive_at_the_process() {
         .header("tenant", "acme")
         .max_retry(0);
     output_of(&task.await.unwrap()).await;
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
+#[task(event = "account", max_retry = 0, output = Account, crate = asynqueue_core)]
+#[serde(tag = "type")]
+enum Account {
+    SignedIn { user: u64, from: IpAddr },
+    SignedOut { user: u64 },
+}
+
+#[tokio::test]
+async fn an_address_in_a_tagged_payload_and_its_output_makes_the_round_trip() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker)
+        .process(|task: Payload<Account>, _: Context| async move {
+            Ok::<_, TaskError>(task.into_inner())
+        })
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            Ok::<_, TaskError>(ctx.set_result(&signed_in())?)
+        })
+        .start()
+        .await
+        .unwrap();
+    for account in [signed_in(), Account::SignedOut { user: 2 }] {
+        let task = producer.enqueue(account.clone()).await.unwrap();
+        assert_eq!(output_of(&task).await, account);
+    }
+    let task = producer.enqueue(job(1)).await.unwrap();
+    output_of(&task).await;
+    let set = info(&task).await.result.expect("kept");
+    assert_eq!(MessagePack::decode::<Account>(&set).unwrap(), signed_in());
+}
+
+fn signed_in() -> Account {
+    Account::SignedIn {
+        user: 1,
+        from: IpAddr::from([192, 0, 2, 7]),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
+#[task(event = "measured", codec = Json, output = Vec<f64>, crate = asynqueue_core)]
+struct Measured {
+    value: Option<f64>,
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_decoded_again_is_refused_with_the_reason() {
+    let (broker, producer) = broker();
+    let value = Some(f64::NAN);
+    let error = producer.enqueue(Measured { value }).await.expect_err("NaN");
+    assert!(
+        matches!(
+            error,
+            EnqueueError::Encode {
+                event: "measured",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let reason = error.source().expect("a reason").to_string();
+    assert!(
+        reason.starts_with("`value`: JSON has no form for NaN"),
+        "{reason}"
+    );
+    assert_eq!(counts(&broker).await, []);
+}
+
+#[tokio::test]
+async fn an_output_that_cannot_be_decoded_again_is_archived_with_the_reason_and_not_run_again() {
+    let (broker, producer) = broker();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&runs);
+    let _server = Server::builder(broker)
+        .process(move |_: Payload<Measured>, _: Context| {
+            count.fetch_add(1, SeqCst);
+            async { Ok::<_, TaskError>(vec![1.0, f64::INFINITY]) }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(Measured { value: None }).await.unwrap();
+    let failure = failure_of(&task).await;
+    let expected = "its output cannot be encoded: JSON has no form for inf";
+    assert!(failure.message.starts_with(expected), "{}", failure.message);
+    assert_eq!(runs.load(SeqCst), 1);
 }

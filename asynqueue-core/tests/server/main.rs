@@ -29,5 +29,7 @@ mod setup;
 mod sharing;
 mod shutdown;
 mod shutdown_signal;
+mod subscribers;
 mod timeouts;
 mod unavailable;
+mod unique;

@@ -47,23 +47,85 @@ async fn goes_on(broker: &MemoryBroker, producer: &Producer, archived: u64) {
 }
 
 #[tokio::test]
-async fn a_payload_that_is_too_large_names_event_size_and_limit() {
+async fn a_task_that_is_too_large_names_its_largest_part_and_the_limit() {
+    const LIMIT: usize = 1 << 20;
+    const LARGE: usize = 8 << 20;
     let (broker, producer) = broker();
     let _server = start(&broker).await;
-    let error = producer
-        .enqueue(Blob("x".repeat(10 << 20)))
-        .await
-        .expect_err("too large");
-    let text = error.to_string();
-    let EnqueueError::PayloadTooLarge { event, size, limit } = error else {
-        panic!("another error: {text}")
-    };
-    assert_eq!((event, limit), ("blob", 1 << 20));
-    assert!(size >= 10 << 20, "{size}");
-    for part in ["blob", &size.to_string(), &limit.to_string()] {
-        assert!(text.contains(part), "no {part} in: {text}");
+    let large = || "x".repeat(LARGE);
+    let refused = [
+        ("payload", producer.enqueue(Blob(large())).await.err()),
+        (
+            "header `trace`",
+            (producer
+                .enqueue(job(1))
+                .header("a", "b")
+                .header("trace", large()))
+            .await
+            .err(),
+        ),
+        (
+            "header `",
+            producer.enqueue(job(1)).header(large(), "b").await.err(),
+        ),
+        (
+            "unique_key",
+            (producer.enqueue(job(1)).unique(AN_HOUR).unique_key(large()))
+                .await
+                .err(),
+        ),
+        (
+            "header `0`",
+            (producer.publish(job(1)).header("0", large())).await.err(),
+        ),
+    ];
+    for (part, error) in refused {
+        let error = error.expect(part);
+        let text = error.to_string();
+        let EnqueueError::TooLarge {
+            event,
+            field,
+            field_size,
+            size,
+            limit,
+        } = error
+        else {
+            panic!("another error: {text}")
+        };
+        assert!(field.starts_with(part), "{field:.40} is not {part}");
+        assert_eq!(limit, LIMIT);
+        assert!(
+            LARGE <= field_size && field_size <= size,
+            "{field_size}, {size}"
+        );
+        for part in [
+            &*event,
+            &field_size.to_string(),
+            &size.to_string(),
+            &limit.to_string(),
+        ] {
+            assert!(text.contains(part), "no {part} in: {text:.200}");
+        }
     }
     goes_on(&broker, &producer, 0).await;
+}
+
+#[tokio::test]
+async fn the_parts_of_a_task_are_within_the_limit_together() {
+    let (broker, _) = broker();
+    let producer = Producer::with_max_payload(broker.clone(), 100);
+    let send = |payload, value| {
+        let task = producer.enqueue(Blob("x".repeat(payload)));
+        task.header("k", "v".repeat(value))
+    };
+    // A short text is two bytes more in MessagePack.
+    send(57, 40).await.expect("100 bytes");
+    let error = send(57, 41).await.expect_err("101 bytes");
+    assert_eq!(
+        error.to_string(),
+        "`blob` is 101 bytes, 59 of them in payload, and this producer takes up to 100: keep large data elsewhere and \
+         send a reference, or raise the limit with `Producer::with_max_payload`"
+    );
 }
 
 #[tokio::test]

@@ -9,13 +9,16 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, EnqueueError, Payload, Progress, ResultError, Server, TaskError, TaskHandle, TaskId,
-    TaskRef, TaskState, TaskStatus,
+    Context, EnqueueError, Payload, Progress, ResultError, Server, SetResultError, TaskError,
+    TaskHandle, TaskId, TaskRef, TaskState, TaskStatus,
 };
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    AN_HOUR, Job, Sum, becomes, broker, counts_become, info, job, output_of, soon, until,
+    AN_HOUR, Job, Sum, becomes, broker, counts_become, failure_of, info, job, output_of, soon,
+    until,
 };
 
 #[tokio::test]
@@ -194,4 +197,125 @@ async fn progress_is_seen_while_the_task_runs() {
         go_on.add_permits(1);
     }
     becomes(&task, TaskState::Completed).await;
+}
+
+#[tokio::test]
+async fn a_result_beside_an_output_is_an_error() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker)
+        .process(|_: Payload<Sum>, ctx: Context| async move {
+            let error = ctx.set_result(&7).expect_err("it would be dropped");
+            assert!(matches!(error, SetResultError::HasOutput { .. }), "{error}");
+            assert!(error.to_string().contains("`sum`"), "{error}");
+            Ok::<_, TaskError>(1)
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(Sum { of: vec![] }).max_retry(0);
+    assert_eq!(output_of(&task.await.unwrap()).await, 1);
+}
+
+#[tokio::test]
+async fn a_result_that_is_set_after_the_process_has_returned_is_an_error() {
+    let (broker, producer) = broker();
+    let (sender, mut contexts) = tokio::sync::mpsc::unbounded_channel();
+    let _server = Server::builder(broker)
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let sent = sender.send(ctx);
+            async move { Ok::<_, TaskError>(sent?) }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    output_of(&task).await;
+    let ctx = contexts.recv().await.expect("it ran");
+    let error = ctx.set_result(&7).expect_err("it would be dropped");
+    assert!(matches!(error, SetResultError::TooLate { .. }), "{error}");
+    assert_eq!(info(&task).await.result, None);
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "report", output = String, crate = asynqueue_core)]
+struct Report(usize);
+
+#[tokio::test]
+async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and_holds_up_no_other()
+{
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker.clone())
+        .max_result(1_000)
+        .process(|task: Payload<Report>, _: Context| async move {
+            Ok::<_, TaskError>("x".repeat(task.into_inner().0))
+        })
+        .start()
+        .await
+        .unwrap();
+    let sizes = [10, 20, 998, 997, 30];
+    let tasks = producer.enqueue_many(sizes.map(Report)).await;
+    for (size, task) in sizes.into_iter().zip(tasks) {
+        let task = task.unwrap();
+        // A text of this length has three bytes before it.
+        if size <= 997 {
+            assert_eq!(output_of(&task).await.len(), size);
+            continue;
+        }
+        let failure = failure_of(&task).await;
+        let expected = "the result is 1001 bytes, and this server takes up to 1000: ";
+        assert!(failure.message.starts_with(expected), "{}", failure.message);
+        let info = info(&task).await;
+        assert_eq!((info.envelope.attempts, info.result), (1, None));
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_set_is_within_the_limit() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker.clone())
+        .max_result(1_000)
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            ctx.set_result(&"small")?;
+            match ctx.set_result(&"x".repeat(1_000)) {
+                Err(SetResultError::TooLarge(error)) => {
+                    assert_eq!((error.size, error.limit), (1_003, 1_000));
+                    Ok::<_, TaskError>(())
+                }
+                other => panic!("{other:?}"),
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    output_of(&task).await;
+    assert_eq!(info(&task).await.result.expect("kept").len(), 6);
+}
+
+#[tokio::test]
+async fn a_note_that_is_too_long_is_cut() {
+    let (broker, producer) = broker();
+    let gate = Arc::new(Semaphore::new(0));
+    let pass = Arc::clone(&gate);
+    let _server = Server::builder(broker.clone())
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let pass = Arc::clone(&pass);
+            async move {
+                ctx.progress(1, 2, "ä".repeat(4 << 20));
+                pass.acquire().await.expect("open").forget();
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    until("progress is seen", async || {
+        info(&task).await.progress.is_some()
+    })
+    .await;
+    let progress = info(&task).await.progress.expect("seen");
+    assert_eq!(progress.note, "ä".repeat(Progress::MAX_NOTE / 2) + "…");
+    gate.add_permits(1);
+    output_of(&task).await;
 }

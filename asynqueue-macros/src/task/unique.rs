@@ -102,10 +102,10 @@ impl Unique {
             fn unique_key(&self)
                 -> ::core::result::Result<#krate::UniqueKey, #krate::CodecError>
             {
-                ::core::result::Result::Ok(#krate::UniqueKey::of_bytes(
+                #krate::UniqueKey::of_value::<#krate::MessagePack>(
                     <Self as #krate::Task>::EVENT,
-                    &<#krate::MessagePack as #krate::Codec>::encode(&(#(&self.#fields,)*))?,
-                ))
+                    &(#(&self.#fields,)*),
+                )
             }
         })
     }
