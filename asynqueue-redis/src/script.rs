@@ -49,7 +49,8 @@ scripts! {
     REPORT = "report";
     PAUSE = "pause";
     UNLOCK = "unlock";
-    PUT_SCHEDULES = "put_schedules";
+    SWAP_SCHEDULES = "swap_schedules";
+    REMOVE_SCHEDULE = "remove_schedule";
     DUE_SCHEDULES = "clock" "due_schedules";
     TICK = "tick";
     SWAP = "swap";

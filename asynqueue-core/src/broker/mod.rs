@@ -21,6 +21,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub(crate) use self::schedules::has_fired;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
@@ -31,7 +32,8 @@ pub use self::{
     },
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{
-        DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry, ScheduleEvent, Schedules, Tick,
+        CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
+        ScheduleEvent, ScheduleSwap, Schedules, Tick,
     },
     subscriptions::{Subscription, Subscriptions},
 };

@@ -8,7 +8,7 @@ use super::MemoryBroker;
 use crate::{
     broker::{
         BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
-        ScheduleEvent, Schedules, Tick, When,
+        ScheduleEvent, ScheduleSwap, Schedules, Tick, When,
     },
     task::{Name, Timestamp},
 };
@@ -22,21 +22,34 @@ pub(super) struct ScheduleTable {
 
 #[async_trait]
 impl Schedules for MemoryBroker {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
-        let entries = entries.into_iter().map(|entry| (entry.name.clone(), entry));
-        self.0.schedules.lock().entries.extend(entries);
-        Ok(())
+        let mut schedules = self.0.schedules.lock();
+        let swap = |swap: ScheduleSwap| {
+            let is_as_seen = schedules.entries.get(&swap.name) == swap.seen.as_ref();
+            if is_as_seen {
+                match swap.new {
+                    Some(new) => drop(schedules.entries.insert(swap.name, new)),
+                    None => drop(self.remove_schedule(&mut schedules, &swap.name)),
+                }
+            }
+            is_as_seen
+        };
+        Ok(swaps.into_iter().map(swap).collect())
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
         let mut schedules = self.0.schedules.lock();
-        let mut remove = |name| {
-            schedules.events.remove(name);
-            schedules.entries.remove(name).is_some()
-        };
-        Ok(names.iter().map(&mut remove).collect())
+        let names = names.iter();
+        Ok(names
+            .map(|name| self.remove_schedule(&mut schedules, name))
+            .collect())
+    }
+
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
+        self.open()?;
+        Ok(self.0.schedules.lock().entries.get(name).cloned())
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
@@ -54,6 +67,7 @@ impl Schedules for MemoryBroker {
         let is_due = |entry: &&&ScheduleEntry| entry.next.is_some_and(|next| next <= now);
         let due: Vec<_> = waiting.iter().take_while(is_due).take(limit).collect();
         Ok(DueSchedules {
+            now,
             next_due: waiting.get(due.len()).and_then(|entry| entry.next),
             entries: due.into_iter().map(|entry| (*entry).clone()).collect(),
         })
@@ -81,6 +95,18 @@ impl Schedules for MemoryBroker {
 }
 
 impl MemoryBroker {
+    /// Removes an entry with all that is kept of it. Returns whether there was one.
+    fn remove_schedule(&self, schedules: &mut ScheduleTable, name: &Name) -> bool {
+        schedules.events.remove(name);
+        let Some(entry) = schedules.entries.remove(name) else {
+            return false;
+        };
+        if let Some(queue) = self.known(&entry.template.queue) {
+            queue.lock().fired.remove(name);
+        }
+        true
+    }
+
     fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {
         let schedules = &mut *self.0.schedules.lock();
         let entry = schedules.entries.get_mut(&fire.name);

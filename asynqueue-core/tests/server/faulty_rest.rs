@@ -36,8 +36,12 @@ impl Groups for Faulty {
 
 #[async_trait]
 impl Schedules for Faulty {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
-        self.inner.put_schedules(entries).await
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
+        self.inner.swap_schedules(swaps).await
+    }
+
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
+        self.inner.schedule(name).await
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
