@@ -130,15 +130,13 @@ impl MemoryBroker {
             }
         };
         entry.next = fire.next;
-        if fired != Ok(false) {
-            let events = schedules.events.entry(fire.name).or_default();
-            events.truncate(ScheduleEvent::KEPT - 1);
-            events.push_front(ScheduleEvent {
-                tick: fire.tick,
-                at: now,
-                outcome,
-            });
-        }
+        let events = schedules.events.entry(fire.name).or_default();
+        events.truncate(ScheduleEvent::KEPT - 1);
+        events.push_front(ScheduleEvent {
+            tick: fire.tick,
+            at: now,
+            outcome,
+        });
         fired
     }
 }

@@ -277,7 +277,7 @@ impl RedisBroker {
             return Ok(Ok(false));
         }
         let (fired, outcome) = match fire.what {
-            Tick::Skip(reason) => (Ok(true), Some(FireOutcome::Skipped(reason))),
+            Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
                 let enqueued = FireOutcome::Enqueued(envelope.task_ref());
                 let when = When::At(at);
@@ -286,21 +286,20 @@ impl RedisBroker {
                     tick: fire.tick,
                 };
                 match self.accept_tick(NewTask { envelope, when }, guard).await? {
-                    Ok(true) => (Ok(true), Some(enqueued)),
-                    Ok(false) => (Ok(false), None),
+                    // By another, if not by this one: whoever moves the entry on notes it.
+                    Ok(is_new) => (Ok(is_new), enqueued),
                     Err(conflict) => {
                         let reason = conflict.to_string();
-                        (Err(conflict), Some(FireOutcome::Refused(reason)))
+                        (Err(conflict), FireOutcome::Refused(reason))
                     }
                 }
             }
         };
-        let event = outcome.map(|outcome| ScheduleEvent {
+        let event = encode(&ScheduleEvent {
             tick: fire.tick,
             at: self.now(),
             outcome,
-        });
-        let event = event.as_ref().map(encode).transpose()?.unwrap_or_default();
+        })?;
         let has_moved = self
             .move_on(&fire.name, fire.tick, fire.next, &event)
             .await?;

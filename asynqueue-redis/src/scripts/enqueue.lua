@@ -23,8 +23,8 @@ local conflicts, refused = {}, {}
 local taken = redis.call('HMGET', tasks, unpack(ids))
 for i = 1, count do
   if taken[i] then
-    refused[i] = true
-    conflicts[#conflicts + 1] = (i - 1) .. ' id'
+    refused[i] = #conflicts + 1
+    conflicts[refused[i]] = (i - 1) .. ' id'
   end
 end
 
@@ -59,8 +59,8 @@ for at = 6, first - 1, 9 do
     tick = tonumber(tick)
     local last = tonumber(redis.call('HGET', fired, entry) or '')
     if last and (last == tick or (last > tick and last <= math.max(tick, now) + tolerance)) then
-      if not refused[i] then conflicts[#conflicts + 1] = (i - 1) .. ' fired' end
-      refused[i] = true
+      refused[i] = refused[i] or #conflicts + 1
+      conflicts[refused[i]] = (i - 1) .. ' fired'
     end
   end
   if not refused[i] and key ~= '' then
