@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -36,6 +36,12 @@ pub(crate) struct Faults {
     pub(crate) settle_panics: AtomicBool,
     /// Outcomes cannot be recorded.
     pub(crate) settle_fails: AtomicBool,
+    /// Entries whose name begins with this cannot be fired.
+    pub(crate) unfired: Mutex<Option<&'static str>>,
+    /// Firing entries whose name begins with this has no answer.
+    pub(crate) unanswered: Mutex<Option<&'static str>>,
+    /// How often it was asked for entries that are due.
+    pub(crate) turns: AtomicUsize,
     /// How often a lease was asked for.
     pub(crate) leases: AtomicUsize,
     /// How many calls of `enqueue` there were.
@@ -58,6 +64,9 @@ impl Faulty {
             lease_panics: AtomicBool::new(false),
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
+            unfired: Mutex::default(),
+            unanswered: Mutex::default(),
+            turns: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),
             enqueue_gate: Semaphore::new(Semaphore::MAX_PERMITS),

@@ -1,6 +1,9 @@
 //! What the misbehaving broker leaves to the one that it wraps.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use asynqueue_core::*;
@@ -53,10 +56,21 @@ impl Schedules for Faulty {
     }
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
+        self.faults.turns.fetch_add(1, SeqCst);
         self.inner.due_schedules(limit).await
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+        let begins = |fault: &Mutex<Option<&str>>| {
+            let name = *fault.lock().unwrap();
+            name.is_some_and(|name| ticks.iter().any(|tick| tick.name.starts_with(name)))
+        };
+        if begins(&self.faults.unfired) {
+            return Err(BrokerError::Protocol("WRONGTYPE".into()));
+        }
+        if begins(&self.faults.unanswered) {
+            std::future::pending::<()>().await;
+        }
         self.inner.fire(ticks).await
     }
 

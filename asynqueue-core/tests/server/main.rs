@@ -21,6 +21,7 @@ mod registered;
 mod results;
 mod retries;
 mod schedule;
+mod scheduler;
 mod setup;
 mod shutdown;
 mod shutdown_signal;
