@@ -38,6 +38,7 @@ scripts! {
     DUE_GROUPS = "clock" "groups" "due_groups";
     LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
+    SET_APART = "clock" "groups" "set_apart";
     POSTPONE = "clock" "postpone";
     DELETE_QUEUE = "delete_queue";
     MEMORY = "memory";

@@ -26,7 +26,7 @@ pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
     fleet::{Fleet, RunningTask, ServerInfo},
-    groups::{Aggregation, DueGroups, Group, GroupInfo, Groups},
+    groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
     inspect::{
         Cursor, HourStats, Inspect, LeaseInfo, Node, NodeRole, Page, QueueStats, TaskInfo, TaskPage,
     },

@@ -32,6 +32,10 @@ impl Groups for Faulty {
         self.inner.aggregate(aggregation).await
     }
 
+    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
+        self.inner.set_apart(members).await
+    }
+
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         self.inner.postpone(group, delay).await
     }
