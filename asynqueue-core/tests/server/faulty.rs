@@ -40,6 +40,10 @@ pub(crate) struct Faults {
     pub(crate) unfired: Mutex<Option<&'static str>>,
     /// Firing entries whose name begins with this has no answer.
     pub(crate) unanswered: Mutex<Option<&'static str>>,
+    /// Payloads of more bytes than this are refused where they take the place of a group.
+    pub(crate) max_aggregate: AtomicUsize,
+    /// Asking for the groups of this queue has no answer.
+    pub(crate) silent: OnceLock<Name>,
     /// How often it was asked for entries that are due.
     pub(crate) turns: AtomicUsize,
     /// How often a lease was asked for.
@@ -66,6 +70,8 @@ impl Faulty {
             settle_fails: AtomicBool::new(false),
             unfired: Mutex::default(),
             unanswered: Mutex::default(),
+            max_aggregate: AtomicUsize::new(usize::MAX),
+            silent: OnceLock::new(),
             turns: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),

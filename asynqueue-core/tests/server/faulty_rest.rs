@@ -18,6 +18,10 @@ impl Groups for Faulty {
         events: &[Name],
         limit: usize,
     ) -> Result<DueGroups, BrokerError> {
+        let silent = self.faults.silent.get();
+        if queues.iter().any(|queue| Some(queue) == silent) {
+            std::future::pending::<()>().await;
+        }
         self.inner.due_groups(queues, events, limit).await
     }
 
@@ -29,6 +33,10 @@ impl Groups for Faulty {
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
+        let size = aggregation.task.envelope.payload.len();
+        if size > self.faults.max_aggregate.load(SeqCst) {
+            return Err(BrokerError::Protocol("invalid bulk length".into()));
+        }
         self.inner.aggregate(aggregation).await
     }
 

@@ -7,6 +7,7 @@ mod codecs;
 mod extremes;
 mod faulty;
 mod faulty_rest;
+mod groups;
 mod harness;
 mod hooks;
 mod layers;
