@@ -6,6 +6,7 @@ mod common;
 mod cluster;
 mod connections;
 mod evicted;
+mod groups;
 mod lifecycle;
 mod load;
 mod unreadable;
