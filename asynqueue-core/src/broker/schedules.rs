@@ -119,6 +119,18 @@ pub struct ScheduleSwap {
     pub new: Option<ScheduleEntry>,
 }
 
+impl ScheduleSwap {
+    /// The entry as it was, if it leaves its queue: that forgets its last tick then.
+    pub fn left(&self) -> Option<&ScheduleEntry> {
+        let stays = |queue: &Name| {
+            let new = self.new.as_ref();
+            new.is_some_and(|new| new.template.queue == *queue)
+        };
+        let seen = self.seen.as_ref();
+        seen.filter(|seen| !stays(&seen.template.queue))
+    }
+}
+
 /// A task that is enqueued again and again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleEntry {

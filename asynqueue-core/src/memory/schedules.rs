@@ -28,6 +28,9 @@ impl Schedules for MemoryBroker {
         let swap = |swap: ScheduleSwap| {
             let is_as_seen = schedules.entries.get(&swap.name) == swap.seen.as_ref();
             if is_as_seen {
+                if let Some(entry) = swap.left() {
+                    self.forget_fired(entry);
+                }
                 match swap.new {
                     Some(new) => drop(schedules.entries.insert(swap.name, new)),
                     None => drop(self.remove_schedule(&mut schedules, &swap.name)),
@@ -101,10 +104,15 @@ impl MemoryBroker {
         let Some(entry) = schedules.entries.remove(name) else {
             return false;
         };
-        if let Some(queue) = self.known(&entry.template.queue) {
-            queue.lock().fired.remove(name);
-        }
+        self.forget_fired(&entry);
         true
+    }
+
+    /// Forgets the last tick of an entry that has left its queue.
+    fn forget_fired(&self, entry: &ScheduleEntry) {
+        if let Some(queue) = self.known(&entry.template.queue) {
+            queue.lock().fired.remove(&entry.name);
+        }
     }
 
     fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {

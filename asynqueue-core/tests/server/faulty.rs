@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) unanswered: Mutex<Option<&'static str>>,
     /// Payloads of more bytes than this are refused where they take the place of a group.
     pub(crate) max_aggregate: AtomicUsize,
+    /// A group that cannot be reached.
+    pub(crate) away_group: OnceLock<Name>,
     /// Asking for the groups of this queue has no answer.
     pub(crate) silent: OnceLock<Name>,
     /// How often it was asked for entries that are due.
@@ -71,6 +73,7 @@ impl Faulty {
             unfired: Mutex::default(),
             unanswered: Mutex::default(),
             max_aggregate: AtomicUsize::new(usize::MAX),
+            away_group: OnceLock::new(),
             silent: OnceLock::new(),
             turns: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),

@@ -33,6 +33,9 @@ impl Groups for Faulty {
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
+        if Some(&aggregation.group.name) == self.faults.away_group.get() {
+            return Err(BrokerError::Unavailable("its server is away".into()));
+        }
         let size = aggregation.task.envelope.payload.len();
         if size > self.faults.max_aggregate.load(SeqCst) {
             return Err(BrokerError::Protocol("invalid bulk length".into()));

@@ -6,8 +6,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Context, Inspect, MemoryBroker, Payload, Producer, Server, ServerBuilder, TaskError,
-    TaskState, testing::TestClock,
+    Aggregate, Context, Groups, Inspect, MemoryBroker, Payload, Producer, Server, ServerBuilder,
+    TaskError, TaskState, testing::TestClock,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -144,4 +144,23 @@ async fn a_queue_that_does_not_answer_holds_up_no_group_of_another() {
         *sizes.lock().unwrap() == [1]
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_reached_holds_up_no_other_and_is_not_counted() {
+    let (clock, broker, faulty, producer) = clocked();
+    faulty.faults.away_group.set("away".into()).unwrap();
+    publish(&producer, "away", 1, "default").await;
+    clock.advance(Duration::from_millis(1));
+    publish(&producer, "good", 1, "default").await;
+    clock.advance(LIMITS.max_delay);
+    let sizes = Sizes::default();
+    let _server = server(&faulty, &sizes).start().await.unwrap();
+    until("the good one is done", async || {
+        *sizes.lock().unwrap() == [1]
+    })
+    .await;
+    let groups = broker.groups(&"default".into(), 10).await.unwrap();
+    let waits = groups.iter().map(|group| (&*group.name, group.tries));
+    assert_eq!(waits.collect::<Vec<_>>(), [("away", 0)]);
 }

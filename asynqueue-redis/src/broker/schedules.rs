@@ -225,26 +225,21 @@ impl RedisBroker {
         let answers = reply::array(call.send(self.link()).await?)?;
         for (place, answer) in asked.into_iter().zip(answers) {
             swapped[place] = answer == Value::Int(1);
-            let removed = swaps[place]
-                .seen
-                .as_ref()
-                .filter(|_| swaps[place].new.is_none());
-            if let Some(entry) = removed.filter(|_| swapped[place]) {
+            if let Some(entry) = swaps[place].left().filter(|_| swapped[place]) {
                 self.forget_fired(&entry.name, &entry.template.queue).await;
             }
         }
         Ok(swapped)
     }
 
-    /// Forgets the last tick of an entry that is gone. The entry cannot be removed twice, and what is left of it does no
-    /// harm: so this may fail.
+    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm: so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
         let mut command = redis::cmd("HDEL");
         command
             .arg(&self.queue(queue).keys.fired)
             .arg(name.as_str());
         if let Err(error) = self.command(&command).await {
-            tracing::warn!(entry = %name, %queue, %error, "the last tick of a removed schedule entry was not forgotten");
+            tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
         }
     }
 
@@ -261,6 +256,7 @@ impl RedisBroker {
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         due.next_due = reply::some_time(reply::next(&mut answer)?)?;
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
+        self.note_time(due.now);
         let mut found = 0;
         while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {
             let name = reply::text(name)?;

@@ -191,6 +191,12 @@ pub async fn nothing_is_left_of_a_removed_entry(harness: &dyn Harness) {
     assert_eq!(removed.unwrap(), [true]);
     assert_eq!(f.broker.schedule_events(&"e".into(), 10).await.unwrap(), []);
     assert_eq!(fire_once().await, [Ok(true)]);
+    let elsewhere = ScheduleEntry {
+        template: task_in("other", "template"),
+        ..entry("e")
+    };
+    f.broker.put_schedules(vec![elsewhere]).await.unwrap();
+    assert_eq!(fire_once().await, [Ok(true)]);
 }
 
 /// The clock was ahead when it was fired. A little ahead it may be by chance, and no tick is fired twice then.
