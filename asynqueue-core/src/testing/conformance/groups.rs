@@ -411,6 +411,52 @@ pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
     assert!(parts(&all).contains(&(part("a", 1), vec!["d"])), "{all:?}");
 }
 
+/// The others find nothing left to do, whether or not anything is noted with the members.
+pub async fn of_several_that_set_members_apart_the_first_wins(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
+        .await;
+    let group = due(&f).await.groups.remove(0);
+    let as_they_are = SetApart {
+        members: group.members.clone(),
+        ..apart(group, 1)
+    };
+    let mut servers = JoinSet::new();
+    for _ in 0..8 {
+        let (broker, members) = (Arc::clone(&f.broker), as_they_are.clone());
+        servers.spawn(async move { broker.set_apart(members).await.unwrap() });
+    }
+    assert_eq!(servers.join_all().await.iter().sum::<usize>(), 4);
+}
+
+/// What someone has changed in a member is not undone.
+pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for n in 0..30 {
+        f.enqueue(["a", "b", "c", "d"].map(|name| grouped(&format!("{name}-{n}"), "x")))
+            .await;
+        let group = due(&f).await.groups.remove(0);
+        let seen = Arc::clone(&group.members[3]);
+        let mut edited = Envelope::clone(&seen);
+        edited.payload = "edited".into();
+        let id = seen.id.clone();
+        let edit = Replacement {
+            seen,
+            state: TaskState::Aggregating,
+            envelope: Arc::new(edited),
+            to: None,
+        };
+        let broker = Arc::clone(&f.broker);
+        let editing = tokio::spawn(async move { broker.replace(vec![edit]).await.unwrap() });
+        f.broker.set_apart(apart(group, 1)).await.unwrap();
+        if editing.await.unwrap() == [true] {
+            let kept = f.info(id.as_str()).await.unwrap().envelope;
+            assert_eq!((&*kept.payload, kept.attempts), (&b"edited"[..], 0));
+        }
+        f.broker.delete_queue(&"q".into(), true).await.unwrap();
+    }
+}
+
 /// Cancelled, run or deleted; and so is their part, if they were the last.
 pub async fn members_that_are_set_apart_can_be_taken_out(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

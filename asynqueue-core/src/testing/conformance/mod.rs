@@ -331,6 +331,8 @@ macro_rules! conformance_suite {
                 a_part_that_was_set_apart_becomes_one_task,
                 a_part_is_set_apart_again,
                 a_member_is_set_apart_only_as_it_was_seen,
+                of_several_that_set_members_apart_the_first_wins,
+                a_racing_edit_and_set_apart_both_hold,
                 members_that_are_set_apart_can_be_taken_out,
                 a_member_runs_now_if_someone_asks,
                 a_deleted_member_is_gone,
