@@ -38,6 +38,7 @@ scripts! {
     DUE_GROUPS = "clock" "groups" "due_groups";
     LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
+    SET_APART = "clock" "groups" "set_apart";
     POSTPONE = "clock" "postpone";
     DELETE_QUEUE = "delete_queue";
     MEMORY = "memory";
@@ -49,7 +50,8 @@ scripts! {
     REPORT = "report";
     PAUSE = "pause";
     UNLOCK = "unlock";
-    PUT_SCHEDULES = "put_schedules";
+    SWAP_SCHEDULES = "swap_schedules";
+    REMOVE_SCHEDULE = "remove_schedule";
     DUE_SCHEDULES = "clock" "due_schedules";
     TICK = "tick";
     SWAP = "swap";

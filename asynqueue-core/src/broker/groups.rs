@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{BrokerError, Conflict, NewTask};
-use crate::task::{Envelope, Name, TaskRef, Timestamp};
+use crate::task::{Envelope, Name, TaskId, TaskRef, Timestamp};
 
 /// Keeps tasks that are to be [aggregated](Envelope::aggregated_in), by queue, event and group.
 ///
@@ -46,6 +46,15 @@ pub trait Groups: Send + Sync {
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError>;
 
+    /// Takes members out of their group that could not become one task, each only while it waits there and is as it was
+    /// seen. They become a [part](Part) of the group, which is due by itself after a delay and which no other task joins:
+    /// so the group goes on without them. Returns how many were set apart.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Doing it again is safe.
+    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError>;
+
     /// Lets a group be due no sooner than this long from now.
     ///
     /// # Errors
@@ -72,6 +81,8 @@ pub struct Group {
     pub event: Name,
     /// Its name; empty for the group of all that name none.
     pub name: Name,
+    /// The part of the group that this is, if its members were set apart.
+    pub part: Option<Part>,
     /// Its members, oldest first.
     pub members: Vec<Arc<Envelope>>,
 }
@@ -80,6 +91,45 @@ impl Group {
     /// Points at its members.
     pub fn task_refs(&self) -> Vec<TaskRef> {
         self.members.iter().map(|task| task.task_ref()).collect()
+    }
+
+    /// How often its members have been tried in vain.
+    pub fn tries(&self) -> u32 {
+        self.part.as_ref().map_or(0, |part| part.tries)
+    }
+}
+
+/// Members of a group that were [set apart](Groups::set_apart).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// The oldest of those it was made of, which tells it from other parts of the group.
+    pub first: TaskId,
+    /// How often they have been tried in vain.
+    pub tries: u32,
+}
+
+/// Members to take out of their group.
+#[derive(Clone, Debug)]
+pub struct SetApart {
+    /// The group with these members as they were seen, oldest first.
+    pub group: Group,
+    /// What takes the place of each member, such as with a failure noted: of the same id, queue, priority, unique lock and
+    /// group. A member that could not be read is kept as it is.
+    pub members: Vec<Arc<Envelope>>,
+    /// How often they have been tried in vain.
+    pub tries: u32,
+    /// How long until they are due.
+    pub delay: Duration,
+}
+
+impl SetApart {
+    /// The part of the group that they become; `None` if there are none.
+    pub fn part(&self) -> Option<Part> {
+        let first = self.group.members.first()?;
+        Some(Part {
+            first: first.id.clone(),
+            tries: self.tries,
+        })
     }
 }
 
@@ -92,6 +142,8 @@ pub struct GroupInfo {
     pub event: Name,
     /// Its name; empty for the group of all that name none.
     pub name: Name,
+    /// How often its members have been tried in vain, if they are a [part](Part) of the group.
+    pub tries: u32,
     /// How many tasks wait in it.
     pub size: u64,
     /// Since when the oldest of them waits in it.

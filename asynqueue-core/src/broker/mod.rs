@@ -21,17 +21,19 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub(crate) use self::schedules::has_fired;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
     fleet::{Fleet, RunningTask, ServerInfo},
-    groups::{Aggregation, DueGroups, Group, GroupInfo, Groups},
+    groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
     inspect::{
         Cursor, HourStats, Inspect, LeaseInfo, Node, NodeRole, Page, QueueStats, TaskInfo, TaskPage,
     },
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{
-        DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry, ScheduleEvent, Schedules, Tick,
+        CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
+        ScheduleEvent, ScheduleSwap, Schedules, Tick,
     },
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
 };

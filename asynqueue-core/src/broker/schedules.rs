@@ -11,21 +11,54 @@ use crate::task::{Envelope, Name, TaskRef, Timestamp};
 /// Keeps schedule entries, and fires each tick of them once.
 #[async_trait]
 pub trait Schedules: Send + Sync {
-    /// Adds entries, each in place of one of the same name.
+    /// Changes entries, each in one step and only while it still is as it was seen. Answers each in the order given:
+    /// `false` if it was changed, added or removed meanwhile. Then read it again, and decide again.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError>;
+    /// When the broker cannot be reached. Then each change may or may not have been made.
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError>;
 
-    /// Removes entries with their history. Tells for each name whether there was one.
+    /// Adds entries, each in place of one of the same name, whatever that is by now. To change an entry that was read,
+    /// [swap](Self::swap_schedules) it: what another has changed meanwhile would be undone.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, or cannot read an entry of the same name.
+    async fn put_schedules(&self, mut entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+        loop {
+            let mut swaps = Vec::with_capacity(entries.len());
+            for entry in &entries {
+                swaps.push(ScheduleSwap {
+                    name: entry.name.clone(),
+                    seen: self.schedule(&entry.name).await?,
+                    new: Some(entry.clone()),
+                });
+            }
+            let mut swapped = self.swap_schedules(swaps).await?.into_iter();
+            entries.retain(|_| swapped.next() == Some(false));
+            if entries.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes entries with their history, whatever they are by now, and what queues remember of their last ticks.
+    /// Tells for each name whether there was one. An entry that is removed comes back only if it is added again.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError>;
 
-    /// All entries, by name.
+    /// The entry of this name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, or cannot read the entry, as when a later version has written it.
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError>;
+
+    /// All entries that can be read, by name.
     ///
     /// # Errors
     ///
@@ -33,7 +66,7 @@ pub trait Schedules: Send + Sync {
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError>;
 
     /// Up to `limit` entries that are due by the broker's clock and not paused, earliest first. The cost does not grow with
-    /// the number of entries.
+    /// the number of entries. Entries that cannot be read are passed over, and do not count.
     ///
     /// # Errors
     ///
@@ -45,7 +78,9 @@ pub trait Schedules: Send + Sync {
     /// with `Ok(false)`.
     ///
     /// However many schedulers fire a tick, and wherever they die, its task is enqueued once: the queue remembers the last
-    /// tick of each entry. A task that is refused leaves the tick out, and the entry moves on all the same.
+    /// tick of each entry. A memory of a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of
+    /// a clock that was wrong, and counts for nothing. A task that is refused leaves the tick out, and the entry moves on
+    /// all the same.
     ///
     /// # Errors
     ///
@@ -62,6 +97,38 @@ pub trait Schedules: Send + Sync {
         name: &Name,
         limit: usize,
     ) -> Result<Vec<ScheduleEvent>, BrokerError>;
+}
+
+/// How far the broker's clock may go back without any tick being fired twice. It takes this long at most until ticks are
+/// fired again after the clock has gone back.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Whether a queue that remembers `last` as the last tick it had a task of takes none for `tick`.
+pub(crate) fn has_fired(last: Timestamp, tick: Timestamp, now: Timestamp) -> bool {
+    last == tick || (last > tick && last <= tick.max(now) + CLOCK_TOLERANCE)
+}
+
+/// A change of one entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleSwap {
+    /// The entry.
+    pub name: Name,
+    /// The entry as it was seen; `None` if there was none.
+    pub seen: Option<ScheduleEntry>,
+    /// What takes its place, under the same name. `None` removes it with its history.
+    pub new: Option<ScheduleEntry>,
+}
+
+impl ScheduleSwap {
+    /// The entry as it was, if it leaves its queue: that forgets its last tick then.
+    pub fn left(&self) -> Option<&ScheduleEntry> {
+        let stays = |queue: &Name| {
+            let new = self.new.as_ref();
+            new.is_some_and(|new| new.template.queue == *queue)
+        };
+        let seen = self.seen.as_ref();
+        seen.filter(|seen| !stays(&seen.template.queue))
+    }
 }
 
 /// A task that is enqueued again and again.
@@ -105,6 +172,8 @@ pub struct DueSchedules {
     pub entries: Vec<ScheduleEntry>,
     /// When the next is due. In the past, if `limit` left some behind.
     pub next_due: Option<Timestamp>,
+    /// The time by the broker's clock when it was asked.
+    pub now: Timestamp,
 }
 
 /// One tick of an entry.

@@ -1,7 +1,7 @@
 //! Tasks that wait for their group.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +14,9 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Groups},
+    broker::{
+        Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Groups, Part, SetApart,
+    },
     task::{Aggregate, Envelope, Name, TaskId, Timestamp},
 };
 
@@ -23,16 +25,20 @@ use crate::{
 pub(super) struct GroupTable {
     groups: BTreeMap<Key, Members>,
     due: BTreeSet<(Timestamp, Key)>,
+    /// The part of its group that a task is in, if it was set apart.
+    parts: HashMap<TaskId, Part>,
     len: usize,
 }
 
-type Key = (Name, Name);
+type Key = (Name, Name, Option<Part>);
 
 #[derive(Debug, Default)]
 struct Members {
     /// By the time each came in.
     tasks: BTreeSet<(Timestamp, TaskId)>,
     due: Timestamp,
+    /// How long those wait that were set apart.
+    delay: Option<Duration>,
 }
 
 impl GroupTable {
@@ -44,6 +50,12 @@ impl GroupTable {
     pub(super) fn iter(&self) -> impl Iterator<Item = &TaskId> {
         let members = self.groups.values();
         members.flat_map(|members| members.tasks.iter().map(|(_, id)| id))
+    }
+}
+
+impl Group {
+    fn key(&self) -> Key {
+        (self.event.clone(), self.name.clone(), self.part.clone())
     }
 }
 
@@ -62,7 +74,7 @@ impl Queue {
         let Some(name) = envelope.aggregated_in() else {
             return;
         };
-        let key = (envelope.event.clone(), name.clone());
+        let key = (envelope.event.clone(), name.clone(), None);
         self.place(&envelope.id, Place::Aggregating(now));
         let members = self.groups.groups.entry(key.clone()).or_default();
         members.tasks.insert((now, envelope.id.clone()));
@@ -80,7 +92,8 @@ impl Queue {
         let Some(name) = envelope.aggregated_in() else {
             return;
         };
-        let key = (envelope.event.clone(), name.clone());
+        let part = self.groups.parts.remove(&envelope.id);
+        let key = (envelope.event.clone(), name.clone(), part);
         if let Some(members) = self.groups.groups.get_mut(&key)
             && members.tasks.remove(&(since, envelope.id.clone()))
         {
@@ -97,7 +110,10 @@ impl Queue {
         self.groups.due.remove(&(members.due, key.clone()));
         let newest = members.tasks.last();
         let limits = newest.and_then(|(_, id)| self.tasks.get(id)?.envelope.options.aggregate);
-        let natural = limits.and_then(|limits| due(&members.tasks, &limits));
+        let natural = match (members.delay, members.tasks.first()) {
+            (Some(delay), first) => first.map(|(since, _)| *since + delay),
+            (None, _) => limits.and_then(|limits| due(&members.tasks, &limits)),
+        };
         match at.or(natural).filter(|_| natural.is_some()) {
             Some(due) => {
                 members.due = due;
@@ -130,6 +146,7 @@ impl Queue {
                 queue: self.name.clone(),
                 event: key.0.clone(),
                 name: key.1.clone(),
+                tries: key.2.as_ref().map_or(0, |part| part.tries),
                 size: tasks.len() as u64,
                 oldest: tasks.first()?.0,
                 due: *due,
@@ -140,24 +157,23 @@ impl Queue {
     }
 
     fn group(&self, key: &Key) -> Option<Group> {
-        let tasks = &self.groups.groups.get(key)?.tasks;
-        let (_, newest) = tasks.last()?;
+        let members = self.groups.groups.get(key)?;
+        let (_, newest) = members.tasks.last()?;
         let limits = self.tasks.get(newest)?.envelope.options.aggregate?;
-        let oldest = tasks.iter().take(limits.max_size);
+        let max_size = members.delay.map_or(limits.max_size, |_| usize::MAX);
+        let oldest = members.tasks.iter().take(max_size);
         Some(Group {
             queue: self.name.clone(),
             event: key.0.clone(),
             name: key.1.clone(),
+            part: key.2.clone(),
             members: oldest.filter_map(|(_, id)| self.envelope(id)).collect(),
         })
     }
 
     fn aggregate(&mut self, aggregation: Aggregation, now: Timestamp) -> Result<bool, Conflict> {
         let Aggregation { group, task } = aggregation;
-        let waits = |member: &Arc<Envelope>| {
-            let record = self.tasks.get(&member.id);
-            record.is_some_and(|record| record.waits_in(&group.event, &group.name))
-        };
+        let waits = |member: &Arc<Envelope>| self.waits_in(&group, &member.id);
         if group.members.is_empty() || !group.members.iter().all(waits) {
             return Ok(false);
         }
@@ -170,13 +186,47 @@ impl Queue {
         }
         Ok(true)
     }
-}
 
-impl Record {
-    fn waits_in(&self, event: &Name, group: &Name) -> bool {
-        matches!(self.place, Place::Aggregating(_))
-            && self.envelope.event == *event
-            && self.envelope.aggregated_in() == Some(group)
+    /// Whether a task waits in a group, or in the part of it.
+    fn waits_in(&self, group: &Group, id: &TaskId) -> bool {
+        let is_member = |record: &Record| {
+            matches!(record.place, Place::Aggregating(_))
+                && record.envelope.event == group.event
+                && record.envelope.aggregated_in() == Some(&group.name)
+        };
+        self.tasks.get(id).is_some_and(is_member)
+            && self.groups.parts.get(id) == group.part.as_ref()
+    }
+
+    fn set_apart(&mut self, apart: &SetApart, now: Timestamp) -> usize {
+        let Some(part) = apart.part() else {
+            return 0;
+        };
+        let mut moved = Vec::with_capacity(apart.members.len());
+        for (seen, new) in apart.group.members.iter().zip(&apart.members) {
+            let is_as_seen = self.envelope(&seen.id).is_some_and(|kept| kept == *seen);
+            if is_as_seen && self.waits_in(&apart.group, &seen.id) {
+                self.unlist(&seen.id);
+                if let Some(record) = self.tasks.get_mut(&seen.id) {
+                    record.envelope = Arc::clone(new);
+                }
+                moved.push(seen.id.clone());
+            }
+        }
+        let group = &apart.group;
+        let key = (group.event.clone(), group.name.clone(), Some(part.clone()));
+        for (since, id) in moved.iter().enumerate() {
+            // In the order that they came.
+            let since = now + Duration::from_millis(since as u64);
+            self.place(id, Place::Aggregating(since));
+            self.groups.parts.insert(id.clone(), part.clone());
+            let members = self.groups.groups.entry(key.clone()).or_default();
+            members.delay = Some(apart.delay);
+            members.tasks.insert((since, id.clone()));
+        }
+        self.groups.len += moved.len();
+        self.set_due(&key, None);
+        moved.len()
     }
 }
 
@@ -213,12 +263,18 @@ impl Groups for MemoryBroker {
         Ok(aggregated)
     }
 
+    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let queue = self.known(&members.group.queue);
+        Ok(queue.map_or(0, |queue| queue.lock().set_apart(&members, now)))
+    }
+
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         self.open()?;
         let until = self.clock_now() + delay;
         if let Some(queue) = self.known(&group.queue) {
-            let key = (group.event.clone(), group.name.clone());
-            queue.lock().set_due(&key, Some(until));
+            queue.lock().set_due(&group.key(), Some(until));
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     broker::{
         Conflict, Extended, Finished, HourStats, Keep, LeaseToken, Leased, NewTask, Outcome,
-        Settled, Settlement, Signal, When,
+        Settled, Settlement, Signal, When, has_fired,
     },
     task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
 };
@@ -104,7 +104,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Accepts the task of a tick, unless a tick as late as this has had one already.
+    /// Accepts the task of a tick, unless this tick or a later one has had one already.
     pub(super) fn fire(
         &mut self,
         entry: &Name,
@@ -112,7 +112,8 @@ impl Queue {
         task: NewTask,
         now: Timestamp,
     ) -> Result<bool, Conflict> {
-        if self.fired.get(entry).is_some_and(|last| *last >= tick) {
+        let last = self.fired.get(entry);
+        if last.is_some_and(|last| has_fired(*last, tick, now)) {
             return Ok(false);
         }
         self.enqueue(task, now)?;

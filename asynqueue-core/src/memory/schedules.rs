@@ -8,7 +8,7 @@ use super::MemoryBroker;
 use crate::{
     broker::{
         BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
-        ScheduleEvent, Schedules, Tick, When,
+        ScheduleEvent, ScheduleSwap, Schedules, Tick, When,
     },
     task::{Name, Timestamp},
 };
@@ -22,21 +22,37 @@ pub(super) struct ScheduleTable {
 
 #[async_trait]
 impl Schedules for MemoryBroker {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
-        let entries = entries.into_iter().map(|entry| (entry.name.clone(), entry));
-        self.0.schedules.lock().entries.extend(entries);
-        Ok(())
+        let mut schedules = self.0.schedules.lock();
+        let swap = |swap: ScheduleSwap| {
+            let is_as_seen = schedules.entries.get(&swap.name) == swap.seen.as_ref();
+            if is_as_seen {
+                if let Some(entry) = swap.left() {
+                    self.forget_fired(entry);
+                }
+                match swap.new {
+                    Some(new) => drop(schedules.entries.insert(swap.name, new)),
+                    None => drop(self.remove_schedule(&mut schedules, &swap.name)),
+                }
+            }
+            is_as_seen
+        };
+        Ok(swaps.into_iter().map(swap).collect())
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
         let mut schedules = self.0.schedules.lock();
-        let mut remove = |name| {
-            schedules.events.remove(name);
-            schedules.entries.remove(name).is_some()
-        };
-        Ok(names.iter().map(&mut remove).collect())
+        let names = names.iter();
+        Ok(names
+            .map(|name| self.remove_schedule(&mut schedules, name))
+            .collect())
+    }
+
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
+        self.open()?;
+        Ok(self.0.schedules.lock().entries.get(name).cloned())
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
@@ -54,6 +70,7 @@ impl Schedules for MemoryBroker {
         let is_due = |entry: &&&ScheduleEntry| entry.next.is_some_and(|next| next <= now);
         let due: Vec<_> = waiting.iter().take_while(is_due).take(limit).collect();
         Ok(DueSchedules {
+            now,
             next_due: waiting.get(due.len()).and_then(|entry| entry.next),
             entries: due.into_iter().map(|entry| (*entry).clone()).collect(),
         })
@@ -81,6 +98,23 @@ impl Schedules for MemoryBroker {
 }
 
 impl MemoryBroker {
+    /// Removes an entry with all that is kept of it. Returns whether there was one.
+    fn remove_schedule(&self, schedules: &mut ScheduleTable, name: &Name) -> bool {
+        schedules.events.remove(name);
+        let Some(entry) = schedules.entries.remove(name) else {
+            return false;
+        };
+        self.forget_fired(&entry);
+        true
+    }
+
+    /// Forgets the last tick of an entry that has left its queue.
+    fn forget_fired(&self, entry: &ScheduleEntry) {
+        if let Some(queue) = self.known(&entry.template.queue) {
+            queue.lock().fired.remove(&entry.name);
+        }
+    }
+
     fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {
         let schedules = &mut *self.0.schedules.lock();
         let entry = schedules.entries.get_mut(&fire.name);
@@ -104,15 +138,13 @@ impl MemoryBroker {
             }
         };
         entry.next = fire.next;
-        if fired != Ok(false) {
-            let events = schedules.events.entry(fire.name).or_default();
-            events.truncate(ScheduleEvent::KEPT - 1);
-            events.push_front(ScheduleEvent {
-                tick: fire.tick,
-                at: now,
-                outcome,
-            });
-        }
+        let events = schedules.events.entry(fire.name).or_default();
+        events.truncate(ScheduleEvent::KEPT - 1);
+        events.push_front(ScheduleEvent {
+            tick: fire.tick,
+            at: now,
+            outcome,
+        });
         fired
     }
 }

@@ -1,29 +1,50 @@
 //! Firing the ticks of an entry.
 
+use std::sync::Arc;
+
 use tracing::Span;
 
-use super::{InvalidRule, Rule, Scheduler, plan};
+use super::{After, Before, InvalidRule, Rule, plan};
 use crate::{
     broker::{BrokerError, Fire, ScheduleEntry, Tick},
     metrics::{self, EnqueueResult},
+    producer::Producer,
     server::guarded,
     task::{Name, Timestamp},
     trace,
 };
 
-impl Scheduler {
-    /// Enqueues the tasks of an entry's ticks that have come.
-    pub(super) async fn fire(&self, entry: ScheduleEntry) -> Result<(), BrokerError> {
-        let rule: Rule = match entry.rule.parse() {
-            Ok(rule) => rule,
-            Err(error) => return self.set_aside(entry, &error).await,
-        };
-        let mut fires = plan::plan(&entry, &rule, self.broker().now());
+/// Why this scheduler could not fire an entry, for now.
+pub(super) enum CannotFire {
+    /// Its rule means nothing to this version.
+    Rule(InvalidRule),
+    Broker(BrokerError),
+}
+
+/// What firing an entry takes.
+pub(super) struct Firing {
+    pub(super) producer: Producer,
+    pub(super) before: Vec<Arc<Before>>,
+    pub(super) after: Vec<Arc<After>>,
+}
+
+impl Firing {
+    /// Enqueues the tasks of an entry's ticks that have come. Returns its next tick.
+    pub(super) async fn fire(
+        &self,
+        entry: &ScheduleEntry,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CannotFire> {
+        // A later version may have put it there, and can read it: the entry stays as it is.
+        let rule: Rule = entry.rule.parse().map_err(CannotFire::Rule)?;
+        let mut fires = plan::plan(entry, &rule, now);
+        let next = fires.last().and_then(|fire| fire.next);
         for fire in &mut fires {
-            self.call_before(&entry, fire);
+            self.call_before(entry, fire);
         }
         let told: Vec<_> = fires.iter_mut().map(Told::of).collect();
-        let fired = self.broker().fire(fires).await?;
+        let fired = self.producer.broker().fire(fires).await;
+        let fired = fired.map_err(CannotFire::Broker)?;
         for (Told { tick, task }, fired) in told.into_iter().zip(&fired) {
             if let Err(conflict) = fired {
                 tracing::warn!(entry = %entry.name, %conflict, "the task of a tick was refused");
@@ -37,10 +58,10 @@ impl Scheduler {
                 }
             }
             for after in &self.after {
-                guarded("a hook after a tick", || after(&entry, tick, fired));
+                guarded("a hook after a tick", || after(entry, tick, fired));
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     fn call_before(&self, entry: &ScheduleEntry, fire: &mut Fire) {
@@ -61,20 +82,6 @@ impl Scheduler {
                 }
             }
         }
-    }
-
-    /// Pauses an entry that a later version has put there, rather than look at it each second.
-    async fn set_aside(
-        &self,
-        entry: ScheduleEntry,
-        error: &InvalidRule,
-    ) -> Result<(), BrokerError> {
-        tracing::error!(entry = %entry.name, %error, "a schedule entry cannot be read; it is paused");
-        let paused = ScheduleEntry {
-            paused: true,
-            ..entry
-        };
-        self.broker().put_schedules(vec![paused]).await
     }
 }
 

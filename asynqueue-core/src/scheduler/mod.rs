@@ -3,8 +3,10 @@
 //! Entries are kept in the broker, and so is what came of their ticks. Any number of processes may run a scheduler on the same
 //! broker: the first one that fires a tick enqueues its task, and the others, and those that die halfway, do no harm.
 
+mod change;
 mod cron;
 mod entry;
+mod failing;
 mod fault;
 mod fields;
 mod file;
@@ -12,33 +14,36 @@ mod fire;
 mod plan;
 mod rule;
 mod timetable;
+mod turn;
 mod when;
 mod zone;
 
 use std::{collections::HashSet, fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use self::file::{LOOK_AGAIN, ScheduleFile};
 pub use self::{
     entry::{Entry, ScheduleError},
     fault::InvalidRule,
     rule::Rule,
     timetable::Timetable,
 };
+use self::{
+    failing::Failing,
+    file::{LOOK_AGAIN, ScheduleFile},
+    fire::Firing,
+    turn::{Fired, Watch},
+};
 use crate::{
-    broker::{BrokerError, Conflict, ScheduleEntry, SharedBroker},
+    broker::{Conflict, ScheduleEntry, SharedBroker},
     producer::Producer,
     server::{Retrying, is_closed},
-    task::{Envelope, Timestamp},
+    task::{Envelope, Name, Timestamp},
 };
-
-/// The most entries to see to in one turn.
-const MAX_BATCH: usize = 100;
-
-/// How long to wait at most before another look: an entry may have been added that is due earlier than was known.
-const LOOK_FOR_ENTRIES: Duration = Duration::from_secs(1);
 
 /// Where entries are from that are in code.
 const CODE: &str = "code";
@@ -60,10 +65,14 @@ const CODE: &str = "code";
 /// # Ok(()) }
 /// ```
 pub struct Scheduler {
-    producer: Producer,
-    before: Vec<Arc<Before>>,
-    after: Vec<Arc<After>>,
+    firing: Arc<Firing>,
     files: Vec<ScheduleFile>,
+    /// Entries that are being fired.
+    under_way: JoinSet<Fired>,
+    /// Their names.
+    busy: HashSet<Name>,
+    failing: Failing,
+    watch: Watch,
 }
 
 type Before = dyn Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String> + Send + Sync;
@@ -94,7 +103,7 @@ impl Scheduler {
     }
 
     fn broker(&self) -> &SharedBroker {
-        self.producer.broker()
+        self.firing.producer.broker()
     }
 
     /// Runs until `shutdown` completes, or the broker is closed. A broker that is away is waited for.
@@ -123,17 +132,6 @@ impl Scheduler {
         }
     }
 
-    /// Fires what is due; returns how long to wait for the next.
-    async fn turn(&self) -> Result<Duration, BrokerError> {
-        let due = self.broker().due_schedules(MAX_BATCH).await?;
-        for entry in due.entries {
-            self.fire(entry).await?;
-        }
-        let now = self.broker().now();
-        let until_due = due.next_due.map(|next| next.since(now));
-        Ok(until_due.unwrap_or(Duration::MAX).min(LOOK_FOR_ENTRIES))
-    }
-
     /// What is wrong with a file is told, and its entries stay as they were.
     async fn read_files_again(&mut self) {
         let mut files = std::mem::take(&mut self.files);
@@ -157,54 +155,6 @@ impl Scheduler {
         }
         put
     }
-
-    /// Puts entries that are new or have changed, and removes those of the same source that are gone, if asked to.
-    async fn put(
-        &self,
-        entries: Vec<Entry>,
-        source: &str,
-        remove: bool,
-    ) -> Result<(), ScheduleError> {
-        let mut names = HashSet::new();
-        for entry in &entries {
-            if !names.insert(entry.name.clone()) {
-                let entry = entry.name.to_string();
-                return Err(ScheduleError::Duplicate { entry });
-            }
-        }
-        let known = self.broker().schedules().await?;
-        let mut changed = Vec::new();
-        for entry in entries {
-            let new = entry.into_kept(&self.producer, source)?;
-            match known.iter().find(|old| old.name == new.name) {
-                None => changed.push(new),
-                Some(old) => changed.extend(changes(old, new)),
-            }
-        }
-        self.broker().put_schedules(changed).await?;
-        let gone = known
-            .into_iter()
-            .filter(|old| remove && old.source == source && !names.contains(&old.name));
-        let gone: Vec<_> = gone.map(|old| old.name).collect();
-        if !gone.is_empty() {
-            self.broker().remove_schedules(&gone).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What takes the place of an entry: nothing if it says the same. Where it stands and whether it is paused stay as they are.
-fn changes(old: &ScheduleEntry, new: ScheduleEntry) -> Option<ScheduleEntry> {
-    let as_it_stands = ScheduleEntry {
-        next: if old.rule == new.rule {
-            old.next
-        } else {
-            new.next
-        },
-        paused: old.paused,
-        ..new
-    };
-    (as_it_stands != *old).then_some(as_it_stands)
 }
 
 impl SchedulerBuilder {
@@ -275,10 +225,16 @@ impl SchedulerBuilder {
     /// When an entry or a file makes no sense, or the broker cannot be reached.
     pub async fn build(self) -> Result<Scheduler, ScheduleError> {
         let mut scheduler = Scheduler {
-            producer: Producer::new(self.broker),
-            before: self.before,
-            after: self.after,
+            firing: Arc::new(Firing {
+                producer: Producer::new(self.broker),
+                before: self.before,
+                after: self.after,
+            }),
             files: Vec::new(),
+            under_way: JoinSet::new(),
+            busy: HashSet::new(),
+            failing: Failing::default(),
+            watch: Watch::new(),
         };
         let source = match &self.owner {
             Some(owner) => format!("{CODE}:{owner}"),

@@ -18,7 +18,8 @@ const MAX_MADE_UP: usize = 1_000;
 
 /// The ticks to fire now, in order.
 pub(super) fn plan(entry: &ScheduleEntry, rule: &Rule, now: Timestamp) -> Vec<Fire> {
-    let Some(first) = entry.next else {
+    // Where it is not due yet, another has moved it on.
+    let Some(first) = entry.next.filter(|next| *next <= now) else {
         return Vec::new();
     };
     let keep = match entry.missed {

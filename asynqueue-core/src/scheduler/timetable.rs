@@ -1,6 +1,6 @@
 //! Entries that are changed at run time.
 
-use super::{Entry, Rule, ScheduleError, entry::task_of};
+use super::{Entry, Rule, ScheduleError, change::change, entry::task_of};
 use crate::{
     broker::{NewTask, ScheduleEntry, SharedBroker, When},
     producer::Producer,
@@ -44,14 +44,23 @@ impl Timetable {
         self.producer.broker()
     }
 
-    /// Adds an entry, or puts it in place of one of the same name. It is due next at the first tick from now.
+    /// Adds an entry, or puts it in place of one of the same name, which stays paused if it was. It is due next at the first
+    /// tick from now.
     ///
     /// # Errors
     ///
     /// When it is never due, its task makes no sense, or the broker cannot be reached.
     pub async fn put(&self, entry: Entry) -> Result<(), ScheduleError> {
         let entry = entry.into_kept(&self.producer, SOURCE)?;
-        Ok(self.broker().put_schedules(vec![entry]).await?)
+        let name = entry.name.clone();
+        let put = |old: Option<&ScheduleEntry>| {
+            let paused = old.is_some_and(|old| old.paused);
+            Ok(Some(ScheduleEntry {
+                paused,
+                ..entry.clone()
+            }))
+        };
+        change(self.broker(), &name, put).await
     }
 
     /// Removes an entry with its history. Tells whether there was one.
@@ -79,9 +88,15 @@ impl Timetable {
     ///
     /// When there is no such entry, or the broker cannot be reached.
     pub async fn pause(&self, name: &str) -> Result<(), ScheduleError> {
-        let mut entry = self.entry(name).await?;
-        entry.paused = true;
-        Ok(self.broker().put_schedules(vec![entry]).await?)
+        let pause = |entry: Option<&ScheduleEntry>| {
+            let entry = entry.ok_or_else(|| unknown(name))?;
+            let paused = !entry.paused;
+            Ok(paused.then(|| ScheduleEntry {
+                paused,
+                ..entry.clone()
+            }))
+        };
+        change(self.broker(), &Name::from(name), pause).await
     }
 
     /// Lets an entry fire again, from its next tick on: ticks meanwhile were not missed, but wanted away.
@@ -90,17 +105,22 @@ impl Timetable {
     ///
     /// When there is no such entry, its rule cannot be read, or the broker cannot be reached.
     pub async fn resume(&self, name: &str) -> Result<(), ScheduleError> {
-        let mut entry = self.entry(name).await?;
-        if !entry.paused {
-            return Ok(());
-        }
-        let rule: Rule = entry.rule.parse().map_err(|source| ScheduleError::Rule {
-            entry: name.to_owned(),
-            source,
-        })?;
-        entry.paused = false;
-        entry.next = rule.next_after(self.broker().now());
-        Ok(self.broker().put_schedules(vec![entry]).await?)
+        let resume = |entry: Option<&ScheduleEntry>| {
+            let entry = entry.ok_or_else(|| unknown(name))?;
+            if !entry.paused {
+                return Ok(None);
+            }
+            let rule: Rule = entry.rule.parse().map_err(|source| ScheduleError::Rule {
+                entry: name.to_owned(),
+                source,
+            })?;
+            Ok(Some(ScheduleEntry {
+                paused: false,
+                next: rule.next_after(self.broker().now()),
+                ..entry.clone()
+            }))
+        };
+        change(self.broker(), &Name::from(name), resume).await
     }
 
     /// Enqueues an entry's task now, apart from its ticks, paused or not.
@@ -109,7 +129,8 @@ impl Timetable {
     ///
     /// When there is no such entry, its task is refused, or the broker cannot be reached.
     pub async fn trigger(&self, name: &str) -> Result<TaskRef, ScheduleError> {
-        let entry = self.entry(name).await?;
+        let entry = self.broker().schedule(&Name::from(name)).await?;
+        let entry = entry.ok_or_else(|| unknown(name))?;
         let now = self.broker().now();
         let id = TaskId::new(format!("{name}@{}", TaskId::generate()))
             .unwrap_or_else(|_| TaskId::generate());
@@ -123,12 +144,10 @@ impl Timetable {
         answer.into_iter().next().unwrap_or(Ok(()))?;
         Ok(task)
     }
+}
 
-    async fn entry(&self, name: &str) -> Result<ScheduleEntry, ScheduleError> {
-        let entries = self.broker().schedules().await?;
-        let entry = entries.into_iter().find(|entry| entry.name == *name);
-        entry.ok_or_else(|| ScheduleError::Unknown {
-            entry: name.to_owned(),
-        })
+fn unknown(name: &str) -> ScheduleError {
+    ScheduleError::Unknown {
+        entry: name.to_owned(),
     }
 }

@@ -2,22 +2,21 @@
 
 use std::{fmt, iter, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tracing::Instrument;
 
-use super::{Shared, is_closed, outcome::guarded, retrying::Retrying};
+use super::{Shared, apart::Problem, is_closed, outcome::guarded, retrying::Retrying};
 use crate::{
-    broker::{Aggregation, BrokerError, Group, Move, NewTask, Replacement, SharedBroker},
+    broker::{Aggregation, BrokerError, Group, NewTask},
     metrics::{self, EnqueueResult},
     producer::{CallOptions, EnqueueError, Producer},
-    task::{Envelope, Failure, FailureKind, Name, Task, TaskState},
+    task::{Envelope, FailureKind, Name, Task},
     trace,
 };
 
-/// The most groups to see to in one turn.
+/// The most groups of a queue to see to in one turn.
 const MAX_GROUPS: usize = 20;
-
-/// How long a group waits whose function has failed, or whose new task is refused.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// What makes one task of several.
 pub(super) struct Aggregator {
@@ -75,14 +74,27 @@ fn decode<T: Task>(group: &Group) -> Result<Vec<T>, CannotCombine> {
 }
 
 impl Shared {
-    /// Aggregates groups when they are due.
+    /// Aggregates groups when they are due: those of each queue by themselves, so that none waits for another.
     pub(super) async fn aggregate_groups(self: Arc<Self>) {
         if self.aggregators.is_empty() {
             return;
         }
-        let events: Vec<_> = (self.aggregators.iter())
-            .map(|aggregator| aggregator.event.clone())
-            .collect();
+        let wakes: Vec<_> = self.queue_names.iter().map(|_| Notify::new()).collect();
+        let queues = self.queue_names.iter().zip(&wakes);
+        let looks = join_all(queues.map(|(queue, wake)| self.aggregate_in(queue, wake)));
+        let pass_on = async {
+            loop {
+                self.group_due.notified().await;
+                wakes.iter().for_each(Notify::notify_one);
+            }
+        };
+        tokio::select! {
+            _ = looks => {}
+            () = pass_on => {}
+        }
+    }
+
+    async fn aggregate_in(&self, queue: &Name, wake: &Notify) {
         let producer = Producer::with_max_payload(Arc::clone(&self.broker), usize::MAX);
         let mut retrying = Retrying::new("aggregate groups");
         let mut wait = Duration::ZERO;
@@ -90,13 +102,13 @@ impl Shared {
             let woken = async {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = self.group_due.notified() => {}
+                    () = wake.notified() => {}
                 }
             };
             if !self.runs_until(woken).await || self.stopping.is_cancelled() {
                 return;
             }
-            wait = match self.aggregate_due(&producer, &events).await {
+            wait = match self.aggregate_due(&producer, queue).await {
                 Ok(wait) => {
                     retrying.worked();
                     wait
@@ -107,19 +119,28 @@ impl Shared {
         }
     }
 
-    /// Sees to the groups that are due; returns how long to wait for the next.
+    /// Sees to the groups of a queue that are due, whatever becomes of each; returns how long to wait for the next.
     async fn aggregate_due(
         &self,
         producer: &Producer,
-        events: &[Name],
+        queue: &Name,
     ) -> Result<Duration, BrokerError> {
-        let due = self
-            .broker
-            .due_groups(&self.queue_names, events, MAX_GROUPS)
-            .await?;
+        let events = (self.aggregators.iter()).map(|aggregator| aggregator.event.clone());
+        let events: Vec<_> = events.collect();
+        let queues = std::slice::from_ref(queue);
+        let due = self.broker.due_groups(queues, &events, MAX_GROUPS).await?;
         let has_found_some = !due.groups.is_empty();
+        let mut failed = None;
         for group in due.groups {
-            self.aggregate_one(producer, group).await?;
+            if let Err(error) = self.aggregate_one(producer, group).await {
+                if is_closed(&error) {
+                    return Err(error);
+                }
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if has_found_some {
             // Of a group that had more members than become one task, the rest may be due by now.
@@ -133,25 +154,43 @@ impl Shared {
 
     /// Nothing has changed until the broker has put one task in place of all members: a server that dies before leaves
     /// the group to another.
-    async fn aggregate_one(&self, producer: &Producer, group: Group) -> Result<(), BrokerError> {
+    async fn aggregate_one(
+        &self,
+        producer: &Producer,
+        mut group: Group,
+    ) -> Result<(), BrokerError> {
         let mut aggregators = self.aggregators.iter();
         let Some(aggregator) = aggregators.find(|aggregator| aggregator.event == group.event)
         else {
             return Ok(());
         };
-        let combined = guarded("an aggregating function", || {
-            (aggregator.combine)(producer, &group)
-        });
-        let mut task = match combined {
-            Some(Ok(task)) => task,
-            Some(Err(CannotCombine::Unreadable(members))) => {
-                return put_away(&self.broker, members).await;
-            }
-            Some(Err(CannotCombine::Refused(error))) => {
-                return self.postpone(&group, &error.to_string()).await;
-            }
-            None => return self.postpone(&group, "its function panicked").await,
-        };
+        loop {
+            let combined = guarded("an aggregating function", || {
+                (aggregator.combine)(producer, &group)
+            });
+            let problem = match combined {
+                Some(Ok(task)) => return self.put_in_place(group, task).await,
+                Some(Err(CannotCombine::Unreadable(members))) => {
+                    let good = without(&mut group, &members);
+                    self.failed_together(group, Problem::Unreadable(members))
+                        .await?;
+                    if good.members.is_empty() {
+                        return Ok(());
+                    }
+                    // The others are not to wait for them.
+                    group = good;
+                    continue;
+                }
+                Some(Err(CannotCombine::Refused(error))) => {
+                    Problem::OneOfThem(FailureKind::Error, error.to_string())
+                }
+                None => Problem::OneOfThem(FailureKind::Panic, "its function panicked".into()),
+            };
+            return self.failed_together(group, problem).await;
+        }
+    }
+
+    async fn put_in_place(&self, group: Group, mut task: NewTask) -> Result<(), BrokerError> {
         trace::link(&mut task.envelope, &group);
         let (queue, event) = (group.queue.clone(), task.envelope.event.clone());
         let span = trace::send(&queue, 1, iter::once(&mut task.envelope));
@@ -160,52 +199,41 @@ impl Shared {
             task,
         };
         let aggregated = self.broker.aggregate(aggregation).instrument(span);
-        match aggregated.await? {
+        match aggregated.await {
             // Unless another server has done it before.
-            Ok(is_new) => {
+            Ok(Ok(is_new)) => {
                 if is_new {
                     metrics::aggregated(&queue, &group.event, group.members.len());
                     metrics::enqueued(&queue, &event, EnqueueResult::Accepted);
                 }
                 Ok(())
             }
-            Err(conflict) => self.postpone(&group, &conflict.to_string()).await,
+            Ok(Err(conflict)) => {
+                let problem = Problem::Conflict(conflict.to_string());
+                self.failed_together(group, problem).await
+            }
+            // It will not get better, and another part of the group may do.
+            Err(BrokerError::Protocol(reason)) => {
+                let problem = Problem::OneOfThem(FailureKind::Error, reason);
+                self.failed_together(group, problem).await
+            }
+            Err(error @ BrokerError::Full(_)) => self.postpone(&group, &error.to_string()).await,
+            Err(error) => Err(error),
         }
-    }
-
-    async fn postpone(&self, group: &Group, reason: &str) -> Result<(), BrokerError> {
-        tracing::error!(queue = %group.queue, event = %group.event, group = %group.name, tasks = group.members.len(), reason,
-            "a group could not become one task; it is tried again later");
-        self.broker.postpone(group, TRY_AGAIN).await
     }
 }
 
-/// Archives members that cannot be read, each by itself, so that they don't keep the others.
-async fn put_away(
-    broker: &SharedBroker,
-    members: Vec<(Arc<Envelope>, String)>,
-) -> Result<(), BrokerError> {
-    let now = broker.now();
-    let change = |(seen, message): (Arc<Envelope>, String)| {
-        let mut envelope = Envelope::clone(&seen);
-        envelope.push_failure(Failure {
-            attempt: 0,
-            started: None,
-            at: now,
-            kind: FailureKind::Decode,
-            message,
-            backtrace: None,
-            worker: None,
-        });
-        Replacement {
-            seen,
-            state: TaskState::Aggregating,
-            envelope: Arc::new(envelope),
-            to: Some(Move::Archived),
-        }
-    };
-    let changes = members.into_iter().map(change).collect();
-    broker.replace(changes).await.map(drop)
+/// Takes those members out of a group that are not among `members`, as a group.
+fn without(group: &mut Group, members: &[(Arc<Envelope>, String)]) -> Group {
+    let is_bad = |task: &Arc<Envelope>| members.iter().any(|(bad, _)| Arc::ptr_eq(bad, task));
+    let (bad, good) = std::mem::take(&mut group.members)
+        .into_iter()
+        .partition(is_bad);
+    group.members = bad;
+    Group {
+        members: good,
+        ..group.clone()
+    }
 }
 
 impl fmt::Debug for Aggregator {

@@ -12,6 +12,7 @@
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
 
 mod aggregate;
+mod apart;
 mod assemble;
 mod builder;
 #[cfg(feature = "testing")]

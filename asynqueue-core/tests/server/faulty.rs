@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -38,6 +38,18 @@ pub(crate) struct Faults {
     pub(crate) settle_fails: AtomicBool,
     /// Results of more bytes than this are refused, with all that is recorded beside them.
     pub(crate) largest_result: AtomicUsize,
+    /// Entries whose name begins with this cannot be fired.
+    pub(crate) unfired: Mutex<Option<&'static str>>,
+    /// Firing entries whose name begins with this has no answer.
+    pub(crate) unanswered: Mutex<Option<&'static str>>,
+    /// Payloads of more bytes than this are refused where they take the place of a group.
+    pub(crate) max_aggregate: AtomicUsize,
+    /// A group that cannot be reached.
+    pub(crate) away_group: OnceLock<Name>,
+    /// Asking for the groups of this queue has no answer.
+    pub(crate) silent: OnceLock<Name>,
+    /// How often it was asked for entries that are due.
+    pub(crate) turns: AtomicUsize,
     /// How often a lease was asked for.
     pub(crate) leases: AtomicUsize,
     /// How many calls of `enqueue` there were.
@@ -61,6 +73,12 @@ impl Faulty {
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
             largest_result: AtomicUsize::new(usize::MAX),
+            unfired: Mutex::default(),
+            unanswered: Mutex::default(),
+            max_aggregate: AtomicUsize::new(usize::MAX),
+            away_group: OnceLock::new(),
+            silent: OnceLock::new(),
+            turns: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),
             enqueue_gate: Semaphore::new(Semaphore::MAX_PERMITS),

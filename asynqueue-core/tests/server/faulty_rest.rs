@@ -1,6 +1,9 @@
 //! What the misbehaving broker leaves to the one that it wraps.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use asynqueue_core::*;
@@ -15,6 +18,10 @@ impl Groups for Faulty {
         events: &[Name],
         limit: usize,
     ) -> Result<DueGroups, BrokerError> {
+        let silent = self.faults.silent.get();
+        if queues.iter().any(|queue| Some(queue) == silent) {
+            std::future::pending::<()>().await;
+        }
         self.inner.due_groups(queues, events, limit).await
     }
 
@@ -26,7 +33,18 @@ impl Groups for Faulty {
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
+        if Some(&aggregation.group.name) == self.faults.away_group.get() {
+            return Err(BrokerError::Unavailable("its server is away".into()));
+        }
+        let size = aggregation.task.envelope.payload.len();
+        if size > self.faults.max_aggregate.load(SeqCst) {
+            return Err(BrokerError::Protocol("invalid bulk length".into()));
+        }
         self.inner.aggregate(aggregation).await
+    }
+
+    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
+        self.inner.set_apart(members).await
     }
 
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
@@ -36,8 +54,12 @@ impl Groups for Faulty {
 
 #[async_trait]
 impl Schedules for Faulty {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
-        self.inner.put_schedules(entries).await
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
+        self.inner.swap_schedules(swaps).await
+    }
+
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
+        self.inner.schedule(name).await
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
@@ -49,10 +71,21 @@ impl Schedules for Faulty {
     }
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
+        self.faults.turns.fetch_add(1, SeqCst);
         self.inner.due_schedules(limit).await
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+        let begins = |fault: &Mutex<Option<&str>>| {
+            let name = *fault.lock().unwrap();
+            name.is_some_and(|name| ticks.iter().any(|tick| tick.name.starts_with(name)))
+        };
+        if begins(&self.faults.unfired) {
+            return Err(BrokerError::Protocol("WRONGTYPE".into()));
+        }
+        if begins(&self.faults.unanswered) {
+            std::future::pending::<()>().await;
+        }
         self.inner.fire(ticks).await
     }
 

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, Conflict, Envelope, Name, NewTask, TaskId, TaskState, Timestamp, UniqueKey,
-    UniqueUntil, When,
+    BrokerError, CLOCK_TOLERANCE, Conflict, Envelope, Name, NewTask, TaskId, TaskState, Timestamp,
+    UniqueKey, UniqueUntil, When,
 };
 
 use super::{
@@ -32,7 +32,7 @@ impl RedisBroker {
             .await
     }
 
-    /// Accepts the task of a schedule entry's tick, unless one as late as this was accepted already.
+    /// Accepts the task of a schedule entry's tick, unless that of this tick or a later one was accepted already.
     pub(super) async fn accept_tick(
         &self,
         task: NewTask,
@@ -297,7 +297,8 @@ impl<'a> Special<'a> {
             },
             group: group.map_or(Cow::Borrowed(""), Cow::Owned),
             tick: guard.map_or(Cow::Borrowed(""), |guard| {
-                Cow::Owned(format!("{}:{}", guard.tick.as_millis(), guard.entry))
+                let (tick, tolerance) = (guard.tick.as_millis(), millis(CLOCK_TOLERANCE));
+                Cow::Owned(format!("{tick},{tolerance}:{}", guard.entry))
             }),
         })
     }

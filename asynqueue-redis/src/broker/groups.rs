@@ -1,15 +1,15 @@
 //! Groups of tasks that become one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Aggregation, BrokerError, Conflict, DueGroups, Envelope, Group, GroupInfo, Groups, Name,
-    UniqueUntil,
+    Aggregate, Aggregation, BrokerError, CodecName, Conflict, DueGroups, Envelope, Group,
+    GroupInfo, Groups, Name, Part, SetApart, TaskId, UniqueUntil,
 };
 
 use super::{
-    RedisBroker,
+    MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker,
     enqueue::{Refusal, Special},
     millis,
     queue::{Queue, Read},
@@ -19,6 +19,31 @@ use crate::{reply, script};
 /// A group in Redis: its event, a line break and its name.
 fn group_key(event: &Name, name: &Name) -> String {
     format!("{event}\n{name}")
+}
+
+/// A group or a part of it: that has behind the name of its group what no name can have, its first member and the number of
+/// tries.
+fn key_of(group: &Group, part: Option<&Part>) -> String {
+    let key = group_key(&group.event, &group.name);
+    match part {
+        None => key,
+        Some(part) => format!("{key}\u{1}{}\u{1}{}", part.first, part.tries),
+    }
+}
+
+/// Reads a group's event, name and part.
+fn read_key(key: &str) -> (Name, Name, Option<Part>) {
+    let (event, group) = key.split_once('\n').unwrap_or((key, ""));
+    let part = || {
+        let (rest, tries) = group.rsplit_once('\u{1}')?;
+        let (name, first) = rest.rsplit_once('\u{1}')?;
+        let (first, tries) = (TaskId::new(first).ok()?, tries.parse().ok()?);
+        Some((name, Part { first, tries }))
+    };
+    match part() {
+        Some((name, part)) => (event.into(), name.into(), Some(part)),
+        None => (event.into(), group.into(), None),
+    }
 }
 
 /// The group that a task is to wait in, with its limits, as scripts take it.
@@ -61,11 +86,12 @@ impl Groups for RedisBroker {
         let mut groups = Vec::new();
         while let Some(key) = answer.next() {
             let key = reply::text(key)?;
-            let (event, group) = key.split_once('\n').unwrap_or((&key, ""));
+            let (event, group, part) = read_key(&key);
             groups.push(GroupInfo {
                 queue: name.clone(),
-                event: event.into(),
-                name: group.into(),
+                event,
+                name: group,
+                tries: part.map_or(0, |part| part.tries),
                 due: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
                 size: reply::number(reply::next(&mut answer)?)?,
                 oldest: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
@@ -90,7 +116,7 @@ impl Groups for RedisBroker {
             .arg(lane.name())
             .arg(lane.number())
             .arg(self.link().publish_command())
-            .arg(group_key(&group.event, &group.name));
+            .arg(key_of(&group, group.part.as_ref()));
         let special = Special::of(&task, None).unwrap_or_default();
         call.arg(task.envelope.id.as_str())
             .arg(task.envelope.to_bytes())
@@ -119,18 +145,84 @@ impl Groups for RedisBroker {
         }
     }
 
+    async fn set_apart(&self, apart: SetApart) -> Result<usize, BrokerError> {
+        self.link().open_or_closed()?;
+        let Some(part) = apart.part() else {
+            return Ok(0);
+        };
+        let (from, to) = (
+            key_of(&apart.group, apart.group.part.as_ref()),
+            key_of(&apart.group, Some(&part)),
+        );
+        let delay = millis(apart.delay);
+        // All of it is due at once, and after the delay: it is as if these were the limits of each member.
+        let spec = format!("{delay},{delay},{},{to}", Aggregate::MAX_SIZE + 1);
+        let queue = self.queue(&apart.group.queue);
+        let members: Vec<_> = apart.group.members.iter().zip(&apart.members).collect();
+        let (mut moved, mut first) = (0, 0);
+        while first < members.len() {
+            let mut bytes = 0;
+            let fits = |(seen, _): &&(&Arc<Envelope>, _)| {
+                bytes += seen.payload.len();
+                bytes <= MAX_CHUNK_BYTES
+            };
+            let left = &members[first..];
+            let count = left.iter().take(MAX_CHUNK).take_while(fits).count().max(1);
+            moved += self
+                .set_apart_chunk(&queue, &left[..count], &from, &spec, first)
+                .await?;
+            first += count;
+        }
+        Ok(moved)
+    }
+
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
         let queue = self.queue(&group.queue);
         let mut call = script::POSTPONE.call(&[&queue.keys.groups]);
         call.arg(self.script_clock())
-            .arg(group_key(&group.event, &group.name))
+            .arg(key_of(group, group.part.as_ref()))
             .arg(millis(delay));
         call.send(self.link()).await.map(drop)
     }
 }
 
 impl RedisBroker {
+    /// Sets members apart, of which each is seen and new.
+    async fn set_apart_chunk(
+        &self,
+        queue: &Queue,
+        members: &[(&Arc<Envelope>, &Arc<Envelope>)],
+        from: &str,
+        spec: &str,
+        offset: usize,
+    ) -> Result<usize, BrokerError> {
+        let keys = &queue.keys;
+        let mut call =
+            script::SET_APART.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
+        call.arg(self.script_clock())
+            .arg(from)
+            .arg(spec)
+            .arg(offset);
+        let ids: Vec<_> = members.iter().map(|(seen, _)| seen.id.clone()).collect();
+        let mut is_any = false;
+        for ((seen, new), found) in members.iter().zip(self.look(queue, &ids).await?) {
+            let as_seen = found.filter(|found| found.envelope == **seen);
+            if let Some(found) = as_seen {
+                is_any = true;
+                let is_whole = new.codec != CodecName::unreadable();
+                // What stands in for bytes that cannot be read must not take their place: another version may read them.
+                let bytes = if is_whole { new.to_bytes() } else { Vec::new() };
+                call.arg(seen.id.as_str()).arg(found.bytes).arg(bytes);
+            }
+        }
+        if !is_any {
+            return Ok(0);
+        }
+        let moved = reply::number(call.send(self.link()).await?)?;
+        Ok(moved as usize)
+    }
+
     async fn due_in(
         &self,
         queue: &Queue,
@@ -152,19 +244,20 @@ impl RedisBroker {
             let key = reply::text(key)?;
             let ids = reply::array(reply::next(&mut answer)?)?;
             let bodies = reply::array(reply::next(&mut answer)?)?;
-            let (event, name) = key.split_once('\n').unwrap_or((&key, ""));
+            let (event, name, part) = read_key(&key);
             let mut members = Vec::with_capacity(ids.len());
             for (id, body) in ids.into_iter().zip(bodies) {
                 match queue.envelope(&reply::text(id)?, reply::bytes(body)?)? {
                     Read::Whole(envelope) => members.push(envelope),
-                    // What stands in for it says so: whoever aggregates archives it by itself.
+                    // What stands in for it says so: whoever aggregates sets it apart.
                     Read::Unreadable(envelope) => members.push(envelope),
                 }
             }
             found.groups.push(Group {
                 queue: queue.name.clone(),
-                event: event.into(),
-                name: name.into(),
+                event,
+                name,
+                part,
                 members,
             });
         }

@@ -1,11 +1,11 @@
 //! Schedule entries: one HASH for all, in a slot of its own with the order in which they are due.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
     Broker, BrokerError, Conflict, DueSchedules, Envelope, Fire, FireOutcome, MissedTicks, Name,
-    NewTask, ScheduleEntry, ScheduleEvent, Schedules, TaskId, Tick, Timestamp, When,
+    NewTask, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules, TaskId, Tick, Timestamp, When,
 };
 use bytes::Bytes;
 use redis::Value;
@@ -75,20 +75,19 @@ impl Stored {
 
 #[async_trait]
 impl Schedules for RedisBroker {
-    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+    async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
-        let keys = self.schedule_keys();
-        for chunk in entries.chunks(MAX_CHUNK) {
-            let mut call = script::PUT_SCHEDULES.call(&[&keys.entries, &keys.due]);
-            for entry in chunk {
-                let stored = Stored::of(entry);
-                call.arg(entry.name.as_str())
-                    .arg(stored.due())
-                    .arg(encode(&stored)?);
-            }
-            call.send(self.link()).await?;
+        let mut swapped = Vec::with_capacity(swaps.len());
+        let mut swaps = swaps.as_slice();
+        while !swaps.is_empty() {
+            // An entry that is named twice is compared twice: with what it is after the first time.
+            let mut names = HashSet::new();
+            let some = swaps.iter().take(MAX_CHUNK);
+            let count = some.take_while(|swap| names.insert(&swap.name)).count();
+            swapped.extend(self.swap_chunk(&swaps[..count]).await?);
+            swaps = &swaps[count..];
         }
-        Ok(())
+        Ok(swapped)
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
@@ -96,18 +95,26 @@ impl Schedules for RedisBroker {
         let keys = self.schedule_keys();
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
-            // The entry last: whoever is cut off in between may do it again.
-            let mut due = redis::cmd("ZREM");
-            due.arg(&keys.due).arg(name.as_str());
-            self.command(&due).await?;
-            let mut events = redis::cmd("UNLINK");
-            events.arg(keys.events(name));
-            self.command(&events).await?;
-            let mut entry = redis::cmd("HDEL");
-            entry.arg(&keys.entries).arg(name.as_str());
-            removed.push(self.command(&entry).await? == Value::Int(1));
+            let mut call =
+                script::REMOVE_SCHEDULE.call(&[&keys.entries, &keys.due, &keys.events(name)]);
+            call.arg(name.as_str());
+            let entry = reply::some_bytes(call.send(self.link()).await?)?;
+            if let Some(entry) = entry.as_deref().and_then(|entry| read(name, entry).ok()) {
+                self.forget_fired(name, &entry.queue).await;
+            }
+            removed.push(entry.is_some());
         }
         Ok(removed)
+    }
+
+    async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut command = redis::cmd("HGET");
+        command.arg(self.schedule_keys().entries).arg(name.as_str());
+        match reply::some_bytes(self.command(&command).await?)? {
+            Some(bytes) => read(name, &bytes)?.entry(name).map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
@@ -123,19 +130,17 @@ impl Schedules for RedisBroker {
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
         self.link().open_or_closed()?;
-        let keys = self.schedule_keys();
-        let mut call = script::DUE_SCHEDULES.call(&[&keys.entries, &keys.due]);
-        call.arg(self.script_clock()).arg(limit.min(MAX_CHUNK));
-        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-        let mut due = DueSchedules {
-            next_due: reply::some_time(reply::next(&mut answer)?)?,
-            ..DueSchedules::default()
-        };
-        while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {
-            let name = reply::text(name)?;
-            due.entries.extend(readable(&name, &reply::bytes(bytes)?));
+        let mut due = DueSchedules::default();
+        let mut passed = 0;
+        loop {
+            let left = limit.saturating_sub(due.entries.len()).min(MAX_CHUNK);
+            let found = self.due_after(passed, left, &mut due).await?;
+            passed += found;
+            // As long as some were passed over that cannot be read, there may be others behind them.
+            if found < left || due.entries.len() >= limit || left == 0 {
+                return Ok(due);
+            }
         }
-        Ok(due)
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
@@ -163,7 +168,11 @@ impl Schedules for RedisBroker {
             .arg(0)
             .arg(last);
         let events = reply::array(self.command(&command).await?)?.into_iter();
-        events.map(|event| decode(&reply::bytes(event)?)).collect()
+        let events = events.map(|event| decode(&reply::bytes(event)?));
+        // One that a later version has written keeps nobody from all others.
+        let left_out = |error: &BrokerError| tracing::warn!(entry = %name, %error, "a schedule event is left out");
+        let readable = events.filter_map(|event| event.inspect_err(left_out).ok());
+        Ok(readable.collect())
     }
 }
 
@@ -178,6 +187,85 @@ fn readable(name: &str, bytes: &[u8]) -> Option<ScheduleEntry> {
 const MAX_CHUNK: usize = 500;
 
 impl RedisBroker {
+    /// Makes changes of entries of different names.
+    async fn swap_chunk(&self, swaps: &[ScheduleSwap]) -> Result<Vec<bool>, BrokerError> {
+        let keys = self.schedule_keys();
+        let mut kept = redis::cmd("HMGET");
+        kept.arg(&keys.entries);
+        for swap in swaps {
+            kept.arg(swap.name.as_str());
+        }
+        let kept = reply::array(self.command(&kept).await?)?.into_iter();
+        let events: Vec<_> = swaps.iter().map(|swap| keys.events(&swap.name)).collect();
+        let mut all = vec![&*keys.entries, &*keys.due];
+        let mut asked = Vec::new();
+        let mut args = Vec::new();
+        for (place, (swap, kept)) in swaps.iter().zip(kept).enumerate() {
+            let kept = reply::some_bytes(kept)?;
+            let seen = kept
+                .as_deref()
+                .map(|bytes| read(&swap.name, bytes).and_then(|stored| stored.entry(&swap.name)));
+            // One that cannot be read has not been seen.
+            if seen.transpose().is_ok_and(|seen| seen == swap.seen) {
+                asked.push(place);
+                all.push(&events[place]);
+                let new = swap.new.as_ref().map(Stored::of);
+                args.push(swap.name.as_str().into());
+                args.push(kept.unwrap_or_default());
+                args.push(new.as_ref().map(encode).transpose()?.unwrap_or_default());
+                args.push(new.map(|new| new.due()).unwrap_or_default().into_bytes());
+            }
+        }
+        let mut swapped = vec![false; swaps.len()];
+        if asked.is_empty() {
+            return Ok(swapped);
+        }
+        let mut call = script::SWAP_SCHEDULES.call(&all);
+        call.arg(args);
+        let answers = reply::array(call.send(self.link()).await?)?;
+        for (place, answer) in asked.into_iter().zip(answers) {
+            swapped[place] = answer == Value::Int(1);
+            if let Some(entry) = swaps[place].left().filter(|_| swapped[place]) {
+                self.forget_fired(&entry.name, &entry.template.queue).await;
+            }
+        }
+        Ok(swapped)
+    }
+
+    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm: so this may fail.
+    async fn forget_fired(&self, name: &Name, queue: &Name) {
+        let mut command = redis::cmd("HDEL");
+        command
+            .arg(&self.queue(queue).keys.fired)
+            .arg(name.as_str());
+        if let Err(error) = self.command(&command).await {
+            tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
+        }
+    }
+
+    /// Adds up to `limit` of the entries that are due, after as many as were passed. Returns how many it has looked at.
+    async fn due_after(
+        &self,
+        passed: usize,
+        limit: usize,
+        due: &mut DueSchedules,
+    ) -> Result<usize, BrokerError> {
+        let keys = self.schedule_keys();
+        let mut call = script::DUE_SCHEDULES.call(&[&keys.entries, &keys.due]);
+        call.arg(self.script_clock()).arg(limit).arg(passed);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        due.next_due = reply::some_time(reply::next(&mut answer)?)?;
+        due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
+        self.note_time(due.now);
+        let mut found = 0;
+        while let (Some(name), Some(bytes)) = (answer.next(), answer.next()) {
+            let name = reply::text(name)?;
+            due.entries.extend(readable(&name, &reply::bytes(bytes)?));
+            found += 1;
+        }
+        Ok(found)
+    }
+
     /// Enqueues, and then moves the entry on. Whoever dies in between leaves a tick to be fired again: the queue, which
     /// remembers the last tick of each entry, takes its task once.
     async fn fire_one(&self, fire: Fire) -> Result<Result<bool, Conflict>, BrokerError> {
@@ -185,7 +273,7 @@ impl RedisBroker {
             return Ok(Ok(false));
         }
         let (fired, outcome) = match fire.what {
-            Tick::Skip(reason) => (Ok(true), Some(FireOutcome::Skipped(reason))),
+            Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
                 let enqueued = FireOutcome::Enqueued(envelope.task_ref());
                 let when = When::At(at);
@@ -194,21 +282,20 @@ impl RedisBroker {
                     tick: fire.tick,
                 };
                 match self.accept_tick(NewTask { envelope, when }, guard).await? {
-                    Ok(true) => (Ok(true), Some(enqueued)),
-                    Ok(false) => (Ok(false), None),
+                    // By another, if not by this one: whoever moves the entry on notes it.
+                    Ok(is_new) => (Ok(is_new), enqueued),
                     Err(conflict) => {
                         let reason = conflict.to_string();
-                        (Err(conflict), Some(FireOutcome::Refused(reason)))
+                        (Err(conflict), FireOutcome::Refused(reason))
                     }
                 }
             }
         };
-        let event = outcome.map(|outcome| ScheduleEvent {
+        let event = encode(&ScheduleEvent {
             tick: fire.tick,
             at: self.now(),
             outcome,
-        });
-        let event = event.as_ref().map(encode).transpose()?.unwrap_or_default();
+        })?;
         let has_moved = self
             .move_on(&fire.name, fire.tick, fire.next, &event)
             .await?;

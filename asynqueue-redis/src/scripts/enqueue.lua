@@ -1,7 +1,8 @@
 -- Accepts tasks.
 -- ARGV: clock, lane, number, publish; how many tasks are special; for each of these its place, how its time is given
 -- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window, limits and name
--- of the group to wait in ('' none), tick and name of the schedule entry it is of ('' none); then of each task id and envelope.
+-- of the group to wait in ('' none), tick, tolerance and name of the schedule entry it is of ('' none); then of each task id and
+-- envelope.
 -- Answers the tasks that are refused, a line each: the place and 'id', the place and 'fired' if its entry has fired a tick as late,
 -- or the place, 'lock' and who holds it.
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -22,8 +23,8 @@ local conflicts, refused = {}, {}
 local taken = redis.call('HMGET', tasks, unpack(ids))
 for i = 1, count do
   if taken[i] then
-    refused[i] = true
-    conflicts[#conflicts + 1] = (i - 1) .. ' id'
+    refused[i] = #conflicts + 1
+    conflicts[refused[i]] = (i - 1) .. ' id'
   end
 end
 
@@ -51,13 +52,15 @@ local special, lock, urgent_ids, grouped = {}, {}, {}, {}
 for at = 6, first - 1, 9 do
   local i, key = tonumber(ARGV[at]), ARGV[at + 4]
   special[i] = at
-  local tick, entry = ARGV[at + 8]:match('^(%d+):(.*)$')
+  local tick, tolerance, entry = ARGV[at + 8]:match('^(%d+),(%d+):(.*)$')
   if tick then
-    -- Before all else: a tick that was fired is done with, whatever else stands in its way.
-    local last = redis.call('HGET', fired, entry)
-    if last and tonumber(last) >= tonumber(tick) then
-      if not refused[i] then conflicts[#conflicts + 1] = (i - 1) .. ' fired' end
-      refused[i] = true
+    -- Before all else: a tick that was fired is done with, whatever else stands in its way. A last tick too far ahead is that
+    -- of a clock that was wrong.
+    tick = tonumber(tick)
+    local last = tonumber(redis.call('HGET', fired, entry) or '')
+    if last and (last == tick or (last > tick and last <= math.max(tick, now) + tolerance)) then
+      refused[i] = refused[i] or #conflicts + 1
+      conflicts[refused[i]] = (i - 1) .. ' fired'
     end
   end
   if not refused[i] and key ~= '' then
@@ -69,7 +72,7 @@ for at = 6, first - 1, 9 do
       lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ARGV[at + 6] .. ':' .. ids[i]
     end
   end
-  if not refused[i] and tick then redis.call('HSET', fired, entry, tick) end
+  if not refused[i] and tick then redis.call('HSET', fired, entry, int(tick)) end
   if not refused[i] and ARGV[at + 7] ~= '' then
     grouped[#grouped + 1], grouped[#grouped + 2] = ids[i], ARGV[at + 7]
   end

@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod connections;
 mod evicted;
+mod groups;
 mod lifecycle;
 mod load;
 mod outcomes;

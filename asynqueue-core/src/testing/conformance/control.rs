@@ -149,7 +149,9 @@ pub async fn a_closed_broker_refuses_everything(harness: &dyn Harness) {
     refused(broker.tasks(&refs)).await;
     refused(broker.list(&queues[0], TaskState::Pending, Page::default())).await;
     refused(broker.put_schedules(Vec::new())).await;
+    refused(broker.swap_schedules(Vec::new())).await;
     refused(broker.remove_schedules(&queues)).await;
+    refused(broker.schedule(&queues[0])).await;
     refused(broker.schedules()).await;
     refused(broker.fire(Vec::new())).await;
 }
@@ -207,6 +209,7 @@ pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
     assert!(broker.stats(&[]).await.unwrap().is_empty());
     assert!(broker.tasks(&[]).await.unwrap().is_empty());
     broker.put_schedules(Vec::new()).await.unwrap();
+    assert!(broker.swap_schedules(Vec::new()).await.unwrap().is_empty());
     assert!(broker.remove_schedules(&[]).await.unwrap().is_empty());
     assert!(broker.schedules().await.unwrap().is_empty());
     assert!(broker.fire(Vec::new()).await.unwrap().is_empty());

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     CodecName, MessagePack,
-    broker::{FireOutcome, MissedTicks, SharedBroker},
-    scheduler::{Entry, Scheduler, SchedulerBuilder, SchedulerHandle, Timetable},
+    broker::{Fire, FireOutcome, MissedTicks, ScheduleEntry, SharedBroker, Tick},
+    scheduler::{Entry, ScheduleError, Scheduler, SchedulerBuilder, SchedulerHandle, Timetable},
     task::{Name, Task, TaskId, TaskOptions, TaskState, Timestamp},
 };
 
@@ -179,6 +179,110 @@ pub async fn entries_are_changed_at_run_time(harness: &dyn Harness) {
     until_pending(&f, 3).await;
     assert!(timetable.remove("tidy").await.unwrap());
     assert!(timetable.pause("tidy").await.is_err());
+    scheduler.shutdown().await;
+}
+
+/// Neither undoes the other, whichever is first.
+pub async fn racing_changes_at_run_time_both_hold(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let timetable = Timetable::new(Arc::clone(&f.broker));
+    let both = async |first: bool| {
+        let (pause, put) = (
+            timetable.pause("tidy"),
+            timetable.put(tidy("tidy", "@daily")),
+        );
+        // Whoever is polled first reads first.
+        if first {
+            tokio::try_join!(pause, put).unwrap();
+        } else {
+            tokio::try_join!(put, pause).unwrap();
+        }
+    };
+    for n in 0..20 {
+        timetable.put(tidy("tidy", "@hourly")).await.unwrap();
+        timetable.resume("tidy").await.unwrap();
+        both(n % 2 == 0).await;
+        let entry = timetable.entries().await.unwrap().remove(0);
+        assert_eq!((&*entry.rule, entry.paused), ("@daily", true));
+        let (paused, removed) = tokio::join!(timetable.resume("tidy"), timetable.remove("tidy"));
+        assert!(removed.unwrap());
+        assert!(matches!(
+            paused,
+            Ok(()) | Err(ScheduleError::Unknown { .. })
+        ));
+        assert_eq!(names(&f.broker).await, [] as [Name; 0]);
+    }
+}
+
+/// However far the clock was ahead, and for however short a time.
+pub async fn a_schedule_goes_on_when_the_clock_is_right_again(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    to_half_past(&f).await;
+    start(&f, tidy("tidy", "* * * * *")).await.shutdown().await;
+    // As a scheduler leaves it that has fired a tick by a clock which is a day ahead.
+    let tomorrow = Timestamp::from_millis(minute(&f, 0)) + secs(24 * 3_600);
+    let seen = f.broker.schedules().await.unwrap().remove(0);
+    let ahead = ScheduleEntry {
+        next: Some(tomorrow),
+        ..seen.clone()
+    };
+    f.broker.put_schedules(vec![ahead]).await.unwrap();
+    let mut task = task_in("q", &format!("tidy@{}", tomorrow.as_millis()));
+    task.event = "tidy".into();
+    let fire = Fire {
+        name: "tidy".into(),
+        tick: tomorrow,
+        what: Tick::Enqueue(task, tomorrow),
+        next: Some(tomorrow + secs(60)),
+    };
+    assert_eq!(f.broker.fire(vec![fire]).await.unwrap(), [Ok(true)]);
+
+    let scheduler = start(&f, tidy("tidy", "* * * * *")).await;
+    eventually("its next tick is set back", async || {
+        f.broker.schedules().await.unwrap()[0].next == seen.next
+    })
+    .await;
+    let event = f.broker.schedule_events(&"tidy".into(), 1).await.unwrap();
+    assert_eq!(event[0].tick, tomorrow + secs(60));
+    assert!(matches!(&event[0].outcome, FireOutcome::Skipped(why) if why.contains("clock")));
+    for n in 1..=2 {
+        f.advance(secs(60)).await;
+        let pending = until_pending(&f, n).await;
+        assert_eq!(pending[n - 1], format!("tidy@{}", minute(&f, 0)));
+    }
+    scheduler.shutdown().await;
+}
+
+/// A later version may have put it there, and can. It is said in its history, once.
+pub async fn an_entry_whose_rule_cannot_be_read_is_left_to_others(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    to_half_past(&f).await;
+    start(&f, tidy("lunar", "* * * * *")).await.shutdown().await;
+    let due = f.broker.now() - secs(30);
+    let lunar = ScheduleEntry {
+        rule: "@full-moon".into(),
+        next: Some(due),
+        ..f.broker.schedules().await.unwrap().remove(0)
+    };
+    f.broker.put_schedules(vec![lunar.clone()]).await.unwrap();
+    let scheduler = start(&f, tidy("tidy", "* * * * *")).await;
+    for n in 1..=3 {
+        f.advance(secs(60)).await;
+        until_pending(&f, n).await;
+    }
+    assert_eq!(
+        f.broker.schedule(&"lunar".into()).await.unwrap(),
+        Some(lunar.clone())
+    );
+    let events = f.broker.schedule_events(&"lunar".into(), 10).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert!(matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("@full-moon")));
+    let readable = ScheduleEntry {
+        rule: "* * * * *".into(),
+        ..lunar
+    };
+    f.broker.put_schedules(vec![readable]).await.unwrap();
+    until_pending(&f, 4).await;
     scheduler.shutdown().await;
 }
 

@@ -71,6 +71,8 @@ pub(super) struct Group {
     event: String,
     /// Empty for the group of all that name none.
     name: String,
+    /// How often its tasks have failed to become one; such tasks are set apart from their group.
+    tries: u32,
     /// How many tasks wait in it.
     size: u64,
     /// Since when the oldest does.
@@ -85,6 +87,7 @@ impl From<GroupInfo> for Group {
         Self {
             event: info.event.to_string(),
             name: info.name.to_string(),
+            tries: info.tries,
             size: info.size,
             oldest: time(info.oldest),
             due: time(info.due),

@@ -63,7 +63,10 @@ fn row(view: &View, group: &GroupInfo) -> Markup {
     let tasks = view.links.state(&group.queue, TaskState::Aggregating);
     html! {
         tr {
-            th scope="row" { @if group.name.is_empty() { "of those without a name" } @else { (group.name) } }
+            th scope="row" {
+                @if group.name.is_empty() { "of those without a name" } @else { (group.name) }
+                @if group.tries > 0 { " · failed " (group.tries) "×" }
+            }
             td { a href=(tasks) { (group.queue) } }
             td { (group.event) }
             td.number { (show::number(group.size)) }

@@ -1,0 +1,187 @@
+//! What becomes of members of a group that could not become one task.
+//!
+//! They leave their group, with the failure noted, and are tried again by themselves: so the group goes on without them, and
+//! how often they were tried is kept with them. Where one of them must be the cause, they are halved until it is alone.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Shared;
+use crate::{
+    broker::{BrokerError, Group, Move, Replacement, SetApart},
+    codec::CodecName,
+    task::{Envelope, Failure, FailureKind, TaskState},
+};
+
+/// How often members are tried together before they are halved.
+const TRIES: u32 = 3;
+
+/// How long a group waits that the broker has no room for.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Why members could not become one task.
+pub(super) enum Problem {
+    /// Each of these is no payload of its event, for its own reason.
+    Unreadable(Vec<(Arc<Envelope>, String)>),
+    /// One of them must be the cause, or several.
+    OneOfThem(FailureKind, String),
+    /// Another task stands in the way of the new one.
+    Conflict(String),
+}
+
+impl Problem {
+    fn of(&self, member: &Arc<Envelope>) -> (FailureKind, String) {
+        match self {
+            Self::Unreadable(members) => {
+                let mut members = members.iter();
+                let reason = members.find(|(bad, _)| Arc::ptr_eq(bad, member));
+                let reason = reason.map_or_else(String::new, |(_, reason)| reason.clone());
+                (FailureKind::Decode, reason)
+            }
+            Self::OneOfThem(kind, reason) => (*kind, reason.clone()),
+            Self::Conflict(reason) => (FailureKind::Error, reason.clone()),
+        }
+    }
+}
+
+impl Shared {
+    /// Sees to members that could not become one task. Where the broker does not let them be set apart, their group waits.
+    pub(super) async fn failed_together(
+        &self,
+        group: Group,
+        problem: Problem,
+    ) -> Result<(), BrokerError> {
+        match self.try_again_apart(&group, &problem).await {
+            Err(error @ (BrokerError::Protocol(_) | BrokerError::Full(_))) => {
+                self.postpone(&group, &error.to_string()).await
+            }
+            done => done,
+        }
+    }
+
+    async fn try_again_apart(&self, group: &Group, problem: &Problem) -> Result<(), BrokerError> {
+        let tries = group.tries().saturating_add(1);
+        let cause_is_unknown = matches!(problem, Problem::OneOfThem(..)) && group.members.len() > 1;
+        if cause_is_unknown {
+            return match tries {
+                ..TRIES => self.set_apart(group, &group.members, problem, tries).await,
+                _ => self.halve(group, problem, tries).await,
+            };
+        }
+        let is_over = |member: &Arc<Envelope>| tries > member.options.max_retry;
+        let (over, left): (Vec<_>, Vec<_>) = group.members.iter().cloned().partition(is_over);
+        self.archive(group, &over, problem).await?;
+        self.set_apart(group, &left, problem, tries).await
+    }
+
+    /// Sets members apart until their next try.
+    async fn set_apart(
+        &self,
+        group: &Group,
+        members: &[Arc<Envelope>],
+        problem: &Problem,
+        tries: u32,
+    ) -> Result<(), BrokerError> {
+        let Some(first) = members.first() else {
+            return Ok(());
+        };
+        let delay = first.options.backoff.delay(tries, rand::random());
+        let apart = self.apart(group, members, problem);
+        let moved = self.broker.set_apart(SetApart {
+            tries,
+            delay,
+            ..apart
+        });
+        if moved.await? > 0 {
+            let (_, reason) = problem.of(first);
+            tracing::warn!(queue = %group.queue, event = %group.event, group = %group.name, tasks = members.len(), tries,
+                again_in = ?delay, reason, "tasks of a group could not become one task; they are tried again by themselves");
+        }
+        Ok(())
+    }
+
+    /// Sets each half of the members apart, to be tried at once. One that is alone is tried as often as any task.
+    async fn halve(&self, group: &Group, problem: &Problem, tries: u32) -> Result<(), BrokerError> {
+        let (first, second) = group.members.split_at(group.members.len() / 2);
+        for half in [first, second] {
+            let apart = SetApart {
+                tries: if half.len() > 1 { tries } else { 0 },
+                ..self.apart(group, half, problem)
+            };
+            self.broker.set_apart(apart).await?;
+        }
+        let (queue, event, group, tasks) =
+            (&group.queue, &group.event, &group.name, group.members.len());
+        tracing::warn!(%queue, %event, %group, tasks, tries, "tasks of a group could not become one task; each half is tried by itself");
+        Ok(())
+    }
+
+    /// Members with their failure noted. Those that were no task in this version stay as they are.
+    fn apart(&self, group: &Group, members: &[Arc<Envelope>], problem: &Problem) -> SetApart {
+        let noted = |member: &Arc<Envelope>| {
+            if member.codec == CodecName::unreadable() {
+                Arc::clone(member)
+            } else {
+                self.noted(member, problem)
+            }
+        };
+        SetApart {
+            group: Group {
+                members: members.to_vec(),
+                ..group.clone()
+            },
+            members: members.iter().map(noted).collect(),
+            tries: 0,
+            delay: Duration::ZERO,
+        }
+    }
+
+    fn noted(&self, member: &Arc<Envelope>, problem: &Problem) -> Arc<Envelope> {
+        let mut envelope = Envelope::clone(member);
+        envelope.attempts = envelope.attempts.saturating_add(1);
+        let (kind, message) = problem.of(member);
+        envelope.push_failure(Failure {
+            attempt: envelope.attempts,
+            started: None,
+            at: self.broker.now(),
+            kind,
+            message,
+            backtrace: None,
+            worker: Some(self.worker.clone()),
+        });
+        Arc::new(envelope)
+    }
+
+    /// Archives members that have been tried often enough.
+    async fn archive(
+        &self,
+        group: &Group,
+        members: &[Arc<Envelope>],
+        problem: &Problem,
+    ) -> Result<(), BrokerError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        let change = |seen: &Arc<Envelope>| Replacement {
+            seen: Arc::clone(seen),
+            state: TaskState::Aggregating,
+            envelope: self.noted(seen, problem),
+            to: Some(Move::Archived),
+        };
+        let archived = self.broker.replace(members.iter().map(change).collect());
+        for (member, archived) in members.iter().zip(archived.await?) {
+            if archived {
+                let (_, reason) = problem.of(member);
+                tracing::error!(task = %member.task_ref(), event = %group.event, group = %group.name, reason,
+                    "a task of a group was archived: it could not become part of another task");
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a group wait for a while, with all its members.
+    pub(super) async fn postpone(&self, group: &Group, reason: &str) -> Result<(), BrokerError> {
+        tracing::error!(queue = %group.queue, event = %group.event, group = %group.name, tasks = group.members.len(), reason,
+            "a group could not become one task; it is tried again later");
+        self.broker.postpone(group, TRY_AGAIN).await
+    }
+}

@@ -1,0 +1,151 @@
+//! Schedulers on a broker that fails in part, and whose clock is wrong for a while.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use asynqueue_core::{
+    Broker, FireOutcome, Inspect, MemoryBroker, Page, Schedules, TaskState,
+    scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
+    testing::TestClock,
+};
+
+use crate::{
+    faulty::Faulty,
+    harness::{job, until},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+fn entry(name: &str) -> Entry {
+    Entry::new(name, "* * * * *", job(1)).unwrap()
+}
+
+/// A broker whose clock shows half past a minute.
+fn clocked() -> (TestClock, MemoryBroker) {
+    let clock = TestClock::default();
+    clock.advance(MINUTE / 2);
+    (clock.clone(), MemoryBroker::with_clock(clock))
+}
+
+async fn start(broker: &Faulty, names: &[&str]) -> SchedulerHandle {
+    let mut scheduler = Scheduler::builder(broker.clone());
+    for name in names {
+        scheduler = scheduler.entry(entry(name));
+    }
+    scheduler.start().await.unwrap()
+}
+
+/// How many tasks an entry has enqueued.
+async fn enqueued(broker: &MemoryBroker, name: &str) -> usize {
+    let page = Page {
+        after: None,
+        limit: 1_000,
+    };
+    let queue = "default".into();
+    let listed = broker.list(&queue, TaskState::Pending, page).await;
+    let tasks = listed.unwrap().tasks;
+    let of_entry = tasks
+        .iter()
+        .filter(|task| task.envelope.id.as_str().split('@').next() == Some(name));
+    of_entry.count()
+}
+
+async fn until_enqueued(broker: &MemoryBroker, name: &str, count: usize) {
+    until(&format!("{name} is enqueued {count} times"), async || {
+        enqueued(broker, name).await == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_that_fails_holds_up_no_other_and_is_fired_once_it_can_be() {
+    let (clock, broker) = clocked();
+    let faulty = Faulty::new(&broker);
+    *faulty.faults.unfired.lock().unwrap() = Some("bad");
+    let scheduler = start(&faulty, &["bad", "good"]).await;
+    for n in 1..=4 {
+        clock.advance(MINUTE);
+        until_enqueued(&broker, "good", n).await;
+    }
+    assert_eq!(enqueued(&broker, "bad").await, 0);
+    *faulty.faults.unfired.lock().unwrap() = None;
+    until_enqueued(&broker, "bad", 1).await;
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_entry_whose_queue_does_not_answer_holds_up_no_other() {
+    let (clock, broker) = clocked();
+    let faulty = Faulty::new(&broker);
+    *faulty.faults.unanswered.lock().unwrap() = Some("bad");
+    let scheduler = start(&faulty, &["bad", "good"]).await;
+    for n in 1..=4 {
+        clock.advance(MINUTE);
+        until_enqueued(&broker, "good", n).await;
+    }
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn however_many_entries_fail_the_others_are_fired() {
+    let (clock, broker) = clocked();
+    let faulty = Faulty::new(&broker);
+    *faulty.faults.unfired.lock().unwrap() = Some("bad");
+    let timetable = Timetable::new(broker.clone());
+    for n in 0..250 {
+        timetable.put(entry(&format!("bad-{n}"))).await.unwrap();
+    }
+    clock.advance(MINUTE);
+    let scheduler = start(&faulty, &["good"]).await;
+    clock.advance(MINUTE);
+    until_enqueued(&broker, "good", 1).await;
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_while_a_scheduler_runs_silences_no_entry() {
+    let (clock, broker) = clocked();
+    let scheduler = start(&Faulty::new(&broker), &["e"]).await;
+    let right = broker.now();
+    clock.advance(DAY);
+    until_enqueued(&broker, "e", 1).await;
+    clock.set(right);
+    let next = async || broker.schedules().await.unwrap()[0].next.unwrap();
+    until("the next tick is set back", async || {
+        next().await <= right + MINUTE
+    })
+    .await;
+    let events = broker.schedule_events(&"e".into(), 1).await.unwrap();
+    assert!(
+        matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("clock went back"))
+    );
+    for n in 2..=4 {
+        clock.advance(MINUTE);
+        until_enqueued(&broker, "e", n).await;
+    }
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_a_little_fires_no_tick_twice() {
+    let (clock, broker) = clocked();
+    let faulty = Faulty::new(&broker);
+    let scheduler = start(&faulty, &["e"]).await;
+    clock.advance(MINUTE);
+    until_enqueued(&broker, "e", 1).await;
+    let fired = broker.schedules().await.unwrap();
+    for back in [5, 45] {
+        let right = broker.now();
+        clock.set(right - Duration::from_secs(back));
+        let before = faulty.faults.turns.load(SeqCst);
+        // In one it sees that, in the next it looks at all entries.
+        until("it has looked at all entries", async || {
+            faulty.faults.turns.load(SeqCst) > before + 2
+        })
+        .await;
+        clock.set(right);
+    }
+    assert_eq!(enqueued(&broker, "e").await, 1);
+    assert_eq!(broker.schedules().await.unwrap(), fired);
+    scheduler.shutdown().await;
+}
