@@ -135,6 +135,7 @@ impl Queue {
             latency: waiting_since.map_or_else(Default::default, |since| now.since(since)),
             paused: self.paused,
             repaired: 0,
+            archive: self.archive,
         }
     }
 

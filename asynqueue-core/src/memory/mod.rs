@@ -27,7 +27,7 @@ use self::{queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, ServerInfo, Settled, Settlement, SharedBroker,
+        NewTask, ServerInfo, Settled, Settlement, SharedBroker, Trimmed,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -223,13 +223,22 @@ impl Broker for MemoryBroker {
         Ok(expired)
     }
 
-    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Vec<Trimmed>, BrokerError> {
         self.open()?;
-        let now = self.clock_now();
-        let mut deleted = 0;
-        for queue in queues.iter().filter_map(|name| self.known(name)) {
-            deleted += queue.lock().trim(now, keep, limit - deleted);
-        }
-        Ok(deleted)
+        let (now, mut left) = (self.clock_now(), limit);
+        let mut trim = |name| {
+            let queue = self.known(name);
+            let trimmed = queue.map_or_else(Trimmed::default, |queue| {
+                queue.lock().trim(now, keep, left)
+            });
+            left -= trimmed.deleted();
+            trimmed
+        };
+        Ok(queues.iter().map(&mut trim).collect())
     }
 }

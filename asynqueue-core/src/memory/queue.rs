@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Conflict, Extended, Finished, HourStats, Keep, LeaseToken, Leased, NewTask, Outcome,
-        Settled, Settlement, Signal, When,
+        ArchiveStats, Conflict, Extended, Finished, HourStats, Keep, LeaseToken, Leased, NewTask,
+        Outcome, Settled, Settlement, Signal, Trimmed, When,
     },
     task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
 };
@@ -40,6 +40,7 @@ pub(super) struct Queue {
     pub(super) was_used: bool,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
+    pub(super) archive: ArchiveStats,
     /// By the number of the hour since 1970.
     pub(super) hours: BTreeMap<u64, HourStats>,
     /// The last tick of each schedule entry that put a task here.
@@ -65,6 +66,7 @@ impl Queue {
             was_used: false,
             succeeded: 0,
             failed: 0,
+            archive: ArchiveStats::default(),
             hours: BTreeMap::new(),
             fired: HashMap::new(),
             locks: Locks::default(),
@@ -283,28 +285,43 @@ impl Queue {
         }
     }
 
-    pub(super) fn trim(&mut self, now: Timestamp, keep: Keep, limit: usize) -> usize {
-        let mut deleted = 0;
-        while deleted < limit {
+    pub(super) fn trim(&mut self, now: Timestamp, keep: Keep, limit: usize) -> Trimmed {
+        let mut trimmed = Trimmed::default();
+        if self.archived.len() > 0 {
+            self.archive.max = Some(keep.archived_max as u64);
+        }
+        while trimmed.deleted() < limit {
             let too_old = now - keep.archived_for;
-            let next = if self.archived.len() > keep.archived_max {
-                self.archived.pop_first()
+            let (next, count) = if self.archived.len() > keep.archived_max {
+                (self.archived.pop_first(), &mut trimmed.by_count)
+            } else if let Some(id) = self.completed.pop_until(now) {
+                (Some(id), &mut trimmed.completed)
             } else {
-                self.completed
-                    .pop_until(now)
-                    .or_else(|| self.archived.pop_until(too_old))
+                (self.archived.pop_until(too_old), &mut trimmed.by_age)
             };
             let Some(id) = next else { break };
+            *count += 1;
             self.tasks.remove(&id);
-            deleted += 1;
         }
+        self.count_trimmed(&trimmed, now);
+        trimmed.archived = self.archived.len() as u64;
         let hour = now.as_millis() / HourStats::MILLIS;
         self.hours = self.hours.split_off(&hour.saturating_sub(HourStats::KEPT));
         self.locks.forget_ended(now);
         self.listeners.forget_gone();
         self.tasks.shrink();
         self.pending.shrink();
-        deleted
+        trimmed
+    }
+
+    /// Counts archived tasks that were deleted.
+    fn count_trimmed(&mut self, trimmed: &Trimmed, now: Timestamp) {
+        let (by_count, by_age) = (trimmed.by_count as u64, trimmed.by_age as u64);
+        self.archive.trimmed_by_count += by_count;
+        self.archive.trimmed_by_age += by_age;
+        if by_count + by_age > 0 {
+            self.archive.last_trimmed = Some(now);
+        }
     }
 
     // The changes that the methods above and those of the control trait are made of.

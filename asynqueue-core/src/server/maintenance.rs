@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
-    Counters, Shared, is_closed,
+    Counters, Shared,
+    archive::ArchiveLog,
+    is_closed,
     outcome::{after_failure, guarded},
     retrying::Retrying,
 };
 use crate::{
-    broker::{BrokerError, Leased, Settled, Settlement},
+    broker::{BrokerError, Leased, Settled, Settlement, Trimmed},
     metrics,
     process::TaskErrorKind,
     task::{Failure, FailureKind},
@@ -102,19 +104,22 @@ impl Shared {
 
     /// Deletes what is kept no longer.
     pub(super) async fn trim_old(self: Arc<Self>) {
+        let (queues, keep) = (&self.queue_names, self.settings.keep);
         let mut retrying = Retrying::new("trim old tasks");
+        let mut archives = ArchiveLog::new(keep);
         let mut wait = TRIM_INTERVAL;
         while self.runs_after(wait).await {
-            wait = match self
-                .broker
-                .trim(&self.queue_names, self.settings.keep, MAX_BATCH)
-                .await
-            {
+            wait = match self.broker.trim(queues, keep, MAX_BATCH).await {
                 Ok(trimmed) => {
                     retrying.worked();
-                    if trimmed == MAX_BATCH {
+                    queues
+                        .iter()
+                        .zip(&trimmed)
+                        .for_each(|(queue, trimmed)| archives.note(queue, trimmed));
+                    if trimmed.iter().map(Trimmed::deleted).sum::<usize>() >= MAX_BATCH {
                         Duration::ZERO
                     } else {
+                        archives.log();
                         TRIM_INTERVAL
                     }
                 }

@@ -11,6 +11,7 @@
 //! this server, and `shutdown` brings all of it to an end.
 
 mod aggregate;
+mod archive;
 mod assemble;
 mod builder;
 #[cfg(feature = "testing")]

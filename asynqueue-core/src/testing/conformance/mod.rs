@@ -199,6 +199,8 @@ macro_rules! conformance_suite {
                 completed_tasks_stay_however_few_archived_ones_are_kept,
                 each_queue_keeps_archived_tasks_of_its_own,
                 a_trimmed_tasks_id_is_free_again,
+                archived_tasks_that_are_trimmed_are_counted,
+                an_archive_knows_its_limit_once_it_is_trimmed,
             ],
             cancel: [
                 a_waiting_task_is_archived_with_the_reason,

@@ -14,7 +14,7 @@ use self::{
 use super::QUEUES;
 use crate::{
     broker::{
-        CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled, Settlement, When,
+        ArchiveStats, CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled, Settlement, When,
     },
     process::Progress,
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, Timestamp},
@@ -26,6 +26,8 @@ pub(super) struct Model {
     paused: [bool; QUEUES.len()],
     /// How many attempts of each queue succeeded, and failed.
     attempts: [(u64, u64); QUEUES.len()],
+    /// What the limits of each queue's archive have done.
+    archives: [ArchiveStats; QUEUES.len()],
     /// Whether each queue has had a task.
     used: [bool; QUEUES.len()],
     tasks: Vec<Entry>,
@@ -48,6 +50,7 @@ impl Model {
             now,
             paused: [false; QUEUES.len()],
             attempts: [(0, 0); QUEUES.len()],
+            archives: [ArchiveStats::default(); QUEUES.len()],
             used: [false; QUEUES.len()],
             tasks: Vec::new(),
             leases: Vec::new(),
