@@ -22,6 +22,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub(crate) use self::trim::is_archive_nearly_full;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
@@ -37,7 +38,6 @@ pub use self::{
     subscriptions::{Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
 };
-pub(crate) use self::trim::is_archive_nearly_full;
 use crate::task::{Envelope, Name, Timestamp};
 
 /// A broker to share among producers, servers and inspectors.

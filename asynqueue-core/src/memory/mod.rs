@@ -233,9 +233,8 @@ impl Broker for MemoryBroker {
         let (now, mut left) = (self.clock_now(), limit);
         let mut trim = |name| {
             let queue = self.known(name);
-            let trimmed = queue.map_or_else(Trimmed::default, |queue| {
-                queue.lock().trim(now, keep, left)
-            });
+            let trimmed =
+                queue.map_or_else(Trimmed::default, |queue| queue.lock().trim(now, keep, left));
             left -= trimmed.deleted();
             trimmed
         };

@@ -30,9 +30,8 @@ struct Counters {
 impl Counters {
     fn all(&self) -> Vec<(String, u64)> {
         let values = self.values.lock().unwrap();
-        let read = |(labels, value): (&String, &Arc<AtomicU64>)| {
-            (labels.clone(), value.load(SeqCst))
-        };
+        let read =
+            |(labels, value): (&String, &Arc<AtomicU64>)| (labels.clone(), value.load(SeqCst));
         values.iter().map(read).collect()
     }
 }
@@ -137,7 +136,10 @@ async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() 
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     let line = &deleted[0];
     assert!(line.contains("WARN"), "{line}");
-    assert!(line.contains("queue=default by_count=2496 by_age=0 max=4"), "{line}");
+    assert!(
+        line.contains("queue=default by_count=2496 by_age=0 max=4"),
+        "{line}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +148,10 @@ async fn an_archive_at_80_percent_of_its_limit_is_logged_once_and_nothing_is_del
     let (broker, producer) = broker();
     enqueue_jobs(&producer, 79).await;
     let server = start(&broker, 100).await;
-    until("79 are archived", async || archived(&broker).await == (79, 0)).await;
+    until("79 are archived", async || {
+        archived(&broker).await == (79, 0)
+    })
+    .await;
     let nearly_full = || with(&lines, "nearly full");
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     assert!(nearly_full().is_empty(), "{:?}", nearly_full());
@@ -156,7 +161,10 @@ async fn an_archive_at_80_percent_of_its_limit_is_logged_once_and_nothing_is_del
     server.shutdown().await.unwrap();
     assert_eq!(nearly_full().len(), 1, "{:?}", nearly_full());
     let line = &nearly_full()[0];
-    assert!(line.contains("WARN") && line.contains("archived=80 max=100"), "{line}");
+    assert!(
+        line.contains("WARN") && line.contains("archived=80 max=100"),
+        "{line}"
+    );
     assert_eq!(archived(&broker).await, (80, 0));
 }
 

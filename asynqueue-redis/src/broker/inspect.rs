@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node, Page,
-    Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
+    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node,
+    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;

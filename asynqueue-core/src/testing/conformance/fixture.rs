@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Harness;
 use crate::{
     broker::{
-        Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats, Settled,
-        Settlement, SharedBroker, TaskInfo, Trimmed, When,
+        Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats,
+        Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When,
     },
     codec::{CodecName, MessagePack},
     task::{
@@ -117,7 +117,11 @@ impl<'a> Fixture<'a> {
 
     /// Trims the one queue.
     pub(super) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
-        let mut trimmed = self.broker.trim(&[QUEUE.into()], keep, limit).await.unwrap();
+        let mut trimmed = self
+            .broker
+            .trim(&[QUEUE.into()], keep, limit)
+            .await
+            .unwrap();
         assert_eq!(trimmed.len(), 1, "one answer a queue");
         trimmed.remove(0)
     }

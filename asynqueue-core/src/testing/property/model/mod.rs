@@ -14,7 +14,8 @@ use self::{
 use super::QUEUES;
 use crate::{
     broker::{
-        ArchiveStats, CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled, Settlement, When,
+        ArchiveStats, CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled,
+        Settlement, When,
     },
     process::Progress,
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, Timestamp},
