@@ -227,8 +227,6 @@ impl Queue {
             return false;
         }
         self.unlist(id);
-        // At once, for it may be added again.
-        self.pending.sweep();
         if let Some(record) = self.tasks.get_mut(id) {
             record.envelope = change.envelope.clone();
         }

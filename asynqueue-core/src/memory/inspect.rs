@@ -117,8 +117,7 @@ impl Queue {
         ];
         let next = self
             .pending
-            .iter()
-            .next()
+            .first()
             .and_then(|task| self.tasks.get(&task.id));
         let waiting_since = next.and_then(|record| match record.place {
             Place::Pending(since) => Some(since),

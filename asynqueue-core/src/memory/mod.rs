@@ -1,6 +1,7 @@
 //! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
 
 mod control;
+mod entries;
 mod fleet;
 mod groups;
 mod inspect;
@@ -123,7 +124,6 @@ impl MemoryBroker {
             while let Some(item) = items.next_if(|item| *queue_of(item) == name) {
                 answers.push(answer(&mut queue, item));
             }
-            queue.pending.sweep();
         }
         answers
     }

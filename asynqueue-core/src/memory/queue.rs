@@ -450,7 +450,7 @@ impl Queue {
             return;
         };
         match &record.place {
-            Place::Pending(_) => self.pending.remove(id.clone()),
+            Place::Pending(_) => self.pending.remove(&record.envelope),
             Place::Scheduled(due) => self.scheduled.remove(*due, id.clone()),
             Place::Retry(due) => self.retry.remove(*due, id.clone()),
             Place::Completed(kept) => self.completed.remove(kept.until, id.clone()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 
-use super::MemoryBroker;
+use super::{MemoryBroker, entries::Entries};
 use crate::{
     broker::{
         BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
@@ -16,7 +16,7 @@ use crate::{
 /// The entries, and what came of their last ticks, newest first.
 #[derive(Debug, Default)]
 pub(super) struct ScheduleTable {
-    entries: BTreeMap<Name, ScheduleEntry>,
+    entries: Entries,
     events: BTreeMap<Name, VecDeque<ScheduleEvent>>,
 }
 
@@ -24,8 +24,10 @@ pub(super) struct ScheduleTable {
 impl Schedules for MemoryBroker {
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
         self.open()?;
-        let entries = entries.into_iter().map(|entry| (entry.name.clone(), entry));
-        self.0.schedules.lock().entries.extend(entries);
+        let mut schedules = self.0.schedules.lock();
+        entries
+            .into_iter()
+            .for_each(|entry| schedules.entries.put(entry));
         Ok(())
     }
 
@@ -41,22 +43,13 @@ impl Schedules for MemoryBroker {
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
         self.open()?;
-        Ok(self.0.schedules.lock().entries.values().cloned().collect())
+        Ok(self.0.schedules.lock().entries.iter().cloned().collect())
     }
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
         self.open()?;
         let now = self.clock_now();
-        let schedules = self.0.schedules.lock();
-        let waiting = schedules.entries.values().filter(|entry| !entry.paused);
-        let mut waiting: Vec<_> = waiting.filter(|entry| entry.next.is_some()).collect();
-        waiting.sort_by_key(|entry| (entry.next, &entry.name));
-        let is_due = |entry: &&&ScheduleEntry| entry.next.is_some_and(|next| next <= now);
-        let due: Vec<_> = waiting.iter().take_while(is_due).take(limit).collect();
-        Ok(DueSchedules {
-            next_due: waiting.get(due.len()).and_then(|entry| entry.next),
-            entries: due.into_iter().map(|entry| (*entry).clone()).collect(),
-        })
+        Ok(self.0.schedules.lock().entries.due(now, limit))
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
@@ -83,9 +76,10 @@ impl Schedules for MemoryBroker {
 impl MemoryBroker {
     fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {
         let schedules = &mut *self.0.schedules.lock();
-        let entry = schedules.entries.get_mut(&fire.name);
-        let due = entry.filter(|entry| entry.next == Some(fire.tick) && !entry.paused);
-        let Some(entry) = due else { return Ok(false) };
+        let is_due = |entry: &ScheduleEntry| entry.next == Some(fire.tick) && !entry.paused;
+        if !schedules.entries.get(&fire.name).is_some_and(is_due) {
+            return Ok(false);
+        }
         let (fired, outcome) = match fire.what {
             Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
@@ -103,7 +97,10 @@ impl MemoryBroker {
                 }
             }
         };
-        entry.next = fire.next;
+        let next = fire.next;
+        schedules
+            .entries
+            .change(&fire.name, |entry| entry.next = next);
         if fired != Ok(false) {
             let events = schedules.events.entry(fire.name).or_default();
             events.truncate(ScheduleEvent::KEPT - 1);
