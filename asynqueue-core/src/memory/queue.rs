@@ -205,6 +205,9 @@ impl Queue {
         let (until, cancel) = (activity.until, activity.cancel.take());
         record.envelope = Arc::clone(envelope);
         self.active.remove(until, envelope.id.clone());
+        if cancel.is_none() && matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
+            self.locks.take_back(envelope, now);
+        }
         match (outcome, cancel) {
             (Outcome::Complete { result }, _) => {
                 self.count(now, true);

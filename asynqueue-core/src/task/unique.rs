@@ -18,7 +18,8 @@ pub struct Unique {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UniqueUntil {
-    /// A worker starts the task.
+    /// A worker starts the task. One that is given back or snoozed takes the lock again, unless another holds it by then. One
+    /// that has failed does not.
     Start,
     /// The task comes to its end: completed, archived or deleted.
     Success,

@@ -219,6 +219,9 @@ impl Model {
             }
             (Outcome::Release, None) => Some(self.first_turn()),
         };
+        if matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
+            self.lock_back(envelope);
+        }
         self.put(place, next);
         Settled::Recorded
     }
