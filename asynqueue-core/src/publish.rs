@@ -151,7 +151,7 @@ impl<'a, T: Task> Publish<'a, T> {
 /// Lets no other task of this id into the same queue, for a while even after it is done.
 fn once(envelope: &mut Envelope) {
     envelope.unique = Some(Box::new(UniqueLock {
-        key: UniqueKey::new(envelope.id.as_str()),
+        key: UniqueKey::of_task(&envelope.id),
         until: UniqueUntil::Window,
         ttl: PUBLISH_WINDOW,
     }));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueLock};
+use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey, UniqueLock};
 use crate::codec::CodecName;
 
 /// A task as brokers keep it: the encoded payload and all that is needed to run it.
@@ -134,19 +134,31 @@ impl Envelope {
     }
 
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
+    ///
+    /// A key that is the task's own id is the new id, or the copy would stand in the way of itself.
     pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
-        let later = |time: Timestamp| now + time.since(self.enqueued_at);
         let mut task = self.clone();
+        if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {
+            lock.key = UniqueKey::of_task(&id);
+        }
         task.id = id;
-        task.enqueued_at = now;
-        task.deadline = self.deadline.map(later);
+        task.move_times(now);
         task.attempts = 0;
         if let Some(rest) = &mut task.rest {
             rest.failures.clear();
             rest.completed = None;
-            rest.expires_at = rest.expires_at.map(later);
         }
         task
+    }
+
+    /// Moves all times as if it were enqueued only now.
+    fn move_times(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.enqueued_at, now);
+        let later = |time: Timestamp| now + time.since(before);
+        self.deadline = self.deadline.map(later);
+        if let Some(rest) = &mut self.rest {
+            rest.expires_at = rest.expires_at.map(later);
+        }
     }
 
     /// The group in which the task waits to become one with others: empty for all of its event. `None` if it is not to

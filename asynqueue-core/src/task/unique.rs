@@ -5,6 +5,8 @@ use std::{fmt, hash::Hasher, time::Duration};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::TaskId;
+
 /// How a task type is kept unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unique {
@@ -48,6 +50,11 @@ impl UniqueKey {
         Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
     }
 
+    /// The key of one task alone: its id.
+    pub(crate) fn of_task(id: &TaskId) -> Self {
+        Self::new(id.as_str())
+    }
+
     /// Whether it is made [of bytes](Self::of_bytes), and not the caller's own.
     pub(crate) fn is_hash_of(&self, event: &str) -> bool {
         let hash = self
@@ -80,4 +87,11 @@ pub struct UniqueLock {
     pub until: UniqueUntil,
     /// How long it is held at most.
     pub ttl: Duration,
+}
+
+impl UniqueLock {
+    /// Whether it is for a window, and for the task `id` alone: its key is [the task's own](UniqueKey::of_task).
+    pub(crate) fn is_of(&self, id: &TaskId) -> bool {
+        self.until == UniqueUntil::Window && self.key.as_str() == id.as_str()
+    }
 }

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Harness,
-    fixture::{Fixture, secs},
+    fixture::{Fixture, id, secs},
 };
 use crate::{
     CancelOutcome, Context, FailureKind, MessagePack, Payload, Producer, Server, ServerHandle,
-    TaskError, TaskHandle, TaskStatus,
-    task::{Aggregate, Name, Task, TaskOptions, TaskState},
+    Subscription, TaskError, TaskHandle, TaskStatus,
+    task::{Aggregate, Name, Task, TaskOptions, TaskRef, TaskState},
 };
 
 const AGGREGATE: Aggregate = Aggregate {
@@ -190,6 +190,35 @@ pub async fn one_who_unsubscribes_gets_no_more_events(harness: &dyn Harness) {
     assert_eq!(published.subscribers, 0);
     server.shutdown().await.unwrap();
     assert!(seen.lock().is_empty());
+}
+
+/// What keeps an event from being delivered twice is not in the way of somebody who asks for it.
+pub async fn a_subscribers_failed_task_is_enqueued_again_at_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let seen = Seen::default();
+    let attempts = Arc::clone(&seen);
+    let fail = move |_: Payload<Job>, ctx: Context| {
+        attempts.lock().push(ctx.id().to_string());
+        async { Err::<u64, _>(TaskError::skip_retry("no such mailbox")) }
+    };
+    let server = Server::builder(Arc::clone(&f.broker)).subscribe("mail", fail);
+    let server = server.start().await.unwrap();
+    let producer = Producer::new(Arc::clone(&f.broker));
+    producer.publish(Job(1)).id("placed").await.unwrap();
+    let queue = Subscription::queue_of("job", "mail");
+    let archived = async || {
+        let stats = f.broker.stats(std::slice::from_ref(&queue)).await.unwrap();
+        stats[0].count(TaskState::Archived)
+    };
+    eventually("it has failed", async || archived().await == 1).await;
+    let inspector = crate::Inspector::new(Arc::clone(&f.broker));
+    let failed = TaskRef::new(queue.clone(), id("placed"));
+    for round in 2..4 {
+        let again = inspector.enqueue_again(&failed, None).await.unwrap();
+        eventually("it has failed again", async || archived().await == round).await;
+        assert_eq!(seen.lock().last(), Some(&again.id.to_string()));
+    }
+    server.shutdown().await.unwrap();
 }
 
 /// With the payloads in the order they came.
