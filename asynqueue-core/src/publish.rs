@@ -104,7 +104,8 @@ impl<'a, T: Task> Publish<'a, T> {
         self
     }
 
-    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it.
+    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it. One that has
+    /// begun retries it at any time.
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.call = self.call.expires_in(time);
         self

@@ -10,6 +10,7 @@ mod locks;
 mod queue;
 mod schedules;
 mod table;
+mod trim;
 mod waiting;
 
 use std::{

@@ -48,11 +48,15 @@ impl Shared {
 
     /// Runs a task and says what came of it. Returns whether the slot still counts.
     pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
-        let Job { leased, queue } = job;
+        let Job { mut leased, queue } = job;
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
+        let admitted = self.admit(&leased, now);
+        if admitted.is_ok() {
+            leased.envelope.begin();
+        }
         let context = self.context(&leased, now);
-        let result = match self.admit(&leased, now) {
+        let result = match admitted {
             Ok(service) => {
                 let running = Running {
                     token: leased.token,
@@ -100,7 +104,7 @@ impl Shared {
                 "deadline exceeded before start".into(),
             );
         }
-        if envelope.expires_at().is_some_and(|time| time <= now) {
+        if envelope.is_expired(now) {
             let message = "expired: no worker had begun it in time".into();
             return refuse(FailureKind::Expired, message);
         }

@@ -27,7 +27,7 @@ const AGGREGATE: Aggregate = Aggregate {
 
 /// A task with a number, kept for an hour when it is done.
 #[derive(Serialize, Deserialize)]
-struct Job(u64);
+pub(super) struct Job(pub(super) u64);
 
 impl Task for Job {
     const EVENT: &'static str = "job";
@@ -56,10 +56,10 @@ impl Task for Sum {
 }
 
 /// What was seen by processes, in order.
-type Seen = Arc<Mutex<Vec<String>>>;
+pub(super) type Seen = Arc<Mutex<Vec<String>>>;
 
 /// Notes under a name what it is given.
-fn note(name: &str, seen: &Seen) -> impl crate::Process<Job> + use<> {
+pub(super) fn note(name: &str, seen: &Seen) -> impl crate::Process<Job> + use<> {
     let (name, seen) = (name.to_owned(), Arc::clone(seen));
     move |job: Payload<Job>, _: Context| {
         seen.lock().push(format!("{name} {}", job.0.0));
@@ -81,7 +81,7 @@ async fn subscribe(f: &Fixture<'_>, name: &str, seen: &Seen) -> ServerHandle {
     server.start().await.unwrap()
 }
 
-fn sorted(seen: &Seen) -> Vec<String> {
+pub(super) fn sorted(seen: &Seen) -> Vec<String> {
     let mut seen = seen.lock().clone();
     seen.sort();
     seen
@@ -355,7 +355,7 @@ fn stubborn() -> impl crate::Process<Job> {
     }
 }
 
-async fn info(handle: &TaskHandle<Job>) -> crate::TaskInfo {
+pub(super) async fn info(handle: &TaskHandle<Job>) -> crate::TaskInfo {
     match handle.status().await.unwrap() {
         TaskStatus::Known(info) => *info,
         TaskStatus::Gone => panic!("it is gone"),

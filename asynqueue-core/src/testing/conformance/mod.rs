@@ -55,6 +55,7 @@ pub mod groups;
 pub mod inspect;
 pub mod inspector;
 pub mod large;
+pub mod late;
 pub mod lease;
 pub mod lifecycle;
 pub mod reclaim;
@@ -256,6 +257,8 @@ macro_rules! conformance_suite {
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
                 waiting_and_archived_tasks_run_now,
+                the_times_of_a_task_that_is_too_late_are_renewed_when_it_is_to_run,
+                the_times_of_a_task_that_is_not_too_late_stay,
                 progress_is_seen_while_the_task_is_active,
                 a_paused_queue_still_accepts_tasks,
                 a_closed_broker_refuses_everything,
@@ -306,6 +309,7 @@ macro_rules! conformance_suite {
                 a_task_that_has_changed_is_not_replaced,
                 a_task_can_be_moved_to_another_state,
                 a_task_that_is_put_away_has_come_to_its_end,
+                a_task_that_is_too_late_is_renewed_when_it_is_moved_to_run,
                 a_queue_with_tasks_is_not_deleted,
                 a_queue_that_is_deleted_by_force_is_gone,
                 what_has_ended_is_counted_by_the_hour,
@@ -359,6 +363,10 @@ macro_rules! conformance_suite {
                 the_changes_of_a_task_are_told,
                 every_attempt_at_a_task_is_told,
                 a_server_tells_what_it_runs,
+            ],
+            late: [
+                a_task_that_was_begun_in_time_does_not_expire,
+                a_task_that_was_too_late_runs_when_somebody_asks_for_it,
             ],
             inspector: [
                 queues_are_told_with_what_ended_today,
