@@ -29,7 +29,11 @@ pub(super) struct ArchiveLog {
 }
 
 impl ArchiveLog {
-    pub(super) fn new(keep: Keep) -> Self {
+    pub(super) fn new(keep: Keep, queues: &[Name]) -> Self {
+        // There from the start, so that the first that is deleted is seen as an increase.
+        queues
+            .iter()
+            .for_each(|queue| metrics::trimmed(queue, &Trimmed::default()));
         Self {
             keep,
             trimmed: BTreeMap::new(),
@@ -40,8 +44,8 @@ impl ArchiveLog {
 
     /// Notes what one call has deleted of a queue, and what it has left.
     pub(super) fn note(&mut self, queue: &Name, trimmed: &Trimmed) {
+        metrics::trimmed(queue, trimmed);
         if trimmed.by_count + trimmed.by_age > 0 {
-            metrics::trimmed(queue, trimmed);
             let sum = self.trimmed.entry(queue.clone()).or_default();
             sum.by_count += trimmed.by_count;
             sum.by_age += trimmed.by_age;

@@ -106,7 +106,7 @@ impl Shared {
     pub(super) async fn trim_old(self: Arc<Self>) {
         let (queues, keep) = (&self.queue_names, self.settings.keep);
         let mut retrying = Retrying::new("trim old tasks");
-        let mut archives = ArchiveLog::new(keep);
+        let mut archives = ArchiveLog::new(keep, queues);
         let mut wait = TRIM_INTERVAL;
         while self.runs_after(wait).await {
             wait = match self.broker.trim(queues, keep, MAX_BATCH).await {
