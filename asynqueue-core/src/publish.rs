@@ -104,7 +104,8 @@ impl<'a, T: Task> Publish<'a, T> {
         self
     }
 
-    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it.
+    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it. One that has
+    /// begun retries it at any time.
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.call = self.call.expires_in(time);
         self
@@ -151,7 +152,7 @@ impl<'a, T: Task> Publish<'a, T> {
 /// Lets no other task of this id into the same queue, for a while even after it is done.
 fn once(envelope: &mut Envelope) {
     envelope.unique = Some(Box::new(UniqueLock {
-        key: UniqueKey::new(envelope.id.as_str()),
+        key: UniqueKey::of_task(&envelope.id),
         until: UniqueUntil::Window,
         ttl: PUBLISH_WINDOW,
     }));

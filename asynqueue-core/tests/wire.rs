@@ -225,6 +225,28 @@ fn garbage_is_refused_with_what_is_wrong() {
     }
 }
 
+/// Else it would expire, though a worker had begun it in time.
+#[test]
+fn it_is_kept_that_an_expiring_task_was_begun() {
+    let mut begun = fields(MINIMAL);
+    begun.push(("l".into(), (SENT.as_millis() + 1).into()));
+    let expiring = begun.clone();
+    begun.push(("i".into(), true.into()));
+    let written = |fields| {
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &Value::Map(fields)).expect("writes to memory");
+        bytes
+    };
+    let later = SENT + Duration::from_secs(1);
+    let read_back = |bytes: &[u8]| {
+        let task = read(bytes).expect("reads");
+        assert_eq!(task.to_bytes(), bytes);
+        task.is_expired(later)
+    };
+    assert!(read_back(&written(expiring)));
+    assert!(!read_back(&written(begun)));
+}
+
 #[test]
 fn any_number_of_unknown_fields_is_kept() {
     for count in [0, 11, 12, 300, 70_000] {

@@ -85,7 +85,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | part | meaning | default |
 /// |---|---|---|
 /// | `ttl = "1h"` | The lock is released after this long in any case, so that a crash can't hold it for ever. Required, not zero. | |
-/// | `until = "start"` | The lock is released when a worker starts the task. | |
+/// | `until = "start"` | The lock is released when a worker starts the task; one that is given back or snoozed takes it again. | |
 /// | `until = "success"` | … when the task has come to its end: completed, archived or deleted. | this |
 /// | `until = "window"` | … only after `ttl`: at most one task per window. | |
 /// | `fields(user_id, region)` | The fields of the struct that make two payloads the same, in this order; at most 16. | the whole payload |

@@ -47,6 +47,14 @@ pub(crate) fn number(value: Value) -> Result<u64, BrokerError> {
     }
 }
 
+/// A number, or empty for none.
+pub(crate) fn some_number(value: Value) -> Result<Option<u64>, BrokerError> {
+    match value {
+        Value::BulkString(text) if text.is_empty() => Ok(None),
+        other => number(other).map(Some),
+    }
+}
+
 /// A time as Redis keeps it in a sorted set.
 pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
     let millis: f64 = text

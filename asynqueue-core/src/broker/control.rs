@@ -82,7 +82,8 @@ pub trait Control: Send + Sync {
     /// Puts new versions of tasks in place of those that were seen, and moves them to another state if asked to, each
     /// only while it still is as it was seen. Tells for each whether it was done: not if it has changed, is active or
     /// completed, or leaves the archive and its unique lock is another's by now. A task that is archived gives its lock
-    /// back, and one that leaves the archive takes it again.
+    /// back, and one that leaves the archive takes it again. The times of one that is made pending or scheduled are renewed as
+    /// [`run_now`](Self::run_now) does.
     ///
     /// # Errors
     ///
@@ -100,6 +101,9 @@ pub trait Control: Send + Sync {
 
     /// Makes scheduled, retry, aggregating and archived tasks pending at once. Tells for each whether it is: not if it is active or
     /// completed, or archived and its unique lock is another's by now; else an archived task takes its lock again.
+    ///
+    /// The times of a task whose deadline has passed, or which has expired, are [renewed](Envelope::renewed), also if it is
+    /// pending: as it is, no worker would start it.
     ///
     /// # Errors
     ///

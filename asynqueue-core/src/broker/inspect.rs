@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::BrokerError;
+use super::{ArchiveStats, BrokerError, is_archive_nearly_full};
 use crate::{
     process::Progress,
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
@@ -96,12 +96,20 @@ pub struct QueueStats {
     /// Tasks that were found in no state or missing, and locks and leases without a task, ever: what a broker's storage
     /// lost, and the broker put right.
     pub repaired: u64,
+    /// What the limits of its archive have deleted.
+    pub archive: ArchiveStats,
 }
 
 impl QueueStats {
     /// How many tasks are in a state.
     pub fn count(&self, state: TaskState) -> u64 {
         self.counts.get(&state).copied().unwrap_or_default()
+    }
+
+    /// Whether its archive has 80 % of the tasks that it may have, or more.
+    pub fn is_archive_nearly_full(&self) -> bool {
+        let size = self.count(TaskState::Archived);
+        (self.archive.max).is_some_and(|max| is_archive_nearly_full(size, max))
     }
 
     /// How many tasks the queue keeps in all.

@@ -104,12 +104,14 @@ pub enum Outcome {
         /// Zero makes it pending at once.
         delay: Duration,
     },
-    /// It is to run again after this long, and has not failed. Archived instead if someone has asked to cancel it.
+    /// It is to run again after this long, and has not failed. A lock [until its start](crate::UniqueUntil::Start) is taken
+    /// again, if it is free. Archived instead if someone has asked to cancel it.
     Snooze {
         /// How long it is scheduled ahead. Zero makes it pending at once.
         delay: Duration,
     },
-    /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first.
+    /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first. A lock
+    /// [until its start](crate::UniqueUntil::Start) is taken again; if another task holds it by now, it waits without it.
     /// Archived instead if someone has asked to cancel it.
     Release,
     /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.

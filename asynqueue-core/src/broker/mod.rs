@@ -16,12 +16,12 @@ mod inspect;
 mod lease;
 mod schedules;
 mod subscriptions;
+mod trim;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(crate) use self::schedules::has_fired;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
@@ -36,7 +36,9 @@ pub use self::{
         ScheduleEvent, ScheduleSwap, Schedules, Tick,
     },
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
+    trim::{ArchiveStats, Keep, Trimmed},
 };
+pub(crate) use self::{schedules::has_fired, trim::is_archive_nearly_full};
 use crate::task::{Envelope, Name, Timestamp};
 
 /// A broker to share among producers, servers and inspectors.
@@ -113,12 +115,18 @@ pub trait Broker:
     ) -> Result<Vec<Leased>, BrokerError>;
 
     /// Deletes up to `limit` completed tasks past their retention and archived tasks beyond `keep`, oldest first, and
-    /// gives back what memory they held. Returns how many it deleted.
+    /// gives back what memory they held. Answers each queue in the order given. Archived tasks that it deletes are counted in
+    /// [`QueueStats::archive`] in the same step.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
-    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError>;
+    /// When the broker cannot be reached, and nothing was deleted of any queue.
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Vec<Trimmed>, BrokerError>;
 }
 
 /// A task on its way into the broker.
@@ -149,22 +157,4 @@ pub struct Forwarded {
     pub moved: usize,
     /// When the next is due. In the past, if `limit` left some behind.
     pub next_due: Option<Timestamp>,
-}
-
-/// Which archived tasks are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Those archived within this time. Default 90 days.
-    pub archived_for: Duration,
-    /// The newest so many of a queue. Default 10,000.
-    pub archived_max: usize,
-}
-
-impl Default for Keep {
-    fn default() -> Self {
-        Self {
-            archived_for: Duration::from_secs(90 * 24 * 3600),
-            archived_max: 10_000,
-        }
-    }
 }

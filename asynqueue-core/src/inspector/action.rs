@@ -15,9 +15,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Scheduled, retry, aggregating and archived tasks become pending. An archived one has one attempt more.
+    /// Scheduled, retry, aggregating and archived tasks become pending. An archived one has one attempt more. The times of one
+    /// whose deadline has passed, or which has expired, lie as far ahead as they did when it was enqueued.
     RunNow,
-    /// Archived tasks become pending with all their attempts before them again; their failures are kept.
+    /// Archived tasks become pending with all their attempts before them again; their failures are kept. Their times are renewed
+    /// as by [`RunNow`](Self::RunNow).
     Retry,
     /// Waiting tasks are put away with this reason, to be run later or not at all.
     Archive(String),
@@ -28,7 +30,8 @@ pub enum Action {
     /// Waiting and archived tasks get this payload, encoded in their codec. Fields that are
     /// [redacted](Inspector::redact) keep their values where `"[redacted]"` stands for them.
     EditPayload(Value),
-    /// Waiting and archived tasks go to another queue, under the same id and with the time that they wait for.
+    /// Waiting and archived tasks go to another queue, under the same id and with the time that they wait for. One that was
+    /// archived is to run there, with its times renewed as by [`RunNow`](Self::RunNow).
     ///
     /// The queues may be on different servers, so it takes two steps: a task is archived where it is, then enqueued where
     /// it goes to and deleted where it was. Whoever dies in between leaves it archived with a reason that says so: do it
@@ -279,6 +282,7 @@ impl Inspector {
         };
         if task.state == TaskState::Archived {
             envelope.attempts = 0;
+            envelope = envelope.renewed(self.broker.now()).unwrap_or(envelope);
         }
         // One that was enqueued by a call whose answer was lost is there already, and as good as enqueued now.
         let mut answers = self

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Inspector, redact::MARKER};
 use crate::{
     broker::{BrokerError, Conflict, NewTask, When},
-    task::{Envelope, TaskId, TaskRef, UniqueKey},
+    task::{Envelope, TaskId, TaskRef, UniqueKey, UniqueUntil},
 };
 
 /// A task was not enqueued again.
@@ -34,6 +34,11 @@ impl Inspector {
     /// attempts behind it, and with this payload, if there is one, in place of the other's. Fields that are
     /// [redacted](Self::redact) keep their values where `"[redacted]"` stands for them. Returns the new task.
     ///
+    /// A unique key is the new task's too, so that it is refused while another task holds the lock, such as the one that it is
+    /// like while that waits or runs. Once that has come to its end, a lock [for a window](crate::UniqueUntil::Window) is not in
+    /// its way: whoever asks for one more gets it, under a key of its own. So it is with the key that keeps a
+    /// [published](crate::Producer::publish) event from being delivered twice.
+    ///
     /// # Errors
     ///
     /// When there is no such task, the payload cannot be encoded, another task holds the unique lock of both, or the broker
@@ -44,10 +49,15 @@ impl Inspector {
         payload: Option<&Value>,
     ) -> Result<TaskRef, AgainError> {
         let found = self.task(task).await?;
-        let like = found
-            .ok_or_else(|| AgainError::NotFound(task.clone()))?
-            .envelope;
+        let found = found.ok_or_else(|| AgainError::NotFound(task.clone()))?;
+        let like = found.envelope;
         let mut envelope = like.anew(TaskId::generate(), self.broker.now());
+        if found.state.is_final()
+            && let Some(lock) = &mut envelope.unique
+            && lock.until == UniqueUntil::Window
+        {
+            lock.key = UniqueKey::of_task(&envelope.id);
+        }
         if let Some(payload) = payload {
             let bytes = self.viewer.edit(&like.codec, &like.payload, payload);
             let bytes = bytes.map_err(|error| AgainError::NotEncoded(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! Cancelling, pausing, waiting.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -16,7 +16,7 @@ use crate::{
         BrokerError, CancelOutcome, Control, Finished, Lease, Move, Replacement, Signal, Signals,
     },
     process::Progress,
-    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 
 #[async_trait]
@@ -155,6 +155,12 @@ fn end_of(record: &Record) -> Option<Finished> {
     }
 }
 
+/// A task as it is to run: with its times [renewed](Envelope::renewed), if they are over.
+fn renewed(envelope: &Arc<Envelope>, now: Timestamp) -> Arc<Envelope> {
+    let renewed = envelope.renewed(now);
+    renewed.map_or_else(|| Arc::clone(envelope), Arc::new)
+}
+
 impl Queue {
     fn cancel(&mut self, task: &TaskRef, reason: &str, now: Timestamp) -> CancelOutcome {
         let Some(record) = self.tasks.get_mut(&task.id) else {
@@ -190,22 +196,38 @@ impl Queue {
     }
 
     fn run_now(&mut self, id: &TaskId, now: Timestamp) -> bool {
-        let Some(record) = self.tasks.get(id) else {
+        let Some(record) = self.tasks.get_mut(id) else {
             return false;
         };
-        let envelope = record.envelope.clone();
+        let envelope = renewed(&record.envelope, now);
         let may_run = match record.place {
-            Place::Pending(_) => return true,
+            Place::Pending(_) => {
+                record.envelope = envelope;
+                return true;
+            }
             Place::Scheduled(_) | Place::Retry(_) | Place::Aggregating(_) => true,
             // It gave its lock back when it was archived.
             Place::Archived(_) => self.lock_again(&envelope, now),
             Place::Active(_) | Place::Completed(_) => false,
         };
         if may_run {
-            self.unlist(id);
-            self.make_pending(&envelope, now);
+            self.move_as(&envelope, Move::Pending, now);
         }
         may_run
+    }
+
+    /// Puts a new version of a task in the place of the old one, somewhere else.
+    fn move_as(&mut self, envelope: &Arc<Envelope>, to: Move, now: Timestamp) {
+        self.unlist(&envelope.id);
+        if let Some(record) = self.tasks.get_mut(&envelope.id) {
+            record.envelope = Arc::clone(envelope);
+        }
+        match to {
+            Move::Pending => self.make_pending(envelope, now),
+            Move::Scheduled(at) if at <= now => self.make_pending(envelope, now),
+            Move::Scheduled(at) => self.schedule(envelope, at),
+            Move::Archived => self.archive(envelope, now),
+        }
     }
 
     fn replace(&mut self, change: &Replacement, now: Timestamp) -> bool {
@@ -226,17 +248,9 @@ impl Queue {
         if leaves_archive && !self.lock_again(&change.envelope, now) {
             return false;
         }
-        self.unlist(id);
-        // At once, for it may be added again.
-        self.pending.sweep();
-        if let Some(record) = self.tasks.get_mut(id) {
-            record.envelope = change.envelope.clone();
-        }
         match to {
-            Move::Pending => self.make_pending(&change.envelope, now),
-            Move::Scheduled(at) if at <= now => self.make_pending(&change.envelope, now),
-            Move::Scheduled(at) => self.schedule(&change.envelope, at),
-            Move::Archived => self.archive(&change.envelope, now),
+            Move::Archived => self.move_as(&change.envelope, to, now),
+            _ => self.move_as(&renewed(&change.envelope, now), to, now),
         }
         true
     }

@@ -124,8 +124,7 @@ impl Queue {
         ];
         let next = self
             .pending
-            .iter()
-            .next()
+            .first()
             .and_then(|task| self.tasks.get(&task.id));
         let waiting_since = next.and_then(|record| match record.place {
             Place::Pending(since) => Some(since),
@@ -142,6 +141,7 @@ impl Queue {
             latency: waiting_since.map_or_else(Default::default, |since| now.since(since)),
             paused: self.paused,
             repaired: 0,
+            archive: self.archive,
         }
     }
 

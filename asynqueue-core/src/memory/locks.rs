@@ -40,6 +40,16 @@ impl Locks {
         Ok(())
     }
 
+    /// Takes the lock again that ended with the start of a task which comes back without having failed. If another holds it by
+    /// now, the task waits without it.
+    pub(super) fn take_back(&mut self, task: &Envelope, now: Timestamp) {
+        let lock = task.unique.as_ref();
+        if lock.is_some_and(|lock| lock.until == UniqueUntil::Start) {
+            // Whoever holds it keeps it.
+            let _ = self.take(task, now);
+        }
+    }
+
     /// Releases what a task holds until its start.
     pub(super) fn release_at_start(&mut self, task: &Envelope) {
         self.release(task, |until| until == UniqueUntil::Start);

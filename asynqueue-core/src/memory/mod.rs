@@ -1,6 +1,7 @@
 //! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
 
 mod control;
+mod entries;
 mod fleet;
 mod groups;
 mod inspect;
@@ -9,6 +10,7 @@ mod locks;
 mod queue;
 mod schedules;
 mod table;
+mod trim;
 mod waiting;
 
 use std::{
@@ -27,7 +29,7 @@ use self::{queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo,
+        NewTask, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo, Trimmed,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -157,7 +159,6 @@ impl MemoryBroker {
             while let Some(item) = items.next_if(|item| *queue_of(item) == name) {
                 answers.push(answer(&mut queue, item));
             }
-            queue.pending.sweep();
         }
         answers
     }
@@ -262,13 +263,21 @@ impl Broker for MemoryBroker {
         Ok(expired)
     }
 
-    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Vec<Trimmed>, BrokerError> {
         self.open()?;
-        let now = self.clock_now();
-        let mut deleted = 0;
-        for queue in queues.iter().filter_map(|name| self.known(name)) {
-            deleted += queue.lock().trim(now, keep, limit - deleted);
-        }
-        Ok(deleted)
+        let (now, mut left) = (self.clock_now(), limit);
+        let mut trim = |name| {
+            let queue = self.known(name);
+            let trimmed =
+                queue.map_or_else(Trimmed::default, |queue| queue.lock().trim(now, keep, left));
+            left -= trimmed.deleted();
+            trimmed
+        };
+        Ok(queues.iter().map(&mut trim).collect())
     }
 }

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Conflict, Extended, Finished, HourStats, Keep, LeaseToken, Leased, NewTask, Outcome,
-        Settled, Settlement, Signal, When, has_fired,
+        ArchiveStats, Conflict, Extended, Finished, HourStats, LeaseToken, Leased, NewTask,
+        Outcome, Settled, Settlement, Signal, When, has_fired,
     },
     task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
 };
@@ -41,6 +41,7 @@ pub(super) struct Queue {
     pub(super) was_used: bool,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
+    pub(super) archive: ArchiveStats,
     /// By the number of the hour since 1970.
     pub(super) hours: BTreeMap<u64, HourStats>,
     /// The last tick of each schedule entry that put a task here.
@@ -66,6 +67,7 @@ impl Queue {
             was_used: false,
             succeeded: 0,
             failed: 0,
+            archive: ArchiveStats::default(),
             hours: BTreeMap::new(),
             fired: HashMap::new(),
             locks: Locks::default(),
@@ -206,6 +208,9 @@ impl Queue {
         let (until, cancel) = (activity.until, activity.cancel.take());
         record.envelope = Arc::clone(envelope);
         self.active.remove(until, envelope.id.clone());
+        if cancel.is_none() && matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
+            self.locks.take_back(envelope, now);
+        }
         match (outcome, cancel) {
             (Outcome::Complete { result }, _) => {
                 self.count(now, true);
@@ -285,30 +290,6 @@ impl Queue {
                 });
             }
         }
-    }
-
-    pub(super) fn trim(&mut self, now: Timestamp, keep: Keep, limit: usize) -> usize {
-        let mut deleted = 0;
-        while deleted < limit {
-            let too_old = now - keep.archived_for;
-            let next = if self.archived.len() > keep.archived_max {
-                self.archived.pop_first()
-            } else {
-                self.completed
-                    .pop_until(now)
-                    .or_else(|| self.archived.pop_until(too_old))
-            };
-            let Some(id) = next else { break };
-            self.tasks.remove(&id);
-            deleted += 1;
-        }
-        let hour = now.as_millis() / HourStats::MILLIS;
-        self.hours = self.hours.split_off(&hour.saturating_sub(HourStats::KEPT));
-        self.locks.forget_ended(now);
-        self.listeners.forget_gone();
-        self.tasks.shrink();
-        self.pending.shrink();
-        deleted
     }
 
     // The changes that the methods above and those of the control trait are made of.
@@ -437,7 +418,7 @@ impl Queue {
             return;
         };
         match &record.place {
-            Place::Pending(_) => self.pending.remove(id.clone()),
+            Place::Pending(_) => self.pending.remove(&record.envelope),
             Place::Scheduled(due) => self.scheduled.remove(*due, id.clone()),
             Place::Retry(due) => self.retry.remove(*due, id.clone()),
             Place::Completed(kept) => self.completed.remove(kept.until, id.clone()),

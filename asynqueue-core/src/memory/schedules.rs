@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 
-use super::MemoryBroker;
+use super::{MemoryBroker, entries::Entries};
 use crate::{
     broker::{
         BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
@@ -16,7 +16,7 @@ use crate::{
 /// The entries, and what came of their last ticks, newest first.
 #[derive(Debug, Default)]
 pub(super) struct ScheduleTable {
-    entries: BTreeMap<Name, ScheduleEntry>,
+    entries: Entries,
     events: BTreeMap<Name, VecDeque<ScheduleEvent>>,
 }
 
@@ -32,7 +32,7 @@ impl Schedules for MemoryBroker {
                     self.forget_fired(entry);
                 }
                 match swap.new {
-                    Some(new) => drop(schedules.entries.insert(swap.name, new)),
+                    Some(new) => schedules.entries.put(new),
                     None => drop(self.remove_schedule(&mut schedules, &swap.name)),
                 }
             }
@@ -57,23 +57,13 @@ impl Schedules for MemoryBroker {
 
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
         self.open()?;
-        Ok(self.0.schedules.lock().entries.values().cloned().collect())
+        Ok(self.0.schedules.lock().entries.iter().cloned().collect())
     }
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
         self.open()?;
         let now = self.clock_now();
-        let schedules = self.0.schedules.lock();
-        let waiting = schedules.entries.values().filter(|entry| !entry.paused);
-        let mut waiting: Vec<_> = waiting.filter(|entry| entry.next.is_some()).collect();
-        waiting.sort_by_key(|entry| (entry.next, &entry.name));
-        let is_due = |entry: &&&ScheduleEntry| entry.next.is_some_and(|next| next <= now);
-        let due: Vec<_> = waiting.iter().take_while(is_due).take(limit).collect();
-        Ok(DueSchedules {
-            now,
-            next_due: waiting.get(due.len()).and_then(|entry| entry.next),
-            entries: due.into_iter().map(|entry| (*entry).clone()).collect(),
-        })
+        Ok(self.0.schedules.lock().entries.due(now, limit))
     }
 
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
@@ -117,9 +107,10 @@ impl MemoryBroker {
 
     fn fire_one(&self, fire: Fire, now: Timestamp) -> Result<bool, Conflict> {
         let schedules = &mut *self.0.schedules.lock();
-        let entry = schedules.entries.get_mut(&fire.name);
-        let due = entry.filter(|entry| entry.next == Some(fire.tick) && !entry.paused);
-        let Some(entry) = due else { return Ok(false) };
+        let is_due = |entry: &ScheduleEntry| entry.next == Some(fire.tick) && !entry.paused;
+        if !schedules.entries.get(&fire.name).is_some_and(is_due) {
+            return Ok(false);
+        }
         let (fired, outcome) = match fire.what {
             Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
@@ -137,7 +128,8 @@ impl MemoryBroker {
                 }
             }
         };
-        entry.next = fire.next;
+        let next = fire.next;
+        (schedules.entries).change(&fire.name, |entry| entry.next = next);
         let events = schedules.events.entry(fire.name).or_default();
         events.truncate(ScheduleEvent::KEPT - 1);
         events.push_front(ScheduleEvent {

@@ -22,6 +22,7 @@ pub(crate) use self::{
     server::{ServerMeter, broker_failed},
     task::{
         EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
+        trimmed,
     },
 };
 
@@ -48,6 +49,10 @@ pub fn describe() {
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
         "Attempts of lost workers that this server ended"
+    );
+    describe_counter!(
+        "asynqueue_tasks_trimmed_total",
+        "Archived tasks that this server deleted for the limits of the archive, by reason"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",

@@ -1,7 +1,7 @@
 //! Stands in where the feature `metrics` is off: nothing is told of anything.
 
 use crate::{
-    broker::{Settled, Settlement},
+    broker::{Settled, Settlement, Trimmed},
     task::{Envelope, Name},
 };
 
@@ -36,6 +36,8 @@ pub(crate) fn reclaimed(_: &Envelope, _: bool) {}
 pub(crate) fn lease_lost(_: &Envelope, _: bool) {}
 
 pub(crate) fn aggregated(_: &Name, _: &Name, _: usize) {}
+
+pub(crate) fn trimmed(_: &Name, _: &Trimmed) {}
 
 #[derive(Debug, Default)]
 pub(crate) struct ServerMeter {}

@@ -114,6 +114,10 @@ impl Queue {
             .absolute(stats.succeeded + stats.failed);
         counter!("asynqueue_queue_failed_total", &labels).absolute(stats.failed);
         counter!("asynqueue_queue_repaired_total", &labels).absolute(stats.repaired);
+        counter!("asynqueue_queue_trimmed_total", &labels).absolute(stats.archive.trimmed());
+        if let Some(max) = stats.archive.max {
+            gauge!("asynqueue_queue_archived_max", &labels).set(max as f64);
+        }
     }
 }
 
@@ -141,6 +145,14 @@ fn describe() {
     describe_counter!(
         "asynqueue_queue_repaired_total",
         "Tasks, locks and leases that the storage lost and the broker put right"
+    );
+    describe_counter!(
+        "asynqueue_queue_trimmed_total",
+        "Archived tasks that were deleted for the limits of the archive, by all servers"
+    );
+    describe_gauge!(
+        "asynqueue_queue_archived_max",
+        "Archived tasks that the queue may have before the oldest are deleted"
     );
     describe_gauge!("asynqueue_queues", "Queues there are");
     describe_gauge!("asynqueue_fleet_servers", "Servers that are heard of");

@@ -6,13 +6,14 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::meters::{Meter, Meters};
 use crate::{
-    broker::{Outcome, Settled, Settlement},
+    broker::{Outcome, Settled, Settlement, Trimmed},
     process::Context,
     task::{Envelope, Name},
 };
 
 static ENQUEUED: Meters<EnqueueMeter> = Meters::new();
 static TASKS: Meters<TaskMeter> = Meters::new();
+static TRIMMED: Meters<TrimMeter> = Meters::new();
 
 /// The event of tasks that no process is registered for.
 static UNKNOWN: Name = Name::from_static("unknown");
@@ -159,6 +160,28 @@ pub(crate) fn lease_lost(task: &Envelope, is_known: bool) {
 /// Counts tasks that became part of another.
 pub(crate) fn aggregated(queue: &Name, event: &Name, tasks: usize) {
     TASKS.of(queue, event).aggregated.increment(tasks as u64);
+}
+
+struct TrimMeter {
+    by_count: Counter,
+    by_age: Counter,
+}
+
+impl Meter for TrimMeter {
+    fn register(queue: &Name, _event: &Name) -> Self {
+        let counter = |reason: &'static str| counter!("asynqueue_tasks_trimmed_total", "queue" => queue.to_string(), "reason" => reason);
+        Self {
+            by_count: counter("count"),
+            by_age: counter("age"),
+        }
+    }
+}
+
+/// Counts archived tasks of a queue that this process deleted for the limits of the archive.
+pub(crate) fn trimmed(queue: &Name, trimmed: &Trimmed) {
+    let meter = TRIMMED.of(queue, &UNKNOWN);
+    meter.by_count.increment(trimmed.by_count as u64);
+    meter.by_age.increment(trimmed.by_age as u64);
 }
 
 /// An attempt that goes on. It ends when this is dropped, as with a handler that is given up.

@@ -124,11 +124,13 @@ setters! {
     /// How long it and its result are kept once it is completed.
     retention(retention: Duration) self => { self.overrides().retention = Some(retention); }
 
-    /// How long from now it is worth starting: if no worker has begun by then, it is archived. Unlike a
-    /// [deadline](Self::deadline), this ends no attempt that has begun.
+    /// How long from now it is worth starting: if no worker has begun by then, it is archived. It concerns the first start alone:
+    /// once begun, a task is retried, resumed after a snooze, and started again after a lost worker or a shutdown at any time.
+    /// A [deadline](Self::deadline) concerns each attempt, and ends one that runs.
     expires_in(time: Duration) self => { self.expires = Some(When::After(time)); }
 
-    /// Until when it is worth starting: if no worker has begun by then, it is archived.
+    /// Until when it is worth starting: if no worker has begun by then, it is archived. As
+    /// [`expires_in`](Self::expires_in), it concerns the first start alone.
     expires_at(time: impl Into<Timestamp>) self => { self.expires = Some(When::At(time.into())); }
 
     /// Labels it as one of a group.

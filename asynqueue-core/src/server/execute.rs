@@ -97,13 +97,17 @@ impl Shared {
 
     async fn run_leased(
         &self,
-        leased: Leased,
+        mut leased: Leased,
         queue: usize,
         place: &Place,
         concluding: &mut Option<Running>,
     ) -> bool {
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
+        let admitted = self.admit(&leased, now);
+        if admitted.is_ok() {
+            leased.envelope.begin();
+        }
         let context = self.context(&leased, now, place);
         let running = Running {
             token: leased.token,
@@ -111,7 +115,7 @@ impl Shared {
             queue,
             cancelled: None,
         };
-        let mut result = match self.admit(&leased, now) {
+        let mut result = match admitted {
             Ok(service) => {
                 place.slot.begin(running);
                 let request = TaskRequest {
@@ -162,7 +166,7 @@ impl Shared {
                 "deadline exceeded before start".into(),
             );
         }
-        if envelope.expires_at().is_some_and(|time| time <= now) {
+        if envelope.is_expired(now) {
             let message = "expired: no worker had begun it in time".into();
             return refuse(FailureKind::Expired, message);
         }

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Shared, is_closed, outcome::guarded, retrying::Retrying};
-use crate::broker::BrokerError;
+use super::{Shared, archive::ArchiveLog, is_closed, outcome::guarded, retrying::Retrying};
+use crate::broker::{BrokerError, Trimmed};
 
 /// The most tasks to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
@@ -47,19 +47,22 @@ impl Shared {
 
     /// Deletes what is kept no longer.
     pub(super) async fn trim_old(self: Arc<Self>) {
+        let (queues, keep) = (&self.queue_names, self.settings.keep);
         let mut retrying = Retrying::new("trim old tasks");
+        let mut archives = ArchiveLog::new(keep, queues);
         let mut wait = TRIM_INTERVAL;
         while self.runs_after(wait).await {
-            wait = match self
-                .broker
-                .trim(&self.queue_names, self.settings.keep, MAX_BATCH)
-                .await
-            {
+            wait = match self.broker.trim(queues, keep, MAX_BATCH).await {
                 Ok(trimmed) => {
                     retrying.worked();
-                    if trimmed == MAX_BATCH {
+                    queues
+                        .iter()
+                        .zip(&trimmed)
+                        .for_each(|(queue, trimmed)| archives.note(queue, trimmed));
+                    if trimmed.iter().map(Trimmed::deleted).sum::<usize>() >= MAX_BATCH {
                         Duration::ZERO
                     } else {
+                        archives.log();
                         TRIM_INTERVAL
                     }
                 }

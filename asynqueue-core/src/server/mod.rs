@@ -13,6 +13,7 @@
 
 mod aggregate;
 mod apart;
+mod archive;
 mod assemble;
 mod builder;
 #[cfg(feature = "testing")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueLock};
+use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey, UniqueLock};
 use crate::codec::CodecName;
 
 /// A task as brokers keep it: the encoded payload and all that is needed to run it.
@@ -43,6 +43,8 @@ pub struct Envelope {
 struct Rest {
     failures: Vec<Failure>,
     expires_at: Option<Timestamp>,
+    /// Whether a worker has begun it, of a task that expires.
+    begun: bool,
     completed: Option<Run>,
     /// Fields of a later version, kept for whoever knows them.
     unknown: Vec<(String, rmpv::Value)>,
@@ -111,7 +113,7 @@ impl Envelope {
         failures.push(failure.bounded());
     }
 
-    /// When the task is no longer worth starting.
+    /// When the task is no longer worth starting, unless a worker has begun it [by then](Self::is_expired).
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.rest.as_ref().and_then(|rest| rest.expires_at)
     }
@@ -121,6 +123,50 @@ impl Envelope {
         if time.is_some() || self.rest.is_some() {
             self.rest.get_or_insert_default().expires_at = time;
         }
+    }
+
+    /// Whether it is not to be started any more, since nobody has begun it until it [expires](Self::expires_at). Once a worker has
+    /// begun it, it does not expire, whatever became of that attempt.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at().is_some_and(|time| time <= now) && !self.has_begun()
+    }
+
+    fn has_begun(&self) -> bool {
+        // A refusal counts as an attempt, and somebody may have set that count back.
+        let is_start = |failure: &Failure| failure.is_attempt() && !failure.is_refusal();
+        let refusals = self
+            .failures()
+            .iter()
+            .filter(|failure| failure.is_refusal());
+        self.begun()
+            || self.failures().iter().any(is_start)
+            || self.attempts as usize > refusals.count()
+    }
+
+    /// Notes that a worker begins a task that may [expire](Self::is_expired): it may come back without a failure.
+    pub(crate) fn begin(self: &mut Arc<Self>) {
+        if self.expires_at().is_some() && !self.has_begun() {
+            Arc::make_mut(self).set_begun();
+        }
+    }
+
+    pub(super) fn begun(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.begun)
+    }
+
+    pub(super) fn set_begun(&mut self) {
+        self.rest.get_or_insert_default().begun = true;
+    }
+
+    /// The task for somebody who asks for it to run, if it would not be started as it is: its deadline has passed, or it has
+    /// expired. Its times then lie as far ahead as they did when it was enqueued, and count as of now.
+    pub fn renewed(&self, now: Timestamp) -> Option<Self> {
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
+        (is_late || self.is_expired(now)).then(|| {
+            let mut task = self.clone();
+            task.move_times(now);
+            task
+        })
     }
 
     /// The attempt that succeeded, of a completed task that is kept.
@@ -134,19 +180,32 @@ impl Envelope {
     }
 
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
+    ///
+    /// A key that is the task's own id is the new id, or the copy would stand in the way of itself.
     pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
-        let later = |time: Timestamp| now + time.since(self.enqueued_at);
         let mut task = self.clone();
+        if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {
+            lock.key = UniqueKey::of_task(&id);
+        }
         task.id = id;
-        task.enqueued_at = now;
-        task.deadline = self.deadline.map(later);
+        task.move_times(now);
         task.attempts = 0;
         if let Some(rest) = &mut task.rest {
             rest.failures.clear();
+            rest.begun = false;
             rest.completed = None;
-            rest.expires_at = rest.expires_at.map(later);
         }
         task
+    }
+
+    /// Moves all times as if it were enqueued only now.
+    fn move_times(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.enqueued_at, now);
+        let later = |time: Timestamp| now + time.since(before);
+        self.deadline = self.deadline.map(later);
+        if let Some(rest) = &mut self.rest {
+            rest.expires_at = rest.expires_at.map(later);
+        }
     }
 
     /// The group in which the task waits to become one with others: empty for all of its event. `None` if it is not to
@@ -219,5 +278,103 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Headers {
             .into_iter()
             .for_each(|(key, value)| headers.insert(key, value));
         headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::MessagePack, task::FailureKind};
+
+    const fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    /// Enqueued at 1,000, and to be begun within 500 ms.
+    fn expiring() -> Envelope {
+        let codec = CodecName::of::<MessagePack>();
+        let mut task = Envelope::new(TaskId::generate(), "event", codec, Bytes::new());
+        task.enqueued_at = at(1_000);
+        task.set_expires_at(Some(at(1_500)));
+        task
+    }
+
+    fn failed(mut task: Envelope, kind: FailureKind, counts: bool) -> Envelope {
+        task.attempts += u32::from(counts);
+        task.push_failure(Failure {
+            attempt: 1,
+            started: None,
+            at: at(1_200),
+            kind,
+            message: "no".into(),
+            backtrace: None,
+            worker: (kind != FailureKind::Shelved).then(|| "worker".into()),
+        });
+        task
+    }
+
+    #[test]
+    fn a_task_expires_unless_a_worker_has_begun_it() {
+        let begun = {
+            let mut task = Arc::new(expiring());
+            task.begin();
+            Envelope::clone(&task)
+        };
+        let kinds = [
+            FailureKind::Error,
+            FailureKind::LeaseExpired,
+            FailureKind::Timeout,
+        ];
+        assert!(!expiring().is_expired(at(1_499)));
+        assert!(expiring().is_expired(at(1_500)));
+        assert!(!begun.is_expired(at(1_500)));
+        for kind in kinds {
+            // Also if such a failure does not count.
+            for counts in [true, false] {
+                let task = failed(expiring(), kind, counts);
+                assert!(!task.is_expired(at(1_500)), "{kind} {counts}");
+            }
+        }
+        for (kind, counts) in [
+            (FailureKind::Expired, true),
+            (FailureKind::UnknownEvent, true),
+            (FailureKind::UnknownEvent, false),
+            (FailureKind::Shelved, false),
+        ] {
+            assert!(
+                failed(expiring(), kind, counts).is_expired(at(1_500)),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_task_without_an_expiry_is_not_copied_to_note_its_beginning() {
+        let mut task = expiring();
+        task.set_expires_at(None);
+        let task = Arc::new(task);
+        let mut same = Arc::clone(&task);
+        same.begin();
+        assert!(Arc::ptr_eq(&task, &same));
+    }
+
+    #[test]
+    fn renewed_times_lie_as_far_ahead_as_they_did_however_often() {
+        let mut task = expiring();
+        task.deadline = Some(at(3_000));
+        assert_eq!(task.renewed(at(1_499)), None);
+        let once = task.renewed(at(10_000)).expect("expired");
+        let times = |task: &Envelope| (task.enqueued_at, task.expires_at(), task.deadline);
+        assert_eq!(
+            times(&once),
+            (at(10_000), Some(at(10_500)), Some(at(12_000)))
+        );
+        let twice = once.renewed(at(20_000)).expect("expired");
+        assert_eq!(
+            times(&twice),
+            (at(20_000), Some(at(20_500)), Some(at(22_000)))
+        );
+        let expired = failed(task, FailureKind::Expired, true);
+        assert!(expired.renewed(at(10_000)).is_some());
     }
 }

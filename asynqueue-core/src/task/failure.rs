@@ -41,6 +41,11 @@ impl Failure {
         self.worker.is_some() || self.kind == FailureKind::LeaseExpired
     }
 
+    /// Whether a worker had the task and did not begin it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.kind, FailureKind::Expired | FailureKind::UnknownEvent)
+    }
+
     /// Cuts what is too long to be kept.
     pub(crate) fn bounded(mut self) -> Self {
         cut(&mut self.message, Self::MAX_MESSAGE);

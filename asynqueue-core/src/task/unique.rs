@@ -5,6 +5,7 @@ use std::{fmt, hash::Hasher, time::Duration};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::TaskId;
 use crate::codec::{self, Codec, CodecError};
 
 /// How a task type is kept unique.
@@ -20,7 +21,8 @@ pub struct Unique {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UniqueUntil {
-    /// A worker starts the task.
+    /// A worker starts the task. One that is given back or snoozed takes the lock again, unless another holds it by then. One
+    /// that has failed does not.
     Start,
     /// The task comes to its end: completed, archived or deleted.
     Success,
@@ -67,6 +69,11 @@ impl UniqueKey {
         Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
     }
 
+    /// The key of one task alone: its id.
+    pub(crate) fn of_task(id: &TaskId) -> Self {
+        Self::new(id.as_str())
+    }
+
     /// Whether it is made of a [value](Self::of_value) or of [bytes](Self::of_bytes), and not the caller's own.
     pub(crate) fn is_hash_of(&self, event: &str) -> bool {
         let hash = self
@@ -99,4 +106,11 @@ pub struct UniqueLock {
     pub until: UniqueUntil,
     /// How long it is held at most.
     pub ttl: Duration,
+}
+
+impl UniqueLock {
+    /// Whether it is for a window, and for the task `id` alone: its key is [the task's own](UniqueKey::of_task).
+    pub(crate) fn is_of(&self, id: &TaskId) -> bool {
+        self.until == UniqueUntil::Window && self.key.as_str() == id.as_str()
+    }
 }

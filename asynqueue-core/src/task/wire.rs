@@ -63,6 +63,7 @@ impl Envelope {
             map.entry("a", (grace, max_delay, limits.max_size));
         }
         map.entry_if(self.expires_at().is_some(), "l", self.expires_at());
+        map.entry_if(self.begun(), "i", true);
         map.entry_if(self.completed().is_some(), "z", self.completed());
         match options.backoff {
             Backoff::Standard => {}
@@ -220,6 +221,11 @@ impl<'de> Visitor<'de> for Reader {
                 "g" => options.group = map.next_value()?,
                 "a" => options.aggregate = Some(aggregate(map.next_value()?)?),
                 "l" => task.set_expires_at(map.next_value()?),
+                "i" => {
+                    if map.next_value()? {
+                        task.set_begun();
+                    }
+                }
                 "z" => {
                     if let Some(run) = map.next_value()? {
                         task.set_completed(run);

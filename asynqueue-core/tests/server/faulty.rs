@@ -185,7 +185,12 @@ impl Broker for Faulty {
         self.inner.expired(queues, by, limit).await
     }
 
-    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Vec<Trimmed>, BrokerError> {
         self.reach()?;
         self.inner.trim(queues, keep, limit).await
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod archive;
 mod blocked;
 mod cancel;
 mod clock;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{Name, ServerInfo, TaskState, Timestamp, inspector::QueueInfo};
+use asynqueue_core::{ArchiveStats, Name, ServerInfo, TaskState, Timestamp, inspector::QueueInfo};
 
 use super::show;
 
 /// A queue whose next task has waited for longer than this needs attention.
 const SLOW: Duration = Duration::from_secs(300);
+
+/// How long archived tasks that were deleted need attention.
+const TRIMMED_LATELY: Duration = Duration::from_secs(24 * 3600);
 
 /// Something that somebody should look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,14 @@ pub(super) enum Concern {
         queue: Name,
         failed: u64,
         ended: u64,
+    },
+    /// Archived tasks of a queue were deleted in the last day for the limits of its archive.
+    Trimmed { queue: Name, archive: ArchiveStats },
+    /// The archive of a queue is near its limit.
+    ArchiveFull {
+        queue: Name,
+        archived: u64,
+        max: u64,
     },
 }
 
@@ -55,6 +66,7 @@ pub(super) fn concerns(
         server: server.name.clone(),
         handlers: server.abandoned,
     }));
+    all.extend(queues.iter().filter_map(|queue| trimmed(queue, now)));
     let slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
     all.extend(queues.iter().filter(slow).map(|queue| Concern::Slow {
         queue: queue.name.clone(),
@@ -62,7 +74,28 @@ pub(super) fn concerns(
     }));
     all.extend(growing.into_iter().map(|queue| Concern::Growing { queue }));
     all.extend(queues.iter().filter_map(failing));
+    all.extend(queues.iter().filter_map(archive_full));
     all
+}
+
+fn trimmed(queue: &QueueInfo, now: Timestamp) -> Option<Concern> {
+    let archive = queue.stats.archive;
+    (now.since(archive.last_trimmed?) < TRIMMED_LATELY).then(|| Concern::Trimmed {
+        queue: queue.name.clone(),
+        archive,
+    })
+}
+
+fn archive_full(queue: &QueueInfo) -> Option<Concern> {
+    let max = queue.stats.archive.max?;
+    queue
+        .stats
+        .is_archive_nearly_full()
+        .then(|| Concern::ArchiveFull {
+            queue: queue.name.clone(),
+            archived: queue.stats.count(TaskState::Archived),
+            max,
+        })
 }
 
 /// Whether so many of a queue's attempts fail that somebody should look.
@@ -85,6 +118,8 @@ impl Concern {
             Self::Slow { .. } => "slow_queue",
             Self::Growing { .. } => "growing_queue",
             Self::Failing { .. } => "failing_queue",
+            Self::Trimmed { .. } => "trimmed_archive",
+            Self::ArchiveFull { .. } => "full_archive",
         }
     }
 
@@ -94,6 +129,9 @@ impl Concern {
             Self::NoServer | Self::Lost(_) | Self::Stuck { .. } => None,
             Self::Slow { queue, .. } | Self::Growing { queue } => Some((queue, TaskState::Pending)),
             Self::Failing { queue, .. } => Some((queue, TaskState::Retry)),
+            Self::Trimmed { queue, .. } | Self::ArchiveFull { queue, .. } => {
+                Some((queue, TaskState::Archived))
+            }
         }
     }
 
@@ -106,9 +144,11 @@ impl Concern {
                 names.collect::<Vec<_>>().join(" ")
             }
             Self::Stuck { server, .. } => server.to_string(),
-            Self::Slow { queue, .. } | Self::Growing { queue } | Self::Failing { queue, .. } => {
-                queue.to_string()
-            }
+            Self::Slow { queue, .. }
+            | Self::Growing { queue }
+            | Self::Failing { queue, .. }
+            | Self::Trimmed { queue, .. }
+            | Self::ArchiveFull { queue, .. } => queue.to_string(),
         };
         (self.kind(), about)
     }
@@ -132,8 +172,36 @@ impl Concern {
                 });
                 format!("{failed} of {ended} attempts failed today{most}.")
             }
+            Self::Trimmed { archive, .. } => trimmed_text(archive, now),
+            Self::ArchiveFull { archived, max, .. } => format!(
+                "the archive has {} of the {} tasks that it may have. Beyond that the oldest are deleted.",
+                show::number(*archived),
+                show::number(*max)
+            ),
         }
     }
+}
+
+fn trimmed_text(archive: &ArchiveStats, now: Timestamp) -> String {
+    let (by_count, by_age) = (archive.trimmed_by_count, archive.trimmed_by_age);
+    let max = archive
+        .max
+        .map_or(String::new(), |max| format!(" of {}", show::number(max)));
+    let reasons = [
+        (by_count, format!("beyond the limit{max}")),
+        (by_age, "for their age".to_owned()),
+    ];
+    let reasons = reasons.iter().filter(|(count, _)| *count > 0);
+    let reasons: Vec<_> = reasons
+        .map(|(count, why)| format!("{} {why}", show::number(*count)))
+        .collect();
+    let last = archive
+        .last_trimmed
+        .map_or(String::new(), |last| show::distance(last, now));
+    format!(
+        "archived tasks were deleted: {} so far, the last {last}.",
+        reasons.join(" and ")
+    )
 }
 
 fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
@@ -220,6 +288,40 @@ mod tests {
                 "2 of 20 attempts failed today, most of them lately by mail:send: no route.",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_deleted_from_an_archive_and_what_soon_will_be_is_named_with_the_reason() {
+        const HOUR: u64 = 3_600_000;
+        let now = Timestamp::from_millis(100 * HOUR);
+        let archive = |archived, trimmed_by_count, trimmed_by_age, hours_ago: u64| {
+            let mut queue = queue("mail", 0, 0, (0, 0));
+            queue.stats.counts = [(TaskState::Archived, archived)].into();
+            queue.stats.archive = ArchiveStats {
+                max: Some(100),
+                trimmed_by_count,
+                trimmed_by_age,
+                last_trimmed: Some(Timestamp::from_millis((100 - hours_ago) * HOUR)),
+            };
+            let all = concerns(&[queue], &[], vec![], now);
+            let words = all.iter().map(|one| (one.kind(), one.text(now, None)));
+            words.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            archive(100, 38_900, 7, 2),
+            [
+                (
+                    "trimmed_archive",
+                    "archived tasks were deleted: 38\u{202f}900 beyond the limit of 100 and 7 for their age so far, the last 2h ago.".to_owned()
+                ),
+                (
+                    "full_archive",
+                    "the archive has 100 of the 100 tasks that it may have. Beyond that the oldest are deleted.".to_owned()
+                ),
+            ]
+        );
+        assert_eq!(archive(79, 0, 7, 23).len(), 1);
+        assert_eq!(archive(79, 0, 7, 24), [], "a day is over");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use asynqueue_core::{Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError};
+use asynqueue_core::{
+    Broker, Context, Inspector, Keep, MemoryBroker, Payload, Producer, Server, TaskError,
+};
 use asynqueue_macros::Task;
 use asynqueue_monitor::metrics::install;
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,43 @@ async fn queues_tell_of_size_by_state_latency_memory_pause_and_totals() {
     assert!(value("asynqueue_queue_latency_seconds") >= 0.0);
     assert_eq!(scrape.value("asynqueue_fleet_servers", &[]), Some(0.0));
     assert_eq!(scrape.value("asynqueue_broker_up", &[]), Some(1.0));
+}
+
+#[tokio::test]
+async fn what_the_limits_of_an_archive_delete_is_counted_with_the_limit() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker.clone());
+    for _ in 0..3 {
+        let task = producer.enqueue(Sized { fails: false }).queue("full");
+        task.await
+            .expect("accepted")
+            .cancel("no")
+            .await
+            .expect("cancelled");
+    }
+    let full = [r#"queue="full""#];
+    let scrape = Scrape::of(&exporter).await;
+    assert_eq!(
+        scrape.value("asynqueue_queue_trimmed_total", &full),
+        Some(0.0)
+    );
+    assert_eq!(scrape.value("asynqueue_queue_archived_max", &full), None);
+    let keep = Keep {
+        archived_max: 1,
+        ..Keep::default()
+    };
+    let trimmed = broker.trim(&["full".into()], keep, 10).await;
+    assert_eq!(trimmed.expect("trimmed")[0].by_count, 2);
+    let scrape = Scrape::of(&exporter).await;
+    assert_eq!(
+        scrape.value("asynqueue_queue_trimmed_total", &full),
+        Some(2.0)
+    );
+    assert_eq!(
+        scrape.value("asynqueue_queue_archived_max", &full),
+        Some(1.0)
+    );
 }
 
 #[tokio::test]
@@ -139,7 +178,8 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
         .expect("started");
     task.result().await.expect("done");
     let scrape = until(&exporter, "the server has told of its slots", |scrape| {
-        scrape.value("asynqueue_server_slots", &[]).is_some()
+        let has = |metric| scrape.value(metric, &[]).is_some();
+        has("asynqueue_server_slots") && has("asynqueue_tasks_trimmed_total")
     })
     .await;
     server.shutdown().await.expect("stopped");
@@ -152,6 +192,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
     // These are there once something has gone wrong, or with Redis.
     let others = [
         "asynqueue_broker_failures_total",
+        "asynqueue_queue_archived_max",
         "asynqueue_redis_reconnects_total",
         "asynqueue_redis_script_errors_total",
     ];

@@ -26,7 +26,7 @@ impl Site {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    async fn read(&self, path: &str) -> Value {
+    pub(crate) async fn read(&self, path: &str) -> Value {
         let (status, body) = self.ask(Method::GET, path, None).await;
         assert_eq!(status, 200, "{path}: {body}");
         body

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    ServerInfo, Timestamp,
+    Keep, ServerInfo, Timestamp,
     scheduler::{Entry, Timetable},
 };
+
+use serde_json::json;
 
 use super::site::{Email, Site};
 
@@ -355,6 +357,37 @@ async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() 
     assert!(next.contains("entry-104") && !next.contains("entry-099"));
     let found = site.page("/schedules?name=42").await;
     assert!(found.contains("entry-042") && !found.contains("entry-041"));
+}
+
+/// Nobody saw them, and they are gone.
+#[tokio::test]
+async fn archived_tasks_that_were_deleted_need_attention() {
+    let site = Site::new().await;
+    let keep = Keep {
+        archived_max: 0,
+        ..Keep::default()
+    };
+    let broker = site.inspector.broker();
+    let trimmed = broker
+        .trim(&["mail".into()], keep, 10)
+        .await
+        .expect("trimmed");
+    assert_eq!(trimmed[0].by_count, 1);
+    let page = site.page("/").await;
+    let says = "archived tasks were deleted: 1 beyond the limit of 0 so far, the last ";
+    assert!(page.contains(says), "{page}");
+    let page = site.page("/queues/mail").await;
+    assert!(page.contains("1 deleted from the archive"), "{page}");
+    let queue = site.read("/api/queues/mail").await;
+    assert_eq!(
+        (&queue["trimmed_by_count"], &queue["archived_max"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(queue["last_trimmed"].is_string(), "{queue}");
+    let concerns = site.read("/api/attention").await;
+    let found = concerns.as_array().expect("a list").iter();
+    let kinds: Vec<_> = found.map(|concern| &concern["kind"]).collect();
+    assert!(kinds.contains(&&json!("trimmed_archive")), "{kinds:?}");
 }
 
 /// It was killed, or is cut off: it has not said good-bye.

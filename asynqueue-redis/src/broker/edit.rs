@@ -6,7 +6,8 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use asynqueue_core::{
-    BrokerError, CancelOutcome, Envelope, Move, Name, Replacement, TaskRef, TaskState, UniqueUntil,
+    Broker, BrokerError, CancelOutcome, Envelope, Move, Name, Replacement, TaskRef, TaskState,
+    Timestamp, UniqueUntil,
 };
 use redis::Value;
 
@@ -194,7 +195,7 @@ impl RedisBroker {
             for (place, found) in places.iter().zip(self.look(queue, &ids).await?) {
                 match found {
                     None => edited[*place] = Some(Edited::Missing),
-                    Some(found) => match edit.applies_to(found.state) {
+                    Some(found) => match edit.applies_to(&found, self.now()) {
                         Some(answer) => edited[*place] = Some(answer),
                         None => {
                             asked.push((*place, found.state));
@@ -221,15 +222,23 @@ impl RedisBroker {
     fn write_edit(&self, call: &mut script::Call<'_>, found: &Found, edit: Edit<'_>) {
         let envelope = &found.envelope;
         let lock = envelope.unique.as_ref();
-        call.arg(&*edit.name());
+        let renewed = edit
+            .runs(envelope)
+            .and_then(|task| task.renewed(self.now()));
+        call.arg(match (edit, &renewed) {
+            (Edit::RunNow, Some(_)) if found.state == TaskState::Pending => "put".into(),
+            (Edit::RunNow, Some(_)) => "pend".into(),
+            _ => edit.name(),
+        });
         call.arg(envelope.id.as_str())
             .arg(found.state.as_str())
             .arg(found.bytes.as_slice());
-        match edit {
-            Edit::Cancel(reason) if found.state == TaskState::Active => call.arg(reason),
-            Edit::Cancel(reason) => call.arg(cancelled(envelope, reason, self).to_bytes()),
-            Edit::Delete | Edit::RunNow => call.arg(""),
-            Edit::Replace(envelope, _) => call.arg(envelope.to_bytes()),
+        match (edit, &renewed) {
+            (_, Some(renewed)) => call.arg(renewed.to_bytes()),
+            (Edit::Cancel(reason), _) if found.state == TaskState::Active => call.arg(reason),
+            (Edit::Cancel(reason), _) => call.arg(cancelled(envelope, reason, self).to_bytes()),
+            (Edit::Delete | Edit::RunNow, _) => call.arg(""),
+            (Edit::Replace(envelope, _), _) => call.arg(envelope.to_bytes()),
         };
         call.arg(envelope.options.priority)
             .arg(lock.map_or("", |lock| lock.key.as_str()));
@@ -251,10 +260,20 @@ enum Edited {
     Missing,
 }
 
-impl Edit<'_> {
-    /// The answer for a task in this state, if there is nothing to do.
-    fn applies_to(self, state: TaskState) -> Option<Edited> {
-        match (self, state) {
+impl<'a> Edit<'a> {
+    /// The task that is to run after this, and whose times are renewed if they are over.
+    fn runs(self, found: &'a Envelope) -> Option<&'a Envelope> {
+        match self {
+            Self::RunNow => Some(found),
+            Self::Replace(envelope, Some(Move::Pending | Move::Scheduled(_))) => Some(envelope),
+            _ => None,
+        }
+    }
+
+    /// The answer for a task as it was found, if there is nothing to do.
+    fn applies_to(self, found: &Found, now: Timestamp) -> Option<Edited> {
+        match (self, found.state) {
+            (Edit::RunNow, TaskState::Pending) if found.envelope.renewed(now).is_some() => None,
             (Edit::Cancel(_), TaskState::Completed | TaskState::Archived) => Some(Edited::Not),
             (Edit::Delete, TaskState::Active) => Some(Edited::Not),
             (Edit::RunNow, TaskState::Pending) => Some(Edited::Pointless),

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node, Page,
-    Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
+    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node,
+    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -230,11 +230,21 @@ impl RedisBroker {
         let paused = !reply::text(reply::next(&mut answer)?)?.is_empty();
         let mut number = || reply::number(reply::next(&mut answer)?);
         let (succeeded, failed, repaired) = (number()?, number()?, number()?);
+        let (trimmed_by_count, trimmed_by_age) = (number()?, number()?);
+        let last_trimmed = reply::some_time(reply::next(&mut answer)?)?;
+        let max = reply::some_number(reply::next(&mut answer)?)?;
+        let mut number = || reply::number(reply::next(&mut answer)?);
         let mut stats = QueueStats {
             succeeded,
             failed,
             repaired,
             paused,
+            archive: ArchiveStats {
+                max,
+                trimmed_by_count,
+                trimmed_by_age,
+                last_trimmed,
+            },
             ..QueueStats::default()
         };
         for state in [

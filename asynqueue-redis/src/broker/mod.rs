@@ -28,7 +28,7 @@ use std::{
 use async_trait::async_trait;
 use asynqueue_core::{
     Broker, BrokerError, Clock, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-    Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp,
+    Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp, Trimmed,
 };
 use parking_lot::RwLock;
 
@@ -245,7 +245,12 @@ impl Broker for RedisBroker {
         self.find_expired(queues, by, limit).await
     }
 
-    async fn trim(&self, queues: &[Name], keep: Keep, limit: usize) -> Result<usize, BrokerError> {
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Vec<Trimmed>, BrokerError> {
         self.link().open_or_closed()?;
         self.trim_old(queues, keep, limit).await
     }

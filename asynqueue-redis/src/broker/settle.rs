@@ -251,14 +251,25 @@ impl<'a> Record<'a> {
             && !self.only_if_expired
     }
 
+    /// What becomes of the task's lock: `-` and its key to release it, its time to live, `:` and its key to take it again.
+    fn lock(&self) -> String {
+        let Some(lock) = &self.envelope.unique else {
+            return String::new();
+        };
+        let ends = matches!(self.outcome, "complete" | "drop" | "archive" | "cancelled");
+        let comes_back = matches!(self.outcome, "snooze" | "release");
+        match lock.until {
+            UniqueUntil::Start | UniqueUntil::Success if ends => format!("-{}", lock.key.as_str()),
+            UniqueUntil::Start if comes_back => {
+                format!("{}:{}", millis(lock.ttl), lock.key.as_str())
+            }
+            _ => String::new(),
+        }
+    }
+
     fn write(&self, call: &mut script::Call<'_>) {
         let envelope = &self.envelope;
         let is_kept = !(self.outcome == "drop" || self.outcome == "complete" && self.millis == 0);
-        let ends = matches!(self.outcome, "complete" | "drop" | "archive" | "cancelled");
-        let lock = envelope
-            .unique
-            .as_ref()
-            .filter(|lock| ends && lock.until != UniqueUntil::Window);
         call.arg(self.outcome)
             .arg(self.member.as_str())
             .arg(envelope.id.as_str());
@@ -273,8 +284,7 @@ impl<'a> Record<'a> {
         } else {
             call.arg("");
         }
-        call.arg(self.millis)
-            .arg(lock.map_or("", |lock| lock.key.as_str()));
+        call.arg(self.millis).arg(self.lock());
         call.arg(envelope.options.priority);
         match self.result {
             Some(result) => call.arg([b"r", result].concat()),

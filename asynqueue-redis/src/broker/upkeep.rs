@@ -1,6 +1,6 @@
 //! Upkeep: what is due, lost or old.
 
-use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp};
+use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed};
 
 use super::{MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue};
 use crate::{reply, script};
@@ -103,26 +103,52 @@ impl RedisBroker {
         Ok(())
     }
 
+    /// Trims queue by queue. What is deleted has to be reported: an error is told only where nothing was.
     pub(super) async fn trim_old(
         &self,
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<usize, BrokerError> {
-        let mut deleted = 0;
+    ) -> Result<Vec<Trimmed>, BrokerError> {
+        let (mut all, mut left, mut failed) = (Vec::with_capacity(queues.len()), limit, None);
         for name in queues {
-            let queue = self.queue(name);
-            self.repair_now_and_then(&queue).await?;
-            loop {
-                let asked = (limit - deleted).min(MAX_CHUNK);
-                let now = self.trim_chunk(&queue, keep, asked).await?;
-                deleted += now;
-                if now < asked || now == 0 {
-                    break;
-                }
+            let mut trimmed = Trimmed::default();
+            if let Err(error) = self.trim_queue(name, keep, left, &mut trimmed).await {
+                failed = Some(error);
+            }
+            left -= trimmed.deleted().min(left);
+            all.push(trimmed);
+        }
+        match failed {
+            Some(error) if left == limit => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "some queues could not be trimmed; tried again in a while");
+                Ok(all)
+            }
+            None => Ok(all),
+        }
+    }
+
+    async fn trim_queue(
+        &self,
+        name: &Name,
+        keep: Keep,
+        limit: usize,
+        trimmed: &mut Trimmed,
+    ) -> Result<(), BrokerError> {
+        let queue = self.queue(name);
+        self.repair_now_and_then(&queue).await?;
+        loop {
+            let asked = (limit - trimmed.deleted()).min(MAX_CHUNK);
+            let now = self.trim_chunk(&queue, keep, asked).await?;
+            trimmed.completed += now.completed;
+            trimmed.by_count += now.by_count;
+            trimmed.by_age += now.by_age;
+            trimmed.archived = now.archived;
+            if now.deleted() < asked || asked == 0 {
+                return Ok(());
             }
         }
-        Ok(deleted)
     }
 
     async fn trim_chunk(
@@ -130,7 +156,7 @@ impl RedisBroker {
         queue: &Queue,
         keep: Keep,
         limit: usize,
-    ) -> Result<usize, BrokerError> {
+    ) -> Result<Trimmed, BrokerError> {
         let keys = &queue.keys;
         let mut call = script::TRIM.call(&[
             &keys.tasks,
@@ -139,6 +165,7 @@ impl RedisBroker {
             &keys.results,
             &keys.priorities,
             &keys.hours,
+            &keys.stats,
         ]);
         let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
         call.arg(self.script_clock())
@@ -146,7 +173,14 @@ impl RedisBroker {
             .arg(archived_max)
             .arg(limit)
             .arg(HourStats::KEPT);
-        Ok(reply::number(call.send(self.link()).await?)? as usize)
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut number = || reply::number(reply::next(&mut answer)?);
+        Ok(Trimmed {
+            completed: number()? as usize,
+            by_count: number()? as usize,
+            by_age: number()? as usize,
+            archived: number()?,
+        })
     }
 }
 

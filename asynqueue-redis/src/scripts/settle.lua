@@ -1,7 +1,8 @@
 -- Records outcomes.
 -- ARGV: clock, lane, number, publish; how many tasks just complete and are gone; the leases of these, then their ids; then of
 -- each other task: outcome, lease, id, marks ('x' it counts only once expired, 'f' the attempt failed), envelope, milliseconds,
--- lock to release, priority, 'r' and the result if there is one.
+-- lock ('-' and key to release it, time to live, ':' and key to take it again if it is free), priority, 'r' and the result if
+-- there is one.
 -- Outcomes: complete, drop, archive, cancelled (archived, and was asked to), retry, snooze, release.
 -- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
 local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
@@ -24,7 +25,7 @@ local asked = redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels
 
 local answers, ended, delete, free = {}, {}, {}, {}
 local put, plain, urgent, scheduled, retry, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
-local final, pended, unlock = {}, {}, {}
+local final, pended, locking = {}, {}, {}
 local succeeded, failed = 0, 0
 for i = 1, count do
   local id, at = ids[i], others + 1 + (i - simple - 1) * width
@@ -41,7 +42,7 @@ for i = 1, count do
     if i > simple then
       priority = ARGV[at + 7]
       if ARGV[at + 6] ~= '' then
-        unlock[#unlock + 1], unlock[#unlock + 2] = ARGV[at + 6], id
+        locking[#locking + 1], locking[#locking + 2] = ARGV[at + 6], id
       end
     end
     if outcome == 'complete' then
@@ -93,13 +94,30 @@ if #free > 0 then
   if asked then redis.call('HDEL', cancels, unpack(free)) end
   if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
 end
-if #unlock > 0 then
-  local names, over = {}, {}
-  for i = 1, #unlock, 2 do names[#names + 1] = unlock[i] end
-  for i, held in ipairs(redis.call('HMGET', locks, unpack(names))) do
-    if held and held:match('^%d+w?:(.*)$') == unlock[2 * i] then over[#over + 1] = names[i] end
+if #locking > 0 then
+  -- In their order, as if each were settled by itself.
+  local names, held, changed = {}, {}, {}
+  for i = 1, #locking, 2 do names[#names + 1] = locking[i]:match('^%d*[-:](.*)$') end
+  for i, lock in ipairs(redis.call('HMGET', locks, unpack(names))) do held[names[i]] = lock or nil end
+  for i, name in ipairs(names) do
+    local ttl, id = locking[2 * i - 1]:match('^(%d+):'), locking[2 * i]
+    local ends, holder = (held[name] or ''):match('^(%d+)w?:(.*)$')
+    if not ttl and holder == id then
+      held[name], changed[name] = nil, true
+    elseif ttl and (not ends or tonumber(ends) <= now) then
+      held[name], changed[name] = int(now + ttl) .. ':' .. id, true
+    end
+  end
+  local over, taken = {}, {}
+  for name in pairs(changed) do
+    if held[name] then
+      taken[#taken + 1], taken[#taken + 2] = name, held[name]
+    else
+      over[#over + 1] = name
+    end
   end
   if #over > 0 then redis.call('HDEL', locks, unpack(over)) end
+  if #taken > 0 then redis.call('HSET', locks, unpack(taken)) end
 end
 if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
 if #archive > 0 then redis.call('ZADD', archived, unpack(archive)) end

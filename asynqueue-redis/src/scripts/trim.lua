@@ -1,23 +1,35 @@
--- Deletes finished tasks and counts of hours that are kept no longer.
+-- Deletes finished tasks and counts of hours that are kept no longer. Archived tasks that go are counted in the same step.
 -- ARGV: clock, how many milliseconds archived tasks are kept, how many of them, how many to delete at most, how many hours.
-local tasks, completed, archived, results, priorities, hours = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Answers how many it deleted: completed, archived beyond that number, archived too long; and how many archived ones are left.
+local tasks, completed, archived, results, priorities, hours, stats =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local now, keep, limit = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local deleted = 0
 local function delete(key, ids)
-  if #ids == 0 then return end
+  if #ids == 0 then return 0 end
   redis.call('ZREM', key, unpack(ids))
   redis.call('HDEL', tasks, unpack(ids))
   redis.call('HDEL', results, unpack(ids))
   redis.call('HDEL', priorities, unpack(ids))
   deleted = deleted + #ids
+  return #ids
 end
 local function until_now(key, last)
+  if deleted == limit then return {} end
   return redis.call('ZRANGE', key, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit - deleted)
 end
-local beyond = math.min(redis.call('ZCARD', archived) - keep, limit)
-if beyond > 0 then delete(archived, redis.call('ZRANGE', archived, 0, beyond - 1)) end
-if deleted < limit then delete(completed, until_now(completed, now)) end
-if deleted < limit then delete(archived, until_now(archived, now - ARGV[2])) end
+local size = redis.call('ZCARD', archived)
+-- So that those who look into the queue see how near it is to its limit.
+if size > 0 and redis.call('HGET', stats, 'archived_max') ~= ARGV[3] then
+  redis.call('HSET', stats, 'archived_max', ARGV[3])
+end
+local beyond, by_count = math.min(size - keep, limit), 0
+if beyond > 0 then by_count = delete(archived, redis.call('ZRANGE', archived, 0, beyond - 1)) end
+local of_completed = delete(completed, until_now(completed, now))
+local by_age = delete(archived, until_now(archived, now - ARGV[2]))
+if by_count > 0 then redis.call('HINCRBY', stats, 'trimmed_by_count', by_count) end
+if by_age > 0 then redis.call('HINCRBY', stats, 'trimmed_by_age', by_age) end
+if by_count + by_age > 0 then redis.call('HSET', stats, 'trimmed_at', int(now)) end
 -- Now and then: of each hour there are two counts, and a day of them more is let pass.
 if redis.call('HLEN', hours) > 2 * ARGV[5] + 48 then
   local oldest, old = math.floor(now / 3600000) - ARGV[5], {}
@@ -26,4 +38,4 @@ if redis.call('HLEN', hours) > 2 * ARGV[5] + 48 then
   end
   if #old > 0 then redis.call('HDEL', hours, unpack(old)) end
 end
-return deleted
+return {of_completed, by_count, by_age, size - by_count - by_age}

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Harness;
 use crate::{
     broker::{
-        Conflict, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats, Settled,
-        Settlement, SharedBroker, TaskInfo, When,
+        Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats,
+        Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When,
     },
     codec::{CodecName, MessagePack},
     task::{
@@ -113,6 +113,17 @@ impl<'a> Fixture<'a> {
     pub(super) async fn fail(&self, leased: &Leased, outcome: Outcome) -> Settled {
         self.settle_as(leased, failed(&leased.envelope), outcome)
             .await
+    }
+
+    /// Trims the one queue.
+    pub(super) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
+        let mut trimmed = self
+            .broker
+            .trim(&[QUEUE.into()], keep, limit)
+            .await
+            .unwrap();
+        assert_eq!(trimmed.len(), 1, "one answer a queue");
+        trimmed.remove(0)
     }
 
     /// Puts one task into each state, each named as its state is. Returns the lease of the active one.

@@ -404,6 +404,31 @@ fn left_of(task: &Envelope) -> std::time::Duration {
     task.deadline.expect("set").since(task.enqueued_at)
 }
 
+/// The window of one that has come to its end is not in the way of whoever asks for one more; that of one that waits is.
+pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let inspector = inspector(&f);
+    f.enqueue([unique("a", UniqueUntil::Window, secs(1_000))])
+        .await;
+    let refused = inspector.enqueue_again(&task_ref("a"), None).await;
+    assert!(
+        matches!(refused, Err(AgainError::Conflict(_))),
+        "{refused:?}"
+    );
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Archive).await;
+    let first = inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
+    // And a copy of the copy, and a second one of the first.
+    inspector.enqueue_again(&first, None).await.unwrap();
+    inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
+    assert_eq!(f.lease(9).await.len(), 3);
+    // Producers are refused as before.
+    let refused = f
+        .try_enqueue(vec![now(unique("b", UniqueUntil::Window, secs(60)))])
+        .await;
+    assert!(refused[0].is_err());
+}
+
 /// As any other that is enqueued.
 pub async fn a_task_that_is_enqueued_again_waits_for_the_unique_lock(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

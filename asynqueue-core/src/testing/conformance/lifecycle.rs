@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Harness,
-    fixture::{Fixture, secs},
+    fixture::{Fixture, id, secs},
 };
 use crate::{
     CancelOutcome, CodecError, Context, FailureKind, MessagePack, Payload, ProcessWrapper,
-    Producer, Server, ServerBuilder, ServerHandle, TaskError, TaskHandle, TaskStatus,
-    task::{Aggregate, Name, Task, TaskOptions, TaskState, Unique, UniqueKey, UniqueUntil},
+    Producer, Server, ServerBuilder, ServerHandle, Subscription, TaskError, TaskHandle, TaskStatus,
+    task::{
+        Aggregate, Name, Task, TaskOptions, TaskRef, TaskState, Unique, UniqueKey, UniqueUntil,
+    },
 };
 
 const AGGREGATE: Aggregate = Aggregate {
@@ -27,7 +29,7 @@ const AGGREGATE: Aggregate = Aggregate {
 
 /// A task with a number, kept for an hour when it is done.
 #[derive(Serialize, Deserialize)]
-struct Job(u64);
+pub(super) struct Job(pub(super) u64);
 
 impl Task for Job {
     const EVENT: &'static str = "job";
@@ -80,10 +82,10 @@ impl Task for Once {
 }
 
 /// What was seen by processes, in order.
-type Seen = Arc<Mutex<Vec<String>>>;
+pub(super) type Seen = Arc<Mutex<Vec<String>>>;
 
 /// Notes under a name what it is given.
-fn note(name: &str, seen: &Seen) -> ProcessWrapper {
+pub(super) fn note(name: &str, seen: &Seen) -> ProcessWrapper {
     let (name, seen) = (name.to_owned(), Arc::clone(seen));
     ProcessWrapper::new(move |job: Payload<Job>| {
         seen.lock().push(format!("{name} {}", job.0.0));
@@ -105,7 +107,7 @@ async fn subscribe(f: &Fixture<'_>, name: &str, seen: &Seen) -> ServerHandle {
     server.start().await.unwrap()
 }
 
-fn sorted(seen: &Seen) -> Vec<String> {
+pub(super) fn sorted(seen: &Seen) -> Vec<String> {
     let mut seen = seen.lock().clone();
     seen.sort();
     seen
@@ -214,6 +216,35 @@ pub async fn one_who_unsubscribes_gets_no_more_events(harness: &dyn Harness) {
     assert_eq!(published.subscribers, 0);
     server.shutdown().await.unwrap();
     assert!(seen.lock().is_empty());
+}
+
+/// What keeps an event from being delivered twice is not in the way of somebody who asks for it.
+pub async fn a_subscribers_failed_task_is_enqueued_again_at_once(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let seen = Seen::default();
+    let attempts = Arc::clone(&seen);
+    let fail = move |_: Payload<Job>, ctx: Context| {
+        attempts.lock().push(ctx.id().to_string());
+        async { Err::<u64, _>(TaskError::skip_retry("no such mailbox")) }
+    };
+    let server = Server::builder(Arc::clone(&f.broker)).subscribe("mail", fail);
+    let server = server.start().await.unwrap();
+    let producer = Producer::new(Arc::clone(&f.broker));
+    producer.publish(Job(1)).id("placed").await.unwrap();
+    let queue = Subscription::queue_of("job", "mail");
+    let archived = async || {
+        let stats = f.broker.stats(std::slice::from_ref(&queue)).await.unwrap();
+        stats[0].count(TaskState::Archived)
+    };
+    eventually("it has failed", async || archived().await == 1).await;
+    let inspector = crate::Inspector::new(Arc::clone(&f.broker));
+    let failed = TaskRef::new(queue.clone(), id("placed"));
+    for round in 2..4 {
+        let again = inspector.enqueue_again(&failed, None).await.unwrap();
+        eventually("it has failed again", async || archived().await == round).await;
+        assert_eq!(seen.lock().last(), Some(&again.id.to_string()));
+    }
+    server.shutdown().await.unwrap();
 }
 
 /// With the payloads in the order they came.
@@ -485,7 +516,7 @@ fn stubborn() -> ProcessWrapper {
     })
 }
 
-async fn info(handle: &TaskHandle<Job>) -> crate::TaskInfo {
+pub(super) async fn info(handle: &TaskHandle<Job>) -> crate::TaskInfo {
     match handle.status().await.unwrap() {
         TaskStatus::Known(info) => *info,
         TaskStatus::Gone => panic!("it is gone"),

@@ -55,6 +55,7 @@ pub mod groups;
 pub mod inspect;
 pub mod inspector;
 pub mod large;
+pub mod late;
 pub mod lease;
 pub mod lifecycle;
 pub mod reclaim;
@@ -184,6 +185,9 @@ macro_rules! conformance_suite {
                 a_key_is_held_in_its_queue,
                 a_scheduled_task_holds_its_lock,
                 a_lock_until_start_is_not_taken_again_by_a_retry,
+                a_lock_until_start_is_taken_again_by_a_task_that_comes_back,
+                a_task_that_comes_back_leaves_its_lock_to_another_that_holds_it,
+                of_two_that_come_back_in_a_batch_the_first_takes_the_lock,
                 a_lock_until_start_ends_with_a_task_that_never_starts,
                 a_lock_until_success_is_held_while_the_task_waits_again,
                 a_window_is_held_whatever_becomes_of_its_task,
@@ -199,6 +203,8 @@ macro_rules! conformance_suite {
                 completed_tasks_stay_however_few_archived_ones_are_kept,
                 each_queue_keeps_archived_tasks_of_its_own,
                 a_trimmed_tasks_id_is_free_again,
+                archived_tasks_that_are_trimmed_are_counted,
+                an_archive_knows_its_limit_once_it_is_trimmed,
             ],
             cancel: [
                 a_waiting_task_is_archived_with_the_reason,
@@ -251,6 +257,8 @@ macro_rules! conformance_suite {
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
                 waiting_and_archived_tasks_run_now,
+                the_times_of_a_task_that_is_too_late_are_renewed_when_it_is_to_run,
+                the_times_of_a_task_that_is_not_too_late_stay,
                 progress_is_seen_while_the_task_is_active,
                 a_paused_queue_still_accepts_tasks,
                 a_closed_broker_refuses_everything,
@@ -306,6 +314,7 @@ macro_rules! conformance_suite {
                 a_task_that_has_changed_is_not_replaced,
                 a_task_can_be_moved_to_another_state,
                 a_task_that_is_put_away_has_come_to_its_end,
+                a_task_that_is_too_late_is_renewed_when_it_is_moved_to_run,
                 a_queue_with_tasks_is_not_deleted,
                 a_queue_that_is_deleted_by_force_is_gone,
                 what_has_ended_is_counted_by_the_hour,
@@ -356,6 +365,7 @@ macro_rules! conformance_suite {
                 a_subscriber_added_later_gets_events_from_then_on,
                 an_event_that_is_published_again_is_not_delivered_again,
                 one_who_unsubscribes_gets_no_more_events,
+                a_subscribers_failed_task_is_enqueued_again_at_once,
                 the_payloads_of_a_group_become_one_task,
                 a_group_beyond_its_size_becomes_several_tasks,
                 limits_of_a_group_that_make_no_sense_are_refused,
@@ -370,6 +380,10 @@ macro_rules! conformance_suite {
                 a_server_tells_what_it_runs,
                 a_wait_that_begins_with_the_enqueue_never_misses_the_end,
             ],
+            late: [
+                a_task_that_was_begun_in_time_does_not_expire,
+                a_task_that_was_too_late_runs_when_somebody_asks_for_it,
+            ],
             inspector: [
                 queues_are_told_with_what_ended_today,
                 a_task_is_found_by_its_id_in_any_queue,
@@ -380,6 +394,7 @@ macro_rules! conformance_suite {
                 a_payload_is_edited_as_json,
                 a_task_is_enqueued_again_whatever_has_become_of_it,
                 a_task_that_is_enqueued_again_waits_for_the_unique_lock,
+                a_task_with_a_window_is_enqueued_again_once_it_has_ended,
                 a_task_moves_to_another_queue,
                 a_task_that_cannot_move_stays,
                 actions_are_answered_one_by_one,

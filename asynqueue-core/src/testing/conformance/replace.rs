@@ -103,6 +103,29 @@ pub async fn a_task_can_be_moved_to_another_state(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(10).await), ["a", "b"]);
 }
 
+/// As by `run_now`; one that stays where it is, or is put away, keeps its times.
+pub async fn a_task_that_is_too_late_is_renewed_when_it_is_moved_to_run(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let mut late = task("a");
+    late.enqueued_at = f.broker.now();
+    let deadline = late.enqueued_at + secs(100);
+    late.deadline = Some(deadline);
+    f.enqueue([late]).await;
+    f.advance(secs(200)).await;
+    let moved = async |to| {
+        assert!(replace(&f, "a", to).await, "{to:?}");
+        f.info("a").await.unwrap().envelope.deadline
+    };
+    assert_eq!(moved(None).await, Some(deadline));
+    assert_eq!(moved(Some(Move::Archived)).await, Some(deadline));
+    let renewed = f.broker.now() + secs(100);
+    assert_eq!(moved(Some(Move::Pending)).await, Some(renewed));
+    f.advance(secs(200)).await;
+    let later = Move::Scheduled(f.broker.now() + secs(10));
+    let renewed = f.broker.now() + secs(100);
+    assert_eq!(moved(Some(later)).await, Some(renewed));
+}
+
 /// Those who wait for its end are told.
 pub async fn a_task_that_is_put_away_has_come_to_its_end(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

@@ -4,15 +4,15 @@ use bytes::Bytes;
 
 use super::{
     Harness,
-    fixture::{Fixture, QUEUE, complete, retained, secs, task, task_in, tasks},
+    fixture::{Fixture, QUEUE, complete, retained, secs, task, task_in, task_ref, tasks},
 };
 use crate::{
-    broker::{Keep, Outcome},
+    broker::{ArchiveStats, Keep, Outcome, Trimmed},
     task::{Name, TaskState},
 };
 
 async fn trim(f: &Fixture<'_>, keep: Keep, limit: usize) -> usize {
-    f.broker.trim(&[QUEUE.into()], keep, limit).await.unwrap()
+    f.trim(keep, limit).await.deleted()
 }
 
 async fn archive<const N: usize>(f: &Fixture<'_>, names: [&str; N]) {
@@ -125,10 +125,77 @@ pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
         archived_max: 1,
         ..Keep::default()
     };
-    assert_eq!(f.broker.trim(&queues, one, 3).await.unwrap(), 3);
-    assert_eq!(f.broker.trim(&queues, one, 9).await.unwrap(), 1);
+    let deleted = async |limit| {
+        let trimmed = f.broker.trim(&queues, one, limit).await.unwrap();
+        [trimmed[0].deleted(), trimmed[1].deleted()]
+    };
+    assert_eq!(deleted(3).await, [2, 1]);
+    assert_eq!(deleted(9).await, [0, 1]);
     let stats = f.broker.stats(&queues).await.unwrap();
     assert!(stats.iter().all(|stats| stats.total() == 1));
+}
+
+/// By reason, in the answer and for ever: what was deleted must not go unseen. A retention that ends is no such thing.
+pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("done", secs(1))]).await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    archive(&f, ["old"]).await;
+    f.advance(secs(1_000)).await;
+    archive(&f, ["1", "2", "3", "4"]).await;
+    assert_eq!(f.stats().await.archive, ArchiveStats::default());
+
+    let keep = |archived_max| Keep {
+        archived_for: secs(500),
+        archived_max,
+    };
+    let trimmed = Trimmed {
+        completed: 1,
+        by_count: 0,
+        by_age: 1,
+        archived: 4,
+    };
+    assert_eq!(f.trim(keep(5), 10).await, trimmed);
+    let trimmed = Trimmed {
+        by_count: 3,
+        archived: 1,
+        ..Trimmed::default()
+    };
+    assert_eq!(f.trim(keep(1), 10).await, trimmed);
+    let last = f.broker.now();
+    f.advance(secs(60)).await;
+    f.trim(keep(1), 10).await;
+    let stats = ArchiveStats {
+        max: Some(1),
+        trimmed_by_count: 3,
+        trimmed_by_age: 1,
+        last_trimmed: Some(last),
+    };
+    assert_eq!(f.stats().await.archive, stats);
+    f.broker.delete_queue(&QUEUE.into(), true).await.unwrap();
+    assert_eq!(f.stats().await.archive, ArchiveStats::default());
+}
+
+/// And says so, long before the oldest of them are deleted.
+pub async fn an_archive_knows_its_limit_once_it_is_trimmed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let keep = Keep {
+        archived_max: 5,
+        ..Keep::default()
+    };
+    f.trim(keep, 10).await;
+    f.enqueue(tasks(["pending"])).await;
+    f.trim(keep, 10).await;
+    assert_eq!(f.stats().await.archive.max, None, "nothing was archived");
+    f.broker.delete(&[task_ref("pending")]).await.unwrap();
+    archive(&f, ["1", "2", "3"]).await;
+    f.trim(keep, 10).await;
+    let stats = f.stats().await;
+    assert_eq!(stats.archive.max, Some(5));
+    assert!(!stats.is_archive_nearly_full());
+    archive(&f, ["4"]).await;
+    assert!(f.stats().await.is_archive_nearly_full());
 }
 
 /// Nothing of it is left.

@@ -2,7 +2,7 @@
 
 use super::{
     Harness,
-    fixture::{Fixture, QUEUE, complete, id, ids, now, secs, task_ref, unique},
+    fixture::{Fixture, complete, id, ids, now, secs, task_ref, unique},
 };
 use crate::{
     broker::{Conflict, Keep, Outcome},
@@ -231,6 +231,70 @@ pub async fn a_lock_until_start_is_not_taken_again_by_a_retry(harness: &dyn Harn
     assert!(!is_held(&f).await);
 }
 
+/// It has not started, or not to its end: another with the key would run beside it.
+pub async fn a_lock_until_start_is_taken_again_by_a_task_that_comes_back(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let delay = secs(10);
+    let none = secs(0);
+    for (round, outcome) in [
+        Outcome::Release,
+        Outcome::Snooze { delay },
+        Outcome::Snooze { delay: none },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = round.to_string();
+        f.enqueue([unique(&name, UniqueUntil::Start, secs(1_000))])
+            .await;
+        let leased = f.lease_one().await;
+        assert!(!is_held(&f).await, "{outcome:?}");
+        f.settle(&leased, outcome.clone()).await;
+        assert!(is_held(&f).await, "{outcome:?}");
+        // And it ends as before.
+        f.broker.run_now(&[task_ref(&name)]).await.unwrap();
+        let leased = f.lease_one().await;
+        assert!(!is_held(&f).await, "{outcome:?}");
+        f.settle(&leased, complete()).await;
+    }
+}
+
+/// And waits without it, before the other.
+pub async fn a_task_that_comes_back_leaves_its_lock_to_another_that_holds_it(
+    harness: &dyn Harness,
+) {
+    let f = Fixture::new(harness).await;
+    let holder = |name| unique(name, UniqueUntil::Start, secs(1_000));
+    f.enqueue([holder("first")]).await;
+    let first = f.lease_one().await;
+    f.enqueue([holder("second")]).await;
+    f.settle(&first, Outcome::Release).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["first", "second"]);
+    // It starts, and the lock stays the other's.
+    assert_eq!(ids(&f.lease(1).await), ["first"]);
+    assert!(is_held(&f).await);
+    assert_eq!(ids(&f.lease(1).await), ["second"]);
+    assert!(!is_held(&f).await);
+}
+
+/// As if they came back one by one.
+pub async fn of_two_that_come_back_in_a_batch_the_first_takes_the_lock(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let holder = |name| unique(name, UniqueUntil::Start, secs(1_000));
+    f.enqueue([holder("first")]).await;
+    let mut leased = f.lease(1).await;
+    f.enqueue([holder("second")]).await;
+    leased.extend(f.lease(1).await);
+    let given_back = leased.into_iter().map(|one| one.settle(Outcome::Release));
+    let given_back: Vec<_> = given_back.collect();
+    f.broker.settle(&given_back).await.unwrap();
+    let refused = f.try_enqueue(vec![now(holder("third"))]).await;
+    assert!(
+        matches!(&refused[0], Err(Conflict::Unique { holder, .. }) if *holder == id("first")),
+        "{refused:?}"
+    );
+}
+
 /// It never will.
 pub async fn a_lock_until_start_ends_with_a_task_that_never_starts(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
@@ -297,6 +361,6 @@ pub async fn trimming_leaves_the_locks_that_are_held(harness: &dyn Harness) {
         archived_for: secs(0),
         archived_max: 0,
     };
-    assert_eq!(f.broker.trim(&[QUEUE.into()], none, 10).await.unwrap(), 1);
+    assert_eq!(f.trim(none, 10).await.deleted(), 1);
     assert!(is_held(&f).await);
 }

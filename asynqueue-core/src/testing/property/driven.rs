@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     CANCEL_REASON, Operation, QUEUES, Shift, WORKER,
-    difference::{Fault, ensure},
+    difference::{Fault, ensure, same},
     lists::whole_list,
     operation::{OnlyIfExpired, Place, enqueued_at, settlement},
 };
@@ -14,7 +14,7 @@ use crate::{
     broker::{
         Aggregation, CancelOutcome, Conflict, Extended, Forwarded, Group, Keep, Lease,
         LeaseRequest, Leased, Move, NewTask, Outcome, Replacement, Settled, Settlement,
-        SharedBroker, When,
+        SharedBroker, Trimmed, When,
     },
     codec::{CodecName, MessagePack},
     task::{Envelope, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp},
@@ -244,7 +244,9 @@ impl<'a> Driven<'a> {
         let mut trimmed = 0;
         loop {
             let before = self.archived().await?;
-            let deleted = self.broker.trim(&self.queues, keep, limit).await?;
+            let answers = self.broker.trim(&self.queues, keep, limit).await?;
+            same("one answer a queue", &answers.len(), &self.queues.len())?;
+            let deleted: usize = answers.iter().map(Trimmed::deleted).sum();
             ensure(deleted <= limit, || {
                 format!("{deleted} were trimmed at once")
             })?;

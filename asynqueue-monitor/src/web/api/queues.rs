@@ -31,6 +31,15 @@ pub(super) struct Queue {
     succeeded_today: u64,
     /// Attempts that failed since midnight, UTC.
     failed_today: u64,
+    /// Archived tasks that were deleted because there were more than `archived_max`, ever.
+    trimmed_by_count: u64,
+    /// Archived tasks that were deleted because they were older than is kept, ever.
+    trimmed_by_age: u64,
+    /// When an archived task was last deleted for either reason.
+    #[schema(format = DateTime)]
+    last_trimmed: Option<String>,
+    /// How many archived tasks it may have before the oldest are deleted, once a server has trimmed it.
+    archived_max: Option<u64>,
     /// About how many bytes it takes, where the storage can tell.
     memory_bytes: Option<u64>,
     /// The hash slot that it is in, in a cluster.
@@ -49,6 +58,10 @@ impl From<&QueueInfo> for Queue {
             failed: info.stats.failed,
             succeeded_today: info.today.succeeded,
             failed_today: info.today.failed,
+            trimmed_by_count: info.stats.archive.trimmed_by_count,
+            trimmed_by_age: info.stats.archive.trimmed_by_age,
+            last_trimmed: info.stats.archive.last_trimmed.map(time),
+            archived_max: info.stats.archive.max,
             memory_bytes: info.memory,
             slot: info.slot,
         }

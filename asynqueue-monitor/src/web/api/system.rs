@@ -119,7 +119,8 @@ pub(super) struct Node {
 /// Something that somebody should look at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
-    /// `no_server`, `lost_servers`, `stuck_handlers`, `slow_queue`, `growing_queue` or `failing_queue`.
+    /// `no_server`, `lost_servers`, `stuck_handlers`, `slow_queue`, `growing_queue`, `failing_queue`, `trimmed_archive` or
+    /// `full_archive`.
     kind: &'static str,
     /// The queue that it is about, if it is about one.
     queue: Option<String>,

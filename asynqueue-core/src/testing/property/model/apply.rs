@@ -108,6 +108,7 @@ impl Model {
             failed,
             latency: self.latency(&name),
             paused: self.paused[index],
+            archive: self.archives[index],
             ..QueueStats::default()
         };
         let (mut lists, mut ends) = (Vec::new(), Vec::new());

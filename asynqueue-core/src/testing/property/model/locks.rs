@@ -59,6 +59,14 @@ impl Model {
         }
     }
 
+    /// What a task that comes back takes again: its lock until it starts, if that is free.
+    pub(super) fn lock_back(&mut self, envelope: &Envelope) {
+        let lock = envelope.unique.as_ref();
+        if lock.is_some_and(|lock| lock.until == UniqueUntil::Start) {
+            let _ = self.lock(envelope);
+        }
+    }
+
     /// Whether another task has the lock that an archived task needs to run again; if not, it has it now.
     pub(super) fn locked_out(&mut self, place: usize) -> bool {
         let envelope = Arc::clone(&self.tasks[place].envelope);

@@ -14,7 +14,8 @@ use self::{
 use super::QUEUES;
 use crate::{
     broker::{
-        CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled, Settlement, When,
+        ArchiveStats, CancelOutcome, Conflict, Extended, LeaseToken, NewTask, Outcome, Settled,
+        Settlement, When,
     },
     process::Progress,
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, Timestamp},
@@ -26,6 +27,8 @@ pub(super) struct Model {
     paused: [bool; QUEUES.len()],
     /// How many attempts of each queue succeeded, and failed.
     attempts: [(u64, u64); QUEUES.len()],
+    /// What the limits of each queue's archive have done.
+    archives: [ArchiveStats; QUEUES.len()],
     /// Whether each queue has had a task.
     used: [bool; QUEUES.len()],
     tasks: Vec<Entry>,
@@ -48,6 +51,7 @@ impl Model {
             now,
             paused: [false; QUEUES.len()],
             attempts: [(0, 0); QUEUES.len()],
+            archives: [ArchiveStats::default(); QUEUES.len()],
             used: [false; QUEUES.len()],
             tasks: Vec::new(),
             leases: Vec::new(),
@@ -215,6 +219,9 @@ impl Model {
             }
             (Outcome::Release, None) => Some(self.first_turn()),
         };
+        if matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
+            self.lock_back(envelope);
+        }
         self.put(place, next);
         Settled::Recorded
     }

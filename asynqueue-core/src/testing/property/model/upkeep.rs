@@ -54,26 +54,39 @@ impl Model {
     }
 
     pub(super) fn trim(&mut self, keep: Keep) -> usize {
-        let before = self.tasks.len();
-        let now = self.now;
-        for queue in QUEUES {
-            let mut archived = self.list(&queue.into(), TaskState::Archived);
-            archived.sort_by_key(|entry| Reverse(entry.order()));
-            let kept: Vec<_> = archived
-                .into_iter()
-                .take(keep.archived_max)
-                .map(|entry| entry.envelope.id.clone())
-                .collect();
-            self.tasks.retain(|entry| {
-                entry.envelope.queue != queue
-                    || match entry.place {
-                        Place::Completed { until, .. } => until > now,
-                        Place::Archived { at } => {
-                            at > now - keep.archived_for && kept.contains(&entry.envelope.id)
-                        }
-                        _ => true,
-                    }
-            });
+        (0..QUEUES.len())
+            .map(|index| self.trim_queue(index, keep))
+            .sum()
+    }
+
+    fn trim_queue(&mut self, index: usize, keep: Keep) -> usize {
+        let (before, now, queue) = (self.tasks.len(), self.now, QUEUES[index]);
+        let mut archived = self.list(&queue.into(), TaskState::Archived);
+        archived.sort_by_key(|entry| Reverse(entry.order()));
+        let is_old = |entry: &Entry| match entry.place {
+            Place::Archived { at } => at <= now - keep.archived_for,
+            _ => false,
+        };
+        let (newest, beyond) = archived.split_at(archived.len().min(keep.archived_max));
+        let by_age = newest.iter().filter(|entry| is_old(entry)).count() as u64;
+        let kept = newest.iter().filter(|entry| !is_old(entry));
+        let kept: Vec<_> = kept.map(|entry| entry.envelope.id.clone()).collect();
+        self.tasks.retain(|entry| {
+            entry.envelope.queue != queue
+                || match entry.place {
+                    Place::Completed { until, .. } => until > now,
+                    Place::Archived { .. } => kept.contains(&entry.envelope.id),
+                    _ => true,
+                }
+        });
+        let stats = &mut self.archives[index];
+        if !archived.is_empty() {
+            stats.max = Some(keep.archived_max as u64);
+        }
+        stats.trimmed_by_count += beyond.len() as u64;
+        stats.trimmed_by_age += by_age;
+        if beyond.len() as u64 + by_age > 0 {
+            stats.last_trimmed = Some(now);
         }
         before - self.tasks.len()
     }

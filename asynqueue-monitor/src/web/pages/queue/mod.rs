@@ -80,6 +80,7 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
             @if let Some(slot) = info.slot { span { "slot " (slot) } }
             @if info.stats.repaired > 0 { span { (show::number(info.stats.repaired)) " put right after the storage had lost something" } }
+            @if info.stats.archive.trimmed() > 0 { span { (show::number(info.stats.archive.trimmed())) " deleted from the archive for its limits" } }
             @if info.stats.paused { span.paused { "paused" } }
             @if view.may_change() { (queue_actions(view, info)) }
         }

@@ -1,0 +1,184 @@
+//! What a server reports of archives that reach their limits.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use asynqueue_core::{
+    Context, Inspect, Keep, MemoryBroker, Payload, Server, ServerHandle, TaskError, TaskState,
+};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    set_default_local_recorder,
+};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::harness::{Job, broker, enqueue_jobs, until};
+
+/// The counters of one metric by their labels.
+#[derive(Default)]
+struct Counters {
+    metric: &'static str,
+    values: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+}
+
+impl Counters {
+    fn all(&self) -> Vec<(String, u64)> {
+        let values = self.values.lock().unwrap();
+        let read =
+            |(labels, value): (&String, &Arc<AtomicU64>)| (labels.clone(), value.load(SeqCst));
+        values.iter().map(read).collect()
+    }
+}
+
+impl Recorder for Counters {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() != self.metric {
+            return Counter::noop();
+        }
+        let labels: Vec<_> = key.labels().map(|label| label.value()).collect();
+        let mut values = self.values.lock().unwrap();
+        Counter::from_arc(Arc::clone(values.entry(labels.join(" ")).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// Where log lines go.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    (lines, log.set_default())
+}
+
+/// The lines with some text in them.
+fn with(lines: &Lines, text: &str) -> Vec<String> {
+    let all = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let found = all.lines().filter(|line| line.contains(text));
+    found.map(str::to_owned).collect()
+}
+
+/// A server whose tasks all fail for good, and which keeps so many of them.
+async fn start(broker: &MemoryBroker, archived_max: usize) -> ServerHandle {
+    let fail = |_: Payload<Job>, _: Context| async {
+        Err::<(), _>(TaskError::skip_retry("unknown parameter"))
+    };
+    let keep = Keep {
+        archived_max,
+        ..Keep::default()
+    };
+    let server = Server::builder(broker.clone()).keep_archived(keep);
+    server.process(fail).start().await.unwrap()
+}
+
+async fn archived(broker: &MemoryBroker) -> (u64, u64) {
+    let stats = broker.stats(&["default".into()]).await.unwrap().remove(0);
+    (stats.count(TaskState::Archived), stats.archive.trimmed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() {
+    let counters = Counters {
+        metric: "asynqueue_tasks_trimmed_total",
+        ..Counters::default()
+    };
+    let _recorder = set_default_local_recorder(&counters);
+    let (lines, _log) = lines();
+    let (broker, producer) = broker();
+    enqueue_jobs(&producer, 2_500).await;
+    let server = start(&broker, 4).await;
+    until("all but 4 are deleted", async || {
+        archived(&broker).await == (4, 2_496)
+    })
+    .await;
+    until("it is logged", async || {
+        !with(&lines, "archived tasks were deleted").is_empty()
+    })
+    .await;
+    server.shutdown().await.unwrap();
+    assert_eq!(
+        counters.all(),
+        [("default age".into(), 0), ("default count".into(), 2_496)]
+    );
+    let deleted = with(&lines, "archived tasks were deleted");
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
+    let line = &deleted[0];
+    assert!(line.contains("WARN"), "{line}");
+    assert!(
+        line.contains("queue=default by_count=2496 by_age=0 max=4"),
+        "{line}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_at_80_percent_of_its_limit_is_logged_once_and_nothing_is_deleted() {
+    let (lines, _log) = lines();
+    let (broker, producer) = broker();
+    enqueue_jobs(&producer, 79).await;
+    let server = start(&broker, 100).await;
+    until("79 are archived", async || {
+        archived(&broker).await == (79, 0)
+    })
+    .await;
+    let nearly_full = || with(&lines, "nearly full");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(nearly_full().is_empty(), "{:?}", nearly_full());
+    enqueue_jobs(&producer, 1).await;
+    until("it is logged", async || !nearly_full().is_empty()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    server.shutdown().await.unwrap();
+    assert_eq!(nearly_full().len(), 1, "{:?}", nearly_full());
+    let line = &nearly_full()[0];
+    assert!(
+        line.contains("WARN") && line.contains("archived=80 max=100"),
+        "{line}"
+    );
+    assert_eq!(archived(&broker).await, (80, 0));
+}
+
+/// As after a bad deploy.
+#[tokio::test(start_paused = true)]
+async fn fifty_thousand_failed_tasks_are_all_kept_by_default() {
+    let (broker, producer) = broker();
+    enqueue_jobs(&producer, 50_000).await;
+    let server = start(&broker, Keep::default().archived_max).await;
+    until("all are archived", async || {
+        archived(&broker).await.0 == 50_000
+    })
+    .await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    server.shutdown().await.unwrap();
+    assert_eq!(archived(&broker).await, (50_000, 0));
+}
