@@ -1,8 +1,7 @@
 //! Hooks: code before and after each attempt.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use tower::Layer;
 
@@ -17,34 +16,38 @@ use crate::process::{Context, TaskError, TaskErrorKind};
 ///
 /// struct Audit;
 ///
-/// #[async_trait::async_trait]
 /// impl Hook for Audit {
 ///     async fn on_exhausted(&self, ctx: &Context, error: &TaskError) {
 ///         eprintln!("{} has failed for good: {error}", ctx.id());
 ///     }
 /// }
 /// ```
-#[async_trait]
 pub trait Hook: Send + Sync + 'static {
     /// Runs before the process.
     ///
     /// # Errors
     ///
     /// An error is the attempt's outcome, as if the process had returned it; the process does not run.
-    async fn before(&self, _ctx: &Context) -> Result<(), TaskError> {
-        Ok(())
+    fn before(&self, _ctx: &Context) -> impl Future<Output = Result<(), TaskError>> + Send {
+        async { Ok(()) }
     }
 
     /// Runs when the process has succeeded.
-    async fn after(&self, _ctx: &Context) {}
+    fn after(&self, _ctx: &Context) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task, nor when
     /// it stopped because the server shuts down and its task is given back.
-    async fn on_error(&self, _ctx: &Context, _error: &TaskError) {}
+    fn on_error(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived. Not for a task
     /// whose worker was lost in its last attempt: nothing was left to run it.
-    async fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) {}
+    fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Runs a [`Hook`] around the service.
