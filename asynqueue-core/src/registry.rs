@@ -14,8 +14,8 @@ use tower::Layer;
 use crate::{
     codec::CodecName,
     layer::{
-        BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
-        TaskService, TimeoutLayer,
+        ArchiveHooks, BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput,
+        TaskRequest, TaskService, TimeoutLayer,
     },
     process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
     task::{Envelope, FailureKind, Name, Task},
@@ -215,9 +215,24 @@ pub(crate) struct Registry {
     /// Those that have a queue to themselves, such as subscribers.
     by_queue: HashMap<Name, BoxProcess>,
     events: BTreeSet<Name>,
+    /// Those of the server, for tasks that it has no process for.
+    hooks: ArchiveHooks,
 }
 
 impl Registry {
+    /// A registry of a server with these hooks.
+    pub(crate) fn with_hooks(hooks: ArchiveHooks) -> Self {
+        Self {
+            hooks,
+            ..Self::default()
+        }
+    }
+
+    /// The hooks that are called when a task has been archived.
+    pub(crate) fn hooks_of(&self, task: &Envelope) -> &ArchiveHooks {
+        self.of(task).map_or(&self.hooks, BoxProcess::hooks)
+    }
+
     /// Adds a process, or fails with the event that has one already.
     pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
         let ProcessWrapper { event, service, .. } = process;

@@ -80,6 +80,9 @@ pub struct Config {
     /// How long a cancelled task may take to stop by itself: [`ServerBuilder::cancel_grace`]. `"0s"` drops it at once.
     #[serde(default, deserialize_with = "values::duration")]
     pub cancel_grace: Option<Duration>,
+    /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`].
+    #[serde(default, deserialize_with = "values::some_flag")]
+    pub log_failures: Option<bool>,
     /// The web monitor.
     #[serde(default)]
     pub monitoring: Monitoring,
@@ -134,6 +137,7 @@ impl Config {
             poll_interval: None,
             shutdown_timeout: None,
             cancel_grace: None,
+            log_failures: None,
             monitoring: Monitoring::default(),
         }
     }
@@ -152,6 +156,7 @@ impl fmt::Debug for Config {
             .field("poll_interval", &self.poll_interval)
             .field("shutdown_timeout", &self.shutdown_timeout)
             .field("cancel_grace", &self.cancel_grace)
+            .field("log_failures", &self.log_failures)
             .field("monitoring", &self.monitoring)
             .finish()
     }
@@ -181,6 +186,7 @@ impl ServerBuilder {
             .set(config.poll_interval, Self::poll_interval)
             .set(config.shutdown_timeout, Self::shutdown_timeout)
             .set(config.cancel_grace, Self::cancel_grace)
+            .set(config.log_failures, Self::log_failures)
     }
 
     fn set<V>(self, value: Option<V>, setter: impl FnOnce(Self, V) -> Self) -> Self {

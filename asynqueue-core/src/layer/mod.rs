@@ -11,6 +11,7 @@
 //!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
+mod archived;
 mod catch_panic;
 mod hook;
 mod limit;
@@ -22,10 +23,12 @@ mod service;
 mod timeout;
 mod trace;
 
+pub(crate) use self::archived::ArchiveHooks;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsLayer;
 pub(crate) use self::timeout::expired;
 pub use self::{
+    archived::Archived,
     catch_panic::CatchPanicLayer,
     hook::{Hook, HookLayer},
     limit::ConcurrencyLimitLayer,

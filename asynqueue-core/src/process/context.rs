@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{IsFailure, MissingState, State, TaskError, TaskErrorKind};
 use crate::{
@@ -52,6 +53,8 @@ struct Report {
     /// Whether `progress` is newer than what was last sent.
     unsent: bool,
     result: Option<Vec<u8>>,
+    /// The span of the attempt, once that has ended without success.
+    span: Option<Span>,
 }
 
 /// How far a task has come.
@@ -247,6 +250,16 @@ impl Context {
         std::mem::take(&mut report.unsent)
             .then(|| report.progress.clone())
             .flatten()
+    }
+
+    /// Keeps the span of an attempt that did not succeed, for what is still to be said of it.
+    pub(crate) fn keep_span(&self, span: Span) {
+        self.0.report.lock().span = Some(span);
+    }
+
+    pub(crate) fn take_span(&self) -> Span {
+        let span = self.0.report.lock().span.take();
+        span.unwrap_or_else(Span::none)
     }
 
     pub(crate) fn take_result(&self) -> Option<Vec<u8>> {

@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use super::{Shared, is_closed, outcome::guarded, retrying::Retrying};
 use crate::{
-    broker::{Aggregation, BrokerError, Group, Move, NewTask, Replacement, SharedBroker},
+    broker::{Aggregation, BrokerError, Group, Move, NewTask, Replacement},
     metrics::{self, EnqueueResult},
     producer::{CallOptions, EnqueueError, Producer},
     task::{Envelope, Failure, FailureKind, Name, Task, TaskState},
@@ -145,7 +145,7 @@ impl Shared {
         let mut task = match combined {
             Some(Ok(task)) => task,
             Some(Err(CannotCombine::Unreadable(members))) => {
-                return put_away(&self.broker, members).await;
+                return put_away(self, members).await;
             }
             Some(Err(CannotCombine::Refused(error))) => {
                 return self.postpone(&group, &error.to_string()).await;
@@ -182,10 +182,10 @@ impl Shared {
 
 /// Archives members that cannot be read, each by itself, so that they don't keep the others.
 async fn put_away(
-    broker: &SharedBroker,
+    shared: &Shared,
     members: Vec<(Arc<Envelope>, String)>,
 ) -> Result<(), BrokerError> {
-    let now = broker.now();
+    let now = shared.broker.now();
     let change = |(seen, message): (Arc<Envelope>, String)| {
         let mut envelope = Envelope::clone(&seen);
         envelope.push_failure(Failure {
@@ -204,8 +204,14 @@ async fn put_away(
             to: Some(Move::Archived),
         }
     };
-    let changes = members.into_iter().map(change).collect();
-    broker.replace(changes).await.map(drop)
+    let changes: Vec<_> = members.into_iter().map(change).collect();
+    let envelopes = changes.iter().map(|change| Arc::clone(&change.envelope));
+    let envelopes: Vec<_> = envelopes.collect();
+    let done = shared.broker.replace(changes).await?;
+    for (task, _) in envelopes.iter().zip(done).filter(|(_, done)| *done) {
+        shared.archived(task, false);
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Aggregator {

@@ -240,6 +240,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether to log failures, under the target `asynqueue::failures`: a warning for each failed attempt, within its span
+    /// if it has one, and an error for each task that is archived because of a failure. Default true.
+    pub fn log_failures(mut self, log: bool) -> Self {
+        self.settings.log_failures = log;
+        self
+    }
+
     /// Is told of every failed attempt.
     pub fn on_error(
         mut self,

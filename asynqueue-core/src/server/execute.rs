@@ -74,7 +74,7 @@ impl Shared {
                     .is_err_and(|error| context.gives_back(error))
                 {
                     // Stopping when told to is no failure.
-                    self.give_back(Job { leased, queue });
+                    self.give_back_begun(&context, Job { leased, queue });
                     return true;
                 }
                 result

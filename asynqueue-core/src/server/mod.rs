@@ -4,19 +4,22 @@
 //!
 //! 1. `fetch` leases a batch, as `queues` shares it out, into the `inbox`;
 //! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
-//! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
+//! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
+//! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
 //! Beside that way: `heartbeat` extends leases, `watch` gives up on handlers that don't stop, `maintenance`
 //! forwards due tasks, reclaims lost ones and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
 //! this server, and `shutdown` brings all of it to an end.
 
 mod aggregate;
+mod archived;
 mod assemble;
 mod builder;
 #[cfg(feature = "testing")]
 mod drain;
 mod error;
 mod execute;
+mod failures;
 mod fetch;
 mod handle;
 mod heartbeat;
@@ -50,8 +53,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
-    settle::Outbox, shutdown::within,
+    aggregate::Aggregator, archived::HookCalls, inbox::Inbox, queues::QueueSet, running::Slots,
+    settings::Settings, settle::Outbox, shutdown::within,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -114,6 +117,7 @@ struct Shared {
     inbox: Inbox,
     slots: Slots,
     outbox: Outbox,
+    hook_calls: HookCalls,
     /// Woken when a task is due earlier than was known.
     due: Notify,
     /// Woken when a group is due earlier than was known.
@@ -183,6 +187,9 @@ impl Server {
         upkeep.spawn(Arc::clone(&shared).tell_of_itself());
         upkeep.spawn(Arc::clone(&shared).subscribe_once());
 
+        let mut hooks = JoinSet::new();
+        hooks.spawn(Arc::clone(&shared).call_hooks());
+
         let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
         // Without one of its parts a server would look alive, and run or record nothing.
         let mut panic = None;
@@ -201,6 +208,11 @@ impl Server {
             while upkeep.join_next().await.is_some() {}
         })
         .await;
+        // Only now: until here tasks can be archived.
+        shared.close_hooks();
+        if !within(LAST_CALLS, async { drop(hooks.join_next().await) }).await {
+            shared.note_uncalled_hooks();
+        }
         tracing::info!(worker = %shared.worker, "server stopped");
         match (panic, fetched) {
             (Some(error), _) | (None, Ok(Err(error))) => Err(ServerError::panicked(&error)),
@@ -221,7 +233,7 @@ async fn panicked(parts: &mut JoinSet<()>) -> JoinError {
     std::future::pending().await
 }
 
-/// How long the broker may take to answer the last lease, and to record the last outcomes.
+/// How long the broker may take to answer the last lease, and to record the last outcomes, and hooks for the last calls.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
 struct StopOnDrop(Arc<Shared>);

@@ -10,6 +10,7 @@ use crate::{
     broker::{LeaseToken, Outcome, Settlement},
     process::{Context, TaskError, TaskErrorKind},
     task::{Envelope, Failure, Name, Timestamp},
+    trace,
 };
 
 impl Shared {
@@ -31,7 +32,12 @@ impl Shared {
             guarded("on_error", || on_error(context, error));
         }
         let failure = failure(context, error, self.broker.now(), &self.worker);
-        after_failure(context.envelope(), token, error.kind(), failure, counts)
+        let mut settlement =
+            after_failure(context.envelope(), token, error.kind(), failure, counts);
+        let span = context.take_span();
+        trace::carry_on(&span, &mut settlement);
+        span.in_scope(|| self.log_attempt(&settlement));
+        settlement
     }
 }
 

@@ -98,6 +98,7 @@ impl Shared {
                 Ok(settled) => {
                     retrying.worked();
                     self.note_stale(batch, &settled);
+                    self.note_archived(batch, &settled);
                     let outcomes = batch.iter().zip(settled);
                     metrics::settled(outcomes, |event| self.registry.knows(event));
                     return true;

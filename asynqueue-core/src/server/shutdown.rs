@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{Shared, inbox::Job};
-use crate::broker::Outcome;
+use crate::{broker::Outcome, process::Context, trace};
 
 impl Shared {
     /// Gives back what has not started.
@@ -17,6 +17,14 @@ impl Shared {
     /// Gives back a task that was leased and has not started.
     pub(super) fn give_back(&self, job: Job) {
         self.outbox.push(job.leased.settle(Outcome::Release));
+        self.inbox.finished(job.queue);
+    }
+
+    /// Gives back a task whose attempt has stopped.
+    pub(super) fn give_back_begun(&self, context: &Context, job: Job) {
+        let mut settlement = job.leased.settle(Outcome::Release);
+        trace::carry_on(&context.take_span(), &mut settlement);
+        self.outbox.push(settlement);
         self.inbox.finished(job.queue);
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod archived;
 mod cancel;
 mod codecs;
 mod extremes;
