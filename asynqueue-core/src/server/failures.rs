@@ -37,33 +37,30 @@ impl Shared {
         let Some(failure) = self.loggable(task) else {
             return;
         };
-        match settlement.outcome {
+        let (delay, next) = match settlement.outcome {
+            Outcome::Retry { delay } if delay.is_zero() => {
+                (Some(delay), "the next is at once".into())
+            }
             Outcome::Retry { delay } => {
                 let delay = Duration::from_millis(delay.as_millis() as u64);
-                log!(
-                    warn,
-                    task,
-                    failure,
-                    retry_in = ?delay,
-                    "attempt {} of {} failed; the next is in {delay:?}",
-                    failure.attempt,
-                    max_attempts(task),
-                );
+                (Some(delay), format!("the next is in {delay:?}"))
             }
-            Outcome::Archive => log!(
-                warn,
-                task,
-                failure,
-                "attempt {} of {} failed; no other follows",
-                failure.attempt,
-                max_attempts(task),
-            ),
+            Outcome::Archive => (None, "no other follows".to_owned()),
             // These are no failures.
             Outcome::Complete { .. }
             | Outcome::Snooze { .. }
             | Outcome::Release
-            | Outcome::Drop => {}
-        }
+            | Outcome::Drop => return,
+        };
+        log!(
+            warn,
+            task,
+            failure,
+            retry_in = delay.map(tracing::field::debug),
+            "attempt {} of {} failed; {next}",
+            failure.attempt,
+            max_attempts(task),
+        );
     }
 
     /// Reports a task that has been archived because it failed.
