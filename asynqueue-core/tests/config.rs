@@ -33,6 +33,7 @@ fn every_key_is_read_in_both_formats() {
         poll_interval = "250ms"
         shutdown_timeout = "1h30m"
         cancel_grace = "0s"
+        log_failures = false
 
         [queue]
         critical = 6
@@ -51,7 +52,7 @@ fn every_key_is_read_in_both_formats() {
     "#;
     let json = r#"{
         "addr": "memory:", "concurrency": 64, "strict_priority": true, "lease": "1m", "poll_interval": "250ms",
-        "shutdown_timeout": "1h30m", "cancel_grace": "0s",
+        "shutdown_timeout": "1h30m", "cancel_grace": "0s", "log_failures": false,
         "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
         "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
     }"#;
@@ -62,6 +63,7 @@ fn every_key_is_read_in_both_formats() {
         poll_interval: Some(Duration::from_millis(250)),
         shutdown_timeout: Some(Duration::from_secs(90 * 60)),
         cancel_grace: Some(Duration::ZERO),
+        log_failures: Some(false),
         queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
             .map(|(queue, weight)| (queue.into(), weight))
             .into(),

@@ -8,8 +8,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, LeaseRequest, MemoryBroker, Payload, Producer, Server, ServerBuilder,
-    TaskError,
+    Broker, CancelOutcome, Context, LeaseRequest, MemoryBroker, Payload, Producer, Server,
+    ServerBuilder, TaskError, TaskState,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -127,11 +127,15 @@ fn assert_says(line: &Line, level: Level, expected: &[(&'static str, &str)]) {
 
 /// A server whose handler fails as the name in the payload says.
 fn server(broker: &MemoryBroker) -> ServerBuilder {
-    let greet = |greet: Payload<Greet>, _: Context| async move {
+    let greet = |greet: Payload<Greet>, ctx: Context| async move {
         match greet.name.as_str() {
             "retry" => Err(TaskError::retry("smtp is down")),
             "never" => Err(TaskError::skip_retry("no such person")),
             "snooze" => Err(TaskError::snooze(Duration::from_secs(3600))),
+            "wait" => {
+                ctx.cancelled().await;
+                Err(TaskError::retry("told to stop"))
+            }
             "revoke" => Err(TaskError::revoke()),
             "panic" => panic!("on fire"),
             _ => Ok(()),
@@ -274,6 +278,24 @@ async fn what_is_no_failure_is_not_logged_as_one() {
     for id in ["fine", "snooze", "revoke", "last"] {
         assert!(lines(id).is_empty(), "{id}: {:?}", lines(id));
     }
+}
+
+#[tokio::test]
+async fn a_task_that_someone_cancels_is_no_failure() {
+    let (broker, producer) = noted();
+    let server = server(&broker).start().await.unwrap();
+    let task = producer.enqueue(named("wait")).id("cancelled");
+    let task = task.await.unwrap();
+    while task.status().await.unwrap().state() != Some(TaskState::Active) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let cancelled = task.cancel("not wanted").await.unwrap();
+    assert_eq!(cancelled, CancelOutcome::Requested);
+    let message = "task archived: it was cancelled";
+    let archived = line("cancelled", Level::INFO).await;
+    assert_says(&archived, Level::INFO, &[("message", message)]);
+    server.shutdown().await.unwrap();
+    assert_eq!(lines("cancelled").len(), 1, "{:#?}", lines("cancelled"));
 }
 
 #[tokio::test]

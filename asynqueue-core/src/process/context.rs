@@ -31,6 +31,8 @@ struct Inner {
     waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
+    /// Whether it was told to stop because the task is cancelled or its lease lost.
+    stopped: AtomicBool,
     /// Whether it was told to stop because the server shuts down.
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
@@ -84,6 +86,7 @@ impl Context {
             waited: pending_since.map(|since| started.since(since)),
             end,
             cancelled: CancellationToken::new(),
+            stopped: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             state,
@@ -187,6 +190,17 @@ impl Context {
     /// When the server was given none.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0.state.get()
+    }
+
+    /// Tells the handler to stop because the task is cancelled or its lease lost.
+    pub(crate) fn stop(&self) {
+        self.0.stopped.store(true, SeqCst);
+        self.0.cancelled.cancel();
+    }
+
+    /// Whether the handler was told to stop because the task is cancelled or its lease lost.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(SeqCst)
     }
 
     /// Tells the handler to stop because the server shuts down.
