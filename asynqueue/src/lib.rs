@@ -71,7 +71,7 @@ pub mod prelude {
     pub use asynqueue_core::{
         Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
         Producer, Server, Task, TaskError, TaskHandle,
-        layer::{BoxError, Hook, middleware_fn},
+        layer::{Archived, BoxError, Hook, middleware_fn},
         shutdown_signal,
     };
     pub use asynqueue_macros::{FromState, Task};

@@ -57,12 +57,12 @@ pub trait Hook: Send + Sync + 'static {
     /// The server that recorded this calls it, once, after the broker has taken the task into the archive. A hook of a
     /// [process](crate::ProcessWrapper::with_hook) is called for the tasks of its event, one of the
     /// [server](crate::ServerBuilder::hook) for all tasks. It is not called where no server is involved: when a producer or
-    /// the [`Inspector`](crate::Inspector) cancels a task that waits, or shelves one. A server that dies right after it
-    /// recorded this does not call it either.
+    /// the [`Inspector`](crate::Inspector) cancels or shelves a task that waits, or when a broker archives what it cannot
+    /// read at all. A server that dies right after it recorded this does not call it either.
     ///
     /// It runs apart from attempts and holds up neither them nor the recording of outcomes. The server runs it for up to 16
-    /// tasks at once, gives a call up after 30 s, and waits on shutdown up to 10 s for the calls that are left. While
-    /// 10,000 tasks wait for their calls, further ones are left out, and an error in the log says how many. A panic is
+    /// tasks at once, gives a call up after 30 s, and waits on shutdown up to 10 s for the calls that are left. At most
+    /// 10,000 tasks wait for their calls; further ones are left out, and an error in the log says how many. A panic is
     /// logged and changes nothing.
     fn on_archived(&self, _task: &Archived) -> impl Future<Output = ()> + Send {
         async {}
