@@ -1,5 +1,7 @@
 //! What the log says of failures. A subscriber for the whole program notes every line, from whichever thread.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::{
     collections::BTreeMap,
     fmt,

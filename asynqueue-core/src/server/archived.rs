@@ -28,18 +28,28 @@ const MAX_AT_ONCE: usize = 16;
 /// The most tasks that wait for their hooks.
 const MAX_WAITING: usize = 10_000;
 
+/// The most bytes of payload that these may have in all.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
 /// The longest that one hook may take for one task.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
 /// Archived tasks whose hooks are to be called.
 #[derive(Debug, Default)]
 pub(super) struct HookCalls {
-    waiting: Mutex<VecDeque<HookCall>>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
     /// How many were left out since there was room last.
     left_out: AtomicUsize,
     /// No more come.
     closed: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: VecDeque<HookCall>,
+    /// Of all payloads.
+    bytes: usize,
 }
 
 /// A task whose hooks are to be called.
@@ -53,24 +63,18 @@ struct HookCall {
 
 impl HookCalls {
     fn push(&self, call: HookCall) {
-        {
-            let mut waiting = self.waiting.lock();
-            if waiting.len() < MAX_WAITING {
-                waiting.push_back(call);
-                self.filled.notify_one();
-                return;
-            }
-        }
-        if self.left_out.fetch_add(1, SeqCst) == 0 {
+        if self.waiting.lock().push(call) {
+            self.filled.notify_one();
+        } else if self.left_out.fetch_add(1, SeqCst) == 0 {
             tracing::error!(
-                waiting = MAX_WAITING,
+                waiting = self.len(),
                 "hooks take too long: `on_archived` is not called for further tasks until they catch up"
             );
         }
     }
 
     fn pop(&self) -> Option<HookCall> {
-        let call = self.waiting.lock().pop_front();
+        let call = self.waiting.lock().pop();
         if call.is_none() {
             let tasks = self.left_out.swap(0, SeqCst);
             if tasks > 0 {
@@ -81,7 +85,27 @@ impl HookCalls {
     }
 
     fn len(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().calls.len()
+    }
+}
+
+impl Waiting {
+    /// Takes a call in, unless there are too many; tells whether it did.
+    fn push(&mut self, call: HookCall) -> bool {
+        let bytes = self.bytes.saturating_add(call.task.payload.len());
+        let has_room = self.calls.len() < MAX_WAITING && bytes <= MAX_WAITING_BYTES;
+        if has_room || self.calls.is_empty() {
+            self.bytes = bytes;
+            self.calls.push_back(call);
+            return true;
+        }
+        false
+    }
+
+    fn pop(&mut self) -> Option<HookCall> {
+        let call = self.calls.pop_front()?;
+        self.bytes -= call.task.payload.len();
+        Some(call)
     }
 }
 
@@ -202,5 +226,49 @@ impl Shared {
             tasks,
             "hooks were cut off at shutdown; `on_archived` is not called for these"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        codec::{CodecName, MessagePack},
+        task::TaskId,
+    };
+
+    fn call(bytes: usize) -> HookCall {
+        let codec = CodecName::of::<MessagePack>();
+        let payload = Bytes::from(vec![0; bytes]);
+        HookCall {
+            hooks: ArchiveHooks::default(),
+            task: Arc::new(Envelope::new(TaskId::generate(), "e", codec, payload)),
+            cancelled: false,
+        }
+    }
+
+    #[test]
+    fn calls_that_wait_are_bounded_in_number() {
+        let calls = HookCalls::default();
+        (0..MAX_WAITING + 2).for_each(|_| calls.push(call(0)));
+        assert_eq!((calls.len(), calls.left_out.load(SeqCst)), (MAX_WAITING, 2));
+        assert!(calls.pop().is_some());
+        calls.push(call(0));
+        assert_eq!(calls.left_out.load(SeqCst), 2);
+        while calls.pop().is_some() {}
+        assert_eq!(calls.left_out.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn calls_that_wait_are_bounded_in_bytes_but_one_fits_always() {
+        let calls = HookCalls::default();
+        calls.push(call(2 * MAX_WAITING_BYTES));
+        calls.push(call(1));
+        assert_eq!((calls.len(), calls.left_out.load(SeqCst)), (1, 1));
+        assert!(calls.pop().is_some());
+        (0..3).for_each(|_| calls.push(call(MAX_WAITING_BYTES / 2)));
+        assert_eq!((calls.len(), calls.left_out.load(SeqCst)), (2, 2));
     }
 }
