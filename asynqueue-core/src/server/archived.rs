@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{runtime::Handle, sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -141,12 +141,20 @@ impl Shared {
     /// Calls hooks until no more are to come and all are done.
     pub(super) async fn call_hooks(self: Arc<Self>) {
         let mut calls = JoinSet::new();
+        let runtime = Handle::current();
+        let cut_off = CancellationToken::new();
+        let _cut_off_on_drop = cut_off.clone().drop_guard();
         loop {
             while calls.len() < MAX_AT_ONCE
                 && let Some(call) = self.hook_calls.pop()
             {
-                let shared = Arc::clone(&self);
-                calls.spawn(async move { shared.call_hooks_of(call).await });
+                let (shared, runtime) = (Arc::clone(&self), runtime.clone());
+                let cut_off = cut_off.clone();
+                // On a thread of its own: one that blocks holds up nothing else.
+                calls.spawn_blocking(move || {
+                    let call = shared.call_hooks_of(call);
+                    runtime.block_on(cut_off.run_until_cancelled(call));
+                });
             }
             let closed = &self.hook_calls.closed;
             if calls.is_empty() && closed.is_cancelled() {
