@@ -61,10 +61,9 @@ pub trait Hook: Send + Sync + 'static {
     /// read at all. A server that dies right after it recorded this does not call it either.
     ///
     /// It runs apart from attempts, on a thread of its own, and holds up neither them nor the recording of outcomes. The
-    /// server runs it for up to 16 tasks at once, which are in no order, gives a call up at its first `await` after 30 s,
-    /// and waits on shutdown up to 10 s for the calls that are left. At most
-    /// 10,000 tasks, with 64 MiB of payloads, wait for their calls; further ones are left out, and an error in the log says
-    /// how many. A panic is logged and changes nothing.
+    /// server runs it for up to 16 tasks at once, in no order of tasks, gives a call up at its first `await` after 30 s, and
+    /// waits on shutdown up to 10 s for the calls that are left. At most 10,000 tasks, with 64 MiB of payloads, wait for their
+    /// calls; further ones are left out, and an error in the log says how many. A panic is logged and changes nothing.
     fn on_archived(&self, _task: &Archived) -> impl Future<Output = ()> + Send {
         async {}
     }
