@@ -45,7 +45,8 @@ impl ProcessWrapper {
         }
     }
 
-    /// Runs `hook` around each attempt, outside of the hooks and layers added before.
+    /// Runs `hook` around each attempt, outside of the hooks and layers added before, and for each task of this process that
+    /// is archived.
     #[must_use]
     pub fn with_hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))

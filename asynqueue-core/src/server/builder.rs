@@ -173,7 +173,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Runs a hook around every process.
+    /// Runs a hook around every process, and for every task that this server archives, with or without a process.
     pub fn hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))
     }
@@ -247,7 +247,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Is told of every failed attempt.
+    /// Is called for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
+    /// call it with; [`Hook::on_archived`] is called for every task that ends in the archive.
     pub fn on_error(
         mut self,
         on_error: impl Fn(&Context, &TaskError) + Send + Sync + 'static,
