@@ -12,8 +12,8 @@ use tower::Layer;
 
 use crate::{
     layer::{
-        BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
-        TaskService, TimeoutLayer,
+        ArchiveHooks, BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput,
+        TaskRequest, TaskService, TimeoutLayer,
     },
     process::{
         Context, FromState, MissingState, Noted, Payload, Process, ServerState, TaskError,
@@ -68,7 +68,8 @@ impl ProcessWrapper {
         (self.check_state)(state)
     }
 
-    /// Runs `hook` around each attempt, outside of the hooks and layers added before.
+    /// Runs `hook` around each attempt, outside of the hooks and layers added before, and for each task of this process that
+    /// is archived.
     #[must_use]
     pub fn with_hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))
@@ -244,9 +245,24 @@ pub(crate) struct Registry {
     /// Those that have a queue to themselves, such as subscribers, with their event.
     by_queue: HashMap<Name, (Name, BoxProcess)>,
     events: BTreeSet<Name>,
+    /// Those of the server, for tasks that it has no process for.
+    hooks: ArchiveHooks,
 }
 
 impl Registry {
+    /// A registry of a server with these hooks.
+    pub(crate) fn with_hooks(hooks: ArchiveHooks) -> Self {
+        Self {
+            hooks,
+            ..Self::default()
+        }
+    }
+
+    /// The hooks that are called when a task has been archived.
+    pub(crate) fn hooks_of(&self, task: &Envelope) -> &ArchiveHooks {
+        self.of(task).map_or(&self.hooks, BoxProcess::hooks)
+    }
+
     /// Adds a process, or fails with the event that has one already.
     pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
         let ProcessWrapper { event, service, .. } = process;

@@ -34,6 +34,7 @@ fn every_key_is_read_in_both_formats() {
         shutdown_timeout = "1h30m"
         cancel_grace = "0s"
         max_result = 4096
+        log_failures = false
 
         [queue]
         critical = 6
@@ -52,7 +53,7 @@ fn every_key_is_read_in_both_formats() {
     "#;
     let json = r#"{
         "addr": "memory:", "concurrency": 64, "strict_priority": true, "lease": "1m", "poll_interval": "250ms",
-        "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096,
+        "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096, "log_failures": false,
         "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
         "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
     }"#;
@@ -64,6 +65,7 @@ fn every_key_is_read_in_both_formats() {
         shutdown_timeout: Some(Duration::from_secs(90 * 60)),
         cancel_grace: Some(Duration::ZERO),
         max_result: Some(4096),
+        log_failures: Some(false),
         queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
             .map(|(queue, weight)| (queue.into(), weight))
             .into(),

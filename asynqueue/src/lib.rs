@@ -72,7 +72,7 @@ pub mod prelude {
     pub use asynqueue_core::{
         Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
         Producer, Server, State, Task, TaskError, TaskHandle, TaskResultExt,
-        layer::{BoxError, Hook, middleware_fn},
+        layer::{Archived, BoxError, Hook, middleware_fn},
         shutdown_signal,
     };
     pub use asynqueue_macros::{FromState, Task};

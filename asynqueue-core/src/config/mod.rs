@@ -83,6 +83,9 @@ pub struct Config {
     /// How large an encoded result may be, in bytes: [`ServerBuilder::max_result`].
     #[serde(default, deserialize_with = "values::count")]
     pub max_result: Option<usize>,
+    /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`].
+    #[serde(default, deserialize_with = "values::some_flag")]
+    pub log_failures: Option<bool>,
     /// The web monitor.
     #[serde(default)]
     pub monitoring: Monitoring,
@@ -138,6 +141,7 @@ impl Config {
             shutdown_timeout: None,
             cancel_grace: None,
             max_result: None,
+            log_failures: None,
             monitoring: Monitoring::default(),
         }
     }
@@ -157,6 +161,7 @@ impl fmt::Debug for Config {
             .field("shutdown_timeout", &self.shutdown_timeout)
             .field("cancel_grace", &self.cancel_grace)
             .field("max_result", &self.max_result)
+            .field("log_failures", &self.log_failures)
             .field("monitoring", &self.monitoring)
             .finish()
     }
@@ -187,6 +192,7 @@ impl ServerBuilder {
             .set(config.shutdown_timeout, Self::shutdown_timeout)
             .set(config.cancel_grace, Self::cancel_grace)
             .set(config.max_result, Self::max_result)
+            .set(config.log_failures, Self::log_failures)
     }
 
     fn set<V>(self, value: Option<V>, setter: impl FnOnce(Self, V) -> Self) -> Self {

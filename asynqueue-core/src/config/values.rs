@@ -108,6 +108,12 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
     deserializer.deserialize_any(FlagVisitor)
 }
 
+pub(super) fn some_flag<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<bool>, D::Error> {
+    flag(deserializer).map(Some)
+}
+
 struct TextVisitor;
 
 impl Visitor<'_> for TextVisitor {

@@ -1,50 +1,72 @@
 //! Hooks: code before and after each attempt.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use tower::Layer;
 
-use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
+use super::{Archived, BoxProcess, TaskOutput, TaskRequest, TaskService, archived::applied};
 use crate::process::{Context, TaskError, TaskErrorKind};
 
-/// Code that runs around each attempt, for what needs no layer of its own: audit lines, set-up, alerts. A panic in
-/// [`before`](Self::before) is the attempt's outcome; later ones are logged and change nothing.
+/// Code that runs around each attempt and for each archived task, for what needs no layer of its own: audit lines, set-up,
+/// alerts. A panic in [`before`](Self::before) is the attempt's outcome; later ones are logged and change nothing.
 ///
 /// ```
-/// use asynqueue_core::{Context, TaskError, layer::Hook};
+/// use asynqueue_core::layer::{Archived, Hook};
 ///
 /// struct Audit;
 ///
-/// #[async_trait::async_trait]
 /// impl Hook for Audit {
-///     async fn on_exhausted(&self, ctx: &Context, error: &TaskError) {
-///         eprintln!("{} has failed for good: {error}", ctx.id());
+///     async fn on_archived(&self, task: &Archived) {
+///         eprintln!("{} will not run again: {}", task.id(), task.failure().message);
 ///     }
 /// }
 /// ```
-#[async_trait]
 pub trait Hook: Send + Sync + 'static {
     /// Runs before the process.
     ///
     /// # Errors
     ///
     /// An error is the attempt's outcome, as if the process had returned it; the process does not run.
-    async fn before(&self, _ctx: &Context) -> Result<(), TaskError> {
-        Ok(())
+    fn before(&self, _ctx: &Context) -> impl Future<Output = Result<(), TaskError>> + Send {
+        async { Ok(()) }
     }
 
     /// Runs when the process has succeeded.
-    async fn after(&self, _ctx: &Context) {}
+    fn after(&self, _ctx: &Context) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task, nor when
     /// it stopped because the server shuts down and its task is given back.
-    async fn on_error(&self, _ctx: &Context, _error: &TaskError) {}
+    fn on_error(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived. Not for a task
-    /// whose worker was lost in its last attempt: nothing was left to run it.
-    async fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) {}
+    /// that is archived without such an attempt: [`on_archived`](Self::on_archived) is called for each that is.
+    fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Runs when a task has been archived, however it came to that: its last attempt failed, it panicked or asked not to
+    /// be retried, its payload could not be decoded, no process is registered for its event, its deadline passed or it
+    /// expired, its worker was lost in its last attempt, someone cancelled it while a server had it, or it was the
+    /// member of a group and could not be read.
+    ///
+    /// The server that recorded this calls it, once, after the broker has taken the task into the archive. A hook of a
+    /// [process](crate::ProcessWrapper::with_hook) is called for the tasks of its event, one of the
+    /// [server](crate::ServerBuilder::hook) for all tasks. It is not called where no server is involved: when a producer or
+    /// the [`Inspector`](crate::Inspector) cancels or shelves a task that waits, or when a broker archives what it cannot
+    /// read at all. A server that dies right after it recorded this does not call it either.
+    ///
+    /// It runs apart from attempts, on a thread of its own, and holds up neither them nor the recording of outcomes. The
+    /// server runs it for up to 16 tasks at once, in no order of tasks, gives a call up at its first `await` after 30 s, and
+    /// waits on shutdown up to 10 s for the calls that are left. At most 10,000 tasks, with 64 MiB of payloads, wait for their
+    /// calls; further ones are left out, and an error in the log says how many. A panic is logged and changes nothing.
+    fn on_archived(&self, _task: &Archived) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Runs a [`Hook`] around the service.
@@ -69,6 +91,7 @@ impl<S: TaskService, H: Hook> Layer<S> for HookLayer<H> {
 
     fn layer(&self, inner: S) -> BoxProcess {
         let (inner, hook) = (inner.boxed(), Arc::clone(&self.0));
+        applied(Arc::clone(&self.0) as _);
         BoxProcess::from_fn(move |request| {
             let (inner, hook) = (inner.clone(), Arc::clone(&hook));
             Box::pin(async move { around(&*hook, &inner, request).await })

@@ -12,6 +12,7 @@
 //!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
+mod archived;
 mod catch_panic;
 mod hook;
 mod limit;
@@ -23,9 +24,11 @@ mod service;
 mod timeout;
 mod trace;
 
+pub(crate) use self::archived::ArchiveHooks;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsLayer;
 pub use self::{
+    archived::Archived,
     catch_panic::CatchPanicLayer,
     hook::{Hook, HookLayer},
     limit::ConcurrencyLimitLayer,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::{MapErr, TryFutureExt};
 use tower::{Layer, Service, ServiceExt};
 
-use super::CatchPanicLayer;
+use super::{CatchPanicLayer, archived::ArchiveHooks};
 use crate::process::{Context, StdTaskError, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
@@ -62,12 +62,19 @@ where
 
 /// A process with its layers around it, whatever their types. Cheap to clone.
 #[derive(Clone)]
-pub struct BoxProcess(Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>);
+pub struct BoxProcess {
+    run: Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>,
+    /// Called for its tasks that are archived.
+    hooks: ArchiveHooks,
+}
 
 impl BoxProcess {
     /// A service that is a plain function, and always ready.
     pub(crate) fn from_fn(run: impl Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static) -> Self {
-        Self(Arc::new(run))
+        Self {
+            run: Arc::new(run),
+            hooks: ArchiveHooks::default(),
+        }
     }
 
     /// Puts a layer around it, whose panics are caught too.
@@ -75,12 +82,23 @@ impl BoxProcess {
     where
         L: Layer<Self, Service: TaskService>,
     {
-        CatchPanicLayer.layer(layer.layer(self).boxed())
+        let hooks = self.hooks.clone();
+        let (wrapped, hooks) = hooks.and_those_of(|| layer.layer(self).boxed());
+        CatchPanicLayer.layer(wrapped).with_hooks(hooks)
     }
 
     /// Runs one attempt.
     pub fn run(&self, request: TaskRequest) -> TaskFuture {
-        (self.0)(request)
+        (self.run)(request)
+    }
+
+    /// The hooks around it, which are called for its tasks that are archived.
+    pub(crate) fn hooks(&self) -> &ArchiveHooks {
+        &self.hooks
+    }
+
+    pub(crate) fn with_hooks(self, hooks: ArchiveHooks) -> Self {
+        Self { hooks, ..self }
     }
 }
 

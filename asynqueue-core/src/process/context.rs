@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     DEFAULT_MAX_RESULT, IsFailure, MaxResult, MissingState, ResultTooLarge, ServerState,
@@ -31,6 +32,8 @@ struct Inner {
     waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
+    /// Whether it was told to stop because the task is cancelled or its lease lost.
+    stopped: AtomicBool,
     /// Whether it was told to stop because the server shuts down.
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
@@ -56,6 +59,8 @@ struct Report {
     /// Whether `progress` is newer than what was last sent.
     unsent: bool,
     result: Outcome,
+    /// The span of the attempt, once that has ended without success.
+    span: Option<Span>,
 }
 
 /// The result that a process may set.
@@ -103,6 +108,7 @@ impl Context {
             waited: pending_since.map(|since| started.since(since)),
             end,
             cancelled: CancellationToken::new(),
+            stopped: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             state,
@@ -224,6 +230,17 @@ impl Context {
         &self.0.state
     }
 
+    /// Tells the handler to stop because the task is cancelled or its lease lost.
+    pub(crate) fn stop(&self) {
+        self.0.stopped.store(true, SeqCst);
+        self.0.cancelled.cancel();
+    }
+
+    /// Whether the handler was told to stop because the task is cancelled or its lease lost.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(SeqCst)
+    }
+
     /// Tells the handler to stop because the server shuts down.
     pub(crate) fn cut_off(&self) {
         self.0.cut_off.store(true, SeqCst);
@@ -316,6 +333,16 @@ impl Context {
         std::mem::take(&mut report.unsent)
             .then(|| report.progress.clone())
             .flatten()
+    }
+
+    /// Keeps the span of an attempt that did not succeed, for what is still to be said of it.
+    pub(crate) fn keep_span(&self, span: Span) {
+        self.0.report.lock().span = Some(span);
+    }
+
+    pub(crate) fn take_span(&self) -> Span {
+        let span = self.0.report.lock().span.take();
+        span.unwrap_or_else(Span::none)
     }
 
     /// The result that was set; none can be set from now on.

@@ -69,7 +69,7 @@ impl Shared {
         }
         let is_over = |member: &Arc<Envelope>| tries > member.options.max_retry;
         let (over, left): (Vec<_>, Vec<_>) = group.members.iter().cloned().partition(is_over);
-        self.archive(group, &over, problem).await?;
+        self.archive(&over, problem).await?;
         self.set_apart(group, &left, problem, tries).await
     }
 
@@ -154,7 +154,6 @@ impl Shared {
     /// Archives members that have been tried often enough.
     async fn archive(
         &self,
-        group: &Group,
         members: &[Arc<Envelope>],
         problem: &Problem,
     ) -> Result<(), BrokerError> {
@@ -167,13 +166,13 @@ impl Shared {
             envelope: self.noted(seen, problem),
             to: Some(Move::Archived),
         };
-        let archived = self.broker.replace(members.iter().map(change).collect());
-        for (member, archived) in members.iter().zip(archived.await?) {
-            if archived {
-                let (_, reason) = problem.of(member);
-                tracing::error!(task = %member.task_ref(), event = %group.event, group = %group.name, reason,
-                    "a task of a group was archived: it could not become part of another task");
-            }
+        let changes: Vec<_> = members.iter().map(change).collect();
+        let noted: Vec<_> = (changes.iter())
+            .map(|change| Arc::clone(&change.envelope))
+            .collect();
+        let archived = self.broker.replace(changes).await?;
+        for (task, _) in noted.iter().zip(archived).filter(|(_, archived)| *archived) {
+            self.archived(task, false);
         }
         Ok(())
     }

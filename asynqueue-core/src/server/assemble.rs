@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    future::pending,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -11,6 +12,7 @@ use tower::Layer;
 
 use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
+    archived::HookCalls,
     builder::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     inbox::Inbox,
     presence::worker_name,
@@ -66,6 +68,7 @@ impl ServerBuilder {
             slots: Slots::default(),
             blocking: Arc::new(Semaphore::new(threads)),
             outbox: Outbox::default(),
+            hook_calls: HookCalls::default(),
             due: Notify::new(),
             group_due: Notify::new(),
             unheard: Notify::new(),
@@ -210,15 +213,18 @@ impl ServerBuilder {
     }
 
     fn registry(&mut self) -> Result<Registry, ServerError> {
-        let mut registry = Registry::default();
         // The first layer added is the outermost, so it goes on last.
         let layers = &self.layers;
-        let layered = |process: ProcessWrapper| {
-            process.map_service(|service| {
-                let layers = layers.iter().rev();
-                observed(layers.fold(service, |inner, layer| layer(inner)))
-            })
+        let around = |service| {
+            let layers = layers.iter().rev();
+            layers.fold(service, |inner, layer| layer(inner))
         };
+        let layered =
+            |process: ProcessWrapper| process.map_service(|service| observed(around(service)));
+        // What is around any process is around none, too.
+        let hooks = around(BoxProcess::from_fn(|_| Box::pin(pending())));
+        let hooks = hooks.hooks().clone();
+        let mut registry = Registry::with_hooks(hooks.clone());
         for process in self.processes.drain(..) {
             registry
                 .insert(layered(process))
@@ -227,7 +233,8 @@ impl ServerBuilder {
         for (subscriber, process) in self.subscribers.drain(..) {
             let event = process.event().clone();
             let deliverer = deliverer(Arc::clone(&self.broker));
-            registry.insert_for_queue(outbox(&event), event.clone(), observed(deliverer));
+            let deliverer = observed(deliverer.with_hooks(hooks.clone()));
+            registry.insert_for_queue(outbox(&event), event.clone(), deliverer);
             let queue = Subscription::queue_of(&event, &subscriber);
             registry.insert_for_queue(queue, event, layered(process).into_service());
         }
@@ -241,7 +248,8 @@ impl ServerBuilder {
 
 /// Puts what tells of attempts around all else.
 fn observed(service: BoxProcess) -> BoxProcess {
+    let hooks = service.hooks().clone();
     #[cfg(feature = "metrics")]
     let service = MetricsLayer.layer(service);
-    TraceLayer.layer(service)
+    TraceLayer.layer(service).with_hooks(hooks)
 }

@@ -175,7 +175,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Runs a hook around every process.
+    /// Runs a hook around every process, and for every task that this server archives, with or without a process.
     pub fn hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))
     }
@@ -251,7 +251,15 @@ impl ServerBuilder {
         self
     }
 
-    /// Is told of every failed attempt.
+    /// Whether to log failures, under the target `asynqueue::failures`: a warning for each failed attempt, within its span
+    /// if it has one, and an error for each task that is archived because of a failure. Default true.
+    pub fn log_failures(mut self, log: bool) -> Self {
+        self.settings.log_failures = log;
+        self
+    }
+
+    /// Is called for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
+    /// call it with; [`Hook::on_archived`] is called for every task that ends in the archive.
     pub fn on_error(
         mut self,
         on_error: impl Fn(&Context, &TaskError) + Send + Sync + 'static,

@@ -22,6 +22,8 @@ impl Server {
                 self.shared.run_job(job, &place).await;
                 let outcomes = self.shared.outbox.take();
                 let answers = self.shared.broker.settle(&outcomes).await?;
+                self.shared.note_archived(&outcomes, &answers);
+                self.shared.call_waiting_hooks().await;
                 for (outcome, answer) in outcomes.iter().zip(answers) {
                     if answer != Settled::Stale {
                         settled(outcome);

@@ -134,7 +134,7 @@ impl Shared {
                 {
                     // Stopping when asked to is not a failure.
                     *concluding = None;
-                    self.give_back(leased, queue);
+                    self.give_back_begun(&context, leased, queue);
                     discard(result);
                     return true;
                 }

@@ -4,7 +4,8 @@
 //!
 //! 1. `fetch` leases a batch, as `queues` shares it out, into the `inbox`;
 //! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
-//! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
+//! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
+//! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
 //! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
 //! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
@@ -14,12 +15,14 @@
 mod aggregate;
 mod apart;
 mod archive;
+mod archived;
 mod assemble;
 mod builder;
 #[cfg(feature = "testing")]
 mod drain;
 mod error;
 mod execute;
+mod failures;
 mod fetch;
 mod handle;
 mod heartbeat;
@@ -56,8 +59,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    aggregate::Aggregator, inbox::Inbox, keeper::Keeper, queues::QueueSet, running::Slots,
-    settings::Settings, settle::Outbox,
+    aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper, queues::QueueSet,
+    running::Slots, settings::Settings, settle::Outbox,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -122,6 +125,7 @@ struct Shared {
     /// How many threads its handlers' blocking code may still have.
     blocking: Arc<Semaphore>,
     outbox: Outbox,
+    hook_calls: HookCalls,
     /// Woken when a task is due earlier than was known.
     due: Notify,
     /// Woken when a group is due earlier than was known.
@@ -184,21 +188,33 @@ impl Server {
         let mut callbacks = JoinSet::new();
         callbacks.spawn(Arc::clone(&shared).check_health());
         callbacks.spawn(Arc::clone(&shared).aggregate_groups());
+        let mut hooks = tokio::spawn(Arc::clone(&shared).call_hooks());
         let mut keeper = Keeper::start(Arc::clone(&shared), queues).map_err(ServerError::Thread)?;
+        let mut ended = None;
         let mut panic = None;
         tokio::select! {
             () = shutdown => {}
-            ended = keeper.ended() => return Self::stopped(&shared, ended),
+            early = keeper.ended() => ended = Some(early),
             error = panicked(&mut callbacks) => panic = Some(ServerError::panicked(&error)),
         }
         shared.stopping.cancel();
-        let ended = keeper.ended().await;
-        Self::stopped(&shared, panic.map_or(ended, Err))
-    }
-
-    fn stopped(shared: &Shared, ended: Result<(), ServerError>) -> Result<(), ServerError> {
+        let ended = match ended {
+            Some(ended) => ended,
+            None => keeper.ended().await,
+        };
+        tokio::select! {
+            () = async { while callbacks.join_next().await.is_some() {} } => {}
+            () = shared.last_calls() => {}
+        }
+        // Only now: until here tasks can be archived.
+        shared.close_hooks();
+        tokio::select! {
+            _ = &mut hooks => {}
+            () = shared.last_calls() => shared.note_uncalled_hooks(),
+        }
+        hooks.abort();
         tracing::info!(worker = %shared.worker, "server stopped");
-        ended
+        panic.map_or(ended, Err)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     layer::discard,
     process::{Context, TaskError, TaskErrorKind},
     task::{Envelope, Failure, Name, Timestamp},
+    trace,
 };
 
 impl Shared {
@@ -32,7 +33,15 @@ impl Shared {
             guarded("on_error", || on_error(context, error));
         }
         let failure = failure(context, error, self.broker.now(), &self.worker);
-        after_failure(context.envelope(), token, error.kind(), failure, counts)
+        let mut settlement =
+            after_failure(context.envelope(), token, error.kind(), failure, counts);
+        let span = context.take_span();
+        trace::carry_on(&span, &mut settlement);
+        // To stop when told to is no failure; what follows is logged once it is known.
+        if !context.is_stopped() {
+            span.in_scope(|| self.log_attempt(&settlement));
+        }
+        settlement
     }
 }
 

@@ -69,9 +69,10 @@ impl Shared {
                 Counters::add(&self.counters.reclaimed, 1);
                 let task = &settlement.envelope;
                 metrics::reclaimed(task, self.registry.knows(&task.event));
-                tracing::warn!(task = %settlement.envelope.task_ref(), "lease expired; task reclaimed");
+                self.log_attempt(settlement);
             }
         }
+        self.note_archived(&settlements, &settled);
         // One that was refused was not lost: its worker lives, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);

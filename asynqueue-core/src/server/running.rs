@@ -267,7 +267,7 @@ impl Running {
 
     /// Tells the handler to stop.
     pub(super) fn cancel(&mut self) {
-        self.context.cancellation_token().cancel();
+        self.context.stop();
         self.cancelled.get_or_insert_with(Instant::now);
     }
 }

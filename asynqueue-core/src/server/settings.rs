@@ -16,6 +16,7 @@ pub(super) struct Settings {
     pub(super) cancel_grace: Duration,
     pub(super) max_abandoned: usize,
     pub(super) keep: Keep,
+    pub(super) log_failures: bool,
     pub(super) on_error: Option<ErrorHandler>,
     pub(super) health_check: Option<(Duration, HealthCheck)>,
 }
@@ -34,6 +35,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(1),
             max_abandoned: concurrency,
             keep: Keep::default(),
+            log_failures: true,
             on_error: None,
             health_check: None,
         }
@@ -50,6 +52,7 @@ impl fmt::Debug for Settings {
             .field("cancel_grace", &self.cancel_grace)
             .field("max_abandoned", &self.max_abandoned)
             .field("keep", &self.keep)
+            .field("log_failures", &self.log_failures)
             .finish_non_exhaustive()
     }
 }

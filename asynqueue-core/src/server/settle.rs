@@ -185,6 +185,7 @@ impl Shared {
 
     fn note_settled(&self, part: &[Settlement], settled: Vec<Settled>) {
         self.note_stale(part, &settled);
+        self.note_archived(part, &settled);
         let outcomes = part.iter().zip(settled);
         guarded("metrics", || {
             metrics::settled(outcomes, |event| self.registry.knows(event));

@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{Shared, signals::Asked};
-use crate::broker::{Leased, Outcome};
+use crate::{
+    broker::{Leased, Outcome},
+    process::Context,
+    trace,
+};
 
 /// A leased task that has waited for a slot for longer than this goes back.
 const HOARDED: Duration = Duration::from_millis(100);
@@ -38,6 +42,14 @@ impl Shared {
     /// Gives back a task that was leased and has not started.
     pub(super) fn give_back(&self, leased: Leased, queue: usize) {
         self.outbox.push(leased.settle(Outcome::Release));
+        self.inbox.finished(queue);
+    }
+
+    /// Gives back a task whose attempt has stopped.
+    pub(super) fn give_back_begun(&self, context: &Context, leased: Leased, queue: usize) {
+        let mut settlement = leased.settle(Outcome::Release);
+        trace::carry_on(&context.take_span(), &mut settlement);
+        self.outbox.push(settlement);
         self.inbox.finished(queue);
     }
 

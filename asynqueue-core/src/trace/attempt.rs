@@ -156,7 +156,10 @@ fn process_span(context: &Context) -> Span {
     let span = info_span!(
         "process",
         otel.kind = "consumer",
-        messaging.message.id = context.id().as_str(),
+        event = context.event().as_str(),
+        queue = context.queue().as_str(),
+        id = context.id().as_str(),
+        attempt = context.attempt(),
         trace_id = trace_of(context.headers())
     );
     #[cfg(feature = "otel")]
@@ -172,15 +175,19 @@ fn unsampled_span(context: &Context) -> Span {
     info_span!(
         target: "asynqueue::unsampled",
         "process",
-        messaging.message.id = context.id().as_str(),
+        event = context.event().as_str(),
+        queue = context.queue().as_str(),
+        id = context.id().as_str(),
+        attempt = context.attempt(),
         trace_id = trace_of(context.headers())
     )
 }
 
-/// Notes on its span how an attempt has failed.
+/// Notes on its span how an attempt has failed, and keeps the span open until its outcome is decided.
 fn note(span: &Span, context: &Context, error: &TaskError) {
     #[cfg(feature = "otel")]
     // An error's text is made by code of the user's.
     let _ = catch_unwind(AssertUnwindSafe(|| otel::processed(span, context, error)));
-    let _ = (span, context, error);
+    let _ = error;
+    context.keep_span(span.clone());
 }

@@ -13,7 +13,7 @@ use tracing::{Span, info_span, level_filters::LevelFilter};
 
 pub(crate) use self::attempt::{attempt, refused};
 use crate::{
-    broker::Group,
+    broker::{Group, Settlement},
     task::{Envelope, Headers, Name},
 };
 
@@ -60,12 +60,22 @@ pub(crate) fn link(task: &mut Envelope, group: &Group) {
     let _ = (task, group);
 }
 
+/// Lets the next attempt be part of the same trace, where the task came without one.
+pub(crate) fn carry_on(span: &Span, settlement: &mut Settlement) {
+    #[cfg(feature = "otel")]
+    if !span.is_disabled() && settlement.outcome != crate::broker::Outcome::Drop {
+        otel::carry_on(span, &mut settlement.envelope);
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = (span, settlement);
+}
+
 /// Whether nobody listens to anything.
 fn is_off() -> bool {
     LevelFilter::current() == LevelFilter::OFF
 }
 
 /// The id of the trace that headers tell of.
-fn trace_of(headers: &Headers) -> Option<&str> {
+pub(crate) fn trace_of(headers: &Headers) -> Option<&str> {
     headers.get(TRACEPARENT)?.get(3..35)
 }

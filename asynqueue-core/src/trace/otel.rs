@@ -2,7 +2,7 @@
 //!
 //! Attributes are set on spans that are sampled only, which leaves little cost to the others.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use opentelemetry::{
     Context as OtelContext, KeyValue,
@@ -92,6 +92,19 @@ fn carry<'a>(
     (last, size)
 }
 
+/// Puts the context of an attempt into the headers of its task, unless they name a trace already.
+pub(super) fn carry_on(span: &Span, task: &mut Arc<Envelope>) {
+    let names_a_trace =
+        |headers| extract(headers).is_some_and(|context| context.span().span_context().is_valid());
+    let context = span.context();
+    if context.span().span_context().is_valid() && !names_a_trace(&task.headers) {
+        let task = Arc::make_mut(task);
+        for (key, value) in inject(&context).iter() {
+            task.headers.insert(key, value);
+        }
+    }
+}
+
 fn is_unsampled(context: &OtelContext) -> bool {
     let span = context.span();
     let span = span.span_context();
@@ -126,6 +139,7 @@ pub(super) fn process(span: &Span, context: &Context) {
         otel.update_name(format!("process {}", task.queue));
         otel.set_attributes(common("process", "process", task));
         otel.set_attributes([
+            KeyValue::new("messaging.message.id", task.id.to_string()),
             KeyValue::new("messaging.message.body.size", task.payload.len() as i64),
             KeyValue::new("messaging.client.id", context.worker().to_string()),
             KeyValue::new("asynqueue.attempt", i64::from(context.attempt())),

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use asynqueue_core::{
     Context, FailureKind, Payload, ProcessWrapper, Server, TaskError, TaskState, layer::Hook,
 };
@@ -39,7 +38,6 @@ impl Diary {
     }
 }
 
-#[async_trait]
 impl Hook for Diary {
     async fn before(&self, ctx: &Context) -> Result<(), TaskError> {
         self.note(format!("before {}", ctx.attempt()));
@@ -150,7 +148,6 @@ async fn hooks_run_from_the_outside_in_and_back() {
 /// Lets nothing through.
 struct Closed;
 
-#[async_trait]
 impl Hook for Closed {
     async fn before(&self, _: &Context) -> Result<(), TaskError> {
         Err(TaskError::skip_retry("closed on Sundays"))
@@ -206,7 +203,6 @@ async fn an_error_that_does_not_count_does_not_exhaust_the_task() {
 /// Takes its time to tell of an error, as one that calls another service does.
 struct Unhurried(Diary);
 
-#[async_trait]
 impl Hook for Unhurried {
     async fn on_error(&self, _: &Context, _: &TaskError) {
         tokio::time::sleep(Duration::from_millis(600)).await;

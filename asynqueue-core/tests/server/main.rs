@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod archive;
+mod archived;
 mod blocked;
 mod cancel;
 mod clock;

@@ -9,7 +9,6 @@ use std::{
     task,
 };
 
-use async_trait::async_trait;
 use asynqueue_core::{
     Context, FailureKind, Payload, Server, ServerError, TaskError, TaskState,
     layer::{BoxProcess, Hook, TaskFuture, TaskOutput, TaskRequest, middleware_fn},
@@ -284,7 +283,6 @@ async fn a_handler_whose_destructor_panics_at_the_timeout_ends_one_attempt_only(
 /// Panics in every method.
 struct PanickingHook;
 
-#[async_trait]
 impl Hook for PanickingHook {
     async fn on_error(&self, _: &Context, _: &TaskError) {
         panic!("on_error");

@@ -129,6 +129,39 @@ async fn what_another_service_left_out_is_left_out_here() {
     assert_eq!(trace_of(&seen.traceparents.lock()[1]), trace_of(left_out));
 }
 
+/// The first attempt decides, where the task came without a context.
+#[tokio::test]
+async fn a_task_that_its_first_attempt_left_out_stays_out_when_it_is_retried() {
+    #[derive(Serialize, Deserialize, Task)]
+    #[task(event = "fails", retention = "1h", backoff = fixed("1ms"), crate = asynqueue_core)]
+    struct Fails;
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let task = producer
+        .enqueue(Fails)
+        .max_retry(2)
+        .await
+        .expect("accepted");
+    let traced = Traced::with(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)), "trace");
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let fails = move |_: Payload<Fails>, ctx: Context| {
+        noted.note(&ctx);
+        async { Err::<(), _>(TaskError::retry("no")) }
+    };
+    let server = Server::builder(broker).process(fails);
+    let server = server.start().await.expect("started");
+    task.result().await.expect_err("archived");
+    server.shutdown().await.expect("stopped");
+    let traceparents = seen.traceparents.lock();
+    let [first, second, third] = &traceparents[..] else {
+        panic!("three attempts: {traceparents:?}");
+    };
+    assert_eq!((first.as_str(), second), ("", third));
+    assert!(second.ends_with("-00"), "{second}");
+    assert_eq!(traced.tree(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_context_that_the_caller_gives_is_kept() {
     let traced = Traced::new();

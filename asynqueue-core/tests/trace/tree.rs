@@ -196,6 +196,61 @@ async fn attempts_are_siblings_and_each_says_how_it_failed() {
 }
 
 #[tokio::test]
+async fn attempts_are_one_trace_though_the_producer_was_not_traced() {
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let task = producer
+        .enqueue(Order { lines: 0 })
+        .await
+        .expect("accepted");
+    let traced = Traced::new();
+    let runs = AtomicU32::new(0);
+    let order = move |_: Payload<Order>, _: Context| {
+        let run = runs.fetch_add(1, SeqCst);
+        async move {
+            match run {
+                0 => Err(TaskError::retry("no paper")),
+                1 => Err(TaskError::snooze(Duration::from_millis(1))),
+                2 => panic!("on fire"),
+                _ => Ok(()),
+            }
+        }
+    };
+    let server = Server::builder(broker).process(order);
+    ended(server.start().await.expect("started"), task).await;
+
+    let later = "process orders > process orders";
+    assert_eq!(traced.tree(), ["process orders", later, later, later]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_shutdown_gives_back_is_in_the_trace_of_the_next() {
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let task = producer.enqueue(Invoice).await.expect("accepted");
+    let traced = Traced::new();
+    let (begun, mut begins) = unbounded_channel();
+    let stops = move |_: Payload<Invoice>, ctx: Context| {
+        let begun = begun.clone();
+        async move {
+            begun.send(()).expect("heard");
+            ctx.cancelled().await;
+            Err::<(), _>(TaskError::retry("interrupted"))
+        }
+    };
+    let first = Server::builder(broker.clone())
+        .shutdown_timeout(Duration::ZERO)
+        .cancel_grace(Duration::from_secs(3600));
+    let first = first.process(stops).start().await.expect("started");
+    begins.recv().await.expect("begun");
+    first.shutdown().await.expect("stopped");
+    let second = Server::builder(broker).process(invoice);
+    ended(second.start().await.expect("started"), task).await;
+    let expected = ["process default", "process default > process default"];
+    assert_eq!(traced.tree(), expected);
+}
+
+#[tokio::test]
 async fn a_batch_has_one_span_that_all_its_attempts_belong_to() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();

@@ -1,0 +1,90 @@
+//! Log lines about failures, each with the fields that people search for.
+
+use std::time::Duration;
+
+use super::Shared;
+use crate::{
+    broker::{Outcome, Settlement},
+    task::{Envelope, Failure},
+    trace::trace_of,
+};
+
+/// What these lines are filtered by.
+const TARGET: &str = "asynqueue::failures";
+
+/// Logs one line of a level.
+macro_rules! log {
+    ($log:ident, $task:ident, $failure:ident, $($rest:tt)*) => {
+        tracing::$log!(
+            target: TARGET,
+            error = $failure.message,
+            event = $task.event.as_str(),
+            queue = $task.queue.as_str(),
+            id = $task.id.as_str(),
+            attempt = $failure.attempt,
+            max_attempts = max_attempts($task),
+            kind = $failure.kind.as_str(),
+            trace_id = trace_of(&$task.headers),
+            $($rest)*
+        )
+    };
+}
+
+impl Shared {
+    /// Warns of an attempt that has failed, as `settlement` says.
+    pub(super) fn log_attempt(&self, settlement: &Settlement) {
+        let task = &*settlement.envelope;
+        let Some(failure) = self.loggable(task) else {
+            return;
+        };
+        let (delay, next) = match settlement.outcome {
+            Outcome::Retry { delay } if delay.is_zero() => {
+                (Some(delay), "the next is at once".into())
+            }
+            Outcome::Retry { delay } => {
+                let delay = Duration::from_millis(delay.as_millis() as u64);
+                (Some(delay), format!("the next is in {delay:?}"))
+            }
+            Outcome::Archive => (None, "no other follows".to_owned()),
+            // These are no failures.
+            Outcome::Complete { .. }
+            | Outcome::Snooze { .. }
+            | Outcome::Release
+            | Outcome::Drop => return,
+        };
+        log!(
+            warn,
+            task,
+            failure,
+            retry_in = delay.map(tracing::field::debug),
+            "attempt {} of {} failed; {next}",
+            failure.attempt,
+            max_attempts(task),
+        );
+    }
+
+    /// Reports a task that has been archived because it failed.
+    pub(super) fn log_archived(&self, task: &Envelope) {
+        if let Some(failure) = self.loggable(task) {
+            log!(error, task, failure, "task archived");
+        }
+    }
+
+    /// Notes a task that has been archived because someone asked to cancel it.
+    pub(super) fn log_cancelled(&self, task: &Envelope) {
+        if self.settings.log_failures {
+            tracing::info!(target: TARGET, event = task.event.as_str(), queue = task.queue.as_str(), id = task.id.as_str(),
+                trace_id = trace_of(&task.headers), "task archived: it was cancelled");
+        }
+    }
+
+    /// The failure that a line is about; `None` where none is wanted.
+    fn loggable<'a>(&self, task: &'a Envelope) -> Option<&'a Failure> {
+        let is_wanted = self.settings.log_failures;
+        is_wanted.then(|| task.last_failure()).flatten()
+    }
+}
+
+fn max_attempts(task: &Envelope) -> u64 {
+    u64::from(task.options.max_retry) + 1
+}
