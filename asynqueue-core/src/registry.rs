@@ -17,7 +17,10 @@ use crate::{
         BoxProcess, CatchPanicLayer, Hook, HookLayer, TaskFuture, TaskOutput, TaskRequest,
         TaskService, TimeoutLayer,
     },
-    process::{FromState, MissingState, Payload, Process, State, TaskError, TaskErrorKind},
+    process::{
+        Context, FromState, MissingState, OnDecodeError, Payload, Process, State, TaskError,
+        TaskErrorKind,
+    },
     task::{Envelope, FailureKind, Name, Task},
 };
 
@@ -102,7 +105,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
         let codec = &ctx.envelope().codec;
         let payload = codec
             .decode::<T, T::Codec>(&ctx.envelope().payload)
-            .map_err(undecodable::<T>)?;
+            .map_err(|error| undecodable::<T>(&ctx, error))?;
         let output = process.handle(Payload(payload), &ctx).await?;
         let result = match encode_output::<T>(codec, &output)? {
             Some(encoded) => Some(encoded),
@@ -114,9 +117,13 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
     })
 }
 
-fn undecodable<T: Task>(error: impl fmt::Display) -> TaskError {
+fn undecodable<T: Task>(ctx: &Context, error: impl fmt::Display) -> TaskError {
     let message = format!("payload is not a `{}`: {error}", T::EVENT);
-    TaskError::of(TaskErrorKind::SkipRetry, FailureKind::Decode, message)
+    let kind = match ctx.state::<OnDecodeError>() {
+        Ok(OnDecodeError::Archive) => TaskErrorKind::SkipRetry,
+        Ok(OnDecodeError::Retry) | Err(_) => TaskErrorKind::Retry,
+    };
+    TaskError::of(kind, FailureKind::Decode, message)
 }
 
 /// Nothing for `()`: there is no result to keep.

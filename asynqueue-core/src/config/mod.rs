@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Deserialize;
 
 pub use self::{error::ConfigError, password::Password};
-use crate::{server::ServerBuilder, task::Name};
+use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
 
 /// What a program that runs tasks reads at its start: where the broker is and how the server works.
 ///
@@ -80,6 +80,14 @@ pub struct Config {
     /// How long a cancelled task may take to stop by itself: [`ServerBuilder::cancel_grace`]. `"0s"` drops it at once.
     #[serde(default, deserialize_with = "values::duration")]
     pub cancel_grace: Option<Duration>,
+    /// For how long tasks are given back whose event the server does not handle: [`ServerBuilder::unknown_event_grace`].
+    /// `"0s"` archives them at once.
+    #[serde(default, deserialize_with = "values::duration")]
+    pub unknown_event_grace: Option<Duration>,
+    /// What happens to tasks whose payload cannot be decoded, `"retry"` or `"archive"`:
+    /// [`ServerBuilder::on_decode_error`].
+    #[serde(default, deserialize_with = "values::on_decode_error")]
+    pub on_decode_error: Option<OnDecodeError>,
     /// The web monitor.
     #[serde(default)]
     pub monitoring: Monitoring,
@@ -134,6 +142,8 @@ impl Config {
             poll_interval: None,
             shutdown_timeout: None,
             cancel_grace: None,
+            unknown_event_grace: None,
+            on_decode_error: None,
             monitoring: Monitoring::default(),
         }
     }
@@ -152,6 +162,8 @@ impl fmt::Debug for Config {
             .field("poll_interval", &self.poll_interval)
             .field("shutdown_timeout", &self.shutdown_timeout)
             .field("cancel_grace", &self.cancel_grace)
+            .field("unknown_event_grace", &self.unknown_event_grace)
+            .field("on_decode_error", &self.on_decode_error)
             .field("monitoring", &self.monitoring)
             .finish()
     }
@@ -181,6 +193,8 @@ impl ServerBuilder {
             .set(config.poll_interval, Self::poll_interval)
             .set(config.shutdown_timeout, Self::shutdown_timeout)
             .set(config.cancel_grace, Self::cancel_grace)
+            .set(config.unknown_event_grace, Self::unknown_event_grace)
+            .set(config.on_decode_error, Self::on_decode_error)
     }
 
     fn set<V>(self, value: Option<V>, setter: impl FnOnce(Self, V) -> Self) -> Self {

@@ -21,7 +21,7 @@ pub use self::{
 pub(crate) use self::{
     server::{ServerMeter, broker_failed},
     task::{
-        EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
+        EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled, unhandled,
     },
 };
 
@@ -48,6 +48,10 @@ pub fn describe() {
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
         "Attempts of lost workers that this server ended"
+    );
+    describe_counter!(
+        "asynqueue_unknown_events_total",
+        "Times that this server gave a task back because it has no process for its event"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",

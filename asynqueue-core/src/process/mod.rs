@@ -11,7 +11,7 @@ use async_trait::async_trait;
 pub(crate) use self::{context::AttemptEnd, error::IsFailure};
 pub use self::{
     context::{Context, Progress},
-    error::{TaskError, TaskErrorKind},
+    error::{OnDecodeError, TaskError, TaskErrorKind},
     payload::Payload,
     state::{FromState, MissingState, State},
 };

@@ -11,6 +11,7 @@ use tower::Layer;
 
 use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
+    admission::Unhandled,
     builder::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     inbox::Inbox,
     presence::worker_name,
@@ -65,6 +66,7 @@ impl ServerBuilder {
             subscribers,
             subscribed: AtomicBool::new(false),
             inbox: Inbox::new(queues.len()),
+            unhandled: Unhandled::default(),
             slots: Slots::default(),
             outbox: Outbox::default(),
             due: Notify::new(),

@@ -17,9 +17,11 @@ impl Server {
         let slot = Slot::alone();
         loop {
             while let Some(job) = next(&self.shared, &mut self.queues).await? {
-                // It counts as any other, though it never was in the inbox.
-                self.shared.inbox.began(job.queue);
-                self.shared.run_job(job, &slot).await;
+                for job in self.shared.receive(vec![job]) {
+                    // It counts as any other, though it never was in the inbox.
+                    self.shared.inbox.began(job.queue);
+                    self.shared.run_job(job, &slot).await;
+                }
                 let outcomes = self.shared.outbox.take();
                 let answers = self.shared.broker.settle(&outcomes).await?;
                 for (outcome, answer) in outcomes.iter().zip(answers) {

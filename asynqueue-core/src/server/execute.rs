@@ -107,8 +107,11 @@ impl Shared {
         match self.registry.of(envelope) {
             Some(service) => Ok(service),
             None => {
-                let message = format!("no process is registered for event `{}`", envelope.event);
-                refuse(FailureKind::UnknownEvent, message)
+                // Not given back any more.
+                refuse(
+                    FailureKind::UnknownEvent,
+                    self.unhandled_for(envelope, now),
+                )
             }
         }
     }

@@ -28,6 +28,10 @@ const AHEAD: Duration = Duration::from_millis(5);
 /// no outcomes must not be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 
+/// How long to let other servers go first after tasks that may not start here: giving back is quicker than working, so
+/// this server would win most of them again.
+const YIELD: Duration = Duration::from_millis(5);
+
 /// How long a subscription to signals may take, and how long to wait after one that failed.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -51,6 +55,7 @@ impl Shared {
             queues,
             signals: None,
             pace,
+            yields: false,
         };
         // Also when the broker is closed or panics: then the server has nothing to go on for.
         let _stop = self.stopping.clone().drop_guard();
@@ -64,6 +69,8 @@ struct Fetcher<'a> {
     /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
     pace: Pace,
+    /// Whether the last tasks that came were none that may start here.
+    yields: bool,
 }
 
 impl Fetcher<'_> {
@@ -91,6 +98,9 @@ impl Fetcher<'_> {
             } else {
                 self.wait(self.load_to_wait_for(room, load, target, ahead), &mut poll)
                     .await?;
+                if self.yields {
+                    self.pause(YIELD).await;
+                }
             }
             if self.shared.stopping.is_cancelled() {
                 return Ok(());
@@ -129,7 +139,12 @@ impl Fetcher<'_> {
             worker: self.shared.worker.clone(),
         };
         let leased = self.shared.broker.lease(&request).await?;
+        let was_any = !leased.is_empty();
         let jobs = self.sort(shares, request.max, leased);
+        let jobs = self.shared.receive(jobs);
+        if was_any {
+            self.yields = jobs.is_empty();
+        }
         // The last one first: each goes to the front of its queue.
         for job in self.shared.inbox.push(jobs).into_iter().rev() {
             self.shared.outbox.push(job.leased.settle(Outcome::Release));

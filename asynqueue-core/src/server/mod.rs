@@ -2,7 +2,7 @@
 //!
 //! A task's way through it, each step a file:
 //!
-//! 1. `fetch` leases a batch, as `queues` shares it out, into the `inbox`;
+//! 1. `fetch` leases a batch, as `queues` shares it out, and `admission` lets into the `inbox` what may start;
 //! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches.
 //!
@@ -10,6 +10,7 @@
 //! forwards due tasks, reclaims lost ones and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
 //! this server, and `shutdown` brings all of it to an end.
 
+mod admission;
 mod aggregate;
 mod assemble;
 mod builder;
@@ -50,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
+    admission::Unhandled, aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
     settle::Outbox, shutdown::within,
 };
 pub use self::{
@@ -112,6 +113,7 @@ struct Shared {
     /// Whether the broker knows them.
     subscribed: AtomicBool,
     inbox: Inbox,
+    unhandled: Unhandled,
     slots: Slots,
     outbox: Outbox,
     /// Woken when a task is due earlier than was known.

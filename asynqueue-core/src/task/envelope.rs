@@ -44,6 +44,8 @@ struct Rest {
     failures: Vec<Failure>,
     expires_at: Option<Timestamp>,
     completed: Option<Run>,
+    unhandled_since: Option<Timestamp>,
+    place: Option<u64>,
     /// Fields of a later version, kept for whoever knows them.
     unknown: Vec<(String, rmpv::Value)>,
 }
@@ -133,6 +135,30 @@ impl Envelope {
         self.rest.get_or_insert_default().completed = Some(run);
     }
 
+    /// Since when servers give the task back because none of them knew its event.
+    pub fn unhandled_since(&self) -> Option<Timestamp> {
+        self.rest.as_ref().and_then(|rest| rest.unhandled_since)
+    }
+
+    /// Notes since when servers give the task back because none of them knew its event.
+    pub fn set_unhandled_since(&mut self, time: Option<Timestamp>) {
+        if time.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().unhandled_since = time;
+        }
+    }
+
+    /// The task's place in the line of the limit that it waits for. Places only compare: a lower one came earlier.
+    pub fn place(&self) -> Option<u64> {
+        self.rest.as_ref().and_then(|rest| rest.place)
+    }
+
+    /// Sets the task's place in the line of the limit that it waits for.
+    pub fn set_place(&mut self, place: Option<u64>) {
+        if place.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().place = place;
+        }
+    }
+
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
     pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
         let later = |time: Timestamp| now + time.since(self.enqueued_at);
@@ -144,6 +170,8 @@ impl Envelope {
         if let Some(rest) = &mut task.rest {
             rest.failures.clear();
             rest.completed = None;
+            rest.unhandled_since = None;
+            rest.place = None;
             rest.expires_at = rest.expires_at.map(later);
         }
         task

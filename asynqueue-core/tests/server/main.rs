@@ -26,3 +26,4 @@ mod shutdown;
 mod shutdown_signal;
 mod timeouts;
 mod unavailable;
+mod unknown_events;

@@ -193,6 +193,7 @@ mod tests {
             abandoned,
             finished: 0,
             stopping: false,
+            unhandled: Vec::new(),
         }
     }
 
