@@ -9,14 +9,18 @@
 //! 4. catch panic and timeout, so that all of the above see both as plain errors,
 //! 5. the process.
 //!
+//! A limit among these layers is kept before all of them: the server lets a task in only when there is room.
+//!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
 mod catch_panic;
+mod gate;
 mod hook;
 mod limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod middleware;
+mod pace;
 mod rate_limit;
 mod service;
 mod timeout;
@@ -24,7 +28,10 @@ mod trace;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsLayer;
-pub(crate) use self::timeout::expired;
+pub(crate) use self::{
+    gate::{Entry, Gate, Gates, Passes, Turn},
+    timeout::expired,
+};
 pub use self::{
     catch_panic::CatchPanicLayer,
     hook::{Hook, HookLayer},

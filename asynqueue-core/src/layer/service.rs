@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tower::{Layer, Service, ServiceExt};
 
-use super::{BoxError, CatchPanicLayer};
+use super::{BoxError, CatchPanicLayer, gate::Gates};
 use crate::process::{Context, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
@@ -65,12 +65,28 @@ where
 
 /// A process with its layers around it, whatever their types. Cheap to clone.
 #[derive(Clone)]
-pub struct BoxProcess(Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>);
+pub struct BoxProcess {
+    run: Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>,
+    gates: Gates,
+}
 
 impl BoxProcess {
     /// A service that is a plain function, and always ready.
     pub(crate) fn from_fn(run: impl Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static) -> Self {
-        Self(Arc::new(run))
+        Self {
+            run: Arc::new(run),
+            gates: Gates::default(),
+        }
+    }
+
+    /// Lets tasks in through these gates only.
+    pub(super) fn behind(self, gates: Gates) -> Self {
+        Self { gates, ..self }
+    }
+
+    /// What a task is let in through before its attempt.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// Puts a layer around it, whose panics are caught too.
@@ -78,12 +94,23 @@ impl BoxProcess {
     where
         L: Layer<Self, Service: TaskService>,
     {
-        CatchPanicLayer.layer(layer.layer(self).boxed())
+        self.within(layer).within(&CatchPanicLayer)
+    }
+
+    /// Puts a layer around it, through which its gates are still seen.
+    pub(crate) fn within<L>(self, layer: &L) -> Self
+    where
+        L: Layer<Self, Service: TaskService>,
+    {
+        let inner = self.gates.clone();
+        let outer = layer.layer(self).boxed();
+        let gates = outer.gates.clone().or(&inner);
+        outer.behind(gates)
     }
 
     /// Runs one attempt.
     pub fn run(&self, request: TaskRequest) -> TaskFuture {
-        (self.0)(request)
+        (self.run)(request)
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{IsFailure, MissingState, State, TaskError, TaskErrorKind};
 use crate::{
     codec::{CodecError, MessagePack},
+    layer::{Gate, Gates},
     task::{Envelope, Headers, Name, TaskId, TaskRef, Timestamp},
 };
 
@@ -35,6 +36,8 @@ struct Inner {
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
     state: State,
+    /// The limits that it was let in through.
+    gates: Gates,
     report: Mutex<Report>,
 }
 
@@ -84,8 +87,21 @@ impl Context {
             cut_off: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             state,
+            gates: Gates::default(),
             report: Mutex::default(),
         }))
+    }
+
+    /// Notes the limits that the server has let this attempt in through, before anything else has this context.
+    pub(crate) fn let_in(&mut self, gates: &Gates) {
+        if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
+            inner.gates = gates.clone();
+        }
+    }
+
+    /// Whether the server has let this attempt in through a limit.
+    pub(crate) fn was_let_in(&self, gate: &Arc<Gate>) -> bool {
+        self.0.gates.has(gate)
     }
 
     /// The task's id.

@@ -7,7 +7,6 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tower::Layer;
 
 use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
@@ -212,6 +211,6 @@ impl ServerBuilder {
 /// Puts what tells of attempts around all else.
 fn observed(service: BoxProcess) -> BoxProcess {
     #[cfg(feature = "metrics")]
-    let service = MetricsLayer.layer(service);
-    TraceLayer.layer(service)
+    let service = service.within(&MetricsLayer);
+    service.within(&TraceLayer)
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet, running::Slot};
-use crate::broker::{BrokerError, LeaseRequest, Settled, Settlement};
+use crate::{
+    broker::{BrokerError, LeaseRequest, Settled, Settlement},
+    layer::Passes,
+};
 
 /// The most tasks to make pending in one call.
 const MAX_BATCH: usize = 1_000;
@@ -17,7 +20,7 @@ impl Server {
         let slot = Slot::alone();
         loop {
             while let Some(job) = next(&self.shared, &mut self.queues).await? {
-                for job in self.shared.receive(vec![job]) {
+                if let Some(job) = self.shared.receive_alone(job).await {
                     // It counts as any other, though it never was in the inbox.
                     self.shared.inbox.began(job.queue);
                     self.shared.run_job(job, &slot).await;
@@ -62,7 +65,12 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
         if let Some(leased) = shared.broker.lease(&request).await?.pop() {
             let queue = queues.position(&leased.envelope.queue);
             let queue = queue.unwrap_or(shares[0].queue);
-            return Ok(Some(Job { leased, queue }));
+            let passes = Passes::default();
+            return Ok(Some(Job {
+                leased,
+                queue,
+                passes,
+            }));
         }
         for share in shares {
             queues.set_ready(share.queue, false);

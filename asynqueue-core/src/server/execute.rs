@@ -48,12 +48,19 @@ impl Shared {
 
     /// Runs a task and says what came of it. Returns whether the slot still counts.
     pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
-        let Job { leased, queue } = job;
+        let Job {
+            leased,
+            queue,
+            mut passes,
+        } = job;
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
-        let context = self.context(&leased, now);
+        let mut context = self.context(&leased, now);
         let result = match self.admit(&leased, now) {
             Ok(service) => {
+                // The time that it waited for a limit is over.
+                passes.begin();
+                context.let_in(service.gates());
                 let running = Running {
                     token: leased.token,
                     context: context.clone(),
@@ -74,7 +81,11 @@ impl Shared {
                     .is_err_and(|error| context.gives_back(error))
                 {
                     // Stopping when told to is no failure.
-                    self.give_back(Job { leased, queue });
+                    self.give_back(Job {
+                        leased,
+                        queue,
+                        passes,
+                    });
                     return true;
                 }
                 result
@@ -84,6 +95,7 @@ impl Shared {
                 Err(error)
             }
         };
+        drop(passes);
         self.conclude(leased, &context, result);
         self.inbox.finished(queue);
         true

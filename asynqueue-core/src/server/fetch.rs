@@ -15,7 +15,10 @@ use super::{
     queues::{QueueSet, Share},
     retrying::Retrying,
 };
-use crate::broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals};
+use crate::{
+    broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals},
+    layer::Passes,
+};
 
 /// The most tasks to lease in one call.
 const MAX_BATCH: usize = 1_000;
@@ -64,7 +67,7 @@ impl Shared {
 }
 
 struct Fetcher<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     queues: QueueSet,
     /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
@@ -167,6 +170,7 @@ impl Fetcher<'_> {
             Job {
                 leased,
                 queue: place,
+                passes: Passes::default(),
             }
         });
         let mut jobs: Vec<_> = jobs.collect();
@@ -348,7 +352,11 @@ mod tests {
             now: Timestamp::default(),
             pending_since: None,
         };
-        Job { leased, queue }
+        Job {
+            leased,
+            queue,
+            passes: Passes::default(),
+        }
     }
 
     #[test]

@@ -2,19 +2,38 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::broker::{Lease, Leased};
+use crate::{
+    broker::{Lease, Leased},
+    layer::Passes,
+};
 
 /// A leased task, and which of the server's queues it is from.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) leased: Leased,
     pub(super) queue: usize,
+    /// What lets it in through the limits of its process.
+    pub(super) passes: Passes,
+}
+
+impl Job {
+    /// With what lets it in through the limits of its process. It is in no line any more.
+    pub(super) fn let_in(mut self, passes: Passes) -> Self {
+        self.passes = passes;
+        if self.leased.envelope.place().is_some() {
+            Arc::make_mut(&mut self.leased.envelope).set_place(None);
+        }
+        self
+    }
 }
 
 /// Holds what is leased and has not started, and counts what is here in all.
@@ -34,6 +53,8 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
+    /// What waits for a limit, and for no slot yet. Counts for its queue, and not for the load.
+    held: Vec<Job>,
     /// A slot was woken and has not come yet. One at a time is enough, since each wakes the next: so a few busy slots
     /// take all quick tasks, and the others sleep on.
     waking: bool,
@@ -65,6 +86,34 @@ impl Inbox {
         inbox.waiting.extend(jobs);
         self.wake_one(&mut inbox);
         Vec::new()
+    }
+
+    /// Keeps a job that waits for a limit; gives it back if this is closed.
+    pub(super) fn hold(&self, job: Job) -> Result<(), Job> {
+        let mut jobs = self.jobs.lock();
+        if jobs.closed {
+            return Err(job);
+        }
+        self.load_of_queue[job.queue].fetch_add(1, SeqCst);
+        jobs.held.push(job);
+        Ok(())
+    }
+
+    /// Lets a job that waited for a limit go on to a slot, if it is still here.
+    pub(super) fn let_in(&self, lease: &Lease, passes: Passes) {
+        let mut jobs = self.jobs.lock();
+        if let Some(job) = jobs.take_held(|leased| leased.lease() == *lease) {
+            self.load.fetch_add(1, SeqCst);
+            jobs.waiting.push_back(job.let_in(passes));
+            self.wake_one(&mut jobs);
+        }
+    }
+
+    /// Takes out a job that waits for a limit, if it is still here.
+    pub(super) fn take_held(&self, lease: &Lease) -> Option<Job> {
+        let held = (self.jobs.lock()).take_held(|leased| leased.lease() == *lease)?;
+        self.load_of_queue[held.queue].fetch_sub(1, SeqCst);
+        Some(held)
     }
 
     /// The next job, once there is one; `None` when the inbox is closed.
@@ -145,8 +194,7 @@ impl Inbox {
     pub(super) fn leases(&self) -> Vec<Lease> {
         self.jobs
             .lock()
-            .waiting
-            .iter()
+            .all()
             .map(|job| job.leased.lease())
             .collect()
     }
@@ -154,8 +202,12 @@ impl Inbox {
     /// Takes out a task that has not started. It still counts.
     pub(super) fn remove(&self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let mut jobs = self.jobs.lock();
-        let place = jobs.waiting.iter().position(|job| is_it(&job.leased))?;
-        jobs.waiting.remove(place)
+        if let Some(place) = jobs.waiting.iter().position(|job| is_it(&job.leased)) {
+            return jobs.waiting.remove(place);
+        }
+        let held = jobs.take_held(is_it)?;
+        self.load.fetch_add(1, SeqCst);
+        Some(held)
     }
 
     /// Lets slots go home, takes nothing more, and hands out what has not started.
@@ -163,6 +215,19 @@ impl Inbox {
         let mut jobs = self.jobs.lock();
         jobs.closed = true;
         self.available.notify_one();
-        jobs.waiting.drain(..).collect()
+        let held = std::mem::take(&mut jobs.held);
+        self.load.fetch_add(held.len(), SeqCst);
+        jobs.waiting.drain(..).chain(held).collect()
+    }
+}
+
+impl Jobs {
+    fn all(&self) -> impl Iterator<Item = &Job> {
+        self.waiting.iter().chain(&self.held)
+    }
+
+    fn take_held(&mut self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
+        let place = self.held.iter().position(|job| is_it(&job.leased))?;
+        Some(self.held.remove(place))
     }
 }

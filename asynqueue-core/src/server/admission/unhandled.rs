@@ -1,13 +1,20 @@
-//! How many tasks this server gave back because it has no process for their event, and that are not due again yet.
+//! Tasks whose event nothing here handles: they go back, for another server may handle them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::{super::Shared, is_late};
 use crate::{
-    broker::UnhandledTasks,
-    task::{Name, Timestamp},
+    broker::{Leased, Outcome, Settlement, UnhandledTasks},
+    metrics,
+    task::{Envelope, Name, Timestamp},
 };
+
+/// How soon a task comes back that no process here handles. It comes back after as long as it has been unhandled, so
+/// the wait doubles from the least to the most.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+const MOST_WAIT: Duration = Duration::from_secs(60);
 
 /// The most pairs of queue and event to keep apart. Tasks of further events go back all the same, and are not counted.
 const MAX_EVENTS: usize = 100;
@@ -15,7 +22,57 @@ const MAX_EVENTS: usize = 100;
 /// Seconds that a task may be away: more than the longest wait.
 const SECONDS: usize = 80;
 
-/// What this server gave back, by queue and event. Its size does not depend on the number of tasks.
+impl Shared {
+    /// Gives back a task whose event nothing here handles. `Err` has the task if its time is up, and it is to be
+    /// archived instead.
+    pub(super) fn give_back_unhandled(&self, mut leased: Leased) -> Result<Settlement, Leased> {
+        let now = self.broker.now().max(leased.now);
+        if is_late(&leased.envelope, now) {
+            return Err(leased);
+        }
+        let since = unhandled_since(&leased.envelope).unwrap_or(now);
+        let unhandled = now.since(since);
+        if unhandled >= self.settings.unknown_event_grace {
+            return Err(leased);
+        }
+        // Spread, so that a whole backlog does not come back at one moment.
+        let wait = unhandled.clamp(LEAST_WAIT, MOST_WAIT);
+        let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+        let task = Arc::make_mut(&mut leased.envelope);
+        task.set_unhandled_since(Some(since));
+        let (event, queue) = (&task.event, &task.queue);
+        metrics::unhandled(queue);
+        if self.unhandled.note(queue, event, now, now + delay) {
+            tracing::warn!(%event, %queue, grace = ?self.settings.unknown_event_grace,
+                "no process of this server handles the event: its tasks go back to the queue for other servers, and are \
+                 archived when the grace is over; mount a process for it, or give the event a queue of its own");
+        }
+        Ok(leased.settle(Outcome::Snooze { delay }))
+    }
+
+    /// Why a task is archived whose event nothing here handles.
+    pub(in crate::server) fn unhandled_for(&self, task: &Envelope, now: Timestamp) -> String {
+        let event = &task.event;
+        match unhandled_since(task) {
+            Some(since) => {
+                let unhandled = Duration::from_secs(now.since(since).as_secs());
+                format!(
+                    "no process is registered for event `{event}`, and no other server has taken the task in {unhandled:?}"
+                )
+            }
+            None => format!("no process is registered for event `{event}`"),
+        }
+    }
+}
+
+/// Since when a task is unhandled. What was archived and is run again has the whole grace before it.
+fn unhandled_since(task: &Envelope) -> Option<Timestamp> {
+    let archived = task.last_failure().map(|failure| failure.at);
+    let since = task.unhandled_since()?;
+    archived.is_none_or(|archived| archived <= since).then_some(since)
+}
+
+/// What this server gave back and is not due again yet, by queue and event. Its size does not depend on the number of tasks.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Unhandled {
     events: Mutex<HashMap<(Name, Name), Returns>>,
@@ -30,7 +87,7 @@ struct Returns {
 
 impl Unhandled {
     /// Counts a task that is due again at `due`. Returns whether it is the first of its event.
-    pub(super) fn note(&self, queue: &Name, event: &Name, now: Timestamp, due: Timestamp) -> bool {
+    fn note(&self, queue: &Name, event: &Name, now: Timestamp, due: Timestamp) -> bool {
         let mut events = self.events.lock();
         let key = (queue.clone(), event.clone());
         if let Some(returns) = events.get_mut(&key) {
