@@ -99,8 +99,8 @@ impl Gate {
         let number = line.number(place);
         let is_next = number <= line.held as u64 + 1;
         let is_near = !is_new && self.is_near(number);
-        // Turns by the clock are for those that come back for them, in this order.
-        let is_next = is_next || is_near && matches!(self.limit, Limit::PerTime(_));
+        // Those that come back do so in the order of the line.
+        let is_next = is_next || !is_new && number <= self.about_next();
         let may_start = is_next || self.idle() > self.patience();
         if may_start && let Some(pass) = self.try_pass() {
             line.let_in(place, is_next || is_near);
@@ -108,7 +108,7 @@ impl Gate {
         }
         line.last = line.last.max(place);
         if is_next
-            && line.held < self.most_held()
+            && (line.held as u64) < self.about_next()
             && let Some(turn) = self.turn(place)
         {
             line.held += 1;
@@ -178,16 +178,18 @@ impl Gate {
         }
     }
 
-    /// How many may wait here: about as many as start within [`WORTH_WAITING`].
-    fn most_held(&self) -> usize {
-        match &self.limit {
-            Limit::AtOnce { max, pace, .. } => {
-                let starts = WORTH_WAITING.as_secs_f64() / pace.interval(*max).as_secs_f64();
-                (starts as usize).clamp(1, 1_000)
-            }
-            // Their turns are taken, and near.
-            Limit::PerTime(_) => usize::MAX,
-        }
+    /// How many tasks start about now: within [`WORTH_WAITING`], or by the clock if a few before them are gone.
+    fn about_next(&self) -> u64 {
+        let interval = match &self.limit {
+            Limit::AtOnce { max, pace, .. } => pace.interval(*max),
+            Limit::PerTime(turns) => turns.interval(),
+        };
+        let least = match &self.limit {
+            Limit::AtOnce { .. } => 1,
+            Limit::PerTime(_) => 3,
+        };
+        let starts = WORTH_WAITING.as_secs_f64() / interval.as_secs_f64().max(1e-6);
+        (starts as u64).clamp(least, 1_000)
     }
 
     /// For how long a turn may be free until it goes to any task that comes, since the front of the line is away.
@@ -196,7 +198,7 @@ impl Gate {
             Limit::AtOnce { max, pace, .. } => pace.interval(*max),
             Limit::PerTime(turns) => turns.interval(),
         };
-        (interval / 4).clamp(Duration::from_millis(1), LOOK_AGAIN)
+        (interval / 4).clamp(Duration::from_millis(5), LOOK_AGAIN)
     }
 
     /// For how long a turn has been free.
@@ -214,7 +216,11 @@ impl Gate {
             interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
         };
         match &self.limit {
-            Limit::AtOnce { max, pace, .. } => times(pace.interval(*max), number),
+            // When it becomes one of the next, for another may end at any time from then on.
+            Limit::AtOnce { max, pace, .. } => {
+                let before = (number - 1).saturating_sub(self.about_next() / 2);
+                times(pace.interval(*max), before)
+            }
             Limit::PerTime(turns) => turns
                 .wait()
                 .saturating_add(times(turns.interval(), number - 1)),
@@ -235,8 +241,7 @@ impl Gate {
     fn until_back(&self, number: u64) -> Duration {
         let turn = self.until_turn(number);
         let back = match &self.limit {
-            Limit::AtOnce { .. } if number == 1 => self.patience(),
-            Limit::AtOnce { .. } if turn <= LOOK_AGAIN => turn,
+            Limit::AtOnce { .. } if turn <= LOOK_AGAIN => turn.max(self.patience()),
             // Any that is free goes to one of these.
             Limit::AtOnce { max, .. } if number <= *max as u64 => LOOK_AGAIN,
             Limit::AtOnce { .. } => (turn / 2).clamp(LOOK_AGAIN, FAR),
@@ -408,6 +413,7 @@ mod tests {
         due: BTreeMap<(Instant, u64), (u64, Option<u64>)>,
         /// How often a task has come.
         comes: u64,
+        put_off: u64,
         started: Vec<u64>,
         held: FuturesUnordered<BoxFuture<'static, (u64, u64, Option<Pass>)>>,
     }
@@ -421,6 +427,7 @@ mod tests {
                 start,
                 due: due.collect(),
                 comes: 0,
+                put_off: 0,
                 started: Vec::new(),
                 held: FuturesUnordered::new(),
             }
@@ -431,7 +438,8 @@ mod tests {
         }
 
         fn put_off(&mut self, task: u64, place: u64, wait: Duration) {
-            let due = (Instant::now() + wait, 1_000_000 + self.comes);
+            self.put_off += 1;
+            let due = (Instant::now() + wait, 1_000_000 + self.put_off);
             self.due.insert(due, (task, Some(place)));
         }
 
@@ -471,6 +479,13 @@ mod tests {
     }
 
     impl Backlog {
+        /// By how many places a task started before its turn.
+        fn most_early(&self) -> usize {
+            let early = |(n, task): (usize, &u64)| (*task as usize).saturating_sub(n);
+            let all = self.started.iter().enumerate().map(early);
+            all.max().unwrap_or_default()
+        }
+
         /// Takes the next to the gate, and runs it in no time if it is let in.
         async fn run(&mut self) {
             if let Some(mut pass) = self.next().await {
@@ -517,8 +532,7 @@ mod tests {
         }
         let each_second = (backlog.comes - before) / 3600;
         assert!(each_second < 50, "{each_second}");
-        let out = backlog.started.windows(2).find(|two| two[0] > two[1]);
-        assert_eq!(out, None, "{} started", backlog.started.len());
+        assert!(backlog.most_early() <= 10, "{}", backlog.most_early());
     }
 
     #[tokio::test(start_paused = true)]
@@ -579,9 +593,9 @@ mod tests {
             let figures = (whole, best, backlog.comes);
             assert!(whole < best * 3 / 2 + 5 * SECOND, "{max}: {figures:?}");
             assert!(backlog.comes < 40 * tasks, "{max}: {figures:?}");
-            let early = |(n, task): (usize, &u64)| (*task as usize).saturating_sub(n);
-            let most = backlog.started.iter().enumerate().map(early).max();
-            assert!(most <= Some(max), "{max}: {figures:?} {:?}", backlog.started);
+            let most = backlog.most_early();
+            // Only while it is not known yet how long an attempt takes.
+            assert!(most <= 20, "{max}: {most} early, {figures:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 /// Around one [`ProcessWrapper`](crate::ProcessWrapper) it limits that event; around a server, or cloned around
 /// several processes, it limits them together.
 ///
-/// The server knows the limit before an attempt starts: a task over it waits in the broker, in its order, and takes
+/// The server knows the limit before an attempt starts: a task over it waits in the broker, about in its order, and takes
 /// neither a slot nor any of its timeout. It comes back about when its turn is; one that is next is back within a second
 /// of the end of another. Only where a layer of another crate is composed around this one, or without a server, the
 /// server cannot see the limit, and the attempt itself waits, with its timeout running.

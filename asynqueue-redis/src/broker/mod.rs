@@ -12,6 +12,7 @@ mod queue;
 mod repair;
 mod schedules;
 mod settle;
+mod unreadable;
 mod upkeep;
 mod waiters;
 
@@ -73,6 +74,7 @@ struct Inner {
     /// The tag of each worker that leases by this handle.
     workers: RwLock<HashMap<Name, u32>>,
     single: Coalescer,
+    unreadable: Unreadable,
 }
 
 impl RedisBroker {
@@ -94,6 +96,7 @@ impl RedisBroker {
             queues: RwLock::default(),
             workers: RwLock::default(),
             single: Coalescer::default(),
+            unreadable: Unreadable::default(),
         }));
         let address = || broker.0.address.clone();
         broker
