@@ -33,7 +33,7 @@ use asynqueue_core::{
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescer, queue::Queue};
+use self::{coalesce::Coalescer, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
