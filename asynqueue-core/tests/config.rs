@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Config, Context, MemoryBroker, OnDecodeError, Password, Payload, Server, ServerError, Task as _, TaskError,
+    Config, Context, MemoryBroker, OnDecodeError, Password, Payload, Server, ServerError,
+    Task as _, TaskError,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

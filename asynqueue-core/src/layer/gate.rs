@@ -62,10 +62,7 @@ pub(crate) enum Entry {
     /// It may start.
     Now(Pass),
     /// It may wait for its turn here. `None` comes if nothing gets free in time.
-    Soon {
-        place: u64,
-        turn: Turn,
-    },
+    Soon { place: u64, turn: Turn },
     /// It is to come back after this long.
     Later { place: u64, wait: Duration },
 }

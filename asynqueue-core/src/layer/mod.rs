@@ -28,10 +28,6 @@ mod trace;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsLayer;
-pub(crate) use self::{
-    gate::{Entry, Gate, Gates, Passes, Turn},
-    timeout::expired,
-};
 pub use self::{
     catch_panic::CatchPanicLayer,
     hook::{Hook, HookLayer},
@@ -41,6 +37,10 @@ pub use self::{
     service::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, TaskService},
     timeout::TimeoutLayer,
     trace::TraceLayer,
+};
+pub(crate) use self::{
+    gate::{Entry, Gate, Gates, Passes, Turn},
+    timeout::expired,
 };
 
 /// What layers of other crates make errors into.

@@ -67,7 +67,9 @@ impl Turns {
         let next = *self.next.lock();
         // With no turn taken so far, there is none to wait for either.
         let since = next.map(|next| next.checked_sub(self.burst));
-        since.flatten().map_or(Duration::MAX, |since| since.elapsed())
+        since
+            .flatten()
+            .map_or(Duration::MAX, |since| since.elapsed())
     }
 }
 
@@ -103,10 +105,11 @@ impl Pace {
 
     pub(super) fn ended(&self, took: Duration) {
         let mut attempts = self.0.lock();
-        let mean = attempts
-            .took
-            .map_or(took, |before| (before * 4 + took) / 5);
-        if attempts.took.is_none() || mean > attempts.steady * 5 / 4 || mean < attempts.steady * 4 / 5 {
+        let mean = attempts.took.map_or(took, |before| (before * 4 + took) / 5);
+        if attempts.took.is_none()
+            || mean > attempts.steady * 5 / 4
+            || mean < attempts.steady * 4 / 5
+        {
             attempts.steady = mean;
         }
         attempts.took = Some(mean);

@@ -21,7 +21,8 @@ pub use self::{
 pub(crate) use self::{
     server::{ServerMeter, broker_failed},
     task::{
-        EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled, unhandled,
+        EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
+        unhandled,
     },
 };
 

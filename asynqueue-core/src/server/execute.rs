@@ -49,10 +49,14 @@ impl Shared {
     /// Runs a task and says what came of it. Returns whether the slot still counts.
     pub(super) async fn run_job(&self, job: Job, slot: &Slot) -> bool {
         let Job {
-            leased,
+            mut leased,
             queue,
             mut passes,
         } = job;
+        if leased.envelope.place().is_some() {
+            // It is in no line any more.
+            Arc::make_mut(&mut leased.envelope).set_place(None);
+        }
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
         let mut context = self.context(&leased, now);
@@ -120,10 +124,7 @@ impl Shared {
             Some(service) => Ok(service),
             None => {
                 // Not given back any more.
-                refuse(
-                    FailureKind::UnknownEvent,
-                    self.unhandled_for(envelope, now),
-                )
+                refuse(FailureKind::UnknownEvent, self.unhandled_for(envelope, now))
             }
         }
     }

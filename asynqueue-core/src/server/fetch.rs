@@ -10,6 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Shared,
+    admission::Received,
     inbox::Job,
     is_closed,
     queues::{QueueSet, Share},
@@ -31,7 +32,7 @@ const AHEAD: Duration = Duration::from_millis(5);
 /// no outcomes must not be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 
-/// How long to let other servers go first after tasks that may not start here: giving back is quicker than working, so
+/// How long to let other servers go first after tasks that nothing here handles: giving back is quicker than working, so
 /// this server would win most of them again.
 const YIELD: Duration = Duration::from_millis(5);
 
@@ -72,7 +73,7 @@ struct Fetcher<'a> {
     /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
     pace: Pace,
-    /// Whether the last tasks that came were none that may start here.
+    /// Whether nothing here handles the last tasks that came.
     yields: bool,
 }
 
@@ -142,11 +143,11 @@ impl Fetcher<'_> {
             worker: self.shared.worker.clone(),
         };
         let leased = self.shared.broker.lease(&request).await?;
-        let was_any = !leased.is_empty();
+        let count = leased.len();
         let jobs = self.sort(shares, request.max, leased);
-        let jobs = self.shared.receive(jobs);
-        if was_any {
-            self.yields = jobs.is_empty();
+        let Received { jobs, unhandled } = self.shared.receive(jobs);
+        if count > 0 {
+            self.yields = unhandled == count;
         }
         // The last one first: each goes to the front of its queue.
         for job in self.shared.inbox.push(jobs).into_iter().rev() {

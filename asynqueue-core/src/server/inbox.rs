@@ -2,10 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use parking_lot::Mutex;
@@ -26,13 +23,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// With what lets it in through the limits of its process. It is in no line any more.
-    pub(super) fn let_in(mut self, passes: Passes) -> Self {
-        self.passes = passes;
-        if self.leased.envelope.place().is_some() {
-            Arc::make_mut(&mut self.leased.envelope).set_place(None);
-        }
-        self
+    /// With what lets it in through the limits of its process.
+    pub(super) fn let_in(self, passes: Passes) -> Self {
+        Self { passes, ..self }
     }
 }
 
@@ -229,5 +222,57 @@ impl Jobs {
     fn take_held(&mut self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let place = self.held.iter().position(|job| is_it(&job.leased))?;
         Some(self.held.remove(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::LeaseToken,
+        codec::{CodecName, MessagePack},
+        task::{Envelope, TaskId, Timestamp},
+    };
+
+    fn job() -> Job {
+        let codec = CodecName::of::<MessagePack>();
+        let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
+        let leased = Leased {
+            envelope,
+            token: LeaseToken(1),
+            now: Timestamp::default(),
+            pending_since: None,
+        };
+        Job {
+            leased,
+            queue: 0,
+            passes: Passes::default(),
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_limit_is_leased_and_takes_no_room() {
+        let inbox = Inbox::new(1);
+        let (one, two, three) = (job(), job(), job());
+        let leases = [&one, &two, &three].map(|job| job.leased.lease());
+        for job in [one, two, three] {
+            inbox.hold(job).expect("open");
+        }
+        assert_eq!(inbox.leases(), leases);
+        assert_eq!((inbox.load(), inbox.load_of(0)), (0, 3));
+
+        inbox.let_in(&leases[0], Passes::default());
+        assert_eq!((inbox.load(), inbox.load_of(0)), (1, 3));
+        inbox.take_held(&leases[1]).expect("held");
+        assert_eq!((inbox.load(), inbox.load_of(0)), (1, 2));
+        assert!(inbox.take_held(&leases[1]).is_none());
+
+        assert_eq!(inbox.close().len(), 2, "given back when it stops");
+        assert_eq!(inbox.load(), 2, "each counts until it is given back");
+        assert!(inbox.hold(job()).is_err());
     }
 }

@@ -51,8 +51,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    admission::Unhandled, aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots, settings::Settings,
-    settle::Outbox, shutdown::within,
+    admission::Unhandled, aggregate::Aggregator, inbox::Inbox, queues::QueueSet, running::Slots,
+    settings::Settings, settle::Outbox, shutdown::within,
 };
 pub use self::{
     builder::ServerBuilder,

@@ -151,7 +151,12 @@ async fn tasks_over_a_limit_hold_no_slot() {
 async fn waiting_for_a_limit_spends_no_timeout_and_no_attempt_and_keeps_the_order() {
     let (broker, producer) = broker();
     let (process, order) = noting(|| tokio::time::sleep(Duration::from_millis(10)));
-    let timeout = |job| producer.enqueue(job).timeout(Duration::from_millis(200)).max_retry(0);
+    let timeout = |job| {
+        producer
+            .enqueue(job)
+            .timeout(Duration::from_millis(200))
+            .max_retry(0)
+    };
     let mut handles = Vec::new();
     for n in 0..60 {
         handles.push(timeout(job(n)).await.unwrap());
@@ -164,7 +169,10 @@ async fn waiting_for_a_limit_spends_no_timeout_and_no_attempt_and_keeps_the_orde
     }
     // Those that come back at the same time may start one before the other.
     let order = order.lock().unwrap();
-    let early = order.iter().zip(0..).map(|(n, turn)| n.saturating_sub(turn));
+    let early = order
+        .iter()
+        .zip(0..)
+        .map(|(n, turn)| n.saturating_sub(turn));
     assert!(early.max() <= Some(10), "{order:?}");
 }
 
@@ -173,7 +181,11 @@ async fn a_rate_over_a_backlog_keeps_the_order() {
     let (broker, producer) = broker();
     let (process, order) = noting(|| std::future::ready(()));
     enqueue_jobs(&producer, 40).await;
-    let _server = starts(&broker, process.layer(RateLimitLayer::new(1, Duration::from_millis(20)))).await;
+    let _server = starts(
+        &broker,
+        process.layer(RateLimitLayer::new(1, Duration::from_millis(20))),
+    )
+    .await;
     counts_become(&broker, &[(TaskState::Completed, 40)]).await;
     assert_eq!(*order.lock().unwrap(), Vec::from_iter(0..40));
 }

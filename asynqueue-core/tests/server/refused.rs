@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope, FailureKind,
-    MemoryBroker, NewTask, OnDecodeError, Payload, Producer, Server, ServerError, ServerHandle, Task, TaskError,
-    TaskHandle, TaskId, TaskRef, TaskState, When,
+    Backoff, Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope,
+    FailureKind, MemoryBroker, NewTask, OnDecodeError, Payload, Producer, Server, ServerError,
+    ServerHandle, Task, TaskError, TaskHandle, TaskId, TaskRef, TaskState, When,
 };
 use asynqueue_macros::Task;
 use bytes::Bytes;
@@ -99,8 +99,15 @@ async fn a_payload_that_does_not_decode_is_retried_until_a_server_can_decode_it(
     let old = old.process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) });
     let old = old.start().await.unwrap();
     let other = producer.enqueue(OtherJob { name: "no".into() });
-    let task = other.retention(AN_HOUR).backoff(Backoff::Fixed(TICK)).await.unwrap();
-    until("an attempt has failed", async || info(&task).await.envelope.attempts > 0).await;
+    let task = other
+        .retention(AN_HOUR)
+        .backoff(Backoff::Fixed(TICK))
+        .await
+        .unwrap();
+    until("an attempt has failed", async || {
+        info(&task).await.envelope.attempts > 0
+    })
+    .await;
     let failed = info(&task).await.envelope;
     assert_eq!(failed.last_failure().unwrap().kind, FailureKind::Decode);
     old.shutdown().await.unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Fleet, MemoryBroker, Payload, Server, ServerHandle, Task, TaskError, TaskState,
-    FailureKind, Producer,
+    Context, FailureKind, Fleet, MemoryBroker, Payload, Producer, Server, ServerHandle, Task,
+    TaskError, TaskState,
     inspector::{Action, ActionOutcome},
     testing::{Drained, TestClock, drain},
 };
@@ -113,7 +113,8 @@ async fn a_task_comes_back_after_as_long_as_it_is_unhandled_and_is_archived_afte
     let task = info(&task).await.envelope;
     let failure = task.last_failure().unwrap();
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
-    let start = "no process is registered for event `fresh`, and no other server has taken the task in 3";
+    let start =
+        "no process is registered for event `fresh`, and no other server has taken the task in 3";
     assert!(failure.message.starts_with(start), "{}", failure.message);
 }
 
@@ -151,7 +152,10 @@ async fn a_grace_of_zero_archives_at_once() {
     let _server = server.process(known).start().await.unwrap();
     let failure = failure_of(&producer.enqueue(Fresh).await.unwrap()).await;
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
-    assert_eq!(failure.message, "no process is registered for event `fresh`");
+    assert_eq!(
+        failure.message,
+        "no process is registered for event `fresh`"
+    );
 }
 
 #[tokio::test]

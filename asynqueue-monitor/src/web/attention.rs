@@ -150,7 +150,11 @@ impl Concern {
                 "no server handles `{}`: {} {}. Start one that does.",
                 show::cut(event),
                 show::number(*tasks),
-                if *tasks == 1 { "task waits" } else { "tasks wait" },
+                if *tasks == 1 {
+                    "task waits"
+                } else {
+                    "tasks wait"
+                },
             ),
             Self::Stuck { server, handlers } => format!(
                 "{server} has {handlers} handlers that went on when their time was over, and block their threads."

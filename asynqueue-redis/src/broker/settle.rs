@@ -7,7 +7,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, CodecName, Envelope, Failure, FailureKind, Outcome, Settled, Settlement, UniqueUntil,
+    BrokerError, CodecName, Envelope, Failure, FailureKind, Outcome, Settled, Settlement,
+    UniqueUntil,
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queue::Queue};

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::super::{Shared, inbox::Job};
+use super::{
+    super::{Shared, inbox::Job},
+    is_late, time_left,
+};
 use crate::{
     broker::{Lease, Leased, Outcome},
     layer::{Entry, Gates, Passes, Turn},
@@ -78,9 +81,18 @@ impl AtGates {
 
 impl Shared {
     /// Lets a job in through the gates of its process if there is room. Otherwise it waits at one, or goes back.
-    pub(super) fn let_in_or_hold(self: &Arc<Self>, job: Job, gates: &Gates) -> Option<Job> {
+    pub(super) fn let_in_or_hold(
+        self: &Arc<Self>,
+        job: Job,
+        gates: &Gates,
+        now: Timestamp,
+    ) -> Option<Job> {
+        if is_late(&job.leased.envelope, now) {
+            // It is archived in a slot, and takes no turn.
+            return Some(job);
+        }
         let mut at = AtGates::new(gates, &job.leased);
-        match at.go_on(self.broker.now()) {
+        match at.go_on(now) {
             Step::In(passes) => Some(job.let_in(passes)),
             Step::Later(wait) => {
                 self.put_off(job.leased, &at, wait);
@@ -115,9 +127,17 @@ impl Shared {
 
     /// Waits in the foreground until a job is let in, unless it is to come back later.
     #[cfg(feature = "testing")]
-    pub(super) async fn wait_to_be_let_in(&self, job: Job, gates: &Gates) -> Option<Job> {
+    pub(super) async fn wait_to_be_let_in(
+        &self,
+        job: Job,
+        gates: &Gates,
+        now: Timestamp,
+    ) -> Option<Job> {
+        if is_late(&job.leased.envelope, now) {
+            return Some(job);
+        }
         let mut at = AtGates::new(gates, &job.leased);
-        let mut step = at.go_on(self.broker.now());
+        let mut step = at.go_on(now);
         loop {
             match step {
                 Step::In(passes) => return Some(job.let_in(passes)),
@@ -131,7 +151,9 @@ impl Shared {
     }
 
     /// Gives a task back for a while, with its place in the line.
-    fn put_off(&self, mut leased: Leased, at: &AtGates, delay: Duration) {
+    fn put_off(&self, mut leased: Leased, at: &AtGates, wait: Duration) {
+        let left = time_left(&leased.envelope, self.broker.now());
+        let delay = left.map_or(wait, |left| left.min(wait));
         if leased.envelope.place() != at.place {
             Arc::make_mut(&mut leased.envelope).set_place(at.place);
         }

@@ -7,7 +7,7 @@
 mod limits;
 mod unhandled;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(super) use self::unhandled::Unhandled;
 use super::{Shared, inbox::Job};
@@ -16,9 +16,18 @@ use crate::{
     task::{Envelope, Name, Timestamp},
 };
 
+/// What has come of a batch.
+pub(super) struct Received {
+    /// What may start.
+    pub(super) jobs: Vec<Job>,
+    /// How many went back because nothing here handles them.
+    pub(super) unhandled: usize,
+}
+
 impl Shared {
     /// Keeps the tasks that may start now. The others wait at a limit, or go back.
-    pub(super) fn receive(self: &Arc<Self>, jobs: Vec<Job>) -> Vec<Job> {
+    pub(super) fn receive(self: &Arc<Self>, jobs: Vec<Job>) -> Received {
+        let (now, mut unhandled) = (self.broker.now(), 0);
         // Most of a batch are of one event.
         let mut last: Option<(Name, Name, Option<&BoxProcess>)> = None;
         let received = jobs.into_iter().filter_map(|job| {
@@ -33,37 +42,42 @@ impl Shared {
                     process
                 }
             };
-            let job = self.known(job, process)?;
+            let Some(job) = self.known(job, process, now) else {
+                unhandled += 1;
+                return None;
+            };
             match process {
                 Some(process) if !process.gates().is_empty() => {
-                    self.let_in_or_hold(job, process.gates())
+                    self.let_in_or_hold(job, process.gates(), now)
                 }
                 _ => Some(job),
             }
         });
-        received.collect()
+        let jobs = received.collect();
+        Received { jobs, unhandled }
     }
 
     /// Receives a task that runs in the foreground: what may start soon is waited for.
     #[cfg(feature = "testing")]
     pub(super) async fn receive_alone(&self, job: Job) -> Option<Job> {
         let process = self.registry.of(&job.leased.envelope);
-        let job = self.known(job, process)?;
+        let now = self.broker.now();
+        let job = self.known(job, process, now)?;
         match process {
-            Some(process) => self.wait_to_be_let_in(job, process.gates()).await,
+            Some(process) => self.wait_to_be_let_in(job, process.gates(), now).await,
             None => Some(job),
         }
     }
 
     /// Lets a task pass that a process here handles, or whose time is up; gives others back.
-    fn known(&self, mut job: Job, process: Option<&BoxProcess>) -> Option<Job> {
+    fn known(&self, mut job: Job, process: Option<&BoxProcess>, now: Timestamp) -> Option<Job> {
         if process.is_some() {
             if job.leased.envelope.unhandled_since().is_some() {
                 Arc::make_mut(&mut job.leased.envelope).set_unhandled_since(None);
             }
             return Some(job);
         }
-        match self.give_back_unhandled(job.leased) {
+        match self.give_back_unhandled(job.leased, now) {
             Ok(given_back) => {
                 self.outbox.push(given_back);
                 None
@@ -73,8 +87,12 @@ impl Shared {
     }
 }
 
-/// Whether it is too late to start a task.
+/// How long a task may still start; `None` if there is no end to it. Zero if it is too late.
+fn time_left(task: &Envelope, now: Timestamp) -> Option<Duration> {
+    let ends = [task.deadline, task.expires_at()].into_iter().flatten();
+    ends.min().map(|end| end.since(now))
+}
+
 fn is_late(task: &Envelope, now: Timestamp) -> bool {
-    let is_over = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
-    is_over(task.deadline) || is_over(task.expires_at())
+    time_left(task, now).is_some_and(|left| left.is_zero())
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{super::Shared, is_late};
+use super::{super::Shared, is_late, time_left};
 use crate::{
     broker::{Leased, Outcome, Settlement, UnhandledTasks},
     metrics,
@@ -25,8 +25,12 @@ const SECONDS: usize = 80;
 impl Shared {
     /// Gives back a task whose event nothing here handles. `Err` has the task if its time is up, and it is to be
     /// archived instead.
-    pub(super) fn give_back_unhandled(&self, mut leased: Leased) -> Result<Settlement, Leased> {
-        let now = self.broker.now().max(leased.now);
+    pub(super) fn give_back_unhandled(
+        &self,
+        mut leased: Leased,
+        now: Timestamp,
+    ) -> Result<Settlement, Leased> {
+        let now = now.max(leased.now);
         if is_late(&leased.envelope, now) {
             return Err(leased);
         }
@@ -38,6 +42,7 @@ impl Shared {
         // Spread, so that a whole backlog does not come back at one moment.
         let wait = unhandled.clamp(LEAST_WAIT, MOST_WAIT);
         let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+        let delay = time_left(&leased.envelope, now).map_or(delay, |left| left.min(delay));
         let task = Arc::make_mut(&mut leased.envelope);
         task.set_unhandled_since(Some(since));
         let (event, queue) = (&task.event, &task.queue);
@@ -69,7 +74,9 @@ impl Shared {
 fn unhandled_since(task: &Envelope) -> Option<Timestamp> {
     let archived = task.last_failure().map(|failure| failure.at);
     let since = task.unhandled_since()?;
-    archived.is_none_or(|archived| archived <= since).then_some(since)
+    archived
+        .is_none_or(|archived| archived <= since)
+        .then_some(since)
 }
 
 /// What this server gave back and is not due again yet, by queue and event. Its size does not depend on the number of tasks.
