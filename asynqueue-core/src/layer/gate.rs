@@ -98,7 +98,8 @@ impl Gate {
         let is_near = !is_new && self.is_near(number);
         // Those that come back do so in the order of the line.
         let is_next = is_next || !is_new && number <= self.about_next();
-        let may_start = is_next || self.idle() > self.patience();
+        let patience = if is_near { self.patience() } else { LOOK_AGAIN };
+        let may_start = is_next || self.idle() > patience;
         if may_start && let Some(pass) = self.try_pass() {
             line.let_in(place, is_next || is_near);
             return Entry::Now(pass);

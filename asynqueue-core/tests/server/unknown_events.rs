@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, FailureKind, Fleet, MemoryBroker, Payload, Producer, Server, ServerHandle, Task,
+    Context, FailureKind, Fleet, MemoryBroker, Payload, Producer, Server, ServerBuilder, Task,
     TaskError, TaskState,
     inspector::{Action, ActionOutcome},
     testing::{Drained, TestClock, drain},
@@ -11,13 +11,11 @@ use asynqueue_core::{
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{
-    Job, broker, counts, counts_become, enqueue_jobs, failure_of, info, job, until,
-};
+use crate::harness::{AN_HOUR, Job, broker, counts, enqueue_jobs, failure_of, info, job, until};
 
 /// The type that only today's build knows.
 #[derive(Clone, Serialize, Deserialize, Task)]
-#[task(event = "fresh", retention = "1h", crate = asynqueue_core)]
+#[task(event = "fresh", retention = "7d", crate = asynqueue_core)]
 struct Fresh;
 
 async fn fresh(_: Payload<Fresh>, _: Context) -> Result<(), TaskError> {
@@ -29,19 +27,31 @@ async fn known(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-async fn yesterdays(broker: &MemoryBroker) -> ServerHandle {
+/// A server of eight slots that looks for what is due all the time.
+fn server(broker: &MemoryBroker) -> ServerBuilder {
     let server = Server::builder(broker.clone()).concurrency(8);
-    server.process(known).start().await.unwrap()
+    server
+        .poll_interval(Duration::from_millis(5))
+        .lease(AN_HOUR)
+}
+
+/// Lets time pass until all tasks have completed, and nothing else has become of any.
+async fn all_complete(clock: &TestClock, broker: &MemoryBroker, tasks: u64) {
+    until("all have completed", async || {
+        clock.advance(Duration::from_millis(100));
+        counts(broker).await == [(TaskState::Completed, tasks)]
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt() {
-    let (broker, producer) = broker();
-    let _old = yesterdays(&broker).await;
-    let new = Server::builder(broker.clone()).concurrency(8);
-    let _new = new.process(known).process(fresh).start().await.unwrap();
+    let (clock, broker, producer) = on_test_clock();
+    let _old = server(&broker).process(known).start().await.unwrap();
+    let new = server(&broker).process(known).process(fresh);
+    let _new = new.start().await.unwrap();
     let handles = producer.enqueue_many((0..200).map(|_| Fresh)).await;
-    counts_become(&broker, &[(TaskState::Completed, 200)]).await;
+    all_complete(&clock, &broker, 200).await;
     for handle in handles {
         let task = info(&handle.unwrap()).await.envelope;
         assert_eq!((task.attempts, task.failures().len()), (0, 0));
@@ -51,15 +61,14 @@ async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_services_that_share_a_queue_work_through_their_own_tasks() {
-    let (broker, producer) = broker();
+    let (clock, broker, producer) = on_test_clock();
     for n in 0..500 {
         producer.enqueue(job(n)).await.unwrap();
         producer.enqueue(Fresh).await.unwrap();
     }
-    let _jobs = yesterdays(&broker).await;
-    let other = Server::builder(broker.clone()).concurrency(8);
-    let _other = other.process(fresh).start().await.unwrap();
-    counts_become(&broker, &[(TaskState::Completed, 1_000)]).await;
+    let _jobs = server(&broker).process(known).start().await.unwrap();
+    let _others = server(&broker).process(fresh).start().await.unwrap();
+    all_complete(&clock, &broker, 1_000).await;
 }
 
 #[tokio::test]
