@@ -547,11 +547,11 @@ mod tests {
         assert_eq!(backlog.started, [0, 1, 2, 3, 4]);
         // All that wait are deleted. The next ones must not wait for them for ever.
         backlog.due.clear();
-        tokio::time::advance(2 * SECOND).await;
+        tokio::time::advance(3 * SECOND).await;
         for n in 11..20 {
             backlog.add(n);
             backlog.run().await;
-            tokio::time::advance(2 * SECOND).await;
+            tokio::time::advance(3 * SECOND).await;
         }
         assert_eq!(backlog.started[5..], Vec::from_iter(11..20));
     }
