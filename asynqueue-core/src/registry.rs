@@ -16,8 +16,8 @@ use crate::{
         TaskRequest, TaskService, TimeoutLayer,
     },
     process::{
-        Context, FromState, MissingState, Noted, Payload, Process, ServerState, TaskError,
-        TaskErrorKind,
+        Context, FromState, MissingState, Noted, OnDecodeError, Payload, Process, ServerState,
+        TaskError, TaskErrorKind,
     },
     task::{Envelope, FailureKind, Name, Task},
 };
@@ -131,7 +131,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
         let codec = &ctx.envelope().codec;
         let payload = codec
             .decode::<T, T::Codec>(&ctx.envelope().payload)
-            .map_err(undecodable::<T>)?;
+            .map_err(|error| undecodable::<T>(&ctx, error))?;
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
         if !returns_unit {
             ctx.expect_output();
@@ -148,9 +148,13 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
     })
 }
 
-fn undecodable<T: Task>(error: impl fmt::Display) -> TaskError {
+fn undecodable<T: Task>(ctx: &Context, error: impl fmt::Display) -> TaskError {
     let message = format!("payload is not a `{}`: {error}", T::EVENT);
-    TaskError::of(TaskErrorKind::SkipRetry, FailureKind::Decode, message)
+    let kind = match ctx.state::<OnDecodeError>() {
+        Ok(OnDecodeError::Archive) => TaskErrorKind::SkipRetry,
+        Ok(OnDecodeError::Retry) | Err(_) => TaskErrorKind::Retry,
+    };
+    TaskError::of(kind, FailureKind::Decode, message)
 }
 
 fn encode_output<T: Task>(ctx: &Context, output: &T::Output) -> Result<Vec<u8>, TaskError> {

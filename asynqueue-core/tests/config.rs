@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Config, Context, MemoryBroker, Password, Payload, Server, ServerError, Task as _, TaskError,
+    Config, Context, MemoryBroker, OnDecodeError, Password, Payload, Server, ServerError,
+    Task as _, TaskError,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ fn every_key_is_read_in_both_formats() {
         cancel_grace = "0s"
         max_result = 4096
         log_failures = false
+        unknown_event_grace = "2h"
+        on_decode_error = "archive"
 
         [queue]
         critical = 6
@@ -54,6 +57,7 @@ fn every_key_is_read_in_both_formats() {
     let json = r#"{
         "addr": "memory:", "concurrency": 64, "strict_priority": true, "lease": "1m", "poll_interval": "250ms",
         "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096, "log_failures": false,
+        "unknown_event_grace": "2h", "on_decode_error": "archive",
         "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
         "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
     }"#;
@@ -66,6 +70,8 @@ fn every_key_is_read_in_both_formats() {
         cancel_grace: Some(Duration::ZERO),
         max_result: Some(4096),
         log_failures: Some(false),
+        unknown_event_grace: Some(Duration::from_secs(2 * 3600)),
+        on_decode_error: Some(OnDecodeError::Archive),
         queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
             .map(|(queue, weight)| (queue.into(), weight))
             .into(),
@@ -166,6 +172,11 @@ fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
             "poll_interval = '0ms'",
             "poll_interval",
             "0ns is too short: it is at least 1ms",
+        ),
+        (
+            "on_decode_error = 'drop'",
+            "on_decode_error",
+            "string \"drop\", expected \"retry\" or \"archive\"",
         ),
         (
             "cancel_grace = true",

@@ -248,6 +248,21 @@ fn it_is_kept_that_an_expiring_task_was_begun() {
 }
 
 #[test]
+fn what_a_server_notes_on_a_task_it_gives_back_is_a_time_and_a_number() {
+    let mut task = minimal();
+    task.set_unhandled_since(Some(SENT));
+    task.set_place(Some(42));
+    let bytes = task.to_bytes();
+    let fields = fields(&bytes);
+    assert_eq!(field(&fields, "w"), Some(&SENT.as_millis().into()));
+    assert_eq!(field(&fields, "q"), Some(&42.into()));
+    assert_eq!(read(&bytes).expect("reads"), task);
+    task.set_unhandled_since(None);
+    task.set_place(None);
+    assert_eq!(task.to_bytes(), MINIMAL, "nothing is left of it");
+}
+
+#[test]
 fn any_number_of_unknown_fields_is_kept() {
     for count in [0, 11, 12, 300, 70_000] {
         let mut all = fields(MINIMAL);
@@ -423,6 +438,7 @@ prop_compose! {
         (enqueued_at, deadline, attempts) in (any::<u64>(), option::of(any::<u64>()), any::<u32>()),
         unique in option::of(locks()),
         failures in collection::vec(failures(), 0..=Failure::KEPT),
+        (unhandled_since, place) in (option::of(any::<u64>()), option::of(any::<u64>())),
     ) -> Envelope {
         let mut task = Envelope::new(id(), event, CodecName::of::<Json>(), payload.into());
         task.options = Arc::new(options);
@@ -432,6 +448,8 @@ prop_compose! {
         task.attempts = attempts;
         task.unique = unique.map(Box::new);
         failures.into_iter().for_each(|failure| task.push_failure(failure));
+        task.set_unhandled_since(unhandled_since.map(Timestamp::from_millis));
+        task.set_place(place);
         task
     }
 }

@@ -6,7 +6,7 @@
 mod progress;
 mod report;
 
-use asynqueue::{SharedBroker, prelude::*};
+use asynqueue::{OnDecodeError, SharedBroker, prelude::*};
 
 /// All that is enqueued.
 const TASKS: u64 = 1_000;
@@ -72,6 +72,9 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::builder(broker.clone())
         .concurrency(16)
         .process(ProcessWrapper::new(SendWelcome { mailer: Mailer }))
+        // No other server is there that could decode or handle what this one cannot.
+        .on_decode_error(OnDecodeError::Archive)
+        .unknown_event_grace(Duration::ZERO)
         .start()
         .await?;
     progress::watch(&broker).await?;

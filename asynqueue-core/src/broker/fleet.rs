@@ -64,6 +64,9 @@ pub struct ServerInfo {
     pub finished: u64,
     /// Whether it leases nothing more, and waits for what runs.
     pub stopping: bool,
+    /// Tasks that it gave back since it has no process for their event, and that are not due again yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unhandled: Vec<UnhandledTasks>,
 }
 
 impl ServerInfo {
@@ -78,6 +81,17 @@ impl ServerInfo {
     pub fn is_lost(&self, now: Timestamp) -> bool {
         now.since(self.seen) > Self::LOST_AFTER
     }
+}
+
+/// Tasks of an event that a server has no process for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnhandledTasks {
+    /// The queue they are in.
+    pub queue: Name,
+    /// The event.
+    pub event: Name,
+    /// How many.
+    pub tasks: u64,
 }
 
 /// A task that a server runs.

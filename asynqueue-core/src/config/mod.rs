@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Deserialize;
 
 pub use self::{error::ConfigError, password::Password};
-use crate::{server::ServerBuilder, task::Name};
+use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
 
 /// What a program that runs tasks reads at its start: where the broker is and how the server works.
 ///
@@ -86,6 +86,14 @@ pub struct Config {
     /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`].
     #[serde(default, deserialize_with = "values::some_flag")]
     pub log_failures: Option<bool>,
+    /// For how long tasks are given back whose event the server does not handle: [`ServerBuilder::unknown_event_grace`].
+    /// `"0s"` archives them at once.
+    #[serde(default, deserialize_with = "values::duration")]
+    pub unknown_event_grace: Option<Duration>,
+    /// What happens to tasks whose payload cannot be decoded, `"retry"` or `"archive"`:
+    /// [`ServerBuilder::on_decode_error`].
+    #[serde(default, deserialize_with = "values::on_decode_error")]
+    pub on_decode_error: Option<OnDecodeError>,
     /// The web monitor.
     #[serde(default)]
     pub monitoring: Monitoring,
@@ -142,6 +150,8 @@ impl Config {
             cancel_grace: None,
             max_result: None,
             log_failures: None,
+            unknown_event_grace: None,
+            on_decode_error: None,
             monitoring: Monitoring::default(),
         }
     }
@@ -162,6 +172,8 @@ impl fmt::Debug for Config {
             .field("cancel_grace", &self.cancel_grace)
             .field("max_result", &self.max_result)
             .field("log_failures", &self.log_failures)
+            .field("unknown_event_grace", &self.unknown_event_grace)
+            .field("on_decode_error", &self.on_decode_error)
             .field("monitoring", &self.monitoring)
             .finish()
     }
@@ -193,6 +205,8 @@ impl ServerBuilder {
             .set(config.cancel_grace, Self::cancel_grace)
             .set(config.max_result, Self::max_result)
             .set(config.log_failures, Self::log_failures)
+            .set(config.unknown_event_grace, Self::unknown_event_grace)
+            .set(config.on_decode_error, Self::on_decode_error)
     }
 
     fn set<V>(self, value: Option<V>, setter: impl FnOnce(Self, V) -> Self) -> Self {

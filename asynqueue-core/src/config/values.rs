@@ -9,6 +9,7 @@ use serde::{
 
 use crate::duration::parse_millis;
 use crate::{
+    process::OnDecodeError,
     server::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     task::Name,
 };
@@ -193,5 +194,19 @@ fn at_least<E: Error>(shortest: Duration, given: Option<Duration>) -> Result<Opt
             "{given:?} is too short: it is at least {shortest:?}"
         ))),
         given => Ok(given),
+    }
+}
+
+pub(super) fn on_decode_error<'de, D>(deserializer: D) -> Result<Option<OnDecodeError>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    match text(deserializer)?.as_str() {
+        "retry" => Ok(Some(OnDecodeError::Retry)),
+        "archive" => Ok(Some(OnDecodeError::Archive)),
+        other => {
+            let expected = "\"retry\" or \"archive\"";
+            Err(D::Error::invalid_value(Unexpected::Str(other), &expected))
+        }
     }
 }

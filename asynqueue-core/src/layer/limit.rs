@@ -5,14 +5,21 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
-use super::{BoxProcess, TaskService};
+use super::{
+    BoxProcess, TaskService,
+    gate::{Gate, Limit},
+    pace::Pace,
+};
 
 /// Runs at most `max` attempts at once in this process, for what is behind this one layer value.
 ///
 /// Around one [`ProcessWrapper`](crate::ProcessWrapper) it limits that event; around a server, or cloned around
-/// several processes, it limits them together. An attempt that waits holds one of the server's slots, and its timeout
-/// runs; a queue of its own with
-/// [`queue_concurrency`](crate::ServerBuilder::queue_concurrency) leaves the tasks waiting in the broker instead.
+/// several processes, it limits them together.
+///
+/// The server knows the limit before an attempt starts: a task over it waits in the broker, about in its order, and takes
+/// neither a slot nor any of its timeout. It comes back about when its turn is; one that is next is back within a second
+/// of the end of another. Only where a layer of another crate is composed around this one, or without a server, the
+/// server cannot see the limit, and the attempt itself waits, with its timeout running.
 ///
 /// ```
 /// # use asynqueue_core::{Context, Payload, ProcessWrapper, TaskError, layer::ConcurrencyLimitLayer};
@@ -28,14 +35,20 @@ use super::{BoxProcess, TaskService};
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimitLayer {
     permits: Arc<Semaphore>,
+    gate: Arc<Gate>,
 }
 
 impl ConcurrencyLimitLayer {
     /// At most `max` attempts at once, at least one.
     pub fn new(max: usize) -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS))),
-        }
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(max));
+        let gate = Gate::new(Limit::AtOnce {
+            permits: Arc::clone(&permits),
+            max,
+            pace: Pace::new(),
+        });
+        Self { permits, gate }
     }
 }
 
@@ -43,8 +56,13 @@ impl<S: TaskService> Layer<S> for ConcurrencyLimitLayer {
     type Service = BoxProcess;
 
     fn layer(&self, inner: S) -> BoxProcess {
-        let (inner, permits) = (inner.boxed(), Arc::clone(&self.permits));
+        let inner = inner.boxed();
+        let gates = inner.gates().within(&self.gate);
+        let (permits, gate) = (Arc::clone(&self.permits), Arc::clone(&self.gate));
         BoxProcess::from_fn(move |request| {
+            if request.context.was_let_in(&gate) {
+                return inner.run(request);
+            }
             let (inner, permits) = (inner.clone(), Arc::clone(&permits));
             Box::pin(async move {
                 // The semaphore is never closed.
@@ -52,5 +70,6 @@ impl<S: TaskService> Layer<S> for ConcurrencyLimitLayer {
                 inner.run(request).await
             })
         })
+        .behind(gates)
     }
 }

@@ -10,15 +10,19 @@
 //! 4. catch panic and timeout, so that all of the above see both as plain errors,
 //! 5. the process.
 //!
+//! A limit among these layers is kept before all of them: the server lets a task in only when there is room.
+//!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 
 mod archived;
 mod catch_panic;
+mod gate;
 mod hook;
 mod limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod middleware;
+mod pace;
 mod rate_limit;
 mod service;
 mod timeout;
@@ -40,6 +44,7 @@ pub use self::{
 };
 pub(crate) use self::{
     catch_panic::{catch, discard, panicked},
+    gate::{Entry, Gate, Gates, Passes, Turn},
     timeout::expired,
 };
 

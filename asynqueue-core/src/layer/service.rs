@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::{MapErr, TryFutureExt};
 use tower::{Layer, Service, ServiceExt};
 
-use super::{CatchPanicLayer, archived::ArchiveHooks};
+use super::{CatchPanicLayer, archived::ArchiveHooks, gate::Gates};
 use crate::process::{Context, StdTaskError, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
@@ -66,6 +66,7 @@ pub struct BoxProcess {
     run: Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>,
     /// Called for its tasks that are archived.
     hooks: ArchiveHooks,
+    gates: Gates,
 }
 
 impl BoxProcess {
@@ -74,7 +75,18 @@ impl BoxProcess {
         Self {
             run: Arc::new(run),
             hooks: ArchiveHooks::default(),
+            gates: Gates::default(),
         }
+    }
+
+    /// Lets tasks in through these gates only.
+    pub(super) fn behind(self, gates: Gates) -> Self {
+        Self { gates, ..self }
+    }
+
+    /// What a task is let in through before its attempt.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// Puts a layer around it, whose panics are caught too.
@@ -82,9 +94,18 @@ impl BoxProcess {
     where
         L: Layer<Self, Service: TaskService>,
     {
-        let hooks = self.hooks.clone();
-        let (wrapped, hooks) = hooks.and_those_of(|| layer.layer(self).boxed());
-        CatchPanicLayer.layer(wrapped).with_hooks(hooks)
+        self.within(layer).within(&CatchPanicLayer)
+    }
+
+    /// Puts a layer around it, through which its gates and hooks are still seen.
+    pub(crate) fn within<L>(self, layer: &L) -> Self
+    where
+        L: Layer<Self, Service: TaskService>,
+    {
+        let (gates, hooks) = (self.gates.clone(), self.hooks.clone());
+        let (outer, hooks) = hooks.and_those_of(|| layer.layer(self).boxed());
+        let gates = outer.gates.clone().or(&gates);
+        outer.behind(gates).with_hooks(hooks)
     }
 
     /// Runs one attempt.

@@ -1,5 +1,7 @@
 //! Ends an attempt at its timeout or deadline.
 
+use std::time::Instant;
+
 use tower::Layer;
 
 use super::{BoxProcess, TaskService};
@@ -24,6 +26,10 @@ impl<S: TaskService> Layer<S> for TimeoutLayer {
             let context = request.context.clone();
             let attempt = inner.run(request);
             Box::pin(async move {
+                // What is around this may have waited.
+                if Instant::now() >= context.deadline() {
+                    return Err(expired(&context));
+                }
                 // The timer is set only once the attempt has to wait for something.
                 let in_time = tokio::time::timeout_at(context.deadline().into(), attempt).await;
                 in_time.unwrap_or_else(|_| Err(expired(&context)))

@@ -22,7 +22,7 @@ pub(crate) use self::{
     server::{ServerMeter, broker_failed},
     task::{
         EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
-        trimmed,
+        trimmed, unhandled,
     },
 };
 
@@ -53,6 +53,10 @@ pub fn describe() {
     describe_counter!(
         "asynqueue_tasks_trimmed_total",
         "Archived tasks that this server deleted for the limits of the archive, by reason"
+    );
+    describe_counter!(
+        "asynqueue_unknown_events_total",
+        "Times that this server gave a task back because it has no process for its event"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",

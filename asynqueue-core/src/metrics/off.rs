@@ -35,6 +35,8 @@ pub(crate) fn reclaimed(_: &Envelope, _: bool) {}
 
 pub(crate) fn lease_lost(_: &Envelope, _: bool) {}
 
+pub(crate) fn unhandled(_: &Name) {}
+
 pub(crate) fn aggregated(_: &Name, _: &Name, _: usize) {}
 
 pub(crate) fn trimmed(_: &Name, _: &Trimmed) {}

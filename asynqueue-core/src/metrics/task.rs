@@ -14,6 +14,7 @@ use crate::{
 static ENQUEUED: Meters<EnqueueMeter> = Meters::new();
 static TASKS: Meters<TaskMeter> = Meters::new();
 static TRIMMED: Meters<TrimMeter> = Meters::new();
+static UNHANDLED: Meters<UnhandledMeter> = Meters::new();
 
 /// The event of tasks that no process is registered for.
 static UNKNOWN: Name = Name::from_static("unknown");
@@ -155,6 +156,19 @@ pub(crate) fn reclaimed(task: &Envelope, is_known: bool) {
 /// Counts a task whose lease has ended while it was here.
 pub(crate) fn lease_lost(task: &Envelope, is_known: bool) {
     meter_of(task, is_known).lost.increment(1);
+}
+
+struct UnhandledMeter(Counter);
+
+impl Meter for UnhandledMeter {
+    fn register(queue: &Name, _: &Name) -> Self {
+        Self(counter!("asynqueue_unknown_events_total", "queue" => queue.to_string()))
+    }
+}
+
+/// Counts a task that was given back, since no process here handles its event.
+pub(crate) fn unhandled(queue: &Name) {
+    UNHANDLED.of(queue, &UNKNOWN).0.increment(1);
 }
 
 /// Counts tasks that became part of another.

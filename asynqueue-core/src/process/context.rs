@@ -19,7 +19,10 @@ use super::{
     SetResultError, TaskError, TaskErrorKind,
     blocking::{Blocking, Bounds},
 };
-use crate::task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut};
+use crate::{
+    layer::{Gate, Gates},
+    task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut},
+};
 
 /// The task that is being run: where it comes from, how long it may take, and ways to report back. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ struct Inner {
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
     state: ServerState,
+    /// The limits that it was let in through.
+    gates: Gates,
     report: Mutex<Report>,
     /// The slot that it runs in; none outside of a server.
     bounds: Weak<Bounds>,
@@ -112,10 +117,23 @@ impl Context {
             cut_off: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             state,
+            gates: Gates::default(),
             report: Mutex::default(),
             bounds,
             blocking: Blocking::default(),
         }))
+    }
+
+    /// Notes the limits that the server has let this attempt in through, before anything else has this context.
+    pub(crate) fn let_in(&mut self, gates: &Gates) {
+        if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
+            inner.gates = gates.clone();
+        }
+    }
+
+    /// Whether the server has let this attempt in through a limit.
+    pub(crate) fn was_let_in(&self, gate: &Arc<Gate>) -> bool {
+        self.0.gates.has(gate)
     }
 
     /// The task's id.

@@ -42,6 +42,16 @@ pub struct TaskError {
     backtrace: Option<String>,
 }
 
+/// What happens to a task whose payload cannot be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDecodeError {
+    /// It has failed like any other, and is retried by its backoff.
+    #[default]
+    Retry,
+    /// It is archived at once.
+    Archive,
+}
+
 /// Says whether an error counts as an attempt. In the state of servers that were told.
 pub(crate) struct IsFailure(pub(crate) Box<dyn Fn(&TaskError) -> bool + Send + Sync>);
 

@@ -18,7 +18,7 @@ pub(crate) use self::{
 };
 pub use self::{
     context::{Context, Progress},
-    error::{TaskError, TaskErrorKind},
+    error::{OnDecodeError, TaskError, TaskErrorKind},
     function::HandlerArgument,
     payload::Payload,
     result::{DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},

@@ -8,10 +8,10 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::Layer;
 
 use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
+    admission::Unhandled,
     archived::HookCalls,
     builder::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     inbox::Inbox,
@@ -65,6 +65,7 @@ impl ServerBuilder {
             subscribers,
             subscribed: AtomicBool::new(false),
             inbox: Inbox::new(queues.len()),
+            unhandled: Unhandled::default(),
             slots: Slots::default(),
             blocking: Arc::new(Semaphore::new(threads)),
             outbox: Outbox::default(),
@@ -248,8 +249,7 @@ impl ServerBuilder {
 
 /// Puts what tells of attempts around all else.
 fn observed(service: BoxProcess) -> BoxProcess {
-    let hooks = service.hooks().clone();
     #[cfg(feature = "metrics")]
-    let service = MetricsLayer.layer(service);
-    TraceLayer.layer(service).with_hooks(hooks)
+    let service = service.within(&MetricsLayer);
+    service.within(&TraceLayer)
 }

@@ -8,7 +8,7 @@ use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, IsFailure, MaxResult, ServerState, TaskError},
+    process::{Context, IsFailure, MaxResult, OnDecodeError, ServerState, TaskError},
     registry::{IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
@@ -232,6 +232,22 @@ impl ServerBuilder {
     /// as the concurrency.
     pub fn max_abandoned(mut self, max: usize) -> Self {
         self.max_abandoned = Some(max);
+        self
+    }
+
+    /// For how long a task is given back whose event no process of this server handles, so that another server can run
+    /// it, as in a rolling deploy or where services share a queue. Each time it comes back later, from 1 s up to 60 s,
+    /// and no attempt counts. When it has been given back for this long it is archived, with the reason. Zero archives it
+    /// at once. Default 1 h.
+    pub fn unknown_event_grace(mut self, grace: Duration) -> Self {
+        self.settings.unknown_event_grace = grace;
+        self
+    }
+
+    /// What happens to a task whose payload cannot be decoded. By default that is a failure like any other, and is
+    /// retried: in a rolling deploy another server may be able to decode it.
+    pub fn on_decode_error(mut self, on_decode_error: OnDecodeError) -> Self {
+        self.state.insert(on_decode_error);
         self
     }
 

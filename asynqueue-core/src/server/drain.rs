@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet};
-use crate::broker::{BrokerError, LeaseRequest, Settled, Settlement};
+use crate::{
+    broker::{BrokerError, LeaseRequest, Settled, Settlement},
+    layer::Passes,
+};
 
 /// The most tasks to make pending in one call.
 const MAX_BATCH: usize = 1_000;
@@ -17,9 +20,11 @@ impl Server {
         let place = self.shared.place(Arc::default());
         loop {
             while let Some(job) = next(&self.shared, &mut self.queues).await? {
-                // It counts as any other, though it never was in the inbox.
-                self.shared.inbox.began(job.queue);
-                self.shared.run_job(job, &place).await;
+                if let Some(job) = self.shared.receive_alone(job).await {
+                    // It counts as any other, though it never was in the inbox.
+                    self.shared.inbox.began(job.queue);
+                    self.shared.run_job(job, &place).await;
+                }
                 let outcomes = self.shared.outbox.take();
                 let answers = self.shared.broker.settle(&outcomes).await?;
                 self.shared.note_archived(&outcomes, &answers);
@@ -62,11 +67,11 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
         if let Some(leased) = shared.broker.lease(&request).await?.pop() {
             let queue = queues.position(&leased.envelope.queue);
             let queue = queue.unwrap_or(shares[0].queue);
-            let since = Instant::now();
             return Ok(Some(Job {
                 leased,
                 queue,
-                since,
+                since: Instant::now(),
+                passes: Passes::default(),
             }));
         }
         for share in shares {

@@ -75,10 +75,9 @@ impl Shared {
 
     /// Runs a task and records its outcome, whatever panics. Returns whether the slot still counts.
     pub(super) async fn run_job(&self, job: Job, place: &Place) -> bool {
-        let Job { leased, queue, .. } = job;
         // What is being concluded: should that panic, its task must not be lost.
         let mut concluding = None;
-        let running = self.run_leased(leased, queue, place, &mut concluding);
+        let running = self.run_leased(job, place, &mut concluding);
         match AssertUnwindSafe(running).catch_unwind().await {
             Ok(still_counts) => still_counts,
             Err(payload) => {
@@ -95,20 +94,29 @@ impl Shared {
         }
     }
 
-    async fn run_leased(
-        &self,
-        mut leased: Leased,
-        queue: usize,
-        place: &Place,
-        concluding: &mut Option<Running>,
-    ) -> bool {
+    async fn run_leased(&self, job: Job, place: &Place, concluding: &mut Option<Running>) -> bool {
+        let Job {
+            mut leased,
+            queue,
+            mut passes,
+            ..
+        } = job;
+        if leased.envelope.place().is_some() {
+            // It is in no line any more.
+            Arc::make_mut(&mut leased.envelope).set_place(None);
+        }
         // It may have waited here since it was leased.
         let now = self.broker.now().max(leased.now);
         let admitted = self.admit(&leased, now);
         if admitted.is_ok() {
             leased.envelope.begin();
         }
-        let context = self.context(&leased, now, place);
+        let mut context = self.context(&leased, now, place);
+        if let Ok(service) = &admitted {
+            // The time that it waited for a limit is over.
+            passes.begin();
+            context.let_in(service.gates());
+        }
         let running = Running {
             token: leased.token,
             context: context.clone(),
@@ -146,6 +154,7 @@ impl Shared {
                 Err(error)
             }
         };
+        drop(passes);
         self.conclude(leased, &context, &mut result);
         *concluding = None;
         self.inbox.finished(queue);
@@ -173,8 +182,8 @@ impl Shared {
         match self.registry.of(envelope) {
             Some(service) => Ok(service),
             None => {
-                let message = format!("no process is registered for event `{}`", envelope.event);
-                refuse(FailureKind::UnknownEvent, message)
+                // Not given back any more.
+                refuse(FailureKind::UnknownEvent, self.unhandled_for(envelope, now))
             }
         }
     }

@@ -10,12 +10,16 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Shared,
+    admission::Received,
     inbox::Job,
     is_closed,
     queues::{QueueSet, Share},
     retrying::Retrying,
 };
-use crate::broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals};
+use crate::{
+    broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals},
+    layer::Passes,
+};
 
 /// The most tasks to lease in one call.
 const MAX_BATCH: usize = 1_000;
@@ -27,6 +31,10 @@ const AHEAD: Duration = Duration::from_millis(5);
 /// The most outcomes that may wait to be recorded before no more tasks are leased: a broker that gives tasks and takes
 /// no outcomes must not be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
+
+/// How long to let other servers go first after tasks that nothing here handles: giving back is quicker than working, so
+/// this server would win most of them again.
+const YIELD: Duration = Duration::from_millis(5);
 
 /// How long a subscription to signals may take, and how long to wait after one that failed.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,6 +59,7 @@ impl Shared {
             queues,
             signals: None,
             pace,
+            yields: false,
         };
         // Also when the broker is closed or panics: then the server has nothing to go on for.
         let _stop = self.stopping.clone().drop_guard();
@@ -59,11 +68,13 @@ impl Shared {
 }
 
 struct Fetcher<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     queues: QueueSet,
     /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
     pace: Pace,
+    /// Whether nothing here handles the last tasks that came.
+    yields: bool,
 }
 
 impl Fetcher<'_> {
@@ -91,6 +102,9 @@ impl Fetcher<'_> {
             } else {
                 self.wait(self.load_to_wait_for(room, load, target, ahead), &mut poll)
                     .await?;
+                if self.yields {
+                    self.pause(YIELD).await;
+                }
             }
             if self.shared.stopping.is_cancelled() {
                 return Ok(());
@@ -132,7 +146,12 @@ impl Fetcher<'_> {
             worker: self.shared.worker.clone(),
         };
         let leased = self.shared.broker.lease(&request).await?;
+        let count = leased.len();
         let jobs = self.sort(shares, request.max, leased);
+        let Received { jobs, unhandled } = self.shared.receive(jobs);
+        if count > 0 {
+            self.yields = unhandled == count;
+        }
         // The last one first: each goes to the front of its queue.
         for job in self.shared.inbox.push(jobs).into_iter().rev() {
             self.shared.outbox.push(job.leased.settle(Outcome::Release));
@@ -157,6 +176,7 @@ impl Fetcher<'_> {
                 leased,
                 queue: place,
                 since,
+                passes: Passes::default(),
             }
         });
         let mut jobs: Vec<_> = jobs.collect();
@@ -344,6 +364,7 @@ mod tests {
             leased,
             queue,
             since: std::time::Instant::now(),
+            passes: Passes::default(),
         }
     }
 

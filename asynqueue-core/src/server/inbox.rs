@@ -11,7 +11,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::broker::{Lease, Leased};
+use crate::{
+    broker::{Lease, Leased},
+    layer::Passes,
+};
 
 /// A leased task, and which of the server's queues it is from.
 #[derive(Debug)]
@@ -20,6 +23,15 @@ pub(super) struct Job {
     pub(super) queue: usize,
     /// When it came in.
     pub(super) since: Instant,
+    /// What lets it in through the limits of its process.
+    pub(super) passes: Passes,
+}
+
+impl Job {
+    /// With what lets it in through the limits of its process.
+    pub(super) fn let_in(self, passes: Passes) -> Self {
+        Self { passes, ..self }
+    }
 }
 
 /// Holds what is leased and has not started, and counts what is here in all.
@@ -39,6 +51,8 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
+    /// What waits for a limit, and for no slot yet. Counts for its queue, and not for the load.
+    held: Vec<Job>,
     /// A slot was woken and has not come yet. One at a time is enough, since each wakes the next: so a few busy slots
     /// take all quick tasks, and the others sleep on.
     waking: bool,
@@ -79,6 +93,35 @@ impl Inbox {
         inbox.waiting.extend(jobs);
         self.wake_one(&mut inbox);
         Vec::new()
+    }
+
+    /// Keeps a job that waits for a limit; gives it back if this is closed.
+    pub(super) fn hold(&self, job: Job) -> Result<(), Job> {
+        let mut jobs = self.jobs.lock();
+        if jobs.closed {
+            return Err(job);
+        }
+        self.load_of_queue[job.queue].fetch_add(1, SeqCst);
+        jobs.held.push(job);
+        Ok(())
+    }
+
+    /// Lets a job that waited for a limit go on to a slot, if it is still here.
+    pub(super) fn let_in(&self, lease: &Lease, passes: Passes) {
+        let mut jobs = self.jobs.lock();
+        if let Some(mut job) = jobs.take_held(|leased| leased.lease() == *lease) {
+            self.load.fetch_add(1, SeqCst);
+            job.since = Instant::now();
+            jobs.waiting.push_back(job.let_in(passes));
+            self.wake_one(&mut jobs);
+        }
+    }
+
+    /// Takes out a job that waits for a limit, if it is still here.
+    pub(super) fn take_held(&self, lease: &Lease) -> Option<Job> {
+        let held = (self.jobs.lock()).take_held(|leased| leased.lease() == *lease)?;
+        self.load_of_queue[held.queue].fetch_sub(1, SeqCst);
+        Some(held)
     }
 
     /// The next job, once there is one; `None` when the inbox is closed.
@@ -176,8 +219,7 @@ impl Inbox {
     pub(super) fn leases(&self) -> Vec<Lease> {
         self.jobs
             .lock()
-            .waiting
-            .iter()
+            .all()
             .map(|job| job.leased.lease())
             .collect()
     }
@@ -193,14 +235,24 @@ impl Inbox {
 
     /// Takes out what has not started. It still counts.
     pub(super) fn take_waiting(&self) -> Vec<Job> {
-        self.jobs.lock().waiting.drain(..).collect()
+        self.drain(&mut self.jobs.lock())
+    }
+
+    fn drain(&self, jobs: &mut Jobs) -> Vec<Job> {
+        let held = std::mem::take(&mut jobs.held);
+        self.load.fetch_add(held.len(), SeqCst);
+        jobs.waiting.drain(..).chain(held).collect()
     }
 
     /// Takes out a task that has not started. It still counts.
     pub(super) fn remove(&self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let mut jobs = self.jobs.lock();
-        let place = jobs.waiting.iter().position(|job| is_it(&job.leased))?;
-        jobs.waiting.remove(place)
+        if let Some(place) = jobs.waiting.iter().position(|job| is_it(&job.leased)) {
+            return jobs.waiting.remove(place);
+        }
+        let held = jobs.take_held(is_it)?;
+        self.load.fetch_add(1, SeqCst);
+        Some(held)
     }
 
     /// Lets slots go home, takes nothing more, and hands out what has not started.
@@ -208,7 +260,71 @@ impl Inbox {
         let mut jobs = self.jobs.lock();
         jobs.closed = true;
         self.available.notify_one();
-        jobs.waiting.drain(..).collect()
+        self.drain(&mut jobs)
+    }
+}
+
+impl Jobs {
+    fn all(&self) -> impl Iterator<Item = &Job> {
+        self.waiting.iter().chain(&self.held)
+    }
+
+    fn take_held(&mut self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
+        let place = self.held.iter().position(|job| is_it(&job.leased))?;
+        Some(self.held.remove(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::LeaseToken,
+        codec::{CodecName, MessagePack},
+        task::{Envelope, TaskId, Timestamp},
+    };
+
+    fn job() -> Job {
+        let codec = CodecName::of::<MessagePack>();
+        let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
+        let leased = Leased {
+            envelope,
+            token: LeaseToken(1),
+            now: Timestamp::default(),
+            pending_since: None,
+        };
+        Job {
+            leased,
+            queue: 0,
+            since: Instant::now(),
+            passes: Passes::default(),
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_limit_is_leased_and_takes_no_room() {
+        let inbox = Inbox::new(1);
+        let (one, two, three) = (job(), job(), job());
+        let leases = [&one, &two, &three].map(|job| job.leased.lease());
+        for job in [one, two, three] {
+            inbox.hold(job).expect("open");
+        }
+        assert_eq!(inbox.leases(), leases);
+        assert_eq!((inbox.load(), inbox.load_of(0)), (0, 3));
+
+        inbox.let_in(&leases[0], Passes::default());
+        assert_eq!((inbox.load(), inbox.load_of(0)), (1, 3));
+        inbox.take_held(&leases[1]).expect("held");
+        assert_eq!((inbox.load(), inbox.load_of(0)), (1, 2));
+        assert!(inbox.take_held(&leases[1]).is_none());
+
+        assert_eq!(inbox.close().len(), 2, "given back when it stops");
+        assert_eq!(inbox.load(), 2, "each counts until it is given back");
+        assert!(inbox.hold(job()).is_err());
     }
 }
 

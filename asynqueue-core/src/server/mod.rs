@@ -2,7 +2,7 @@
 //!
 //! A task's way through it, each step a file:
 //!
-//! 1. `fetch` leases a batch, as `queues` shares it out, into the `inbox`;
+//! 1. `fetch` leases a batch, as `queues` shares it out, and `admission` lets into the `inbox` what may start;
 //! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
 //! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
@@ -12,6 +12,7 @@
 //! this server, and `shutdown` brings all of it to an end.
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
 
+mod admission;
 mod aggregate;
 mod apart;
 mod archive;
@@ -59,8 +60,8 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper, queues::QueueSet,
-    running::Slots, settings::Settings, settle::Outbox,
+    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper,
+    queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -121,6 +122,7 @@ struct Shared {
     /// Whether the broker knows them.
     subscribed: AtomicBool,
     inbox: Inbox,
+    unhandled: Unhandled,
     slots: Slots,
     /// How many threads its handlers' blocking code may still have.
     blocking: Arc<Semaphore>,

@@ -69,6 +69,7 @@ impl Shared {
                 .finished
                 .load(std::sync::atomic::Ordering::Relaxed),
             stopping: self.stopping.is_cancelled(),
+            unhandled: self.unhandled.away(now),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Settings {
     pub(super) shutdown_timeout: Duration,
     pub(super) cancel_grace: Duration,
     pub(super) max_abandoned: usize,
+    pub(super) unknown_event_grace: Duration,
     pub(super) keep: Keep,
     pub(super) log_failures: bool,
     pub(super) on_error: Option<ErrorHandler>,
@@ -34,6 +35,7 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(20),
             cancel_grace: Duration::from_secs(1),
             max_abandoned: concurrency,
+            unknown_event_grace: Duration::from_secs(3600),
             keep: Keep::default(),
             log_failures: true,
             on_error: None,
@@ -51,6 +53,7 @@ impl fmt::Debug for Settings {
             .field("shutdown_timeout", &self.shutdown_timeout)
             .field("cancel_grace", &self.cancel_grace)
             .field("max_abandoned", &self.max_abandoned)
+            .field("unknown_event_grace", &self.unknown_event_grace)
             .field("keep", &self.keep)
             .field("log_failures", &self.log_failures)
             .finish_non_exhaustive()

@@ -46,6 +46,8 @@ struct Rest {
     /// Whether a worker has begun it, of a task that expires.
     begun: bool,
     completed: Option<Run>,
+    unhandled_since: Option<Timestamp>,
+    place: Option<u64>,
     /// Fields of a later version, kept for whoever knows them.
     unknown: Vec<(String, rmpv::Value)>,
 }
@@ -179,6 +181,30 @@ impl Envelope {
         self.rest.get_or_insert_default().completed = Some(run);
     }
 
+    /// Since when servers give the task back because none of them knew its event.
+    pub fn unhandled_since(&self) -> Option<Timestamp> {
+        self.rest.as_ref().and_then(|rest| rest.unhandled_since)
+    }
+
+    /// Notes since when servers give the task back because none of them knew its event.
+    pub fn set_unhandled_since(&mut self, time: Option<Timestamp>) {
+        if time.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().unhandled_since = time;
+        }
+    }
+
+    /// The task's place in the line of the limit that it waits for. Places only compare: a lower one came earlier.
+    pub fn place(&self) -> Option<u64> {
+        self.rest.as_ref().and_then(|rest| rest.place)
+    }
+
+    /// Sets the task's place in the line of the limit that it waits for.
+    pub fn set_place(&mut self, place: Option<u64>) {
+        if place.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().place = place;
+        }
+    }
+
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
     ///
     /// A key that is the task's own id is the new id, or the copy would stand in the way of itself.
@@ -194,6 +220,8 @@ impl Envelope {
             rest.failures.clear();
             rest.begun = false;
             rest.completed = None;
+            rest.unhandled_since = None;
+            rest.place = None;
         }
         task
     }

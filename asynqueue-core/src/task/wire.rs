@@ -65,6 +65,12 @@ impl Envelope {
         map.entry_if(self.expires_at().is_some(), "l", self.expires_at());
         map.entry_if(self.begun(), "i", true);
         map.entry_if(self.completed().is_some(), "z", self.completed());
+        map.entry_if(
+            self.unhandled_since().is_some(),
+            "w",
+            self.unhandled_since(),
+        );
+        map.entry_if(self.place().is_some(), "q", self.place());
         match options.backoff {
             Backoff::Standard => {}
             Backoff::Fixed(delay) => map.entry("b", ("fixed", whole_millis(delay))),
@@ -226,6 +232,8 @@ impl<'de> Visitor<'de> for Reader {
                         task.set_begun();
                     }
                 }
+                "w" => task.set_unhandled_since(map.next_value()?),
+                "q" => task.set_place(map.next_value()?),
                 "z" => {
                     if let Some(run) = map.next_value()? {
                         task.set_completed(run);

@@ -37,3 +37,4 @@ mod subscribers;
 mod timeouts;
 mod unavailable;
 mod unique;
+mod unknown_events;

@@ -1,18 +1,18 @@
 //! Tasks that cannot be accepted or run: each says why, is kept, and stops nothing else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope, FailureKind,
-    MemoryBroker, NewTask, Payload, Producer, Server, ServerError, ServerHandle, Task, TaskError,
-    TaskHandle, TaskId, TaskRef, TaskState, When,
+    Backoff, Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope,
+    FailureKind, MemoryBroker, NewTask, OnDecodeError, Payload, Producer, Server, ServerError,
+    ServerHandle, Task, TaskError, TaskHandle, TaskId, TaskRef, TaskState, When,
 };
 use asynqueue_macros::Task;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{
-    AN_HOUR, Job, broker, counts, counts_become, failure_of, info, job, output_of, soon,
+    AN_HOUR, Job, broker, counts, counts_become, failure_of, info, job, output_of, soon, until,
 };
 
 /// A second type for the event of `Job`, as after an incompatible change.
@@ -22,10 +22,7 @@ struct OtherJob {
     name: String,
 }
 
-/// A type that no process is for.
-#[derive(Serialize, Deserialize, Task)]
-#[task(event = "nobody:knows", crate = asynqueue_core)]
-struct Unknown;
+const TICK: Duration = Duration::from_millis(2);
 
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "blob", crate = asynqueue_core)]
@@ -33,6 +30,7 @@ struct Blob(String);
 
 async fn start(broker: &MemoryBroker) -> ServerHandle {
     Server::builder(broker.clone())
+        .on_decode_error(OnDecodeError::Archive)
         .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
         .start()
         .await
@@ -140,7 +138,7 @@ async fn a_producer_with_a_higher_limit_takes_a_large_payload() {
 }
 
 #[tokio::test]
-async fn a_payload_of_another_type_is_archived_as_undecodable() {
+async fn a_payload_of_another_type_is_archived_at_once_where_the_server_is_set_so() {
     let (broker, producer) = broker();
     let _server = start(&broker).await;
     let other = OtherJob { name: "no".into() };
@@ -157,17 +155,29 @@ async fn a_payload_of_another_type_is_archived_as_undecodable() {
 }
 
 #[tokio::test]
-async fn an_event_without_a_process_is_archived_with_the_reason() {
+async fn a_payload_that_does_not_decode_is_retried_until_a_server_can_decode_it() {
     let (broker, producer) = broker();
-    let _server = start(&broker).await;
-    let task = producer.enqueue(Unknown).await.unwrap();
-    let failure = failure_of(&task).await;
-    assert_eq!(failure.kind, FailureKind::UnknownEvent);
-    assert_eq!(
-        failure.message,
-        "no process is registered for event `nobody:knows`"
-    );
-    goes_on(&broker, &producer, 1).await;
+    let old = Server::builder(broker.clone());
+    let old = old.process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) });
+    let old = old.start().await.unwrap();
+    let other = producer.enqueue(OtherJob { name: "no".into() });
+    let task = other
+        .retention(AN_HOUR)
+        .backoff(Backoff::Fixed(TICK))
+        .await
+        .unwrap();
+    until("an attempt has failed", async || {
+        info(&task).await.envelope.attempts > 0
+    })
+    .await;
+    let failed = info(&task).await.envelope;
+    assert_eq!(failed.last_failure().unwrap().kind, FailureKind::Decode);
+    old.shutdown().await.unwrap();
+
+    let new = Server::builder(broker.clone());
+    let new = new.process(|_: Payload<OtherJob>, _: Context| async { Ok::<_, TaskError>(()) });
+    let _new = new.start().await.unwrap();
+    output_of(&task).await;
 }
 
 /// A codec that only its own producer has.
@@ -186,7 +196,7 @@ impl asynqueue_core::Codec for Secret {
 }
 
 #[tokio::test]
-async fn a_codec_that_the_worker_does_not_know_is_archived_with_the_known_ones_named() {
+async fn a_codec_that_the_worker_does_not_know_is_refused_with_the_known_ones_named() {
     let (broker, producer) = broker();
     let _server = start(&broker).await;
     let codec = CodecName::of::<Secret>();

@@ -364,7 +364,8 @@ async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
     let broker = MemoryBroker::new();
     let server = Server::builder(broker.clone())
         .queue("default", 1)
-        .queue("orders", 1);
+        .queue("orders", 1)
+        .unknown_event_grace(Duration::ZERO);
     let server = server.process(invoice).start().await.expect("started");
     let task = Producer::new(broker).enqueue(Order { lines: 1 }).await;
     ended(server, task.expect("accepted")).await;

@@ -1,6 +1,6 @@
 //! What an operator should look at first.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{ArchiveStats, Name, ServerInfo, TaskState, Timestamp, inspector::QueueInfo};
 
@@ -19,6 +19,12 @@ pub(super) enum Concern {
     NoServer,
     /// Servers that have fallen silent, and since when.
     Lost(Vec<(Name, Timestamp)>),
+    /// Tasks wait of an event that no server handles.
+    Unhandled {
+        queue: Name,
+        event: Name,
+        tasks: u64,
+    },
     /// Handlers of a server that go on though their slots were given up.
     Stuck { server: Name, handlers: usize },
     /// The next task of a queue has waited for long.
@@ -61,6 +67,7 @@ pub(super) fn concerns(
     if !lost.is_empty() {
         all.push(Concern::Lost(lost));
     }
+    all.extend(unhandled(servers, now));
     let stuck = servers.iter().filter(|server| server.abandoned > 0);
     all.extend(stuck.map(|server| Concern::Stuck {
         server: server.name.clone(),
@@ -98,6 +105,24 @@ fn archive_full(queue: &QueueInfo) -> Option<Concern> {
         })
 }
 
+/// The tasks that servers give back, of events that none at work handles.
+fn unhandled(servers: &[ServerInfo], now: Timestamp) -> Vec<Concern> {
+    let at_work = || servers.iter().filter(|server| !server.is_lost(now));
+    let mut waiting = BTreeMap::<(&Name, &Name), u64>::new();
+    for given_back in at_work().flat_map(|server| &server.unhandled) {
+        if !at_work().any(|server| server.events.contains(&given_back.event)) {
+            let key = (&given_back.queue, &given_back.event);
+            *waiting.entry(key).or_default() += given_back.tasks;
+        }
+    }
+    let concern = |((queue, event), tasks): ((&Name, &Name), u64)| Concern::Unhandled {
+        queue: queue.clone(),
+        event: event.clone(),
+        tasks,
+    };
+    waiting.into_iter().map(concern).collect()
+}
+
 /// Whether so many of a queue's attempts fail that somebody should look.
 fn failing(queue: &QueueInfo) -> Option<Concern> {
     let failed = queue.today.failed;
@@ -114,6 +139,7 @@ impl Concern {
         match self {
             Self::NoServer => "no_server",
             Self::Lost(_) => "lost_servers",
+            Self::Unhandled { .. } => "unhandled_event",
             Self::Stuck { .. } => "stuck_handlers",
             Self::Slow { .. } => "slow_queue",
             Self::Growing { .. } => "growing_queue",
@@ -127,6 +153,7 @@ impl Concern {
     pub(super) fn queue(&self) -> Option<(&Name, TaskState)> {
         match self {
             Self::NoServer | Self::Lost(_) | Self::Stuck { .. } => None,
+            Self::Unhandled { queue, .. } => Some((queue, TaskState::Scheduled)),
             Self::Slow { queue, .. } | Self::Growing { queue } => Some((queue, TaskState::Pending)),
             Self::Failing { queue, .. } => Some((queue, TaskState::Retry)),
             Self::Trimmed { queue, .. } | Self::ArchiveFull { queue, .. } => {
@@ -143,6 +170,7 @@ impl Concern {
                 let names = servers.iter().map(|(name, _)| name.as_str());
                 names.collect::<Vec<_>>().join(" ")
             }
+            Self::Unhandled { queue, event, .. } => format!("{queue} {event}"),
             Self::Stuck { server, .. } => server.to_string(),
             Self::Slow { queue, .. }
             | Self::Growing { queue }
@@ -158,6 +186,16 @@ impl Concern {
         match self {
             Self::NoServer => "Tasks wait, and no server is there to run them.".into(),
             Self::Lost(servers) => lost(servers, now),
+            Self::Unhandled { event, tasks, .. } => format!(
+                "no server handles `{}`: {} {}. Start one that does.",
+                show::cut(event),
+                show::number(*tasks),
+                if *tasks == 1 {
+                    "task waits"
+                } else {
+                    "tasks wait"
+                },
+            ),
             Self::Stuck { server, handlers } => format!(
                 "{server} has {handlers} handlers that went on when their time was over, and block their threads."
             ),
@@ -221,7 +259,7 @@ fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use asynqueue_core::{HourStats, QueueStats};
+    use asynqueue_core::{HourStats, QueueStats, UnhandledTasks};
 
     use super::*;
 
@@ -261,6 +299,7 @@ mod tests {
             abandoned,
             finished: 0,
             stopping: false,
+            unhandled: Vec::new(),
         }
     }
 
@@ -322,6 +361,30 @@ mod tests {
         );
         assert_eq!(archive(79, 0, 7, 23).len(), 1);
         assert_eq!(archive(79, 0, 7, 24), [], "a day is over");
+    }
+
+    #[test]
+    fn an_event_that_no_server_at_work_handles_is_named_with_the_tasks_that_wait() {
+        let given_back = |event: &str, tasks| UnhandledTasks {
+            queue: "mail".into(),
+            event: event.into(),
+            tasks,
+        };
+        let (mut one, mut two) = (server("one", 1, 0), server("two", 1, 0));
+        one.unhandled = vec![given_back("a", 1_200), given_back("b", 5)];
+        two.unhandled = vec![given_back("a", 34)];
+        two.events = vec!["b".into()];
+        let mut lost = server("lost", 60, 0);
+        lost.events = vec!["a".into()];
+        lost.unhandled = vec![given_back("a", 1_000_000)];
+        let all = concerns(&[], &[one, two, lost], vec![], NOW);
+        let unhandled = all.iter().find(|one| one.kind() == "unhandled_event");
+        let unhandled = unhandled.expect("a concern");
+        let words = "no server handles `a`: 1\u{202f}234 tasks wait. Start one that does.";
+        assert_eq!(unhandled.text(NOW, None), words);
+        let mail = Name::from("mail");
+        assert_eq!(unhandled.queue(), Some((&mail, TaskState::Scheduled)));
+        assert_eq!(all.len(), 2, "the lost server, and nothing of `b`");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    BrokerError, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name, Outcome,
-    Timestamp, UniqueUntil,
+    BrokerError, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name, Timestamp,
+    UniqueUntil,
 };
 use futures_util::future::join_all;
 use redis::Value;
@@ -135,8 +135,8 @@ impl RedisBroker {
         if let Err(error) = self.release_at_start(queue, &batch.leased).await {
             tracing::warn!(%error, "locks are held until their tasks end, since they could not be released at the start");
         }
-        if let Err(error) = self.archive_unreadable(&batch).await {
-            tracing::warn!(%error, "tasks that cannot be read could not be archived; tried again when their lease has ended");
+        if let Err(error) = self.give_back_unreadable(&batch.unreadable).await {
+            tracing::warn!(%error, "tasks that cannot be read could not be given back; tried again when their lease has ended");
         }
         Ok(batch)
     }
@@ -169,16 +169,6 @@ impl RedisBroker {
             Some(call) => call.send(self.link()).await.map(drop),
             None => Ok(()),
         }
-    }
-
-    /// What is no envelope can't be run by anyone.
-    async fn archive_unreadable(&self, batch: &Batch) -> Result<(), BrokerError> {
-        for leased in &batch.unreadable {
-            tracing::error!(task = %leased.envelope.task_ref(), "archived, since its envelope cannot be read");
-            let settlement = leased.clone().settle(Outcome::Archive);
-            self.settle_all(&[settlement]).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn extend_all(

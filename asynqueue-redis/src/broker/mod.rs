@@ -12,6 +12,7 @@ mod queue;
 mod repair;
 mod schedules;
 mod settle;
+mod unreadable;
 mod upkeep;
 mod waiters;
 
@@ -32,7 +33,7 @@ use asynqueue_core::{
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescer, queue::Queue};
+use self::{coalesce::Coalescer, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -73,6 +74,7 @@ struct Inner {
     /// The tag of each worker that leases by this handle.
     workers: RwLock<HashMap<Name, u32>>,
     single: Coalescer,
+    unreadable: Unreadable,
 }
 
 impl RedisBroker {
@@ -94,6 +96,7 @@ impl RedisBroker {
             queues: RwLock::default(),
             workers: RwLock::default(),
             single: Coalescer::default(),
+            unreadable: Unreadable::default(),
         }));
         let address = || broker.0.address.clone();
         broker

@@ -7,7 +7,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Envelope, Failure, FailureKind, Outcome, Settled, Settlement, UniqueUntil,
+    BrokerError, CodecName, Envelope, Failure, FailureKind, Outcome, Settled, Settlement,
+    UniqueUntil,
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queue::Queue};
@@ -279,7 +280,9 @@ impl<'a> Record<'a> {
             (false, true) => "f",
             (false, false) => "",
         });
-        if is_kept {
+        // What cannot be read stays as it is for those that can.
+        let stays = self.outcome == "snooze" && envelope.codec == CodecName::unreadable();
+        if is_kept && !stays {
             call.arg(envelope.to_bytes());
         } else {
             call.arg("");

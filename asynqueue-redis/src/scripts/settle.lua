@@ -1,6 +1,7 @@
 -- Records outcomes.
 -- ARGV: clock, lane, number, publish; how many tasks just complete and are gone; the leases of these, then their ids; then of
--- each other task: outcome, lease, id, marks ('x' it counts only once expired, 'f' the attempt failed), envelope, milliseconds,
+-- each other task: outcome, lease, id, marks ('x' it counts only once expired, 'f' the attempt failed), envelope ('' leaves it as
+-- it is), milliseconds,
 -- lock ('-' and key to release it, time to live, ':' and key to take it again if it is free), priority, 'r' and the result if
 -- there is one.
 -- Outcomes: complete, drop, archive, cancelled (archived, and was asked to), retry, snooze, release.
@@ -61,7 +62,7 @@ for i = 1, count do
       delete[#delete + 1] = id
       final[#final + 1], final[#final + 2] = id, 'g'
     else
-      put[#put + 1], put[#put + 2] = id, ARGV[at + 4]
+      if ARGV[at + 4] ~= '' then put[#put + 1], put[#put + 2] = id, ARGV[at + 4] end
       if marks:find('f') then failed = failed + 1 end
       if outcome == 'archive' or outcome == 'cancelled' then
         archive[#archive + 1], archive[#archive + 2] = int(now), id

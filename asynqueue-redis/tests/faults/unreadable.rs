@@ -1,13 +1,16 @@
 //! What another version has written and this one cannot read.
 
 use asynqueue_core::{
-    Inspect, Schedules,
+    Context, Fleet, Inspect, Payload, Producer, Schedules, Server, Task, TaskError, TaskState,
     scheduler::{Entry, Scheduler, Timetable},
 };
 use asynqueue_test_servers::RedisServer;
 use redis::cmd;
 
-use super::{common::connect, load::Work};
+use super::{
+    common::connect,
+    load::{QUEUE, Work},
+};
 
 #[tokio::test]
 async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
@@ -82,4 +85,102 @@ async fn a_queue_that_cannot_be_written_holds_up_no_other_entry() {
     })
     .await;
     scheduler.shutdown().await;
+}
+
+/// What yesterday's build does not know.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Fresh;
+
+impl Task for Fresh {
+    const EVENT: &'static str = "fresh";
+    type Output = ();
+    type Codec = asynqueue_core::MessagePack;
+}
+
+async fn work(_: Payload<Work>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt() {
+    let redis = RedisServer::start().await;
+    let broker = connect(&redis.url()).await;
+    let server = |broker| Server::builder(broker).queue(QUEUE, 1).concurrency(8);
+    let old = server(connect(&redis.url()).await).process(work);
+    let old = old.start().await.expect("a server");
+    let fresh = |_: Payload<Fresh>, ctx: Context| async move {
+        let task = ctx.envelope();
+        assert_eq!((task.attempts, task.failures().len()), (0, 0));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        Ok::<_, TaskError>(())
+    };
+    let new = server(connect(&redis.url()).await)
+        .process(work)
+        .process(fresh);
+    let new = new.start().await.expect("a server");
+    let producer = Producer::new(broker.clone());
+    for _ in 0..200 {
+        producer
+            .enqueue(Fresh)
+            .queue(QUEUE)
+            .await
+            .expect("accepted");
+    }
+    asynqueue_test_servers::eventually("all have succeeded", async || {
+        let stats = broker
+            .stats(&[QUEUE.into()])
+            .await
+            .expect("answered")
+            .remove(0);
+        let left: u64 = TaskState::ALL.iter().map(|state| stats.count(*state)).sum();
+        assert_eq!((stats.failed, stats.count(TaskState::Archived)), (0, 0));
+        (stats.succeeded, left) == (200, 0)
+    })
+    .await;
+    assert!(!broker.servers().await.expect("answered").is_empty());
+    for server in [old, new] {
+        server.shutdown().await.expect("ended in order");
+    }
+}
+
+#[tokio::test]
+async fn an_envelope_of_a_later_version_goes_back_as_it_is() {
+    let redis = RedisServer::start().await;
+    let broker = connect(&redis.url()).await;
+    let producer = Producer::new(broker.clone());
+    let task = producer
+        .enqueue(Work { n: 1 })
+        .queue(QUEUE)
+        .await
+        .expect("accepted");
+    let mut connection = redis.connection().await;
+    let (key, id) = (format!("aq:{{{QUEUE}}}:tasks"), task.id().as_str());
+    let mut get = cmd("HGET");
+    get.arg(&key).arg(id);
+    let mut bytes: Vec<u8> = get.query_async(&mut connection).await.expect("there");
+    let version = bytes
+        .windows(3)
+        .position(|three| three == b"\xa1v\x01")
+        .expect("a version");
+    bytes[version + 2] = 2;
+    let mut put = cmd("HSET");
+    put.arg(&key).arg(id).arg(&bytes);
+    let () = put.query_async(&mut connection).await.expect("kept");
+
+    let server = Server::builder(broker.clone())
+        .queue(QUEUE, 1)
+        .process(work);
+    let server = server.start().await.expect("a server");
+    asynqueue_test_servers::eventually("it is given back", async || {
+        let stats = broker
+            .stats(&[QUEUE.into()])
+            .await
+            .expect("answered")
+            .remove(0);
+        stats.count(TaskState::Scheduled) == 1
+    })
+    .await;
+    server.shutdown().await.expect("ended in order");
+    let kept: Vec<u8> = get.query_async(&mut connection).await.expect("there");
+    assert_eq!(kept, bytes);
 }

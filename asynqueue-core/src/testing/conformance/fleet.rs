@@ -5,7 +5,7 @@ use super::{
     fixture::{Fixture, id, secs},
 };
 use crate::{
-    broker::{RunningTask, ServerInfo, Subscription},
+    broker::{RunningTask, ServerInfo, Subscription, UnhandledTasks},
     task::{Name, TaskRef, Timestamp},
 };
 
@@ -31,6 +31,11 @@ fn server(name: &str) -> ServerInfo {
         abandoned: 3,
         finished: 4_711,
         stopping: true,
+        unhandled: vec![UnhandledTasks {
+            queue: "default".into(),
+            event: "email:goodbye".into(),
+            tasks: 30_000,
+        }],
     }
 }
 

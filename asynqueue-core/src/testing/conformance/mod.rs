@@ -136,6 +136,7 @@ macro_rules! conformance_suite {
                 a_failed_task_waits_for_its_retry_with_its_failures,
                 a_retry_without_delay_is_pending_at_once,
                 a_snoozed_task_is_scheduled_and_has_not_failed,
+                a_snoozed_task_keeps_what_its_server_noted,
                 a_released_task_goes_to_the_front_untouched,
                 released_tasks_keep_their_priority,
                 an_archived_task_is_kept_with_its_reason,

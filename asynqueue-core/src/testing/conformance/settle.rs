@@ -68,6 +68,24 @@ pub async fn a_snoozed_task_is_scheduled_and_has_not_failed(harness: &dyn Harnes
     assert_eq!((stats.failed, stats.succeeded), (0, 0));
 }
 
+/// A server notes on a task why it gives it back.
+pub async fn a_snoozed_task_keeps_what_its_server_noted(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let mut leased = f.lease_one().await;
+    let since = f.broker.now();
+    let task = Arc::make_mut(&mut leased.envelope);
+    task.set_unhandled_since(Some(since));
+    task.set_place(Some(42));
+    let delay = secs(10);
+    f.settle(&leased, Outcome::Snooze { delay }).await;
+    let task = f.info("a").await.unwrap().envelope;
+    assert_eq!(
+        (task.unhandled_since(), task.place()),
+        (Some(since), Some(42))
+    );
+}
+
 /// In the order it had, and without a trace.
 pub async fn a_released_task_goes_to_the_front_untouched(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{NodeRole, RunningTask, ServerInfo, Timestamp};
+use asynqueue_core::{NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
 use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -38,6 +38,16 @@ pub(super) struct Server {
     /// Attempts that have ended.
     finished: u64,
     stopping: bool,
+    /// Tasks that it gave back, since it has no process for their event.
+    unhandled: Vec<Unhandled>,
+}
+
+/// Tasks of an event that a server has no process for.
+#[derive(Debug, Serialize, ToSchema)]
+struct Unhandled {
+    queue: String,
+    event: String,
+    tasks: u64,
 }
 
 /// What runs.
@@ -67,6 +77,16 @@ impl From<&RunningTask> for Running {
     }
 }
 
+impl From<&UnhandledTasks> for Unhandled {
+    fn from(unhandled: &UnhandledTasks) -> Self {
+        Self {
+            queue: unhandled.queue.to_string(),
+            event: unhandled.event.to_string(),
+            tasks: unhandled.tasks,
+        }
+    }
+}
+
 impl Server {
     fn new(server: &ServerInfo, now: Timestamp) -> Self {
         let queues = server.queues.iter();
@@ -88,6 +108,7 @@ impl Server {
             abandoned: server.abandoned,
             finished: server.finished,
             stopping: server.stopping,
+            unhandled: server.unhandled.iter().map(Unhandled::from).collect(),
         }
     }
 }
@@ -119,7 +140,7 @@ pub(super) struct Node {
 /// Something that somebody should look at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
-    /// `no_server`, `lost_servers`, `stuck_handlers`, `slow_queue`, `growing_queue`, `failing_queue`, `trimmed_archive` or
+    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`, `failing_queue`, `trimmed_archive` or
     /// `full_archive`.
     kind: &'static str,
     /// The queue that it is about, if it is about one.

@@ -1,0 +1,599 @@
+//! Where tasks wait for a limit: before their attempt starts, so that neither a slot nor a timeout is spent on it.
+//!
+//! A server lets a task in through the gates of its process right after the lease. A task that may start soon waits at
+//! the gate. All others go back to the broker, each with its [place](crate::Envelope::place) in the line and for about
+//! as long as it takes until its turn. The gate keeps two numbers of the line, however long it is: the place that was
+//! given last, and the one that was served last.
+
+use std::{fmt, future::Future, iter, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::pace::{Pace, Turns};
+use crate::task::Timestamp;
+
+/// A task whose turn is within this waits at the gate, leased. At least one does.
+pub(super) const WORTH_WAITING: Duration = Duration::from_millis(100);
+
+/// After so many turns in a row that went to others, the line is taken to be gone: deleted, or run by other servers.
+const GONE_AFTER: u32 = 3;
+
+/// A limit on the attempts of one or several processes, with those that wait for it.
+pub(crate) struct Gate {
+    limit: Limit,
+    line: Mutex<Line>,
+}
+
+/// What is limited.
+#[derive(Debug)]
+pub(super) enum Limit {
+    AtOnce {
+        permits: Arc<Semaphore>,
+        max: usize,
+        pace: Pace,
+    },
+    PerTime(Turns),
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// The place given last.
+    last: u64,
+    /// The highest place that was let in.
+    served: u64,
+    /// How many wait at the gate.
+    held: usize,
+    /// About how many are away whose place has been passed: more went to others than there were turns.
+    late: u64,
+    /// Turns in a row that the front of the line let pass.
+    passed_over: u32,
+}
+
+/// A turn that is near.
+pub(crate) type Turn = Pin<Box<dyn Future<Output = Option<Pass>> + Send>>;
+
+/// What a gate answers a task.
+pub(crate) enum Entry {
+    /// It may start.
+    Now(Pass),
+    /// It may wait for its turn here. `None` comes if nothing gets free in time.
+    Soon { place: u64, turn: Turn },
+    /// It is to come back after this long.
+    Later { place: u64, wait: Duration },
+}
+
+/// Lets one attempt in. Dropped when the attempt ends.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    /// Held for its drop.
+    _permit: Option<OwnedSemaphorePermit>,
+    /// When the attempt began. One that never did gives its turn back.
+    began: Option<Instant>,
+}
+
+impl Gate {
+    pub(super) fn new(limit: Limit) -> Arc<Self> {
+        let line = Mutex::default();
+        Arc::new(Self { limit, line })
+    }
+
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Lets a task in, or says where and for how long it waits. `place` is the one it was given before; a new one comes
+    /// behind all that wait.
+    pub(crate) fn enter(self: &Arc<Self>, place: Option<u64>, now: Timestamp) -> Entry {
+        let mut line = self.line.lock();
+        let is_new = place.is_none();
+        let place = line.join(place, now);
+        let number = line.number(place);
+        let is_next = number <= line.held as u64 + 1;
+        let is_near = !is_new && self.is_near(number);
+        // Those that come back do so in the order of the line.
+        let is_next = is_next || !is_new && number <= self.about_next();
+        let patience = if is_near { self.patience() } else { LOOK_AGAIN };
+        let may_start = is_next || self.idle() > patience;
+        if may_start && let Some(pass) = self.try_pass() {
+            line.let_in(place, is_next || is_near);
+            return Entry::Now(pass);
+        }
+        line.last = line.last.max(place);
+        if is_next
+            && (line.held as u64) < self.about_next()
+            && let Some(turn) = self.turn(place)
+        {
+            line.held += 1;
+            return Entry::Soon { place, turn };
+        }
+        let wait = self.until_back(line.send_back(place));
+        Entry::Later { place, wait }
+    }
+
+    /// When a task that waited here in vain comes back.
+    pub(crate) fn come_back(&self, place: u64) -> Duration {
+        let number = self.line.lock().send_back(place);
+        self.until_back(number)
+    }
+
+    /// Takes a turn that is free now.
+    fn try_pass(self: &Arc<Self>) -> Option<Pass> {
+        match &self.limit {
+            Limit::AtOnce { permits, .. } => {
+                let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+                Some(self.pass(Some(permit)))
+            }
+            Limit::PerTime(turns) => turns.take_within(Duration::ZERO).map(|_| self.pass(None)),
+        }
+    }
+
+    /// Lines up for a turn that is near. Those who call this one after the other have their turns in this order.
+    fn turn(self: &Arc<Self>, place: u64) -> Option<Turn> {
+        match &self.limit {
+            Limit::AtOnce { permits, .. } => {
+                let mut acquire = Box::pin(Arc::clone(permits).acquire_owned());
+                // Its place among those who wait is that of its first poll.
+                let first = acquire.as_mut().now_or_never();
+                let held = Held(Arc::clone(self));
+                Some(Box::pin(async move {
+                    let permit = match first {
+                        Some(permit) => permit,
+                        None => tokio::time::timeout(WORTH_WAITING, acquire).await.ok()?,
+                    };
+                    // The semaphore is never closed.
+                    let pass = held.0.pass(Some(permit.ok()?));
+                    held.0.line.lock().let_in(place, true);
+                    Some(pass)
+                }))
+            }
+            Limit::PerTime(turns) => {
+                let wait = turns.take_within(WORTH_WAITING)?;
+                let held = Held(Arc::clone(self));
+                let pass = self.pass(None);
+                Some(Box::pin(async move {
+                    tokio::time::sleep(wait).await;
+                    held.0.line.lock().let_in(place, true);
+                    Some(pass)
+                }))
+            }
+        }
+    }
+
+    fn pass(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> Pass {
+        if let Limit::AtOnce { pace, .. } = &self.limit {
+            pace.began();
+        }
+        Pass {
+            gate: Arc::clone(self),
+            _permit: permit,
+            began: None,
+        }
+    }
+
+    /// How many tasks start about now: within [`WORTH_WAITING`], or by the clock if a few before them are gone.
+    fn about_next(&self) -> u64 {
+        let interval = match &self.limit {
+            Limit::AtOnce { max, pace, .. } => pace.interval(*max),
+            Limit::PerTime(turns) => turns.interval(),
+        };
+        let least = match &self.limit {
+            Limit::AtOnce { .. } => 1,
+            Limit::PerTime(_) => 3,
+        };
+        let starts = WORTH_WAITING.as_secs_f64() / interval.as_secs_f64().max(1e-6);
+        (starts as u64).clamp(least, 1_000)
+    }
+
+    /// For how long a turn may be free until it goes to any task that comes, since the front of the line is away.
+    fn patience(&self) -> Duration {
+        let interval = match &self.limit {
+            Limit::AtOnce { max, pace, .. } => pace.interval(*max),
+            Limit::PerTime(turns) => turns.interval(),
+        };
+        (interval / 4).clamp(Duration::from_millis(5), LOOK_AGAIN)
+    }
+
+    /// For how long a turn has been free.
+    fn idle(&self) -> Duration {
+        match &self.limit {
+            Limit::AtOnce { permits, pace, .. } if permits.available_permits() > 0 => pace.idle(),
+            Limit::AtOnce { .. } => Duration::ZERO,
+            Limit::PerTime(turns) => turns.idle(),
+        }
+    }
+
+    /// How long it takes until the turn of the one with this number.
+    fn until_turn(&self, number: u64) -> Duration {
+        let times = |interval: Duration, n: u64| {
+            interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
+        };
+        match &self.limit {
+            // When it becomes one of the next, for another may end at any time from then on.
+            Limit::AtOnce { max, pace, .. } => {
+                let before = (number - 1).saturating_sub(self.about_next() / 2);
+                times(pace.interval(*max), before)
+            }
+            Limit::PerTime(turns) => turns
+                .wait()
+                .saturating_add(times(turns.interval(), number - 1)),
+        }
+    }
+
+    /// Whether a task comes back just for its turn, rather than to look whether the line has become shorter.
+    fn is_near(&self, number: u64) -> bool {
+        match &self.limit {
+            Limit::AtOnce { max, .. } => {
+                number <= *max as u64 || self.until_turn(number) <= LOOK_AGAIN
+            }
+            Limit::PerTime(_) => self.until_turn(number) <= FAR,
+        }
+    }
+
+    /// When a task comes back: at its turn if that is known, else sooner, since the line may have become shorter.
+    fn until_back(&self, number: u64) -> Duration {
+        let turn = self.until_turn(number);
+        let back = match &self.limit {
+            Limit::AtOnce { .. } if turn <= LOOK_AGAIN => turn.max(self.patience()),
+            // Any that is free goes to one of these.
+            Limit::AtOnce { max, .. } if number <= *max as u64 => LOOK_AGAIN,
+            Limit::AtOnce { .. } => (turn / 2).clamp(LOOK_AGAIN, FAR),
+            Limit::PerTime(_) if turn <= FAR => turn,
+            Limit::PerTime(_) => (turn / 8).clamp(FAR, FARTHEST),
+        };
+        back.max(Duration::from_millis(1))
+    }
+}
+
+/// How soon those that are next look again whether another task has ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a task is away at most that is not far from its turn; and how long at most in all.
+const FAR: Duration = Duration::from_secs(300);
+const FARTHEST: Duration = Duration::from_secs(3600);
+
+impl Line {
+    /// The place of a task, which may be new in the line.
+    fn join(&mut self, place: Option<u64>, now: Timestamp) -> u64 {
+        let is_empty = self.last <= self.served;
+        match place {
+            // As after a restart: the line is where the first that comes back says.
+            Some(place) if is_empty && place > self.last => {
+                self.served = place.saturating_sub(1);
+                place
+            }
+            Some(place) => place,
+            // By the clock, so that it is behind the lines of servers before this one.
+            None if is_empty => {
+                let place = now.as_millis().max(self.last + 1);
+                self.served = place - 1;
+                self.last = self.served;
+                place
+            }
+            None => self.last + 1,
+        }
+    }
+
+    /// How many starts until its turn, from 1.
+    fn number(&self, place: u64) -> u64 {
+        place.saturating_sub(self.served).max(1)
+    }
+
+    /// How many starts until the turn of a task that does not start now.
+    fn send_back(&mut self, place: u64) -> u64 {
+        if place > self.served {
+            return self.number(place);
+        }
+        self.late += 1;
+        self.late
+    }
+
+    /// Notes that a task starts, in its turn or in that of one that did not come.
+    fn let_in(&mut self, place: u64, in_turn: bool) {
+        if in_turn {
+            if place <= self.served {
+                self.late = self.late.saturating_sub(1);
+            }
+            self.served = self.served.max(place);
+            self.passed_over = 0;
+        } else {
+            self.passed_over += 1;
+            self.late = 0;
+            if self.passed_over >= GONE_AFTER {
+                self.served = self.last;
+                self.passed_over = 0;
+            }
+        }
+        self.last = self.last.max(self.served);
+    }
+}
+
+/// One that waits at a gate.
+struct Held(Arc<Gate>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut line = self.0.line.lock();
+        line.held = line.held.saturating_sub(1);
+    }
+}
+
+impl Pass {
+    /// Notes that the attempt begins.
+    fn begin(&mut self) {
+        self.began = Some(Instant::now());
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        match (&self.gate.limit, self.began) {
+            (Limit::AtOnce { pace, .. }, Some(began)) => pace.ended(began.elapsed()),
+            (Limit::PerTime(turns), None) => turns.give_back(),
+            _ => {}
+        }
+    }
+}
+
+/// What lets one attempt in through all gates of its process.
+#[derive(Debug, Default)]
+pub(crate) struct Passes(Vec<Pass>);
+
+impl Passes {
+    pub(crate) fn push(&mut self, pass: Pass) {
+        self.0.push(pass);
+    }
+
+    /// Notes that the attempt begins.
+    pub(crate) fn begin(&mut self) {
+        self.0.iter_mut().for_each(Pass::begin);
+    }
+}
+
+/// The gates around a process, from the outside in. Most have none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gates(Option<Arc<[Arc<Gate>]>>);
+
+impl Gates {
+    pub(crate) fn get(&self, index: usize) -> Option<&Arc<Gate>> {
+        self.0.as_ref()?.get(index)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn has(&self, gate: &Arc<Gate>) -> bool {
+        let mut gates = self.0.iter().flat_map(|gates| gates.iter());
+        gates.any(|other| Arc::ptr_eq(other, gate))
+    }
+
+    /// These with one more around them. A gate that is among them already is passed once.
+    pub(super) fn within(&self, gate: &Arc<Gate>) -> Self {
+        if self.has(gate) {
+            return self.clone();
+        }
+        let inner = self.0.iter().flat_map(|gates| gates.iter());
+        Self(Some(iter::once(gate).chain(inner).cloned().collect()))
+    }
+
+    /// These, or those of what is inside where a layer between hides them.
+    pub(super) fn or(self, inner: &Self) -> Self {
+        if self.is_empty() { inner.clone() } else { self }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+
+    use super::*;
+
+    /// Tasks that wait in a broker, by when they are due; in this order they come to the gate.
+    struct Backlog {
+        gate: Arc<Gate>,
+        start: Instant,
+        due: BTreeMap<(Instant, u64), (u64, Option<u64>)>,
+        /// How often a task has come.
+        comes: u64,
+        put_off: u64,
+        started: Vec<u64>,
+        held: FuturesUnordered<BoxFuture<'static, (u64, u64, Option<Pass>)>>,
+    }
+
+    impl Backlog {
+        fn new(gate: Arc<Gate>, tasks: u64) -> Self {
+            let start = Instant::now();
+            let due = (0..tasks).map(|task| ((start, task), (task, None)));
+            Self {
+                gate,
+                start,
+                due: due.collect(),
+                comes: 0,
+                put_off: 0,
+                started: Vec::new(),
+                held: FuturesUnordered::new(),
+            }
+        }
+
+        fn add(&mut self, task: u64) {
+            self.due.insert((Instant::now(), u64::MAX), (task, None));
+        }
+
+        fn put_off(&mut self, task: u64, place: u64, wait: Duration) {
+            self.put_off += 1;
+            let due = (Instant::now() + wait, 1_000_000 + self.put_off);
+            self.due.insert(due, (task, Some(place)));
+        }
+
+        /// Takes the next to the gate when it is due; answers its pass once one is let in.
+        async fn next(&mut self) -> Option<Pass> {
+            let due = self.due.first_key_value().map(|((due, _), _)| *due);
+            let far = Instant::now() + Duration::from_secs(1 << 30);
+            tokio::select! {
+                biased;
+                Some((task, place, pass)) = self.held.next() => {
+                    if pass.is_none() {
+                        let wait = self.gate.come_back(place);
+                        self.put_off(task, place, wait);
+                    } else {
+                        self.started.push(task);
+                    }
+                    return pass;
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(far)) => {}
+            }
+            let (_, (task, place)) = self.due.pop_first()?;
+            self.comes += 1;
+            let now = Timestamp::from_millis(self.start.elapsed().as_millis() as u64);
+            match self.gate.enter(place, now) {
+                Entry::Now(pass) => {
+                    self.started.push(task);
+                    return Some(pass);
+                }
+                Entry::Soon { place, turn } => {
+                    let held = async move { (task, place, turn.await) };
+                    self.held.push(Box::pin(held));
+                }
+                Entry::Later { place, wait } => self.put_off(task, place, wait),
+            }
+            None
+        }
+    }
+
+    impl Backlog {
+        /// By how many places a task started before its turn.
+        fn most_early(&self) -> usize {
+            let early = |(n, task): (usize, &u64)| (*task as usize).saturating_sub(n);
+            let all = self.started.iter().enumerate().map(early);
+            all.max().unwrap_or_default()
+        }
+
+        /// Takes the next to the gate, and runs it in no time if it is let in.
+        async fn run(&mut self) {
+            if let Some(mut pass) = self.next().await {
+                pass.begin();
+            }
+        }
+    }
+
+    fn rate(max: u32, period: Duration) -> Arc<Gate> {
+        Gate::new(Limit::PerTime(Turns::new(max, period)))
+    }
+
+    fn at_once(max: usize) -> Arc<Gate> {
+        Gate::new(Limit::AtOnce {
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+            pace: Pace::new(),
+        })
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_serves_a_backlog_in_order_at_full_rate_and_looks_at_each_task_a_few_times() {
+        let mut backlog = Backlog::new(rate(1, SECOND), 2_000);
+        while backlog.started.len() < 2_000 {
+            backlog.run().await;
+        }
+        assert!(backlog.started.is_sorted());
+        let took = backlog.start.elapsed();
+        assert!(took < 2_010 * SECOND, "{took:?}");
+        assert!(backlog.comes < 5 * 2_000, "{}", backlog.comes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_thousand_over_one_a_second_are_looked_at_rarely() {
+        let mut backlog = Backlog::new(rate(1, SECOND), 100_000);
+        for _ in 0..100_000 {
+            backlog.run().await;
+        }
+        let (before, start) = (backlog.comes, Instant::now());
+        while start.elapsed() < 3600 * SECOND {
+            backlog.run().await;
+        }
+        let each_second = (backlog.comes - before) / 3600;
+        assert!(each_second < 50, "{each_second}");
+        assert!(backlog.most_early() <= 10, "{}", backlog.most_early());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_later_goes_behind_the_line_and_a_turn_that_nobody_takes_is_not_lost() {
+        let gate = rate(1, SECOND);
+        let mut backlog = Backlog::new(Arc::clone(&gate), 10);
+        for _ in 0..10 {
+            backlog.run().await;
+        }
+        backlog.add(10);
+        while backlog.started.len() < 5 {
+            backlog.run().await;
+        }
+        assert_eq!(backlog.started, [0, 1, 2, 3, 4]);
+        // All that wait are deleted. The next ones must not wait for them for ever.
+        backlog.due.clear();
+        tokio::time::advance(3 * SECOND).await;
+        for n in 11..20 {
+            backlog.add(n);
+            backlog.run().await;
+            tokio::time::advance(3 * SECOND).await;
+        }
+        assert_eq!(backlog.started[5..], Vec::from_iter(11..20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_never_began_gives_its_turn_back() {
+        let gate = rate(1, SECOND);
+        let now = Timestamp::default();
+        let Entry::Now(pass) = gate.enter(None, now) else {
+            panic!("the first")
+        };
+        drop(pass);
+        let Entry::Now(mut pass) = gate.enter(None, now) else {
+            panic!("its turn is free again")
+        };
+        pass.begin();
+        drop(pass);
+        assert!(matches!(gate.enter(None, now), Entry::Later { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_at_once_serve_a_backlog_in_order_and_idle_little() {
+        for (max, took, tasks) in [(1, 300, 200), (2, 20, 1_000), (4, 30_000, 100)] {
+            let took = Duration::from_millis(took);
+            let mut backlog = Backlog::new(at_once(max), tasks);
+            while backlog.started.len() < tasks as usize {
+                if let Some(mut pass) = backlog.next().await {
+                    pass.begin();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(took).await;
+                        drop(pass);
+                    });
+                }
+            }
+            let whole = backlog.start.elapsed();
+            let best = took * (tasks as u32) / max as u32;
+            let figures = (whole, best, backlog.comes);
+            assert!(whole < best * 3 / 2 + 5 * SECOND, "{max}: {figures:?}");
+            assert!(backlog.comes < 40 * tasks, "{max}: {figures:?}");
+            let most = backlog.most_early();
+            // Only while it is not known yet how long an attempt takes.
+            assert!(most <= 20, "{max}: {most} early, {figures:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Tasks whose event a server does not know: another server may, so they go back without an attempt.
+
+use std::time::Duration;
+
+use asynqueue_core::{
+    Context, FailureKind, Fleet, MemoryBroker, Payload, Producer, Server, ServerBuilder, Task,
+    TaskError, TaskState,
+    inspector::{Action, ActionOutcome},
+    testing::{Drained, TestClock, drain},
+};
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{AN_HOUR, Job, broker, counts, enqueue_jobs, failure_of, info, job, until};
+
+/// The type that only today's build knows.
+#[derive(Clone, Serialize, Deserialize, Task)]
+#[task(event = "fresh", retention = "7d", crate = asynqueue_core)]
+struct Fresh;
+
+async fn fresh(_: Payload<Fresh>, _: Context) -> Result<(), TaskError> {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    Ok(())
+}
+
+async fn known(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
+/// A server of eight slots that looks for what is due all the time.
+fn server(broker: &MemoryBroker) -> ServerBuilder {
+    let server = Server::builder(broker.clone()).concurrency(8);
+    server
+        .poll_interval(Duration::from_millis(5))
+        .lease(AN_HOUR)
+}
+
+/// Lets time pass until all tasks have completed, and nothing else has become of any.
+async fn all_complete(clock: &TestClock, broker: &MemoryBroker, tasks: u64) {
+    until("all have completed", async || {
+        clock.advance(Duration::from_millis(100));
+        counts(broker).await == [(TaskState::Completed, tasks)]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt() {
+    let (clock, broker, producer) = on_test_clock();
+    let _old = server(&broker).process(known).start().await.unwrap();
+    let new = server(&broker).process(known).process(fresh);
+    let _new = new.start().await.unwrap();
+    let handles = producer.enqueue_many((0..200).map(|_| Fresh)).await;
+    all_complete(&clock, &broker, 200).await;
+    for handle in handles {
+        let task = info(&handle.unwrap()).await.envelope;
+        assert_eq!((task.attempts, task.failures().len()), (0, 0));
+        assert_eq!(task.unhandled_since(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_services_that_share_a_queue_work_through_their_own_tasks() {
+    let (clock, broker, producer) = on_test_clock();
+    for n in 0..500 {
+        producer.enqueue(job(n)).await.unwrap();
+        producer.enqueue(Fresh).await.unwrap();
+    }
+    let _jobs = server(&broker).process(known).start().await.unwrap();
+    let _others = server(&broker).process(fresh).start().await.unwrap();
+    all_complete(&clock, &broker, 1_000).await;
+}
+
+#[tokio::test]
+async fn tasks_that_no_server_handles_hold_no_slot_and_are_told_of() {
+    let (broker, producer) = broker();
+    let handles = producer.enqueue_many((0..300).map(|_| Fresh)).await;
+    let server = Server::builder(broker.clone()).concurrency(1);
+    let _server = server.process(known).start().await.unwrap();
+    let jobs = enqueue_jobs(&producer, 1).await;
+    crate::harness::output_of(&jobs[0]).await;
+    until("the server tells of them", async || {
+        let servers = broker.servers().await.unwrap();
+        let unhandled = servers.iter().flat_map(|server| &server.unhandled);
+        unhandled
+            .filter(|tasks| tasks.event == Fresh::EVENT && tasks.queue == "default")
+            .any(|tasks| (1..=300).contains(&tasks.tasks))
+    })
+    .await;
+    assert_eq!(handles.len(), 300);
+    let archived = |(state, _): &(TaskState, u64)| *state == TaskState::Archived;
+    assert!(!counts(&broker).await.iter().any(archived));
+}
+
+/// A server that knows no `Fresh`, on a clock of the test's own.
+fn on_test_clock() -> (TestClock, MemoryBroker, Producer) {
+    let clock = TestClock::default();
+    let broker = MemoryBroker::with_clock(clock.clone());
+    (clock, broker.clone(), Producer::new(broker))
+}
+
+async fn drained(broker: &MemoryBroker) -> Drained {
+    let server = Server::builder(broker.clone()).process(known);
+    drain(server).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_task_comes_back_after_as_long_as_it_is_unhandled_and_is_archived_after_the_grace() {
+    let (clock, broker, producer) = on_test_clock();
+    let task = producer.enqueue(Fresh).await.unwrap();
+    let (mut times, mut waited) = (0, Duration::ZERO);
+    while info(&task).await.state != TaskState::Archived {
+        let drained = drained(&broker).await;
+        assert_eq!(drained.snoozed + drained.archived, 1, "{drained:?}");
+        times += 1;
+        let wait = waited.clamp(Duration::from_secs(1), Duration::from_secs(60));
+        clock.advance(wait.mul_f64(1.26));
+        waited += wait.mul_f64(1.26);
+    }
+    // 1 s, 1.26 s, 2.8 s … 60 s, and then one a minute.
+    assert!((50..=60).contains(&times), "given back {times} times");
+    let task = info(&task).await.envelope;
+    let failure = task.last_failure().unwrap();
+    assert_eq!(failure.kind, FailureKind::UnknownEvent);
+    let start =
+        "no process is registered for event `fresh`, and no other server has taken the task in 3";
+    assert!(failure.message.starts_with(start), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_task_that_is_old_at_its_first_refusal_has_the_whole_grace_before_it() {
+    let (clock, broker, producer) = on_test_clock();
+    let two_hours = Duration::from_secs(2 * 3600);
+    let task = producer.enqueue(Fresh).delay(two_hours).await.unwrap();
+    clock.advance(two_hours);
+    assert_eq!(drained(&broker).await.snoozed, 1);
+    let server = Server::builder(broker.clone()).process(fresh);
+    clock.advance(Duration::from_secs(2));
+    drain(server).await.unwrap().assert_completed(1);
+    assert_eq!(info(&task).await.envelope.unhandled_since(), None);
+}
+
+#[tokio::test]
+async fn a_task_that_is_run_again_has_the_whole_grace_before_it() {
+    let (clock, broker, producer) = on_test_clock();
+    let task = producer.enqueue(Fresh).await.unwrap();
+    drained(&broker).await;
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(drained(&broker).await.archived, 1);
+    let inspector = asynqueue_core::Inspector::new(broker.clone());
+    let tasks = [task.task_ref().clone()];
+    let outcomes = inspector.apply(&Action::RunNow, &tasks).await.unwrap();
+    assert_eq!(outcomes, [ActionOutcome::Done]);
+    assert_eq!(drained(&broker).await.snoozed, 1);
+}
+
+#[tokio::test]
+async fn a_grace_of_zero_archives_at_once() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone()).unknown_event_grace(Duration::ZERO);
+    let _server = server.process(known).start().await.unwrap();
+    let failure = failure_of(&producer.enqueue(Fresh).await.unwrap()).await;
+    assert_eq!(failure.kind, FailureKind::UnknownEvent);
+    assert_eq!(
+        failure.message,
+        "no process is registered for event `fresh`"
+    );
+}
+
+#[tokio::test]
+async fn a_task_past_its_deadline_is_archived_for_that_by_whichever_server_sees_it() {
+    let (clock, broker, producer) = on_test_clock();
+    let second = Duration::from_secs(1);
+    let task = producer.enqueue(Fresh).deadline(second).await.unwrap();
+    clock.advance(second);
+    assert_eq!(drained(&broker).await.archived, 1);
+    let task = info(&task).await.envelope;
+    assert_eq!(task.last_failure().unwrap().kind, FailureKind::Deadline);
+}

@@ -1,0 +1,115 @@
+//! Envelopes that this build cannot read: a later one may, so they go back as they are, and are archived only when none
+//! has for an hour.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{BrokerError, Leased, Outcome, TaskRef};
+use parking_lot::Mutex;
+
+use super::RedisBroker;
+
+/// For how long this process gives an envelope back until it archives it.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// An envelope comes back after as long as it has been known, so the wait doubles from the least to the most.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+const MOST_WAIT: Duration = Duration::from_secs(60);
+
+/// One that has not come back for so long was read by another process.
+const READ_ELSEWHERE: Duration = Duration::from_secs(180);
+
+/// The most to remember. Others go back all the same, and are archived once there is room for them.
+const MAX_KNOWN: usize = 10_000;
+
+/// Since when this process has known what it cannot read. The time is not in Redis: nothing can be added to an envelope
+/// that cannot be read, and this build must not write one in its place.
+#[derive(Default)]
+pub(super) struct Unreadable(Mutex<HashMap<TaskRef, Known>>);
+
+struct Known {
+    first: Instant,
+    last: Instant,
+}
+
+impl Unreadable {
+    /// How long the task stays away now; `None` if its time is up.
+    fn wait(&self, task: &TaskRef, grace: Duration) -> Option<Duration> {
+        let now = Instant::now();
+        let mut known = self.0.lock();
+        if !known.contains_key(task) && known.len() >= MAX_KNOWN {
+            known.retain(|_, known| now - known.last < READ_ELSEWHERE);
+            if known.len() >= MAX_KNOWN {
+                return Some(MOST_WAIT);
+            }
+        }
+        let is_new = || Known {
+            first: now,
+            last: now,
+        };
+        let entry = known.entry(task.clone()).or_insert_with(is_new);
+        entry.last = now;
+        let age = now - entry.first;
+        if age >= grace {
+            known.remove(task);
+            return None;
+        }
+        Some(age.clamp(LEAST_WAIT, MOST_WAIT))
+    }
+}
+
+impl RedisBroker {
+    /// Gives back what cannot be read, or archives it when its time is up.
+    pub(super) async fn give_back_unreadable(&self, leased: &[Leased]) -> Result<(), BrokerError> {
+        if leased.is_empty() {
+            return Ok(());
+        }
+        let settlements: Vec<_> = leased.iter().cloned().map(|leased| {
+            let task = leased.envelope.task_ref();
+            match self.0.unreadable.wait(&task, GRACE) {
+                Some(wait) => {
+                    tracing::warn!(%task, "given back, since its envelope cannot be read: a later version of the program may have written it");
+                    // Spread, so that a whole backlog does not come back at one moment.
+                    let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+                    leased.settle(Outcome::Snooze { delay })
+                }
+                None => {
+                    tracing::error!(%task, "archived, since no program has read its envelope for an hour");
+                    leased.settle(Outcome::Archive)
+                }
+            }
+        }).collect();
+        self.settle_all(&settlements).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asynqueue_core::TaskId;
+
+    use super::*;
+
+    fn task(n: usize) -> TaskRef {
+        TaskRef::new("q", TaskId::new(n.to_string()).expect("an id"))
+    }
+
+    #[test]
+    fn an_envelope_goes_back_until_its_time_is_up() {
+        let unreadable = Unreadable::default();
+        assert_eq!(unreadable.wait(&task(1), GRACE), Some(LEAST_WAIT));
+        assert_eq!(unreadable.wait(&task(1), GRACE), Some(LEAST_WAIT));
+        assert_eq!(unreadable.wait(&task(1), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn no_number_of_them_takes_more_memory_or_is_archived_for_want_of_it() {
+        let unreadable = Unreadable::default();
+        (0..MAX_KNOWN).for_each(|n| {
+            unreadable.wait(&task(n), GRACE);
+        });
+        assert_eq!(unreadable.wait(&task(MAX_KNOWN), GRACE), Some(MOST_WAIT));
+        assert_eq!(unreadable.0.lock().len(), MAX_KNOWN);
+    }
+}
