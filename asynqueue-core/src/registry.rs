@@ -133,9 +133,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
             .decode::<T, T::Codec>(&ctx.envelope().payload)
             .map_err(|error| undecodable::<T>(&ctx, error))?;
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
-        if !returns_unit {
-            ctx.expect_output();
-        }
+        ctx.begin(!returns_unit);
         let output = process.handle(Payload(payload), &ctx).await?;
         // Of `()` there is no result to keep.
         let result = match returns_unit {

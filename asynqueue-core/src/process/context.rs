@@ -336,12 +336,19 @@ impl Context {
         Ok(())
     }
 
-    /// Takes no result but the output.
-    pub(crate) fn expect_output(&self) {
-        let before = std::mem::replace(&mut self.0.report.lock().result, Outcome::IsOutput);
-        if matches!(before, Outcome::Set(_)) {
-            tracing::warn!(task = %self.task_ref(), event = %self.event(),
-                "a layer has set a result, but the output of the process takes its place");
+    /// Says whether the process that begins has an output, beside which there is no other result. A layer may run it again.
+    pub(crate) fn begin(&self, has_output: bool) {
+        let result = &mut self.0.report.lock().result;
+        match (has_output, &*result) {
+            (true, Outcome::Set(_)) => {
+                tracing::warn!(task = %self.task_ref(), event = %self.event(),
+                "a layer has set a result, but the output of the process takes its place")
+            }
+            (false, Outcome::Over) => *result = Outcome::Unset,
+            _ => {}
+        }
+        if has_output {
+            *result = Outcome::IsOutput;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use asynqueue_core::{
     Context, EnqueueError, Payload, Progress, ResultError, Server, SetResultError, TaskError,
     TaskHandle, TaskId, TaskRef, TaskState, TaskStatus,
+    layer::{Next, TaskRequest, middleware_fn},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -234,6 +235,29 @@ async fn a_result_that_is_set_after_the_process_has_returned_is_an_error() {
     let error = ctx.set_result(&7).expect_err("it would be dropped");
     assert!(matches!(error, SetResultError::TooLate { .. }), "{error}");
     assert_eq!(info(&task).await.result, None);
+}
+
+#[tokio::test]
+async fn a_process_that_a_layer_runs_again_sets_its_result_again() {
+    let (broker, producer) = broker();
+    let runs = Arc::new(AtomicU64::new(0));
+    let _server = Server::builder(broker)
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let run = runs.fetch_add(1, SeqCst) + 1;
+            async move { Ok::<_, TaskError>(ctx.set_result(&run)?) }
+        })
+        .layer(middleware_fn(
+            |request: TaskRequest, next: Next| async move {
+                next.clone().run(request.clone()).await?;
+                next.run(request).await
+            },
+        ))
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
+    output_of(&task).await;
+    assert_eq!(info(&task).await.result.expect("kept"), [2].as_slice());
 }
 
 #[derive(Serialize, Deserialize, Task)]
