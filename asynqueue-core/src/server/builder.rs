@@ -126,6 +126,9 @@ impl ServerBuilder {
     /// that it makes is kept: so let it do nothing else. The new task is put into the queue of its members, and has their
     /// group as its own.
     ///
+    /// Members that could not become one task leave their group, and are tried again by themselves: by their backoff, and
+    /// up to their `max_retry` before they are archived. After three tries they are halved, until the cause is alone.
+    ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
