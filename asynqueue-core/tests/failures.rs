@@ -245,7 +245,10 @@ async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason(
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let lease = Duration::from_millis(50);
-    let server = server(&broker).lease(lease).start().await.unwrap();
+    let server = server(&broker)
+        .lease(lease)
+        .unknown_event_grace(Duration::ZERO);
+    let server = server.start().await.unwrap();
     for (id, kind, event) in [
         ("lost", "lease expired", "greet"),
         ("unheard", "unknown event", "unheard-of"),

@@ -12,6 +12,9 @@ use crate::broker::{BrokerError, Trimmed};
 /// The most tasks to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
 
+/// How soon after the start to delete what is old.
+const FIRST_TRIM: Duration = Duration::from_secs(1);
+
 /// How often to delete what is old.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -50,7 +53,7 @@ impl Shared {
         let (queues, keep) = (&self.queue_names, self.settings.keep);
         let mut retrying = Retrying::new("trim old tasks");
         let mut archives = ArchiveLog::new(keep, queues);
-        let mut wait = TRIM_INTERVAL;
+        let mut wait = FIRST_TRIM;
         while self.runs_after(wait).await {
             wait = match self.broker.trim(queues, keep, MAX_BATCH).await {
                 Ok(trimmed) => {

@@ -91,6 +91,7 @@ fn server(broker: &MemoryBroker) -> (ServerBuilder, Deaths) {
 async fn on_archived_is_called_for_a_task_of_an_event_without_a_process() {
     let (broker, producer) = broker();
     let (server, deaths) = server(&broker);
+    let server = server.unknown_event_grace(Duration::ZERO);
     let _server = server.start().await.unwrap();
     let task = producer.enqueue(Sum { of: vec![] }).await.unwrap();
     assert_eq!(deaths.of(&task).await.0, FailureKind::UnknownEvent);
@@ -212,7 +213,7 @@ struct News {
 async fn on_archived_is_called_for_the_member_of_a_group_that_cannot_be_read() {
     /// Another idea of what news are.
     #[derive(Serialize, Deserialize, Task)]
-    #[task(event = "news", aggregate(grace = "1ms", max_delay = "1s", max_size = 2), crate = asynqueue_core)]
+    #[task(event = "news", max_retry = 0, aggregate(grace = "1ms", max_delay = "1s", max_size = 2), crate = asynqueue_core)]
     struct Bad(u64);
     let (broker, producer) = broker();
     let bad = producer.enqueue(Bad(1)).await.unwrap();

@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use async_trait::async_trait;
 use asynqueue_core::{
     Context, Name, Payload, Process, Producer, Server, ServerError, Subscription, Task, TaskError,
 };
@@ -86,7 +85,6 @@ async fn a_process_runs_no_task_of_another_event_in_its_queue() {
 /// Handles tasks of the same form under another name.
 struct Renamed;
 
-#[async_trait]
 impl Process<Job> for Renamed {
     fn event_name(&self) -> &str {
         "other"

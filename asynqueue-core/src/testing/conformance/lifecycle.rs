@@ -14,11 +14,9 @@ use super::{
     fixture::{Fixture, id, secs},
 };
 use crate::{
-    CancelOutcome, CodecError, Context, FailureKind, MessagePack, Payload, ProcessWrapper,
-    Producer, Server, ServerBuilder, ServerHandle, Subscription, TaskError, TaskHandle, TaskStatus,
-    task::{
-        Aggregate, Name, Task, TaskOptions, TaskRef, TaskState, Unique, UniqueKey, UniqueUntil,
-    },
+    CancelOutcome, Context, FailureKind, MessagePack, Payload, ProcessWrapper, Producer, Server,
+    ServerHandle, Subscription, TaskError, TaskHandle, TaskStatus,
+    task::{Aggregate, Name, Task, TaskOptions, TaskRef, TaskState},
 };
 
 pub(super) const AGGREGATE: Aggregate = Aggregate {
