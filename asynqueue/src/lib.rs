@@ -125,6 +125,7 @@ mod book {
         #[cfg(feature = "metrics")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
+        deploying = "operations/deploying.md";
         #[cfg(feature = "monitor")]
         monitor = "operations/monitor.md";
     }
