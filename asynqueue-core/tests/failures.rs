@@ -155,7 +155,7 @@ async fn a_failed_attempt_is_a_warning_with_the_next_retry_and_an_archived_task_
     let (broker, producer) = noted();
     let server = server(&broker).start().await.unwrap();
     let task = producer.enqueue(named("retry")).id("fails-twice");
-    task.await.unwrap().result().await.unwrap_err();
+    task.result().await.unwrap_err();
     server.shutdown().await.unwrap();
     let lines = lines("fails-twice");
     let [first, last, archived] = &lines[..] else {
@@ -198,7 +198,7 @@ async fn a_failed_attempt_is_logged_in_the_span_of_its_task() {
     let server = server(&broker).start().await.unwrap();
     for (name, id) in [("never", "in-span"), ("panic", "in-span-panic")] {
         let task = producer.enqueue(named(name)).id(id).max_retry(0);
-        task.await.unwrap().result().await.unwrap_err();
+    task.result().await.unwrap_err();
     }
     server.shutdown().await.unwrap();
     for id in ["in-span", "in-span-panic"] {
@@ -308,7 +308,7 @@ async fn log_failures_turns_these_lines_off() {
     let (broker, producer) = noted();
     let server = server(&broker).log_failures(false).start().await.unwrap();
     let task = producer.enqueue(named("retry")).id("unlogged");
-    task.await.unwrap().result().await.unwrap_err();
+    task.result().await.unwrap_err();
     server.shutdown().await.unwrap();
     assert!(lines("unlogged").is_empty(), "{:?}", lines("unlogged"));
 }
