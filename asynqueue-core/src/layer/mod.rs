@@ -19,6 +19,7 @@ mod catch_panic;
 mod gate;
 mod hook;
 mod limit;
+mod line;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod middleware;
