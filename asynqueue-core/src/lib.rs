@@ -42,7 +42,7 @@ pub use producer::{
     CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
 };
 pub use publish::{PUBLISH_WINDOW, Publish, Published};
-pub use registry::{IntoProcess, ProcessWrapper, Registration};
+pub use registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper, Registration};
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle, ServerStats, shutdown_signal};
 pub use task::*;
 

@@ -43,6 +43,11 @@ impl ProcessWrapper {
         process.into_process()
     }
 
+    /// Wraps a function that blocks its thread: see [`ServerBuilder::process_blocking`](crate::ServerBuilder::process_blocking).
+    pub fn blocking<Marker>(function: impl IntoBlockingProcess<Marker>) -> Self {
+        function.into_blocking_process()
+    }
+
     pub(crate) fn of<T: Task, P: Process<T>>(process: P) -> Self {
         let event = Name::from(process.event_name());
         let process = Arc::new(Noted::new(process));
@@ -191,6 +196,21 @@ impl<T: Task, P: Process<T>> IntoProcess<T> for P {
     fn into_process(self) -> ProcessWrapper {
         ProcessWrapper::of(self)
     }
+}
+
+/// What a server can mount that blocks its thread: a function that is not async.
+///
+/// `Marker` keeps the implementations apart, and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a function that a server can run on a thread of its own",
+    label = "not a blocking handler",
+    note = "a blocking handler is a plain `fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`; \
+            mount an `async fn` by `.process(…)`",
+    note = "`Context` can be left out; `State<S>` and types with `#[derive(FromState)]` can be added after the payload"
+)]
+pub trait IntoBlockingProcess<Marker> {
+    /// Wraps it.
+    fn into_blocking_process(self) -> ProcessWrapper;
 }
 
 /// A process that `#[task(process = …)]` registers at link time;

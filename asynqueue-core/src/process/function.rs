@@ -1,10 +1,10 @@
-//! Async functions and closures as processes.
+//! Functions and closures as processes: async ones, and ones that block.
 
-use std::{future::Future, marker::PhantomData};
+use std::{future::Future, marker::PhantomData, sync::Arc};
 
 use super::{Context, FromState, MissingState, Payload, Process, ServerState, TaskError};
 use crate::{
-    registry::{IntoProcess, ProcessWrapper},
+    registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper},
     task::Task,
 };
 
@@ -52,6 +52,12 @@ struct Function<F, Arguments> {
     arguments: PhantomData<fn(Arguments)>,
 }
 
+/// The same of a function that blocks its thread.
+struct BlockingFunction<F, Arguments> {
+    function: Arc<F>,
+    arguments: PhantomData<fn(Arguments)>,
+}
+
 /// Functions of a payload and these arguments after it.
 macro_rules! functions {
     ($($argument:ident)*) => {
@@ -85,6 +91,42 @@ macro_rules! functions {
             fn into_process(self) -> ProcessWrapper {
                 ProcessWrapper::of(Function {
                     function: self,
+                    arguments: PhantomData,
+                })
+            }
+        }
+
+        impl<T, F, E, $($argument,)*> Process<T> for BlockingFunction<F, (Payload<T>, $($argument,)*)>
+        where
+            T: Task,
+            F: Fn(Payload<T>, $($argument),*) -> Result<T::Output, E> + Send + Sync + 'static,
+            E: Into<TaskError>,
+            $($argument: HandlerArgument + 'static,)*
+        {
+            #[allow(non_snake_case, reason = "arguments are named like their types")]
+            async fn handle(&self, task: Payload<T>, ctx: &Context) -> Result<T::Output, TaskError> {
+                let function = Arc::clone(&self.function);
+                $(let $argument = $argument::from_context(ctx)?;)*
+                let work = ctx.run_blocking(move |_| function(task, $($argument),*).map_err(Into::into));
+                work.await?
+            }
+
+            fn check_state(&self, _state: &ServerState) -> Result<(), MissingState> {
+                $($argument::check(_state)?;)*
+                Ok(())
+            }
+        }
+
+        impl<T, F, E, $($argument,)*> IntoBlockingProcess<(Payload<T>, $($argument,)*)> for F
+        where
+            T: Task,
+            F: Fn(Payload<T>, $($argument),*) -> Result<T::Output, E> + Send + Sync + 'static,
+            E: Into<TaskError>,
+            $($argument: HandlerArgument + 'static,)*
+        {
+            fn into_blocking_process(self) -> ProcessWrapper {
+                ProcessWrapper::of(BlockingFunction {
+                    function: Arc::new(self),
                     arguments: PhantomData,
                 })
             }

@@ -9,7 +9,7 @@ use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
     process::{Context, IsFailure, MaxResult, OnDecodeError, ServerState, TaskError},
-    registry::{IntoProcess, ProcessWrapper},
+    registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
 
@@ -96,6 +96,36 @@ impl ServerBuilder {
     /// of tasks is mounted once for each: `.process::<Welcome>(process)`.
     pub fn process<M>(mut self, process: impl IntoProcess<M>) -> Self {
         self.processes.push(process.into_process());
+        self
+    }
+
+    /// Mounts a plain function that computes for long or blocks its thread. Each call runs on a thread of its own, bounded and
+    /// accounted for as [`Context::run_blocking`] says; `ctx.is_cancelled()` tells it to stop.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "image:resize", crate = asynqueue_core)]
+    /// # struct Resize { path: String }
+    /// fn resize(task: Payload<Resize>, ctx: Context) -> Result<(), TaskError> {
+    ///     let image = std::fs::read(&task.path)?;
+    ///     for row in image.chunks(4_096) {
+    ///         if ctx.is_cancelled() {
+    ///             return Err(TaskError::retry("stopped"));
+    ///         }
+    ///         // …
+    /// #       drop(row);
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let server = Server::builder(MemoryBroker::new()).process_blocking(resize).start().await?;
+    /// # server.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn process_blocking<M>(mut self, function: impl IntoBlockingProcess<M>) -> Self {
+        self.processes.push(function.into_blocking_process());
         self
     }
 

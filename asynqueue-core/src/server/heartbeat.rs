@@ -1,6 +1,6 @@
 //! Telling the broker that tasks are still being worked on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -29,10 +29,17 @@ impl Shared {
                 () = self.unheard.notified() => {}
             }
         };
+        let mut last = Instant::now();
         while self.runs_until(due(wait)).await {
             wait = match self.extend_all().await {
                 Ok(()) => {
                     retrying.worked();
+                    let since = std::mem::replace(&mut last, Instant::now()).elapsed();
+                    if since > self.settings.lease {
+                        tracing::warn!(?since, lease = ?self.settings.lease,
+                            "leases were extended too late: tasks of this server may have been taken for lost; is the process or the machine \
+                             short of CPU, or was it paused?");
+                    }
                     self.settings.lease / 3
                 }
                 Err(error) if is_closed(&error) => return,

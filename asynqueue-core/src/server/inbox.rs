@@ -275,6 +275,20 @@ impl Jobs {
     }
 }
 
+/// Goes to the end of this thread's queue, where other threads find it. What it has woken runs next here, and no other
+/// thread could take that while a handler blocks this one.
+async fn step_back() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -326,18 +340,4 @@ mod tests {
         assert_eq!(inbox.load(), 2, "each counts until it is given back");
         assert!(inbox.hold(job()).is_err());
     }
-}
-
-/// Goes to the end of this thread's queue, where other threads find it. What it has woken runs next here, and no other
-/// thread could take that while a handler blocks this one.
-async fn step_back() {
-    let mut has_waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

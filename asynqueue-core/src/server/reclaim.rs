@@ -165,7 +165,7 @@ mod tests {
     fn look_for(seen: &mut Sightings, from: Instant, secs: u64, clock: impl Fn(u64) -> u64) -> u64 {
         let at = |n| from + Duration::from_secs(n);
         let look = |n| seen.look(at(n), Timestamp::from_millis(clock(n)));
-        (0..=secs).map(look).last().unwrap().as_millis()
+        (0..=secs).map(look).last().expect("a look").as_millis()
     }
 
     #[test]

@@ -79,12 +79,9 @@ impl Outbox {
 
     /// Takes what is to be recorded next. Its leases are still among those [here](Self::leases).
     fn begin(&self) -> Arc<Vec<Settlement>> {
-        let batch = {
-            let mut under_way = self.under_way.lock();
-            *under_way = Arc::new(self.take());
-            Arc::clone(&under_way)
-        };
-        batch
+        let mut under_way = self.under_way.lock();
+        *under_way = Arc::new(self.take());
+        Arc::clone(&under_way)
     }
 }
 

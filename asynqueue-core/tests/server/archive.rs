@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -16,9 +15,8 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     set_global_recorder,
 };
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::harness::{Job, broker, enqueue_jobs, until};
+use crate::harness::{Job, broker, enqueue_jobs, lines, until, with};
 
 /// The counters of one metric by their labels.
 struct Counters {
@@ -56,37 +54,6 @@ impl Recorder for Counters {
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::noop()
     }
-}
-
-/// Where log lines go.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone());
-    (lines, log.set_default())
-}
-
-/// The lines with some text in them.
-fn with(lines: &Lines, text: &str) -> Vec<String> {
-    let all = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let found = all.lines().filter(|line| line.contains(text));
-    found.map(str::to_owned).collect()
 }
 
 /// A server whose tasks all fail for good, and which keeps so many of them.

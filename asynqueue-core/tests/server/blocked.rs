@@ -10,11 +10,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, FailureKind, MemoryBroker, Payload, Server, ServerHandle, TaskError, TaskState,
+    Broker, Context, FailureKind, MemoryBroker, Payload, Server, ServerHandle, State, TaskError,
+    TaskState,
 };
 
 use crate::harness::{
-    Job, becomes, broker, counts_become, failure_of, info, job, output_of, soon, until,
+    Job, Sum, becomes, broker, counts_become, failure_of, info, job, lines, output_of, soon, until,
+    with,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -316,4 +318,72 @@ async fn blocking_code_has_no_more_threads_than_handlers_can_run_or_be_abandoned
     }
     assert_eq!(most.load(SeqCst), 3);
     server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_function_that_blocks_is_mounted_with_its_arguments_and_holds_up_nothing() {
+    #[derive(Clone)]
+    struct Factor(u64);
+    /// Blocks the thread that it runs on until the other task has ended.
+    fn multiply(
+        task: Payload<Sum>,
+        factor: State<Factor>,
+        ctx: Context,
+    ) -> Result<u64, std::io::Error> {
+        if task.of.is_empty() {
+            while !ctx.is_cancelled() {
+                thread::sleep(MS);
+            }
+            return Err(std::io::Error::other("stopped"));
+        }
+        Ok(task.of.iter().sum::<u64>() * factor.0.0)
+    }
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .state(Factor(3))
+        .process_blocking(multiply);
+    let server = server.start().await.unwrap();
+    // On this one thread it would hold up all else.
+    let blocks = producer
+        .enqueue(Sum { of: vec![] })
+        .max_retry(0)
+        .await
+        .unwrap();
+    becomes(&blocks, TaskState::Active).await;
+    let quick = producer.enqueue(Sum { of: vec![1, 2] }).await.unwrap();
+    assert_eq!(output_of(&quick).await, 9);
+    blocks.cancel("enough").await.unwrap();
+    assert_eq!(failure_of(&blocks).await.kind, FailureKind::Cancelled);
+    server.shutdown().await.unwrap();
+    let missing = Server::builder(broker).process_blocking(multiply).build();
+    let refused = missing.expect_err("no factor").to_string();
+    assert!(refused.contains("sum"), "{refused}");
+}
+
+#[test]
+fn a_handler_that_blocks_its_thread_is_reported_once_with_its_event() {
+    let (broker, producer) = broker();
+    let (lines, log) = lines();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = Server::builder(broker)
+            .process(|_: Payload<Job>, _: Context| async {
+                thread::sleep(MS * 1_500);
+                Ok::<_, TaskError>(())
+            })
+            .start()
+            .await
+            .unwrap();
+        for n in 0..2 {
+            output_of(&producer.enqueue(job(n)).await.unwrap()).await;
+        }
+        server.shutdown().await.unwrap();
+    });
+    drop(log);
+    let reported = with(&lines, "keeps its thread");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert!(reported[0].contains("event=job"), "{reported:?}");
 }

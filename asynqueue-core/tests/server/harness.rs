@@ -2,6 +2,8 @@
 
 use std::{
     future::Future,
+    io,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -10,6 +12,7 @@ use asynqueue_core::{
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// So long that a test which needs it to pass has failed.
 pub(crate) const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -124,4 +127,36 @@ pub(crate) async fn output_of<T: Task>(handle: &TaskHandle<T>) -> T::Output {
     soon("the task completes", handle.result())
         .await
         .unwrap_or_else(|error| panic!("failed: {error}"))
+}
+
+/// Where log lines go.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Notes the log lines of this thread and of servers that are started on it.
+pub(crate) fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    (lines, log.set_default())
+}
+
+/// The lines with some text in them.
+pub(crate) fn with(lines: &Lines, text: &str) -> Vec<String> {
+    let all = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let found = all.lines().filter(|line| line.contains(text));
+    found.map(str::to_owned).collect()
 }

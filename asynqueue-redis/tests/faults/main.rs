@@ -1,5 +1,7 @@
 //! What goes wrong in production, done for real: every accepted task runs, and none runs twice at a time.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 #[path = "../common/mod.rs"]
 mod common;
 
