@@ -172,7 +172,9 @@ mod tests {
     fn a_lease_is_lost_once_it_was_seen_expired_for_half_a_lease() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
         assert_eq!(look_for(&mut seen, start, 14, |n| 1_000 + n), 0);
+        let mut seen = Sightings::new(HALF);
         assert_eq!(look_for(&mut seen, start, 15, |n| 1_000 + n), 1_000);
+        assert_eq!(look_for(&mut seen, start + HALF, 500, |n| 1_015 + n), 1_500);
         assert!(seen.looks.len() < 20, "bounded");
     }
 

@@ -229,6 +229,7 @@ async fn events_without_a_process_share_one_label() {
         .expect("accepted");
     let server = Server::builder(broker)
         .queue(queue, 1)
+        .unknown_event_grace(Duration::ZERO)
         .process(done::<Known>);
     let server = server.start().await.expect("started");
     a.result().await.expect_err("archived");
