@@ -140,7 +140,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
         ctx.begin(!returns_unit);
         let output = process.handle(Payload(payload), &ctx).await?;
-        // Of `()` there is no result to keep.
+        // `()` is not a result to keep.
         let result = match returns_unit {
             true => ctx.take_result(),
             false => Some(encode_output::<T>(&ctx, &output)?),
@@ -267,7 +267,7 @@ pub(crate) struct Registry {
     /// Those that have a queue to themselves, such as subscribers, with their event.
     by_queue: HashMap<Name, (Name, BoxProcess)>,
     events: BTreeSet<Name>,
-    /// Those of the server, for tasks that it has no process for.
+    /// The hooks of the server, used for tasks that it has no process for.
     hooks: ArchiveHooks,
 }
 

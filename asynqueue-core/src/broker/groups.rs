@@ -48,7 +48,7 @@ pub trait Groups: Send + Sync {
 
     /// Takes members out of their group that could not become one task, each only while it waits there and is as it was
     /// seen. They become a [part](Part) of the group, which is due by itself after a delay and which no other task joins:
-    /// so the group goes on without them. Returns how many were set apart.
+    /// so the group continues without them. Returns how many were set apart.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Group {
 /// Members of a group that were [set apart](Groups::set_apart).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part {
-    /// The oldest of those it was made of, which tells it from other parts of the group.
+    /// The oldest of the members it was made of, which distinguishes it from other parts of the group.
     pub first: TaskId,
     /// How often they have been tried in vain.
     pub tries: u32,

@@ -20,7 +20,7 @@ use self::survey::Survey;
 /// ```
 /// use asynqueue_core::{Codec, CodecError};
 ///
-/// /// JSON with line breaks, for payloads that people read.
+/// /// JSON with line breaks, to make payloads readable.
 /// struct PrettyJson;
 ///
 /// impl Codec for PrettyJson {
@@ -53,7 +53,7 @@ pub trait Codec: Send + Sync + 'static {
     /// When the bytes are not a `T` in this codec.
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>;
 
-    /// Encodes a value that a server, or whoever waits for a result, has to decode: what this returns can be decoded as a `T`.
+    /// Encodes a value that a server, or a caller that waits for a result, has to decode: the bytes can be decoded as a `T`.
     /// Producers encode payloads by it, and servers results.
     ///
     /// By default it decodes in debug builds, and where the feature `testing` is on, what [`encode`](Self::encode) wrote. The
@@ -151,7 +151,7 @@ impl MessagePack {
     }
 }
 
-/// JSON, for producers that speak nothing else.
+/// JSON, for producers that support no other form.
 ///
 /// It has no form for NaN and infinity, so they are refused.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +211,7 @@ impl CodecName {
     }
 
     /// What brokers say of an envelope that they cannot read, such as one of a later version: its payload is then the whole
-    /// envelope, for people to look at.
+    /// envelope, as a diagnostic.
     pub fn unreadable() -> Self {
         Self::from_wire(UNREADABLE)
     }
@@ -237,7 +237,7 @@ impl CodecName {
     ///
     /// # Errors
     ///
-    /// When this process knows no such codec, or the value has no form in it.
+    /// When this process does not know the codec, or the codec cannot represent the value.
     pub fn encode<T: Serialize, C: Codec>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::encode(value),
@@ -274,7 +274,7 @@ impl CodecName {
     ///
     /// # Errors
     ///
-    /// When this process knows no such codec, or the bytes are not a `T`.
+    /// When this process does not know the codec, or the bytes are not a `T`.
     pub fn decode<T: DeserializeOwned, C: Codec>(&self, bytes: &[u8]) -> Result<T, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::decode(bytes),

@@ -300,7 +300,7 @@ fn json_refuses_keys_that_it_writes_as_text_and_serde_cannot_read() {
     round_trip::<MessagePack, _>(&counts);
 }
 
-/// Cannot be read, though nothing in it tells.
+/// Cannot be read, which its encoded form does not show.
 #[derive(Debug, Serialize)]
 struct OneWay(u8);
 

@@ -119,12 +119,12 @@ impl Gate {
         }
     }
 
-    /// Lines up for a turn that is near. Those who call this one after the other have their turns in this order.
+    /// Lines up for a turn that is near. Callers have their turns in the order of their calls.
     fn turn(self: &Arc<Self>, place: u64) -> Option<Turn> {
         match &self.limit {
             Limit::AtOnce { permits, .. } => {
                 let mut acquire = Box::pin(Arc::clone(permits).acquire_owned());
-                // Its place among those who wait is that of its first poll.
+                // Its place among the waiters is that of its first poll.
                 let first = acquire.as_mut().now_or_never();
                 let held = Held(Arc::clone(self));
                 Some(Box::pin(async move {
@@ -200,7 +200,7 @@ impl Gate {
             interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
         };
         match &self.limit {
-            // When it becomes one of the next, for another may end at any time from then on.
+            // When it becomes one of the next, since another may end at any time after that.
             Limit::AtOnce { max, pace, .. } => {
                 let before = (number - 1).saturating_sub(self.about_next() / 2);
                 times(pace.interval(*max), before)
@@ -371,7 +371,7 @@ mod tests {
             self.due.insert(due, (task, Some(place)));
         }
 
-        /// Takes the next to the gate when it is due; answers its pass once one is let in.
+        /// Takes the next to the gate when it is due; returns its pass once it is admitted.
         async fn next(&mut self) -> Option<Pass> {
             let due = self.due.first_key_value().map(|((due, _), _)| *due);
             let far = Instant::now() + Duration::from_secs(1 << 30);
@@ -414,7 +414,7 @@ mod tests {
             all.max().unwrap_or_default()
         }
 
-        /// Takes the next to the gate, and runs it in no time if it is let in.
+        /// Takes the next to the gate, and runs it in no time if it is admitted.
         async fn run(&mut self) {
             if let Some(mut pass) = self.next().await {
                 pass.begin();

@@ -84,7 +84,7 @@ impl BoxProcess {
         Self { gates, ..self }
     }
 
-    /// What a task is let in through before its attempt.
+    /// The limits that a task passes before its attempt.
     pub(crate) fn gates(&self) -> &Gates {
         &self.gates
     }

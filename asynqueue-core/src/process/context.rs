@@ -35,14 +35,14 @@ struct Inner {
     waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
-    /// Whether it was told to stop because the task is cancelled or its lease lost.
+    /// Whether it was asked to stop because the task is cancelled or its lease lost.
     stopped: AtomicBool,
     /// Whether it was told to stop because the server shuts down.
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
     state: ServerState,
-    /// The limits that it was let in through.
+    /// The limits that it has passed.
     gates: Gates,
     report: Mutex<Report>,
     /// The slot that it runs in; none outside of a server.
@@ -248,13 +248,13 @@ impl Context {
         &self.0.state
     }
 
-    /// Tells the handler to stop because the task is cancelled or its lease lost.
+    /// Asks the handler to stop because the task is cancelled or its lease lost.
     pub(crate) fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
         self.0.cancelled.cancel();
     }
 
-    /// Whether the handler was told to stop because the task is cancelled or its lease lost.
+    /// Whether the handler was asked to stop because the task is cancelled or its lease lost.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stopped.load(SeqCst)
     }
@@ -336,7 +336,7 @@ impl Context {
         Ok(())
     }
 
-    /// Says whether the process that begins has an output, beside which there is no other result. A layer may run it again.
+    /// Notes whether the process that begins has an output, which excludes any other result. A layer may run it again.
     pub(crate) fn begin(&self, has_output: bool) {
         let result = &mut self.0.report.lock().result;
         match (has_output, &*result) {
@@ -360,7 +360,7 @@ impl Context {
             .flatten()
     }
 
-    /// Keeps the span of an attempt that did not succeed, for what is still to be said of it.
+    /// Keeps the span of an attempt that did not succeed, so that later events can be added to it.
     pub(crate) fn keep_span(&self, span: Span) {
         self.0.report.lock().span = Some(span);
     }

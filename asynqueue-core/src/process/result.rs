@@ -2,10 +2,10 @@
 
 use crate::{codec::CodecError, task::Name};
 
-/// Encoded results larger than this are refused unless the server is told otherwise: 16 MiB.
+/// Encoded results larger than this are refused unless the server is configured otherwise: 16 MiB.
 pub const DEFAULT_MAX_RESULT: usize = 16 * 1024 * 1024;
 
-/// The largest result. In the state of servers that were told.
+/// The largest result. In the state of servers that set it.
 pub(crate) struct MaxResult(pub(crate) usize);
 
 /// A result that is too large to be kept.

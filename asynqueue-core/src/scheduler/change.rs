@@ -1,4 +1,4 @@
-//! Changing kept entries: read, decide, and put in place only if nobody else has changed the entry meanwhile.
+//! Changing kept entries: read, decide, and replace the entry only if it has not changed meanwhile.
 
 use std::collections::{BTreeMap, HashSet};
 

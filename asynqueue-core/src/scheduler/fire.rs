@@ -14,7 +14,7 @@ use crate::{
     trace,
 };
 
-/// Why this scheduler could not fire an entry, for now.
+/// Why this scheduler could not fire an entry in this turn.
 pub(super) enum CannotFire {
     /// Its rule means nothing to this version.
     Rule(InvalidRule),

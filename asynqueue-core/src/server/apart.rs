@@ -1,6 +1,6 @@
 //! What becomes of members of a group that could not become one task.
 //!
-//! They leave their group, with the failure noted, and are tried again by themselves: so the group goes on without them, and
+//! They leave their group, with the failure noted, and are tried again by themselves: so the group continues without them, and
 //! how often they were tried is kept with them. Where one of them must be the cause, they are halved until it is alone.
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why members could not become one task.
 pub(super) enum Problem {
-    /// Each of these is no payload of its event, for its own reason.
+    /// None of these is a payload of its event, each with its own reason.
     Unreadable(Vec<(Arc<Envelope>, String)>),
     /// One of them must be the cause, or several.
     OneOfThem(FailureKind, String),

@@ -36,7 +36,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense, no process is mounted or two are for one event, or a process needs a shared value
+    /// When a setting is invalid, no process is mounted or two have the same event, or a process needs a shared value
     /// that the server was not given.
     pub fn build(mut self) -> Result<Server, ServerError> {
         self.check_settings()?;

@@ -100,7 +100,7 @@ impl ServerBuilder {
     }
 
     /// Mounts a plain function that computes for long or blocks its thread. Each call runs on a thread of its own, bounded and
-    /// accounted for as [`Context::run_blocking`] says; `ctx.is_cancelled()` tells it to stop.
+    /// accounted for as [`Context::run_blocking`] says; look at `ctx.is_cancelled()` to stop early.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -227,8 +227,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a task stays with this server when it is not heard of; it is heard of each third of this. A task of a
-    /// server that died runs elsewhere after this long. Default 30 s.
+    /// How long a task stays with this server after the last heartbeat, which it sends each third of this. A task of a
+    /// server that died runs elsewhere after this long, at most half as long again, and 2 s. Servers that share a queue should
+    /// use the same length. Default 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self

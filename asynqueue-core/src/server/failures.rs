@@ -46,7 +46,7 @@ impl Shared {
                 (Some(delay), format!("the next is in {delay:?}"))
             }
             Outcome::Archive => (None, "no other follows".to_owned()),
-            // These are no failures.
+            // These are not failures.
             Outcome::Complete { .. }
             | Outcome::Snooze { .. }
             | Outcome::Release
@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// Notes a task that has been archived because someone asked to cancel it.
+    /// Logs a task that has been archived because its cancellation was requested.
     pub(super) fn log_cancelled(&self, task: &Envelope) {
         if self.settings.log_failures {
             tracing::info!(target: TARGET, event = task.event.as_str(), queue = task.queue.as_str(), id = task.id.as_str(),

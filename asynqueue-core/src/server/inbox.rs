@@ -106,7 +106,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets a job that waited for a limit go on to a slot, if it is still here.
+    /// Lets a job that waited for a limit proceed to a slot, if it is still here.
     pub(super) fn let_in(&self, lease: &Lease, passes: Passes) {
         let mut jobs = self.jobs.lock();
         if let Some(mut job) = jobs.take_held(|leased| leased.lease() == *lease) {

@@ -1,4 +1,4 @@
-//! The server: fetches tasks, runs them, records what came of them.
+//! The server: fetches tasks, runs them, records their outcomes.
 //!
 //! A task's way through it, each step a file:
 //!
@@ -134,7 +134,7 @@ struct Shared {
     group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
-    /// Leasing rests, until somebody resumes it.
+    /// Leasing is suspended until it is resumed.
     quiet: AtomicBool,
     /// Leasing stops.
     stopping: CancellationToken,

@@ -44,7 +44,7 @@ pub(super) struct Slot {
     abandoned: Arc<AtomicUsize>,
 }
 
-/// A task that is being run. Whoever takes this out of its slot decides its outcome: the slot when the handler is
+/// A task that is being run. Taking this out of its slot means to decide its outcome: the slot does when the handler is
 /// done, or the watch when it is given up.
 #[derive(Debug)]
 pub(super) struct Running {

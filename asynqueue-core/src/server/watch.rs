@@ -103,7 +103,7 @@ impl Shared {
 /// Why a handler that did not stop in time has failed.
 fn overdue(running: &Running) -> TaskError {
     if running.cancelled.is_some() {
-        // The broker knows who cancelled it and why, and adds that.
+        // The broker knows by whom it was cancelled and why, and adds that.
         let message = "cancelled, and did not stop in time; its handler may still be running";
         return TaskError::of(TaskErrorKind::Retry, FailureKind::Cancelled, message);
     }

@@ -24,7 +24,7 @@ pub(super) struct ServerInfo {
     largest_argument: usize,
 }
 
-/// `proto-max-bulk-len`, where the server does not tell.
+/// `proto-max-bulk-len`, where the server does not report it.
 const USUAL_LARGEST_ARGUMENT: usize = 512 * 1024 * 1024;
 
 impl ServerInfo {
