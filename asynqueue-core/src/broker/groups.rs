@@ -93,7 +93,7 @@ impl Group {
         self.members.iter().map(|task| task.task_ref()).collect()
     }
 
-    /// How often its members have been tried in vain.
+    /// How often its members have been tried without success.
     pub fn tries(&self) -> u32 {
         self.part.as_ref().map_or(0, |part| part.tries)
     }
@@ -104,7 +104,7 @@ impl Group {
 pub struct Part {
     /// The oldest of the members it was made of, which distinguishes it from other parts of the group.
     pub first: TaskId,
-    /// How often they have been tried in vain.
+    /// How often they have been tried without success.
     pub tries: u32,
 }
 
@@ -116,7 +116,7 @@ pub struct SetApart {
     /// What takes the place of each member, such as with a failure noted: of the same id, queue, priority, unique lock and
     /// group. A member that could not be read is kept as it is.
     pub members: Vec<Arc<Envelope>>,
-    /// How often they have been tried in vain.
+    /// How often they have been tried without success.
     pub tries: u32,
     /// How long until they are due.
     pub delay: Duration,
@@ -142,7 +142,7 @@ pub struct GroupInfo {
     pub event: Name,
     /// Its name; empty for the group of all that name none.
     pub name: Name,
-    /// How often its members have been tried in vain, if they are a [part](Part) of the group.
+    /// How often its members have been tried without success, if they are a [part](Part) of the group.
     pub tries: u32,
     /// How many tasks wait in it.
     pub size: u64,

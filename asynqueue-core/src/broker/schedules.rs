@@ -79,7 +79,7 @@ pub trait Schedules: Send + Sync {
     ///
     /// However many schedulers fire a tick, and wherever they die, its task is enqueued once: the queue remembers the last
     /// tick of each entry. A memory of a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of
-    /// a clock that was wrong, and counts for nothing. A task that is refused leaves the tick out, and the entry moves on
+    /// a clock that was wrong, and is ignored. A task that is refused leaves the tick out, and the entry moves on
     /// all the same.
     ///
     /// # Errors

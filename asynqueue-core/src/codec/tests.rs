@@ -190,7 +190,7 @@ fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
     assert!(in_readable.ends_with(missing), "{in_readable}");
 }
 
-/// A type whose form for people is text, and which takes that text for bytes where it expects those.
+/// A type whose human-readable form is text, and which reads that text as bytes where it expects bytes.
 #[derive(Clone, Debug, PartialEq)]
 struct Hex(Vec<u8>);
 
@@ -264,11 +264,11 @@ fn json_refuses_a_number_that_is_not_finite_by_its_field() {
     let refused = [
         (
             reading(Some(f64::NAN), 1.0),
-            "`sensor.value`: JSON has no form for NaN",
+            "`sensor.value`: JSON cannot represent NaN",
         ),
         (
             reading(None, f32::INFINITY),
-            "`sensor.others`: JSON has no form for inf",
+            "`sensor.others`: JSON cannot represent inf",
         ),
     ];
     for (value, expected) in refused {

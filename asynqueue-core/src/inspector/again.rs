@@ -16,7 +16,7 @@ pub enum AgainError {
     /// There is no such task.
     #[error("there is no task `{0}`: it never was, or is done and not kept, or was deleted")]
     NotFound(TaskRef),
-    /// The payload has no form in the codec of the task.
+    /// The codec of the task cannot represent the payload.
     #[error("the payload cannot be encoded: {0}")]
     NotEncoded(String),
     /// Another task holds its unique lock.

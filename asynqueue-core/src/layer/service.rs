@@ -79,7 +79,7 @@ impl BoxProcess {
         }
     }
 
-    /// Lets tasks in through these gates only.
+    /// Admits tasks through these gates only.
     pub(super) fn behind(self, gates: Gates) -> Self {
         Self { gates, ..self }
     }

@@ -37,7 +37,7 @@ struct Inner {
     cancelled: CancellationToken,
     /// Whether it was asked to stop because the task is cancelled or its lease lost.
     stopped: AtomicBool,
-    /// Whether it was told to stop because the server shuts down.
+    /// Whether it was asked to stop because the server shuts down.
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
@@ -124,14 +124,14 @@ impl Context {
         }))
     }
 
-    /// Notes the limits that the server has let this attempt in through, before anything else has this context.
+    /// Notes the limits that this attempt has passed on its server, before anything else has this context.
     pub(crate) fn let_in(&mut self, gates: &Gates) {
         if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
             inner.gates = gates.clone();
         }
     }
 
-    /// Whether the server has let this attempt in through a limit.
+    /// Whether this attempt has passed a limit on its server.
     pub(crate) fn was_let_in(&self, gate: &Arc<Gate>) -> bool {
         self.0.gates.has(gate)
     }
@@ -304,7 +304,7 @@ impl Context {
     }
 
     /// Sets the task's result, for processes whose output is `()`. It is encoded as the payload was, in MessagePack
-    /// or JSON. Types with a form for people, such as `Uuid`, are written in that form.
+    /// or JSON. Types with a human-readable form, such as `Uuid`, are written in that form.
     ///
     /// # Errors
     ///

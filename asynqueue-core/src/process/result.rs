@@ -1,4 +1,4 @@
-//! The result that a process leaves, and what stands in its way.
+//! The result that a process sets, and why one cannot be set.
 
 use crate::{codec::CodecError, task::Name};
 
@@ -41,7 +41,7 @@ pub enum SetResultError {
         /// The event.
         event: Name,
     },
-    /// It has no form in the codec of the payload.
+    /// The codec of the payload cannot represent it.
     #[error("the result cannot be encoded")]
     Encode(#[source] CodecError),
     /// It is too large.

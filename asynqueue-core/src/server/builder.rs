@@ -261,7 +261,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How many handlers may go on after their slot was given up, because they block their thread past their
+    /// How many handlers may still run after their slot was given up, because they block their thread past their
     /// deadline. At that number, slots are not replaced any more and the server runs fewer tasks. By default as many
     /// as the concurrency.
     pub fn max_abandoned(mut self, max: usize) -> Self {
@@ -308,7 +308,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Is called for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
+    /// Calls `on_error` for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
     /// call it with; [`Hook::on_archived`] is called for every task that ends in the archive.
     pub fn on_error(
         mut self,
@@ -318,7 +318,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Is told, at each interval, whether the broker answers.
+    /// Calls `check` at each interval with whether the broker answers.
     pub fn health_check(
         mut self,
         interval: Duration,

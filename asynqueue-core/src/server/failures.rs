@@ -1,4 +1,4 @@
-//! Log lines about failures, each with the fields that people search for.
+//! Log lines about failures, each with the fields to search for.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     trace::trace_of,
 };
 
-/// What these lines are filtered by.
+/// The target to filter these lines by.
 const TARGET: &str = "asynqueue::failures";
 
 /// Logs one line of a level.
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// The failure that a line is about; `None` where none is wanted.
+    /// The failure that a line is about; `None` if failures are not logged.
     fn loggable<'a>(&self, task: &'a Envelope) -> Option<&'a Failure> {
         let is_wanted = self.settings.log_failures;
         is_wanted.then(|| task.last_failure()).flatten()

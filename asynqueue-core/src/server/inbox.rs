@@ -23,12 +23,12 @@ pub(super) struct Job {
     pub(super) queue: usize,
     /// When it came in.
     pub(super) since: Instant,
-    /// What lets it in through the limits of its process.
+    /// What admits it through the limits of its process.
     pub(super) passes: Passes,
 }
 
 impl Job {
-    /// With what lets it in through the limits of its process.
+    /// With what admits it through the limits of its process.
     pub(super) fn let_in(self, passes: Passes) -> Self {
         Self { passes, ..self }
     }

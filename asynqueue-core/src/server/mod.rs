@@ -8,8 +8,8 @@
 //! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
 //! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
-//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
-//! this server, and `shutdown` brings all of it to an end.
+//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
+//! this server to the fleet, and `shutdown` brings all of it to an end.
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
 
 mod admission;
@@ -242,7 +242,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Whether the broker is gone for good, so that trying again makes no sense.
+/// Whether the broker is gone for good, so that trying again is useless.
 pub(crate) fn is_closed(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Closed)
 }

@@ -73,7 +73,7 @@ impl Shared {
             }
         }
         self.note_archived(&settlements, &settled);
-        // One that was refused was not lost: its worker lives, or another server was faster.
+        // One that was refused was not lost: its worker is alive, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
         guarded("metrics", || {
@@ -115,7 +115,7 @@ impl Sightings {
             .back()
             .is_some_and(|last| pause(last) > self.apart)
         {
-            // This process stood still, and others may have too.
+            // This process was paused, and others may have been too.
             self.forget();
         }
         self.looks.push_back((at, now));

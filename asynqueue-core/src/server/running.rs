@@ -37,7 +37,7 @@ pub(super) struct Slot {
     running: Mutex<Option<Running>>,
     handler: Mutex<Option<AbortHandle>>,
     given_up: AtomicBool,
-    /// Its future has ended, and nothing runs here any more.
+    /// Its future has ended, and nothing runs here.
     ended: AtomicBool,
     /// Odd while the handler is being polled.
     polls: AtomicU32,

@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// its thread.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Hooks and layers that hear of a timeout have this long for what they do about it, such as to tell another service.
+/// Hooks and layers that see a timeout have this long to react to it, such as to call another service.
 const HOOK_GRACE: Duration = Duration::from_secs(10);
 
 /// A handler that keeps its thread for this long is reported.

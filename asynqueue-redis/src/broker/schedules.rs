@@ -232,7 +232,7 @@ impl RedisBroker {
         Ok(swapped)
     }
 
-    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm: so this may fail.
+    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
         let mut command = redis::cmd("HDEL");
         command

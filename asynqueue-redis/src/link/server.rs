@@ -97,7 +97,7 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
 async fn largest_argument(held: &Held) -> usize {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("proto-max-bulk-len");
-    // Not everybody may ask, and not every service lets anybody.
+    // Not every user may ask for it, and some services refuse it to all.
     let answer = send_to_any(held, &command).await;
     let limits = answer.and_then(|value| Ok(HashMap::<String, usize>::from_redis_value(value)?));
     let limit = limits.ok().and_then(|limits| limits.into_values().next());
