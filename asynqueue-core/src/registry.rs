@@ -53,7 +53,7 @@ impl ProcessWrapper {
         let process = Arc::new(Noted::new(process));
         let checked = Arc::clone(&process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
-        // In this order, for a handler can panic too when it is dropped at its timeout.
+        // In this order, since a handler can panic too when it is dropped at its timeout.
         let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
         Self {
             event,

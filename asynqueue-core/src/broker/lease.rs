@@ -125,9 +125,9 @@ pub enum Outcome {
 pub enum Settled {
     /// It was.
     Recorded,
-    /// The task was archived in place of it, for someone has asked to cancel the task.
+    /// The task was archived in place of it, since its cancellation was requested.
     Cancelled,
-    /// It was refused, for its token is not current: the lease had run out and the task is settled, leased to
+    /// It was refused, since its token is not current: the lease had run out and the task is settled, leased to
     /// another or deleted.
     Stale,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::*;
 
-/// A type with two forms, as `Uuid` has: bytes for machines, digits for people.
+/// A type with two forms, as `Uuid` has: bytes where it is compact, digits where it is human-readable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Id([u8; 2]);
 

@@ -86,7 +86,7 @@ impl ServerBuilder {
         })
     }
 
-    /// Makes [`build`](Self::build) fail, for a monitor was asked for.
+    /// Makes [`build`](Self::build) fail, since a monitor was requested.
     #[cfg(feature = "config")]
     pub(crate) fn with_monitor(mut self) -> Self {
         self.monitor = true;

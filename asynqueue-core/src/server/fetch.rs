@@ -70,7 +70,7 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
-    /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
+    /// Fused, since their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
     pace: Pace,
     /// Whether nothing here handles the last tasks that came.

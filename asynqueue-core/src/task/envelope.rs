@@ -207,7 +207,7 @@ impl Envelope {
 
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
     ///
-    /// A key that is the task's own id is the new id, or the copy would stand in the way of itself.
+    /// A key that is the task's own id becomes the new id, or the copy would be refused because of itself.
     pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
         let mut task = self.clone();
         if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {

@@ -59,7 +59,7 @@ impl ServerInfo {
         })
     }
 
-    /// Why this command can never be carried out, if that is so: Redis hangs up on an argument that is too large, which
+    /// Why this command can never succeed, if so: Redis hangs up on an argument that is too large, which
     /// looks like a lost connection.
     pub(super) fn refuses(&self, command: &Cmd) -> Option<String> {
         let size = |arg| match arg {

@@ -1,4 +1,4 @@
-//! Servers at work on groups that cannot become one task.
+//! Servers that aggregate groups which cannot become one task.
 
 use std::{sync::Arc, time::Duration};
 
