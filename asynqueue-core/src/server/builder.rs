@@ -228,7 +228,7 @@ impl ServerBuilder {
     }
 
     /// How long a task stays with this server after the last heartbeat, which it sends each third of this. A task of a
-    /// server that died runs elsewhere after this long, at most half as long again, and 2 s. Servers that share a queue should
+    /// server that died runs elsewhere after this long, half as long again, and up to 4 s. Servers that share a queue should
     /// use the same length. Default 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
