@@ -53,7 +53,7 @@ impl ProcessWrapper {
         let process = Arc::new(Noted::new(process));
         let checked = Arc::clone(&process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
-        // In this order, for a handler can panic too when it is dropped at its timeout.
+        // In this order, since a handler can panic too when it is dropped at its timeout.
         let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
         Self {
             event,
@@ -140,7 +140,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
         ctx.begin(!returns_unit);
         let output = process.handle(Payload(payload), &ctx).await?;
-        // Of `()` there is no result to keep.
+        // `()` is not a result to keep.
         let result = match returns_unit {
             true => ctx.take_result(),
             false => Some(encode_output::<T>(&ctx, &output)?),
@@ -267,7 +267,7 @@ pub(crate) struct Registry {
     /// Those that have a queue to themselves, such as subscribers, with their event.
     by_queue: HashMap<Name, (Name, BoxProcess)>,
     events: BTreeSet<Name>,
-    /// Those of the server, for tasks that it has no process for.
+    /// The hooks of the server, used for tasks that it has no process for.
     hooks: ArchiveHooks,
 }
 

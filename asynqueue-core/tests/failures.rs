@@ -136,7 +136,7 @@ fn server(broker: &MemoryBroker) -> ServerBuilder {
             "snooze" => Err(TaskError::snooze(Duration::from_secs(3600))),
             "wait" => {
                 ctx.cancelled().await;
-                Err(TaskError::retry("told to stop"))
+                Err(TaskError::retry("asked to stop"))
             }
             "revoke" => Err(TaskError::revoke()),
             "panic" => panic!("on fire"),
@@ -217,7 +217,7 @@ async fn a_failed_attempt_is_logged_in_the_span_of_its_task() {
 
 #[tokio::test]
 async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason() {
-    /// Of an event that nobody handles.
+    /// Of an event that no server handles.
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "unheard-of", crate = asynqueue_core)]
     struct Unheard;

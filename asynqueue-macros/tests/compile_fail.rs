@@ -1,4 +1,4 @@
-//! What the compiler tells a user whose attributes or handlers are wrong: each message is held in a `.stderr` file beside its case.
+//! What the compiler reports about wrong attributes and handlers: each message is kept in a `.stderr` file beside its case.
 
 #[test]
 fn what_is_wrong_is_explained_where_it_stands() {

@@ -37,7 +37,7 @@ async fn a_main_that_cannot_connect_prints_what_to_do() {
 #[tokio::test]
 async fn a_main_that_finds_no_redis_prints_its_address() {
     let error = asynqueue::connect("redis://127.0.0.1:1").await;
-    let error: BoxError = error.expect_err("nobody listens there").into();
+    let error: BoxError = error.expect_err("no server listens there").into();
     let text = printed(&error);
     assert!(
         text.starts_with("cannot reach Redis at 127.0.0.1:1: "),
@@ -54,7 +54,7 @@ fn an_error_prints_its_causes_once_each() {
     let nested = ResultError::NotEnqueued(Box::new(EnqueueError::Broker(BrokerError::Closed)));
     assert_eq!(
         printed(nested),
-        "the broker is closed: connect again to go on"
+        "the broker is closed: connect again to continue"
     );
 
     let cause = io::Error::other("no such user");

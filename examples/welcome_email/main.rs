@@ -72,7 +72,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::builder(broker.clone())
         .concurrency(16)
         .process(ProcessWrapper::new(SendWelcome { mailer: Mailer }))
-        // No other server is there that could decode or handle what this one cannot.
+        // There is no other server that could decode or handle what this one cannot.
         .on_decode_error(OnDecodeError::Archive)
         .unknown_event_grace(Duration::ZERO)
         .start()

@@ -151,7 +151,7 @@ pub enum Move {
 pub enum CancelOutcome {
     /// It waited, and is archived.
     Cancelled,
-    /// It runs; its worker is told to stop, and it will not be retried.
+    /// It runs; its worker is asked to stop, and it will not be retried.
     Requested,
     /// It had come to its end.
     AlreadyFinished,

@@ -7,7 +7,7 @@ use crate::task::{TaskId, TaskRef, TaskState, UniqueKey};
 #[non_exhaustive]
 pub enum BrokerError {
     /// This handle on the broker was closed.
-    #[error("the broker is closed: connect again to go on")]
+    #[error("the broker is closed: connect again to continue")]
     Closed,
     /// The broker cannot be reached; it may be again later.
     #[error("the broker is unavailable: {0}")]

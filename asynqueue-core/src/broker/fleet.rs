@@ -70,13 +70,13 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// How many of the tasks it runs a server tells of.
+    /// At most this many of the tasks that it runs are reported by a server.
     pub const MAX_RUNNING: usize = 200;
 
-    /// One that was not heard of for so long is lost: it tells of itself every five seconds.
+    /// A server that has not reported for this long is lost: each reports every five seconds.
     pub const LOST_AFTER: Duration = Duration::from_secs(15);
 
-    /// Whether it has fallen silent without a good-bye: it was killed, or is cut off. What it was at others take over when
+    /// Whether it stopped reporting without leaving: it was killed, or is cut off. Others take over what it ran when
     /// its leases end; it is remembered for an hour.
     pub fn is_lost(&self, now: Timestamp) -> bool {
         now.since(self.seen) > Self::LOST_AFTER

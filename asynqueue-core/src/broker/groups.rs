@@ -48,7 +48,7 @@ pub trait Groups: Send + Sync {
 
     /// Takes members out of their group that could not become one task, each only while it waits there and is as it was
     /// seen. They become a [part](Part) of the group, which is due by itself after a delay and which no other task joins:
-    /// so the group goes on without them. Returns how many were set apart.
+    /// so the group continues without them. Returns how many were set apart.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Group {
         self.members.iter().map(|task| task.task_ref()).collect()
     }
 
-    /// How often its members have been tried in vain.
+    /// How often its members have been tried without success.
     pub fn tries(&self) -> u32 {
         self.part.as_ref().map_or(0, |part| part.tries)
     }
@@ -102,9 +102,9 @@ impl Group {
 /// Members of a group that were [set apart](Groups::set_apart).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part {
-    /// The oldest of those it was made of, which tells it from other parts of the group.
+    /// The oldest of the members it was made of, which distinguishes it from other parts of the group.
     pub first: TaskId,
-    /// How often they have been tried in vain.
+    /// How often they have been tried without success.
     pub tries: u32,
 }
 
@@ -116,7 +116,7 @@ pub struct SetApart {
     /// What takes the place of each member, such as with a failure noted: of the same id, queue, priority, unique lock and
     /// group. A member that could not be read is kept as it is.
     pub members: Vec<Arc<Envelope>>,
-    /// How often they have been tried in vain.
+    /// How often they have been tried without success.
     pub tries: u32,
     /// How long until they are due.
     pub delay: Duration,
@@ -142,7 +142,7 @@ pub struct GroupInfo {
     pub event: Name,
     /// Its name; empty for the group of all that name none.
     pub name: Name,
-    /// How often its members have been tried in vain, if they are a [part](Part) of the group.
+    /// How often its members have been tried without success, if they are a [part](Part) of the group.
     pub tries: u32,
     /// How many tasks wait in it.
     pub size: u64,

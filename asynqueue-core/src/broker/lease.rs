@@ -99,20 +99,20 @@ pub enum Outcome {
         /// The encoded output.
         result: Option<Bytes>,
     },
-    /// It has failed and is to run again after this long. Archived instead if someone has asked to cancel it.
+    /// It has failed and is to run again after this long. Archived instead if its cancellation was requested.
     Retry {
         /// Zero makes it pending at once.
         delay: Duration,
     },
     /// It is to run again after this long, and has not failed. A lock [until its start](crate::UniqueUntil::Start) is taken
-    /// again, if it is free. Archived instead if someone has asked to cancel it.
+    /// again, if it is free. Archived instead if its cancellation was requested.
     Snooze {
         /// How long it is scheduled ahead. Zero makes it pending at once.
         delay: Duration,
     },
     /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first. A lock
-    /// [until its start](crate::UniqueUntil::Start) is taken again; if another task holds it by now, it waits without it.
-    /// Archived instead if someone has asked to cancel it.
+    /// [until its start](crate::UniqueUntil::Start) is taken again; if another task holds it, the task waits without it.
+    /// Archived instead if its cancellation was requested.
     Release,
     /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
     Archive,
@@ -125,9 +125,9 @@ pub enum Outcome {
 pub enum Settled {
     /// It was.
     Recorded,
-    /// The task was archived in place of it, for someone has asked to cancel the task.
+    /// The task was archived in place of it, since its cancellation was requested.
     Cancelled,
-    /// It was refused, for its token is not current: the lease had run out and the task is settled, leased to
+    /// It was refused, since its token is not current: the lease had run out and the task is settled, leased to
     /// another or deleted.
     Stale,
 }

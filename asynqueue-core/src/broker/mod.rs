@@ -7,6 +7,10 @@
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
 //! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
 //! calls leaves nothing half done.
+//!
+//! Methods are called from several runtimes: a server calls them from its own, which lives on a thread of its own and ends
+//! with the server, and producers and handlers from the application's, which a handler may block. So what a broker spawns must not depend
+//! on the runtime of the caller. A broker with connections drives them on a thread of its own.
 
 mod control;
 mod error;

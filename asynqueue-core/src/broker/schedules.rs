@@ -19,7 +19,7 @@ pub trait Schedules: Send + Sync {
     /// When the broker cannot be reached. Then each change may or may not have been made.
     async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError>;
 
-    /// Adds entries, each in place of one of the same name, whatever that is by now. To change an entry that was read,
+    /// Adds entries, each in place of one of the same name, whatever its current value. To change an entry that was read,
     /// [swap](Self::swap_schedules) it: what another has changed meanwhile would be undone.
     ///
     /// # Errors
@@ -43,8 +43,8 @@ pub trait Schedules: Send + Sync {
         }
     }
 
-    /// Removes entries with their history, whatever they are by now, and what queues remember of their last ticks.
-    /// Tells for each name whether there was one. An entry that is removed comes back only if it is added again.
+    /// Removes entries with their history, whatever their current value, and what queues remember of their last ticks.
+    /// Answers for each name whether there was one. An entry that is removed returns only if it is added again.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ pub trait Schedules: Send + Sync {
     ///
     /// However many schedulers fire a tick, and wherever they die, its task is enqueued once: the queue remembers the last
     /// tick of each entry. A memory of a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of
-    /// a clock that was wrong, and counts for nothing. A task that is refused leaves the tick out, and the entry moves on
+    /// a clock that was wrong, and is ignored. A task that is refused leaves the tick out, and the entry moves on
     /// all the same.
     ///
     /// # Errors

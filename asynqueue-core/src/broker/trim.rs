@@ -9,8 +9,8 @@ use crate::task::Timestamp;
 pub struct Keep {
     /// Those archived within this time. Default 90 days.
     pub archived_for: Duration,
-    /// The newest so many of a queue. Default 1,000,000: far above a bad day, so that an incident loses nothing, and low
-    /// enough to keep an archive that nobody looks at from filling the storage.
+    /// At most this many of a queue, the newest. Default 1,000,000: far above a bad day, so an incident loses nothing, and low
+    /// enough that a forgotten archive does not fill the storage.
     pub archived_max: usize,
 }
 

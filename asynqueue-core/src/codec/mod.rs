@@ -20,7 +20,7 @@ use self::survey::Survey;
 /// ```
 /// use asynqueue_core::{Codec, CodecError};
 ///
-/// /// JSON with line breaks, for payloads that people read.
+/// /// JSON with line breaks, to make payloads readable.
 /// struct PrettyJson;
 ///
 /// impl Codec for PrettyJson {
@@ -43,7 +43,7 @@ pub trait Codec: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the value has no form in this codec.
+    /// When this codec cannot represent the value.
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError>;
 
     /// Decodes a value.
@@ -53,7 +53,7 @@ pub trait Codec: Send + Sync + 'static {
     /// When the bytes are not a `T` in this codec.
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>;
 
-    /// Encodes a value that a server, or whoever waits for a result, has to decode: what this returns can be decoded as a `T`.
+    /// Encodes a value that a server, or a caller that waits for a result, has to decode: the bytes can be decoded as a `T`.
     /// Producers encode payloads by it, and servers results.
     ///
     /// By default it decodes in debug builds, and where the feature `testing` is on, what [`encode`](Self::encode) wrote. The
@@ -61,7 +61,7 @@ pub trait Codec: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the value has no form in this codec, or one that cannot be decoded.
+    /// When this codec cannot represent the value, or could not decode it.
     fn encode_checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, CodecError> {
         let bytes = Self::encode(value)?;
         if CHECKS_ALL {
@@ -76,9 +76,9 @@ const CHECKS_ALL: bool = cfg!(any(debug_assertions, feature = "testing"));
 
 /// MessagePack with field names, the default: compact, quick, and open to new fields.
 ///
-/// Types such as `IpAddr` and `Uuid` have two forms, one for machines and one for people. The compact one is written. Where it
-/// could not be decoded, as inside of enums that are tagged or untagged and of flattened fields, all of the value is in the form
-/// for people. Both are decoded.
+/// Types such as `IpAddr` and `Uuid` have two forms, a compact and a human-readable one. The compact one is written. Where it
+/// could not be decoded, as inside of enums that are tagged or untagged and of flattened fields, all of the value is in the
+/// human-readable form. Both are decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 
@@ -114,7 +114,7 @@ impl Codec for MessagePack {
 }
 
 impl MessagePack {
-    /// Encodes a value for readers whose type is not known here. The form for people can be decoded by all of them.
+    /// Encodes a value for readers whose type is not known here. The human-readable form can be decoded by all of them.
     pub(crate) fn encode_for_any<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
         let survey = Survey::default();
         let bytes = Self::encode(&survey.of(value))?;
@@ -138,8 +138,8 @@ impl MessagePack {
         T::deserialize(&mut deserializer).map_err(CodecError::new)
     }
 
-    /// Whether bytes in the form for people are read as the value that they are of, and not as another that has the same form
-    /// for machines. The order in a map or a set may differ, so it does not count.
+    /// Whether bytes in the human-readable form are read as the value that they encode, and not as another that has the same
+    /// compact form. The order in a map or a set may differ, so it does not count.
     fn reads_back<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
         let again = Self::decode::<T>(bytes).and_then(|value| Self::encode_readable(&value));
         again.is_ok_and(|mut again| {
@@ -151,9 +151,9 @@ impl MessagePack {
     }
 }
 
-/// JSON, for producers that speak nothing else.
+/// JSON, for producers that support no other form.
 ///
-/// It has no form for NaN and infinity, so they are refused.
+/// It cannot represent NaN and infinity, so they are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
@@ -211,7 +211,7 @@ impl CodecName {
     }
 
     /// What brokers say of an envelope that they cannot read, such as one of a later version: its payload is then the whole
-    /// envelope, for people to look at.
+    /// envelope, as a diagnostic.
     pub fn unreadable() -> Self {
         Self::from_wire(UNREADABLE)
     }
@@ -237,7 +237,7 @@ impl CodecName {
     ///
     /// # Errors
     ///
-    /// When this process knows no such codec, or the value has no form in it.
+    /// When this process does not know the codec, or the codec cannot represent the value.
     pub fn encode<T: Serialize, C: Codec>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::encode(value),
@@ -274,7 +274,7 @@ impl CodecName {
     ///
     /// # Errors
     ///
-    /// When this process knows no such codec, or the bytes are not a `T`.
+    /// When this process does not know the codec, or the bytes are not a `T`.
     pub fn decode<T: DeserializeOwned, C: Codec>(&self, bytes: &[u8]) -> Result<T, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::decode(bytes),
@@ -317,15 +317,13 @@ impl CodecError {
             return Self::new(compact);
         }
         Self::new(format!(
-            "{one}; with values such as addresses in the form for people: {other}"
+            "{one}; with values such as addresses in their human-readable form: {other}"
         ))
     }
 
     /// What was written cannot be read.
     fn one_way(cause: impl fmt::Display) -> Self {
-        Self::new(format!(
-            "what it is encoded to cannot be decoded again: {cause}"
-        ))
+        Self::new(format!("its encoded form cannot be decoded: {cause}"))
     }
 
     fn unknown(name: &str, own: &str) -> Self {

@@ -37,7 +37,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// For a codec without a form of NaN and infinity.
+    /// For a codec that cannot represent NaN and infinity.
     pub(super) fn only_finite() -> Self {
         Self {
             only_finite: true,
@@ -62,7 +62,7 @@ impl Survey {
         view.of(value)
     }
 
-    /// Whether a part has a form for people and another for machines; `Some(true)` if the former was written.
+    /// Whether a part has a human-readable form and a compact one; `Some(true)` if the former was written.
     pub(super) fn readable(&self) -> Option<bool> {
         self.readable.get()
     }
@@ -85,7 +85,7 @@ impl Survey {
             return CodecError::one_way(cause);
         }
         CodecError::one_way(format_args!(
-            "{cause}. Serde reads no number of 128 bits inside of tagged, untagged and flattened types: write it as text there, \
+            "{cause}. Serde cannot read 128-bit numbers inside tagged, untagged and flattened types: write them as text there, \
              with `#[serde(with = \"…\")]`"
         ))
     }
@@ -145,7 +145,7 @@ impl<'a> View<'a> {
         }
         if self.survey.only_finite && !value.is_finite() {
             return Err(E::custom(format_args!(
-                "JSON has no form for {value}: send an `Option` that is `None`, or use another codec"
+                "JSON cannot represent {value}: send an `Option` that is `None`, or use another codec"
             )));
         }
         Ok(())

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::*;
 
-/// A type with two forms, as `Uuid` has: bytes for machines, digits for people.
+/// A type with two forms, as `Uuid` has: bytes where it is compact, digits where it is human-readable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Id([u8; 2]);
 
@@ -190,7 +190,7 @@ fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
     assert!(in_readable.ends_with(missing), "{in_readable}");
 }
 
-/// A type whose form for people is text, and which takes that text for bytes where it expects those.
+/// A type whose human-readable form is text, and which reads that text as bytes where it expects bytes.
 #[derive(Clone, Debug, PartialEq)]
 struct Hex(Vec<u8>);
 
@@ -264,11 +264,11 @@ fn json_refuses_a_number_that_is_not_finite_by_its_field() {
     let refused = [
         (
             reading(Some(f64::NAN), 1.0),
-            "`sensor.value`: JSON has no form for NaN",
+            "`sensor.value`: JSON cannot represent NaN",
         ),
         (
             reading(None, f32::INFINITY),
-            "`sensor.others`: JSON has no form for inf",
+            "`sensor.others`: JSON cannot represent inf",
         ),
     ];
     for (value, expected) in refused {
@@ -300,7 +300,7 @@ fn json_refuses_keys_that_it_writes_as_text_and_serde_cannot_read() {
     round_trip::<MessagePack, _>(&counts);
 }
 
-/// Cannot be read, though nothing in it tells.
+/// Cannot be read, which its encoded form does not show.
 #[derive(Debug, Serialize)]
 struct OneWay(u8);
 

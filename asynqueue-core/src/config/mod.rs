@@ -68,7 +68,7 @@ pub struct Config {
     /// How many tasks of a queue run at once: [`ServerBuilder::queue_concurrency`].
     #[serde(default, deserialize_with = "values::counts")]
     pub queue_concurrency: BTreeMap<Name, usize>,
-    /// How long a task stays with a server that is not heard of: [`ServerBuilder::lease`].
+    /// How long a task stays with a server after its last heartbeat: [`ServerBuilder::lease`].
     #[serde(default, deserialize_with = "values::lease")]
     pub lease: Option<Duration>,
     /// How often to look for tasks when no signal comes: [`ServerBuilder::poll_interval`].

@@ -25,7 +25,7 @@ pub enum Action {
     Archive(String),
     /// Tasks that are not active are deleted.
     Delete,
-    /// Waiting tasks are archived with this reason, and running ones told to stop.
+    /// Waiting tasks are archived with this reason, and running ones asked to stop.
     Cancel(String),
     /// Waiting and archived tasks get this payload, encoded in their codec. Fields that are
     /// [redacted](Inspector::redact) keep their values where `"[redacted]"` stands for them.

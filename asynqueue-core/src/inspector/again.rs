@@ -16,7 +16,7 @@ pub enum AgainError {
     /// There is no such task.
     #[error("there is no task `{0}`: it never was, or is done and not kept, or was deleted")]
     NotFound(TaskRef),
-    /// The payload has no form in the codec of the task.
+    /// The codec of the task cannot represent the payload.
     #[error("the payload cannot be encoded: {0}")]
     NotEncoded(String),
     /// Another task holds its unique lock.
@@ -36,7 +36,7 @@ impl Inspector {
     ///
     /// A unique key is the new task's too, so that it is refused while another task holds the lock, such as the one that it is
     /// like while that waits or runs. Once that has come to its end, a lock [for a window](crate::UniqueUntil::Window) is not in
-    /// its way: whoever asks for one more gets it, under a key of its own. So it is with the key that keeps a
+    /// its way: the new task gets a key of its own. The same holds for the key that keeps a
     /// [published](crate::Producer::publish) event from being delivered twice.
     ///
     /// # Errors

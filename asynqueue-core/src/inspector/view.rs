@@ -1,6 +1,6 @@
 //! Payloads and results as JSON, whatever their codec, to be looked at and edited.
 //!
-//! What JSON has no form for is marked by keys that begin with `$`.
+//! What JSON cannot represent is marked by keys that begin with `$`.
 
 use std::fmt;
 
@@ -155,7 +155,7 @@ impl Viewer {
     ///
     /// # Errors
     ///
-    /// When the codec is unknown, the value has no form in it or is nested more than 127 levels deep, a marker such as
+    /// When the codec is unknown, it cannot represent the value, or the value is nested more than 127 levels deep, a marker such as
     /// `$binary` is not as it should be, or the value is how something is shown that could not be decoded.
     pub fn parse(&self, codec: &CodecName, json: &Value) -> Result<Vec<u8>, CodecError> {
         check_depth(json)?;

@@ -1,6 +1,6 @@
 //! Where tasks wait for a limit: before their attempt starts, so that neither a slot nor a timeout is spent on it.
 //!
-//! A server lets a task in through the gates of its process right after the lease. A task that may start soon waits at
+//! A server passes a task through the gates of its process right after the lease. A task that may start soon waits at
 //! the gate. All others go back to the broker, each with its [place](crate::Envelope::place) in the line and for about
 //! as long as it takes until its turn. The gate keeps two numbers of the line, however long it is: the place that was
 //! given last, and the one that was served last.
@@ -47,13 +47,13 @@ pub(crate) type Turn = Pin<Box<dyn Future<Output = Option<Pass>> + Send>>;
 pub(crate) enum Entry {
     /// It may start.
     Now(Pass),
-    /// It may wait for its turn here. `None` comes if nothing gets free in time.
+    /// It may wait for its turn here. It yields `None` if nothing becomes free in time.
     Soon { place: u64, turn: Turn },
     /// It is to come back after this long.
     Later { place: u64, wait: Duration },
 }
 
-/// Lets one attempt in. Dropped when the attempt ends.
+/// Admits one attempt. Dropped when the attempt ends.
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
@@ -73,7 +73,7 @@ impl Gate {
         &self.limit
     }
 
-    /// Lets a task in, or says where and for how long it waits. `place` is the one it was given before; a new one comes
+    /// Admits a task, or says where and for how long it waits. `place` is the one it was given before; a new one comes
     /// behind all that wait.
     pub(crate) fn enter(self: &Arc<Self>, place: Option<u64>, now: Timestamp) -> Entry {
         let mut line = self.line.lock();
@@ -102,7 +102,7 @@ impl Gate {
         Entry::Later { place, wait }
     }
 
-    /// When a task that waited here in vain comes back.
+    /// When a task that had no turn here comes back.
     pub(crate) fn come_back(&self, place: u64) -> Duration {
         let number = self.line.lock().send_back(place);
         self.until_back(number)
@@ -119,12 +119,12 @@ impl Gate {
         }
     }
 
-    /// Lines up for a turn that is near. Those who call this one after the other have their turns in this order.
+    /// Lines up for a turn that is near. Callers have their turns in the order of their calls.
     fn turn(self: &Arc<Self>, place: u64) -> Option<Turn> {
         match &self.limit {
             Limit::AtOnce { permits, .. } => {
                 let mut acquire = Box::pin(Arc::clone(permits).acquire_owned());
-                // Its place among those who wait is that of its first poll.
+                // Its place among the waiters is that of its first poll.
                 let first = acquire.as_mut().now_or_never();
                 let held = Held(Arc::clone(self));
                 Some(Box::pin(async move {
@@ -200,7 +200,7 @@ impl Gate {
             interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
         };
         match &self.limit {
-            // When it becomes one of the next, for another may end at any time from then on.
+            // When it becomes one of the next, since another may end at any time after that.
             Limit::AtOnce { max, pace, .. } => {
                 let before = (number - 1).saturating_sub(self.about_next() / 2);
                 times(pace.interval(*max), before)
@@ -270,7 +270,7 @@ impl Drop for Pass {
     }
 }
 
-/// What lets one attempt in through all gates of its process.
+/// What admits one attempt through all gates of its process.
 #[derive(Debug, Default)]
 pub(crate) struct Passes(Vec<Pass>);
 
@@ -371,7 +371,7 @@ mod tests {
             self.due.insert(due, (task, Some(place)));
         }
 
-        /// Takes the next to the gate when it is due; answers its pass once one is let in.
+        /// Takes the next to the gate when it is due; returns its pass once it is admitted.
         async fn next(&mut self) -> Option<Pass> {
             let due = self.due.first_key_value().map(|((due, _), _)| *due);
             let far = Instant::now() + Duration::from_secs(1 << 30);
@@ -414,7 +414,7 @@ mod tests {
             all.max().unwrap_or_default()
         }
 
-        /// Takes the next to the gate, and runs it in no time if it is let in.
+        /// Takes the next to the gate, and runs it in no time if it is admitted.
         async fn run(&mut self) {
             if let Some(mut pass) = self.next().await {
                 pass.begin();
@@ -475,7 +475,7 @@ mod tests {
             backlog.run().await;
         }
         assert_eq!(backlog.started, [0, 1, 2, 3, 4]);
-        // All that wait are deleted. The next ones must not wait for them for ever.
+        // All that wait are deleted. The next ones must not wait for them forever.
         backlog.due.clear();
         tokio::time::advance(3 * SECOND).await;
         for n in 11..20 {

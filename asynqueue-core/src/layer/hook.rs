@@ -8,7 +8,7 @@ use tower::Layer;
 use super::{Archived, BoxProcess, TaskOutput, TaskRequest, TaskService, archived::applied};
 use crate::process::{Context, TaskError, TaskErrorKind};
 
-/// Code that runs around each attempt and for each archived task, for what needs no layer of its own: audit lines, set-up,
+/// Code that runs around each attempt and for each archived task, where a layer would be too much: audit lines, set-up,
 /// alerts. A panic in [`before`](Self::before) is the attempt's outcome; later ones are logged and change nothing.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub trait Hook: Send + Sync + 'static {
 
     /// Runs when a task has been archived, however it came to that: its last attempt failed, it panicked or asked not to
     /// be retried, its payload could not be decoded, no process is registered for its event, its deadline passed or it
-    /// expired, its worker was lost in its last attempt, someone cancelled it while a server had it, or it was the
+    /// expired, its worker was lost in its last attempt, it was cancelled while a server had it, or it was the
     /// member of a group and could not be read.
     ///
     /// The server that recorded this calls it, once, after the broker has taken the task into the archive. A hook of a

@@ -2,14 +2,14 @@
 
 use crate::task::Timestamp;
 
-/// After so many turns in a row that went to others, the line is taken to be gone: deleted, or run by other servers.
+/// After this number of turns in a row that went to others, the line is considered gone: deleted, or run by other servers.
 const GONE_AFTER: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// The place given last.
     pub(super) last: u64,
-    /// The highest place that was let in.
+    /// The highest place that was admitted.
     served: u64,
     /// How many wait at the gate.
     pub(super) held: usize,

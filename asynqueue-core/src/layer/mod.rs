@@ -10,7 +10,7 @@
 //! 4. catch panic and timeout, so that all of the above see both as plain errors,
 //! 5. the process.
 //!
-//! A limit among these layers is kept before all of them: the server lets a task in only when there is room.
+//! A limit among these layers is applied before all of them: the server admits a task only when there is room.
 //!
 //! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
 

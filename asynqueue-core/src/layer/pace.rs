@@ -79,7 +79,7 @@ pub(super) struct Pace(Mutex<Attempts>);
 
 #[derive(Debug)]
 struct Attempts {
-    /// What they took of late, once one has ended.
+    /// How long recent ones took, once one has ended.
     took: Option<Duration>,
     /// The same, changed only when it is well off: tasks that wait by one pace stay in their order.
     steady: Duration,
@@ -87,7 +87,7 @@ struct Attempts {
     changed: Instant,
 }
 
-/// What an attempt is taken to last until one has ended: short, for what comes back too early only comes again.
+/// How long an attempt is assumed to last until one has ended: short, since a task that comes back too early only comes again.
 const AT_FIRST: Duration = Duration::from_millis(10);
 
 impl Pace {

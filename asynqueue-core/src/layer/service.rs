@@ -79,12 +79,12 @@ impl BoxProcess {
         }
     }
 
-    /// Lets tasks in through these gates only.
+    /// Admits tasks through these gates only.
     pub(super) fn behind(self, gates: Gates) -> Self {
         Self { gates, ..self }
     }
 
-    /// What a task is let in through before its attempt.
+    /// The limits that a task passes before its attempt.
     pub(crate) fn gates(&self) -> &Gates {
         &self.gates
     }

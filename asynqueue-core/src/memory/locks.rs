@@ -45,7 +45,7 @@ impl Locks {
     pub(super) fn take_back(&mut self, task: &Envelope, now: Timestamp) {
         let lock = task.unique.as_ref();
         if lock.is_some_and(|lock| lock.until == UniqueUntil::Start) {
-            // Whoever holds it keeps it.
+            // The task that holds it keeps it.
             let _ = self.take(task, now);
         }
     }

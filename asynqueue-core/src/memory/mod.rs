@@ -47,8 +47,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct MemoryBroker(Arc<Inner>);
 
-/// The time, and how long it has been by a clock that only moves on: leases are measured by that, so that somebody who
-/// sets the clock ends none.
+/// The time, and the time elapsed by a clock that only moves forward: leases are measured by the latter, so that a step of
+/// the clock ends none.
 #[derive(Clone, Copy, Debug)]
 struct Now {
     time: Timestamp,

@@ -112,7 +112,7 @@ impl Pending {
     }
 }
 
-/// Entries whose tasks do not wait any more: how many of each id and priority.
+/// Entries whose tasks no longer wait: how many of each id and priority.
 #[derive(Clone, Debug, Default)]
 struct LeftOver {
     counts: HashMap<(TaskId, u8), u32>,
@@ -125,7 +125,7 @@ impl LeftOver {
         self.len += 1;
     }
 
-    /// Whether an entry is one of these; if so, it is none from now on.
+    /// Whether an entry is one of these; if so, it is removed from them.
     fn take(&mut self, entry: &Envelope) -> bool {
         if self.len == 0 {
             return false;

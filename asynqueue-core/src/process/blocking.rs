@@ -110,7 +110,7 @@ impl Context {
             let worked = tracing::dispatcher::with_default(&log, || {
                 span.in_scope(|| catch(|| work(&cancelled)))
             });
-            // The handler may have timed out, and nobody waits any more.
+            // The handler may have timed out, so there may be no receiver.
             let _ = sender.send(worked);
         });
         if let Err(error) = spawned {

@@ -35,14 +35,14 @@ struct Inner {
     waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
-    /// Whether it was told to stop because the task is cancelled or its lease lost.
+    /// Whether it was asked to stop because the task is cancelled or its lease lost.
     stopped: AtomicBool,
-    /// Whether it was told to stop because the server shuts down.
+    /// Whether it was asked to stop because the server shuts down.
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
     state: ServerState,
-    /// The limits that it was let in through.
+    /// The limits that it has passed.
     gates: Gates,
     report: Mutex<Report>,
     /// The slot that it runs in; none outside of a server.
@@ -124,14 +124,14 @@ impl Context {
         }))
     }
 
-    /// Notes the limits that the server has let this attempt in through, before anything else has this context.
+    /// Notes the limits that this attempt has passed on its server, before anything else has this context.
     pub(crate) fn let_in(&mut self, gates: &Gates) {
         if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
             inner.gates = gates.clone();
         }
     }
 
-    /// Whether the server has let this attempt in through a limit.
+    /// Whether this attempt has passed a limit on its server.
     pub(crate) fn was_let_in(&self, gate: &Arc<Gate>) -> bool {
         self.0.gates.has(gate)
     }
@@ -248,13 +248,13 @@ impl Context {
         &self.0.state
     }
 
-    /// Tells the handler to stop because the task is cancelled or its lease lost.
+    /// Asks the handler to stop because the task is cancelled or its lease lost.
     pub(crate) fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
         self.0.cancelled.cancel();
     }
 
-    /// Whether the handler was told to stop because the task is cancelled or its lease lost.
+    /// Whether the handler was asked to stop because the task is cancelled or its lease lost.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stopped.load(SeqCst)
     }
@@ -304,7 +304,7 @@ impl Context {
     }
 
     /// Sets the task's result, for processes whose output is `()`. It is encoded as the payload was, in MessagePack
-    /// or JSON. Types with a form for people, such as `Uuid`, are written in that form.
+    /// or JSON. Types with a human-readable form, such as `Uuid`, are written in that form.
     ///
     /// # Errors
     ///
@@ -336,7 +336,7 @@ impl Context {
         Ok(())
     }
 
-    /// Says whether the process that begins has an output, beside which there is no other result. A layer may run it again.
+    /// Notes whether the process that begins has an output, which excludes any other result. A layer may run it again.
     pub(crate) fn begin(&self, has_output: bool) {
         let result = &mut self.0.report.lock().result;
         match (has_output, &*result) {
@@ -360,7 +360,7 @@ impl Context {
             .flatten()
     }
 
-    /// Keeps the span of an attempt that did not succeed, for what is still to be said of it.
+    /// Keeps the span of an attempt that did not succeed, so that later events can be added to it.
     pub(crate) fn keep_span(&self, span: Span) {
         self.0.report.lock().span = Some(span);
     }

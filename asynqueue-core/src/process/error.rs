@@ -52,7 +52,7 @@ pub enum OnDecodeError {
     Archive,
 }
 
-/// Says whether an error counts as an attempt. In the state of servers that were told.
+/// Whether an error counts as an attempt. In the state of servers that set it.
 pub(crate) struct IsFailure(pub(crate) Box<dyn Fn(&TaskError) -> bool + Send + Sync>);
 
 /// What a [`TaskError`] asks for.

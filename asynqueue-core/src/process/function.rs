@@ -11,7 +11,7 @@ use crate::{
 /// What an async function can take after its payload: the [`Context`], and whatever is [built](FromState) from the
 /// server's state, such as [`State<T>`](crate::State).
 pub trait HandlerArgument: Sized + Send {
-    /// Whether it can be had from a server with this state.
+    /// Checks that it can be built on a server with this state.
     ///
     /// # Errors
     ///

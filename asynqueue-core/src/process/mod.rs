@@ -74,7 +74,7 @@ use crate::task::Task;
 pub trait Process<T: Task>: Send + Sync + 'static {
     /// The event whose tasks this handles. By default the payload's own, which is the one that a producer enqueues and publishes
     /// a `T` under. Another is for tasks of the same form that are enqueued under another name, as by another program. A process
-    /// with a name of its own cannot [subscribe](crate::ServerBuilder::subscribe): it would hear nothing of a published `T`.
+    /// with a name of its own cannot [subscribe](crate::ServerBuilder::subscribe): it would receive no published `T`.
     fn event_name(&self) -> &str {
         T::EVENT
     }

@@ -1,11 +1,11 @@
-//! The result that a process leaves, and what stands in its way.
+//! The result that a process sets, and why one cannot be set.
 
 use crate::{codec::CodecError, task::Name};
 
-/// Encoded results larger than this are refused unless the server is told otherwise: 16 MiB.
+/// Encoded results larger than this are refused unless the server is configured otherwise: 16 MiB.
 pub const DEFAULT_MAX_RESULT: usize = 16 * 1024 * 1024;
 
-/// The largest result. In the state of servers that were told.
+/// The largest result. In the state of servers that set it.
 pub(crate) struct MaxResult(pub(crate) usize);
 
 /// A result that is too large to be kept.
@@ -41,7 +41,7 @@ pub enum SetResultError {
         /// The event.
         event: Name,
     },
-    /// It has no form in the codec of the payload.
+    /// The codec of the payload cannot represent it.
     #[error("the result cannot be encoded")]
     Encode(#[source] CodecError),
     /// It is too large.

@@ -90,7 +90,7 @@ impl MissingState {
 /// }
 ///
 /// let server = Server::builder(MemoryBroker::new()).process(welcome);
-/// let error = server.build().err().expect("there is no mailer");
+/// let error = server.build().err().expect("the mailer is missing");
 /// assert!(error.to_string().contains("Mailer"), "{error}");
 ///
 /// let mailer = Mailer { host: "smtp.example.com" };

@@ -54,7 +54,7 @@ struct Overrides {
     aggregate: Option<Aggregate>,
 }
 
-/// How long a task is kept at least, once it is done, for a caller that waits for it from the start. It has to last
+/// The shortest time that a task is kept once it is done if its caller waits for it from the start. It has to last
 /// while that caller connects again.
 const KEPT_FOR_CALLER: Duration = Duration::from_secs(60);
 

@@ -32,7 +32,7 @@ pub enum EnqueueError {
         /// The largest size taken.
         limit: usize,
     },
-    /// The payload has no form in its codec.
+    /// The codec cannot represent the payload.
     #[error("the payload of `{event}` cannot be encoded")]
     Encode {
         /// The event.

@@ -23,7 +23,7 @@ use crate::{
 pub struct TaskHandle<T> {
     broker: SharedBroker,
     task: TaskRef,
-    /// Whether it is still there once it is done, for the broker to say how it ended.
+    /// Whether the broker keeps it once it is done, and so knows how it ended.
     is_kept: bool,
     payload: PhantomData<fn() -> T>,
 }
@@ -172,7 +172,7 @@ impl<T: Task> TaskHandle<T> {
         .boxed()
     }
 
-    /// Cancels the task: one that waits is archived, one that runs is told to stop and not retried. The reason is cut after
+    /// Cancels the task: one that waits is archived, one that runs is asked to stop and not retried. The reason is cut after
     /// [4 KiB](crate::Failure::MAX_MESSAGE).
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use crate::{
     trace,
 };
 
-/// Tasks larger than this are refused unless the producer is told otherwise: 1 MiB.
+/// Tasks larger than this are refused unless the producer is configured otherwise: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// Tasks in one broker call of [`Producer::enqueue_many`].

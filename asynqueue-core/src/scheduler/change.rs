@@ -1,4 +1,4 @@
-//! Changing kept entries: read, decide, and put in place only if nobody else has changed the entry meanwhile.
+//! Changing kept entries: read, decide, and replace the entry only if it has not changed meanwhile.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -74,7 +74,7 @@ impl Scheduler {
                 if let Err(error @ BrokerError::Protocol(_)) =
                     self.broker().schedule(&swap.name).await
                 {
-                    tracing::error!(entry = %swap.name, %error, "a schedule entry is kept that cannot be read, \
+                    tracing::error!(entry = %swap.name, %error, "the stored schedule entry cannot be read, \
                         and was not replaced; remove it to put another in its place");
                     unreadable.insert(swap.name);
                 }

@@ -46,7 +46,7 @@ impl Failing {
         let is_news = last.as_ref().is_none_or(|last| last.reason != reason);
         if is_news {
             tracing::error!(entry = %entry.name, rule = entry.rule, reason,
-                "a schedule entry cannot be fired; it is tried again, the others go on");
+                "a schedule entry cannot be fired; it is tried again, and the others are fired as usual");
         }
         let wait = last.map_or(FIRST, |last| (last.wait * 2).min(LONGEST));
         let failed = Try {

@@ -14,9 +14,9 @@ use crate::{
     trace,
 };
 
-/// Why this scheduler could not fire an entry, for now.
+/// Why this scheduler could not fire an entry in this turn.
 pub(super) enum CannotFire {
-    /// Its rule means nothing to this version.
+    /// This version cannot read its rule.
     Rule(InvalidRule),
     Broker(BrokerError),
 }

@@ -49,7 +49,7 @@ impl Watch {
     }
 }
 
-/// An entry and what came of firing it.
+/// An entry and the result of firing it.
 pub(super) type Fired = (ScheduleEntry, Result<Option<Timestamp>, CannotFire>);
 
 impl Scheduler {

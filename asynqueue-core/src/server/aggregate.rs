@@ -15,7 +15,7 @@ use crate::{
     trace,
 };
 
-/// The most groups of a queue to see to in one turn.
+/// The most groups of a queue to handle in one turn.
 const MAX_GROUPS: usize = 20;
 
 /// What makes one task of several.
@@ -119,7 +119,7 @@ impl Shared {
         }
     }
 
-    /// Sees to the groups of a queue that are due, whatever becomes of each; returns how long to wait for the next.
+    /// Aggregates the groups of a queue that are due, each whether or not others fail; returns how long to wait for the next.
     async fn aggregate_due(
         &self,
         producer: &Producer,

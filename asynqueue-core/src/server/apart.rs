@@ -1,6 +1,6 @@
-//! What becomes of members of a group that could not become one task.
+//! What happens to members of a group that could not become one task.
 //!
-//! They leave their group, with the failure noted, and are tried again by themselves: so the group goes on without them, and
+//! They leave their group, with the failure noted, and are tried again by themselves: so the group continues without them, and
 //! how often they were tried is kept with them. Where one of them must be the cause, they are halved until it is alone.
 
 use std::{sync::Arc, time::Duration};
@@ -15,12 +15,12 @@ use crate::{
 /// How often members are tried together before they are halved.
 const TRIES: u32 = 3;
 
-/// How long a group waits that the broker has no room for.
+/// How long a group waits when the broker has no room for it.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why members could not become one task.
 pub(super) enum Problem {
-    /// Each of these is no payload of its event, for its own reason.
+    /// None of these is a payload of its event, each with its own reason.
     Unreadable(Vec<(Arc<Envelope>, String)>),
     /// One of them must be the cause, or several.
     OneOfThem(FailureKind, String),
@@ -44,7 +44,7 @@ impl Problem {
 }
 
 impl Shared {
-    /// Sees to members that could not become one task. Where the broker does not let them be set apart, their group waits.
+    /// Handles members that could not become one task. Where the broker cannot set them apart, their group waits.
     pub(super) async fn failed_together(
         &self,
         group: Group,
@@ -115,7 +115,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Members with their failure noted. Those that were no task in this version stay as they are.
+    /// Members with their failure noted. Those that this version cannot read stay as they are.
     fn apart(&self, group: &Group, members: &[Arc<Envelope>], problem: &Problem) -> SetApart {
         let noted = |member: &Arc<Envelope>| {
             if member.codec == CodecName::unreadable() {

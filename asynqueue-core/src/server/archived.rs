@@ -57,7 +57,7 @@ struct Waiting {
 struct HookCall {
     hooks: ArchiveHooks,
     task: Arc<Envelope>,
-    /// Only the broker knows who cancelled it and why.
+    /// Only the broker knows by whom it was cancelled, and why.
     cancelled: bool,
 }
 
@@ -90,7 +90,7 @@ impl HookCalls {
 }
 
 impl Waiting {
-    /// Takes a call in, unless there are too many; tells whether it did.
+    /// Takes a call in, unless there are too many; returns whether it did.
     fn push(&mut self, call: HookCall) -> bool {
         let bytes = self.bytes.saturating_add(call.task.payload.len());
         let has_room = self.calls.len() < MAX_WAITING && bytes <= MAX_WAITING_BYTES;

@@ -36,7 +36,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense, no process is mounted or two are for one event, or a process needs a shared value
+    /// When a setting is invalid, no process is mounted or two have the same event, or a process needs a shared value
     /// that the server was not given.
     pub fn build(mut self) -> Result<Server, ServerError> {
         self.check_settings()?;
@@ -86,7 +86,7 @@ impl ServerBuilder {
         })
     }
 
-    /// Makes [`build`](Self::build) fail, for a monitor was asked for.
+    /// Makes [`build`](Self::build) fail, since a monitor was requested.
     #[cfg(feature = "config")]
     pub(crate) fn with_monitor(mut self) -> Self {
         self.monitor = true;

@@ -100,7 +100,7 @@ impl ServerBuilder {
     }
 
     /// Mounts a plain function that computes for long or blocks its thread. Each call runs on a thread of its own, bounded and
-    /// accounted for as [`Context::run_blocking`] says; `ctx.is_cancelled()` tells it to stop.
+    /// accounted for as [`Context::run_blocking`] says; look at `ctx.is_cancelled()` to stop early.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -227,8 +227,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a task stays with this server when it is not heard of; it is heard of each third of this. A task of a
-    /// server that died runs elsewhere after this long. Default 30 s.
+    /// How long a task stays with this server after the last heartbeat, which it sends each third of this. A task of a
+    /// server that died runs elsewhere after this long, half as long again, and up to 4 s. Servers that share a queue should
+    /// use the same length. Default 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
@@ -260,7 +261,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How many handlers may go on after their slot was given up, because they block their thread past their
+    /// How many handlers may still run after their slot was given up, because they block their thread past their
     /// deadline. At that number, slots are not replaced any more and the server runs fewer tasks. By default as many
     /// as the concurrency.
     pub fn max_abandoned(mut self, max: usize) -> Self {
@@ -307,7 +308,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Is called for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
+    /// Calls `on_error` for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
     /// call it with; [`Hook::on_archived`] is called for every task that ends in the archive.
     pub fn on_error(
         mut self,
@@ -317,7 +318,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Is told, at each interval, whether the broker answers.
+    /// Calls `check` at each interval with whether the broker answers.
     pub fn health_check(
         mut self,
         interval: Duration,

@@ -220,7 +220,7 @@ impl Shared {
         let settlement = match result {
             Ok(output) => {
                 let mut leased = leased;
-                // A task that is kept shows who ran it, and when.
+                // A task that is kept shows which worker ran it, and when.
                 if !leased.envelope.options.retention.is_zero() {
                     Arc::make_mut(&mut leased.envelope).set_completed(Run {
                         started: context.started(),

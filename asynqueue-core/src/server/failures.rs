@@ -1,4 +1,4 @@
-//! Log lines about failures, each with the fields that people search for.
+//! Log lines about failures, each with the fields to search for.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     trace::trace_of,
 };
 
-/// What these lines are filtered by.
+/// The target to filter these lines by.
 const TARGET: &str = "asynqueue::failures";
 
 /// Logs one line of a level.
@@ -46,7 +46,7 @@ impl Shared {
                 (Some(delay), format!("the next is in {delay:?}"))
             }
             Outcome::Archive => (None, "no other follows".to_owned()),
-            // These are no failures.
+            // These are not failures.
             Outcome::Complete { .. }
             | Outcome::Snooze { .. }
             | Outcome::Release
@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// Notes a task that has been archived because someone asked to cancel it.
+    /// Logs a task that has been archived because its cancellation was requested.
     pub(super) fn log_cancelled(&self, task: &Envelope) {
         if self.settings.log_failures {
             tracing::info!(target: TARGET, event = task.event.as_str(), queue = task.queue.as_str(), id = task.id.as_str(),
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// The failure that a line is about; `None` where none is wanted.
+    /// The failure that a line is about; `None` if failures are not logged.
     fn loggable<'a>(&self, task: &'a Envelope) -> Option<&'a Failure> {
         let is_wanted = self.settings.log_failures;
         is_wanted.then(|| task.last_failure()).flatten()

@@ -32,7 +32,7 @@ const AHEAD: Duration = Duration::from_millis(5);
 /// no outcomes must not be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 
-/// How long to let other servers go first after tasks that nothing here handles: giving back is quicker than working, so
+/// How long to leave precedence to other servers after tasks that nothing here handles: giving back is quicker than working, so
 /// this server would win most of them again.
 const YIELD: Duration = Duration::from_millis(5);
 
@@ -70,7 +70,7 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
-    /// Fused, for their end may be met while signals are drained, and is acted on in the next wait.
+    /// Fused, since their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
     pace: Pace,
     /// Whether nothing here handles the last tasks that came.
@@ -317,7 +317,7 @@ async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
     }
 }
 
-/// How many tasks the server finishes in a second, lately.
+/// How many tasks the server has recently finished in a second.
 struct Pace {
     since: Instant,
     finished: u64,

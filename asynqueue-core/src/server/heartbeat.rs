@@ -1,4 +1,4 @@
-//! Telling the broker that tasks are still being worked on.
+//! Extending the leases of tasks that are here, and passing on progress.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -18,8 +18,8 @@ const MAX_BATCH: usize = 1_000;
 const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Shared {
-    /// Extends the leases of all that is here, each third of a lease; sooner when a cancellation may have gone unheard,
-    /// since the answer tells.
+    /// Extends the leases of all that is here, each third of a lease; sooner when the signal of a cancellation may have been lost,
+    /// since the answer shows it.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let mut retrying = Retrying::new("extend leases");
         let mut wait = self.settings.lease / 3;
@@ -37,7 +37,7 @@ impl Shared {
                     let since = std::mem::replace(&mut last, Instant::now()).elapsed();
                     if since > self.settings.lease {
                         tracing::warn!(?since, lease = ?self.settings.lease,
-                            "leases were extended too late: tasks of this server may have been taken for lost; is the process or the machine \
+                            "leases were extended too late: other servers may have reclaimed tasks of this one; is the process or the machine \
                              short of CPU, or was it paused?");
                     }
                     self.settings.lease / 3
@@ -93,7 +93,7 @@ impl Shared {
         metrics::lease_lost(task, self.registry.knows(&task.event));
     }
 
-    /// Tells a task to stop if it runs here. One that has not started is given back, for the broker to archive.
+    /// Asks a task to stop if it runs here. One that has not started is given back, for the broker to archive.
     pub(super) fn cancel(&self, task: &TaskRef) {
         let is_it =
             |leased: &Leased| leased.envelope.id == task.id && leased.envelope.queue == task.queue;

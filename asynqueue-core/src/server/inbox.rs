@@ -23,12 +23,12 @@ pub(super) struct Job {
     pub(super) queue: usize,
     /// When it came in.
     pub(super) since: Instant,
-    /// What lets it in through the limits of its process.
+    /// What admits it through the limits of its process.
     pub(super) passes: Passes,
 }
 
 impl Job {
-    /// With what lets it in through the limits of its process.
+    /// With what admits it through the limits of its process.
     pub(super) fn let_in(self, passes: Passes) -> Self {
         Self { passes, ..self }
     }
@@ -106,7 +106,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets a job that waited for a limit go on to a slot, if it is still here.
+    /// Lets a job that waited for a limit proceed to a slot, if it is still here.
     pub(super) fn let_in(&self, lease: &Lease, passes: Passes) {
         let mut jobs = self.jobs.lock();
         if let Some(mut job) = jobs.take_held(|leased| leased.lease() == *lease) {

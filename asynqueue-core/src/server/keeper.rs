@@ -35,7 +35,7 @@ impl Keeper {
                         }
                     });
                     if let Some(kept) = kept {
-                        // The server was dropped meanwhile if nobody receives it.
+                        // Without a receiver, the server was dropped meanwhile.
                         let _ = end.send(kept);
                     }
                 });

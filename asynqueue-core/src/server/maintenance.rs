@@ -75,7 +75,7 @@ impl Shared {
         }
     }
 
-    /// Tells the user's health check whether the broker answers.
+    /// Reports to the user's health check whether the broker answers.
     pub(super) async fn check_health(self: Arc<Self>) {
         let Some((interval, check)) = &self.settings.health_check else {
             return;
@@ -89,7 +89,7 @@ impl Shared {
         }
     }
 
-    /// Makes sure that those who subscribe are known, though the broker may be away at first. Once only: someone may
+    /// Makes sure that the subscribers are known, though the broker may be away at first. Once only: a user may
     /// remove them while the server runs.
     pub(super) async fn subscribe_once(self: Arc<Self>) {
         if self.subscribed.load(Ordering::SeqCst) {
@@ -104,7 +104,7 @@ impl Shared {
         retrying.worked();
     }
 
-    /// Tells the broker who subscribes.
+    /// Registers the subscribers with the broker.
     pub(super) async fn subscribe(&self) -> Result<(), BrokerError> {
         if self.subscribers.is_empty() {
             return Ok(());

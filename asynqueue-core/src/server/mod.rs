@@ -1,4 +1,4 @@
-//! The server: fetches tasks, runs them, records what came of them.
+//! The server: fetches tasks, runs them, records their outcomes.
 //!
 //! A task's way through it, each step a file:
 //!
@@ -8,8 +8,8 @@
 //! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
 //! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
-//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` tells the fleet of
-//! this server, and `shutdown` brings all of it to an end.
+//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
+//! this server to the fleet, and `shutdown` brings all of it to an end.
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
 
 mod admission;
@@ -134,7 +134,7 @@ struct Shared {
     group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
-    /// Leasing rests, until somebody resumes it.
+    /// Leasing is suspended until it is resumed.
     quiet: AtomicBool,
     /// Leasing stops.
     stopping: CancellationToken,
@@ -242,7 +242,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Whether the broker is gone for good, so that trying again makes no sense.
+/// Whether the broker is gone for good, so that trying again is useless.
 pub(crate) fn is_closed(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Closed)
 }

@@ -37,7 +37,7 @@ impl Shared {
             after_failure(context.envelope(), token, error.kind(), failure, counts);
         let span = context.take_span();
         trace::carry_on(&span, &mut settlement);
-        // To stop when told to is no failure; what follows is logged once it is known.
+        // To stop on request is not a failure; what follows is logged once it is known.
         if !context.is_stopped() {
             span.in_scope(|| self.log_attempt(&settlement));
         }

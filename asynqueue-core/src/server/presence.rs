@@ -18,20 +18,20 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(3600);
 
 impl Shared {
-    /// Tells of this server until it stops, and says good-bye then.
+    /// Reports this server until it stops, and leaves the fleet then.
     pub(super) async fn tell_of_itself(self: Arc<Self>) {
         let started = self.broker.now();
         loop {
-            // Nothing depends on it; it is told again soon.
+            // Nothing depends on it, and the next report follows soon.
             if let Err(error) = self.broker.beat(self.info(started), TTL).await {
-                tracing::debug!(%error, "the server could not tell of itself");
+                tracing::debug!(%error, "the server could not report itself to the fleet");
             }
             if !self.runs_after(INTERVAL).await {
                 break;
             }
         }
         if let Err(error) = self.broker.leave(&self.worker).await {
-            tracing::debug!(%error, "the server could not say good-bye");
+            tracing::debug!(%error, "the server could not leave the fleet");
         }
     }
 

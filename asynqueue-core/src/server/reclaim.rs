@@ -21,7 +21,7 @@ use crate::{
 /// The most tasks to reclaim in one call.
 const MAX_BATCH: usize = 1_000;
 
-/// How often to look for lost leases; also a sixth of a lease, for short ones.
+/// How often to look for lost leases; a sixth of the lease if that is shorter.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 impl Shared {
@@ -73,7 +73,7 @@ impl Shared {
             }
         }
         self.note_archived(&settlements, &settled);
-        // One that was refused was not lost: its worker lives, or another server was faster.
+        // One that was refused was not lost: its worker is alive, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
         guarded("metrics", || {
@@ -92,7 +92,7 @@ impl Shared {
 }
 
 /// What the broker's clock showed at the last looks. A lease counts as lost when it had ended by each of them, the
-/// first of which was half a lease ago by a clock that nobody sets. A worker that lives has extended it since: it does
+/// first of which was half a lease ago by a clock that cannot be set. A worker that is alive has extended it since: it does
 /// so each third of a lease. So a step of the broker's clock ends no lease, in either direction.
 struct Sightings {
     apart: Duration,
@@ -115,7 +115,7 @@ impl Sightings {
             .back()
             .is_some_and(|last| pause(last) > self.apart)
         {
-            // This process stood still, and others may have too.
+            // This process was paused, and others may have been too.
             self.forget();
         }
         self.looks.push_back((at, now));
@@ -135,14 +135,14 @@ impl Sightings {
     }
 }
 
-/// The outcome of an attempt whose worker was not heard of any more.
+/// The outcome of an attempt whose worker has stopped extending its lease.
 fn lease_expired(lost: &Leased) -> Settlement {
     let failure = Failure {
         attempt: lost.envelope.attempts.saturating_add(1),
         started: None,
         at: lost.now,
         kind: FailureKind::LeaseExpired,
-        message: "lease expired: its worker was not heard of any more".into(),
+        message: "lease expired: its worker stopped extending it".into(),
         backtrace: None,
         worker: None,
     };

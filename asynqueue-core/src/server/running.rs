@@ -37,14 +37,14 @@ pub(super) struct Slot {
     running: Mutex<Option<Running>>,
     handler: Mutex<Option<AbortHandle>>,
     given_up: AtomicBool,
-    /// Its future has ended, and nothing runs here any more.
+    /// Its future has ended, and nothing runs here.
     ended: AtomicBool,
     /// Odd while the handler is being polled.
     polls: AtomicU32,
     abandoned: Arc<AtomicUsize>,
 }
 
-/// A task that is being run. Whoever takes this out of its slot decides its outcome: the slot when the handler is
+/// A task that is being run. Taking this out of its slot means to decide its outcome: the slot does when the handler is
 /// done, or the watch when it is given up.
 #[derive(Debug)]
 pub(super) struct Running {

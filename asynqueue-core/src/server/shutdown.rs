@@ -1,4 +1,4 @@
-//! Coming to an end without losing anything.
+//! Shutting down without losing anything, and resting when quiet.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ const HOARDED: Duration = Duration::from_millis(100);
 /// How long the broker may take to answer the last lease, and to record the last outcomes.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
-/// The same when a signal asks for haste.
+/// The same after a second signal.
 const LAST_CALLS_IN_HASTE: Duration = Duration::from_secs(1);
 
 impl Shared {
@@ -53,7 +53,7 @@ impl Shared {
         self.inbox.finished(queue);
     }
 
-    /// Waits for what runs, and gives it back when it takes too long or a signal asks for haste.
+    /// Waits for what runs, and gives it back when it takes too long or a second signal comes.
     pub(super) async fn wind_down(self: &Arc<Self>) {
         let hurry = &Asked::of_process().hurry;
         let idle = || self.inbox.load_at_most(0);

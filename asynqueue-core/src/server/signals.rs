@@ -1,18 +1,18 @@
-//! What the operating system's signals ask of the servers of this process.
+//! What signals of the operating system have requested from the servers of this process.
 
 use std::{future::Future, sync::OnceLock};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What was asked so far, for all servers of this process.
+/// What was requested so far, from all servers of this process.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// How many signals have asked for an end.
+    /// How many signals have requested a stop.
     ends: watch::Sender<u32>,
     /// Cancelled by the second.
     pub(super) hurry: CancellationToken,
-    /// Cancelled by a signal that asks for quiet.
+    /// Cancelled by SIGUSR1.
     pub(super) quiet: CancellationToken,
 }
 

@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// its thread.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Hooks and layers that hear of a timeout have this long for what they do about it, such as to tell another service.
+/// Hooks and layers that see a timeout have this long to react to it, such as to call another service.
 const HOOK_GRACE: Duration = Duration::from_secs(10);
 
 /// A handler that keeps its thread for this long is reported.
@@ -103,7 +103,7 @@ impl Shared {
 /// Why a handler that did not stop in time has failed.
 fn overdue(running: &Running) -> TaskError {
     if running.cancelled.is_some() {
-        // The broker knows who cancelled it and why, and adds that.
+        // The broker knows by whom it was cancelled and why, and adds that.
         let message = "cancelled, and did not stop in time; its handler may still be running";
         return TaskError::of(TaskErrorKind::Retry, FailureKind::Cancelled, message);
     }

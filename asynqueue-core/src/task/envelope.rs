@@ -127,14 +127,14 @@ impl Envelope {
         }
     }
 
-    /// Whether it is not to be started any more, since nobody has begun it until it [expires](Self::expires_at). Once a worker has
+    /// Whether it may no longer start, since no worker has begun it before it [expires](Self::expires_at). Once a worker has
     /// begun it, it does not expire, whatever became of that attempt.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at().is_some_and(|time| time <= now) && !self.has_begun()
     }
 
     fn has_begun(&self) -> bool {
-        // A refusal counts as an attempt, and somebody may have set that count back.
+        // A refusal counts as an attempt, and that count may have been set back.
         let is_start = |failure: &Failure| failure.is_attempt() && !failure.is_refusal();
         let refusals = self
             .failures()
@@ -160,7 +160,7 @@ impl Envelope {
         self.rest.get_or_insert_default().begun = true;
     }
 
-    /// The task for somebody who asks for it to run, if it would not be started as it is: its deadline has passed, or it has
+    /// The task as it can be run on request, if it would not be started as it is: its deadline has passed, or it has
     /// expired. Its times then lie as far ahead as they did when it was enqueued, and count as of now.
     pub fn renewed(&self, now: Timestamp) -> Option<Self> {
         let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
@@ -207,7 +207,7 @@ impl Envelope {
 
     /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
     ///
-    /// A key that is the task's own id is the new id, or the copy would stand in the way of itself.
+    /// A key that is the task's own id becomes the new id, or the copy would be refused because of itself.
     pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
         let mut task = self.clone();
         if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {

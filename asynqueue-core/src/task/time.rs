@@ -83,7 +83,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 
-    /// How long it has been since some moment before, by a clock that only moves on, whatever somebody sets. The broker
+    /// The time elapsed since some earlier moment, by a clock that only moves forward and cannot be set. The broker
     /// in memory measures leases by it.
     fn elapsed(&self) -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();

@@ -56,7 +56,7 @@ impl Recorder for Counters {
     }
 }
 
-/// A server whose tasks all fail for good, and which keeps so many of them.
+/// A server whose tasks all fail and are not retried, and which keeps this many of them.
 async fn start(broker: &MemoryBroker, archived_max: usize) -> ServerHandle {
     let fail = |_: Payload<Job>, _: Context| async {
         Err::<(), _>(TaskError::skip_retry("unknown parameter"))
@@ -81,7 +81,7 @@ async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() 
         metric: "asynqueue_tasks_trimmed_total",
         values: Mutex::new(BTreeMap::new()),
     };
-    set_global_recorder(&COUNTERS).expect("there is no other");
+    set_global_recorder(&COUNTERS).expect("it is the only one");
     let (lines, _log) = lines();
     let (broker, producer) = broker();
     enqueue_jobs(&producer, 2_500).await;

@@ -197,7 +197,7 @@ async fn on_archived_is_called_once_for_each_way_that_an_attempt_can_fail_for_go
         let task = task.timeout(Duration::from_millis(20)).await.unwrap();
         failure_of(&task).await;
     }
-    until("all are heard of", async || deaths.kinds().len() == 4).await;
+    until("all are reported", async || deaths.kinds().len() == 4).await;
     assert_eq!(deaths.kinds(), ["error", "error", "panic", "timeout"]);
     let tasks = broker.stats(&["default".into()]).await.unwrap();
     assert_eq!(tasks[0].count(TaskState::Archived), 4);
@@ -242,7 +242,7 @@ async fn a_hook_of_a_process_is_called_for_its_event_only_and_one_of_the_server_
         .unwrap();
     failure_of(&producer.enqueue(job(1)).await.unwrap()).await;
     failure_of(&producer.enqueue(Sum { of: vec![] }).await.unwrap()).await;
-    until("all are heard of", async || of_server.all().len() == 2).await;
+    until("all are reported", async || of_server.all().len() == 2).await;
     assert_eq!(of_job.messages(), ["job"]);
     assert_eq!(of_sum.messages(), ["sum"]);
     assert_eq!(of_server.messages(), ["job", "sum"]);

@@ -170,7 +170,7 @@ async fn a_payload_that_cannot_be_decoded_again_is_refused_with_the_reason() {
     );
     let reason = error.source().expect("a reason").to_string();
     assert!(
-        reason.starts_with("`value`: JSON has no form for NaN"),
+        reason.starts_with("`value`: JSON cannot represent NaN"),
         "{reason}"
     );
     assert_eq!(counts(&broker).await, []);
@@ -191,7 +191,7 @@ async fn an_output_that_cannot_be_decoded_again_is_archived_with_the_reason_and_
         .unwrap();
     let task = producer.enqueue(Measured { value: None }).await.unwrap();
     let failure = failure_of(&task).await;
-    let expected = "its output cannot be encoded: JSON has no form for inf";
+    let expected = "its output cannot be encoded: JSON cannot represent inf";
     assert!(failure.message.starts_with(expected), "{}", failure.message);
     assert_eq!(runs.load(SeqCst), 1);
 }

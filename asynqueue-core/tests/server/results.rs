@@ -51,7 +51,7 @@ async fn those_who_wait_are_told_when_the_task_completes() {
 async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).retention(Duration::ZERO);
-    // From elsewhere, where nobody knows that it is not kept.
+    // From elsewhere, where it is not known that the task is not kept.
     let task: TaskHandle<Job> = producer.handle(task.await.unwrap().task_ref().clone());
     let waiting = task.clone();
     let waiting = tokio::spawn(async move { output_of(&waiting).await });

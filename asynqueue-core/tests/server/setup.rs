@@ -129,7 +129,7 @@ async fn state_that_a_handler_asks_for_in_vain_is_logged_once_with_event_and_typ
     let logged = tracing::subscriber::set_default(warnings.clone());
     for n in 0..3 {
         let attempt = run_inline(process.clone(), job(n)).await;
-        attempt.expect_err("there is no state");
+        attempt.expect_err("the state is missing");
     }
     drop(logged);
     let warnings = warnings.0.lock().unwrap();

@@ -79,7 +79,7 @@ async fn tasks_that_no_server_handles_hold_no_slot_and_are_told_of() {
     let _server = server.process(known).start().await.unwrap();
     let jobs = enqueue_jobs(&producer, 1).await;
     crate::harness::output_of(&jobs[0]).await;
-    until("the server tells of them", async || {
+    until("the server reports them", async || {
         let servers = broker.servers().await.unwrap();
         let unhandled = servers.iter().flat_map(|server| &server.unhandled);
         unhandled

@@ -105,7 +105,7 @@ fn archive_full(queue: &QueueInfo) -> Option<Concern> {
         })
 }
 
-/// The tasks that servers give back, of events that none at work handles.
+/// The tasks that servers give back, of events that no running server handles.
 fn unhandled(servers: &[ServerInfo], now: Timestamp) -> Vec<Concern> {
     let at_work = || servers.iter().filter(|server| !server.is_lost(now));
     let mut waiting = BTreeMap::<(&Name, &Name), u64>::new();

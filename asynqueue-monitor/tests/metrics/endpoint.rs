@@ -43,7 +43,7 @@ async fn a_broker_that_does_not_answer_fails_readiness_and_hides_nothing_else() 
     let (status, reason) = get(&endpoint, "/readyz").await;
     assert_eq!(
         (status, &*reason),
-        (503, "the broker is closed: connect again to go on\n")
+        (503, "the broker is closed: connect again to continue\n")
     );
     assert_eq!(get(&endpoint, "/livez").await, (200, "ok\n".into()));
     let (status, text) = get(&endpoint, "/metrics").await;

@@ -359,7 +359,7 @@ async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() 
     assert!(found.contains("entry-042") && !found.contains("entry-041"));
 }
 
-/// Nobody saw them, and they are gone.
+/// They were deleted before anyone saw them.
 #[tokio::test]
 async fn archived_tasks_that_were_deleted_need_attention() {
     let site = Site::new().await;

@@ -72,7 +72,7 @@ impl RedisBroker {
         let mut accepted = vec![Ok(()); tasks.len()];
         for (place, task, refusal) in &refused {
             let conflict = match refusal {
-                // Its id was free a moment later, for a task of this batch: it was done.
+                // Its id was free a moment later for a task of this batch, so it was done.
                 Refusal::Lock(holder) if is_accepted_after(*place, holder, tasks, &refused) => {
                     conflict(task, refusal, TaskState::Completed)
                 }

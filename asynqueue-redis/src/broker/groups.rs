@@ -249,7 +249,7 @@ impl RedisBroker {
             for (id, body) in ids.into_iter().zip(bodies) {
                 match queue.envelope(&reply::text(id)?, reply::bytes(body)?)? {
                     Read::Whole(envelope) => members.push(envelope),
-                    // What stands in for it says so: whoever aggregates sets it apart.
+                    // Its substitute says so: the server that aggregates sets it apart.
                     Read::Unreadable(envelope) => members.push(envelope),
                 }
             }

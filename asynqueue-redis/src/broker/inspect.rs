@@ -174,7 +174,7 @@ impl RedisBroker {
         oldest: u64,
         now: u64,
     ) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
-        // One more, for this process may be behind.
+        // One more, since this process may be behind.
         let hours = oldest..=now + 1;
         if hours.clone().count() > 48 {
             return self.hash(&queue.keys.hours).await;

@@ -169,7 +169,7 @@ impl Schedules for RedisBroker {
             .arg(last);
         let events = reply::array(self.command(&command).await?)?.into_iter();
         let events = events.map(|event| decode(&reply::bytes(event)?));
-        // One that a later version has written keeps nobody from all others.
+        // One that a later version has written does not hide the others.
         let left_out = |error: &BrokerError| tracing::warn!(entry = %name, %error, "a schedule event is left out");
         let readable = events.filter_map(|event| event.inspect_err(left_out).ok());
         Ok(readable.collect())
@@ -232,7 +232,7 @@ impl RedisBroker {
         Ok(swapped)
     }
 
-    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm: so this may fail.
+    /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
         let mut command = redis::cmd("HDEL");
         command
@@ -282,7 +282,7 @@ impl RedisBroker {
                     tick: fire.tick,
                 };
                 match self.accept_tick(NewTask { envelope, when }, guard).await? {
-                    // By another, if not by this one: whoever moves the entry on notes it.
+                    // By another, if not by this one: the scheduler that moves the entry on notes it.
                     Ok(is_new) => (Ok(is_new), enqueued),
                     Err(conflict) => {
                         let reason = conflict.to_string();

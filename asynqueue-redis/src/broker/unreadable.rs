@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(3600);
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 const MOST_WAIT: Duration = Duration::from_secs(60);
 
-/// One that has not come back for so long was read by another process.
+/// One that has not come back for this long was read by another process.
 const READ_ELSEWHERE: Duration = Duration::from_secs(180);
 
 /// The most to remember. Others go back all the same, and are archived once there is room for them.

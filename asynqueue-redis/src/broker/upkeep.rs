@@ -103,7 +103,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Trims queue by queue. What is deleted has to be reported: an error is told only where nothing was.
+    /// Trims queue by queue. What is deleted has to be reported: an error is returned only where nothing was deleted.
     pub(super) async fn trim_old(
         &self,
         queues: &[Name],

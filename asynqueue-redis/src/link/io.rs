@@ -8,7 +8,7 @@ use std::{future::Future, io, thread};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// The runtime of the thread, which all connections of the process share. It is there from the first connection to the
+/// The runtime of the thread, which all connections of the process share. It lives from the first connection to the
 /// end of the process.
 fn runtime() -> io::Result<Handle> {
     static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);

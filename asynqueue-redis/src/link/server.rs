@@ -24,7 +24,7 @@ pub(super) struct ServerInfo {
     largest_argument: usize,
 }
 
-/// `proto-max-bulk-len`, where the server does not tell.
+/// `proto-max-bulk-len`, where the server does not report it.
 const USUAL_LARGEST_ARGUMENT: usize = 512 * 1024 * 1024;
 
 impl ServerInfo {
@@ -59,7 +59,7 @@ impl ServerInfo {
         })
     }
 
-    /// Why this command can never be carried out, if that is so: Redis hangs up on an argument that is too large, which
+    /// Why this command can never succeed, if so: Redis hangs up on an argument that is too large, which
     /// looks like a lost connection.
     pub(super) fn refuses(&self, command: &Cmd) -> Option<String> {
         let size = |arg| match arg {
@@ -97,7 +97,7 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
 async fn largest_argument(held: &Held) -> usize {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("proto-max-bulk-len");
-    // Not everybody may ask, and not every service lets anybody.
+    // Not every user may ask for it, and some services refuse it to all.
     let answer = send_to_any(held, &command).await;
     let limits = answer.and_then(|value| Ok(HashMap::<String, usize>::from_redis_value(value)?));
     let limit = limits.ok().and_then(|limits| limits.into_values().next());

@@ -54,7 +54,7 @@ for at = 6, first - 1, 9 do
   special[i] = at
   local tick, tolerance, entry = ARGV[at + 8]:match('^(%d+),(%d+):(.*)$')
   if tick then
-    -- Before all else: a tick that was fired is done with, whatever else stands in its way. A last tick too far ahead is that
+    -- Before all else: a tick that was fired is done, even if the task is refused. A last tick too far ahead is that
     -- of a clock that was wrong.
     tick = tonumber(tick)
     local last = tonumber(redis.call('HGET', fired, entry) or '')

@@ -1,4 +1,4 @@
--- Changes schedule entries, each if it still is as it was seen. KEYS: after the first two, of each what came of its ticks.
+-- Changes schedule entries, each if it still is as it was seen. KEYS: after the first two, of each the outcomes of its ticks.
 -- ARGV: of each its name, the entry as seen ('' none), the entry to put in its place ('' removes it) and when that is due ('' never).
 -- Answers of each whether it was done.
 local entries, due = KEYS[1], KEYS[2]

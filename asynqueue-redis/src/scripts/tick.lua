@@ -1,5 +1,5 @@
--- Moves a schedule entry on, unless someone has changed it, and notes what came of its tick.
--- ARGV: name, the entry as seen, the entry to put in its place, when that is due ('' never), what came of the tick, how many of
+-- Moves a schedule entry on, unless it has been changed, and notes the outcome of its tick.
+-- ARGV: name, the entry as seen, the entry to put in its place, when that is due ('' never), the outcome of the tick, how many of
 -- these to keep.
 local entries, due, events = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('HGET', entries, ARGV[1]) ~= ARGV[2] then return 0 end

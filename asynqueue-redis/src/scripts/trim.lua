@@ -19,7 +19,7 @@ local function until_now(key, last)
   return redis.call('ZRANGE', key, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit - deleted)
 end
 local size = redis.call('ZCARD', archived)
--- So that those who look into the queue see how near it is to its limit.
+-- So that users of the inspector see how near the queue is to its limit.
 if size > 0 and redis.call('HGET', stats, 'archived_max') ~= ARGV[3] then
   redis.call('HSET', stats, 'archived_max', ARGV[3])
 end

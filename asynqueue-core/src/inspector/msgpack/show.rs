@@ -1,6 +1,6 @@
 //! MessagePack as JSON.
 //!
-//! What JSON has no form for is marked.
+//! What JSON cannot represent is marked.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rmpv::Value as Pack;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{BINARY, EXTENSION, KEY_DEPTH};
 use crate::codec::CodecError;
 
-/// MessagePack that has no form in JSON.
+/// MessagePack that JSON cannot represent.
 #[derive(thiserror::Error)]
 enum ShowError {
     #[error("not MessagePack: {0}")]

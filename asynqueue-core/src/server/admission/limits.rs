@@ -42,7 +42,7 @@ impl AtGates {
         }
     }
 
-    /// Goes on through the gates, as far as they let in at once.
+    /// Passes the next gates, as far as they admit the task at once.
     fn go_on(&mut self, now: Timestamp) -> Step {
         while let Some(gate) = self.gates.get(self.passed) {
             match gate.enter(self.place, now) {
@@ -63,7 +63,7 @@ impl AtGates {
         Step::In(std::mem::take(&mut self.passes))
     }
 
-    /// Waits for its turn at a gate, and goes on.
+    /// Waits for its turn at a gate, and passes the next ones.
     async fn take(&mut self, turn: Turn, now: impl Fn() -> Timestamp) -> Step {
         match turn.await {
             Some(pass) => {
@@ -80,7 +80,7 @@ impl AtGates {
 }
 
 impl Shared {
-    /// Lets a job in through the gates of its process if there is room. Otherwise it waits at one, or goes back.
+    /// Admits a job through the gates of its process if there is room. Otherwise it waits at one, or goes back.
     pub(super) fn let_in_or_hold(
         self: &Arc<Self>,
         job: Job,
@@ -109,7 +109,7 @@ impl Shared {
         }
     }
 
-    /// Waits with a job that the inbox holds until it is let in, or is to come back later.
+    /// Waits with a job that the inbox holds until it is admitted, or is to come back later.
     async fn wait_at_gate(self: Arc<Self>, lease: Lease, mut at: AtGates, mut turn: Turn) {
         loop {
             match at.take(turn, || self.broker.now()).await {
@@ -125,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// Waits in the foreground until a job is let in, unless it is to come back later.
+    /// Waits in the foreground until a job is admitted, unless it is to come back later.
     #[cfg(feature = "testing")]
     pub(super) async fn wait_to_be_let_in(
         &self,

@@ -16,7 +16,7 @@ use crate::{
     task::{Envelope, Name, Timestamp},
 };
 
-/// What has come of a batch.
+/// A batch after admission.
 pub(super) struct Received {
     /// What may start.
     pub(super) jobs: Vec<Job>,
@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-/// How long a task may still start; `None` if there is no end to it. Zero if it is too late.
+/// How long a task may still start; `None` if it has no latest start. Zero if it is too late.
 fn time_left(task: &Envelope, now: Timestamp) -> Option<Duration> {
     let ends = [task.deadline, task.expires_at()].into_iter().flatten();
     ends.min().map(|end| end.since(now))

@@ -1,4 +1,4 @@
-//! Tasks whose event nothing here handles: they go back, for another server may handle them.
+//! Tasks whose event nothing here handles: they go back, since another server may handle them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

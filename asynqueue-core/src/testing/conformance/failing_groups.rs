@@ -1,4 +1,4 @@
-//! Servers at work on groups that cannot become one task.
+//! Servers that aggregate groups which cannot become one task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -152,7 +152,7 @@ pub async fn a_member_that_its_group_fails_with_is_found_and_archived(harness: &
         .await
         .unwrap();
     f.advance(AGGREGATE.grace).await;
-    eventually("the group goes on", async || {
+    eventually("the group continues", async || {
         sums.lock().contains(&vec![12])
     })
     .await;

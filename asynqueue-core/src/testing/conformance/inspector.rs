@@ -404,7 +404,7 @@ fn left_of(task: &Envelope) -> std::time::Duration {
     task.deadline.expect("set").since(task.enqueued_at)
 }
 
-/// The window of one that has come to its end is not in the way of whoever asks for one more; that of one that waits is.
+/// The window of a task that has ended does not keep out a copy; that of a task that waits does.
 pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let inspector = inspector(&f);

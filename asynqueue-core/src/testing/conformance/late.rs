@@ -38,7 +38,7 @@ pub async fn a_task_that_was_begun_in_time_does_not_expire(harness: &dyn Harness
                 3 => ctx.cancelled().await,
                 _ => std::future::pending().await,
             }
-            Err(TaskError::retry("told to stop"))
+            Err(TaskError::retry("asked to stop"))
         }
     };
     let server = Server::builder(Arc::clone(&f.broker))

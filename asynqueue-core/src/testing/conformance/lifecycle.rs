@@ -192,7 +192,7 @@ pub async fn one_who_unsubscribes_gets_no_more_events(harness: &dyn Harness) {
     assert!(seen.lock().is_empty());
 }
 
-/// What keeps an event from being delivered twice is not in the way of somebody who asks for it.
+/// The key that keeps an event from being delivered twice does not keep out a copy that is asked for.
 pub async fn a_subscribers_failed_task_is_enqueued_again_at_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();

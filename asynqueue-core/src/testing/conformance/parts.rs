@@ -137,7 +137,7 @@ pub async fn a_part_is_set_apart_again(harness: &dyn Harness) {
     assert_eq!(f.info("d").await.unwrap().envelope.attempts, 2);
 }
 
-/// It was changed meanwhile, or is not there any more: another server was first, or someone has seen to it.
+/// It was changed or removed meanwhile: another server was first, or a user has handled it.
 pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
@@ -184,7 +184,7 @@ pub async fn of_several_that_set_members_apart_the_first_wins(harness: &dyn Harn
     assert_eq!(servers.join_all().await.iter().sum::<usize>(), 4);
 }
 
-/// What someone has changed in a member is not undone.
+/// A change that a user has made to a member is not undone.
 pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for n in 0..30 {

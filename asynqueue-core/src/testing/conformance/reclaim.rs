@@ -71,7 +71,7 @@ pub async fn at_most_limit_lost_leases_are_listed(harness: &dyn Harness) {
     assert_eq!(expired(&f, 40).await.len(), 10);
 }
 
-/// The worker that was taken for lost and comes back changes nothing.
+/// The worker that was considered lost and comes back changes nothing.
 pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;

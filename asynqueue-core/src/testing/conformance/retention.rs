@@ -135,7 +135,7 @@ pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
     assert!(stats.iter().all(|stats| stats.total() == 1));
 }
 
-/// By reason, in the answer and for ever: what was deleted must not go unseen. A retention that ends is no such thing.
+/// By reason, in the answer and permanently: no deletion may go unseen. The end of a retention does not count.
 pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("done", secs(1))]).await;

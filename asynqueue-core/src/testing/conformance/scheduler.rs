@@ -191,7 +191,7 @@ pub async fn racing_changes_at_run_time_both_hold(harness: &dyn Harness) {
             timetable.pause("tidy"),
             timetable.put(tidy("tidy", "@daily")),
         );
-        // Whoever is polled first reads first.
+        // The one that is polled first reads first.
         if first {
             tokio::try_join!(pause, put).unwrap();
         } else {

@@ -22,7 +22,7 @@ fn swap(seen: Option<ScheduleEntry>, new: Option<ScheduleEntry>) -> ScheduleSwap
     }
 }
 
-/// Whoever has seen another one decides again.
+/// A caller that has seen another one decides again.
 pub async fn an_entry_is_changed_only_if_it_is_as_it_was_seen(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let swapped = async |swaps| f.broker.swap_schedules(swaps).await.unwrap();
