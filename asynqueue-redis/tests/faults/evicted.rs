@@ -166,7 +166,7 @@ async fn locks_of_tasks_that_are_gone_are_released() {
 
 /// By itself, and by nothing else: the others run.
 #[tokio::test]
-async fn a_task_that_cannot_be_read_is_archived() {
+async fn a_task_that_cannot_be_read_goes_back_as_it_is_and_holds_up_no_other() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, ["a", "b", "c"].map(|id| task("q", id))).await;
@@ -184,14 +184,11 @@ async fn a_task_that_cannot_be_read_is_archived() {
         .collect();
     assert_eq!(ids, ["a", "c"]);
     let page = broker
-        .list(&"q".into(), TaskState::Archived, Page::default())
+        .list(&"q".into(), TaskState::Scheduled, Page::default())
         .await
         .expect("a page");
-    let failure = page.tasks[0].envelope.last_failure().expect("a reason");
-    assert_eq!(failure.kind, FailureKind::Decode);
-    assert!(
-        failure.message.contains("not a task envelope"),
-        "{failure:?}"
-    );
+    // Another build may read it.
+    let codec = page.tasks[0].envelope.codec.as_str();
+    assert_eq!((page.tasks.len(), codec), (1, "unreadable"));
     assert_eq!(page.tasks[0].envelope.payload, "garbled");
 }
