@@ -198,7 +198,7 @@ async fn a_failed_attempt_is_logged_in_the_span_of_its_task() {
     let server = server(&broker).start().await.unwrap();
     for (name, id) in [("never", "in-span"), ("panic", "in-span-panic")] {
         let task = producer.enqueue(named(name)).id(id).max_retry(0);
-    task.result().await.unwrap_err();
+        task.result().await.unwrap_err();
     }
     server.shutdown().await.unwrap();
     for id in ["in-span", "in-span-panic"] {

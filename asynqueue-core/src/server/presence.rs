@@ -21,12 +21,17 @@ impl Shared {
     /// Tells of this server until it stops, and says good-bye then.
     pub(super) async fn tell_of_itself(self: Arc<Self>) {
         let started = self.broker.now();
+        self.quiet.begin(started);
         loop {
-            // Nothing depends on it; it is told again soon.
-            if let Err(error) = self.broker.beat(self.info(started), TTL).await {
-                tracing::debug!(%error, "the server could not tell of itself");
+            match self.broker.beat(self.info(started), TTL).await {
+                Ok(Some(request)) => self.follow_request(request),
+                Ok(None) => {}
+                // Nothing depends on it; it is told again soon.
+                Err(error) => tracing::debug!(%error, "the server could not tell of itself"),
             }
-            if !self.runs_after(INTERVAL).await {
+            // A change is told at once, for people to see that it was made.
+            let changed = tokio::time::timeout(INTERVAL, self.quiet.changed.notified());
+            if !self.runs_until(changed).await {
                 break;
             }
         }
@@ -69,6 +74,7 @@ impl Shared {
                 .finished
                 .load(std::sync::atomic::Ordering::Relaxed),
             stopping: self.stopping.is_cancelled(),
+            quiet: self.quiet.is_on(),
             unhandled: self.unhandled.away(now),
         }
     }
