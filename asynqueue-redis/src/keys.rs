@@ -159,7 +159,7 @@ impl ScheduleKeys {
     }
 }
 
-/// HASH name → server and until when it is heard of.
+/// HASH name → server and until when it is heard of; beside it, what is requested of it.
 pub(crate) fn servers(prefix: &str) -> String {
     format!("{prefix}:servers")
 }

@@ -62,6 +62,7 @@ scripts! {
     ORPHANS = "clock" "places" "orphans";
     OLD_LOCKS = "clock" "old_locks";
     FORGET = "forget";
+    BEAT = "beat";
 }
 
 impl Script {

@@ -2,10 +2,13 @@
 
 mod common;
 
-use asynqueue_core::{Broker, Leased, Outcome};
+use std::time::Duration;
+
+use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer};
 use common::{connect, lease, send, task};
+use redis::AsyncCommands;
 use tokio::task::JoinSet;
 
 /// The commands that enqueueing, leasing and settling so many tasks take.
@@ -63,4 +66,88 @@ async fn tasks_that_are_enqueued_at_once_go_out_together() {
         .count();
     assert!(calls <= TASKS / 20, "{calls} calls");
     assert_eq!(lease(&broker, "q", 2 * TASKS).await.len(), TASKS + 1);
+}
+
+fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
+    ServerInfo {
+        name: name.into(),
+        host: "host".into(),
+        pid: 42,
+        started: Timestamp::default(),
+        seen: broker.now(),
+        queues: vec![("q".into(), 1)],
+        strict: false,
+        events: Vec::new(),
+        concurrency: 1,
+        busy: 0,
+        running: Vec::new(),
+        abandoned: 0,
+        finished: 0,
+        stopping: false,
+        quiet: false,
+        unhandled: Vec::new(),
+    }
+}
+
+/// However many servers there are, and whether anything is requested of it or not.
+#[tokio::test]
+async fn a_server_tells_of_itself_and_reads_what_is_requested_in_one_call() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let hour = Duration::from_secs(3600);
+    let beat = async |name: &str| {
+        broker
+            .beat(worker(name, &broker), hour)
+            .await
+            .expect("kept")
+    };
+    for n in 0..50 {
+        beat(&n.to_string()).await;
+        let name = Name::from(n.to_string());
+        assert!(broker.request_quiet(&name, true).await.expect("kept"));
+    }
+    beat("worker-1").await;
+    let monitor = Monitor::start(&server).await;
+    assert!(beat("7").await.is_some_and(|request| request.quiet));
+    assert_eq!(beat("worker-1").await, None);
+    let seen = monitor.stop().await;
+    let calls = seen
+        .iter()
+        .filter(|seen| seen.words[0].starts_with(b"EVAL"));
+    assert_eq!(calls.count(), 2);
+    // Each call writes and reads one field.
+    assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+/// Also one that is left of a server that went while it was made.
+#[tokio::test]
+async fn nothing_is_left_of_what_was_requested_of_a_server_that_is_gone() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let second = Duration::from_secs(1);
+    let mut connection = server.connection().await;
+    let ask = async |name: &'static str| broker.request_quiet(&name.into(), true).await;
+    for name in ["leaves", "falls silent", "stays"] {
+        let ttl = if name == "stays" {
+            second * 3600
+        } else {
+            second
+        };
+        broker.beat(worker(name, &broker), ttl).await.expect("kept");
+        assert!(ask(name).await.expect("kept"), "{name}");
+    }
+    broker.leave(&"leaves".into()).await.expect("gone");
+    let () = connection
+        .hset("aq:servers", "went\u{1}quiet", "anything")
+        .await
+        .expect("kept");
+    let is_cleared = async || {
+        let servers = broker.servers().await.expect("answered");
+        servers.len() == 1
+    };
+    asynqueue_test_servers::eventually("the silent one is forgotten", is_cleared).await;
+    let mut left: Vec<String> = connection.hkeys("aq:servers").await.expect("answered");
+    left.sort_unstable();
+    assert_eq!(left, ["stays", "stays\u{1}quiet"]);
+    assert!(broker.servers().await.expect("answered").len() == 1);
 }

@@ -11,14 +11,28 @@ use crate::task::{Name, TaskRef, Timestamp};
 /// Knows the servers that are at work, as each of them tells.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Keeps what a server tells of itself, until it tells more or has been silent for `ttl`.
+    /// Keeps what a server tells of itself, until it tells more or has been silent for `ttl`. Returns the latest request
+    /// that was made of it by [`request_quiet`](Self::request_quiet), again at each beat.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn beat(&self, server: ServerInfo, ttl: Duration) -> Result<(), BrokerError>;
+    async fn beat(
+        &self,
+        server: ServerInfo,
+        ttl: Duration,
+    ) -> Result<Option<QuietRequest>, BrokerError>;
 
-    /// Forgets a server.
+    /// Asks a server to stop leasing tasks, or to resume it. The request is kept until a later one takes its place or the
+    /// server is gone; the server reads it at its next [`beat`](Self::beat). Returns whether the server is known: a request
+    /// to one that is not is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Asking again is safe.
+    async fn request_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError>;
+
+    /// Forgets a server, and what was requested of it.
     ///
     /// # Errors
     ///
@@ -31,6 +45,27 @@ pub trait Fleet: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;
+}
+
+/// What a server is asked to do about leasing tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuietRequest {
+    /// Whether to stop leasing, rather than to resume it.
+    pub quiet: bool,
+    /// When this was requested, by the broker's clock. No two requests to a server have the same time.
+    pub at: Timestamp,
+}
+
+impl QuietRequest {
+    /// A request that is made at the time `now`, and later than the one `before` it, whatever the clock says.
+    #[must_use]
+    pub fn after(before: Option<Self>, quiet: bool, now: Timestamp) -> Self {
+        let earliest = before.map(|before| before.at + Duration::from_millis(1));
+        Self {
+            quiet,
+            at: earliest.map_or(now, |earliest| now.max(earliest)),
+        }
+    }
 }
 
 /// A server, as it tells of itself every few seconds.
@@ -64,6 +99,10 @@ pub struct ServerInfo {
     pub finished: u64,
     /// Whether it leases nothing more, and waits for what runs.
     pub stopping: bool,
+    /// Whether it is [quiet](crate::ServerHandle::set_quiet): it leases nothing until it is asked to resume. Servers of
+    /// versions that do not know this never are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
     /// Tasks that it gave back since it has no process for their event, and that are not due again yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unhandled: Vec<UnhandledTasks>,
@@ -107,4 +146,55 @@ pub struct RunningTask {
     pub started: Timestamp,
     /// When it is given up.
     pub deadline: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers of versions before and after it share a broker.
+    #[test]
+    fn a_server_that_is_not_quiet_writes_what_one_of_an_older_version_does() {
+        let mut server = ServerInfo {
+            name: "worker-1".into(),
+            host: "host".into(),
+            pid: 42,
+            started: Timestamp::from_millis(1_000),
+            seen: Timestamp::from_millis(2_000),
+            queues: vec![("default".into(), 1)],
+            strict: false,
+            events: vec!["email:welcome".into()],
+            concurrency: 64,
+            busy: 0,
+            running: Vec::new(),
+            abandoned: 0,
+            finished: 0,
+            stopping: false,
+            quiet: false,
+            unhandled: Vec::new(),
+        };
+        let written = serde_json::to_value(&server).expect("JSON");
+        assert_eq!(written.get("quiet"), None, "{written}");
+        let read: ServerInfo = serde_json::from_value(written).expect("read");
+        assert_eq!(read, server);
+        server.quiet = true;
+        let written = serde_json::to_value(&server).expect("JSON");
+        assert_eq!(written["quiet"], true);
+        assert!(
+            serde_json::from_value::<ServerInfo>(written)
+                .expect("read")
+                .quiet
+        );
+    }
+
+    #[test]
+    fn a_request_is_later_than_the_one_before_it_whatever_the_clock_says() {
+        let at = Timestamp::from_millis;
+        let first = QuietRequest::after(None, true, at(1_000));
+        assert_eq!((first.quiet, first.at), (true, at(1_000)));
+        let same_time = QuietRequest::after(Some(first), false, at(1_000));
+        assert_eq!((same_time.quiet, same_time.at), (false, at(1_001)));
+        let later = QuietRequest::after(Some(same_time), true, at(2_000));
+        assert_eq!(later.at, at(2_000));
+    }
 }

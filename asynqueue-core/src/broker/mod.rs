@@ -29,7 +29,7 @@ use async_trait::async_trait;
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     error::{BrokerError, Conflict},
-    fleet::{Fleet, RunningTask, ServerInfo, UnhandledTasks},
+    fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
     inspect::{
         Cursor, HourStats, Inspect, LeaseInfo, Node, NodeRole, Page, QueueStats, TaskInfo, TaskPage,

@@ -328,6 +328,18 @@ impl Inspector {
         self.broker.servers().await
     }
 
+    /// Makes a server [quiet](crate::ServerHandle::set_quiet), so that it leases nothing more and finishes what runs, or lets it
+    /// lease again. The server learns it when it next tells of itself, within five seconds; [`ServerInfo::quiet`] says when
+    /// it has. The request is kept until a later one takes its place or the server is gone. Returns whether the server is
+    /// known. Servers of versions before this method ignore it.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn set_server_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
+        self.broker.request_quiet(server, quiet).await
+    }
+
     /// The servers that the storage consists of, with their slots.
     ///
     /// # Errors

@@ -4,20 +4,41 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::MemoryBroker;
+use super::{KnownServer, MemoryBroker};
 use crate::{
-    broker::{BrokerError, Fleet, ServerInfo, Subscription, Subscriptions},
+    broker::{BrokerError, Fleet, QuietRequest, ServerInfo, Subscription, Subscriptions},
     task::Name,
 };
 
 #[async_trait]
 impl Fleet for MemoryBroker {
-    async fn beat(&self, server: ServerInfo, ttl: Duration) -> Result<(), BrokerError> {
+    async fn beat(
+        &self,
+        server: ServerInfo,
+        ttl: Duration,
+    ) -> Result<Option<QuietRequest>, BrokerError> {
         self.open()?;
         let until = self.clock_now() + ttl;
         let mut servers = self.0.servers.lock();
-        servers.insert(server.name.clone(), (server, until));
-        Ok(())
+        let requested = servers.get(&server.name).and_then(|known| known.requested);
+        let known = KnownServer {
+            until,
+            requested,
+            info: server,
+        };
+        servers.insert(known.info.name.clone(), known);
+        Ok(requested)
+    }
+
+    async fn request_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let mut servers = self.0.servers.lock();
+        let known = servers.get_mut(server).filter(|known| known.until > now);
+        Ok(known.is_some_and(|known| {
+            known.requested = Some(QuietRequest::after(known.requested, quiet, now));
+            true
+        }))
     }
 
     async fn leave(&self, server: &Name) -> Result<(), BrokerError> {
@@ -30,8 +51,8 @@ impl Fleet for MemoryBroker {
         self.open()?;
         let now = self.clock_now();
         let mut servers = self.0.servers.lock();
-        servers.retain(|_, (_, until)| *until > now);
-        Ok(servers.values().map(|(server, _)| server.clone()).collect())
+        servers.retain(|_, known| known.until > now);
+        Ok(servers.values().map(|known| known.info.clone()).collect())
     }
 }
 

@@ -29,7 +29,7 @@ use self::{queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo, Trimmed,
+        NewTask, QuietRequest, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo, Trimmed,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -81,10 +81,19 @@ struct Inner {
     /// A lock for each queue, so that queues don't wait for one another.
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
     schedules: Mutex<ScheduleTable>,
-    /// Each with the time until which it is heard of.
-    servers: Mutex<BTreeMap<Name, (ServerInfo, Timestamp)>>,
+    servers: Mutex<BTreeMap<Name, KnownServer>>,
     /// Event and name, and since when.
     subscriptions: Mutex<BTreeMap<(Name, Name), Timestamp>>,
+}
+
+/// What is known of a server.
+#[derive(Debug)]
+struct KnownServer {
+    info: ServerInfo,
+    /// Until when it is remembered.
+    until: Timestamp,
+    /// What it is asked for.
+    requested: Option<QuietRequest>,
 }
 
 impl MemoryBroker {

@@ -17,6 +17,7 @@ use super::{
     inbox::Inbox,
     presence::worker_name,
     queues::QueueSet,
+    quiet::Quiet,
     running::Slots,
     settle::Outbox,
 };
@@ -73,7 +74,7 @@ impl ServerBuilder {
             due: Notify::new(),
             group_due: Notify::new(),
             unheard: Notify::new(),
-            quiet: AtomicBool::new(false),
+            quiet: Quiet::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),

@@ -117,7 +117,7 @@ impl Fetcher<'_> {
         let finished = self.shared.counters.finished.load(Ordering::Relaxed);
         let ahead = self.pace.per_second(finished) * AHEAD.as_secs_f64();
         let ahead = (ahead as usize).min(MAX_BATCH);
-        if self.shared.quiet.load(Ordering::SeqCst) {
+        if self.shared.quiet.is_on() {
             return (0, 0);
         }
         match self.shared.slots.open() {

@@ -33,6 +33,7 @@ mod maintenance;
 mod outcome;
 mod presence;
 mod queues;
+mod quiet;
 mod reclaim;
 mod retrying;
 mod running;
@@ -61,7 +62,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper,
-    queues::QueueSet, running::Slots, settings::Settings, settle::Outbox,
+    queues::QueueSet, quiet::Quiet, running::Slots, settings::Settings, settle::Outbox,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -135,7 +136,7 @@ struct Shared {
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
     /// Leasing is suspended until it is resumed.
-    quiet: AtomicBool,
+    quiet: Quiet,
     /// Leasing stops.
     stopping: CancellationToken,
     /// Everything stops.

@@ -21,12 +21,19 @@ impl Shared {
     /// Reports this server until it stops, and leaves the fleet then.
     pub(super) async fn tell_of_itself(self: Arc<Self>) {
         let started = self.broker.now();
+        self.quiet.begin(started);
         loop {
-            // Nothing depends on it, and the next report follows soon.
-            if let Err(error) = self.broker.beat(self.info(started), TTL).await {
-                tracing::debug!(%error, "the server could not report itself to the fleet");
+            match self.broker.beat(self.info(started), TTL).await {
+                Ok(Some(request)) => self.follow_request(request),
+                Ok(None) => {}
+                // Nothing depends on it, and the next report follows soon.
+                Err(error) => {
+                    tracing::debug!(%error, "the server could not report itself to the fleet")
+                }
             }
-            if !self.runs_after(INTERVAL).await {
+            // A change is reported at once, so that people see that it was made.
+            let changed = tokio::time::timeout(INTERVAL, self.quiet.changed.notified());
+            if !self.runs_until(changed).await {
                 break;
             }
         }
@@ -69,6 +76,7 @@ impl Shared {
                 .finished
                 .load(std::sync::atomic::Ordering::Relaxed),
             stopping: self.stopping.is_cancelled(),
+            quiet: self.quiet.is_on(),
             unhandled: self.unhandled.away(now),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -84,29 +84,6 @@ impl Shared {
                 Asked::of_process().hurry.cancelled().await;
                 tokio::time::sleep(LAST_CALLS_IN_HASTE).await;
             } => {}
-        }
-    }
-
-    /// Stops leasing, or resumes it. Running tasks finish; what has not started goes back.
-    pub(super) fn set_quiet(&self, quiet: bool) {
-        if self.quiet.swap(quiet, SeqCst) == quiet {
-            return;
-        }
-        if quiet {
-            tracing::info!(worker = %self.worker, "the server is quiet: it finishes what runs and leases nothing");
-            for job in self.inbox.take_waiting().into_iter().rev() {
-                self.give_back(job.leased, job.queue);
-            }
-        } else {
-            tracing::info!(worker = %self.worker, "the server leases tasks again");
-        }
-        self.slots.wake_fetcher();
-    }
-
-    /// Becomes quiet at a signal.
-    pub(super) async fn hear_quiet(self: Arc<Self>) {
-        if self.runs_until(Asked::of_process().quiet.cancelled()).await {
-            self.set_quiet(true);
         }
     }
 }

@@ -12,8 +12,8 @@ pub(super) struct Asked {
     ends: watch::Sender<u32>,
     /// Cancelled by the second.
     pub(super) hurry: CancellationToken,
-    /// Cancelled by SIGUSR1.
-    pub(super) quiet: CancellationToken,
+    /// How many signals have asked for quiet.
+    pub(super) quiet: watch::Sender<u32>,
 }
 
 impl Asked {
@@ -22,7 +22,7 @@ impl Asked {
         ASKED.get_or_init(|| Self {
             ends: watch::Sender::new(0),
             hurry: CancellationToken::new(),
-            quiet: CancellationToken::new(),
+            quiet: watch::Sender::new(0),
         })
     }
 
@@ -94,7 +94,7 @@ fn start_listening() -> std::io::Result<()> {
                     tokio::select! {
                         _ = interrupt.recv() => asked.end(SignalKind::interrupt().as_raw_value()),
                         _ = terminate.recv() => asked.end(SignalKind::terminate().as_raw_value()),
-                        _ = quiet.recv() => asked.quiet.cancel(),
+                        _ = quiet.recv() => asked.quiet.send_modify(|asked| *asked += 1),
                     }
                 }
             });

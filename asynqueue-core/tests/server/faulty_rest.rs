@@ -100,8 +100,16 @@ impl Schedules for Faulty {
 
 #[async_trait]
 impl Fleet for Faulty {
-    async fn beat(&self, server: ServerInfo, ttl: Duration) -> Result<(), BrokerError> {
+    async fn beat(
+        &self,
+        server: ServerInfo,
+        ttl: Duration,
+    ) -> Result<Option<QuietRequest>, BrokerError> {
         self.inner.beat(server, ttl).await
+    }
+
+    async fn request_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
+        self.inner.request_quiet(server, quiet).await
     }
 
     async fn leave(&self, server: &Name) -> Result<(), BrokerError> {

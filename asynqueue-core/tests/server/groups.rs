@@ -89,7 +89,10 @@ async fn a_group_that_the_broker_refuses_holds_up_no_other_and_becomes_several_t
             == 10
     })
     .await;
-    assert_eq!(counts(&broker).await, [(TaskState::Aggregating, 8)]);
+    until("the large one waits alone", async || {
+        counts(&broker).await == [(TaskState::Aggregating, 8)]
+    })
+    .await;
     until("the large one is done", async || {
         clock.advance(Duration::from_secs(60));
         sizes.lock().unwrap().iter().sum::<usize>() == 18

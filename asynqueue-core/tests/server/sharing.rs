@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{Context, Payload, Producer, Server, TaskError, TaskState};
+use asynqueue_core::{
+    Context, Fleet, Inspector, MemoryBroker, Payload, Producer, Server, ServerHandle, ServerInfo,
+    TaskError, TaskState,
+};
 use tokio::sync::Semaphore;
 
 use crate::harness::{Job, broker, counts, job, output_of, until};
@@ -82,5 +85,67 @@ async fn a_quiet_server_finishes_what_runs_and_leases_nothing_until_it_resumes()
     assert!(server.is_quiet());
     server.set_quiet(false);
     output_of(&second).await;
+    server.shutdown().await.unwrap();
+}
+
+async fn start(broker: &MemoryBroker) -> ServerHandle {
+    let server = Server::builder(broker.clone()).name("worker-1");
+    let server = server.process(async |_: Payload<Job>, _: Context| Ok::<_, TaskError>(()));
+    server.start().await.unwrap()
+}
+
+async fn info(broker: &MemoryBroker) -> Option<ServerInfo> {
+    broker.servers().await.unwrap().pop()
+}
+
+#[tokio::test]
+async fn a_server_is_made_quiet_and_resumed_from_outside_and_says_so() {
+    let (broker, producer) = broker();
+    let inspector = Inspector::new(broker.clone());
+    let server = start(&broker).await;
+    let name = server.name().clone();
+    until("it is known", async || info(&broker).await.is_some()).await;
+    let says = async |quiet| info(&broker).await.unwrap().quiet == quiet;
+    assert!(says(false).await);
+    assert!(inspector.set_server_quiet(&name, true).await.unwrap());
+    until("it says so", async || says(true).await).await;
+    assert!(server.is_quiet());
+    let task = producer.enqueue(job(1)).await.unwrap();
+    // What is said here later wins, though the broker returns the request again.
+    server.set_quiet(false);
+    until("it says so", async || says(false).await).await;
+    output_of(&task).await;
+    assert!(!server.is_quiet());
+    server.set_quiet(true);
+    until("it says so", async || says(true).await).await;
+    assert!(inspector.set_server_quiet(&name, false).await.unwrap());
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    server.shutdown().await.unwrap();
+    assert!(!inspector.set_server_quiet(&name, true).await.unwrap());
+}
+
+/// A server that was killed is remembered for an hour, with what was requested of it.
+#[tokio::test]
+async fn a_server_does_not_follow_what_was_requested_of_one_of_the_same_name_before_it() {
+    let (broker, producer) = broker();
+    let server = start(&broker).await;
+    until("it is known", async || info(&broker).await.is_some()).await;
+    let before = info(&broker).await.unwrap();
+    server.shutdown().await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    assert_eq!(broker.beat(before.clone(), hour).await.unwrap(), None);
+    assert!(broker.request_quiet(&before.name, true).await.unwrap());
+    let request = broker.beat(before.clone(), hour).await.unwrap().unwrap();
+    until("the clock has moved", async || {
+        asynqueue_core::Broker::now(&broker) > request.at
+    })
+    .await;
+    let server = start(&broker).await;
+    until("it is known", async || {
+        info(&broker).await.unwrap().started > before.started
+    })
+    .await;
+    output_of(&producer.enqueue(job(1)).await.unwrap()).await;
+    assert!(!server.is_quiet());
     server.shutdown().await.unwrap();
 }

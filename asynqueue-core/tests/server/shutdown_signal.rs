@@ -159,14 +159,18 @@ async fn be_quiet_at_a_signal() {
     println!("is quiet");
     server.set_quiet(false);
     soon("it runs", task.result()).await.unwrap();
+    println!("has resumed");
+    until("it is quiet again", async || server.is_quiet()).await;
     server.shutdown().await.unwrap();
 }
 
 #[test]
-fn sigusr1_makes_the_servers_of_a_process_quiet() {
+fn sigusr1_makes_the_servers_of_a_process_quiet_each_time() {
     let mut program = Program::start("be_quiet_at_a_signal");
     program.says("listens");
     program.signal("-USR1");
     program.says("is quiet");
+    program.says("has resumed");
+    program.signal("-USR1");
     assert!(program.end().success());
 }

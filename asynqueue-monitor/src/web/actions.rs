@@ -307,6 +307,36 @@ pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, 
     Ok(Redirect::to(&job.page))
 }
 
+pub(super) async fn on_server(
+    view: View,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let server = Name::from(field("server").to_owned());
+    let (quiet, will) = match field("do") {
+        "quiet" => (true, "stops leasing"),
+        "resume" => (false, "leases again"),
+        other => return Err(unknown(other)),
+    };
+    ask_server(&view, &server, quiet).await?;
+    let did = format!("{server} {will} within five seconds.");
+    audit(&view, field("do"), &server, &did);
+    let page = match field("after") {
+        "" | "0" => view.links.page("servers"),
+        after => view
+            .links
+            .page(&format!("servers?after={}", encoded(after))),
+    };
+    Ok(back(&page, &did))
+}
+
+/// Asks a server that is known to be quiet, or to resume.
+pub(super) async fn ask_server(view: &View, server: &Name, quiet: bool) -> Result<(), Failed> {
+    let is_known = view.inspector.set_server_quiet(server, quiet).await?;
+    let missing = || Failed::NotFound(format!("there is no server `{server}`"));
+    is_known.then_some(()).ok_or_else(missing)
+}
+
 pub(super) async fn on_schedule(
     view: View,
     Form(fields): Form<HashMap<String, String>>,

@@ -299,6 +299,7 @@ mod tests {
             abandoned,
             finished: 0,
             stopping: false,
+            quiet: false,
             unhandled: Vec::new(),
         }
     }

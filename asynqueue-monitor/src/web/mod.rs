@@ -208,7 +208,10 @@ impl Monitor {
                 get(pages::task::show).post(actions::on_task),
             )
             .route("/find", get(pages::find::show))
-            .route("/servers", get(pages::servers::show))
+            .route(
+                "/servers",
+                get(pages::servers::show).post(actions::on_server),
+            )
             .route(
                 "/schedules",
                 get(pages::schedules::show).post(actions::on_schedule),

@@ -170,6 +170,23 @@ async fn a_schedule_is_paused_and_resumed_and_run_now() {
 }
 
 #[tokio::test]
+async fn a_server_is_made_quiet_and_resumed_and_the_page_shows_when_it_is() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("/servers")).await;
+    browser.click("#servers button[value=quiet]").await;
+    browser.until_has("#servers button[value=resume]").await;
+    let is_quiet = async || {
+        let servers = system.inspector.servers().await.expect("answered");
+        servers.iter().any(|server| server.quiet)
+    };
+    assert!(is_quiet().await);
+    assert!(browser.has("#servers h2 .paused").await);
+    browser.click("#servers button[value=resume]").await;
+    browser.until_has("#servers button[value=quiet]").await;
+    assert!(!is_quiet().await);
+}
+
+#[tokio::test]
 async fn a_deletion_can_be_undone_and_the_page_tells_how_it_goes() {
     let start = System::of(|monitor| monitor.grace(Duration::from_secs(3600)));
     let (system, browser) = tokio::join!(start, Browser::start());

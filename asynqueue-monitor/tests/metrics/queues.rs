@@ -195,6 +195,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
         "asynqueue_queue_archived_max",
         "asynqueue_redis_reconnects_total",
         "asynqueue_redis_script_errors_total",
+        "asynqueue_unknown_events_total",
     ];
     let mut expected = documented;
     for other in others {

@@ -147,6 +147,11 @@ async fn a_read_only_monitor_changes_nothing_for_anyone() {
     let (status, _) = site.post("/queues/mail/act", "do=pause").await;
     assert_eq!(status, 403);
     assert!(!site.page("/queues/mail").await.contains("Pause"));
+    let server = site.serve("worker-1").await;
+    let (status, _) = site.post("/servers", "do=quiet&server=worker-1").await;
+    assert_eq!(status, 403);
+    assert!(!site.page("/servers").await.contains("Stop leasing"));
+    assert!(!server.is_quiet());
 }
 
 /// A page of another site that the same browser has open.
@@ -382,6 +387,9 @@ async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
     site.until(TaskState::Archived, 0).await;
     post("/jobs/1", "").await;
     post("/api/queues/mail/resume", "").await;
+    let _server = site.serve("worker-1").await;
+    post("/servers", "do=quiet&server=worker-1").await;
+    post("/api/servers/worker-1/resume", "").await;
     let log = log.0.lock().expect("unpoisoned").clone();
     let log = String::from_utf8(log).expect("UTF-8");
     let lines: Vec<_> = log
@@ -398,6 +406,8 @@ async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
         ["a job of the monitor has ended", "2 tasks deleted"],
         ["action=\"stop\" on=\"job 1\"", ""],
         ["action=\"resume\" on=\"mail\"", "resumed"],
+        ["action=\"quiet\" on=\"worker-1\"", "worker-1 stops leasing"],
+        ["action=\"resume\" on=\"worker-1\"", "asked to lease again"],
     ] {
         let is_told = |line: &&&str| parts.iter().all(|part| line.contains(part));
         let line = lines.iter().find(is_told);

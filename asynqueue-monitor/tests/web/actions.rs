@@ -7,6 +7,8 @@ use asynqueue_core::{
     scheduler::{Entry, Timetable},
 };
 
+use asynqueue_test_servers::eventually;
+
 use super::site::{Email, Site};
 
 #[tokio::test]
@@ -228,6 +230,29 @@ async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() 
     }
     let (status, page) = site.post("/schedules", "do=pause&entry=nobody").await;
     assert_eq!(status, 404, "{page}");
+}
+
+#[tokio::test]
+async fn a_server_is_made_quiet_and_resumed() {
+    let site = Site::new().await;
+    let server = site.serve("worker 1").await;
+    let (status, to) = site.post("/servers", "do=quiet&server=worker+1").await;
+    assert_eq!(status, 303, "{to}");
+    assert!(to.starts_with("/servers?did=worker%201%20stops%20leasing"));
+    eventually("it is quiet", async || server.is_quiet()).await;
+    site.until_says("/servers", ">quiet<").await;
+    let page = site.page("/servers").await;
+    assert!(page.contains("Resume") && !page.contains("Stop leasing"));
+    // Back to the part of the list that it was on.
+    let form = "do=resume&server=worker+1&after=50";
+    let (_, to) = site.post("/servers", form).await;
+    assert!(to.starts_with("/servers?after=50&did=worker%201"), "{to}");
+    eventually("it leases again", async || !server.is_quiet()).await;
+    site.until_says("/servers", "Stop leasing").await;
+    let (status, why) = site.post("/servers", "do=quiet&server=nobody").await;
+    assert!(status == 404 && why.contains("`nobody`"), "{why}");
+    let (status, why) = site.post("/servers", "do=explode&server=nobody").await;
+    assert!(status == 400 && why.contains("`explode`"), "{why}");
 }
 
 #[tokio::test]

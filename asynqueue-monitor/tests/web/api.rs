@@ -219,6 +219,30 @@ async fn schedules_are_paused_resumed_and_triggered_by_the_api() {
 }
 
 #[tokio::test]
+async fn servers_are_made_quiet_and_resumed_by_the_api() {
+    let site = Site::new().await;
+    let server = site.serve("worker-1").await;
+    let post = async |name: &str, action: &str| {
+        let path = format!("/api/servers/{name}/{action}");
+        site.ask(Method::POST, &path, None).await
+    };
+    let shows =
+        async |quiet: bool| site.read("/api/servers").await[0]["quiet"] == Value::Bool(quiet);
+    assert!(shows(false).await);
+    assert_eq!(post("worker-1", "quiet").await.0, 204);
+    eventually("it is shown as quiet", async || shows(true).await).await;
+    assert!(server.is_quiet());
+    assert_eq!(post("worker-1", "resume").await.0, 204);
+    eventually("it is shown as resumed", async || shows(false).await).await;
+    assert!(!server.is_quiet());
+    let (status, why) = post("nobody", "quiet").await;
+    assert_eq!(
+        (status, &why["error"]),
+        (404, &json!("there is no server `nobody`"))
+    );
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_named_in_json() {
     let site = Site::new().await;
     for (path, status, part) in [
@@ -297,6 +321,7 @@ async fn schemathesis_finds_nothing() {
     let email = Email { to: "ada".into() };
     let task = producer.enqueue(email).id("welcome-42").await;
     task.expect("accepted");
+    let _server = site.serve("worker-1").await;
     let dir = std::env::temp_dir();
     let run = tokio::process::Command::new(tool)
         .current_dir(dir)

@@ -410,6 +410,7 @@ async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
         abandoned: 0,
         finished: 0,
         stopping: false,
+        quiet: false,
         unhandled: Vec::new(),
     };
     let hour = Duration::from_secs(3600);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspector, MemoryBroker, Payload, Producer, Server, TaskError, TaskId, TaskInfo,
-    TaskRef, TaskState,
+    Context, Inspector, MemoryBroker, Payload, Producer, Server, ServerHandle, TaskError, TaskId,
+    TaskInfo, TaskRef, TaskState,
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
@@ -104,6 +104,19 @@ impl Site {
     /// Waits until a page says something.
     pub(crate) async fn until_says(&self, path: &str, text: &str) {
         eventually(text, async || self.page(path).await.contains(text)).await;
+    }
+
+    /// A server of a queue of its own, that is heard of.
+    pub(crate) async fn serve(&self, name: &'static str) -> ServerHandle {
+        let broker = self.inspector.broker().clone();
+        let server = Server::builder(broker).name(name).queue("other", 1);
+        let server = server.process(send).start().await.expect("started");
+        let is_heard_of = async || {
+            let servers = self.inspector.servers().await.expect("answered");
+            servers.iter().any(|server| server.name == name)
+        };
+        eventually("it is heard of", is_heard_of).await;
+        server
     }
 
     /// Enqueues so many more.

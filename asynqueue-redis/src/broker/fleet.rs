@@ -1,10 +1,11 @@
 //! Servers and subscribers: one HASH for each, in slots of their own.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Fleet, Name, ServerInfo, Subscription, Subscriptions, Timestamp,
+    Broker, BrokerError, Fleet, Name, QuietRequest, ServerInfo, Subscription, Subscriptions,
+    Timestamp,
 };
 use redis::Value;
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,25 +13,62 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::RedisBroker;
 use crate::{keys, reply, script};
 
+/// Ends the field of what is requested of a server, beside that of the server: one step on the hash sees both.
+const REQUEST: &str = "\u{1}quiet";
+
 /// A server as it is kept, and until when it is heard of.
 type Heard = (Timestamp, ServerInfo);
 
 #[async_trait]
 impl Fleet for RedisBroker {
-    async fn beat(&self, server: ServerInfo, ttl: Duration) -> Result<(), BrokerError> {
+    async fn beat(
+        &self,
+        server: ServerInfo,
+        ttl: Duration,
+    ) -> Result<Option<QuietRequest>, BrokerError> {
         self.link().open_or_closed()?;
-        let mut command = redis::cmd("HSET");
-        command
-            .arg(self.servers_key())
-            .arg(server.name.as_str())
-            .arg(encode(&(self.now() + ttl, &server))?);
-        self.command(&command).await.map(drop)
+        let key = self.servers_key();
+        let mut call = script::BEAT.call(&[&key]);
+        call.arg(server.name.as_str())
+            .arg(encode(&(self.now() + ttl, &server))?)
+            .arg(request_of(&server.name));
+        let requested = reply::some_bytes(call.send(self.link()).await?)?;
+        Ok(requested.and_then(|bytes| decode(&bytes).ok()))
+    }
+
+    async fn request_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
+        self.link().open_or_closed()?;
+        let (key, field) = (self.servers_key(), request_of(server));
+        let mut look = redis::cmd("HMGET");
+        look.arg(&key).arg(server.as_str()).arg(&field);
+        // Again if another request comes in between.
+        loop {
+            let mut seen = reply::array(self.command(&look).await?)?.into_iter();
+            let known = reply::some_bytes(reply::next(&mut seen)?)?;
+            let before = reply::some_bytes(reply::next(&mut seen)?)?.unwrap_or_default();
+            let now = self.now();
+            // What a later version has written of a server says that it is there, if no more.
+            let is_silent =
+                |bytes: &[u8]| decode::<Heard>(bytes).is_ok_and(|(until, _)| until <= now);
+            if known.is_none_or(|bytes| is_silent(&bytes)) {
+                return Ok(false);
+            }
+            let request = QuietRequest::after(decode(&before).ok(), quiet, now);
+            let mut call = script::SWAP.call(&[&key]);
+            call.arg(&field).arg(before).arg(encode(&request)?);
+            if call.send(self.link()).await? == Value::Int(1) {
+                return Ok(true);
+            }
+        }
     }
 
     async fn leave(&self, server: &Name) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
         let mut command = redis::cmd("HDEL");
-        command.arg(self.servers_key()).arg(server.as_str());
+        command
+            .arg(self.servers_key())
+            .arg(server.as_str())
+            .arg(request_of(server));
         self.command(&command).await.map(drop)
     }
 
@@ -38,17 +76,29 @@ impl Fleet for RedisBroker {
         self.link().open_or_closed()?;
         let (key, now) = (self.servers_key(), self.now());
         let (mut servers, mut silent) = (Vec::new(), Vec::new());
-        for (name, bytes) in self.hash(&key).await? {
-            // What a later version has written is for others to read.
-            let Ok((until, server)) = decode::<Heard>(&bytes) else {
-                continue;
-            };
-            if until > now {
-                servers.push(server);
-            } else {
-                silent.push((name, bytes));
+        let fields = self.hash(&key).await?.into_iter();
+        let (mut requests, fields): (Vec<_>, Vec<_>) =
+            fields.partition(|(field, _)| field.ends_with(REQUEST));
+        let mut kept = HashSet::new();
+        for (name, bytes) in fields {
+            match decode::<Heard>(&bytes) {
+                Ok((until, _)) if until <= now => silent.push((name, bytes)),
+                Ok((_, server)) => {
+                    kept.insert(name);
+                    servers.push(server);
+                }
+                // What a later version has written is for others to read.
+                Err(_) => {
+                    kept.insert(name);
+                }
             }
         }
+        // One that was made while its server left, too.
+        requests.retain(|(field, _)| {
+            let name = field.strip_suffix(REQUEST);
+            name.is_some_and(|name| !kept.contains(name))
+        });
+        silent.append(&mut requests);
         if !silent.is_empty() {
             let mut call = script::FORGET.call(&[&key]);
             call.arg(silent);
@@ -57,6 +107,11 @@ impl Fleet for RedisBroker {
         servers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(servers)
     }
+}
+
+/// The field of what is requested of a server.
+fn request_of(server: &Name) -> String {
+    format!("{server}{REQUEST}")
 }
 
 /// Name and since when.

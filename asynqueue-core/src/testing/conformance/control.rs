@@ -226,6 +226,8 @@ pub async fn a_closed_broker_refuses_everything(harness: &dyn Harness) {
     refused(broker.schedule(&queues[0])).await;
     refused(broker.schedules()).await;
     refused(broker.fire(Vec::new())).await;
+    refused(broker.servers()).await;
+    refused(broker.request_quiet(&queues[0], true)).await;
 }
 
 async fn refused<T>(call: impl Future<Output = Result<T, BrokerError>>) {

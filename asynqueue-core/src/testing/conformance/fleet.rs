@@ -5,7 +5,7 @@ use super::{
     fixture::{Fixture, id, secs},
 };
 use crate::{
-    broker::{RunningTask, ServerInfo, Subscription, UnhandledTasks},
+    broker::{QuietRequest, RunningTask, ServerInfo, Subscription, UnhandledTasks},
     task::{Name, TaskRef, Timestamp},
 };
 
@@ -31,6 +31,7 @@ fn server(name: &str) -> ServerInfo {
         abandoned: 3,
         finished: 4_711,
         stopping: true,
+        quiet: true,
         unhandled: vec![UnhandledTasks {
             queue: "default".into(),
             event: "email:goodbye".into(),
@@ -79,6 +80,58 @@ pub async fn a_server_that_leaves_is_forgotten(harness: &dyn Harness) {
     f.broker.leave(&"a".into()).await.unwrap();
     f.broker.leave(&"unknown".into()).await.unwrap();
     assert_eq!(names(&f).await, [] as [Name; 0]);
+}
+
+/// At each beat, until a later one takes its place: an answer may be lost on its way.
+pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
+    assert_eq!(beat("a").await, None);
+    assert_eq!(beat("b").await, None);
+    let ask = async |quiet| f.broker.request_quiet(&"a".into(), quiet).await.unwrap();
+    assert!(ask(true).await);
+    let first = beat("a").await.unwrap();
+    assert!(first.quiet && first.at >= Timestamp::from_millis(0));
+    assert_eq!(beat("a").await, Some(first));
+    // At the same time as the first, by the clock.
+    assert!(ask(false).await);
+    let second = beat("a").await.unwrap();
+    assert!(
+        !second.quiet && second.at > first.at,
+        "{first:?} {second:?}"
+    );
+    assert_eq!(beat("b").await, None);
+    // It is no server, and hides none.
+    assert_eq!(names(&f).await, ["a", "b"]);
+    f.advance(secs(10)).await;
+    assert!(ask(true).await);
+    let now = f.broker.now();
+    assert_eq!(
+        beat("a").await,
+        Some(QuietRequest {
+            quiet: true,
+            at: now
+        })
+    );
+}
+
+/// One that was never there, one that has left, and one that is forgotten.
+pub async fn a_server_that_is_not_known_is_not_asked_for_anything(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let ask = async |name: &str| f.broker.request_quiet(&name.into(), true).await.unwrap();
+    let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
+    assert!(!ask("unknown").await);
+    assert_eq!(beat("unknown").await, None);
+    beat("a").await;
+    assert!(ask("a").await);
+    f.broker.leave(&"a".into()).await.unwrap();
+    assert!(!ask("a").await);
+    assert_eq!(beat("a").await, None);
+    assert!(ask("a").await);
+    f.advance(secs(15)).await;
+    assert!(!ask("a").await);
+    assert_eq!(names(&f).await, [] as [Name; 0]);
+    assert_eq!(beat("a").await, None);
 }
 
 fn pair(event: &str, name: &str) -> (Name, Name) {

@@ -368,6 +368,8 @@ macro_rules! conformance_suite {
                 a_server_is_known_by_what_it_told_last,
                 a_server_that_is_not_heard_of_is_forgotten,
                 a_server_that_leaves_is_forgotten,
+                a_server_is_given_the_latest_request_at_each_beat,
+                a_server_that_is_not_known_is_not_asked_for_anything,
                 subscribers_are_known_by_event,
                 subscribing_again_changes_nothing,
                 a_subscriber_that_is_removed_is_gone,

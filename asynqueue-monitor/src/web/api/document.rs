@@ -39,6 +39,8 @@ use crate::web::pages::View;
         schedules::trigger_schedule,
         system::list_concerns,
         system::list_servers,
+        system::quiet_server,
+        system::resume_server,
         system::list_subscriptions,
         system::list_nodes,
     ),

@@ -63,6 +63,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         )
         .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
+        .route("/api/servers/{server}/quiet", post(system::quiet_server))
+        .route("/api/servers/{server}/resume", post(system::resume_server))
         .route("/api/subscriptions", get(system::list_subscriptions))
         .route("/api/nodes", get(system::list_nodes))
         .route("/api", any(not_found))

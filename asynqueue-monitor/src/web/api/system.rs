@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
-use axum::Json;
+use asynqueue_core::{Name, NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
+use axum::{Json, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{error::ApiError, time};
-use crate::web::{attention, pages::View};
+use super::{
+    error::{ApiError, Path},
+    time,
+};
+use crate::web::{
+    actions::{ask_server, audit},
+    attention,
+    pages::View,
+};
 
 /// One server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,6 +45,8 @@ pub(super) struct Server {
     /// Attempts that have ended.
     finished: u64,
     stopping: bool,
+    /// Whether it leases nothing until it is resumed.
+    quiet: bool,
     /// Tasks that it gave back, since it has no process for their event.
     unhandled: Vec<Unhandled>,
 }
@@ -108,6 +117,7 @@ impl Server {
             abandoned: server.abandoned,
             finished: server.finished,
             stopping: server.stopping,
+            quiet: server.quiet,
             unhandled: server.unhandled.iter().map(Unhandled::from).collect(),
         }
     }
@@ -176,6 +186,30 @@ pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiErr
             .map(|server| Server::new(server, view.now))
             .collect(),
     ))
+}
+
+/// Makes a server finish what runs and lease nothing more, within five seconds. It stays so until it is resumed or ends.
+#[utoipa::path(post, path = "/api/servers/{server}/quiet", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "It is asked for.")))]
+pub(super) async fn quiet_server(
+    view: View,
+    Path(server): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let server = Name::from(server);
+    ask_server(&view, &server, true).await?;
+    audit(&view, "quiet", &server, "asked to stop leasing");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a quiet server lease again, within five seconds.
+#[utoipa::path(post, path = "/api/servers/{server}/resume", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "It is asked for.")))]
+pub(super) async fn resume_server(
+    view: View,
+    Path(server): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let server = Name::from(server);
+    ask_server(&view, &server, false).await?;
+    audit(&view, "resume", &server, "asked to lease again");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// All subscribers, by event and name.

@@ -25,19 +25,21 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
     let next = asked.after.saturating_add(PAGE);
     Ok(view.page("Servers", html! { div id="servers" data-fresh="servers" data-version=(version_of_servers(servers, view.now)) {
         @if servers.is_empty() { p.empty { "No server is heard of. One that runs tells of itself every five seconds." } }
-        @for server in servers.iter().skip(asked.after).take(PAGE) { (section(&view, server)) }
+        @for server in servers.iter().skip(asked.after).take(PAGE) { (section(&view, server, asked.after)) }
         @if servers.len() > next { p { a.next href=(format!("?after={next}")) { "More" } } }
     } }))
 }
 
-fn section(view: &View, server: &ServerInfo) -> Markup {
+fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
     html! {
         section {
             h2 {
                 (server.name)
                 @if server.stopping { " " span.paused { "stopping" } }
+                @if server.quiet { " " span.paused { "quiet" } }
                 @if server.is_lost(view.now) { " " span.kind { "lost" } }
             }
+            @if view.may_change() && !server.stopping && !server.is_lost(view.now) { (button(view, server, after)) }
             dl.facts {
                 dt { "Host" } dd { (server.host) ", process " (server.pid) }
                 dt { "Started" } dd { (view.time(server.started)) }
@@ -71,6 +73,17 @@ fn section(view: &View, server: &ServerInfo) -> Markup {
                 } }
                 @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { "And " (others) " more, which began later." } }
             }
+        }
+    }
+}
+
+fn button(view: &View, server: &ServerInfo, after: usize) -> Markup {
+    html! {
+        form.actions method="post" action=(view.links.page("servers")) {
+            input type="hidden" name="server" value=(server.name);
+            input type="hidden" name="after" value=(after);
+            @if server.quiet { button name="do" value="resume" { "Resume" } }
+            @else { button name="do" value="quiet" { "Stop leasing" } }
         }
     }
 }
