@@ -84,7 +84,11 @@ impl Gate {
         let is_near = !is_new && self.is_near(number);
         // Those that come back do so in the order of the line.
         let is_next = is_next || !is_new && number <= self.about_next();
-        let patience = if is_near { self.patience() } else { LOOK_AGAIN };
+        let patience = match &self.limit {
+            _ if is_near => self.patience(),
+            Limit::AtOnce { .. } if !is_new => WORTH_WAITING,
+            _ => LOOK_AGAIN,
+        };
         let may_start = is_next || self.idle() > patience;
         if may_start && let Some(pass) = self.try_pass() {
             line.let_in(place, is_next || is_near);
@@ -227,8 +231,14 @@ impl Gate {
         let back = match &self.limit {
             Limit::AtOnce { .. } if turn <= LOOK_AGAIN => turn.max(self.patience()),
             // Any that is free goes to one of these.
-            Limit::AtOnce { max, .. } if number <= *max as u64 => LOOK_AGAIN,
-            Limit::AtOnce { .. } => (turn / 2).clamp(LOOK_AGAIN, FAR),
+            Limit::AtOnce { max, .. } if number <= *max as u64 => LOOK_AGAIN / 4,
+            // The next attempts may be far quicker than the last, so that the whole line comes back soon, one after the other.
+            Limit::AtOnce { pace, .. } => {
+                let each = (pace.idle() / 200).clamp(LEAST_APART, MOST_APART);
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                let soon = LOOK_AGAIN / 4 + each.saturating_mul(number);
+                (turn / 2).clamp(LOOK_AGAIN, FAR).min(soon)
+            }
             Limit::PerTime(_) if turn <= FAR => turn,
             Limit::PerTime(_) => (turn / 8).clamp(FAR, FARTHEST),
         };
@@ -238,6 +248,12 @@ impl Gate {
 
 /// How soon those that are next look again whether another task has ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after the task before it one comes back whose turn depends on how long others take, at least and at most: the
+/// longer nothing has ended, the longer. It bounds how many come back for nothing to some 150 a second, and fewer where
+/// attempts are long.
+const LEAST_APART: Duration = Duration::from_millis(10);
+const MOST_APART: Duration = Duration::from_millis(100);
 
 /// How long a task is away at most that is not far from its turn; and how long at most in all.
 const FAR: Duration = Duration::from_secs(300);
@@ -520,7 +536,8 @@ mod tests {
             let best = took * (tasks as u32) / max as u32;
             let figures = (whole, best, backlog.comes);
             assert!(whole < best * 3 / 2 + 5 * SECOND, "{max}: {figures:?}");
-            assert!(backlog.comes < 40 * tasks, "{max}: {figures:?}");
+            let looks = 5.0 * tasks as f64 + 150.0 * whole.as_secs_f64();
+            assert!((backlog.comes as f64) < looks, "{max}: {figures:?}");
             let most = backlog.most_early();
             // Only while it is not known yet how long an attempt takes.
             assert!(most <= 20, "{max}: {most} early, {figures:?}");

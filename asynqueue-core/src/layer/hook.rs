@@ -5,7 +5,9 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 use tower::Layer;
 
-use super::{Archived, BoxProcess, TaskOutput, TaskRequest, TaskService, archived::applied};
+use super::{
+    Archived, BoxProcess, TaskOutput, TaskRequest, TaskService, archived::applied, discard,
+};
 use crate::process::{Context, TaskError, TaskErrorKind};
 
 /// Code that runs around each attempt and for each archived task, where a layer would be too much: audit lines, set-up,
@@ -113,7 +115,8 @@ async fn around(
     let told = AssertUnwindSafe(tell(hook, &ctx, &result))
         .catch_unwind()
         .await;
-    if told.is_err() {
+    if let Err(payload) = told {
+        discard(payload);
         tracing::error!(task = %ctx.task_ref(), "a hook panicked after its process");
     }
     result

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
 };
@@ -40,21 +40,35 @@ impl Bounds {
 pub(super) struct Blocking {
     running: AtomicUsize,
     ended: Notify,
+    /// The attempt has ended, and no more code is run for it.
+    has_ended: AtomicBool,
 }
 
 /// Counts one piece of blocking code for as long as it runs.
-struct Counted(Context);
+struct Counted {
+    context: Context,
+    /// Nothing else ran for this attempt when it began.
+    is_first: bool,
+}
 
 impl Counted {
-    fn new(context: &Context) -> Self {
-        context.blocking().running.fetch_add(1, SeqCst);
-        Self(context.clone())
+    fn new(context: &Context) -> Result<Self, TaskError> {
+        let blocking = context.blocking();
+        if blocking.has_ended.load(SeqCst) {
+            return Err(TaskError::retry(
+                "the attempt has ended: run blocking code before the handler returns",
+            ));
+        }
+        Ok(Self {
+            context: context.clone(),
+            is_first: blocking.running.fetch_add(1, SeqCst) == 0,
+        })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let blocking = self.0.blocking();
+        let blocking = self.context.blocking();
         if blocking.running.fetch_sub(1, SeqCst) == 1 {
             blocking.ended.notify_one();
         }
@@ -68,8 +82,9 @@ impl Context {
     ///
     /// The slot stays taken until `work` returns, also when the handler has timed out meanwhile. Code that does not stop
     /// within the [grace](crate::ServerBuilder::cancel_grace) after that counts as
-    /// [abandoned](crate::ServerStats::abandoned). A server has at most as many such threads as handlers can
-    /// run or be abandoned at once; beyond that, `work` waits.
+    /// [abandoned](crate::ServerStats::abandoned). When the handler returns first, the token is cancelled and the handler's
+    /// result counts. An attempt has a thread at any time. What it runs beside that shares as many threads with the other
+    /// attempts as the server runs handlers at once: `work` waits for one of these, until the token is cancelled.
     ///
     /// ```
     /// # use asynqueue_core::{Context, Payload, TaskError};
@@ -85,21 +100,28 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// When `work` panics, as a failure of kind [`Panic`](crate::FailureKind::Panic), or the operating system has no
-    /// thread left.
+    /// When `work` panics, as a failure of kind [`Panic`](crate::FailureKind::Panic), the attempt is cancelled before a thread
+    /// is free or has ended already, or the operating system has no thread left.
     pub async fn run_blocking<R, F>(&self, work: F) -> Result<R, TaskError>
     where
         F: FnOnce(&CancellationToken) -> R + Send + 'static,
         R: Send + 'static,
     {
         let bounds = self.bounds();
-        let permit = match &bounds {
-            // The semaphore is never closed.
-            Some(bounds) => Arc::clone(&bounds.threads).acquire_owned().await.ok(),
-            None => None,
-        };
-        let occupied = (Counted::new(self), permit, bounds);
+        let counted = Counted::new(self)?;
         let cancelled = self.cancellation_token().clone();
+        let permit = match &bounds {
+            Some(bounds) if !counted.is_first => {
+                let permit = Arc::clone(&bounds.threads).acquire_owned();
+                let permit = cancelled.run_until_cancelled(permit).await;
+                let stopped =
+                    || TaskError::retry("cancelled before a thread was free for blocking code");
+                // The semaphore is never closed.
+                permit.ok_or_else(stopped)?.ok()
+            }
+            _ => None,
+        };
+        let occupied = (counted, permit, bounds);
         let (runtime, span) = (Handle::try_current().ok(), tracing::Span::current());
         let log = tracing::dispatcher::get_default(Clone::clone);
         let (sender, receiver) = oneshot::channel();
@@ -126,6 +148,11 @@ impl Context {
                 message,
             ))
         })
+    }
+
+    /// Runs no more blocking code for this attempt.
+    pub(crate) fn end_blocking(&self) {
+        self.blocking().has_ended.store(true, SeqCst);
     }
 
     /// Whether blocking code of this attempt is still running.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use crate::{
     broker::{Outcome, Settled, Settlement},
-    layer::{ArchiveHooks, Archived},
+    layer::{ArchiveHooks, Archived, discard},
     task::{Envelope, Failure, FailureKind},
 };
 
@@ -188,7 +188,10 @@ impl Shared {
             let task = archived.task_ref();
             match timeout(LONGEST_CALL, called).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => tracing::error!(%task, "a hook panicked in `on_archived`"),
+                Ok(Err(payload)) => {
+                    discard(payload);
+                    tracing::error!(%task, "a hook panicked in `on_archived`");
+                }
                 Err(_) => tracing::error!(%task, limit = ?LONGEST_CALL,
                     "a hook took too long in `on_archived`; the call was given up"),
             }

@@ -32,6 +32,9 @@ use crate::{
     task::Name,
 };
 
+/// Each slot takes memory, and is looked at ten times a second.
+const MOST_AT_ONCE: usize = 1_000_000;
+
 impl ServerBuilder {
     /// Checks the settings and makes the server.
     ///
@@ -50,10 +53,7 @@ impl ServerBuilder {
             .collect();
         let registry = self.registry()?;
         let settings = self.settings;
-        let threads = settings
-            .concurrency
-            .saturating_add(settings.max_abandoned)
-            .min(Semaphore::MAX_PERMITS);
+        let threads = settings.concurrency;
         let shared = Shared {
             broker: self.broker,
             worker: self.name.unwrap_or_else(worker_name),
@@ -103,6 +103,10 @@ impl ServerBuilder {
         let too_short = |setting, value| Err(ServerError::TooShort { setting, value });
         if settings.concurrency == 0 {
             return Err(ServerError::ZeroConcurrency);
+        }
+        if settings.concurrency > MOST_AT_ONCE {
+            let value = settings.concurrency;
+            return Err(ServerError::TooConcurrent { value });
         }
         if settings.lease < SHORTEST_LEASE {
             return too_short("lease", settings.lease);

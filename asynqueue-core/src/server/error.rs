@@ -17,6 +17,12 @@ pub enum ServerError {
     /// It could run nothing.
     #[error("concurrency is 0: a server needs at least one slot to run tasks in")]
     ZeroConcurrency,
+    /// It would run more than a process can.
+    #[error("concurrency is {value}: a server runs at most 1000000 tasks at once")]
+    TooConcurrent {
+        /// The concurrency.
+        value: usize,
+    },
     /// A time is too short to work with.
     #[error(
         "`{setting}` is {value:?}, which is too short: a lease has at least 30ms, an interval at least 1ms"

@@ -14,6 +14,7 @@ use super::{
     Counters, Shared,
     inbox::Job,
     running::{Running, Slot, SlotGuard},
+    shutdown::within,
 };
 use crate::{
     broker::{Leased, Outcome},
@@ -130,12 +131,15 @@ impl Shared {
                     context: context.clone(),
                 };
                 let result = attend(service.run(request), &place.slot).await;
-                // Its slot stays taken for as long as it blocks a thread.
-                context.blocking_ended().await;
+                context.end_blocking();
+                let has_stopped = self.wait_for_blocking(&context, &result).await;
                 *concluding = place.slot.end();
                 if concluding.is_none() {
                     discard(result);
                     return false;
+                }
+                if !has_stopped {
+                    self.slots.abandon(&place.slot);
                 }
                 if let Err(error) = &result
                     && context.gives_back(error)
@@ -144,7 +148,7 @@ impl Shared {
                     *concluding = None;
                     self.give_back_begun(&context, leased, queue);
                     discard(result);
-                    return true;
+                    return !place.slot.is_given_up();
                 }
                 result
             }
@@ -161,7 +165,30 @@ impl Shared {
         if let Err(error) = result {
             discard(error);
         }
-        true
+        !place.slot.is_given_up()
+    }
+
+    /// Keeps the slot taken while blocking code of an attempt runs. Returns whether it has stopped: what a handler has left
+    /// behind when it returned has the grace to.
+    async fn wait_for_blocking(
+        &self,
+        context: &Context,
+        result: &Result<TaskOutput, TaskError>,
+    ) -> bool {
+        if !context.is_blocking() {
+            return true;
+        }
+        let timed_out = result.as_ref().is_err_and(|error| {
+            let kind = error.failure_kind();
+            kind == FailureKind::Timeout || kind == FailureKind::Deadline
+        });
+        if timed_out {
+            // The watch gives up on it.
+            context.blocking_ended().await;
+            return true;
+        }
+        context.cancellation_token().cancel();
+        within(self.settings.cancel_grace, context.blocking_ended()).await
     }
 
     /// The process for a task, unless it must not run.

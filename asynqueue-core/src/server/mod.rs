@@ -125,7 +125,7 @@ struct Shared {
     inbox: Inbox,
     unhandled: Unhandled,
     slots: Slots,
-    /// How many threads its handlers' blocking code may still have.
+    /// How many threads the blocking code of attempts may still have beside the first of each.
     blocking: Arc<Semaphore>,
     outbox: Outbox,
     hook_calls: HookCalls,

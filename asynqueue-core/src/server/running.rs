@@ -190,6 +190,15 @@ impl Slots {
         given_up
     }
 
+    /// Takes a slot out whose attempt has ended while blocking code that it left behind runs on.
+    pub(super) fn abandon(&self, slot: &Arc<Slot>) {
+        slot.given_up.store(true, Ordering::SeqCst);
+        self.abandoned.fetch_add(1, Ordering::SeqCst);
+        let mut slots = self.slots.lock();
+        slots.retain(|other| !Arc::ptr_eq(other, slot));
+        self.open.store(slots.len(), Ordering::SeqCst);
+    }
+
     /// Removes slots whose future has ended though the server runs, as after a panic outside of every catch, with what
     /// they ran.
     pub(super) fn remove_ended(&self) -> Vec<Running> {

@@ -14,7 +14,7 @@ use tracing::{Span, info_span};
 use super::otel;
 use super::{is_off, trace_of};
 use crate::{
-    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest},
+    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard},
     process::{Context, TaskError},
 };
 
@@ -187,7 +187,9 @@ fn unsampled_span(context: &Context) -> Span {
 fn note(span: &Span, context: &Context, error: &TaskError) {
     #[cfg(feature = "otel")]
     // An error's text is made by code of the user's.
-    let _ = catch_unwind(AssertUnwindSafe(|| otel::processed(span, context, error)));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| otel::processed(span, context, error))) {
+        discard(payload);
+    }
     let _ = error;
     context.keep_span(span.clone());
 }

@@ -281,15 +281,14 @@ async fn a_panic_in_blocking_code_is_a_failure_with_its_backtrace() {
     .await;
 }
 
-#[tokio::test]
-async fn blocking_code_has_no_more_threads_than_handlers_can_run_or_be_abandoned() {
+/// Runs pieces of blocking code side by side in each of `tasks` attempts; returns how many ran at most.
+async fn most_at_once(concurrency: usize, pieces: usize, tasks: u64) -> usize {
     let (broker, producer) = broker();
     let most = Arc::new(AtomicUsize::new(0));
     let running = Arc::new(AtomicUsize::new(0));
     let (seen, count) = (Arc::clone(&most), Arc::clone(&running));
     let server = Server::builder(broker.clone())
-        .concurrency(2)
-        .max_abandoned(1)
+        .concurrency(concurrency)
         .process(move |_: Payload<Job>, ctx: Context| {
             let (seen, count) = (Arc::clone(&seen), Arc::clone(&count));
             async move {
@@ -301,9 +300,8 @@ async fn blocking_code_has_no_more_threads_than_handlers_can_run_or_be_abandoned
                         count.fetch_sub(1, SeqCst);
                     })
                 };
-                let pieces = futures_util::future::join_all((0..8).map(|_| piece()));
-                pieces
-                    .await
+                let all = futures_util::future::join_all((0..pieces).map(|_| piece()));
+                all.await
                     .into_iter()
                     .collect::<Result<Vec<_>, _>>()
                     .map(drop)
@@ -312,11 +310,128 @@ async fn blocking_code_has_no_more_threads_than_handlers_can_run_or_be_abandoned
         .start()
         .await
         .unwrap();
-    let tasks: Vec<_> = producer.enqueue_many((0..4).map(job)).await;
-    for task in tasks {
+    for task in producer.enqueue_many((0..tasks).map(job)).await {
         output_of(&task.unwrap()).await;
     }
-    assert_eq!(most.load(SeqCst), 3);
+    server.shutdown().await.unwrap();
+    most.load(SeqCst)
+}
+
+#[tokio::test]
+async fn each_attempt_has_a_thread_for_blocking_code_and_shares_as_many_more() {
+    assert!(most_at_once(2, 8, 4).await <= 4);
+    assert_eq!(most_at_once(3, 1, 9).await, 3);
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_all_shared_threads_keeps_no_other_from_its_own() {
+    let (broker, producer) = broker();
+    let blocking = Blocking::new();
+    let released = Arc::clone(&blocking.released);
+    let server = Server::builder(broker.clone())
+        .concurrency(2)
+        .process(move |task: Payload<Job>, ctx: Context| {
+            let released = Arc::clone(&released);
+            async move {
+                let pieces = if task.n == 1 { 8 } else { 1 };
+                let piece = || {
+                    let released = Arc::clone(&released);
+                    ctx.run_blocking(move |_| {
+                        if pieces > 1 {
+                            block_until(&released);
+                        }
+                    })
+                };
+                let all = futures_util::future::join_all((0..pieces).map(|_| piece()));
+                all.await
+                    .into_iter()
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(drop)
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let large = producer.enqueue(job(1)).await.unwrap();
+    becomes(&large, TaskState::Active).await;
+    for n in 2..6 {
+        output_of(&producer.enqueue(job(n)).await.unwrap()).await;
+    }
+    blocking.released.store(true, SeqCst);
+    output_of(&large).await;
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn blocking_code_that_waits_for_more_of_its_own_ends_with_its_attempt() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .cancel_grace(MS * 50)
+        .process(|task: Payload<Job>, ctx: Context| async move {
+            if task.n > 1 {
+                return ctx.run_blocking(|_| ()).await;
+            }
+            // Each holds a thread and waits for another, of which there is none.
+            let nested = || {
+                let inner = ctx.clone();
+                ctx.run_blocking(move |_| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build();
+                    let runtime = runtime.expect("a runtime");
+                    let once_more = inner.run_blocking(|_| thread::sleep(MS * 20));
+                    drop(runtime.block_on(once_more));
+                })
+            };
+            let all = futures_util::future::join_all((0..4).map(|_| nested()));
+            all.await
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .map(drop)
+        })
+        .start()
+        .await
+        .unwrap();
+    let stuck = producer.enqueue(job(1)).max_retry(0).timeout(MS * 100);
+    let stuck = stuck.await.unwrap();
+    failure_of(&stuck).await;
+    for n in 2..5 {
+        output_of(&producer.enqueue(job(n)).await.unwrap()).await;
+    }
+    until("nothing is left of it", async || {
+        server.stats().abandoned == 0
+    })
+    .await;
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_result_of_a_handler_counts_though_it_has_left_blocking_code_behind() {
+    let (broker, producer) = broker();
+    let released = Arc::new(AtomicBool::new(false));
+    let release = Arc::clone(&released);
+    let server = Server::builder(broker.clone())
+        .concurrency(1)
+        .cancel_grace(MS * 20)
+        .process(move |_: Payload<Sum>, ctx: Context| {
+            let released = Arc::clone(&released);
+            async move {
+                let gives_up = ctx.run_blocking(move |_| block_until(&released));
+                drop(tokio::time::timeout(MS * 20, gives_up).await);
+                Ok::<_, TaskError>(2)
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(Sum { of: vec![] }).await.unwrap();
+    assert_eq!(output_of(&task).await, 2);
+    until(
+        "it counts as abandoned, and another slot is open",
+        async || (server.stats().abandoned, server.stats().slots) == (1, 1),
+    )
+    .await;
+    release.store(true, SeqCst);
+    until("it has ended", async || server.stats().abandoned == 0).await;
     server.shutdown().await.unwrap();
 }
 

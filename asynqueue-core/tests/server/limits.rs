@@ -10,13 +10,15 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, MemoryBroker, Payload, ProcessWrapper, Server, ServerHandle, TaskError, TaskState,
+    Broker, Context, MemoryBroker, Payload, ProcessWrapper, Server, ServerHandle, TaskError,
+    TaskState,
     layer::{
         BoxProcess, ConcurrencyLimitLayer, Next, RateLimitLayer, TaskRequest, TaskService,
         middleware_fn,
     },
     testing::drain,
 };
+use tokio::sync::Semaphore;
 use tower::Layer;
 
 use crate::harness::{
@@ -289,4 +291,36 @@ async fn a_handler_is_not_polled_once_its_deadline_has_passed() {
     let failure = failure_of(&task).await;
     assert_eq!(failure.message, "timed out after 5ms");
     assert_eq!(*order.lock().unwrap(), [] as [u64; 0]);
+}
+
+#[tokio::test]
+async fn a_free_place_is_taken_at_once_after_a_slow_task_though_many_wait() {
+    let (broker, producer) = broker();
+    let gate = Arc::new(Semaphore::new(0));
+    let pass = Arc::clone(&gate);
+    let handle = move |task: Payload<Job>, _: Context| {
+        let gate = Arc::clone(&pass);
+        async move {
+            if task.n == 0 {
+                gate.acquire().await.expect("open").forget();
+            }
+            Ok::<_, TaskError>(())
+        }
+    };
+    let limited = ProcessWrapper::new(handle).layer(ConcurrencyLimitLayer::new(1));
+    let server = Server::builder(broker.clone()).process(limited);
+    let server = server.start().await.unwrap();
+    enqueue_jobs(&producer, 200).await;
+    until("all others have looked in vain", async || {
+        counts(&broker).await.contains(&(TaskState::Scheduled, 198))
+            || counts(&broker).await.contains(&(TaskState::Scheduled, 199))
+    })
+    .await;
+    // The slow one makes the pace look like a task in three seconds.
+    let start = broker.now() + Duration::from_secs(3);
+    until("it is slow", async || broker.now() > start).await;
+    gate.add_permits(1);
+    // By the pace of the slow one they would take ten minutes, longer than this waits.
+    counts_become(&broker, &[(TaskState::Completed, 200)]).await;
+    server.shutdown().await.unwrap();
 }

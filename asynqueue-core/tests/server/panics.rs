@@ -431,3 +431,36 @@ async fn an_error_whose_destructor_panics_is_a_failure_and_keeps_no_slot() {
 async fn a_panic_whose_value_panics_in_its_destructor_keeps_no_slot() {
     all_slots_still_run(|| std::panic::panic_any(Bomb), FailureKind::Panic).await;
 }
+
+/// A hook that panics with a value whose destructor panics.
+struct Explosive;
+
+impl Hook for Explosive {
+    async fn after(&self, _: &Context) {
+        std::panic::panic_any(Bomb);
+    }
+
+    async fn on_error(&self, _: &Context, _: &TaskError) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_whose_panic_panics_in_its_destructor_changes_no_outcome() {
+    let (broker, producer) = broker();
+    let server = Server::builder(broker.clone())
+        .process(|task: Payload<Job>, _: Context| async move {
+            match task.n {
+                1 => Err(TaskError::skip_retry("no")),
+                _ => Ok(()),
+            }
+        })
+        .hook(Explosive)
+        .start()
+        .await
+        .unwrap();
+    let failed = producer.enqueue(job(1)).await.unwrap();
+    assert_eq!(failure_of(&failed).await.message, "no");
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    server.shutdown().await.unwrap();
+}

@@ -36,6 +36,15 @@ fn a_server_without_slots_is_refused() {
 }
 
 #[test]
+fn a_server_with_more_slots_than_a_process_can_run_is_refused() {
+    let refused = refused(|server| server.process(nothing).concurrency(usize::MAX));
+    assert!(
+        matches!(refused, ServerError::TooConcurrent { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_server_without_a_process_is_refused() {
     assert!(matches!(refused(|server| server), ServerError::NoProcess));
 }
