@@ -86,7 +86,8 @@ impl Gate {
         let is_next = is_next || !is_new && number <= self.about_next();
         let patience = match &self.limit {
             _ if is_near => self.patience(),
-            Limit::AtOnce { .. } if !is_new => WORTH_WAITING,
+            // The front of the line looks more often than that.
+            Limit::AtOnce { .. } if !is_new => LOOK_AGAIN / 2,
             _ => LOOK_AGAIN,
         };
         let may_start = is_next || self.idle() > patience;
@@ -186,7 +187,12 @@ impl Gate {
             Limit::AtOnce { max, pace, .. } => pace.interval(*max),
             Limit::PerTime(turns) => turns.interval(),
         };
-        (interval / 4).clamp(Duration::from_millis(5), LOOK_AGAIN)
+        // Less than those have that are not near: the line keeps its order.
+        let most = match &self.limit {
+            Limit::AtOnce { .. } => LOOK_AGAIN / 4,
+            Limit::PerTime(_) => LOOK_AGAIN,
+        };
+        (interval / 4).clamp(Duration::from_millis(5), most)
     }
 
     /// For how long a turn has been free.
