@@ -54,13 +54,14 @@ pub(crate) async fn resize(
     task: Payload<Resize>,
     State(Folder(folder)): State<Folder>,
     producer: State<Producer>,
+    ctx: Context,
 ) -> Result<(), TaskError> {
     let large = folder.join(format!("{}.png", task.picture));
     let small = folder.join(format!("{}-small.png", task.picture));
     let (target, width) = (small.clone(), task.width);
     println!("resizing picture {}", task.picture);
     // Pixels are work for a thread of its own.
-    tokio::task::spawn_blocking(move || -> Result<(), BoxError> {
+    ctx.run_blocking(move |_| -> Result<(), BoxError> {
         let picture = ImageReader::open(large)?.decode()?;
         let height = picture.height() * width / picture.width();
         picture
