@@ -11,7 +11,7 @@ use crate::task::{Name, TaskRef, Timestamp};
 /// Knows the servers that are at work, as each of them tells.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Keeps what a server tells of itself, until it tells more or has been silent for `ttl`. Returns the latest request
+    /// Keeps what a server reports of itself, until its next report or until it has been silent for `ttl`. Returns the latest request
     /// that was made of it by [`request_quiet`](Self::request_quiet), again at each beat.
     ///
     /// # Errors

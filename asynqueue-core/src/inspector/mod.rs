@@ -329,7 +329,7 @@ impl Inspector {
     }
 
     /// Makes a server [quiet](crate::ServerHandle::set_quiet), so that it leases nothing more and finishes what runs, or lets it
-    /// lease again. The server learns it when it next tells of itself, within five seconds; [`ServerInfo::quiet`] says when
+    /// lease again. The server learns it with its next report, within five seconds; [`ServerInfo::quiet`] says when
     /// it has. The request is kept until a later one takes its place or the server is gone. Returns whether the server is
     /// known. Servers of versions before this method ignore it.
     ///

@@ -5,6 +5,7 @@
 mod archive;
 mod archived;
 mod blocked;
+mod blocking;
 mod cancel;
 mod clock;
 mod codecs;
