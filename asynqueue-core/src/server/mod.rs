@@ -191,7 +191,8 @@ impl Server {
         let mut callbacks = JoinSet::new();
         callbacks.spawn(Arc::clone(&shared).check_health());
         callbacks.spawn(Arc::clone(&shared).aggregate_groups());
-        let mut hooks = tokio::spawn(Arc::clone(&shared).call_hooks());
+        let mut hooks = JoinSet::new();
+        hooks.spawn(Arc::clone(&shared).call_hooks());
         let mut keeper = Keeper::start(Arc::clone(&shared), queues).map_err(ServerError::Thread)?;
         let mut ended = None;
         let mut panic = None;
@@ -212,10 +213,9 @@ impl Server {
         // Only now: until here tasks can be archived.
         shared.close_hooks();
         tokio::select! {
-            _ = &mut hooks => {}
+            _ = hooks.join_next() => {}
             () = shared.last_calls() => shared.note_uncalled_hooks(),
         }
-        hooks.abort();
         tracing::info!(worker = %shared.worker, "server stopped");
         panic.map_or(ended, Err)
     }
