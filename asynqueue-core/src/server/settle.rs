@@ -113,23 +113,15 @@ impl Shared {
 
     /// Records one batch, however long that takes; returns whether to continue.
     async fn settle(&self, batch: &[Settlement]) -> bool {
-        let mut retrying = Retrying::new("settle");
         // What is left of the batch, in parts: one that the broker refuses is split until the culprit is alone.
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
-            match self.broker.settle(part).await {
-                Ok(settled) => {
-                    retrying.worked();
-                    self.note_settled(part, settled);
-                }
+            match self.settle_patiently(part).await {
+                Ok(()) => {}
                 Err(error) if is_closed(&error) => {
                     // Their leases end, and they run again elsewhere.
                     tracing::error!(%error, tasks = part.len(), "outcomes could not be recorded");
                     return false;
-                }
-                Err(error) if error.is_temporary() => {
-                    parts.push(part);
-                    tokio::time::sleep(retrying.failed(&error)).await;
                 }
                 Err(error) if part.len() > 1 => {
                     tracing::debug!(%error, tasks = part.len(), "outcomes were refused together; recorded in halves");
@@ -140,6 +132,24 @@ impl Shared {
             }
         }
         true
+    }
+
+    /// Records outcomes in one call, again and again while the broker is away. Fails when it refuses them or is closed.
+    async fn settle_patiently(&self, part: &[Settlement]) -> Result<(), BrokerError> {
+        let mut retrying = Retrying::new("settle");
+        loop {
+            match self.broker.settle(part).await {
+                Ok(settled) => {
+                    retrying.worked();
+                    self.note_settled(part, settled);
+                    return Ok(());
+                }
+                Err(error) if error.is_temporary() => {
+                    tokio::time::sleep(retrying.failed(&error)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Archives a task whose outcome the broker refuses, without its result, so that it holds up no other and does not
@@ -164,19 +174,9 @@ impl Shared {
             outcome: Outcome::Archive,
             only_if_expired: refused.only_if_expired,
         }];
-        let mut retrying = Retrying::new("settle");
-        loop {
-            match self.broker.settle(&archived).await {
-                Ok(settled) => return self.note_settled(&archived, settled),
-                Err(error) if error.is_temporary() => {
-                    tokio::time::sleep(retrying.failed(&error)).await;
-                }
-                Err(error) => {
-                    tracing::error!(%task, %error,
-                        "this task cannot be archived either; it runs again when its lease has ended");
-                    return;
-                }
-            }
+        if let Err(error) = self.settle_patiently(&archived).await {
+            tracing::error!(%task, %error,
+                "this task cannot be archived either; it runs again when its lease has ended");
         }
     }
 
