@@ -340,33 +340,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::{
-        broker::LeaseToken,
-        codec::{CodecName, MessagePack},
-        task::{Envelope, TaskId, Timestamp},
-    };
-
-    fn job(queue: usize) -> Job {
-        let codec = CodecName::of::<MessagePack>();
-        let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
-        let leased = Leased {
-            envelope,
-            token: LeaseToken(1),
-            now: Timestamp::default(),
-            pending_since: None,
-        };
-        Job {
-            leased,
-            queue,
-            since: std::time::Instant::now(),
-            passes: Passes::default(),
-        }
-    }
+    use super::{super::inbox::tests::job, *};
 
     #[test]
     fn a_batch_takes_turns_by_what_each_queue_gave() {

@@ -290,7 +290,7 @@ async fn step_back() {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
@@ -302,7 +302,8 @@ mod tests {
         task::{Envelope, TaskId, Timestamp},
     };
 
-    fn job() -> Job {
+    /// A job of one of the server's queues.
+    pub(in crate::server) fn job(queue: usize) -> Job {
         let codec = CodecName::of::<MessagePack>();
         let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
         let leased = Leased {
@@ -313,7 +314,7 @@ mod tests {
         };
         Job {
             leased,
-            queue: 0,
+            queue,
             since: Instant::now(),
             passes: Passes::default(),
         }
@@ -322,7 +323,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_limit_is_leased_and_takes_no_room() {
         let inbox = Inbox::new(1);
-        let (one, two, three) = (job(), job(), job());
+        let (one, two, three) = (job(0), job(0), job(0));
         let leases = [&one, &two, &three].map(|job| job.leased.lease());
         for job in [one, two, three] {
             inbox.hold(job).expect("open");
@@ -338,6 +339,6 @@ mod tests {
 
         assert_eq!(inbox.close().len(), 2, "given back when it stops");
         assert_eq!(inbox.load(), 2, "each counts until it is given back");
-        assert!(inbox.hold(job()).is_err());
+        assert!(inbox.hold(job(0)).is_err());
     }
 }
