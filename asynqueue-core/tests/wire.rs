@@ -263,6 +263,27 @@ fn what_a_server_notes_on_a_task_it_gives_back_is_a_time_and_a_number() {
 }
 
 #[test]
+fn a_time_that_a_generated_id_says_is_left_out() {
+    let id = TaskId::new("08EGOeVbdVQ00000000000").expect("an id");
+    let mut task = minimal();
+    task.id = id.clone();
+    let read = |bytes: &[u8]| Envelope::from_bytes(Name::from("default"), id.clone(), bytes);
+    let bytes = task.to_bytes();
+    assert_eq!(bytes.len(), MINIMAL.len() - 11);
+    assert_eq!(field(&fields(&bytes), "t"), None);
+    assert_eq!(read(&bytes).expect("reads"), task);
+    assert_eq!(read(MINIMAL).expect("reads"), task, "as others write it");
+
+    task.enqueued_at = SENT + Duration::from_millis(1);
+    let bytes = task.to_bytes();
+    assert_eq!(
+        field(&fields(&bytes), "t"),
+        Some(&task.enqueued_at.as_millis().into())
+    );
+    assert_eq!(read(&bytes).expect("reads"), task);
+}
+
+#[test]
 fn any_number_of_unknown_fields_is_kept() {
     for count in [0, 11, 12, 300, 70_000] {
         let mut all = fields(MINIMAL);

@@ -51,7 +51,8 @@ impl Inspector {
         let found = self.task(task).await?;
         let found = found.ok_or_else(|| AgainError::NotFound(task.clone()))?;
         let like = found.envelope;
-        let mut envelope = like.anew(TaskId::generate(), self.broker.now());
+        let now = self.broker.now();
+        let mut envelope = like.anew(TaskId::generate_at(now), now);
         if found.state.is_final()
             && let Some(lock) = &mut envelope.unique
             && lock.until == UniqueUntil::Window

@@ -158,16 +158,16 @@ impl CallOptions {
         // Without spare capacity, which a waiting task would keep.
         let payload = T::Codec::encode_checked(task).map_err(encode)?;
         let payload = payload.into_boxed_slice();
+        let now = producer.0.broker.now();
         let id = self
             .id
-            .map_or_else(|| Ok(TaskId::generate()), TaskId::new)?;
+            .map_or_else(|| Ok(TaskId::generate_at(now)), TaskId::new)?;
         let mut options = T::options();
         if let Some(overrides) = self.overrides {
             overrides.apply(Arc::make_mut(&mut options));
         }
         check::<T>(&options)?;
 
-        let now = producer.0.broker.now();
         if options.aggregate.is_some() && self.when != When::Now {
             let expected = "a task that is aggregated waits for its group: leave the delay out";
             return invalid::<T, _>("delay", format!("{:?}", self.when), expected);

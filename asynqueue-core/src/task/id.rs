@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 
-use super::name::is_dots;
+use super::{Timestamp, name::is_dots};
 
 /// Identifies a task within its queue.
 ///
@@ -27,14 +27,28 @@ const MAX_TASK_ID: usize = 255;
 impl TaskId {
     /// A new id, unlike any other.
     pub fn generate() -> Self {
-        let millis = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .map_or(0, |age| age.as_millis() as u64);
+        let age = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self::generate_at(Timestamp::from_millis(age.as_millis() as u64))
+    }
+
+    /// A new id, unlike any other, that [says](Self::time) when it was made.
+    pub(crate) fn generate_at(now: Timestamp) -> Self {
         let random: u128 = rand::random();
         let mut id = SmolStrBuilder::new();
-        push_base62(&mut id, millis << 16 | u64::from(random as u16));
+        push_base62(&mut id, now.as_millis() << 16 | u64::from(random as u16));
         push_base62(&mut id, (random >> 64) as u64);
         Self(id.finish())
+    }
+
+    /// When a generated id was made. An id of the caller's own that looks like one has a time too, which means nothing.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        let digits = self.0.as_bytes();
+        if digits.len() != 2 * DIGITS_PER_U64 {
+            return None;
+        }
+        let add = |n: u64, digit: &u8| n.checked_mul(62)?.checked_add(value(*digit)?);
+        let number = digits[..DIGITS_PER_U64].iter().try_fold(0, add)?;
+        Some(Timestamp::from_millis(number >> 16))
     }
 
     /// An id of the caller's own.
@@ -59,6 +73,17 @@ impl TaskId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What a digit of base 62 stands for.
+fn value(digit: u8) -> Option<u64> {
+    let value = match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'A'..=b'Z' => digit - b'A' + 10,
+        b'a'..=b'z' => digit - b'a' + 36,
+        _ => return None,
+    };
+    Some(value.into())
 }
 
 /// Writes `n` most significant digit first in a fixed width, so that text order is numeric order.
@@ -115,6 +140,21 @@ mod tests {
         assert_eq!(earlier.as_str().len(), 22);
         assert!(earlier.as_str().bytes().all(|b| b.is_ascii_alphanumeric()));
         assert!(earlier < later);
+    }
+
+    #[test]
+    fn a_generated_id_says_when_it_was_made() {
+        for millis in [0, 1, 1_700_000_000_000, (1 << 48) - 1] {
+            let now = Timestamp::from_millis(millis);
+            assert_eq!(TaskId::generate_at(now).time(), Some(now));
+        }
+        for own in [
+            "order-42",
+            "zzzzzzzzzzzzzzzzzzzzzz",
+            "0123456789-12345678901",
+        ] {
+            assert_eq!(TaskId::new(own).expect("an id").time(), None, "{own}");
+        }
     }
 
     #[test]
