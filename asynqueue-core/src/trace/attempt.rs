@@ -14,7 +14,7 @@ use tracing::{Span, info_span};
 use super::otel;
 use super::{is_off, trace_of};
 use crate::{
-    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard},
+    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest},
     process::{Context, TaskError},
 };
 
@@ -188,7 +188,7 @@ fn note(span: &Span, context: &Context, error: &TaskError) {
     #[cfg(feature = "otel")]
     // An error's text is made by code of the user's.
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| otel::processed(span, context, error))) {
-        discard(payload);
+        crate::layer::discard(payload);
     }
     let _ = error;
     context.keep_span(span.clone());
