@@ -110,6 +110,9 @@ impl Call<'_> {
     async fn send_known_or_whole(&self, link: &Link) -> Result<Value, BrokerError> {
         match link.send(&self.command).await {
             Err(SendError::NoScript) => {}
+            Err(SendError::Denied(denied)) => {
+                return Err(link.explain(denied, Some(&self.script.code)));
+            }
             Err(SendError::Broker(error)) => return Err(error),
             Ok(value) => return Ok(value),
         }
@@ -123,6 +126,7 @@ impl Call<'_> {
         match link.send(&whole).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
+            Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
             Err(SendError::NoScript) => Err(BrokerError::Protocol(
                 "Redis says that it does not know a script which it was sent".into(),
             )),

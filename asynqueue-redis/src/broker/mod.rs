@@ -167,6 +167,7 @@ impl RedisBroker {
             .await
             .map_err(|error| match error {
                 SendError::Broker(error) => error,
+                SendError::Denied(denied) => self.link().explain(denied, None),
                 SendError::NoScript => BrokerError::Protocol("no script was called".into()),
             })
     }

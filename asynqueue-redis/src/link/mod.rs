@@ -1,6 +1,7 @@
 //! The way to Redis: connections that are held, given up and made again.
 
 mod connection;
+mod denied;
 mod error;
 mod io;
 mod listen;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::error::ConnectError;
 use self::{
     connection::{Holder, Source},
+    denied::{Denied, User},
     error::Reaction,
     listen::Listeners,
     server::ServerInfo,
@@ -44,6 +46,7 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     /// Where Redis is, for messages.
     address: String,
+    user: User,
     retry_for: Duration,
     server: ServerInfo,
     /// The connections that calls go by, in turn.
@@ -60,6 +63,8 @@ struct Inner {
 pub(crate) enum SendError {
     /// The script of an `EVALSHA` is not known: send it with `EVAL`.
     NoScript,
+    /// The user has no permission for it.
+    Denied(Denied),
     /// Anything else.
     Broker(BrokerError),
 }
@@ -74,9 +79,14 @@ impl Link {
             .map(|_| Holder::new(source.clone()))
             .collect();
         let address = options.address();
-        let server = ServerInfo::ask(&holders, &options).await?;
+        let user = User {
+            name: options.login.user.clone().unwrap_or("default".into()),
+            prefix: options.prefix.clone(),
+        };
+        let server = ServerInfo::ask(&holders, &options, &user).await?;
         Ok(Self(Arc::new(Inner {
             address,
+            user,
             retry_for: options.retry_for,
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
@@ -128,6 +138,7 @@ impl Link {
             match Reaction::to(&error) {
                 Reaction::LoadScript => return Err(SendError::NoScript),
                 Reaction::Refuse(error) => return Err(SendError::Broker(error)),
+                Reaction::Deny(denied) => return Err(SendError::Denied(denied)),
                 Reaction::TryAgain => {}
             }
             if let Some(problem) = self.0.server.refuses(command) {
@@ -145,6 +156,12 @@ impl Link {
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// The error of a call that was denied, with the rule to add. `script` is the code of what was called, if it was one.
+    pub(crate) fn explain(&self, denied: Denied, script: Option<&str>) -> BrokerError {
+        let problem = denied.explain(script, &self.0.user);
+        BrokerError::Unavailable(format!("Redis at {}: {problem}", self.0.address))
     }
 
     /// A section of what each master tells of itself, with its address.
@@ -191,6 +208,7 @@ impl Link {
         let listening = self.0.listeners.listen(channels).await;
         let messages = listening.map_err(|error| match Reaction::to(&error) {
             Reaction::Refuse(error) => error,
+            Reaction::Deny(denied) => self.explain(denied, None),
             _ => BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address)),
         })?;
         // Again, for whoever closes it hangs up on those who listen by then.
