@@ -37,6 +37,14 @@ pub enum ConnectError {
         /// Its version.
         found: String,
     },
+    /// It does not offer the durability that the options ask for.
+    #[error("Redis at {address}: {reason}")]
+    Durability {
+        /// Where it is.
+        address: String,
+        /// What is missing.
+        reason: String,
+    },
     /// It is a node of a Cluster, which keeps only some of the keys.
     #[error(
         "Redis at {address} is a node of a Cluster: write `redis+cluster://` in place of `redis://`"

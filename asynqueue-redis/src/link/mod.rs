@@ -2,6 +2,7 @@
 
 mod connection;
 mod denied;
+mod durable;
 mod error;
 mod io;
 mod listen;
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::BrokerError;
+use asynqueue_core::{BrokerError, Durability};
 use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ pub use self::error::ConnectError;
 use self::{
     connection::{Holder, Source},
     denied::{Denied, User},
+    durable::DurableCalls,
     error::Reaction,
     listen::Listeners,
     server::ServerInfo,
@@ -52,6 +54,7 @@ struct Inner {
     /// The connections that calls go by, in turn.
     holders: Vec<Holder>,
     turn: AtomicUsize,
+    durable: DurableCalls,
     listeners: Listeners,
     /// Whether the last call did not get through.
     is_away: AtomicBool,
@@ -92,6 +95,7 @@ impl Link {
             server,
             holders,
             turn: AtomicUsize::new(0),
+            durable: DurableCalls::new(&options)?,
             is_away: AtomicBool::new(false),
             closed: CancellationToken::new(),
         })))
@@ -121,17 +125,42 @@ impl Link {
         }
     }
 
+    /// Refuses a durability that this server does not offer.
+    pub(crate) fn offers(&self, durability: Durability) -> Result<(), BrokerError> {
+        self.0.server.offers(durability).map_err(|problem| {
+            BrokerError::Unsupported(format!("Redis at {}: {problem}", self.0.address))
+        })
+    }
+
     /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
     /// reached or asks for patience: the command may be carried out more than once.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
+        self.send_durably(command, Durability::Primary).await
+    }
+
+    /// As [`send`](Self::send), and waits until what the command changes is this durable.
+    pub(crate) async fn send_durably(
+        &self,
+        command: &Cmd,
+        durability: Durability,
+    ) -> Result<Value, SendError> {
         let started = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
             self.open_or_closed().map_err(SendError::Broker)?;
-            let error = match self.try_send(command).await {
-                Ok(value) => {
+            let sent = if durability.is_primary() {
+                self.try_send(command).await.map(|value| (value, None))
+            } else {
+                // Boxed, since it is rare and large.
+                Box::pin(self.0.durable.send(command, durability)).await
+            };
+            let error = match sent {
+                Ok((value, missing)) => {
                     self.note_back();
-                    return Ok(value);
+                    return match missing {
+                        None => Ok(value),
+                        Some(problem) => Err(SendError::Broker(BrokerError::NotDurable(problem))),
+                    };
                 }
                 Err(error) => error,
             };

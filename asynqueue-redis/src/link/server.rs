@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use asynqueue_core::Durability;
 use redis::{
     Arg, Cmd, FromRedisValue, RedisError, Value,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
@@ -17,10 +18,15 @@ use crate::options::{RedisOptions, Topology};
 /// The oldest version that has all that is needed.
 const OLDEST: (u64, u64) = (6, 2);
 
+/// The first version that tells when a change is on the disk.
+const WITH_WAITAOF: (u64, u64) = (7, 2);
+
 /// What was found out at the start.
 pub(super) struct ServerInfo {
     pub(super) is_cluster: bool,
     version: (u64, u64),
+    /// Its name and version, for messages.
+    product: String,
     /// The most bytes that an argument may have.
     largest_argument: usize,
 }
@@ -53,11 +59,33 @@ impl ServerInfo {
             return Err(ConnectError::TooOld { address, found });
         }
         warn_of_eviction(&held, &address).await;
-        Ok(Self {
+        let server = Self {
             is_cluster: wants_cluster,
             version,
+            product: product(&info).unwrap_or_default(),
             largest_argument: largest_argument(&held).await,
-        })
+        };
+        let durability = options.durability;
+        let offered = match server.offers(durability) {
+            Ok(()) if durability == Durability::Fsync => writes_to_disk(&held).await,
+            offered => offered,
+        };
+        match offered {
+            Ok(()) => Ok(server),
+            Err(reason) => Err(ConnectError::Durability { address, reason }),
+        }
+    }
+
+    /// Refuses a durability that this version has no command for.
+    pub(super) fn offers(&self, durability: Durability) -> Result<(), String> {
+        match durability {
+            Durability::Fsync if self.version < WITH_WAITAOF => Err(format!(
+                "durability `fsync` needs `WAITAOF`, which Redis has from 7.2 on, and this is {}: use `replicas=1`, or leave it out",
+                self.product
+            )),
+            Durability::Primary | Durability::Replicas(_) | Durability::Fsync => Ok(()),
+            other => Err(format!("durability `{other}` is not offered")),
+        }
     }
 
     /// Why this command can never succeed, if so: Redis hangs up on an argument that is too large, which
@@ -109,6 +137,16 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
             "Redis may evict tasks when it runs out of memory: set `maxmemory-policy` to `noeviction`"
         ),
         _ => {}
+    }
+}
+
+/// Refuses a server that writes no file of changes.
+async fn writes_to_disk(held: &Held) -> Result<(), String> {
+    // One that does not report it is asked with the first call.
+    let info = info(held, "persistence").await.unwrap_or_default();
+    match field(&info, "aof_enabled") {
+        Some("0") => Err("durability `fsync` needs `appendonly yes`, which is off".to_owned()),
+        _ => Ok(()),
     }
 }
 
