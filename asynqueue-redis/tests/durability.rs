@@ -5,12 +5,23 @@ mod common;
 use std::time::Duration;
 
 use asynqueue_core::{
-    Broker, BrokerError, Conflict, Durability, Inspect, Outcome, Settled, TaskState,
+    Broker, BrokerError, Conflict, Durability, EnqueueError, Inspect, MessagePack, Outcome,
+    Producer, Settled, Task, TaskState,
 };
 use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};
 use common::{connect, lease, now, send, task};
 use redis::cmd;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Job(u32);
+
+impl Task for Job {
+    const EVENT: &'static str = "job";
+    type Output = ();
+    type Codec = MessagePack;
+}
 
 const ONE: Durability = Durability::Replicas(1);
 
@@ -44,6 +55,14 @@ async fn has(server: &RedisServer, queue: &str, id: &str) -> bool {
         .query_async(&mut connection)
         .await
         .expect("an answer")
+}
+
+async fn kill_connections(server: &RedisServer) {
+    let mut kill = cmd("CLIENT");
+    kill.arg(&["KILL", "TYPE", "normal"]);
+    let mut connection = server.connection().await;
+    let killed: i64 = kill.query_async(&mut connection).await.expect("killed");
+    assert!(killed > 0);
 }
 
 #[tokio::test]
@@ -90,7 +109,8 @@ async fn replicas_that_do_not_answer_are_counted_in_the_error() {
         .expect("figures")
         .remove(0);
     assert_eq!(stats.count(TaskState::Pending), 2);
-    // A refusal is no more durable than the task that is in its way.
+    // A refusal, by another connection, is no more durable than the task that is in its way.
+    kill_connections(&primary).await;
     assert_not_durable(enqueue(&broker, "q", "a", ONE).await);
     let many = vec![now(task("q", "b")), now(task("q", "c"))];
     assert_not_durable(broker.enqueue_durably(many, ONE).await);
@@ -159,10 +179,10 @@ async fn an_outcome_is_as_durable_as_the_broker_is_set_to() {
     let leased = lease(&broker, "q", 1).await.remove(0);
     let complete = [leased.settle(Outcome::Complete { result: None })];
     replica.pause();
-    // The second time it is known, and changes nothing more: it has to wait all the same.
-    for _ in 0..2 {
-        assert_not_durable(broker.settle(&complete).await);
-    }
+    assert_not_durable(broker.settle(&complete).await);
+    // By another connection, it is known and changes nothing more: it has to wait all the same.
+    kill_connections(&primary).await;
+    assert_not_durable(broker.settle(&complete).await);
     replica.resume();
     eventually("the replica is back", async || {
         matches!(
@@ -267,4 +287,26 @@ async fn the_disk_is_not_promised_where_redis_writes_no_file() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn each_of_many_tasks_is_as_durable_as_its_call_asks() {
+    let primary = RedisServer::start().await;
+    let replica = RedisServer::replica_of(&primary).await;
+    let producer = Producer::new(impatient(&primary.url()).await);
+    replica.pause();
+    let sent = producer.enqueue_many_with((0..10).map(Job), |job, call| match job.0 % 2 {
+        0 => call.durability(ONE),
+        _ => call,
+    });
+    for (n, answer) in sent.await.into_iter().enumerate() {
+        match answer {
+            Ok(_) => assert_eq!(n % 2, 1),
+            Err(EnqueueError::Broker(BrokerError::NotDurable(_))) => assert_eq!(n % 2, 0),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    replica.resume();
+    let accepted = async || producer.enqueue(Job(10)).durability(ONE).await.is_ok();
+    eventually("the replica is back", accepted).await;
 }

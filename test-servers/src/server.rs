@@ -45,6 +45,12 @@ impl RedisServer {
 
     /// Starts a replica, and waits until it has all that its master has.
     pub async fn replica_of(master: &Self) -> Self {
+        let mut hurry = redis::cmd("CONFIG");
+        hurry.arg("SET").arg("repl-diskless-sync-delay").arg(0);
+        let _: () = hurry
+            .query_async(&mut master.connection().await)
+            .await
+            .unwrap();
         let port = master.port.to_string();
         // Host and port are two arguments, since Redis 6.2 takes one for a single word.
         let settings = ["--replicaof", "127.0.0.1", &port];
