@@ -141,7 +141,7 @@ impl<'a, T: Task> Publish<'a, T> {
             .collect();
         task.envelope.headers.insert(SUBSCRIBERS, names.join("\n"));
         once(&mut task.envelope);
-        match producer.send_one::<T>(task).await {
+        match producer.send_one::<T>(task, None).await {
             Ok(_) => Ok(new),
             Err(EnqueueError::Conflict(Conflict::Id { .. } | Conflict::Unique { .. })) => Ok(known),
             Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use asynqueue_core::BrokerError;
+use asynqueue_core::{BrokerError, Durability};
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
 use crate::{
@@ -100,16 +100,32 @@ impl Call<'_> {
     /// Sends it; the script along with it where the server does not know it: one that is new, or had its scripts
     /// flushed.
     pub(crate) async fn send(&self, link: &Link) -> Result<Value, BrokerError> {
-        let answer = self.send_known_or_whole(link).await;
+        self.send_durably(link, Durability::Primary).await
+    }
+
+    /// As [`send`](Self::send), and waits until what it changes is this durable.
+    pub(crate) async fn send_durably(
+        &self,
+        link: &Link,
+        durability: Durability,
+    ) -> Result<Value, BrokerError> {
+        let answer = self.send_known_or_whole(link, durability).await;
         if let Err(BrokerError::Protocol(_) | BrokerError::Full(_)) = &answer {
             meter::script_failed(self.script.name);
         }
         answer
     }
 
-    async fn send_known_or_whole(&self, link: &Link) -> Result<Value, BrokerError> {
-        match link.send(&self.command).await {
+    async fn send_known_or_whole(
+        &self,
+        link: &Link,
+        durability: Durability,
+    ) -> Result<Value, BrokerError> {
+        match link.send_durably(&self.command, durability).await {
             Err(SendError::NoScript) => {}
+            Err(SendError::Denied(denied)) => {
+                return Err(link.explain(denied, Some(&self.script.code)));
+            }
             Err(SendError::Broker(error)) => return Err(error),
             Ok(value) => return Ok(value),
         }
@@ -120,9 +136,10 @@ impl Call<'_> {
                 whole.arg(arg);
             }
         }
-        match link.send(&whole).await {
+        match link.send_durably(&whole, durability).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
+            Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
             Err(SendError::NoScript) => Err(BrokerError::Protocol(
                 "Redis says that it does not know a script which it was sent".into(),
             )),

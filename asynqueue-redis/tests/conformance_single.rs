@@ -1,4 +1,8 @@
-//! What every broker owes, on one Redis; and that no script touches a key which it was not given.
+//! What every broker owes, on one Redis; that no script touches a key which it was not given; and that all of it works as the user
+//! with the fewest permissions that the page on Redis describes.
+
+#[path = "common/rules.rs"]
+mod rules;
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -21,8 +25,9 @@ struct OnOneServer {
 impl Harness for OnOneServer {
     async fn broker(&self) -> SharedBroker {
         let server = RedisServer::start().await;
+        rules::Rules::ByName.apply(&server, &[]).await;
         let monitor = Monitor::start(&server).await;
-        let options = RedisOptions::new(&server.url()).expect("a URL");
+        let options = RedisOptions::new(&rules::as_user(&server.url())).expect("a URL");
         let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
         self.server.set((server, monitor)).expect("asked for once");
         broker.expect("a connection").into()

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::{
     RedisServer, eventually,
     process::{Process, free_port},
+    server::program,
 };
 
 /// A master, its replica and their Sentinels.
@@ -23,9 +24,7 @@ impl RedisSentinel {
     /// Starts them, and waits until they know each other.
     pub async fn start() -> Self {
         let master = RedisServer::with(&["--repl-diskless-sync-delay", "0"]).await;
-        let of = format!("127.0.0.1 {}", master.port());
-        let replica =
-            RedisServer::with(&["--replicaof", &of, "--repl-ping-replica-period", "1"]).await;
+        let replica = RedisServer::replica_of(&master).await;
         let port = master.port();
         let sentinels = (0..3).map(|_| sentinel(port)).collect();
         let this = Self {
@@ -52,6 +51,11 @@ impl RedisSentinel {
             .map(|(port, ..)| format!("127.0.0.1:{port}"))
             .collect();
         format!("redis+sentinel://{}?master={MASTER}", places.join(","))
+    }
+
+    /// The master and its replica.
+    pub fn servers(&self) -> &[RedisServer] {
+        &self.servers
     }
 
     /// Kills the master, and waits until the Sentinels name the replica.
@@ -81,7 +85,7 @@ fn sentinel(master: u16) -> (u16, Process, TempDir) {
     );
     std::fs::write(&file, config).unwrap();
     let args = [path(&file), "--sentinel".to_owned()];
-    (port, Process::start("redis-server", dir.path(), &args), dir)
+    (port, Process::start(&program(), dir.path(), &args), dir)
 }
 
 fn path(path: &Path) -> String {

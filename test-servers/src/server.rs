@@ -7,7 +7,13 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 
-/// A `redis-server` of its own, with nothing in it.
+/// The server to start: that which `ASYNQUEUE_REDIS_SERVER` names, so that the same tests run on any version of Redis and
+/// Valkey; else the `redis-server` on the path.
+pub(crate) fn program() -> String {
+    std::env::var("ASYNQUEUE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// A Redis of its own, with nothing in it.
 #[derive(Debug)]
 pub struct RedisServer {
     dir: TempDir,
@@ -37,10 +43,37 @@ impl RedisServer {
         }
     }
 
+    /// Starts a replica, and waits until it has all that its master has.
+    pub async fn replica_of(master: &Self) -> Self {
+        let mut hurry = redis::cmd("CONFIG");
+        hurry.arg("SET").arg("repl-diskless-sync-delay").arg(0);
+        let _: () = hurry
+            .query_async(&mut master.connection().await)
+            .await
+            .unwrap();
+        let port = master.port.to_string();
+        // Host and port are two arguments, since Redis 6.2 takes one for a single word.
+        let settings = ["--replicaof", "127.0.0.1", &port];
+        let pings = ["--repl-ping-replica-period", "1"];
+        let replica = Self::with(&[settings.as_slice(), &pings].concat()).await;
+        crate::eventually("the replica is in step", || async {
+            let mut info = redis::cmd("INFO");
+            let mut connection = replica.connection().await;
+            let info: String = info
+                .arg("replication")
+                .query_async(&mut connection)
+                .await
+                .unwrap();
+            info.contains("master_link_status:up")
+        })
+        .await;
+        replica
+    }
+
     /// Starts one, unless its port is taken by someone else meanwhile.
     async fn try_start(port: u16, args: Vec<String>) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let process = Process::start("redis-server", dir.path(), &args);
+        let process = Process::start(&program(), dir.path(), &args);
         let mut server = Self {
             dir,
             port,
@@ -120,7 +153,7 @@ impl RedisServer {
 
     /// Starts it again after it was stopped or killed, with what it has on disk.
     pub async fn start_again(&mut self) {
-        self.process = Process::start("redis-server", self.dir.path(), &self.args);
+        self.process = Process::start(&program(), self.dir.path(), &self.args);
         assert!(self.answers().await, "the port is still free");
     }
 }

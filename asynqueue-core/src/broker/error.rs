@@ -15,6 +15,12 @@ pub enum BrokerError {
     /// The broker has no room for more tasks.
     #[error("the broker takes no more tasks: {0}")]
     Full(String),
+    /// The broker made the change, and it is not known to be as [durable](super::Durability) as asked for. Making it again is safe.
+    #[error("the broker has it, but not as durably as asked for: {0}")]
+    NotDurable(String),
+    /// The broker does not offer what was asked for.
+    #[error("the broker does not offer this: {0}")]
+    Unsupported(String),
     /// The broker's answer was not what this version expects, or it refused the request for good.
     #[error("unexpected answer from the broker: {0}")]
     Protocol(String),
@@ -23,7 +29,10 @@ pub enum BrokerError {
 impl BrokerError {
     /// Whether the same call may succeed later. One that is not may succeed in parts.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Full(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Full(_) | Self::NotDurable(_)
+        )
     }
 }
 crate::debug_as_text!(BrokerError);

@@ -13,6 +13,7 @@
 //! on the runtime of the caller. A broker with connections drives them on a thread of its own.
 
 mod control;
+mod durability;
 mod error;
 mod fleet;
 mod groups;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
+    durability::{Durability, InvalidDurability},
     error::{BrokerError, Conflict},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
@@ -70,6 +72,27 @@ pub trait Broker:
     /// When the broker cannot be reached or takes nothing more. Then each task may or may not have been accepted;
     /// enqueueing it again under the same id is safe.
     async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
+
+    /// As [`enqueue`](Self::enqueue), with a durability of this call's own, in place of the one that the broker has for all calls.
+    /// A refusal has it too: the task in the way is as durable as asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Unsupported`] when the broker does not offer this durability; then no task was accepted.
+    /// [`BrokerError::NotDurable`] when the tasks were accepted, and are not known to be that durable in time; enqueueing them again
+    /// under the same ids is safe. Else as for [`enqueue`](Self::enqueue).
+    async fn enqueue_durably(
+        &self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        if durability.is_primary() {
+            return self.enqueue(tasks).await;
+        }
+        Err(BrokerError::Unsupported(format!(
+            "durability `{durability}` is not offered by this broker: leave it out, or use a store that offers it"
+        )))
+    }
 
     /// Leases pending tasks to a worker: they are active until they are settled or their lease ends. By priority, then
     /// first in, first out. Takes nothing from a paused queue.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{EnqueueError, Producer, ResultError, TaskHandle, note_refused};
 use crate::{
-    broker::{NewTask, When},
+    broker::{Durability, NewTask, When},
     codec::{Codec, CodecName},
     task::{
         Aggregate, Backoff, Envelope, Headers, MAX_PRIORITY, Name, Task, TaskId, TaskOptions,
@@ -37,6 +37,8 @@ pub struct CallOptions {
     expires: Option<When>,
     headers: Headers,
     unique_key: Option<UniqueKey>,
+    /// That of the broker, if none is set.
+    pub(super) durability: Option<Durability>,
     /// Changes to the options of the task's type, in the order they were made.
     overrides: Option<Box<Overrides>>,
 }
@@ -133,6 +135,11 @@ setters! {
     /// [`expires_in`](Self::expires_in), it concerns the first start alone.
     expires_at(time: impl Into<Timestamp>) self => { self.expires = Some(When::At(time.into())); }
 
+    /// What has to have the task before it counts as accepted, in place of what the broker is set to. It fails with
+    /// [`BrokerError::NotDurable`](crate::BrokerError::NotDurable) if that is not so in time; then the task is there, and enqueueing it
+    /// again under the same id is safe.
+    durability(durability: Durability) self => { self.durability = Some(durability); }
+
     /// Labels it as one of a group.
     group(group: impl Into<Name>) self => { self.overrides().group = Some(group.into()); }
 
@@ -143,6 +150,16 @@ setters! {
 impl CallOptions {
     fn overrides(&mut self) -> &mut Overrides {
         self.overrides.get_or_insert_default()
+    }
+
+    /// Refuses a durability where the tasks are enqueued by others, with that of their broker.
+    #[cfg(feature = "scheduler")]
+    pub(crate) fn refuse_durability<T: Task>(&self) -> Result<(), EnqueueError> {
+        let Some(durability) = self.durability else {
+            return Ok(());
+        };
+        let expected = "tasks of a schedule have the durability of the broker: set it there";
+        invalid::<T, _>("durability", format!("`{durability}`"), expected)
     }
 
     /// The task as it goes to the broker.
@@ -329,9 +346,10 @@ impl<'a, T: Task> Enqueue<'a, T> {
     }
 
     async fn send(self) -> Result<TaskHandle<T>, EnqueueError> {
+        let durability = self.call.durability;
         let task = self.call.build(self.producer, &self.task);
         let task = task.inspect_err(|_| note_refused::<T>(1))?;
-        self.producer.send_one(task).await
+        self.producer.send_one(task, durability).await
     }
 }
 

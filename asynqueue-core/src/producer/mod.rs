@@ -20,7 +20,7 @@ pub use self::{
     handle::{TaskHandle, TaskStatus},
 };
 use crate::{
-    broker::{BrokerError, Conflict, NewTask, SharedBroker},
+    broker::{BrokerError, Conflict, Durability, NewTask, SharedBroker},
     metrics::{EnqueueResult, Enqueueing},
     task::{Name, Task},
     trace,
@@ -154,7 +154,7 @@ impl Producer {
             let chunk: Vec<_> = calls
                 .by_ref()
                 .take(CHUNK)
-                .map(|(task, call)| call.build(self, &task))
+                .map(|(task, call)| (call.durability, call.build(self, &task)))
                 .collect();
             if chunk.is_empty() {
                 return results;
@@ -168,6 +168,7 @@ impl Producer {
     pub(crate) async fn send_one<T: Task>(
         &self,
         task: NewTask,
+        durability: Option<Durability>,
     ) -> Result<TaskHandle<T>, EnqueueError> {
         let Some(_in_flight) = self.0.in_flight.enter() else {
             note_refused::<T>(1);
@@ -175,7 +176,7 @@ impl Producer {
         };
         let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
         let queue = task.envelope.queue.clone();
-        match self.call::<T>(&queue, vec![task]).await?.pop() {
+        match self.call::<T>(&queue, vec![task], durability).await?.pop() {
             Some(answer) => answer.map(|()| handle).map_err(Into::into),
             None => Err(unanswered().into()),
         }
@@ -186,11 +187,15 @@ impl Producer {
         &self,
         queue: &Name,
         mut tasks: Vec<NewTask>,
+        durability: Option<Durability>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         let sent = tasks.len();
         let span = trace::send(queue, sent, tasks.iter_mut().map(|task| &mut task.envelope));
-        let calling = self.0.broker.enqueue(tasks).instrument(span.clone());
-        let answers = calling.await;
+        let calling = match durability {
+            None => self.0.broker.enqueue(tasks),
+            Some(durability) => self.0.broker.enqueue_durably(tasks, durability),
+        };
+        let answers = calling.instrument(span.clone()).await;
         let counter = Enqueueing::of(queue, &Name::from_static(T::EVENT));
         match &answers {
             Ok(answers) => {
@@ -206,11 +211,11 @@ impl Producer {
         answers
     }
 
-    /// Enqueues what could be built, in one broker call for each queue: where queues are on different servers, one that
+    /// Enqueues what could be built, in one broker call for each queue and durability: where queues are on different servers, one that
     /// is away keeps out no task but its own.
     async fn send<T: Task>(
         &self,
-        tasks: Vec<Result<NewTask, EnqueueError>>,
+        tasks: Vec<(Option<Durability>, Result<NewTask, EnqueueError>)>,
     ) -> Vec<Result<TaskHandle<T>, EnqueueError>> {
         let Some(_in_flight) = self.0.in_flight.enter() else {
             note_refused::<T>(tasks.len());
@@ -221,17 +226,19 @@ impl Producer {
         };
         let mut results = Vec::with_capacity(tasks.len());
         let mut batches: Vec<Batch> = Vec::with_capacity(1);
-        for task in tasks {
+        for (durability, task) in tasks {
             let place = results.len();
             results.push(task.map(|task| {
                 let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
-                Batch::of(&mut batches, &task.envelope.queue).add(place, task);
+                Batch::of(&mut batches, &task.envelope.queue, durability).add(place, task);
                 handle
             }));
         }
         note_refused::<T>(results.iter().filter(|result| result.is_err()).count());
         let calls = batches.into_iter().map(|batch| async move {
-            let answers = self.call::<T>(&batch.queue, batch.tasks).await;
+            let answers = self
+                .call::<T>(&batch.queue, batch.tasks, batch.durability)
+                .await;
             (batch.places, answers)
         });
         for (places, answers) in join_all(calls).await {
@@ -263,20 +270,27 @@ impl Producer {
     }
 }
 
-/// Tasks of one queue, and their places among all.
+/// Tasks of one queue and durability, and their places among all.
 struct Batch {
     queue: Name,
+    durability: Option<Durability>,
     places: Vec<usize>,
     tasks: Vec<NewTask>,
 }
 
 impl Batch {
     /// The batch of a queue: mostly the one before, else another or a new one.
-    fn of<'a>(batches: &'a mut Vec<Self>, queue: &Name) -> &'a mut Self {
-        let known = batches.iter().rposition(|batch| batch.queue == *queue);
+    fn of<'a>(
+        batches: &'a mut Vec<Self>,
+        queue: &Name,
+        durability: Option<Durability>,
+    ) -> &'a mut Self {
+        let is_it = |batch: &Self| batch.queue == *queue && batch.durability == durability;
+        let known = batches.iter().rposition(is_it);
         let place = known.unwrap_or_else(|| {
             batches.push(Self {
                 queue: queue.clone(),
+                durability,
                 places: Vec::new(),
                 tasks: Vec::new(),
             });

@@ -107,8 +107,10 @@ impl Entry {
     ///
     /// When the rule makes no sense, or the name cannot be part of a task's id.
     pub fn new<T: Task>(name: &str, rule: &str, task: T) -> Result<Self, ScheduleError> {
-        let build =
-            move |call: CallOptions, producer: &Producer| Ok(call.build(producer, &task)?.envelope);
+        let build = move |call: CallOptions, producer: &Producer| {
+            call.refuse_durability::<T>()?;
+            Ok(call.build(producer, &task)?.envelope)
+        };
         Self::with_build(name, rule, Box::new(build))
     }
 

@@ -3,8 +3,8 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Broker, Conflict, EnqueueError, Producer, TaskState, Timestamp, Unique, UniqueKey,
-    UniqueUntil,
+    Backoff, Broker, BrokerError, Conflict, Durability, EnqueueError, Producer, TaskState,
+    Timestamp, Unique, UniqueKey, UniqueUntil,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -270,4 +270,32 @@ async fn a_queue_whose_server_is_away_keeps_out_no_task_of_others() {
     assert_eq!(accepted, [true, false, true, false, true]);
     let error = sent[1].as_ref().unwrap_err().to_string();
     assert!(error.contains("its server is away"), "{error}");
+}
+
+#[tokio::test]
+async fn a_durability_that_the_broker_does_not_offer_is_refused_by_name() {
+    let (broker, producer) = broker();
+    let refused = producer.enqueue(job(1)).durability(Durability::Fsync).await;
+    let error = refused.expect_err("more than memory offers");
+    assert!(
+        matches!(error, EnqueueError::Broker(BrokerError::Unsupported(_))),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("durability `fsync` is not offered"),
+        "{error}"
+    );
+    let primary = producer.enqueue(job(2)).durability(Durability::Primary);
+    primary.await.unwrap();
+    // Of many, each has its own.
+    let mixed = (3..7).map(job);
+    let mixed = producer.enqueue_many_with(mixed, |job, call| match job.n % 2 {
+        0 => call.durability(Durability::Replicas(2)),
+        _ => call,
+    });
+    let accepted: Vec<_> = mixed.await.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, false, true, false]);
+    assert_eq!(counts(&broker).await, [(TaskState::Pending, 3)]);
 }

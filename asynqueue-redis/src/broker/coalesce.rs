@@ -1,14 +1,36 @@
-//! Tasks that are enqueued one by one at the same time go out together.
+//! Tasks that are enqueued one by one at the same time go out together, those of one durability by themselves.
 
-use asynqueue_core::{BrokerError, Conflict, NewTask};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use asynqueue_core::{BrokerError, Conflict, Durability, NewTask};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted};
 
+/// The tasks that wait, by their durability.
+#[derive(Default)]
+pub(super) struct Coalescers {
+    primary: Arc<Coalescer>,
+    others: OnceLock<Mutex<HashMap<Durability, Arc<Coalescer>>>>,
+}
+
+impl Coalescers {
+    fn of(&self, durability: Durability) -> Arc<Coalescer> {
+        if durability.is_primary() {
+            return Arc::clone(&self.primary);
+        }
+        let mut others = self.others.get_or_init(Mutex::default).lock();
+        Arc::clone(others.entry(durability).or_default())
+    }
+}
+
 /// Tasks that wait for the batch before them to be answered. A task that comes alone goes out at once.
 #[derive(Default)]
-pub(super) struct Coalescer(Mutex<Waiting>);
+struct Coalescer(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
@@ -48,13 +70,15 @@ impl RedisBroker {
     pub(super) async fn accept_with_others(
         &self,
         tasks: Vec<NewTask>,
+        durability: Durability,
     ) -> Result<Accepted, BrokerError> {
-        if let Some(_alone) = self.0.single.alone() {
-            return self.accept_batch(tasks).await;
+        let single = self.0.single.of(durability);
+        if let Some(_alone) = single.alone() {
+            return self.accept_batch(tasks, durability).await;
         }
         let mut answers = Vec::with_capacity(tasks.len());
         let sends = {
-            let mut waiting = self.0.single.0.lock();
+            let mut waiting = single.0.lock();
             for task in tasks {
                 let (sender, answer) = oneshot::channel();
                 waiting.tasks.push(task);
@@ -69,6 +93,8 @@ impl RedisBroker {
             // Not by the one who happens to come first: it may be dropped, and the others' tasks with it.
             let sending = Sending {
                 broker: self.clone(),
+                single,
+                durability,
                 is_over: false,
             };
             tokio::spawn(sending.run());
@@ -86,6 +112,8 @@ impl RedisBroker {
 /// One of those that send what waits.
 struct Sending {
     broker: RedisBroker,
+    single: Arc<Coalescer>,
+    durability: Durability,
     is_over: bool,
 }
 
@@ -94,7 +122,7 @@ impl Sending {
         // What else is enqueued in this turn of the runtime comes along.
         tokio::task::yield_now().await;
         while let Some((tasks, answers)) = self.take() {
-            match self.broker.accept_batch(tasks).await {
+            match self.broker.accept_batch(tasks, self.durability).await {
                 Ok(accepted) => {
                     for (sender, answer) in answers.into_iter().zip(accepted) {
                         // Whoever has stopped waiting has nothing to be told.
@@ -111,7 +139,7 @@ impl Sending {
     }
 
     fn take(&mut self) -> Option<(Vec<NewTask>, Vec<oneshot::Sender<Answer>>)> {
-        let mut waiting = self.broker.0.single.0.lock();
+        let mut waiting = self.single.0.lock();
         let count = waiting.tasks.len().min(MAX_CHUNK);
         if count == 0 {
             // Under the same lock: whoever comes next has to see that nobody sends.
@@ -128,7 +156,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         // Its runtime has gone, or it has panicked.
         if !self.is_over {
-            self.broker.0.single.0.lock().sending -= 1;
+            self.single.0.lock().sending -= 1;
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, CLOCK_TOLERANCE, Conflict, Envelope, Name, NewTask, TaskId, TaskState, Timestamp,
-    UniqueKey, UniqueUntil, When,
+    BrokerError, CLOCK_TOLERANCE, Conflict, Durability, Envelope, Name, NewTask, TaskId, TaskState,
+    Timestamp, UniqueKey, UniqueUntil, When,
 };
 
 use super::{
@@ -16,17 +16,25 @@ use crate::{reply, script};
 pub(super) type Accepted = Vec<Result<(), Conflict>>;
 
 impl RedisBroker {
-    pub(super) async fn accept(&self, tasks: Vec<NewTask>) -> Result<Accepted, BrokerError> {
+    pub(super) async fn accept(
+        &self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Accepted, BrokerError> {
         if tasks.len() == 1 {
-            return self.accept_with_others(tasks).await;
+            return self.accept_with_others(tasks, durability).await;
         }
-        self.accept_batch(tasks).await
+        self.accept_batch(tasks, durability).await
     }
 
-    pub(super) async fn accept_batch(&self, tasks: Vec<NewTask>) -> Result<Accepted, BrokerError> {
+    pub(super) async fn accept_batch(
+        &self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Accepted, BrokerError> {
         let of_queue = |queue: Arc<Queue>, tasks| async move {
             self.list_queue(&queue).await?;
-            self.accept_in(&queue, tasks).await
+            self.accept_in(&queue, tasks, durability).await
         };
         self.each_queue(tasks, |task| &task.envelope.queue, of_queue)
             .await
@@ -42,7 +50,8 @@ impl RedisBroker {
         self.list_queue(&queue).await?;
         let tasks = [task];
         let chunk = Chunk::guarded(&tasks, guard);
-        let refused = self.send_chunk(&queue, &tasks, &chunk).await?;
+        let durability = self.0.durability;
+        let refused = self.send_chunk(&queue, &tasks, &chunk, durability).await?;
         match refused.first() {
             None => Ok(Ok(true)),
             Some((_, _, Refusal::Fired)) => Ok(Ok(false)),
@@ -50,13 +59,18 @@ impl RedisBroker {
         }
     }
 
-    async fn accept_in(&self, queue: &Queue, tasks: Vec<NewTask>) -> Result<Accepted, BrokerError> {
+    async fn accept_in(
+        &self,
+        queue: &Queue,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Accepted, BrokerError> {
         let mut accepted = Vec::with_capacity(tasks.len());
         let mut tasks = tasks.as_slice();
         while !tasks.is_empty() {
             let chunk = Chunk::of(tasks);
             let (now, later) = tasks.split_at(chunk.envelopes.len());
-            accepted.extend(self.accept_chunk(queue, now, &chunk).await?);
+            accepted.extend(self.accept_chunk(queue, now, &chunk, durability).await?);
             tasks = later;
         }
         Ok(accepted)
@@ -67,8 +81,9 @@ impl RedisBroker {
         queue: &Queue,
         tasks: &[NewTask],
         chunk: &Chunk<'_>,
+        durability: Durability,
     ) -> Result<Accepted, BrokerError> {
-        let refused = self.send_chunk(queue, tasks, chunk).await?;
+        let refused = self.send_chunk(queue, tasks, chunk, durability).await?;
         let mut accepted = vec![Ok(()); tasks.len()];
         for (place, task, refusal) in &refused {
             let conflict = match refusal {
@@ -89,6 +104,7 @@ impl RedisBroker {
         queue: &Queue,
         tasks: &'a [NewTask],
         chunk: &Chunk<'_>,
+        durability: Durability,
     ) -> Result<Vec<(usize, &'a Envelope, Refusal)>, BrokerError> {
         let keys = &queue.keys;
         let lane = queue.changes.next();
@@ -125,7 +141,7 @@ impl RedisBroker {
         for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
             call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
         }
-        let answer = reply::text(call.send(self.link()).await?)?;
+        let answer = reply::text(call.send_durably(self.link(), durability).await?)?;
         lane.answered();
         let mut refused = Vec::new();
         for line in answer.lines() {

@@ -132,7 +132,7 @@ impl Groups for RedisBroker {
             call.arg(member.id.as_str())
                 .arg(lock.map_or("", |lock| lock.key.as_str()));
         }
-        let answer = reply::text(call.send(self.link()).await?)?;
+        let answer = reply::text(call.send_durably(self.link(), self.0.durability).await?)?;
         lane.answered();
         match answer.as_str() {
             "y" => Ok(Ok(true)),

@@ -28,12 +28,13 @@ use std::{
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-    Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp, Trimmed,
+    Broker, BrokerError, Clock, Conflict, Durability, Extended, Forwarded, Keep, Lease,
+    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp,
+    Trimmed,
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescer, queue::Queue, unreadable::Unreadable};
+use self::{coalesce::Coalescers, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -73,7 +74,9 @@ struct Inner {
     queues: RwLock<HashMap<Name, Arc<Queue>>>,
     /// The tag of each worker that leases by this handle.
     workers: RwLock<HashMap<Name, u32>>,
-    single: Coalescer,
+    single: Coalescers,
+    /// What has to have new tasks and outcomes before they count.
+    durability: Durability,
     unreadable: Unreadable,
 }
 
@@ -85,6 +88,7 @@ impl RedisBroker {
     /// When it cannot be reached, lets nobody in, or is too old.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
+        let durability = options.durability;
         let address = options.address();
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
@@ -95,7 +99,8 @@ impl RedisBroker {
             instance: rand::random(),
             queues: RwLock::default(),
             workers: RwLock::default(),
-            single: Coalescer::default(),
+            single: Coalescers::default(),
+            durability,
             unreadable: Unreadable::default(),
         }));
         let address = || broker.0.address.clone();
@@ -167,6 +172,7 @@ impl RedisBroker {
             .await
             .map_err(|error| match error {
                 SendError::Broker(error) => error,
+                SendError::Denied(denied) => self.link().explain(denied, None),
                 SendError::NoScript => BrokerError::Protocol("no script was called".into()),
             })
     }
@@ -211,7 +217,17 @@ impl Broker for RedisBroker {
 
     async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
-        self.accept(tasks).await
+        self.accept(tasks, self.0.durability).await
+    }
+
+    async fn enqueue_durably(
+        &self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.link().offers(durability)?;
+        self.accept(tasks, durability).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {

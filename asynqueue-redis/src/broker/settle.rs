@@ -77,7 +77,7 @@ impl RedisBroker {
         for place in &others {
             records[*place].write(&mut call);
         }
-        let answer = reply::text(call.send(self.link()).await?)?;
+        let answer = reply::text(call.send_durably(self.link(), self.0.durability).await?)?;
         lane.answered();
         let places: Vec<_> = simple.into_iter().chain(others).collect();
         let mut cancelled = Vec::new();

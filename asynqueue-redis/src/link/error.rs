@@ -3,6 +3,7 @@
 use asynqueue_core::BrokerError;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::denied::Denied;
 use crate::options::OptionsError;
 
 /// Why no connection could be made at the start.
@@ -36,6 +37,14 @@ pub enum ConnectError {
         /// Its version.
         found: String,
     },
+    /// It does not offer the durability that the options ask for.
+    #[error("Redis at {address}: {reason}")]
+    Durability {
+        /// Where it is.
+        address: String,
+        /// What is missing.
+        reason: String,
+    },
     /// It is a node of a Cluster, which keeps only some of the keys.
     #[error(
         "Redis at {address} is a node of a Cluster: write `redis+cluster://` in place of `redis://`"
@@ -68,6 +77,8 @@ pub(super) enum Reaction {
     TryAgain,
     /// It will not get better.
     Refuse(BrokerError),
+    /// It will not get better until the user has the permission.
+    Deny(Denied),
 }
 
 impl Reaction {
@@ -78,6 +89,9 @@ impl Reaction {
             let problem =
                 "Redis has reached its `maxmemory`: give it more, or let workers catch up";
             return Self::Refuse(BrokerError::Full(problem.to_owned()));
+        }
+        if let Some(denied) = Denied::of(error, &text) {
+            return Self::Deny(denied);
         }
         if let Some(hint) = hint(error, &text) {
             return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
@@ -99,7 +113,7 @@ impl Reaction {
 }
 
 /// What these are called where redis-rs has no name for them, or a script hides them in a text.
-const TEMPORARY: [&str; 9] = [
+const TEMPORARY: [&str; 11] = [
     "READONLY",
     "MASTERDOWN",
     "LOADING",
@@ -109,6 +123,9 @@ const TEMPORARY: [&str; 9] = [
     "NOREPLICAS",
     "MISCONF",
     "sentinel",
+    // A master that became a replica while a call waited for its replicas.
+    "UNBLOCKED",
+    "WAIT cannot be used with replica",
 ];
 
 fn is_temporary(kind: ServerErrorKind) -> bool {
@@ -130,11 +147,6 @@ pub(super) fn hint(error: &RedisError, text: &str) -> Option<&'static str> {
         Some("write user and password into the URL, as in `redis://user:password@host`")
     } else if text.contains("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         Some("user or password is wrong")
-    } else if text.contains("NOPERM") || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-    {
-        Some(
-            "its ACL has to allow scripts, and all commands on the keys and channels that begin with the prefix",
-        )
     } else {
         None
     }

@@ -1,6 +1,8 @@
 //! The way to Redis: connections that are held, given up and made again.
 
 mod connection;
+mod denied;
+mod durable;
 mod error;
 mod io;
 mod listen;
@@ -16,13 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::BrokerError;
+use asynqueue_core::{BrokerError, Durability};
 use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::ConnectError;
 use self::{
     connection::{Holder, Source},
+    denied::{Denied, User},
+    durable::DurableCalls,
     error::Reaction,
     listen::Listeners,
     server::ServerInfo,
@@ -44,11 +48,13 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     /// Where Redis is, for messages.
     address: String,
+    user: User,
     retry_for: Duration,
     server: ServerInfo,
     /// The connections that calls go by, in turn.
     holders: Vec<Holder>,
     turn: AtomicUsize,
+    durable: DurableCalls,
     listeners: Listeners,
     /// Whether the last call did not get through.
     is_away: AtomicBool,
@@ -60,6 +66,8 @@ struct Inner {
 pub(crate) enum SendError {
     /// The script of an `EVALSHA` is not known: send it with `EVAL`.
     NoScript,
+    /// The user has no permission for it.
+    Denied(Denied),
     /// Anything else.
     Broker(BrokerError),
 }
@@ -74,14 +82,20 @@ impl Link {
             .map(|_| Holder::new(source.clone()))
             .collect();
         let address = options.address();
-        let server = ServerInfo::ask(&holders, &options).await?;
+        let user = User {
+            name: options.login.user.clone().unwrap_or("default".into()),
+            prefix: options.prefix.clone(),
+        };
+        let server = ServerInfo::ask(&holders, &options, &user).await?;
         Ok(Self(Arc::new(Inner {
             address,
+            user,
             retry_for: options.retry_for,
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
             holders,
             turn: AtomicUsize::new(0),
+            durable: DurableCalls::new(&options)?,
             is_away: AtomicBool::new(false),
             closed: CancellationToken::new(),
         })))
@@ -111,23 +125,49 @@ impl Link {
         }
     }
 
+    /// Refuses a durability that this server does not offer.
+    pub(crate) fn offers(&self, durability: Durability) -> Result<(), BrokerError> {
+        self.0.server.offers(durability).map_err(|problem| {
+            BrokerError::Unsupported(format!("Redis at {}: {problem}", self.0.address))
+        })
+    }
+
     /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
     /// reached or asks for patience: the command may be carried out more than once.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
+        self.send_durably(command, Durability::Primary).await
+    }
+
+    /// As [`send`](Self::send), and waits until what the command changes is this durable.
+    pub(crate) async fn send_durably(
+        &self,
+        command: &Cmd,
+        durability: Durability,
+    ) -> Result<Value, SendError> {
         let started = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
             self.open_or_closed().map_err(SendError::Broker)?;
-            let error = match self.try_send(command).await {
-                Ok(value) => {
+            let sent = if durability.is_primary() {
+                self.try_send(command).await.map(|value| (value, None))
+            } else {
+                // Boxed, since it is rare and large.
+                Box::pin(self.0.durable.send(command, durability)).await
+            };
+            let error = match sent {
+                Ok((value, missing)) => {
                     self.note_back();
-                    return Ok(value);
+                    return match missing {
+                        None => Ok(value),
+                        Some(problem) => Err(SendError::Broker(BrokerError::NotDurable(problem))),
+                    };
                 }
                 Err(error) => error,
             };
             match Reaction::to(&error) {
                 Reaction::LoadScript => return Err(SendError::NoScript),
                 Reaction::Refuse(error) => return Err(SendError::Broker(error)),
+                Reaction::Deny(denied) => return Err(SendError::Denied(denied)),
                 Reaction::TryAgain => {}
             }
             if let Some(problem) = self.0.server.refuses(command) {
@@ -145,6 +185,12 @@ impl Link {
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// The error of a call that was denied, with the rule to add. `script` is the code of what was called, if it was one.
+    pub(crate) fn explain(&self, denied: Denied, script: Option<&str>) -> BrokerError {
+        let problem = denied.explain(script, &self.0.user);
+        BrokerError::Unavailable(format!("Redis at {}: {problem}", self.0.address))
     }
 
     /// A section of what each master tells of itself, with its address.
@@ -191,6 +237,7 @@ impl Link {
         let listening = self.0.listeners.listen(channels).await;
         let messages = listening.map_err(|error| match Reaction::to(&error) {
             Reaction::Refuse(error) => error,
+            Reaction::Deny(denied) => self.explain(denied, None),
             _ => BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address)),
         })?;
         // Again, for whoever closes it hangs up on those who listen by then.

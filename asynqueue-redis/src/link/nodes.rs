@@ -6,7 +6,7 @@ use asynqueue_core::{BrokerError, Node, NodeRole};
 
 use super::{
     Link,
-    server::{field, send_to_any},
+    server::{field, product, send_to_any},
 };
 use crate::reply;
 
@@ -90,8 +90,8 @@ const TOLD: [&str; 23] = [
 ];
 
 fn note_info(node: &mut Node, info: &str) {
-    if let Some(version) = field(info, "redis_version") {
-        node.version = format!("redis {version}");
+    if let Some(product) = product(info) {
+        node.version = product;
     }
     node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
     let told = TOLD.iter().filter_map(|name| {

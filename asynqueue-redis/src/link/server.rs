@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use asynqueue_core::Durability;
 use redis::{
     Arg, Cmd, FromRedisValue, RedisError, Value,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
@@ -9,6 +10,7 @@ use redis::{
 
 use super::{
     connection::{Connection, Held, Holder},
+    denied::{Denied, User},
     error::{ConnectError, hint},
 };
 use crate::options::{RedisOptions, Topology};
@@ -16,10 +18,15 @@ use crate::options::{RedisOptions, Topology};
 /// The oldest version that has all that is needed.
 const OLDEST: (u64, u64) = (6, 2);
 
+/// The first version that tells when a change is on the disk.
+const WITH_WAITAOF: (u64, u64) = (7, 2);
+
 /// What was found out at the start.
 pub(super) struct ServerInfo {
     pub(super) is_cluster: bool,
     version: (u64, u64),
+    /// Its name and version, for messages.
+    product: String,
     /// The most bytes that an argument may have.
     largest_argument: usize,
 }
@@ -32,17 +39,17 @@ impl ServerInfo {
     pub(super) async fn ask(
         holders: &[Holder],
         options: &RedisOptions,
+        user: &User,
     ) -> Result<Self, ConnectError> {
         let address = options.address();
-        let failed = |error: RedisError| failed(&error, &address);
+        let failed = |error: RedisError| failed(&error, &address, user);
         let held = match holders.first() {
             Some(holder) => holder.held().await.map_err(failed)?,
             None => unreachable!("a pool has at least one connection"),
         };
         let info = info(&held, "server").await.map_err(failed)?;
         let wants_cluster = matches!(options.topology, Topology::Cluster);
-        let is_cluster = field(&info, "redis_mode") == Some("cluster");
-        if is_cluster && !wants_cluster {
+        if is_node_of_cluster(&info) && !wants_cluster {
             return Err(ConnectError::IsCluster { address });
         }
         let found = field(&info, "redis_version").unwrap_or("unknown");
@@ -52,11 +59,33 @@ impl ServerInfo {
             return Err(ConnectError::TooOld { address, found });
         }
         warn_of_eviction(&held, &address).await;
-        Ok(Self {
+        let server = Self {
             is_cluster: wants_cluster,
             version,
+            product: product(&info).unwrap_or_default(),
             largest_argument: largest_argument(&held).await,
-        })
+        };
+        let durability = options.durability;
+        let offered = match server.offers(durability) {
+            Ok(()) if durability == Durability::Fsync => writes_to_disk(&held).await,
+            offered => offered,
+        };
+        match offered {
+            Ok(()) => Ok(server),
+            Err(reason) => Err(ConnectError::Durability { address, reason }),
+        }
+    }
+
+    /// Refuses a durability that this version has no command for.
+    pub(super) fn offers(&self, durability: Durability) -> Result<(), String> {
+        match durability {
+            Durability::Fsync if self.version < WITH_WAITAOF => Err(format!(
+                "durability `fsync` needs `WAITAOF`, which Redis has from 7.2 on, and this is {}: use `replicas=1`, or leave it out",
+                self.product
+            )),
+            Durability::Primary | Durability::Replicas(_) | Durability::Fsync => Ok(()),
+            other => Err(format!("durability `{other}` is not offered")),
+        }
     }
 
     /// Why this command can never succeed, if so: Redis hangs up on an argument that is too large, which
@@ -79,18 +108,45 @@ impl ServerInfo {
     }
 }
 
-/// Eviction takes whole keys, and with them all tasks of a queue.
+/// Redis and Valkey differ in what they call it.
+fn is_node_of_cluster(info: &str) -> bool {
+    let modes = [field(info, "redis_mode"), field(info, "server_mode")];
+    modes.contains(&Some("cluster"))
+}
+
+/// The product by its own name and version, such as `redis 7.0.15` or `valkey 9.1.2`. A relative reports the version of Redis that
+/// it stands in for too.
+pub(super) fn product(info: &str) -> Option<String> {
+    let own = field(info, "server_name").and_then(|name| {
+        let version = field(info, &format!("{name}_version"))?;
+        Some(format!("{name} {version}"))
+    });
+    own.or_else(|| Some(format!("redis {}", field(info, "redis_version")?)))
+}
+
+/// Eviction takes whole keys, and with them all tasks of a queue. A policy `volatile-…` takes only keys that expire, which keys of
+/// tasks do not.
 async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
     let Ok(info) = info(held, "memory").await else {
         return;
     };
     match field(&info, "maxmemory_policy") {
-        None | Some("noeviction") => {}
-        Some(policy) => tracing::warn!(
+        Some(policy) if policy.starts_with("allkeys-") => tracing::warn!(
             address,
             policy,
             "Redis may evict tasks when it runs out of memory: set `maxmemory-policy` to `noeviction`"
         ),
+        _ => {}
+    }
+}
+
+/// Refuses a server that writes no file of changes.
+async fn writes_to_disk(held: &Held) -> Result<(), String> {
+    // One that does not report it is asked with the first call.
+    let info = info(held, "persistence").await.unwrap_or_default();
+    match field(&info, "aof_enabled") {
+        Some("0") => Err("durability `fsync` needs `appendonly yes`, which is off".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -138,10 +194,14 @@ fn version(text: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn failed(error: &RedisError, address: &str) -> ConnectError {
+fn failed(error: &RedisError, address: &str, user: &User) -> ConnectError {
     let (address, reason) = (address.to_owned(), error.to_string());
     if reason.contains("cluster support disabled") {
         return ConnectError::NoCluster { address };
+    }
+    if let Some(denied) = Denied::of(error, &reason) {
+        let reason = denied.explain(None, user);
+        return ConnectError::Refused { address, reason };
     }
     match hint(error, &reason) {
         Some(hint) => ConnectError::Refused {
@@ -155,6 +215,31 @@ fn failed(error: &RedisError, address: &str) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const VALKEY: &str = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nserver_mode:cluster\r\n";
+
+    #[test]
+    fn a_node_of_a_cluster_is_recognised_by_either_name() {
+        assert!(is_node_of_cluster(
+            "redis_version:7.0.15\r\nredis_mode:cluster\r\n"
+        ));
+        assert!(is_node_of_cluster(VALKEY));
+        for single in [
+            "redis_mode:standalone\r\n",
+            "server_mode:standalone\r\n",
+            "",
+        ] {
+            assert!(!is_node_of_cluster(single), "{single}");
+        }
+    }
+
+    #[test]
+    fn a_product_has_its_own_name_and_version() {
+        assert_eq!(product(VALKEY).as_deref(), Some("valkey 9.1.2"));
+        let redis = product("redis_version:7.0.15\r\nredis_mode:cluster\r\n");
+        assert_eq!(redis.as_deref(), Some("redis 7.0.15"));
+        assert_eq!(product(""), None);
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

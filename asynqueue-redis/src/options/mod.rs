@@ -7,7 +7,7 @@ mod url;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynqueue_core::Clock;
+use asynqueue_core::{Clock, Durability};
 
 pub(crate) use self::tls::Tls;
 pub use self::{error::OptionsError, pool::RedisPool};
@@ -31,6 +31,7 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// | `connect_timeout` | 2 s | [for a connection](Self::connect_timeout) |
 /// | `response_timeout` | 2 s | [for an answer](Self::response_timeout) |
 /// | `retry_for` | 5 s | [for a call](Self::retry_for) |
+/// | `durability` | `primary` | [what has to have a task](Self::durability): `primary`, `replicas=1`, `fsync` |
 /// | `ca`, `cert`, `key` | the system's, none, none | files in PEM: who signs servers; this client's certificate and key |
 /// | `insecure_skip_verify` | `false` | `true` takes any server for the right one |
 /// | `sentinel_user`, `sentinel_password` | none | for the Sentinels |
@@ -64,6 +65,7 @@ pub struct RedisOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) retry_for: Duration,
+    pub(crate) durability: Durability,
     pub(crate) pool: Option<RedisPool>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -148,6 +150,19 @@ impl RedisOptions {
         self
     }
 
+    /// What has to have new tasks, ticks of schedules and outcomes before they count: the server that answers, replicas as well
+    /// (by `WAIT`), or its disk (by `WAITAOF`, from Redis 7.2 on with `appendonly yes`). They have `response_timeout` for that; then
+    /// the call fails with [`BrokerError::NotDurable`](asynqueue_core::BrokerError::NotDurable), and a server records the outcome
+    /// again until it succeeds. A [single call](asynqueue_core::Enqueue::durability) can ask for another. Default
+    /// [`Durability::Primary`].
+    ///
+    /// Such calls go by connections of their own, up to eight to the server, or to each of a Cluster; also with a
+    /// [pool](Self::pool) of yours.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
     /// Takes connections for calls from a pool of your own. The rest of the options still counts: notifications come by a
     /// connection to the URL, since those of a pool can't subscribe.
     pub fn pool(mut self, pool: impl Into<RedisPool>) -> Self {
@@ -199,6 +214,7 @@ impl fmt::Debug for RedisOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("retry_for", &self.retry_for)
+            .field("durability", &self.durability)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::duration::parse_millis;
+use asynqueue_core::{Durability, duration::parse_millis};
 use percent_encoding::percent_decode_str;
 
 use super::{Login, OptionsError, RedisOptions, Topology, tls::TlsFiles};
@@ -14,12 +14,13 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// The parameters that are known.
-const PARAMETERS: [&str; 12] = [
+const PARAMETERS: [&str; 13] = [
     "prefix",
     "pool_size",
     "connect_timeout",
     "response_timeout",
     "retry_for",
+    "durability",
     "ca",
     "cert",
     "key",
@@ -69,6 +70,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),
         retry_for: Duration::from_secs(5),
+        durability: Durability::Primary,
         pool: None,
         clock: None,
     };
@@ -158,6 +160,10 @@ impl Parameters {
             "connect_timeout" => options.connect_timeout(time()?),
             "response_timeout" => options.response_timeout(time()?),
             "retry_for" => options.retry_for(time()?),
+            "durability" => match value.parse() {
+                Ok(durability) => options.durability(durability),
+                Err(_) => return Err(wrong("it is `primary`, `replicas=1` or `fsync`")),
+            },
             _ => {
                 match name {
                     "ca" => self.tls.ca = Some(value.into()),
@@ -327,6 +333,13 @@ mod tests {
         assert_eq!(options.connect_timeout, Duration::from_secs(1));
         assert_eq!(options.response_timeout, Duration::from_millis(250));
         assert_eq!(options.retry_for, Duration::from_secs(60));
+        let durability = |url| read(url).expect("a URL").durability;
+        assert_eq!(durability("redis://h"), Durability::Primary);
+        assert_eq!(
+            durability("redis://h?durability=replicas=2"),
+            Durability::Replicas(2)
+        );
+        assert_eq!(durability("redis://h?durability=fsync"), Durability::Fsync);
     }
 
     #[test]
@@ -388,6 +401,10 @@ mod tests {
             ),
             ("redis://h?pool_size=0", "a number from 1 to 1000"),
             ("redis://h?response_timeout=2", "has no unit; write `2s`"),
+            (
+                "redis://h?durability=disk",
+                "it is `primary`, `replicas=1` or `fsync`",
+            ),
             ("redis://h?response_timeout=0s", "at least 1 ms"),
             (
                 "redis://h?prefix=a{b",

@@ -13,6 +13,7 @@ mod evicted;
 mod groups;
 mod lifecycle;
 mod load;
+mod outage;
 mod outcomes;
 mod unreadable;
 mod workers;

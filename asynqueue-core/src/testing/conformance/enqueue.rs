@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{Conflict, NewTask, Outcome, Settled, When},
+    broker::{BrokerError, Conflict, Durability, NewTask, Outcome, Settled, When},
     task::{Backoff, Headers, TaskRef, TaskState, UniqueUntil},
 };
 
@@ -221,4 +221,24 @@ pub async fn a_task_may_be_due_in_a_hundred_years(harness: &dyn Harness) {
     f.try_enqueue(vec![NewTask { envelope, when }]).await;
     assert_eq!(f.info("a").await.unwrap().at, Some(due));
     f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
+}
+
+/// Never does a broker promise more than there is. Whether the task was accepted or not, enqueueing it again is safe.
+pub async fn a_durability_that_cannot_be_had_is_an_error(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let enqueue = async |name, durability| {
+        let tasks = vec![now(task(name))];
+        f.broker.enqueue_durably(tasks, durability).await
+    };
+    let accepted = enqueue("a", Durability::Primary).await.unwrap();
+    assert_eq!(accepted, [Ok(())]);
+    let many = Durability::Replicas(1_000);
+    match enqueue("b", many).await {
+        Err(error @ (BrokerError::NotDurable(_) | BrokerError::Unsupported(_))) => {
+            assert!(error.to_string().contains("`replicas=1000`"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    f.try_enqueue(vec![now(task("b"))]).await;
+    assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
 }

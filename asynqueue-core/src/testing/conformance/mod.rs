@@ -109,6 +109,7 @@ macro_rules! conformance_suite {
                 everything_in_the_envelope_is_kept,
                 every_valid_id_and_queue_name_is_kept_apart,
                 a_task_may_be_due_in_a_hundred_years,
+                a_durability_that_cannot_be_had_is_an_error,
             ],
             lease: [
                 tasks_are_leased_first_in_first_out,

@@ -1,0 +1,164 @@
+//! What the rules of a user (its ACL) deny, and which rule to add.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Something that the user may not do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// What the server reports.
+    text: String,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Command(String),
+    /// A command at this line of a script, which servers before 7.2 do not name.
+    AtLine(usize),
+    Key,
+    Channel,
+}
+
+/// Whom rules are for, and what its keys begin with.
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) prefix: String,
+}
+
+impl Denied {
+    /// What an error is about, if it is about a permission. In a script's errors, the cause is only in the text.
+    pub(super) fn of(error: &RedisError, text: &str) -> Option<Self> {
+        let is_one = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+            || [
+                "NOPERM",
+                "ACL failure",
+                "The user executing the script can't",
+            ]
+            .iter()
+            .any(|sign| text.contains(sign));
+        is_one.then(|| Self::read(text))
+    }
+
+    fn read(text: &str) -> Self {
+        let between = |begin: &str, end: &str| {
+            let (_, rest) = text.split_once(begin)?;
+            Some(rest.split_once(end)?.0)
+        };
+        let what = if let Some(command) = between("run the '", "'") {
+            What::Command(command.to_lowercase())
+        } else if text.contains("run this command") {
+            let line = text
+                .split_once("@user_script:")
+                .map_or("", |(_, rest)| rest);
+            let digits = line
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(line.len());
+            What::AtLine(line[..digits].parse().unwrap_or(0))
+        } else if text.contains("channel") {
+            What::Channel
+        } else {
+            What::Key
+        };
+        let text = text.to_owned();
+        Self { text, what }
+    }
+
+    /// The error, with the rule to add. `script` is the code of what was called.
+    pub(super) fn explain(self, script: Option<&str>, user: &User) -> String {
+        let User { name, prefix } = user;
+        let rules = match &self.what {
+            What::Command(command) => format!("+{command}"),
+            What::AtLine(line) => match rules_at(script.unwrap_or_default(), *line) {
+                Some(rules) => rules,
+                None => "+@all -@dangerous".to_owned(),
+            },
+            What::Key => format!("~{prefix}:*"),
+            What::Channel => format!("&{prefix}:*"),
+        };
+        let text = self.text;
+        format!("its ACL denies this: {text}: allow it by `ACL SETUSER {name} {rules}`")
+    }
+}
+
+/// Rules for the commands in a line of a script.
+fn rules_at(script: &str, line: usize) -> Option<String> {
+    let code = script.lines().nth(line.checked_sub(1)?)?;
+    let mut rules = Vec::new();
+    for call in code.split("redis.call(").skip(1) {
+        let name = match call.strip_prefix('\'') {
+            Some(call) => call.split('\'').next()?.to_lowercase(),
+            // Scripts are given the command to publish by.
+            None if call.starts_with("publish") || call.starts_with("ARGV") => "publish".into(),
+            None => return None,
+        };
+        let rule = format!("+{name}");
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    (!rules.is_empty()).then(|| rules.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(text: &str, script: &str) -> String {
+        let user = User {
+            name: "ada".into(),
+            prefix: "shop".into(),
+        };
+        let error = Denied::read(text).explain(Some(script), &user);
+        error
+            .rsplit("SETUSER ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    #[test]
+    fn each_version_of_a_refusal_leads_to_the_rule_to_add() {
+        for (text, rule) in [
+            (
+                "NOPERM: this user has no permissions to run the 'hset' command or its subcommand",
+                "+hset",
+            ),
+            (
+                "NOPERM: User ada has no permissions to run the 'client|setinfo' command",
+                "+client|setinfo",
+            ),
+            (
+                "ERR ACL failure in script: User a has no permissions to run the 'HSET' command script: on @user_script:2.",
+                "+hset",
+            ),
+            (
+                "@user_script:2: @user_script: 2: The user executing the script can't run this command or subcommand",
+                "+hset +zadd",
+            ),
+            (
+                "The user executing the script can't run this command or subcommand script: d0, on @user_script:3.",
+                "+publish",
+            ),
+            (
+                "The user executing the script can't run this command",
+                "+@all -@dangerous",
+            ),
+            (
+                "NOPERM: this user has no permissions to access one of the keys used as arguments",
+                "~shop:*",
+            ),
+            (
+                "ERR ACL failure in script: No permissions to access a key script: on @user_script:1.",
+                "~shop:*",
+            ),
+            ("NOPERM: No permissions to access a channel", "&shop:*"),
+            (
+                "The user executing the script can't publish to the channel mentioned in the command",
+                "&shop:*",
+            ),
+        ] {
+            let script = "local a = 1\nif a then redis.call('HSET', a) redis.call('ZADD', b) end\nredis.call(publish, a)\nredis.call(range, a)";
+            assert_eq!(explained(text, script), format!("ada {rule}`"), "{text}");
+        }
+    }
+}
