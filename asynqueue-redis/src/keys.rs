@@ -25,6 +25,8 @@ pub(crate) struct QueueKeys {
     pub(crate) completed: String,
     /// HASH unique key → end and id of the holder.
     pub(crate) locks: String,
+    /// ZSET unique key → end, of the locks in `locks`.
+    pub(crate) lock_ends: String,
     /// HASH id → result.
     pub(crate) results: String,
     /// HASH counter → number.
@@ -55,6 +57,8 @@ pub(crate) struct QueueKeys {
     pub(crate) fired: String,
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
+    /// STRING: the instance that looks after the queue, for a while.
+    pub(crate) owner: String,
     /// Channel of signals.
     pub(crate) events: String,
     /// Channel of ends that someone waits for.
@@ -74,6 +78,7 @@ impl QueueKeys {
             archived: key("archived"),
             completed: key("completed"),
             locks: key("locks"),
+            lock_ends: key("lock_ends"),
             results: key("results"),
             stats: key("stats"),
             meta: key("meta"),
@@ -89,6 +94,7 @@ impl QueueKeys {
             hours: key("hours"),
             fired: key("fired"),
             lanes: key("lanes"),
+            owner: key("owner"),
             events: key("events"),
             done: key("done"),
         }
@@ -97,7 +103,7 @@ impl QueueKeys {
 
 impl QueueKeys {
     /// All keys of the queue: its tasks and those who wait for their ends come first.
-    pub(crate) fn all(&self) -> [&str; 24] {
+    pub(crate) fn all(&self) -> [&str; 26] {
         [
             &self.tasks,
             &self.waiters,
@@ -109,6 +115,7 @@ impl QueueKeys {
             &self.archived,
             &self.completed,
             &self.locks,
+            &self.lock_ends,
             &self.results,
             &self.stats,
             &self.meta,
@@ -123,6 +130,7 @@ impl QueueKeys {
             &self.hours,
             &self.fired,
             &self.lanes,
+            &self.owner,
         ]
     }
 }
@@ -157,6 +165,11 @@ impl ScheduleKeys {
     pub(crate) fn events(&self, entry: &Name) -> String {
         format!("{}:{entry}", self.events)
     }
+}
+
+/// STRING: says that an instance is alive, for a few seconds. All of them are in one slot.
+pub(crate) fn alive(prefix: &str, instance: &str) -> String {
+    format!("{prefix}:{{alive}}:{instance}")
 }
 
 /// HASH name → server and until when it is heard of; beside it, what is requested of it.

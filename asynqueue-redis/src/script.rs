@@ -60,9 +60,16 @@ scripts! {
     MISSING_PENDING = "missing_pending";
     MISSING_GROUPED = "clock" "groups" "missing_grouped";
     ORPHANS = "clock" "places" "orphans";
-    OLD_LOCKS = "clock" "old_locks";
+    ENDED_LOCKS = "clock" "ended_locks";
+    NOTE_LOCKS = "clock" "note_locks";
+    FORGET_ENDS = "clock" "forget_ends";
+    LOST_LOCKS = "clock" "lost_locks";
+    WITHOUT_TASK = "clock" "without_task";
     FORGET = "forget";
     BEAT = "beat";
+    KEEP = "clock" "waiting" "keep";
+    RELEASE = "clock" "release";
+    ALIVE = "clock" "alive";
 }
 
 impl Script {

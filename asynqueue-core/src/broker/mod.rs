@@ -131,6 +131,18 @@ pub trait Broker:
         keep: Keep,
         limit: usize,
     ) -> Result<Vec<Trimmed>, BrokerError>;
+
+    /// Leaves the upkeep of queues to others, as when a server stops. A store may let one process at a time look after a queue:
+    /// then [`forward`](Self::forward), [`expired`](Self::expired) and [`trim`](Self::trim) take a queue that has no
+    /// owner, and do and find nothing in one that another process looks after. By default there are no owners.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Then others take the queues over after a while.
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        let _ = queues;
+        Ok(())
+    }
 }
 
 /// A task on its way into the broker.

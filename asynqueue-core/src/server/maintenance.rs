@@ -32,7 +32,7 @@ impl Shared {
                 }
             };
             if !self.runs_until(woken).await {
-                return;
+                return self.hand_over_upkeep().await;
             }
             wait = match self.broker.forward(&self.queue_names, MAX_BATCH).await {
                 Ok(forwarded) => {
@@ -45,6 +45,13 @@ impl Shared {
                 Err(error) if is_closed(&error) => return,
                 Err(error) => retrying.failed(&error),
             };
+        }
+    }
+
+    /// Lets others look after the queues at once.
+    async fn hand_over_upkeep(&self) {
+        if let Err(error) = self.broker.hand_over(&self.queue_names).await {
+            tracing::debug!(%error, "the upkeep of the queues was not handed over; others take it over soon");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Servers and subscribers: one HASH for each, in slots of their own.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
@@ -32,7 +32,11 @@ impl Fleet for RedisBroker {
         call.arg(server.name.as_str())
             .arg(encode(&(self.now() + ttl, &server))?)
             .arg(request_of(&server.name));
-        let requested = reply::some_bytes(call.send(self.link()).await?)?;
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let servers = reply::number(reply::next(&mut answer)?)?;
+        self.0.keeper.fleet.store(servers as usize, Relaxed);
+        // Nothing stands at the end of an answer where nothing is requested.
+        let requested = answer.next().map(reply::some_bytes).transpose()?.flatten();
         Ok(requested.and_then(|bytes| decode(&bytes).ok()))
     }
 

@@ -8,6 +8,8 @@ mod fleet;
 mod groups;
 mod inspect;
 mod lease;
+mod leftovers;
+mod ownership;
 mod queue;
 mod repair;
 mod schedules;
@@ -33,7 +35,7 @@ use asynqueue_core::{
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescer, queue::Queue, unreadable::Unreadable};
+use self::{coalesce::Coalescer, ownership::Keeper, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -75,6 +77,7 @@ struct Inner {
     workers: RwLock<HashMap<Name, u32>>,
     single: Coalescer,
     unreadable: Unreadable,
+    keeper: Keeper,
 }
 
 impl RedisBroker {
@@ -97,6 +100,7 @@ impl RedisBroker {
             workers: RwLock::default(),
             single: Coalescer::default(),
             unreadable: Unreadable::default(),
+            keeper: Keeper::default(),
         }));
         let address = || broker.0.address.clone();
         broker
@@ -256,5 +260,11 @@ impl Broker for RedisBroker {
     ) -> Result<Vec<Trimmed>, BrokerError> {
         self.link().open_or_closed()?;
         self.trim_old(queues, keep, limit).await
+    }
+
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        self.link().open_or_closed()?;
+        let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
+        self.release(&queues).await
     }
 }

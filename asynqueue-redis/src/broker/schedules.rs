@@ -354,3 +354,8 @@ fn read(name: &str, bytes: &[u8]) -> Result<Stored, BrokerError> {
     decode(bytes)
         .map_err(|error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}")))
 }
+
+/// Whether a stored entry may put its tasks into this queue. One that a later version has written may.
+pub(super) fn may_fire_in(name: &Name, bytes: &[u8], queue: &Name) -> bool {
+    read(name, bytes).map_or(true, |entry| entry.queue == *queue)
+}
