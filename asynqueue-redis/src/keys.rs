@@ -147,6 +147,10 @@ pub(crate) struct ScheduleKeys {
     pub(crate) entries: String,
     /// ZSET name → next tick, of those that are not paused.
     pub(crate) due: String,
+    /// STRING: the mark of which entries there are.
+    pub(crate) mark: String,
+    /// ZSET name → when the entry was removed on demand, for an hour.
+    pub(crate) removed: String,
     /// What the lists of what came of an entry's ticks begin with.
     events: String,
 }
@@ -157,6 +161,8 @@ impl ScheduleKeys {
         Self {
             entries: key("entries"),
             due: key("due"),
+            mark: key("mark"),
+            removed: key("removed"),
             events: key("events"),
         }
     }

@@ -50,11 +50,13 @@ scripts! {
     REPORT = "report";
     PAUSE = "pause";
     UNLOCK = "unlock";
-    SWAP_SCHEDULES = "swap_schedules";
-    REMOVE_SCHEDULE = "remove_schedule";
+    SWAP_SCHEDULES = "clock" "swap_schedules";
+    REMOVE_SCHEDULE = "clock" "remove_schedule";
+    RESTORE_SCHEDULES = "clock" "restore_schedules";
     DUE_SCHEDULES = "clock" "due_schedules";
     TICK = "tick";
     SWAP = "swap";
+    SWAP_FIELDS = "clock" "swap_fields";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";

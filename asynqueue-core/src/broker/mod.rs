@@ -13,6 +13,7 @@
 //! on the runtime of the caller. A broker with connections drives them on a thread of its own.
 
 mod control;
+mod declared;
 mod error;
 mod fleet;
 mod groups;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
+    declared::{REMOVALS_KEPT, Restored, StateMark},
     error::{BrokerError, Conflict},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},

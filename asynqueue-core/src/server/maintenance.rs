@@ -1,13 +1,9 @@
 //! Upkeep of the queues: each part a loop that fails and recovers by itself.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{Shared, archive::ArchiveLog, is_closed, outcome::guarded, retrying::Retrying};
-use crate::broker::{BrokerError, Trimmed};
+use crate::broker::Trimmed;
 
 /// The most tasks to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
@@ -94,31 +90,6 @@ impl Shared {
                 return;
             }
         }
-    }
-
-    /// Makes sure that the subscribers are known, though the broker may be away at first. Once only: a user may
-    /// remove them while the server runs.
-    pub(super) async fn subscribe_once(self: Arc<Self>) {
-        if self.subscribed.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut retrying = Retrying::new("subscribe");
-        while let Err(error) = self.subscribe().await {
-            if is_closed(&error) || !self.runs_after(retrying.failed(&error)).await {
-                return;
-            }
-        }
-        retrying.worked();
-    }
-
-    /// Registers the subscribers with the broker.
-    pub(super) async fn subscribe(&self) -> Result<(), BrokerError> {
-        if self.subscribers.is_empty() {
-            return Ok(());
-        }
-        self.broker.subscribe(self.subscribers.clone()).await?;
-        self.subscribed.store(true, Ordering::SeqCst);
-        Ok(())
     }
 
     /// Waits; returns whether the server still runs.

@@ -14,6 +14,7 @@ mod queue;
 mod repair;
 mod schedules;
 mod settle;
+mod subscribers;
 mod unreadable;
 mod upkeep;
 mod waiters;
