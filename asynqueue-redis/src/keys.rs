@@ -183,6 +183,11 @@ pub(crate) fn servers(prefix: &str) -> String {
     format!("{prefix}:servers")
 }
 
+/// STRING: a process has looked for servers that are silent, for a while.
+pub(crate) fn servers_seen(prefix: &str) -> String {
+    format!("{prefix}:servers:seen")
+}
+
 /// HASH event → its subscribers.
 pub(crate) fn subscriptions(prefix: &str) -> String {
     format!("{prefix}:subscriptions")

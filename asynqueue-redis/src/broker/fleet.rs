@@ -1,6 +1,10 @@
 //! Servers and subscribers: one HASH for each, in slots of their own.
 
-use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use asynqueue_core::{
@@ -18,6 +22,9 @@ use crate::{keys, reply, script};
 
 /// Ends the field of what is requested of a server, beside that of the server: one step on the hash sees both.
 const REQUEST: &str = "\u{1}quiet";
+
+/// How often one of all servers looks for those that are silent for good.
+const FORGET_SILENT: Duration = Duration::from_secs(60);
 
 /// A server as it is kept, and until when it is heard of.
 type Heard = (Timestamp, ServerInfo);
@@ -38,6 +45,7 @@ impl Fleet for RedisBroker {
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let servers = reply::number(reply::next(&mut answer)?)?;
         self.0.keeper.fleet.store(servers as usize, Relaxed);
+        self.forget_silent_now_and_then().await;
         // Nothing stands at the end of an answer where nothing is requested.
         let requested = answer.next().map(reply::some_bytes).transpose()?.flatten();
         Ok(requested.and_then(|bytes| decode(&bytes).ok()))
@@ -209,6 +217,34 @@ impl Subscriptions for RedisBroker {
 }
 
 impl RedisBroker {
+    /// Forgets servers that are silent for good, in one process at a time: nobody may be looking at them.
+    async fn forget_silent_now_and_then(&self) {
+        {
+            let mut last = self.0.keeper.silent_forgotten.lock();
+            if last.is_some_and(|last| last.elapsed() < FORGET_SILENT) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        let mut first = redis::cmd("SET");
+        first
+            .arg(keys::servers_seen(&self.0.prefix))
+            .arg("")
+            .arg("NX")
+            .arg("PX")
+            .arg(FORGET_SILENT.as_millis() as u64);
+        let forgotten = async {
+            match self.command(&first).await? {
+                Value::Nil => Ok(()),
+                _ => self.servers().await.map(drop),
+            }
+        };
+        if let Err(error) = forgotten.await {
+            let error: BrokerError = error;
+            tracing::debug!(%error, "servers that are silent were not forgotten");
+        }
+    }
+
     /// All fields of a hash.
     pub(super) async fn hash(&self, key: &str) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
         let mut command = redis::cmd("HGETALL");
