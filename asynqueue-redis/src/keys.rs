@@ -25,6 +25,8 @@ pub(crate) struct QueueKeys {
     pub(crate) completed: String,
     /// HASH unique key → end and id of the holder.
     pub(crate) locks: String,
+    /// ZSET unique key → end, of the locks in `locks`.
+    pub(crate) lock_ends: String,
     /// HASH id → result.
     pub(crate) results: String,
     /// HASH counter → number.
@@ -55,6 +57,8 @@ pub(crate) struct QueueKeys {
     pub(crate) fired: String,
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
+    /// STRING: the instance that looks after the queue, for a while.
+    pub(crate) owner: String,
     /// Channel of signals.
     pub(crate) events: String,
     /// Channel of ends that someone waits for.
@@ -74,6 +78,7 @@ impl QueueKeys {
             archived: key("archived"),
             completed: key("completed"),
             locks: key("locks"),
+            lock_ends: key("lock_ends"),
             results: key("results"),
             stats: key("stats"),
             meta: key("meta"),
@@ -89,6 +94,7 @@ impl QueueKeys {
             hours: key("hours"),
             fired: key("fired"),
             lanes: key("lanes"),
+            owner: key("owner"),
             events: key("events"),
             done: key("done"),
         }
@@ -97,7 +103,7 @@ impl QueueKeys {
 
 impl QueueKeys {
     /// All keys of the queue: its tasks and those who wait for their ends come first.
-    pub(crate) fn all(&self) -> [&str; 24] {
+    pub(crate) fn all(&self) -> [&str; 26] {
         [
             &self.tasks,
             &self.waiters,
@@ -109,6 +115,7 @@ impl QueueKeys {
             &self.archived,
             &self.completed,
             &self.locks,
+            &self.lock_ends,
             &self.results,
             &self.stats,
             &self.meta,
@@ -123,6 +130,7 @@ impl QueueKeys {
             &self.hours,
             &self.fired,
             &self.lanes,
+            &self.owner,
         ]
     }
 }
@@ -139,6 +147,10 @@ pub(crate) struct ScheduleKeys {
     pub(crate) entries: String,
     /// ZSET name → next tick, of those that are not paused.
     pub(crate) due: String,
+    /// STRING: the mark of which entries there are.
+    pub(crate) mark: String,
+    /// ZSET name → when the entry was removed on demand, for an hour.
+    pub(crate) removed: String,
     /// What the lists of what came of an entry's ticks begin with.
     events: String,
 }
@@ -149,6 +161,8 @@ impl ScheduleKeys {
         Self {
             entries: key("entries"),
             due: key("due"),
+            mark: key("mark"),
+            removed: key("removed"),
             events: key("events"),
         }
     }
@@ -159,9 +173,19 @@ impl ScheduleKeys {
     }
 }
 
+/// STRING: says that an instance is alive, for a few seconds. All of them are in one slot.
+pub(crate) fn alive(prefix: &str, instance: &str) -> String {
+    format!("{prefix}:{{alive}}:{instance}")
+}
+
 /// HASH name → server and until when it is heard of; beside it, what is requested of it.
 pub(crate) fn servers(prefix: &str) -> String {
     format!("{prefix}:servers")
+}
+
+/// STRING: a process has looked for servers that are silent, for a while.
+pub(crate) fn servers_seen(prefix: &str) -> String {
+    format!("{prefix}:servers:seen")
 }
 
 /// HASH event → its subscribers.

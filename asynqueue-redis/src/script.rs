@@ -50,19 +50,28 @@ scripts! {
     REPORT = "report";
     PAUSE = "pause";
     UNLOCK = "unlock";
-    SWAP_SCHEDULES = "swap_schedules";
-    REMOVE_SCHEDULE = "remove_schedule";
+    SWAP_SCHEDULES = "clock" "swap_schedules";
+    REMOVE_SCHEDULE = "clock" "remove_schedule";
+    RESTORE_SCHEDULES = "clock" "restore_schedules";
     DUE_SCHEDULES = "clock" "due_schedules";
     TICK = "tick";
     SWAP = "swap";
+    SWAP_FIELDS = "clock" "swap_fields";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";
     MISSING_GROUPED = "clock" "groups" "missing_grouped";
     ORPHANS = "clock" "places" "orphans";
-    OLD_LOCKS = "clock" "old_locks";
+    ENDED_LOCKS = "clock" "ended_locks";
+    NOTE_LOCKS = "clock" "note_locks";
+    FORGET_ENDS = "clock" "forget_ends";
+    LOST_LOCKS = "clock" "lost_locks";
+    WITHOUT_TASK = "clock" "without_task";
     FORGET = "forget";
     BEAT = "beat";
+    KEEP = "clock" "waiting" "keep";
+    RELEASE = "clock" "release";
+    ALIVE = "clock" "alive";
 }
 
 impl Script {

@@ -131,12 +131,11 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
     match name {
         "time" => &[],
         "del" | "unlink" | "exists" => &words[1..],
-        "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
-        | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange" | "lpos" | "zadd" | "zrem"
-        | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange" | "zrank" | "zrevrank"
-        | "zcount" | "zlexcount" | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" => {
-            &words[1..2]
-        }
+        "get" | "set" | "pttl" | "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen"
+        | "hexists" | "hincrby" | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange"
+        | "lpos" | "zadd" | "zrem" | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange"
+        | "zrank" | "zrevrank" | "zcount" | "zremrangebyscore" | "pexpire" | "zlexcount"
+        | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" => &words[1..2],
         "memory" => &words[2..3],
         other => panic!("`{other}` is not in this table: add it, with where its keys are"),
     }

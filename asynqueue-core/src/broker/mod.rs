@@ -13,6 +13,7 @@
 //! on the runtime of the caller. A broker with connections drives them on a thread of its own.
 
 mod control;
+mod declared;
 mod durability;
 mod error;
 mod fleet;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 
 pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
+    declared::{REMOVALS_KEPT, Restored, StateMark},
     durability::{Durability, InvalidDurability},
     error::{BrokerError, Conflict},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
@@ -154,6 +156,18 @@ pub trait Broker:
         keep: Keep,
         limit: usize,
     ) -> Result<Vec<Trimmed>, BrokerError>;
+
+    /// Leaves the upkeep of queues to others, as when a server stops. A store may let one process at a time look after a queue:
+    /// then [`forward`](Self::forward), [`expired`](Self::expired) and [`trim`](Self::trim) take a queue that has no
+    /// owner, and do and find nothing in one that another process looks after. By default there are no owners.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Then others take the queues over after a while.
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        let _ = queues;
+        Ok(())
+    }
 }
 
 /// A task on its way into the broker.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerError, Conflict};
+use super::{BrokerError, Conflict, Restored, StateMark};
 use crate::task::{Envelope, Name, TaskRef, Timestamp};
 
 /// Keeps schedule entries, and fires each tick of them once.
@@ -50,6 +50,32 @@ pub trait Schedules: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError>;
+
+    /// Names the present state of which entries there are, at a small cost that does not grow with their number. A change of
+    /// an entry that stays is no change of it. By default it is always the same: of a store that loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn schedules_mark(&self) -> Result<StateMark, BrokerError> {
+        Ok(StateMark::default())
+    }
+
+    /// Adds those of the entries that are missing, unless they were removed within [`REMOVALS_KEPT`](super::REMOVALS_KEPT), be it by
+    /// a [swap](Self::swap_schedules) or by [name](Self::remove_schedules). A removal by name counts whether or not the
+    /// entry was there, and until it is added by a swap. Those that are there stay as they are. By default it does and finds
+    /// nothing: of a store that loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Restoring again is safe.
+    async fn restore_schedules(
+        &self,
+        declared: Vec<ScheduleEntry>,
+    ) -> Result<Restored<Name>, BrokerError> {
+        let _ = declared;
+        Ok(Restored::default())
+    }
 
     /// The entry of this name.
     ///

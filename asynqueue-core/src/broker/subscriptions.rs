@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::BrokerError;
+use super::{BrokerError, Restored, StateMark};
 use crate::task::{Name, Timestamp};
 
 /// Knows the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it: so it
@@ -11,7 +11,7 @@ use crate::task::{Name, Timestamp};
 #[async_trait]
 pub trait Subscriptions: Send + Sync {
     /// Adds subscribers, each given as event and name, which servers [check](Subscription::check) beforehand. One that is there
-    /// already stays as it is, since when it was added.
+    /// already stays as it is, since when it was added. That one was removed before is forgotten.
     ///
     /// # Errors
     ///
@@ -39,6 +39,31 @@ pub trait Subscriptions: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError>;
+
+    /// Names the present state of all subscriptions, at a small cost that does not grow with their number. By default it is
+    /// always the same: of a store that loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError> {
+        Ok(StateMark::default())
+    }
+
+    /// Adds those of the subscribers that are missing, unless they were [removed](Self::unsubscribe) within
+    /// [`REMOVALS_KEPT`](super::REMOVALS_KEPT). A removal counts whether or not the subscriber was there. By default it does and
+    /// finds nothing: of a store that loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Restoring again is safe.
+    async fn restore_subscriptions(
+        &self,
+        declared: &[(Name, Name)],
+    ) -> Result<Restored<(Name, Name)>, BrokerError> {
+        let _ = declared;
+        Ok(Restored::default())
+    }
 }
 
 /// A subscriber of an event.

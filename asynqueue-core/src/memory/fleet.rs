@@ -1,13 +1,16 @@
 //! Servers and subscribers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{KnownServer, MemoryBroker};
+use super::{KnownServer, MemoryBroker, declared::Removals};
 use crate::{
-    broker::{BrokerError, Fleet, QuietRequest, ServerInfo, Subscription, Subscriptions},
-    task::Name,
+    broker::{
+        BrokerError, Fleet, QuietRequest, Restored, ServerInfo, StateMark, Subscription,
+        Subscriptions,
+    },
+    task::{Name, Timestamp},
 };
 
 #[async_trait]
@@ -56,24 +59,36 @@ impl Fleet for MemoryBroker {
     }
 }
 
+/// The subscribers by event and name, and since when each is there.
+#[derive(Debug, Default)]
+pub(super) struct SubscriptionTable {
+    known: BTreeMap<(Name, Name), Timestamp>,
+    removals: Removals<(Name, Name)>,
+}
+
 #[async_trait]
 impl Subscriptions for MemoryBroker {
     async fn subscribe(&self, subscribers: Vec<(Name, Name)>) -> Result<(), BrokerError> {
         self.open()?;
         let now = self.clock_now();
-        let mut known = self.0.subscriptions.lock();
+        let table = &mut *self.0.subscriptions.lock();
         for subscriber in subscribers {
-            known.entry(subscriber).or_insert(now);
+            if !table.known.contains_key(&subscriber) {
+                table.removals.added(&subscriber);
+                table.known.insert(subscriber, now);
+            }
         }
         Ok(())
     }
 
     async fn unsubscribe(&self, subscribers: &[(Name, Name)]) -> Result<Vec<bool>, BrokerError> {
         self.open()?;
-        let mut known = self.0.subscriptions.lock();
-        let removed = subscribers
-            .iter()
-            .map(|subscriber| known.remove(subscriber).is_some());
+        let now = self.clock_now();
+        let table = &mut *self.0.subscriptions.lock();
+        let removed = subscribers.iter().map(|subscriber| {
+            table.removals.removed(subscriber.clone(), now);
+            table.known.remove(subscriber).is_some()
+        });
         Ok(removed.collect())
     }
 
@@ -85,12 +100,41 @@ impl Subscriptions for MemoryBroker {
 
     async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError> {
         self.open()?;
-        let known = self.0.subscriptions.lock();
-        let all = known.iter().map(|((event, name), since)| Subscription {
+        let table = self.0.subscriptions.lock();
+        let all = (table.known.iter()).map(|((event, name), since)| Subscription {
             event: event.clone(),
             name: name.clone(),
             since: *since,
         });
         Ok(all.collect())
+    }
+
+    async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError> {
+        self.open()?;
+        Ok(self.0.subscriptions.lock().removals.mark)
+    }
+
+    async fn restore_subscriptions(
+        &self,
+        declared: &[(Name, Name)],
+    ) -> Result<Restored<(Name, Name)>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let table = &mut *self.0.subscriptions.lock();
+        let mut found = Restored::default();
+        for subscriber in declared {
+            if table.known.contains_key(subscriber) {
+                continue;
+            }
+            if table.removals.has(subscriber, now) {
+                found.removed.push(subscriber.clone());
+            } else {
+                table.removals.added(subscriber);
+                table.known.insert(subscriber.clone(), now);
+                found.restored.push(subscriber.clone());
+            }
+        }
+        found.mark = table.removals.mark;
+        Ok(found)
     }
 }

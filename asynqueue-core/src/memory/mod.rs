@@ -1,6 +1,7 @@
 //! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
 
 mod control;
+mod declared;
 mod entries;
 mod fleet;
 mod groups;
@@ -25,7 +26,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 
-use self::{queue::Queue, schedules::ScheduleTable};
+use self::{fleet::SubscriptionTable, queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
         Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
@@ -82,8 +83,7 @@ struct Inner {
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
     schedules: Mutex<ScheduleTable>,
     servers: Mutex<BTreeMap<Name, KnownServer>>,
-    /// Event and name, and since when.
-    subscriptions: Mutex<BTreeMap<(Name, Name), Timestamp>>,
+    subscriptions: Mutex<SubscriptionTable>,
 }
 
 /// What is known of a server.

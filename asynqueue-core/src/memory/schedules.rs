@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 
-use super::{MemoryBroker, entries::Entries};
+use super::{MemoryBroker, declared::Removals, entries::Entries};
 use crate::{
     broker::{
-        BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, ScheduleEntry,
-        ScheduleEvent, ScheduleSwap, Schedules, Tick, When,
+        BrokerError, Conflict, DueSchedules, Fire, FireOutcome, NewTask, Restored, ScheduleEntry,
+        ScheduleEvent, ScheduleSwap, Schedules, StateMark, Tick, When,
     },
     task::{Name, Timestamp},
 };
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct ScheduleTable {
     entries: Entries,
     events: BTreeMap<Name, VecDeque<ScheduleEvent>>,
+    removals: Removals<Name>,
 }
 
 #[async_trait]
@@ -32,7 +33,12 @@ impl Schedules for MemoryBroker {
                     self.forget_fired(entry);
                 }
                 match swap.new {
-                    Some(new) => schedules.entries.put(new),
+                    Some(new) => {
+                        if swap.seen.is_none() {
+                            schedules.removals.added(&new.name);
+                        }
+                        schedules.entries.put(new);
+                    }
                     None => drop(self.remove_schedule(&mut schedules, &swap.name)),
                 }
             }
@@ -48,6 +54,36 @@ impl Schedules for MemoryBroker {
         Ok(names
             .map(|name| self.remove_schedule(&mut schedules, name))
             .collect())
+    }
+
+    async fn schedules_mark(&self) -> Result<StateMark, BrokerError> {
+        self.open()?;
+        Ok(self.0.schedules.lock().removals.mark)
+    }
+
+    async fn restore_schedules(
+        &self,
+        declared: Vec<ScheduleEntry>,
+    ) -> Result<Restored<Name>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        let schedules = &mut *self.0.schedules.lock();
+        let mut found = Restored::default();
+        for entry in declared {
+            let name = entry.name.clone();
+            if schedules.entries.get(&name).is_some() {
+                continue;
+            }
+            if schedules.removals.has(&name, now) {
+                found.removed.push(name);
+            } else {
+                schedules.removals.added(&name);
+                schedules.entries.put(entry);
+                found.restored.push(name);
+            }
+        }
+        found.mark = schedules.removals.mark;
+        Ok(found)
     }
 
     async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
@@ -91,6 +127,7 @@ impl MemoryBroker {
     /// Removes an entry with all that is kept of it. Returns whether there was one.
     fn remove_schedule(&self, schedules: &mut ScheduleTable, name: &Name) -> bool {
         schedules.events.remove(name);
+        schedules.removals.removed(name.clone(), self.clock_now());
         let Some(entry) = schedules.entries.remove(name) else {
             return false;
         };

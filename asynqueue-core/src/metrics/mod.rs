@@ -19,7 +19,7 @@ pub use self::{
     queues::{QueueMetrics, QueueSnapshot},
 };
 pub(crate) use self::{
-    server::{ServerMeter, broker_failed},
+    server::{ServerMeter, broker_failed, restored},
     task::{
         EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
         trimmed, unhandled,
@@ -85,5 +85,9 @@ pub fn describe() {
     describe_counter!(
         "asynqueue_broker_failures_total",
         "Calls that the broker did not answer"
+    );
+    describe_counter!(
+        "asynqueue_declarations_restored_total",
+        "Subscribers and schedule entries that code declares, the broker had lost and this process has put back"
     );
 }

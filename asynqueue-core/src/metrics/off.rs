@@ -48,4 +48,6 @@ impl ServerMeter {
     pub(crate) fn set(&self, _: usize, _: usize) {}
 }
 
+pub(crate) fn restored(_: &'static str, _: usize) {}
+
 pub(crate) fn broker_failed(_: &'static str) {}

@@ -36,6 +36,11 @@ fn replace(total: &AtomicUsize, part: &AtomicUsize, value: usize) -> usize {
     total.fetch_add(change, Relaxed).wrapping_add(change)
 }
 
+/// Counts declarations that the broker had lost and that were put back.
+pub(crate) fn restored(kind: &'static str, count: usize) {
+    counter!("asynqueue_declarations_restored_total", "kind" => kind).increment(count as u64);
+}
+
 /// Counts a call that the broker did not answer.
 pub(crate) fn broker_failed(call: &'static str) {
     counter!("asynqueue_broker_failures_total", "call" => call).increment(1);

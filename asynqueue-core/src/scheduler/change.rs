@@ -34,7 +34,7 @@ pub(super) async fn change(
 impl Scheduler {
     /// Puts entries that are new or have changed, and removes those of the same source that are gone, if asked to.
     pub(super) async fn put(
-        &self,
+        &mut self,
         entries: Vec<Entry>,
         source: &str,
         remove: bool,
@@ -67,6 +67,7 @@ impl Scheduler {
             let refused = swaps.into_iter().zip(swapped).filter(|(_, done)| !done);
             let refused: Vec<_> = refused.map(|(swap, _)| swap).collect();
             if refused.is_empty() {
+                self.declared.put(source, wanted.into_values());
                 return Ok(());
             }
             // Another has changed them in between; or they are there, and were written by a later version.

@@ -12,6 +12,7 @@ mod fields;
 mod file;
 mod fire;
 mod plan;
+mod restore;
 mod rule;
 mod timetable;
 mod turn;
@@ -36,6 +37,7 @@ use self::{
     failing::Failing,
     file::{LOOK_AGAIN, ScheduleFile},
     fire::Firing,
+    restore::Declared,
     turn::{Fired, Watch},
 };
 use crate::{
@@ -73,6 +75,7 @@ pub struct Scheduler {
     busy: HashSet<Name>,
     failing: Failing,
     watch: Watch,
+    declared: Declared,
 }
 
 type Before = dyn Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String> + Send + Sync;
@@ -121,10 +124,11 @@ impl Scheduler {
                 self.read_files_again().await;
                 look_at_files = Instant::now() + LOOK_AGAIN;
             }
+            self.restore().await;
             wait = match self.turn().await {
                 Ok(wait) => {
                     retrying.worked();
-                    wait
+                    self.declared.wait(wait)
                 }
                 Err(error) if is_closed(&error) => return,
                 Err(error) => retrying.failed(&error),
@@ -143,7 +147,7 @@ impl Scheduler {
         self.files = files;
     }
 
-    async fn read_file(&self, file: &mut ScheduleFile) -> Result<(), ScheduleError> {
+    async fn read_file(&mut self, file: &mut ScheduleFile) -> Result<(), ScheduleError> {
         let Some(entries) = file.read_if_changed()? else {
             return Ok(());
         };
@@ -235,6 +239,7 @@ impl SchedulerBuilder {
             busy: HashSet::new(),
             failing: Failing::default(),
             watch: Watch::new(),
+            declared: Declared::default(),
         };
         let source = match &self.owner {
             Some(owner) => format!("{CODE}:{owner}"),

@@ -66,7 +66,7 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.reclaim_lost().boxed(),
         |shared| shared.trim_old().boxed(),
         |shared| shared.tell_of_itself().boxed(),
-        |shared| shared.subscribe_once().boxed(),
+        |shared| shared.keep_subscribed().boxed(),
         |shared| shared.hear_quiet().boxed(),
     ];
     for part in parts {

@@ -1,13 +1,9 @@
 //! Upkeep of the queues: each part a loop that fails and recovers by itself.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{Shared, archive::ArchiveLog, is_closed, outcome::guarded, retrying::Retrying};
-use crate::broker::{BrokerError, Trimmed};
+use crate::broker::Trimmed;
 
 /// The most tasks to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
@@ -32,7 +28,7 @@ impl Shared {
                 }
             };
             if !self.runs_until(woken).await {
-                return;
+                return self.hand_over_upkeep().await;
             }
             wait = match self.broker.forward(&self.queue_names, MAX_BATCH).await {
                 Ok(forwarded) => {
@@ -45,6 +41,13 @@ impl Shared {
                 Err(error) if is_closed(&error) => return,
                 Err(error) => retrying.failed(&error),
             };
+        }
+    }
+
+    /// Lets others look after the queues at once.
+    async fn hand_over_upkeep(&self) {
+        if let Err(error) = self.broker.hand_over(&self.queue_names).await {
+            tracing::debug!(%error, "the upkeep of the queues was not handed over; others take it over soon");
         }
     }
 
@@ -87,31 +90,6 @@ impl Shared {
                 return;
             }
         }
-    }
-
-    /// Makes sure that the subscribers are known, though the broker may be away at first. Once only: a user may
-    /// remove them while the server runs.
-    pub(super) async fn subscribe_once(self: Arc<Self>) {
-        if self.subscribed.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut retrying = Retrying::new("subscribe");
-        while let Err(error) = self.subscribe().await {
-            if is_closed(&error) || !self.runs_after(retrying.failed(&error)).await {
-                return;
-            }
-        }
-        retrying.worked();
-    }
-
-    /// Registers the subscribers with the broker.
-    pub(super) async fn subscribe(&self) -> Result<(), BrokerError> {
-        if self.subscribers.is_empty() {
-            return Ok(());
-        }
-        self.broker.subscribe(self.subscribers.clone()).await?;
-        self.subscribed.store(true, Ordering::SeqCst);
-        Ok(())
     }
 
     /// Waits; returns whether the server still runs.

@@ -41,6 +41,7 @@ mod settings;
 mod settle;
 mod shutdown;
 mod signals;
+mod subscribing;
 mod watch;
 
 use std::{

@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement, Signal,
-    Signals, TaskId, TaskRef, Timestamp,
+    Broker, BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement,
+    Signal, Signals, TaskId, TaskRef, Timestamp,
 };
 use futures_util::{StreamExt, future::try_join_all, stream};
 
@@ -25,11 +25,13 @@ impl Control for RedisBroker {
         }
         let channels: Vec<_> = names.keys().cloned().collect();
         let messages = self.link().listen(&channels).await?;
-        let signals = stream::unfold((messages, names), async |(mut messages, names)| {
+        let listening = self.listens(names.values().cloned());
+        let (broker, heard) = (self.clone(), (messages, names, listening));
+        let signals = stream::unfold((broker, heard), async |(broker, mut heard)| {
             loop {
-                let message = messages.recv().await?;
-                if let Some(signal) = signal(&names, &message) {
-                    return Some((signal, (messages, names)));
+                let message = heard.0.recv().await?;
+                if let Some(signal) = broker.signal(&heard.1, &message) {
+                    return Some((signal, (broker, heard)));
                 }
             }
         });
@@ -103,6 +105,7 @@ impl Control for RedisBroker {
     }
 
     async fn close(&self) {
+        self.release_all().await;
         self.link().close();
     }
 }
@@ -121,6 +124,24 @@ impl RedisBroker {
                 .arg(bytes);
         }
         call.send(self.link()).await.map(drop)
+    }
+}
+
+impl RedisBroker {
+    /// What a message says to those who listen; its part about the upkeep is noted here.
+    fn signal(&self, names: &HashMap<String, Name>, message: &Message) -> Option<Signal> {
+        let signal = signal(names, message);
+        let name = names.get(&message.channel)?;
+        match &signal {
+            Some(Signal::Due(_, due)) => self.queue(name).upkeep.lock().hear(*due),
+            // Its owner has given it up: an owner is wanted at once, as for a task that is due.
+            None if message.payload == b"o" => {
+                self.note_free(&self.queue(name));
+                return Some(Signal::Due(name.clone(), self.now()));
+            }
+            _ => {}
+        }
+        signal
     }
 }
 

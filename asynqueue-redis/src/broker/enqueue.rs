@@ -123,6 +123,7 @@ impl RedisBroker {
             &keys.grouped,
             &keys.groups,
             &keys.fired,
+            &keys.lock_ends,
         ]);
         call.arg(self.script_clock())
             .arg(lane.name())

@@ -1,20 +1,30 @@
 //! Servers and subscribers: one HASH for each, in slots of their own.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Fleet, Name, QuietRequest, ServerInfo, Subscription, Subscriptions,
-    Timestamp,
+    Broker, BrokerError, Fleet, Name, QuietRequest, Restored, ServerInfo, StateMark, Subscription,
+    Subscriptions, Timestamp,
 };
 use redis::Value;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::RedisBroker;
+use super::{
+    RedisBroker,
+    subscribers::{Known, Subscriber},
+};
 use crate::{keys, reply, script};
 
 /// Ends the field of what is requested of a server, beside that of the server: one step on the hash sees both.
 const REQUEST: &str = "\u{1}quiet";
+
+/// How often one of all servers looks for those that are silent for good.
+const FORGET_SILENT: Duration = Duration::from_secs(60);
 
 /// A server as it is kept, and until when it is heard of.
 type Heard = (Timestamp, ServerInfo);
@@ -32,7 +42,12 @@ impl Fleet for RedisBroker {
         call.arg(server.name.as_str())
             .arg(encode(&(self.now() + ttl, &server))?)
             .arg(request_of(&server.name));
-        let requested = reply::some_bytes(call.send(self.link()).await?)?;
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let servers = reply::number(reply::next(&mut answer)?)?;
+        self.0.keeper.fleet.store(servers as usize, Relaxed);
+        self.forget_silent_now_and_then().await;
+        // Nothing stands at the end of an answer where nothing is requested.
+        let requested = answer.next().map(reply::some_bytes).transpose()?.flatten();
         Ok(requested.and_then(|bytes| decode(&bytes).ok()))
     }
 
@@ -114,45 +129,80 @@ fn request_of(server: &Name) -> String {
     format!("{server}{REQUEST}")
 }
 
-/// Name and since when.
-type Subscriber = (Name, Timestamp);
-
 #[async_trait]
 impl Subscriptions for RedisBroker {
     async fn subscribe(&self, subscribers: Vec<(Name, Name)>) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
-        for (event, name) in subscribers {
-            let since = self.now();
-            self.change_subscribers(&event, |known| {
-                let is_known = known.iter().any(|(other, _)| *other == name);
-                if !is_known {
-                    known.push((name.clone(), since));
-                    known.sort_unstable();
-                }
-            })
-            .await?;
+        if subscribers.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let since = self.now();
+        let events = subscribers.iter().map(|(event, _)| event);
+        let subscribe = |known: &mut Known| {
+            for (event, name) in &subscribers {
+                if !known.has(event, name) {
+                    known.add(event, name, since);
+                }
+            }
+        };
+        self.change_subscribers(events, subscribe).await.map(drop)
     }
 
     async fn unsubscribe(&self, subscribers: &[(Name, Name)]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
-        let mut removed = Vec::with_capacity(subscribers.len());
-        for (event, name) in subscribers {
-            let remove = |known: &mut Vec<Subscriber>| {
-                let before = known.len();
-                known.retain(|(other, _)| other != name);
-                before > known.len()
-            };
-            removed.push(self.change_subscribers(event, remove).await?);
+        if subscribers.is_empty() {
+            return Ok(Vec::new());
         }
+        let now = self.now();
+        let events = subscribers.iter().map(|(event, _)| event);
+        let remove = |known: &mut Known| {
+            let subscribers = subscribers.iter();
+            subscribers
+                .map(|(event, name)| known.remove(event, name, now))
+                .collect()
+        };
+        let (_, removed) = self.change_subscribers(events, remove).await?;
         Ok(removed)
+    }
+
+    async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError> {
+        self.link().open_or_closed()?;
+        self.mark_of_subscriptions().await
+    }
+
+    async fn restore_subscriptions(
+        &self,
+        declared: &[(Name, Name)],
+    ) -> Result<Restored<(Name, Name)>, BrokerError> {
+        self.link().open_or_closed()?;
+        let since = self.now();
+        let restore = |known: &mut Known| {
+            let mut found = Restored::default();
+            for subscriber @ (event, name) in declared {
+                if known.has(event, name) {
+                    continue;
+                }
+                if known.was_removed(event, name) {
+                    found.removed.push(subscriber.clone());
+                } else {
+                    known.add(event, name, since);
+                    found.restored.push(subscriber.clone());
+                }
+            }
+            found
+        };
+        let events = declared.iter().map(|(event, _)| event);
+        let (mark, found) = self.change_subscribers(events, restore).await?;
+        Ok(Restored { mark, ..found })
     }
 
     async fn subscribers(&self, event: &Name) -> Result<Vec<Subscription>, BrokerError> {
         self.link().open_or_closed()?;
-        let (_, known) = self.seen_subscribers(event).await?;
-        Ok(subscriptions(event, known))
+        let mut command = redis::cmd("HGET");
+        command.arg(self.subscriptions_key()).arg(event.as_str());
+        let bytes = reply::some_bytes(self.command(&command).await?)?;
+        let known = bytes.map(|bytes| decode(&bytes)).transpose()?;
+        Ok(subscriptions(event, known.unwrap_or_default()))
     }
 
     async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError> {
@@ -167,49 +217,31 @@ impl Subscriptions for RedisBroker {
 }
 
 impl RedisBroker {
-    /// The subscribers of an event, as they are kept too.
-    async fn seen_subscribers(
-        &self,
-        event: &Name,
-    ) -> Result<(Vec<u8>, Vec<Subscriber>), BrokerError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.subscriptions_key()).arg(event.as_str());
-        match reply::some_bytes(self.command(&command).await?)? {
-            None => Ok((Vec::new(), Vec::new())),
-            Some(bytes) => {
-                let known = decode(&bytes)?;
-                Ok((bytes, known))
+    /// Forgets servers that are silent for good, in one process at a time: nobody may be looking at them.
+    async fn forget_silent_now_and_then(&self) {
+        {
+            let mut last = self.0.keeper.silent_forgotten.lock();
+            if last.is_some_and(|last| last.elapsed() < FORGET_SILENT) {
+                return;
             }
+            *last = Some(Instant::now());
         }
-    }
-
-    /// Changes the subscribers of an event, again if another changes them in between.
-    async fn change_subscribers<R>(
-        &self,
-        event: &Name,
-        mut change: impl FnMut(&mut Vec<Subscriber>) -> R + Send,
-    ) -> Result<R, BrokerError>
-    where
-        R: Send,
-    {
-        loop {
-            let (seen, mut known) = self.seen_subscribers(event).await?;
-            let before = known.clone();
-            let answer = change(&mut known);
-            if known == before {
-                return Ok(answer);
+        let mut first = redis::cmd("SET");
+        first
+            .arg(keys::servers_seen(&self.0.prefix))
+            .arg("")
+            .arg("NX")
+            .arg("PX")
+            .arg(FORGET_SILENT.as_millis() as u64);
+        let forgotten = async {
+            match self.command(&first).await? {
+                Value::Nil => Ok(()),
+                _ => self.servers().await.map(drop),
             }
-            let new = if known.is_empty() {
-                Vec::new()
-            } else {
-                encode(&known)?
-            };
-            let key = self.subscriptions_key();
-            let mut call = script::SWAP.call(&[&key]);
-            call.arg(event.as_str()).arg(seen).arg(new);
-            if call.send(self.link()).await? == Value::Int(1) {
-                return Ok(answer);
-            }
+        };
+        if let Err(error) = forgotten.await {
+            let error: BrokerError = error;
+            tracing::debug!(%error, "servers that are silent were not forgotten");
         }
     }
 

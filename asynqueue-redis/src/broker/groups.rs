@@ -265,7 +265,7 @@ impl RedisBroker {
     }
 }
 
-fn aggregate_keys(queue: &Queue) -> [&str; 15] {
+fn aggregate_keys(queue: &Queue) -> [&str; 16] {
     let keys = &queue.keys;
     [
         &keys.aggregating,
@@ -283,5 +283,6 @@ fn aggregate_keys(queue: &Queue) -> [&str; 15] {
         &keys.lanes,
         &keys.waiters,
         &keys.done,
+        &keys.lock_ends,
     ]
 }

@@ -131,6 +131,9 @@ impl RedisBroker {
             (batch.leased.iter_mut()).for_each(|leased| leased.pending_since = None);
         }
         self.note_time(batch.now);
+        if !batch.leased.is_empty() {
+            queue.upkeep.lock().note_leased();
+        }
         // What is leased is to be run, whatever becomes of these.
         if let Err(error) = self.release_at_start(queue, &batch.leased).await {
             tracing::warn!(%error, "locks are held until their tasks end, since they could not be released at the start");
@@ -160,9 +163,11 @@ impl RedisBroker {
         for leased in leased {
             let lock = leased.envelope.unique.as_ref();
             if let Some(lock) = lock.filter(|lock| lock.until == UniqueUntil::Start) {
-                call.get_or_insert_with(|| script::UNLOCK.call(&[&queue.keys.locks]))
-                    .arg(lock.key.as_str())
-                    .arg(leased.envelope.id.as_str());
+                call.get_or_insert_with(|| {
+                    script::UNLOCK.call(&[&queue.keys.locks, &queue.keys.lock_ends])
+                })
+                .arg(lock.key.as_str())
+                .arg(leased.envelope.id.as_str());
             }
         }
         match call {

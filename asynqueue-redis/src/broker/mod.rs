@@ -8,10 +8,13 @@ mod fleet;
 mod groups;
 mod inspect;
 mod lease;
+mod leftovers;
+mod ownership;
 mod queue;
 mod repair;
 mod schedules;
 mod settle;
+mod subscribers;
 mod unreadable;
 mod upkeep;
 mod waiters;
@@ -34,7 +37,7 @@ use asynqueue_core::{
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescers, queue::Queue, unreadable::Unreadable};
+use self::{coalesce::Coalescers, ownership::Keeper, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -78,6 +81,7 @@ struct Inner {
     /// What has to have new tasks and outcomes before they count.
     durability: Durability,
     unreadable: Unreadable,
+    keeper: Keeper,
 }
 
 impl RedisBroker {
@@ -102,6 +106,7 @@ impl RedisBroker {
             single: Coalescers::default(),
             durability,
             unreadable: Unreadable::default(),
+            keeper: Keeper::default(),
         }));
         let address = || broker.0.address.clone();
         broker
@@ -272,5 +277,11 @@ impl Broker for RedisBroker {
     ) -> Result<Vec<Trimmed>, BrokerError> {
         self.link().open_or_closed()?;
         self.trim_old(queues, keep, limit).await
+    }
+
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        self.link().open_or_closed()?;
+        let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
+        self.release(&queues).await
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{RedisBroker, waiters::Waiters};
+use super::{RedisBroker, leftovers::Rounds, ownership::Upkeep, waiters::Waiters};
 use crate::{keys::QueueKeys, lanes::Lanes};
 
 /// How often a queue that is in use is listed among all.
@@ -33,6 +33,10 @@ pub(super) struct Queue {
     pub(super) listed: Mutex<Option<Instant>>,
     /// When it was last looked after.
     pub(super) repaired: Mutex<Option<Instant>>,
+    /// How far the removal of what is left in it has come.
+    pub(super) rounds: Mutex<Rounds>,
+    /// Who looks after it.
+    pub(super) upkeep: Mutex<Upkeep>,
 }
 
 impl Queue {
@@ -45,6 +49,8 @@ impl Queue {
             waiters: Waiters::default(),
             listed: Mutex::default(),
             repaired: Mutex::default(),
+            rounds: Mutex::default(),
+            upkeep: Mutex::default(),
         }
     }
 

@@ -9,22 +9,28 @@ use std::{
 };
 
 use asynqueue_core::{BrokerError, Envelope, Failure, FailureKind, TaskId};
-use redis::Value;
 
 use super::{Broker, RedisBroker, queue::Queue};
 use crate::{reply, script};
 
-/// How often each process looks after a queue.
+/// How often its owner looks after a queue.
 const INTERVAL: Duration = Duration::from_secs(20);
 
 /// How many entries are read at a time.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 
-/// Lanes that were not used for this long belong to processes that are gone.
-const LANE_AGE: Duration = Duration::from_secs(24 * 3600);
-
-/// The most names of workers that a queue keeps before those without a lease are forgotten.
-const MAX_WORKERS: usize = 64;
+/// How much there is in a queue.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) tasks: u64,
+    entries: u64,
+    pub(super) locks: u64,
+    pub(super) lock_ends: u64,
+    pub(super) waiters: u64,
+    pub(super) lanes: u64,
+    pub(super) fired: u64,
+    pub(super) meta: u64,
+}
 
 impl RedisBroker {
     /// Looks after a queue, if it is time to.
@@ -41,12 +47,14 @@ impl RedisBroker {
 
     async fn repair(&self, queue: &Queue) -> Result<(), BrokerError> {
         let mut found = 0;
-        if !self.adds_up(queue).await? {
+        let counts = self.count(queue).await?;
+        let adds_up = counts.tasks == counts.entries;
+        if !adds_up {
             found += self.repair_entries(queue).await?;
             found += self.archive_orphans(queue).await?;
+            self.remove_without_task(queue).await?;
         }
-        found += self.repair_locks(queue).await?;
-        self.forget_old(queue).await?;
+        found += self.remove_leftovers(queue, &counts, !adds_up).await?;
         if found > 0 {
             tracing::error!(queue = %queue.name, found, "tasks, entries or locks did not fit together and were put right; \
                 was something evicted, or a backup restored?");
@@ -54,8 +62,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Whether there are as many tasks as entries.
-    async fn adds_up(&self, queue: &Queue) -> Result<bool, BrokerError> {
+    /// Counts the tasks, their entries, and what is kept beside them.
+    async fn count(&self, queue: &Queue) -> Result<Counts, BrokerError> {
         let keys = &queue.keys;
         let call = script::CHECK.call(&[
             &keys.tasks,
@@ -63,6 +71,11 @@ impl RedisBroker {
             &keys.meta,
             &keys.gone,
             &keys.stats,
+            &keys.locks,
+            &keys.lock_ends,
+            &keys.waiters,
+            &keys.lanes,
+            &keys.fired,
             &keys.aggregating,
             &keys.grouped,
             &keys.groups,
@@ -73,12 +86,23 @@ impl RedisBroker {
             &keys.archived,
             &keys.completed,
         ]);
-        let counts = reply::array(call.send(self.link()).await?)?;
-        if counts.first() != Some(&Value::Int(0)) {
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mut next = || reply::number(reply::next(&mut answer)?);
+        let counts = Counts {
+            tasks: next()?,
+            entries: next()?,
+            locks: next()?,
+            lock_ends: next()?,
+            waiters: next()?,
+            lanes: next()?,
+            fired: next()?,
+            meta: next()?,
+        };
+        if counts.tasks > 0 {
             // It may have been deleted, and used again by one who did not know.
             self.list_queue(queue).await?;
         }
-        Ok(counts.first() == counts.get(1))
+        Ok(counts)
     }
 
     /// Removes entries without a task.
@@ -195,102 +219,25 @@ impl RedisBroker {
         }
         reply::number(call.send(self.link()).await?)
     }
-
-    async fn repair_locks(&self, queue: &Queue) -> Result<u64, BrokerError> {
-        let keys = &queue.keys;
-        let mut found = 0;
-        let mut locks = Fields::new(&keys.locks);
-        while let Some(chunk) = locks.next(self).await? {
-            let mut call = script::OLD_LOCKS.call(&[&keys.locks, &keys.tasks, &keys.stats]);
-            call.arg(self.script_clock()).arg(chunk);
-            found += reply::number(call.send(self.link()).await?)?;
-        }
-        Ok(found)
-    }
-
-    /// Forgets who waited, sent changes and worked long ago.
-    async fn forget_old(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let now = self.now();
-        let is_over = |until: &[u8]| {
-            let until = std::str::from_utf8(until)
-                .ok()
-                .and_then(|until| until.parse::<u64>().ok());
-            until.is_some_and(|until| until < now.as_millis())
-        };
-        self.forget(&queue.keys.waiters, |_, until| is_over(until))
-            .await?;
-        let long_ago = now - LANE_AGE;
-        let is_old = |last: &[u8]| {
-            let time = last.split(|byte| *byte == b':').nth(1).unwrap_or_default();
-            let time = std::str::from_utf8(time)
-                .ok()
-                .and_then(|time| time.parse::<u64>().ok());
-            time.is_some_and(|time| time < long_ago.as_millis())
-        };
-        self.forget(&queue.keys.lanes, |_, last| is_old(last))
-            .await?;
-        self.forget_workers(queue).await
-    }
-
-    async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let mut count = redis::cmd("HLEN");
-        count.arg(&queue.keys.meta);
-        if reply::number(self.command(&count).await?)? as usize <= MAX_WORKERS {
-            return Ok(());
-        }
-        let mut tags = HashSet::new();
-        let mut leases = Entries::new("ZRANGE", &queue.keys.active);
-        while let Some(chunk) = leases.next(self).await? {
-            tags.extend(
-                chunk
-                    .iter()
-                    .filter_map(|lease| lease.get(..8).map(str::to_owned)),
-            );
-        }
-        // One that leases again puts its name back.
-        let is_gone = |field: &[u8]| {
-            let tag = std::str::from_utf8(field)
-                .ok()
-                .and_then(|field| field.strip_prefix("w:"));
-            tag.is_some_and(|tag| !tags.contains(tag))
-        };
-        self.forget(&queue.keys.meta, |field, _| is_gone(field))
-            .await
-    }
-
-    /// Removes those fields of a hash.
-    async fn forget(
-        &self,
-        key: &str,
-        is_old: impl Fn(&[u8], &[u8]) -> bool + Send,
-    ) -> Result<(), BrokerError> {
-        let mut fields = Fields::new(key);
-        while let Some(mut chunk) = fields.next(self).await? {
-            chunk.retain(|(field, value)| is_old(field, value));
-            if !chunk.is_empty() {
-                let mut call = script::FORGET.call(&[key]);
-                call.arg(chunk);
-                call.send(self.link()).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Reads a list or a sorted set from its beginning, a chunk at a time.
-struct Entries<'a> {
+pub(super) struct Entries<'a> {
     range: &'static str,
     key: &'a str,
     next: Option<usize>,
 }
 
 impl<'a> Entries<'a> {
-    fn new(range: &'static str, key: &'a str) -> Self {
+    pub(super) fn new(range: &'static str, key: &'a str) -> Self {
         let next = Some(0);
         Self { range, key, next }
     }
 
-    async fn next(&mut self, broker: &RedisBroker) -> Result<Option<Vec<String>>, BrokerError> {
+    pub(super) async fn next(
+        &mut self,
+        broker: &RedisBroker,
+    ) -> Result<Option<Vec<String>>, BrokerError> {
         let Some(first) = self.next else {
             return Ok(None);
         };
@@ -307,22 +254,35 @@ impl<'a> Entries<'a> {
 }
 
 /// Reads a hash, about a chunk at a time: a small hash comes as a whole.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     key: &'a str,
     /// Where to go on; `None` at the end.
     cursor: Option<String>,
 }
 
-type Field = (Vec<u8>, Vec<u8>);
+pub(super) type Field = (Vec<u8>, Vec<u8>);
 
 impl<'a> Fields<'a> {
-    fn new(key: &'a str) -> Self {
-        let cursor = Some("0".to_owned());
+    pub(super) fn new(key: &'a str) -> Self {
+        Self::from(key, None)
+    }
+
+    /// Continues at a cursor.
+    pub(super) fn from(key: &'a str, cursor: Option<String>) -> Self {
+        let cursor = Some(cursor.unwrap_or_else(|| "0".to_owned()));
         Self { key, cursor }
     }
 
+    /// Where to continue; `None` at the end.
+    pub(super) fn cursor(self) -> Option<String> {
+        self.cursor
+    }
+
     /// The next fields: none, if by chance there are none before the end.
-    async fn next(&mut self, broker: &RedisBroker) -> Result<Option<Vec<Field>>, BrokerError> {
+    pub(super) async fn next(
+        &mut self,
+        broker: &RedisBroker,
+    ) -> Result<Option<Vec<Field>>, BrokerError> {
         let mut fields = Vec::new();
         while let Some(cursor) = self.cursor.take() {
             let mut command = redis::cmd("HSCAN");

@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use asynqueue_core::{
     Broker, BrokerError, Conflict, DueSchedules, Envelope, Fire, FireOutcome, MissedTicks, Name,
-    NewTask, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules, TaskId, Tick, Timestamp, When,
+    NewTask, REMOVALS_KEPT, Restored, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules,
+    StateMark, TaskId, Tick, Timestamp, When,
 };
 use bytes::Bytes;
 use redis::Value;
@@ -95,9 +96,17 @@ impl Schedules for RedisBroker {
         let keys = self.schedule_keys();
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
-            let mut call =
-                script::REMOVE_SCHEDULE.call(&[&keys.entries, &keys.due, &keys.events(name)]);
-            call.arg(name.as_str());
+            let mut call = script::REMOVE_SCHEDULE.call(&[
+                &keys.entries,
+                &keys.due,
+                &keys.mark,
+                &keys.removed,
+                &keys.events(name),
+            ]);
+            call.arg(self.script_clock())
+                .arg(REMOVALS_KEPT.as_millis() as u64)
+                .arg(StateMark::generate().0)
+                .arg(name.as_str());
             let entry = reply::some_bytes(call.send(self.link()).await?)?;
             if let Some(entry) = entry.as_deref().and_then(|entry| read(name, entry).ok()) {
                 self.forget_fired(name, &entry.queue).await;
@@ -105,6 +114,32 @@ impl Schedules for RedisBroker {
             removed.push(entry.is_some());
         }
         Ok(removed)
+    }
+
+    async fn schedules_mark(&self) -> Result<StateMark, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut command = redis::cmd("GET");
+        command.arg(self.schedule_keys().mark);
+        match self.command(&command).await? {
+            Value::Nil => Ok(StateMark::default()),
+            mark => reply::number(mark).map(StateMark),
+        }
+    }
+
+    async fn restore_schedules(
+        &self,
+        declared: Vec<ScheduleEntry>,
+    ) -> Result<Restored<Name>, BrokerError> {
+        self.link().open_or_closed()?;
+        let mut found = Restored::default();
+        // The state of the first call: if it is another by the last, it is compared again.
+        for chunk in declared.chunks(MAX_CHUNK) {
+            let mark = self.restore_chunk(chunk, &mut found).await?;
+            if found.mark == StateMark::default() {
+                found.mark = mark;
+            }
+        }
+        Ok(found)
     }
 
     async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
@@ -187,6 +222,60 @@ fn readable(name: &str, bytes: &[u8]) -> Option<ScheduleEntry> {
 const MAX_CHUNK: usize = 500;
 
 impl RedisBroker {
+    /// Asks for entries by name, and then sends those that are missing. Returns the mark before that: what another has changed in
+    /// between is found when the mark is compared again.
+    async fn restore_chunk(
+        &self,
+        declared: &[ScheduleEntry],
+        found: &mut Restored<Name>,
+    ) -> Result<StateMark, BrokerError> {
+        let names = declared.iter().map(|entry| (entry, None));
+        let (mark, answers) = self.restore_call(names.collect()).await?;
+        let mut missing = Vec::new();
+        for (entry, answer) in declared.iter().zip(answers) {
+            match answer.as_str() {
+                "m" => missing.push((entry, Some(Stored::of(entry)))),
+                "r" => found.removed.push(entry.name.clone()),
+                _ => {}
+            }
+        }
+        if !missing.is_empty() {
+            let whole = missing
+                .iter()
+                .map(|(entry, stored)| (*entry, stored.as_ref()));
+            let (_, answers) = self.restore_call(whole.collect()).await?;
+            for ((ScheduleEntry { name, .. }, _), answer) in missing.iter().zip(answers) {
+                match answer.as_str() {
+                    "y" => found.restored.push(name.clone()),
+                    "r" => found.removed.push(name.clone()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(mark)
+    }
+
+    async fn restore_call(
+        &self,
+        entries: Vec<(&ScheduleEntry, Option<&Stored>)>,
+    ) -> Result<(StateMark, Vec<String>), BrokerError> {
+        let keys = self.schedule_keys();
+        let mut call =
+            script::RESTORE_SCHEDULES.call(&[&keys.entries, &keys.due, &keys.mark, &keys.removed]);
+        call.arg(self.script_clock())
+            .arg(REMOVALS_KEPT.as_millis() as u64)
+            .arg(StateMark::generate().0);
+        for (entry, stored) in entries {
+            call.arg(entry.name.as_str())
+                .arg(stored.map(encode).transpose()?.unwrap_or_default())
+                .arg(stored.map(Stored::due).unwrap_or_default());
+        }
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let mark = StateMark(reply::number(reply::next(&mut answer)?)?);
+        let answers = reply::array(reply::next(&mut answer)?)?.into_iter();
+        Ok((mark, answers.map(reply::text).collect::<Result<_, _>>()?))
+    }
+
     /// Makes changes of entries of different names.
     async fn swap_chunk(&self, swaps: &[ScheduleSwap]) -> Result<Vec<bool>, BrokerError> {
         let keys = self.schedule_keys();
@@ -197,7 +286,7 @@ impl RedisBroker {
         }
         let kept = reply::array(self.command(&kept).await?)?.into_iter();
         let events: Vec<_> = swaps.iter().map(|swap| keys.events(&swap.name)).collect();
-        let mut all = vec![&*keys.entries, &*keys.due];
+        let mut all = vec![&*keys.entries, &*keys.due, &*keys.mark, &*keys.removed];
         let mut asked = Vec::new();
         let mut args = Vec::new();
         for (place, (swap, kept)) in swaps.iter().zip(kept).enumerate() {
@@ -221,7 +310,10 @@ impl RedisBroker {
             return Ok(swapped);
         }
         let mut call = script::SWAP_SCHEDULES.call(&all);
-        call.arg(args);
+        call.arg(self.script_clock())
+            .arg(REMOVALS_KEPT.as_millis() as u64)
+            .arg(StateMark::generate().0)
+            .arg(args);
         let answers = reply::array(call.send(self.link()).await?)?;
         for (place, answer) in asked.into_iter().zip(answers) {
             swapped[place] = answer == Value::Int(1);
@@ -353,4 +445,9 @@ impl RedisBroker {
 fn read(name: &str, bytes: &[u8]) -> Result<Stored, BrokerError> {
     decode(bytes)
         .map_err(|error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}")))
+}
+
+/// Whether a stored entry may put its tasks into this queue. One that a later version has written may.
+pub(super) fn may_fire_in(name: &Name, bytes: &[u8], queue: &Name) -> bool {
+    read(name, bytes).map_or(true, |entry| entry.queue == *queue)
 }

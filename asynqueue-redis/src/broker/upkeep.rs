@@ -2,7 +2,9 @@
 
 use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed};
 
-use super::{MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue};
+use super::{
+    MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, ownership::Part, queue::Queue,
+};
 use crate::{reply, script};
 
 impl RedisBroker {
@@ -12,8 +14,14 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<Forwarded, BrokerError> {
         let mut forwarded = Forwarded::default();
+        self.say_alive();
         for name in queues {
             let queue = self.queue(name);
+            if !self.looks_after(&queue, Part::Forward).await? {
+                let next_due = queue.upkeep.lock().next_due();
+                forwarded.next_due = [forwarded.next_due, next_due].into_iter().flatten().min();
+                continue;
+            }
             let next_due = loop {
                 let asked = (limit - forwarded.moved).min(MAX_CHUNK);
                 let (moved, next_due) = self.forward_chunk(&queue, asked).await?;
@@ -43,12 +51,14 @@ impl RedisBroker {
             &keys.meta,
             &keys.events,
         ]);
+        queue.upkeep.lock().forwards();
         call.arg(self.script_clock())
             .arg(self.link().publish_command())
             .arg(limit);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let moved = reply::number(reply::next(&mut answer)?)? as usize;
         let next_due = reply::some_time(reply::next(&mut answer)?)?;
+        queue.upkeep.lock().forwarded(next_due);
         Ok((moved, next_due))
     }
 
@@ -60,9 +70,9 @@ impl RedisBroker {
     ) -> Result<Vec<Leased>, BrokerError> {
         let mut expired = Vec::new();
         for name in queues {
-            if expired.len() < limit {
-                self.expired_in(&self.queue(name), by, limit, &mut expired)
-                    .await?;
+            let queue = self.queue(name);
+            if expired.len() < limit && self.looks_after(&queue, Part::Expired).await? {
+                self.expired_in(&queue, by, limit, &mut expired).await?;
             }
         }
         Ok(expired)
@@ -137,6 +147,9 @@ impl RedisBroker {
         trimmed: &mut Trimmed,
     ) -> Result<(), BrokerError> {
         let queue = self.queue(name);
+        if !self.looks_after(&queue, Part::Trim).await? {
+            return Ok(());
+        }
         self.repair_now_and_then(&queue).await?;
         loop {
             let asked = (limit - trimmed.deleted()).min(MAX_CHUNK);

@@ -5,6 +5,7 @@
 local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3], pending = KEYS[4], urgent = KEYS[5],
   scheduled = KEYS[6], retry = KEYS[7], meta = KEYS[8], events = KEYS[9]}
 local tasks, locks, priorities, lanes, waiters, done = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local lock_ends = KEYS[16]
 local now, publish, group = clock(ARGV[1]), ARGV[4], ARGV[5]
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -38,9 +39,16 @@ leave(keys, ids)
 redis.call('HDEL', tasks, unpack(ids))
 redis.call('HDEL', priorities, unpack(ids))
 for i = 1, #unlock, 2 do
-  if holder(unlock[i]) == unlock[i + 1] then redis.call('HDEL', locks, unlock[i]) end
+  if holder(unlock[i]) == unlock[i + 1] then
+    redis.call('HDEL', locks, unlock[i])
+    redis.call('ZREM', lock_ends, unlock[i])
+  end
 end
-if key ~= '' then redis.call('HSET', locks, key, int(now + ARGV[12]) .. ARGV[13] .. ':' .. id) end
+if key ~= '' then
+  local ends = int(now + ARGV[12])
+  redis.call('HSET', locks, key, ends .. ARGV[13] .. ':' .. id)
+  redis.call('ZADD', lock_ends, ends, key)
+end
 if priority ~= '0' then redis.call('HSET', priorities, id, priority) end
 local due = now
 if ARGV[8] == '+' then due = now + ARGV[9] elseif ARGV[8] == '@' then due = tonumber(ARGV[9]) end

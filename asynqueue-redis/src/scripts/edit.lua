@@ -7,6 +7,7 @@ local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KE
   aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21]}
 local locks, results, priorities, since, gone, cancels, waiters, done =
   KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+local lock_ends = KEYS[22]
 local now, publish = clock(ARGV[1]), ARGV[2]
 local ids = {}
 for at = 3, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
@@ -39,7 +40,10 @@ end
 
 local function unlock(at, id)
   local key = ARGV[at + 6]
-  if key ~= '' and ARGV[at + 7] == 'y' and holder(key) == id then redis.call('HDEL', locks, key) end
+  if key ~= '' and ARGV[at + 7] == 'y' and holder(key) == id then
+    redis.call('HDEL', locks, key)
+    redis.call('ZREM', lock_ends, key)
+  end
 end
 
 local function tell(id, end_)
@@ -78,7 +82,11 @@ local function lock_again(at, id, state)
   if state ~= 'archived' or key == '' then return true end
   local held, is_over = holder(key)
   if held and held ~= id and not is_over then return false end
-  if not held or is_over then redis.call('HSET', locks, key, int(now + ARGV[at + 8]) .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id) end
+  if not held or is_over then
+    local ends = int(now + ARGV[at + 8])
+    redis.call('HSET', locks, key, ends .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id)
+    redis.call('ZADD', lock_ends, ends, key)
+  end
   return true
 end
 

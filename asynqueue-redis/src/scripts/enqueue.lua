@@ -8,7 +8,7 @@
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10],
   aggregating = KEYS[11], grouped = KEYS[12], groups = KEYS[13]}
-local fired = KEYS[14]
+local fired, lock_ends = KEYS[14], KEYS[15]
 local now, publish = clock(ARGV[1]), ARGV[4]
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -48,7 +48,7 @@ if #asked > 0 then
   end
 end
 
-local special, lock, urgent_ids, grouped = {}, {}, {}, {}
+local special, lock, ends_at, urgent_ids, grouped = {}, {}, {}, {}, {}
 for at = 6, first - 1, 9 do
   local i, key = tonumber(ARGV[at]), ARGV[at + 4]
   special[i] = at
@@ -69,7 +69,9 @@ for at = 6, first - 1, 9 do
       conflicts[#conflicts + 1] = (i - 1) .. ' lock ' .. held[key]
     else
       held[key] = ids[i]
-      lock[#lock + 1], lock[#lock + 2] = key, int(now + ARGV[at + 5]) .. ARGV[at + 6] .. ':' .. ids[i]
+      local ends = int(now + ARGV[at + 5])
+      lock[#lock + 1], lock[#lock + 2] = key, ends .. ARGV[at + 6] .. ':' .. ids[i]
+      ends_at[#ends_at + 1], ends_at[#ends_at + 2] = ends, key
     end
   end
   if not refused[i] and tick then redis.call('HSET', fired, entry, int(tick)) end
@@ -109,7 +111,10 @@ end
 local answer = table.concat(conflicts, '\n')
 -- First, since it is what a Redis without memory refuses: so nothing is half done.
 if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
-if #lock > 0 then redis.call('HSET', locks, unpack(lock)) end
+if #lock > 0 then
+  redis.call('HSET', locks, unpack(lock))
+  redis.call('ZADD', lock_ends, unpack(ends_at))
+end
 if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
 push(keys, plain, urgent, publish)
 wait(keys, scheduled, {}, publish)

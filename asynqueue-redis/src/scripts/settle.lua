@@ -9,7 +9,7 @@
 local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20]}
-local hours = KEYS[21]
+local hours, lock_ends = KEYS[21], KEYS[22]
 local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -109,16 +109,23 @@ if #locking > 0 then
       held[name], changed[name] = int(now + ttl) .. ':' .. id, true
     end
   end
-  local over, taken = {}, {}
+  local over, taken, ends_at = {}, {}, {}
   for name in pairs(changed) do
     if held[name] then
       taken[#taken + 1], taken[#taken + 2] = name, held[name]
+      ends_at[#ends_at + 1], ends_at[#ends_at + 2] = held[name]:match('^%d+'), name
     else
       over[#over + 1] = name
     end
   end
-  if #over > 0 then redis.call('HDEL', locks, unpack(over)) end
-  if #taken > 0 then redis.call('HSET', locks, unpack(taken)) end
+  if #over > 0 then
+    redis.call('HDEL', locks, unpack(over))
+    redis.call('ZREM', lock_ends, unpack(over))
+  end
+  if #taken > 0 then
+    redis.call('HSET', locks, unpack(taken))
+    redis.call('ZADD', lock_ends, unpack(ends_at))
+  end
 end
 if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
 if #archive > 0 then redis.call('ZADD', archived, unpack(archive)) end

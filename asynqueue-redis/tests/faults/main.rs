@@ -9,6 +9,7 @@ mod blocked;
 mod clock;
 mod cluster;
 mod connections;
+mod declared;
 mod evicted;
 mod groups;
 mod lifecycle;

@@ -46,6 +46,7 @@ use crate::broker::SharedBroker;
 pub mod atomicity;
 pub mod cancel;
 pub mod control;
+pub mod declared;
 pub mod enqueue;
 pub mod extend;
 pub mod failing_groups;
@@ -288,6 +289,16 @@ macro_rules! conformance_suite {
                 each_state_has_a_list_of_its_own,
                 asking_for_the_unknown_makes_no_queue,
                 latency_is_of_the_task_that_will_run_next,
+            ],
+            declared: [
+                a_change_of_subscribers_changes_their_mark,
+                missing_subscribers_are_put_back,
+                a_subscriber_that_was_removed_is_not_put_back,
+                a_removal_of_a_subscriber_is_forgotten_after_an_hour,
+                an_entry_that_comes_or_goes_changes_the_mark_of_schedules,
+                missing_entries_are_put_back_and_others_left_as_they_are,
+                an_entry_that_was_removed_is_not_put_back,
+                more_entries_than_fit_into_a_call_are_put_back,
             ],
             schedules: [
                 an_entry_replaces_one_of_the_same_name,

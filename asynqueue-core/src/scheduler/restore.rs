@@ -1,0 +1,110 @@
+//! Entries that code and files declare: they are put back if the broker loses them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Rule, Scheduler};
+use crate::{
+    broker::{BrokerError, ScheduleEntry, StateMark},
+    metrics,
+    server::{Retrying, is_closed},
+};
+
+/// How often to see whether the broker has lost any.
+const CHECK: Duration = Duration::from_millis(800);
+
+/// The entries that a scheduler puts back: not those that were removed on demand.
+#[derive(Debug)]
+pub(super) struct Declared {
+    /// By where they are from.
+    entries: BTreeMap<String, Vec<ScheduleEntry>>,
+    /// The state in which none of them was missing.
+    seen: Option<StateMark>,
+    /// When to look again.
+    again: Instant,
+    retrying: Retrying,
+}
+
+impl Default for Declared {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            seen: None,
+            again: Instant::now(),
+            retrying: Retrying::new("restore schedules"),
+        }
+    }
+}
+
+impl Declared {
+    /// Takes the entries that are from a source now.
+    pub(super) fn put(&mut self, source: &str, entries: impl Iterator<Item = ScheduleEntry>) {
+        let entries: Vec<_> = entries.collect();
+        if entries.is_empty() {
+            self.entries.remove(source);
+        } else {
+            self.entries.insert(source.to_owned(), entries);
+        }
+        self.seen = None;
+    }
+
+    /// How long to wait until the next turn, which may be to look for these.
+    pub(super) fn wait(&self, wait: Duration) -> Duration {
+        if self.entries.is_empty() {
+            return wait;
+        }
+        wait.min(self.again.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Scheduler {
+    /// Puts back what the broker has lost, if it is time to look. A broker that is away is asked again in a while.
+    pub(super) async fn restore(&mut self) {
+        if self.declared.entries.is_empty() || Instant::now() < self.declared.again {
+            return;
+        }
+        let wait = match self.restore_lost().await {
+            Ok(()) => {
+                self.declared.retrying.worked();
+                CHECK
+            }
+            // The turn that follows meets it too.
+            Err(error) if is_closed(&error) => CHECK,
+            Err(error) => self.declared.retrying.failed(&error),
+        };
+        self.declared.again = Instant::now() + wait;
+    }
+
+    async fn restore_lost(&mut self) -> Result<(), BrokerError> {
+        let mark = self.broker().schedules_mark().await?;
+        if self.declared.seen == Some(mark) {
+            return Ok(());
+        }
+        let now = self.broker().now();
+        let entries = self.declared.entries.values().flatten();
+        let from_now = |entry: &ScheduleEntry| {
+            let rule: Rule = entry.rule.parse().ok()?;
+            let next = Some(rule.next_after(now)?);
+            Some(ScheduleEntry {
+                next,
+                ..entry.clone()
+            })
+        };
+        let entries: Vec<_> = entries.filter_map(from_now).collect();
+        let found = self.broker().restore_schedules(entries).await?;
+        // Even if the broker forgets that it was removed, as when it loses all.
+        for entries in self.declared.entries.values_mut() {
+            entries.retain(|entry| !found.removed.contains(&entry.name));
+        }
+        self.declared
+            .entries
+            .retain(|_, entries| !entries.is_empty());
+        self.declared.seen = Some(found.mark);
+        if !found.restored.is_empty() {
+            tracing::warn!(entries = ?found.restored, "schedule entries were missing and are put back: the broker has lost data");
+            metrics::restored("schedule", found.restored.len());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! Removing what is left in a queue of locks that have ended and of processes and schedule entries that are gone: a bounded
+//! part at a time, so that nothing grows and nobody reads all of it at once.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{Broker, BrokerError, Name};
+
+use super::{
+    RedisBroker,
+    queue::Queue,
+    repair::{CHUNK, Counts, Entries, Field, Fields},
+    schedules,
+};
+use crate::{keys::ScheduleKeys, reply, script};
+
+/// Lanes that were not used for this long belong to processes that are gone. A request is not sent again as late.
+const LANE_AGE: Duration = Duration::from_secs(600);
+
+/// A hash is walked through in about this many rounds.
+const ROUNDS: u64 = 30;
+
+/// How often names of workers are compared with the leases, and locks with their ends and tasks, where that takes reading all.
+const RARELY: Duration = Duration::from_secs(600);
+
+/// How far the rounds of one queue have come in this process.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    waiters: Walk,
+    lanes: Walk,
+    fired: Option<Instant>,
+    noted: Option<Instant>,
+    lost: Option<Instant>,
+    workers: Option<Instant>,
+}
+
+/// A walk through a hash that continues in the next round.
+#[derive(Debug, Default)]
+struct Walk(Option<String>);
+
+/// Whether it is time for what is done rarely; then it is noted as done.
+fn is_time(last: &mut Option<Instant>) -> bool {
+    let is_time = last.is_none_or(|last| last.elapsed() >= RARELY);
+    if is_time {
+        *last = Some(Instant::now());
+    }
+    is_time
+}
+
+impl RedisBroker {
+    /// Removes what is left. Returns how many locks were found whose task was lost.
+    pub(super) async fn remove_leftovers(
+        &self,
+        queue: &Queue,
+        counts: &Counts,
+        was_lost: bool,
+    ) -> Result<u64, BrokerError> {
+        let mut rounds = std::mem::take(&mut *queue.rounds.lock());
+        let removed = self.next_round(queue, counts, was_lost, &mut rounds).await;
+        *queue.rounds.lock() = rounds;
+        removed
+    }
+
+    async fn next_round(
+        &self,
+        queue: &Queue,
+        counts: &Counts,
+        was_lost: bool,
+        rounds: &mut Rounds,
+    ) -> Result<u64, BrokerError> {
+        if counts.lock_ends > 0 {
+            self.remove_ended_locks(queue).await?;
+        }
+        if counts.locks != counts.lock_ends && is_time(&mut rounds.noted) {
+            self.note_lock_ends(queue).await?;
+        }
+        // Without any task, all locks that end with one are of tasks that were lost.
+        let may_be_lost = counts.locks > 0 && counts.tasks == 0 && is_time(&mut rounds.lost);
+        let lost = if was_lost || may_be_lost {
+            self.remove_lost_locks(queue).await?
+        } else {
+            0
+        };
+        let now = self.now();
+        let keys = &queue.keys;
+        let is_over = |until: &[u8]| number(until).is_some_and(|until| until < now.as_millis());
+        self.forget_some(
+            &keys.waiters,
+            counts.waiters,
+            &mut rounds.waiters,
+            |_, until| is_over(until),
+        )
+        .await?;
+        let long_ago = now - LANE_AGE;
+        self.forget_some(&keys.lanes, counts.lanes, &mut rounds.lanes, |_, last| {
+            let time = last.split(|byte| *byte == b':').nth(1).unwrap_or_default();
+            number(time).is_some_and(|time| time < long_ago.as_millis())
+        })
+        .await?;
+        if counts.meta > 0 && is_time(&mut rounds.workers) {
+            self.forget_workers(queue).await?;
+        }
+        if counts.fired > 0
+            && is_time(&mut rounds.fired)
+            // On a Cluster the entries are on another node, whose faults are no concern of this queue.
+            && let Err(error) = self.forget_ticks(queue).await
+        {
+            tracing::debug!(queue = %queue.name, %error, "last ticks of schedule entries that are gone were not forgotten");
+        }
+        Ok(lost)
+    }
+
+    /// Removes locks whose time is over: what it costs is what it finds.
+    async fn remove_ended_locks(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        loop {
+            let mut call = script::ENDED_LOCKS.call(&[&keys.locks, &keys.lock_ends]);
+            call.arg(self.script_clock()).arg(CHUNK);
+            let looked_at = reply::number(call.send(self.link()).await?)? as usize;
+            if looked_at < CHUNK {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings the ends of locks in line with the locks, where processes of versions that do not note them have changed these.
+    async fn note_lock_ends(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        let mut locks = Fields::new(&keys.locks);
+        while let Some(chunk) = locks.next(self).await? {
+            let mut call = script::NOTE_LOCKS.call(&[&keys.locks, &keys.lock_ends]);
+            call.arg(self.script_clock()).arg(chunk);
+            call.send(self.link()).await?;
+        }
+        let mut gone = Vec::new();
+        let mut ends = Entries::new("ZRANGE", &keys.lock_ends);
+        while let Some(chunk) = ends.next(self).await? {
+            gone.push(chunk);
+        }
+        for chunk in gone {
+            let mut call = script::FORGET_ENDS.call(&[&keys.locks, &keys.lock_ends]);
+            call.arg(self.script_clock()).arg(chunk);
+            call.send(self.link()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes locks that end with a task which is not there any more.
+    async fn remove_lost_locks(&self, queue: &Queue) -> Result<u64, BrokerError> {
+        let keys = &queue.keys;
+        let mut found = 0;
+        let mut locks = Fields::new(&keys.locks);
+        while let Some(chunk) = locks.next(self).await? {
+            let mut call =
+                script::LOST_LOCKS.call(&[&keys.locks, &keys.lock_ends, &keys.tasks, &keys.stats]);
+            call.arg(self.script_clock()).arg(chunk);
+            found += reply::number(call.send(self.link()).await?)?;
+        }
+        Ok(found)
+    }
+
+    /// Removes what is kept beside tasks that are not there.
+    pub(super) async fn remove_without_task(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        let beside = [
+            &keys.results,
+            &keys.priorities,
+            &keys.since,
+            &keys.cancels,
+            &keys.progress,
+        ];
+        for kept in beside {
+            let mut fields = Fields::new(kept);
+            while let Some(chunk) = fields.next(self).await? {
+                let mut call = script::WITHOUT_TASK.call(&[&keys.tasks, kept]);
+                call.arg(self.script_clock());
+                for (id, _) in chunk {
+                    call.arg(id);
+                }
+                call.send(self.link()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the last ticks of entries that are not there, or put their tasks elsewhere: as when a scheduler died while
+    /// the entry was removed.
+    async fn forget_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let entries = ScheduleKeys::new(&self.0.prefix).entries;
+        let mut ticks = Fields::new(&queue.keys.fired);
+        while let Some(chunk) = ticks.next(self).await? {
+            let mut look = redis::cmd("HMGET");
+            look.arg(&entries);
+            for (entry, _) in &chunk {
+                look.arg(entry);
+            }
+            let kept = reply::array(self.command(&look).await?)?;
+            let mut gone = Vec::new();
+            for (field, kept) in chunk.into_iter().zip(kept) {
+                let kept = reply::some_bytes(kept)?;
+                let name = Name::from(String::from_utf8_lossy(&field.0).into_owned());
+                if !kept.is_some_and(|entry| schedules::may_fire_in(&name, &entry, &queue.name)) {
+                    gone.push(field);
+                }
+            }
+            self.forget_as_seen(&queue.keys.fired, gone).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets names of workers that have no lease. One that leases again puts its name back.
+    async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let mut names = Vec::new();
+        let mut fields = Fields::new(&queue.keys.meta);
+        while let Some(chunk) = fields.next(self).await? {
+            names.extend(
+                chunk
+                    .into_iter()
+                    .filter(|(field, _)| field.starts_with(b"w:")),
+            );
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut tags = HashSet::new();
+        let mut leases = Entries::new("ZRANGE", &queue.keys.active);
+        while let Some(chunk) = leases.next(self).await? {
+            let tag = |lease: &String| lease.get(..8).map(|tag| format!("w:{tag}").into_bytes());
+            tags.extend(chunk.iter().filter_map(tag));
+        }
+        names.retain(|(field, _)| !tags.contains(field));
+        self.forget_as_seen(&queue.keys.meta, names).await
+    }
+
+    /// Removes those fields of a part of a hash.
+    async fn forget_some(
+        &self,
+        key: &str,
+        count: u64,
+        walk: &mut Walk,
+        is_old: impl Fn(&[u8], &[u8]) -> bool + Send,
+    ) -> Result<(), BrokerError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let mut fields = self.some_of(key, count, walk).await?;
+        fields.retain(|(field, value)| is_old(field, value));
+        self.forget_as_seen(key, fields).await
+    }
+
+    /// Removes fields that still are as they were seen.
+    async fn forget_as_seen(&self, key: &str, fields: Vec<Field>) -> Result<(), BrokerError> {
+        for chunk in fields.chunks(CHUNK) {
+            let mut call = script::FORGET.call(&[key]);
+            for (field, value) in chunk {
+                call.arg(field).arg(value);
+            }
+            call.send(self.link()).await?;
+        }
+        Ok(())
+    }
+
+    /// The next part of a hash with so many fields.
+    async fn some_of(
+        &self,
+        key: &str,
+        count: u64,
+        walk: &mut Walk,
+    ) -> Result<Vec<Field>, BrokerError> {
+        let enough = (count / ROUNDS).max(CHUNK as u64) as usize;
+        let mut fields = Fields::from(key, walk.0.take());
+        let mut some = Vec::new();
+        while some.len() < enough
+            && let Some(chunk) = fields.next(self).await?
+        {
+            some.extend(chunk);
+        }
+        walk.0 = fields.cursor();
+        Ok(some)
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

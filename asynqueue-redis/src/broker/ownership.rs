@@ -1,0 +1,452 @@
+//! Who looks after a queue: one instance at a time, so that upkeep costs the same however many servers there are.
+//!
+//! A queue's `owner` names the instance. An instance says that it is alive with one key for all of its queues, and asks in the
+//! same call for the instances that own the others: so what it sends does not grow with the queues, and a queue whose owner
+//! has died is taken over within seconds. Nothing depends on there being one owner: upkeep by two is only more work.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{Broker, BrokerError, Name, Timestamp};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::Value;
+
+use super::{RedisBroker, queue::Queue};
+use crate::{keys, link, reply, script};
+
+/// How long an instance counts as alive after it has said so.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// How often it says so.
+const SAY_AGAIN: Duration = Duration::from_millis(1_500);
+
+/// How often at most an owner looks at a queue of which nothing is known to be due.
+const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
+
+/// How many such looks an instance makes in a second, however many queues it owns.
+const LOOKS_A_SECOND: f64 = 6.0;
+
+/// An owner of no more queues than this does all its upkeep of all of them each time; of more, only what is known to be of use.
+const FEW: usize = 4;
+
+/// How long a queue has its owner without another look, at least.
+const HELD: Duration = Duration::from_secs(10);
+
+/// How long to leave a queue to another at least, unless its owner gives it up or dies.
+const LEAVE: Duration = Duration::from_secs(15);
+
+/// About how many instances try to take a queue over that has become free. The others ask later.
+const CANDIDATES: usize = 8;
+
+/// The most other owners to ask for in one call.
+const MAX_ASKED: usize = 64;
+
+/// What an instance knows of the fleet and of its own part.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    /// When it last said that it is alive.
+    said: Mutex<Option<Instant>>,
+    /// How many queues it owns.
+    owned: AtomicUsize,
+    /// About how many servers there are; 0 if nothing is known of them.
+    pub(super) fleet: AtomicUsize,
+    /// When this instance last looked for servers that are silent.
+    pub(super) silent_forgotten: Mutex<Option<Instant>>,
+    /// Whether the handle is being closed, and takes no queue any more.
+    is_closing: AtomicBool,
+}
+
+/// What an instance knows of the upkeep of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    owner: Owner,
+    /// When to look at the queue, or ask for its owner, again.
+    look_at: Option<Instant>,
+    /// When the next task is due, as the last look has found.
+    next_due: Option<Timestamp>,
+    /// When a task is due of which a signal has come since.
+    heard: Option<Timestamp>,
+    /// Whether it may have leased tasks.
+    is_active: bool,
+    /// Whether it has any tasks.
+    is_used: bool,
+    /// When old tasks were last looked for.
+    trimmed: Option<Instant>,
+    /// How many streams of signals hear of it.
+    listening: usize,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Owner {
+    #[default]
+    Unknown,
+    /// This instance, until then.
+    Own(Instant),
+    /// Another, by its tag.
+    Other(String),
+    /// Another that is not alive.
+    Dead(String),
+}
+
+/// What part of the upkeep is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Forward,
+    Expired,
+    Trim,
+}
+
+impl Upkeep {
+    /// Whether this instance owns the queue; `None` if that takes a question. Only forwarding keeps a queue, so that no owner
+    /// holds it that does not look after it.
+    fn is_own(&self, part: Part, now: Instant) -> Option<bool> {
+        let is_time = self.look_at.is_none_or(|at| at <= now);
+        match self.owner {
+            Owner::Own(until) if until > now && !(is_time && part == Part::Forward) => Some(true),
+            Owner::Other(_) | Owner::Dead(_) if !is_time => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Notes when a task is due that a signal tells of.
+    pub(super) fn hear(&mut self, due: Timestamp) {
+        self.heard = Some(self.heard.map_or(due, |heard| heard.min(due)));
+    }
+
+    /// Notes that tasks were leased.
+    pub(super) fn note_leased(&mut self) {
+        self.is_active = true;
+    }
+
+    /// Begins to forward; what is heard from now on counts beside the answer.
+    pub(super) fn forwards(&mut self) {
+        self.heard = None;
+    }
+
+    pub(super) fn forwarded(&mut self, next_due: Option<Timestamp>) {
+        self.next_due = next_due;
+    }
+
+    /// When the next task is due, as far as it is known and the concern of this instance.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if matches!(self.owner, Owner::Other(_) | Owner::Dead(_)) {
+            return None;
+        }
+        [self.next_due, self.heard].into_iter().flatten().min()
+    }
+
+    /// Whether this part of the upkeep may find something in a queue, if many are owned.
+    fn is_of_use(&self, part: Part, now: Timestamp, owned: usize) -> bool {
+        match part {
+            Part::Forward => self.listening == 0 || self.next_due().is_some_and(|due| due <= now),
+            Part::Expired => self.is_active,
+            Part::Trim => {
+                let pause = Duration::from_secs(owned as u64);
+                self.is_used || self.trimmed.is_none_or(|last| last.elapsed() >= pause)
+            }
+        }
+    }
+}
+
+/// How long an owner of so many queues leaves one of them alone, if nothing is known to be due.
+fn pause(owned: usize) -> Duration {
+    LOOK_AGAIN.max(Duration::from_secs_f64(owned as f64 / LOOKS_A_SECOND))
+}
+
+/// A random part of a time.
+fn part_of(time: Duration) -> Duration {
+    time.mul_f64(rand::random())
+}
+
+impl RedisBroker {
+    /// Whether this instance is to do this part of a queue's upkeep now. It takes the queue if nobody has it.
+    pub(super) async fn looks_after(&self, queue: &Queue, part: Part) -> Result<bool, BrokerError> {
+        if self.0.keeper.is_closing.load(Relaxed) {
+            return Ok(false);
+        }
+        let is_own = queue.upkeep.lock().is_own(part, Instant::now());
+        let is_own = match is_own {
+            Some(is_own) => is_own,
+            None => self.take_or_keep(queue).await?,
+        };
+        if !is_own {
+            return Ok(false);
+        }
+        let owned = self.0.keeper.owned.load(Relaxed);
+        let mut upkeep = queue.upkeep.lock();
+        let is_of_use = owned <= FEW || upkeep.is_of_use(part, self.now(), owned);
+        if is_of_use && part == Part::Trim {
+            upkeep.trimmed = Some(Instant::now());
+        }
+        Ok(is_of_use)
+    }
+
+    /// Asks for a queue. Returns whether this instance has it now.
+    async fn take_or_keep(&self, queue: &Queue) -> Result<bool, BrokerError> {
+        self.say_alive();
+        let keys = &queue.keys;
+        let mut call = script::KEEP.call(&[
+            &keys.owner,
+            &keys.active,
+            &keys.tasks,
+            &keys.scheduled,
+            &keys.retry,
+        ]);
+        let owned = self.0.keeper.owned.load(Relaxed);
+        let (sent, held) = (Instant::now(), HELD.max(pause(owned + 1) * 3));
+        let dead = {
+            let mut upkeep = queue.upkeep.lock();
+            upkeep.heard = None;
+            match &upkeep.owner {
+                Owner::Dead(dead) => dead.clone(),
+                _ => String::new(),
+            }
+        };
+        call.arg(self.script_clock())
+            .arg(self.instance_tag())
+            .arg(held.as_millis() as u64)
+            .arg(dead);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let owner = reply::text(reply::next(&mut answer)?)?;
+        let left = reply::number(reply::next(&mut answer)?)?;
+        let mut upkeep = queue.upkeep.lock();
+        let was_own = matches!(upkeep.owner, Owner::Own(_));
+        let is_own = owner == self.instance_tag();
+        match (was_own, is_own) {
+            (false, true) => drop(self.0.keeper.owned.fetch_add(1, Relaxed)),
+            (true, false) => drop(self.0.keeper.owned.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        if is_own {
+            upkeep.owner = Owner::Own(sent + held);
+            upkeep.look_at = Some(sent + pause(owned));
+            upkeep.next_due = reply::some_time(reply::next(&mut answer)?)?;
+            upkeep.is_active = reply::number(reply::next(&mut answer)?)? > 0;
+            upkeep.is_used = reply::number(reply::next(&mut answer)?)? > 0;
+        } else {
+            upkeep.owner = Owner::Other(owner);
+            upkeep.look_at = Some(sent + self.leave_for(Duration::from_millis(left)));
+        }
+        Ok(is_own)
+    }
+
+    /// How long to leave a queue to an owner that has it for this long still. The random part makes the questions of all
+    /// servers about a queue one in a second, and those of this server a few.
+    fn leave_for(&self, left: Duration) -> Duration {
+        let fleet = self.0.keeper.fleet.load(Relaxed).max(1) as u32;
+        let queues = self.0.queues.read().len() as u32;
+        let spread = Duration::from_secs(2) * fleet + Duration::from_millis(400) * queues;
+        LEAVE.max(left) + part_of(spread)
+    }
+
+    /// Says that this instance is alive, if it is time to, and notes which other owners are not. Nobody waits for it: on a Cluster
+    /// this may be on a node that does not answer.
+    pub(super) fn say_alive(&self) {
+        let mut said = self.0.keeper.said.lock();
+        if said.is_some_and(|last| last.elapsed() < SAY_AGAIN) {
+            return;
+        }
+        *said = Some(Instant::now());
+        drop(said);
+        let broker = self.clone();
+        let saying = async move {
+            if let Err(error) = broker.ask_who_is_alive().await {
+                tracing::debug!(%error, "Redis did not hear that this process looks after queues");
+            }
+        };
+        if let Err(error) = link::spawn(saying) {
+            tracing::debug!(%error, "nothing says that this process looks after queues");
+        }
+    }
+
+    async fn ask_who_is_alive(&self) -> Result<(), BrokerError> {
+        let queues: Vec<_> = self.0.queues.read().values().cloned().collect();
+        let mut others = HashSet::new();
+        for queue in &queues {
+            if let Owner::Other(other) = &queue.upkeep.lock().owner
+                && others.len() < MAX_ASKED
+            {
+                others.insert(other.clone());
+            }
+        }
+        let others: Vec<_> = others.into_iter().collect();
+        let instances = std::iter::once(self.instance_tag()).chain(others.iter().cloned());
+        let keys: Vec<_> = instances
+            .map(|instance| keys::alive(&self.0.prefix, &instance))
+            .collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let mut call = script::ALIVE.call(&keys);
+        call.arg(self.script_clock()).arg(ALIVE.as_millis() as u64);
+        let answers = reply::array(call.send(self.link()).await?)?;
+        let dead: HashSet<_> = others
+            .into_iter()
+            .zip(answers)
+            .filter(|(_, answer)| *answer == Value::Int(0))
+            .map(|(other, _)| other)
+            .collect();
+        if !dead.is_empty() {
+            queues.iter().for_each(|queue| self.note_dead(queue, &dead));
+        }
+        Ok(())
+    }
+
+    fn note_dead(&self, queue: &Queue, dead: &HashSet<String>) {
+        let mut upkeep = queue.upkeep.lock();
+        if let Owner::Other(other) = &upkeep.owner
+            && dead.contains(other)
+        {
+            upkeep.owner = Owner::Dead(other.clone());
+            upkeep.look_at = Some(Instant::now() + self.try_after());
+        }
+    }
+
+    /// Notes that a queue's owner has given it up.
+    pub(super) fn note_free(&self, queue: &Queue) {
+        let mut upkeep = queue.upkeep.lock();
+        if !matches!(upkeep.owner, Owner::Own(_)) {
+            upkeep.look_at = Some(Instant::now() + self.try_after());
+        }
+    }
+
+    /// When to try to take a queue that is free: a few of the fleet soon, and the others once it has an owner again.
+    fn try_after(&self) -> Duration {
+        let fleet = self.0.keeper.fleet.load(Relaxed);
+        if fleet <= CANDIDATES {
+            return Duration::ZERO;
+        }
+        if rand::random::<f64>() < CANDIDATES as f64 / fleet as f64 {
+            return part_of(Duration::from_secs(1));
+        }
+        let minute = Duration::from_secs(60);
+        minute + part_of(minute)
+    }
+
+    /// Gives up the care of those queues that this instance has.
+    pub(super) async fn release(&self, queues: &[Arc<Queue>]) -> Result<(), BrokerError> {
+        let released = join_all(queues.iter().map(|queue| self.release_one(queue))).await;
+        released.into_iter().collect()
+    }
+
+    async fn release_one(&self, queue: &Queue) -> Result<(), BrokerError> {
+        {
+            let mut upkeep = queue.upkeep.lock();
+            if !matches!(upkeep.owner, Owner::Own(_)) {
+                return Ok(());
+            }
+            upkeep.owner = Owner::Unknown;
+            upkeep.look_at = None;
+        }
+        self.0.keeper.owned.fetch_sub(1, Relaxed);
+        let mut call = script::RELEASE.call(&[&queue.keys.owner, &queue.keys.events]);
+        call.arg(self.script_clock())
+            .arg(self.instance_tag())
+            .arg(self.link().publish_command());
+        call.send(self.link()).await.map(drop)
+    }
+
+    /// Gives up all queues, and says that this instance is alive no more. Best effort: what is left ends by its time.
+    pub(super) async fn release_all(&self) {
+        self.0.keeper.is_closing.store(true, Relaxed);
+        if self.0.keeper.said.lock().is_none() {
+            return;
+        }
+        let queues: Vec<_> = self.0.queues.read().values().cloned().collect();
+        let mut gone = redis::cmd("DEL");
+        gone.arg(keys::alive(&self.0.prefix, &self.instance_tag()));
+        let release = async {
+            self.release(&queues).await?;
+            self.command(&gone).await
+        };
+        match tokio::time::timeout(Duration::from_secs(1), release).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the upkeep of queues was not handed over");
+            }
+            Err(_) => tracing::debug!("the upkeep of queues was not handed over in time"),
+        }
+    }
+
+    /// Counts a stream of signals of these queues until what is returned is dropped.
+    pub(super) fn listens(&self, queues: impl IntoIterator<Item = Name>) -> Listening {
+        let queues: Vec<_> = queues.into_iter().map(|name| self.queue(&name)).collect();
+        for queue in &queues {
+            let mut upkeep = queue.upkeep.lock();
+            upkeep.listening += 1;
+            // What was signalled before was not heard.
+            if matches!(upkeep.owner, Owner::Own(_)) {
+                upkeep.look_at = None;
+            }
+        }
+        Listening(queues)
+    }
+
+    /// Names this instance among all.
+    fn instance_tag(&self) -> String {
+        format!("{:016x}", self.0.instance)
+    }
+}
+
+/// A stream of signals of some queues.
+pub(super) struct Listening(Vec<Arc<Queue>>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        for queue in &self.0 {
+            queue.upkeep.lock().listening -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_of_many_queues_looks_at_a_few_in_a_second() {
+        for owned in [1, 4, 15, 100, 1_000, 100_000] {
+            let looks = owned as f64 / pause(owned).as_secs_f64();
+            assert!(looks <= LOOKS_A_SECOND + 0.01, "{owned}: {looks}");
+        }
+        assert_eq!(pause(1), LOOK_AGAIN);
+    }
+
+    #[test]
+    fn only_forwarding_keeps_a_queue() {
+        let now = Instant::now();
+        let upkeep = Upkeep {
+            owner: Owner::Own(now + HELD),
+            look_at: Some(now),
+            ..Upkeep::default()
+        };
+        assert_eq!(upkeep.is_own(Part::Forward, now), None);
+        assert_eq!(upkeep.is_own(Part::Trim, now), Some(true));
+        assert_eq!(upkeep.is_own(Part::Trim, now + HELD), None);
+    }
+
+    #[test]
+    fn a_signal_counts_until_the_queue_is_forwarded() {
+        let at = Timestamp::from_millis;
+        let mut upkeep = Upkeep {
+            listening: 1,
+            ..Upkeep::default()
+        };
+        upkeep.forwarded(Some(at(9)));
+        upkeep.hear(at(7));
+        upkeep.hear(at(8));
+        assert_eq!(upkeep.next_due(), Some(at(7)));
+        assert!(!upkeep.is_of_use(Part::Forward, at(6), 5));
+        assert!(upkeep.is_of_use(Part::Forward, at(7), 5));
+        upkeep.forwards();
+        // While the call is under way.
+        upkeep.hear(at(5));
+        upkeep.forwarded(None);
+        assert_eq!(upkeep.next_due(), Some(at(5)));
+    }
+}

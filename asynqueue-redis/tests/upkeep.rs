@@ -1,0 +1,591 @@
+//! Upkeep has one owner, costs what it finds, and leaves nothing behind.
+
+mod common;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use asynqueue_core::{
+    Broker, Clock, Control, Envelope, Fire, Fleet, Keep, Leased, MissedTicks, Name, NewTask,
+    Outcome, ScheduleEntry, Schedules, ServerInfo, Signal, Subscriptions, TaskRef, Tick, Timestamp,
+    UniqueKey, UniqueLock, UniqueUntil, When, testing::TestClock,
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::{Monitor, RedisServer, eventually};
+use common::{connect, lease, now, send, task};
+use futures_util::StreamExt;
+use redis::{AsyncCommands, aio::MultiplexedConnection};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a server's loops do in one round. Returns how many tasks became pending.
+async fn look_after(broker: &RedisBroker, queues: &[Name]) -> usize {
+    let forwarded = broker.forward(queues, 1_000).await.expect("forwarded");
+    let expired = broker.expired(queues, broker.now(), 1_000).await;
+    expired.expect("looked for");
+    let trimmed = broker.trim(queues, Keep::default(), 1_000).await;
+    trimmed.expect("trimmed");
+    forwarded.moved
+}
+
+/// What clients sent while a monitor listened.
+async fn sent(monitor: Monitor) -> usize {
+    let seen = monitor.stop().await;
+    seen.iter().filter(|seen| !seen.by_script).count()
+}
+
+fn due(id: &str) -> NewTask {
+    let when = When::After(Duration::from_millis(1));
+    let envelope = task("q", id);
+    NewTask { envelope, when }
+}
+
+#[tokio::test]
+async fn one_of_all_instances_looks_after_a_queue_and_the_others_send_almost_nothing() {
+    let server = RedisServer::start().await;
+    let queues = ["q".into()];
+    let owner = connect(&server.url()).await;
+    look_after(&owner, &queues).await;
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(connect(&server.url()).await);
+    }
+    send(&owner, [task("q", "a")]).await;
+    let accepted = owner.enqueue(vec![due("due")]).await.expect("sent");
+    assert_eq!(accepted, [Ok(())]);
+    let monitor = Monitor::start(&server).await;
+    for _ in 0..50 {
+        for other in &others {
+            assert_eq!(look_after(other, &queues).await, 0);
+        }
+    }
+    // Each asks once who owns the queue, and says that it is alive; the script may have to be sent along.
+    let count = sent(monitor).await;
+    assert!(count <= 4 * 5, "{count}");
+    let is_moved = async || look_after(&owner, &queues).await == 1;
+    eventually("the owner makes the task pending", is_moved).await;
+}
+
+/// Whatever it has not yet been asked to do for a queue without tasks can wait.
+#[tokio::test]
+async fn an_owner_of_many_idle_queues_sends_little() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let queues: Vec<Name> = (0..1_000).map(|n| format!("q-{n}").into()).collect();
+    let _signals = broker.signals(&queues).await.expect("signals");
+    // The first rounds take the queues.
+    for _ in 0..2 {
+        look_after(&broker, &queues).await;
+    }
+    let monitor = Monitor::start(&server).await;
+    for _ in 0..20 {
+        look_after(&broker, &queues).await;
+    }
+    let count = sent(monitor).await;
+    // That it is alive, and some looks.
+    assert!(count <= 100, "{count} in 20 rounds");
+}
+
+#[tokio::test]
+async fn a_task_of_one_of_many_queues_is_forwarded_when_it_is_due() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let queues: Vec<Name> = (0..100).map(|n| format!("q-{n}").into()).collect();
+    let mut signals = broker.signals(&queues).await.expect("signals");
+    look_after(&broker, &queues).await;
+    let envelope = task("q-42", "due");
+    let when = When::After(Duration::from_millis(50));
+    let accepted = broker.enqueue(vec![NewTask { envelope, when }]).await;
+    assert_eq!(accepted.expect("sent"), [Ok(())]);
+    let signal = signals.next().await;
+    let Some(Signal::Due(queue, due)) = signal else {
+        panic!("{signal:?}");
+    };
+    assert_eq!(queue, "q-42");
+    let forwarded = broker.forward(&queues, 10).await.expect("forwarded");
+    if forwarded.moved == 0 {
+        assert_eq!(forwarded.next_due, Some(due));
+        let is_moved = async || look_after(&broker, &queues).await == 1;
+        eventually("the task is pending", is_moved).await;
+    }
+}
+
+#[tokio::test]
+async fn a_queue_whose_owner_closes_is_taken_over_at_once() {
+    let server = RedisServer::start().await;
+    let queues = ["q".into()];
+    let (owner, other) = (connect(&server.url()).await, connect(&server.url()).await);
+    look_after(&owner, &queues).await;
+    let mut signals = other.signals(&queues).await.expect("signals");
+    look_after(&other, &queues).await;
+    let accepted = other.enqueue(vec![due("due")]).await.expect("sent");
+    assert_eq!(accepted, [Ok(())]);
+    assert!(matches!(signals.next().await, Some(Signal::Due(..))));
+    owner.close().await;
+    assert!(matches!(signals.next().await, Some(Signal::Due(..))));
+    let is_moved = async || look_after(&other, &queues).await == 1;
+    eventually("the other makes the task pending", is_moved).await;
+    other.close().await;
+    let mut connection = server.connection().await;
+    let left: Vec<String> = connection.keys("*{alive}*").await.expect("keys");
+    assert_eq!(left, [""; 0]);
+    let owner: Option<String> = connection.get("aq:{q}:owner").await.expect("answered");
+    assert_eq!(owner, None);
+}
+
+#[tokio::test]
+async fn a_queue_whose_owner_dies_is_taken_over() {
+    let server = RedisServer::start().await;
+    let queues = ["q".into()];
+    let (owner, other) = (connect(&server.url()).await, connect(&server.url()).await);
+    look_after(&owner, &queues).await;
+    look_after(&other, &queues).await;
+    let accepted = other.enqueue(vec![due("due")]).await.expect("sent");
+    assert_eq!(accepted, [Ok(())]);
+    // As after five seconds in which it said nothing.
+    drop(owner);
+    let mut connection = server.connection().await;
+    let alive: Vec<String> = connection.keys("*{alive}*").await.expect("keys");
+    assert_eq!(alive.len(), 2, "{alive:?}");
+    let () = connection.del(&alive).await.expect("deleted");
+    let is_moved = async || look_after(&other, &queues).await == 1;
+    eventually("the other makes the task pending", is_moved).await;
+}
+
+fn unique(id: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
+    let mut task = task("q", id);
+    let key = UniqueKey::new(id);
+    task.unique = Some(Box::new(UniqueLock { key, until, ttl }));
+    task
+}
+
+async fn len(connection: &mut MultiplexedConnection, part: &str) -> usize {
+    let key = format!("aq:{{q}}:{part}");
+    match part {
+        "lock_ends" => connection.zcard(key).await.expect("a set"),
+        _ => connection.hlen(key).await.expect("a hash"),
+    }
+}
+
+#[tokio::test]
+async fn locks_that_have_ended_are_removed_and_no_others_are_read() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    let locks = |n: usize| {
+        let ttl = if n < 100 { HOUR / 2 } else { HOUR * 2 };
+        unique(&format!("{n:04}"), UniqueUntil::Success, ttl)
+    };
+    send(&broker, (0..2_000).map(locks)).await;
+    clock.advance(HOUR);
+    let monitor = Monitor::start(&server).await;
+    look_after(&broker, &["q".into()]).await;
+    let seen = monitor.stop().await;
+    let reads_all = |seen: &&asynqueue_test_servers::Seen| {
+        let name = String::from_utf8_lossy(&seen.words[0]).to_lowercase();
+        let of_locks = seen.words.get(1).is_some_and(|key| key == b"aq:{q}:locks");
+        of_locks && ["hscan", "hgetall", "hkeys"].contains(&&*name)
+    };
+    assert_eq!(seen.iter().filter(reads_all).count(), 0);
+    let mut connection = server.connection().await;
+    for part in ["locks", "lock_ends"] {
+        assert_eq!(len(&mut connection, part).await, 1_900, "{part}");
+    }
+}
+
+/// They know nothing of the set of ends.
+#[tokio::test]
+async fn locks_that_builds_before_have_made_or_removed_are_found_once_the_numbers_differ() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    let ours = ["a", "b", "c"].map(|id| unique(id, UniqueUntil::Window, HOUR));
+    send(&broker, ours).await;
+    let mut connection = server.connection().await;
+    let ends = (clock.now() + HOUR / 2).as_millis();
+    let () = connection
+        .hset("aq:{q}:locks", "theirs", format!("{ends}w:x"))
+        .await
+        .expect("set");
+    let () = connection
+        .hset("aq:{q}:locks", "too", format!("{ends}w:y"))
+        .await
+        .expect("set");
+    let () = connection.hdel("aq:{q}:locks", "b").await.expect("deleted");
+    look_after(&broker, &["q".into()]).await;
+    for part in ["locks", "lock_ends"] {
+        assert_eq!(len(&mut connection, part).await, 4, "{part}");
+    }
+    broker.close().await;
+    clock.advance(HOUR);
+    look_after(&at(&server, &clock).await, &["q".into()]).await;
+    for part in ["locks", "lock_ends"] {
+        assert_eq!(len(&mut connection, part).await, 0, "{part}");
+    }
+}
+
+async fn at(server: &RedisServer, clock: &TestClock) -> RedisBroker {
+    let options = RedisOptions::new(&server.url()).expect("a URL");
+    let options = options.clock(clock.clone());
+    RedisBroker::connect(options).await.expect("a connection")
+}
+
+/// All keys but those that end by themselves, and how many fields each has.
+async fn left(connection: &mut MultiplexedConnection) -> BTreeMap<String, usize> {
+    let keys: Vec<String> = connection.keys("*").await.expect("keys");
+    let mut left = BTreeMap::new();
+    for key in keys {
+        let ttl: i64 = connection.pttl(&key).await.expect("a time");
+        if ttl >= 0 {
+            continue;
+        }
+        let kind: String = redis::cmd("TYPE")
+            .arg(&key)
+            .query_async(connection)
+            .await
+            .expect("a type");
+        let count = match kind.as_str() {
+            "hash" => connection.hlen(&key).await,
+            "zset" => connection.zcard(&key).await,
+            "list" => connection.llen(&key).await,
+            "set" => connection.scard(&key).await,
+            _ => Ok(1),
+        };
+        left.insert(key, count.expect("a number"));
+    }
+    left
+}
+
+/// What is left once another instance has looked after the queue, hours later.
+async fn left_hours_later(
+    server: &RedisServer,
+    clock: &TestClock,
+    broker: RedisBroker,
+) -> BTreeMap<String, usize> {
+    broker.close().await;
+    clock.advance(2 * HOUR);
+    let later = at(server, clock).await;
+    look_after(&later, &["q".into()]).await;
+    let left = left(&mut server.connection().await).await;
+    later.close().await;
+    left
+}
+
+/// The name of the queue and its counters stay, whatever came and went.
+fn assert_only(left: BTreeMap<String, usize>, more: &[(&str, usize)]) {
+    let mut expected = BTreeMap::from([("aq:queues".to_owned(), 1)]);
+    expected.extend(more.iter().map(|(key, count)| ((*key).to_owned(), *count)));
+    let counters = ["aq:{q}:stats", "aq:{q}:hours", "aq:{q}:meta"];
+    let left: BTreeMap<_, _> = left
+        .into_iter()
+        .filter(|(key, count)| !counters.contains(&key.as_str()) || *count > 4)
+        .collect();
+    assert_eq!(left, expected);
+}
+
+async fn complete_all(broker: &RedisBroker) -> usize {
+    let mut done = 0;
+    loop {
+        let leased = lease(broker, "q", 500).await;
+        if leased.is_empty() {
+            return done;
+        }
+        done += leased.len();
+        let complete = |leased: Leased| leased.settle(Outcome::Complete { result: None });
+        let settlements: Vec<_> = leased.into_iter().map(complete).collect();
+        broker.settle(&settlements).await.expect("settled");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    let tick = clock.now();
+    let entry = |n: usize| ScheduleEntry {
+        name: format!("e-{n}").into(),
+        rule: "@every 1s".into(),
+        template: task("q", "template"),
+        next: Some(tick),
+        paused: false,
+        missed: MissedTicks::Once,
+        jitter: Duration::ZERO,
+        source: "runtime".into(),
+    };
+    let names: Vec<Name> = (0..200).map(|n| entry(n).name).collect();
+    broker
+        .put_schedules((0..200).map(entry).collect())
+        .await
+        .expect("put");
+    let fire = |name: &Name| Fire {
+        name: name.clone(),
+        tick,
+        what: Tick::Enqueue(task("q", name), tick),
+        next: Some(tick + Duration::from_secs(1)),
+    };
+    let fired = broker.fire(names.iter().map(fire).collect()).await;
+    assert!(fired.expect("fired").iter().all(|fired| *fired == Ok(true)));
+    let mut connection = server.connection().await;
+    assert_eq!(len(&mut connection, "fired").await, 200);
+    broker.remove_schedules(&names).await.expect("removed");
+    assert_eq!(len(&mut connection, "fired").await, 0);
+    // As of schedulers that died while their entries were removed.
+    for n in 0..200 {
+        let () = connection
+            .hset("aq:{q}:fired", format!("x-{n}"), 1)
+            .await
+            .expect("set");
+    }
+    assert_eq!(complete_all(&broker).await, 200);
+    let left = left_hours_later(&server, &clock, broker).await;
+    assert_only(left, &[("aq:{schedules}:mark", 1)]);
+}
+
+#[tokio::test]
+async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let entry = |queue: &str| ScheduleEntry {
+        name: queue.into(),
+        rule: "@every 1s".into(),
+        template: task(queue, "template"),
+        next: Some(broker.now() + HOUR),
+        paused: false,
+        missed: MissedTicks::Once,
+        jitter: Duration::ZERO,
+        source: "runtime".into(),
+    };
+    let entries = vec![entry("q"), entry("elsewhere")];
+    broker.put_schedules(entries).await.expect("put");
+    let mut connection = server.connection().await;
+    for name in ["q", "elsewhere", "gone"] {
+        let () = connection.hset("aq:{q}:fired", name, 1).await.expect("set");
+    }
+    look_after(&broker, &["q".into()]).await;
+    let left: Vec<String> = connection.hkeys("aq:{q}:fired").await.expect("names");
+    assert_eq!(left, ["q"]);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_short_lived_producers() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    for n in 0..200 {
+        let producer = at(&server, &clock).await;
+        send(&producer, [task("q", &n.to_string())]).await;
+        producer.close().await;
+    }
+    let broker = at(&server, &clock).await;
+    assert_eq!(complete_all(&broker).await, 200);
+    let mut connection = server.connection().await;
+    assert!(len(&mut connection, "lanes").await >= 200);
+    assert_only(left_hours_later(&server, &clock, broker).await, &[]);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_servers_that_were_killed() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    for n in 0..100 {
+        let name = Name::from(format!("server-{n}"));
+        let info = info(&name, &broker);
+        broker.beat(info, HOUR).await.expect("kept");
+        broker.request_quiet(&name, true).await.expect("kept");
+        send(&broker, [task("q", &n.to_string())]).await;
+        let request = asynqueue_core::LeaseRequest {
+            queues: vec![("q".into(), 1)],
+            max: 1,
+            lease: Duration::from_secs(30),
+            worker: name,
+        };
+        let leased = broker.lease(&request).await.expect("leased").remove(0);
+        let settlement = leased.settle(Outcome::Complete { result: None });
+        broker.settle(&[settlement]).await.expect("settled");
+    }
+    let mut connection = server.connection().await;
+    let servers: usize = connection.hlen("aq:servers").await.expect("a hash");
+    assert_eq!((servers, len(&mut connection, "meta").await), (200, 100));
+    // As after a minute.
+    let () = connection.del("aq:servers:seen").await.expect("deleted");
+    broker.close().await;
+    clock.advance(2 * HOUR);
+    let later = at(&server, &clock).await;
+    later
+        .beat(info(&"last".into(), &later), HOUR)
+        .await
+        .expect("kept");
+    later.leave(&"last".into()).await.expect("left");
+    look_after(&later, &["q".into()]).await;
+    assert_eq!(len(&mut connection, "meta").await, 0);
+    assert_only(left(&mut connection).await, &[]);
+}
+
+fn info(name: &Name, broker: &RedisBroker) -> ServerInfo {
+    ServerInfo {
+        name: name.clone(),
+        host: "host".into(),
+        pid: 42,
+        started: Timestamp::default(),
+        seen: broker.now(),
+        queues: vec![("q".into(), 1)],
+        strict: false,
+        events: Vec::new(),
+        concurrency: 1,
+        busy: 0,
+        running: Vec::new(),
+        abandoned: 0,
+        finished: 0,
+        stopping: false,
+        quiet: false,
+        unhandled: Vec::new(),
+    }
+}
+
+/// One field stays: the mark.
+#[tokio::test]
+async fn nothing_is_left_of_subscribers_that_were_removed() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    let all: Vec<(Name, Name)> = (0..200)
+        .map(|n| (format!("e-{}", n % 7).into(), format!("s-{n}").into()))
+        .collect();
+    broker.subscribe(all.clone()).await.expect("subscribed");
+    let removed = broker.unsubscribe(&all).await.expect("removed");
+    assert!(removed.iter().all(|removed| *removed));
+    clock.advance(2 * HOUR);
+    broker.subscriptions_mark().await.expect("a mark");
+    let left = left(&mut server.connection().await).await;
+    assert_eq!(left, BTreeMap::from([("aq:subscriptions".to_owned(), 1)]));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_unique_tasks_that_are_done_and_of_results_that_were_waited_for() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let broker = at(&server, &clock).await;
+    let untils = [
+        UniqueUntil::Start,
+        UniqueUntil::Success,
+        UniqueUntil::Window,
+    ];
+    let new = |n: usize| unique(&n.to_string(), untils[n % 3], HOUR);
+    send(&broker, (0..300).map(new)).await;
+    // Some wait, and give up.
+    for n in 0..50 {
+        let reference = TaskRef::new("q", asynqueue_core::TaskId::new(n.to_string()).expect("id"));
+        let waiting = broker.finished(&reference);
+        let gave_up = tokio::time::timeout(Duration::from_millis(20), waiting).await;
+        assert!(gave_up.is_err());
+    }
+    let mut connection = server.connection().await;
+    assert!(len(&mut connection, "waiters").await > 0);
+    // Nobody is told of what they wait for, as of tasks that were lost.
+    let waiters: BTreeMap<String, String> =
+        connection.hgetall("aq:{q}:waiters").await.expect("a hash");
+    assert_eq!(complete_all(&broker).await, 300);
+    for (id, until) in waiters {
+        let () = connection
+            .hset("aq:{q}:waiters", id, until)
+            .await
+            .expect("set");
+    }
+    assert_eq!(len(&mut connection, "locks").await, 100);
+    assert_eq!(len(&mut connection, "lock_ends").await, 100);
+    assert_only(left_hours_later(&server, &clock, broker).await, &[]);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_queue_that_was_deleted() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    send(
+        &broker,
+        [unique("u", UniqueUntil::Window, HOUR), task("q", "a")],
+    )
+    .await;
+    let later = NewTask {
+        envelope: task("q", "later"),
+        when: When::After(HOUR),
+    };
+    broker.enqueue(vec![later]).await.expect("sent");
+    broker
+        .enqueue(vec![now(task("q", "b"))])
+        .await
+        .expect("sent");
+    lease(&broker, "q", 1).await;
+    look_after(&broker, &["q".into()]).await;
+    assert!(
+        broker
+            .delete_queue(&"q".into(), true)
+            .await
+            .expect("deleted")
+    );
+    let left = left(&mut server.connection().await).await;
+    assert_eq!(left, BTreeMap::new());
+}
+
+/// Run by a person, with what it measures: `cargo test -p asynqueue-redis --test upkeep -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures for two minutes"]
+async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
+    const TASKS: usize = 200_000;
+    const MEASURED: Duration = Duration::from_secs(60);
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    for first in (0..TASKS).step_by(5_000) {
+        let later = |n: usize| NewTask {
+            envelope: unique(&format!("task-{n:07}"), UniqueUntil::Success, 24 * HOUR),
+            when: When::After(12 * HOUR),
+        };
+        let batch = (first..first + 5_000).map(later).collect();
+        let accepted = broker.enqueue(batch).await.expect("sent");
+        assert!(accepted.iter().all(Result::is_ok));
+    }
+    for servers in [0, 1, 5] {
+        let mut running = Vec::new();
+        for _ in 0..servers {
+            let broker = connect(&server.url()).await;
+            let server = asynqueue_core::Server::builder(broker).queue("q", 1);
+            running.push(server.start().await.expect("a server"));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (before, after) = (
+            figures(&broker).await,
+            async {
+                tokio::time::sleep(MEASURED).await;
+                figures(&broker).await
+            }
+            .await,
+        );
+        let cpu = (after.0 - before.0) / MEASURED.as_secs_f64();
+        let commands = (after.1 - before.1) / MEASURED.as_secs_f64();
+        println!(
+            "{servers} servers: {:.2} % of a core, {commands:.0} commands/s",
+            cpu * 100.0
+        );
+        for server in running {
+            server.shutdown().await.expect("stopped");
+        }
+    }
+}
+
+/// Seconds of the processor, and commands.
+async fn figures(broker: &RedisBroker) -> (f64, f64) {
+    let mut sum = (0.0, 0.0);
+    for section in ["cpu", "stats"] {
+        for (_, text) in broker.info(section).await.expect("answered") {
+            for line in text.lines() {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                let value = || value.trim().parse::<f64>().expect("a number");
+                match name {
+                    "used_cpu_user" | "used_cpu_sys" => sum.0 += value(),
+                    "total_commands_processed" => sum.1 += value(),
+                    _ => {}
+                }
+            }
+        }
+    }
+    sum
+}
