@@ -1,16 +1,19 @@
-//! Tasks that are enqueued one by one at the same time go out together.
+//! Tasks of a queue that are enqueued one by one at the same time go out together: those of another queue may fail, and
+//! must not hold them up.
+
+use std::sync::Arc;
 
 use asynqueue_core::{BrokerError, Conflict, NewTask};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted};
+use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted, queue::Queue};
 
 /// Tasks that wait for the batch before them to be answered. A task that comes alone goes out at once.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Coalescer(Mutex<Waiting>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Waiting {
     tasks: Vec<NewTask>,
     answers: Vec<oneshot::Sender<Answer>>,
@@ -47,14 +50,15 @@ impl RedisBroker {
     /// Accepts tasks along with those of others; without a detour if there are none.
     pub(super) async fn accept_with_others(
         &self,
+        queue: Arc<Queue>,
         tasks: Vec<NewTask>,
     ) -> Result<Accepted, BrokerError> {
-        if let Some(_alone) = self.0.single.alone() {
+        if let Some(_alone) = queue.single.alone() {
             return self.accept_batch(tasks).await;
         }
         let mut answers = Vec::with_capacity(tasks.len());
         let sends = {
-            let mut waiting = self.0.single.0.lock();
+            let mut waiting = queue.single.0.lock();
             for task in tasks {
                 let (sender, answer) = oneshot::channel();
                 waiting.tasks.push(task);
@@ -69,6 +73,7 @@ impl RedisBroker {
             // Not by the one who happens to come first: it may be dropped, and the others' tasks with it.
             let sending = Sending {
                 broker: self.clone(),
+                queue,
                 is_over: false,
             };
             tokio::spawn(sending.run());
@@ -86,6 +91,7 @@ impl RedisBroker {
 /// One of those that send what waits.
 struct Sending {
     broker: RedisBroker,
+    queue: Arc<Queue>,
     is_over: bool,
 }
 
@@ -111,7 +117,7 @@ impl Sending {
     }
 
     fn take(&mut self) -> Option<(Vec<NewTask>, Vec<oneshot::Sender<Answer>>)> {
-        let mut waiting = self.broker.0.single.0.lock();
+        let mut waiting = self.queue.single.0.lock();
         let count = waiting.tasks.len().min(MAX_CHUNK);
         if count == 0 {
             // Under the same lock: whoever comes next has to see that nobody sends.
@@ -128,7 +134,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         // Its runtime has gone, or it has panicked.
         if !self.is_over {
-            self.broker.0.single.0.lock().sending -= 1;
+            self.queue.single.0.lock().sending -= 1;
         }
     }
 }

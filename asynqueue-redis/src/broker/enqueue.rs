@@ -17,8 +17,9 @@ pub(super) type Accepted = Vec<Result<(), Conflict>>;
 
 impl RedisBroker {
     pub(super) async fn accept(&self, tasks: Vec<NewTask>) -> Result<Accepted, BrokerError> {
-        if tasks.len() == 1 {
-            return self.accept_with_others(tasks).await;
+        if let [task] = tasks.as_slice() {
+            let queue = self.queue(&task.envelope.queue);
+            return self.accept_with_others(queue, tasks).await;
         }
         self.accept_batch(tasks).await
     }

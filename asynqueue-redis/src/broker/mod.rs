@@ -28,12 +28,12 @@ use std::{
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-    Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp, Trimmed,
+    Broker, BrokerError, Clock, Conflict, Each, Extended, Forwarded, Keep, Lease, LeaseRequest,
+    Leased, Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp, Trimmed,
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescer, queue::Queue, unreadable::Unreadable};
+use self::{queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -73,7 +73,6 @@ struct Inner {
     queues: RwLock<HashMap<Name, Arc<Queue>>>,
     /// The tag of each worker that leases by this handle.
     workers: RwLock<HashMap<Name, u32>>,
-    single: Coalescer,
     unreadable: Unreadable,
 }
 
@@ -95,7 +94,6 @@ impl RedisBroker {
             instance: rand::random(),
             queues: RwLock::default(),
             workers: RwLock::default(),
-            single: Coalescer::default(),
             unreadable: Unreadable::default(),
         }));
         let address = || broker.0.address.clone();
@@ -214,28 +212,33 @@ impl Broker for RedisBroker {
         self.accept(tasks).await
     }
 
-    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+    /// In a Cluster, each queue is on one of its shards.
+    fn is_partitioned(&self) -> bool {
+        self.link().is_cluster()
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.link().open_or_closed()?;
-        self.lease_from_all(request).await
+        Ok(self.lease_from_all(request).await)
     }
 
     async fn extend(
         &self,
         leases: &[Lease],
         lease: Duration,
-    ) -> Result<Vec<Extended>, BrokerError> {
+    ) -> Result<Each<Extended>, BrokerError> {
         self.link().open_or_closed()?;
-        self.extend_all(leases, lease).await
+        Ok(self.extend_all(leases, lease).await)
     }
 
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
         self.link().open_or_closed()?;
-        self.settle_all(settlements).await
+        Ok(self.settle_all(settlements).await)
     }
 
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
         self.link().open_or_closed()?;
-        self.forward_due(queues, limit).await
+        Ok(self.forward_due(queues, limit).await)
     }
 
     async fn expired(
@@ -243,9 +246,9 @@ impl Broker for RedisBroker {
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError> {
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.link().open_or_closed()?;
-        self.find_expired(queues, by, limit).await
+        Ok(self.find_expired(queues, by, limit).await)
     }
 
     async fn trim(
@@ -253,8 +256,8 @@ impl Broker for RedisBroker {
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError> {
+    ) -> Result<Each<Trimmed>, BrokerError> {
         self.link().open_or_closed()?;
-        self.trim_old(queues, keep, limit).await
+        Ok(self.trim_old(queues, keep, limit).await)
     }
 }

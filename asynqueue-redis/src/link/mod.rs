@@ -6,6 +6,8 @@ mod io;
 mod listen;
 mod nodes;
 mod server;
+mod shards;
+mod slots;
 mod target;
 
 use std::{
@@ -26,10 +28,14 @@ use self::{
     error::Reaction,
     listen::Listeners,
     server::ServerInfo,
+    shards::Shards,
     target::Target,
 };
 pub(crate) use self::{io::spawn, listen::Message};
-use crate::{meter, options::RedisOptions};
+use crate::{
+    meter,
+    options::{RedisOptions, Topology},
+};
 
 /// The first wait before a call is tried again; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -45,10 +51,14 @@ struct Inner {
     /// Where Redis is, for messages.
     address: String,
     retry_for: Duration,
+    /// How long a caller waits at most.
+    patience: Duration,
     server: ServerInfo,
     /// The connections that calls go by, in turn.
     holders: Vec<Holder>,
     turn: AtomicUsize,
+    /// The ways to the shards of a Cluster, for commands with keys.
+    shards: Option<Shards>,
     listeners: Listeners,
     /// Whether the last call did not get through.
     is_away: AtomicBool,
@@ -75,9 +85,15 @@ impl Link {
             .collect();
         let address = options.address();
         let server = ServerInfo::ask(&holders, &options).await?;
+        // Those of a user's pool are to be used as they are.
+        let has_shards = matches!(options.topology, Topology::Cluster) && options.pool.is_none();
+        let shards = has_shards.then(|| Shards::new(&target, options.pool_size));
         Ok(Self(Arc::new(Inner {
             address,
+            // A call that is not tried again has the time of an answer.
+            patience: options.retry_for.max(options.response_timeout),
             retry_for: options.retry_for,
+            shards,
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
             holders,
@@ -118,12 +134,14 @@ impl Link {
         let mut wait = FIRST_WAIT;
         loop {
             self.open_or_closed().map_err(SendError::Broker)?;
-            let error = match self.try_send(command).await {
-                Ok(value) => {
+            let left = self.0.patience.saturating_sub(started.elapsed());
+            let error = match tokio::time::timeout(left, self.try_send(command)).await {
+                Ok(Ok(value)) => {
                     self.note_back();
                     return Ok(value);
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => self.timed_out(),
             };
             match Reaction::to(&error) {
                 Reaction::LoadScript => return Err(SendError::NoScript),
@@ -168,7 +186,18 @@ impl Link {
         answers.collect()
     }
 
+    fn timed_out(&self) -> redis::RedisError {
+        let patience = self.0.patience;
+        let message = format!("no answer within {patience:?}; see `retry_for`");
+        std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+    }
+
     async fn try_send(&self, command: &Cmd) -> Result<Value, redis::RedisError> {
+        if let Some(shards) = &self.0.shards
+            && let Some(answer) = shards.send(command)
+        {
+            return answer.await;
+        }
         let turn = self.0.turn.fetch_add(1, Relaxed);
         let holder = &self.0.holders[turn % self.0.holders.len()];
         let held = holder.held().await?;

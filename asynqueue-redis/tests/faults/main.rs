@@ -11,6 +11,7 @@ mod cluster;
 mod connections;
 mod evicted;
 mod groups;
+mod isolation;
 mod lifecycle;
 mod load;
 mod outcomes;
