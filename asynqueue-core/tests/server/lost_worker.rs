@@ -188,6 +188,7 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
         .unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
     let leased = becomes(&task, TaskState::Active).await;
+    until("it runs", async || server.stats().running == 1).await;
     // Someone else settles it, as if its lease had ended.
     let stolen = asynqueue_core::Settlement {
         envelope: leased.envelope,

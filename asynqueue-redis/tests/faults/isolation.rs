@@ -10,10 +10,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, MessagePack, Payload, Producer, Server, ServerHandle, Task, TaskError,
+    Broker, Context, LeaseRequest, Leased, MessagePack, Outcome, Payload, Producer, Server,
+    ServerHandle, Settled, Task, TaskError, all_of,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
-use asynqueue_test_servers::{RedisCluster, eventually};
+use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +39,17 @@ impl Starts {
 }
 
 async fn serve(broker: &RedisBroker, queues: &[String], starts: &Arc<Starts>) -> ServerHandle {
+    serve_leasing(broker, queues, starts, Duration::from_secs(30)).await
+}
+
+async fn serve_leasing(
+    broker: &RedisBroker,
+    queues: &[String],
+    starts: &Arc<Starts>,
+    lease: Duration,
+) -> ServerHandle {
     let starts = Arc::clone(starts);
-    let mut server = Server::builder(broker.clone()).concurrency(50);
+    let mut server = Server::builder(broker.clone()).concurrency(50).lease(lease);
     for queue in queues {
         server = server.queue(queue.as_str(), 1);
     }
@@ -141,6 +151,187 @@ async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
     .await;
     assert_eq!(server.stats().stale, 0);
     server.shutdown().await.expect("ended in order");
+}
+
+/// Also where one try takes longer than calls are tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_waits_no_longer_than_calls_are_tried_again_though_a_shard_stands_still() {
+    let (cluster, sick, healthy) = sharded().await;
+    let options = RedisOptions::new(&cluster.url()).expect("options");
+    let options = options
+        .retry_for(Duration::from_secs(1))
+        .response_timeout(Duration::from_secs(1))
+        .connect_timeout(Duration::from_secs(60));
+    let broker = RedisBroker::connect(options).await.expect("connected");
+    let producer = Producer::new(broker);
+    let outage = async {
+        for _ in 0..3 {
+            let sending = producer.enqueue(Step).queue(sick[0].clone()).into_future();
+            // A multiple of what it may take.
+            let sent = tokio::time::timeout(Duration::from_secs(10), sending).await;
+            let error = sent.expect("an answer in time").expect_err("no shard");
+            assert!(error.to_string().contains("unavailable"), "{error}");
+            let task = producer.enqueue(Step).queue(healthy[0].clone());
+            task.await.expect("the others are used meanwhile");
+        }
+    };
+    cluster.pause_shard_of(&key(&sick[0]), outage).await;
+}
+
+/// What an operator or a bug may do to one queue: each is undone at the end.
+async fn a_broken_queue_leaves_the_other_alone(
+    breaks: &[&str],
+    mends: &[&str],
+    options: impl AsyncFn(&RedisServer) -> RedisOptions,
+) {
+    let redis = RedisServer::start().await;
+    let run = async |command: &[&str]| {
+        let mut all = redis::cmd(command[0]);
+        all.arg(&command[1..]);
+        let mut admin = redis.connection().await;
+        let _: redis::Value = all.query_async(&mut admin).await.expect("done");
+    };
+    let broker = RedisBroker::connect(options(&redis).await)
+        .await
+        .expect("connected");
+    run(breaks).await;
+    let queues = ["bad", "good"].map(String::from);
+    let starts = Arc::new(Starts::default());
+    let producer = Producer::new(broker.clone());
+    for _ in 0..3 {
+        lost(&broker, &producer).await;
+    }
+    let lease = Duration::from_millis(600);
+    let server = serve_leasing(&broker, &queues, &starts, lease).await;
+    for n in 1..=20 {
+        let task = producer.enqueue(Step).queue("good");
+        task.delay(Duration::from_millis(5))
+            .await
+            .expect("accepted");
+        eventually(
+            "the delayed task of the good queue and the lost ones run",
+            || async { starts.of(&queues[1..]) >= n },
+        )
+        .await;
+    }
+    eventually("the lost ones run too", || async {
+        starts.of(&queues[1..]) == 23
+    })
+    .await;
+    run(mends).await;
+    producer.enqueue(Step).queue("bad").await.expect("accepted");
+    eventually("the bad queue is served again", || async {
+        starts.of(&queues[..1]) == 1
+    })
+    .await;
+    assert_eq!(server.stats().stale, 0);
+    server.shutdown().await.expect("ended in order");
+}
+
+/// Enqueues a task and leases it as a worker that is no more.
+async fn lost(broker: &RedisBroker, producer: &Producer) {
+    producer
+        .enqueue(Step)
+        .queue("good")
+        .await
+        .expect("accepted");
+    let request = LeaseRequest {
+        queues: vec![("good".into(), 1)],
+        max: 1,
+        lease: Duration::from_millis(1),
+        worker: "gone".into(),
+    };
+    let leased = all_of(broker.lease(&request).await).expect("leased");
+    assert_eq!(leased.concat().len(), 1);
+}
+
+async fn plain(redis: &RedisServer) -> RedisOptions {
+    RedisOptions::new(&redis.url()).expect("options")
+}
+
+/// Each in turn is of another type: what is forwarded, reclaimed, leased, trimmed or listed comes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_wrong_type_in_one_queue_delays_no_task_of_another() {
+    for key in [
+        "scheduled",
+        "retry",
+        "active",
+        "tasks",
+        "pending",
+        "completed",
+        "archived",
+        "stats",
+        "meta",
+    ] {
+        let key = format!("aq:{{bad}}:{key}");
+        // `stats` and the like are hashes, others lists or sorted sets: none is a set.
+        a_broken_queue_leaves_the_other_alone(&["SADD", &key, "x"], &["DEL", &key], plain).await;
+    }
+}
+
+/// By the rules of the user that the servers are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_whose_keys_are_denied_delays_no_task_of_another() {
+    let denied = [
+        "ACL",
+        "SETUSER",
+        "app",
+        "resetkeys",
+        "~aq:{good}:*",
+        "~aq:queues",
+        "~aq:servers*",
+    ];
+    let allowed = ["ACL", "SETUSER", "app", "~*"];
+    let options = async |redis: &RedisServer| {
+        let mut add = redis::cmd("ACL");
+        add.arg(&["SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"]);
+        let mut admin = redis.connection().await;
+        let _: redis::Value = add.query_async(&mut admin).await.expect("added");
+        let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
+        RedisOptions::new(&url).expect("options")
+    };
+    a_broken_queue_leaves_the_other_alone(&denied, &allowed, options).await;
+}
+
+/// The first answer counts, also of a call whose other queue fails.
+#[tokio::test]
+async fn outcomes_of_one_queue_are_recorded_though_those_of_another_fail() {
+    let redis = RedisServer::start().await;
+    let broker = RedisBroker::connect(plain(&redis).await)
+        .await
+        .expect("connected");
+    let producer = Producer::new(broker.clone());
+    for queue in ["bad", "good"] {
+        producer.enqueue(Step).queue(queue).await.expect("accepted");
+    }
+    let request = LeaseRequest {
+        queues: vec![("bad".into(), 1), ("good".into(), 1)],
+        max: 2,
+        lease: Duration::from_secs(60),
+        worker: "tester".into(),
+    };
+    let leased = all_of(broker.lease(&request).await)
+        .expect("leased")
+        .concat();
+    let settle = |leased: Leased| leased.settle(Outcome::Complete { result: None });
+    let settlements: Vec<_> = leased.into_iter().map(settle).collect();
+    let mut admin = redis.connection().await;
+    let run = async |admin: &mut redis::aio::MultiplexedConnection, command: [&str; 3]| {
+        let mut all = redis::cmd(command[0]);
+        let _: redis::Value = all
+            .arg(&command[1..])
+            .query_async(admin)
+            .await
+            .expect("done");
+    };
+    run(&mut admin, ["RENAME", "aq:{bad}:active", "aq:{bad}:kept"]).await;
+    run(&mut admin, ["SADD", "aq:{bad}:active", "x"]).await;
+    let answers = broker.settle(&settlements).await.expect("answers");
+    assert!(answers[0].is_err(), "{answers:?}");
+    assert!(matches!(answers[1], Ok(Settled::Recorded)), "{answers:?}");
+    run(&mut admin, ["RENAME", "aq:{bad}:kept", "aq:{bad}:active"]).await;
+    let again = broker.settle(&settlements[..1]).await.expect("answers");
+    assert!(matches!(again[..], [Ok(Settled::Recorded)]), "{again:?}");
 }
 
 /// Prints how many tasks of healthy shards start in a second before and while one shard stands still for 20 s. To run:
