@@ -10,8 +10,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, LeaseRequest, Leased, MessagePack, Outcome, Payload, Producer, Server,
-    ServerHandle, Settled, Task, TaskError, all_of,
+    Broker, Context, Keep, LeaseRequest, Leased, MessagePack, Outcome, Payload, Producer, Server,
+    ServerHandle, Settled, Task, TaskError, Timestamp, all_of,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};
@@ -111,11 +111,20 @@ fn key(queue: &str) -> String {
     format!("aq:{{{queue}}}:tasks")
 }
 
-/// From before the outage to its end, also where the outage is longer than calls are tried again.
+/// Also where a call to that shard does not come back before it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
     let (cluster, sick, healthy) = sharded().await;
-    let (served, sending) = (connect(&cluster).await, connect(&cluster).await);
+    let options = || {
+        let options = RedisOptions::new(&cluster.url()).expect("options");
+        let long = Duration::from_secs(120);
+        options
+            .retry_for(long)
+            .response_timeout(long)
+            .connect_timeout(long)
+    };
+    let connect = async || RedisBroker::connect(options()).await.expect("connected");
+    let (served, sending) = (connect().await, connect().await);
     let starts = Arc::new(Starts::default());
     let all = [sick.clone(), healthy.clone()].concat();
     let server = serve(&served, &all, &starts).await;
@@ -129,8 +138,7 @@ async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
     })
     .await;
     let outage = async {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(8) {
+        for _ in 0..40 {
             let before = starts.of(&healthy);
             eventually("those of the other shards start", || async {
                 starts.of(&healthy) > before + 20
@@ -291,6 +299,55 @@ async fn a_queue_whose_keys_are_denied_delays_no_task_of_another() {
         RedisOptions::new(&url).expect("options")
     };
     a_broken_queue_leaves_the_other_alone(&denied, &allowed, options).await;
+}
+
+#[tokio::test]
+async fn a_call_for_two_queues_answers_for_the_one_that_does_not_fail() {
+    let redis = RedisServer::start().await;
+    let options = plain(&redis).await;
+    let broker = RedisBroker::connect(options).await.expect("connected");
+    let producer = Producer::new(broker.clone());
+    producer
+        .enqueue(Step)
+        .queue("good")
+        .await
+        .expect("accepted");
+    let later = producer.enqueue(Step).queue("good");
+    later
+        .delay(Duration::from_millis(1))
+        .await
+        .expect("accepted");
+    let mut admin = redis.connection().await;
+    for key in ["scheduled", "active", "tasks", "pending", "completed"] {
+        let mut set = redis::cmd("SADD");
+        set.arg(format!("aq:{{bad}}:{key}")).arg("x");
+        let _: i64 = set.query_async(&mut admin).await.expect("set");
+    }
+    let queues = ["bad", "good"].map(Into::into);
+    let forwarded = broker.forward(&queues, 10).await.expect("answers");
+    assert!(matches!(forwarded[..], [Err(_), Ok(_)]), "{forwarded:?}");
+    let request = LeaseRequest {
+        queues: vec![("bad".into(), 1), ("good".into(), 1)],
+        max: 2,
+        lease: Duration::from_millis(1),
+        worker: "tester".into(),
+    };
+    let leased = broker.lease(&request).await.expect("answers");
+    let [Err(_), Ok(leased)] = &leased[..] else {
+        panic!("{leased:?}")
+    };
+    let good = leased[0].lease();
+    let mut bad = good.clone();
+    bad.task.queue = "bad".into();
+    let extended = broker.extend(&[bad, good], Duration::ZERO).await;
+    let extended = extended.expect("answers");
+    assert!(matches!(extended[..], [Err(_), Ok(_)]), "{extended:?}");
+    let expired = broker.expired(&queues, Timestamp::MAX, 10).await;
+    let expired = expired.expect("answers");
+    assert!(matches!(expired[..], [Err(_), Ok(_)]), "{expired:?}");
+    let trimmed = broker.trim(&queues, Keep::default(), 10).await;
+    let trimmed = trimmed.expect("answers");
+    assert!(matches!(trimmed[..], [Err(_), Ok(_)]), "{trimmed:?}");
 }
 
 /// The first answer counts, also of a call whose other queue fails.
