@@ -138,10 +138,11 @@ async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
     })
     .await;
     let outage = async {
-        for _ in 0..40 {
-            let before = starts.of(&healthy);
+        for queue in healthy.iter().cycle().take(40) {
+            let queue = std::slice::from_ref(queue);
+            let before = starts.of(queue);
             eventually("those of the other shards start", || async {
-                starts.of(&healthy) > before + 20
+                starts.of(queue) > before + 5
             })
             .await;
         }
