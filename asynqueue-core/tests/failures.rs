@@ -11,7 +11,7 @@ use std::{
 
 use asynqueue_core::{
     Broker, CancelOutcome, Context, LeaseRequest, MemoryBroker, Payload, Producer, Server,
-    ServerBuilder, TaskError, TaskState,
+    ServerBuilder, TaskError, TaskState, all_of,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -235,7 +235,7 @@ async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason(
         lease: Duration::from_millis(50),
         worker: "dead".into(),
     };
-    broker.lease(&request).await.unwrap();
+    all_of(broker.lease(&request).await).unwrap().concat();
     producer.enqueue(Unheard).id("unheard").await.unwrap();
     producer.enqueue(Other(1)).id("undecodable").await.unwrap();
     let late = producer.enqueue(named("late")).id("late");
@@ -329,7 +329,7 @@ async fn a_lost_worker_is_a_warning_that_says_the_task_runs_again_at_once() {
         lease,
         worker: "dead".into(),
     };
-    broker.lease(&request).await.unwrap();
+    all_of(broker.lease(&request).await).unwrap().concat();
     let server = server(&broker).lease(lease).start().await.unwrap();
     let warning = line("reclaimed", Level::WARN).await;
     let message = "attempt 1 of 2 failed; the next is at once";

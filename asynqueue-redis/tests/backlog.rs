@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use asynqueue_core::{
-    Broker, Inspect, NewTask, Outcome, Page, TaskState, When,
+    Broker, Inspect, NewTask, Outcome, Page, TaskState, When, all_of,
     inspector::{Action, Filter, Inspector},
 };
 use asynqueue_redis::RedisBroker;
@@ -86,11 +86,11 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
         assert!(accepted.iter().all(Result::is_ok));
     }
     let deleted = look_and_delete(&broker).await;
-    let forwarded = broker
-        .forward(&["q".into()], usize::MAX)
-        .await
-        .expect("forwarded");
-    assert_eq!((forwarded.moved, forwarded.next_due), (DUE - deleted, None));
+    let forwarded = all_of(broker.forward(&["q".into()], usize::MAX).await).expect("forwarded");
+    assert_eq!(
+        (forwarded[0].moved, forwarded[0].next_due),
+        (DUE - deleted, None)
+    );
     let mut done = 0;
     loop {
         let leased = lease(&broker, "q", 1_000).await;
@@ -101,7 +101,7 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
         let complete =
             |leased: asynqueue_core::Leased| leased.settle(Outcome::Complete { result: None });
         let settlements: Vec<_> = leased.into_iter().map(complete).collect();
-        broker.settle(&settlements).await.expect("settled");
+        all_of(broker.settle(&settlements).await).expect("settled");
     }
     assert_eq!(done, DUE + PENDING - deleted);
     let stats = broker.stats(&["q".into()]).await.expect("stats").remove(0);

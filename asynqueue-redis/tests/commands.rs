@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp};
+use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer};
 use common::{connect, lease, send, task};
@@ -24,7 +24,7 @@ async fn commands(broker: &RedisBroker, server: &RedisServer, tasks: usize) -> V
                 let complete = |leased: Leased| leased.settle(Outcome::Complete { result: None });
                 let settlements: Vec<_> = leased.drain(..).map(complete).collect();
                 assert_eq!(settlements.len(), tasks);
-                broker.settle(&settlements).await.expect("settled");
+                all_of(broker.settle(&settlements).await).expect("settled");
             }
         }
         counts.push(monitor.stop().await.len());

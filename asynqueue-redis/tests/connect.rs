@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, BrokerError, Control, Inspect, TaskState};
+use asynqueue_core::{Broker, BrokerError, Control, Inspect, TaskState, all_of};
 use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisSentinel, RedisServer, TlsRedis};
 use common::{connect, process_all, send, task};
@@ -207,10 +207,7 @@ async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
     // Leasing, extending and settling all go through.
     let leased = common::lease(&broker, "q", 10).await;
     let leases: Vec<_> = leased.iter().map(asynqueue_core::Leased::lease).collect();
-    let extended = broker
-        .extend(&leases, Duration::from_secs(60))
-        .await
-        .expect("extended");
+    let extended = all_of(broker.extend(&leases, Duration::from_secs(60)).await).expect("extended");
     assert!(
         extended
             .iter()
@@ -220,7 +217,7 @@ async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
         .into_iter()
         .map(|leased| leased.settle(asynqueue_core::Outcome::Release))
         .collect();
-    broker.settle(&settled).await.expect("given back");
+    all_of(broker.settle(&settled).await).expect("given back");
     assert_eq!(process_all(&broker, "q", 100).await.len(), 100);
     set(&mut admin, "0").await;
     broker.enqueue(one_more).await.expect("room again")[0]

@@ -54,10 +54,7 @@ async fn main() {
     }
     server.shutdown().await.expect("stops");
     // What a server does every few seconds.
-    broker
-        .trim(&queue, Keep::default(), TASKS)
-        .await
-        .expect("answers");
+    all_of(broker.trim(&queue, Keep::default(), TASKS).await).expect("answers");
     let drained = ALLOCATED.current_usage();
     println!(
         "after the drain: {:.1} MB of {:.1} MB are left",

@@ -16,6 +16,11 @@ const SLOTS: u16 = 16_384;
 impl RedisCluster {
     /// Starts one, and waits until it is complete.
     pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts one with more settings, such as `["--cluster-require-full-coverage", "no"]`.
+    pub async fn with(more: &[&str]) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..2 * MASTERS {
             let settings = [
@@ -31,7 +36,7 @@ impl RedisCluster {
                 "--cluster-replica-validity-factor",
                 "0",
             ];
-            nodes.push(RedisServer::with(&settings).await);
+            nodes.push(RedisServer::with(&[&settings, more].concat()).await);
         }
         let cluster = Self { nodes };
         cluster.assemble().await;
@@ -226,6 +231,30 @@ impl RedisCluster {
             .await
             .unwrap();
         assert_eq!(replicas, 1);
+    }
+
+    /// Lets the master that has a key and all its replicas stand still, so that nobody takes over, while `meanwhile` runs.
+    pub async fn pause_shard_of(&self, key: &str, meanwhile: impl Future<Output = ()>) {
+        let port = self.master_of(self.slot_of(key).await).await;
+        let master = self.node_at(port);
+        let id = self.id_of(master).await;
+        let mut ask = cmd("CLUSTER");
+        ask.arg("REPLICAS").arg(id);
+        let mut connection = master.connection().await;
+        let replicas: Vec<String> = ask.query_async(&mut connection).await.unwrap();
+        let is_of_shard = |node: &&RedisServer| {
+            let at = format!(":{}@", node.port());
+            node.port() == port || replicas.iter().any(|line| line.contains(&at))
+        };
+        let shard: Vec<_> = self.nodes.iter().filter(is_of_shard).collect();
+        shard.iter().for_each(|node| node.pause());
+        meanwhile.await;
+        shard.iter().for_each(|node| node.resume());
+    }
+
+    fn node_at(&self, port: u16) -> &RedisServer {
+        let mut nodes = self.nodes.iter();
+        nodes.find(|node| node.port() == port).expect("a node")
     }
 
     /// Kills the master that has a key. A replica is to take over.

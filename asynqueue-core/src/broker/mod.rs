@@ -5,6 +5,7 @@
 //! all of them, and passes the suite in `testing::conformance`, which is the full specification of what each method owes.
 //!
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
+//! Where a call spans several queues, each has [an answer of its own](Each), so that one that fails holds up no other.
 //! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
 //! calls leaves nothing half done.
 //!
@@ -15,6 +16,7 @@
 mod control;
 mod declared;
 mod durability;
+mod each;
 mod error;
 mod fleet;
 mod groups;
@@ -32,6 +34,7 @@ pub use self::{
     control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
     declared::{REMOVALS_KEPT, Restored, StateMark},
     durability::{Durability, InvalidDurability},
+    each::{Each, all_of},
     error::{BrokerError, Conflict},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
@@ -96,21 +99,31 @@ pub trait Broker:
         )))
     }
 
+    /// Whether queues are kept in several places, of which one can be away while the others answer. Then servers ask for
+    /// each queue with a call of its own, all at the same time, so that none waits for another. Default `false`: one call for
+    /// all queues.
+    fn is_partitioned(&self) -> bool {
+        false
+    }
+
     /// Leases pending tasks to a worker: they are active until they are settled or their lease ends. By priority, then
-    /// first in, first out. Takes nothing from a paused queue.
+    /// first in, first out. Takes nothing from a paused queue. Answers each queue in the order given.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
-    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError>;
+    /// When the broker cannot be reached: of a queue, when that one cannot.
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError>;
 
     /// Lets leases end `lease` from now instead. Answers each in the order given.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
-    async fn extend(&self, leases: &[Lease], lease: Duration)
-    -> Result<Vec<Extended>, BrokerError>;
+    /// When the broker cannot be reached: of a lease, when its queue cannot.
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Each<Extended>, BrokerError>;
 
     /// Records outcomes, each in one step with all that follows from it: the task's next state, its unique lock, its
     /// result, who waits for it. Answers each in the order given; an outcome under a token that is no longer current
@@ -118,44 +131,46 @@ pub trait Broker:
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Settling the same outcome again is safe.
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError>;
+    /// When the broker cannot be reached: of an outcome, when its queue cannot. Settling again what failed of a queue, all of
+    /// it in the same order, is safe.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError>;
 
-    /// Moves up to `limit` tasks that are due, scheduled or to be retried, to pending.
+    /// Moves up to `limit` tasks of each queue that are due, scheduled or to be retried, to pending. Answers each queue in the
+    /// order given.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError>;
+    /// When the broker cannot be reached: of a queue, when that one cannot.
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError>;
 
-    /// Up to `limit` active tasks whose lease has ended, and had ended at the time `by` already, with the token to settle
-    /// them under. They stay as they are:
+    /// Up to `limit` active tasks of each queue whose lease has ended, and had ended at the time `by` already, with the
+    /// token to settle them under. Answers each queue in the order given. They stay as they are:
     /// of the servers that see them, the one that settles first wins. To leave a task to a worker that extends its lease
     /// after all, they settle it [only if it has expired](Settlement::only_if_expired).
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached.
+    /// When the broker cannot be reached: of a queue, when that one cannot.
     async fn expired(
         &self,
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError>;
+    ) -> Result<Each<Vec<Leased>>, BrokerError>;
 
-    /// Deletes up to `limit` completed tasks past their retention and archived tasks beyond `keep`, oldest first, and
-    /// gives back what memory they held. Answers each queue in the order given. Archived tasks that it deletes are counted in
-    /// [`QueueStats::archive`] in the same step.
+    /// Deletes up to `limit` tasks of each queue, completed tasks past their retention and archived tasks beyond `keep`, oldest
+    /// first, and gives back what memory they held. Answers each queue in the order given. Archived tasks that it deletes are
+    /// counted in [`QueueStats::archive`] in the same step.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached, and nothing was deleted of any queue.
+    /// When the broker cannot be reached: of a queue, when that one cannot, and nothing of it was deleted.
     async fn trim(
         &self,
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError>;
+    ) -> Result<Each<Trimmed>, BrokerError>;
 
     /// Leaves the upkeep of queues to others, as when a server stops. A store may let one process at a time look after a queue:
     /// then [`forward`](Self::forward), [`expired`](Self::expired) and [`trim`](Self::trim) take a queue that has no
@@ -191,7 +206,7 @@ pub enum When {
     At(Timestamp),
 }
 
-/// What [`Broker::forward`] has done.
+/// What [`Broker::forward`] has done in one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// How many tasks became pending.

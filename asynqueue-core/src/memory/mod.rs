@@ -29,8 +29,9 @@ use parking_lot::{Mutex, RwLock};
 use self::{fleet::SubscriptionTable, queue::Queue, schedules::ScheduleTable};
 use crate::{
     broker::{
-        Broker, BrokerError, Conflict, Extended, Forwarded, Keep, Lease, LeaseRequest, Leased,
-        NewTask, QuietRequest, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo, Trimmed,
+        Broker, BrokerError, Conflict, Each, Extended, Forwarded, Keep, Lease, LeaseRequest,
+        Leased, NewTask, QuietRequest, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo,
+        Trimmed,
     },
     task::{Clock, Name, SystemClock, Timestamp},
 };
@@ -151,6 +152,19 @@ impl MemoryBroker {
         )
     }
 
+    /// Answers each queue in its order: one that is not known as if it were empty.
+    fn each_known<R: Default>(
+        &self,
+        queues: &[Name],
+        mut answer: impl FnMut(&mut Queue) -> R,
+    ) -> Each<R> {
+        let mut of = |name| {
+            let queue = self.known(name);
+            Ok(queue.map_or_else(R::default, |queue| answer(&mut queue.lock())))
+        };
+        queues.iter().map(&mut of).collect()
+    }
+
     /// Answers each item in its order, locking a queue once for each run of items that are in it.
     fn each_in_queue<I, R>(
         &self,
@@ -201,58 +215,54 @@ impl Broker for MemoryBroker {
         ))
     }
 
-    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.open()?;
-        let now = self.now_and_steady();
-        let mut leased = Vec::with_capacity(request.max.min(1_000));
-        for (name, cap) in &request.queues {
-            let count = (*cap).min(request.max - leased.len());
+        let (now, mut left) = (self.now_and_steady(), request.max);
+        let lease = |(name, cap): &(Name, usize)| {
+            let mut leased = Vec::new();
             if let Some(queue) = self.known(name) {
-                queue
-                    .lock()
-                    .lease(count, now, request.lease, &request.worker, &mut leased);
+                let (lease, worker) = (request.lease, &request.worker);
+                let count = (*cap).min(left);
+                queue.lock().lease(count, now, lease, worker, &mut leased);
             }
-        }
-        Ok(leased)
+            left -= leased.len();
+            Ok(leased)
+        };
+        Ok(request.queues.iter().map(lease).collect())
     }
 
     async fn extend(
         &self,
         leases: &[Lease],
         lease: Duration,
-    ) -> Result<Vec<Extended>, BrokerError> {
+    ) -> Result<Each<Extended>, BrokerError> {
         self.open()?;
         let until = self.now_and_steady().steady + lease;
         Ok(self.each_in_queue(
             leases,
             |lease| &lease.task.queue,
-            |queue, lease| queue.extend(&lease.task.id, lease.token, until),
+            |queue, lease| Ok(queue.extend(&lease.task.id, lease.token, until)),
         ))
     }
 
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
         self.open()?;
         let now = self.now_and_steady();
         Ok(self.each_in_queue(
             settlements,
             |settlement| &settlement.envelope.queue,
-            |queue, settlement| queue.settle(settlement, now),
+            |queue, settlement| Ok(queue.settle(settlement, now)),
         ))
     }
 
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
         self.open()?;
         let now = self.clock_now();
-        let mut forwarded = Forwarded::default();
-        for queue in queues.iter().filter_map(|name| self.known(name)) {
-            let mut queue = queue.lock();
-            forwarded.moved += queue.forward(now, limit - forwarded.moved);
-            forwarded.next_due = [forwarded.next_due, queue.next_due()]
-                .into_iter()
-                .flatten()
-                .min();
-        }
-        Ok(forwarded)
+        let forward = |queue: &mut Queue| Forwarded {
+            moved: queue.forward(now, limit),
+            next_due: queue.next_due(),
+        };
+        Ok(self.each_known(queues, forward))
     }
 
     async fn expired(
@@ -260,16 +270,14 @@ impl Broker for MemoryBroker {
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError> {
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.open()?;
         let now = self.now_and_steady();
-        let mut expired = Vec::new();
-        for queue in queues.iter().filter_map(|name| self.known(name)) {
-            queue
-                .lock()
-                .expired(now, by, limit - expired.len(), &mut expired);
-        }
-        Ok(expired)
+        Ok(self.each_known(queues, |queue| {
+            let mut expired = Vec::new();
+            queue.expired(now, by, limit, &mut expired);
+            expired
+        }))
     }
 
     async fn trim(
@@ -277,16 +285,9 @@ impl Broker for MemoryBroker {
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError> {
+    ) -> Result<Each<Trimmed>, BrokerError> {
         self.open()?;
-        let (now, mut left) = (self.clock_now(), limit);
-        let mut trim = |name| {
-            let queue = self.known(name);
-            let trimmed =
-                queue.map_or_else(Trimmed::default, |queue| queue.lock().trim(now, keep, left));
-            left -= trimmed.deleted();
-            trimmed
-        };
-        Ok(queues.iter().map(&mut trim).collect())
+        let now = self.clock_now();
+        Ok(self.each_known(queues, |queue| queue.trim(now, keep, limit)))
     }
 }

@@ -70,18 +70,32 @@ impl ArchiveLog {
     }
 
     /// Logs what was deleted since the last time.
-    pub(super) fn log(&mut self) {
+    fn log(&mut self) {
         self.since = Instant::now();
         for (queue, trimmed) in std::mem::take(&mut self.trimmed) {
-            let Trimmed {
-                by_count, by_age, ..
-            } = trimmed;
-            let Keep {
-                archived_max: max,
-                archived_for,
-            } = self.keep;
-            tracing::warn!(%queue, by_count, by_age, max, ?archived_for, "archived tasks were deleted, since they were more than `archived_max` or older than `archived_for`");
+            self.log_trimmed(&queue, &trimmed);
         }
+    }
+
+    /// Logs what was deleted of a queue since the last time.
+    pub(super) fn log_of(&mut self, queue: &Name) {
+        if let Some(trimmed) = self.trimmed.remove(queue) {
+            self.log_trimmed(queue, &trimmed);
+        }
+        if self.trimmed.is_empty() {
+            self.since = Instant::now();
+        }
+    }
+
+    fn log_trimmed(&self, queue: &Name, trimmed: &Trimmed) {
+        let Trimmed {
+            by_count, by_age, ..
+        } = trimmed;
+        let Keep {
+            archived_max: max,
+            archived_for,
+        } = self.keep;
+        tracing::warn!(%queue, by_count, by_age, max, ?archived_for, "archived tasks were deleted, since they were more than `archived_max` or older than `archived_for`");
     }
 }
 

@@ -15,11 +15,11 @@ use super::{
     archived::HookCalls,
     builder::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     inbox::Inbox,
+    outbox::Outbox,
     presence::worker_name,
     queues::QueueSet,
     quiet::Quiet,
     running::Slots,
-    settle::Outbox,
 };
 #[cfg(feature = "metrics")]
 use crate::layer::MetricsLayer;

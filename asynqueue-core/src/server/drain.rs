@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Server, ServerError, Shared, inbox::Job, queues::QueueSet};
 use crate::{
-    broker::{BrokerError, LeaseRequest, Settled, Settlement},
+    broker::{BrokerError, LeaseRequest, Settled, Settlement, all_of},
     layer::Passes,
 };
 
@@ -26,7 +26,7 @@ impl Server {
                     self.shared.run_job(job, &place).await;
                 }
                 let outcomes = self.shared.outbox.take();
-                let answers = self.shared.broker.settle(&outcomes).await?;
+                let answers = all_of(self.shared.broker.settle(&outcomes).await)?;
                 self.shared.note_archived(&outcomes, &answers);
                 self.shared.call_waiting_hooks().await;
                 for (outcome, answer) in outcomes.iter().zip(answers) {
@@ -40,7 +40,8 @@ impl Server {
                 queue_names,
                 ..
             } = &*self.shared;
-            if broker.forward(queue_names, MAX_BATCH).await?.moved == 0 {
+            let forwarded = all_of(broker.forward(queue_names, MAX_BATCH).await)?;
+            if forwarded.iter().all(|of_queue| of_queue.moved == 0) {
                 return Ok(());
             }
         }
@@ -64,7 +65,8 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
             lease: shared.settings.lease,
             worker: shared.worker.clone(),
         };
-        if let Some(leased) = shared.broker.lease(&request).await?.pop() {
+        let leased = all_of(shared.broker.lease(&request).await)?;
+        if let Some(leased) = leased.into_iter().flatten().next() {
             let queue = queues.position(&leased.envelope.queue);
             let queue = queue.unwrap_or(shares[0].queue);
             return Ok(Some(Job {

@@ -5,19 +5,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream::Fuse};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::Fuse};
+use tokio::time::{Instant, Interval, MissedTickBehavior, error::Elapsed, interval, timeout};
 
 use super::{
     Shared,
     admission::Received,
+    calls::{Answered, Calls},
     inbox::Job,
     is_closed,
     queues::{QueueSet, Share},
-    retrying::Retrying,
 };
 use crate::{
-    broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals},
+    broker::{BrokerError, Each, Leased, Outcome, Signal, Signals},
     layer::Passes,
 };
 
@@ -56,8 +56,10 @@ impl Shared {
         };
         let mut fetcher = Fetcher {
             shared: &self,
+            calls: Calls::new(queues.len()),
             queues,
             signals: None,
+            listening: None,
             pace,
             yields: false,
         };
@@ -70,46 +72,78 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
+    calls: Calls,
     /// Fused, since their end may be met while signals are drained, and is acted on in the next wait.
     signals: Option<Fuse<Signals>>,
+    /// A subscription under way.
+    listening: Option<BoxFuture<'static, Heard>>,
     pace: Pace,
     /// Whether nothing here handles the last tasks that came.
     yields: bool,
 }
 
+/// What came of a subscription to signals; an error when it took too long.
+type Heard = Result<Result<Signals, BrokerError>, Elapsed>;
+
 impl Fetcher<'_> {
     async fn run(&mut self) -> Result<(), BrokerError> {
-        let mut retrying = Retrying::new("lease");
         let mut poll = interval(self.shared.settings.poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Before the first lease, so that no cancellation of what it brings goes unheard.
-        self.listen(&mut poll).await?;
+        self.listen();
+        let heard = answer_of(&mut self.listening).await;
+        self.heard(heard, &mut poll)?;
         loop {
             let (target, ahead) = self.target();
+            let now = Instant::now();
             // Before the queues' own loads: a task that finishes in between is seen in one of the two.
-            let load = self.shared.inbox.load();
+            let here = self.shared.inbox.load();
+            let load = here + self.calls.reserved(now);
             let room = self.room(target, load);
-            let shares = self
-                .queues
-                .shares(room, |queue| self.shared.inbox.load_of(queue));
-            if !shares.is_empty() {
-                match self.lease(&shares, room).await {
-                    Ok(()) => retrying.worked(),
-                    Err(error) if is_closed(&error) => return Err(error),
-                    Err(error) => self.pause(retrying.failed(&error)).await,
-                }
-                self.drain_signals();
-            } else {
-                self.wait(self.load_to_wait_for(room, load, target, ahead), &mut poll)
-                    .await?;
+            if !self.ask(room, now) {
+                let load = self.load_to_wait_for(room, here, load, target, ahead);
+                self.wait(load, &mut poll).await?;
                 if self.yields {
                     self.pause(YIELD).await;
                 }
             }
+            self.drain_signals();
             if self.shared.stopping.is_cancelled() {
-                return Ok(());
+                return self.end().await;
             }
         }
+    }
+
+    /// Asks the queues that may have tasks for as much as there is room for. Returns whether any was asked.
+    fn ask(&mut self, room: usize, now: Instant) -> bool {
+        let (shared, queues) = (self.shared, &mut self.queues);
+        if room == 0 {
+            return false;
+        }
+        let failing = shared.outbox.failing();
+        self.calls.open(queues, &failing);
+        let mut asks = false;
+        for queue in self.calls.to_try(now) {
+            let takes = !failing.contains(queues.name(queue));
+            if takes && queues.has_room(queue, shared.inbox.load_of(queue)) {
+                self.calls.try_again(shared, queues, queue);
+                asks = true;
+            }
+        }
+        let shares = queues.shares(room, |queue| shared.inbox.load_of(queue));
+        if !shares.is_empty() {
+            self.calls.ask(shared, queues, shares, room);
+            asks = true;
+        }
+        asks
+    }
+
+    /// Waits for the calls under way: what they lease must be given back.
+    async fn end(&mut self) -> Result<(), BrokerError> {
+        while let Some(answered) = self.calls.answered().await {
+            self.take(answered)?;
+        }
+        Ok(())
     }
 
     /// How many tasks to have here, and how many of them ahead of the slots.
@@ -135,19 +169,20 @@ impl Fetcher<'_> {
         target.saturating_sub(load).min(MAX_BATCH)
     }
 
-    async fn lease(&mut self, shares: &[Share], room: usize) -> Result<(), BrokerError> {
-        let request = LeaseRequest {
-            queues: shares
-                .iter()
-                .map(|share| (self.queues.name(share.queue).clone(), share.max))
-                .collect(),
-            max: room,
-            lease: self.shared.settings.lease,
-            worker: self.shared.worker.clone(),
+    /// Takes in what a call has brought, whatever became of the other queues that it asked.
+    fn take(&mut self, answered: Answered) -> Result<(), BrokerError> {
+        let Answered {
+            shares,
+            max,
+            answers,
+        } = answered;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) if is_closed(&error) => return Err(error),
+            Err(error) => vec![Err(error); shares.len()],
         };
-        let leased = self.shared.broker.lease(&request).await?;
-        let count = leased.len();
-        let jobs = self.sort(shares, request.max, leased);
+        let jobs = self.sort(&shares, max, answers);
+        let count = jobs.len();
         let Received { jobs, unhandled } = self.shared.receive(jobs);
         if count > 0 {
             self.yields = unhandled == count;
@@ -159,53 +194,58 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Finds each task's queue, and which queues are empty by now: those that gave fewer than they were asked for.
-    fn sort(&mut self, shares: &[Share], max: usize, leased: Vec<Leased>) -> Vec<Job> {
+    /// Finds out which queues may have more: those that gave as many as they were asked for. The others are empty by now.
+    fn sort(&mut self, shares: &[Share], max: usize, answers: Each<Vec<Leased>>) -> Vec<Job> {
         let since = std::time::Instant::now();
-        let mut given = vec![0; self.queues.len()];
-        let mut place = shares.first().map_or(0, |share| share.queue);
-        let jobs = leased.into_iter().map(|leased| {
-            if *self.queues.name(place) != *leased.envelope.queue {
-                place = self
-                    .queues
-                    .position(&leased.envelope.queue)
-                    .unwrap_or(place);
+        let (mut given, mut jobs) = (vec![0; self.queues.len()], Vec::new());
+        let (mut left, mut failed) = (max, Vec::new());
+        let mut answers = answers.into_iter();
+        for share in shares {
+            let short = || BrokerError::Protocol("fewer answers than queues".into());
+            match answers.next().unwrap_or_else(|| Err(short())) {
+                Ok(leased) => {
+                    let asked = share.max.min(left);
+                    let count = leased.len();
+                    if asked == 0 || count >= asked {
+                        self.queues.set_ready(share.queue, true);
+                    }
+                    left -= count.min(left);
+                    given[share.queue] = count;
+                    jobs.extend(leased.into_iter().map(|leased| Job {
+                        leased,
+                        queue: share.queue,
+                        since,
+                        passes: Passes::default(),
+                    }));
+                    self.calls.worked(&self.queues, share.queue);
+                }
+                Err(error) => failed.push((share.queue, error)),
             }
-            given[place] += 1;
-            Job {
-                leased,
-                queue: place,
-                since,
-                passes: Passes::default(),
-            }
-        });
-        let mut jobs: Vec<_> = jobs.collect();
+        }
+        if !failed.is_empty() {
+            self.calls.failed(&mut self.queues, failed);
+        }
         if self.queues.share_turns() {
             interleave(&mut jobs, &given);
-        }
-        let mut left = max;
-        for share in shares {
-            let asked = share.max.min(left);
-            self.queues
-                .set_ready(share.queue, asked == 0 || given[share.queue] >= asked);
-            left -= given[share.queue].min(left);
         }
         jobs
     }
 
-    /// At which load there is more to lease; `None` if only a signal can tell.
+    /// At which load here there is more to lease; `None` if only a signal or an answer can tell. `load` is what is here and what
+    /// calls may bring.
     fn load_to_wait_for(
         &self,
         room: usize,
+        here: usize,
         load: usize,
         target: usize,
         ahead: usize,
     ) -> Option<usize> {
         match room {
             // Half of what is ahead has to be used up first, for the next lease to be a batch.
-            0 if target > 0 => Some(target - ahead.div_ceil(2).max(1)),
+            0 if target > 0 => (target - ahead.div_ceil(2).max(1)).checked_sub(load - here),
             // A queue that is at its limit: the next task to finish may be one of its.
-            1.. if self.queues.any_ready() => Some(load.saturating_sub(1)),
+            1.. if self.queues.any_ready() => Some(here.saturating_sub(1)),
             _ => None,
         }
     }
@@ -213,7 +253,11 @@ impl Fetcher<'_> {
     /// Waits until the load is that low, or something else is new.
     async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) -> Result<(), BrokerError> {
         let Self {
-            shared, signals, ..
+            shared,
+            signals,
+            calls,
+            listening,
+            ..
         } = self;
         let more_room = async {
             match load {
@@ -224,8 +268,10 @@ impl Fetcher<'_> {
                 None => std::future::pending().await,
             }
         };
+        let again = calls.next(Instant::now());
         tokio::select! {
             () = shared.stopping.cancelled() => {}
+            Some(answered) = calls.answered() => self.take(answered)?,
             () = more_room => {}
             () = shared.slots.opened() => {}
             signal = next(signals) => match signal {
@@ -236,21 +282,31 @@ impl Fetcher<'_> {
                     poll.reset_after(LISTEN_AGAIN.min(poll.period()));
                 }
             },
+            heard = answer_of(listening) => self.heard(heard, poll)?,
+            () = again => {}
             _ = poll.tick() => {
                 self.queues.set_all_ready();
                 if self.signals.is_none() {
-                    self.listen(poll).await?;
+                    self.listen();
                 }
             }
         }
         Ok(())
     }
 
-    /// Subscribes to signals, or sees to it that this is tried again soon. A broker that takes long over it must not keep
-    /// the server from leasing.
-    async fn listen(&mut self, poll: &mut Interval) -> Result<(), BrokerError> {
-        let subscribing = self.shared.broker.signals(&self.shared.queue_names);
-        match tokio::time::timeout(LISTEN_TIMEOUT, subscribing).await {
+    /// Subscribes to signals, beside all else: a broker that takes long over it must not keep the server from leasing.
+    fn listen(&mut self) {
+        if self.listening.is_none() {
+            let shared = Arc::clone(self.shared);
+            let subscribing = async move { shared.broker.signals(&shared.queue_names).await };
+            self.listening = Some(timeout(LISTEN_TIMEOUT, subscribing).boxed());
+        }
+    }
+
+    /// Acts on what came of a subscription, or sees to it that it is tried again soon.
+    fn heard(&mut self, heard: Heard, poll: &mut Interval) -> Result<(), BrokerError> {
+        self.listening = None;
+        match heard {
             Ok(Ok(signals)) => {
                 self.signals = Some(signals.fuse());
                 // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
@@ -313,6 +369,14 @@ fn interleave(jobs: &mut [Job], given: &[usize]) {
 async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
     match signals {
         Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What comes of a subscription under way; never, where there is none.
+async fn answer_of(listening: &mut Option<BoxFuture<'static, Heard>>) -> Heard {
+    match listening {
+        Some(listening) => listening.await,
         None => std::future::pending().await,
     }
 }

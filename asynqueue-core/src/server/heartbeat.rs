@@ -1,67 +1,120 @@
 //! Extending the leases of tasks that are here, and passing on progress.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Shared, is_closed, retrying::Retrying};
+use super::{Shared, rounds::Chore};
 use crate::{
-    broker::{BrokerError, Extended, Lease, Leased},
+    broker::{BrokerError, Each, Extended, Lease, Leased},
     metrics,
-    task::{Envelope, TaskRef},
+    task::{Envelope, Name, TaskRef},
 };
 
 /// The most leases to extend, or progress to report, in one call.
 const MAX_BATCH: usize = 1_000;
 
 /// How often progress is passed on.
-const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Extends the leases of all that is here.
+struct ExtendLeases {
+    shared: Arc<Shared>,
+    /// What is to be extended in this round.
+    leases: HashMap<Name, Vec<Lease>>,
+    /// When the leases of a queue were last extended.
+    last: HashMap<Name, Instant>,
+}
+
+impl Chore for ExtendLeases {
+    /// Whether there were any.
+    type Answer = bool;
+
+    const DOING: &'static str = "extend leases";
+
+    fn longest_wait(&self) -> Duration {
+        self.shared.settings.lease / 3
+    }
+
+    fn begin(&mut self) {
+        self.leases.clear();
+        for lease in self.shared.leases() {
+            let of_queue = self.leases.entry(lease.task.queue.clone()).or_default();
+            of_queue.push(lease);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        queues: Vec<Name>,
+        _: bool,
+    ) -> BoxFuture<'static, Result<Each<bool>, BrokerError>> {
+        let leases = |queue| self.leases.remove(queue).unwrap_or_default();
+        let leases: Vec<_> = queues.iter().map(leases).collect();
+        let shared = Arc::clone(&self.shared);
+        async move { shared.extend_all(leases).await }.boxed()
+    }
+
+    fn act(&mut self, queue: &Name, extended: bool) -> Duration {
+        let (now, lease) = (Instant::now(), self.shared.settings.lease);
+        let last = self.last.insert(queue.clone(), now);
+        if let Some(since) = last.map(|last| now.duration_since(last))
+            && extended
+            && since > lease
+        {
+            tracing::warn!(%queue, ?since, ?lease,
+                "leases were extended too late: other servers may have reclaimed tasks of this one; is the process or the machine \
+                 short of CPU, or was it paused?");
+        }
+        lease / 3
+    }
+}
 
 impl Shared {
     /// Extends the leases of all that is here, each third of a lease; sooner when the signal of a cancellation may have been lost,
     /// since the answer shows it.
     pub(super) async fn extend_leases(self: Arc<Self>) {
-        let mut retrying = Retrying::new("extend leases");
-        let mut wait = self.settings.lease / 3;
-        let due = async |wait| {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.unheard.notified() => {}
-            }
+        let chore = ExtendLeases {
+            shared: Arc::clone(&self),
+            leases: HashMap::new(),
+            last: HashMap::new(),
         };
-        let mut last = Instant::now();
-        while self.runs_until(due(wait)).await {
-            wait = match self.extend_all().await {
-                Ok(()) => {
-                    retrying.worked();
-                    let since = std::mem::replace(&mut last, Instant::now()).elapsed();
-                    if since > self.settings.lease {
-                        tracing::warn!(?since, lease = ?self.settings.lease,
-                            "leases were extended too late: other servers may have reclaimed tasks of this one; is the process or the machine \
-                             short of CPU, or was it paused?");
-                    }
-                    self.settings.lease / 3
-                }
-                Err(error) if is_closed(&error) => return,
-                Err(error) => retrying.failed(&error).min(self.settings.lease / 3),
-            };
-        }
+        let first = self.settings.lease / 3;
+        self.go_round(chore, first, &self.unheard).await;
     }
 
-    async fn extend_all(&self) -> Result<(), BrokerError> {
-        let leases: Vec<_> = self.leases().into_iter().collect();
-        for chunk in leases.chunks(MAX_BATCH) {
-            let extended = self.broker.extend(chunk, self.settings.lease).await?;
-            self.act_on_extended(chunk, &extended);
+    /// Extends the leases of some queues, and answers for each queue whether it had any.
+    async fn extend_all(&self, leases: Vec<Vec<Lease>>) -> Result<Each<bool>, BrokerError> {
+        let had_any = |leases: &Vec<Lease>| Ok(!leases.is_empty());
+        let mut answers: Each<bool> = leases.iter().map(had_any).collect();
+        let numbered = leases.into_iter().enumerate();
+        let numbered =
+            numbered.flat_map(|(place, leases)| leases.into_iter().map(move |one| (place, one)));
+        let (places, leases): (Vec<_>, Vec<_>) = numbered.unzip();
+        for (places, leases) in places.chunks(MAX_BATCH).zip(leases.chunks(MAX_BATCH)) {
+            let extended = self.broker.extend(leases, self.settings.lease).await?;
+            let mut known = Vec::with_capacity(leases.len());
+            for ((lease, place), extended) in leases.iter().zip(places).zip(extended) {
+                match extended {
+                    Ok(extended) => known.push((lease, extended)),
+                    Err(error) => answers[*place] = Err(error),
+                }
+            }
+            self.act_on_extended(&known);
         }
-        Ok(())
+        Ok(answers)
     }
 
     /// Stops work that is lost or to be cancelled.
-    fn act_on_extended(&self, leases: &[Lease], extended: &[Extended]) {
-        let stop: HashMap<&Lease, Extended> = leases
+    fn act_on_extended(&self, extended: &[(&Lease, Extended)]) {
+        let stop: HashMap<&Lease, Extended> = extended
             .iter()
-            .zip(extended.iter().copied())
+            .copied()
             .filter(|(_, extended)| *extended != Extended::Yes)
             .collect();
         if stop.is_empty() {

@@ -2,10 +2,15 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{Shared, archive::ArchiveLog, is_closed, outcome::guarded, retrying::Retrying};
-use crate::broker::Trimmed;
+use futures_util::{FutureExt, future::BoxFuture};
 
-/// The most tasks to move or trim in one call.
+use super::{Shared, archive::ArchiveLog, outcome::guarded, rounds::Chore};
+use crate::{
+    broker::{BrokerError, Each, Forwarded, Trimmed},
+    task::Name,
+};
+
+/// The most tasks of a queue to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
 
 /// How soon after the start to delete what is old.
@@ -14,34 +19,67 @@ const FIRST_TRIM: Duration = Duration::from_secs(1);
 /// How often to delete what is old.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
-impl Shared {
-    /// Makes tasks pending when they are due.
-    pub(super) async fn forward_due(self: Arc<Self>) {
-        let mut retrying = Retrying::new("forward due tasks");
-        let mut wait = Duration::ZERO;
-        loop {
-            // Woken early where a task comes in that is due before `wait` is over.
-            let woken = async {
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = self.due.notified() => {}
-                }
-            };
-            if !self.runs_until(woken).await {
-                return self.hand_over_upkeep().await;
-            }
-            wait = match self.broker.forward(&self.queue_names, MAX_BATCH).await {
-                Ok(forwarded) => {
-                    retrying.worked();
-                    let until_due = forwarded.next_due.map(|due| due.since(self.broker.now()));
-                    until_due
-                        .unwrap_or(Duration::MAX)
-                        .min(self.settings.poll_interval)
-                }
-                Err(error) if is_closed(&error) => return,
-                Err(error) => retrying.failed(&error),
-            };
+/// Makes tasks pending when they are due.
+struct ForwardDue(Arc<Shared>);
+
+impl Chore for ForwardDue {
+    type Answer = Forwarded;
+
+    const DOING: &'static str = "forward due tasks";
+
+    fn ask(
+        &mut self,
+        queues: Vec<Name>,
+        _: bool,
+    ) -> BoxFuture<'static, Result<Each<Forwarded>, BrokerError>> {
+        let broker = Arc::clone(&self.0.broker);
+        async move { broker.forward(&queues, MAX_BATCH).await }.boxed()
+    }
+
+    fn act(&mut self, _: &Name, forwarded: Forwarded) -> Duration {
+        let shared = &self.0;
+        let until_due = forwarded.next_due.map(|due| due.since(shared.broker.now()));
+        let longest = shared.settings.poll_interval;
+        until_due.unwrap_or(longest).min(longest)
+    }
+}
+
+/// Deletes what is kept no longer.
+struct TrimOld {
+    shared: Arc<Shared>,
+    archives: ArchiveLog,
+}
+
+impl Chore for TrimOld {
+    type Answer = Trimmed;
+
+    const DOING: &'static str = "trim old tasks";
+
+    fn ask(
+        &mut self,
+        queues: Vec<Name>,
+        _: bool,
+    ) -> BoxFuture<'static, Result<Each<Trimmed>, BrokerError>> {
+        let (broker, keep) = (Arc::clone(&self.shared.broker), self.shared.settings.keep);
+        async move { broker.trim(&queues, keep, MAX_BATCH).await }.boxed()
+    }
+
+    fn act(&mut self, queue: &Name, trimmed: Trimmed) -> Duration {
+        self.archives.note(queue, &trimmed);
+        if trimmed.deleted() >= MAX_BATCH {
+            return Duration::ZERO;
         }
+        self.archives.log_of(queue);
+        TRIM_INTERVAL
+    }
+}
+
+impl Shared {
+    /// Makes tasks pending when they are due, and sooner where a task comes in that is due before others.
+    pub(super) async fn forward_due(self: Arc<Self>) {
+        let chore = ForwardDue(Arc::clone(&self));
+        self.go_round(chore, Duration::ZERO, &self.due).await;
+        self.hand_over_upkeep().await;
     }
 
     /// Lets others look after the queues at once.
@@ -53,29 +91,11 @@ impl Shared {
 
     /// Deletes what is kept no longer.
     pub(super) async fn trim_old(self: Arc<Self>) {
-        let (queues, keep) = (&self.queue_names, self.settings.keep);
-        let mut retrying = Retrying::new("trim old tasks");
-        let mut archives = ArchiveLog::new(keep, queues);
-        let mut wait = FIRST_TRIM;
-        while self.runs_after(wait).await {
-            wait = match self.broker.trim(queues, keep, MAX_BATCH).await {
-                Ok(trimmed) => {
-                    retrying.worked();
-                    queues
-                        .iter()
-                        .zip(&trimmed)
-                        .for_each(|(queue, trimmed)| archives.note(queue, trimmed));
-                    if trimmed.iter().map(Trimmed::deleted).sum::<usize>() >= MAX_BATCH {
-                        Duration::ZERO
-                    } else {
-                        archives.log();
-                        TRIM_INTERVAL
-                    }
-                }
-                Err(error) if is_closed(&error) => return,
-                Err(error) => retrying.failed(&error),
-            };
-        }
+        let chore = TrimOld {
+            archives: ArchiveLog::new(self.settings.keep, &self.queue_names),
+            shared: Arc::clone(&self),
+        };
+        self.go_round_alone(chore, FIRST_TRIM).await;
     }
 
     /// Reports to the user's health check whether the broker answers.

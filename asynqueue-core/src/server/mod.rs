@@ -7,6 +7,9 @@
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
 //! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
+//! What a server asks of several queues fails and recovers for each by itself: `calls` leases, `outbox` keeps the outcomes, and
+//! `rounds` does what each queue needs now and then.
+//!
 //! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
 //! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
 //! this server to the fleet, and `shutdown` brings all of it to an end.
@@ -19,6 +22,7 @@ mod archive;
 mod archived;
 mod assemble;
 mod builder;
+mod calls;
 #[cfg(feature = "testing")]
 mod drain;
 mod error;
@@ -30,12 +34,14 @@ mod heartbeat;
 mod inbox;
 mod keeper;
 mod maintenance;
+mod outbox;
 mod outcome;
 mod presence;
 mod queues;
 mod quiet;
 mod reclaim;
 mod retrying;
+mod rounds;
 mod running;
 mod settings;
 mod settle;
@@ -63,7 +69,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper,
-    queues::QueueSet, quiet::Quiet, running::Slots, settings::Settings, settle::Outbox,
+    outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots, settings::Settings,
 };
 pub use self::{
     builder::ServerBuilder,

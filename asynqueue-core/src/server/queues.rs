@@ -18,6 +18,8 @@ struct Queue {
     /// Whether it may have tasks. A queue that gave fewer than it was asked for was empty then, and is left alone
     /// until a signal or the poll says otherwise; so an idle queue costs nothing.
     ready: bool,
+    /// Whether it may be asked together with others: not while it is asked already, or fails.
+    open: bool,
     /// The credit of smooth weighted round-robin, as in nginx: each turn adds a queue's weight, the richest goes, and
     /// pays the sum of all.
     credit: i64,
@@ -55,6 +57,7 @@ impl QueueSet {
                 weight,
                 limit: None,
                 ready: true,
+                open: true,
                 credit: 0,
             });
         }
@@ -106,7 +109,17 @@ impl QueueSet {
     }
 
     pub(super) fn any_ready(&self) -> bool {
-        self.queues.iter().any(|queue| queue.ready)
+        self.queues.iter().any(|queue| queue.ready && queue.open)
+    }
+
+    pub(super) fn set_open(&mut self, queue: usize, open: bool) {
+        self.queues[queue].open = open;
+    }
+
+    /// Whether a queue may have tasks, and its limit allows one more beside those `running`.
+    pub(super) fn has_room(&self, queue: usize, running: usize) -> bool {
+        let queue = &self.queues[queue];
+        queue.ready && queue.limit.is_none_or(|limit| running < limit)
     }
 
     pub(super) fn set_ready(&mut self, queue: usize, ready: bool) {
@@ -124,7 +137,7 @@ impl QueueSet {
             .queues
             .iter()
             .enumerate()
-            .filter(|(_, queue)| queue.ready)
+            .filter(|(_, queue)| queue.ready && queue.open)
         {
             let allowed = queue
                 .limit

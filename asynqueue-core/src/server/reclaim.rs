@@ -1,69 +1,167 @@
 //! Taking tasks back from lost workers, however clocks behave.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
+
 use super::{
-    Counters, Shared, is_closed,
+    Counters, Shared,
     outcome::{after_failure, guarded},
-    retrying::Retrying,
+    rounds::Chore,
 };
 use crate::{
-    broker::{BrokerError, Lease, Leased, Settled, Settlement},
+    broker::{BrokerError, Each, Lease, Leased, Settled, Settlement},
     metrics,
     process::TaskErrorKind,
-    task::{Failure, FailureKind, Timestamp},
+    task::{Failure, FailureKind, Name, Timestamp},
 };
 
-/// The most tasks to reclaim in one call.
+/// The most tasks to reclaim in one round.
 const MAX_BATCH: usize = 1_000;
+
+/// The least of them that a queue is asked for, however many queues there are.
+const MIN_OF_QUEUE: usize = 20;
 
 /// How often to look for lost leases; a sixth of the lease if that is shorter.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-impl Shared {
-    /// Takes tasks back whose worker is lost.
-    pub(super) async fn reclaim_lost(self: Arc<Self>) {
-        let interval = INTERVAL.min(self.settings.lease / 6);
-        let mut retrying = Retrying::new("reclaim lost tasks");
-        let mut seen = Sightings::new(self.settings.lease / 2);
-        let mut wait = interval;
-        while self.runs_after(wait).await {
-            wait = match self.reclaim(&mut seen).await {
-                Ok(reclaimed) => {
-                    retrying.worked();
-                    if reclaimed == MAX_BATCH {
-                        Duration::ZERO
-                    } else {
-                        interval
-                    }
-                }
-                Err(error) if is_closed(&error) => return,
-                Err(error) => {
-                    // While the broker was away no lease could be extended.
-                    seen.forget();
-                    retrying.failed(&error)
-                }
-            };
+/// Takes tasks back whose worker is lost.
+struct ReclaimLost {
+    shared: Arc<Shared>,
+    seen: Sightings,
+    /// Queues that failed or have answered again lately. While a queue was away no lease of it could be extended.
+    away: HashMap<Name, Away>,
+}
+
+/// Since when a queue answers again; not yet if there is no time.
+type Away = Option<Instant>;
+
+impl Chore for ReclaimLost {
+    type Answer = usize;
+
+    const DOING: &'static str = "reclaim lost tasks";
+
+    fn ask(
+        &mut self,
+        queues: Vec<Name>,
+        fails: bool,
+    ) -> BoxFuture<'static, Result<Each<usize>, BrokerError>> {
+        let (now, apart) = (Instant::now(), self.seen.apart);
+        let mut by = self.seen.look(now, self.shared.broker.now());
+        self.away
+            .retain(|_, back| back.is_none_or(|back| now.duration_since(back) < apart));
+        if fails {
+            // It is to show that it answers, and its leases count as lost later.
+            by = Timestamp::default();
+        }
+        let is_back = |queue: &Name| !fails && self.away.contains_key(queue);
+        let asked = queues.into_iter().map(|queue| (is_back(&queue), queue));
+        let asked: Vec<_> = asked.collect();
+        let shared = Arc::clone(&self.shared);
+        async move { shared.reclaim_of(asked, by).await }.boxed()
+    }
+
+    fn act(&mut self, queue: &Name, reclaimed: usize) -> Duration {
+        if let Some(back @ None) = self.away.get_mut(queue) {
+            *back = Some(Instant::now());
+        }
+        if reclaimed >= self.shared.most_to_reclaim() {
+            Duration::ZERO
+        } else {
+            self.shared.reclaim_interval()
         }
     }
 
-    async fn reclaim(&self, seen: &mut Sightings) -> Result<usize, BrokerError> {
-        let by = seen.look(Instant::now(), self.broker.now());
-        let expired = self
-            .broker
-            .expired(&self.queue_names, by, MAX_BATCH)
-            .await?;
-        if expired.is_empty() {
-            return Ok(0);
+    fn failed(&mut self, queue: &Name) {
+        self.away.insert(queue.clone(), None);
+    }
+}
+
+impl Shared {
+    /// Takes tasks back whose worker is lost.
+    pub(super) async fn reclaim_lost(self: Arc<Self>) {
+        let chore = ReclaimLost {
+            seen: Sightings::new(self.settings.lease / 2),
+            away: HashMap::new(),
+            shared: Arc::clone(&self),
+        };
+        let first = self.reclaim_interval();
+        self.go_round_alone(chore, first).await;
+    }
+
+    fn reclaim_interval(&self) -> Duration {
+        INTERVAL.min(self.settings.lease / 6)
+    }
+
+    /// The most tasks of a queue to reclaim in one call.
+    fn most_to_reclaim(&self) -> usize {
+        (MAX_BATCH / self.queue_names.len().max(1)).max(MIN_OF_QUEUE)
+    }
+
+    /// Takes tasks of some queues back; of none that is to be left alone, which each comes with. Answers with how many they were.
+    async fn reclaim_of(
+        &self,
+        queues: Vec<(bool, Name)>,
+        by: Timestamp,
+    ) -> Result<Each<usize>, BrokerError> {
+        let asked = queues.iter().filter(|(left_alone, _)| !left_alone);
+        let asked: Vec<_> = asked.map(|(_, queue)| queue.clone()).collect();
+        let mut reclaimed = Vec::new().into_iter();
+        if !asked.is_empty() {
+            reclaimed = self.reclaim(&asked, by).await?.into_iter();
+        }
+        let short = || Err(BrokerError::Protocol("fewer answers than queues".into()));
+        let answer = |(left_alone, _): (bool, Name)| match left_alone {
+            true => Ok(0),
+            false => reclaimed.next().unwrap_or_else(short),
+        };
+        Ok(queues.into_iter().map(answer).collect())
+    }
+
+    async fn reclaim(&self, queues: &[Name], by: Timestamp) -> Result<Each<usize>, BrokerError> {
+        let limit = self.most_to_reclaim();
+        let found = self.broker.expired(queues, by, limit).await?;
+        if found.iter().flatten().all(Vec::is_empty) {
+            return Ok(found.into_iter().map(|found| found.map(|_| 0)).collect());
         }
         let own = self.leases();
-        let is_lost = |leased: &&Leased| !own.contains(&leased.lease());
-        let settlements: Vec<_> = expired.iter().filter(is_lost).map(lease_expired).collect();
+        let (mut settlements, mut of_queue) = (Vec::new(), Vec::new());
+        let mut reclaimed: Each<usize> = Vec::with_capacity(found.len());
+        for (place, found) in found.into_iter().enumerate() {
+            let before = settlements.len();
+            let lost = |leased: &Leased| !own.contains(&leased.lease());
+            reclaimed.push(found.map(|found| {
+                settlements.extend(
+                    found
+                        .into_iter()
+                        .filter(lost)
+                        .map(|lost| lease_expired(&lost)),
+                );
+                settlements.len() - before
+            }));
+            of_queue.resize(settlements.len(), place);
+        }
+        if settlements.is_empty() {
+            return Ok(reclaimed);
+        }
         let settled = self.broker.settle(&settlements).await?;
+        let mut done = Vec::with_capacity(settlements.len());
+        for ((settlement, settled), place) in settlements.into_iter().zip(settled).zip(of_queue) {
+            match settled {
+                Ok(settled) => done.push((settlement, settled)),
+                Err(error) => reclaimed[place] = Err(error),
+            }
+        }
+        let (settlements, settled): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        self.note_reclaimed(&settlements, settled);
+        Ok(reclaimed)
+    }
+
+    fn note_reclaimed(&self, settlements: &[Settlement], settled: Vec<Settled>) {
         for (settlement, settled) in settlements.iter().zip(&settled) {
             if *settled != Settled::Stale {
                 Counters::add(&self.counters.reclaimed, 1);
@@ -72,14 +170,13 @@ impl Shared {
                 self.log_attempt(settlement);
             }
         }
-        self.note_archived(&settlements, &settled);
+        self.note_archived(settlements, &settled);
         // One that was refused was not lost: its worker is alive, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
         guarded("metrics", || {
             metrics::settled(ended, |event| self.registry.knows(event));
         });
-        Ok(expired.len().min(settlements.len()))
     }
 
     /// The leases of all that this server holds: what waits, what runs, and what is finished and not recorded yet.

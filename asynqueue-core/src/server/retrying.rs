@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{broker::BrokerError, metrics};
+use crate::{broker::BrokerError, metrics, task::Name};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// The most queues that a log line names.
+const NAMED: usize = 10;
 
 /// Doubles the wait at each failure in a row, with a random part so that a fleet does not come back in step. Logs when
 /// the broker goes and when it is back, and not in between.
@@ -20,6 +23,11 @@ impl Retrying {
         Self { doing, failures: 0 }
     }
 
+    /// Whether the last try failed.
+    pub(super) fn fails(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Notes that it worked.
     pub(crate) fn worked(&mut self) {
         if self.failures > 0 {
@@ -32,16 +40,51 @@ impl Retrying {
         }
     }
 
-    /// Notes that it failed, and tells how long to wait.
+    /// Notes that it worked for a queue.
+    pub(super) fn worked_for(&mut self, queue: &Name) {
+        if self.failures > 0 {
+            let failures = std::mem::take(&mut self.failures);
+            tracing::info!(doing = self.doing, %queue, failures, "queue `{queue}`: the broker answers again");
+        }
+    }
+
+    /// Notes that it failed; returns how long to wait.
     pub(crate) fn failed(&mut self, error: &BrokerError) -> Duration {
-        metrics::broker_failed(self.doing);
         if self.failures == 0 {
             tracing::warn!(doing = self.doing, %error, "the broker does not answer; trying again");
         }
+        self.wait()
+    }
+
+    /// The same for a queue.
+    pub(super) fn failed_for(&mut self, queue: &Name, error: &BrokerError) -> Duration {
+        if self.failures == 0 {
+            log_failed(self.doing, std::slice::from_ref(queue), error);
+        }
+        self.wait()
+    }
+
+    /// How long to wait after one more failure.
+    pub(super) fn wait(&mut self) -> Duration {
+        metrics::broker_failed(self.doing);
         let full = FIRST
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+    }
+}
+
+/// Logs that queues have begun to fail: one line for those that fail together.
+pub(super) fn log_failed(doing: &'static str, queues: &[Name], error: &BrokerError) {
+    match queues {
+        [] => {}
+        [queue] => {
+            tracing::warn!(doing, %queue, %error, "queue `{queue}`: the broker does not answer; trying again");
+        }
+        queues => {
+            let named = &queues[..queues.len().min(NAMED)];
+            tracing::warn!(doing, count = queues.len(), ?named, %error, "the broker does not answer; trying again");
+        }
     }
 }

@@ -1,160 +1,144 @@
 //! Recording outcomes, in batches that form while the one before is under way.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::sync::Arc;
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+
+use super::{
+    Counters, Shared, is_closed,
+    outbox::{Failed, Part},
+    outcome::guarded,
 };
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
-use super::{Counters, Shared, is_closed, outcome::guarded, retrying::Retrying};
 use crate::{
-    broker::{BrokerError, Lease, Outcome, Settled, Settlement},
+    broker::{BrokerError, Each, Outcome, Settled, Settlement},
     metrics,
-    task::{Envelope, Failure, FailureKind},
+    task::{Envelope, Failure, FailureKind, Name},
 };
 
-/// The most outcomes to record in one call.
-const MAX_BATCH: usize = 1_000;
-
-/// Outcomes that are to be recorded.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    settlements: Mutex<Vec<Settlement>>,
-    /// Those of the call under way.
-    under_way: Mutex<Arc<Vec<Settlement>>>,
-    filled: Notify,
-    /// How many are here, those of the call under way among them.
-    unrecorded: AtomicUsize,
-    recorded: Notify,
-}
-
-impl Outbox {
-    pub(super) fn push(&self, settlement: Settlement) {
-        self.unrecorded.fetch_add(1, SeqCst);
-        let was_empty = {
-            let mut settlements = self.settlements.lock();
-            settlements.push(settlement);
-            settlements.len() == 1
-        };
-        if was_empty {
-            self.filled.notify_one();
-        }
-    }
-
-    /// How many outcomes are not recorded yet.
-    pub(super) fn unrecorded(&self) -> usize {
-        self.unrecorded.load(SeqCst)
-    }
-
-    /// Waits until at most `max` outcomes are not recorded.
-    pub(super) async fn unrecorded_at_most(&self, max: usize) {
-        while self.unrecorded() > max {
-            self.recorded.notified().await;
-        }
-    }
-
-    /// The leases of what is not recorded yet.
-    pub(super) fn leases(&self) -> Vec<Lease> {
-        let lease = |settlement: &Settlement| Lease {
-            task: settlement.envelope.task_ref(),
-            token: settlement.token,
-        };
-        let mut leases: Vec<_> = self.settlements.lock().iter().map(lease).collect();
-        leases.extend(self.under_way.lock().iter().map(lease));
-        leases
-    }
-
-    fn record(&self, n: usize) {
-        self.unrecorded.fetch_sub(n, SeqCst);
-        self.recorded.notify_one();
-    }
-
-    pub(super) fn take(&self) -> Vec<Settlement> {
-        let mut settlements = self.settlements.lock();
-        let capacity = settlements.len();
-        std::mem::replace(&mut settlements, Vec::with_capacity(capacity))
-    }
-
-    /// Takes what is to be recorded next. Its leases are still among those [here](Self::leases).
-    fn begin(&self) -> Arc<Vec<Settlement>> {
-        let mut under_way = self.under_way.lock();
-        *under_way = Arc::new(self.take());
-        Arc::clone(&under_way)
-    }
+/// What came back of a call that was to record a part.
+struct Answered {
+    /// The queue, if its outcomes go by themselves.
+    of: Option<Name>,
+    part: Arc<Part>,
+    answers: Result<Each<Settled>, BrokerError>,
 }
 
 impl Shared {
     /// Records outcomes until the server has stopped and nothing is left, or the broker is closed.
     pub(super) async fn settle_outcomes(self: Arc<Self>) {
+        let mut calls: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
+        let apart = self.broker.is_partitioned();
         loop {
-            let batch = self.outbox.begin();
-            if batch.is_empty() {
-                if self.stopped.is_cancelled() {
-                    return;
-                }
-                tokio::select! {
-                    () = self.outbox.filled.notified() => {}
-                    () = self.stopped.cancelled() => {}
-                }
-                // What else is finished in this turn of the runtime comes along.
-                tokio::task::yield_now().await;
+            for (of, part) in self.outbox.begin(apart) {
+                calls.push(Arc::clone(&self).record(of, part).boxed());
             }
-            for chunk in batch.chunks(MAX_BATCH) {
-                let goes_on = self.settle(chunk).await;
-                self.outbox.record(chunk.len());
-                if !goes_on {
-                    return;
+            let has_stopped = self.stopped.is_cancelled();
+            if has_stopped && self.outbox.is_empty() {
+                return;
+            }
+            let next = self.outbox.next();
+            let again = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                () = self.outbox.filled() => {
+                    // What else is finished in this turn of the runtime comes along.
+                    tokio::task::yield_now().await;
+                }
+                Some(answered) = calls.next() => {
+                    if !self.came_back(answered) {
+                        return;
+                    }
+                }
+                () = again => {}
+                () = self.stopped.cancelled(), if !has_stopped => {}
             }
         }
     }
 
-    /// Records one batch, however long that takes; returns whether to continue.
-    async fn settle(&self, batch: &[Settlement]) -> bool {
-        // What is left of the batch, in parts: one that the broker refuses is split until the culprit is alone.
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
-            match self.settle_patiently(part).await {
-                Ok(()) => {}
-                Err(error) if is_closed(&error) => {
-                    // Their leases end, and they run again elsewhere.
-                    tracing::error!(%error, tasks = part.len(), "outcomes could not be recorded");
-                    return false;
-                }
-                Err(error) if part.len() > 1 => {
-                    tracing::debug!(%error, tasks = part.len(), "outcomes were refused together; recorded in halves");
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
-                Err(error) => self.archive_refused(&part[0], &error).await,
+    async fn record(self: Arc<Self>, of: Option<Name>, part: Arc<Part>) -> Answered {
+        let answers = match &part.refused {
+            None => self.broker.settle(&part.settlements).await,
+            Some(error) => {
+                let archived = self.archived_in_place(&part.settlements[0], error);
+                self.broker.settle(&[archived]).await
             }
+        };
+        Answered { of, part, answers }
+    }
+
+    /// Acts on what has come back; returns whether to continue.
+    fn came_back(&self, answered: Answered) -> bool {
+        let Answered { of, part, answers } = answered;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) if is_closed(&error) => {
+                // Their leases end, and they run again elsewhere.
+                tracing::error!(%error, tasks = part.settlements.len(), "outcomes could not be recorded");
+                return false;
+            }
+            Err(error) if of.is_none() && error.is_temporary() => {
+                self.outbox.all_failed(&part, &error);
+                return true;
+            }
+            Err(error) => vec![Err(error); part.settlements.len()],
+        };
+        if answers.len() == part.settlements.len() && answers.iter().all(Result::is_ok) {
+            let settled = answers.into_iter().flatten().collect();
+            self.note_settled(&part.settlements, settled);
+            self.outbox.came_back(of.as_ref(), &part, Vec::new());
+            return true;
         }
+        let failed = self.note_partly_settled(&part, answers);
+        self.outbox.came_back(of.as_ref(), &part, failed);
         true
     }
 
-    /// Records outcomes in one call, again and again while the broker is away. Fails when it refuses them or is closed.
-    async fn settle_patiently(&self, part: &[Settlement]) -> Result<(), BrokerError> {
-        let mut retrying = Retrying::new("settle");
-        loop {
-            match self.broker.settle(part).await {
-                Ok(settled) => {
-                    retrying.worked();
-                    self.note_settled(part, settled);
-                    return Ok(());
+    /// Notes what was recorded of a part, once; returns the rest, by queue and reason.
+    fn note_partly_settled(&self, part: &Part, answers: Each<Settled>) -> Vec<Failed> {
+        let short = || BrokerError::Protocol("fewer answers than outcomes".into());
+        let mut answers = answers.into_iter();
+        let (mut recorded, mut settled) = (Vec::new(), Vec::new());
+        let mut failed: Vec<Failed> = Vec::new();
+        for settlement in &part.settlements {
+            let error = match answers.next().unwrap_or_else(|| Err(short())) {
+                Ok(answer) => {
+                    recorded.push(settlement.clone());
+                    settled.push(answer);
+                    continue;
                 }
-                Err(error) if error.is_temporary() => {
-                    tokio::time::sleep(retrying.failed(&error)).await;
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            if part.refused.is_some() && !error.is_temporary() {
+                tracing::error!(task = %settlement.envelope.task_ref(), %error,
+                    "this task cannot be archived either; it runs again when its lease has ended");
+                continue;
+            }
+            let is_alike = |other: &&mut Failed| {
+                other.error.is_temporary() == error.is_temporary()
+                    && other.part.settlements[0].envelope.queue == settlement.envelope.queue
+            };
+            match failed.iter_mut().find(is_alike) {
+                Some(other) => other.part.settlements.push(settlement.clone()),
+                None => failed.push(Failed {
+                    part: Part {
+                        settlements: vec![settlement.clone()],
+                        refused: part.refused.clone(),
+                    },
+                    error,
+                }),
             }
         }
+        self.note_settled(&recorded, settled);
+        failed
     }
 
-    /// Archives a task whose outcome the broker refuses, without its result, so that it holds up no other and does not
+    /// What archives a task whose outcome the broker refuses, without its result, so that it holds up no other and does not
     /// run again and again.
-    async fn archive_refused(&self, refused: &Settlement, error: &BrokerError) {
+    fn archived_in_place(&self, refused: &Settlement, error: &BrokerError) -> Settlement {
         let task = refused.envelope.task_ref();
         tracing::error!(%task, event = %refused.envelope.event, %error,
             "the broker refuses the outcome of this task; it is archived without its result");
@@ -168,15 +152,11 @@ impl Shared {
             backtrace: None,
             worker: Some(self.worker.clone()),
         });
-        let archived = [Settlement {
+        Settlement {
             envelope: Arc::new(envelope),
             token: refused.token,
             outcome: Outcome::Archive,
             only_if_expired: refused.only_if_expired,
-        }];
-        if let Err(error) = self.settle_patiently(&archived).await {
-            tracing::error!(%task, %error,
-                "this task cannot be archived either; it runs again when its lease has ended");
         }
     }
 

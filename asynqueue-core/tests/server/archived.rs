@@ -11,7 +11,7 @@ use std::{
 use asynqueue_core::{
     Broker, CancelOutcome, Context, Control, FailureKind, Inspect, LeaseRequest, MemoryBroker,
     Payload, ProcessWrapper, Producer, Server, ServerBuilder, Task, TaskError, TaskHandle,
-    TaskState,
+    TaskState, all_of,
     layer::{Archived, Hook, HookLayer, TimeoutLayer},
     testing::{TestClock, drain},
 };
@@ -146,7 +146,7 @@ async fn on_archived_is_called_for_a_task_whose_worker_was_lost_in_its_last_atte
         lease: LEASE,
         worker: "dead".into(),
     };
-    broker.lease(&request).await.unwrap();
+    all_of(broker.lease(&request).await).unwrap().concat();
     let (server, deaths) = server(&broker);
     let _server = server.lease(LEASE).start().await.unwrap();
     assert_eq!(deaths.of(&task).await.0, FailureKind::LeaseExpired);

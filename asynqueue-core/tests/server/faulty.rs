@@ -30,6 +30,10 @@ pub(crate) struct Faults {
     pub(crate) unavailable: AtomicBool,
     /// A queue that takes no tasks.
     pub(crate) away: OnceLock<Name>,
+    /// A queue that fails in every call, and how.
+    pub(crate) sick: Mutex<Option<(Name, Sickness)>>,
+    /// Queues are kept apart: a call for one waits for no other.
+    pub(crate) partitioned: AtomicBool,
     /// Leasing panics.
     pub(crate) lease_panics: AtomicBool,
     /// Recording outcomes panics.
@@ -62,6 +66,17 @@ pub(crate) struct Faults {
     pub(crate) subscriptions: Semaphore,
 }
 
+/// How a queue fails.
+#[derive(Clone, Debug)]
+pub(crate) enum Sickness {
+    /// With this error.
+    Error(BrokerError),
+    /// A call that asks for it does not come back.
+    Silence,
+    /// Its outcomes alone fail, with this error.
+    Outcomes(BrokerError),
+}
+
 impl Faulty {
     pub(crate) fn new(inner: &MemoryBroker) -> Self {
         let faults = Faults {
@@ -69,6 +84,8 @@ impl Faulty {
             generous: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
             away: OnceLock::new(),
+            sick: Mutex::default(),
+            partitioned: AtomicBool::new(false),
             lease_panics: AtomicBool::new(false),
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
@@ -89,6 +106,46 @@ impl Faulty {
             inner: inner.clone(),
             faults: Arc::new(faults),
         }
+    }
+
+    /// Lets a queue fail.
+    pub(crate) fn fall_sick(&self, queue: &'static str, how: Sickness) {
+        *self.faults.sick.lock().unwrap() = Some((queue.into(), how));
+    }
+
+    /// Lets all queues answer again.
+    pub(crate) fn recover(&self) {
+        *self.faults.sick.lock().unwrap() = None;
+    }
+
+    /// The error that a queue fails with.
+    fn error_of(&self, queue: &Name) -> Option<BrokerError> {
+        match &*self.faults.sick.lock().unwrap() {
+            Some((sick, Sickness::Error(error))) if sick == queue => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Does not return while a queue does not answer that is asked for.
+    async fn hear(&self, queues: impl Iterator<Item = &Name> + Send) {
+        let sick = self.faults.sick.lock().unwrap().clone();
+        if let Some((sick, Sickness::Silence)) = sick
+            && { queues }.any(|queue| *queue == sick)
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Puts errors in place of the answers of a queue that fails.
+    fn spoil<T>(
+        &self,
+        answers: Result<Each<T>, BrokerError>,
+        queues: impl Iterator<Item = Name>,
+    ) -> Result<Each<T>, BrokerError> {
+        let spoil = |(answer, queue): (Result<T, BrokerError>, Name)| {
+            self.error_of(&queue).map_or(answer, Err)
+        };
+        Ok(answers?.into_iter().zip(queues).map(spoil).collect())
     }
 
     fn reach(&self) -> Result<(), BrokerError> {
@@ -132,31 +189,49 @@ impl Broker for Faulty {
         self.inner.enqueue(tasks).await
     }
 
-    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+    fn is_partitioned(&self) -> bool {
+        self.faults.partitioned.load(SeqCst)
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.faults.leases.fetch_add(1, SeqCst);
         assert!(!self.faults.lease_panics.load(SeqCst), "lost count");
         self.reach()?;
+        self.hear(request.queues.iter().map(|(queue, _)| queue))
+            .await;
         let mut request = request.clone();
         let extra = self.faults.generous.load(SeqCst);
         request.max += extra;
-        for (_, max) in &mut request.queues {
+        for (queue, max) in &mut request.queues {
             *max += extra;
+            if self.error_of(queue).is_some() {
+                *max = 0;
+            }
         }
         let leased = self.inner.lease(&request).await;
         pass(&self.faults.lease_answers).await;
-        leased
+        self.spoil(leased, request.queues.into_iter().map(|(queue, _)| queue))
     }
 
     async fn extend(
         &self,
         leases: &[Lease],
         lease: Duration,
-    ) -> Result<Vec<Extended>, BrokerError> {
+    ) -> Result<Each<Extended>, BrokerError> {
         self.reach()?;
-        self.inner.extend(leases, lease).await
+        self.hear(leases.iter().map(|lease| &lease.task.queue))
+            .await;
+        let mut answers = Vec::new();
+        for one in leases {
+            match self.error_of(&one.task.queue) {
+                Some(error) => answers.push(Err(error)),
+                None => answers.extend(self.inner.extend(std::slice::from_ref(one), lease).await?),
+            }
+        }
+        Ok(answers)
     }
 
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
         self.reach()?;
         assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
         if self.faults.settle_fails.load(SeqCst) {
@@ -167,12 +242,28 @@ impl Broker for Faulty {
         if settlements.iter().any(is_too_large) {
             return Err(BrokerError::Protocol("invalid bulk length".into()));
         }
-        self.inner.settle(settlements).await
+        self.hear(settlements.iter().map(|one| &one.envelope.queue))
+            .await;
+        let sick = self.faults.sick.lock().unwrap().clone();
+        let mut answers = Vec::new();
+        for one in settlements {
+            match &sick {
+                Some((sick, Sickness::Error(error) | Sickness::Outcomes(error)))
+                    if *sick == one.envelope.queue =>
+                {
+                    answers.push(Err(error.clone()));
+                }
+                _ => answers.extend(self.inner.settle(std::slice::from_ref(one)).await?),
+            }
+        }
+        Ok(answers)
     }
 
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
         self.reach()?;
-        self.inner.forward(queues, limit).await
+        self.hear(queues.iter()).await;
+        let forwarded = self.inner.forward(queues, limit).await;
+        self.spoil(forwarded, queues.iter().cloned())
     }
 
     async fn expired(
@@ -180,9 +271,11 @@ impl Broker for Faulty {
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError> {
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.reach()?;
-        self.inner.expired(queues, by, limit).await
+        self.hear(queues.iter()).await;
+        let expired = self.inner.expired(queues, by, limit).await;
+        self.spoil(expired, queues.iter().cloned())
     }
 
     async fn trim(
@@ -190,9 +283,11 @@ impl Broker for Faulty {
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError> {
+    ) -> Result<Each<Trimmed>, BrokerError> {
         self.reach()?;
-        self.inner.trim(queues, keep, limit).await
+        self.hear(queues.iter()).await;
+        let trimmed = self.inner.trim(queues, keep, limit).await;
+        self.spoil(trimmed, queues.iter().cloned())
     }
 }
 

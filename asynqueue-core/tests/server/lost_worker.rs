@@ -10,7 +10,7 @@ use std::{
 
 use asynqueue_core::{
     Broker, Context, Extended, FailureKind, LeaseRequest, Leased, MemoryBroker, Outcome, Payload,
-    Server, Settled, TaskError, TaskState,
+    Server, Settled, TaskError, TaskState, all_of,
 };
 use tokio::sync::Semaphore;
 
@@ -28,7 +28,10 @@ async fn lease_and_die(broker: &MemoryBroker) -> Leased {
         lease: LEASE,
         worker: "dead".into(),
     };
-    broker.lease(&request).await.unwrap().remove(0)
+    all_of(broker.lease(&request).await)
+        .unwrap()
+        .concat()
+        .remove(0)
 }
 
 #[tokio::test]
@@ -60,9 +63,12 @@ async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() 
     // The zombie's outcome comes late.
     let lease = zombie.lease();
     let late = zombie.settle(Outcome::Archive);
-    assert_eq!(broker.settle(&[late]).await.unwrap(), [Settled::Stale]);
     assert_eq!(
-        broker.extend(&[lease], LEASE).await.unwrap(),
+        all_of(broker.settle(&[late]).await).unwrap(),
+        [Settled::Stale]
+    );
+    assert_eq!(
+        all_of(broker.extend(&[lease], LEASE).await).unwrap(),
         [Extended::Lost]
     );
     counts_become(&broker, &[(TaskState::Completed, 1)]).await;
@@ -182,6 +188,7 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
         .unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
     let leased = becomes(&task, TaskState::Active).await;
+    until("it runs", async || server.stats().running == 1).await;
     // Someone else settles it, as if its lease had ended.
     let stolen = asynqueue_core::Settlement {
         envelope: leased.envelope,
@@ -189,7 +196,10 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
         outcome: Outcome::Archive,
         only_if_expired: false,
     };
-    assert_eq!(broker.settle(&[stolen]).await.unwrap(), [Settled::Recorded]);
+    assert_eq!(
+        all_of(broker.settle(&[stolen]).await).unwrap(),
+        [Settled::Recorded]
+    );
     let _told = soon("the handler is told", told.acquire()).await.unwrap();
     until("its outcome is refused", async || server.stats().stale == 1).await;
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;

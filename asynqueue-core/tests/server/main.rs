@@ -34,6 +34,7 @@ mod setup;
 mod sharing;
 mod shutdown;
 mod shutdown_signal;
+mod sick_queue;
 mod subscribers;
 mod timeouts;
 mod unavailable;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use asynqueue_core::{
-    Broker, Context, Inspector, Keep, MemoryBroker, Payload, Producer, Server, TaskError,
+    Broker, Context, Inspector, Keep, MemoryBroker, Payload, Producer, Server, TaskError, all_of,
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::metrics::install;
@@ -94,7 +94,7 @@ async fn what_the_limits_of_an_archive_delete_is_counted_with_the_limit() {
         archived_max: 1,
         ..Keep::default()
     };
-    let trimmed = broker.trim(&["full".into()], keep, 10).await;
+    let trimmed = all_of(broker.trim(&["full".into()], keep, 10).await);
     assert_eq!(trimmed.expect("trimmed")[0].by_count, 2);
     let scrape = Scrape::of(&exporter).await;
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Keep, ServerInfo, Timestamp,
+    Keep, ServerInfo, Timestamp, all_of,
     scheduler::{Entry, Timetable},
 };
 
@@ -368,10 +368,7 @@ async fn archived_tasks_that_were_deleted_need_attention() {
         ..Keep::default()
     };
     let broker = site.inspector.broker();
-    let trimmed = broker
-        .trim(&["mail".into()], keep, 10)
-        .await
-        .expect("trimmed");
+    let trimmed = all_of(broker.trim(&["mail".into()], keep, 10).await).expect("trimmed");
     assert_eq!(trimmed[0].by_count, 1);
     let page = site.page("/").await;
     let says = "archived tasks were deleted: 1 beyond the limit of 0 so far, the last ";

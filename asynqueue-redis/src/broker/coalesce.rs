@@ -1,4 +1,5 @@
-//! Tasks that are enqueued one by one at the same time go out together, those of one durability by themselves.
+//! Tasks of a queue that are enqueued one by one at the same time go out together: those of another queue may fail, and
+//! must not hold them up. Those of one durability go by themselves.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,10 @@ use asynqueue_core::{BrokerError, Conflict, Durability, NewTask};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted};
+use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted, queue::Queue};
 
-/// The tasks that wait, by their durability.
-#[derive(Default)]
+/// The tasks of a queue that wait, by their durability.
+#[derive(Debug, Default)]
 pub(super) struct Coalescers {
     primary: Arc<Coalescer>,
     others: OnceLock<Mutex<HashMap<Durability, Arc<Coalescer>>>>,
@@ -29,10 +30,10 @@ impl Coalescers {
 }
 
 /// Tasks that wait for the batch before them to be answered. A task that comes alone goes out at once.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Coalescer(Mutex<Waiting>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Waiting {
     tasks: Vec<NewTask>,
     answers: Vec<oneshot::Sender<Answer>>,
@@ -69,10 +70,11 @@ impl RedisBroker {
     /// Accepts tasks along with those of others; without a detour if there are none.
     pub(super) async fn accept_with_others(
         &self,
+        queue: &Queue,
         tasks: Vec<NewTask>,
         durability: Durability,
     ) -> Result<Accepted, BrokerError> {
-        let single = self.0.single.of(durability);
+        let single = queue.single.of(durability);
         if let Some(_alone) = single.alone() {
             return self.accept_batch(tasks, durability).await;
         }

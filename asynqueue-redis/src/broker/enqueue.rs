@@ -21,8 +21,9 @@ impl RedisBroker {
         tasks: Vec<NewTask>,
         durability: Durability,
     ) -> Result<Accepted, BrokerError> {
-        if tasks.len() == 1 {
-            return self.accept_with_others(tasks, durability).await;
+        if let [task] = tasks.as_slice() {
+            let queue = self.queue(&task.envelope.queue);
+            return self.accept_with_others(&queue, tasks, durability).await;
         }
         self.accept_batch(tasks, durability).await
     }

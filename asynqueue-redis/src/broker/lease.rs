@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    BrokerError, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name, Timestamp,
-    UniqueUntil,
+    BrokerError, Each, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name,
+    Timestamp, UniqueUntil,
 };
 use futures_util::future::join_all;
 use redis::Value;
 
 use super::{
     MAX_CHUNK, RedisBroker, millis,
-    queue::{Queue, Read},
+    queue::{Queue, Read, each_of},
 };
 use crate::{reply, script};
 
@@ -30,41 +30,27 @@ pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
 }
 
 impl RedisBroker {
-    /// Leases from queues in turn. What is leased is somebody's: an error is told only where nothing came before it.
-    pub(super) async fn lease_from_all(
-        &self,
-        request: &LeaseRequest,
-    ) -> Result<Vec<Leased>, BrokerError> {
+    /// Leases from queues in turn.
+    pub(super) async fn lease_from_all(&self, request: &LeaseRequest) -> Each<Vec<Leased>> {
         let caps = request.queues.iter().map(|(_, cap)| *cap);
         let in_all = caps.fold(0_usize, usize::saturating_add);
-        let mut batches = Vec::with_capacity(request.queues.len());
         if in_all <= request.max {
             // None can take what another was to have: they are asked at the same time.
             let ask = |(queue, cap): &(Name, usize)| self.lease_from(queue.clone(), *cap, request);
-            batches = join_all(request.queues.iter().map(ask)).await;
-        } else {
-            let mut left = request.max;
-            for (queue, cap) in &request.queues {
-                let batch = self
-                    .lease_from(queue.clone(), (*cap).min(left), request)
-                    .await;
-                left -= batch.as_ref().map_or(0, |leased| leased.len().min(left));
-                batches.push(batch);
-            }
+            return join_all(request.queues.iter().map(ask)).await;
         }
-        let (mut leased, mut failed) = (Vec::new(), None);
-        for batch in batches {
-            match batch {
-                Ok(batch) => leased.extend(batch),
-                Err(error) => failed = Some(error),
-            }
+        let (mut batches, mut left) = (Vec::with_capacity(request.queues.len()), request.max);
+        for (queue, cap) in &request.queues {
+            let batch = self
+                .lease_from(queue.clone(), (*cap).min(left), request)
+                .await;
+            left -= batch.as_ref().map_or(0, |leased| leased.len().min(left));
+            batches.push(batch);
         }
-        match failed {
-            Some(error) if leased.is_empty() => Err(error),
-            _ => Ok(leased),
-        }
+        batches
     }
 
+    /// Leases from one queue. What is leased is somebody's: an error is returned only where nothing came before it.
     async fn lease_from(
         &self,
         name: Name,
@@ -176,21 +162,18 @@ impl RedisBroker {
         }
     }
 
-    pub(super) async fn extend_all(
-        &self,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> Result<Vec<Extended>, BrokerError> {
+    pub(super) async fn extend_all(&self, leases: &[Lease], lease: Duration) -> Each<Extended> {
         let leases = leases.iter().collect();
-        self.each_queue(
+        self.each_queue_by_itself(
             leases,
             |lease: &&Lease| &lease.task.queue,
             |queue, leases| async move {
                 let mut extended = Vec::with_capacity(leases.len());
                 for chunk in leases.chunks(MAX_CHUNK) {
-                    extended.extend(self.extend_chunk(&queue, chunk, lease).await?);
+                    let answers = self.extend_chunk(&queue, chunk, lease).await;
+                    extended.extend(each_of(answers, chunk.len()));
                 }
-                Ok(extended)
+                extended
             },
         )
         .await

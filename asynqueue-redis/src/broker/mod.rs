@@ -31,13 +31,13 @@ use std::{
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Durability, Extended, Forwarded, Keep, Lease,
+    Broker, BrokerError, Clock, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
     LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp,
     Trimmed,
 };
 use parking_lot::RwLock;
 
-use self::{coalesce::Coalescers, ownership::Keeper, queue::Queue, unreadable::Unreadable};
+use self::{ownership::Keeper, queue::Queue, unreadable::Unreadable};
 use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
@@ -77,7 +77,6 @@ struct Inner {
     queues: RwLock<HashMap<Name, Arc<Queue>>>,
     /// The tag of each worker that leases by this handle.
     workers: RwLock<HashMap<Name, u32>>,
-    single: Coalescers,
     /// What has to have new tasks and outcomes before they count.
     durability: Durability,
     unreadable: Unreadable,
@@ -103,7 +102,6 @@ impl RedisBroker {
             instance: rand::random(),
             queues: RwLock::default(),
             workers: RwLock::default(),
-            single: Coalescers::default(),
             durability,
             unreadable: Unreadable::default(),
             keeper: Keeper::default(),
@@ -235,28 +233,33 @@ impl Broker for RedisBroker {
         self.accept(tasks, durability).await
     }
 
-    async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>, BrokerError> {
+    /// In a Cluster, each queue is on one of its shards.
+    fn is_partitioned(&self) -> bool {
+        self.link().is_cluster()
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.link().open_or_closed()?;
-        self.lease_from_all(request).await
+        Ok(self.lease_from_all(request).await)
     }
 
     async fn extend(
         &self,
         leases: &[Lease],
         lease: Duration,
-    ) -> Result<Vec<Extended>, BrokerError> {
+    ) -> Result<Each<Extended>, BrokerError> {
         self.link().open_or_closed()?;
-        self.extend_all(leases, lease).await
+        Ok(self.extend_all(leases, lease).await)
     }
 
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
         self.link().open_or_closed()?;
-        self.settle_all(settlements).await
+        Ok(self.settle_all(settlements).await)
     }
 
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Forwarded, BrokerError> {
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
         self.link().open_or_closed()?;
-        self.forward_due(queues, limit).await
+        Ok(self.forward_due(queues, limit).await)
     }
 
     async fn expired(
@@ -264,9 +267,9 @@ impl Broker for RedisBroker {
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError> {
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
         self.link().open_or_closed()?;
-        self.find_expired(queues, by, limit).await
+        Ok(self.find_expired(queues, by, limit).await)
     }
 
     async fn trim(
@@ -274,9 +277,9 @@ impl Broker for RedisBroker {
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError> {
+    ) -> Result<Each<Trimmed>, BrokerError> {
         self.link().open_or_closed()?;
-        self.trim_old(queues, keep, limit).await
+        Ok(self.trim_old(queues, keep, limit).await)
     }
 
     async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {

@@ -7,17 +7,22 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, CodecName, Envelope, Failure, FailureKind, Name, TaskId, Timestamp,
+    BrokerError, CodecName, Each, Envelope, Failure, FailureKind, Name, TaskId, Timestamp,
 };
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use parking_lot::Mutex;
 
-use super::{RedisBroker, leftovers::Rounds, ownership::Upkeep, waiters::Waiters};
-use crate::{keys::QueueKeys, lanes::Lanes};
+use super::{
+    RedisBroker, coalesce::Coalescers, leftovers::Rounds, ownership::Upkeep, waiters::Waiters,
+};
+use crate::{keys::QueueKeys, lanes::Lanes, link::spawn};
 
 /// How often a queue that is in use is listed among all.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long the first task of a queue waits for it to be listed, where the list may be on a shard that is away.
+const LIST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One queue.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(super) struct Queue {
     /// For leases, which are somebody's even when the answer was lost.
     pub(super) leases: Lanes,
     pub(super) waiters: Waiters,
+    /// Its tasks that are enqueued one by one.
+    pub(super) single: Coalescers,
     /// When its name was put among those of all queues.
     pub(super) listed: Mutex<Option<Instant>>,
     /// When it was last looked after.
@@ -47,6 +54,7 @@ impl Queue {
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
             waiters: Waiters::default(),
+            single: Coalescers::default(),
             listed: Mutex::default(),
             repaired: Mutex::default(),
             rounds: Mutex::default(),
@@ -95,20 +103,52 @@ impl Read {
 }
 
 impl RedisBroker {
-    /// Lists the queue among all, before its first task; now and then again, for it may have been deleted meanwhile.
+    /// Lists the queue among all, before its first task; now and then again, for it may have been deleted meanwhile. What has a task is
+    /// served whether or not it is listed, so one that cannot be listed for now, since the list is on another shard of a
+    /// Cluster, is listed later.
     pub(super) async fn list_queue(&self, queue: &Queue) -> Result<(), BrokerError> {
         let listed = *queue.listed.lock();
-        if listed.is_none_or(|since| since.elapsed() >= LIST_AGAIN) {
-            let mut command = redis::cmd("SADD");
-            command.arg(self.queues_key()).arg(queue.name.as_str());
-            self.command(&command).await?;
-            *queue.listed.lock() = Some(Instant::now());
+        if listed.is_some_and(|since| since.elapsed() < LIST_AGAIN) {
+            return Ok(());
         }
+        if !self.link().is_cluster() {
+            return self.list(queue).await;
+        }
+        let listing = {
+            let (broker, queue) = (self.clone(), self.queue(&queue.name));
+            async move { broker.list(&queue).await }
+        };
+        if listed.is_none() {
+            match tokio::time::timeout(LIST_PATIENCE, self.list(queue)).await {
+                Ok(Err(error)) if !error.is_temporary() => return Err(error),
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        // Not again for each task.
+        *queue.listed.lock() = Some(Instant::now());
+        let queue = self.queue(&queue.name);
+        let in_background = async move {
+            if let Err(error) = listing.await {
+                tracing::warn!(queue = %queue.name, %error, "the queue could not be listed among all; tried again with its next task");
+                *queue.listed.lock() = None;
+            }
+        };
+        // Without its thread there are no connections either.
+        spawn(in_background)
+            .map(drop)
+            .map_err(|error| BrokerError::Unavailable(error.to_string()))
+    }
+
+    async fn list(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let mut command = redis::cmd("SADD");
+        command.arg(self.queues_key()).arg(queue.name.as_str());
+        self.command(&command).await?;
+        *queue.listed.lock() = Some(Instant::now());
         Ok(())
     }
 
-    /// Splits items by queue, lets `answer` see to those of one queue, in their order, and puts the answers in the order
-    /// of the items. Queues are seen to at the same time, each to its end, whatever becomes of the others.
+    /// As [`each_queue_by_itself`](Self::each_queue_by_itself), for a caller that needs all answers or none.
     pub(super) async fn each_queue<I, R, F>(
         &self,
         items: Vec<I>,
@@ -118,8 +158,28 @@ impl RedisBroker {
     where
         F: Future<Output = Result<Vec<R>, BrokerError>>,
     {
+        let each = |queue, items: Vec<I>| {
+            let count = items.len();
+            let answered = answer(queue, items);
+            async move { each_of(answered.await, count) }
+        };
+        let answers = self.each_queue_by_itself(items, queue_of, each).await;
+        answers.into_iter().collect()
+    }
+
+    /// Splits items by queue, lets `answer` see to those of one queue, in their order, and puts the answers in the order
+    /// of the items. Queues are seen to at the same time, each to its end, whatever becomes of the others.
+    pub(super) async fn each_queue_by_itself<I, R, F>(
+        &self,
+        items: Vec<I>,
+        queue_of: impl Fn(&I) -> &Name,
+        answer: impl Fn(Arc<Queue>, Vec<I>) -> F,
+    ) -> Each<R>
+    where
+        F: Future<Output = Each<R>>,
+    {
         let Some(first) = items.first().map(|item| queue_of(item).clone()) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         if items.iter().all(|item| *queue_of(item) == first) {
             return answer(self.queue(&first), items).await;
@@ -140,18 +200,43 @@ impl RedisBroker {
         }
         let calls = groups.into_iter().map(|(name, places, items)| {
             let answered = answer(self.queue(&name), items);
-            async move { Ok::<_, BrokerError>((places, answered.await?)) }
+            async move { (places, answered.await) }
         });
-        for answered in join_all(calls).await {
-            let (places, answered) = answered?;
+        for (places, answered) in join_all(calls).await {
             for (place, answer) in places.into_iter().zip(answered) {
                 answers[place] = Some(answer);
             }
         }
-        let short = || BrokerError::Protocol("fewer answers than questions".into());
-        answers
-            .into_iter()
-            .map(|answer| answer.ok_or_else(short))
-            .collect()
+        let short = || Err(BrokerError::Protocol("fewer answers than questions".into()));
+        let answers = answers.into_iter();
+        answers.map(|answer| answer.unwrap_or_else(short)).collect()
+    }
+
+    /// Asks each queue, many at the same time: the answers, in the order of the queues.
+    pub(super) async fn ask_each<R, F>(
+        &self,
+        queues: &[Name],
+        ask: impl Fn(Arc<Queue>) -> F,
+    ) -> Each<R>
+    where
+        F: Future<Output = Result<R, BrokerError>>,
+    {
+        let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
+        let asked = queues.into_iter().map(ask);
+        stream::iter(asked).buffered(AT_ONCE).collect().await
+    }
+}
+
+/// The most queues to ask at the same time: many, for the round trips to be few, and not so many that Redis has all of them to do
+/// before the call of another.
+const AT_ONCE: usize = 64;
+
+/// The answers of one queue to `count` items.
+pub(super) fn each_of<R>(answers: Result<Vec<R>, BrokerError>, count: usize) -> Each<R> {
+    match answers {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => std::iter::repeat_with(|| Err(error.clone()))
+            .take(count)
+            .collect(),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, CodecName, Envelope, Failure, FailureKind, Outcome, Settled, Settlement,
+    BrokerError, CodecName, Each, Envelope, Failure, FailureKind, Outcome, Settled, Settlement,
     UniqueUntil,
 };
 
@@ -15,11 +15,8 @@ use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queu
 use crate::{reply, script};
 
 impl RedisBroker {
-    pub(super) async fn settle_all(
-        &self,
-        settlements: &[Settlement],
-    ) -> Result<Vec<Settled>, BrokerError> {
-        self.each_queue(
+    pub(super) async fn settle_all(&self, settlements: &[Settlement]) -> Each<Settled> {
+        self.each_queue_by_itself(
             settlements.iter().collect(),
             |settlement: &&Settlement| &settlement.envelope.queue,
             |queue, settlements| async move {
@@ -30,25 +27,43 @@ impl RedisBroker {
         .await
     }
 
-    async fn settle_in(
+    /// Settles records of one queue, one call after the other, until one fails.
+    async fn settle_in(&self, queue: &Queue, mut records: Vec<Record<'_>>) -> Each<Settled> {
+        let mut answers = Vec::with_capacity(records.len());
+        while answers.len() < records.len() {
+            let left = &mut records[answers.len()..];
+            let count = chunk(left);
+            let chunk = &mut left[..count];
+            let mut settled = vec![Ok(Settled::Recorded); count];
+            match self.settle_some(queue, chunk, &mut settled).await {
+                Ok(()) => answers.extend(settled),
+                Err(error) => answers.resize(records.len(), Err(error)),
+            }
+        }
+        answers
+    }
+
+    /// Settles records of one queue at once. An error is of all of them: none was recorded, as far as is known.
+    async fn settle_some(
         &self,
         queue: &Queue,
-        mut records: Vec<Record<'_>>,
-    ) -> Result<Vec<Settled>, BrokerError> {
+        records: &mut [Record<'_>],
+        answers: &mut [Result<Settled, BrokerError>],
+    ) -> Result<(), BrokerError> {
         let mut settled = vec![Settled::Recorded; records.len()];
-        let mut done = 0;
-        while done < records.len() {
-            let count = chunk(&records[done..]);
-            let cancelled = self
-                .settle_chunk(queue, &records[done..][..count], &mut settled[done..])
-                .await?;
-            let mut cancelled: Vec<_> = cancelled.into_iter().map(|place| done + place).collect();
-            cancelled.sort_unstable();
-            self.settle_cancelled(queue, &mut records, &cancelled, &mut settled)
-                .await?;
-            done += count;
+        let mut cancelled = self.settle_chunk(queue, records, &mut settled).await?;
+        cancelled.sort_unstable();
+        let outcome = (self.settle_cancelled(queue, records, &cancelled, &mut settled)).await;
+        for (answer, settled) in answers.iter_mut().zip(settled) {
+            *answer = Ok(settled);
         }
-        Ok(settled)
+        if let Err(error) = outcome {
+            // The others were recorded, and must not look refused when these are sent again.
+            for place in cancelled {
+                answers[place] = Err(error.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Settles records with one call. Returns the places of those that are not settled, since they are to be cancelled.

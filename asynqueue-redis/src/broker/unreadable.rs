@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{BrokerError, Leased, Outcome, TaskRef};
+use asynqueue_core::{BrokerError, Leased, Outcome, TaskRef, all_of};
 use parking_lot::Mutex;
 
 use super::RedisBroker;
@@ -81,7 +81,7 @@ impl RedisBroker {
                 }
             }
         }).collect();
-        self.settle_all(&settlements).await.map(drop)
+        all_of(Ok(self.settle_all(&settlements).await)).map(drop)
     }
 }
 

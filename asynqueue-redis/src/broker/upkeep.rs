@@ -1,6 +1,10 @@
 //! Upkeep: what is due, lost or old.
 
-use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed};
+use std::sync::Arc;
+
+use asynqueue_core::{
+    BrokerError, Each, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed,
+};
 
 use super::{
     MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, ownership::Part, queue::Queue,
@@ -8,31 +12,28 @@ use super::{
 use crate::{reply, script};
 
 impl RedisBroker {
-    pub(super) async fn forward_due(
-        &self,
-        queues: &[Name],
-        limit: usize,
-    ) -> Result<Forwarded, BrokerError> {
-        let mut forwarded = Forwarded::default();
+    pub(super) async fn forward_due(&self, queues: &[Name], limit: usize) -> Each<Forwarded> {
         self.say_alive();
-        for name in queues {
-            let queue = self.queue(name);
-            if !self.looks_after(&queue, Part::Forward).await? {
-                let next_due = queue.upkeep.lock().next_due();
-                forwarded.next_due = [forwarded.next_due, next_due].into_iter().flatten().min();
-                continue;
-            }
-            let next_due = loop {
-                let asked = (limit - forwarded.moved).min(MAX_CHUNK);
-                let (moved, next_due) = self.forward_chunk(&queue, asked).await?;
-                forwarded.moved += moved;
-                if moved < asked || moved == 0 || forwarded.moved == limit {
-                    break next_due;
-                }
-            };
-            forwarded.next_due = [forwarded.next_due, next_due].into_iter().flatten().min();
+        let forward = |queue: Arc<Queue>| async move { self.forward_in(&queue, limit).await };
+        self.ask_each(queues, forward).await
+    }
+
+    /// What was moved before an error shows in the next answer alone: it is due no more.
+    async fn forward_in(&self, queue: &Queue, limit: usize) -> Result<Forwarded, BrokerError> {
+        let mut forwarded = Forwarded::default();
+        if !self.looks_after(queue, Part::Forward).await? {
+            forwarded.next_due = queue.upkeep.lock().next_due();
+            return Ok(forwarded);
         }
-        Ok(forwarded)
+        loop {
+            let asked = (limit - forwarded.moved).min(MAX_CHUNK);
+            let (moved, next_due) = self.forward_chunk(queue, asked).await?;
+            forwarded.moved += moved;
+            forwarded.next_due = next_due;
+            if moved < asked || moved == 0 || forwarded.moved == limit {
+                return Ok(forwarded);
+            }
+        }
     }
 
     async fn forward_chunk(
@@ -67,15 +68,9 @@ impl RedisBroker {
         queues: &[Name],
         by: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Leased>, BrokerError> {
-        let mut expired = Vec::new();
-        for name in queues {
-            let queue = self.queue(name);
-            if expired.len() < limit && self.looks_after(&queue, Part::Expired).await? {
-                self.expired_in(&queue, by, limit, &mut expired).await?;
-            }
-        }
-        Ok(expired)
+    ) -> Each<Vec<Leased>> {
+        let find = |queue: Arc<Queue>| async move { self.expired_in(&queue, by, limit).await };
+        self.ask_each(queues, find).await
     }
 
     /// They stay where they are, so that a second call would find the same ones: one call has to do for a queue.
@@ -84,17 +79,20 @@ impl RedisBroker {
         queue: &Queue,
         by: Timestamp,
         limit: usize,
-        expired: &mut Vec<Leased>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Vec<Leased>, BrokerError> {
+        let mut expired = Vec::new();
+        if !self.looks_after(queue, Part::Expired).await? {
+            return Ok(expired);
+        }
         let keys = &queue.keys;
         let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
         call.arg(self.script_clock())
-            .arg((limit - expired.len()).min(MAX_EXPIRED))
+            .arg(limit.min(MAX_EXPIRED))
             .arg(by.as_millis());
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
         let (Some(leases), Some(envelopes)) = (answer.next(), answer.next()) else {
-            return Ok(());
+            return Ok(expired);
         };
         for (lease, envelope) in reply::array(leases)?
             .into_iter()
@@ -110,50 +108,51 @@ impl RedisBroker {
                 pending_since: None,
             });
         }
-        Ok(())
+        Ok(expired)
     }
 
-    /// Trims queue by queue. What is deleted has to be reported: an error is returned only where nothing was deleted.
     pub(super) async fn trim_old(
         &self,
         queues: &[Name],
         keep: Keep,
         limit: usize,
-    ) -> Result<Vec<Trimmed>, BrokerError> {
-        let (mut all, mut left, mut failed) = (Vec::with_capacity(queues.len()), limit, None);
-        for name in queues {
-            let mut trimmed = Trimmed::default();
-            if let Err(error) = self.trim_queue(name, keep, left, &mut trimmed).await {
-                failed = Some(error);
+    ) -> Each<Trimmed> {
+        let trim = |queue: Arc<Queue>| async move { self.trim_in(&queue, keep, limit).await };
+        self.ask_each(queues, trim).await
+    }
+
+    /// What is deleted has to be reported: an error is returned only where nothing was deleted.
+    async fn trim_in(
+        &self,
+        queue: &Queue,
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Trimmed, BrokerError> {
+        let mut trimmed = Trimmed::default();
+        match self.trim_queue(queue, keep, limit, &mut trimmed).await {
+            Err(error) if trimmed.deleted() == 0 => Err(error),
+            Err(error) => {
+                tracing::warn!(queue = %queue.name, %error, "a queue could not be trimmed to the end; tried again in a while");
+                Ok(trimmed)
             }
-            left -= trimmed.deleted().min(left);
-            all.push(trimmed);
-        }
-        match failed {
-            Some(error) if left == limit => Err(error),
-            Some(error) => {
-                tracing::warn!(%error, "some queues could not be trimmed; tried again in a while");
-                Ok(all)
-            }
-            None => Ok(all),
+            Ok(()) => Ok(trimmed),
         }
     }
 
     async fn trim_queue(
         &self,
-        name: &Name,
+        queue: &Queue,
         keep: Keep,
         limit: usize,
         trimmed: &mut Trimmed,
     ) -> Result<(), BrokerError> {
-        let queue = self.queue(name);
-        if !self.looks_after(&queue, Part::Trim).await? {
+        if !self.looks_after(queue, Part::Trim).await? {
             return Ok(());
         }
-        self.repair_now_and_then(&queue).await?;
+        self.repair_now_and_then(queue).await?;
         loop {
             let asked = (limit - trimmed.deleted()).min(MAX_CHUNK);
-            let now = self.trim_chunk(&queue, keep, asked).await?;
+            let now = self.trim_chunk(queue, keep, asked).await?;
             trimmed.completed += now.completed;
             trimmed.by_count += now.by_count;
             trimmed.by_age += now.by_age;

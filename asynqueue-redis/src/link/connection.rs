@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use deadpool::managed::{
+    self, BuildError, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult,
+};
+use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use redis::{
     Cmd, ErrorKind, RedisError, RedisResult, Value,
@@ -45,7 +48,11 @@ impl Connection {
 }
 
 /// Makes connections for a pool.
-pub(super) struct Connector(Arc<Target>);
+pub(super) struct Connector {
+    target: Arc<Target>,
+    /// The one node of a Cluster that they are to.
+    node: Option<(String, u16)>,
+}
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +65,10 @@ impl managed::Manager for Connector {
     type Error = RedisError;
 
     async fn create(&self) -> Result<Connection, RedisError> {
-        self.0.connect().await
+        match &self.node {
+            Some((host, port)) => self.target.connect_to_node(host, *port).await,
+            None => self.target.connect().await,
+        }
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<RedisError> {
@@ -87,11 +97,21 @@ impl Source {
             }
             return Ok(Self::Users(pool.clone()));
         }
-        let pool = Pool::builder(Connector(Arc::clone(target)))
-            .max_size(options.pool_size)
-            .build();
-        pool.map(Self::Own)
-            .map_err(|error| OptionsError::Client(error.to_string()))
+        let pool = pool(target, None, options.pool_size);
+        pool.map_err(|error| OptionsError::Client(error.to_string()))
+    }
+
+    /// Connections to one node of a Cluster.
+    pub(super) fn of_node(
+        target: &Arc<Target>,
+        node: (String, u16),
+        size: usize,
+    ) -> RedisResult<Self> {
+        let failed = |error: BuildError| {
+            let text = error.to_string();
+            RedisError::from((ErrorKind::Client, "the pool of connections", text))
+        };
+        pool(target, Some(node), size).map_err(failed)
     }
 
     async fn take(&self) -> RedisResult<Held> {
@@ -127,6 +147,16 @@ impl Source {
             place: Mutex::new(Some(place)),
         })
     }
+}
+
+fn pool(
+    target: &Arc<Target>,
+    node: Option<(String, u16)>,
+    size: usize,
+) -> Result<Source, BuildError> {
+    let target = Arc::clone(target);
+    let builder = Pool::builder(Connector { target, node });
+    builder.max_size(size).build().map(Source::Own)
 }
 
 fn pool_error(error: PoolError<RedisError>) -> RedisError {
@@ -165,6 +195,19 @@ impl Held {
 
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         self.connection.send(command).await
+    }
+
+    /// Sends a command to a node of a Cluster that is just taking over its slot.
+    pub(super) async fn send_asking(&self, command: &Cmd) -> RedisResult<Value> {
+        let Connection::Node(mut node) = self.connection() else {
+            return self.send(command).await;
+        };
+        let mut both = redis::Pipeline::with_capacity(2);
+        both.cmd("ASKING").ignore().add_command(command.clone());
+        use redis::aio::ConnectionLike;
+        let answers = node.req_packed_commands(&both, 1, 1).await?;
+        let answer = answers.into_iter().next().unwrap_or(Value::Nil);
+        answer.extract_error()
     }
 
     /// Sends a command to each master. Answers with the address of each, which is empty where there is but one.
@@ -233,7 +276,7 @@ impl Holder {
             return Ok(Arc::clone(held));
         }
         // Boxed, since it is rare and large.
-        Box::pin(self.get()).await
+        self.get().boxed().await
     }
 
     async fn get(&self) -> RedisResult<Arc<Held>> {

@@ -8,6 +8,8 @@ mod io;
 mod listen;
 mod nodes;
 mod server;
+mod shards;
+mod slots;
 mod target;
 
 use std::{
@@ -30,10 +32,14 @@ use self::{
     error::Reaction,
     listen::Listeners,
     server::ServerInfo,
+    shards::Shards,
     target::Target,
 };
 pub(crate) use self::{io::spawn, listen::Message};
-use crate::{meter, options::RedisOptions};
+use crate::{
+    meter,
+    options::{RedisOptions, Topology},
+};
 
 /// The first wait before a call is tried again; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -50,11 +56,15 @@ struct Inner {
     address: String,
     user: User,
     retry_for: Duration,
+    /// How long a caller waits at most.
+    patience: Duration,
     server: ServerInfo,
     /// The connections that calls go by, in turn.
     holders: Vec<Holder>,
     turn: AtomicUsize,
     durable: DurableCalls,
+    /// The ways to the shards of a Cluster, for commands with keys.
+    shards: Option<Shards>,
     listeners: Listeners,
     /// Whether the last call did not get through.
     is_away: AtomicBool,
@@ -87,10 +97,16 @@ impl Link {
             prefix: options.prefix.clone(),
         };
         let server = ServerInfo::ask(&holders, &options, &user).await?;
+        // Those of a user's pool are to be used as they are.
+        let has_shards = matches!(options.topology, Topology::Cluster) && options.pool.is_none();
+        let shards = has_shards.then(|| Shards::new(&target, options.pool_size));
         Ok(Self(Arc::new(Inner {
             address,
             user,
+            // A call that is not tried again has the time of an answer.
+            patience: options.retry_for.max(options.response_timeout),
             retry_for: options.retry_for,
+            shards,
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
             holders,
@@ -148,21 +164,18 @@ impl Link {
         let mut wait = FIRST_WAIT;
         loop {
             self.open_or_closed().map_err(SendError::Broker)?;
-            let sent = if durability.is_primary() {
-                self.try_send(command).await.map(|value| (value, None))
-            } else {
-                // Boxed, since it is rare and large.
-                Box::pin(self.0.durable.send(command, durability)).await
-            };
-            let error = match sent {
-                Ok((value, missing)) => {
+            let left = self.0.patience.saturating_sub(started.elapsed());
+            let sending = self.try_durably(command, durability);
+            let error = match tokio::time::timeout(left, sending).await {
+                Ok(Ok((value, missing))) => {
                     self.note_back();
                     return match missing {
                         None => Ok(value),
                         Some(problem) => Err(SendError::Broker(BrokerError::NotDurable(problem))),
                     };
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => self.timed_out(),
             };
             match Reaction::to(&error) {
                 Reaction::LoadScript => return Err(SendError::NoScript),
@@ -214,7 +227,31 @@ impl Link {
         answers.collect()
     }
 
+    fn timed_out(&self) -> redis::RedisError {
+        let patience = self.0.patience;
+        let message = format!("no answer within {patience:?}; see `retry_for`");
+        std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+    }
+
+    /// The answer, and what is missing for it to be this durable.
+    async fn try_durably(
+        &self,
+        command: &Cmd,
+        durability: Durability,
+    ) -> Result<(Value, Option<String>), redis::RedisError> {
+        if durability.is_primary() {
+            return Ok((self.try_send(command).await?, None));
+        }
+        // Boxed, since it is rare and large.
+        Box::pin(self.0.durable.send(command, durability)).await
+    }
+
     async fn try_send(&self, command: &Cmd) -> Result<Value, redis::RedisError> {
+        if let Some(shards) = &self.0.shards
+            && let Some(answer) = shards.send(command)
+        {
+            return answer.await;
+        }
         let turn = self.0.turn.fetch_add(1, Relaxed);
         let holder = &self.0.holders[turn % self.0.holders.len()];
         let held = holder.held().await?;

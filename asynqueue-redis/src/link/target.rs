@@ -68,6 +68,22 @@ impl Target {
         self.in_time(connecting).await
     }
 
+    /// A connection for calls to one node of a Cluster.
+    pub(super) async fn connect_to_node(&self, host: &str, port: u16) -> RedisResult<Connection> {
+        let config = self.config();
+        let client = single(&self.options, address(&self.options, host, port))?;
+        let connecting = async {
+            let connecting = client.get_multiplexed_async_connection_with_config(&config);
+            connecting.await.map(Connection::Node)
+        };
+        self.in_time(connecting).await
+    }
+
+    /// The nodes that the options name.
+    pub(super) fn nodes(&self) -> &[(String, u16)] {
+        &self.options.nodes
+    }
+
     /// A connection to subscribe by. `hear` is called with what is published.
     pub(super) async fn connect_to_listen(
         &self,
@@ -140,7 +156,11 @@ fn choose_cryptography() {
 impl AnyClient {
     fn new(options: &RedisOptions) -> RedisResult<Self> {
         Ok(match &options.topology {
-            Topology::Single => Self::Single(single(options)?),
+            Topology::Single => {
+                let named = addresses(options).next();
+                let usual = || ConnectionAddr::Tcp("127.0.0.1".into(), 6379);
+                Self::Single(single(options, named.unwrap_or_else(usual))?)
+            }
             Topology::Sentinel { .. } => Self::Sentinel(Mutex::new(sentinel(options)?)),
             Topology::Cluster => Self::Cluster(cluster(options)?.build()?),
         })
@@ -148,15 +168,21 @@ impl AnyClient {
 }
 
 fn addresses(options: &RedisOptions) -> impl Iterator<Item = ConnectionAddr> {
-    options.nodes.iter().map(|(host, port)| match &options.tls {
-        None => ConnectionAddr::Tcp(host.clone(), *port),
+    let nodes = options.nodes.iter();
+    nodes.map(|(host, port)| address(options, host, *port))
+}
+
+fn address(options: &RedisOptions, host: &str, port: u16) -> ConnectionAddr {
+    let host = host.to_owned();
+    match &options.tls {
+        None => ConnectionAddr::Tcp(host, port),
         Some(tls) => ConnectionAddr::TcpTls {
-            host: host.clone(),
-            port: *port,
+            host,
+            port,
             insecure: tls.is_insecure,
             tls_params: None,
         },
-    })
+    }
 }
 
 fn login(options: &RedisOptions) -> RedisConnectionInfo {
@@ -179,10 +205,7 @@ fn tls_mode(options: &RedisOptions) -> Option<TlsMode> {
     })
 }
 
-fn single(options: &RedisOptions) -> RedisResult<Client> {
-    let address = addresses(options)
-        .next()
-        .unwrap_or_else(|| ConnectionAddr::Tcp("127.0.0.1".into(), 6379));
+fn single(options: &RedisOptions, address: ConnectionAddr) -> RedisResult<Client> {
     let info = address
         .into_connection_info()?
         .set_redis_settings(login(options));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use asynqueue_core::{
     Broker, CodecName, Envelope, LeaseRequest, Leased, MessagePack, NewTask, Outcome, TaskId, When,
+    all_of,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use bytes::Bytes;
@@ -44,7 +45,9 @@ pub(crate) async fn lease(broker: &RedisBroker, queue: &str, max: usize) -> Vec<
         lease: Duration::from_secs(30),
         worker: "tester".into(),
     };
-    broker.lease(&request).await.expect("leased")
+    all_of(broker.lease(&request).await)
+        .expect("leased")
+        .concat()
 }
 
 /// Leases and completes so many tasks. Returns their ids in the order they came.
@@ -60,7 +63,7 @@ pub(crate) async fn process_all(broker: &RedisBroker, queue: &str, count: usize)
         ids.extend(leased.iter().map(|leased| leased.envelope.id.to_string()));
         let complete = |leased: Leased| leased.settle(Outcome::Complete { result: None });
         let settlements: Vec<_> = leased.into_iter().map(complete).collect();
-        broker.settle(&settlements).await.expect("settled");
+        all_of(broker.settle(&settlements).await).expect("settled");
     }
     ids
 }

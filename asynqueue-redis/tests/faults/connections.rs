@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::{Broker, Control, Inspect, Outcome, Settled};
+use asynqueue_core::{Broker, Control, Inspect, Outcome, Settled, all_of};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
 use redis::cmd;
@@ -220,12 +220,12 @@ async fn an_outcome_that_was_recorded_and_not_answered_is_not_refused_the_next_t
         .map(|leased| leased.settle(Outcome::Complete { result: None }))
         .collect();
     proxy.set(Fault::SwallowReplies);
-    broker.settle(&settlements).await.expect_err("no answer");
+    all_of(broker.settle(&settlements).await).expect_err("no answer");
     proxy.set(Fault::None);
     let stats = connect(&server.url()).await.stats(&[QUEUE.into()]).await;
     assert_eq!(stats.expect("stats")[0].succeeded, 3, "recorded");
-    let settled = broker.settle(&settlements).await.expect("an answer");
+    let settled = all_of(broker.settle(&settlements).await).expect("an answer");
     assert_eq!(settled, [Settled::Recorded; 2]);
-    let settled = broker.settle(&settlements).await.expect("an answer");
+    let settled = all_of(broker.settle(&settlements).await).expect("an answer");
     assert_eq!(settled, [Settled::Stale; 2], "once is enough");
 }

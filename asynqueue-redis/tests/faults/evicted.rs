@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynqueue_core::{
     Broker, FailureKind, Inspect, Keep, Outcome, Page, TaskState, UniqueKey, UniqueLock,
-    UniqueUntil,
+    UniqueUntil, all_of,
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::RedisServer;
@@ -16,10 +16,7 @@ use super::common::{connect, lease, send, task};
 async fn fill(broker: &RedisBroker) {
     send(broker, (0..15).map(|n| task("q", &format!("task-{n:02}")))).await;
     for leased in lease(broker, "q", 5).await.into_iter().skip(2) {
-        broker
-            .settle(&[leased.settle(Outcome::Archive)])
-            .await
-            .expect("settled");
+        all_of(broker.settle(&[leased.settle(Outcome::Archive)]).await).expect("settled");
     }
 }
 
@@ -40,10 +37,7 @@ async fn without(part: &str) -> (RedisServer, RedisBroker) {
 
 /// What servers do every ten seconds.
 async fn trim(broker: &RedisBroker) {
-    broker
-        .trim(&["q".into()], Keep::default(), 1_000)
-        .await
-        .expect("trimmed");
+    all_of(broker.trim(&["q".into()], Keep::default(), 1_000).await).expect("trimmed");
 }
 
 async fn counts(broker: &RedisBroker) -> (Vec<(TaskState, u64)>, u64) {

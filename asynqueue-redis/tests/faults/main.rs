@@ -12,6 +12,7 @@ mod connections;
 mod declared;
 mod evicted;
 mod groups;
+mod isolation;
 mod lifecycle;
 mod load;
 mod outage;

@@ -12,7 +12,7 @@ use super::{
     fixture::{Fixture, LEASE, QUEUE, complete, failed, now, task, task_ref, unique},
 };
 use crate::{
-    broker::{CancelOutcome, LeaseRequest, Outcome, Settled, Settlement, SharedBroker},
+    broker::{CancelOutcome, LeaseRequest, Outcome, Settled, Settlement, SharedBroker, all_of},
     task::{TaskState, Timestamp, UniqueUntil},
 };
 
@@ -61,7 +61,7 @@ pub async fn every_task_is_settled_once_among_racing_workers(harness: &dyn Harne
 }
 
 async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>) {
-    let leased = broker.lease(&request(5)).await.unwrap();
+    let leased = all_of(broker.lease(&request(5)).await).unwrap().concat();
     let settlements: Vec<_> = leased
         .into_iter()
         .map(|leased| {
@@ -90,7 +90,7 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
             }
         })
         .collect();
-    let settled = broker.settle(&settlements).await.unwrap();
+    let settled = all_of(broker.settle(&settlements).await).unwrap();
     for (settlement, settled) in settlements.iter().zip(settled) {
         assert_eq!(settled, Settled::Recorded);
         if settlement.outcome == complete() {
@@ -158,7 +158,7 @@ pub async fn racing_outcomes_of_a_lease_record_one(harness: &dyn Harness) {
         let settled = race(|racer| {
             let outcome = [complete(), Outcome::Drop][racer % 2].clone();
             let (broker, settlement) = (Arc::clone(&f.broker), leased.clone().settle(outcome));
-            async move { broker.settle(&[settlement]).await.unwrap()[0] }
+            async move { all_of(broker.settle(&[settlement]).await).unwrap()[0] }
         })
         .await;
         let recorded = |settled: &&Settled| **settled == Settled::Recorded;
@@ -194,7 +194,7 @@ pub async fn racing_forwards_move_each_task_once(harness: &dyn Harness) {
         async move {
             let mut moved = 0;
             loop {
-                match broker.forward(&[QUEUE.into()], 7).await.unwrap().moved {
+                match all_of(broker.forward(&[QUEUE.into()], 7).await).unwrap()[0].moved {
                     0 => return moved,
                     more => moved += more,
                 }
@@ -236,10 +236,9 @@ pub async fn a_late_worker_and_racing_reclaims_leave_one_winner(harness: &dyn Ha
                 let settlement = if racer == 0 {
                     late.settle(complete())
                 } else {
-                    let lost = broker
-                        .expired(&[QUEUE.into()], Timestamp::MAX, 1)
-                        .await
+                    let lost = all_of(broker.expired(&[QUEUE.into()], Timestamp::MAX, 1).await)
                         .unwrap()
+                        .concat()
                         .pop();
                     let Some(lost) = lost else { return false };
                     let envelope = failed(&lost.envelope);
@@ -249,7 +248,7 @@ pub async fn a_late_worker_and_racing_reclaims_leave_one_winner(harness: &dyn Ha
                         ..lost.settle(Outcome::Retry { delay })
                     }
                 };
-                broker.settle(&[settlement]).await.unwrap() == [Settled::Recorded]
+                all_of(broker.settle(&[settlement]).await).unwrap() == [Settled::Recorded]
             }
         })
         .await;
@@ -273,7 +272,7 @@ pub async fn a_task_that_moves_is_in_one_state_at_any_instant(harness: &dyn Harn
         let broker = Arc::clone(&f.broker);
         movers.spawn(async move {
             for _ in 0..50 {
-                let leased = broker.lease(&request(5)).await.unwrap();
+                let leased = all_of(broker.lease(&request(5)).await).unwrap().concat();
                 let outcomes = [
                     Outcome::Release,
                     Outcome::Archive,
@@ -282,7 +281,7 @@ pub async fn a_task_that_moves_is_in_one_state_at_any_instant(harness: &dyn Harn
                 let settlements: Vec<_> = (leased.into_iter().zip(outcomes.iter().cycle()))
                     .map(|(leased, outcome)| leased.settle(outcome.clone()))
                     .collect();
-                broker.settle(&settlements).await.unwrap();
+                all_of(broker.settle(&settlements).await).unwrap();
                 let moved: Vec<_> = settlements
                     .iter()
                     .map(|settlement| settlement.envelope.task_ref())

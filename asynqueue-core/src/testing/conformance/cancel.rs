@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{CancelOutcome, Extended, Outcome, Settled, Signal},
+    broker::{CancelOutcome, Extended, Outcome, Settled, Signal, all_of},
     task::{FailureKind, TaskRef, TaskState, Timestamp},
 };
 
@@ -44,7 +44,7 @@ pub async fn a_waiting_task_is_archived_with_the_reason(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Archived, 3)]).await;
     f.advance(secs(100)).await;
     assert_eq!(
-        f.broker.forward(&[QUEUE.into()], 10).await.unwrap().moved,
+        all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap()[0].moved,
         0
     );
 }
@@ -59,7 +59,7 @@ pub async fn the_worker_of_an_active_task_is_told(harness: &dyn Harness) {
     assert_eq!(signals.next().await, Some(Signal::Cancel(task_ref("a"))));
     // A worker that has missed one of these is told by the next.
     for _ in 0..2 {
-        let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+        let extended = all_of(f.broker.extend(&[leased.lease()], LEASE).await).unwrap();
         assert_eq!(extended, [Extended::CancelRequested]);
     }
 }
@@ -155,11 +155,9 @@ pub async fn a_cancelled_task_whose_worker_is_lost_is_archived(harness: &dyn Har
     f.lease_one().await;
     cancel(&f, "a").await;
     f.advance(LEASE * 2).await;
-    let lost = f
-        .broker
-        .expired(&[QUEUE.into()], Timestamp::MAX, 1)
-        .await
+    let lost = all_of(f.broker.expired(&[QUEUE.into()], Timestamp::MAX, 1).await)
         .unwrap()
+        .concat()
         .remove(0);
     f.fail(&lost, Outcome::Retry { delay: secs(0) }).await;
     assert_cancelled(&f, "a").await;
@@ -187,7 +185,7 @@ pub async fn a_request_to_cancel_ends_with_the_lease(harness: &dyn Harness) {
     f.enqueue(tasks(["a"])).await;
     for _ in 0..2 {
         let leased = f.lease_one().await;
-        let extended = f.broker.extend(&[leased.lease()], LEASE).await.unwrap();
+        let extended = all_of(f.broker.extend(&[leased.lease()], LEASE).await).unwrap();
         assert_eq!(extended, [Extended::Yes]);
         cancel(&f, "a").await;
         f.fail(&leased, Outcome::Archive).await;

@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{BrokerError, Forwarded, Keep, LeaseRequest, Leased, Outcome, Page},
+    broker::{BrokerError, Keep, LeaseRequest, Leased, Outcome, Page, all_of},
     process::Progress,
     task::{TaskState, Timestamp},
 };
@@ -264,17 +264,16 @@ pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let broker = &f.broker;
     assert!(f.lease_from(&[], 5).await.is_empty());
-    assert!(broker.extend(&[], LEASE).await.unwrap().is_empty());
-    assert!(broker.settle(&[]).await.unwrap().is_empty());
-    assert_eq!(broker.forward(&[], 5).await.unwrap(), Forwarded::default());
+    assert!(all_of(broker.extend(&[], LEASE).await).unwrap().is_empty());
+    assert!(all_of(broker.settle(&[]).await).unwrap().is_empty());
+    assert!(all_of(broker.forward(&[], 5).await).unwrap().is_empty());
     assert!(
-        broker
-            .expired(&[], Timestamp::MAX, 5)
-            .await
+        all_of(broker.expired(&[], Timestamp::MAX, 5).await)
             .unwrap()
+            .concat()
             .is_empty()
     );
-    let trimmed = broker.trim(&[], Keep::default(), 5).await.unwrap();
+    let trimmed = all_of(broker.trim(&[], Keep::default(), 5).await).unwrap();
     assert!(trimmed.is_empty());
     assert!(broker.cancel(&[], "nothing").await.unwrap().is_empty());
     broker.report(Vec::new()).await.unwrap();
@@ -305,12 +304,14 @@ pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     f.advance(secs(20_000)).await;
     assert!(f.lease(0).await.is_empty());
     assert!(f.lease_from(&[(QUEUE, 0)], 9).await.is_empty());
-    assert_eq!(f.broker.forward(&queues, 0).await.unwrap().moved, 0);
+    assert_eq!(
+        all_of(f.broker.forward(&queues, 0).await).unwrap()[0].moved,
+        0
+    );
     assert!(
-        f.broker
-            .expired(&queues, Timestamp::MAX, 0)
-            .await
+        all_of(f.broker.expired(&queues, Timestamp::MAX, 0).await)
             .unwrap()
+            .concat()
             .is_empty()
     );
     assert_eq!(f.trim(none, 0).await.deleted(), 0);
@@ -353,14 +354,16 @@ pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
         ..Keep::default()
     };
     assert_eq!(
-        f.broker
-            .expired(&queues, Timestamp::MAX, ALL)
-            .await
+        all_of(f.broker.expired(&queues, Timestamp::MAX, ALL).await)
             .unwrap()
+            .concat()
             .len(),
         1
     );
-    assert_eq!(f.broker.forward(&queues, ALL).await.unwrap().moved, 2);
+    assert_eq!(
+        all_of(f.broker.forward(&queues, ALL).await).unwrap()[0].moved,
+        2
+    );
     assert_eq!(f.trim(keep, ALL).await.deleted(), 1);
     let page = Page {
         after: None,

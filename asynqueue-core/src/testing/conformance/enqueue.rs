@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{BrokerError, Conflict, Durability, NewTask, Outcome, Settled, When},
+    broker::{BrokerError, Conflict, Durability, NewTask, Outcome, Settled, When, all_of},
     task::{Backoff, Headers, TaskRef, TaskState, UniqueUntil},
 };
 
@@ -201,7 +201,7 @@ pub async fn every_valid_id_and_queue_name_is_kept_apart(harness: &dyn Harness) 
             .into_iter()
             .map(|leased| leased.settle(Outcome::Archive));
         let settlements: Vec<_> = archived.chain([released]).collect();
-        let settled = f.broker.settle(&settlements).await.unwrap();
+        let settled = all_of(f.broker.settle(&settlements).await).unwrap();
         assert_eq!(settled, [Settled::Recorded; 10], "{queue}");
         let refs = ids.map(|name| TaskRef::new(queue, id(name)));
         for (task, found) in refs.iter().zip(f.broker.tasks(&refs).await.unwrap()) {

@@ -5,13 +5,13 @@ use super::{
     fixture::{Fixture, LEASE, QUEUE, complete, other_token, secs, task, task_in, task_ref, tasks},
 };
 use crate::{
-    broker::{Extended, Lease, Leased, Outcome, Settled},
+    broker::{Extended, Lease, Leased, Outcome, Settled, all_of},
     process::Progress,
     task::Timestamp,
 };
 
 async fn extend(f: &Fixture<'_>, leased: &Leased) -> Extended {
-    f.broker.extend(&[leased.lease()], LEASE).await.unwrap()[0]
+    all_of(f.broker.extend(&[leased.lease()], LEASE).await).unwrap()[0]
 }
 
 /// It ends a whole lease after it was last extended.
@@ -25,18 +25,16 @@ pub async fn an_extended_lease_does_not_expire(harness: &dyn Harness) {
     }
     f.advance(LEASE - secs(5)).await;
     assert!(
-        f.broker
-            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
-            .await
+        all_of(f.broker.expired(&[QUEUE.into()], Timestamp::MAX, 10).await)
             .unwrap()
+            .concat()
             .is_empty()
     );
     f.advance(secs(10)).await;
     assert_eq!(
-        f.broker
-            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
-            .await
+        all_of(f.broker.expired(&[QUEUE.into()], Timestamp::MAX, 10).await)
             .unwrap()
+            .concat()
             .len(),
         1
     );
@@ -58,11 +56,12 @@ pub async fn a_lease_that_passed_to_another_is_lost(harness: &dyn Harness) {
     let zombie = f.lease_one().await;
     f.settle(&zombie, Outcome::Release).await;
     let current = f.lease_one().await;
-    let answers = f
-        .broker
-        .extend(&[zombie.lease(), current.lease()], LEASE)
-        .await
-        .unwrap();
+    let answers = all_of(
+        f.broker
+            .extend(&[zombie.lease(), current.lease()], LEASE)
+            .await,
+    )
+    .unwrap();
     assert_eq!(answers, [Extended::Lost, Extended::Yes]);
     assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
 }
@@ -75,10 +74,9 @@ pub async fn an_expired_lease_that_nobody_took_can_be_extended(harness: &dyn Har
     f.advance(LEASE * 2).await;
     assert_eq!(extend(&f, &leased).await, Extended::Yes);
     assert!(
-        f.broker
-            .expired(&[QUEUE.into()], Timestamp::MAX, 10)
-            .await
+        all_of(f.broker.expired(&[QUEUE.into()], Timestamp::MAX, 10).await)
             .unwrap()
+            .concat()
             .is_empty()
     );
 }
@@ -89,16 +87,14 @@ pub async fn an_extension_counts_from_now(harness: &dyn Harness) {
     f.enqueue(tasks(["a"])).await;
     let lease = f.lease_one().await.lease();
     let shorter = LEASE / 3;
-    f.broker.extend(&[lease], shorter).await.unwrap();
+    all_of(f.broker.extend(&[lease], shorter).await).unwrap();
     let left = |until: Timestamp| until.since(f.broker.now());
     let until = f.info("a").await.unwrap().lease.unwrap().until;
     assert!(left(until) <= shorter, "{:?}", left(until));
     f.advance(LEASE / 2).await;
-    let expired = f
-        .broker
-        .expired(&[QUEUE.into()], Timestamp::MAX, 10)
-        .await
-        .unwrap();
+    let expired = all_of(f.broker.expired(&[QUEUE.into()], Timestamp::MAX, 10).await)
+        .unwrap()
+        .concat();
     assert_eq!(expired.len(), 1);
 }
 
@@ -141,7 +137,7 @@ pub async fn extensions_are_answered_in_order_over_several_queues(harness: &dyn 
     ];
     use Extended::{Lost, Yes};
     assert_eq!(
-        f.broker.extend(&leases, LEASE).await.unwrap(),
+        all_of(f.broker.extend(&leases, LEASE).await).unwrap(),
         [Yes, Lost, Yes, Lost, Yes]
     );
 }

@@ -8,7 +8,7 @@ use super::Harness;
 use crate::{
     broker::{
         Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats,
-        Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When,
+        Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When, all_of,
     },
     codec::{CodecName, MessagePack},
     task::{
@@ -70,15 +70,18 @@ impl<'a> Fixture<'a> {
             .iter()
             .map(|(name, cap)| (Name::from(*name), *cap))
             .collect();
-        self.broker
-            .lease(&LeaseRequest {
-                queues,
-                max,
-                lease: LEASE,
-                worker: "tester".into(),
-            })
-            .await
-            .unwrap()
+        all_of(
+            self.broker
+                .lease(&LeaseRequest {
+                    queues,
+                    max,
+                    lease: LEASE,
+                    worker: "tester".into(),
+                })
+                .await,
+        )
+        .unwrap()
+        .concat()
     }
 
     /// Leases the one task that there must be.
@@ -104,7 +107,7 @@ impl<'a> Fixture<'a> {
             outcome,
             only_if_expired: false,
         };
-        let settled = self.broker.settle(&[settlement]).await.unwrap();
+        let settled = all_of(self.broker.settle(&[settlement]).await).unwrap();
         assert_eq!(settled.len(), 1, "one answer an outcome");
         settled[0]
     }
@@ -117,11 +120,7 @@ impl<'a> Fixture<'a> {
 
     /// Trims the one queue.
     pub(super) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
-        let mut trimmed = self
-            .broker
-            .trim(&[QUEUE.into()], keep, limit)
-            .await
-            .unwrap();
+        let mut trimmed = all_of(self.broker.trim(&[QUEUE.into()], keep, limit).await).unwrap();
         assert_eq!(trimmed.len(), 1, "one answer a queue");
         trimmed.remove(0)
     }

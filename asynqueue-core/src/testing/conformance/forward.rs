@@ -7,12 +7,14 @@ use super::{
     fixture::{Fixture, QUEUE, prioritised, secs, task, task_in, tasks},
 };
 use crate::{
-    broker::{Forwarded, NewTask, Outcome, When},
+    broker::{Forwarded, NewTask, Outcome, When, all_of},
     task::{Name, TaskState},
 };
 
 async fn forward(f: &Fixture<'_>, limit: usize) -> Forwarded {
-    f.broker.forward(&[QUEUE.into()], limit).await.unwrap()
+    let mut forwarded = all_of(f.broker.forward(&[QUEUE.into()], limit).await).unwrap();
+    assert_eq!(forwarded.len(), 1, "one answer a queue");
+    forwarded.remove(0)
 }
 
 /// Not by a millisecond; and then at once.
@@ -126,22 +128,34 @@ pub async fn due_tasks_of_a_paused_queue_become_pending(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["a"]);
 }
 
-/// Limit and next due time are for all of them.
+/// Limit and next due time are for each of them.
 pub async fn due_tasks_of_the_queues_asked_are_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    for (queue, delay) in [("a", 10), ("a", 11), ("a", 500), ("b", 12), ("b", 400)] {
+    for (queue, delay) in [
+        ("a", 10),
+        ("a", 11),
+        ("a", 500),
+        ("b", 12),
+        ("b", 13),
+        ("b", 400),
+    ] {
         let name = format!("task-{delay}");
         f.enqueue_after(task_in(queue, &name), secs(delay)).await;
     }
     f.advance(secs(20)).await;
-    let both = ["a", "b"].map(Name::from);
-    assert_eq!(f.broker.forward(&both, 1).await.unwrap().moved, 1);
-    let only_b = f.broker.forward(&both[1..], 10).await.unwrap();
-    assert!(only_b.moved <= 1, "the tasks of the other queue stay");
-    let rest = f.broker.forward(&both, 10).await.unwrap();
-    assert_eq!(only_b.moved + rest.moved, 2);
-    assert_eq!(rest.next_due, only_b.next_due, "the earliest of both");
-    assert!(rest.next_due.unwrap() > f.broker.now());
+    let queues = ["a", "b", "unknown"].map(Name::from);
+    let moved = async |queues, limit| {
+        let forwarded = all_of(f.broker.forward(queues, limit).await).unwrap();
+        forwarded.iter().map(|of| of.moved).collect::<Vec<_>>()
+    };
+    assert_eq!(moved(&queues, 1).await, [1, 1, 0]);
+    assert_eq!(moved(&queues[1..2], 10).await, [1], "those of others stay");
+    assert_eq!(moved(&queues, 10).await, [1, 0, 0]);
+    let forwarded = all_of(f.broker.forward(&queues, 10).await).unwrap();
+    let due = |of: usize| forwarded[of].next_due.expect("a due time");
+    assert!(due(1) > f.broker.now(), "in the future");
+    assert!(due(0) > due(1), "each its own");
+    assert_eq!(forwarded[2], Forwarded::default());
 }
 
 /// Its attempts are not counted anew.

@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{Lease, LeaseToken, Outcome, Page, QueueStats},
+    broker::{Lease, LeaseToken, Outcome, Page, QueueStats, all_of},
     process::Progress,
     task::{Envelope, Name, TaskState},
 };
@@ -38,7 +38,7 @@ pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
     f.enqueue(tasks(["b"])).await;
     f.assert_counts(&[(Scheduled, 1), (Pending, 1)]).await;
     f.advance(secs(20)).await;
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     f.assert_counts(&[(Pending, 2)]).await;
     let leased = f.lease(2).await;
     f.assert_counts(&[(Active, 2)]).await;
@@ -46,7 +46,7 @@ pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
     f.fail(&leased[1], Outcome::Retry { delay: secs(10) }).await;
     f.assert_counts(&[(Archived, 1), (Retry, 1)]).await;
     f.advance(secs(20)).await;
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     let leased = f.lease_one().await;
     f.settle(&leased, complete()).await;
     f.assert_counts(&[(Archived, 1), (Completed, 1)]).await;
@@ -67,7 +67,7 @@ pub async fn latency_is_the_age_of_the_next_task(harness: &dyn Harness) {
     assert_eq!(f.stats().await.latency, Duration::ZERO);
     f.enqueue_after(task_now(&f, "a"), secs(500)).await;
     f.advance(secs(510)).await;
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     f.enqueue([task_now(&f, "b")]).await;
     f.advance(secs(100)).await;
     let latency = f.stats().await.latency;

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     broker::{
         CancelOutcome, Extended, Keep, Lease, Leased, NewTask, Outcome, Settled, Settlement, When,
+        all_of,
     },
     process::Progress,
     task::{TaskRef, TaskState, Timestamp},
@@ -54,7 +55,7 @@ pub async fn a_large_batch_of_leases_is_extended(harness: &dyn Harness) {
             }
         })
         .collect();
-    let extended = f.broker.extend(&leases, LEASE).await.unwrap();
+    let extended = all_of(f.broker.extend(&leases, LEASE).await).unwrap();
     let expected = (0..MANY).map(|n| match n % 7 {
         0 => Extended::Lost,
         _ => Extended::Yes,
@@ -84,7 +85,7 @@ pub async fn a_large_batch_of_outcomes_is_settled(harness: &dyn Harness) {
             }
         })
         .collect();
-    let settled = f.broker.settle(&settlements).await.unwrap();
+    let settled = all_of(f.broker.settle(&settlements).await).unwrap();
     let expected = (0..MANY).map(|n| match n % 7 {
         0 => Settled::Stale,
         _ => Settled::Recorded,
@@ -119,8 +120,8 @@ pub async fn a_large_backlog_is_forwarded(harness: &dyn Harness) {
     let accepted = f.try_enqueue((0..MANY).map(later).collect()).await;
     assert!(accepted.iter().all(Result::is_ok));
     f.advance(secs(20)).await;
-    let forwarded = f.broker.forward(&[QUEUE.into()], MANY * 2).await.unwrap();
-    assert_eq!((forwarded.moved, forwarded.next_due), (MANY, None));
+    let forwarded = all_of(f.broker.forward(&[QUEUE.into()], MANY * 2).await).unwrap();
+    assert_eq!((forwarded[0].moved, forwarded[0].next_due), (MANY, None));
     f.assert_counts(&[(TaskState::Pending, MANY as u64)]).await;
 }
 
@@ -129,17 +130,19 @@ pub async fn a_large_fleets_leases_are_reclaimed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     lease_many(&f).await;
     f.advance(LEASE * 2).await;
-    let lost = f
-        .broker
-        .expired(&[QUEUE.into()], Timestamp::MAX, MANY * 2)
-        .await
-        .unwrap();
+    let lost = all_of(
+        f.broker
+            .expired(&[QUEUE.into()], Timestamp::MAX, MANY * 2)
+            .await,
+    )
+    .unwrap()
+    .concat();
     assert_eq!(lost.len(), MANY);
     let settlements: Vec<_> = lost
         .into_iter()
         .map(|lost| lost.settle(Outcome::Retry { delay: secs(0) }))
         .collect();
-    let settled = f.broker.settle(&settlements).await.unwrap();
+    let settled = all_of(f.broker.settle(&settlements).await).unwrap();
     assert!(settled.iter().all(|settled| *settled == Settled::Recorded));
     assert_eq!(f.lease(MANY * 2).await.len(), MANY);
 }
@@ -154,7 +157,7 @@ pub async fn a_large_number_of_finished_tasks_is_trimmed(harness: &dyn Harness) 
             _ => leased.settle(Outcome::Archive),
         })
         .collect();
-    f.broker.settle(&settlements).await.unwrap();
+    all_of(f.broker.settle(&settlements).await).unwrap();
     f.advance(secs(120)).await;
     let none = Keep {
         archived_max: 0,

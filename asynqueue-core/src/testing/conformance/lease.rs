@@ -7,7 +7,7 @@ use super::{
     fixture::{Fixture, LEASE, QUEUE, enqueued_at, ids, prioritised, secs, task, task_in, tasks},
 };
 use crate::{
-    broker::{Leased, Outcome},
+    broker::{Leased, Outcome, all_of},
     task::{TaskState, Timestamp},
 };
 
@@ -162,7 +162,7 @@ pub async fn a_lease_tells_since_when_its_task_was_pending(harness: &dyn Harness
     is_about(pending_since(&f.lease_one().await), accepted);
 
     let forwarded = f.broker.now();
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     f.advance(secs(10)).await;
     let delayed = f.lease_one().await;
     is_about(pending_since(&delayed), forwarded);

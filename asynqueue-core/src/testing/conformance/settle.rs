@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    broker::{Leased, Outcome, Settled},
+    broker::{Leased, Outcome, Settled, all_of},
     task::{FailureKind, TaskRef, TaskState},
 };
 
@@ -222,7 +222,7 @@ pub async fn a_batch_is_answered_in_order_over_several_queues(harness: &dyn Harn
     ];
     use Settled::{Recorded, Stale};
     assert_eq!(
-        f.broker.settle(&batch).await.unwrap(),
+        all_of(f.broker.settle(&batch).await).unwrap(),
         [Recorded, Stale, Recorded, Recorded, Stale]
     );
     assert_eq!(f.state("a").await, None);
@@ -282,7 +282,7 @@ pub async fn of_several_given_back_in_a_batch_the_last_goes_first(harness: &dyn 
         .into_iter()
         .map(|leased| leased.settle(Outcome::Release))
         .collect();
-    f.broker.settle(&batch).await.unwrap();
+    all_of(f.broker.settle(&batch).await).unwrap();
     assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "c"]);
 }
 

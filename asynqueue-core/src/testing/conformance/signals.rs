@@ -9,7 +9,7 @@ use super::{
     fixture::{Fixture, QUEUE, secs, task, task_in, task_ref, tasks},
 };
 use crate::{
-    broker::{Fire, Outcome, ScheduleEntry, Signal, Signals, Tick},
+    broker::{Fire, Outcome, ScheduleEntry, Signal, Signals, Tick, all_of},
     task::{Name, TaskRef, Timestamp},
 };
 
@@ -82,7 +82,7 @@ pub async fn forwarding_giving_back_and_running_now_signal_too(harness: &dyn Har
     f.fail(&leased, Outcome::Retry { delay: secs(5) }).await;
     assert!(matches!(next(&mut signals).await, Signal::Due(..)));
     f.advance(secs(10)).await;
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     assert_eq!(next(&mut signals).await, pending());
     let leased = f.lease_one().await;
     f.fail(&leased, Outcome::Archive).await;
@@ -219,7 +219,7 @@ pub async fn a_queue_with_pending_tasks_is_not_signalled_again(harness: &dyn Har
     let mut signals = listen(&f).await;
     f.settle(&leased[0], Outcome::Release).await;
     f.fail(&leased[1], Outcome::Retry { delay: secs(0) }).await;
-    f.broker.forward(&[QUEUE.into()], 10).await.unwrap();
+    all_of(f.broker.forward(&[QUEUE.into()], 10).await).unwrap();
     f.broker.run_now(&[task_ref("run-now")]).await.unwrap();
     assert_signalled(&f, &mut signals, &[]).await;
 }

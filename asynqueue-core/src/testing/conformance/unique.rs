@@ -5,7 +5,7 @@ use super::{
     fixture::{Fixture, complete, id, ids, now, secs, task_ref, unique},
 };
 use crate::{
-    broker::{Conflict, Keep, Outcome},
+    broker::{Conflict, Keep, Outcome, all_of},
     task::{TaskState, UniqueUntil},
 };
 
@@ -287,7 +287,7 @@ pub async fn of_two_that_come_back_in_a_batch_the_first_takes_the_lock(harness: 
     leased.extend(f.lease(1).await);
     let given_back = leased.into_iter().map(|one| one.settle(Outcome::Release));
     let given_back: Vec<_> = given_back.collect();
-    f.broker.settle(&given_back).await.unwrap();
+    all_of(f.broker.settle(&given_back).await).unwrap();
     let refused = f.try_enqueue(vec![now(holder("third"))]).await;
     assert!(
         matches!(&refused[0], Err(Conflict::Unique { holder, .. }) if *holder == id("first")),

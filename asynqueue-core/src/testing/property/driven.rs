@@ -14,7 +14,7 @@ use crate::{
     broker::{
         Aggregation, CancelOutcome, Conflict, Extended, Forwarded, Group, Keep, Lease,
         LeaseRequest, Leased, Move, NewTask, Outcome, Replacement, Settled, Settlement,
-        SharedBroker, Trimmed, When,
+        SharedBroker, Trimmed, When, all_of,
     },
     codec::{CodecName, MessagePack},
     task::{Envelope, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp},
@@ -31,7 +31,8 @@ pub(super) enum Answer {
     Settled(Vec<Settled>),
     /// Sorted by task.
     Reclaimed(Vec<(TaskRef, Arc<Envelope>, Settled)>),
-    Forwarded(Forwarded),
+    /// Of each queue.
+    Forwarded(Vec<Forwarded>),
     Trimmed(usize),
     Cancelled(Vec<CancelOutcome>),
     Deleted(Vec<bool>),
@@ -70,7 +71,7 @@ impl<'a> Driven<'a> {
             Operation::Settle(outcomes) => self.settle(outcomes).await?,
             Operation::Reclaim(limit) => self.reclaim(*limit).await?,
             Operation::Forward(limit) => {
-                Answer::Forwarded(broker.forward(&self.queues, *limit).await?)
+                Answer::Forwarded(all_of(broker.forward(&self.queues, *limit).await)?)
             }
             Operation::Trim(keep, limit) => self.trim(*keep, *limit).await?,
             Operation::Report(progress) => {
@@ -175,7 +176,7 @@ impl<'a> Driven<'a> {
             worker: WORKER.into(),
         };
         let mut answer = Vec::new();
-        for leased in self.broker.lease(&request).await? {
+        for leased in all_of(self.broker.lease(&request).await)?.concat() {
             let lease = leased.lease();
             let is_new = self.leases.iter().all(|old| old.lease() != lease);
             ensure(is_new, || format!("{lease:?} was given twice"))?;
@@ -191,7 +192,9 @@ impl<'a> Driven<'a> {
             .filter_map(|place| self.lease_at(*place))
             .map(Leased::lease)
             .collect();
-        Ok(Answer::Extended(self.broker.extend(&leases, lease).await?))
+        Ok(Answer::Extended(all_of(
+            self.broker.extend(&leases, lease).await,
+        )?))
     }
 
     async fn settle(&self, outcomes: &[(Place, Outcome, OnlyIfExpired)]) -> Result<Answer, Fault> {
@@ -207,7 +210,9 @@ impl<'a> Driven<'a> {
             ))
         };
         let settlements: Vec<Settlement> = outcomes.iter().filter_map(settle).collect();
-        Ok(Answer::Settled(self.broker.settle(&settlements).await?))
+        Ok(Answer::Settled(all_of(
+            self.broker.settle(&settlements).await,
+        )?))
     }
 
     fn lease_at(&self, place: Place) -> Option<&Leased> {
@@ -216,10 +221,12 @@ impl<'a> Driven<'a> {
 
     /// What a server does with lost leases.
     async fn reclaim(&self, limit: usize) -> Result<Answer, Fault> {
-        let mut lost = self
-            .broker
-            .expired(&self.queues, Timestamp::MAX, limit)
-            .await?;
+        let mut lost = all_of(
+            self.broker
+                .expired(&self.queues, Timestamp::MAX, limit)
+                .await,
+        )?
+        .concat();
         // Brokers may find them in any order; what becomes of them is to be the same.
         lost.sort_by_key(|lost| lost.envelope.task_ref());
         for lost in &lost {
@@ -231,7 +238,7 @@ impl<'a> Driven<'a> {
             .iter()
             .map(|lost| settlement(&lost.envelope, lost.token, Outcome::Retry { delay }, true))
             .collect();
-        let settled = self.broker.settle(&settlements).await?;
+        let settled = all_of(self.broker.settle(&settlements).await)?;
         let reclaimed = lost
             .into_iter()
             .zip(settled)
@@ -244,12 +251,13 @@ impl<'a> Driven<'a> {
         let mut trimmed = 0;
         loop {
             let before = self.archived().await?;
-            let answers = self.broker.trim(&self.queues, keep, limit).await?;
+            let answers = all_of(self.broker.trim(&self.queues, keep, limit).await)?;
             same("one answer a queue", &answers.len(), &self.queues.len())?;
-            let deleted: usize = answers.iter().map(Trimmed::deleted).sum();
-            ensure(deleted <= limit, || {
-                format!("{deleted} were trimmed at once")
+            let deleted = || answers.iter().map(Trimmed::deleted);
+            ensure(deleted().all(|deleted| deleted <= limit), || {
+                format!("{answers:?} were trimmed at once")
             })?;
+            let deleted: usize = deleted().sum();
             for (before, after) in before.iter().zip(self.archived().await?) {
                 ensure(before.starts_with(&after), || {
                     format!("trimmed not the oldest first: of {before:?}, {after:?} are left")

@@ -13,28 +13,31 @@ use crate::{
 };
 
 impl Model {
-    /// The tasks whose lease has ended, queue by queue.
+    /// The tasks whose lease has ended, queue by queue, up to `limit` of each.
     pub(super) fn expired(&self, limit: usize) -> Vec<Entry> {
-        let active = QUEUES
-            .iter()
-            .flat_map(|queue| self.list(&Name::from(*queue), TaskState::Active));
-        let ended = active.filter(
-            |entry| matches!(entry.place, Place::Active { until, .. } if until <= self.now),
-        );
-        ended.take(limit).collect()
+        let now = self.now;
+        let has_ended =
+            |entry: &Entry| matches!(entry.place, Place::Active { until, .. } if until <= now);
+        let ended = |queue: &&str| {
+            let active = self.list(&Name::from(*queue), TaskState::Active);
+            active.into_iter().filter(has_ended).take(limit)
+        };
+        QUEUES.iter().flat_map(ended).collect()
     }
 
     /// In each queue in the order they are due, a scheduled task before a retry.
-    pub(super) fn forward(&mut self, limit: usize) -> Forwarded {
-        let mut due: Vec<_> = self
-            .tasks
-            .iter()
-            .filter(|entry| entry.due().is_some_and(|due| due <= self.now))
-            .cloned()
-            .collect();
+    pub(super) fn forward(&mut self, limit: usize) -> Vec<Forwarded> {
+        let forward = |queue: &&str| self.forward_queue(&Name::from(*queue), limit);
+        QUEUES.iter().map(forward).collect()
+    }
+
+    fn forward_queue(&mut self, queue: &Name, limit: usize) -> Forwarded {
+        let of_queue = |entry: &&Entry| entry.envelope.queue == *queue;
+        let tasks = self.tasks.iter().filter(of_queue);
+        let is_due = |entry: &&Entry| entry.due().is_some_and(|due| due <= self.now);
+        let mut due: Vec<_> = tasks.filter(is_due).cloned().collect();
         due.sort_by_key(|entry| {
             (
-                entry.envelope.queue.clone(),
                 entry.due(),
                 entry.state() == TaskState::Retry,
                 entry.envelope.id.clone(),
@@ -47,9 +50,10 @@ impl Model {
                 .expect("a listed task is in the list of all");
             self.tasks[place].place = self.last_turn();
         }
+        let tasks = self.tasks.iter().filter(of_queue);
         Forwarded {
             moved: due.len(),
-            next_due: self.tasks.iter().filter_map(Entry::due).min(),
+            next_due: tasks.filter_map(Entry::due).min(),
         }
     }
 

@@ -1,0 +1,220 @@
+//! One queue that fails, beside one that does not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use asynqueue_core::{
+    Broker, BrokerError, CallOptions, Context, LeaseRequest, MemoryBroker, Payload, Producer,
+    Server, ServerBuilder, ServerHandle, TaskError, TaskHandle, TaskState, all_of,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    faulty::{Faulty, Sickness},
+    harness::{Job, becomes, broker, counts_become, job, lines, output_of, soon, until, with},
+};
+
+const LEASE: Duration = Duration::from_millis(600);
+
+fn protocol() -> Sickness {
+    Sickness::Error(BrokerError::Protocol("WRONGTYPE".into()))
+}
+
+fn away() -> Sickness {
+    Sickness::Error(BrokerError::Unavailable("its shard is away".into()))
+}
+
+/// A server of both queues.
+fn server(broker: &Faulty) -> ServerBuilder {
+    Server::builder(broker.clone())
+        .queue("sick", 1)
+        .queue("good", 1)
+        .concurrency(4)
+        .lease(LEASE)
+        .poll_interval(Duration::from_millis(20))
+}
+
+async fn start(broker: &Faulty) -> ServerHandle {
+    let process = |_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) };
+    server(broker).process(process).start().await.unwrap()
+}
+
+async fn send(producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
+    producer.enqueue(job(1)).queue(queue).await.unwrap()
+}
+
+/// A task of the queue that a worker has leased which is no more.
+async fn lost(broker: &MemoryBroker, producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
+    let task = send(producer, queue).await;
+    let request = LeaseRequest {
+        queues: vec![(queue.into(), 1)],
+        max: 1,
+        lease: Duration::from_millis(1),
+        worker: "gone".into(),
+    };
+    assert_eq!(
+        all_of(broker.lease(&request).await).unwrap().concat().len(),
+        1
+    );
+    task
+}
+
+/// Pending, delayed and lost tasks of one queue run while another fails, and those of that one once it answers again.
+async fn the_good_queue_is_served(how: Sickness, partitioned: bool) {
+    let (broker, producer) = broker();
+    let faulty = Faulty::new(&broker);
+    faulty.faults.partitioned.store(partitioned, SeqCst);
+    faulty.fall_sick("sick", how);
+    let of_sick = send(&producer, "sick").await;
+    let lost_sick = lost(&broker, &producer, "sick").await;
+    let lost_good = lost(&broker, &producer, "good").await;
+    let server = start(&faulty).await;
+    for _ in 0..20 {
+        output_of(&send(&producer, "good").await).await;
+        let delayed = producer.enqueue(job(2)).queue("good");
+        let delayed = delayed.delay(Duration::from_millis(5)).await.unwrap();
+        output_of(&delayed).await;
+    }
+    output_of(&lost_good).await;
+    for task in [&of_sick, &lost_sick] {
+        let state = task.status().await.unwrap().state();
+        assert!(state != Some(TaskState::Completed), "{state:?}");
+    }
+    faulty.recover();
+    if partitioned {
+        // What did not come back does not.
+        return;
+    }
+    output_of(&of_sick).await;
+    output_of(&lost_sick).await;
+    assert_eq!(server.stats().stale, 0);
+    soon("the server ends", server.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_every_call_delays_nothing_of_another() {
+    the_good_queue_is_served(protocol(), false).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_away_delays_nothing_of_another() {
+    the_good_queue_is_served(away(), false).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_never_answers_delays_nothing_of_another_where_queues_are_kept_apart() {
+    the_good_queue_is_served(Sickness::Silence, true).await;
+}
+
+/// The lease of one that waits to be recorded is extended all the while, and each is counted once.
+#[tokio::test]
+async fn outcomes_of_a_queue_that_takes_none_wait_apart_and_are_recorded_once() {
+    let (broker, producer) = broker();
+    let faulty = Faulty::new(&broker);
+    let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (run, pass) = (Arc::clone(&runs), Arc::clone(&gate));
+    let process = move |_: Payload<Job>, ctx: Context| {
+        let (run, pass) = (Arc::clone(&run), Arc::clone(&pass));
+        async move {
+            if *ctx.queue() == "sick" {
+                run.fetch_add(1, SeqCst);
+                pass.acquire().await.expect("open").forget();
+            }
+            Ok::<_, TaskError>(())
+        }
+    };
+    let server = server(&faulty).process(process).start().await.unwrap();
+    let tasks = [send(&producer, "sick").await, send(&producer, "sick").await];
+    until("both run", async || runs.load(SeqCst) == 2).await;
+    let error = BrokerError::Unavailable("read only".into());
+    faulty.fall_sick("sick", Sickness::Outcomes(error));
+    let later = send(&producer, "sick").await;
+    gate.add_permits(1_000);
+    // The good one is served for longer than a lease.
+    let start = std::time::Instant::now();
+    while start.elapsed() < LEASE * 2 {
+        output_of(&send(&producer, "good").await).await;
+    }
+    assert!(
+        runs.load(SeqCst) <= 3,
+        "a queue that takes no outcomes is emptied"
+    );
+    faulty.recover();
+    for task in tasks.iter().chain([&later]) {
+        becomes(task, TaskState::Completed).await;
+    }
+    assert_eq!(runs.load(SeqCst), 3, "each ran once");
+    let stats = server.stats();
+    assert_eq!((stats.stale, stats.reclaimed), (0, 0));
+    soon("the server ends", server.shutdown()).await.unwrap();
+}
+
+/// However many outcomes there are: they do not count for the others.
+#[tokio::test]
+async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
+    const MANY: u64 = 6_000;
+    let (broker, producer) = broker();
+    let faulty = Faulty::new(&broker);
+    let error = BrokerError::Unavailable("read only".into());
+    let open = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&open);
+    let process = move |_: Payload<Job>, ctx: Context| {
+        let opened = Arc::clone(&opened);
+        async move {
+            while *ctx.queue() == "sick" && !opened.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok::<_, TaskError>(())
+        }
+    };
+    let server = server(&faulty)
+        .concurrency(MANY as usize)
+        .lease(Duration::from_secs(60));
+    let server = server.process(process).start().await.unwrap();
+    let tasks = (0..MANY).map(job);
+    let in_sick = |_: &Job, call: CallOptions| call.queue("sick");
+    producer.enqueue_many_with(tasks, in_sick).await;
+    until("all run", async || server.stats().running == MANY as usize).await;
+    faulty.fall_sick("sick", Sickness::Outcomes(error));
+    open.store(true, SeqCst);
+    until("all have finished", async || {
+        server.stats().finished == MANY
+    })
+    .await;
+    output_of(&send(&producer, "good").await).await;
+    output_of(&send(&producer, "good").await).await;
+    faulty.recover();
+    counts_become(&broker, &[(TaskState::Completed, MANY + 2)]).await;
+    assert_eq!(server.stats().stale, 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_and_answers_again_is_logged_by_name() {
+    let (lines, _log) = lines();
+    let (broker, _) = broker();
+    let faulty = Faulty::new(&broker);
+    faulty.fall_sick("sick", away());
+    let server = start(&faulty).await;
+    until("it is logged", async || {
+        let failing = with(&lines, "queue `sick`: the broker does not answer");
+        ["lease", "forward due tasks", "reclaim lost tasks"]
+            .iter()
+            .all(|doing| {
+                let doing = format!("doing=\"{doing}\"");
+                failing.iter().filter(|line| line.contains(&doing)).count() == 1
+            })
+    })
+    .await;
+    faulty.recover();
+    until("that it answers again is logged", async || {
+        !with(&lines, "queue `sick`: the broker answers again").is_empty()
+    })
+    .await;
+    assert!(with(&lines, "queue `good`").is_empty());
+    soon("the server ends", server.shutdown()).await.unwrap();
+}
