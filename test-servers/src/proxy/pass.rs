@@ -1,6 +1,9 @@
 //! One connection through a proxy.
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -18,6 +21,9 @@ pub(super) struct Link {
     opened: u64,
     plans: watch::Receiver<Plan>,
     pub(super) counts: Arc<Counts>,
+    /// Whether a replica copies its master through it. Where nodes of a Cluster announce their proxies, replicas use them too:
+    /// faults are between servers and clients, and a replica that cannot follow is another kind.
+    is_replica: AtomicBool,
 }
 
 /// Why a direction has ended.
@@ -39,6 +45,7 @@ impl Link {
             opened,
             plans,
             counts,
+            is_replica: AtomicBool::new(false),
         }
     }
 
@@ -60,6 +67,9 @@ impl Link {
     }
 
     fn fault(&self, plan: &Plan) -> Fault {
+        if self.is_replica.load(SeqCst) {
+            return Fault::None;
+        }
         match plan.of(self.number) {
             // It was opened since.
             Fault::Late(_) if plan.moment <= self.opened => Fault::None,
@@ -94,6 +104,9 @@ impl Link {
         let mut plans = self.plans.clone();
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = client.read(&mut buffer).await {
+            if is_handshake(&buffer[..read]) {
+                self.is_replica.store(true, SeqCst);
+            }
             let passes = |plan: &Plan| !matches!(self.fault(plan), Fault::Blackhole | Fault::Hold);
             let _ = plans.wait_for(passes).await;
             if server.write_all(&buffer[..read]).await.is_err() {
@@ -125,4 +138,10 @@ impl Link {
             }
         }
     }
+}
+
+/// Whether this is how a replica introduces itself.
+fn is_handshake(request: &[u8]) -> bool {
+    let begin = &request[..request.len().min(64)];
+    begin.windows(8).any(|word| word == b"REPLCONF")
 }
