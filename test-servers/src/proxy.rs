@@ -27,7 +27,7 @@ pub enum Fault {
     Delay(Duration),
     /// Requests go through, and each connection is cut in the middle of its next answer.
     CutReplies,
-    /// Requests go through, and answers never come.
+    /// Requests go through, and answers never come: on a connection that has lost one, none comes later either.
     SwallowReplies,
     /// Nothing goes through, and connections stay open.
     Blackhole,

@@ -162,3 +162,19 @@ async fn a_seed_gives_each_connection_a_fault_of_its_own_and_the_same_again() {
     assert_eq!(answered[0], answered[1]);
     assert!(answered[0].contains(&true) && answered[0].contains(&false));
 }
+
+#[tokio::test]
+async fn a_connection_that_has_lost_an_answer_never_takes_the_next_for_it() {
+    let behind = Behind::start().await;
+    let mut connection = behind.connect().await;
+    add(&mut connection, 1).await;
+    assert_eq!(answer(&mut connection).await, ":1\r\n");
+    behind.proxy.set(Fault::SwallowReplies);
+    add(&mut connection, 2).await;
+    behind.counts(3).await;
+    behind.proxy.set(Fault::None);
+    add(&mut connection, 4).await;
+    behind.counts(7).await;
+    let silent = tokio::time::timeout(Duration::from_millis(100), answer(&mut connection));
+    silent.await.expect_err("no answer");
+}

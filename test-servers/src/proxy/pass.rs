@@ -121,7 +121,12 @@ impl Link {
         client: &mut (impl AsyncWrite + Unpin),
     ) {
         let mut buffer = vec![0; 64 * 1024];
+        // A stream has no gaps: where a part was dropped, nothing follows, or the client would take one answer for another.
+        let mut has_gap = false;
         while let Ok(read @ 1..) = server.read(&mut buffer).await {
+            if has_gap {
+                continue;
+            }
             match self.fault_now() {
                 Fault::None | Fault::Hold | Fault::Late(_) => {}
                 Fault::Delay(delay) => tokio::time::sleep(delay).await,
@@ -131,7 +136,10 @@ impl Link {
                     return;
                 }
                 // With a blackhole, what was on its way is lost too.
-                Fault::SwallowReplies | Fault::Blackhole => continue,
+                Fault::SwallowReplies | Fault::Blackhole => {
+                    has_gap = true;
+                    continue;
+                }
             }
             if client.write_all(&buffer[..read]).await.is_err() {
                 return;
