@@ -164,6 +164,11 @@ impl RedisCluster {
         &self.nodes
     }
 
+    /// All nodes, to stop or start them.
+    pub fn nodes_mut(&mut self) -> &mut [RedisServer] {
+        &mut self.nodes
+    }
+
     /// The slot of a key.
     pub async fn slot_of(&self, key: &str) -> u16 {
         let mut connection = self.any().await;

@@ -1,5 +1,8 @@
 //! A proxy that breaks connections.
 
+mod late;
+mod pass;
+
 use std::{
     sync::{
         Arc,
@@ -9,10 +12,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+
+use self::pass::Link;
 
 /// What a proxy does to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +27,67 @@ pub enum Fault {
     Delay(Duration),
     /// Requests go through, and each connection is cut in the middle of its next answer.
     CutReplies,
-    /// Requests go through, and answers never come.
+    /// Requests go through, and answers never come: on a connection that has lost one, none comes later either.
     SwallowReplies,
     /// Nothing goes through, and connections stay open.
     Blackhole,
+    /// Requests wait until there is another fault or none, and then go through in their order; answers pass.
+    Hold,
+    /// The connections that are open now are dead to the client from now on: answers are dropped, and what the client sends is
+    /// delivered this much later, even if it has closed the connection and sent the same by another. Connections that are opened
+    /// later are as without a fault.
+    Late(Duration),
+}
+
+/// What a proxy does from some moment on, and the number of the moment.
+#[derive(Clone, Debug)]
+struct Plan {
+    moment: u64,
+    faults: Choice,
+}
+
+#[derive(Clone, Debug)]
+enum Choice {
+    All(Fault),
+    /// Each connection has one of these, by its number and this seed.
+    Each(u64, Arc<[Fault]>),
+}
+
+impl Plan {
+    /// The fault of a connection by its number.
+    fn of(&self, connection: u64) -> Fault {
+        match &self.faults {
+            Choice::All(fault) => *fault,
+            Choice::Each(seed, faults) => {
+                let place = mixed(seed ^ mixed(connection)) % faults.len().max(1) as u64;
+                faults.get(place as usize).copied().unwrap_or(Fault::None)
+            }
+        }
+    }
+}
+
+/// Spreads numbers that are close to one another (the finalizer of SplitMix64).
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// How often faults have struck.
+#[derive(Debug, Default)]
+struct Counts {
+    cuts: AtomicU64,
+    late: AtomicU64,
+    open: AtomicUsize,
 }
 
 /// A TCP proxy in front of a server.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    fault: watch::Sender<Fault>,
-    cuts: Arc<AtomicU64>,
-    open: Arc<AtomicUsize>,
+    plan: watch::Sender<Plan>,
+    counts: Arc<Counts>,
 }
 
 impl Proxy {
@@ -43,28 +95,29 @@ impl Proxy {
     pub async fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (fault, faults) = watch::channel(Fault::None);
-        let (cuts, open) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (counted, opened) = (Arc::clone(&cuts), Arc::clone(&open));
+        let (plan, plans) = watch::channel(Plan {
+            moment: 0,
+            faults: Choice::All(Fault::None),
+        });
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
         tokio::spawn(async move {
+            let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
-                let (faults, counted, opened) =
-                    (faults.clone(), Arc::clone(&counted), Arc::clone(&opened));
+                number += 1;
+                let opened = plans.borrow().moment;
+                let (plans, counts) = (plans.clone(), Arc::clone(&counted));
+                let link = Link::new(number, opened, plans, counts);
                 tokio::spawn(async move {
-                    opened.fetch_add(1, SeqCst);
+                    link.counts.open.fetch_add(1, SeqCst);
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await {
-                        pass(client, server, faults, counted).await;
+                        link.pass(client, server).await;
                     }
-                    opened.fetch_sub(1, SeqCst);
+                    link.counts.open.fetch_sub(1, SeqCst);
                 });
             }
         });
-        Self {
-            port,
-            fault,
-            cuts,
-            open,
-        }
+        Self { port, plan, counts }
     }
 
     /// Where it is.
@@ -72,65 +125,41 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Does this from now on, to all connections.
     pub fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.plan(Choice::All(fault));
+    }
+
+    /// Does one of these to each connection from now on, by the number of the connection and a seed: the same seed chooses
+    /// the same.
+    pub fn set_each(&self, seed: u64, faults: &[Fault]) {
+        self.plan(Choice::Each(seed, faults.into()));
+    }
+
+    fn plan(&self, faults: Choice) {
+        self.plan.send_modify(|plan| {
+            plan.moment += 1;
+            plan.faults = faults;
+        });
     }
 
     /// How many connections it has cut in the middle of an answer.
     pub fn cuts(&self) -> u64 {
-        self.cuts.load(SeqCst)
+        self.counts.cuts.load(SeqCst)
+    }
+
+    /// How many pieces of requests it has delivered [late](Fault::Late).
+    pub fn late(&self) -> u64 {
+        self.counts.late.load(SeqCst)
     }
 
     /// How many connections go through it.
     pub fn open(&self) -> usize {
-        self.open.load(SeqCst)
-    }
-}
-
-async fn pass(
-    client: TcpStream,
-    server: TcpStream,
-    faults: watch::Receiver<Fault>,
-    cuts: Arc<AtomicU64>,
-) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let mut fault = faults.clone();
-    let requests = async move {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-            let _ = fault.wait_for(|fault| *fault != Fault::Blackhole).await;
-            if to_server.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    let answers = async move {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            let fault = *faults.borrow();
-            match fault {
-                Fault::None => {}
-                Fault::Delay(delay) => tokio::time::sleep(delay).await,
-                Fault::CutReplies => {
-                    let _ = to_client.write_all(&buffer[..read / 2]).await;
-                    cuts.fetch_add(1, SeqCst);
-                    return;
-                }
-                Fault::SwallowReplies => continue,
-                Fault::Blackhole => {
-                    // What was on its way is lost too.
-                    continue;
-                }
-            }
-            if to_client.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = requests => {}
-        () = answers => {}
+        self.counts.open.load(SeqCst)
     }
 }

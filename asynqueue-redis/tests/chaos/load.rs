@@ -1,0 +1,203 @@
+//! The tasks of a run. Everything about a task follows from its id: `KIND-PROCESS-NUMBER`.
+
+use std::sync::Arc;
+
+use asynqueue_core::{MessagePack, Task};
+use serde::{Deserialize, Serialize};
+
+/// The queues of all but published events; several, so that a Cluster spreads them.
+pub(crate) const QUEUES: [&str; 4] = ["north", "east", "south", "west"];
+
+/// The subscribers of each event.
+pub(crate) const SUBSCRIBERS: [&str; 3] = ["billing", "mail", "stock"];
+
+/// The schedule entries, which fire each second.
+pub(crate) const ENTRIES: [&str; 6] = ["pulse", "beat", "clock", "bell", "drum", "metronome"];
+
+/// The header with the tick that a task is of.
+pub(crate) const TICK: &str = "tick";
+
+/// How long the lock of a window is held, in milliseconds.
+pub(crate) const WINDOW_MILLIS: u64 = 2_000;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident $name:literal)*) => {
+        /// What is special about a task.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Kind { $($(#[$doc])* $kind),* }
+
+        impl Kind {
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+
+            /// The kind of the task with this id.
+            pub(crate) fn of(id: &str) -> Self {
+                match id.split('-').next() { $(Some($name) => Self::$kind,)* _ => Self::Made }
+            }
+        }
+    };
+}
+
+kinds! {
+    Plain "plain"
+    /// Has a priority.
+    Urgent "urgent"
+    Delayed "delayed"
+    /// Fails once or twice.
+    Retried "retried"
+    /// Is not retried.
+    Once "once"
+    /// Runs for up to several leases.
+    Long "long"
+    /// Unique until it succeeds.
+    Unique "unique"
+    /// Unique for a while.
+    Window "window"
+    /// Becomes one task with others.
+    Member "member"
+    /// Is published.
+    News "news"
+    /// Has a caller who waits for its result.
+    Asked "asked"
+    /// The operator changes its payload before it is due.
+    Edited "edited"
+    /// The operator moves it to another queue.
+    Moved "moved"
+    /// The operator deletes it.
+    Deleted "deleted"
+    /// The operator cancels it.
+    Cancelled "cancelled"
+    /// Gives up at its first attempt; the operator lets it run again.
+    GivesUp "gives_up"
+    /// Is made by a group or a schedule.
+    Made "made"
+}
+
+impl Kind {
+    /// Those that producers enqueue, the more often the more often they are here.
+    pub(crate) const PRODUCED: [Self; 16] = [
+        Self::Plain,
+        Self::Plain,
+        Self::Plain,
+        Self::Urgent,
+        Self::Delayed,
+        Self::Retried,
+        Self::Retried,
+        Self::Once,
+        Self::Long,
+        Self::Unique,
+        Self::Unique,
+        Self::Window,
+        Self::Member,
+        Self::Member,
+        Self::News,
+        Self::Asked,
+    ];
+
+    /// Those that the operator enqueues, to do something with them.
+    pub(crate) const OPERATED: [Self; 5] = [
+        Self::Edited,
+        Self::Moved,
+        Self::Deleted,
+        Self::Cancelled,
+        Self::GivesUp,
+    ];
+}
+
+/// The number at the end of an id.
+pub(crate) fn number_of(id: &str) -> u64 {
+    let number = id.rsplit('-').next();
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
+}
+
+/// What the process of a task returns.
+pub(crate) fn result_of(id: &str) -> u64 {
+    number_of(id) * 3 + 1
+}
+
+/// Most tasks.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Work {
+    pub(crate) id: String,
+    /// 1 once it was edited.
+    pub(crate) version: u32,
+}
+
+impl Task for Work {
+    const EVENT: &'static str = "work";
+    type Output = u64;
+    type Codec = MessagePack;
+}
+
+/// The member of a group.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+}
+
+impl Task for Member {
+    const EVENT: &'static str = "member";
+    type Output = ();
+    type Codec = MessagePack;
+}
+
+/// What a group becomes.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Digest {
+    pub(crate) members: Vec<String>,
+}
+
+impl Task for Digest {
+    const EVENT: &'static str = "digest";
+    type Output = ();
+    type Codec = MessagePack;
+
+    fn options() -> Arc<asynqueue_core::TaskOptions> {
+        quick_retries()
+    }
+}
+
+/// A published event.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct News {
+    pub(crate) id: String,
+}
+
+impl Task for News {
+    const EVENT: &'static str = "news";
+    type Output = ();
+    type Codec = MessagePack;
+
+    fn options() -> Arc<asynqueue_core::TaskOptions> {
+        quick_retries()
+    }
+}
+
+/// The task of a tick.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Tick {
+    pub(crate) entry: String,
+}
+
+impl Task for Tick {
+    const EVENT: &'static str = "tick";
+    type Output = ();
+    type Codec = MessagePack;
+
+    fn options() -> Arc<asynqueue_core::TaskOptions> {
+        quick_retries()
+    }
+}
+
+/// Wait a moment between attempts, where the default is half a minute.
+pub(crate) const BACKOFF: asynqueue_core::Backoff =
+    asynqueue_core::Backoff::Fixed(std::time::Duration::from_millis(150));
+
+fn quick_retries() -> Arc<asynqueue_core::TaskOptions> {
+    let mut options = asynqueue_core::TaskOptions::default();
+    options.backoff = BACKOFF;
+    Arc::new(options)
+}

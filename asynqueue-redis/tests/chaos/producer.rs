@@ -1,0 +1,240 @@
+//! A producer: notes what it is about to enqueue, and what it was answered.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use asynqueue_core::{
+    Aggregate, Broker, Conflict, Enqueue, EnqueueError, Producer, Subscriptions, TaskHandle,
+    UniqueUntil,
+};
+use tokio::task::JoinSet;
+
+use super::{
+    child::{Child, asked_to_end},
+    journal::{Journal, now},
+    load::{BACKOFF, Kind, Member, News, QUEUES, SUBSCRIBERS, WINDOW_MILLIS, Work},
+    settings::Dice,
+};
+
+/// How many tasks it enqueues at a time.
+const LOOPS: u64 = 6;
+
+/// How long a caller waits for a result.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const LIMITS: Aggregate = Aggregate {
+    grace: Duration::from_millis(200),
+    max_delay: Duration::from_millis(800),
+    max_size: 20,
+};
+
+/// What loops of a child that enqueues share.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    name: Arc<str>,
+    pub(crate) producer: Producer,
+    pub(crate) journal: Journal,
+    next: Arc<AtomicU64>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Desk {
+    pub(crate) fn new(child: &Child) -> Self {
+        Self {
+            name: child.name.as_str().into(),
+            producer: Producer::new(child.broker.clone()),
+            journal: child.journal.clone(),
+            next: Arc::default(),
+            ends: Arc::default(),
+        }
+    }
+
+    pub(crate) fn id(&self, kind: Kind) -> String {
+        let n = self.next.fetch_add(1, SeqCst);
+        format!("{}-{}-{n}", kind.name(), self.name)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.ends.load(SeqCst)
+    }
+
+    /// A task with an id and a queue, to be changed and then sent.
+    pub(crate) fn work(&self, id: &str, queue: &'static str) -> Enqueue<'_, Work> {
+        let task = Work {
+            id: id.to_owned(),
+            version: 0,
+        };
+        self.producer
+            .enqueue(task)
+            .id(id)
+            .queue(queue)
+            .backoff(BACKOFF)
+    }
+
+    /// Enqueues a task that is to run no sooner than after `delay`. Returns it unless it is not known to be accepted.
+    pub(crate) async fn send<T: asynqueue_core::Task>(
+        &self,
+        id: &str,
+        (queue, key): (&str, &str),
+        delay: Duration,
+        task: Enqueue<'_, T>,
+    ) -> Option<TaskHandle<T>> {
+        let due = if delay.is_zero() {
+            0
+        } else {
+            now() + delay.as_micros() as u64
+        };
+        self.journal
+            .note(format!("try {id} {queue} {due} {key}"))
+            .await;
+        let task = if delay.is_zero() {
+            task
+        } else {
+            task.delay(delay)
+        };
+        let answer = task.await;
+        self.journal
+            .note(format!("{} {id}", answered(&answer)))
+            .await;
+        answer.ok()
+    }
+
+    async fn publish(&self, id: &str) {
+        self.journal.note(format!("try {id} @news 0 -")).await;
+        let event = News { id: id.to_owned() };
+        let answer = self.producer.publish(event).id(id).await;
+        let word = match &answer {
+            Ok(published) if published.subscribers == SUBSCRIBERS.len() => "ack".to_owned(),
+            Ok(published) => format!("short {}", published.subscribers),
+            Err(_) => "unsure".to_owned(),
+        };
+        self.journal.note(format!("{word} {id}")).await;
+    }
+
+    /// Runs loops until the parent asks this process to end, and then lets them come to their ends.
+    pub(crate) async fn until_asked_to_end(self, mut loops: JoinSet<()>) {
+        asked_to_end().await;
+        self.ends.store(true, SeqCst);
+        while loops.join_next().await.is_some() {}
+        self.journal.note("closed").await;
+    }
+}
+
+fn answered<T>(answer: &Result<T, EnqueueError>) -> &'static str {
+    match answer {
+        Ok(_) => "ack",
+        Err(EnqueueError::Conflict(Conflict::Unique { .. })) => "refused",
+        Err(EnqueueError::Conflict(Conflict::Id { .. })) => "known",
+        Err(EnqueueError::Broker(_)) => "unsure",
+        Err(_) => "invalid",
+    }
+}
+
+/// Enqueues until it is asked to end.
+pub(crate) async fn run(child: Child) {
+    let desk = Desk::new(&child);
+    // What is published before anyone subscribes goes nowhere, as it should.
+    loop {
+        let subscribers = child.broker.subscribers(&"news".into()).await;
+        if subscribers.is_ok_and(|known| known.len() == SUBSCRIBERS.len()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut loops = JoinSet::new();
+    for n in 0..LOOPS {
+        let mut dice = child.dice.clone();
+        for _ in 0..n {
+            dice = Dice::new(dice.below(u64::MAX), "loop");
+        }
+        loops.spawn(enqueue_all(desk.clone(), dice));
+    }
+    desk.until_asked_to_end(loops).await;
+    // Until then a lease of this client's clock is of no use.
+    let _ = child.broker.now();
+}
+
+async fn enqueue_all(desk: Desk, mut dice: Dice) {
+    let mut callers = JoinSet::new();
+    while desk.is_open() {
+        let kind = *dice.pick(&Kind::PRODUCED).expect("kinds");
+        enqueue(&desk, kind, &mut dice, &mut callers).await;
+        tokio::time::sleep(dice.millis(10, 80)).await;
+    }
+    while callers.join_next().await.is_some() {}
+}
+
+async fn enqueue(desk: &Desk, kind: Kind, dice: &mut Dice, callers: &mut JoinSet<()>) {
+    let id = desk.id(kind);
+    let queue = *dice.pick(&QUEUES).expect("queues");
+    let at_once = Duration::ZERO;
+    let task = || desk.work(&id, queue);
+    match kind {
+        Kind::News => desk.publish(&id).await,
+        Kind::Member => {
+            let group = format!("group_{}", dice.below(6));
+            let member = Member { id: id.clone() };
+            let task = desk.producer.enqueue(member).id(&*id).queue(queue);
+            let task = task.backoff(BACKOFF).group(group).aggregate(LIMITS);
+            desk.send(&id, (queue, "-"), at_once, task).await;
+        }
+        Kind::Unique | Kind::Window => {
+            // The lock is one of its queue.
+            let n = dice.below(24);
+            let (queue, key) = (
+                QUEUES[n as usize % QUEUES.len()],
+                format!("{}_{n}", kind.name()),
+            );
+            let (until, ttl) = match kind {
+                Kind::Unique => (UniqueUntil::Success, Duration::from_secs(24 * 3_600)),
+                _ => (UniqueUntil::Window, Duration::from_millis(WINDOW_MILLIS)),
+            };
+            let task = desk
+                .work(&id, queue)
+                .unique_until(until, ttl)
+                .unique_key(&*key);
+            desk.send(&id, (queue, &key), at_once, task).await;
+        }
+        Kind::Asked => {
+            let task = task().retention(Duration::from_secs(60));
+            if let Some(handle) = desk.send(&id, (queue, "-"), at_once, task).await {
+                callers.spawn(wait_for(desk.journal.clone(), handle));
+            }
+        }
+        Kind::Delayed => {
+            let delay = dice.millis(100, 2_500);
+            desk.send(&id, (queue, "-"), delay, task()).await;
+        }
+        _ => {
+            let task = match kind {
+                Kind::Urgent => task().priority(dice.below(10) as u8),
+                Kind::Once => task().max_retry(0),
+                _ => task(),
+            };
+            desk.send(&id, (queue, "-"), at_once, task).await;
+        }
+    }
+}
+
+/// Waits for a result as a caller does, and notes it.
+async fn wait_for(journal: Journal, task: TaskHandle<Work>) {
+    let word = match tokio::time::timeout(PATIENCE, task.result()).await {
+        Ok(Ok(result)) => format!("result {} {result}", task.id()),
+        Ok(Err(error)) => format!("noresult {} {}", task.id(), short(&error)),
+        Err(_) => format!("noresult {} timeout", task.id()),
+    };
+    journal.note(word).await;
+}
+
+fn short(error: &asynqueue_core::ResultError) -> &'static str {
+    match error {
+        asynqueue_core::ResultError::Failed { .. } => "failed",
+        asynqueue_core::ResultError::Gone { .. } => "gone",
+        _ => "error",
+    }
+}

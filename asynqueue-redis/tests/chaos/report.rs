@@ -1,0 +1,96 @@
+//! The table of a run, in Markdown.
+
+use std::fmt::Write;
+
+use super::{
+    checker::{Checker, Promise},
+    history::History,
+    stage::Stage,
+};
+
+/// How many examples of a broken promise are shown.
+const EXAMPLES: usize = 5;
+
+/// The run's figures, promises and examples of those that were broken.
+pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> String {
+    let settings = &stage.settings;
+    let links = stage
+        .links
+        .iter()
+        .map(|(_, link)| (link.cuts(), link.late()));
+    let (cuts, late) = links.fold((0, 0), |sum, link| (sum.0 + link.0, sum.1 + link.1));
+    let figures = &checker.figures;
+    let kind = if settings.is_cluster {
+        "a Cluster of three masters with a replica each"
+    } else {
+        "one Redis with an append-only file"
+    };
+    let faults: Vec<_> = history
+        .faults
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    let mut text = String::new();
+    let mut row = |what: &str, value: String| {
+        let _ = writeln!(text, "| {what} | {value} |");
+    };
+    row(
+        &format!("{} s, {kind}", settings.time.as_secs()),
+        format!("seed {}", settings.seed),
+    );
+    row("---", "---".into());
+    row("faults", faults.join(", "));
+    row(
+        "answers cut inside, requests delivered late",
+        format!("{cuts}, {late}"),
+    );
+    row("tasks accepted", figures.accepted.to_string());
+    row(
+        "calls without an answer (of which were accepted)",
+        format!("{} ({})", figures.unsure, figures.unsure_accepted),
+    );
+    row("refused by a unique key", figures.refused.to_string());
+    row("runs", figures.runs.to_string());
+    row(
+        "completed, archived, deleted",
+        format!(
+            "{}, {}, {}",
+            figures.completed, figures.archived, figures.deleted
+        ),
+    );
+    row(
+        "aggregates, ticks",
+        format!("{}, {}", figures.aggregates, figures.ticks),
+    );
+    row(
+        "leases lost, overlaps by that",
+        format!("{}, {}", figures.lost_leases, figures.overlaps),
+    );
+    for (promise, name) in Promise::ALL {
+        let broken = checker
+            .broken
+            .iter()
+            .filter(|broken| broken.promise == promise);
+        row(&format!("**{name}**"), format!("**{}**", broken.count()));
+    }
+    text
+}
+
+/// What was broken, with examples.
+pub(crate) fn broken(checker: &Checker<'_>) -> String {
+    let mut text = String::new();
+    for (promise, name) in Promise::ALL {
+        let broken = checker
+            .broken
+            .iter()
+            .filter(|broken| broken.promise == promise);
+        let broken: Vec<_> = broken.map(|broken| &broken.what).collect();
+        if !broken.is_empty() {
+            let _ = writeln!(text, "{} {name}:", broken.len());
+        }
+        for what in broken.iter().take(EXAMPLES) {
+            let _ = writeln!(text, "  {what}");
+        }
+    }
+    text
+}

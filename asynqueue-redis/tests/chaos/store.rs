@@ -1,0 +1,232 @@
+//! The Redis of a run, and the proxies in front of it.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_test_servers::{Fault as Link, Proxy, RedisCluster, RedisServer, eventually};
+use redis::{Value, aio::MultiplexedConnection, cmd};
+
+use super::settings::Dice;
+
+/// One Redis that keeps all on disk, or a Cluster whose nodes announce their proxies.
+pub(crate) enum Store {
+    Single(RedisServer),
+    Cluster(RedisCluster, Vec<Arc<Proxy>>),
+}
+
+impl Store {
+    pub(crate) async fn start(is_cluster: bool) -> Self {
+        if !is_cluster {
+            let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+            return Self::Single(RedisServer::with(&settings).await);
+        }
+        let cluster = RedisCluster::start().await;
+        let mut proxies = Vec::new();
+        for node in cluster.nodes() {
+            let proxy = Proxy::start(node.port()).await;
+            announce(node, &proxy).await;
+            proxies.push(Arc::new(proxy));
+        }
+        let first = cluster.nodes()[0].connection().await;
+        eventually("the nodes know the proxies", async || {
+            let nodes: String = cmd("CLUSTER")
+                .arg("NODES")
+                .query_async(&mut first.clone())
+                .await
+                .unwrap();
+            let knows = |proxy: &Arc<Proxy>| nodes.contains(&format!(":{}@", proxy.port()));
+            proxies.iter().all(knows)
+        })
+        .await;
+        Self::Cluster(cluster, proxies)
+    }
+
+    /// All nodes that are up.
+    pub(crate) fn nodes(&self) -> &[RedisServer] {
+        match self {
+            Self::Single(server) => std::slice::from_ref(server),
+            Self::Cluster(cluster, _) => cluster.nodes(),
+        }
+    }
+
+    /// Where it is, without a proxy in between.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Single(server) => server.url(),
+            Self::Cluster(cluster, _) => cluster.url(),
+        }
+    }
+
+    /// Ends the one Redis and starts it again: what it has answered is on disk.
+    pub(crate) async fn restart(&mut self, is_killed: bool, away: Duration) {
+        let Self::Single(server) = self else { return };
+        if is_killed {
+            server.kill();
+        } else {
+            server.stop();
+        }
+        tokio::time::sleep(away).await;
+        server.start_again().await;
+    }
+
+    /// Lets a replica take over, without loss: the master hands over, or is killed once it has been without requests for
+    /// long enough to have copied all.
+    pub(crate) async fn fail_over(&mut self, dice: &mut Dice) -> Result<(), String> {
+        let Self::Cluster(cluster, proxies) = self else {
+            return Ok(());
+        };
+        let (mut masters, mut replicas) = (Vec::new(), Vec::new());
+        for (place, node) in cluster.nodes().iter().enumerate() {
+            match master_of(node).await {
+                None => masters.push(place),
+                Some(port) => replicas.push((place, port)),
+            }
+        }
+        let master = *dice.pick(&masters).ok_or("there is no master")?;
+        let port = proxies[master].port();
+        let (replica, _) =
+            *(replicas.iter().find(|(_, of)| *of == port)).ok_or("the master has no replica")?;
+        if dice.below(2) == 0 {
+            Wait::Agrees(&cluster.nodes()[replica]).over().await?;
+            return Wait::Leads(&cluster.nodes()[replica]).over().await;
+        }
+        proxies[master].set(Link::Hold);
+        // Requests that are in the server already take a moment.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let nodes = cluster.nodes();
+        let copied = Wait::HasAll(&nodes[master], &nodes[replica]).over().await;
+        if copied.is_ok() {
+            cluster.nodes_mut()[master].kill();
+        }
+        proxies[master].set(Link::None);
+        copied?;
+        Wait::Leads(&cluster.nodes()[replica]).over().await?;
+        cluster.nodes_mut()[master].start_again().await;
+        announce(&cluster.nodes()[master], &proxies[master]).await;
+        Wait::Follows(&cluster.nodes()[master]).over().await
+    }
+}
+
+/// Lets a node be known by its proxy, and notice soon when its master says nothing.
+async fn announce(node: &RedisServer, proxy: &Proxy) {
+    let mut connection = node.connection().await;
+    let port = proxy.port().to_string();
+    for (name, value) in [
+        ("cluster-announce-port", port.as_str()),
+        ("repl-timeout", "5"),
+    ] {
+        let mut set = cmd("CONFIG");
+        let set = set.arg("SET").arg(name).arg(value);
+        let _: () = set.query_async(&mut connection).await.expect("set");
+    }
+}
+
+async fn connection(node: &RedisServer) -> Option<MultiplexedConnection> {
+    let client = redis::Client::open(node.url()).ok()?;
+    client.get_multiplexed_async_connection().await.ok()
+}
+
+async fn info(node: &RedisServer) -> String {
+    let Some(mut connection) = connection(node).await else {
+        return String::new();
+    };
+    let mut info = cmd("INFO");
+    let info = info.arg("replication").query_async(&mut connection);
+    info.await.unwrap_or_default()
+}
+
+/// The port of a replica's master.
+async fn master_of(node: &RedisServer) -> Option<u16> {
+    field(&info(node).await, "master_port:")
+}
+
+fn field<T: std::str::FromStr>(info: &str, name: &str) -> Option<T> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
+}
+
+/// Whether a node is a replica, and in touch with its master.
+async fn follows(node: &RedisServer) -> bool {
+    info(node).await.contains("master_link_status:up")
+}
+
+/// What a failover waits for.
+enum Wait<'a> {
+    /// The replica agrees to take over.
+    Agrees(&'a RedisServer),
+    /// A node is a master.
+    Leads(&'a RedisServer),
+    /// A node is a replica, and in touch with its master.
+    Follows(&'a RedisServer),
+    /// The replica, the second, has all that its master, which gets no requests, has.
+    HasAll(&'a RedisServer, &'a RedisServer),
+}
+
+impl Wait<'_> {
+    async fn holds(&self) -> bool {
+        match self {
+            Self::Agrees(replica) => {
+                let Some(mut connection) = connection(replica).await else {
+                    return false;
+                };
+                let mut ask = cmd("CLUSTER");
+                let asked: Result<Value, _> =
+                    ask.arg("FAILOVER").query_async(&mut connection).await;
+                asked.is_ok()
+            }
+            Self::Leads(node) => info(node).await.contains("role:master"),
+            Self::Follows(node) => follows(node).await,
+            Self::HasAll(master, replica) => {
+                let sent: Option<u64> = field(&info(master).await, "master_repl_offset:");
+                let got: Option<u64> = field(&info(replica).await, "slave_repl_offset:");
+                follows(replica).await && sent.is_some() && sent <= got
+            }
+        }
+    }
+
+    /// Waits until it holds, for ten seconds at most.
+    async fn over(self) -> Result<(), String> {
+        for _ in 0..400 {
+            if self.holds().await {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        let what = match self {
+            Self::Agrees(_) => "a replica agrees to take over",
+            Self::Leads(_) => "a replica takes over",
+            Self::Follows(_) => "the old master follows the new one",
+            Self::HasAll(..) => "a replica has all",
+        };
+        Err(format!("not in time: {what}"))
+    }
+}
+
+/// Asks each node that is up for something.
+pub(crate) async fn ask_all(nodes: &[RedisServer], args: &[&str]) {
+    for node in nodes {
+        if let Some(mut connection) = connection(node).await {
+            let _: Result<Value, _> = cmd(args[0])
+                .arg(&args[1..])
+                .query_async(&mut connection)
+                .await;
+        }
+    }
+}
+
+/// The keys of all masters, by name.
+pub(crate) async fn keys(nodes: &[RedisServer]) -> Vec<(MultiplexedConnection, String)> {
+    let mut all = Vec::new();
+    for node in nodes {
+        let mut connection = node.connection().await;
+        if master_of(node).await.is_none() {
+            let keys: Vec<String> = cmd("KEYS")
+                .arg("*")
+                .query_async(&mut connection)
+                .await
+                .expect("keys");
+            all.extend(keys.into_iter().map(|key| (connection.clone(), key)));
+        }
+    }
+    all.sort_by(|a, b| a.1.cmp(&b.1));
+    all
+}

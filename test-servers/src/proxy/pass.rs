@@ -1,0 +1,155 @@
+//! One connection through a proxy.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+};
+
+use super::{Counts, Fault, Plan, late};
+
+/// What a connection knows of its proxy.
+#[derive(Debug)]
+pub(super) struct Link {
+    number: u64,
+    /// The moment at which it was opened.
+    opened: u64,
+    plans: watch::Receiver<Plan>,
+    pub(super) counts: Arc<Counts>,
+    /// Whether a replica copies its master through it. Where nodes of a Cluster announce their proxies, replicas use them too:
+    /// faults are between servers and clients, and a replica that cannot follow is another kind.
+    is_replica: AtomicBool,
+}
+
+/// Why a direction has ended.
+enum End {
+    Closed,
+    /// From now on the connection is [late](Fault::Late) by this much.
+    Late(std::time::Duration),
+}
+
+impl Link {
+    pub(super) fn new(
+        number: u64,
+        opened: u64,
+        plans: watch::Receiver<Plan>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self {
+            number,
+            opened,
+            plans,
+            counts,
+            is_replica: AtomicBool::new(false),
+        }
+    }
+
+    /// Passes on both directions until one of them ends.
+    pub(super) async fn pass(&self, client: TcpStream, server: TcpStream) {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let end = tokio::select! {
+            biased;
+            after = self.turns_late() => End::Late(after),
+            () = self.requests(&mut from_client, &mut to_server) => End::Closed,
+            () = self.answers(&mut from_server, &mut to_client) => End::Closed,
+        };
+        if let End::Late(after) = end {
+            late::deliver(from_client, to_server, from_server, after, &self.counts).await;
+        }
+        // Until here the client sees an open connection that says nothing.
+        drop(to_client);
+    }
+
+    fn fault(&self, plan: &Plan) -> Fault {
+        if self.is_replica.load(SeqCst) {
+            return Fault::None;
+        }
+        match plan.of(self.number) {
+            // It was opened since.
+            Fault::Late(_) if plan.moment <= self.opened => Fault::None,
+            fault => fault,
+        }
+    }
+
+    fn fault_now(&self) -> Fault {
+        self.fault(&self.plans.borrow())
+    }
+
+    /// Waits until this connection is to be late.
+    async fn turns_late(&self) -> std::time::Duration {
+        let mut plans = self.plans.clone();
+        loop {
+            let fault = self.fault(&plans.borrow_and_update());
+            if let Fault::Late(after) = fault {
+                return after;
+            }
+            if plans.changed().await.is_err() {
+                // The proxy is gone: its connections stay as they are.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn requests(
+        &self,
+        client: &mut (impl AsyncRead + Unpin),
+        server: &mut (impl AsyncWrite + Unpin),
+    ) {
+        let mut plans = self.plans.clone();
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = client.read(&mut buffer).await {
+            if is_handshake(&buffer[..read]) {
+                self.is_replica.store(true, SeqCst);
+            }
+            let passes = |plan: &Plan| !matches!(self.fault(plan), Fault::Blackhole | Fault::Hold);
+            let _ = plans.wait_for(passes).await;
+            if server.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answers(
+        &self,
+        server: &mut (impl AsyncRead + Unpin),
+        client: &mut (impl AsyncWrite + Unpin),
+    ) {
+        let mut buffer = vec![0; 64 * 1024];
+        // A stream has no gaps: where a part was dropped, nothing follows, or the client would take one answer for another.
+        let mut has_gap = false;
+        while let Ok(read @ 1..) = server.read(&mut buffer).await {
+            if has_gap {
+                continue;
+            }
+            match self.fault_now() {
+                Fault::None | Fault::Hold | Fault::Late(_) => {}
+                Fault::Delay(delay) => tokio::time::sleep(delay).await,
+                Fault::CutReplies => {
+                    let _ = client.write_all(&buffer[..read / 2]).await;
+                    self.counts.cuts.fetch_add(1, SeqCst);
+                    return;
+                }
+                // With a blackhole, what was on its way is lost too.
+                Fault::SwallowReplies | Fault::Blackhole => {
+                    has_gap = true;
+                    continue;
+                }
+            }
+            if client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether this is how a replica introduces itself.
+fn is_handshake(request: &[u8]) -> bool {
+    let begin = &request[..request.len().min(64)];
+    begin.windows(8).any(|word| word == b"REPLCONF")
+}
