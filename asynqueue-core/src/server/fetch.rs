@@ -5,19 +5,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream::Fuse};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Shared,
     admission::Received,
+    hearing::{AFTER_END, AFTER_FAILURE, Heard, Hearing},
     inbox::Job,
     is_closed,
     queues::{QueueSet, Share},
     retrying::Retrying,
 };
 use crate::{
-    broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal, Signals},
+    broker::{BrokerError, LeaseRequest, Leased, Outcome, Signal},
     layer::Passes,
 };
 
@@ -36,11 +36,11 @@ const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 /// this server would win most of them again.
 const YIELD: Duration = Duration::from_millis(5);
 
-/// How long a subscription to signals may take, and how long to wait after one that failed.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// In how many intervals each queue is polled once while there are signals.
+const POLL_IN: f64 = 10.0;
 
-/// How soon to listen again when signals end.
-const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+/// How many queues are polled in a second while there are signals, so that the cost of an idle server does not grow with them.
+const MAX_POLLS: f64 = 10.0;
 
 impl Shared {
     /// Leases until the server stops.
@@ -54,10 +54,16 @@ impl Shared {
             finished: 0,
             per_second: 0.0,
         };
+        let mut poll = interval(self.settings.poll_interval);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fetcher = Fetcher {
             shared: &self,
             queues,
-            signals: None,
+            hearing: Hearing::new(&self),
+            poll,
+            // Servers that start at the same time poll at different ones.
+            polls: rand::random(),
+            woken: Vec::new(),
             pace,
             yields: false,
         };
@@ -70,8 +76,12 @@ impl Shared {
 struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
-    /// Fused, since their end may be met while signals are drained, and is acted on in the next wait.
-    signals: Option<Fuse<Signals>>,
+    hearing: Hearing,
+    poll: Interval,
+    /// How many queues are due to be polled.
+    polls: f64,
+    /// Queues that this server was woken for since it last shared out its room.
+    woken: Vec<usize>,
     pace: Pace,
     /// Whether nothing here handles the last tasks that came.
     yields: bool,
@@ -80,10 +90,8 @@ struct Fetcher<'a> {
 impl Fetcher<'_> {
     async fn run(&mut self) -> Result<(), BrokerError> {
         let mut retrying = Retrying::new("lease");
-        let mut poll = interval(self.shared.settings.poll_interval);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Before the first lease, so that no cancellation of what it brings goes unheard.
-        self.listen(&mut poll).await?;
+        self.hearing.begin();
+        self.act_on_heard()?;
         loop {
             let (target, ahead) = self.target();
             // Before the queues' own loads: a task that finishes in between is seen in one of the two.
@@ -92,15 +100,16 @@ impl Fetcher<'_> {
             let shares = self
                 .queues
                 .shares(room, |queue| self.shared.inbox.load_of(queue));
+            self.pass_on(&shares);
             if !shares.is_empty() {
                 match self.lease(&shares, room).await {
                     Ok(()) => retrying.worked(),
                     Err(error) if is_closed(&error) => return Err(error),
                     Err(error) => self.pause(retrying.failed(&error)).await,
                 }
-                self.drain_signals();
+                self.act_on_heard()?;
             } else {
-                self.wait(self.load_to_wait_for(room, load, target, ahead), &mut poll)
+                self.wait(self.load_to_wait_for(room, load, target, ahead))
                     .await?;
                 if self.yields {
                     self.pause(YIELD).await;
@@ -211,9 +220,12 @@ impl Fetcher<'_> {
     }
 
     /// Waits until the load is that low, or something else is new.
-    async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) -> Result<(), BrokerError> {
+    async fn wait(&mut self, load: Option<usize>) -> Result<(), BrokerError> {
         let Self {
-            shared, signals, ..
+            shared,
+            hearing,
+            poll,
+            ..
         } = self;
         let more_room = async {
             match load {
@@ -228,63 +240,81 @@ impl Fetcher<'_> {
             () = shared.stopping.cancelled() => {}
             () = more_room => {}
             () = shared.slots.opened() => {}
-            signal = next(signals) => match signal {
-                Some(signal) => self.act_on(signal),
-                None => {
-                    // What was signalled meanwhile is lost too, so the next look is soon.
-                    self.signals = None;
-                    poll.reset_after(LISTEN_AGAIN.min(poll.period()));
-                }
-            },
-            _ = poll.tick() => {
-                self.queues.set_all_ready();
-                if self.signals.is_none() {
-                    self.listen(poll).await?;
-                }
+            heard = hearing.next() => self.act_on(heard)?,
+            _ = poll.tick() => self.poll(),
+        }
+        Ok(())
+    }
+
+    /// Looks for what no signal told. Without signals that is all; with them only what a signal was lost of.
+    fn poll(&mut self) {
+        if !self.hearing.is_on() {
+            self.queues.set_all_ready();
+            self.hearing.begin();
+            return;
+        }
+        let queues = self.queues.len() as f64;
+        let most = MAX_POLLS * self.poll.period().as_secs_f64();
+        self.polls += (queues / POLL_IN).min(most);
+        self.queues.set_next_ready(self.polls as usize);
+        self.polls = self.polls.fract();
+    }
+
+    fn act_on(&mut self, heard: Heard) -> Result<(), BrokerError> {
+        let period = self.poll.period();
+        match heard {
+            Heard::Signal(signal) => self.act_on_signal(signal),
+            // What was asked for before had nobody to be signalled to.
+            Heard::Began => self.queues.set_all_ready(),
+            // What was signalled meanwhile is lost too, so the next look is soon.
+            Heard::Ended => self.poll.reset_after(AFTER_END.min(period)),
+            Heard::Failed(error) if is_closed(&error) => return Err(error),
+            Heard::Failed(error) => {
+                tracing::debug!(%error, "no signals from the broker; polling");
+                self.poll.reset_after(AFTER_FAILURE.min(period));
             }
         }
         Ok(())
     }
 
-    /// Subscribes to signals, or sees to it that this is tried again soon. A broker that takes long over it must not keep
-    /// the server from leasing.
-    async fn listen(&mut self, poll: &mut Interval) -> Result<(), BrokerError> {
-        let subscribing = self.shared.broker.signals(&self.shared.queue_names);
-        match tokio::time::timeout(LISTEN_TIMEOUT, subscribing).await {
-            Ok(Ok(signals)) => {
-                self.signals = Some(signals.fuse());
-                // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
-                self.shared.due.notify_one();
-                self.shared.group_due.notify_one();
-                self.shared.unheard.notify_one();
-                return Ok(());
-            }
-            Ok(Err(error)) if is_closed(&error) => return Err(error),
-            Ok(Err(error)) => tracing::debug!(%error, "no signals from the broker; polling"),
-            Err(_) => tracing::debug!("no signals from the broker in time; polling"),
-        }
-        poll.reset_after(LISTEN_TIMEOUT.min(poll.period()));
-        Ok(())
-    }
-
-    fn act_on(&mut self, signal: Signal) {
+    fn act_on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::Pending(queue) => {
                 if let Some(queue) = self.queues.position(&queue) {
                     self.queues.set_ready(queue, true);
+                    self.woken.push(queue);
                 }
             }
             Signal::Due(..) => {
                 self.shared.due.notify_one();
                 self.shared.group_due.notify_one();
             }
-            Signal::Cancel(task) => self.shared.cancel(&task),
+            Signal::Cancel(task) => self.shared.ask_if_cancelled(&task),
         }
     }
 
-    fn drain_signals(&mut self) {
-        while let Some(Some(signal)) = next(&mut self.signals).now_or_never() {
-            self.act_on(signal);
+    fn act_on_heard(&mut self) -> Result<(), BrokerError> {
+        while let Some(heard) = self.hearing.next_now() {
+            self.act_on(heard)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another server take what this one was woken for and has no room for.
+    fn pass_on(&mut self, shares: &[Share]) {
+        self.woken.sort_unstable();
+        self.woken.dedup();
+        for queue in self.woken.drain(..) {
+            if shares.iter().any(|share| share.queue == queue) {
+                continue;
+            }
+            let (shared, queue) = (Arc::clone(self.shared), self.queues.name(queue).clone());
+            // Beside the work, which it must not hold up.
+            tokio::spawn(async move {
+                if let Err(error) = shared.broker.pass_on(&queue).await {
+                    tracing::debug!(%error, %queue, "a wake-up could not be passed on; left to a poll");
+                }
+            });
         }
     }
 
@@ -307,14 +337,6 @@ fn interleave(jobs: &mut [Job], given: &[usize]) {
         turns[job.queue] += 1;
         (2 * turns[job.queue] - 1) * 1_000_000 / given[job.queue]
     });
-}
-
-/// The next signal; `None` when they have ended, and never where there are none.
-async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
-    match signals {
-        Some(signals) => signals.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How many tasks the server has recently finished in a second.

@@ -2,11 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval, sleep_until},
+};
 
 use super::{Shared, is_closed, retrying::Retrying};
 use crate::{
-    broker::{BrokerError, Extended, Lease, Leased},
+    broker::{BrokerError, Extended, Lease},
     metrics,
     task::{Envelope, TaskRef},
 };
@@ -17,21 +21,41 @@ const MAX_BATCH: usize = 1_000;
 /// How often progress is passed on.
 const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Leases of tasks that are said to be cancelled. A signal is no proof: whether they are is in the answer to extending them.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    leases: Mutex<Vec<Lease>>,
+    notify: Notify,
+}
+
 impl Shared {
     /// Extends the leases of all that is here, each third of a lease; sooner when the signal of a cancellation may have been lost,
-    /// since the answer shows it.
+    /// since the answer shows it; and of single tasks that are said to be cancelled at once.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let mut retrying = Retrying::new("extend leases");
-        let mut wait = self.settings.lease / 3;
-        let due = async |wait| {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.unheard.notified() => {}
-            }
-        };
+        let mut next = tokio::time::Instant::now() + self.settings.lease / 3;
         let mut last = Instant::now();
-        while self.runs_until(due(wait)).await {
-            wait = match self.extend_all().await {
+        loop {
+            let mut is_asked = false;
+            let due = async {
+                tokio::select! {
+                    () = sleep_until(next) => {}
+                    () = self.unheard.notified() => {}
+                    () = self.asked.notify.notified() => is_asked = true,
+                }
+            };
+            if !self.runs_until(due).await {
+                return;
+            }
+            if is_asked {
+                match self.extend_asked().await {
+                    Ok(()) => continue,
+                    Err(error) if is_closed(&error) => return,
+                    // With all others, whose answers tell the same.
+                    Err(error) => tracing::debug!(%error, "leases could not be extended"),
+                }
+            }
+            let wait = match self.extend_all().await {
                 Ok(()) => {
                     retrying.worked();
                     let since = std::mem::replace(&mut last, Instant::now()).elapsed();
@@ -45,11 +69,21 @@ impl Shared {
                 Err(error) if is_closed(&error) => return,
                 Err(error) => retrying.failed(&error).min(self.settings.lease / 3),
             };
+            next = tokio::time::Instant::now() + wait;
         }
     }
 
     async fn extend_all(&self) -> Result<(), BrokerError> {
         let leases: Vec<_> = self.leases().into_iter().collect();
+        self.extend(&leases).await
+    }
+
+    async fn extend_asked(&self) -> Result<(), BrokerError> {
+        let leases = std::mem::take(&mut *self.asked.leases.lock());
+        self.extend(&leases).await
+    }
+
+    async fn extend(&self, leases: &[Lease]) -> Result<(), BrokerError> {
         for chunk in leases.chunks(MAX_BATCH) {
             let extended = self.broker.extend(chunk, self.settings.lease).await?;
             self.act_on_extended(chunk, &extended);
@@ -93,13 +127,17 @@ impl Shared {
         metrics::lease_lost(task, self.registry.knows(&task.event));
     }
 
-    /// Asks a task to stop if it runs here. One that has not started is given back, for the broker to archive.
-    pub(super) fn cancel(&self, task: &TaskRef) {
-        let is_it =
-            |leased: &Leased| leased.envelope.id == task.id && leased.envelope.queue == task.queue;
-        match self.inbox.remove(is_it) {
-            Some(job) => self.give_back(job.leased, job.queue),
-            None => self.slots.cancel(task),
+    /// Asks the broker about a task that is said to be cancelled, if it is here.
+    pub(super) fn ask_if_cancelled(&self, task: &TaskRef) {
+        let mut leases = self.inbox.leases_of(task);
+        self.slots.each(|running| {
+            if running.context.id() == &task.id && running.context.queue() == &task.queue {
+                leases.push(running.lease());
+            }
+        });
+        if !leases.is_empty() {
+            self.asked.leases.lock().extend(leases);
+            self.asked.notify.notify_one();
         }
     }
 

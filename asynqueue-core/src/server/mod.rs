@@ -7,7 +7,7 @@
 //! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
 //! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
 //!
-//! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
+//! Beside that way: `hearing` listens for signals, `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
 //! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
 //! this server to the fleet, and `shutdown` brings all of it to an end.
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
@@ -26,6 +26,7 @@ mod execute;
 mod failures;
 mod fetch;
 mod handle;
+mod hearing;
 mod heartbeat;
 mod inbox;
 mod keeper;
@@ -61,8 +62,9 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper,
-    queues::QueueSet, quiet::Quiet, running::Slots, settings::Settings, settle::Outbox,
+    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::Asked,
+    inbox::Inbox, keeper::Keeper, queues::QueueSet, quiet::Quiet, running::Slots,
+    settings::Settings, settle::Outbox,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -135,6 +137,8 @@ struct Shared {
     group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
+    /// Leases to ask about at once.
+    asked: Asked,
     /// Leasing is suspended until it is resumed.
     quiet: Quiet,
     /// Leasing stops.

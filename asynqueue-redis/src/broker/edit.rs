@@ -283,7 +283,7 @@ impl<'a> Edit<'a> {
     }
 }
 
-fn edit_keys(queue: &Queue) -> [&str; 21] {
+fn edit_keys(queue: &Queue) -> [&str; 23] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -307,5 +307,7 @@ fn edit_keys(queue: &Queue) -> [&str; 21] {
         &keys.aggregating,
         &keys.grouped,
         &keys.groups,
+        &keys.idle,
+        &keys.owner,
     ]
 }

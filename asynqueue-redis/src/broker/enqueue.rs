@@ -107,6 +107,8 @@ impl RedisBroker {
             &keys.grouped,
             &keys.groups,
             &keys.fired,
+            &keys.idle,
+            &keys.owner,
         ]);
         call.arg(self.script_clock())
             .arg(lane.name())

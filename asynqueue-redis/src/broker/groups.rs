@@ -265,7 +265,7 @@ impl RedisBroker {
     }
 }
 
-fn aggregate_keys(queue: &Queue) -> [&str; 15] {
+fn aggregate_keys(queue: &Queue) -> [&str; 17] {
     let keys = &queue.keys;
     [
         &keys.aggregating,
@@ -283,5 +283,7 @@ fn aggregate_keys(queue: &Queue) -> [&str; 15] {
         &keys.lanes,
         &keys.waiters,
         &keys.done,
+        &keys.idle,
+        &keys.owner,
     ]
 }

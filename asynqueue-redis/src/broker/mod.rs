@@ -15,6 +15,7 @@ mod settle;
 mod unreadable;
 mod upkeep;
 mod waiters;
+mod wakeups;
 
 use std::{
     collections::HashMap,
@@ -64,6 +65,7 @@ struct Inner {
     link: Link,
     address: String,
     prefix: String,
+    db: i64,
     /// Set by tests; else it is the clock of Redis that counts.
     clock: Option<Arc<dyn Clock>>,
     /// Milliseconds that the clock of Redis is ahead of this process's.
@@ -85,11 +87,13 @@ impl RedisBroker {
     /// When it cannot be reached, lets nobody in, or is too old.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
+        let db = options.db;
         let address = options.address();
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
             address,
             prefix,
+            db,
             clock,
             ahead: AtomicI64::new(0),
             instance: rand::random(),
@@ -128,7 +132,10 @@ impl RedisBroker {
             return Arc::clone(queue);
         }
         let mut queues = self.0.queues.write();
-        let new = || Arc::new(Queue::new(&self.0.prefix, name.clone(), self.0.instance));
+        let new = || {
+            let (prefix, db, instance) = (&self.0.prefix, self.0.db, self.0.instance);
+            Arc::new(Queue::new(prefix, db, name.clone(), instance))
+        };
         Arc::clone(queues.entry(name.clone()).or_insert_with(new))
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{RedisBroker, waiters::Waiters};
+use super::{RedisBroker, waiters::Waiters, wakeups::Wakeups};
 use crate::{keys::QueueKeys, lanes::Lanes};
 
 /// How often a queue that is in use is listed among all.
@@ -29,6 +29,7 @@ pub(super) struct Queue {
     /// For leases, which are somebody's even when the answer was lost.
     pub(super) leases: Lanes,
     pub(super) waiters: Waiters,
+    pub(super) wakeups: Wakeups,
     /// When its name was put among those of all queues.
     pub(super) listed: Mutex<Option<Instant>>,
     /// When it was last looked after.
@@ -36,13 +37,14 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(prefix: &str, name: Name, instance: u64) -> Self {
+    pub(super) fn new(prefix: &str, db: i64, name: Name, instance: u64) -> Self {
         Self {
-            keys: QueueKeys::new(prefix, &name),
+            keys: QueueKeys::new(prefix, db, &name, instance),
             name,
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
             waiters: Waiters::default(),
+            wakeups: Wakeups::default(),
             listed: Mutex::default(),
             repaired: Mutex::default(),
         }

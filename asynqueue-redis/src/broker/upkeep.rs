@@ -2,7 +2,9 @@
 
 use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed};
 
-use super::{MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue};
+use super::{
+    MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, queue::Queue, wakeups::IDLE_MAX,
+};
 use crate::{reply, script};
 
 impl RedisBroker {
@@ -42,6 +44,8 @@ impl RedisBroker {
             &keys.retry,
             &keys.meta,
             &keys.events,
+            &keys.idle,
+            &keys.owner,
         ]);
         call.arg(self.script_clock())
             .arg(self.link().publish_command())
@@ -166,13 +170,15 @@ impl RedisBroker {
             &keys.priorities,
             &keys.hours,
             &keys.stats,
+            &keys.idle,
         ]);
         let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
         call.arg(self.script_clock())
             .arg(millis(keep.archived_for))
             .arg(archived_max)
             .arg(limit)
-            .arg(HourStats::KEPT);
+            .arg(HourStats::KEPT)
+            .arg(millis(IDLE_MAX));
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut number = || reply::number(reply::next(&mut answer)?);
         Ok(Trimmed {

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
@@ -72,50 +73,72 @@ impl managed::Manager for Connector {
 
 /// Where connections come from.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(super) struct Source {
+    pool: AnyPool,
+    /// How long a pool may take: one of the program's own may have none free, and never get one.
+    patience: Duration,
+    /// How many connections are held for as long as the broker lives.
+    holds: usize,
+}
+
+#[derive(Clone)]
+enum AnyPool {
     Own(Pool<Connector>),
     Users(RedisPool),
 }
 
 impl Source {
     pub(super) fn new(options: &RedisOptions, target: &Arc<Target>) -> Result<Self, OptionsError> {
-        if let Some(pool) = &options.pool {
-            let (pool_kind, url) = (pool.kind(), options.topology.kind());
-            if pool_kind != url {
-                let pool = pool_kind;
-                return Err(OptionsError::Pool { pool, url });
+        let (pool, patience) = match &options.pool {
+            Some(pool) => {
+                pool.check(options)?;
+                let patience = options.connect_timeout.min(options.retry_for);
+                (AnyPool::Users(pool.clone()), patience)
             }
-            return Ok(Self::Users(pool.clone()));
-        }
-        let pool = Pool::builder(Connector(Arc::clone(target)))
-            .max_size(options.pool_size)
-            .build();
-        pool.map(Self::Own)
-            .map_err(|error| OptionsError::Client(error.to_string()))
+            None => {
+                let pool = Pool::builder(Connector(Arc::clone(target)))
+                    .max_size(options.pool_size)
+                    .build();
+                let pool = pool.map_err(|error| OptionsError::Client(error.to_string()))?;
+                // A little more than a connection may take.
+                let patience = target.patience() + options.connect_timeout;
+                (AnyPool::Own(pool), patience)
+            }
+        };
+        Ok(Self {
+            pool,
+            patience,
+            holds: options.pool_size,
+        })
+    }
+
+    /// Whether it is shared with the program.
+    pub(super) fn is_users(&self) -> bool {
+        matches!(self.pool, AnyPool::Users(_))
     }
 
     async fn take(&self) -> RedisResult<Held> {
-        let (connection, place) = match self {
-            Self::Own(pool) => {
-                let object = pool.get().await.map_err(pool_error)?;
+        let (connection, place) = match &self.pool {
+            AnyPool::Own(pool) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (Connection::clone(&object), Place::Own(object))
             }
-            Self::Users(RedisPool::Single(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Single(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Node(MultiplexedConnection::clone(&object)),
                     Place::Single(object),
                 )
             }
-            Self::Users(RedisPool::Sentinel(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Sentinel(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Node(MultiplexedConnection::clone(&object)),
                     Place::Sentinel(object),
                 )
             }
-            Self::Users(RedisPool::Cluster(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Cluster(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Cluster(ClusterConnection::clone(&object)),
                     Place::Cluster(object),
@@ -127,20 +150,31 @@ impl Source {
             place: Mutex::new(Some(place)),
         })
     }
-}
 
-fn pool_error(error: PoolError<RedisError>) -> RedisError {
-    match error {
-        PoolError::Backend(error) => error,
-        PoolError::Timeout(_) => {
-            let message = "the pool has no connection free in time";
+    async fn in_time<T>(
+        &self,
+        getting: impl Future<Output = Result<T, PoolError<RedisError>>>,
+        max_size: impl Fn() -> usize,
+    ) -> RedisResult<T> {
+        let (patience, holds) = (self.patience, self.holds);
+        let none = || {
+            let message = format!(
+                "the pool gave no connection within {patience:?}: this broker holds {holds} of it (`pool_size`) for as long as it \
+                 lives, and the pool has {} (`max_size`) for all that share it; raise `max_size`, or leave the pool out",
+                max_size()
+            );
             std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+        };
+        match tokio::time::timeout(patience, getting).await {
+            Ok(Ok(object)) => Ok(object),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(none()),
+            Ok(Err(other)) => Err(RedisError::from((
+                ErrorKind::Client,
+                "the pool of connections",
+                other.to_string(),
+            ))),
         }
-        other => RedisError::from((
-            ErrorKind::Client,
-            "the pool of connections",
-            other.to_string(),
-        )),
     }
 }
 
