@@ -111,7 +111,7 @@ pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
         let name = String::from_utf8_lossy(&command.words[0]).to_lowercase();
         if command.by_script {
             for key in keys(&name, &command.words) {
-                if !declared.contains(key) {
+                if !declared.contains(key) && !is_channel_of_one(&name, key, &declared) {
                     found.push(format!("{name} {}", String::from_utf8_lossy(key)));
                 }
             }
@@ -126,17 +126,25 @@ pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
     found
 }
 
+/// Whether it is the channel of one listener, which has the name of a channel that was given, a colon and more.
+fn is_channel_of_one(command: &str, key: &[u8], declared: &[Vec<u8>]) -> bool {
+    let is_part = |channel: &Vec<u8>| {
+        let rest = key.strip_prefix(&channel[..]);
+        rest.is_some_and(|rest| rest.starts_with(b":"))
+    };
+    command.ends_with("publish") && declared.iter().any(is_part)
+}
+
 /// The keys of a command, channels among them.
 fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
     match name {
         "time" => &[],
         "del" | "unlink" | "exists" => &words[1..],
-        "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
+        "get" | "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
         | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange" | "lpos" | "zadd" | "zrem"
         | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange" | "zrank" | "zrevrank"
-        | "zcount" | "zlexcount" | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" => {
-            &words[1..2]
-        }
+        | "zcount" | "zlexcount" | "zpopmin" | "zremrangebyscore" | "hkeys" | "ltrim"
+        | "publish" | "spublish" => &words[1..2],
         "memory" => &words[2..3],
         other => panic!("`{other}` is not in this table: add it, with where its keys are"),
     }
