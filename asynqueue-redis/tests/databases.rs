@@ -13,7 +13,7 @@ use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::cmd;
+use redis::{aio::MultiplexedConnection, cmd};
 
 use common::{connect, lease, now, send, task};
 
@@ -39,24 +39,28 @@ type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Finished, BrokerError>> + 
 async fn wait<'a>(broker: &'a RedisBroker, server: &RedisServer, db: usize) -> Waiting<'a> {
     let task = TaskRef::new("q", "a".parse().unwrap());
     let mut waiting: Waiting<'a> = Box::pin(async move { broker.finished(&task).await });
+    noted(&mut waiting, server, db).await;
+    waiting
+}
+
+/// Lets one wait until Redis knows it.
+async fn noted(waiting: &mut Waiting<'_>, server: &RedisServer, db: usize) {
     let connection = server.connection().await;
     let is_noted = || async {
         let mut connection = connection.clone();
-        let _: () = cmd("SELECT")
-            .arg(db)
-            .query_async(&mut connection)
-            .await
-            .unwrap();
+        select(&mut connection, db).await;
         let mut noted = cmd("HEXISTS");
         noted.arg("aq:{q}:waiters").arg("a");
         noted.query_async::<bool>(&mut connection).await.unwrap()
     };
-    let noted = eventually("noted", is_noted);
     tokio::select! {
-        () = noted => {}
-        finished = &mut waiting => panic!("{finished:?}"),
+        () = eventually("noted", is_noted) => {}
+        finished = waiting => panic!("{finished:?}"),
     }
-    waiting
+}
+
+async fn select(connection: &mut MultiplexedConnection, db: usize) {
+    let _: () = cmd("SELECT").arg(db).query_async(connection).await.unwrap();
 }
 
 fn result(finished: Result<Finished, BrokerError>) -> Bytes {
@@ -77,10 +81,13 @@ async fn the_result_of_a_task_in_another_database_is_not_taken_for_this_ones() {
             Arc::make_mut(&mut task.options).retention = retention;
             send(broker, [task]).await;
         }
-        let waiting = wait(&first, &server, 0).await;
+        let mut waiting = wait(&first, &server, 0).await;
         let waiting_too = wait(&second, &server, 1).await;
-        // An older program in the other database says so where this one listens.
         let mut older = server.connection().await;
+        let mut forget = cmd("HDEL");
+        forget.arg("aq:{q}:waiters").arg("a");
+        let _: () = forget.query_async(&mut older).await.unwrap();
+        // An older program in the other database says so where this one listens.
         let mut publish = cmd("PUBLISH");
         publish.arg("aq:{q}:done").arg("a\ncrtheirs");
         let heard: i64 = publish.query_async(&mut older).await.unwrap();
@@ -88,6 +95,8 @@ async fn the_result_of_a_task_in_another_database_is_not_taken_for_this_ones() {
             heard, 1,
             "the channel of database 0 is that of older programs"
         );
+        // It looks, and waits on.
+        noted(&mut waiting, &server, 0).await;
         complete(&second, Bytes::from_static(b"second")).await;
         assert_eq!(result(waiting_too.await), "second");
         complete(&first, Bytes::from_static(b"first")).await;

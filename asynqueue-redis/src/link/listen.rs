@@ -1,7 +1,7 @@
 //! Subscriptions: one connection for all who listen.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -98,7 +98,8 @@ impl Listeners {
             // These channels were refused, others were not.
             subscriber.channels.lock().forget(&new);
         }
-        subscriber.tidy(self.0.is_sharded).await?;
+        // These stay, though nobody may be left to listen: whoever gave up waiting for this asks again.
+        subscriber.tidy(self.0.is_sharded, channels).await?;
         *current = Some(subscriber);
         subscribed
     }
@@ -125,7 +126,7 @@ impl Listeners {
         let tidying = async move {
             let mut current = this.0.current.lock().await;
             if let Some(subscriber) = current.take() {
-                subscriber.tidy(this.0.is_sharded).await?;
+                subscriber.tidy(this.0.is_sharded, &[]).await?;
                 *current = Some(subscriber);
             }
             Ok(())
@@ -163,9 +164,9 @@ impl Subscriber {
         }
     }
 
-    /// A failure gives the connection up.
-    async fn tidy(&self, is_sharded: bool) -> RedisResult<()> {
-        let gone = self.channels.lock().leave();
+    /// Unsubscribes from what nobody listens to any more, but for `kept`. A failure gives the connection up.
+    async fn tidy(&self, is_sharded: bool, kept: &[String]) -> RedisResult<()> {
+        let gone = self.channels.lock().leave(kept);
         if gone.is_empty() {
             return Ok(());
         }
@@ -216,15 +217,17 @@ impl Channels {
         new
     }
 
-    /// Forgets channels that nobody listens to any more, to be unsubscribed from.
-    fn leave(&mut self) -> Vec<String> {
+    /// Forgets channels that nobody listens to any more, but for `kept`, to be unsubscribed from.
+    fn leave(&mut self, kept: &[String]) -> Vec<String> {
+        let kept: HashSet<_> = kept.iter().collect();
         let mut gone = Vec::new();
         self.listeners.retain(|channel, listeners| {
             listeners.retain(|listener| !listener.is_closed());
-            if listeners.is_empty() {
+            let stays = !listeners.is_empty() || kept.contains(channel);
+            if !stays {
                 gone.push(channel.clone());
             }
-            !listeners.is_empty()
+            stays
         });
         for channel in &gone {
             *self.leaving.entry(channel.clone()).or_default() += 1;
