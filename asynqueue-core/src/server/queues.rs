@@ -246,7 +246,7 @@ mod tests {
                 .map(|(queue, _)| queue)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(polled(0), []);
+        assert_eq!(polled(0), [0; 0]);
         assert_eq!(polled(2), [0, 1]);
         assert_eq!(polled(2), [0, 2]);
         assert_eq!(polled(9), [0, 1, 2]);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    CancelOutcome, Context, FailureKind, Payload, Server, TaskError, TaskInfo, TaskState,
+    CancelOutcome, Context, FailureKind, Payload, Server, Signal, TaskError, TaskInfo, TaskState,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -305,7 +305,7 @@ async fn a_signal_of_a_cancellation_that_nobody_asked_for_stops_nothing() {
             async move {
                 starts.add_permits(1);
                 tokio::select! {
-                    () = ctx.cancelled() => _ = stops.fetch_add(1, SeqCst),
+                    () = ctx.cancelled() => { stops.fetch_add(1, SeqCst); }
                     permit = goes_on.acquire() => permit.unwrap().forget(),
                 }
                 Ok::<_, TaskError>(())
