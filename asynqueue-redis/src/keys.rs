@@ -57,17 +57,28 @@ pub(crate) struct QueueKeys {
     pub(crate) fired: String,
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
+    /// ZSET instance → since when servers of it have waited for tasks, to be woken.
+    pub(crate) idle: String,
     /// STRING: the instance that looks after the queue, for a while.
     pub(crate) owner: String,
     /// Channel of signals.
     pub(crate) events: String,
+    /// Channel of signals to this instance alone.
+    pub(crate) own_events: String,
     /// Channel of ends that someone waits for.
     pub(crate) done: String,
 }
 
 impl QueueKeys {
-    pub(crate) fn new(prefix: &str, queue: &Name) -> Self {
+    /// The keys as `instance` sees them, in database `db`.
+    pub(crate) fn new(prefix: &str, db: i64, queue: &Name, instance: u64) -> Self {
         let key = |part: &str| format!("{prefix}:{{{queue}}}:{part}");
+        // Keys are of a database, and channels are not.
+        let channel = |part: &str| match db {
+            0 => key(part),
+            db => format!("{}@{db}", key(part)),
+        };
+        let events = channel("events");
         Self {
             tasks: key("tasks"),
             pending: key("pending"),
@@ -94,16 +105,18 @@ impl QueueKeys {
             hours: key("hours"),
             fired: key("fired"),
             lanes: key("lanes"),
+            idle: key("idle"),
             owner: key("owner"),
-            events: key("events"),
-            done: key("done"),
+            own_events: format!("{events}:{}", tag(instance)),
+            events,
+            done: channel("done"),
         }
     }
 }
 
 impl QueueKeys {
     /// All keys of the queue: its tasks and those who wait for their ends come first.
-    pub(crate) fn all(&self) -> [&str; 26] {
+    pub(crate) fn all(&self) -> [&str; 27] {
         [
             &self.tasks,
             &self.waiters,
@@ -130,9 +143,15 @@ impl QueueKeys {
             &self.hours,
             &self.fired,
             &self.lanes,
+            &self.idle,
             &self.owner,
         ]
     }
+}
+
+/// What an instance, a handle on the broker with its clones, is called in Redis.
+pub(crate) fn tag(instance: u64) -> String {
+    format!("{instance:016x}")
 }
 
 /// SET of the names of all queues that have had a task.

@@ -48,7 +48,8 @@ scripts! {
     LIST_PENDING = "clock" "gone" "list_pending";
     WAIT = "clock" "wait";
     REPORT = "report";
-    PAUSE = "pause";
+    PAUSE = "clock" "waiting" "pause";
+    WAKE = "clock" "waiting" "wake";
     UNLOCK = "unlock";
     SWAP_SCHEDULES = "clock" "swap_schedules";
     REMOVE_SCHEDULE = "clock" "remove_schedule";

@@ -182,6 +182,94 @@ async fn a_pool_of_the_users_own_is_used() {
     assert!(pool.status().size > 0, "{:?}", pool.status());
 }
 
+fn pool(url: &str, max_size: usize) -> deadpool_redis::Pool {
+    let config = deadpool_redis::Config::from_url(url);
+    let builder = config.builder().expect("a pool").max_size(max_size);
+    let builder = builder.runtime(deadpool_redis::Runtime::Tokio1);
+    builder.build().expect("a pool")
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_give_what_the_broker_holds_is_refused_with_the_setting() {
+    let server = RedisServer::start().await;
+    let options = RedisOptions::new(&server.url())
+        .expect("a URL")
+        .connect_timeout(Duration::from_millis(200));
+    let connect = async |pool: &deadpool_redis::Pool| {
+        let connecting = RedisBroker::connect(options.clone().pool(pool.clone()));
+        let in_time = tokio::time::timeout(Duration::from_secs(30), connecting);
+        in_time.await.expect("no hang")
+    };
+    let error = connect(&pool(&server.url(), 1)).await.expect_err("one");
+    assert!(
+        error.to_string().contains(
+            "the pool has 1 connections at most (`max_size`), and the broker holds 2 of them (`pool_size`)"
+        ),
+        "{error}"
+    );
+
+    // Two brokers, where there is enough for one.
+    let shared = pool(&server.url(), 3);
+    let first = connect(&shared).await.expect("enough");
+    let error = connect(&shared).await.expect_err("not enough");
+    assert!(matches!(&error, ConnectError::Pool { .. }), "{error:?}");
+    for part in ["`pool_size`", "3 (`max_size`)", "raise `max_size`"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    drop(first);
+    let second = connect(&shared).await.expect("given back");
+    second.ping().await.expect("it works");
+}
+
+#[tokio::test]
+async fn a_pool_that_the_program_has_emptied_fails_calls_in_time_and_recovers() {
+    let server = RedisServer::start().await;
+    let mut admin = server.connection().await;
+    let pool = pool(&server.url(), 2);
+    let options = RedisOptions::new(&server.url())
+        .expect("a URL")
+        .retry_for(Duration::from_millis(300))
+        .pool(pool.clone());
+    let broker = RedisBroker::connect(options).await.expect("enough");
+    // The program waits for connections, so that it gets those that the broker loses.
+    let programs = [0, 1].map(|_| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.get().await.expect("a connection") })
+    });
+    let wait = || async { pool.status().waiting == 2 };
+    asynqueue_test_servers::eventually("the program waits", wait).await;
+    let _: i64 = cmd("CLIENT")
+        .arg(&["KILL", "SKIPME", "yes", "TYPE", "normal"])
+        .query_async(&mut admin)
+        .await
+        .expect("killed");
+    let fails = || async {
+        let answer = tokio::time::timeout(Duration::from_secs(20), broker.ping()).await;
+        let error = answer.expect("no hang").err();
+        error.is_some_and(|error| error.to_string().contains("raise `max_size`"))
+    };
+    asynqueue_test_servers::eventually("it names the setting", fails).await;
+    for program in programs {
+        drop(program.await.expect("a connection"));
+    }
+    let works = || async { broker.ping().await.is_ok() };
+    asynqueue_test_servers::eventually("it works again", works).await;
+}
+
+#[tokio::test]
+async fn a_pool_of_another_database_than_the_urls_is_refused() {
+    let server = RedisServer::start().await;
+    let pool = pool(&format!("{}/3", server.url()), 4);
+    let at = |db: i64| RedisOptions::new(&format!("{}/{db}", server.url())).expect("a URL");
+    let error = RedisBroker::connect(at(1).pool(pool.clone())).await;
+    let error = error.expect_err("elsewhere").to_string();
+    assert!(
+        error.contains("the pool are of database 3, and the URL names 1"),
+        "{error}"
+    );
+    assert_works(at(3).pool(pool)).await;
+}
+
 #[tokio::test]
 async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
     let server = RedisServer::start().await;

@@ -111,7 +111,7 @@ pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
         let name = String::from_utf8_lossy(&command.words[0]).to_lowercase();
         if command.by_script {
             for key in keys(&name, &command.words) {
-                if !declared.contains(key) {
+                if !declared.contains(key) && !is_channel_of_one(&name, key, &declared) {
                     found.push(format!("{name} {}", String::from_utf8_lossy(key)));
                 }
             }
@@ -124,6 +124,15 @@ pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether it is the channel of one listener, which has the name of a channel that was given, a colon and more.
+fn is_channel_of_one(command: &str, key: &[u8], declared: &[Vec<u8>]) -> bool {
+    let is_part = |channel: &Vec<u8>| {
+        let rest = key.strip_prefix(&channel[..]);
+        rest.is_some_and(|rest| rest.starts_with(b":"))
+    };
+    command.ends_with("publish") && declared.iter().any(is_part)
 }
 
 /// The keys of a command, channels among them.

@@ -17,11 +17,11 @@ use crate::{
 /// time, and nothing depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// The queue had no pending task and now has.
+    /// The queue has a pending task that this server may take: it had none before, or this is the server that was chosen.
     Pending(Name),
     /// A task is due at this time, earlier than all others that wait.
     Due(Name, Timestamp),
-    /// An active task is to be cancelled.
+    /// An active task is said to be cancelled. Whether it is, the answer to [extending its lease](super::Broker::extend) tells.
     Cancel(TaskRef),
 }
 
@@ -37,6 +37,17 @@ pub trait Control: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError>;
+
+    /// Wakes another server for what a server was [woken](Signal::Pending) for that has no room for it. There is nothing to do
+    /// for a broker that wakes all servers, which is the default.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Nothing is lost by that but time.
+    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError> {
+        let _ = queue;
+        Ok(())
+    }
 
     /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
     /// [`Cancelled`](crate::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each

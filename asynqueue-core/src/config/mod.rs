@@ -71,7 +71,7 @@ pub struct Config {
     /// How long a task stays with a server after its last heartbeat: [`ServerBuilder::lease`].
     #[serde(default, deserialize_with = "values::lease")]
     pub lease: Option<Duration>,
-    /// How often to look for tasks when no signal comes: [`ServerBuilder::poll_interval`].
+    /// How often to look for tasks while the broker gives no signals: [`ServerBuilder::poll_interval`].
     #[serde(default, deserialize_with = "values::interval")]
     pub poll_interval: Option<Duration>,
     /// How long to wait on shutdown for what runs: [`ServerBuilder::shutdown_timeout`]. `"0s"` does not wait.

@@ -74,6 +74,7 @@ impl ServerBuilder {
             due: Notify::new(),
             group_due: Notify::new(),
             unheard: Notify::new(),
+            asked: Default::default(),
             quiet: Quiet::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),

@@ -235,7 +235,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How often to look for tasks when no signal comes, as after a lost connection. Default 1 s.
+    /// How often to look for tasks while the broker gives no signals, as after a lost connection. While it does, each queue is
+    /// looked at once in ten of these, and at most ten queues a second. Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = interval;
         self

@@ -79,6 +79,11 @@ impl Calls {
         }
     }
 
+    /// Whether a call for a queue is under way.
+    pub(super) fn is_asked(&self, queue: usize) -> bool {
+        self.queues[queue].asked
+    }
+
     /// The queues that fail, and are to be tried again now.
     pub(super) fn to_try(&self, now: Instant) -> Vec<usize> {
         let is_to_try = |state: &State| state.retrying.fails() && !state.asked && state.next <= now;

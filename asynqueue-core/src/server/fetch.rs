@@ -5,19 +5,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::Fuse};
-use tokio::time::{Instant, Interval, MissedTickBehavior, error::Elapsed, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Shared,
     admission::Received,
     calls::{Answered, Calls},
+    hearing::{AFTER_END, AFTER_FAILURE, Heard, Hearing},
     inbox::Job,
     is_closed,
     queues::{QueueSet, Share},
 };
 use crate::{
-    broker::{BrokerError, Each, Leased, Outcome, Signal, Signals},
+    broker::{BrokerError, Each, Leased, Outcome, Signal},
     layer::Passes,
 };
 
@@ -36,11 +36,11 @@ const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 /// this server would win most of them again.
 const YIELD: Duration = Duration::from_millis(5);
 
-/// How long a subscription to signals may take, and how long to wait after one that failed.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// In how many intervals each queue is polled once while there are signals.
+const POLL_IN: f64 = 10.0;
 
-/// How soon to listen again when signals end.
-const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+/// How many queues are polled in a second while there are signals, so that the cost of an idle server does not grow with them.
+const MAX_POLLS: f64 = 10.0;
 
 impl Shared {
     /// Leases until the server stops.
@@ -54,12 +54,17 @@ impl Shared {
             finished: 0,
             per_second: 0.0,
         };
+        let mut poll = interval(self.settings.poll_interval);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fetcher = Fetcher {
             shared: &self,
             calls: Calls::new(queues.len()),
             queues,
-            signals: None,
-            listening: None,
+            hearing: Hearing::new(&self),
+            poll,
+            // Servers that start at the same time poll at different ones.
+            polls: rand::random(),
+            woken: Vec::new(),
             pace,
             yields: false,
         };
@@ -73,26 +78,21 @@ struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
     calls: Calls,
-    /// Fused, since their end may be met while signals are drained, and is acted on in the next wait.
-    signals: Option<Fuse<Signals>>,
-    /// A subscription under way.
-    listening: Option<BoxFuture<'static, Heard>>,
+    hearing: Hearing,
+    poll: Interval,
+    /// How many queues are due to be polled.
+    polls: f64,
+    /// Queues that this server was woken for since it last asked them.
+    woken: Vec<usize>,
     pace: Pace,
     /// Whether nothing here handles the last tasks that came.
     yields: bool,
 }
 
-/// What came of a subscription to signals; an error when it took too long.
-type Heard = Result<Result<Signals, BrokerError>, Elapsed>;
-
 impl Fetcher<'_> {
     async fn run(&mut self) -> Result<(), BrokerError> {
-        let mut poll = interval(self.shared.settings.poll_interval);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Before the first lease, so that no cancellation of what it brings goes unheard.
-        self.listen();
-        let heard = answer_of(&mut self.listening).await;
-        self.heard(heard, &mut poll)?;
+        self.hearing.begin();
+        self.act_on_heard()?;
         loop {
             let (target, ahead) = self.target();
             let now = Instant::now();
@@ -102,12 +102,12 @@ impl Fetcher<'_> {
             let room = self.room(target, load);
             if !self.ask(room, now) {
                 let load = self.load_to_wait_for(room, here, load, target, ahead);
-                self.wait(load, &mut poll).await?;
+                self.wait(load).await?;
                 if self.yields {
                     self.pause(YIELD).await;
                 }
             }
-            self.drain_signals();
+            self.act_on_heard()?;
             if self.shared.stopping.is_cancelled() {
                 return self.end().await;
             }
@@ -116,10 +116,11 @@ impl Fetcher<'_> {
 
     /// Asks the queues that may have tasks for as much as there is room for. Returns whether any was asked.
     fn ask(&mut self, room: usize, now: Instant) -> bool {
-        let (shared, queues) = (self.shared, &mut self.queues);
         if room == 0 {
+            self.pass_on(&[]);
             return false;
         }
+        let (shared, queues) = (self.shared, &mut self.queues);
         let failing = shared.outbox.failing();
         self.calls.open(queues, &failing);
         let mut asks = false;
@@ -131,8 +132,9 @@ impl Fetcher<'_> {
             }
         }
         let shares = queues.shares(room, |queue| shared.inbox.load_of(queue));
+        self.pass_on(&shares);
         if !shares.is_empty() {
-            self.calls.ask(shared, queues, shares, room);
+            self.calls.ask(shared, &mut self.queues, shares, room);
             asks = true;
         }
         asks
@@ -251,12 +253,12 @@ impl Fetcher<'_> {
     }
 
     /// Waits until the load is that low, or something else is new.
-    async fn wait(&mut self, load: Option<usize>, poll: &mut Interval) -> Result<(), BrokerError> {
+    async fn wait(&mut self, load: Option<usize>) -> Result<(), BrokerError> {
         let Self {
             shared,
-            signals,
             calls,
-            listening,
+            hearing,
+            poll,
             ..
         } = self;
         let more_room = async {
@@ -274,73 +276,86 @@ impl Fetcher<'_> {
             Some(answered) = calls.answered() => self.take(answered)?,
             () = more_room => {}
             () = shared.slots.opened() => {}
-            signal = next(signals) => match signal {
-                Some(signal) => self.act_on(signal),
-                None => {
-                    // What was signalled meanwhile is lost too, so the next look is soon.
-                    self.signals = None;
-                    poll.reset_after(LISTEN_AGAIN.min(poll.period()));
-                }
-            },
-            heard = answer_of(listening) => self.heard(heard, poll)?,
+            heard = hearing.next() => self.act_on(heard)?,
             () = again => {}
-            _ = poll.tick() => {
-                self.queues.set_all_ready();
-                if self.signals.is_none() {
-                    self.listen();
-                }
-            }
+            _ = poll.tick() => self.poll(),
         }
         Ok(())
     }
 
-    /// Subscribes to signals, beside all else: a broker that takes long over it must not keep the server from leasing.
-    fn listen(&mut self) {
-        if self.listening.is_none() {
-            let shared = Arc::clone(self.shared);
-            let subscribing = async move { shared.broker.signals(&shared.queue_names).await };
-            self.listening = Some(timeout(LISTEN_TIMEOUT, subscribing).boxed());
+    /// Looks for what no signal told. Without signals that is all; with them only what a signal was lost of.
+    fn poll(&mut self) {
+        if !self.hearing.is_on() {
+            self.queues.set_all_ready();
+            self.hearing.begin();
+            return;
         }
+        let queues = self.queues.len() as f64;
+        let most = MAX_POLLS * self.poll.period().as_secs_f64();
+        self.polls += (queues / POLL_IN).min(most);
+        self.queues.set_next_ready(self.polls as usize);
+        self.polls = self.polls.fract();
     }
 
-    /// Acts on what came of a subscription, or sees to it that it is tried again soon.
-    fn heard(&mut self, heard: Heard, poll: &mut Interval) -> Result<(), BrokerError> {
-        self.listening = None;
+    fn act_on(&mut self, heard: Heard) -> Result<(), BrokerError> {
+        let period = self.poll.period();
         match heard {
-            Ok(Ok(signals)) => {
-                self.signals = Some(signals.fuse());
-                // What was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
-                self.shared.due.notify_one();
-                self.shared.group_due.notify_one();
-                self.shared.unheard.notify_one();
-                return Ok(());
+            Heard::Signal(signal) => self.act_on_signal(signal),
+            // What was asked for before had nobody to be signalled to.
+            Heard::Began => self.queues.set_all_ready(),
+            // What was signalled meanwhile is lost too, so the next look is soon.
+            Heard::Ended => self.poll.reset_after(AFTER_END.min(period)),
+            Heard::Failed(error) if is_closed(&error) => return Err(error),
+            Heard::Failed(error) => {
+                tracing::debug!(%error, "no signals from the broker; polling");
+                self.poll.reset_after(AFTER_FAILURE.min(period));
             }
-            Ok(Err(error)) if is_closed(&error) => return Err(error),
-            Ok(Err(error)) => tracing::debug!(%error, "no signals from the broker; polling"),
-            Err(_) => tracing::debug!("no signals from the broker in time; polling"),
         }
-        poll.reset_after(LISTEN_TIMEOUT.min(poll.period()));
         Ok(())
     }
 
-    fn act_on(&mut self, signal: Signal) {
+    fn act_on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::Pending(queue) => {
                 if let Some(queue) = self.queues.position(&queue) {
                     self.queues.set_ready(queue, true);
+                    self.woken.push(queue);
                 }
             }
             Signal::Due(..) => {
                 self.shared.due.notify_one();
                 self.shared.group_due.notify_one();
             }
-            Signal::Cancel(task) => self.shared.cancel(&task),
+            Signal::Cancel(task) => self.shared.ask_if_cancelled(&task),
         }
     }
 
-    fn drain_signals(&mut self) {
-        while let Some(Some(signal)) = next(&mut self.signals).now_or_never() {
-            self.act_on(signal);
+    fn act_on_heard(&mut self) -> Result<(), BrokerError> {
+        while let Some(heard) = self.hearing.next_now() {
+            self.act_on(heard)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another server take what this one was woken for and has no room for. Of a queue that is being asked, that is not
+    /// known yet.
+    fn pass_on(&mut self, shares: &[Share]) {
+        self.woken.sort_unstable();
+        self.woken.dedup();
+        let is_asked = |queue: &usize| self.calls.is_asked(*queue);
+        let (later, now): (Vec<_>, Vec<_>) = self.woken.drain(..).partition(is_asked);
+        self.woken = later;
+        for queue in now {
+            if shares.iter().any(|share| share.queue == queue) {
+                continue;
+            }
+            let (shared, queue) = (Arc::clone(self.shared), self.queues.name(queue).clone());
+            // Beside the work, which it must not hold up.
+            tokio::spawn(async move {
+                if let Err(error) = shared.broker.pass_on(&queue).await {
+                    tracing::debug!(%error, %queue, "a wake-up could not be passed on; left to a poll");
+                }
+            });
         }
     }
 
@@ -363,22 +378,6 @@ fn interleave(jobs: &mut [Job], given: &[usize]) {
         turns[job.queue] += 1;
         (2 * turns[job.queue] - 1) * 1_000_000 / given[job.queue]
     });
-}
-
-/// The next signal; `None` when they have ended, and never where there are none.
-async fn next(signals: &mut Option<Fuse<Signals>>) -> Option<Signal> {
-    match signals {
-        Some(signals) => signals.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What comes of a subscription under way; never, where there is none.
-async fn answer_of(listening: &mut Option<BoxFuture<'static, Heard>>) -> Heard {
-    match listening {
-        Some(listening) => listening.await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How many tasks the server has recently finished in a second.

@@ -7,11 +7,15 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::{MissedTickBehavior, interval};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{Shared, rounds::Chore};
 use crate::{
-    broker::{BrokerError, Each, Extended, Lease, Leased},
+    broker::{BrokerError, Each, Extended, Lease, all_of},
     metrics,
     task::{Envelope, Name, TaskRef},
 };
@@ -21,6 +25,13 @@ const MAX_BATCH: usize = 1_000;
 
 /// How often progress is passed on.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Leases of tasks that are said to be cancelled. A signal is no proof: whether they are is in the answer to extending them.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    leases: Mutex<Vec<Lease>>,
+    notify: Notify,
+}
 
 /// Extends the leases of all that is here.
 struct ExtendLeases {
@@ -77,7 +88,7 @@ impl Chore for ExtendLeases {
 
 impl Shared {
     /// Extends the leases of all that is here, each third of a lease; sooner when the signal of a cancellation may have been lost,
-    /// since the answer shows it.
+    /// since the answer shows it; and of single tasks that are said to be cancelled at once.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let chore = ExtendLeases {
             shared: Arc::clone(&self),
@@ -85,7 +96,21 @@ impl Shared {
             last: HashMap::new(),
         };
         let first = self.settings.lease / 3;
-        self.go_round(chore, first, &self.unheard).await;
+        tokio::join!(
+            self.go_round(chore, first, &self.unheard),
+            self.extend_asked()
+        );
+    }
+
+    async fn extend_asked(&self) {
+        while self.runs_until(self.asked.notify.notified()).await {
+            let leases = std::mem::take(&mut *self.asked.leases.lock());
+            if let Err(error) = all_of(self.extend_all(vec![leases]).await) {
+                tracing::debug!(%error, "leases of tasks that are said to be cancelled were not extended");
+                // With all others, where a queue that fails waits by itself.
+                self.unheard.notify_one();
+            }
+        }
     }
 
     /// Extends the leases of some queues, and answers for each queue whether it had any.
@@ -146,13 +171,17 @@ impl Shared {
         metrics::lease_lost(task, self.registry.knows(&task.event));
     }
 
-    /// Asks a task to stop if it runs here. One that has not started is given back, for the broker to archive.
-    pub(super) fn cancel(&self, task: &TaskRef) {
-        let is_it =
-            |leased: &Leased| leased.envelope.id == task.id && leased.envelope.queue == task.queue;
-        match self.inbox.remove(is_it) {
-            Some(job) => self.give_back(job.leased, job.queue),
-            None => self.slots.cancel(task),
+    /// Asks the broker about a task that is said to be cancelled, if it is here.
+    pub(super) fn ask_if_cancelled(&self, task: &TaskRef) {
+        let mut leases = self.inbox.leases_of(task);
+        self.slots.each(|running| {
+            if running.context.id() == &task.id && running.context.queue() == &task.queue {
+                leases.push(running.lease());
+            }
+        });
+        if !leases.is_empty() {
+            self.asked.leases.lock().extend(leases);
+            self.asked.notify.notify_one();
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     broker::{Lease, Leased},
     layer::Passes,
+    task::TaskRef,
 };
 
 /// A leased task, and which of the server's queues it is from.
@@ -220,6 +221,19 @@ impl Inbox {
         self.jobs
             .lock()
             .all()
+            .map(|job| job.leased.lease())
+            .collect()
+    }
+
+    /// The leases under which a task waits here.
+    pub(super) fn leases_of(&self, task: &TaskRef) -> Vec<Lease> {
+        let jobs = self.jobs.lock();
+        let is_it = |job: &&Job| {
+            let envelope = &job.leased.envelope;
+            envelope.id == task.id && envelope.queue == task.queue
+        };
+        jobs.all()
+            .filter(is_it)
             .map(|job| job.leased.lease())
             .collect()
     }

@@ -10,7 +10,7 @@
 //! What a server asks of several queues fails and recovers for each by itself: `calls` leases, `outbox` keeps the outcomes, and
 //! `rounds` does what each queue needs now and then.
 //!
-//! Beside that way: `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
+//! Beside that way: `hearing` listens for signals, `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
 //! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
 //! this server to the fleet, and `shutdown` brings all of it to an end.
 //! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
@@ -30,6 +30,7 @@ mod execute;
 mod failures;
 mod fetch;
 mod handle;
+mod hearing;
 mod heartbeat;
 mod inbox;
 mod keeper;
@@ -68,8 +69,9 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, inbox::Inbox, keeper::Keeper,
-    outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots, settings::Settings,
+    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::Asked,
+    inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
+    settings::Settings,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -142,6 +144,8 @@ struct Shared {
     group_due: Notify,
     /// Woken when cancellations may have gone unheard.
     unheard: Notify,
+    /// Leases to ask about at once.
+    asked: Asked,
     /// Leasing is suspended until it is resumed.
     quiet: Quiet,
     /// Leasing stops.

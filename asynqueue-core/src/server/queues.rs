@@ -8,6 +8,8 @@ use crate::task::Name;
 pub(super) struct QueueSet {
     queues: Vec<Queue>,
     strict: bool,
+    /// Where the next poll begins.
+    polled: usize,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl QueueSet {
         let mut set = Self {
             queues: Vec::with_capacity(queues.len()),
             strict,
+            polled: 0,
         };
         for (name, weight) in queues {
             name.check_queue()?;
@@ -128,6 +131,14 @@ impl QueueSet {
 
     pub(super) fn set_all_ready(&mut self) {
         self.queues.iter_mut().for_each(|queue| queue.ready = true);
+    }
+
+    /// Lets the next `count` queues have tasks, each in its turn.
+    pub(super) fn set_next_ready(&mut self, count: usize) {
+        for _ in 0..count.min(self.queues.len()) {
+            self.queues[self.polled].ready = true;
+            self.polled = (self.polled + 1) % self.queues.len();
+        }
     }
 
     /// Shares `room` out among the queues that may have tasks. `running` tells how many tasks of a queue are here.
@@ -234,6 +245,24 @@ mod tests {
         assert_eq!(shared(&mut set, 9), [(1, 9)]);
         set.set_all_ready();
         assert_eq!(shared(&mut set, 9), [(0, 6), (1, 3)]);
+    }
+
+    #[test]
+    fn polls_go_round_the_queues() {
+        let mut set = set(&[("a", 1), ("b", 1), ("c", 1)], &[], true);
+        let mut polled = |count| {
+            (0..3).for_each(|queue| set.set_ready(queue, false));
+            set.set_next_ready(count);
+            let shares = shared(&mut set, 1);
+            shares
+                .into_iter()
+                .map(|(queue, _)| queue)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(polled(0), [0; 0]);
+        assert_eq!(polled(2), [0, 1]);
+        assert_eq!(polled(2), [0, 2]);
+        assert_eq!(polled(9), [0, 1, 2]);
     }
 
     #[test]

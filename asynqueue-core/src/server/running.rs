@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 use crate::{
     broker::{Lease, LeaseToken},
     process::Context,
-    task::{Name, TaskRef},
+    task::Name,
 };
 
 /// The slots of a server. A slot runs one task after the other.
@@ -249,15 +249,6 @@ impl Slots {
         let mut leases = Vec::new();
         self.each(|running| leases.push(running.lease()));
         leases
-    }
-
-    /// Tells a task to stop, if it runs here.
-    pub(super) fn cancel(&self, task: &TaskRef) {
-        self.each(|running| {
-            if running.context.id() == &task.id && running.context.queue() == &task.queue {
-                running.cancel();
-            }
-        });
     }
 
     /// Ends all handlers at their next `await`, whatever they are at.

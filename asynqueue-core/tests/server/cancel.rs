@@ -9,7 +9,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    CancelOutcome, Context, FailureKind, Payload, Server, TaskError, TaskInfo, TaskState,
+    CancelOutcome, Context, FailureKind, Payload, Server, Signal, TaskError, TaskInfo, TaskState,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -283,4 +283,51 @@ async fn the_heartbeat_tells_every_cancelled_task_when_signals_are_lost() {
     failure_of(&b).await;
     drop(told);
     counts_become(&broker, &[(TaskState::Archived, 2)]).await;
+}
+
+/// It may be of another's task with the same name, or come late.
+#[tokio::test]
+async fn a_signal_of_a_cancellation_that_nobody_asked_for_stops_nothing() {
+    let (inner, producer) = broker();
+    let broker = Faulty::new(&inner);
+    let (started, cancelled) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let go_on = Arc::new(Semaphore::new(0));
+    let (starts, stops, goes_on) = (
+        Arc::clone(&started),
+        Arc::clone(&cancelled),
+        Arc::clone(&go_on),
+    );
+    let _server = Server::builder(broker.clone())
+        .concurrency(1)
+        .process(move |_: Payload<Job>, ctx: Context| {
+            let (starts, stops) = (Arc::clone(&starts), Arc::clone(&stops));
+            let goes_on = Arc::clone(&goes_on);
+            async move {
+                starts.add_permits(1);
+                tokio::select! {
+                    () = ctx.cancelled() => { stops.fetch_add(1, SeqCst); }
+                    permit = goes_on.acquire() => permit.unwrap().forget(),
+                }
+                Ok::<_, TaskError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(job(1)).await.unwrap();
+    soon("started", started.acquire()).await.unwrap().forget();
+    let asked = broker.faults.extensions.load(SeqCst);
+    let rumour = Signal::Cancel(task.task_ref().clone());
+    broker.faults.rumours.send(rumour).unwrap();
+    let extended = async || broker.faults.extensions.load(SeqCst) > asked;
+    until("it is asked about", extended).await;
+    go_on.add_permits(1);
+    soon("done", task.result()).await.unwrap();
+    assert_eq!(cancelled.load(SeqCst), 0);
+
+    // And one that was asked for is believed.
+    let task = producer.enqueue(job(2)).await.unwrap();
+    soon("started", started.acquire()).await.unwrap().forget();
+    task.cancel("indeed").await.unwrap();
+    until("stopped", async || cancelled.load(SeqCst) == 1).await;
 }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use asynqueue_core::*;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 
 /// Wraps an in-memory broker.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Faulty {
 pub(crate) struct Faults {
     /// No signal ever arrives.
     pub(crate) deaf: AtomicBool,
+    /// Signals that are not true go to all that listen from now on.
+    pub(crate) rumours: broadcast::Sender<Signal>,
     /// How many tasks more than asked for a lease gives.
     pub(crate) generous: AtomicUsize,
     /// Nothing can be reached.
@@ -56,6 +58,8 @@ pub(crate) struct Faults {
     pub(crate) turns: AtomicUsize,
     /// How often a lease was asked for.
     pub(crate) leases: AtomicUsize,
+    /// How often leases were extended.
+    pub(crate) extensions: AtomicUsize,
     /// How many calls of `enqueue` there were.
     pub(crate) enqueues: AtomicUsize,
     /// Each call of `enqueue` takes a permit.
@@ -81,6 +85,7 @@ impl Faulty {
     pub(crate) fn new(inner: &MemoryBroker) -> Self {
         let faults = Faults {
             deaf: AtomicBool::new(false),
+            rumours: broadcast::channel(16).0,
             generous: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
             away: OnceLock::new(),
@@ -97,6 +102,7 @@ impl Faulty {
             silent: OnceLock::new(),
             turns: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
+            extensions: AtomicUsize::new(0),
             enqueues: AtomicUsize::new(0),
             enqueue_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             lease_answers: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -219,6 +225,7 @@ impl Broker for Faulty {
         lease: Duration,
     ) -> Result<Each<Extended>, BrokerError> {
         self.reach()?;
+        self.faults.extensions.fetch_add(1, SeqCst);
         self.hear(leases.iter().map(|lease| &lease.task.queue))
             .await;
         let mut answers = Vec::new();
@@ -299,7 +306,12 @@ impl Control for Faulty {
         if self.faults.deaf.load(SeqCst) {
             return Ok(stream::pending().boxed());
         }
-        self.inner.signals(queues).await
+        let rumours = stream::unfold(self.faults.rumours.subscribe(), async |mut rumours| {
+            let rumour = rumours.recv().await.ok()?;
+            Some((rumour, rumours))
+        });
+        let signals = self.inner.signals(queues).await?;
+        Ok(stream::select(signals, rumours).boxed())
     }
 
     async fn cancel(

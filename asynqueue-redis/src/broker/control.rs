@@ -1,41 +1,27 @@
 //! Signals, cancelling, pausing, waiting.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement,
-    Signal, Signals, TaskId, TaskRef, Timestamp,
+    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement, Signals,
+    TaskRef,
 };
-use futures_util::{StreamExt, future::try_join_all, stream};
+use futures_util::future::try_join_all;
 
 use super::{MAX_CHUNK, RedisBroker, lease::member, queue::Queue};
-use crate::{link::Message, script};
+use crate::script;
 
 #[async_trait]
 impl Control for RedisBroker {
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
         self.link().open_or_closed()?;
-        let names = queues
-            .iter()
-            .map(|name| (self.queue(name).keys.events.clone(), name.clone()));
-        let names: HashMap<_, _> = names.collect();
-        if names.is_empty() {
-            return Ok(stream::pending().boxed());
-        }
-        let channels: Vec<_> = names.keys().cloned().collect();
-        let messages = self.link().listen(&channels).await?;
-        let listening = self.listens(names.values().cloned());
-        let (broker, heard) = (self.clone(), (messages, names, listening));
-        let signals = stream::unfold((broker, heard), async |(broker, mut heard)| {
-            loop {
-                let message = heard.0.recv().await?;
-                if let Some(signal) = broker.signal(&heard.1, &message) {
-                    return Some((signal, (broker, heard)));
-                }
-            }
-        });
-        Ok(signals.boxed())
+        self.listen_to(queues).await
+    }
+
+    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError> {
+        self.link().open_or_closed()?;
+        self.pass_wakeup_on(&self.queue(queue)).await
     }
 
     async fn cancel(
@@ -70,9 +56,15 @@ impl Control for RedisBroker {
         let pause = async |name: &Name| {
             let queue = self.queue(name);
             let keys = &queue.keys;
-            let mut call =
-                script::PAUSE.call(&[&keys.meta, &keys.pending, &keys.urgent, &keys.events]);
-            call.arg(self.link().publish_command())
+            let mut call = script::PAUSE.call(&[
+                &keys.meta,
+                &keys.pending,
+                &keys.urgent,
+                &keys.events,
+                &keys.idle,
+            ]);
+            call.arg(self.script_clock())
+                .arg(self.link().publish_command())
                 .arg(if paused { "y" } else { "" });
             call.send(self.link()).await
         };
@@ -124,39 +116,5 @@ impl RedisBroker {
                 .arg(bytes);
         }
         call.send(self.link()).await.map(drop)
-    }
-}
-
-impl RedisBroker {
-    /// What a message says to those who listen; its part about the upkeep is noted here.
-    fn signal(&self, names: &HashMap<String, Name>, message: &Message) -> Option<Signal> {
-        let signal = signal(names, message);
-        let name = names.get(&message.channel)?;
-        match &signal {
-            Some(Signal::Due(_, due)) => self.queue(name).upkeep.lock().hear(*due),
-            // Its owner has given it up: an owner is wanted at once, as for a task that is due.
-            None if message.payload == b"o" => {
-                self.note_free(&self.queue(name));
-                return Some(Signal::Due(name.clone(), self.now()));
-            }
-            _ => {}
-        }
-        signal
-    }
-}
-
-/// What a message says; none if it is of a later version.
-fn signal(names: &HashMap<String, Name>, message: &Message) -> Option<Signal> {
-    let queue = names.get(&message.channel)?.clone();
-    let text = std::str::from_utf8(&message.payload).ok()?;
-    let (kind, rest) = text.split_at_checked(1)?;
-    match kind {
-        "p" => Some(Signal::Pending(queue)),
-        "d" => Some(Signal::Due(
-            queue,
-            Timestamp::from_millis(rest.parse().ok()?),
-        )),
-        "c" => Some(Signal::Cancel(TaskRef::new(queue, TaskId::new(rest).ok()?))),
-        _ => None,
     }
 }

@@ -283,7 +283,7 @@ impl<'a> Edit<'a> {
     }
 }
 
-fn edit_keys(queue: &Queue) -> [&str; 22] {
+fn edit_keys(queue: &Queue) -> [&str; 24] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -308,5 +308,7 @@ fn edit_keys(queue: &Queue) -> [&str; 22] {
         &keys.grouped,
         &keys.groups,
         &keys.lock_ends,
+        &keys.idle,
+        &keys.owner,
     ]
 }

@@ -125,6 +125,8 @@ impl RedisBroker {
             &keys.groups,
             &keys.fired,
             &keys.lock_ends,
+            &keys.idle,
+            &keys.owner,
         ]);
         call.arg(self.script_clock())
             .arg(lane.name())

@@ -265,7 +265,7 @@ impl RedisBroker {
     }
 }
 
-fn aggregate_keys(queue: &Queue) -> [&str; 16] {
+fn aggregate_keys(queue: &Queue) -> [&str; 18] {
     let keys = &queue.keys;
     [
         &keys.aggregating,
@@ -284,5 +284,7 @@ fn aggregate_keys(queue: &Queue) -> [&str; 16] {
         &keys.waiters,
         &keys.done,
         &keys.lock_ends,
+        &keys.idle,
+        &keys.owner,
     ]
 }

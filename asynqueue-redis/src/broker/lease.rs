@@ -97,12 +97,15 @@ impl RedisBroker {
             &keys.lanes,
             &keys.meta,
             &keys.stats,
+            &keys.idle,
         ]);
         call.arg(self.script_clock())
             .arg(lane.name())
             .arg(lane.number());
         call.arg(&token_text).arg(max).arg(lease);
-        call.arg(&token_text[..8]).arg(request.worker.as_str());
+        call.arg(&token_text[..8])
+            .arg(request.worker.as_str())
+            .arg(self.tag_to_wake(queue));
         let mut answer = reply::array(call.send(self.link()).await?)?;
         let is_first = !matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen");
         if !is_first {

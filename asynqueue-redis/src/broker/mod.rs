@@ -18,6 +18,7 @@ mod subscribers;
 mod unreadable;
 mod upkeep;
 mod waiters;
+mod wakeups;
 
 use std::{
     collections::HashMap,
@@ -68,6 +69,7 @@ struct Inner {
     link: Link,
     address: String,
     prefix: String,
+    db: i64,
     /// Set by tests; else it is the clock of Redis that counts.
     clock: Option<Arc<dyn Clock>>,
     /// Milliseconds that the clock of Redis is ahead of this process's.
@@ -92,11 +94,13 @@ impl RedisBroker {
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
         let durability = options.durability;
+        let db = options.db;
         let address = options.address();
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
             address,
             prefix,
+            db,
             clock,
             ahead: AtomicI64::new(0),
             instance: rand::random(),
@@ -136,7 +140,10 @@ impl RedisBroker {
             return Arc::clone(queue);
         }
         let mut queues = self.0.queues.write();
-        let new = || Arc::new(Queue::new(&self.0.prefix, name.clone(), self.0.instance));
+        let new = || {
+            let (prefix, db, instance) = (&self.0.prefix, self.0.db, self.0.instance);
+            Arc::new(Queue::new(prefix, db, name.clone(), instance))
+        };
         Arc::clone(queues.entry(name.clone()).or_insert_with(new))
     }
 

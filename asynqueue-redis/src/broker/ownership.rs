@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Broker, BrokerError, Name, Timestamp};
+use asynqueue_core::{Broker, BrokerError, Timestamp};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::Value;
@@ -374,8 +374,8 @@ impl RedisBroker {
     }
 
     /// Counts a stream of signals of these queues until what is returned is dropped.
-    pub(super) fn listens(&self, queues: impl IntoIterator<Item = Name>) -> Listening {
-        let queues: Vec<_> = queues.into_iter().map(|name| self.queue(&name)).collect();
+    pub(super) fn listens(&self, queues: impl IntoIterator<Item = Arc<Queue>>) -> Listening {
+        let queues: Vec<_> = queues.into_iter().collect();
         for queue in &queues {
             let mut upkeep = queue.upkeep.lock();
             upkeep.listening += 1;
@@ -389,7 +389,7 @@ impl RedisBroker {
 
     /// Names this instance among all.
     fn instance_tag(&self) -> String {
-        format!("{:016x}", self.0.instance)
+        keys::tag(self.0.instance)
     }
 }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::{
     RedisBroker, coalesce::Coalescers, leftovers::Rounds, ownership::Upkeep, waiters::Waiters,
+    wakeups::Wakeups,
 };
 use crate::{keys::QueueKeys, lanes::Lanes, link::spawn};
 
@@ -36,6 +37,7 @@ pub(super) struct Queue {
     pub(super) waiters: Waiters,
     /// Its tasks that are enqueued one by one.
     pub(super) single: Coalescers,
+    pub(super) wakeups: Wakeups,
     /// When its name was put among those of all queues.
     pub(super) listed: Mutex<Option<Instant>>,
     /// When it was last looked after.
@@ -47,14 +49,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(prefix: &str, name: Name, instance: u64) -> Self {
+    pub(super) fn new(prefix: &str, db: i64, name: Name, instance: u64) -> Self {
         Self {
-            keys: QueueKeys::new(prefix, &name),
+            keys: QueueKeys::new(prefix, db, &name, instance),
             name,
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
             waiters: Waiters::default(),
             single: Coalescers::default(),
+            wakeups: Wakeups::default(),
             listed: Mutex::default(),
             repaired: Mutex::default(),
             rounds: Mutex::default(),

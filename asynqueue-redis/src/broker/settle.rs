@@ -179,7 +179,7 @@ pub(super) fn cancelled(
     Arc::new(cancelled)
 }
 
-fn settle_keys(queue: &Queue) -> [&str; 22] {
+fn settle_keys(queue: &Queue) -> [&str; 24] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -204,6 +204,8 @@ fn settle_keys(queue: &Queue) -> [&str; 22] {
         &keys.events,
         &keys.hours,
         &keys.lock_ends,
+        &keys.idle,
+        &keys.owner,
     ]
 }
 

@@ -8,6 +8,7 @@ use asynqueue_core::{
 
 use super::{
     MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, ownership::Part, queue::Queue,
+    wakeups::IDLE_MAX,
 };
 use crate::{reply, script};
 
@@ -51,6 +52,8 @@ impl RedisBroker {
             &keys.retry,
             &keys.meta,
             &keys.events,
+            &keys.idle,
+            &keys.owner,
         ]);
         queue.upkeep.lock().forwards();
         call.arg(self.script_clock())
@@ -178,13 +181,15 @@ impl RedisBroker {
             &keys.priorities,
             &keys.hours,
             &keys.stats,
+            &keys.idle,
         ]);
         let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
         call.arg(self.script_clock())
             .arg(millis(keep.archived_for))
             .arg(archived_max)
             .arg(limit)
-            .arg(HourStats::KEPT);
+            .arg(HourStats::KEPT)
+            .arg(millis(IDLE_MAX));
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut number = || reply::number(reply::next(&mut answer)?);
         Ok(Trimmed {

@@ -56,7 +56,7 @@ impl RedisBroker {
             };
             wait = LOOK_WITHOUT;
             if let Ok(Ok(message)) = tokio::time::timeout(LOOK_AGAIN, ended).await
-                && let Some(finished) = self.read_end(&queue, task, &envelope, message).await?
+                && let Some(finished) = self.confirm_end(&queue, task, &envelope, message).await?
             {
                 return Ok(finished);
             }
@@ -72,10 +72,7 @@ impl RedisBroker {
         {
             return Ok(waiting);
         }
-        let messages = self
-            .link()
-            .listen(std::slice::from_ref(&queue.keys.done))
-            .await?;
+        let messages = self.link().listen(vec![queue.keys.done.clone()]).await?;
         let senders = Arc::new(Mutex::new(Some(Senders::new())));
         let waiting = Arc::new(Waiting(Arc::clone(&senders)));
         let passing_on = pass_on(messages, senders, Arc::downgrade(&waiting));
@@ -111,28 +108,30 @@ impl RedisBroker {
         })
     }
 
-    /// Reads a notification; `None` if it takes another look to know.
-    async fn read_end(
+    /// Looks how a task has ended that was notified about; `None` if it has not. So results go to the one that waits for them, and
+    /// a notification about another's task of the same name, of a program that shares the channel, ends nothing. Only of a task
+    /// that was not kept the notification has all there is.
+    async fn confirm_end(
         &self,
         queue: &Queue,
         task: &TaskRef,
         envelope: &Envelope,
         message: Vec<u8>,
     ) -> Result<Option<Finished>, BrokerError> {
-        Ok(match message.split_first() {
-            Some((b'g', _)) => Some(Finished::Gone),
+        let finished = match self.look_for_end(queue, task).await? {
+            Look::Ended(finished) => finished,
+            Look::Waits(_) => return Ok(None),
+        };
+        Ok(Some(match (finished, message.split_first()) {
             // Its result, marked by an `r`, or none.
-            Some((b'c', rest)) => {
+            (Finished::Gone, Some((b'c', rest))) => {
                 let result = rest
                     .split_first()
                     .map(|(_, result)| Bytes::copy_from_slice(result));
-                Some(completed(result, &envelope.codec))
+                completed(result, &envelope.codec)
             }
-            _ => match self.look_for_end(queue, task).await? {
-                Look::Ended(finished) => Some(finished),
-                Look::Waits(_) => None,
-            },
-        })
+            (finished, _) => finished,
+        }))
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use deadpool::managed::{
@@ -82,23 +83,32 @@ impl managed::Manager for Connector {
 
 /// Where connections come from.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(super) struct Source {
+    pool: AnyPool,
+    /// How long a pool may take: one of the program's own may have none free, and never get one.
+    patience: Duration,
+    /// How many connections are held for as long as the broker lives.
+    holds: usize,
+}
+
+#[derive(Clone)]
+enum AnyPool {
     Own(Pool<Connector>),
     Users(RedisPool),
 }
 
 impl Source {
     pub(super) fn new(options: &RedisOptions, target: &Arc<Target>) -> Result<Self, OptionsError> {
-        if let Some(pool) = &options.pool {
-            let (pool_kind, url) = (pool.kind(), options.topology.kind());
-            if pool_kind != url {
-                let pool = pool_kind;
-                return Err(OptionsError::Pool { pool, url });
-            }
-            return Ok(Self::Users(pool.clone()));
-        }
-        let pool = pool(target, None, options.pool_size);
-        pool.map_err(|error| OptionsError::Client(error.to_string()))
+        let Some(pool) = &options.pool else {
+            let own = Self::own(target, None, options.pool_size);
+            return own.map_err(|error| OptionsError::Client(error.to_string()));
+        };
+        pool.check(options)?;
+        Ok(Self {
+            pool: AnyPool::Users(pool.clone()),
+            patience: options.connect_timeout.min(options.retry_for),
+            holds: options.pool_size,
+        })
     }
 
     /// Connections to one node of a Cluster.
@@ -111,31 +121,53 @@ impl Source {
             let text = error.to_string();
             RedisError::from((ErrorKind::Client, "the pool of connections", text))
         };
-        pool(target, Some(node), size).map_err(failed)
+        Self::own(target, Some(node), size).map_err(failed)
+    }
+
+    fn own(
+        target: &Arc<Target>,
+        node: Option<(String, u16)>,
+        size: usize,
+    ) -> Result<Self, BuildError> {
+        let connector = Connector {
+            target: Arc::clone(target),
+            node,
+        };
+        Ok(Self {
+            pool: AnyPool::Own(Pool::builder(connector).max_size(size).build()?),
+            // More than a connection may take.
+            patience: 2 * target.patience(),
+            holds: size,
+        })
+    }
+
+    /// Whether it is shared with the program.
+    pub(super) fn is_users(&self) -> bool {
+        matches!(self.pool, AnyPool::Users(_))
     }
 
     async fn take(&self) -> RedisResult<Held> {
-        let (connection, place) = match self {
-            Self::Own(pool) => {
-                let object = pool.get().await.map_err(pool_error)?;
+        let (connection, place) = match &self.pool {
+            AnyPool::Own(pool) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (Connection::clone(&object), Place::Own(object))
             }
-            Self::Users(RedisPool::Single(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Single(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Node(MultiplexedConnection::clone(&object)),
                     Place::Single(object),
                 )
             }
-            Self::Users(RedisPool::Sentinel(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Sentinel(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Node(MultiplexedConnection::clone(&object)),
                     Place::Sentinel(object),
                 )
             }
-            Self::Users(RedisPool::Cluster(pool)) => {
-                let object = pool.get().await.map_err(pool_error)?;
+            AnyPool::Users(RedisPool::Cluster(pool)) => {
+                let object = self.in_time(pool.get(), || pool.status().max_size).await?;
                 (
                     Connection::Cluster(ClusterConnection::clone(&object)),
                     Place::Cluster(object),
@@ -147,30 +179,31 @@ impl Source {
             place: Mutex::new(Some(place)),
         })
     }
-}
 
-fn pool(
-    target: &Arc<Target>,
-    node: Option<(String, u16)>,
-    size: usize,
-) -> Result<Source, BuildError> {
-    let target = Arc::clone(target);
-    let builder = Pool::builder(Connector { target, node });
-    builder.max_size(size).build().map(Source::Own)
-}
-
-fn pool_error(error: PoolError<RedisError>) -> RedisError {
-    match error {
-        PoolError::Backend(error) => error,
-        PoolError::Timeout(_) => {
-            let message = "the pool has no connection free in time";
+    async fn in_time<T>(
+        &self,
+        getting: impl Future<Output = Result<T, PoolError<RedisError>>>,
+        max_size: impl Fn() -> usize,
+    ) -> RedisResult<T> {
+        let (patience, holds) = (self.patience, self.holds);
+        let none = || {
+            let message = format!(
+                "the pool gave no connection within {patience:?}: this broker holds {holds} of it (`pool_size`) for as long as it \
+                 lives, and the pool has {} (`max_size`) for all that share it; raise `max_size`, or leave the pool out",
+                max_size()
+            );
             std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+        };
+        match tokio::time::timeout(patience, getting).await {
+            Ok(Ok(object)) => Ok(object),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(none()),
+            Ok(Err(other)) => Err(RedisError::from((
+                ErrorKind::Client,
+                "the pool of connections",
+                other.to_string(),
+            ))),
         }
-        other => RedisError::from((
-            ErrorKind::Client,
-            "the pool of connections",
-            other.to_string(),
-        )),
     }
 }
 

@@ -21,6 +21,14 @@ pub enum ConnectError {
         /// What happened.
         reason: String,
     },
+    /// A pool of the program's own gives no connections.
+    #[error("no connection to Redis at {address}: {reason}")]
+    Pool {
+        /// Where it should be.
+        address: String,
+        /// What was missing, and which setting to change.
+        reason: String,
+    },
     /// It lets nobody in, or not this user.
     #[error("Redis at {address} refuses: {reason}")]
     Refused {

@@ -1,16 +1,18 @@
 //! Subscriptions: one connection for all who listen.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
 
-use super::{connection::Connection, io, target::Target};
+use super::{connection::Connection, error::is_of_no_use, io, target::Target};
 
 /// How often to see whether the connection is alive.
 const CHECK: Duration = Duration::from_secs(5);
@@ -22,8 +24,11 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Those who listen.
-pub(super) struct Listeners {
+/// Those who listen. Clones share one connection.
+#[derive(Clone)]
+pub(super) struct Listeners(Arc<Inner>);
+
+struct Inner {
     target: Arc<Target>,
     is_sharded: bool,
     current: tokio::sync::Mutex<Option<Subscriber>>,
@@ -43,73 +48,153 @@ struct Channels {
     leaving: HashMap<String, usize>,
     /// The connection is lost: whoever listens has to begin anew.
     is_over: bool,
+    /// Lets go of the connection then: a message that reaches it counts as received.
+    over: CancellationToken,
 }
 
 impl Listeners {
     pub(super) fn new(target: Arc<Target>, is_sharded: bool) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             target,
             is_sharded,
             current: Default::default(),
             channels: Default::default(),
-        }
+        }))
     }
 
+    /// Subscribes. When this is dropped meanwhile, subscribing continues, so that it ends no subscription of others and does not
+    /// begin anew when it is tried again.
     pub(super) async fn listen(
         &self,
-        channels: &[String],
+        channels: Vec<String>,
     ) -> RedisResult<UnboundedReceiver<Message>> {
+        let (sender, messages) = unbounded_channel();
+        let this = self.clone();
+        io::run(async move { this.subscribe(&channels, sender).await }).await??;
+        Ok(messages)
+    }
+
+    async fn subscribe(
+        &self,
+        channels: &[String],
+        sender: UnboundedSender<Message>,
+    ) -> RedisResult<()> {
         // Held over the calls: subscribing and unsubscribing must not get in each other's way.
-        let mut current = self.current.lock().await;
+        let mut current = self.0.current.lock().await;
         let is_good = |subscriber: &Subscriber| !subscriber.channels.lock().is_over;
         let subscriber = match current.take().filter(is_good) {
             Some(subscriber) => subscriber,
             None => Box::pin(self.subscriber()).await?,
         };
-        let (sender, messages) = unbounded_channel();
         // Before subscribing, so that the first message finds its listener.
         let new = subscriber.channels.lock().add(channels, &sender);
         drop(sender);
-        // On its own each, since in a Cluster they are on different nodes. A failure gives the connection up.
-        for channel in new {
-            subscriber
-                .connection
-                .subscribe(&channel, self.is_sharded)
-                .await?;
+        let subscribed = subscriber.subscribe(&new, self.0.is_sharded).await;
+        let is_lost = |error| is_of_no_use(error);
+        if subscribed.as_ref().is_err_and(is_lost) {
+            return subscribed;
         }
-        let gone = subscriber.channels.lock().leave();
-        for channel in gone {
-            subscriber
-                .connection
-                .unsubscribe(&channel, self.is_sharded)
-                .await?;
+        if subscribed.is_err() {
+            // These channels were refused, others were not.
+            subscriber.channels.lock().forget(&new);
         }
+        // These stay, though nobody may be left to listen: whoever gave up waiting for this asks again.
+        subscriber.tidy(self.0.is_sharded, channels).await?;
         *current = Some(subscriber);
-        Ok(messages)
+        subscribed
     }
 
     async fn subscriber(&self) -> RedisResult<Subscriber> {
         let channels = Arc::new(Mutex::new(Channels::default()));
         let heard = Arc::clone(&channels);
         // Called where the connection is read, so that a message wakes its listener and nobody else on its way.
-        let target = Arc::clone(&self.target);
         let hear = move |pushed| heard.lock().take(pushed);
-        let connecting = async move { target.connect_to_listen(hear).await };
-        let connection = io::run(connecting).await??;
-        *self.channels.lock() = Arc::downgrade(&channels);
-        io::spawn(check(connection.clone(), Arc::downgrade(&channels)))?;
+        let connection = self.0.target.connect_to_listen(hear).await?;
+        *self.0.channels.lock() = Arc::downgrade(&channels);
+        let over = channels.lock().over.clone();
+        let checking = check(connection.clone(), Arc::downgrade(&channels));
+        io::spawn(async move { over.run_until_cancelled_owned(checking).await })?;
         Ok(Subscriber {
             connection,
             channels,
         })
     }
 
-    /// Ends all streams of messages.
+    /// Unsubscribes from what nobody listens to any more.
+    pub(super) async fn tidy(&self) -> RedisResult<()> {
+        let this = self.clone();
+        let tidying = async move {
+            let mut current = this.0.current.lock().await;
+            if let Some(subscriber) = current.take() {
+                subscriber.tidy(this.0.is_sharded, &[]).await?;
+                *current = Some(subscriber);
+            }
+            Ok(())
+        };
+        io::run(tidying).await?
+    }
+
+    /// Ends all streams of messages, and the connection.
     pub(super) fn hang_up(&self) {
-        if let Some(channels) = self.channels.lock().upgrade() {
+        if let Some(channels) = self.0.channels.lock().upgrade() {
             channels.lock().end();
         }
+        let this = self.clone();
+        // Where no thread can be started there is no connection either.
+        let _ = io::spawn(async move { drop(this.0.current.lock().await.take()) });
     }
+}
+
+impl Subscriber {
+    async fn subscribe(&self, channels: &[String], is_sharded: bool) -> RedisResult<()> {
+        if channels.is_empty() {
+            return Ok(());
+        }
+        match self.connection.clone() {
+            Connection::Node(mut node) => node.subscribe(channels).await,
+            Connection::Cluster(cluster) if is_sharded => {
+                // A call is of one slot. All are under way at the same time.
+                let each = by_slot(channels).into_iter().map(|channels| {
+                    let mut cluster = cluster.clone();
+                    async move { cluster.ssubscribe(channels).await }
+                });
+                try_join_all(each).await.map(drop)
+            }
+            Connection::Cluster(mut cluster) => cluster.subscribe(channels).await,
+        }
+    }
+
+    /// Unsubscribes from what nobody listens to any more, but for `kept`. A failure gives the connection up.
+    async fn tidy(&self, is_sharded: bool, kept: &[String]) -> RedisResult<()> {
+        let gone = self.channels.lock().leave(kept);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        match self.connection.clone() {
+            Connection::Node(mut node) => node.unsubscribe(gone).await,
+            Connection::Cluster(cluster) if is_sharded => {
+                let each = by_slot(&gone).into_iter().map(|channels| {
+                    let mut cluster = cluster.clone();
+                    async move { cluster.sunsubscribe(channels).await }
+                });
+                try_join_all(each).await.map(drop)
+            }
+            Connection::Cluster(mut cluster) => cluster.unsubscribe(gone).await,
+        }
+    }
+}
+
+/// Channels that are sure to be of one slot, since they have the same hash tag.
+fn by_slot(channels: &[String]) -> Vec<Vec<&String>> {
+    let mut slots: HashMap<&str, Vec<&String>> = HashMap::new();
+    for channel in channels {
+        let tag = channel
+            .split_once('{')
+            .and_then(|(_, rest)| rest.split_once('}'));
+        let slot = tag.map_or(channel.as_str(), |(tag, _)| tag);
+        slots.entry(slot).or_default().push(channel);
+    }
+    slots.into_values().collect()
 }
 
 impl Drop for Subscriber {
@@ -132,15 +217,17 @@ impl Channels {
         new
     }
 
-    /// Forgets channels that nobody listens to any more, to be unsubscribed from.
-    fn leave(&mut self) -> Vec<String> {
+    /// Forgets channels that nobody listens to any more, but for `kept`, to be unsubscribed from.
+    fn leave(&mut self, kept: &[String]) -> Vec<String> {
+        let kept: HashSet<_> = kept.iter().collect();
         let mut gone = Vec::new();
         self.listeners.retain(|channel, listeners| {
             listeners.retain(|listener| !listener.is_closed());
-            if listeners.is_empty() {
+            let stays = !listeners.is_empty() || kept.contains(channel);
+            if !stays {
                 gone.push(channel.clone());
             }
-            !listeners.is_empty()
+            stays
         });
         for channel in &gone {
             *self.leaving.entry(channel.clone()).or_default() += 1;
@@ -148,9 +235,17 @@ impl Channels {
         gone
     }
 
+    /// Forgets channels that could not be subscribed to, with all that listen to them.
+    fn forget(&mut self, channels: &[String]) {
+        for channel in channels {
+            self.listeners.remove(channel);
+        }
+    }
+
     fn end(&mut self) {
         self.is_over = true;
         self.listeners.clear();
+        self.over.cancel();
     }
 
     /// Takes what came in.
@@ -213,24 +308,6 @@ async fn check(connection: Connection, channels: Weak<Mutex<Channels>>) {
         }
         if channels.is_over {
             return;
-        }
-    }
-}
-
-impl Connection {
-    async fn subscribe(&self, channel: &str, is_sharded: bool) -> RedisResult<()> {
-        match self.clone() {
-            Self::Node(mut node) => node.subscribe(channel).await,
-            Self::Cluster(mut cluster) if is_sharded => cluster.ssubscribe(channel).await,
-            Self::Cluster(mut cluster) => cluster.subscribe(channel).await,
-        }
-    }
-
-    async fn unsubscribe(&self, channel: &str, is_sharded: bool) -> RedisResult<()> {
-        match self.clone() {
-            Self::Node(mut node) => node.unsubscribe(channel).await,
-            Self::Cluster(mut cluster) if is_sharded => cluster.sunsubscribe(channel).await,
-            Self::Cluster(mut cluster) => cluster.unsubscribe(channel).await,
         }
     }
 }

@@ -96,6 +96,9 @@ impl Link {
             name: options.login.user.clone().unwrap_or("default".into()),
             prefix: options.prefix.clone(),
         };
+        if source.is_users() {
+            server::check_pool(&holders, &options, &user).await?;
+        }
         let server = ServerInfo::ask(&holders, &options, &user).await?;
         // Those of a user's pool are to be used as they are.
         let has_shards = matches!(options.topology, Topology::Cluster) && options.pool.is_none();
@@ -146,6 +149,11 @@ impl Link {
         self.0.server.offers(durability).map_err(|problem| {
             BrokerError::Unsupported(format!("Redis at {}: {problem}", self.0.address))
         })
+    }
+
+    /// Whether publishing tells if anybody has received a message: a Cluster without channels of one slot counts those of one node.
+    pub(crate) fn counts_receivers(&self) -> bool {
+        !self.is_cluster() || self.0.server.has_sharded_channels()
     }
 
     /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
@@ -268,7 +276,7 @@ impl Link {
     /// this is closed.
     pub(crate) async fn listen(
         &self,
-        channels: &[String],
+        channels: Vec<String>,
     ) -> Result<tokio::sync::mpsc::UnboundedReceiver<Message>, BrokerError> {
         self.open_or_closed()?;
         let listening = self.0.listeners.listen(channels).await;
@@ -280,6 +288,14 @@ impl Link {
         // Again, for whoever closes it hangs up on those who listen by then.
         self.open_or_closed()?;
         Ok(messages)
+    }
+
+    /// Unsubscribes from channels that nobody listens to any more.
+    pub(crate) async fn tidy_channels(&self) {
+        if let Err(error) = self.0.listeners.tidy().await {
+            // It is of no use any more, and unsubscribed by that.
+            tracing::debug!(%error, "the connection to listen by was lost");
+        }
     }
 
     fn note_away(&self, error: &redis::RedisError) {

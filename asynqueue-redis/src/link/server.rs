@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::Durability;
+use futures_util::future::try_join_all;
 use redis::{
     Arg, Cmd, FromRedisValue, RedisError, Value,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
@@ -13,7 +14,7 @@ use super::{
     denied::{Denied, User},
     error::{ConnectError, hint},
 };
-use crate::options::{RedisOptions, Topology};
+use crate::options::{OptionsError, RedisOptions, Topology};
 
 /// The oldest version that has all that is needed.
 const OLDEST: (u64, u64) = (6, 2);
@@ -126,6 +127,46 @@ pub(super) fn product(info: &str) -> Option<String> {
 
 /// Eviction takes whole keys, and with them all tasks of a queue. A policy `volatile-…` takes only keys that expire, which keys of
 /// tasks do not.
+/// Takes what a broker holds of the program's own pool, so that one which cannot give it is found at the start, and checks that its
+/// connections are of the database that channels are named after.
+pub(super) async fn check_pool(
+    holders: &[Holder],
+    options: &RedisOptions,
+    user: &User,
+) -> Result<(), ConnectError> {
+    let address = options.address();
+    let taken = try_join_all(holders.iter().map(Holder::held)).await;
+    let taken = taken.map_err(|error| {
+        if error.is_timeout() {
+            let (address, reason) = (address.clone(), error.to_string());
+            return ConnectError::Pool { address, reason };
+        }
+        failed(&error, &address, user)
+    })?;
+    if matches!(options.topology, Topology::Cluster) {
+        return Ok(());
+    }
+    for held in taken {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("INFO");
+        // Not every user may ask for it. Then the URL is believed.
+        let Ok(Value::BulkString(told)) = held.send(&command).await else {
+            return Ok(());
+        };
+        let told = String::from_utf8_lossy(&told);
+        let db = told.split(' ').find_map(|part| part.strip_prefix("db="));
+        match db.and_then(|db| db.parse().ok()) {
+            Some(pool) if pool != options.db => {
+                let url = options.db;
+                return Err(OptionsError::PoolDatabase { pool, url }.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Eviction takes whole keys, and with them all tasks of a queue.
 async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
     let Ok(info) = info(held, "memory").await else {
         return;

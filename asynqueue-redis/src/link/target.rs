@@ -126,13 +126,17 @@ impl Target {
             .set_response_timeout(Some(self.options.response_timeout))
     }
 
+    /// How long a connection may take.
+    pub(super) fn patience(&self) -> Duration {
+        let hosts = u32::try_from(self.options.nodes.len()).unwrap_or(u32::MAX);
+        self.options
+            .connect_timeout
+            .saturating_mul(hosts.saturating_add(1))
+    }
+
     /// Sentinels and Cluster nodes are asked one after the other, each with time-outs of redis-rs's own.
     async fn in_time<T>(&self, connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let hosts = u32::try_from(self.options.nodes.len()).unwrap_or(u32::MAX);
-        let timeout = self
-            .options
-            .connect_timeout
-            .saturating_mul(hosts.saturating_add(1));
+        let timeout = self.patience();
         match tokio::time::timeout(timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(timed_out(timeout)),

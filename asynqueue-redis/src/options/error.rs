@@ -97,6 +97,26 @@ pub enum OptionsError {
         /// What the URL leads to.
         url: &'static str,
     },
+    /// A broker holds its connections for as long as it lives.
+    #[error(
+        "the pool has {max_size} connections at most (`max_size`), and the broker holds {pool_size} of them (`pool_size`): raise `max_size` to what all that share the pool need"
+    )]
+    PoolSize {
+        /// The most connections that the pool makes.
+        max_size: usize,
+        /// How many the broker holds.
+        pool_size: usize,
+    },
+    /// Calls would be of one database, and notifications of another.
+    #[error(
+        "the connections of the pool are of database {pool}, and the URL names {url}: give the URL the database of the pool, as in `redis://host/{pool}`"
+    )]
+    PoolDatabase {
+        /// The database of the pool's connections.
+        pool: i64,
+        /// The database that the URL names.
+        url: i64,
+    },
     /// redis-rs takes the options for wrong.
     #[error("Redis options: {0}")]
     Client(String),

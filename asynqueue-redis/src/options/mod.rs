@@ -163,8 +163,10 @@ impl RedisOptions {
         self
     }
 
-    /// Takes connections for calls from a pool of your own. The rest of the options still counts: notifications come by a
-    /// connection to the URL, since those of a pool can't subscribe.
+    /// Takes connections for calls from a pool of your own, [`pool_size`](Self::pool_size) of them, which the broker holds for as
+    /// long as it lives: the pool's `max_size` has to be as large as what all that share it need. The rest of the options still
+    /// counts: notifications come by a connection to the URL, since those of a pool can't subscribe, so the URL has to name the
+    /// same server and database.
     pub fn pool(mut self, pool: impl Into<RedisPool>) -> Self {
         self.pool = Some(pool.into());
         self

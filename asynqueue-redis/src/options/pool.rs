@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Topology;
+use super::{OptionsError, RedisOptions, Topology};
 
 /// A pool of connections that the program has already.
 #[derive(Clone)]
@@ -17,8 +17,29 @@ pub enum RedisPool {
 }
 
 impl RedisPool {
+    /// Refuses a pool that leads elsewhere than the URL, or has too few connections.
+    pub(crate) fn check(&self, options: &RedisOptions) -> Result<(), OptionsError> {
+        let (pool, url) = (self.kind(), options.topology.kind());
+        if pool != url {
+            return Err(OptionsError::Pool { pool, url });
+        }
+        let max_size = match self {
+            Self::Single(pool) => pool.status().max_size,
+            Self::Sentinel(pool) => pool.status().max_size,
+            Self::Cluster(pool) => pool.status().max_size,
+        };
+        let pool_size = options.pool_size;
+        if max_size < pool_size {
+            return Err(OptionsError::PoolSize {
+                max_size,
+                pool_size,
+            });
+        }
+        Ok(())
+    }
+
     /// What it leads to.
-    pub(crate) fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Self::Single(_) => Topology::SINGLE,
             Self::Sentinel(_) => Topology::SENTINEL,

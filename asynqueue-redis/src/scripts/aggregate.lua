@@ -3,7 +3,8 @@
 -- that time, priority, lock ('' none), its time to live, 'w' if it is for a window; then of each member its id and the lock to release.
 -- Answers 'y' done, 'n' one does not wait, 'id' or 'lock' and who holds it where the task is refused.
 local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3], pending = KEYS[4], urgent = KEYS[5],
-  scheduled = KEYS[6], retry = KEYS[7], meta = KEYS[8], events = KEYS[9]}
+  scheduled = KEYS[6], retry = KEYS[7], meta = KEYS[8], events = KEYS[9],
+  idle = KEYS[17], owner = KEYS[18]}
 local tasks, locks, priorities, lanes, waiters, done = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local lock_ends = KEYS[16]
 local now, publish, group = clock(ARGV[1]), ARGV[4], ARGV[5]

@@ -4,7 +4,7 @@
 -- Answers each: 'y' done, 'n' refused, '?' it is not as it was seen.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
   completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10],
-  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21]}
+  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21], idle = KEYS[23], owner = KEYS[24]}
 local locks, results, priorities, since, gone, cancels, waiters, done =
   KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
 local lock_ends = KEYS[22]

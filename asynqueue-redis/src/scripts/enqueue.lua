@@ -7,7 +7,7 @@
 -- or the place, 'lock' and who holds it.
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10],
-  aggregating = KEYS[11], grouped = KEYS[12], groups = KEYS[13]}
+  aggregating = KEYS[11], grouped = KEYS[12], groups = KEYS[13], idle = KEYS[16], owner = KEYS[17]}
 local fired, lock_ends = KEYS[14], KEYS[15]
 local now, publish = clock(ARGV[1]), ARGV[4]
 local before = seen(lanes, ARGV[2], ARGV[3])

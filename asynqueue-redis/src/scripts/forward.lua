@@ -1,7 +1,8 @@
 -- Makes the tasks pending that are due.
 -- ARGV: clock, publish, how many at most. Answers how many it moved, and when the next is due ('' never).
 local priorities, since = KEYS[1], KEYS[2]
-local keys = {pending = KEYS[3], urgent = KEYS[4], scheduled = KEYS[5], retry = KEYS[6], meta = KEYS[7], events = KEYS[8]}
+local keys = {pending = KEYS[3], urgent = KEYS[4], scheduled = KEYS[5], retry = KEYS[6], meta = KEYS[7], events = KEYS[8],
+  idle = KEYS[9], owner = KEYS[10]}
 local now, limit = clock(ARGV[1]), tonumber(ARGV[3])
 local function due(key)
   return redis.call('ZRANGE', key, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
@@ -38,6 +39,10 @@ if #ids > 0 then
   for _, id in ipairs(ids) do pended[#pended + 1], pended[#pended + 2] = id, int(now) end
   redis.call('HSET', since, unpack(pended))
   push(keys, plain, urgent, ARGV[2])
+end
+if #ids == 0 and redis.call('EXISTS', keys.idle) == 1 then
+  -- Tasks wait beside servers that wait: whoever was woken for them has stopped, or stands still.
+  wake(keys, redis.call('LLEN', keys.pending) + redis.call('ZCARD', keys.urgent), false, ARGV[2])
 end
 local next_due = first_due(keys)
 return {#ids, next_due and int(next_due) or ''}

@@ -1,13 +1,22 @@
 -- Leases the tasks that are next.
--- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name.
+-- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name, the instance to wake
+-- for more where there are fewer ('' none).
 -- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
 -- pending, unless all have been since they were enqueued.
-local tasks, pending, urgent, active, since, gone, lanes, meta, stats =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local tasks, pending, urgent, active, since, gone, lanes, meta, stats, idle =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local now, token, max = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 if seen(lanes, ARGV[2], ARGV[3]) then return {int(now), 'seen'} end
 local known = redis.call('HMGET', meta, 'paused', 'stale', 'w:' .. ARGV[7])
-if known[1] then return {int(now), ''} end
+local function wait_for_more()
+  if ARGV[9] ~= '' then redis.call('ZADD', idle, int(now), ARGV[9]) end
+end
+if known[1] then
+  -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory.
+  redis.call('ZREM', idle, '')
+  wait_for_more()
+  return {int(now), ''}
+end
 
 local ids = {}
 local popped = redis.call('ZPOPMIN', urgent, max)
@@ -61,6 +70,7 @@ if #ids < max then
   end
 end
 local count = #ids
+if count < max and more == '' then wait_for_more() end
 if count == 0 then return {int(now), more} end
 
 local envelopes = redis.call('HMGET', tasks, unpack(ids))

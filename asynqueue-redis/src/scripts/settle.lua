@@ -8,7 +8,8 @@
 -- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
 local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
-local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20]}
+local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20],
+  idle = KEYS[23], owner = KEYS[24]}
 local hours, lock_ends = KEYS[21], KEYS[22]
 local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 local before = seen(lanes, ARGV[2], ARGV[3])
@@ -54,10 +55,12 @@ for i = 1, count do
         if ARGV[at + 8] ~= '' then
           result[#result + 1], result[#result + 2] = id, ARGV[at + 8]:sub(2)
         end
+        -- Whoever waits for it reads the result, which is not sent to those that wait for others.
+        final[#final + 1], final[#final + 2] = id, 'k'
       else
         delete[#delete + 1] = id
+        final[#final + 1], final[#final + 2] = id, 'c' .. (i > simple and ARGV[at + 8] or '')
       end
-      final[#final + 1], final[#final + 2] = id, 'c' .. (i > simple and ARGV[at + 8] or '')
     elseif outcome == 'drop' then
       delete[#delete + 1] = id
       final[#final + 1], final[#final + 2] = id, 'g'

@@ -1,8 +1,9 @@
 -- Deletes finished tasks and counts of hours that are kept no longer. Archived tasks that go are counted in the same step.
--- ARGV: clock, how many milliseconds archived tasks are kept, how many of them, how many to delete at most, how many hours.
+-- ARGV: clock, how many milliseconds archived tasks are kept, how many of them, how many to delete at most, how many hours, how
+-- many milliseconds an instance waits at most without asking again.
 -- Answers how many it deleted: completed, archived beyond that number, archived too long; and how many archived ones are left.
-local tasks, completed, archived, results, priorities, hours, stats =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local tasks, completed, archived, results, priorities, hours, stats, idle =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now, keep, limit = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local deleted = 0
 local function delete(key, ids)
@@ -38,4 +39,6 @@ if redis.call('HLEN', hours) > 2 * ARGV[5] + 48 then
   end
   if #old > 0 then redis.call('HDEL', hours, unpack(old)) end
 end
+-- Left of processes that are gone, where no task came since.
+redis.call('ZREMRANGEBYSCORE', idle, '-inf', int(now - ARGV[6]))
 return {of_completed, by_count, by_age, size - by_count - by_age}

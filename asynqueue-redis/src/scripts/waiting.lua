@@ -3,8 +3,24 @@ local function score(priority, turn)
   return int((9 - priority) * 2 ^ 48 + 2 ^ 47 + turn)
 end
 
--- Puts plain tasks (ids) and urgent ones (id, priority, id, priority, …) behind those that wait, and says so where none
--- did.
+-- Wakes a server for each of `count` tasks that are pending: of those that wait, whose instances are in `idle`, the ones that
+-- have waited longest, so that work is spread. An instance that no message reaches is gone, and the next is in its place. Where
+-- none waits and the queue was empty, all that listen are woken: servers of older versions are not in `idle`.
+local function wake(keys, count, was_empty, publish)
+  if not was_empty and redis.call('EXISTS', keys.idle) == 0 then return end
+  if redis.call('HGET', keys.meta, 'paused') then return end
+  local woken = 0
+  while woken < count do
+    local idle = redis.call('ZPOPMIN', keys.idle, count - woken)
+    if #idle == 0 then break end
+    for i = 1, #idle, 2 do
+      if redis.call(publish, keys.events .. ':' .. idle[i], 'p') > 0 then woken = woken + 1 end
+    end
+  end
+  if woken == 0 and was_empty then redis.call(publish, keys.events, 'p') end
+end
+
+-- Puts plain tasks (ids) and urgent ones (id, priority, id, priority, …) behind those that wait, and wakes servers for them.
 local function push(keys, plain, urgent, publish)
   local pushed, length = #plain, 0
   if pushed > 0 then
@@ -23,10 +39,8 @@ local function push(keys, plain, urgent, publish)
     end
     redis.call('ZADD', keys.urgent, unpack(scored))
   end
-  if length == pushed and redis.call('ZCARD', keys.urgent) == #urgent / 2
-    and not redis.call('HGET', keys.meta, 'paused') then
-    redis.call(publish, keys.events, 'p')
-  end
+  local was_empty = length == pushed and redis.call('ZCARD', keys.urgent) == #urgent / 2
+  wake(keys, pushed + #urgent / 2, was_empty, publish)
 end
 
 -- Puts tasks (id, priority, id, priority, …) before those that wait; the last one first.
@@ -51,7 +65,7 @@ local function push_front(keys, front, publish)
     end
     redis.call('ZADD', keys.urgent, unpack(scored))
   end
-  if was_empty and not redis.call('HGET', keys.meta, 'paused') then redis.call(publish, keys.events, 'p') end
+  wake(keys, #front / 2, was_empty, publish)
 end
 
 -- When the first of those that wait for a time is due.
@@ -64,6 +78,14 @@ local function first_due(keys)
   return first
 end
 
+-- Says when the first task is due: to the instance that looks after the queue, or to all if there is none.
+local function announce(keys, first, publish)
+  local owner, due = redis.call('GET', keys.owner), 'd' .. int(first)
+  if not owner or redis.call(publish, keys.events .. ':' .. owner, due) == 0 then
+    redis.call(publish, keys.events, due)
+  end
+end
+
 -- Lets tasks (due, id, due, id, …) wait for their time, and says so if one is due before all others.
 local function wait(keys, scheduled, retry, publish)
   if #scheduled == 0 and #retry == 0 then return end
@@ -71,5 +93,5 @@ local function wait(keys, scheduled, retry, publish)
   if #scheduled > 0 then redis.call('ZADD', keys.scheduled, unpack(scheduled)) end
   if #retry > 0 then redis.call('ZADD', keys.retry, unpack(retry)) end
   local first = first_due(keys)
-  if not before or first < before then redis.call(publish, keys.events, 'd' .. int(first)) end
+  if not before or first < before then announce(keys, first, publish) end
 end
