@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use asynqueue::{Broker, Inspect, Keep, MemoryBroker, prelude::*};
+use asynqueue::{Broker, Inspect, Keep, MemoryBroker, all_of, prelude::*};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

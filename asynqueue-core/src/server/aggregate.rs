@@ -110,11 +110,11 @@ impl Shared {
             }
             wait = match self.aggregate_due(&producer, queue).await {
                 Ok(wait) => {
-                    retrying.worked();
+                    retrying.worked_for(queue);
                     wait
                 }
                 Err(error) if is_closed(&error) => return,
-                Err(error) => retrying.failed(&error),
+                Err(error) => retrying.failed_for(queue, &error),
             };
         }
     }

@@ -1,12 +1,12 @@
 //! Extending the leases of tasks that are here, and passing on progress.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -17,6 +17,7 @@ use super::{Shared, rounds::Chore};
 use crate::{
     broker::{BrokerError, Each, Extended, Lease, all_of},
     metrics,
+    process::Progress,
     task::{Envelope, Name, TaskRef},
 };
 
@@ -185,29 +186,53 @@ impl Shared {
         }
     }
 
-    /// Passes on the newest progress of what runs.
+    /// Passes on the newest progress of what runs. That of a queue which does not answer holds up no other's where queues are
+    /// kept apart.
     pub(super) async fn report_progress(self: Arc<Self>) {
         let mut ticks = interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.runs_until(ticks.tick()).await {
-            let mut news = Vec::new();
-            self.slots.each(|running| {
-                news.extend(
-                    running
-                        .context
-                        .take_progress()
-                        .map(|progress| (running.lease(), progress)),
-                );
-            });
-            while !news.is_empty() {
-                let rest = news.split_off(news.len().min(MAX_BATCH));
-                // Newer progress follows; one that is lost is not worth a retry.
-                if let Err(error) = self.broker.report(news).await {
-                    tracing::debug!(%error, "progress could not be reported");
-                    break;
+        let apart = self.broker.is_partitioned();
+        let (mut calls, mut busy) = (FuturesUnordered::new(), HashSet::new());
+        loop {
+            tokio::select! {
+                () = self.stopped.cancelled() => return,
+                Some(of) = calls.next() => {
+                    busy.remove(&of);
                 }
-                news = rest;
+                _ = ticks.tick() => {
+                    for (of, news) in self.news(apart) {
+                        // Newer progress follows; one that is lost is not worth a retry.
+                        if busy.insert(of.clone()) {
+                            calls.push(self.report_all(of, news));
+                        }
+                    }
+                }
             }
         }
+    }
+
+    /// The newest progress of what runs; by queue where they are kept `apart`.
+    fn news(&self, apart: bool) -> HashMap<Option<Name>, Vec<(Lease, Progress)>> {
+        let mut news = HashMap::<_, Vec<_>>::new();
+        self.slots.each(|running| {
+            if let Some(progress) = running.context.take_progress() {
+                let lease = running.lease();
+                let of = apart.then(|| lease.task.queue.clone());
+                news.entry(of).or_default().push((lease, progress));
+            }
+        });
+        news
+    }
+
+    async fn report_all(&self, of: Option<Name>, mut news: Vec<(Lease, Progress)>) -> Option<Name> {
+        while !news.is_empty() {
+            let rest = news.split_off(news.len().min(MAX_BATCH));
+            if let Err(error) = self.broker.report(news).await {
+                tracing::debug!(%error, "progress could not be reported");
+                break;
+            }
+            news = rest;
+        }
+        of
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -146,6 +146,12 @@ impl io::Write for Lines {
 
 /// Notes the log lines of this thread and of servers that are started on it.
 pub(crate) fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
+    // With one subscriber in the process, a line that another thread comes to first is switched off for all of them.
+    static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+    OTHER.get_or_init(|| {
+        let unread = tracing_subscriber::fmt().with_writer(io::sink);
+        tracing::Dispatch::new(unread.finish())
+    });
     let lines = Lines::default();
     let writer = lines.clone();
     let log = tracing_subscriber::fmt()

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -161,13 +161,13 @@ async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     let error = BrokerError::Unavailable("read only".into());
-    let open = Arc::new(AtomicBool::new(false));
-    let opened = Arc::clone(&open);
+    let gate = Arc::new(Semaphore::new(0));
+    let pass = Arc::clone(&gate);
     let process = move |_: Payload<Job>, ctx: Context| {
-        let opened = Arc::clone(&opened);
+        let pass = Arc::clone(&pass);
         async move {
-            while *ctx.queue() == "sick" && !opened.load(SeqCst) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            if *ctx.queue() == "sick" {
+                pass.acquire().await.expect("open").forget();
             }
             Ok::<_, TaskError>(())
         }
@@ -181,7 +181,7 @@ async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
     producer.enqueue_many_with(tasks, in_sick).await;
     until("all run", async || server.stats().running == MANY as usize).await;
     faulty.fall_sick("sick", Sickness::Outcomes(error));
-    open.store(true, SeqCst);
+    gate.add_permits(MANY as usize);
     until("all have finished", async || {
         server.stats().finished == MANY
     })

@@ -124,7 +124,7 @@ impl RedisOptions {
         Ok(self)
     }
 
-    /// How many connections to hold for calls, at least 1. Each carries any number of calls at a time. One more, for
+    /// How many connections to hold for calls, at least 1; in a Cluster, to each master. Each carries any number of calls at a time. One more, for
     /// notifications, is made once it is needed. Default 2.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool_size = size.max(1);
@@ -143,7 +143,8 @@ impl RedisOptions {
         self
     }
 
-    /// How long a call is tried again while Redis cannot be reached or is busy with a failover, before it fails. A call
+    /// How long a call is tried again while Redis cannot be reached or is busy with a failover, before it fails. No caller waits
+    /// longer, unless this is less than the [time for an answer](Self::response_timeout), which each call has. A call
     /// that is sent again changes nothing twice. Default 5 s.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
