@@ -1,6 +1,8 @@
 //! Upkeep: what is due, lost or old.
 
-use asynqueue_core::{BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed};
+use asynqueue_core::{
+    Broker, BrokerError, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed,
+};
 
 use super::{
     MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, ownership::Part, queue::Queue,
@@ -72,7 +74,12 @@ impl RedisBroker {
         for name in queues {
             let queue = self.queue(name);
             if expired.len() < limit && self.looks_after(&queue, Part::Expired).await? {
-                self.expired_in(&queue, by, limit, &mut expired).await?;
+                let by = queue.upkeep.lock().watch(by, self.now());
+                let found = self.expired_in(&queue, by, limit, &mut expired).await;
+                if found.is_err() {
+                    queue.upkeep.lock().interrupted();
+                }
+                found?;
             }
         }
         Ok(expired)
