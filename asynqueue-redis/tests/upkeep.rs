@@ -5,15 +5,17 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
-    Broker, Clock, Control, Envelope, Fire, Fleet, Keep, Leased, MissedTicks, Name, NewTask,
-    Outcome, ScheduleEntry, Schedules, ServerInfo, Signal, Signals, Subscriptions, TaskRef, Tick,
-    Timestamp, UniqueKey, UniqueLock, UniqueUntil, When, testing::TestClock,
+    Broker, Clock, Context, Control, Envelope, Fire, Fleet, Keep, Leased, MessagePack, MissedTicks,
+    Name, NewTask, Outcome, Payload, ScheduleEntry, Schedules, Server, ServerInfo, Signal, Signals,
+    Subscriptions, Task, TaskError, TaskRef, Tick, Timestamp, UniqueKey, UniqueLock, UniqueUntil,
+    When, testing::TestClock,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};
 use common::{connect, lease, now, send, task};
 use futures_util::StreamExt;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
+use serde::{Deserialize, Serialize};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -550,6 +552,19 @@ async fn nothing_is_left_of_a_queue_that_was_deleted() {
     assert_eq!(left, BTreeMap::new());
 }
 
+#[derive(Serialize, Deserialize)]
+struct Nothing;
+
+impl Task for Nothing {
+    const EVENT: &'static str = "nothing";
+    type Output = ();
+    type Codec = MessagePack;
+}
+
+async fn idle(_: Payload<Nothing>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
 /// Run by a person, with what it measures: `cargo test -p asynqueue-redis --test upkeep -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures for two minutes"]
@@ -571,7 +586,7 @@ async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
         let mut running = Vec::new();
         for _ in 0..servers {
             let broker = connect(&server.url()).await;
-            let server = asynqueue_core::Server::builder(broker).queue("q", 1);
+            let server = Server::builder(broker).queue("q", 1).process(idle);
             running.push(server.start().await.expect("a server"));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
