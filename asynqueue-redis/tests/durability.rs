@@ -187,7 +187,7 @@ async fn an_outcome_is_as_durable_as_the_broker_is_set_to() {
     eventually("the replica is back", async || {
         matches!(
             broker.settle(&complete).await.as_deref(),
-            Ok([Settled::Recorded])
+            Ok([Ok(Settled::Recorded)])
         )
     })
     .await;

@@ -5,15 +5,17 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
-    Broker, Clock, Control, Envelope, Fire, Fleet, Keep, Leased, MissedTicks, Name, NewTask,
-    Outcome, ScheduleEntry, Schedules, ServerInfo, Signal, Subscriptions, TaskRef, Tick, Timestamp,
-    UniqueKey, UniqueLock, UniqueUntil, When, all_of, testing::TestClock,
+    Broker, Clock, Context, Control, Envelope, Fire, Fleet, Keep, Leased, MessagePack, MissedTicks,
+    Name, NewTask, Outcome, Payload, ScheduleEntry, Schedules, Server, ServerInfo, Signal, Signals,
+    Subscriptions, Task, TaskError, TaskRef, Tick, Timestamp, UniqueKey, UniqueLock, UniqueUntil,
+    When, all_of, testing::TestClock,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};
 use common::{connect, lease, now, send, task};
 use futures_util::StreamExt;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
+use serde::{Deserialize, Serialize};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -31,6 +33,12 @@ async fn look_after(broker: &RedisBroker, queues: &[Name]) -> usize {
 async fn sent(monitor: Monitor) -> usize {
     let seen = monitor.stop().await;
     seen.iter().filter(|seen| !seen.by_script).count()
+}
+
+/// The next signal, which must come.
+async fn next(signals: &mut Signals) -> Option<Signal> {
+    let next = tokio::time::timeout(Duration::from_secs(30), signals.next());
+    next.await.expect("a signal in time")
 }
 
 fn due(id: &str) -> NewTask {
@@ -96,7 +104,7 @@ async fn a_task_of_one_of_many_queues_is_forwarded_when_it_is_due() {
     let when = When::After(Duration::from_millis(50));
     let accepted = broker.enqueue(vec![NewTask { envelope, when }]).await;
     assert_eq!(accepted.expect("sent"), [Ok(())]);
-    let signal = signals.next().await;
+    let signal = next(&mut signals).await;
     let Some(Signal::Due(queue, due)) = signal else {
         panic!("{signal:?}");
     };
@@ -120,9 +128,9 @@ async fn a_queue_whose_owner_closes_is_taken_over_at_once() {
     look_after(&other, &queues).await;
     let accepted = other.enqueue(vec![due("due")]).await.expect("sent");
     assert_eq!(accepted, [Ok(())]);
-    assert!(matches!(signals.next().await, Some(Signal::Due(..))));
+    assert!(matches!(next(&mut signals).await, Some(Signal::Due(..))));
     owner.close().await;
-    assert!(matches!(signals.next().await, Some(Signal::Due(..))));
+    assert!(matches!(next(&mut signals).await, Some(Signal::Due(..))));
     let is_moved = async || look_after(&other, &queues).await == 1;
     eventually("the other makes the task pending", is_moved).await;
     other.close().await;
@@ -150,6 +158,24 @@ async fn a_queue_whose_owner_dies_is_taken_over() {
     let () = connection.del(&alive).await.expect("deleted");
     let is_moved = async || look_after(&other, &queues).await == 1;
     eventually("the other makes the task pending", is_moved).await;
+}
+
+/// While nobody looked after the queue, or Redis was away, no lease could be extended.
+#[tokio::test]
+async fn a_new_owner_takes_back_no_task_before_it_has_watched_its_lease() {
+    let server = RedisServer::start().await;
+    let clock = TestClock::default();
+    let (owner, other) = (at(&server, &clock).await, at(&server, &clock).await);
+    let queues = ["q".into()];
+    look_after(&owner, &queues).await;
+    send(&owner, [task("q", "a")]).await;
+    assert_eq!(lease(&owner, "q", 1).await.len(), 1);
+    owner.close().await;
+    clock.advance(HOUR);
+    let before = clock.now() - Duration::from_secs(1);
+    let expired = async |by| other.expired(&queues, by, 10).await.expect("looked for");
+    assert_eq!(expired(before).await.len(), 0);
+    assert_eq!(expired(clock.now()).await.len(), 1);
 }
 
 fn unique(id: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
@@ -529,6 +555,19 @@ async fn nothing_is_left_of_a_queue_that_was_deleted() {
     assert_eq!(left, BTreeMap::new());
 }
 
+#[derive(Serialize, Deserialize)]
+struct Nothing;
+
+impl Task for Nothing {
+    const EVENT: &'static str = "nothing";
+    type Output = ();
+    type Codec = MessagePack;
+}
+
+async fn idle(_: Payload<Nothing>, _: Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
 /// Run by a person, with what it measures: `cargo test -p asynqueue-redis --test upkeep -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures for two minutes"]
@@ -550,7 +589,7 @@ async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
         let mut running = Vec::new();
         for _ in 0..servers {
             let broker = connect(&server.url()).await;
-            let server = asynqueue_core::Server::builder(broker).queue("q", 1);
+            let server = Server::builder(broker).queue("q", 1).process(idle);
             running.push(server.start().await.expect("a server"));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -45,6 +45,12 @@ const LEAVE: Duration = Duration::from_secs(15);
 /// About how many instances try to take a queue over that has become free. The others ask later.
 const CANDIDATES: usize = 8;
 
+/// Who has not looked for lost leases for this long was not there, or Redis was not.
+const BREAK: Duration = Duration::from_secs(5);
+
+/// The time of a look is known this well.
+const SAME_TIME: Duration = Duration::from_millis(100);
+
 /// The most other owners to ask for in one call.
 const MAX_ASKED: usize = 64;
 
@@ -79,6 +85,8 @@ pub(super) struct Upkeep {
     is_used: bool,
     /// When old tasks were last looked for.
     trimmed: Option<Instant>,
+    /// When lost leases were last looked for, and since when without a break, by the broker's clock.
+    watched: Option<(Instant, Timestamp)>,
     /// How many streams of signals hear of it.
     listening: usize,
 }
@@ -118,6 +126,28 @@ impl Upkeep {
     /// Notes when a task is due that a signal tells of.
     pub(super) fn hear(&mut self, due: Timestamp) {
         self.heard = Some(self.heard.map_or(due, |heard| heard.min(due)));
+    }
+
+    /// Begins to look for leases that had ended by a time. None counts as lost that had ended before this instance began to
+    /// watch the queue: while nobody did, and while Redis was away, none could be extended.
+    pub(super) fn watch(&mut self, by: Timestamp, now: Timestamp) -> Timestamp {
+        let at = Instant::now();
+        let since = match self.watched {
+            // Where the clock was set back it begins anew.
+            Some((last, since)) if at.duration_since(last) < BREAK => since.min(now),
+            _ => now,
+        };
+        self.watched = Some((at, since));
+        if by + SAME_TIME < since {
+            Timestamp::default()
+        } else {
+            by
+        }
+    }
+
+    /// Notes that Redis did not answer.
+    pub(super) fn interrupted(&mut self) {
+        self.watched = None;
     }
 
     /// Notes that tasks were leased.
@@ -428,6 +458,20 @@ mod tests {
         assert_eq!(upkeep.is_own(Part::Forward, now), None);
         assert_eq!(upkeep.is_own(Part::Trim, now), Some(true));
         assert_eq!(upkeep.is_own(Part::Trim, now + HELD), None);
+    }
+
+    #[test]
+    fn a_lease_is_lost_only_by_a_time_since_which_the_queue_was_watched() {
+        let at = |secs: u64| Timestamp::from_millis(secs * 1_000);
+        let mut upkeep = Upkeep::default();
+        assert_eq!(upkeep.watch(at(80), at(100)), at(0));
+        assert_eq!(upkeep.watch(at(99), at(102)), at(0));
+        assert_eq!(upkeep.watch(at(101), at(104)), at(101));
+        upkeep.interrupted();
+        assert_eq!(upkeep.watch(at(101), at(106)), at(0));
+        // The clock is set back.
+        assert_eq!(upkeep.watch(at(8), at(9)), at(0));
+        assert_eq!(upkeep.watch(at(9), at(11)), at(9));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
-    BrokerError, Each, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed,
+    Broker, BrokerError, Each, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed,
 };
 
 use super::{
@@ -72,7 +72,17 @@ impl RedisBroker {
         by: Timestamp,
         limit: usize,
     ) -> Each<Vec<Leased>> {
-        let find = |queue: Arc<Queue>| async move { self.expired_in(&queue, by, limit).await };
+        let find = |queue: Arc<Queue>| async move {
+            if !self.looks_after(&queue, Part::Expired).await? {
+                return Ok(Vec::new());
+            }
+            let by = queue.upkeep.lock().watch(by, self.now());
+            let found = self.expired_in(&queue, by, limit).await;
+            if found.is_err() {
+                queue.upkeep.lock().interrupted();
+            }
+            found
+        };
         self.ask_each(queues, find).await
     }
 
@@ -84,9 +94,6 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<Vec<Leased>, BrokerError> {
         let mut expired = Vec::new();
-        if !self.looks_after(queue, Part::Expired).await? {
-            return Ok(expired);
-        }
         let keys = &queue.keys;
         let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
         call.arg(self.script_clock())
