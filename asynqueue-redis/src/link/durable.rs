@@ -48,7 +48,7 @@ impl DurableCalls {
 
     pub(super) async fn send(&self, command: &Cmd, durability: Durability) -> RedisResult<Answer> {
         let place = self.places.acquire().await;
-        let _place = place.map_err(|error| std::io::Error::other(error))?;
+        let _place = place.map_err(std::io::Error::other)?;
         let connection = self.connection().await?;
         let mut pipeline = redis::pipe();
         pipeline.add_command(command.clone());
