@@ -25,10 +25,10 @@ impl Task for Job {
 
 const ONE: Durability = Durability::Replicas(1);
 
-/// Connects with time-outs of 300 ms, in which a replica that runs answers.
+/// Connects with time-outs of half a second, in which a replica that runs answers.
 async fn impatient(url: &str) -> RedisBroker {
     let options = RedisOptions::new(url).expect("a URL");
-    let options = options.response_timeout(Duration::from_millis(300));
+    let options = options.response_timeout(Duration::from_millis(500));
     RedisBroker::connect(options).await.expect("a connection")
 }
 
@@ -99,7 +99,7 @@ async fn replicas_that_do_not_answer_are_counted_in_the_error() {
     replica.pause();
     let error = assert_not_durable(enqueue(&broker, "q", "a", ONE).await);
     assert!(
-        error.contains("0 of 1 replicas have it after 300ms"),
+        error.contains("0 of 1 replicas have it after 500ms"),
         "{error}"
     );
     assert!(error.contains("under the same id"), "{error}");

@@ -34,8 +34,16 @@ impl Monitor {
             begun.send(()).unwrap();
             let mut lines = monitor.into_on_message::<String>();
             let mut seen = Vec::new();
+            // Before it is how that connection was made.
+            let first = loop {
+                let line = lines.next().await.unwrap();
+                if line.contains("a quote") {
+                    break line;
+                }
+            };
+            let quotes = Quotes::of(&first);
             while let Some(line) = lines.next().await {
-                let command = parse(&line);
+                let command = parse(&line, quotes);
                 if command
                     .words
                     .get(1)
@@ -48,6 +56,9 @@ impl Monitor {
             seen
         });
         begins.await.unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut quote = cmd("ECHO");
+        let _: String = quote.arg(QUOTE).query_async(&mut connection).await.unwrap();
         Self {
             reading,
             marker,
@@ -71,10 +82,43 @@ impl Monitor {
     }
 }
 
+/// What a server is sent first, to see how it writes a quote.
+const QUOTE: &str = "a quote \"";
+
+/// How a server writes quotes and backslashes inside of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quotes {
+    Escaped,
+    /// As they are, which Valkey 8.1 does. A word is kept as it is written then, which is good enough to compare words.
+    Plain,
+}
+
+impl Quotes {
+    fn of(line: &str) -> Self {
+        if line.ends_with(&format!("\"{QUOTE}\"")) {
+            Self::Plain
+        } else {
+            Self::Escaped
+        }
+    }
+}
+
 /// A line such as `1339518083.107412 [0 lua] "get" "x"`.
-fn parse(line: &str) -> Seen {
+fn parse(line: &str, quotes: Quotes) -> Seen {
     let (head, rest) = line.split_once(']').expect("a client in brackets");
     let by_script = head.ends_with(" lua");
+    let words = match quotes {
+        Quotes::Escaped => escaped_words(rest),
+        Quotes::Plain => {
+            let rest = rest.trim_start().trim_start_matches('"');
+            let words = rest.strip_suffix('"').unwrap_or(rest).split("\" \"");
+            words.map(|word| word.as_bytes().to_vec()).collect()
+        }
+    };
+    Seen { by_script, words }
+}
+
+fn escaped_words(rest: &str) -> Vec<Vec<u8>> {
     let (mut words, mut bytes) = (Vec::new(), rest.bytes());
     while let Some(byte) = bytes.next() {
         if byte != b'"' {
@@ -101,7 +145,7 @@ fn parse(line: &str) -> Seen {
         }
         words.push(word);
     }
-    Seen { by_script, words }
+    words
 }
 
 /// What scripts have touched that was not among the keys they were given, in words.
@@ -153,6 +197,19 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotes_are_read_as_the_server_writes_them() {
+        let escaped = r#"1.0 [0 127.0.0.1:1] "ECHO" "a quote \"""#;
+        let plain = r#"1.0 [0 127.0.0.1:1] "ECHO" "a quote """#;
+        for (line, quotes) in [(escaped, Quotes::Escaped), (plain, Quotes::Plain)] {
+            assert_eq!(Quotes::of(line), quotes);
+            let words = parse(line, quotes).words;
+            assert_eq!(words, [b"ECHO".to_vec(), QUOTE.as_bytes().to_vec()]);
+        }
+        let ends_with_a_backslash = parse(r#"1.0 [0 lua] "GET" "a\" "b""#, Quotes::Plain);
+        assert_eq!(ends_with_a_backslash.words[1], br"a\");
+    }
 
     #[tokio::test]
     async fn a_key_that_a_script_makes_up_is_found() {

@@ -43,7 +43,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts a replica, and waits until it has all that its master has.
+    /// Starts a replica, and waits until it acknowledges what its master has.
     pub async fn replica_of(master: &Self) -> Self {
         let mut hurry = redis::cmd("CONFIG");
         hurry.arg("SET").arg("repl-diskless-sync-delay").arg(0);
@@ -56,15 +56,15 @@ impl RedisServer {
         let settings = ["--replicaof", "127.0.0.1", &port];
         let pings = ["--repl-ping-replica-period", "1"];
         let replica = Self::with(&[settings.as_slice(), &pings].concat()).await;
-        crate::eventually("the replica is in step", || async {
-            let mut info = redis::cmd("INFO");
-            let mut connection = replica.connection().await;
-            let info: String = info
-                .arg("replication")
-                .query_async(&mut connection)
-                .await
-                .unwrap();
-            info.contains("master_link_status:up")
+        let connection = master.connection().await;
+        crate::eventually("the replica is in step", async || {
+            // It waits for what this connection has changed.
+            let mut change = redis::pipe();
+            change.cmd("SET").arg("marker").arg(1).ignore();
+            change.cmd("DEL").arg("marker").ignore();
+            change.cmd("WAIT").arg(1).arg(100);
+            let (replicas,): (u32,) = change.query_async(&mut connection.clone()).await.unwrap();
+            replicas == 1
         })
         .await;
         replica

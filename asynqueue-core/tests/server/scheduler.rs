@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use asynqueue_core::{
-    Broker, FireOutcome, Inspect, MemoryBroker, Page, Schedules, TaskState,
+    Broker, Durability, FireOutcome, Inspect, MemoryBroker, Page, Schedules, TaskState,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
     testing::TestClock,
 };
@@ -148,4 +148,17 @@ async fn a_clock_that_goes_back_a_little_fires_no_tick_twice() {
     assert_eq!(enqueued(&broker, "e").await, 1);
     assert_eq!(broker.schedules().await.unwrap(), fired);
     scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_durability_of_a_schedules_tasks_is_refused() {
+    let (_, broker) = clocked();
+    let durable = entry("e").options(|call| call.durability(Durability::Replicas(1)));
+    let timetable = Timetable::new(broker);
+    let error = timetable.put(durable).await.expect_err("refused");
+    let text = error.to_string();
+    assert!(
+        text.contains("`e`") && text.contains("set it there"),
+        "{text}"
+    );
 }

@@ -112,7 +112,7 @@ impl DurableCalls {
         let patience = self.patience;
         let missing = missing.map(|missing| {
             format!(
-                "{missing} after {patience:?} (durability `{durability}`): enqueue it again under the same id, which is safe"
+                "{missing} after {patience:?} (durability `{durability}`): it is safe to repeat, a task under the same id"
             )
         });
         Ok((answer, missing))
