@@ -165,7 +165,7 @@ impl<'a> Checker<'a> {
                 );
             }
             let before = task.runs[..place].last();
-            self.check_order(key, before, run);
+            self.check_order(key, task, before, run);
             for other in &task.runs[..place] {
                 let end = other
                     .end
@@ -179,7 +179,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether a run may come after the one before it.
-    fn check_order(&mut self, key: &str, before: Option<&Run>, run: &Run) {
+    fn check_order(&mut self, key: &str, task: &Task, before: Option<&Run>, run: &Run) {
         let (last, end) = before.map_or((0, Some(End::Failed)), |before| {
             (before.attempt, before.end.map(|(_, end)| end))
         });
@@ -190,7 +190,8 @@ impl<'a> Checker<'a> {
         if run.attempt > last + 1 {
             // An attempt in between was leased by somebody and not begun.
             self.figures.lost_leases += run.attempt - last - 1;
-            if !self.history.troubles.anyone_may_have_lost(run.start) {
+            let from = before.map_or_else(|| task.since(), |before| before.start);
+            if !self.history.troubles.anyone_may_have_lost(from, run.start) {
                 self.broken(
                     Promise::Unstarted,
                     format!("{key}: after attempt {last}, {run:?}"),
@@ -209,7 +210,7 @@ impl<'a> Checker<'a> {
         if !self
             .history
             .troubles
-            .may_have_lost(&before.worker, run.start)
+            .may_have_lost(&before.worker, before.start, run.start)
         {
             self.broken(Promise::Overlap, format!("{key}: {before:?}, then {run:?}"));
         }
@@ -312,9 +313,10 @@ impl<'a> Checker<'a> {
             }),
             (Kind::GivesUp, Some(FailureKind::Error)) => true,
             // Its only attempt was lost with its worker.
-            (Kind::Once, Some(FailureKind::LeaseExpired)) => {
-                self.history.troubles.anyone_may_have_lost(archived.at)
-            }
+            (Kind::Once, Some(FailureKind::LeaseExpired)) => self
+                .history
+                .troubles
+                .anyone_may_have_lost(task.since(), archived.at),
             // Whoever moved it was killed or cut off in between, which leaves it in the archive.
             (Kind::Moved, Some(FailureKind::Shelved))
                 if archived.message.contains("being moved") =>
@@ -352,13 +354,8 @@ impl<'a> Checker<'a> {
             };
             let until = match kind_of(key) {
                 Kind::Window => tried.at + WINDOW_MILLIS * 1_000,
-                // It succeeds once its last run has ended, and not before.
-                _ => task
-                    .runs
-                    .iter()
-                    .filter_map(|run| Some(run.end?.0))
-                    .max()
-                    .unwrap_or(0),
+                // It succeeds once a run has ended so, and not before.
+                _ => task.first_success(),
             };
             holders
                 .entry(lock)

@@ -110,10 +110,9 @@ impl Troubles {
         whom == "all" || whom == worker || worker.split('.').next() == Some(whom)
     }
 
-    /// Whether this worker may have lost a lease by then: it was kept from extending it for half a lease or more in the time
-    /// that it takes to lose one.
-    pub(crate) fn may_have_lost(&self, worker: &str, at: u64) -> bool {
-        let from = at.saturating_sub(4 * LEASE_MICROS);
+    /// Whether this worker may have lost a lease between two times: within the time that it takes to lose one, it was kept
+    /// from extending it for most of a lease.
+    pub(crate) fn may_have_lost(&self, worker: &str, from: u64, to: u64) -> bool {
         let mine = self
             .times
             .iter()
@@ -121,28 +120,38 @@ impl Troubles {
         let mut times: Vec<_> = mine.map(|(_, from, to)| (*from, *to + AFTER)).collect();
         times.extend(self.ends.get(worker).map(|end| (*end, u64::MAX)));
         times.sort_unstable();
-        let (mut covered, mut last) = (0, from);
-        for (begin, end) in times {
-            let (begin, end) = (begin.max(last), end.min(at));
-            if end > begin {
-                covered += end - begin;
-                last = end;
-            }
-        }
-        covered >= LEASE_MICROS / 2
+        let ends = times.iter().map(|(_, end)| *end.min(&to));
+        let mut ends = ends.filter(|end| *end > from);
+        ends.any(|end| {
+            let begin = end.saturating_sub(2 * LEASE_MICROS);
+            covered(&times, begin.max(from.saturating_sub(LEASE_MICROS)), end)
+                >= LEASE_MICROS * 2 / 3
+        })
     }
 
     /// Whether any worker may have.
-    pub(crate) fn anyone_may_have_lost(&self, at: u64) -> bool {
-        self.workers
-            .iter()
-            .any(|worker| self.may_have_lost(worker, at))
+    pub(crate) fn anyone_may_have_lost(&self, from: u64, to: u64) -> bool {
+        let mut workers = self.workers.iter();
+        workers.any(|worker| self.may_have_lost(worker, from, to))
     }
 
     /// When a process was dead at the latest.
     pub(crate) fn end_of(&self, worker: &str) -> u64 {
         self.ends.get(worker).copied().unwrap_or(u64::MAX)
     }
+}
+
+/// How much of a time these times, which are in order, cover.
+fn covered(times: &[(u64, u64)], from: u64, to: u64) -> u64 {
+    let (mut covered, mut last) = (0, from);
+    for (begin, end) in times {
+        let (begin, end) = ((*begin).max(last), (*end).min(to));
+        if end > begin {
+            covered += end - begin;
+            last = end;
+        }
+    }
+    covered
 }
 
 impl History {
@@ -300,6 +309,18 @@ impl Task {
     pub(crate) fn has_run(&self) -> bool {
         let mut runs = self.runs.iter();
         runs.any(|run| run.end.is_some_and(|(_, end)| end == End::Ok))
+    }
+
+    /// When the first run that succeeded had ended; 0 if none has.
+    pub(crate) fn first_success(&self) -> u64 {
+        let ends = self.runs.iter().filter_map(|run| run.end);
+        let successes = ends.filter(|(_, end)| *end == End::Ok);
+        successes.map(|(at, _)| at).min().unwrap_or_default()
+    }
+
+    /// Since when it may have been there.
+    pub(crate) fn since(&self) -> u64 {
+        self.tried.as_ref().map_or(0, |tried| tried.at)
     }
 
     pub(crate) fn last_attempt(&self) -> u64 {

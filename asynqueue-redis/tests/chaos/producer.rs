@@ -164,7 +164,7 @@ async fn enqueue_all(desk: Desk, mut dice: Dice) {
     while desk.is_open() {
         let kind = *dice.pick(&Kind::PRODUCED).expect("kinds");
         enqueue(&desk, kind, &mut dice, &mut callers).await;
-        tokio::time::sleep(dice.millis(5, 60)).await;
+        tokio::time::sleep(dice.millis(10, 80)).await;
     }
     while callers.join_next().await.is_some() {}
 }
