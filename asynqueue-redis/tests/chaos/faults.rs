@@ -24,11 +24,17 @@ impl Stage {
             .iter()
             .map(|(whom, proxy)| (whom.clone(), Arc::new(Mutex::new(Arc::clone(proxy)))))
             .collect();
-        let end = Instant::now() + self.settings.time;
+        let (begin, time) = (Instant::now(), self.settings.time);
         let mut under_way = JoinSet::new();
-        while Instant::now() < end {
+        while begin.elapsed() < time {
             tokio::time::sleep(dice.millis(100, 900)).await;
-            let Some(fault) = dice.pick(&self.settings.faults).copied() else {
+            // At first only those that cost nobody a lease: then there is no excuse for one that is lost.
+            let is_mild = begin.elapsed() < time / 3;
+            let faults = self.settings.faults.iter().copied();
+            let faults: Vec<_> = faults
+                .filter(|fault| !is_mild || !fault.cuts_off())
+                .collect();
+            let Some(fault) = dice.pick(&faults).copied() else {
                 continue;
             };
             // Each has dice of its own, so that how long one takes does not change those after it.

@@ -72,7 +72,7 @@ async fn whatever_breaks_nothing_is_lost_doubled_or_left() {
     );
     let history = History::read(&settings.dir);
     let checker = Checker::check(&history, &rest);
-    println!("{}", report::table(&settings, &history, &checker));
+    println!("{}", report::table(&stage, &history, &checker));
     let broken = report::broken(&checker);
     assert!(
         broken.is_empty(),

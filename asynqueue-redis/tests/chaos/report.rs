@@ -5,14 +5,20 @@ use std::fmt::Write;
 use super::{
     checker::{Checker, Promise},
     history::History,
-    settings::Settings,
+    stage::Stage,
 };
 
 /// How many examples of a broken promise are shown.
 const EXAMPLES: usize = 5;
 
 /// The run's figures, promises and examples of those that were broken.
-pub(crate) fn table(settings: &Settings, history: &History, checker: &Checker<'_>) -> String {
+pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> String {
+    let settings = &stage.settings;
+    let links = stage
+        .links
+        .iter()
+        .map(|(_, link)| (link.cuts(), link.late()));
+    let (cuts, late) = links.fold((0, 0), |sum, link| (sum.0 + link.0, sum.1 + link.1));
     let figures = &checker.figures;
     let kind = if settings.is_cluster {
         "a Cluster of three masters with a replica each"
@@ -34,6 +40,10 @@ pub(crate) fn table(settings: &Settings, history: &History, checker: &Checker<'_
     );
     row("---", "---".into());
     row("faults", faults.join(", "));
+    row(
+        "answers cut inside, requests delivered late",
+        format!("{cuts}, {late}"),
+    );
     row("tasks accepted", figures.accepted.to_string());
     row(
         "calls without an answer (of which were accepted)",
