@@ -157,7 +157,7 @@ impl<'a> Checker<'a> {
         let due = task.tried.as_ref().map_or(0, |tried| tried.due);
         for (place, run) in task.runs.iter().enumerate() {
             // The due time was noted before the call, in microseconds, and the broker counts milliseconds.
-            if run.start + 1_000 < due && !is_run_now(task) {
+            if run.start + 1_000 < due {
                 let early = due - run.start;
                 self.broken(
                     Promise::Early,
@@ -339,42 +339,38 @@ impl<'a> Checker<'a> {
 
     /// While a task surely holds its key, no other is accepted.
     fn check_unique(&mut self) {
-        let mut holders: HashMap<&str, Vec<(&str, &Task, u64, u64)>> = HashMap::new();
+        let mut holders: HashMap<&str, Vec<Holder<'_>>> = HashMap::new();
         for (key, task) in &self.history.tasks {
-            let tried = task
-                .tried
-                .as_ref()
-                .filter(|_| task.answer == Answer::Accepted);
-            let Some((tried, lock)) = tried.and_then(|tried| Some((tried, tried.key.as_deref()?)))
-            else {
+            let tried = task.tried.as_ref();
+            let Some(tried) = tried.filter(|_| task.answer == Answer::Accepted) else {
                 continue;
             };
-            let Some(answered) = tried.answered else {
-                continue;
-            };
-            let until = match kind_of(key) {
-                Kind::Window => tried.at + WINDOW_MILLIS * 1_000,
-                // It succeeds once a run has ended so, and not before.
-                _ => task.first_success(),
-            };
-            holders
-                .entry(lock)
-                .or_default()
-                .push((key, task, answered, until));
+            if let (Some(lock), Some(answered)) = (&tried.key, tried.answered) {
+                let until = match kind_of(key) {
+                    Kind::Window => tried.at + WINDOW_MILLIS * 1_000,
+                    // It succeeds once a run has ended so, and not before.
+                    _ => task.first_success(),
+                };
+                holders.entry(lock).or_default().push(Holder {
+                    key,
+                    tried: tried.at,
+                    answered,
+                    until,
+                });
+            }
         }
-        let mut broken = Vec::new();
-        for (lock, tasks) in holders {
-            for (key, _, from, until) in &tasks {
-                for (other, second, answered, _) in &tasks {
-                    let tried = second.tried.as_ref().map_or(0, |tried| tried.at);
-                    if other != key && tried > *from && answered < until {
-                        broken.push(format!("{lock}: {key} held it when {other} was accepted"));
+        for (lock, mut holders) in holders {
+            holders.sort_by_key(|holder| holder.tried);
+            for (place, first) in holders.iter().enumerate() {
+                let later = holders[place + 1..].iter();
+                for second in later.take_while(|second| second.tried < first.until) {
+                    if second.tried > first.answered && second.answered < first.until {
+                        let (first, second) = (first.key, second.key);
+                        let what = format!("{lock}: {first} held it when {second} was accepted");
+                        self.broken(Promise::Unique, what);
                     }
                 }
             }
-        }
-        for what in broken {
-            self.broken(Promise::Unique, what);
         }
     }
 
@@ -437,8 +433,10 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Whether someone may have asked for it to run before it is due.
-fn is_run_now(task: &Task) -> bool {
-    let mut acts = task.acts.iter();
-    acts.any(|act| act.asked > 0 && act.to.is_empty())
+/// A task that surely holds a unique key from its answer until then.
+struct Holder<'a> {
+    key: &'a str,
+    tried: u64,
+    answered: u64,
+    until: u64,
 }

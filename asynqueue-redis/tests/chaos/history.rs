@@ -81,7 +81,6 @@ pub(crate) enum End {
 /// What the operator did with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Act {
-    pub(crate) asked: u64,
     /// When it was answered, and what; none if the operator was killed before.
     pub(crate) did: Option<(u64, String)>,
     pub(crate) to: String,
@@ -110,8 +109,8 @@ impl Troubles {
         whom == "all" || whom == worker || worker.split('.').next() == Some(whom)
     }
 
-    /// Whether this worker may have lost a lease between two times: within the time that it takes to lose one, it was kept
-    /// from extending it for most of a lease.
+    /// Whether this worker may have lost a lease between two times: within two leases it was kept from extending it for one,
+    /// counting what it needs to recover. A lease is lost one and a half after it was last extended.
     pub(crate) fn may_have_lost(&self, worker: &str, from: u64, to: u64) -> bool {
         let mine = self
             .times
@@ -124,8 +123,7 @@ impl Troubles {
         let mut ends = ends.filter(|end| *end > from);
         ends.any(|end| {
             let begin = end.saturating_sub(2 * LEASE_MICROS);
-            covered(&times, begin.max(from.saturating_sub(LEASE_MICROS)), end)
-                >= LEASE_MICROS * 2 / 3
+            covered(&times, begin.max(from.saturating_sub(LEASE_MICROS)), end) >= LEASE_MICROS
         })
     }
 
@@ -232,7 +230,6 @@ impl History {
             "start" | "end" => self.take_run(entry),
             "ask" => {
                 let act = Act {
-                    asked: entry.at,
                     did: None,
                     to: entry.part(1).into(),
                 };

@@ -12,7 +12,7 @@ pub(crate) const QUEUES: [&str; 4] = ["north", "east", "south", "west"];
 pub(crate) const SUBSCRIBERS: [&str; 3] = ["billing", "mail", "stock"];
 
 /// The schedule entries, which fire each second.
-pub(crate) const ENTRIES: [&str; 2] = ["pulse", "beat"];
+pub(crate) const ENTRIES: [&str; 6] = ["pulse", "beat", "clock", "bell", "drum", "metronome"];
 
 /// The header with the tick that a task is of.
 pub(crate) const TICK: &str = "tick";

@@ -17,6 +17,7 @@ mod rest;
 mod settings;
 mod stage;
 mod store;
+mod tests;
 mod worker;
 
 use std::time::Duration;
