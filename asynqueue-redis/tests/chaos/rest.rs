@@ -1,6 +1,9 @@
 //! What is left in Redis once all is done.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use asynqueue_core::{
     Broker, Control, FailureKind, Inspect, Name, Page, TaskInfo, TaskState, scheduler::Timetable,
@@ -43,9 +46,6 @@ const STAY: [&str; 4] = ["stats", "hours", "meta", "lanes"];
 
 /// What all queues share.
 const SHARED: [&str; 3] = ["aq:queues", "aq:servers", "aq:subscriptions"];
-
-/// More pages than a run fills.
-const MAX_PAGES: usize = 100_000;
 
 /// How long what ends by itself may take to.
 const ENDS_IN: Duration = Duration::from_secs(12);
@@ -111,9 +111,9 @@ impl Rest {
         }
         let started = std::time::Instant::now();
         loop {
-            rest.left.clear();
-            rest.look_at_keys(store, broker.now().as_millis()).await;
-            if rest.left.is_empty() || started.elapsed() > ENDS_IN {
+            let left = left_keys(store, broker.now().as_millis()).await;
+            if left.is_empty() || started.elapsed() > ENDS_IN {
+                rest.left.extend(left);
                 return rest;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -133,13 +133,19 @@ impl Rest {
         }
         self.repaired += stats.repaired;
         for state in [TaskState::Archived, TaskState::Completed] {
-            // A list of which nothing can be deleted would have no end.
-            for _ in 0..MAX_PAGES {
+            let mut seen = HashSet::new();
+            loop {
                 let page = broker
                     .list(queue, state, Page::default())
                     .await
                     .expect("a page");
-                if page.tasks.is_empty() {
+                let Some(first) = page.tasks.first() else {
+                    break;
+                };
+                let id = first.envelope.id.clone();
+                if !seen.insert(id.clone()) {
+                    self.left
+                        .push(format!("{id} in {queue} was deleted, and is there"));
                     break;
                 }
                 for task in &page.tasks {
@@ -170,37 +176,35 @@ impl Rest {
         let key = key_of(&task.envelope.queue, task.envelope.id.as_str());
         self.archived.insert(key, archived);
     }
+}
 
-    async fn look_at_keys(&mut self, store: &Store, now: u64) {
-        for (mut connection, key) in keys(store.nodes()).await {
-            let part = match key.strip_prefix("aq:{") {
-                None if SHARED.contains(&key.as_str()) => continue,
-                None => "",
-                Some(_) if key.starts_with("aq:{schedules}") => "schedules",
-                Some(_) => key.rsplit(':').next().unwrap_or_default(),
-            };
-            if part == "locks" {
-                self.look_at_locks(&mut connection, &key, now).await;
-            } else if !STAY.contains(&part) {
-                let kind: String = cmd("TYPE")
-                    .arg(&key)
-                    .query_async(&mut connection)
-                    .await
-                    .expect("a type");
-                self.left.push(format!("{key} ({kind})"));
-            }
+/// The keys, and the locks in them, that should not be there once all tasks are gone.
+async fn left_keys(store: &Store, now: u64) -> Vec<String> {
+    let mut left = Vec::new();
+    for (mut connection, key) in keys(store.nodes()).await {
+        let part = match key.strip_prefix("aq:{") {
+            None if SHARED.contains(&key.as_str()) => continue,
+            None => "",
+            Some(_) if key.starts_with("aq:{schedules}") => "schedules",
+            Some(_) => key.rsplit(':').next().unwrap_or_default(),
+        };
+        if part == "locks" {
+            left.extend(left_locks(&mut connection, &key, now).await);
+        } else if !STAY.contains(&part) {
+            let mut kind = cmd("TYPE");
+            let kind = kind.arg(&key).query_async(&mut connection);
+            let kind: String = kind.await.expect("a type");
+            left.push(format!("{key} ({kind})"));
         }
     }
+    left
+}
 
-    /// Those for a window stay until it ends, and are counted by the queue's upkeep; others end with their tasks.
-    async fn look_at_locks(&mut self, connection: &mut MultiplexedConnection, key: &str, now: u64) {
-        let locks: BTreeMap<String, String> = connection.hgetall(key).await.expect("locks");
-        for (name, lock) in locks {
-            let is_window = lock.split(':').next().is_some_and(|end| end.ends_with('w'));
-            if !is_window {
-                self.left
-                    .push(format!("{key}: lock {name} = {lock}, at {now}"));
-            }
-        }
-    }
+/// Those for a window stay until it ends and the queue's upkeep finds them; others end with their tasks.
+async fn left_locks(connection: &mut MultiplexedConnection, key: &str, now: u64) -> Vec<String> {
+    let locks: BTreeMap<String, String> = connection.hgetall(key).await.expect("locks");
+    let is_window = |lock: &str| lock.split(':').next().is_some_and(|end| end.ends_with('w'));
+    let left = locks.iter().filter(|(_, lock)| !is_window(lock));
+    left.map(|(name, lock)| format!("{key}: lock {name} = {lock}, at {now}"))
+        .collect()
 }
