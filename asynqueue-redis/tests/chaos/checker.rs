@@ -1,13 +1,9 @@
-//! Decides from the journals and what is left whether each promise was kept.
-
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use asynqueue_core::FailureKind;
+//! Decides from the journals and what is left whether each promise was kept: here what each task shows by itself.
 
 use super::{
-    history::{Act, Answer, End, History, Run, Task, kind_of},
-    load::{Kind, SUBSCRIBERS, WINDOW_MILLIS, result_of},
-    rest::{Archived, Rest},
+    history::{Answer, End, History, Run, Task, kind_of},
+    load::{Kind, result_of},
+    rest::Rest,
 };
 
 /// What was promised.
@@ -90,8 +86,8 @@ pub(crate) struct Figures {
 
 /// Everything that is known, and what was found.
 pub(crate) struct Checker<'a> {
-    history: &'a History,
-    rest: &'a Rest,
+    pub(super) history: &'a History,
+    pub(super) rest: &'a Rest,
     pub(crate) broken: Vec<Broken>,
     pub(crate) figures: Figures,
 }
@@ -122,7 +118,7 @@ impl<'a> Checker<'a> {
         checker
     }
 
-    fn broken(&mut self, promise: Promise, what: String) {
+    pub(super) fn broken(&mut self, promise: Promise, what: String) {
         self.broken.push(Broken { promise, what });
     }
 
@@ -234,209 +230,4 @@ impl<'a> Checker<'a> {
             }
         }
     }
-
-    /// Each task has come to one end, and the counters count these.
-    fn check_ends(&mut self) {
-        let (mut succeeded, mut failed, mut may_have_failed) = (0, 0, 0);
-        for (key, task) in &self.history.tasks {
-            let kind = kind_of(key);
-            if let Some(archived) = self.rest.archived.get(key) {
-                self.figures.archived += 1;
-                failed += archived.attempts;
-                self.check_archived(key, task, archived);
-                continue;
-            }
-            if kind == Kind::Deleted
-                && task.acts.iter().any(|act| act.may_be("done"))
-                && !task.has_run()
-            {
-                self.figures.deleted += 1;
-                may_have_failed += task.last_attempt();
-            } else if task.has_run() {
-                self.figures.completed += 1;
-                succeeded += 1;
-                failed += task.last_attempt() - 1;
-            } else if kind == Kind::News && !key.contains('/') {
-                self.check_news(key, task);
-            } else if kind != Kind::Member
-                && (task.answer == Answer::Accepted || !task.runs.is_empty())
-            {
-                self.broken(Promise::Lost, format!("{key}: {task:?}"));
-            }
-        }
-        let found = (self.rest.succeeded, self.rest.failed);
-        if found.0 != succeeded {
-            let what = format!("{} succeeded, and {succeeded} by the journals", found.0);
-            self.broken(Promise::Counters, what);
-        }
-        if !(failed..=failed + may_have_failed).contains(&found.1) {
-            let what = format!(
-                "{} failed, and {failed} to {} by the journals",
-                found.1,
-                failed + may_have_failed
-            );
-            self.broken(Promise::Counters, what);
-        }
-        if self.rest.repaired > 0 {
-            let what = format!("{} entries were repaired", self.rest.repaired);
-            self.broken(Promise::Counters, what);
-        }
-    }
-
-    /// An event reaches all subscribers, or none if nobody knows whether it was accepted.
-    fn check_news(&mut self, key: &str, task: &Task) {
-        let mut reached = Vec::new();
-        for name in SUBSCRIBERS {
-            let of = format!("{key}/{name}@news");
-            if self.history.tasks.contains_key(&of) || self.rest.archived.contains_key(&of) {
-                reached.push(name);
-            }
-        }
-        let is_right = match task.answer {
-            Answer::Accepted => reached.len() == SUBSCRIBERS.len(),
-            _ => reached.is_empty() || reached.len() == SUBSCRIBERS.len(),
-        };
-        if !is_right {
-            self.broken(
-                Promise::Lost,
-                format!("{key} reached {reached:?}: {task:?}"),
-            );
-        }
-    }
-
-    /// Whether there is a reason for a task to be archived.
-    fn check_archived(&mut self, key: &str, task: &Task, archived: &Archived) {
-        let act = |is: &dyn Fn(&Act) -> bool| task.acts.iter().any(is);
-        let is_right = match (kind_of(key), archived.kind) {
-            (Kind::Cancelled, Some(FailureKind::Cancelled)) => act(&|act| {
-                act.may_be("cancelled") || act.may_be("requested") || act.may_be("finished")
-            }),
-            (Kind::GivesUp, Some(FailureKind::Error)) => true,
-            // Its only attempt was lost with its worker.
-            (Kind::Once, Some(FailureKind::LeaseExpired)) => self
-                .history
-                .troubles
-                .anyone_may_have_lost(task.since(), archived.at),
-            // Whoever moved it was killed or cut off in between, which leaves it in the archive.
-            (Kind::Moved, Some(FailureKind::Shelved))
-                if archived.message.contains("being moved") =>
-            {
-                act(&|act| act.may_be("unsure"))
-            }
-            _ => false,
-        };
-        if !is_right {
-            let promise = match archived.kind {
-                Some(FailureKind::LeaseExpired) => Promise::Unstarted,
-                _ => Promise::Lost,
-            };
-            self.broken(
-                promise,
-                format!("{key} was archived: {archived:?}; {task:?}"),
-            );
-        }
-    }
-
-    /// While a task surely holds its key, no other is accepted.
-    fn check_unique(&mut self) {
-        let mut holders: HashMap<&str, Vec<Holder<'_>>> = HashMap::new();
-        for (key, task) in &self.history.tasks {
-            let tried = task.tried.as_ref();
-            let Some(tried) = tried.filter(|_| task.answer == Answer::Accepted) else {
-                continue;
-            };
-            if let (Some(lock), Some(answered)) = (&tried.key, tried.answered) {
-                let until = match kind_of(key) {
-                    Kind::Window => tried.at + WINDOW_MILLIS * 1_000,
-                    // It succeeds once a run has ended so, and not before.
-                    _ => task.first_success(),
-                };
-                holders.entry(lock).or_default().push(Holder {
-                    key,
-                    tried: tried.at,
-                    answered,
-                    until,
-                });
-            }
-        }
-        for (lock, mut holders) in holders {
-            holders.sort_by_key(|holder| holder.tried);
-            for (place, first) in holders.iter().enumerate() {
-                let later = holders[place + 1..].iter();
-                for second in later.take_while(|second| second.tried < first.until) {
-                    if second.tried > first.answered && second.answered < first.until {
-                        let (first, second) = (first.key, second.key);
-                        let what = format!("{lock}: {first} held it when {second} was accepted");
-                        self.broken(Promise::Unique, what);
-                    }
-                }
-            }
-        }
-    }
-
-    fn check_groups(&mut self) {
-        let mut within: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
-        for (key, task) in &self.history.tasks {
-            // Of tasks that are made, digests name members, and ticks an entry.
-            let members = task.runs.first().map_or("", |run| &run.more);
-            if kind_of(key) == Kind::Made && Kind::of(members) == Kind::Member {
-                self.figures.aggregates += 1;
-                for member in members.split(',') {
-                    within.entry(member).or_default().insert(key);
-                }
-            }
-        }
-        for (key, task) in self
-            .history
-            .tasks
-            .iter()
-            .filter(|(key, _)| kind_of(key) == Kind::Member)
-        {
-            let count = within.get(key.as_str()).map_or(0, HashSet::len);
-            if count > 1 || (count == 0 && task.answer == Answer::Accepted) {
-                self.broken(
-                    Promise::Group,
-                    format!("{key} is in {count} aggregates: {task:?}"),
-                );
-            }
-        }
-    }
-
-    /// Each tick of an entry, from the first to the last, has one task.
-    fn check_ticks(&mut self) {
-        let mut ticks: BTreeMap<&str, BTreeMap<u64, HashSet<&str>>> = BTreeMap::new();
-        for (key, task) in &self.history.tasks {
-            let more = task.runs.first().map_or("", |run| &run.more);
-            if let Some((entry, tick)) = more.split_once('@') {
-                let tick = tick.parse().unwrap_or_default();
-                ticks
-                    .entry(entry)
-                    .or_default()
-                    .entry(tick)
-                    .or_default()
-                    .insert(key);
-            }
-        }
-        for (entry, ticks) in ticks {
-            let mut last = None;
-            for (tick, tasks) in ticks {
-                self.figures.ticks += 1;
-                if tasks.len() > 1 {
-                    self.broken(Promise::Tick, format!("{entry} at {tick}: {tasks:?}"));
-                }
-                if let Some(last) = last.filter(|last| tick != last + 1_000) {
-                    self.broken(Promise::Tick, format!("{entry}: after {last} comes {tick}"));
-                }
-                last = Some(tick);
-            }
-        }
-    }
-}
-
-/// A task that surely holds a unique key from its answer until then.
-struct Holder<'a> {
-    key: &'a str,
-    tried: u64,
-    answered: u64,
-    until: u64,
 }

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod between;
 mod checker;
 mod child;
+mod ends;
 mod faults;
 mod history;
 mod journal;

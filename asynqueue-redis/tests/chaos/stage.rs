@@ -1,6 +1,7 @@
 //! The processes of a run: each in its place, with a proxy before it, and replaced when it has ended.
 
 use std::{
+    path::PathBuf,
     process::{Child as Process, ChildStdin, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -119,7 +120,7 @@ impl Place {
     /// Starts the next process here. It ends with this one, even if this is killed.
     pub(crate) async fn start(&mut self) {
         self.incarnation += 1;
-        let program = std::env::current_exe().expect("this program");
+        let program = this_program();
         let mut command = if std::path::Path::new("/usr/bin/setpriv").exists() {
             let mut command = Command::new("/usr/bin/setpriv");
             command.args(["--pdeathsig", "KILL"]).arg(program);
@@ -187,6 +188,15 @@ impl Place {
         }
         true
     }
+}
+
+/// This program, also after another was built in its place during a long run.
+fn this_program() -> PathBuf {
+    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    if running.exists() {
+        return running;
+    }
+    std::env::current_exe().expect("this program")
 }
 
 impl Drop for Place {
