@@ -28,7 +28,7 @@ impl Stage {
         let mut under_way = JoinSet::new();
         while begin.elapsed() < time {
             tokio::time::sleep(dice.millis(100, 900)).await;
-            // At first only those that cost nobody a lease: then there is no excuse for one that is lost.
+            // At first only those that cost nobody a lease: nothing excuses one that is lost then.
             let is_mild = begin.elapsed() < time / 3;
             let faults = self.settings.faults.iter().copied();
             let faults: Vec<_> = faults
