@@ -67,7 +67,7 @@ pub(crate) struct Broken {
     pub(crate) what: String,
 }
 
-/// What came of the tasks.
+/// What became of the tasks, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) accepted: u64,

@@ -24,7 +24,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// This process; `None` if it is no child.
+    /// This process; `None` if it is not a child.
     pub(crate) async fn this() -> Option<Self> {
         let name = std::env::var(NAME).ok()?;
         let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is set"));

@@ -97,7 +97,7 @@ impl Checker<'_> {
                 .history
                 .troubles
                 .anyone_may_have_lost(task.since(), archived.at),
-            // Whoever moved it was killed or cut off in between, which leaves it in the archive.
+            // The operator was killed or cut off in between, which leaves it in the archive.
             (Kind::Moved, Some(FailureKind::Shelved))
                 if archived.message.contains("being moved") =>
             {

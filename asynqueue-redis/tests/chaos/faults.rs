@@ -25,16 +25,17 @@ impl Stage {
             .map(|(whom, proxy)| (whom.clone(), Arc::new(Mutex::new(Arc::clone(proxy)))))
             .collect();
         let (begin, time) = (Instant::now(), self.settings.time);
+        let mild = mild(&self.settings.faults);
         let mut under_way = JoinSet::new();
         while begin.elapsed() < time {
             tokio::time::sleep(dice.millis(100, 900)).await;
-            // At first only those that cost nobody a lease: then there is no excuse for one that is lost.
             let is_mild = begin.elapsed() < time / 3;
-            let faults = self.settings.faults.iter().copied();
-            let faults: Vec<_> = faults
-                .filter(|fault| !is_mild || !fault.cuts_off())
-                .collect();
-            let Some(fault) = dice.pick(&faults).copied() else {
+            let faults = if is_mild {
+                &mild
+            } else {
+                &self.settings.faults
+            };
+            let Some(fault) = dice.pick(faults).copied() else {
                 continue;
             };
             // Each has dice of its own, so that how long one takes does not change those after it.
@@ -77,6 +78,18 @@ impl Stage {
             ended.expect("a fault ends");
         }
     }
+}
+
+/// The faults of the first third of a run: those that cost nobody a lease, since nothing excuses one that is lost then. What is
+/// late can lease tasks to nobody, and is chosen as often as all others together.
+fn mild(faults: &[Fault]) -> Vec<Fault> {
+    let mut mild = faults.to_vec();
+    mild.retain(|fault| !fault.cuts_off());
+    if mild.contains(&Fault::Late) {
+        let others = mild.len().saturating_sub(2);
+        mild.extend(std::iter::repeat_n(Fault::Late, others));
+    }
+    mild
 }
 
 async fn begin(journal: &Journal, fault: Fault, whom: &str) {

@@ -327,7 +327,7 @@ impl Task {
 }
 
 impl Act {
-    /// Whether this may be what came of it.
+    /// Whether this may have been its outcome.
     pub(crate) fn may_be(&self, word: &str) -> bool {
         self.did
             .as_ref()

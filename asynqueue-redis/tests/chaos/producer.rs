@@ -9,8 +9,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Broker, Conflict, Enqueue, EnqueueError, Producer, Subscriptions, TaskHandle,
-    UniqueUntil,
+    Aggregate, Conflict, Enqueue, EnqueueError, Producer, Subscriptions, TaskHandle, UniqueUntil,
 };
 use tokio::task::JoinSet;
 
@@ -155,8 +154,6 @@ pub(crate) async fn run(child: Child) {
         loops.spawn(enqueue_all(desk.clone(), dice));
     }
     desk.until_asked_to_end(loops).await;
-    // Until then a lease of this client's clock is of no use.
-    let _ = child.broker.now();
 }
 
 async fn enqueue_all(desk: Desk, mut dice: Dice) {

@@ -200,7 +200,7 @@ impl Dice {
         self.next() % end.max(1)
     }
 
-    /// So many milliseconds.
+    /// A number of milliseconds from the first to the second.
     pub(crate) fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from + 1))
     }

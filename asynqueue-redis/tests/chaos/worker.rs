@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
     Context, MissedTicks, Payload, Server, ServerBuilder, State, TaskError,
-    scheduler::{Entry, Scheduler},
+    scheduler::{Entry, Scheduler, SchedulerHandle},
 };
 
 use super::{
@@ -168,6 +168,21 @@ fn entry(place: usize) -> Entry {
         .options(|call| call.queue(QUEUES[place % QUEUES.len()]))
 }
 
+/// A scheduler, as soon as Redis answers. Entries are put by the parent: a worker that begins late must not bring back those that
+/// were removed.
+async fn scheduler(child: &Child) -> SchedulerHandle {
+    loop {
+        let scheduler = Scheduler::builder(child.broker.clone()).before(|_, tick, task| {
+            task.headers.insert(TICK, tick.as_millis().to_string());
+            Ok(())
+        });
+        if let Ok(scheduler) = scheduler.start().await {
+            return scheduler;
+        }
+        tokio::time::sleep(PULSE).await;
+    }
+}
+
 /// Works until it is asked to end.
 pub(crate) async fn run(child: Child) {
     let pulse = child.journal.clone();
@@ -178,12 +193,7 @@ pub(crate) async fn run(child: Child) {
         }
     });
     let server = server(&child).start().await.expect("a server");
-    // Entries are put by the parent: a worker that begins late must not bring back those that were removed.
-    let scheduler = Scheduler::builder(child.broker.clone()).before(|_, tick, task| {
-        task.headers.insert(TICK, tick.as_millis().to_string());
-        Ok(())
-    });
-    let scheduler = scheduler.start().await.expect("a scheduler");
+    let scheduler = scheduler(&child).await;
     asked_to_end().await;
     child.journal.note("closing").await;
     scheduler.shutdown().await;
