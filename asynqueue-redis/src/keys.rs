@@ -29,7 +29,7 @@ pub(crate) struct QueueKeys {
     pub(crate) results: String,
     /// HASH counter → number.
     pub(crate) stats: String,
-    /// HASH: paused, turns, names of workers.
+    /// HASH: paused, turns; names of workers of builds from before `workers`.
     pub(crate) meta: String,
     /// HASH id → priority, of tasks that have one.
     pub(crate) priorities: String,
@@ -55,6 +55,12 @@ pub(crate) struct QueueKeys {
     pub(crate) fired: String,
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
+    /// HASH id → token of its lease, while many tasks are active.
+    pub(crate) leases: String,
+    /// HASH tag → name of a worker.
+    pub(crate) workers: String,
+    /// STRING: the lane and number of the last deletion of the queue, for a while.
+    pub(crate) deleted: String,
     /// Channel of signals.
     pub(crate) events: String,
     /// Channel of ends that someone waits for.
@@ -89,6 +95,9 @@ impl QueueKeys {
             hours: key("hours"),
             fired: key("fired"),
             lanes: key("lanes"),
+            leases: key("leases"),
+            workers: key("workers"),
+            deleted: key("deleted"),
             events: key("events"),
             done: key("done"),
         }
@@ -96,8 +105,9 @@ impl QueueKeys {
 }
 
 impl QueueKeys {
-    /// All keys of the queue: its tasks and those who wait for their ends come first.
-    pub(crate) fn all(&self) -> [&str; 24] {
+    /// All keys of the queue: its tasks and those who wait for their ends come first. Not among them is what notes that it was
+    /// deleted.
+    pub(crate) fn all(&self) -> [&str; 26] {
         [
             &self.tasks,
             &self.waiters,
@@ -123,6 +133,8 @@ impl QueueKeys {
             &self.hours,
             &self.fired,
             &self.lanes,
+            &self.leases,
+            &self.workers,
         ]
     }
 }
@@ -139,6 +151,8 @@ pub(crate) struct ScheduleKeys {
     pub(crate) entries: String,
     /// ZSET name → next tick, of those that are not paused.
     pub(crate) due: String,
+    /// HASH lane → number, time and answer of its last change.
+    pub(crate) lanes: String,
     /// What the lists of what came of an entry's ticks begin with.
     events: String,
 }
@@ -149,6 +163,7 @@ impl ScheduleKeys {
         Self {
             entries: key("entries"),
             due: key("due"),
+            lanes: key("lanes"),
             events: key("events"),
         }
     }
@@ -167,4 +182,9 @@ pub(crate) fn servers(prefix: &str) -> String {
 /// HASH event → its subscribers.
 pub(crate) fn subscriptions(prefix: &str) -> String {
     format!("{prefix}:subscriptions")
+}
+
+/// HASH of the lanes of changes to a key that has no hash tag, in its slot.
+pub(crate) fn lanes_beside(prefix: &str, key: &str) -> String {
+    format!("{prefix}:lanes:{{{key}}}")
 }

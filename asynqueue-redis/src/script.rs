@@ -15,6 +15,8 @@ pub(crate) struct Script {
     name: &'static str,
     code: String,
     hash: String,
+    /// Whether its first argument is the [clock](crate::link::Link::not_after).
+    has_clock: bool,
 }
 
 macro_rules! scripts {
@@ -25,36 +27,36 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = "clock" "lane" "waiting" "groups" "enqueue";
-    LEASE = "clock" "lane" "lease";
-    LEASED = "clock" "leased";
+    ENQUEUE = "clock" "lane" "waiting" "groups" "places" "enqueue";
+    LEASE = "clock" "lane" "index" "lease";
+    LEASED = "clock" "lane" "waiting" "index" "read" "leased";
     EXTEND = "clock" "extend";
-    SETTLE = "clock" "lane" "waiting" "settle";
+    SETTLE = "clock" "lane" "waiting" "index" "settle";
     FORWARD = "clock" "waiting" "forward";
-    EXPIRED = "clock" "expired";
+    EXPIRED = "clock" "read" "expired";
     TRIM = "clock" "trim";
-    LOOK = "places" "look";
-    EDIT = "clock" "waiting" "groups" "places" "edit";
+    LOOK = "read" "places" "look";
+    EDIT = "clock" "lane" "waiting" "groups" "places" "edit";
     DUE_GROUPS = "clock" "groups" "due_groups";
     LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
-    SET_APART = "clock" "groups" "set_apart";
+    SET_APART = "clock" "lane" "groups" "set_apart";
     POSTPONE = "clock" "postpone";
-    DELETE_QUEUE = "delete_queue";
+    DELETE_QUEUE = "clock" "delete_queue";
     MEMORY = "memory";
     STATS = "clock" "gone" "stats";
     LIST = "list";
     LIST_GROUPED = "list_grouped";
     LIST_PENDING = "clock" "gone" "list_pending";
     WAIT = "clock" "wait";
-    REPORT = "report";
-    PAUSE = "pause";
-    UNLOCK = "unlock";
-    SWAP_SCHEDULES = "swap_schedules";
-    REMOVE_SCHEDULE = "remove_schedule";
+    REPORT = "clock" "report";
+    PAUSE = "clock" "lane" "pause";
+    UNLOCK = "clock" "unlock";
+    SWAP_SCHEDULES = "clock" "lane" "lanes_beside" "swap_schedules";
+    REMOVE_SCHEDULE = "clock" "lane" "lanes_beside" "remove_schedule";
     DUE_SCHEDULES = "clock" "due_schedules";
-    TICK = "tick";
-    SWAP = "swap";
+    TICK = "clock" "lane" "lanes_beside" "tick";
+    SWAP = "clock" "lane" "lanes_beside" "swap";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";
@@ -62,7 +64,11 @@ scripts! {
     ORPHANS = "clock" "places" "orphans";
     OLD_LOCKS = "clock" "old_locks";
     FORGET = "forget";
-    BEAT = "beat";
+    BEAT = "clock" "beat";
+    NAME = "clock" "name";
+    REMOVE = "clock" "remove";
+    FIELDS = "fields";
+    OLDER_WORKERS = "older_workers";
 }
 
 impl Script {
@@ -70,6 +76,7 @@ impl Script {
         Self {
             name,
             code: code.to_owned(),
+            has_clock: code.contains("local function clock("),
             hash: redis::Script::new(code).get_hash().to_owned(),
         }
     }
@@ -81,6 +88,7 @@ impl Script {
         Call {
             script: self,
             command,
+            clock: 3 + keys.len(),
         }
     }
 }
@@ -89,6 +97,8 @@ impl Script {
 pub(crate) struct Call<'a> {
     script: &'a Script,
     command: Cmd,
+    /// Where the first argument after the keys is, which says by when the call has to arrive.
+    clock: usize,
 }
 
 impl Call<'_> {
@@ -108,7 +118,7 @@ impl Call<'_> {
     }
 
     async fn send_known_or_whole(&self, link: &Link) -> Result<Value, BrokerError> {
-        match link.send(&self.command).await {
+        match self.send_once(link, &self.command).await {
             Err(SendError::NoScript) => {}
             Err(SendError::Broker(error)) => return Err(error),
             Ok(value) => return Ok(value),
@@ -120,12 +130,20 @@ impl Call<'_> {
                 whole.arg(arg);
             }
         }
-        match link.send(&whole).await {
+        match self.send_once(link, &whole).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::NoScript) => Err(BrokerError::Protocol(
                 "Redis says that it does not know a script which it was sent".into(),
             )),
+        }
+    }
+
+    async fn send_once(&self, link: &Link, command: &Cmd) -> Result<Value, SendError> {
+        if self.script.has_clock {
+            link.send_bounded(command, self.clock).await
+        } else {
+            link.send(command).await
         }
     }
 }

@@ -134,7 +134,8 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
         "hget" | "hset" | "hsetnx" | "hmget" | "hdel" | "hlen" | "hexists" | "hincrby"
         | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange" | "lpos" | "zadd" | "zrem"
         | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange" | "zrank" | "zrevrank"
-        | "zcount" | "zlexcount" | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" => {
+        | "zcount" | "zlexcount" | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish"
+        | "hstrlen" | "hrandfield" | "hscan" | "pexpire" | "get" | "set" | "sadd" | "srem" => {
             &words[1..2]
         }
         "memory" => &words[2..3],

@@ -68,11 +68,20 @@ impl Control for RedisBroker {
         let pause = async |name: &Name| {
             let queue = self.queue(name);
             let keys = &queue.keys;
-            let mut call =
-                script::PAUSE.call(&[&keys.meta, &keys.pending, &keys.urgent, &keys.events]);
-            call.arg(self.link().publish_command())
+            let mut call = script::PAUSE.call(&[
+                &keys.meta,
+                &keys.pending,
+                &keys.urgent,
+                &keys.events,
+                &keys.lanes,
+            ]);
+            let lane = queue.changes.next();
+            call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
+                .arg(self.link().publish_command())
                 .arg(if paused { "y" } else { "" });
-            call.send(self.link()).await
+            call.send(self.link()).await.inspect(|_| lane.answered())
         };
         try_join_all(queues.iter().map(pause)).await.map(drop)
     }
@@ -114,6 +123,7 @@ impl RedisBroker {
         progress: &[(Lease, Progress)],
     ) -> Result<(), BrokerError> {
         let mut call = script::REPORT.call(&[&queue.keys.active, &queue.keys.progress]);
+        call.arg(self.script_clock());
         for (lease, progress) in progress {
             let bytes = rmp_serde::to_vec_named(progress)
                 .map_err(|error| BrokerError::Protocol(error.to_string()))?;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{RedisBroker, waiters::Waiters};
-use crate::{keys::QueueKeys, lanes::Lanes};
+use super::{RedisBroker, room::Room, waiters::Waiters};
+use crate::{keys::QueueKeys, lanes::Lanes, script};
 
 /// How often a queue that is in use is listed among all.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
@@ -28,6 +28,10 @@ pub(super) struct Queue {
     pub(super) changes: Lanes,
     /// For leases, which are somebody's even when the answer was lost.
     pub(super) leases: Lanes,
+    /// How much is leased at a time.
+    pub(super) room: Room,
+    /// The tag of the worker whose name was noted last, and when.
+    pub(super) named: Mutex<Option<(u32, Instant)>>,
     pub(super) waiters: Waiters,
     /// When its name was put among those of all queues.
     pub(super) listed: Mutex<Option<Instant>>,
@@ -36,16 +40,24 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(prefix: &str, name: Name, instance: u64) -> Self {
+    pub(super) fn new(prefix: &str, name: Name, instance: u64, answer_bytes: usize) -> Self {
         Self {
             keys: QueueKeys::new(prefix, &name),
             name,
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
+            room: Room::new(answer_bytes),
+            named: Mutex::default(),
             waiters: Waiters::default(),
             listed: Mutex::default(),
             repaired: Mutex::default(),
         }
+    }
+
+    /// Whether the name of the worker that leases was noted. Now and then it is again, for the queue may have been deleted
+    /// meanwhile.
+    pub(super) fn is_named(&self, tag: u32) -> bool {
+        (self.named.lock()).is_some_and(|(of, since)| of == tag && since.elapsed() < LIST_AGAIN)
     }
 
     /// Reads an envelope. One that cannot be read is put into an envelope of its own, with the reason, so that it can be
@@ -93,9 +105,12 @@ impl RedisBroker {
     pub(super) async fn list_queue(&self, queue: &Queue) -> Result<(), BrokerError> {
         let listed = *queue.listed.lock();
         if listed.is_none_or(|since| since.elapsed() >= LIST_AGAIN) {
-            let mut command = redis::cmd("SADD");
-            command.arg(self.queues_key()).arg(queue.name.as_str());
-            self.command(&command).await?;
+            let key = self.queues_key();
+            let mut call = script::NAME.call(&[&key]);
+            call.arg(self.script_clock())
+                .arg("y")
+                .arg(queue.name.as_str());
+            call.send(self.link()).await?;
             *queue.listed.lock() = Some(Instant::now());
         }
         Ok(())

@@ -66,6 +66,7 @@ impl RedisBroker {
             &keys.aggregating,
             &keys.grouped,
             &keys.groups,
+            &keys.leases,
             &keys.urgent,
             &keys.active,
             &keys.scheduled,
@@ -126,14 +127,7 @@ impl RedisBroker {
     /// Archives tasks without an entry. Nobody knows whether they have run, so none is run again unasked.
     async fn archive_orphans(&self, queue: &Queue) -> Result<u64, BrokerError> {
         let keys = &queue.keys;
-        let mut orphans = HashSet::new();
-        let mut tasks = Fields::new(&keys.tasks);
-        while let Some(chunk) = tasks.next(self).await? {
-            let ids = chunk
-                .into_iter()
-                .map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
-            orphans.extend(ids);
-        }
+        let mut orphans = self.task_ids(queue).await?;
         // After the tasks, and pending before active: what moves meanwhile is met all the same, or is looked up below.
         let mut grouped = Fields::new(&keys.aggregating);
         while let Some(chunk) = grouped.next(self).await? {
@@ -175,6 +169,8 @@ impl RedisBroker {
             &keys.pending,
             &keys.gone,
             &keys.stats,
+            &keys.leases,
+            &keys.meta,
         ]);
         call.arg(self.script_clock());
         let ids: Vec<_> = ids.iter().filter_map(|id| TaskId::new(id).ok()).collect();
@@ -233,13 +229,16 @@ impl RedisBroker {
     }
 
     async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
+        let older = script::OLDER_WORKERS.call(&[&keys.active, &keys.meta]);
+        older.send(self.link()).await?;
         let mut count = redis::cmd("HLEN");
-        count.arg(&queue.keys.meta);
+        count.arg(&keys.workers);
         if reply::number(self.command(&count).await?)? as usize <= MAX_WORKERS {
             return Ok(());
         }
         let mut tags = HashSet::new();
-        let mut leases = Entries::new("ZRANGE", &queue.keys.active);
+        let mut leases = Entries::new("ZRANGE", &keys.active);
         while let Some(chunk) = leases.next(self).await? {
             tags.extend(
                 chunk
@@ -247,15 +246,12 @@ impl RedisBroker {
                     .filter_map(|lease| lease.get(..8).map(str::to_owned)),
             );
         }
-        // One that leases again puts its name back.
+        // One that leases again puts its name back, within a minute.
         let is_gone = |field: &[u8]| {
-            let tag = std::str::from_utf8(field)
-                .ok()
-                .and_then(|field| field.strip_prefix("w:"));
+            let tag = std::str::from_utf8(field).ok();
             tag.is_some_and(|tag| !tags.contains(tag))
         };
-        self.forget(&queue.keys.meta, |field, _| is_gone(field))
-            .await
+        self.forget(&keys.workers, |field, _| is_gone(field)).await
     }
 
     /// Removes those fields of a hash.

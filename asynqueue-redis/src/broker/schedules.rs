@@ -8,7 +8,6 @@ use asynqueue_core::{
     NewTask, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules, TaskId, Tick, Timestamp, When,
 };
 use bytes::Bytes;
-use redis::Value;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -95,14 +94,20 @@ impl Schedules for RedisBroker {
         let keys = self.schedule_keys();
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
+            let events = keys.events(name);
             let mut call =
-                script::REMOVE_SCHEDULE.call(&[&keys.entries, &keys.due, &keys.events(name)]);
-            call.arg(name.as_str());
-            let entry = reply::some_bytes(call.send(self.link()).await?)?;
-            if let Some(entry) = entry.as_deref().and_then(|entry| read(name, entry).ok()) {
+                script::REMOVE_SCHEDULE.call(&[&keys.entries, &keys.due, &events, &keys.lanes]);
+            let lane = self.0.changes.next();
+            call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
+                .arg(name.as_str());
+            let entry = reply::bytes(call.send(self.link()).await?)?;
+            lane.answered();
+            if let Ok(entry) = read(name, &entry) {
                 self.forget_fired(name, &entry.queue).await;
             }
-            removed.push(entry.is_some());
+            removed.push(!entry.is_empty());
         }
         Ok(removed)
     }
@@ -197,7 +202,7 @@ impl RedisBroker {
         }
         let kept = reply::array(self.command(&kept).await?)?.into_iter();
         let events: Vec<_> = swaps.iter().map(|swap| keys.events(&swap.name)).collect();
-        let mut all = vec![&*keys.entries, &*keys.due];
+        let mut all = vec![&*keys.entries, &*keys.due, &*keys.lanes];
         let mut asked = Vec::new();
         let mut args = Vec::new();
         for (place, (swap, kept)) in swaps.iter().zip(kept).enumerate() {
@@ -221,10 +226,15 @@ impl RedisBroker {
             return Ok(swapped);
         }
         let mut call = script::SWAP_SCHEDULES.call(&all);
-        call.arg(args);
-        let answers = reply::array(call.send(self.link()).await?)?;
-        for (place, answer) in asked.into_iter().zip(answers) {
-            swapped[place] = answer == Value::Int(1);
+        let lane = self.0.changes.next();
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number())
+            .arg(args);
+        let answers = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        for (place, answer) in asked.into_iter().zip(answers.chars()) {
+            swapped[place] = answer == 'y';
             if let Some(entry) = swaps[place].left().filter(|_| swapped[place]) {
                 self.forget_fired(&entry.name, &entry.template.queue).await;
             }
@@ -234,11 +244,10 @@ impl RedisBroker {
 
     /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
-        let mut command = redis::cmd("HDEL");
-        command
-            .arg(&self.queue(queue).keys.fired)
-            .arg(name.as_str());
-        if let Err(error) = self.command(&command).await {
+        let queue_of = self.queue(queue);
+        let mut call = script::REMOVE.call(&[&queue_of.keys.fired]);
+        call.arg(self.script_clock()).arg(name.as_str());
+        if let Err(error) = call.send(self.link()).await {
             tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
         }
     }
@@ -315,14 +324,21 @@ impl RedisBroker {
         // Until it has moved on: it may be changed in between.
         while let Some((seen, mut entry)) = self.entry_at(name, tick).await? {
             entry.next = next;
-            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &keys.events(name)]);
-            call.arg(name.as_str())
+            let events = keys.events(name);
+            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &events, &keys.lanes]);
+            let lane = self.0.changes.next();
+            call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
+                .arg(name.as_str())
                 .arg(seen)
                 .arg(encode(&entry)?)
                 .arg(entry.due())
                 .arg(event)
                 .arg(ScheduleEvent::KEPT);
-            if call.send(self.link()).await? == Value::Int(1) {
+            let answer = reply::text(call.send(self.link()).await?)?;
+            lane.answered();
+            if answer == "y" {
                 return Ok(true);
             }
         }

@@ -164,7 +164,7 @@ pub(super) fn cancelled(
     Arc::new(cancelled)
 }
 
-fn settle_keys(queue: &Queue) -> [&str; 21] {
+fn settle_keys(queue: &Queue) -> [&str; 22] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -188,6 +188,7 @@ fn settle_keys(queue: &Queue) -> [&str; 21] {
         &keys.meta,
         &keys.events,
         &keys.hours,
+        &keys.leases,
     ]
 }
 

@@ -31,6 +31,7 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// | `connect_timeout` | 2 s | [for a connection](Self::connect_timeout) |
 /// | `response_timeout` | 2 s | [for an answer](Self::response_timeout) |
 /// | `retry_for` | 5 s | [for a call](Self::retry_for) |
+/// | `answer_bytes` | 4194304 | [bytes of tasks in an answer](Self::answer_bytes) |
 /// | `ca`, `cert`, `key` | the system's, none, none | files in PEM: who signs servers; this client's certificate and key |
 /// | `insecure_skip_verify` | `false` | `true` takes any server for the right one |
 /// | `sentinel_user`, `sentinel_password` | none | for the Sentinels |
@@ -64,6 +65,7 @@ pub struct RedisOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) retry_for: Duration,
+    pub(crate) answer_bytes: usize,
     pub(crate) pool: Option<RedisPool>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -148,6 +150,15 @@ impl RedisOptions {
         self
     }
 
+    /// How many bytes of tasks Redis puts into one answer at most, as when it leases them or looks them up. A task that is
+    /// larger comes alone. What does not fit comes in the next answer. After an answer that did not arrive within the
+    /// [response time-out](Self::response_timeout), fewer are leased at a time, and more again later. Default 4 MiB, at
+    /// least 1.
+    pub fn answer_bytes(mut self, bytes: usize) -> Self {
+        self.answer_bytes = bytes.max(1);
+        self
+    }
+
     /// Takes connections for calls from a pool of your own. The rest of the options still counts: notifications come by a
     /// connection to the URL, since those of a pool can't subscribe.
     pub fn pool(mut self, pool: impl Into<RedisPool>) -> Self {
@@ -199,6 +210,7 @@ impl fmt::Debug for RedisOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("retry_for", &self.retry_for)
+            .field("answer_bytes", &self.answer_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -14,12 +14,13 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// The parameters that are known.
-const PARAMETERS: [&str; 12] = [
+const PARAMETERS: [&str; 13] = [
     "prefix",
     "pool_size",
     "connect_timeout",
     "response_timeout",
     "retry_for",
+    "answer_bytes",
     "ca",
     "cert",
     "key",
@@ -69,6 +70,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),
         retry_for: Duration::from_secs(5),
+        answer_bytes: 4 << 20,
         pool: None,
         clock: None,
     };
@@ -158,6 +160,10 @@ impl Parameters {
             "connect_timeout" => options.connect_timeout(time()?),
             "response_timeout" => options.response_timeout(time()?),
             "retry_for" => options.retry_for(time()?),
+            "answer_bytes" => match value.parse() {
+                Ok(bytes @ 1..) => options.answer_bytes(bytes),
+                _ => return Err(wrong("it is a number of bytes, at least 1")),
+            },
             _ => {
                 match name {
                     "ca" => self.tls.ca = Some(value.into()),
@@ -321,12 +327,13 @@ mod tests {
 
     #[test]
     fn parameters_are_options() {
-        let options = read("redis://h?prefix=shop&pool_size=3&connect_timeout=1s&response_timeout=250ms&retry_for=1m")
+        let options = read("redis://h?prefix=shop&pool_size=3&connect_timeout=1s&response_timeout=250ms&retry_for=1m&answer_bytes=1000000")
             .expect("a URL");
         assert_eq!((options.prefix.as_str(), options.pool_size), ("shop", 3));
         assert_eq!(options.connect_timeout, Duration::from_secs(1));
         assert_eq!(options.response_timeout, Duration::from_millis(250));
         assert_eq!(options.retry_for, Duration::from_secs(60));
+        assert_eq!(options.answer_bytes, 1_000_000);
     }
 
     #[test]
@@ -387,6 +394,10 @@ mod tests {
                 "unknown parameter `xyz`: it is one of prefix, pool_size",
             ),
             ("redis://h?pool_size=0", "a number from 1 to 1000"),
+            (
+                "redis://h?answer_bytes=4MB",
+                "a number of bytes, at least 1",
+            ),
             ("redis://h?response_timeout=2", "has no unit; write `2s`"),
             ("redis://h?response_timeout=0s", "at least 1 ms"),
             (

@@ -4,7 +4,7 @@ local tasks, pending, meta, gone, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KE
 local aggregating = KEYS[6]
 local length = redis.call('LLEN', pending)
 local entries = length - (redis.call('HGET', meta, 'stale') or 0) + redis.call('HLEN', aggregating)
-for i = 9, #KEYS do entries = entries + redis.call('ZCARD', KEYS[i]) end
+for i = 10, #KEYS do entries = entries + redis.call('ZCARD', KEYS[i]) end
 local count = redis.call('HLEN', tasks)
 if count == 0 and (entries > 0 or length > 0) then
   redis.call('UNLINK', pending, gone, unpack(KEYS, 6))
@@ -12,4 +12,7 @@ if count == 0 and (entries > 0 or length > 0) then
   redis.call('HINCRBY', stats, 'repaired', entries)
   entries = 0
 end
+-- What builds that know of no index have left in it goes when it is more than half of it.
+local active, leases = KEYS[11], KEYS[9]
+if redis.call('HLEN', leases) > 2 * redis.call('ZCARD', active) then redis.call('UNLINK', leases) end
 return {count, entries}
