@@ -27,7 +27,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = "clock" "lane" "waiting" "groups" "places" "enqueue";
+    ENQUEUE = "clock" "lane" "waiting" "groups" "index" "places" "enqueue";
     LEASE = "clock" "lane" "index" "lease";
     LEASED = "clock" "lane" "waiting" "index" "read" "leased";
     EXTEND = "clock" "extend";
@@ -35,8 +35,8 @@ scripts! {
     FORWARD = "clock" "waiting" "forward";
     EXPIRED = "clock" "read" "expired";
     TRIM = "clock" "trim";
-    LOOK = "read" "places" "look";
-    EDIT = "clock" "lane" "waiting" "groups" "places" "edit";
+    LOOK = "read" "index" "places" "look";
+    EDIT = "clock" "lane" "waiting" "groups" "index" "places" "edit";
     DUE_GROUPS = "clock" "groups" "due_groups";
     LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
@@ -61,7 +61,7 @@ scripts! {
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";
     MISSING_GROUPED = "clock" "groups" "missing_grouped";
-    ORPHANS = "clock" "places" "orphans";
+    ORPHANS = "clock" "index" "places" "orphans";
     OLD_LOCKS = "clock" "old_locks";
     FORGET = "forget";
     BEAT = "clock" "beat";

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -21,6 +21,8 @@ pub enum Fault {
     None,
     /// Each part of an answer comes this much later.
     Delay(Duration),
+    /// All answers together come at so many bytes a second.
+    Throttle(u64),
     /// Requests go through, and each connection is cut in the middle of its next answer.
     CutReplies,
     /// Requests go through, and answers never come.
@@ -46,14 +48,16 @@ impl Proxy {
         let (fault, faults) = watch::channel(Fault::None);
         let (cuts, open) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, opened) = (Arc::clone(&cuts), Arc::clone(&open));
+        let link = Arc::new(Mutex::new(Instant::now()));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (faults, counted, opened) =
                     (faults.clone(), Arc::clone(&counted), Arc::clone(&opened));
+                let link = Arc::clone(&link);
                 tokio::spawn(async move {
                     opened.fetch_add(1, SeqCst);
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await {
-                        pass(client, server, faults, counted).await;
+                        pass(client, server, faults, counted, link).await;
                     }
                     opened.fetch_sub(1, SeqCst);
                 });
@@ -93,6 +97,7 @@ async fn pass(
     server: TcpStream,
     faults: watch::Receiver<Fault>,
     cuts: Arc<AtomicU64>,
+    link: Arc<Mutex<Instant>>,
 ) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -113,6 +118,15 @@ async fn pass(
             match fault {
                 Fault::None => {}
                 Fault::Delay(delay) => tokio::time::sleep(delay).await,
+                Fault::Throttle(bytes_per_second) => {
+                    let takes = Duration::from_micros(read as u64 * 1_000_000 / bytes_per_second);
+                    let free = {
+                        let mut free = link.lock().unwrap();
+                        *free = Instant::now().max(*free) + takes;
+                        *free
+                    };
+                    tokio::time::sleep_until(free.into()).await;
+                }
                 Fault::CutReplies => {
                     let _ = to_client.write_all(&buffer[..read / 2]).await;
                     cuts.fetch_add(1, SeqCst);

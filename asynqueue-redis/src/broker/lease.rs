@@ -121,6 +121,7 @@ impl RedisBroker {
             }
         } else {
             queue.room.lost();
+            batch.may_have_left_some = true;
             // The first answer told, and took it away.
             (batch.leased.iter_mut()).for_each(|leased| leased.pending_since = None);
         }

@@ -87,7 +87,7 @@ while count < max and not is_full do
   local taken = #waiting > 0 and take(waiting) or 0
   -- The rest goes back to its place.
   for i = #waiting, taken + 1, -1 do redis.call('RPUSH', pending, waiting[i]) end
-  if popped < asked then break end
+  if popped < asked and taken == #waiting then break end
   if may_be_stale and looked >= 3 * max then
     more = 'more'
     break

@@ -11,8 +11,8 @@ local function has_older_workers(meta)
 end
 
 -- Of tasks that are in the list of those that wait or leased, which are leased: calls `found` with the place in ids, the lease and
--- its end. Those are found by the index of leases; it takes a walk through all of them where there is none, or where some may be
--- missing in it.
+-- its end. Those are found by the index of leases. It takes a walk through all of them where there is none, which begins it, or
+-- where some may be missing in it.
 local function find_leases(keys, ids, sought, found)
   local left, is_indexed = {}, redis.call('EXISTS', keys.leases) == 1
   local function seek(i)
@@ -36,7 +36,9 @@ local function find_leases(keys, ids, sought, found)
     for _, i in ipairs(sought) do seek(i) end
   end
   if not next(left) or (is_indexed and not has_older_workers(keys.meta)) then return end
-  for first = 0, redis.call('ZCARD', keys.active) - 1, 1000 do
+  local count = redis.call('ZCARD', keys.active)
+  if not is_indexed and count > 256 then begin_index(keys.active, keys.leases) end
+  for first = 0, count - 1, 1000 do
     local active = redis.call('ZRANGE', keys.active, first, first + 999, 'WITHSCORES')
     for j = 1, #active, 2 do
       for _, i in ipairs(left[active[j]:sub(17)] or {}) do found(i, active[j], active[j + 1]) end
