@@ -131,7 +131,7 @@ impl RedisBroker {
             .arg(lane.number())
             .arg(self.link().publish_command())
             .arg(if force { "y" } else { "" })
-            .arg(millis(2 * self.0.retry_for));
+            .arg(millis(self.0.retry_for.saturating_mul(2)).max(1_000));
         let is_deleted = call.send(self.link()).await? == Value::Int(1);
         lane.answered();
         if !is_deleted {

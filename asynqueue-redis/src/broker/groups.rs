@@ -251,7 +251,9 @@ impl RedisBroker {
         let keys = &queue.keys;
         let mut call =
             script::DUE_GROUPS.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
-        call.arg(self.script_clock()).arg(limit);
+        call.arg(self.script_clock())
+            .arg(limit)
+            .arg(self.0.answer_bytes);
         for event in events {
             call.arg(event.as_str());
         }

@@ -56,14 +56,15 @@ local function places(keys, ids, is_there)
       if time and is_there[i] then states[i], times[i] = state, time end
     end
   end
-  look(keys.urgent, 'pending')
-  look(keys.scheduled, 'scheduled')
-  look(keys.retry, 'retry')
-  look(keys.archived, 'archived')
-  look(keys.completed, 'completed')
-  if redis.call('EXISTS', keys.aggregating) == 1 then
-    for i, kept in ipairs(redis.call('HMGET', keys.aggregating, unpack(ids))) do
-      if kept and is_there[i] then states[i], times[i] = 'aggregating', '' end
+  if redis.call('EXISTS', keys.urgent, keys.scheduled, keys.retry, keys.archived, keys.completed, keys.aggregating) > 0 then
+    look(keys.urgent, 'pending')
+    look(keys.scheduled, 'scheduled')
+    look(keys.retry, 'retry')
+    look(keys.archived, 'archived')
+    look(keys.completed, 'completed')
+    local kept = redis.call('HMGET', keys.aggregating, unpack(ids))
+    for i = 1, #ids do
+      if kept[i] and is_there[i] then states[i], times[i] = 'aggregating', '' end
     end
   end
   for i in ipairs(ids) do
