@@ -31,7 +31,7 @@ pub(crate) struct QueueKeys {
     pub(crate) results: String,
     /// HASH counter → number.
     pub(crate) stats: String,
-    /// HASH: paused, turns, names of workers.
+    /// HASH: paused, turns; names of workers of builds from before `workers`.
     pub(crate) meta: String,
     /// HASH id → priority, of tasks that have one.
     pub(crate) priorities: String,
@@ -61,6 +61,12 @@ pub(crate) struct QueueKeys {
     pub(crate) idle: String,
     /// STRING: the instance that looks after the queue, for a while.
     pub(crate) owner: String,
+    /// HASH id → token of its lease, while many tasks are active.
+    pub(crate) leases: String,
+    /// HASH tag → name of a worker.
+    pub(crate) workers: String,
+    /// STRING: the lane and number of the last deletion of the queue, for a while.
+    pub(crate) deleted: String,
     /// Channel of signals.
     pub(crate) events: String,
     /// Channel of signals to this instance alone.
@@ -107,6 +113,9 @@ impl QueueKeys {
             lanes: key("lanes"),
             idle: key("idle"),
             owner: key("owner"),
+            leases: key("leases"),
+            workers: key("workers"),
+            deleted: key("deleted"),
             own_events: format!("{events}:{}", tag(instance)),
             events,
             done: channel("done"),
@@ -115,8 +124,9 @@ impl QueueKeys {
 }
 
 impl QueueKeys {
-    /// All keys of the queue: its tasks and those who wait for their ends come first.
-    pub(crate) fn all(&self) -> [&str; 27] {
+    /// All keys of the queue: its tasks and those who wait for their ends come first. Not among them is what notes that it was
+    /// deleted.
+    pub(crate) fn all(&self) -> [&str; 29] {
         [
             &self.tasks,
             &self.waiters,
@@ -145,6 +155,8 @@ impl QueueKeys {
             &self.lanes,
             &self.idle,
             &self.owner,
+            &self.leases,
+            &self.workers,
         ]
     }
 }
@@ -170,6 +182,8 @@ pub(crate) struct ScheduleKeys {
     pub(crate) mark: String,
     /// ZSET name → when the entry was removed on demand, for an hour.
     pub(crate) removed: String,
+    /// HASH lane → number, time and answer of its last change.
+    pub(crate) lanes: String,
     /// What the lists of what came of an entry's ticks begin with.
     events: String,
 }
@@ -182,6 +196,7 @@ impl ScheduleKeys {
             due: key("due"),
             mark: key("mark"),
             removed: key("removed"),
+            lanes: key("lanes"),
             events: key("events"),
         }
     }
@@ -210,4 +225,9 @@ pub(crate) fn servers_seen(prefix: &str) -> String {
 /// HASH event → its subscribers.
 pub(crate) fn subscriptions(prefix: &str) -> String {
     format!("{prefix}:subscriptions")
+}
+
+/// HASH of the lanes of changes to a key that has no hash tag, in its slot.
+pub(crate) fn lanes_beside(prefix: &str, key: &str) -> String {
+    format!("{prefix}:lanes:{{{key}}}")
 }

@@ -30,6 +30,7 @@ struct Lane {
 pub(crate) struct Used<'a> {
     lanes: &'a Lanes,
     lane: Lane,
+    is_again: bool,
 }
 
 impl Lanes {
@@ -51,11 +52,12 @@ impl Lanes {
     fn next_for(&self, what: u64) -> Used<'_> {
         let free = self.free.lock().pop();
         let index = free.map_or_else(|| self.made.fetch_add(1, Relaxed), |lane| lane.index);
-        self.used(Lane {
+        let lane = Lane {
             index,
             number: self.numbers.fetch_add(1, Relaxed) + 1,
             unanswered: Some(what),
-        })
+        };
+        self.used(lane, false)
     }
 
     /// A lane for a change, known by its hash: that in which it went unanswered before, to send it again; else one for a
@@ -67,13 +69,17 @@ impl Lanes {
             place.map(|place| free.swap_remove(place))
         };
         match unanswered {
-            Some(lane) => self.used(lane),
+            Some(lane) => self.used(lane, true),
             None => self.next_for(what),
         }
     }
 
-    fn used(&self, lane: Lane) -> Used<'_> {
-        Used { lanes: self, lane }
+    fn used(&self, lane: Lane, is_again: bool) -> Used<'_> {
+        Used {
+            lanes: self,
+            lane,
+            is_again,
+        }
     }
 }
 
@@ -86,6 +92,11 @@ impl Used<'_> {
     /// The number of the change: no other lane of these has it.
     pub(crate) fn number(&self) -> u64 {
         self.lane.number
+    }
+
+    /// Whether the change was sent before, and not answered.
+    pub(crate) fn is_again(&self) -> bool {
+        self.is_again
     }
 
     /// Notes that the answer has come.

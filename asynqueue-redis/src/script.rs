@@ -15,6 +15,8 @@ pub(crate) struct Script {
     name: &'static str,
     code: String,
     hash: String,
+    /// Whether its first argument is the [clock](crate::link::Link::not_after).
+    has_clock: bool,
 }
 
 macro_rules! scripts {
@@ -25,54 +27,58 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = "clock" "lane" "waiting" "groups" "enqueue";
-    LEASE = "clock" "lane" "lease";
-    LEASED = "clock" "leased";
+    ENQUEUE = "clock" "lane" "waiting" "groups" "index" "places" "enqueue";
+    LEASE = "clock" "lane" "index" "lease";
+    LEASED = "clock" "lane" "waiting" "index" "read" "leased";
     EXTEND = "clock" "extend";
-    SETTLE = "clock" "lane" "waiting" "settle";
+    SETTLE = "clock" "lane" "waiting" "index" "settle";
     FORWARD = "clock" "waiting" "forward";
-    EXPIRED = "clock" "expired";
+    EXPIRED = "clock" "read" "expired";
     TRIM = "clock" "trim";
-    LOOK = "places" "look";
-    EDIT = "clock" "waiting" "groups" "places" "edit";
+    LOOK = "read" "index" "places" "look";
+    EDIT = "clock" "lane" "waiting" "groups" "index" "places" "edit";
     DUE_GROUPS = "clock" "groups" "due_groups";
     LOOK_GROUPS = "clock" "groups" "look_groups";
     AGGREGATE = "clock" "lane" "waiting" "groups" "aggregate";
-    SET_APART = "clock" "groups" "set_apart";
+    SET_APART = "clock" "lane" "groups" "set_apart";
     POSTPONE = "clock" "postpone";
-    DELETE_QUEUE = "delete_queue";
+    DELETE_QUEUE = "clock" "delete_queue";
     MEMORY = "memory";
     STATS = "clock" "gone" "stats";
     LIST = "list";
     LIST_GROUPED = "list_grouped";
     LIST_PENDING = "clock" "gone" "list_pending";
     WAIT = "clock" "wait";
-    REPORT = "report";
-    PAUSE = "clock" "waiting" "pause";
+    REPORT = "clock" "report";
+    PAUSE = "clock" "lane" "waiting" "pause";
     WAKE = "clock" "waiting" "wake";
-    UNLOCK = "unlock";
-    SWAP_SCHEDULES = "clock" "swap_schedules";
-    REMOVE_SCHEDULE = "clock" "remove_schedule";
+    UNLOCK = "clock" "unlock";
+    SWAP_SCHEDULES = "clock" "lane" "lanes_beside" "swap_schedules";
+    REMOVE_SCHEDULE = "clock" "lane" "lanes_beside" "remove_schedule";
     RESTORE_SCHEDULES = "clock" "restore_schedules";
     DUE_SCHEDULES = "clock" "due_schedules";
-    TICK = "tick";
-    SWAP = "swap";
-    SWAP_FIELDS = "clock" "swap_fields";
+    TICK = "clock" "lane" "lanes_beside" "tick";
+    SWAP = "clock" "lane" "lanes_beside" "swap";
+    SWAP_FIELDS = "clock" "lane" "lanes_beside" "swap_fields";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";
     MISSING_GROUPED = "clock" "groups" "missing_grouped";
-    ORPHANS = "clock" "places" "orphans";
+    ORPHANS = "clock" "index" "places" "orphans";
     ENDED_LOCKS = "clock" "ended_locks";
     NOTE_LOCKS = "clock" "note_locks";
     FORGET_ENDS = "clock" "forget_ends";
     LOST_LOCKS = "clock" "lost_locks";
     WITHOUT_TASK = "clock" "without_task";
     FORGET = "forget";
-    BEAT = "beat";
+    BEAT = "clock" "beat";
     KEEP = "clock" "waiting" "keep";
     RELEASE = "clock" "release";
     ALIVE = "clock" "alive";
+    NAME = "clock" "name";
+    REMOVE = "clock" "remove";
+    FIELDS = "fields";
+    OLDER_WORKERS = "older_workers";
 }
 
 impl Script {
@@ -80,6 +86,7 @@ impl Script {
         Self {
             name,
             code: code.to_owned(),
+            has_clock: code.contains("local function clock("),
             hash: redis::Script::new(code).get_hash().to_owned(),
         }
     }
@@ -91,6 +98,7 @@ impl Script {
         Call {
             script: self,
             command,
+            clock: 3 + keys.len(),
         }
     }
 }
@@ -99,6 +107,8 @@ impl Script {
 pub(crate) struct Call<'a> {
     script: &'a Script,
     command: Cmd,
+    /// Where the first argument after the keys is, which says by when the call has to arrive.
+    clock: usize,
 }
 
 impl Call<'_> {
@@ -131,7 +141,7 @@ impl Call<'_> {
         link: &Link,
         durability: Durability,
     ) -> Result<Value, BrokerError> {
-        match link.send_durably(&self.command, durability).await {
+        match self.send_once(link, &self.command, durability).await {
             Err(SendError::NoScript) => {}
             Err(SendError::Denied(denied)) => {
                 return Err(link.explain(denied, Some(&self.script.code)));
@@ -146,7 +156,7 @@ impl Call<'_> {
                 whole.arg(arg);
             }
         }
-        match link.send_durably(&whole, durability).await {
+        match self.send_once(link, &whole, durability).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
@@ -154,5 +164,19 @@ impl Call<'_> {
                 "Redis says that it does not know a script which it was sent".into(),
             )),
         }
+    }
+
+    async fn send_once(
+        &self,
+        link: &Link,
+        command: &Cmd,
+        durability: Durability,
+    ) -> Result<Value, SendError> {
+        let bound = if self.script.has_clock {
+            self.clock
+        } else {
+            usize::MAX
+        };
+        link.send_call(command, bound, durability).await
     }
 }

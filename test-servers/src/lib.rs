@@ -8,6 +8,7 @@
 
 mod chromedriver;
 mod cluster;
+mod late;
 mod monitor;
 mod process;
 mod prometheus;
@@ -19,6 +20,7 @@ mod tls;
 pub use self::{
     chromedriver::Chromedriver,
     cluster::RedisCluster,
+    late::LateProxy,
     monitor::{Monitor, Seen, undeclared_keys},
     prometheus::Prometheus,
     proxy::{Fault, Proxy},

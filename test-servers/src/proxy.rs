@@ -5,10 +5,10 @@ mod pass;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -25,6 +25,8 @@ pub enum Fault {
     None,
     /// Each part of an answer comes this much later.
     Delay(Duration),
+    /// All answers together come at so many bytes a second.
+    Throttle(u64),
     /// Requests go through, and each connection is cut in the middle of its next answer.
     CutReplies,
     /// Requests go through, and answers never come: on a connection that has lost one, none comes later either.
@@ -80,6 +82,20 @@ struct Counts {
     cuts: AtomicU64,
     late: AtomicU64,
     open: AtomicUsize,
+    /// When a link that is [throttled](Fault::Throttle) is free for more.
+    free: Mutex<Option<Instant>>,
+}
+
+impl Counts {
+    /// When so many bytes more have passed.
+    fn free_after(&self, bytes: usize, bytes_per_second: u64) -> Instant {
+        let takes = Duration::from_micros(bytes as u64 * 1_000_000 / bytes_per_second);
+        let mut free = self.free.lock().unwrap();
+        let now = Instant::now();
+        let after = free.map_or(now, |free| free.max(now)) + takes;
+        *free = Some(after);
+        after
+    }
 }
 
 /// A TCP proxy in front of a server.

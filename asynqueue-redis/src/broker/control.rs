@@ -62,11 +62,15 @@ impl Control for RedisBroker {
                 &keys.urgent,
                 &keys.events,
                 &keys.idle,
+                &keys.lanes,
             ]);
+            let lane = queue.changes.next();
             call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
                 .arg(self.link().publish_command())
                 .arg(if paused { "y" } else { "" });
-            call.send(self.link()).await
+            call.send(self.link()).await.inspect(|_| lane.answered())
         };
         try_join_all(queues.iter().map(pause)).await.map(drop)
     }
@@ -109,6 +113,7 @@ impl RedisBroker {
         progress: &[(Lease, Progress)],
     ) -> Result<(), BrokerError> {
         let mut call = script::REPORT.call(&[&queue.keys.active, &queue.keys.progress]);
+        call.arg(self.script_clock());
         for (lease, progress) in progress {
             let bytes = rmp_serde::to_vec_named(progress)
                 .map_err(|error| BrokerError::Protocol(error.to_string()))?;

@@ -11,7 +11,10 @@ use asynqueue_core::{
 };
 use redis::Value;
 
-use super::{MAX_MILLIS, RedisBroker, inspect::Found, millis, queue::Queue, settle::cancelled};
+use super::{
+    MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, inspect::Found, millis, queue::Queue,
+    settle::cancelled,
+};
 use crate::{reply, script};
 
 /// The most tasks to change in one call: each takes several commands.
@@ -99,9 +102,7 @@ impl RedisBroker {
             .iter()
             .map(|change| change.seen.id.clone())
             .collect();
-        let (mut call, mut asked) = (script::EDIT.call(&edit_keys(queue)), Vec::new());
-        call.arg(self.script_clock())
-            .arg(self.link().publish_command());
+        let mut asked = Vec::new();
         for (place, found) in self.look(queue, &ids).await?.into_iter().enumerate() {
             let change = &changes[place];
             let may_change = !matches!(change.state, TaskState::Active | TaskState::Completed);
@@ -109,17 +110,12 @@ impl RedisBroker {
                 may_change && found.state == change.state && found.envelope == change.seen
             });
             if let Some(found) = as_seen {
-                asked.push(place);
-                let edit = Edit::Replace(&change.envelope, change.to);
-                self.write_edit(&mut call, &found, edit);
+                asked.push((place, found, Edit::Replace(&change.envelope, change.to)));
             }
         }
         let mut replaced = vec![false; changes.len()];
-        if !asked.is_empty() {
-            let answers = reply::array(call.send(self.link()).await?)?;
-            for (place, answer) in asked.into_iter().zip(answers) {
-                replaced[place] = reply::text(answer)? == "y";
-            }
+        for (place, answer) in self.send_edits(queue, &asked).await? {
+            replaced[place] = answer == 'y';
         }
         Ok(replaced)
     }
@@ -127,17 +123,25 @@ impl RedisBroker {
     pub(super) async fn delete_whole(&self, name: &Name, force: bool) -> Result<bool, BrokerError> {
         let queue = self.queue(name);
         let mut keys = queue.keys.all().to_vec();
-        keys.push(&queue.keys.done);
+        keys.extend([&*queue.keys.done, &*queue.keys.deleted]);
         let mut call = script::DELETE_QUEUE.call(&keys);
-        call.arg(self.link().publish_command())
-            .arg(if force { "y" } else { "" });
-        if call.send(self.link()).await? != Value::Int(1) {
+        let lane = queue.changes.next();
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number())
+            .arg(self.link().publish_command())
+            .arg(if force { "y" } else { "" })
+            .arg(millis(self.0.retry_for.saturating_mul(2)).max(1_000));
+        let is_deleted = call.send(self.link()).await? == Value::Int(1);
+        lane.answered();
+        if !is_deleted {
             return Ok(false);
         }
-        *queue.listed.lock() = None;
-        let mut forget = redis::cmd("SREM");
-        forget.arg(self.queues_key()).arg(name.as_str());
-        self.command(&forget).await?;
+        (*queue.listed.lock(), *queue.named.lock()) = (None, None);
+        let key = self.queues_key();
+        let mut forget = script::NAME.call(&[&key]);
+        forget.arg(self.script_clock()).arg("").arg(name.as_str());
+        forget.send(self.link()).await?;
         Ok(true)
     }
 
@@ -189,17 +193,15 @@ impl RedisBroker {
                 .iter()
                 .map(|place| tasks[*place].id.clone())
                 .collect();
-            let (mut call, mut asked) = (script::EDIT.call(&edit_keys(queue)), Vec::new());
-            call.arg(self.script_clock())
-                .arg(self.link().publish_command());
+            let (mut asked, mut states) = (Vec::new(), Vec::new());
             for (place, found) in places.iter().zip(self.look(queue, &ids).await?) {
                 match found {
                     None => edited[*place] = Some(Edited::Missing),
                     Some(found) => match edit.applies_to(&found, self.now()) {
                         Some(answer) => edited[*place] = Some(answer),
                         None => {
-                            asked.push((*place, found.state));
-                            self.write_edit(&mut call, &found, edit);
+                            states.push(found.state);
+                            asked.push((*place, found, edit));
                         }
                     },
                 }
@@ -207,16 +209,50 @@ impl RedisBroker {
             if asked.is_empty() {
                 break;
             }
-            let answers = reply::array(call.send(self.link()).await?)?;
-            for ((place, state), answer) in asked.into_iter().zip(answers) {
-                match reply::text(answer)?.as_str() {
-                    "y" => edited[place] = Some(Edited::Done(state)),
-                    "n" => edited[place] = Some(Edited::Not),
+            let answers = self.send_edits(queue, &asked).await?;
+            for ((place, answer), state) in answers.into_iter().zip(states) {
+                match answer {
+                    'y' => edited[place] = Some(Edited::Done(state)),
+                    'n' => edited[place] = Some(Edited::Not),
                     _ => {}
                 }
             }
         }
         Ok(edited.into_iter().flatten().collect())
+    }
+
+    /// Sends edits, each with its place and the task as it was seen, as many in a call as are not too large. Returns the answer
+    /// to each.
+    async fn send_edits(
+        &self,
+        queue: &Queue,
+        edits: &[(usize, Found, Edit<'_>)],
+    ) -> Result<Vec<(usize, char)>, BrokerError> {
+        let (mut answers, mut left) = (Vec::with_capacity(edits.len()), edits);
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = |(_, found, _): &&(usize, Found, Edit<'_>)| {
+                bytes += found.bytes.len();
+                bytes <= MAX_CHUNK_BYTES
+            };
+            let count = left.iter().take_while(fits).count().max(1);
+            let (now, later) = left.split_at(count);
+            left = later;
+            let mut call = script::EDIT.call(&edit_keys(queue));
+            let lane = queue.changes.next();
+            call.arg(self.script_clock())
+                .arg(self.link().publish_command())
+                .arg(lane.name())
+                .arg(lane.number());
+            for (_, found, edit) in now {
+                self.write_edit(&mut call, found, *edit);
+            }
+            let answer = reply::text(call.send(self.link()).await?)?;
+            lane.answered();
+            let places = now.iter().map(|(place, ..)| *place);
+            answers.extend(places.zip(answer.chars()));
+        }
+        Ok(answers)
     }
 
     fn write_edit(&self, call: &mut script::Call<'_>, found: &Found, edit: Edit<'_>) {
@@ -283,7 +319,7 @@ impl<'a> Edit<'a> {
     }
 }
 
-fn edit_keys(queue: &Queue) -> [&str; 24] {
+fn edit_keys(queue: &Queue) -> [&str; 26] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -310,5 +346,7 @@ fn edit_keys(queue: &Queue) -> [&str; 24] {
         &keys.lock_ends,
         &keys.idle,
         &keys.owner,
+        &keys.lanes,
+        &keys.leases,
     ]
 }

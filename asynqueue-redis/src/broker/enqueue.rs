@@ -7,6 +7,8 @@ use asynqueue_core::{
     Timestamp, UniqueKey, UniqueUntil, When,
 };
 
+use redis::Value;
+
 use super::{
     MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, groups::group_spec, millis, queue::Queue,
 };
@@ -53,11 +55,11 @@ impl RedisBroker {
         let chunk = Chunk::guarded(&tasks, guard);
         let durability = self.0.durability;
         let refused = self.send_chunk(&queue, &tasks, &chunk, durability).await?;
-        match refused.first() {
-            None => Ok(Ok(true)),
-            Some((_, _, Refusal::Fired)) => Ok(Ok(false)),
-            Some((_, task, refusal)) => Ok(Err(self.conflict(&queue, task, refusal).await?)),
-        }
+        Ok(match refused.first() {
+            None => Ok(true),
+            Some((_, _, Refusal::Fired)) => Ok(false),
+            Some((_, task, refusal)) => Err(refusal.conflict(task)),
+        })
     }
 
     async fn accept_in(
@@ -89,10 +91,10 @@ impl RedisBroker {
         for (place, task, refusal) in &refused {
             let conflict = match refusal {
                 // Its id was free a moment later for a task of this batch, so it was done.
-                Refusal::Lock(holder) if is_accepted_after(*place, holder, tasks, &refused) => {
-                    conflict(task, refusal, TaskState::Completed)
+                Refusal::Lock(holder, _) if is_accepted_after(*place, holder, tasks, &refused) => {
+                    Refusal::Lock(holder.clone(), TaskState::Completed).conflict(task)
                 }
-                _ => self.conflict(queue, task, refusal).await?,
+                _ => refusal.conflict(task),
             };
             accepted[*place] = Err(conflict);
         }
@@ -127,6 +129,10 @@ impl RedisBroker {
             &keys.lock_ends,
             &keys.idle,
             &keys.owner,
+            &keys.archived,
+            &keys.completed,
+            &keys.active,
+            &keys.leases,
         ]);
         call.arg(self.script_clock())
             .arg(lane.name())
@@ -145,7 +151,8 @@ impl RedisBroker {
         for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
             call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
         }
-        let answer = reply::text(call.send_durably(self.link(), durability).await?)?;
+        let answer = call.send_durably(self.link(), durability).await?;
+        let answer = self.read_answer(answer)?;
         lane.answered();
         let mut refused = Vec::new();
         for line in answer.lines() {
@@ -156,36 +163,19 @@ impl RedisBroker {
         Ok(refused)
     }
 
-    /// Says what stands in a task's way, with the state that it is in by now.
-    pub(super) async fn conflict(
-        &self,
-        queue: &Queue,
-        task: &Envelope,
-        refusal: &Refusal,
-    ) -> Result<Conflict, BrokerError> {
-        let holder = match refusal {
-            Refusal::Id | Refusal::Fired => &task.id,
-            Refusal::Lock(holder) => holder,
+    /// The tasks that are refused, a line each, and notes the time that comes along. It does not with what was answered before.
+    fn read_answer(&self, answer: Value) -> Result<String, BrokerError> {
+        let (now, refused) = match answer {
+            Value::Int(now) => (now, String::new()),
+            Value::Array(parts) => {
+                let mut parts = parts.into_iter();
+                let now = reply::number(reply::next(&mut parts)?)?;
+                (now as i64, reply::text(reply::next(&mut parts)?)?)
+            }
+            before => return reply::text(before),
         };
-        let found = self.look(queue, std::slice::from_ref(holder)).await?;
-        let state = found.into_iter().next().flatten();
-        // It was there a moment ago; by now it is done.
-        let state = state.map_or(TaskState::Completed, |found| found.state);
-        Ok(conflict(task, refusal, state))
-    }
-}
-
-fn conflict(task: &Envelope, refusal: &Refusal, state: TaskState) -> Conflict {
-    match refusal {
-        Refusal::Id | Refusal::Fired => Conflict::Id {
-            task: task.task_ref(),
-            state,
-        },
-        Refusal::Lock(holder) => Conflict::Unique {
-            key: (task.unique.as_ref()).map_or_else(|| UniqueKey::new(""), |lock| lock.key.clone()),
-            holder: holder.clone(),
-            state,
-        },
+        self.note_time(Timestamp::from_millis(now as u64));
+        Ok(refused)
     }
 }
 
@@ -201,27 +191,57 @@ fn is_accepted_after(
     of_id.any(|(place, _)| refused.iter().all(|(refused, ..)| *refused != place))
 }
 
-/// Why a task is refused.
+/// Why a task is refused, and the state of the task in its way.
 pub(super) enum Refusal {
-    Id,
-    Lock(TaskId),
+    Id(TaskState),
+    Lock(TaskId, TaskState),
     /// Its schedule entry has fired this tick or a later one.
     Fired,
 }
 
 impl Refusal {
-    pub(super) fn read(line: &str) -> Result<(usize, Self), BrokerError> {
+    fn read(line: &str) -> Result<(usize, Self), BrokerError> {
         let read = || {
-            let (place, refusal) = line.split_once(' ')?;
-            let refusal = match refusal.split_once(' ') {
-                None if refusal == "id" => Self::Id,
-                None if refusal == "fired" => Self::Fired,
-                Some(("lock", holder)) => Self::Lock(TaskId::new(holder).ok()?),
+            let mut words = line.split(' ');
+            let place = words.next()?.parse().ok()?;
+            let refusal = match words.next()? {
+                "fired" => Self::Fired,
+                "id" => Self::Id(state(words.next()?)?),
+                "lock" => Self::Lock(TaskId::new(words.next()?).ok()?, state(words.next()?)?),
                 _ => return None,
             };
-            Some((place.parse().ok()?, refusal))
+            Some((place, refusal))
         };
         read().ok_or_else(|| strange(line))
+    }
+
+    /// What it is to the caller.
+    pub(super) fn conflict(&self, task: &Envelope) -> Conflict {
+        match self {
+            Self::Lock(holder, state) => Conflict::Unique {
+                key: (task.unique.as_ref())
+                    .map_or_else(|| UniqueKey::new(""), |lock| lock.key.clone()),
+                holder: holder.clone(),
+                state: *state,
+            },
+            Self::Id(state) => Conflict::Id {
+                task: task.task_ref(),
+                state: *state,
+            },
+            Self::Fired => Conflict::Id {
+                task: task.task_ref(),
+                state: TaskState::Completed,
+            },
+        }
+    }
+}
+
+/// A state as scripts name it. What was there a moment ago, and is not any more, is done.
+fn state(name: &str) -> Option<TaskState> {
+    let mut states = TaskState::ALL.into_iter();
+    match name {
+        "-" => Some(TaskState::Completed),
+        _ => states.find(|state| state.as_str() == name),
     }
 }
 

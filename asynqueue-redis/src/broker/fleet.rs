@@ -39,7 +39,8 @@ impl Fleet for RedisBroker {
         self.link().open_or_closed()?;
         let key = self.servers_key();
         let mut call = script::BEAT.call(&[&key]);
-        call.arg(server.name.as_str())
+        call.arg(self.script_clock())
+            .arg(server.name.as_str())
             .arg(encode(&(self.now() + ttl, &server))?)
             .arg(request_of(&server.name));
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
@@ -69,9 +70,7 @@ impl Fleet for RedisBroker {
                 return Ok(false);
             }
             let request = QuietRequest::after(decode(&before).ok(), quiet, now);
-            let mut call = script::SWAP.call(&[&key]);
-            call.arg(&field).arg(before).arg(encode(&request)?);
-            if call.send(self.link()).await? == Value::Int(1) {
+            if self.swap(&key, &field, &before, &encode(&request)?).await? {
                 return Ok(true);
             }
         }
@@ -79,12 +78,12 @@ impl Fleet for RedisBroker {
 
     async fn leave(&self, server: &Name) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
-        let mut command = redis::cmd("HDEL");
-        command
-            .arg(self.servers_key())
+        let key = self.servers_key();
+        let mut call = script::REMOVE.call(&[&key]);
+        call.arg(self.script_clock())
             .arg(server.as_str())
             .arg(request_of(server));
-        self.command(&command).await.map(drop)
+        call.send(self.link()).await.map(drop)
     }
 
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
@@ -243,6 +242,26 @@ impl RedisBroker {
             let error: BrokerError = error;
             tracing::debug!(%error, "servers that are silent were not forgotten");
         }
+    }
+
+    /// Puts a field of a hash in place of what it was seen as, where none and removed are empty. Returns whether it was done.
+    async fn swap(
+        &self,
+        key: &str,
+        field: &str,
+        seen: &[u8],
+        new: &[u8],
+    ) -> Result<bool, BrokerError> {
+        let lanes = keys::lanes_beside(&self.0.prefix, key);
+        let mut call = script::SWAP.call(&[key, &lanes]);
+        let lane = self.0.changes.next();
+        call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number());
+        call.arg(field).arg(seen).arg(new);
+        let answer = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        Ok(answer == "y")
     }
 
     /// All fields of a hash.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynqueue_core::{
     Aggregate, Aggregation, BrokerError, CodecName, Conflict, DueGroups, Envelope, Group,
-    GroupInfo, Groups, Name, Part, SetApart, TaskId, UniqueUntil,
+    GroupInfo, Groups, Name, Part, SetApart, TaskId, TaskState, UniqueUntil,
 };
 
 use super::{
@@ -138,9 +138,18 @@ impl Groups for RedisBroker {
             "y" => Ok(Ok(true)),
             "n" => Ok(Ok(false)),
             refused => {
-                let (_, refusal) = Refusal::read(&format!("0 {refused}"))?;
-                let conflict = self.conflict(&queue, &task.envelope, &refusal).await?;
-                Ok(Err(conflict))
+                let holder = refused.strip_prefix("lock ");
+                let holder = holder.map_or(Ok(task.envelope.id.clone()), TaskId::new);
+                let holder = holder.map_err(|error| BrokerError::Protocol(error.to_string()))?;
+                let found = self.look(&queue, std::slice::from_ref(&holder)).await?;
+                // It was there a moment ago; by now it is done.
+                let state = found.into_iter().next().flatten();
+                let state = state.map_or(TaskState::Completed, |found| found.state);
+                let refusal = match refused {
+                    "id" => Refusal::Id(state),
+                    _ => Refusal::Lock(holder, state),
+                };
+                Ok(Err(refusal.conflict(&task.envelope)))
             }
         }
     }
@@ -198,9 +207,17 @@ impl RedisBroker {
         offset: usize,
     ) -> Result<usize, BrokerError> {
         let keys = &queue.keys;
-        let mut call =
-            script::SET_APART.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
+        let mut call = script::SET_APART.call(&[
+            &keys.aggregating,
+            &keys.grouped,
+            &keys.groups,
+            &keys.tasks,
+            &keys.lanes,
+        ]);
+        let lane = queue.changes.next();
         call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number())
             .arg(from)
             .arg(spec)
             .arg(offset);
@@ -220,6 +237,7 @@ impl RedisBroker {
             return Ok(0);
         }
         let moved = reply::number(call.send(self.link()).await?)?;
+        lane.answered();
         Ok(moved as usize)
     }
 
@@ -233,7 +251,9 @@ impl RedisBroker {
         let keys = &queue.keys;
         let mut call =
             script::DUE_GROUPS.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
-        call.arg(self.script_clock()).arg(limit);
+        call.arg(self.script_clock())
+            .arg(limit)
+            .arg(self.0.answer_bytes);
         for event in events {
             call.arg(event.as_str());
         }

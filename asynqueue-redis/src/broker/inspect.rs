@@ -227,6 +227,7 @@ impl RedisBroker {
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut number = || reply::number(reply::next(&mut answer)?);
         let now = Timestamp::from_millis(number()?);
+        self.note_time(now);
         let paused = !reply::text(reply::next(&mut answer)?)?.is_empty();
         let mut number = || reply::number(reply::next(&mut answer)?);
         let (succeeded, failed, repaired) = (number()?, number()?, number()?);
@@ -284,7 +285,8 @@ impl RedisBroker {
         ids: &[TaskId],
     ) -> Result<Vec<Option<Found>>, BrokerError> {
         let mut found = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(MAX_CHUNK) {
+        while found.len() < ids.len() {
+            let chunk = &ids[found.len()..][..MAX_CHUNK.min(ids.len() - found.len())];
             let keys = &queue.keys;
             let mut call = script::LOOK.call(&[
                 &keys.tasks,
@@ -298,12 +300,18 @@ impl RedisBroker {
                 &keys.results,
                 &keys.progress,
                 &keys.meta,
+                &keys.leases,
+                &keys.workers,
             ]);
+            call.arg(self.0.answer_bytes);
             for id in chunk {
                 call.arg(id.as_str());
             }
-            let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-            for id in chunk {
+            let answer = reply::array(call.send(self.link()).await?)?;
+            // As many as fit into an answer, and one at least.
+            let count = (answer.len() / FOUND_PARTS).max(1);
+            let mut answer = answer.into_iter();
+            for id in chunk.iter().take(count) {
                 found.push(read_found(queue, id, &mut answer)?);
             }
         }
@@ -439,6 +447,9 @@ impl RedisBroker {
 fn task_id(value: Value) -> Result<TaskId, BrokerError> {
     TaskId::new(reply::text(value)?).map_err(|error| BrokerError::Protocol(error.to_string()))
 }
+
+/// How many values say where a task is.
+const FOUND_PARTS: usize = 7;
 
 fn read_found(
     queue: &Queue,

@@ -1,6 +1,9 @@
 //! Leasing, and extending leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use asynqueue_core::{
     BrokerError, Each, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name,
@@ -13,7 +16,7 @@ use super::{
     MAX_CHUNK, RedisBroker, millis,
     queue::{Queue, Read, each_of},
 };
-use crate::{reply, script};
+use crate::{lanes::Used, link::Sent, reply, script};
 
 /// How a lease is named in Redis: its token in 16 hexadecimal digits, then the task's id.
 pub(super) fn member(token: LeaseToken, id: &str) -> String {
@@ -58,6 +61,7 @@ impl RedisBroker {
         request: &LeaseRequest,
     ) -> Result<Vec<Leased>, BrokerError> {
         let queue = self.queue(&name);
+        let started = Instant::now();
         let mut leased = Vec::new();
         while leased.len() < max {
             let asked = (max - leased.len()).min(MAX_CHUNK);
@@ -68,7 +72,8 @@ impl RedisBroker {
             };
             let goes_on = batch.may_have_left_some || batch.leased.len() == asked;
             leased.extend(batch.leased);
-            if !goes_on {
+            // Over a slow link, what has come is not to wait for the rest until its lease ends.
+            if !goes_on || started.elapsed() >= LEASE_FOR.min(request.lease / 4) {
                 break;
             }
         }
@@ -81,41 +86,28 @@ impl RedisBroker {
         max: usize,
         request: &LeaseRequest,
     ) -> Result<Batch, BrokerError> {
-        let keys = &queue.keys;
         // One that was not answered may have leased tasks: they are this worker's, and nobody else gets them meanwhile.
         let tag = self.tag(&request.worker);
         let lane = queue.leases.again_or_next(tag.into());
         let token = LeaseToken(u64::from(tag) << 32 | lane.number() & u64::from(u32::MAX));
-        let (lease, token_text) = (millis(request.lease), member(token, ""));
-        let mut call = script::LEASE.call(&[
-            &keys.tasks,
-            &keys.pending,
-            &keys.urgent,
-            &keys.active,
-            &keys.since,
-            &keys.gone,
-            &keys.lanes,
-            &keys.meta,
-            &keys.stats,
-            &keys.idle,
-        ]);
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number());
-        call.arg(&token_text).arg(max).arg(lease);
-        call.arg(&token_text[..8])
-            .arg(request.worker.as_str())
-            .arg(self.tag_to_wake(queue));
-        let mut answer = reply::array(call.send(self.link()).await?)?;
-        let is_first = !matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen");
-        if !is_first {
-            let mut call = script::LEASED.call(&[&keys.active, &keys.tasks]);
-            call.arg(self.script_clock()).arg(&token_text).arg(lease);
-            answer = reply::array(call.send(self.link()).await?)?;
-        }
+        let asked = Asked {
+            lane: &lane,
+            token: member(token, ""),
+            max,
+            lease: millis(request.lease),
+        };
+        let answered = self.ask(queue, &asked, &request.worker).await;
+        let (answer, is_first) = answered.inspect_err(|_| queue.room.lost())?;
         lane.answered();
         let mut batch = Batch::read(queue, answer, token)?;
-        if !is_first {
+        if is_first {
+            queue.room.arrived(batch.tasks(), batch.bytes);
+            if batch.tasks() > 0 && !queue.is_named(tag) {
+                *queue.named.lock() = Some((tag, Instant::now()));
+            }
+        } else {
+            queue.room.lost();
+            batch.may_have_left_some = true;
             // The first answer told, and took it away.
             (batch.leased.iter_mut()).for_each(|leased| leased.pending_since = None);
         }
@@ -131,6 +123,71 @@ impl RedisBroker {
             tracing::warn!(%error, "tasks that cannot be read could not be given back; tried again when their lease has ended");
         }
         Ok(batch)
+    }
+
+    /// The answer, and whether it is the first one. Where that was lost, what it said is asked for.
+    async fn ask(
+        &self,
+        queue: &Queue,
+        asked: &Asked<'_>,
+        worker: &Name,
+    ) -> Result<(Vec<Value>, bool), BrokerError> {
+        let keys = &queue.keys;
+        let mut call = script::LEASE.call(&[
+            &keys.tasks,
+            &keys.pending,
+            &keys.urgent,
+            &keys.active,
+            &keys.since,
+            &keys.gone,
+            &keys.lanes,
+            &keys.meta,
+            &keys.stats,
+            &keys.idle,
+            &keys.leases,
+            &keys.workers,
+        ]);
+        let sent = if asked.lane.is_again() {
+            Sent::Again
+        } else {
+            Sent::First
+        };
+        call.arg(self.script_clock_of(sent))
+            .arg(asked.lane.name())
+            .arg(asked.lane.number());
+        call.arg(&asked.token).arg(asked.max).arg(asked.lease);
+        let is_named = queue.is_named(self.tag(worker));
+        call.arg(&asked.token[..8])
+            .arg(if is_named { "" } else { worker.as_str() });
+        call.arg(queue.room.bytes())
+            .arg(queue.room.step())
+            .arg(self.tag_to_wake(queue));
+        let answer = reply::array(call.send(self.link()).await?)?;
+        if !matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen") {
+            return Ok((answer, true));
+        }
+        let mut call = script::LEASED.call(&[
+            &keys.active,
+            &keys.tasks,
+            &keys.lanes,
+            &keys.leases,
+            &keys.priorities,
+            &keys.since,
+            &keys.pending,
+            &keys.urgent,
+            &keys.meta,
+            &keys.events,
+            &keys.idle,
+        ]);
+        call.arg(self.script_clock())
+            .arg(asked.lane.name())
+            .arg(asked.lane.number());
+        // What was too much to arrive in time is too much this time too.
+        call.arg(&asked.token)
+            .arg(asked.lease)
+            .arg(queue.room.bytes() / 2)
+            .arg(self.link().publish_command());
+        Ok((reply::array(call.send(self.link()).await?)?, false))
     }
 
     /// What stands for a worker in its leases: eight hexadecimal digits.
@@ -152,11 +209,14 @@ impl RedisBroker {
         for leased in leased {
             let lock = leased.envelope.unique.as_ref();
             if let Some(lock) = lock.filter(|lock| lock.until == UniqueUntil::Start) {
-                call.get_or_insert_with(|| {
-                    script::UNLOCK.call(&[&queue.keys.locks, &queue.keys.lock_ends])
-                })
-                .arg(lock.key.as_str())
-                .arg(leased.envelope.id.as_str());
+                let unlock = || {
+                    let mut call = script::UNLOCK.call(&[&queue.keys.locks, &queue.keys.lock_ends]);
+                    call.arg(self.script_clock());
+                    call
+                };
+                call.get_or_insert_with(unlock)
+                    .arg(lock.key.as_str())
+                    .arg(leased.envelope.id.as_str());
             }
         }
         match call {
@@ -204,15 +264,32 @@ impl RedisBroker {
     }
 }
 
+/// For how long to lease chunk after chunk before what has come is put to use.
+const LEASE_FOR: Duration = Duration::from_secs(1);
+
+/// What a call asks for.
+struct Asked<'a> {
+    lane: &'a Used<'a>,
+    token: String,
+    max: usize,
+    lease: u64,
+}
+
 /// What one call has leased.
 struct Batch {
     now: Timestamp,
     may_have_left_some: bool,
+    /// The size of all envelopes.
+    bytes: usize,
     leased: Vec<Leased>,
     unreadable: Vec<Leased>,
 }
 
 impl Batch {
+    fn tasks(&self) -> usize {
+        self.leased.len() + self.unreadable.len()
+    }
+
     fn read(queue: &Queue, answer: Vec<Value>, token: LeaseToken) -> Result<Self, BrokerError> {
         let mut answer = answer.into_iter();
         let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
@@ -220,6 +297,7 @@ impl Batch {
         let mut batch = Self {
             now,
             may_have_left_some: more == "more",
+            bytes: 0,
             leased: Vec::new(),
             unreadable: Vec::new(),
         };
@@ -241,7 +319,9 @@ impl Batch {
                 token,
                 now,
             };
-            match queue.envelope(&reply::text(id)?, reply::bytes(bytes)?)? {
+            let bytes = reply::bytes(bytes)?;
+            batch.bytes += bytes.len();
+            match queue.envelope(&reply::text(id)?, bytes)? {
                 Read::Whole(envelope) => batch.leased.push(leased(envelope)),
                 Read::Unreadable(envelope) => batch.unreadable.push(leased(envelope)),
             }

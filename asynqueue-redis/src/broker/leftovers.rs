@@ -99,7 +99,9 @@ impl RedisBroker {
             number(time).is_some_and(|time| time < long_ago.as_millis())
         })
         .await?;
-        if counts.meta > 0 && is_time(&mut rounds.workers) {
+        let older = script::OLDER_WORKERS.call(&[&keys.active, &keys.meta]);
+        older.send(self.link()).await?;
+        if counts.workers > 0 && is_time(&mut rounds.workers) {
             self.forget_workers(queue).await?;
         }
         if counts.fired > 0
@@ -210,28 +212,22 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Forgets names of workers that have no lease. One that leases again puts its name back.
+    /// Forgets names of workers that have no lease. One that leases again puts its name back, within a minute.
     async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let keys = &queue.keys;
         let mut names = Vec::new();
-        let mut fields = Fields::new(&queue.keys.meta);
+        let mut fields = Fields::new(&keys.workers);
         while let Some(chunk) = fields.next(self).await? {
-            names.extend(
-                chunk
-                    .into_iter()
-                    .filter(|(field, _)| field.starts_with(b"w:")),
-            );
-        }
-        if names.is_empty() {
-            return Ok(());
+            names.extend(chunk);
         }
         let mut tags = HashSet::new();
-        let mut leases = Entries::new("ZRANGE", &queue.keys.active);
+        let mut leases = Entries::new("ZRANGE", &keys.active);
         while let Some(chunk) = leases.next(self).await? {
-            let tag = |lease: &String| lease.get(..8).map(|tag| format!("w:{tag}").into_bytes());
+            let tag = |lease: &String| lease.get(..8).map(|tag| tag.as_bytes().to_vec());
             tags.extend(chunk.iter().filter_map(tag));
         }
-        names.retain(|(field, _)| !tags.contains(field));
-        self.forget_as_seen(&queue.keys.meta, names).await
+        names.retain(|(tag, _)| !tags.contains(tag));
+        self.forget_as_seen(&keys.workers, names).await
     }
 
     /// Removes those fields of a part of a hash.

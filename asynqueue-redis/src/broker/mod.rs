@@ -12,34 +12,32 @@ mod leftovers;
 mod ownership;
 mod queue;
 mod repair;
+mod room;
 mod schedules;
 mod settle;
 mod subscribers;
+mod task_ids;
 mod unreadable;
 mod upkeep;
 mod waiters;
 mod wakeups;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
     Broker, BrokerError, Clock, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
-    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, SystemClock, Timestamp,
-    Trimmed,
+    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp, Trimmed,
 };
 use parking_lot::RwLock;
 
 use self::{ownership::Keeper, queue::Queue, unreadable::Unreadable};
-use crate::{ConnectError, RedisOptions, keys, link::Link, reply};
+use crate::{
+    ConnectError, RedisOptions, keys,
+    lanes::Lanes,
+    link::{Link, Sent},
+    reply,
+};
 
 /// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
 /// meanwhile.
@@ -70,10 +68,14 @@ struct Inner {
     address: String,
     prefix: String,
     db: i64,
+    /// The most bytes of tasks in one answer, unless one task alone is larger.
+    answer_bytes: usize,
+    /// For how long a call may be sent again.
+    retry_for: Duration,
+    /// For changes that are of no queue.
+    changes: Lanes,
     /// Set by tests; else it is the clock of Redis that counts.
     clock: Option<Arc<dyn Clock>>,
-    /// Milliseconds that the clock of Redis is ahead of this process's.
-    ahead: AtomicI64,
     /// Tells this handle's lanes and leases from those of all others.
     instance: u64,
     queues: RwLock<HashMap<Name, Arc<Queue>>>,
@@ -95,15 +97,19 @@ impl RedisBroker {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
         let durability = options.durability;
         let db = options.db;
+        let (answer_bytes, retry_for) = (options.answer_bytes, options.retry_for);
         let address = options.address();
+        let instance: u64 = rand::random();
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
             address,
             prefix,
             db,
+            answer_bytes,
+            retry_for,
+            changes: Lanes::new(format!("{instance:016x}o")),
             clock,
-            ahead: AtomicI64::new(0),
-            instance: rand::random(),
+            instance,
             queues: RwLock::default(),
             workers: RwLock::default(),
             durability,
@@ -141,26 +147,31 @@ impl RedisBroker {
         }
         let mut queues = self.0.queues.write();
         let new = || {
-            let (prefix, db, instance) = (&self.0.prefix, self.0.db, self.0.instance);
-            Arc::new(Queue::new(prefix, db, name.clone(), instance))
+            let (prefix, db, bytes) = (&self.0.prefix, self.0.db, self.0.answer_bytes);
+            let instance = self.0.instance;
+            Arc::new(Queue::new(prefix, db, name.clone(), instance, bytes))
         };
         Arc::clone(queues.entry(name.clone()).or_insert_with(new))
     }
 
-    /// The time that scripts are given: none, for them to ask Redis, unless a test has set one.
+    /// The clock that scripts are given: by when the call has to arrive by the clock of Redis, unless a test has set the
+    /// time.
     fn script_clock(&self) -> String {
-        let set = self.0.clock.as_ref().map(|clock| clock.now());
-        set.map_or_else(String::new, |now| now.as_millis().to_string())
+        self.script_clock_of(Sent::First)
+    }
+
+    /// The same for a call that may have been carried out before.
+    fn script_clock_of(&self, sent: Sent) -> String {
+        match &self.0.clock {
+            Some(clock) => clock.now().as_millis().to_string(),
+            None => self.link().not_after(sent),
+        }
     }
 
     /// Notes what time it is in Redis, as it has just said.
     fn note_time(&self, now: Timestamp) {
-        let here = SystemClock.now().as_millis() as i64;
-        let ahead = (now.as_millis() as i64).saturating_sub(here);
-        let before = self.0.ahead.load(Relaxed);
-        // The answer was on its way for a while: the largest value is nearest to the truth, unless a clock was set.
-        if ahead > before || before.saturating_sub(ahead) > 1_000 {
-            self.0.ahead.store(ahead, Relaxed);
+        if self.0.clock.is_none() {
+            self.link().clock().note(now);
         }
     }
 
@@ -169,7 +180,6 @@ impl RedisBroker {
         let mut parts = reply::array(value)?.into_iter();
         let seconds = reply::number(reply::next(&mut parts)?)?;
         let micros = reply::number(reply::next(&mut parts)?)?;
-        self.0.ahead.store(i64::MIN, Relaxed);
         self.note_time(Timestamp::from_millis(seconds * 1_000 + micros / 1_000));
         Ok(())
     }
@@ -218,10 +228,7 @@ impl Broker for RedisBroker {
     fn now(&self) -> Timestamp {
         match &self.0.clock {
             Some(clock) => clock.now(),
-            None => {
-                let here = SystemClock.now().as_millis();
-                Timestamp::from_millis(here.saturating_add_signed(self.0.ahead.load(Relaxed)))
-            }
+            None => self.link().clock().now(),
         }
     }
 

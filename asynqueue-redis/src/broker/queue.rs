@@ -14,10 +14,10 @@ use futures_util::{StreamExt, future::join_all, stream};
 use parking_lot::Mutex;
 
 use super::{
-    RedisBroker, coalesce::Coalescers, leftovers::Rounds, ownership::Upkeep, waiters::Waiters,
-    wakeups::Wakeups,
+    RedisBroker, coalesce::Coalescers, leftovers::Rounds, ownership::Upkeep, room::Room,
+    waiters::Waiters, wakeups::Wakeups,
 };
-use crate::{keys::QueueKeys, lanes::Lanes, link::spawn};
+use crate::{keys::QueueKeys, lanes::Lanes, link::spawn, script};
 
 /// How often a queue that is in use is listed among all.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
@@ -34,6 +34,10 @@ pub(super) struct Queue {
     pub(super) changes: Lanes,
     /// For leases, which are somebody's even when the answer was lost.
     pub(super) leases: Lanes,
+    /// How much is leased at a time.
+    pub(super) room: Room,
+    /// The tag of the worker whose name was noted last, and when.
+    pub(super) named: Mutex<Option<(u32, Instant)>>,
     pub(super) waiters: Waiters,
     /// Its tasks that are enqueued one by one.
     pub(super) single: Coalescers,
@@ -49,12 +53,20 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(prefix: &str, db: i64, name: Name, instance: u64) -> Self {
+    pub(super) fn new(
+        prefix: &str,
+        db: i64,
+        name: Name,
+        instance: u64,
+        answer_bytes: usize,
+    ) -> Self {
         Self {
             keys: QueueKeys::new(prefix, db, &name, instance),
             name,
             changes: Lanes::new(format!("{instance:016x}c")),
             leases: Lanes::new(format!("{instance:016x}l")),
+            room: Room::new(answer_bytes),
+            named: Mutex::default(),
             waiters: Waiters::default(),
             single: Coalescers::default(),
             wakeups: Wakeups::default(),
@@ -63,6 +75,12 @@ impl Queue {
             rounds: Mutex::default(),
             upkeep: Mutex::default(),
         }
+    }
+
+    /// Whether the name of the worker that leases was noted. Now and then it is again, for the queue may have been deleted
+    /// meanwhile.
+    pub(super) fn is_named(&self, tag: u32) -> bool {
+        (self.named.lock()).is_some_and(|(of, since)| of == tag && since.elapsed() < LIST_AGAIN)
     }
 
     /// Reads an envelope. One that cannot be read is put into an envelope of its own, with the reason, so that it can be
@@ -144,9 +162,12 @@ impl RedisBroker {
     }
 
     async fn list(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let mut command = redis::cmd("SADD");
-        command.arg(self.queues_key()).arg(queue.name.as_str());
-        self.command(&command).await?;
+        let key = self.queues_key();
+        let mut call = script::NAME.call(&[&key]);
+        call.arg(self.script_clock())
+            .arg("y")
+            .arg(queue.name.as_str());
+        call.send(self.link()).await?;
         *queue.listed.lock() = Some(Instant::now());
         Ok(())
     }

@@ -3,10 +3,7 @@
 //! In each task's life there is one envelope and one entry that says where it is, and scripts change both in one step.
 //! So counting them is enough to know that all is well, and only where the counts differ is everything read, in chunks.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use asynqueue_core::{BrokerError, Envelope, Failure, FailureKind, TaskId};
 
@@ -29,7 +26,7 @@ pub(super) struct Counts {
     pub(super) waiters: u64,
     pub(super) lanes: u64,
     pub(super) fired: u64,
-    pub(super) meta: u64,
+    pub(super) workers: u64,
 }
 
 impl RedisBroker {
@@ -76,9 +73,11 @@ impl RedisBroker {
             &keys.waiters,
             &keys.lanes,
             &keys.fired,
+            &keys.workers,
             &keys.aggregating,
             &keys.grouped,
             &keys.groups,
+            &keys.leases,
             &keys.urgent,
             &keys.active,
             &keys.scheduled,
@@ -96,7 +95,7 @@ impl RedisBroker {
             waiters: next()?,
             lanes: next()?,
             fired: next()?,
-            meta: next()?,
+            workers: next()?,
         };
         if counts.tasks > 0 {
             // It may have been deleted, and used again by one who did not know.
@@ -150,14 +149,7 @@ impl RedisBroker {
     /// Archives tasks without an entry. Nobody knows whether they have run, so none is run again unasked.
     async fn archive_orphans(&self, queue: &Queue) -> Result<u64, BrokerError> {
         let keys = &queue.keys;
-        let mut orphans = HashSet::new();
-        let mut tasks = Fields::new(&keys.tasks);
-        while let Some(chunk) = tasks.next(self).await? {
-            let ids = chunk
-                .into_iter()
-                .map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
-            orphans.extend(ids);
-        }
+        let mut orphans = self.task_ids(queue).await?;
         // After the tasks, and pending before active: what moves meanwhile is met all the same, or is looked up below.
         let mut grouped = Fields::new(&keys.aggregating);
         while let Some(chunk) = grouped.next(self).await? {
@@ -199,6 +191,8 @@ impl RedisBroker {
             &keys.pending,
             &keys.gone,
             &keys.stats,
+            &keys.leases,
+            &keys.meta,
         ]);
         call.arg(self.script_clock());
         let ids: Vec<_> = ids.iter().filter_map(|id| TaskId::new(id).ok()).collect();

@@ -96,22 +96,28 @@ impl Schedules for RedisBroker {
         let keys = self.schedule_keys();
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
+            let events = keys.events(name);
             let mut call = script::REMOVE_SCHEDULE.call(&[
                 &keys.entries,
                 &keys.due,
                 &keys.mark,
                 &keys.removed,
-                &keys.events(name),
+                &events,
+                &keys.lanes,
             ]);
+            let lane = self.0.changes.next();
             call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
                 .arg(REMOVALS_KEPT.as_millis() as u64)
                 .arg(StateMark::generate().0)
                 .arg(name.as_str());
-            let entry = reply::some_bytes(call.send(self.link()).await?)?;
-            if let Some(entry) = entry.as_deref().and_then(|entry| read(name, entry).ok()) {
+            let entry = reply::bytes(call.send(self.link()).await?)?;
+            lane.answered();
+            if let Ok(entry) = read(name, &entry) {
                 self.forget_fired(name, &entry.queue).await;
             }
-            removed.push(entry.is_some());
+            removed.push(!entry.is_empty());
         }
         Ok(removed)
     }
@@ -286,7 +292,13 @@ impl RedisBroker {
         }
         let kept = reply::array(self.command(&kept).await?)?.into_iter();
         let events: Vec<_> = swaps.iter().map(|swap| keys.events(&swap.name)).collect();
-        let mut all = vec![&*keys.entries, &*keys.due, &*keys.mark, &*keys.removed];
+        let mut all = vec![
+            &*keys.entries,
+            &*keys.due,
+            &*keys.mark,
+            &*keys.removed,
+            &*keys.lanes,
+        ];
         let mut asked = Vec::new();
         let mut args = Vec::new();
         for (place, (swap, kept)) in swaps.iter().zip(kept).enumerate() {
@@ -310,13 +322,17 @@ impl RedisBroker {
             return Ok(swapped);
         }
         let mut call = script::SWAP_SCHEDULES.call(&all);
+        let lane = self.0.changes.next();
         call.arg(self.script_clock())
+            .arg(lane.name())
+            .arg(lane.number())
             .arg(REMOVALS_KEPT.as_millis() as u64)
             .arg(StateMark::generate().0)
             .arg(args);
-        let answers = reply::array(call.send(self.link()).await?)?;
-        for (place, answer) in asked.into_iter().zip(answers) {
-            swapped[place] = answer == Value::Int(1);
+        let answers = reply::text(call.send(self.link()).await?)?;
+        lane.answered();
+        for (place, answer) in asked.into_iter().zip(answers.chars()) {
+            swapped[place] = answer == 'y';
             if let Some(entry) = swaps[place].left().filter(|_| swapped[place]) {
                 self.forget_fired(&entry.name, &entry.template.queue).await;
             }
@@ -326,11 +342,10 @@ impl RedisBroker {
 
     /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
-        let mut command = redis::cmd("HDEL");
-        command
-            .arg(&self.queue(queue).keys.fired)
-            .arg(name.as_str());
-        if let Err(error) = self.command(&command).await {
+        let queue_of = self.queue(queue);
+        let mut call = script::REMOVE.call(&[&queue_of.keys.fired]);
+        call.arg(self.script_clock()).arg(name.as_str());
+        if let Err(error) = call.send(self.link()).await {
             tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
         }
     }
@@ -407,14 +422,21 @@ impl RedisBroker {
         // Until it has moved on: it may be changed in between.
         while let Some((seen, mut entry)) = self.entry_at(name, tick).await? {
             entry.next = next;
-            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &keys.events(name)]);
-            call.arg(name.as_str())
+            let events = keys.events(name);
+            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &events, &keys.lanes]);
+            let lane = self.0.changes.next();
+            call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
+                .arg(name.as_str())
                 .arg(seen)
                 .arg(encode(&entry)?)
                 .arg(entry.due())
                 .arg(event)
                 .arg(ScheduleEvent::KEPT);
-            if call.send(self.link()).await? == Value::Int(1) {
+            let answer = reply::text(call.send(self.link()).await?)?;
+            lane.answered();
+            if answer == "y" {
                 return Ok(true);
             }
         }

@@ -179,7 +179,7 @@ pub(super) fn cancelled(
     Arc::new(cancelled)
 }
 
-fn settle_keys(queue: &Queue) -> [&str; 24] {
+fn settle_keys(queue: &Queue) -> [&str; 25] {
     let keys = &queue.keys;
     [
         &keys.tasks,
@@ -206,6 +206,7 @@ fn settle_keys(queue: &Queue) -> [&str; 24] {
         &keys.lock_ends,
         &keys.idle,
         &keys.owner,
+        &keys.leases,
     ]
 }
 

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use asynqueue_core::{Broker, BrokerError, Name, REMOVALS_KEPT, StateMark, Timestamp};
-use redis::Value;
 
 use super::{
     RedisBroker,
@@ -164,14 +163,20 @@ impl RedisBroker {
                 known.mark = StateMark::generate();
             }
             let key = keys::subscriptions(&self.0.prefix);
-            let mut call = script::SWAP_FIELDS.call(&[&key]);
+            let lanes = keys::lanes_beside(&self.0.prefix, &key);
+            let mut call = script::SWAP_FIELDS.call(&[&key, &lanes]);
+            let lane = self.0.changes.next();
             call.arg(self.script_clock())
+                .arg(lane.name())
+                .arg(lane.number())
                 .arg(MARK)
                 .arg(mark_bytes(known.mark, known.forget_at()));
             for (field, seen, new) in changes {
                 call.arg(field).arg(seen).arg(new);
             }
-            if call.send(self.link()).await? == Value::Int(1) {
+            let done = reply::text(call.send(self.link()).await?)?;
+            lane.answered();
+            if done == "y" {
                 return Ok((known.mark, answer));
             }
         }

@@ -98,9 +98,11 @@ impl RedisBroker {
         let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
         call.arg(self.script_clock())
             .arg(limit.min(MAX_EXPIRED))
-            .arg(by.as_millis());
+            .arg(by.as_millis())
+            .arg(self.0.answer_bytes);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
+        self.note_time(now);
         let (Some(leases), Some(envelopes)) = (answer.next(), answer.next()) else {
             return Ok(expired);
         };

@@ -1,6 +1,6 @@
 //! What to make of errors.
 
-use asynqueue_core::BrokerError;
+use asynqueue_core::{BrokerError, Timestamp};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::denied::Denied;
@@ -83,6 +83,8 @@ pub(super) enum Reaction {
     LoadScript,
     /// It is a matter of time.
     TryAgain,
+    /// It arrived after the time that it said, and did nothing: in Redis it is this late.
+    SendAgain(Timestamp),
     /// It will not get better.
     Refuse(BrokerError),
     /// It will not get better until the user has the permission.
@@ -100,6 +102,9 @@ impl Reaction {
         }
         if let Some(denied) = Denied::of(error, &text) {
             return Self::Deny(denied);
+        }
+        if let Some(now) = late(&text) {
+            return Self::SendAgain(now);
         }
         if let Some(hint) = hint(error, &text) {
             return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
@@ -135,6 +140,14 @@ const TEMPORARY: [&str; 11] = [
     "UNBLOCKED",
     "WAIT cannot be used with replica",
 ];
+
+/// What time it is in Redis, where a script has refused a call that arrived late.
+fn late(text: &str) -> Option<Timestamp> {
+    let (_, rest) = text.split_once("ASYNQUEUE_LATE ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit());
+    let now = rest[..end.unwrap_or(rest.len())].parse().ok()?;
+    Some(Timestamp::from_millis(now))
+}
 
 fn is_temporary(kind: ServerErrorKind) -> bool {
     matches!(

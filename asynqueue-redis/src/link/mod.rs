@@ -1,5 +1,6 @@
 //! The way to Redis: connections that are held, given up and made again.
 
+mod clock;
 mod connection;
 mod denied;
 mod durable;
@@ -20,12 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{BrokerError, Durability};
-use redis::{Cmd, Value};
+use asynqueue_core::{BrokerError, Durability, Timestamp};
+use redis::{Arg, Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::ConnectError;
 use self::{
+    clock::ServerClock,
     connection::{Holder, Source},
     denied::{Denied, User},
     durable::DurableCalls,
@@ -58,6 +60,8 @@ struct Inner {
     retry_for: Duration,
     /// How long a caller waits at most.
     patience: Duration,
+    response_timeout: Duration,
+    clock: ServerClock,
     server: ServerInfo,
     /// The connections that calls go by, in turn.
     holders: Vec<Holder>,
@@ -69,6 +73,24 @@ struct Inner {
     /// Whether the last call did not get through.
     is_away: AtomicBool,
     closed: CancellationToken,
+}
+
+/// Whether a call is sent for the first time, or may have been carried out before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    First,
+    Again,
+}
+
+/// What marks a bound of a first try, and of another.
+const FIRST: char = '<';
+const AGAIN: char = '!';
+
+/// Whether an argument is a [bound](Link::not_after), rather than a clock that a test has set.
+fn is_bound(arg: &[u8]) -> bool {
+    let is_mark = |byte: &u8| [FIRST, AGAIN].contains(&char::from(*byte));
+    (arg.split_first())
+        .is_some_and(|(mark, time)| is_mark(mark) && time.iter().all(u8::is_ascii_digit))
 }
 
 /// Why a command was not carried out.
@@ -110,6 +132,8 @@ impl Link {
             patience: options.retry_for.max(options.response_timeout),
             retry_for: options.retry_for,
             shards,
+            response_timeout: options.response_timeout,
+            clock: ServerClock::new(),
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
             holders,
@@ -156,24 +180,46 @@ impl Link {
         !self.is_cluster() || self.0.server.has_sharded_channels()
     }
 
+    /// What time it is in Redis.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.0.clock
+    }
+
+    /// By when Redis has to receive a call that is sent now, as scripts take it: later, it is given up here.
+    pub(crate) fn not_after(&self, sent: Sent) -> String {
+        self.not_after_from(sent, self.0.clock.now())
+    }
+
+    fn not_after_from(&self, sent: Sent, now: Timestamp) -> String {
+        let mark = match sent {
+            Sent::First => FIRST,
+            Sent::Again => AGAIN,
+        };
+        format!("{mark}{}", (now + self.0.response_timeout).as_millis())
+    }
+
     /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
     /// reached or asks for patience: the command may be carried out more than once.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
-        self.send_durably(command, Durability::Primary).await
+        self.send_call(command, usize::MAX, Durability::Primary)
+            .await
     }
 
-    /// As [`send`](Self::send), and waits until what the command changes is this durable.
-    pub(crate) async fn send_durably(
+    /// The same for a call of a script whose argument at the place `bound` says [by when](Self::not_after) it has to arrive: each
+    /// try has a bound of its own, so none is carried out after it was given up. Waits until what it changes is this durable.
+    pub(crate) async fn send_call(
         &self,
         command: &Cmd,
+        bound: usize,
         durability: Durability,
     ) -> Result<Value, SendError> {
         let started = Instant::now();
         let mut wait = FIRST_WAIT;
+        let mut again = None;
         loop {
             self.open_or_closed().map_err(SendError::Broker)?;
             let left = self.0.patience.saturating_sub(started.elapsed());
-            let sending = self.try_durably(command, durability);
+            let sending = self.try_durably(again.as_ref().unwrap_or(command), durability);
             let error = match tokio::time::timeout(left, sending).await {
                 Ok(Ok((value, missing))) => {
                     self.note_back();
@@ -189,7 +235,13 @@ impl Link {
                 Reaction::LoadScript => return Err(SendError::NoScript),
                 Reaction::Refuse(error) => return Err(SendError::Broker(error)),
                 Reaction::Deny(denied) => return Err(SendError::Denied(denied)),
-                Reaction::TryAgain => {}
+                // It was on its way for too long, or a clock was set: now this process knows better.
+                Reaction::SendAgain(now) if started.elapsed() < self.0.retry_for => {
+                    self.0.clock.note(now);
+                    again = Some(self.renewed(command, bound, now));
+                    continue;
+                }
+                Reaction::SendAgain(_) | Reaction::TryAgain => {}
             }
             if let Some(problem) = self.0.server.refuses(command) {
                 return Err(SendError::Broker(BrokerError::Protocol(problem)));
@@ -205,6 +257,8 @@ impl Link {
                 () = self.0.closed.cancelled() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
+            again =
+                (bound != usize::MAX).then(|| self.renewed(command, bound, Timestamp::default()));
         }
     }
 
@@ -212,6 +266,20 @@ impl Link {
     pub(crate) fn explain(&self, denied: Denied, script: Option<&str>) -> BrokerError {
         let problem = denied.explain(script, &self.0.user);
         BrokerError::Unavailable(format!("Redis at {}: {problem}", self.0.address))
+    }
+
+    /// The command with a new bound, if it has one. By the clock of Redis it is at least `now`.
+    fn renewed(&self, command: &Cmd, bound: usize, now: Timestamp) -> Cmd {
+        let not_after = self.not_after_from(Sent::Again, self.0.clock.now().max(now));
+        let mut renewed = Cmd::new();
+        for (place, arg) in command.args_iter().enumerate() {
+            match arg {
+                Arg::Simple(arg) if place == bound && is_bound(arg) => renewed.arg(&not_after),
+                Arg::Simple(arg) => renewed.arg(arg),
+                _ => &mut renewed,
+            };
+        }
+        renewed
     }
 
     /// A section of what each master tells of itself, with its address.

@@ -32,6 +32,7 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// | `response_timeout` | 2 s | [for an answer](Self::response_timeout) |
 /// | `retry_for` | 5 s | [for a call](Self::retry_for) |
 /// | `durability` | `primary` | [what has to have a task](Self::durability): `primary`, `replicas=1`, `fsync` |
+/// | `answer_bytes` | 4194304 | [bytes of tasks in an answer](Self::answer_bytes) |
 /// | `ca`, `cert`, `key` | the system's, none, none | files in PEM: who signs servers; this client's certificate and key |
 /// | `insecure_skip_verify` | `false` | `true` takes any server for the right one |
 /// | `sentinel_user`, `sentinel_password` | none | for the Sentinels |
@@ -66,6 +67,7 @@ pub struct RedisOptions {
     pub(crate) response_timeout: Duration,
     pub(crate) retry_for: Duration,
     pub(crate) durability: Durability,
+    pub(crate) answer_bytes: usize,
     pub(crate) pool: Option<RedisPool>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -151,6 +153,15 @@ impl RedisOptions {
         self
     }
 
+    /// How many bytes of tasks Redis puts into one answer at most, as when it leases them or looks them up. A task that is
+    /// larger comes alone. What does not fit comes in the next answer. After an answer that did not arrive within the
+    /// [response time-out](Self::response_timeout), fewer are leased at a time, and more again later. Default 4 MiB, at
+    /// least 1.
+    pub fn answer_bytes(mut self, bytes: usize) -> Self {
+        self.answer_bytes = bytes.max(1);
+        self
+    }
+
     /// What has to have new tasks, ticks of schedules and outcomes before they count: the server that answers, replicas as well
     /// (by `WAIT`), or its disk (by `WAITAOF`, from Redis 7.2 on with `appendonly yes`). They have `response_timeout` for that; then
     /// the call fails with [`BrokerError::NotDurable`](asynqueue_core::BrokerError::NotDurable), and a server records the outcome
@@ -218,6 +229,7 @@ impl fmt::Debug for RedisOptions {
             .field("response_timeout", &self.response_timeout)
             .field("retry_for", &self.retry_for)
             .field("durability", &self.durability)
+            .field("answer_bytes", &self.answer_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -14,13 +14,14 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// The parameters that are known.
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 14] = [
     "prefix",
     "pool_size",
     "connect_timeout",
     "response_timeout",
     "retry_for",
     "durability",
+    "answer_bytes",
     "ca",
     "cert",
     "key",
@@ -71,6 +72,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         response_timeout: Duration::from_secs(2),
         retry_for: Duration::from_secs(5),
         durability: Durability::Primary,
+        answer_bytes: 4 << 20,
         pool: None,
         clock: None,
     };
@@ -163,6 +165,10 @@ impl Parameters {
             "durability" => match value.parse() {
                 Ok(durability) => options.durability(durability),
                 Err(_) => return Err(wrong("it is `primary`, `replicas=1` or `fsync`")),
+            },
+            "answer_bytes" => match value.parse() {
+                Ok(bytes @ 1..) => options.answer_bytes(bytes),
+                _ => return Err(wrong("it is a number of bytes, at least 1")),
             },
             _ => {
                 match name {
@@ -327,12 +333,13 @@ mod tests {
 
     #[test]
     fn parameters_are_options() {
-        let options = read("redis://h?prefix=shop&pool_size=3&connect_timeout=1s&response_timeout=250ms&retry_for=1m")
+        let options = read("redis://h?prefix=shop&pool_size=3&connect_timeout=1s&response_timeout=250ms&retry_for=1m&answer_bytes=1000000")
             .expect("a URL");
         assert_eq!((options.prefix.as_str(), options.pool_size), ("shop", 3));
         assert_eq!(options.connect_timeout, Duration::from_secs(1));
         assert_eq!(options.response_timeout, Duration::from_millis(250));
         assert_eq!(options.retry_for, Duration::from_secs(60));
+        assert_eq!(options.answer_bytes, 1_000_000);
         let durability = |url| read(url).expect("a URL").durability;
         assert_eq!(durability("redis://h"), Durability::Primary);
         assert_eq!(
@@ -400,6 +407,10 @@ mod tests {
                 "unknown parameter `xyz`: it is one of prefix, pool_size",
             ),
             ("redis://h?pool_size=0", "a number from 1 to 1000"),
+            (
+                "redis://h?answer_bytes=4MB",
+                "a number of bytes, at least 1",
+            ),
             ("redis://h?response_timeout=2", "has no unit; write `2s`"),
             (
                 "redis://h?durability=disk",

@@ -1,11 +1,11 @@
 -- The groups that are due, of some events.
--- ARGV: clock, how many at most, then the events. Answers when the next is due ('' never), then of each group its name, and of
+-- ARGV: clock, how many at most, after how many bytes of envelopes to stop, then the events. Answers when the next is due ('' never), then of each group its name, and of
 -- its members ids and envelopes.
 local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3]}
 local tasks = KEYS[4]
-local now, limit = clock(ARGV[1]), tonumber(ARGV[2])
+local now, limit, room, bytes = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 0
 local wanted = {}
-for i = 3, #ARGV do wanted[ARGV[i]] = true end
+for i = 4, #ARGV do wanted[ARGV[i]] = true end
 
 -- The oldest members, as many as become one task. What is left of a task that is not there goes.
 local function read(group)
@@ -21,6 +21,7 @@ local function read(group)
   for i, body in ipairs(redis.call('HMGET', tasks, unpack(ids))) do
     if body and waits[i] then
       kept[#kept + 1], bodies[#bodies + 1] = ids[i], body
+      bytes = bytes + #body
     else
       lost[#lost + 1] = members[i]
     end
@@ -38,7 +39,7 @@ while true do
   local due = redis.call('ZRANGE', keys.groups, '-inf', int(now), 'BYSCORE', 'LIMIT', offset, 100, 'WITHSCORES')
   for i = 1, #due, 2 do
     if wanted[due[i]:match('^(.-)\n')] then
-      if found == limit or taken >= 1000 then
+      if found == limit or taken >= 1000 or bytes >= room then
         answer[1] = due[i + 1]
         return answer
       end

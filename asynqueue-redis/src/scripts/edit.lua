@@ -1,17 +1,21 @@
 -- Changes single tasks on demand, each only if it still is as whoever asks has seen it.
--- ARGV: clock, publish; then of each task: what to do (cancel, delete, run, put, pend, shelve, or the time to wait for), id, state and envelope as seen, new envelope or the
+-- ARGV: clock, publish, lane, number; then of each task: what to do (cancel, delete, run, put, pend, shelve, or the time to wait for), id, state and envelope as seen, new envelope or the
 -- reason to cancel, priority, lock ('' none), whether the lock ends with the task ('y') and its time to live.
--- Answers each: 'y' done, 'n' refused, '?' it is not as it was seen.
+-- Answers each, a letter: 'y' done, 'n' refused, '?' it is not as it was seen.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
   completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10],
-  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21], idle = KEYS[23], owner = KEYS[24]}
+  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21], idle = KEYS[23], owner = KEYS[24],
+  leases = KEYS[26]}
 local locks, results, priorities, since, gone, cancels, waiters, done =
   KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
-local lock_ends = KEYS[22]
+local lock_ends, lanes = KEYS[22], KEYS[25]
 local now, publish = clock(ARGV[1]), ARGV[2]
+local before = seen(lanes, ARGV[3], ARGV[4])
+if before then return before end
 local ids = {}
-for at = 3, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
-local states, _, _, bodies = places(keys, ids)
+for at = 5, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
+local bodies = redis.call('HMGET', keys.tasks, unpack(ids))
+local states = places(keys, ids, bodies)
 
 -- Who holds a lock, and whether its time is over.
 local function holder(key)
@@ -127,7 +131,7 @@ local function schedule(at, id, state)
 end
 
 local answers = {}
-for at = 3, #ARGV, 9 do
+for at = 5, #ARGV, 9 do
   local i, id = #answers + 1, ARGV[at + 1]
   if states[i] ~= ARGV[at + 2] or bodies[i] ~= ARGV[at + 3] then
     answers[i] = '?'
@@ -135,4 +139,6 @@ for at = 3, #ARGV, 9 do
     answers[i] = (change[ARGV[at]] or schedule)(at, id, states[i])
   end
 end
-return answers
+local answer = table.concat(answers)
+note(lanes, ARGV[3], ARGV[4], now, answer)
+return answer

@@ -3,12 +3,14 @@
 -- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window, limits and name
 -- of the group to wait in ('' none), tick, tolerance and name of the schedule entry it is of ('' none); then of each task id and
 -- envelope.
--- Answers the tasks that are refused, a line each: the place and 'id', the place and 'fired' if its entry has fired a tick as late,
--- or the place, 'lock' and who holds it.
+-- Answers now and the tasks that are refused, a line each: the place, 'id' and the state of the task that has it; the place and
+-- 'fired' if its entry has fired a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone). Answers just
+-- now if none is.
 local tasks, locks, priorities, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keys = {pending = KEYS[5], urgent = KEYS[6], scheduled = KEYS[7], retry = KEYS[8], meta = KEYS[9], events = KEYS[10],
   aggregating = KEYS[11], grouped = KEYS[12], groups = KEYS[13], idle = KEYS[16], owner = KEYS[17]}
 local fired, lock_ends = KEYS[14], KEYS[15]
+keys.archived, keys.completed, keys.active, keys.leases = KEYS[18], KEYS[19], KEYS[20], KEYS[21]
 local now, publish = clock(ARGV[1]), ARGV[4]
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -19,12 +21,13 @@ local count = (#ARGV + 1 - first) / 2
 local ids = {}
 for i = 1, count do ids[i] = ARGV[first + 2 * i - 2] end
 
-local conflicts, refused = {}, {}
+-- What stands in the way of those that are refused is the task of `holders`, if it is one.
+local conflicts, refused, holders = {}, {}, {}
 local taken = redis.call('HMGET', tasks, unpack(ids))
 for i = 1, count do
   if taken[i] then
     refused[i] = #conflicts + 1
-    conflicts[refused[i]] = (i - 1) .. ' id'
+    conflicts[refused[i]], holders[refused[i]] = (i - 1) .. ' id', ids[i]
   end
 end
 
@@ -32,7 +35,7 @@ if specials == 0 and #conflicts == 0 then
   redis.call('HSET', tasks, unpack(ARGV, first))
   push(keys, ids, {}, publish)
   note(lanes, ARGV[2], ARGV[3], now, '')
-  return ''
+  return now
 end
 
 -- The locks that are held and not over, those of this batch among them.
@@ -60,13 +63,14 @@ for at = 6, first - 1, 9 do
     local last = tonumber(redis.call('HGET', fired, entry) or '')
     if last and (last == tick or (last > tick and last <= math.max(tick, now) + tolerance)) then
       refused[i] = refused[i] or #conflicts + 1
-      conflicts[refused[i]] = (i - 1) .. ' fired'
+      conflicts[refused[i]], holders[refused[i]] = (i - 1) .. ' fired', nil
     end
   end
   if not refused[i] and key ~= '' then
     if held[key] then
       refused[i] = true
       conflicts[#conflicts + 1] = (i - 1) .. ' lock ' .. held[key]
+      holders[#conflicts] = held[key]
     else
       held[key] = ids[i]
       local ends = int(now + ARGV[at + 5])
@@ -108,7 +112,6 @@ for i = 1, count do
     end
   end
 end
-local answer = table.concat(conflicts, '\n')
 -- First, since it is what a Redis without memory refuses: so nothing is half done.
 if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
 if #lock > 0 then
@@ -119,5 +122,25 @@ if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
 push(keys, plain, urgent, publish)
 wait(keys, scheduled, {}, publish)
 join(keys, grouped, now, publish)
+if #conflicts == 0 then
+  note(lanes, ARGV[2], ARGV[3], now, '')
+  return now
+end
+
+-- The states of those that stand in the way, each looked up once.
+local named, of, is_there = {}, {}, {}
+for i = 1, #conflicts do
+  local id = holders[i]
+  if id and not of[id] then
+    named[#named + 1] = id
+    of[id], is_there[#named] = #named, redis.call('HEXISTS', tasks, id) == 1
+  end
+end
+local states = #named > 0 and places(keys, named, is_there) or {}
+for i = 1, #conflicts do
+  local id = holders[i]
+  if id then conflicts[i] = conflicts[i] .. ' ' .. (states[of[id]] == '' and '-' or states[of[id]]) end
+end
+local answer = table.concat(conflicts, '\n')
 note(lanes, ARGV[2], ARGV[3], now, answer)
-return answer
+return {now, answer}

@@ -1,5 +1,6 @@
--- The leases that have ended. One whose task is not there ends here, and is counted.
--- ARGV: clock, how many at most, the time by which they had ended. Answers now, the leases and the envelopes.
+-- The leases that have ended, as many as are no more than so many bytes of envelopes. One whose task is not there ends here, and
+-- is counted.
+-- ARGV: clock, how many at most, the time by which they had ended, how many bytes. Answers now, the leases and the envelopes.
 local active, tasks, stats = KEYS[1], KEYS[2], KEYS[3]
 local now = clock(ARGV[1])
 local by = math.min(now, tonumber(ARGV[3]))
@@ -7,9 +8,10 @@ local leases = redis.call('ZRANGE', active, '-inf', int(by), 'BYSCORE', 'LIMIT',
 if #leases == 0 then return {int(now)} end
 local ids, kept, envelopes, lost = {}, {}, {}, {}
 for i, lease in ipairs(leases) do ids[i] = lease:sub(17) end
-for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ids))) do
-  if envelope then
-    kept[#kept + 1], envelopes[#envelopes + 1] = leases[i], envelope
+local bodies, count = read(tasks, ids, tonumber(ARGV[4]))
+for i = 1, count do
+  if bodies[i] then
+    kept[#kept + 1], envelopes[#envelopes + 1] = leases[i], bodies[i]
   else
     lost[#lost + 1] = leases[i]
   end

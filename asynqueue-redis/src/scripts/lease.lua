@@ -1,29 +1,72 @@
 -- Leases the tasks that are next.
--- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name, the instance to wake
--- for more where there are fewer ('' none).
+-- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name ('' known), how many
+-- bytes of envelopes at most (one may be larger), how many tasks to read first, the instance to wake for more where there are fewer
+-- ('' none).
 -- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
 -- pending, unless all have been since they were enqueued.
-local tasks, pending, urgent, active, since, gone, lanes, meta, stats, idle =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local tasks, pending, urgent, active, since, gone, lanes, meta, stats =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local idle, leases, workers = KEYS[10], KEYS[11], KEYS[12]
 local now, token, max = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 if seen(lanes, ARGV[2], ARGV[3]) then return {int(now), 'seen'} end
-local known = redis.call('HMGET', meta, 'paused', 'stale', 'w:' .. ARGV[7])
-local function wait_for_more()
-  if ARGV[9] ~= '' then redis.call('ZADD', idle, int(now), ARGV[9]) end
+
+-- Of a call that was sent once nothing need be noted if it finds nothing. One that is sent again is noted in any case: the
+-- first one may come after it, when there are tasks.
+local function nothing(more)
+  if ARGV[1]:sub(1, 1) == '!' then note(lanes, ARGV[2], ARGV[3], now, '') end
+  return {int(now), more}
 end
-if known[1] then
+local function wait_for_more()
+  if ARGV[11] ~= '' then redis.call('ZADD', idle, int(now), ARGV[11]) end
+end
+local marks = redis.call('HMGET', meta, 'paused', 'stale')
+if marks[1] then
   -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory.
   redis.call('ZREM', idle, '')
   wait_for_more()
-  return {int(now), ''}
+  return nothing('')
+end
+local rare = redis.call('EXISTS', urgent, since, leases)
+
+local ids, envelopes, count, bytes, is_full = {}, {}, 0, 0, false
+local room, next_step = tonumber(ARGV[9]), tonumber(ARGV[10])
+-- Reads the envelopes of the next tasks, as many as there is room for. Answers how many that is.
+local function take(some)
+  -- The size of one says about how many are too many to read at all.
+  local last, size = #some, redis.call('HSTRLEN', tasks, some[#some])
+  if size * last > 2 * room then last = math.max(1, math.floor(room / size)) end
+  local bodies, fit = redis.call('HMGET', tasks, unpack(some, 1, last)), last
+  for i = 1, last do
+    local size = bodies[i] and #bodies[i] or 0
+    if bytes + size > room and count + i > 1 then
+      fit, is_full = i - 1, true
+      break
+    end
+    bytes = bytes + size
+  end
+  if count == 0 and fit == #some then
+    ids, envelopes, count = some, bodies, fit
+  else
+    for i = 1, fit do ids[count + i], envelopes[count + i] = some[i], bodies[i] end
+    count = count + fit
+  end
+  return fit
+end
+-- How many to read at a time: as many as will fit, if they are like those before.
+local function step()
+  local steps = count == 0 and next_step or math.floor((room - bytes) * count / math.max(bytes, 1))
+  return math.max(1, math.min(max - count, steps))
 end
 
-local ids = {}
-local popped = redis.call('ZPOPMIN', urgent, max)
-for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+while rare > 0 and count < max and not is_full do
+  local popped, some = redis.call('ZPOPMIN', urgent, step()), {}
+  if #popped == 0 then break end
+  for i = 1, #popped, 2 do some[#some + 1] = popped[i] end
+  for i = take(some) + 1, #some do redis.call('ZADD', urgent, popped[2 * i], some[i]) end
+end
 
 -- What was deleted while it waited is still in the list, before whatever has its id by now.
-local stale = tonumber(known[2] or 0)
+local stale = tonumber(marks[2] or 0)
 local function live(popped)
   local counts = redis.call('HMGET', gone, unpack(popped))
   local left, dropped, kept = {}, 0, {}
@@ -42,54 +85,50 @@ local function live(popped)
   return kept
 end
 
-local more = ''
-if #ids < max then
-  if stale <= 0 then
-    local waiting = redis.call('RPOP', pending, max - #ids) or {}
-    if #ids == 0 then
-      ids = waiting
-    else
-      for _, id in ipairs(waiting) do ids[#ids + 1] = id end
-    end
-  else
-    local rounds = 0
-    while #ids < max do
-      local waiting = redis.call('RPOP', pending, max - #ids)
-      if not waiting then break end
-      for _, id in ipairs(live(waiting)) do ids[#ids + 1] = id end
-      rounds = rounds + 1
-      if rounds == 3 then
-        more = 'more'
-        break
-      end
-    end
-    if redis.call('LLEN', pending) <= stale then
-      redis.call('UNLINK', pending, gone)
-      redis.call('HDEL', meta, 'stale')
-    end
+local more, looked, may_be_stale = '', 0, stale > 0
+while count < max and not is_full do
+  local asked = step()
+  local waiting = redis.call('RPOP', pending, asked)
+  if not waiting then break end
+  local popped = #waiting
+  looked = looked + popped
+  if stale > 0 then waiting = live(waiting) end
+  local taken = #waiting > 0 and take(waiting) or 0
+  -- The rest goes back to its place.
+  for i = #waiting, taken + 1, -1 do redis.call('RPUSH', pending, waiting[i]) end
+  if popped < asked and taken == #waiting then break end
+  if may_be_stale and looked >= 3 * max then
+    more = 'more'
+    break
   end
 end
-local count = #ids
+if may_be_stale and redis.call('LLEN', pending) <= stale then
+  redis.call('UNLINK', pending, gone)
+  redis.call('HDEL', meta, 'stale')
+end
+if is_full then more = 'more' end
 if count < max and more == '' then wait_for_more() end
-if count == 0 then return {int(now), more} end
+if count == 0 then return nothing(more) end
 
-local envelopes = redis.call('HMGET', tasks, unpack(ids))
-local ends, leases, n, missing = int(now + ARGV[6]), {}, 0, 0
+local ends, taken, n, missing = int(now + ARGV[6]), {}, 0, 0
 for i = 1, count do
   if envelopes[i] then
-    leases[n + 1], leases[n + 2] = ends, token .. ids[i]
+    taken[n + 1], taken[n + 2] = ends, token .. ids[i]
     n = n + 2
   else
     missing = missing + 1
   end
 end
-if n > 0 then redis.call('ZADD', active, unpack(leases)) end
+if n > 0 then
+  redis.call('ZADD', active, unpack(taken))
+  index(active, leases, taken, rare > 0)
+end
 local times
-if redis.call('EXISTS', since) == 1 then
+if rare > 0 and redis.call('EXISTS', since) == 1 then
   times = redis.call('HMGET', since, unpack(ids))
   redis.call('HDEL', since, unpack(ids))
 end
-if known[3] ~= ARGV[8] then redis.call('HSET', meta, 'w:' .. ARGV[7], ARGV[8]) end
+if ARGV[8] ~= '' then redis.call('HSET', workers, ARGV[7], ARGV[8]) end
 if missing > 0 then
   -- An id without a task is passed over, and counted.
   redis.call('HINCRBY', stats, 'repaired', missing)
@@ -101,5 +140,6 @@ if missing > 0 then
   end
   ids, envelopes, times, more = kept, found, times and known, 'more'
 end
-note(lanes, ARGV[2], ARGV[3], now, '')
+-- The end of these leases is where they are found, should this answer be lost.
+note(lanes, ARGV[2], ARGV[3], now, ends)
 return {int(now), more, ids, envelopes, times}

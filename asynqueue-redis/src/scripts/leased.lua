@@ -1,20 +1,39 @@
--- What is leased under a token, for a worker that was not told. Its leases begin anew.
--- ARGV: clock, token, how many milliseconds. Answers now, '', ids and envelopes, as leasing does.
-local active, tasks = KEYS[1], KEYS[2]
-local now, ends = clock(ARGV[1]), 0
-local ids, leases = {}, {}
-for first = 0, redis.call('ZCARD', active) - 1, 1000 do
-  for _, member in ipairs(redis.call('ZRANGE', active, first, first + 999)) do
-    if member:sub(1, 16) == ARGV[2] then
-      ids[#ids + 1] = member:sub(17)
-      leases[#leases + 1], leases[#leases + 2] = int(now + ARGV[3]), member
-    end
+-- What is leased to a worker that has not received the answer: as many tasks as fit into another answer, whose leases begin
+-- anew. The others go back to the front of those that wait.
+-- ARGV: clock, lane, number, token, how many milliseconds, how many bytes of envelopes at most, publish.
+-- Answers now, '', ids and envelopes, as leasing does.
+local active, tasks, lanes, leases, priorities, since = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local keys = {pending = KEYS[7], urgent = KEYS[8], meta = KEYS[9], events = KEYS[10], idle = KEYS[11]}
+local now = clock(ARGV[1])
+local nothing = {int(now), ''}
+local reached, noted = (redis.call('HGET', lanes, ARGV[2]) or ''):match('^(%d+):%d+:(%d+)$')
+if reached ~= ARGV[3] then return nothing end
+
+-- They are where their end is, which the worker has not put off, since it knows of none.
+local ids, members = {}, {}
+for _, member in ipairs(redis.call('ZRANGE', active, noted, noted, 'BYSCORE')) do
+  if member:sub(1, 16) == ARGV[4] then ids[#ids + 1], members[#members + 1] = member:sub(17), member end
+end
+if #ids == 0 then return nothing end
+local bodies, count = read(tasks, ids, tonumber(ARGV[6]))
+local ends, taken, kept, found = int(now + ARGV[5]), {}, {}, {}
+for i = 1, count do
+  taken[2 * i - 1], taken[2 * i] = ends, members[i]
+  if bodies[i] then kept[#kept + 1], found[#found + 1] = ids[i], bodies[i] end
+end
+redis.call('ZADD', active, unpack(taken))
+if count < #ids then
+  local back = {unpack(ids, count + 1)}
+  redis.call('ZREM', active, unpack(members, count + 1))
+  unindex(active, leases, back)
+  local front, pended = {}, {}
+  local known = redis.call('HMGET', priorities, unpack(back))
+  for i = #back, 1, -1 do
+    front[#front + 1], front[#front + 2] = back[i], known[i] or '0'
+    pended[#pended + 1], pended[#pended + 2] = back[i], int(now)
   end
+  redis.call('HSET', since, unpack(pended))
+  push_front(keys, front, ARGV[7])
 end
-if #ids == 0 then return {int(now), ''} end
-redis.call('ZADD', active, unpack(leases))
-local envelopes, kept, found = redis.call('HMGET', tasks, unpack(ids)), {}, {}
-for i, id in ipairs(ids) do
-  if envelopes[i] then kept[#kept + 1], found[#found + 1] = id, envelopes[i] end
-end
+note(lanes, ARGV[2], ARGV[3], now, ends)
 return {int(now), '', kept, found}

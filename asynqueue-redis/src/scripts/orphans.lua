@@ -1,10 +1,11 @@
 -- Archives tasks that are in no state. ARGV: clock; then of each task id, envelope as seen and envelope with the reason.
 local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
-  completed = KEYS[6], active = KEYS[7], aggregating = KEYS[8]}
+  completed = KEYS[6], active = KEYS[7], aggregating = KEYS[8], leases = KEYS[12], meta = KEYS[13]}
 local pending, gone, stats = KEYS[9], KEYS[10], KEYS[11]
 local now, ids, found = clock(ARGV[1]), {}, 0
 for at = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
-local states, times, _, bodies = places(keys, ids)
+local bodies = redis.call('HMGET', keys.tasks, unpack(ids))
+local states, times = places(keys, ids, bodies)
 for i, id in ipairs(ids) do
   local at = 2 + 3 * (i - 1)
   if states[i] == 'pending' and times[i] == '' and bodies[i] == ARGV[at + 1] then

@@ -1,44 +1,85 @@
--- Where tasks are: of each id its state ('' none), what time goes with that, and its lease if it is active.
-local function places(keys, ids)
-  local bodies = redis.call('HMGET', keys.tasks, unpack(ids))
+-- Whether a build from before `leases` has leased here: its leases are not in there. It notes its name elsewhere.
+local function has_older_workers(meta)
+  local fields = redis.call('HLEN', meta)
+  for _, mark in ipairs(fields > 0 and redis.call('HMGET', meta, 'paused', 'stale', 'turn', 'front') or {}) do
+    if mark then fields = fields - 1 end
+  end
+  for _, field in ipairs(fields > 0 and redis.call('HKEYS', meta) or {}) do
+    if field:sub(1, 2) == 'w:' then return true end
+  end
+  return false
+end
+
+-- Of tasks that are in the list of those that wait or leased, which are leased: calls `found` with the place in ids, the lease and
+-- its end. Those are found by the index of leases. It takes a walk through all of them where there is none, which begins it, or
+-- where some may be missing in it.
+local function find_leases(keys, ids, sought, found)
+  local left, is_indexed = {}, redis.call('EXISTS', keys.leases) == 1
+  local function seek(i)
+    left[ids[i]] = left[ids[i]] or {}
+    table.insert(left[ids[i]], i)
+  end
+  if is_indexed then
+    local names, members, of = {}, {}, {}
+    for n, i in ipairs(sought) do names[n] = ids[i] end
+    for n, token in ipairs(redis.call('HMGET', keys.leases, unpack(names))) do
+      if token then
+        members[#members + 1], of[#of + 1] = token .. names[n], sought[n]
+      else
+        seek(sought[n])
+      end
+    end
+    for n, ends in ipairs(#members > 0 and redis.call('ZMSCORE', keys.active, unpack(members)) or {}) do
+      if ends then found(of[n], members[n], ends) else seek(of[n]) end
+    end
+  else
+    for _, i in ipairs(sought) do seek(i) end
+  end
+  if not next(left) or (is_indexed and not has_older_workers(keys.meta)) then return end
+  local count = redis.call('ZCARD', keys.active)
+  if not is_indexed and count > 256 then begin_index(keys.active, keys.leases) end
+  for first = 0, count - 1, 1000 do
+    local active = redis.call('ZRANGE', keys.active, first, first + 999, 'WITHSCORES')
+    for j = 1, #active, 2 do
+      for _, i in ipairs(left[active[j]:sub(17)] or {}) do found(i, active[j], active[j + 1]) end
+    end
+  end
+end
+
+-- Where tasks are: of each id its state ('' none), what time goes with that, and its lease if it is active. Of each id it is
+-- given whether there is such a task.
+local function places(keys, ids, is_there)
   local states, times, leases, sought = {}, {}, {}, {}
-  local searching = false
   local function look(key, state)
     if redis.call('EXISTS', key) == 0 then return end
     for i, time in ipairs(redis.call('ZMSCORE', key, unpack(ids))) do
-      if time and bodies[i] then states[i], times[i] = state, time end
+      if time and is_there[i] then states[i], times[i] = state, time end
     end
   end
-  look(keys.urgent, 'pending')
-  look(keys.scheduled, 'scheduled')
-  look(keys.retry, 'retry')
-  look(keys.archived, 'archived')
-  look(keys.completed, 'completed')
-  if redis.call('EXISTS', keys.aggregating) == 1 then
-    for i, kept in ipairs(redis.call('HMGET', keys.aggregating, unpack(ids))) do
-      if kept and bodies[i] then states[i], times[i] = 'aggregating', '' end
+  if redis.call('EXISTS', keys.urgent, keys.scheduled, keys.retry, keys.archived, keys.completed, keys.aggregating) > 0 then
+    look(keys.urgent, 'pending')
+    look(keys.scheduled, 'scheduled')
+    look(keys.retry, 'retry')
+    look(keys.archived, 'archived')
+    look(keys.completed, 'completed')
+    local kept = redis.call('HMGET', keys.aggregating, unpack(ids))
+    for i = 1, #ids do
+      if kept[i] and is_there[i] then states[i], times[i] = 'aggregating', '' end
     end
   end
-  for i, id in ipairs(ids) do
-    if not bodies[i] then
+  for i in ipairs(ids) do
+    if not is_there[i] then
       states[i] = ''
     elseif not states[i] then
       -- Else it is in the list of pending tasks, which only a walk through all of it would tell.
       states[i], times[i] = 'pending', ''
-      sought[id] = sought[id] or {}
-      table.insert(sought[id], i)
-      searching = true
+      sought[#sought + 1] = i
     end
   end
-  -- Leases are found by their end, not by their task: it is only here that someone asks for that.
-  local count = searching and redis.call('ZCARD', keys.active) or 0
-  for first = 0, count - 1, 1000 do
-    local active = redis.call('ZRANGE', keys.active, first, first + 999, 'WITHSCORES')
-    for j = 1, #active, 2 do
-      for _, i in ipairs(sought[active[j]:sub(17)] or {}) do
-        states[i], times[i], leases[i] = 'active', active[j + 1], active[j]
-      end
-    end
+  if #sought > 0 and redis.call('EXISTS', keys.active) == 1 then
+    find_leases(keys, ids, sought, function(i, lease, ends)
+      states[i], times[i], leases[i] = 'active', ends, lease
+    end)
   end
-  return states, times, leases, bodies
+  return states, times, leases
 end

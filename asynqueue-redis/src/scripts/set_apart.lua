@@ -1,16 +1,20 @@
 -- Takes members out of their group, each if it waits there and still is as it was seen, and makes them a group of their own.
--- ARGV: clock, the group, limits and name of the one they become, how many were set apart before; then of each member its id,
--- envelope as seen and new envelope ('' stays). Answers how many were set apart.
+-- ARGV: clock, lane, number, the group, limits and name of the one they become, how many were set apart before; then of each
+-- member its id, envelope as seen and new envelope ('' stays). Answers how many were set apart.
 local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3]}
-local tasks, now, from = KEYS[4], clock(ARGV[1]) + ARGV[4], ARGV[2]
-local limits, to = ARGV[3]:match('^(%d+,%d+,%d+,)(.*)$')
+local tasks, lanes = KEYS[4], KEYS[5]
+local called, from = clock(ARGV[1]), ARGV[4]
+local now = called + ARGV[6]
+local before = seen(lanes, ARGV[2], ARGV[3])
+if before then return before end
+local limits, to = ARGV[5]:match('^(%d+,%d+,%d+,)(.*)$')
 
 local ids = {}
-for at = 5, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
+for at = 7, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
 local bodies = redis.call('HMGET', tasks, unpack(ids))
 local moved, put, kept, members = {}, {}, {}, {}
 for i, waits in ipairs(redis.call('HMGET', keys.aggregating, unpack(ids))) do
-  local id, seen, new = unpack(ARGV, 2 + 3 * i, 4 + 3 * i)
+  local id, seen, new = unpack(ARGV, 4 + 3 * i, 6 + 3 * i)
   local member = waits and waits:match('^%d+,%d+,%d+,(.*)$')
   if member and member:sub(1, #member - #id - 18) == from and bodies[i] == seen then
     local n = #moved + 1
@@ -29,4 +33,5 @@ leave(keys, moved)
 redis.call('HSET', keys.aggregating, unpack(kept))
 redis.call('ZADD', keys.grouped, unpack(members))
 regroup(keys, to)
+note(lanes, ARGV[2], ARGV[3], called, int(#moved))
 return #moved

@@ -10,7 +10,7 @@ local tasks, active, archived, completed, locks, results, stats, priorities, sin
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20],
   idle = KEYS[23], owner = KEYS[24]}
-local hours, lock_ends = KEYS[21], KEYS[22]
+local hours, lock_ends, leases = KEYS[21], KEYS[22], KEYS[25]
 local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
 local before = seen(lanes, ARGV[2], ARGV[3])
 if before then return before end
@@ -23,7 +23,9 @@ for at = others + 1, #ARGV, width do
   members[count], ids[count] = ARGV[at + 1], ARGV[at + 2]
 end
 local ends = redis.call('ZMSCORE', active, unpack(members))
-local asked = redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels, unpack(ids))
+-- Few tasks have any of these: mostly it takes one look to know.
+local rare = redis.call('EXISTS', cancels, progress, priorities, waiters, leases) > 0
+local asked = rare and redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels, unpack(ids))
 
 local answers, ended, delete, free = {}, {}, {}, {}
 local put, plain, urgent, scheduled, retry, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
@@ -92,9 +94,10 @@ end
 if #ended > 0 then redis.call('ZREM', active, unpack(ended)) end
 if #delete > 0 then
   redis.call('HDEL', tasks, unpack(delete))
-  if redis.call('EXISTS', priorities) == 1 then redis.call('HDEL', priorities, unpack(delete)) end
+  if rare and redis.call('EXISTS', priorities) == 1 then redis.call('HDEL', priorities, unpack(delete)) end
 end
-if #free > 0 then
+if rare and #free > 0 then
+  unindex(active, leases, free)
   if asked then redis.call('HDEL', cancels, unpack(free)) end
   if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
 end
@@ -145,7 +148,7 @@ local function add(counter, count)
 end
 add('succeeded', succeeded)
 add('failed', failed)
-if #final > 0 and redis.call('EXISTS', waiters) == 1 then
+if rare and #final > 0 and redis.call('EXISTS', waiters) == 1 then
   local names = {}
   for i = 1, #final, 2 do names[#names + 1] = final[i] end
   for i, waited in ipairs(redis.call('HMGET', waiters, unpack(names))) do

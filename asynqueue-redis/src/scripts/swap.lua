@@ -1,5 +1,14 @@
 -- Puts a field of a hash in place of what it was seen as ('' not there), or removes it ('').
--- ARGV: field, value as seen, value to put.
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return 1
+-- ARGV: clock, lane, number, field, value as seen, value to put. Answers whether it was done.
+local hash, lanes, field, value = KEYS[1], KEYS[2], ARGV[4], ARGV[6]
+local now = clock(ARGV[1])
+local before = seen(lanes, ARGV[2], ARGV[3])
+if before then return before end
+local done = (redis.call('HGET', hash, field) or '') == ARGV[5]
+if done and value == '' then
+  redis.call('HDEL', hash, field)
+elseif done then
+  redis.call('HSET', hash, field, value)
+end
+note_beside(lanes, ARGV[2], ARGV[3], now, done and 'y' or 'n')
+return done and 'y' or 'n'

@@ -130,6 +130,10 @@ impl Link {
             match self.fault_now() {
                 Fault::None | Fault::Hold | Fault::Late(_) => {}
                 Fault::Delay(delay) => tokio::time::sleep(delay).await,
+                Fault::Throttle(bytes_per_second) => {
+                    let free = self.counts.free_after(read, bytes_per_second);
+                    tokio::time::sleep_until(free.into()).await;
+                }
                 Fault::CutReplies => {
                     let _ = client.write_all(&buffer[..read / 2]).await;
                     self.counts.cuts.fetch_add(1, SeqCst);

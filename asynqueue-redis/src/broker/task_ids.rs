@@ -1,0 +1,37 @@
+//! The ids of all tasks of a queue, without their envelopes.
+
+use std::collections::HashSet;
+
+use asynqueue_core::BrokerError;
+
+use super::{MAX_CHUNK_BYTES, RedisBroker, queue::Queue};
+use crate::{reply, script};
+
+/// How many tasks Redis reads in the first step.
+const FIRST_STEP: u64 = 16;
+
+/// The most that it reads in one step.
+const MOST: u64 = 500;
+
+impl RedisBroker {
+    /// Reads them in steps in which Redis reads about as many bytes, whatever the size of a task.
+    pub(super) async fn task_ids(&self, queue: &Queue) -> Result<HashSet<String>, BrokerError> {
+        let (mut ids, mut cursor, mut step) = (HashSet::new(), "0".to_owned(), FIRST_STEP);
+        loop {
+            let mut call = script::FIELDS.call(&[&queue.keys.tasks]);
+            call.arg(cursor).arg(step);
+            let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+            cursor = reply::text(reply::next(&mut answer)?)?;
+            let bytes = reply::number(reply::next(&mut answer)?)?;
+            let fields = reply::array(reply::next(&mut answer)?)?;
+            let count = fields.len() as u64;
+            for id in fields {
+                ids.insert(String::from_utf8_lossy(&reply::bytes(id)?).into_owned());
+            }
+            if cursor == "0" {
+                return Ok(ids);
+            }
+            step = (MAX_CHUNK_BYTES as u64 * count.max(1) / bytes.max(1)).clamp(1, MOST);
+        }
+    }
+}

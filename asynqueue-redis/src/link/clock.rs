@@ -1,0 +1,134 @@
+//! What time it is in Redis, as well as its answers say.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{Clock, SystemClock, Timestamp};
+use parking_lot::Mutex;
+
+/// How long a sample counts: two windows at most. So a small step back of a clock is followed too.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A sample that is further behind than this is that of a clock which was set back.
+const STEP: i64 = 1_000;
+
+/// Nothing is known yet.
+const UNKNOWN: i64 = i64::MIN;
+
+/// The clock of Redis, kept by a clock that nobody sets: a step of this machine's clock changes nothing.
+#[derive(Debug)]
+pub(crate) struct ServerClock {
+    base: Instant,
+    /// Milliseconds from the base to the clock of Redis.
+    ahead: AtomicI64,
+    samples: Mutex<Samples>,
+}
+
+/// The largest sample of this window and of the one before. An answer was on its way for a while, so the largest is
+/// nearest to the truth.
+#[derive(Debug)]
+struct Samples {
+    since: Duration,
+    current: i64,
+    before: i64,
+}
+
+impl ServerClock {
+    pub(super) fn new() -> Self {
+        Self {
+            base: Instant::now(),
+            ahead: AtomicI64::new(UNKNOWN),
+            samples: Mutex::new(Samples {
+                since: Duration::ZERO,
+                current: UNKNOWN,
+                before: UNKNOWN,
+            }),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        match self.ahead.load(Relaxed) {
+            UNKNOWN => SystemClock.now(),
+            ahead => self.at(self.base.elapsed(), ahead),
+        }
+    }
+
+    fn at(&self, elapsed: Duration, ahead: i64) -> Timestamp {
+        let here = elapsed.as_millis() as u64;
+        Timestamp::from_millis(here.saturating_add_signed(ahead))
+    }
+
+    /// Notes what time it is in Redis, as it has just said.
+    pub(crate) fn note(&self, now: Timestamp) {
+        self.note_at(self.base.elapsed(), now);
+    }
+
+    fn note_at(&self, elapsed: Duration, now: Timestamp) {
+        let sample = (now.as_millis() as i64).saturating_sub(elapsed.as_millis() as i64);
+        let mut samples = self.samples.lock();
+        samples.add(elapsed, sample);
+        self.ahead
+            .store(samples.current.max(samples.before), Relaxed);
+    }
+}
+
+impl Samples {
+    fn add(&mut self, elapsed: Duration, sample: i64) {
+        let age = elapsed.saturating_sub(self.since);
+        let known = self.current.max(self.before);
+        if age >= 2 * WINDOW || known.saturating_sub(sample) > STEP {
+            (self.since, self.before, self.current) = (elapsed, UNKNOWN, sample);
+        } else if age >= WINDOW {
+            (self.since, self.before, self.current) = (elapsed, self.current, sample);
+        } else {
+            self.current = self.current.max(sample);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_700_000_000_000;
+
+    /// What the clock says after each sample: when it came, and what Redis said.
+    fn after(samples: &[(u64, u64)]) -> Vec<u64> {
+        let clock = ServerClock::new();
+        let note = |(elapsed, now): &(u64, u64)| {
+            let elapsed = Duration::from_millis(*elapsed);
+            clock.note_at(elapsed, Timestamp::from_millis(START + now));
+            let ahead = clock.ahead.load(Relaxed);
+            clock.at(elapsed, ahead).as_millis() - START
+        };
+        samples.iter().map(note).collect()
+    }
+
+    #[test]
+    fn the_answer_that_came_fastest_counts() {
+        assert_eq!(
+            after(&[(0, 100), (50, 130), (60, 170), (90, 100)]),
+            [100, 150, 170, 200]
+        );
+    }
+
+    #[test]
+    fn any_answer_corrects_an_estimate_that_is_behind_and_one_that_is_far_ahead() {
+        let hour = 3_600_000;
+        let said = [(0, hour), (5, 2 * hour), (10, hour + 10)];
+        assert_eq!(after(&said), [hour, 2 * hour, hour + 10]);
+    }
+
+    #[test]
+    fn a_sample_counts_for_a_while_only() {
+        let said = [
+            (0, 1_000),
+            (9_000, 9_500),
+            (15_000, 15_500),
+            (26_000, 26_500),
+        ];
+        assert_eq!(after(&said), [1_000, 10_000, 16_000, 26_500]);
+    }
+}

@@ -1,0 +1,333 @@
+//! Requests that arrive late, behind the one that was sent again, and answers that are lost.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
+    Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
+    Timestamp,
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::{LateProxy, RedisServer, eventually};
+use redis::cmd;
+
+use super::common::{connect, lease, send, task};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A Redis, a client behind the proxy and one that is not.
+struct Setting {
+    redis: RedisServer,
+    proxy: LateProxy,
+    client: RedisBroker,
+    direct: RedisBroker,
+}
+
+impl Setting {
+    async fn new(response_timeout: Duration) -> Self {
+        let redis = RedisServer::start().await;
+        let proxy = LateProxy::start(redis.port()).await;
+        let options = RedisOptions::new(&proxy.url()).unwrap();
+        let options = options.response_timeout(response_timeout).pool_size(1);
+        let client = RedisBroker::connect(options).await.unwrap();
+        let direct = connect(&redis.url()).await;
+        // Scripts are loaded, and what is there before the first task.
+        for broker in [&client, &direct] {
+            send(broker, [task("warm", &TaskId::generate().to_string())]).await;
+            lease(broker, "warm", 10).await;
+        }
+        Self {
+            redis,
+            proxy,
+            client,
+            direct,
+        }
+    }
+
+    /// The schedule entry, and the same paused.
+    async fn entry_and_paused(&self) -> (ScheduleEntry, ScheduleEntry) {
+        let entry = self
+            .direct
+            .schedule(&"entry".into())
+            .await
+            .unwrap()
+            .unwrap();
+        let paused = ScheduleEntry {
+            paused: true,
+            ..entry.clone()
+        };
+        (entry, paused)
+    }
+
+    /// Delivers what is held, once the time is over that it gave itself.
+    async fn deliver_too_late(&self) -> String {
+        let held = self.proxy.held();
+        let bound = held.iter().filter_map(|request| bound(request)).max();
+        let bound = bound.expect("a bound");
+        let connection = self.redis.connection().await;
+        eventually("its time is over", || {
+            let mut connection = connection.clone();
+            async move {
+                let (seconds, micros): (u64, u64) =
+                    cmd("TIME").query_async(&mut connection).await.unwrap();
+                seconds * 1_000 + micros / 1_000 > bound
+            }
+        })
+        .await;
+        self.proxy.deliver().await
+    }
+}
+
+/// By when a request has to arrive: thirteen digits behind a `<` or a `!`.
+fn bound(request: &[u8]) -> Option<u64> {
+    let marked = request
+        .windows(14)
+        .find(|part| matches!(part[0], b'<' | b'!') && part[1..].iter().all(u8::is_ascii_digit))?;
+    std::str::from_utf8(&marked[1..]).ok()?.parse().ok()
+}
+
+fn entry(name: &str) -> ScheduleEntry {
+    ScheduleEntry {
+        name: name.into(),
+        rule: "@every 1h".into(),
+        template: task("q", "template"),
+        next: Some(Timestamp::from_millis(4_000_000_000_000)),
+        paused: false,
+        missed: MissedTicks::Once,
+        jitter: Duration::ZERO,
+        source: "test".into(),
+    }
+}
+
+fn swap(seen: Option<ScheduleEntry>, new: Option<ScheduleEntry>) -> Vec<ScheduleSwap> {
+    let name = "entry".into();
+    vec![ScheduleSwap { name, seen, new }]
+}
+
+fn of(id: &str) -> TaskRef {
+    TaskRef::new("q", TaskId::new(id).unwrap())
+}
+
+async fn state(broker: &RedisBroker, id: &str) -> Option<TaskState> {
+    let found = broker.tasks(&[of(id)]).await.unwrap().remove(0);
+    found.map(|found| found.state)
+}
+
+async fn is_paused(broker: &RedisBroker) -> bool {
+    broker.stats(&["q".into()]).await.unwrap()[0].paused
+}
+
+/// Also if it found nothing the second time, or the queue was paused: then it would lease tasks to nobody.
+#[tokio::test]
+async fn a_lease_request_that_arrives_behind_the_one_that_was_sent_again_leases_nothing() {
+    for paused in [false, true] {
+        let s = Setting::new(Duration::from_secs(10)).await;
+        s.direct.set_paused(&["q".into()], paused).await.unwrap();
+        s.proxy.hold_next("");
+        assert_eq!(lease(&s.client, "q", 10).await.len(), 0);
+        send(&s.direct, (0..5).map(|n| task("q", &n.to_string()))).await;
+        s.direct.set_paused(&["q".into()], false).await.unwrap();
+        let answer = s.proxy.deliver().await;
+        assert!(answer.contains("seen"), "{answer}");
+        assert_eq!(lease(&s.direct, "q", 10).await.len(), 5);
+    }
+}
+
+/// A change and what was done about it since, both of one process.
+#[tokio::test]
+async fn a_change_that_arrives_behind_the_one_that_was_sent_again_is_not_made_again() {
+    let s = Setting::new(Duration::from_secs(10)).await;
+    let q: [Name; 1] = ["q".into()];
+    s.proxy.hold_next("PUBLISH");
+    s.client.set_paused(&q, true).await.unwrap();
+    s.client.set_paused(&q, false).await.unwrap();
+    s.proxy.deliver().await;
+    assert!(!is_paused(&s.direct).await);
+
+    let put = swap(None, Some(entry("entry")));
+    s.client.swap_schedules(put).await.unwrap();
+    let (running, stopped) = s.entry_and_paused().await;
+    let pause = swap(Some(running.clone()), Some(stopped.clone()));
+    s.proxy.hold_next("entry");
+    assert_eq!(s.client.swap_schedules(pause).await.unwrap(), [true]);
+    let resume = swap(Some(stopped), Some(running));
+    assert_eq!(s.client.swap_schedules(resume).await.unwrap(), [true]);
+    s.proxy.deliver().await;
+    let found = s.direct.schedule(&"entry".into()).await.unwrap().unwrap();
+    assert!(!found.paused);
+
+    send(&s.direct, [task("q", "a")]).await;
+    s.proxy.hold_next("PUBLISH");
+    assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+    send(&s.direct, [task("q", "b")]).await;
+    s.proxy.deliver().await;
+    assert_eq!(state(&s.direct, "b").await, Some(TaskState::Pending));
+}
+
+#[tokio::test]
+async fn what_arrives_after_it_was_given_up_changes_nothing() {
+    let s = Setting::new(Duration::from_millis(500)).await;
+    let q: [Name; 1] = ["q".into()];
+    let late = async || {
+        let answer = s.deliver_too_late().await;
+        assert!(answer.contains("ASYNQUEUE_LATE"), "{answer}");
+    };
+
+    s.proxy.hold_next("PUBLISH");
+    s.client.set_paused(&q, true).await.unwrap();
+    s.direct.set_paused(&q, false).await.unwrap();
+    late().await;
+    assert!(!is_paused(&s.direct).await);
+
+    send(&s.direct, [task("q", "a")]).await;
+    let leased = lease(&s.direct, "q", 1).await.remove(0);
+    let held = Lease {
+        task: leased.envelope.task_ref(),
+        token: leased.token,
+    };
+    s.proxy.hold_next("");
+    s.client
+        .extend(std::slice::from_ref(&held), HOUR)
+        .await
+        .unwrap();
+    s.direct
+        .extend(std::slice::from_ref(&held), Duration::from_secs(1))
+        .await
+        .unwrap();
+    late().await;
+    let until = s.direct.tasks(&[of("a")]).await.unwrap().remove(0).unwrap();
+    assert!(until.lease.unwrap().until < s.direct.now() + Duration::from_secs(60));
+
+    let progress = |done| Progress {
+        done,
+        total: 10,
+        note: String::new(),
+    };
+    s.proxy.hold_next("");
+    s.client
+        .report(vec![(held.clone(), progress(1))])
+        .await
+        .unwrap();
+    s.direct.report(vec![(held, progress(2))]).await.unwrap();
+    late().await;
+    let found = s.direct.tasks(&[of("a")]).await.unwrap().remove(0).unwrap();
+    assert_eq!(found.progress, Some(progress(2)));
+
+    let put = swap(None, Some(entry("entry")));
+    s.direct.swap_schedules(put.clone()).await.unwrap();
+    s.proxy.hold_next("entry");
+    assert_eq!(
+        s.client.remove_schedules(&["entry".into()]).await.unwrap(),
+        [true]
+    );
+    s.direct.swap_schedules(put).await.unwrap();
+    late().await;
+    assert!(s.direct.schedule(&"entry".into()).await.unwrap().is_some());
+    let (running, stopped) = s.entry_and_paused().await;
+    let pause = swap(Some(running.clone()), Some(stopped.clone()));
+    s.proxy.hold_next("entry");
+    assert_eq!(s.client.swap_schedules(pause).await.unwrap(), [true]);
+    let resume = swap(Some(stopped), Some(running));
+    s.direct.swap_schedules(resume).await.unwrap();
+    late().await;
+    assert!(
+        !s.direct
+            .schedule(&"entry".into())
+            .await
+            .unwrap()
+            .unwrap()
+            .paused
+    );
+
+    s.proxy.hold_next("PUBLISH");
+    assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+    send(&s.direct, [task("q", "b")]).await;
+    late().await;
+    assert_eq!(state(&s.direct, "b").await, Some(TaskState::Pending));
+
+    s.proxy.hold_next("");
+    s.client.leave(&"server".into()).await.unwrap();
+    late().await;
+}
+
+/// The caller does not know that it was sent twice.
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
+    let s = Setting::new(Duration::from_secs(10)).await;
+    send(
+        &s.direct,
+        ["cancel", "delete", "replace"].map(|id| task("q", id)),
+    )
+    .await;
+
+    s.proxy.lose_next_answer("$6\r\ncancel\r\n$6\r\ncancel");
+    let cancelled = s.client.cancel(&[of("cancel")], "why").await.unwrap();
+    assert_eq!(cancelled, [CancelOutcome::Cancelled]);
+    s.proxy.lose_next_answer("$3\r\nrun");
+    assert_eq!(s.client.run_now(&[of("cancel")]).await.unwrap(), [true]);
+    s.proxy.lose_next_answer("$6\r\ndelete\r\n$6\r\ndelete");
+    assert_eq!(s.client.delete(&[of("delete")]).await.unwrap(), [true]);
+    let seen = s
+        .direct
+        .tasks(&[of("replace")])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    let change = Replacement {
+        seen: Arc::clone(&seen.envelope),
+        state: TaskState::Pending,
+        envelope: seen.envelope,
+        to: Some(Move::Archived),
+    };
+    s.proxy.lose_next_answer("$6\r\nshelve");
+    assert_eq!(s.client.replace(vec![change]).await.unwrap(), [true]);
+
+    let subscriber: [(Name, Name); 1] = [("event".into(), "one".into())];
+    s.direct.subscribe(subscriber.to_vec()).await.unwrap();
+    s.proxy.lose_next_answer("");
+    assert_eq!(s.client.unsubscribe(&subscriber).await.unwrap(), [true]);
+    let put = swap(None, Some(entry("entry")));
+    s.proxy.lose_next_answer("");
+    assert_eq!(s.client.swap_schedules(put).await.unwrap(), [true]);
+    s.proxy.lose_next_answer("");
+    assert_eq!(
+        s.client.remove_schedules(&["entry".into()]).await.unwrap(),
+        [true]
+    );
+    s.proxy.lose_next_answer("PUBLISH");
+    assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+}
+
+/// Each call would be refused by what its client takes for the time, until the first one has said what it is.
+#[tokio::test]
+async fn a_clock_that_is_ahead_of_what_a_client_takes_it_for_refuses_no_call_for_good() {
+    let redis = RedisServer::start().await;
+    let proxy = LateProxy::start(redis.port()).await;
+    proxy.put_clock_back(3600);
+    let client = connect(&proxy.url()).await;
+    let direct = connect(&redis.url()).await;
+    assert!(client.now() + HOUR / 2 < direct.now(), "it is wrong");
+    send(&client, [task("q", "a")]).await;
+    let is_right = |client: &RedisBroker| client.now() + Duration::from_secs(60) > direct.now();
+    assert!(is_right(&client), "the first call has said what time it is");
+    assert_eq!(lease(&client, "q", 1).await.len(), 1);
+}
+
+/// A producer needs not lease to know what time it is.
+#[tokio::test]
+async fn the_answer_to_an_enqueue_says_what_time_it_is() {
+    let redis = RedisServer::start().await;
+    let proxy = LateProxy::start(redis.port()).await;
+    // As long as calls are in time all the same.
+    proxy.put_clock_back(30);
+    let options = RedisOptions::new(&proxy.url()).unwrap();
+    let options = options.response_timeout(Duration::from_secs(60));
+    let client = RedisBroker::connect(options).await.unwrap();
+    let direct = connect(&redis.url()).await;
+    let second = Duration::from_secs(1);
+    assert!(client.now() + 20 * second < direct.now(), "it is wrong");
+    // The first script of a connection is sent twice, since Redis does not know it.
+    send(&client, [task("q", "a")]).await;
+    assert!(client.now() + 10 * second > direct.now());
+}
