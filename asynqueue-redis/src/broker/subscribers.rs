@@ -39,6 +39,9 @@ pub(super) struct Known {
 /// Fields as they were seen.
 type Seen = BTreeMap<String, Vec<u8>>;
 
+/// A field, its value as it was seen, and its new value.
+type Change = (String, Vec<u8>, Vec<u8>);
+
 impl Known {
     pub(super) fn has(&self, event: &Name, name: &Name) -> bool {
         let known = self.events.get(event).into_iter().flatten();
@@ -94,7 +97,7 @@ impl Known {
     }
 
     /// The fields that differ from what was seen, but for the mark.
-    fn changes(&self, seen: &Seen) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>, BrokerError> {
+    fn changes(&self, seen: &Seen) -> Result<Vec<Change>, BrokerError> {
         let mut changes = Vec::new();
         for (field, before) in seen {
             let new = match field.as_str() {
