@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{RedisBroker, leftovers::Rounds, ownership::Upkeep, waiters::Waiters};
+use super::{RedisBroker, known_upkeep::Upkeep, leftovers::Rounds, waiters::Waiters};
 use crate::{keys::QueueKeys, lanes::Lanes};
 
 /// How often a queue that is in use is listed among all.
