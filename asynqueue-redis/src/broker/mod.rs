@@ -7,6 +7,7 @@ mod enqueue;
 mod fleet;
 mod groups;
 mod inspect;
+mod known_upkeep;
 mod lease;
 mod leftovers;
 mod ownership;

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use parking_lot::Mutex;
 
 use super::{
-    RedisBroker, coalesce::Coalescers, leftovers::Rounds, ownership::Upkeep, room::Room,
+    RedisBroker, coalesce::Coalescers, known_upkeep::Upkeep, leftovers::Rounds, room::Room,
     waiters::Waiters, wakeups::Wakeups,
 };
 use crate::{keys::QueueKeys, lanes::Lanes, link::spawn, script};

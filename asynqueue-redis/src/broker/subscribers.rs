@@ -38,7 +38,7 @@ pub(super) struct Known {
 /// Fields as they were seen.
 type Seen = BTreeMap<String, Vec<u8>>;
 
-/// A field, its value as seen and its new value.
+/// A field, its value as it was seen, and its new value.
 type Change = (String, Vec<u8>, Vec<u8>);
 
 impl Known {

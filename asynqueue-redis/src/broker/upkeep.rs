@@ -7,7 +7,7 @@ use asynqueue_core::{
 };
 
 use super::{
-    MAX_CHUNK, MAX_MILLIS, RedisBroker, lease::parts, millis, ownership::Part, queue::Queue,
+    MAX_CHUNK, MAX_MILLIS, RedisBroker, known_upkeep::Part, lease::parts, millis, queue::Queue,
     wakeups::IDLE_MAX,
 };
 use crate::{reply, script};

@@ -1,0 +1,181 @@
+//! What an instance knows of the upkeep of one queue: who owns it, and what may be found in it.
+
+use std::time::{Duration, Instant};
+
+use asynqueue_core::Timestamp;
+
+/// Who has not looked for lost leases for this long was not there, or Redis was not.
+const BREAK: Duration = Duration::from_secs(5);
+
+/// The time of a look is known this well.
+const SAME_TIME: Duration = Duration::from_millis(100);
+
+/// What an instance knows of the upkeep of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    pub(super) owner: Owner,
+    /// When to look at the queue, or ask for its owner, again.
+    pub(super) look_at: Option<Instant>,
+    /// When the next task is due, as the last look has found.
+    pub(super) next_due: Option<Timestamp>,
+    /// When a task is due of which a signal has come since.
+    pub(super) heard: Option<Timestamp>,
+    /// Whether it may have leased tasks.
+    pub(super) is_active: bool,
+    /// Whether it has any tasks.
+    pub(super) is_used: bool,
+    /// When old tasks were last looked for.
+    pub(super) trimmed: Option<Instant>,
+    /// When lost leases were last looked for, and since when without a break, by the broker's clock.
+    watched: Option<(Instant, Timestamp)>,
+    /// How many streams of signals hear of it.
+    pub(super) listening: usize,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Owner {
+    #[default]
+    Unknown,
+    /// This instance, until then.
+    Own(Instant),
+    /// Another, by its tag.
+    Other(String),
+    /// Another that is not alive.
+    Dead(String),
+}
+
+/// What part of the upkeep is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Forward,
+    Expired,
+    Trim,
+}
+
+impl Upkeep {
+    /// Whether this instance owns the queue; `None` if that takes a question. Only forwarding keeps a queue, so that no owner
+    /// holds it that does not look after it.
+    pub(super) fn is_own(&self, part: Part, now: Instant) -> Option<bool> {
+        let is_time = self.look_at.is_none_or(|at| at <= now);
+        match self.owner {
+            Owner::Own(until) if until > now && !(is_time && part == Part::Forward) => Some(true),
+            Owner::Other(_) | Owner::Dead(_) if !is_time => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Notes when a task is due that a signal tells of.
+    pub(super) fn hear(&mut self, due: Timestamp) {
+        self.heard = Some(self.heard.map_or(due, |heard| heard.min(due)));
+    }
+
+    /// Begins to look for leases that had ended by a time. None counts as lost that had ended before this instance began to
+    /// watch the queue: while nobody did, and while Redis was away, none could be extended.
+    pub(super) fn watch(&mut self, by: Timestamp, now: Timestamp) -> Timestamp {
+        let at = Instant::now();
+        let since = match self.watched {
+            // Where the clock was set back it begins anew.
+            Some((last, since)) if at.duration_since(last) < BREAK => since.min(now),
+            _ => now,
+        };
+        self.watched = Some((at, since));
+        if by + SAME_TIME < since {
+            Timestamp::default()
+        } else {
+            by
+        }
+    }
+
+    /// Notes that Redis did not answer.
+    pub(super) fn interrupted(&mut self) {
+        self.watched = None;
+    }
+
+    /// Notes that tasks were leased.
+    pub(super) fn note_leased(&mut self) {
+        self.is_active = true;
+    }
+
+    /// Begins to forward; what is heard from now on counts beside the answer.
+    pub(super) fn forwards(&mut self) {
+        self.heard = None;
+    }
+
+    pub(super) fn forwarded(&mut self, next_due: Option<Timestamp>) {
+        self.next_due = next_due;
+    }
+
+    /// When the next task is due, as far as it is known and the concern of this instance.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if matches!(self.owner, Owner::Other(_) | Owner::Dead(_)) {
+            return None;
+        }
+        [self.next_due, self.heard].into_iter().flatten().min()
+    }
+
+    /// Whether this part of the upkeep may find something in a queue, if many are owned.
+    pub(super) fn is_of_use(&self, part: Part, now: Timestamp, owned: usize) -> bool {
+        match part {
+            Part::Forward => self.listening == 0 || self.next_due().is_some_and(|due| due <= now),
+            Part::Expired => self.is_active,
+            Part::Trim => {
+                let pause = Duration::from_secs(owned as u64);
+                self.is_used || self.trimmed.is_none_or(|last| last.elapsed() >= pause)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn only_forwarding_keeps_a_queue() {
+        let now = Instant::now();
+        let upkeep = Upkeep {
+            owner: Owner::Own(now + HELD),
+            look_at: Some(now),
+            ..Upkeep::default()
+        };
+        assert_eq!(upkeep.is_own(Part::Forward, now), None);
+        assert_eq!(upkeep.is_own(Part::Trim, now), Some(true));
+        assert_eq!(upkeep.is_own(Part::Trim, now + HELD), None);
+    }
+
+    #[test]
+    fn a_lease_is_lost_only_by_a_time_since_which_the_queue_was_watched() {
+        let at = |secs: u64| Timestamp::from_millis(secs * 1_000);
+        let mut upkeep = Upkeep::default();
+        assert_eq!(upkeep.watch(at(80), at(100)), at(0));
+        assert_eq!(upkeep.watch(at(99), at(102)), at(0));
+        assert_eq!(upkeep.watch(at(101), at(104)), at(101));
+        upkeep.interrupted();
+        assert_eq!(upkeep.watch(at(101), at(106)), at(0));
+        // The clock is set back.
+        assert_eq!(upkeep.watch(at(8), at(9)), at(0));
+        assert_eq!(upkeep.watch(at(9), at(11)), at(9));
+    }
+
+    #[test]
+    fn a_signal_counts_until_the_queue_is_forwarded() {
+        let at = Timestamp::from_millis;
+        let mut upkeep = Upkeep {
+            listening: 1,
+            ..Upkeep::default()
+        };
+        upkeep.forwarded(Some(at(9)));
+        upkeep.hear(at(7));
+        upkeep.hear(at(8));
+        assert_eq!(upkeep.next_due(), Some(at(7)));
+        assert!(!upkeep.is_of_use(Part::Forward, at(6), 5));
+        assert!(upkeep.is_of_use(Part::Forward, at(7), 5));
+        upkeep.forwards();
+        // While the call is under way.
+        upkeep.hear(at(5));
+        upkeep.forwarded(None);
+        assert_eq!(upkeep.next_due(), Some(at(5)));
+    }
+}
