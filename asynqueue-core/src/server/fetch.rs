@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::{
     Shared,
@@ -54,7 +54,8 @@ impl Shared {
             finished: 0,
             per_second: 0.0,
         };
-        let mut poll = interval(self.settings.poll_interval);
+        let period = self.settings.poll_interval;
+        let mut poll = interval_at(Instant::now() + period, period);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fetcher = Fetcher {
             shared: &self,
