@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Shared,
@@ -54,8 +54,7 @@ impl Shared {
             finished: 0,
             per_second: 0.0,
         };
-        let period = self.settings.poll_interval;
-        let mut poll = interval_at(Instant::now() + period, period);
+        let mut poll = interval(self.settings.poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fetcher = Fetcher {
             shared: &self,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{Shared, is_closed, retrying::Retrying};
@@ -33,13 +33,13 @@ impl Shared {
     /// since the answer shows it; and of single tasks that are said to be cancelled at once.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let mut retrying = Retrying::new("extend leases");
-        let mut next = tokio::time::Instant::now() + self.settings.lease / 3;
-        let mut last = Instant::now();
+        let (mut since, mut wait) = (Instant::now(), self.settings.lease / 3);
+        let mut last = since;
         loop {
             let mut is_asked = false;
             let due = async {
                 tokio::select! {
-                    () = sleep_until(next) => {}
+                    () = sleep(wait.saturating_sub(since.elapsed())) => {}
                     () = self.unheard.notified() => {}
                     () = self.asked.notify.notified() => is_asked = true,
                 }
@@ -55,7 +55,7 @@ impl Shared {
                     Err(error) => tracing::debug!(%error, "leases could not be extended"),
                 }
             }
-            let wait = match self.extend_all().await {
+            wait = match self.extend_all().await {
                 Ok(()) => {
                     retrying.worked();
                     let since = std::mem::replace(&mut last, Instant::now()).elapsed();
@@ -69,7 +69,7 @@ impl Shared {
                 Err(error) if is_closed(&error) => return,
                 Err(error) => retrying.failed(&error).min(self.settings.lease / 3),
             };
-            next = tokio::time::Instant::now() + wait;
+            since = Instant::now();
         }
     }
 
