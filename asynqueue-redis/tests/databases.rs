@@ -12,10 +12,9 @@ use asynqueue_core::{
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use redis::{aio::MultiplexedConnection, cmd};
 
-use common::{connect, lease, now, send, task};
+use common::{connect, lease, next, now, send, task};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -117,7 +116,7 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
     let mut signals = first.signals(&queue).await.unwrap();
     let mut others = second.signals(&queue).await.unwrap();
     send(&first, [task("q", "a")]).await;
-    assert_eq!(signals.next().await, Some(Signal::Pending("q".into())));
+    assert_eq!(next(&mut signals).await, Some(Signal::Pending("q".into())));
     lease(&first, "q", 1).await;
 
     send(&second, [task("q", "a")]).await;
@@ -133,7 +132,7 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
         .await
         .unwrap();
     for kind in ["pending", "cancel", "due"] {
-        let signal = others.next().await.unwrap();
+        let signal = next(&mut others).await.unwrap();
         let is_it = match &signal {
             Signal::Pending(_) => kind == "pending",
             Signal::Cancel(task) => kind == "cancel" && *task == a,
@@ -149,8 +148,8 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
         .cancel(std::slice::from_ref(&b), "here")
         .await
         .unwrap();
-    assert_eq!(signals.next().await, Some(Signal::Pending("q".into())));
-    assert_eq!(signals.next().await, Some(Signal::Cancel(b)));
+    assert_eq!(next(&mut signals).await, Some(Signal::Pending("q".into())));
+    assert_eq!(next(&mut signals).await, Some(Signal::Cancel(b)));
 }
 
 /// They are many, and the result is large.

@@ -16,13 +16,12 @@ use asynqueue_core::{
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisCluster, RedisServer, Seen, eventually};
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::{aio::MultiplexedConnection, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use common::{connect, lease, send, task};
+use common::{connect, lease, next, send, task};
 
 const QUEUE: &str = "work";
 
@@ -300,7 +299,7 @@ async fn heard(broker: &RedisBroker, signals: &mut Signals) -> Vec<Signal> {
     broker.settle(&settled).await.unwrap();
     let mut heard = Vec::new();
     loop {
-        match signals.next().await.expect("goes on") {
+        match next(signals).await.expect("goes on") {
             Signal::Cancel(task) if task == reference => return heard,
             signal => heard.push(signal),
         }
@@ -321,10 +320,10 @@ async fn upkeep_wakes_another_where_one_that_was_woken_stands_still() {
     lease(&broker, "q", 1).await;
     seems_oldest(&mut admin, "q", &tag).await;
     send(&broker, [task("q", "a")]).await;
-    assert_eq!(unheeded.next().await, Some(pending.clone()));
+    assert_eq!(next(&mut unheeded).await, Some(pending.clone()));
     assert_eq!(idle(&mut admin, "q").await.len(), 1);
     broker.forward(&queue, 10).await.unwrap();
-    assert_eq!(signals.next().await, Some(pending));
+    assert_eq!(next(&mut signals).await, Some(pending));
 }
 
 #[tokio::test]
@@ -338,7 +337,7 @@ async fn where_nobody_waits_all_that_listen_hear_of_a_queue_that_was_empty() {
     ];
     send(&one, [task("q", "a")]).await;
     for signals in &mut signals {
-        assert_eq!(signals.next().await, Some(Signal::Pending("q".into())));
+        assert_eq!(next(signals).await, Some(Signal::Pending("q".into())));
     }
 }
 
@@ -368,7 +367,7 @@ async fn the_owner_of_a_queue_alone_hears_when_a_task_is_due() {
     own.arg("aq:{q}:owner").arg(&tag);
     let _: () = own.query_async(&mut admin).await.unwrap();
     schedule("a", 1_000).await;
-    assert!(of_owner.next().await.as_ref().is_some_and(is_due));
+    assert!(next(&mut of_owner).await.as_ref().is_some_and(is_due));
     assert!(!heard(&other, &mut of_other).await.iter().any(is_due));
 
     // One that is gone, and none.
@@ -402,7 +401,7 @@ async fn in_a_cluster_too_a_task_wakes_one_server() {
     }
     send(&broker, [task("q", "a")]).await;
     let (first, second) = signals.split_at_mut(1);
-    assert_eq!(first[0].next().await, Some(Signal::Pending("q".into())));
+    assert_eq!(next(&mut first[0]).await, Some(Signal::Pending("q".into())));
     let pending = |signal: &Signal| matches!(signal, Signal::Pending(_));
     // Of the last task only, which wakes the next.
     let heard = heard(&broker, &mut second[0]).await;

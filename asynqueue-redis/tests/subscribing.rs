@@ -20,7 +20,7 @@ use asynqueue_test_servers::{Fault, Monitor, Proxy, RedisCluster, RedisServer, S
 use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 
-use common::{connect, send, task};
+use common::{connect, next, send, task};
 
 const QUEUES: usize = 1_000;
 
@@ -41,7 +41,10 @@ async fn many_queues_are_subscribed_to_in_one_command() {
     let mut signals = broker.signals(&queues()).await.unwrap();
     assert_eq!(count(&monitor.stop().await, "subscribe"), 1);
     send(&broker, [task("q999", "a")]).await;
-    assert_eq!(signals.next().await, Some(Signal::Pending("q999".into())));
+    assert_eq!(
+        next(&mut signals).await,
+        Some(Signal::Pending("q999".into()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +55,10 @@ async fn many_queues_of_a_cluster_are_subscribed_to_at_the_same_time() {
     let mut signals = broker.signals(&queues).await.unwrap();
     for queue in ["q0", "q42", "q99"] {
         send(&broker, [task(queue, "a")]).await;
-        assert_eq!(signals.next().await, Some(Signal::Pending(queue.into())));
+        assert_eq!(
+            next(&mut signals).await,
+            Some(Signal::Pending(queue.into()))
+        );
     }
 }
 
@@ -73,8 +79,11 @@ async fn an_attempt_that_is_given_up_ends_nobodys_subscription_and_is_not_begun_
     let mut signals = broker.signals(&many).await.unwrap();
     proxy.set(Fault::None);
     send(&broker, [task("first", "a"), task("q7", "a")]).await;
-    assert_eq!(first.next().await, Some(Signal::Pending("first".into())));
-    assert_eq!(signals.next().await, Some(Signal::Pending("q7".into())));
+    assert_eq!(
+        next(&mut first).await,
+        Some(Signal::Pending("first".into()))
+    );
+    assert_eq!(next(&mut signals).await, Some(Signal::Pending("q7".into())));
     assert_eq!(count(&monitor.stop().await, "subscribe"), 1);
     assert_eq!(first.next().now_or_never(), None, "it goes on");
 }

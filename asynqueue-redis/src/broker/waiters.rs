@@ -38,14 +38,17 @@ struct Waiting(Arc<Mutex<Option<Senders>>>);
 type Senders = HashMap<String, Vec<oneshot::Sender<Vec<u8>>>>;
 
 impl RedisBroker {
+    /// Looks how a task has ended whenever it is notified about. So results go to the one that waits for them, and a notification
+    /// about another's task of the same name, of a program that shares the channel, ends nothing.
     pub(super) async fn wait_for(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
         let queue = self.queue(&task.queue);
-        let mut wait = LOOK_WITHOUT;
+        let (mut wait, mut told) = (LOOK_WITHOUT, None);
         loop {
             // Before the look, so that nothing falls between the two. Without it, looking has to do.
             let waiting = self.subscribe(&queue).await.ok();
             let ended = waiting.as_ref().map(|waiting| waiting.wait_for(&task.id));
             let envelope = match self.look_for_end(&queue, task).await? {
+                Look::Ended(Finished::Gone) => return Ok(told.unwrap_or(Finished::Gone)),
                 Look::Ended(finished) => return Ok(finished),
                 Look::Waits(envelope) => envelope,
             };
@@ -55,11 +58,11 @@ impl RedisBroker {
                 continue;
             };
             wait = LOOK_WITHOUT;
-            if let Ok(Ok(message)) = tokio::time::timeout(LOOK_AGAIN, ended).await
-                && let Some(finished) = self.confirm_end(&queue, task, &envelope, message).await?
-            {
-                return Ok(finished);
-            }
+            let message = tokio::time::timeout(LOOK_AGAIN, ended).await;
+            told = message
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|message| not_kept(&envelope, &message));
         }
     }
 
@@ -107,37 +110,21 @@ impl RedisBroker {
             _ => Look::Waits(envelope),
         })
     }
-
-    /// Looks how a task has ended that was notified about; `None` if it has not. So results go to the one that waits for them, and
-    /// a notification about another's task of the same name, of a program that shares the channel, ends nothing. Only of a task
-    /// that was not kept the notification has all there is.
-    async fn confirm_end(
-        &self,
-        queue: &Queue,
-        task: &TaskRef,
-        envelope: &Envelope,
-        message: Vec<u8>,
-    ) -> Result<Option<Finished>, BrokerError> {
-        let finished = match self.look_for_end(queue, task).await? {
-            Look::Ended(finished) => finished,
-            Look::Waits(_) => return Ok(None),
-        };
-        Ok(Some(match (finished, message.split_first()) {
-            // Its result, marked by an `r`, or none.
-            (Finished::Gone, Some((b'c', rest))) => {
-                let result = rest
-                    .split_first()
-                    .map(|(_, result)| Bytes::copy_from_slice(result));
-                completed(result, &envelope.codec)
-            }
-            (finished, _) => finished,
-        }))
-    }
 }
 
 enum Look {
     Ended(Finished),
     Waits(Arc<Envelope>),
+}
+
+/// What a notification says of a task that completed and is not kept, which nothing else has.
+fn not_kept(envelope: &Envelope, message: &[u8]) -> Option<Finished> {
+    // Its result, marked by an `r`, or none.
+    let result = message.strip_prefix(b"c")?.strip_prefix(b"r");
+    Some(completed(
+        result.map(Bytes::copy_from_slice),
+        &envelope.codec,
+    ))
 }
 
 fn completed(result: Option<Bytes>, codec: &CodecName) -> Finished {

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use asynqueue_core::{
-    Broker, CodecName, Envelope, LeaseRequest, Leased, MessagePack, NewTask, Outcome, TaskId, When,
-    all_of,
+    Broker, CodecName, Envelope, LeaseRequest, Leased, MessagePack, NewTask, Outcome, Signal,
+    Signals, TaskId, When, all_of,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 pub(crate) async fn connect(url: &str) -> RedisBroker {
     let options = RedisOptions::new(url).expect("a URL");
@@ -66,4 +67,10 @@ pub(crate) async fn process_all(broker: &RedisBroker, queue: &str, count: usize)
         all_of(broker.settle(&settlements).await).expect("settled");
     }
     ids
+}
+
+/// The next signal, for which it waits in vain for half a minute at most.
+pub(crate) async fn next(signals: &mut Signals) -> Option<Signal> {
+    let signal = tokio::time::timeout(Duration::from_secs(30), signals.next());
+    signal.await.expect("a signal in time")
 }
