@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use asynqueue_core::{
     Broker, BrokerError, Conflict, Durability, EnqueueError, Inspect, MessagePack, Outcome,
-    Producer, Settled, Task, TaskState,
+    Producer, Settled, Task, TaskState, all_of,
 };
 use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};
@@ -179,10 +179,10 @@ async fn an_outcome_is_as_durable_as_the_broker_is_set_to() {
     let leased = lease(&broker, "q", 1).await.remove(0);
     let complete = [leased.settle(Outcome::Complete { result: None })];
     replica.pause();
-    assert_not_durable(broker.settle(&complete).await);
+    assert_not_durable(all_of(broker.settle(&complete).await));
     // By another connection, it is known and changes nothing more: it has to wait all the same.
     kill_connections(&primary).await;
-    assert_not_durable(broker.settle(&complete).await);
+    assert_not_durable(all_of(broker.settle(&complete).await));
     replica.resume();
     eventually("the replica is back", async || {
         matches!(

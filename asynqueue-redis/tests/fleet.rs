@@ -109,10 +109,10 @@ async fn seems_oldest(admin: &mut MultiplexedConnection, queue: &str, tag: &str)
 
 /// How many leases were asked for.
 fn leases(seen: &[Seen]) -> usize {
-    let urgent = format!("aq:{{{QUEUE}}}:urgent");
+    let pending = format!("aq:{{{QUEUE}}}:pending");
     let is_lease = |seen: &&Seen| {
         let name = String::from_utf8_lossy(&seen.words[0]).to_lowercase();
-        name == "zpopmin" && seen.words[1] == urgent.as_bytes()
+        name == "rpop" && seen.words[1] == pending.as_bytes()
     };
     seen.iter().filter(is_lease).count()
 }

@@ -67,13 +67,20 @@ impl RedisBroker {
             let asked = (max - leased.len()).min(MAX_CHUNK);
             let batch = match self.lease_chunk(&queue, asked, request).await {
                 Err(error) if leased.is_empty() => return Err(error),
-                Err(_) => break,
+                Err(_) => {
+                    self.wake_again(&queue);
+                    break;
+                }
                 Ok(batch) => batch,
             };
             let goes_on = batch.may_have_left_some || batch.leased.len() == asked;
             leased.extend(batch.leased);
             // Over a slow link, what has come is not to wait for the rest until its lease ends.
-            if !goes_on || started.elapsed() >= LEASE_FOR.min(request.lease / 4) {
+            if goes_on && started.elapsed() >= LEASE_FOR.min(request.lease / 4) {
+                self.wake_again(&queue);
+                break;
+            }
+            if !goes_on {
                 break;
             }
         }

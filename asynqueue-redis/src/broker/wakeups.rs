@@ -78,6 +78,14 @@ impl RedisBroker {
         }
     }
 
+    /// Wakes the servers of this instance for what a lease has left.
+    pub(super) fn wake_again(&self, queue: &Queue) {
+        self.link().say(&Message {
+            channel: queue.keys.own_events.clone(),
+            payload: b"p".to_vec(),
+        });
+    }
+
     /// Wakes another for what this instance was woken for.
     pub(super) async fn pass_wakeup_on(&self, queue: &Queue) -> Result<(), BrokerError> {
         if queue.wakeups.is_woken.swap(false, SeqCst) {

@@ -134,6 +134,13 @@ impl Listeners {
         io::run(tidying).await?
     }
 
+    /// Passes a message to the listeners of this process alone, without a way through Redis.
+    pub(super) fn say(&self, message: &Message) {
+        if let Some(channels) = self.0.channels.lock().upgrade() {
+            channels.lock().pass(message);
+        }
+    }
+
     /// Ends all streams of messages, and the connection.
     pub(super) fn hang_up(&self) {
         if let Some(channels) = self.0.channels.lock().upgrade() {
@@ -254,21 +261,20 @@ impl Channels {
         let channel = data.next().and_then(text);
         match (pushed.kind, channel) {
             (PushKind::Message | PushKind::SMessage, Some(channel)) => {
-                if let Some(Value::BulkString(payload)) = data.next()
-                    && let Some(listeners) = self.listeners.get(&channel)
-                {
-                    for listener in listeners {
-                        // One that is gone is forgotten when the next comes.
-                        let _ = listener.send(Message {
-                            channel: channel.clone(),
-                            payload: payload.clone(),
-                        });
-                    }
+                if let Some(Value::BulkString(payload)) = data.next() {
+                    self.pass(&Message { channel, payload });
                 }
             }
             (PushKind::Disconnection, _) => self.end(),
             (PushKind::SUnsubscribe | PushKind::Unsubscribe, Some(channel)) => self.left(channel),
             _ => {}
+        }
+    }
+
+    fn pass(&self, message: &Message) {
+        for listener in self.listeners.get(&message.channel).into_iter().flatten() {
+            // One that is gone is forgotten when the next comes.
+            let _ = listener.send(message.clone());
         }
     }
 

@@ -366,6 +366,11 @@ impl Link {
         }
     }
 
+    /// A message to those of this process that [listen](Self::listen).
+    pub(crate) fn say(&self, message: &Message) {
+        self.0.listeners.say(message);
+    }
+
     fn note_away(&self, error: &redis::RedisError) {
         if !self.0.is_away.swap(true, Relaxed) {
             tracing::warn!(address = %self.0.address, %error, "Redis does not answer as it should; trying again");

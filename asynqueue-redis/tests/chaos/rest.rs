@@ -42,7 +42,7 @@ pub(crate) struct Rest {
 }
 
 /// The parts of a queue that stay: figures, names of workers, and what keeps a change from being made twice.
-const STAY: [&str; 4] = ["stats", "hours", "meta", "lanes"];
+const STAY: [&str; 5] = ["stats", "hours", "meta", "lanes", "workers"];
 
 /// What all queues share.
 const SHARED: [&str; 3] = ["aq:queues", "aq:servers", "aq:subscriptions"];
@@ -183,13 +183,15 @@ async fn left_keys(store: &Store, now: u64) -> Vec<String> {
     let mut left = Vec::new();
     for (mut connection, key) in keys(store.nodes()).await {
         let part = match key.strip_prefix("aq:{") {
-            None if SHARED.contains(&key.as_str()) => continue,
+            None if SHARED.contains(&key.as_str()) || key.starts_with("aq:lanes:") => continue,
             None => "",
             Some(_) if key.starts_with("aq:{schedules}") => "schedules",
             Some(_) => key.rsplit(':').next().unwrap_or_default(),
         };
         if part == "locks" {
             left.extend(left_locks(&mut connection, &key, now).await);
+        } else if part == "lock_ends" {
+            left.extend(left_ends(&mut connection, &key).await);
         } else if !STAY.contains(&part) {
             let mut kind = cmd("TYPE");
             let kind = kind.arg(&key).query_async(&mut connection);
@@ -198,6 +200,15 @@ async fn left_keys(store: &Store, now: u64) -> Vec<String> {
         }
     }
     left
+}
+
+/// Ends of locks that are not there.
+async fn left_ends(connection: &mut MultiplexedConnection, key: &str) -> Vec<String> {
+    let ends: Vec<String> = connection.zrange(key, 0, -1).await.expect("ends of locks");
+    let locks = key.replace("lock_ends", "locks");
+    let locks: Vec<String> = connection.hkeys(locks).await.expect("locks");
+    let left = ends.iter().filter(|name| !locks.contains(name));
+    left.map(|name| format!("{key} {name}")).collect()
 }
 
 /// Those for a window stay until it ends and the queue's upkeep finds them; others end with their tasks.
