@@ -79,6 +79,11 @@ impl Calls {
         }
     }
 
+    /// Whether the answer to a call is to be waited for before more is asked: the weights of the queues that it is for count.
+    pub(super) fn are_due(&self, now: Instant) -> bool {
+        self.reserved.iter().any(|(_, until, _)| *until > now)
+    }
+
     /// Whether a call for a queue is under way.
     pub(super) fn is_asked(&self, queue: usize) -> bool {
         self.queues[queue].asked

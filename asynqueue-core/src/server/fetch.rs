@@ -131,6 +131,9 @@ impl Fetcher<'_> {
                 asks = true;
             }
         }
+        if self.calls.are_due(now) {
+            return asks;
+        }
         let shares = queues.shares(room, |queue| shared.inbox.load_of(queue));
         self.pass_on(&shares);
         if !shares.is_empty() {
