@@ -20,6 +20,7 @@ impl RedisBroker {
             settlements.iter().collect(),
             |settlement: &&Settlement| &settlement.envelope.queue,
             |queue, settlements| async move {
+                queue.wakeups.note_outcomes(&settlements);
                 let records: Vec<_> = settlements.into_iter().map(Record::of).collect();
                 self.settle_in(&queue, records).await
             },

@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Broker, BrokerError, Name, Signal, Signals, TaskId, TaskRef, Timestamp};
+use asynqueue_core::{
+    Broker, BrokerError, Name, Outcome, Settlement, Signal, Signals, TaskId, TaskRef, Timestamp,
+};
 use futures_util::{StreamExt, future::join_all, stream};
 
 use super::{RedisBroker, queue::Queue};
@@ -36,6 +38,21 @@ pub(super) struct Wakeups {
     listening: AtomicUsize,
     /// Whether a wake-up came to this instance alone, and nothing was leased since.
     is_woken: AtomicBool,
+    /// Whether nothing here handles the tasks that came last.
+    is_of_no_use: AtomicBool,
+}
+
+impl Wakeups {
+    /// Notes whether anything here handles what was leased. A server of a build before a new event gives its tasks back faster than
+    /// another works, so it would be woken for most of them: while it handles none, it is woken only where nobody else waits.
+    pub(super) fn note_outcomes(&self, ended: &[&Settlement]) {
+        let is_handled = |one: &&Settlement| {
+            let is_later = matches!(one.outcome, Outcome::Snooze { .. });
+            !is_later || one.envelope.unhandled_since().is_none()
+        };
+        self.is_of_no_use
+            .store(!ended.iter().any(is_handled), SeqCst);
+    }
 }
 
 impl RedisBroker {
@@ -71,7 +88,9 @@ impl RedisBroker {
     /// whether a message reaches anybody.
     pub(super) fn tag_to_wake(&self, queue: &Queue) -> String {
         queue.wakeups.is_woken.store(false, SeqCst);
-        if queue.wakeups.listening.load(SeqCst) > 0 && self.link().counts_receivers() {
+        let is_here = queue.wakeups.listening.load(SeqCst) > 0;
+        let is_of_use = !queue.wakeups.is_of_no_use.load(SeqCst);
+        if is_here && is_of_use && self.link().counts_receivers() {
             keys::tag(self.0.instance)
         } else {
             String::new()
