@@ -1,14 +1,20 @@
 //! One connection through a proxy.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Instant,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
 };
 
 use super::{Counts, Fault, Plan, late};
@@ -115,10 +121,36 @@ impl Link {
         }
     }
 
+    /// Passes answers on. Reading goes on while earlier parts are on their way, so that a delay is a latency and not a limit.
     async fn answers(
         &self,
         server: &mut (impl AsyncRead + Unpin),
         client: &mut (impl AsyncWrite + Unpin),
+    ) {
+        let (parts, mut on_the_way) = unbounded_channel::<Part>();
+        let reading = async {
+            self.read_answers(server, parts).await;
+            // What is on its way still arrives.
+            std::future::pending::<()>().await;
+        };
+        let arriving = async {
+            while let Some(part) = on_the_way.recv().await {
+                tokio::time::sleep_until(part.arrives.into()).await;
+                if client.write_all(&part.bytes).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = arriving => {}
+        }
+    }
+
+    async fn read_answers(
+        &self,
+        server: &mut (impl AsyncRead + Unpin),
+        parts: UnboundedSender<Part>,
     ) {
         let mut buffer = vec![0; 64 * 1024];
         // A stream has no gaps: where a part was dropped, nothing follows, or the client would take one answer for another.
@@ -127,29 +159,38 @@ impl Link {
             if has_gap {
                 continue;
             }
-            match self.fault_now() {
-                Fault::None | Fault::Hold | Fault::Late(_) => {}
-                Fault::Delay(delay) => tokio::time::sleep(delay).await,
+            let now = Instant::now();
+            let (arrives, bytes, is_last) = match self.fault_now() {
+                Fault::None | Fault::Hold | Fault::Late(_) => (now, &buffer[..read], false),
+                Fault::Delay(delay) => (now + delay, &buffer[..read], false),
                 Fault::Throttle(bytes_per_second) => {
                     let free = self.counts.free_after(read, bytes_per_second);
+                    // Nothing more is taken in before.
                     tokio::time::sleep_until(free.into()).await;
+                    (free, &buffer[..read], false)
                 }
                 Fault::CutReplies => {
-                    let _ = client.write_all(&buffer[..read / 2]).await;
                     self.counts.cuts.fetch_add(1, SeqCst);
-                    return;
+                    (now, &buffer[..read / 2], true)
                 }
                 // With a blackhole, what was on its way is lost too.
                 Fault::SwallowReplies | Fault::Blackhole => {
                     has_gap = true;
                     continue;
                 }
-            }
-            if client.write_all(&buffer[..read]).await.is_err() {
+            };
+            let bytes = bytes.to_vec();
+            if parts.send(Part { arrives, bytes }).is_err() || is_last {
                 return;
             }
         }
     }
+}
+
+/// A part of an answer on its way.
+struct Part {
+    arrives: Instant,
+    bytes: Vec<u8>,
 }
 
 /// Whether this is how a replica introduces itself.
