@@ -21,7 +21,7 @@ pub enum Signal {
     Pending(Name),
     /// A task is due at this time, earlier than all others that wait.
     Due(Name, Timestamp),
-    /// An active task is said to be cancelled. Whether it is, the answer to [extending its lease](super::Broker::extend) tells.
+    /// An active task is said to be cancelled. The answer to [extending its lease](super::Broker::extend) decides.
     Cancel(TaskRef),
 }
 

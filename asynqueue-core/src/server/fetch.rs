@@ -174,7 +174,7 @@ impl Fetcher<'_> {
         target.saturating_sub(load).min(MAX_BATCH)
     }
 
-    /// Takes in what a call has brought, whatever became of the other queues that it asked.
+    /// Takes in what a call has brought, also when another queue that it asked has failed.
     fn take(&mut self, answered: Answered) -> Result<(), BrokerError> {
         let Answered {
             shares,
@@ -199,7 +199,7 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Finds out which queues may have more: those that gave as many as they were asked for. The others are empty by now.
+    /// Finds out which queues may have more: those that gave as many as they were asked for. The others are empty.
     fn sort(&mut self, shares: &[Share], max: usize, answers: Each<Vec<Leased>>) -> Vec<Job> {
         let since = std::time::Instant::now();
         let (mut given, mut jobs) = (vec![0; self.queues.len()], Vec::new());
@@ -286,7 +286,7 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Looks for what no signal told. Without signals that is all; with them only what a signal was lost of.
+    /// Looks for tasks without a signal: in all queues while there are no signals, else in a few, since a signal can be lost.
     fn poll(&mut self) {
         if !self.hearing.is_on() {
             self.queues.set_all_ready();
@@ -306,7 +306,7 @@ impl Fetcher<'_> {
             Heard::Signal(signal) => self.act_on_signal(signal),
             // What was asked for before had nobody to be signalled to.
             Heard::Began => self.queues.set_all_ready(),
-            // What was signalled meanwhile is lost too, so the next look is soon.
+            // Signals until the next subscription are lost, so the next look is soon.
             Heard::Ended => self.poll.reset_after(AFTER_END.min(period)),
             Heard::Failed(error) if is_closed(&error) => return Err(error),
             Heard::Failed(error) => {

@@ -27,7 +27,7 @@ const MAX_BATCH: usize = 1_000;
 /// How often progress is passed on.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Leases of tasks that are said to be cancelled. A signal is no proof: whether they are is in the answer to extending them.
+/// Leases of tasks that are said to be cancelled. A signal can be false, so the answer to extending them decides.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     leases: Mutex<Vec<Lease>>,

@@ -142,7 +142,7 @@ impl Groups for RedisBroker {
                 let holder = holder.map_or(Ok(task.envelope.id.clone()), TaskId::new);
                 let holder = holder.map_err(|error| BrokerError::Protocol(error.to_string()))?;
                 let found = self.look(&queue, std::slice::from_ref(&holder)).await?;
-                // It was there a moment ago; by now it is done.
+                // It was there a moment ago, and is done.
                 let state = found.into_iter().next().flatten();
                 let state = state.map_or(TaskState::Completed, |found| found.state);
                 let refusal = match refused {

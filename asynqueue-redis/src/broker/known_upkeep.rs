@@ -64,7 +64,7 @@ impl Upkeep {
         }
     }
 
-    /// Notes when a task is due that a signal tells of.
+    /// Notes when a task is due, as a signal says.
     pub(super) fn hear(&mut self, due: Timestamp) {
         self.heard = Some(self.heard.map_or(due, |heard| heard.min(due)));
     }

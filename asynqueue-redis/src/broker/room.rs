@@ -43,7 +43,7 @@ impl Room {
         self.now.lock().step
     }
 
-    /// Notes an answer that arrived: so many tasks, of so many bytes in all.
+    /// Notes an answer that arrived, by its number of tasks and bytes.
     pub(super) fn arrived(&self, tasks: usize, bytes: usize) {
         if tasks == 0 {
             return;

@@ -1,6 +1,6 @@
 //! The subscribers of each event as they are kept: one HASH for all, with what was removed and the mark of its state.
 //!
-//! What is kept beside the events begins with an empty list, which is all that builds before it read of it.
+//! What is kept beside the events begins with an empty list, which is all that earlier builds read of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

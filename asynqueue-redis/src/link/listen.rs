@@ -24,7 +24,7 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Those who listen. Clones share one connection.
+/// Listeners. Clones share one connection.
 #[derive(Clone)]
 pub(super) struct Listeners(Arc<Inner>);
 
@@ -62,7 +62,7 @@ impl Listeners {
         }))
     }
 
-    /// Subscribes. When this is dropped meanwhile, subscribing continues, so that it ends no subscription of others and does not
+    /// Subscribes. When this is dropped meanwhile, subscribing continues, so that it ends no other subscription and does not
     /// begin anew when it is tried again.
     pub(super) async fn listen(
         &self,
@@ -98,7 +98,7 @@ impl Listeners {
             // These channels were refused, others were not.
             subscriber.channels.lock().forget(&new);
         }
-        // These stay, though nobody may be left to listen: whoever gave up waiting for this asks again.
+        // These stay, though nobody may be left to listen: a caller that gave up waiting for this asks again.
         subscriber.tidy(self.0.is_sharded, channels).await?;
         *current = Some(subscriber);
         subscribed

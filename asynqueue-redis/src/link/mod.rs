@@ -175,7 +175,7 @@ impl Link {
         })
     }
 
-    /// Whether publishing tells if anybody has received a message: a Cluster without channels of one slot counts those of one node.
+    /// Whether the answer to publishing counts the receivers: a Cluster without channels of one slot counts those of one node.
     pub(crate) fn counts_receivers(&self) -> bool {
         !self.is_cluster() || self.0.server.has_sharded_channels()
     }

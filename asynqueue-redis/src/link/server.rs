@@ -19,7 +19,7 @@ use crate::options::{OptionsError, RedisOptions, Topology};
 /// The oldest version that has all that is needed.
 const OLDEST: (u64, u64) = (6, 2);
 
-/// The first version that tells when a change is on the disk.
+/// The first version that reports when a change is on the disk.
 const WITH_WAITAOF: (u64, u64) = (7, 2);
 
 /// What was found out at the start.
@@ -150,11 +150,11 @@ pub(super) async fn check_pool(
         let mut command = redis::cmd("CLIENT");
         command.arg("INFO");
         // Not every user may ask for it. Then the URL is believed.
-        let Ok(Value::BulkString(told)) = held.send(&command).await else {
+        let Ok(Value::BulkString(info)) = held.send(&command).await else {
             return Ok(());
         };
-        let told = String::from_utf8_lossy(&told);
-        let db = told.split(' ').find_map(|part| part.strip_prefix("db="));
+        let info = String::from_utf8_lossy(&info);
+        let db = info.split(' ').find_map(|part| part.strip_prefix("db="));
         match db.and_then(|db| db.parse().ok()) {
             Some(pool) if pool != options.db => {
                 let url = options.db;

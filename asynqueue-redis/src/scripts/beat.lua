@@ -1,4 +1,4 @@
--- Keeps what a server tells of itself. ARGV: clock, field and value of the server, field of the request.
+-- Keeps what a server reports of itself. ARGV: clock, field and value of the server, field of the request.
 -- Answers how many fields there are, and what is requested of it.
 clock(ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])

@@ -41,7 +41,7 @@ if #ids > 0 then
   push(keys, plain, urgent, ARGV[2])
 end
 if #ids == 0 and redis.call('EXISTS', keys.idle) == 1 then
-  -- Tasks wait beside servers that wait: whoever was woken for them has stopped, or stands still.
+  -- Tasks wait beside servers that wait: the server that was woken for them has stopped, or stands still.
   wake(keys, redis.call('LLEN', keys.pending) + redis.call('ZCARD', keys.urgent), false, ARGV[2])
 end
 local next_due = first_due(keys)

@@ -1,4 +1,4 @@
--- Gives up the care of a queue, and says so to those who could take it.
+-- Gives up the care of a queue, and announces it to the others.
 -- ARGV: clock, the instance, publish. Answers whether the instance had it.
 local owner, events = KEYS[1], KEYS[2]
 clock(ARGV[1])

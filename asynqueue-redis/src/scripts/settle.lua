@@ -57,7 +57,7 @@ for i = 1, count do
         if ARGV[at + 8] ~= '' then
           result[#result + 1], result[#result + 2] = id, ARGV[at + 8]:sub(2)
         end
-        -- Whoever waits for it reads the result, which is not sent to those that wait for others.
+        -- The caller that waits for it reads the result. Callers that wait for other tasks do not receive it.
         final[#final + 1], final[#final + 2] = id, 'k'
       else
         delete[#delete + 1] = id
