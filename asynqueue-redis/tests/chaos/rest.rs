@@ -44,8 +44,16 @@ pub(crate) struct Rest {
 /// The parts of a queue that stay: figures, names of workers, and what keeps a change from being made twice.
 const STAY: [&str; 5] = ["stats", "hours", "meta", "lanes", "workers"];
 
-/// What all queues share.
-const SHARED: [&str; 3] = ["aq:queues", "aq:servers", "aq:subscriptions"];
+/// What all queues share, and what remembers changes for a while.
+const SHARED: [&str; 7] = [
+    "aq:queues",
+    "aq:servers",
+    "aq:servers:seen",
+    "aq:subscriptions",
+    "aq:{schedules}:lanes",
+    "aq:{schedules}:mark",
+    "aq:{schedules}:removed",
+];
 
 /// How long what ends by itself may take to.
 const ENDS_IN: Duration = Duration::from_secs(12);
@@ -182,8 +190,10 @@ impl Rest {
 async fn left_keys(store: &Store, now: u64) -> Vec<String> {
     let mut left = Vec::new();
     for (mut connection, key) in keys(store.nodes()).await {
+        if SHARED.contains(&key.as_str()) || key.starts_with("aq:lanes:") {
+            continue;
+        }
         let part = match key.strip_prefix("aq:{") {
-            None if SHARED.contains(&key.as_str()) || key.starts_with("aq:lanes:") => continue,
             None => "",
             Some(_) if key.starts_with("aq:{schedules}") => "schedules",
             Some(_) => key.rsplit(':').next().unwrap_or_default(),
