@@ -43,11 +43,13 @@ impl fmt::Display for Durability {
 }
 
 /// Text that names no durability.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a durability: it is `primary`, `replicas=1` with the number of replicas, or `fsync`"
 )]
 pub struct InvalidDurability(String);
+
+crate::debug_as_text!(InvalidDurability);
 
 impl FromStr for Durability {
     type Err = InvalidDurability;

@@ -192,6 +192,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
     // These are there once something has gone wrong, or with Redis.
     let others = [
         "asynqueue_broker_failures_total",
+        "asynqueue_declarations_restored_total",
         "asynqueue_queue_archived_max",
         "asynqueue_redis_reconnects_total",
         "asynqueue_redis_script_errors_total",
