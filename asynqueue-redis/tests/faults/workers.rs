@@ -181,11 +181,18 @@ async fn fifty_workers_killed_in_their_work_lose_nothing() {
     let steady = Worker::start(&server.url());
     let mut sent = 0;
     for _ in 0..50 {
-        // There is always more to do than is done by the time that it is killed.
-        fill(&broker, sent..sent + 40).await;
-        sent += 40;
         let victim = Worker::start(&server.url());
-        victim.has_begun(&notes).await;
+        // However long it takes to start, there is more to do than the other does.
+        let begins = async {
+            while count(&notes, &begun(victim.child.id())).await == 0 {
+                if sent - done(&notes).await < 20 {
+                    fill(&broker, sent..sent + 40).await;
+                    sent += 40;
+                }
+            }
+        };
+        let begins = tokio::time::timeout(Duration::from_secs(30), begins);
+        begins.await.expect("it begins with some task");
         victim.kill();
     }
     eventually("all is done", || async { done(&notes).await == sent }).await;
