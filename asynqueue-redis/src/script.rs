@@ -27,11 +27,11 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = "clock" "lane" "waiting" "groups" "index" "places" "enqueue";
-    LEASE = "clock" "lane" "index" "lease";
+    ENQUEUE = "clock" "lane" "whole" "waiting" "groups" "index" "places" "enqueue";
+    LEASE = "clock" "lane" "whole" "index" "lease";
     LEASED = "clock" "lane" "waiting" "index" "read" "leased";
     EXTEND = "clock" "extend";
-    SETTLE = "clock" "lane" "waiting" "index" "settle";
+    SETTLE = "clock" "lane" "whole" "waiting" "index" "settle";
     FORWARD = "clock" "waiting" "forward";
     EXPIRED = "clock" "read" "expired";
     TRIM = "clock" "trim";

@@ -188,8 +188,8 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
         | "hexists" | "hincrby" | "lpush" | "rpush" | "rpop" | "llen" | "lindex" | "lrange"
         | "lpos" | "zadd" | "zrem" | "zcard" | "zscore" | "zmscore" | "zrange" | "zrevrange"
         | "zrank" | "zrevrank" | "zcount" | "zremrangebyscore" | "pexpire" | "zlexcount"
-        | "zpopmin" | "hkeys" | "ltrim" | "publish" | "spublish" | "hstrlen" | "hrandfield"
-        | "hscan" | "sadd" | "srem" => &words[1..2],
+        | "zpopmin" | "hkeys" | "ltrim" | "lrem" | "publish" | "spublish" | "hstrlen"
+        | "hrandfield" | "hscan" | "sadd" | "srem" => &words[1..2],
         "memory" => &words[2..3],
         other => panic!("`{other}` is not in this table: add it, with where its keys are"),
     }

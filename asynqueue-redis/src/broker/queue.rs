@@ -20,7 +20,7 @@ use super::{
 use crate::{keys::QueueKeys, lanes::Lanes, link::spawn, script};
 
 /// How often a queue that is in use is listed among all.
-const LIST_AGAIN: Duration = Duration::from_secs(60);
+const LIST_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long the first task of a queue waits for it to be listed, where the list may be on a shard that is away.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);

@@ -80,9 +80,14 @@ impl Denied {
     }
 }
 
-/// Rules for the commands in a line of a script.
+/// Rules for the commands in a line of a script: of all of it, where the line only passes an error on.
 fn rules_at(script: &str, line: usize) -> Option<String> {
     let code = script.lines().nth(line.checked_sub(1)?)?;
+    rules_of(code).or_else(|| rules_of(script))
+}
+
+/// Rules for all commands in some code.
+fn rules_of(code: &str) -> Option<String> {
     let mut rules = Vec::new();
     for call in code.split("redis.call(").skip(1) {
         let name = match call.strip_prefix('\'') {

@@ -103,6 +103,10 @@ impl Reaction {
         if let Some(denied) = Denied::of(error, &text) {
             return Self::Deny(denied);
         }
+        if text.contains("WRONGTYPE") {
+            let hint = "a key under the prefix is not what it has to be: find it by `TYPE`, and delete or rename it";
+            return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
+        }
         if let Some(now) = late(&text) {
             return Self::SendAgain(now);
         }

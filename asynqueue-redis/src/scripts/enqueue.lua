@@ -32,8 +32,10 @@ for i = 1, count do
 end
 
 if specials == 0 and #conflicts == 0 then
-  redis.call('HSET', tasks, unpack(ARGV, first))
-  push(keys, ids, {}, publish)
+  whole(function()
+    redis.call('HSET', tasks, unpack(ARGV, first))
+    push(keys, ids, {}, publish)
+  end, function() redis.call('HDEL', tasks, unpack(ids)) end)
   note(lanes, ARGV[2], ARGV[3], now, '')
   return now
 end
@@ -112,16 +114,29 @@ for i = 1, count do
     end
   end
 end
--- First, since it is what a Redis without memory refuses: so nothing is half done.
-if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
-if #lock > 0 then
-  redis.call('HSET', locks, unpack(lock))
-  redis.call('ZADD', lock_ends, unpack(ends_at))
+local function accept()
+  -- First, since it is what a Redis without memory refuses: so nothing is half done.
+  if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
+  if #lock > 0 then
+    redis.call('HSET', locks, unpack(lock))
+    redis.call('ZADD', lock_ends, unpack(ends_at))
+  end
+  if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
+  wait(keys, scheduled, {}, publish)
+  join(keys, grouped, now, publish)
+  push(keys, plain, urgent, publish)
 end
-if #urgent_ids > 0 then redis.call('HSET', priorities, unpack(urgent_ids)) end
-push(keys, plain, urgent, publish)
-wait(keys, scheduled, {}, publish)
-join(keys, grouped, now, publish)
+whole(accept, function()
+  for i = 1, #put, 2 do redis.call('HDEL', tasks, put[i]) end
+  for i = 1, #lock, 2 do
+    redis.call('HDEL', locks, lock[i])
+    redis.call('ZREM', lock_ends, lock[i])
+  end
+  for i = 1, #scheduled, 2 do redis.call('ZREM', keys.scheduled, scheduled[i + 1]) end
+  for i = 1, #grouped, 2 do redis.call('HDEL', keys.aggregating, grouped[i]) end
+  -- Where the list has taken them, they are at its left end.
+  for i = 1, #plain do redis.call('LREM', keys.pending, 1, plain[i]) end
+end)
 if #conflicts == 0 then
   note(lanes, ARGV[2], ARGV[3], now, '')
   return now

@@ -17,18 +17,20 @@ local function nothing(more)
   return {int(now), more}
 end
 local function wait_for_more()
-  if ARGV[11] ~= '' then redis.call('ZADD', idle, int(now), ARGV[11]) end
+  if ARGV[11] ~= '' then pcall(redis.call, 'ZADD', idle, int(now), ARGV[11]) end
 end
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 if marks[1] then
   -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory.
-  redis.call('ZREM', idle, '')
+  pcall(redis.call, 'ZREM', idle, '')
   wait_for_more()
   return nothing('')
 end
 local rare = redis.call('EXISTS', urgent, since, leases)
 
 local ids, envelopes, count, bytes, is_full = {}, {}, 0, 0, false
+-- What is out of its place and not among `ids`, and the scores of tasks with a priority.
+local flying, scores = {}, {}
 local room, next_step = tonumber(ARGV[9]), tonumber(ARGV[10])
 -- Reads the envelopes of the next tasks, as many as there is room for. Answers how many that is.
 local function take(some)
@@ -58,13 +60,6 @@ local function step()
   return math.max(1, math.min(max - count, steps))
 end
 
-while rare > 0 and count < max and not is_full do
-  local popped, some = redis.call('ZPOPMIN', urgent, step()), {}
-  if #popped == 0 then break end
-  for i = 1, #popped, 2 do some[#some + 1] = popped[i] end
-  for i = take(some) + 1, #some do redis.call('ZADD', urgent, popped[2 * i], some[i]) end
-end
-
 -- What was deleted while it waited is still in the list, before whatever has its id by now.
 local stale = tonumber(marks[2] or 0)
 local function live(popped)
@@ -85,61 +80,86 @@ local function live(popped)
   return kept
 end
 
-local more, looked, may_be_stale = '', 0, stale > 0
-while count < max and not is_full do
-  local asked = step()
-  local waiting = redis.call('RPOP', pending, asked)
-  if not waiting then break end
-  local popped = #waiting
-  looked = looked + popped
-  if stale > 0 then waiting = live(waiting) end
-  local taken = #waiting > 0 and take(waiting) or 0
-  -- The rest goes back to its place.
-  for i = #waiting, taken + 1, -1 do redis.call('RPUSH', pending, waiting[i]) end
-  if popped < asked and taken == #waiting then break end
-  if may_be_stale and looked >= 3 * max then
-    more = 'more'
-    break
+local function lease()
+  while rare > 0 and count < max and not is_full do
+    local popped, some = redis.call('ZPOPMIN', urgent, step()), {}
+    if #popped == 0 then break end
+    for i = 1, #popped, 2 do some[#some + 1], scores[popped[i]] = popped[i], popped[i + 1] end
+    flying = some
+    for i = take(some) + 1, #some do redis.call('ZADD', urgent, popped[2 * i], some[i]) end
+    flying = {}
   end
-end
-if may_be_stale and redis.call('LLEN', pending) <= stale then
-  redis.call('UNLINK', pending, gone)
-  redis.call('HDEL', meta, 'stale')
-end
-if is_full then more = 'more' end
-if count < max and more == '' then wait_for_more() end
-if count == 0 then return nothing(more) end
 
-local ends, taken, n, missing = int(now + ARGV[6]), {}, 0, 0
-for i = 1, count do
-  if envelopes[i] then
-    taken[n + 1], taken[n + 2] = ends, token .. ids[i]
-    n = n + 2
-  else
-    missing = missing + 1
-  end
-end
-if n > 0 then
-  redis.call('ZADD', active, unpack(taken))
-  index(active, leases, taken, rare > 0)
-end
-local times
-if rare > 0 and redis.call('EXISTS', since) == 1 then
-  times = redis.call('HMGET', since, unpack(ids))
-  redis.call('HDEL', since, unpack(ids))
-end
-if ARGV[8] ~= '' then redis.call('HSET', workers, ARGV[7], ARGV[8]) end
-if missing > 0 then
-  -- An id without a task is passed over, and counted.
-  redis.call('HINCRBY', stats, 'repaired', missing)
-  local found, kept, known = {}, {}, {}
-  for i = 1, count do
-    if envelopes[i] then
-      found[#found + 1], kept[#kept + 1], known[#known + 1] = envelopes[i], ids[i], times and times[i]
+  local more, looked, may_be_stale = '', 0, stale > 0
+  while count < max and not is_full do
+    local asked = step()
+    local waiting = redis.call('RPOP', pending, asked)
+    if not waiting then break end
+    local popped = #waiting
+    flying = waiting
+    looked = looked + popped
+    if stale > 0 then waiting = live(waiting) end
+    flying = waiting
+    local taken = #waiting > 0 and take(waiting) or 0
+    -- The rest goes back to its place.
+    for i = #waiting, taken + 1, -1 do redis.call('RPUSH', pending, waiting[i]) end
+    flying = {}
+    if popped < asked and taken == #waiting then break end
+    if may_be_stale and looked >= 3 * max then
+      more = 'more'
+      break
     end
   end
-  ids, envelopes, times, more = kept, found, times and known, 'more'
+  if may_be_stale and redis.call('LLEN', pending) <= stale then
+    redis.call('UNLINK', pending, gone)
+    redis.call('HDEL', meta, 'stale')
+  end
+  if is_full then more = 'more' end
+  if count < max and more == '' then wait_for_more() end
+  if count == 0 then return nothing(more) end
+
+  local ends, taken, n, missing = int(now + ARGV[6]), {}, 0, 0
+  for i = 1, count do
+    if envelopes[i] then
+      taken[n + 1], taken[n + 2] = ends, token .. ids[i]
+      n = n + 2
+    else
+      missing = missing + 1
+    end
+  end
+  if n > 0 then
+    redis.call('ZADD', active, unpack(taken))
+    index(active, leases, taken, rare > 0)
+  end
+  local times
+  if rare > 0 and redis.call('EXISTS', since) == 1 then
+    times = redis.call('HMGET', since, unpack(ids))
+    redis.call('HDEL', since, unpack(ids))
+  end
+  if ARGV[8] ~= '' then redis.call('HSET', workers, ARGV[7], ARGV[8]) end
+  if missing > 0 then
+    -- An id without a task is passed over, and counted.
+    redis.call('HINCRBY', stats, 'repaired', missing)
+    local found, kept, known = {}, {}, {}
+    for i = 1, count do
+      if envelopes[i] then
+        found[#found + 1], kept[#kept + 1], known[#known + 1] = envelopes[i], ids[i], times and times[i]
+      end
+    end
+    ids, envelopes, times, more = kept, found, times and known, 'more'
+  end
+  -- The end of these leases is where they are found, should this answer be lost.
+  note(lanes, ARGV[2], ARGV[3], now, ends)
+  return {int(now), more, ids, envelopes, times}
 end
--- The end of these leases is where they are found, should this answer be lost.
-note(lanes, ARGV[2], ARGV[3], now, ends)
-return {int(now), more, ids, envelopes, times}
+
+-- All that was taken is back where it was, the first one to be the next again.
+return whole(lease, function()
+  local function put_back(id)
+    pcall(redis.call, 'ZREM', active, token .. id)
+    if scores[id] and pcall(redis.call, 'ZADD', urgent, scores[id], id) then return end
+    redis.call('RPUSH', pending, id)
+  end
+  for i = #flying, 1, -1 do put_back(flying[i]) end
+  for i = count, 1, -1 do put_back(ids[i]) end
+end)

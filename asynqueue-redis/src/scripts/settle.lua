@@ -90,74 +90,87 @@ for i = 1, count do
   end
 end
 
--- First what frees memory: a Redis that has none left lets the rest of such a change go through.
-if #ended > 0 then redis.call('ZREM', active, unpack(ended)) end
-if #delete > 0 then
-  redis.call('HDEL', tasks, unpack(delete))
-  if rare and redis.call('EXISTS', priorities) == 1 then redis.call('HDEL', priorities, unpack(delete)) end
-end
-if rare and #free > 0 then
-  unindex(active, leases, free)
-  if asked then redis.call('HDEL', cancels, unpack(free)) end
-  if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
-end
-if #locking > 0 then
-  -- In their order, as if each were settled by itself.
-  local names, held, changed = {}, {}, {}
-  for i = 1, #locking, 2 do names[#names + 1] = locking[i]:match('^%d*[-:](.*)$') end
-  for i, lock in ipairs(redis.call('HMGET', locks, unpack(names))) do held[names[i]] = lock or nil end
-  for i, name in ipairs(names) do
-    local ttl, id = locking[2 * i - 1]:match('^(%d+):'), locking[2 * i]
-    local ends, holder = (held[name] or ''):match('^(%d+)w?:(.*)$')
-    if not ttl and holder == id then
-      held[name], changed[name] = nil, true
-    elseif ttl and (not ends or tonumber(ends) <= now) then
-      held[name], changed[name] = int(now + ttl) .. ':' .. id, true
+local function record()
+  -- First what frees memory: a Redis that has none left lets the rest of such a change go through.
+  if #ended > 0 then redis.call('ZREM', active, unpack(ended)) end
+  if #delete > 0 then
+    redis.call('HDEL', tasks, unpack(delete))
+    if rare and redis.call('EXISTS', priorities) == 1 then redis.call('HDEL', priorities, unpack(delete)) end
+  end
+  if rare and #free > 0 then
+    unindex(active, leases, free)
+    if asked then redis.call('HDEL', cancels, unpack(free)) end
+    if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
+  end
+  if #locking > 0 then
+    -- In their order, as if each were settled by itself.
+    local names, held, changed = {}, {}, {}
+    for i = 1, #locking, 2 do names[#names + 1] = locking[i]:match('^%d*[-:](.*)$') end
+    for i, lock in ipairs(redis.call('HMGET', locks, unpack(names))) do held[names[i]] = lock or nil end
+    for i, name in ipairs(names) do
+      local ttl, id = locking[2 * i - 1]:match('^(%d+):'), locking[2 * i]
+      local ends, holder = (held[name] or ''):match('^(%d+)w?:(.*)$')
+      if not ttl and holder == id then
+        held[name], changed[name] = nil, true
+      elseif ttl and (not ends or tonumber(ends) <= now) then
+        held[name], changed[name] = int(now + ttl) .. ':' .. id, true
+      end
+    end
+    local over, taken, ends_at = {}, {}, {}
+    for name in pairs(changed) do
+      if held[name] then
+        taken[#taken + 1], taken[#taken + 2] = name, held[name]
+        ends_at[#ends_at + 1], ends_at[#ends_at + 2] = held[name]:match('^%d+'), name
+      else
+        over[#over + 1] = name
+      end
+    end
+    if #over > 0 then
+      redis.call('HDEL', locks, unpack(over))
+      redis.call('ZREM', lock_ends, unpack(over))
+    end
+    if #taken > 0 then
+      redis.call('HSET', locks, unpack(taken))
+      redis.call('ZADD', lock_ends, unpack(ends_at))
     end
   end
-  local over, taken, ends_at = {}, {}, {}
-  for name in pairs(changed) do
-    if held[name] then
-      taken[#taken + 1], taken[#taken + 2] = name, held[name]
-      ends_at[#ends_at + 1], ends_at[#ends_at + 2] = held[name]:match('^%d+'), name
-    else
-      over[#over + 1] = name
+  if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
+  if #archive > 0 then redis.call('ZADD', archived, unpack(archive)) end
+  if #keep > 0 then redis.call('ZADD', completed, unpack(keep)) end
+  if #result > 0 then redis.call('HSET', results, unpack(result)) end
+  if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
+  wait(keys, scheduled, retry, publish)
+  -- What is not the same when it is done twice comes last.
+  if #plain + #front > 0 then redis.call('LLEN', keys.pending) end
+  local function add(counter, count)
+    if count == 0 then return end
+    redis.call('HINCRBY', hours, counter:sub(1, 1) .. math.floor(now / 3600000), count)
+    redis.call('HINCRBY', stats, counter, count)
+  end
+  add('succeeded', succeeded)
+  add('failed', failed)
+  push(keys, plain, urgent, publish)
+  push_front(keys, front, publish)
+  if rare and #final > 0 and redis.call('EXISTS', waiters) == 1 then
+    local names = {}
+    for i = 1, #final, 2 do names[#names + 1] = final[i] end
+    for i, waited in ipairs(redis.call('HMGET', waiters, unpack(names))) do
+      if waited then
+        redis.call(publish, done, names[i] .. '\n' .. final[2 * i])
+        redis.call('HDEL', waiters, names[i])
+      end
     end
   end
-  if #over > 0 then
-    redis.call('HDEL', locks, unpack(over))
-    redis.call('ZREM', lock_ends, unpack(over))
-  end
-  if #taken > 0 then
-    redis.call('HSET', locks, unpack(taken))
-    redis.call('ZADD', lock_ends, unpack(ends_at))
-  end
+  local answer = table.concat(answers, '\n')
+  note(lanes, ARGV[2], ARGV[3], now, answer)
+  return answer
 end
-if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
-if #archive > 0 then redis.call('ZADD', archived, unpack(archive)) end
-if #keep > 0 then redis.call('ZADD', completed, unpack(keep)) end
-if #result > 0 then redis.call('HSET', results, unpack(result)) end
-if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
-push(keys, plain, urgent, publish)
-push_front(keys, front, publish)
-wait(keys, scheduled, retry, publish)
-local function add(counter, count)
-  if count == 0 then return end
-  redis.call('HINCRBY', stats, counter, count)
-  redis.call('HINCRBY', hours, counter:sub(1, 1) .. math.floor(now / 3600000), count)
-end
-add('succeeded', succeeded)
-add('failed', failed)
-if rare and #final > 0 and redis.call('EXISTS', waiters) == 1 then
-  local names = {}
-  for i = 1, #final, 2 do names[#names + 1] = final[i] end
-  for i, waited in ipairs(redis.call('HMGET', waiters, unpack(names))) do
-    if waited then
-      redis.call(publish, done, names[i] .. '\n' .. final[2 * i])
-      redis.call('HDEL', waiters, names[i])
-    end
+
+-- They stay active, and are recorded when they are sent again.
+return whole(record, function()
+  local again = {}
+  for i = 1, count do
+    if ends[i] then again[#again + 1], again[#again + 2] = ends[i], members[i] end
   end
-end
-local answer = table.concat(answers, '\n')
-note(lanes, ARGV[2], ARGV[3], now, answer)
-return answer
+  if #again > 0 then redis.call('ZADD', active, unpack(again)) end
+end)

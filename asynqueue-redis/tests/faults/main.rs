@@ -12,6 +12,7 @@ mod connections;
 mod declared;
 mod evicted;
 mod groups;
+mod halfway;
 mod isolation;
 mod late;
 mod lifecycle;
