@@ -60,8 +60,8 @@ impl FromStr for Durability {
             None if text == "primary" => Ok(Self::Primary),
             None if text == "fsync" => Ok(Self::Fsync),
             Some(("replicas", replicas)) => {
-                let replicas = replicas.parse().map_err(|_| invalid())?;
-                Ok(Self::Replicas(replicas))
+                let replicas = replicas.parse().ok().filter(|replicas| *replicas > 0);
+                replicas.map(Self::Replicas).ok_or_else(invalid)
             }
             _ => Err(invalid()),
         }
@@ -86,6 +86,7 @@ mod tests {
             "",
             "replicas",
             "replicas=",
+            "replicas=0",
             "replicas=-1",
             "replicas=many",
             "disk",

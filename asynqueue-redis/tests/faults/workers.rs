@@ -32,6 +32,7 @@ async fn work() {
         .get_multiplexed_async_connection()
         .await
         .expect("a connection");
+    let mut figures = notes.clone();
     let process = move |task: Payload<Work>, _: Context| {
         let mut notes = notes.clone();
         async move {
@@ -50,7 +51,18 @@ async fn work() {
     println!("working");
     // Until the parent closes its end.
     let closed = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
-    closed.await.expect("read");
+    let noting = async {
+        loop {
+            let _: Result<(), _> = figures
+                .set(stale(std::process::id()), server.stats().stale)
+                .await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        closed = closed => drop(closed.expect("read")),
+        () = noting => {}
+    }
     println!("stale {}", server.stats().stale);
     server.shutdown().await.expect("ended in order");
     println!("ended");
@@ -66,6 +78,11 @@ async fn begin(notes: &mut MultiplexedConnection, n: usize) {
         let _: i64 = notes.incr("overlaps", 1).await.expect("noted");
     }
     let _: i64 = notes.incr(begun(me), 1).await.expect("noted");
+}
+
+/// Counts the outcomes of a process that were refused.
+fn stale(process: u32) -> String {
+    format!("stale:{process}")
 }
 
 /// Counts what a process has begun.
@@ -239,7 +256,10 @@ async fn a_worker_that_stood_still_for_longer_than_its_lease_is_refused() {
         done(&notes).await == TASKS + 20
     })
     .await;
-    assert!(zombie.end() > 0, "its outcomes were taken");
+    let stale = stale(zombie.child.id());
+    let is_refused = || async { count(&notes, &stale).await > 0 };
+    eventually("its outcomes are refused", is_refused).await;
+    zombie.end();
     assert_eq!(other.end(), 0);
     assert_eq!(count(&notes, "overlaps").await, 0);
     assert!(broker.now().as_millis() > 0);
