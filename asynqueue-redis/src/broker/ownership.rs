@@ -49,6 +49,9 @@ const LEAVE: Duration = Duration::from_secs(15);
 /// About how many instances try to take a queue over that has become free. The others ask later.
 const CANDIDATES: usize = 8;
 
+/// How long these have, before the others ask.
+const NOT_FIRST: Duration = Duration::from_secs(3);
+
 /// The most other owners to ask for in one call.
 const MAX_ASKED: usize = 64;
 
@@ -227,17 +230,16 @@ impl RedisBroker {
         }
     }
 
-    /// When to try to take a queue that is free: a few of the fleet soon, and the others once it has an owner again.
+    /// When to try to take a queue that is free: a few of the fleet soon, and the others, should these be lost too, within a time that
+    /// grows with the fleet.
     fn try_after(&self) -> Duration {
         let fleet = self.0.keeper.fleet.load(Relaxed);
-        if fleet <= CANDIDATES {
-            return Duration::ZERO;
+        let is_candidate = rand::random::<f64>() * fleet as f64 <= CANDIDATES as f64;
+        match fleet {
+            0..=CANDIDATES => Duration::ZERO,
+            _ if is_candidate => part_of(Duration::from_secs(1)),
+            _ => NOT_FIRST + part_of(Duration::from_millis(50) * fleet as u32),
         }
-        if rand::random::<f64>() < CANDIDATES as f64 / fleet as f64 {
-            return part_of(Duration::from_secs(1));
-        }
-        let minute = Duration::from_secs(60);
-        minute + part_of(minute)
     }
 
     /// Gives up the care of those queues that this instance has.
