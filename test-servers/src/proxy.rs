@@ -127,6 +127,8 @@ impl Proxy {
                 tokio::spawn(async move {
                     link.counts.open.fetch_add(1, SeqCst);
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await {
+                        // Else small parts wait for one another, which is no part of any fault.
+                        let _ = (client.set_nodelay(true), server.set_nodelay(true));
                         link.pass(client, server).await;
                     }
                     link.counts.open.fetch_sub(1, SeqCst);
