@@ -212,7 +212,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Forgets names of workers that have no lease. One that leases again puts its name back, within a minute.
+    /// Forgets names of workers that have no lease. One that leases again puts its name back, in seconds.
     async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         let mut names = Vec::new();
@@ -227,7 +227,10 @@ impl RedisBroker {
             tags.extend(chunk.iter().filter_map(tag));
         }
         names.retain(|(tag, _)| !tags.contains(tag));
-        self.forget_as_seen(&keys.workers, names).await
+        self.forget_as_seen(&keys.workers, names).await?;
+        // A worker of this process puts its name back with its next lease.
+        *queue.named.lock() = None;
+        Ok(())
     }
 
     /// Removes those fields of a part of a hash.
