@@ -91,6 +91,21 @@ impl Upkeep {
         self.watched = None;
     }
 
+    /// Counts one more stream of signals.
+    pub(super) fn listens(&mut self) {
+        self.listening += 1;
+        // What was signalled before was not heard.
+        if matches!(self.owner, Owner::Own(_)) {
+            self.look_at = None;
+        }
+    }
+
+    /// Counts one stream of signals less. Returns whether it was the last.
+    pub(super) fn stops_listening(&mut self) -> bool {
+        self.listening -= 1;
+        self.listening == 0
+    }
+
     /// Notes that tasks were leased.
     pub(super) fn note_leased(&mut self) {
         self.is_active = true;

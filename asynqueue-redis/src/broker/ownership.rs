@@ -287,34 +287,9 @@ impl RedisBroker {
         }
     }
 
-    /// Counts a stream of signals of these queues until what is returned is dropped.
-    pub(super) fn listens(&self, queues: impl IntoIterator<Item = Arc<Queue>>) -> Listening {
-        let queues: Vec<_> = queues.into_iter().collect();
-        for queue in &queues {
-            let mut upkeep = queue.upkeep.lock();
-            upkeep.listening += 1;
-            // What was signalled before was not heard.
-            if matches!(upkeep.owner, Owner::Own(_)) {
-                upkeep.look_at = None;
-            }
-        }
-        Listening(queues)
-    }
-
     /// Names this instance among all.
     fn instance_tag(&self) -> String {
         keys::tag(self.0.instance)
-    }
-}
-
-/// A stream of signals of some queues.
-pub(super) struct Listening(Vec<Arc<Queue>>);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        for queue in &self.0 {
-            queue.upkeep.lock().listening -= 1;
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -31,11 +31,9 @@ use crate::{
 /// minutes.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(3600);
 
-/// Who of this process listens to one queue.
+/// What this instance knows of its wake-ups in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Wakeups {
-    /// How many streams of signals there are.
-    listening: AtomicUsize,
     /// Whether a wake-up came to this instance alone, and nothing was leased since.
     is_woken: AtomicBool,
     /// Whether nothing here handles the tasks that came last.
@@ -68,15 +66,14 @@ impl RedisBroker {
         }
         let names: Vec<_> = channels.keys().cloned().collect();
         let messages = self.link().listen(names).await?;
-        let upkeep = self.listens(queues.iter().cloned());
         let listening = Listening::new(self.clone(), queues);
         // In this order they are dropped: nothing is heard any more once this instance leaves.
-        let parts = (messages, channels, (listening, upkeep));
+        let parts = (messages, channels, listening);
         let signals = stream::unfold(parts, async |(mut messages, channels, listening)| {
             loop {
                 let message = messages.recv().await?;
                 let queue = channels.get(&message.channel);
-                if let Some(signal) = queue.and_then(|queue| listening.0.signal(queue, &message)) {
+                if let Some(signal) = queue.and_then(|queue| listening.signal(queue, &message)) {
                     return Some((signal, (messages, channels, listening)));
                 }
             }
@@ -88,7 +85,7 @@ impl RedisBroker {
     /// whether a message reaches anybody.
     pub(super) fn tag_to_wake(&self, queue: &Queue) -> String {
         queue.wakeups.is_woken.store(false, SeqCst);
-        let is_here = queue.wakeups.listening.load(SeqCst) > 0;
+        let is_here = queue.upkeep.lock().listening > 0;
         let is_of_use = !queue.wakeups.is_of_no_use.load(SeqCst);
         if is_here && is_of_use && self.link().counts_receivers() {
             keys::tag(self.0.instance)
@@ -134,7 +131,7 @@ impl RedisBroker {
         let tag = keys::tag(self.0.instance);
         let left = queues
             .iter()
-            .filter(|queue| queue.wakeups.listening.load(SeqCst) == 0)
+            .filter(|queue| queue.upkeep.lock().listening == 0)
             .map(|queue| self.wake_others(queue, &tag));
         for error in join_all(left).await.into_iter().filter_map(Result::err) {
             if !matches!(error, BrokerError::Closed) {
@@ -153,7 +150,7 @@ struct Listening {
 impl Listening {
     fn new(broker: RedisBroker, queues: Vec<Arc<Queue>>) -> Self {
         for queue in &queues {
-            queue.wakeups.listening.fetch_add(1, SeqCst);
+            queue.upkeep.lock().listens();
         }
         Self { broker, queues }
     }
@@ -162,7 +159,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         let mut left = std::mem::take(&mut self.queues);
-        left.retain(|queue| queue.wakeups.listening.fetch_sub(1, SeqCst) == 1);
+        left.retain(|queue| queue.upkeep.lock().stops_listening());
         // Where no thread can be started there is no connection either.
         let _ = link::spawn(self.broker.clone().leave_queues(left));
     }
