@@ -223,10 +223,7 @@ fn deliveries(event: &Envelope, now: Timestamp) -> Vec<NewTask> {
     let delivery = |name| {
         let mut envelope = template.clone();
         envelope.queue = Subscription::queue_of(&event.event, name);
-        NewTask {
-            envelope,
-            when: When::Now,
-        }
+        NewTask::new(envelope, When::Now)
     };
     names.map(delivery).collect()
 }

@@ -75,10 +75,7 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
         } else {
             When::Now
         };
-        NewTask {
-            envelope: task("q", &format!("task-{n:07}")),
-            when,
-        }
+        NewTask::new(task("q", &format!("task-{n:07}")), when)
     };
     for first in (0..DUE + PENDING).step_by(20_000) {
         let batch = (first..first + 20_000).map(new).collect();

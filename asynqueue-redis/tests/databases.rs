@@ -128,7 +128,7 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
         .unwrap();
     let (envelope, when) = (task("q", "later"), When::After(HOUR));
     second
-        .enqueue(vec![NewTask { envelope, when }])
+        .enqueue(vec![NewTask::new(envelope, when)])
         .await
         .unwrap();
     for kind in ["pending", "cancel", "due"] {

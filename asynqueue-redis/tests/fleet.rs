@@ -355,7 +355,7 @@ async fn the_owner_of_a_queue_alone_hears_when_a_task_is_due() {
         let when = When::After(Duration::from_secs(secs));
         let envelope = task("q", id);
         other
-            .enqueue(vec![NewTask { envelope, when }])
+            .enqueue(vec![NewTask::new(envelope, when)])
             .await
             .unwrap()[0]
             .clone()

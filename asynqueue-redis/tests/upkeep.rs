@@ -44,7 +44,7 @@ async fn next(signals: &mut Signals) -> Option<Signal> {
 fn due(id: &str) -> NewTask {
     let when = When::After(Duration::from_millis(1));
     let envelope = task("q", id);
-    NewTask { envelope, when }
+    NewTask::new(envelope, when)
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_task_of_one_of_many_queues_is_forwarded_when_it_is_due() {
     look_after(&broker, &queues).await;
     let envelope = task("q-42", "due");
     let when = When::After(Duration::from_millis(50));
-    let accepted = broker.enqueue(vec![NewTask { envelope, when }]).await;
+    let accepted = broker.enqueue(vec![NewTask::new(envelope, when)]).await;
     assert_eq!(accepted.expect("sent"), [Ok(())]);
     let signal = next(&mut signals).await;
     let Some(Signal::Due(queue, due)) = signal else {
@@ -537,10 +537,7 @@ async fn nothing_is_left_of_a_queue_that_was_deleted() {
         [unique("u", UniqueUntil::Window, HOUR), task("q", "a")],
     )
     .await;
-    let later = NewTask {
-        envelope: task("q", "later"),
-        when: When::After(HOUR),
-    };
+    let later = NewTask::new(task("q", "later"), When::After(HOUR));
     broker.enqueue(vec![later]).await.expect("sent");
     broker
         .enqueue(vec![now(task("q", "b"))])
@@ -580,9 +577,11 @@ async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     for first in (0..TASKS).step_by(5_000) {
-        let later = |n: usize| NewTask {
-            envelope: unique(&format!("task-{n:07}"), UniqueUntil::Success, 24 * HOUR),
-            when: When::After(12 * HOUR),
+        let later = |n: usize| {
+            NewTask::new(
+                unique(&format!("task-{n:07}"), UniqueUntil::Success, 24 * HOUR),
+                When::After(12 * HOUR),
+            )
         };
         let batch = (first..first + 5_000).map(later).collect();
         let accepted = broker.enqueue(batch).await.expect("sent");

@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use std::sync::Arc;
 
-use super::{BrokerError, Lease};
+use super::{BrokerError, Lease, Move};
 use crate::{
     codec::CodecName,
     process::Progress,
@@ -144,17 +144,6 @@ pub struct Replacement {
     pub envelope: Arc<Envelope>,
     /// Where the task goes; `None` leaves it where it is.
     pub to: Option<Move>,
-}
-
-/// Where a task is moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
-    /// Behind those that are pending.
-    Pending,
-    /// It waits until then.
-    Scheduled(Timestamp),
-    /// Into the archive; those who wait for its end are told.
-    Archived,
 }
 
 /// What cancelling a task has done.

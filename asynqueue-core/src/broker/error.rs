@@ -48,6 +48,12 @@ pub enum Conflict {
         /// Its state.
         state: TaskState,
     },
+    /// The queue has taken a task for this [tick](super::NewTask::tick), or a later one.
+    #[error("task {task} is of a tick that was fired before")]
+    Fired {
+        /// The task that was refused.
+        task: TaskRef,
+    },
     /// Another task holds the unique lock.
     #[error("task {holder} holds the unique key `{}` and is {state}", key.as_str())]
     Unique {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{ArchiveStats, BrokerError, is_archive_nearly_full};
+use super::{ArchiveStats, BrokerError, Version, is_archive_nearly_full};
 use crate::{
     process::Progress,
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
@@ -169,6 +169,9 @@ pub enum NodeRole {
 pub struct TaskInfo {
     /// What travels with it.
     pub envelope: Arc<Envelope>,
+    /// Names this state of the task and its envelope: an [edit](super::Store::edit) is made only while it is this one. The progress and
+    /// the end of a lease are not part of it.
+    pub version: Version,
     /// Where it is.
     pub state: TaskState,
     /// When it is due (scheduled, retry), when it is deleted (completed) or when it was archived.

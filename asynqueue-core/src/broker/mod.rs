@@ -13,16 +13,21 @@
 //! with the server, and producers and handlers from the application's, which a handler may block. So what a broker spawns must not depend
 //! on the runtime of the caller. A broker with connections drives them on a thread of its own.
 
+mod capabilities;
 mod control;
 mod declared;
+mod derived;
+mod documents;
 mod durability;
 mod each;
+mod edit;
 mod error;
 mod fleet;
 mod groups;
 mod inspect;
 mod lease;
 mod schedules;
+mod store;
 mod subscriptions;
 mod trim;
 
@@ -31,10 +36,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use self::{
-    control::{CancelOutcome, Control, Finished, Move, Replacement, Signal, Signals},
+    capabilities::Capabilities,
+    control::{CancelOutcome, Control, Finished, Replacement, Signal, Signals},
     declared::{REMOVALS_KEPT, Restored, StateMark},
+    documents::{Document, DocumentSwap, DueDocuments, Expect, Put, Space, Swapped, Version},
     durability::{Durability, InvalidDurability},
     each::{Each, all_of},
+    edit::{Change, Edit, Edited, Move},
     error::{BrokerError, Conflict},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
@@ -46,6 +54,7 @@ pub use self::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,
     },
+    store::Store,
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
 };
@@ -192,6 +201,29 @@ pub struct NewTask {
     pub envelope: Envelope,
     /// When it is to run.
     pub when: When,
+    /// The tick of a schedule entry that it is of: the queue takes one task for each.
+    pub tick: Option<TickGuard>,
+}
+
+impl NewTask {
+    /// A task to run then.
+    pub fn new(envelope: Envelope, when: When) -> Self {
+        Self {
+            envelope,
+            when,
+            tick: None,
+        }
+    }
+}
+
+/// Lets a queue take the task of a tick once, however often it is sent. The queue remembers the last tick of each guard; a memory of
+/// a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of a clock that was wrong, and is ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TickGuard {
+    /// What the ticks are of: a schedule entry, from its addition to its removal.
+    pub guard: Name,
+    /// The tick.
+    pub tick: Timestamp,
 }
 
 /// When a task is to run.

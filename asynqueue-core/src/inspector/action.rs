@@ -287,7 +287,7 @@ impl Inspector {
         // One that was enqueued by a call whose answer was lost is there already, and as good as enqueued now.
         let mut answers = self
             .broker
-            .enqueue(vec![NewTask { envelope, when }])
+            .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
         Ok(answers.pop().unwrap_or(Ok(())))
     }

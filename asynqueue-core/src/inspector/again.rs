@@ -68,7 +68,7 @@ impl Inspector {
         let when = When::Now;
         let answers = self
             .broker
-            .enqueue(vec![NewTask { envelope, when }])
+            .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
         match answers.into_iter().next() {
             Some(Err(conflict)) => Err(self.hidden(conflict, &like).into()),

@@ -77,7 +77,7 @@ impl Queue {
     }
 
     pub(super) fn enqueue(&mut self, task: NewTask, now: Timestamp) -> Result<(), Conflict> {
-        let NewTask { envelope, when } = task;
+        let NewTask { envelope, when, .. } = task;
         if let Some(record) = self.tasks.get(&envelope.id) {
             return Err(Conflict::Id {
                 task: envelope.task_ref(),

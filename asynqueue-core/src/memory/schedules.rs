@@ -152,10 +152,7 @@ impl MemoryBroker {
             Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
                 let (queue, task) = (self.queue(&envelope.queue), envelope.task_ref());
-                let task_at = NewTask {
-                    envelope,
-                    when: When::At(at),
-                };
+                let task_at = NewTask::new(envelope, When::At(at));
                 match queue.lock().fire(&fire.name, fire.tick, task_at, now) {
                     Ok(is_new) => (Ok(is_new), FireOutcome::Enqueued(task)),
                     Err(conflict) => {

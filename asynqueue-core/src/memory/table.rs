@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 
 use crate::{
-    broker::{LeaseInfo, LeaseToken, TaskInfo},
+    broker::{LeaseInfo, LeaseToken, TaskInfo, Version},
     process::Progress,
     task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
@@ -82,6 +82,7 @@ impl Record {
     pub(super) fn info(&self) -> TaskInfo {
         let mut info = TaskInfo {
             envelope: Arc::clone(&self.envelope),
+            version: Version::default(),
             state: self.state(),
             at: None,
             lease: None,

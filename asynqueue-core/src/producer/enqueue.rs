@@ -220,10 +220,7 @@ impl CallOptions {
         envelope.set_expires_at(self.expires.map(time));
         envelope.unique = unique;
         producer.check_size(&envelope)?;
-        Ok(NewTask {
-            envelope,
-            when: self.when,
-        })
+        Ok(NewTask::new(envelope, self.when))
     }
 }
 

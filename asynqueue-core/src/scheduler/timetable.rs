@@ -139,7 +139,7 @@ impl Timetable {
         let when = When::Now;
         let answer = self
             .broker()
-            .enqueue(vec![NewTask { envelope, when }])
+            .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
         answer.into_iter().next().unwrap_or(Ok(()))?;
         Ok(task)

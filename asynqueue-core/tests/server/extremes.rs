@@ -101,7 +101,7 @@ async fn the_last_attempt_that_can_be_counted_is_as_any_other() {
     let task = envelope.task_ref();
     let when = When::Now;
     broker
-        .enqueue(vec![NewTask { envelope, when }])
+        .enqueue(vec![NewTask::new(envelope, when)])
         .await
         .unwrap()[0]
         .as_ref()

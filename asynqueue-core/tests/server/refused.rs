@@ -204,7 +204,7 @@ async fn a_codec_that_the_worker_does_not_know_is_refused_with_the_known_ones_na
     let handle: TaskHandle<Job> = producer.handle(envelope.task_ref());
     let when = When::Now;
     broker
-        .enqueue(vec![NewTask { envelope, when }])
+        .enqueue(vec![NewTask::new(envelope, when)])
         .await
         .unwrap()
         .remove(0)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynqueue_core::{
     ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node,
-    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp,
+    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp, Version,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -30,6 +30,7 @@ impl From<Found> for TaskInfo {
     fn from(found: Found) -> Self {
         Self {
             envelope: found.envelope,
+            version: Version::default(),
             state: found.state,
             at: found.at,
             lease: found.lease,

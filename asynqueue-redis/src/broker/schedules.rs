@@ -388,7 +388,10 @@ impl RedisBroker {
                     entry: &fire.name,
                     tick: fire.tick,
                 };
-                match self.accept_tick(NewTask { envelope, when }, guard).await? {
+                match self
+                    .accept_tick(NewTask::new(envelope, when), guard)
+                    .await?
+                {
                     // By another, if not by this one: the scheduler that moves the entry on notes it.
                     Ok(is_new) => (Ok(is_new), enqueued),
                     Err(conflict) => {

@@ -25,10 +25,7 @@ pub(crate) fn task(queue: &str, id: &str) -> Envelope {
 }
 
 pub(crate) fn now(envelope: Envelope) -> NewTask {
-    NewTask {
-        envelope,
-        when: When::Now,
-    }
+    NewTask::new(envelope, When::Now)
 }
 
 /// Enqueues tasks that must be accepted.

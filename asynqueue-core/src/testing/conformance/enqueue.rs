@@ -133,7 +133,7 @@ pub async fn a_time_is_kept_to_the_millisecond(harness: &dyn Harness) {
     let due = f.broker.now() + Duration::from_millis(3_600_007);
     let envelope = task("a");
     let when = When::At(due);
-    f.try_enqueue(vec![NewTask { envelope, when }]).await;
+    f.try_enqueue(vec![NewTask::new(envelope, when)]).await;
     assert_eq!(f.info("a").await.unwrap().at, Some(due));
 }
 
@@ -142,16 +142,7 @@ pub async fn a_time_that_has_passed_means_now(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let past = When::At(f.broker.now() - secs(1));
     let zero = When::After(Duration::ZERO);
-    let batch = vec![
-        NewTask {
-            envelope: task("a"),
-            when: past,
-        },
-        NewTask {
-            envelope: task("b"),
-            when: zero,
-        },
-    ];
+    let batch = vec![NewTask::new(task("a"), past), NewTask::new(task("b"), zero)];
     f.try_enqueue(batch).await;
     assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
 }
@@ -218,7 +209,7 @@ pub async fn a_task_may_be_due_in_a_hundred_years(harness: &dyn Harness) {
     let due = f.broker.now() + secs(100 * 365 * 24 * 3_600);
     let when = When::At(due);
     let envelope = task("a");
-    f.try_enqueue(vec![NewTask { envelope, when }]).await;
+    f.try_enqueue(vec![NewTask::new(envelope, when)]).await;
     assert_eq!(f.info("a").await.unwrap().at, Some(due));
     f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
 }

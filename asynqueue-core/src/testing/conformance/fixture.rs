@@ -52,11 +52,8 @@ impl<'a> Fixture<'a> {
     }
 
     pub(super) async fn enqueue_after(&self, task: Envelope, delay: Duration) {
-        self.try_enqueue(vec![NewTask {
-            envelope: task,
-            when: When::After(delay),
-        }])
-        .await[0]
+        self.try_enqueue(vec![NewTask::new(task, When::After(delay))])
+            .await[0]
             .clone()
             .unwrap();
     }
@@ -187,10 +184,7 @@ pub(super) const STATES: [TaskState; 6] = [
 ];
 
 pub(super) fn now(envelope: Envelope) -> NewTask {
-    NewTask {
-        envelope,
-        when: When::Now,
-    }
+    NewTask::new(envelope, When::Now)
 }
 
 pub(super) fn id(id: &str) -> TaskId {

@@ -21,11 +21,8 @@ async fn forward(f: &Fixture<'_>, limit: usize) -> Forwarded {
 pub async fn a_task_is_never_due_early(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let due = f.broker.now() + secs(3_600);
-    f.try_enqueue(vec![NewTask {
-        envelope: task("a"),
-        when: When::At(due),
-    }])
-    .await;
+    f.try_enqueue(vec![NewTask::new(task("a"), When::At(due))])
+        .await;
     // A millisecond short of it, as near as the broker's clock can be set.
     let left = due.since(f.broker.now());
     f.advance(left.saturating_sub(Duration::from_millis(1)))

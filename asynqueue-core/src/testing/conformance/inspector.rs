@@ -305,10 +305,7 @@ pub async fn all_that_match_are_changed(harness: &dyn Harness) {
                 "scheduled" => When::After(secs(n as u64 + 60)),
                 _ => When::Now,
             };
-            NewTask {
-                envelope: with(envelope, |options| options.aggregate = grouped),
-                when,
-            }
+            NewTask::new(with(envelope, |options| options.aggregate = grouped), when)
         };
         let accepted = f.try_enqueue((0..900).map(named).collect()).await;
         assert!(accepted.iter().all(Result::is_ok));

@@ -113,10 +113,7 @@ pub async fn a_large_batch_of_outcomes_is_settled(harness: &dyn Harness) {
 /// In one call, for whoever has the time.
 pub async fn a_large_backlog_is_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let later = |n| NewTask {
-        envelope: task(&name(n)),
-        when: When::After(secs(10)),
-    };
+    let later = |n| NewTask::new(task(&name(n)), When::After(secs(10)));
     let accepted = f.try_enqueue((0..MANY).map(later).collect()).await;
     assert!(accepted.iter().all(Result::is_ok));
     f.advance(secs(20)).await;

@@ -149,10 +149,7 @@ impl<'a> Driven<'a> {
                 ..TaskOptions::default()
             };
             envelope.options = Arc::new(options);
-            let task = NewTask {
-                envelope,
-                when: When::Now,
-            };
+            let task = NewTask::new(envelope, When::Now);
             let aggregation = Aggregation {
                 group: group.clone(),
                 task,

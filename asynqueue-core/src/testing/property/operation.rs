@@ -199,7 +199,7 @@ fn new_task() -> impl Strategy<Value = NewTask> {
             ..TaskOptions::default()
         });
         envelope.unique = unique.map(Box::new);
-        NewTask { envelope, when }
+        NewTask::new(envelope, when)
     })
 }
 

@@ -89,7 +89,7 @@ fn settlement((at, outcome, only_if_expired): &(Place, Outcome, OnlyIfExpired)) 
 }
 
 /// What is not as by default.
-fn new_task(NewTask { envelope, when }: &NewTask) -> String {
+fn new_task(NewTask { envelope, when, .. }: &NewTask) -> String {
     let mut text = envelope.task_ref().to_string();
     match when {
         When::Now => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    broker::{Finished, LeaseInfo, LeaseToken, TaskInfo},
+    broker::{Finished, LeaseInfo, LeaseToken, TaskInfo, Version},
     process::Progress,
     task::{Envelope, TaskId, TaskRef, TaskState, Timestamp},
     testing::property::WORKER,
@@ -72,6 +72,7 @@ impl Entry {
     pub(super) fn info(&self) -> TaskInfo {
         let mut info = TaskInfo {
             envelope: Arc::clone(&self.envelope),
+            version: Version::default(),
             state: self.state(),
             at: self.at(),
             lease: None,

@@ -94,7 +94,7 @@ impl Model {
         tasks.iter().map(|task| self.enqueue_one(task)).collect()
     }
 
-    fn enqueue_one(&mut self, NewTask { envelope, when }: &NewTask) -> Result<(), Conflict> {
+    fn enqueue_one(&mut self, NewTask { envelope, when, .. }: &NewTask) -> Result<(), Conflict> {
         let task = envelope.task_ref();
         if let Some(place) = self.find(&task) {
             return Err(Conflict::Id {

@@ -1,0 +1,435 @@
+//! What a store implements: twenty required methods, from which all that callers use is derived.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+
+use super::{
+    Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
+    DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
+    HourStats, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats, SetApart,
+    Settled, Settlement, Signals, Space, Swapped, TaskInfo, TaskPage, Trimmed, derived,
+};
+use crate::{
+    process::Progress,
+    task::{Name, TaskRef, TaskState, Timestamp},
+};
+
+/// Keeps tasks, and small records.
+///
+/// Whatever implements this is a [`Broker`](super::Broker): cancelling, deleting, schedules, subscriptions and the fleet are
+/// made of these methods, once and for every store. The suite in `asynqueue-conformance` specifies what each of them owes.
+///
+/// Each change is one atomic step, and each method can be cut off at any `await`: then the change was made or was not, and
+/// nothing is half done. Methods take and return batches, so that a store across the network needs one round trip for many
+/// items. Where a batch spans several queues, each has [an answer of its own](Each).
+///
+/// The methods after [`close`](Self::close) have a default, which is right for a store that offers no more; what a store
+/// offers, it states in its [`capabilities`](Self::capabilities). A store that wraps another implements the required methods
+/// and [`inner`](Self::inner): the defaults are then those of the inner store.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    // The way of a task.
+
+    /// The store's clock, as well as this process knows it without asking: see [`Broker::now`](super::Broker::now).
+    fn now(&self) -> Timestamp;
+
+    /// Accepts tasks: see [`Broker::enqueue`](super::Broker::enqueue). A task with a [tick](NewTask::tick) whose guard the queue
+    /// remembers is refused with [`Conflict::Fired`], before all else; accepting it makes the queue remember the tick, in the
+    /// same step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::enqueue`](super::Broker::enqueue).
+    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
+
+    /// Leases pending tasks: see [`Broker::lease`](super::Broker::lease).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::lease`](super::Broker::lease).
+    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError>;
+
+    /// Extends leases: see [`Broker::extend`](super::Broker::extend).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::extend`](super::Broker::extend).
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> Result<Each<Extended>, BrokerError>;
+
+    /// Records outcomes: see [`Broker::settle`](super::Broker::settle).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::settle`](super::Broker::settle).
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError>;
+
+    /// Moves due tasks to pending: see [`Broker::forward`](super::Broker::forward).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::forward`](super::Broker::forward).
+    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError>;
+
+    /// Finds leases that have ended: see [`Broker::expired`](super::Broker::expired).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::expired`](super::Broker::expired).
+    async fn expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Each<Vec<Leased>>, BrokerError>;
+
+    /// Deletes what is kept no longer: see [`Broker::trim`](super::Broker::trim).
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::trim`](super::Broker::trim).
+    async fn trim(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Each<Trimmed>, BrokerError>;
+
+    // Looking.
+
+    /// The queues that have had a task, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn queues(&self) -> Result<Vec<Name>, BrokerError>;
+
+    /// The figures of queues, in the order given; a queue that is not known is empty.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
+
+    /// Tasks, in the order given, each with its [version](TaskInfo::version); `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
+
+    /// The tasks of a queue in one state, a page at a time: see [`Inspect::list`](super::Inspect::list).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn list(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError>;
+
+    // Changing.
+
+    /// Changes tasks, each in one step and only while it has the version that was seen. Answers each in the order given, as
+    /// if they were made one after the other.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached. Then each change may or may not have been made.
+    async fn edit(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError>;
+
+    /// Stops or resumes leasing from queues. What is leased continues.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError>;
+
+    /// Deletes a queue: see [`Control::delete_queue`](super::Control::delete_queue).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached. Deleting it again is safe.
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError>;
+
+    // Small records.
+
+    /// Documents of a space, in the order given; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn document(
+        &self,
+        space: Space,
+        names: &[Name],
+    ) -> Result<Vec<Option<Document>>, BrokerError>;
+
+    /// All documents of a space, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn documents(&self, space: Space) -> Result<Vec<(Name, Document)>, BrokerError>;
+
+    /// Makes sets of changes to documents, one set after the other. All changes of a set are made in one step, or none: if a
+    /// document is not as its change [expects](DocumentSwap::expect), none is. Answers each set in the order given.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached. Then each set may or may not have been made.
+    async fn swap(&self, sets: Vec<Vec<DocumentSwap>>) -> Result<Vec<Swapped>, BrokerError>;
+
+    /// Up to `limit` documents of a space whose [time](Document::due) has come by the store's clock, earliest first. The cost
+    /// does not grow with the number of documents that are not due.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn due(&self, space: Space, limit: usize) -> Result<DueDocuments, BrokerError>;
+
+    /// Closes this handle and its clones: see [`Control::close`](super::Control::close).
+    async fn close(&self);
+
+    // What a store may offer beyond that.
+
+    /// The store that this one wraps, which then answers what this one does not implement. Default: none.
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
+    /// What this store offers.
+    fn capabilities(&self) -> Capabilities {
+        self.inner()
+            .map_or_else(Capabilities::default, |inner| inner.capabilities())
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    async fn ping(&self) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.ping().await,
+            None => {
+                let marks = self.document(Space::Marks, &["ping".into()]).await;
+                marks.map(drop)
+            }
+        }
+    }
+
+    /// Accepts tasks with a durability of this call's own: see [`Broker::enqueue_durably`](super::Broker::enqueue_durably). By
+    /// default only [`Durability::Primary`] is offered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::enqueue_durably`](super::Broker::enqueue_durably).
+    async fn enqueue_durably(
+        &self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.enqueue_durably(tasks, durability).await,
+            None if durability.is_primary() => self.enqueue(tasks).await,
+            None => Err(derived::unsupported(&format!("durability `{durability}`"))),
+        }
+    }
+
+    /// Lets queues forget the last tick of guards, each given as queue and [guard](super::TickGuard::guard): no task comes under them any
+    /// more. By default they are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn forget_ticks(&self, guards: &[(Name, Name)]) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.forget_ticks(guards).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves the upkeep of queues to other processes: see [`Broker::hand_over`](super::Broker::hand_over). By default there are
+    /// no owners.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.hand_over(queues).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The signals of queues: see [`Control::signals`](super::Control::signals). By default there are none, and servers poll.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.signals(queues).await,
+            None => Ok(stream::pending().boxed()),
+        }
+    }
+
+    /// Wakes another server: see [`Control::pass_on`](super::Control::pass_on). By default all servers are woken.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.pass_on(queue).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the end of a task: see [`Control::finished`](super::Control::finished). By default the task is looked up in
+    /// growing intervals of up to one second. A store that leaves it at that keeps a task that completes without retention for
+    /// some seconds, as a completed one: else its result would be gone before it is found.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.finished(task).await,
+            None => derived::poll_for_end(self, task).await,
+        }
+    }
+
+    /// Keeps the newest progress of active tasks: see [`Control::report`](super::Control::report). By default none is kept.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.report(progress).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How many attempts ended in each hour: see [`Inspect::history`](super::Inspect::history). By default none are counted.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn history(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.history(queues, since).await,
+            None => Ok(vec![Vec::new(); queues.len()]),
+        }
+    }
+
+    /// About how many bytes each queue takes, in the order given. By default it is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.memory(queues).await,
+            None => Ok(vec![None; queues.len()]),
+        }
+    }
+
+    /// The servers that the storage consists of. By default none is known.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.nodes().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Where a queue is kept, in the store's own words, such as `slot 1234`. Default: in no place of its own.
+    fn place(&self, queue: &Name) -> Option<String> {
+        self.inner().and_then(|inner| inner.place(queue))
+    }
+
+    /// Groups that are due: see [`Groups::due_groups`](super::Groups::due_groups). By default there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn due_groups(
+        &self,
+        queues: &[Name],
+        events: &[Name],
+        limit: usize,
+    ) -> Result<DueGroups, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.due_groups(queues, events, limit).await,
+            None => Ok(DueGroups::default()),
+        }
+    }
+
+    /// The groups of a queue: see [`Groups::groups`](super::Groups::groups). By default there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.groups(queue, limit).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Puts one task in place of members of a group: see [`Groups::aggregate`](super::Groups::aggregate).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached, or has no groups, which is the default.
+    async fn aggregate(
+        &self,
+        aggregation: Aggregation,
+    ) -> Result<Result<bool, Conflict>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.aggregate(aggregation).await,
+            None => Err(derived::unsupported("groups")),
+        }
+    }
+
+    /// Takes members out of their group: see [`Groups::set_apart`](super::Groups::set_apart).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached, or has no groups, which is the default.
+    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.set_apart(members).await,
+            None => Err(derived::unsupported("groups")),
+        }
+    }
+
+    /// Delays a group: see [`Groups::postpone`](super::Groups::postpone).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached, or has no groups, which is the default.
+    async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.postpone(group, delay).await,
+            None => Err(derived::unsupported("groups")),
+        }
+    }
+}
