@@ -35,6 +35,7 @@ pub(crate) async fn show(
     let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
     let template = TaskInfo {
         envelope: Arc::new(entry.template.clone()),
+        version: asynqueue_core::broker::Version::default(),
         state: TaskState::Scheduled,
         at: entry.next,
         lease: None,
