@@ -364,6 +364,7 @@ mod tests {
             let id = TaskId::new("a").expect("an id");
             let task = TaskInfo {
                 envelope: Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
+                version: asynqueue_core::broker::Version::default(),
                 state: TaskState::Pending,
                 at: None,
                 lease: None,
