@@ -4,6 +4,7 @@ mod action;
 mod again;
 mod bulk;
 mod filter;
+mod kind;
 mod msgpack;
 mod redact;
 mod view;
@@ -18,6 +19,7 @@ pub use self::{
     again::AgainError,
     bulk::BulkProgress,
     filter::{Filter, InvalidFilter},
+    kind::{ActionKind, ActionTarget, UnknownAction},
     view::Viewer,
 };
 use crate::{

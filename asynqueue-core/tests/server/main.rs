@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod actions;
 mod archive;
 mod archived;
 mod blocked;

@@ -1,0 +1,123 @@
+//! The actions of an inspector, on a task in each state.
+
+use std::time::Duration;
+
+use asynqueue_core::{
+    broker::TaskInfo,
+    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Inspector},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
+    task::{Aggregate, TaskRef, TaskState},
+};
+use asynqueue_macros::Task;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::harness::{AN_HOUR, until};
+
+/// What becomes of a task, by the state that it is to come to.
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "fate", retention = "1h", queue = "fates", crate = asynqueue_core)]
+struct Fate {
+    state: TaskState,
+}
+
+async fn handle(fate: Payload<Fate>, _: Context) -> Result<(), TaskError> {
+    match fate.state {
+        TaskState::Retry => Err(TaskError::retry_after(AN_HOUR, "busy")),
+        TaskState::Archived => Err(TaskError::skip_retry("refused")),
+        TaskState::Active => std::future::pending().await,
+        _ => Ok(()),
+    }
+}
+
+const LIMITS: Aggregate = Aggregate {
+    grace: AN_HOUR,
+    max_delay: AN_HOUR,
+    max_size: 8,
+};
+
+/// A broker with one task, which is in this state and stays in it.
+async fn with_task_in(state: TaskState) -> (Inspector, TaskRef) {
+    let broker = MemoryBroker::new();
+    let enqueue = Producer::new(broker.clone());
+    let enqueue = enqueue.enqueue(Fate { state }).id("a");
+    let enqueue = match state {
+        TaskState::Scheduled => enqueue.delay(AN_HOUR),
+        TaskState::Aggregating => enqueue.group("group").aggregate(LIMITS),
+        _ => enqueue,
+    };
+    let task = enqueue.await.unwrap().task_ref().clone();
+    let inspector = Inspector::new(broker.clone());
+    if matches!(
+        state,
+        TaskState::Active | TaskState::Retry | TaskState::Completed | TaskState::Archived
+    ) {
+        let server = Server::builder(broker).process(handle);
+        let server = server.shutdown_timeout(Duration::ZERO);
+        let server = server.start().await.unwrap();
+        let is = async || inspector.task(&task).await.unwrap().unwrap().state == state;
+        until("it is in its state", is).await;
+        if state == TaskState::Active {
+            // It goes with the runtime of the test: to stop it would end the attempt.
+            std::mem::forget(server);
+        } else {
+            server.shutdown().await.unwrap();
+        }
+    }
+    (inspector, task)
+}
+
+/// What there is of the task. Not its lease: the server extends that whenever it likes.
+async fn seen(inspector: &Inspector, task: &TaskRef) -> Option<TaskInfo> {
+    let mut seen = inspector.task(task).await.unwrap()?;
+    seen.lease = None;
+    Some(seen)
+}
+
+fn action(kind: ActionKind) -> Option<Action> {
+    Some(match kind {
+        ActionKind::Retry => Action::Retry,
+        ActionKind::Run => Action::RunNow,
+        ActionKind::Archive => Action::Archive("not today".into()),
+        ActionKind::Cancel => Action::Cancel("enough".into()),
+        ActionKind::Edit => Action::EditPayload(json!({ "state": "blocked" })),
+        ActionKind::Move => Action::MoveTo("other".into()),
+        ActionKind::Delete => Action::Delete,
+        _ => return None,
+    })
+}
+
+/// No broker has blocked tasks so far.
+#[tokio::test]
+async fn an_action_changes_a_task_in_the_states_that_it_applies_to_and_in_no_other() {
+    let states = TaskState::ALL.into_iter();
+    for state in states.filter(|state| *state != TaskState::Blocked) {
+        for kind in ActionKind::ALL {
+            let Some(action) = action(*kind) else {
+                assert!(!kind.applies_to_tasks(), "{kind} has no action");
+                continue;
+            };
+            assert_eq!(action.kind(), *kind);
+            let (inspector, task) = with_task_in(state).await;
+            let before = seen(&inspector, &task).await;
+            let outcomes = inspector.apply(&action, &[task.clone()]).await.unwrap();
+            let is_done = outcomes == [ActionOutcome::Done];
+            let after = seen(&inspector, &task).await;
+            // That an active one is asked to stop is seen by its worker alone.
+            let is_asked = state == TaskState::Active && *kind == ActionKind::Cancel;
+            let applies = kind.applies_to(ActionTarget::Task(state));
+            assert_eq!(
+                is_done && (after != before || is_asked),
+                applies,
+                "{kind} of a task that is {state}: {outcomes:?}"
+            );
+            assert!(
+                applies || after == before,
+                "{kind} of a task that is {state}"
+            );
+        }
+    }
+}
