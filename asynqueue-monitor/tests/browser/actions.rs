@@ -254,7 +254,7 @@ async fn a_payload_is_edited_and_the_task_runs_with_it() {
     let payload = browser.find("textarea[name=payload]").await;
     payload.clear().await.expect("empty");
     payload.send_keys(r#"{"to":"ada"}"#).await.expect("typed");
-    browser.click("button[value='edit and run']").await;
+    browser.click("button[name=then]").await;
     system
         .until_is("failing", "failing-1", TaskState::Completed)
         .await;
