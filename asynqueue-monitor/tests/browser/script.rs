@@ -129,7 +129,7 @@ async fn a_list_follows_what_comes_and_goes_but_not_while_one_chooses() {
     let rows = |count| format!("return document.querySelectorAll('a.id').length === {count}");
     browser.until(&rows(1)).await;
     browser.click("input[name=id][value=fresh-1]").await;
-    let offers = "document.querySelector('button[value=delete]')";
+    let offers = "document.querySelector('form.tasks button[value=delete]')";
     let says = "document.querySelector('option[value=chosen]').textContent";
     browser
         .until(&format!(
