@@ -28,7 +28,7 @@ use crate::{
 /// assert_eq!(filter, Filter::default().event("email:*").older_than(std::time::Duration::from_secs(3600)).error("no route"));
 /// # Ok::<(), asynqueue_core::inspector::InvalidFilter>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     event: Option<String>,
     id: Option<String>,

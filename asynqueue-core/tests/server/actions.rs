@@ -103,7 +103,8 @@ async fn an_action_changes_a_task_in_the_states_that_it_applies_to_and_in_no_oth
             assert_eq!(action.kind(), *kind);
             let (inspector, task) = with_task_in(state).await;
             let before = seen(&inspector, &task).await;
-            let outcomes = inspector.apply(&action, &[task.clone()]).await.unwrap();
+            let tasks = std::slice::from_ref(&task);
+            let outcomes = inspector.apply(&action, tasks).await.unwrap();
             let is_done = outcomes == [ActionOutcome::Done];
             let after = seen(&inspector, &task).await;
             // That an active one is asked to stop is seen by its worker alone.

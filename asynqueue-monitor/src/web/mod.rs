@@ -4,21 +4,27 @@
 //! sent by `POST` and answered by a redirect. What they show and do is there for programs too, as JSON.
 
 mod access;
-mod actions;
 mod api;
 mod assets;
 mod attention;
+mod changes;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod forms;
 mod jobs;
 mod links;
 mod live;
 mod pages;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+mod reading;
+mod request;
+#[cfg(test)]
+mod rooms;
 mod settings;
 mod show;
+mod version;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -201,25 +207,22 @@ impl Monitor {
         Router::new()
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
-            .route("/queues/{queue}/act", post(actions::on_queue))
-            .route("/queues/{queue}/tasks", post(actions::on_tasks))
+            .route("/queues/{queue}/act", post(forms::on_queue))
+            .route("/queues/{queue}/tasks", post(forms::on_tasks))
             .route(
                 "/queues/{queue}/tasks/{id}",
-                get(pages::task::show).post(actions::on_task),
+                get(pages::task::show).post(forms::on_task),
             )
             .route("/find", get(pages::find::show))
-            .route(
-                "/servers",
-                get(pages::servers::show).post(actions::on_server),
-            )
+            .route("/servers", get(pages::servers::show).post(forms::on_server))
             .route(
                 "/schedules",
-                get(pages::schedules::show).post(actions::on_schedule),
+                get(pages::schedules::show).post(forms::on_schedule),
             )
             .route("/schedules/{entry}", get(pages::schedule::show))
             .route("/charts", get(pages::charts::show))
             .route("/groups", get(pages::groups::show))
-            .route("/jobs/{id}", post(actions::on_job))
+            .route("/jobs/{id}", post(forms::on_job))
             .route(
                 "/settings",
                 get(pages::settings::show).post(pages::settings::save),

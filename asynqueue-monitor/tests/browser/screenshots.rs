@@ -51,7 +51,7 @@ async fn screenshots() {
 
 /// Lets a queue be busy, and waits until a chart of the moment shows it.
 async fn traffic(system: &System, browser: &Browser) -> ServerHandle {
-    let server = Server::builder(system.inspector.broker().clone()).name("worker-2");
+    let server = Server::builder(system.broker.clone()).name("worker-2");
     let server = server.concurrency(4).queue("newsletter", 1).process(send);
     let server = server.start().await.expect("started");
     browser.open(&system.url("/")).await;

@@ -129,7 +129,7 @@ async fn a_list_follows_what_comes_and_goes_but_not_while_one_chooses() {
     let rows = |count| format!("return document.querySelectorAll('a.id').length === {count}");
     browser.until(&rows(1)).await;
     browser.click("input[name=id][value=fresh-1]").await;
-    let offers = "document.querySelector('button[value=delete]')";
+    let offers = "document.querySelector('form.tasks button[value=delete]')";
     let says = "document.querySelector('option[value=chosen]').textContent";
     browser
         .until(&format!(
@@ -151,7 +151,7 @@ async fn schedules_and_groups_follow_what_happens() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/schedules")).await;
     browser.run("window.marker = true").await;
-    let timetable = asynqueue_core::scheduler::Timetable::new(system.inspector.broker().clone());
+    let timetable = system.inspector.timetable();
     timetable.pause("weekly").await.expect("paused");
     browser.until_has("#schedules .paused").await;
     assert_eq!(browser.run("return window.marker").await, true);
@@ -192,7 +192,7 @@ async fn what_needs_attention_comes_without_the_page_being_loaded_again() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/")).await;
     browser.run("window.marker = true").await;
-    let broker = system.inspector.broker();
+    let broker = &system.broker;
     let mut server = system
         .inspector
         .servers()

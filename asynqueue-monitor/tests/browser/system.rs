@@ -74,6 +74,7 @@ async fn bill(_: Payload<OrderPlaced>, _: Context) -> Result<(), TaskError> {
 }
 
 pub(crate) struct System {
+    pub(crate) broker: SharedBroker,
     pub(crate) inspector: Inspector,
     pub(crate) producer: Producer,
     pub(crate) endpoint: Endpoint,
@@ -103,9 +104,10 @@ impl System {
         settle(&inspector).await;
         let scheduler = schedule(&broker).await;
         wait_behind(&producer).await;
-        let monitor = monitor(Monitor::new(broker));
+        let monitor = monitor(Monitor::new(broker.clone()));
         let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
         Self {
+            broker,
             inspector,
             producer,
             endpoint,
@@ -118,7 +120,7 @@ impl System {
 
     /// As if a queue had been busy for a day.
     pub(crate) async fn remember_a_day(&self, queue: &str) {
-        let now = self.inspector.broker().now().as_millis() / HourStats::MILLIS;
+        let now = self.inspector.now().as_millis() / HourStats::MILLIS;
         let mut command = redis::cmd("HSET");
         command.arg(format!("aq:{{{queue}}}:hours"));
         for ago in 1..24 {

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{
-    TaskState, Timestamp,
-    scheduler::{Entry, Timetable},
-};
+use asynqueue_core::{TaskState, Timestamp, scheduler::Entry};
 
 use asynqueue_test_servers::eventually;
 
@@ -115,7 +112,7 @@ async fn a_payload_is_edited_in_its_own_codec() {
     );
     let info = site.task("archived").await;
     assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"bob"}"#);
-    let again = form.replace("do=edit", "do=edit+and+run");
+    let again = form.replace("do=edit", "do=edit&then=run");
     let again = again.replace("bob", "eve");
     let (_, to) = site.post("/queues/mail/tasks", &again).await;
     assert!(to.contains("changed%2C%20to%20run"), "{to}");
@@ -169,10 +166,10 @@ async fn a_deletion_is_undone_before_it_begins() {
 async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
     let site = Site::new().await;
     let path = "/queues/mail/act";
-    let (_, to) = site.post(path, "do=delete%20all&name=male").await;
+    let (_, to) = site.post(path, "do=delete&name=male").await;
     assert!(to.contains("not%20deleted"), "{to}");
     assert_eq!(site.inspector.queues().await.expect("answered").len(), 1);
-    let (_, to) = site.post(path, "do=delete%20all&name=mail").await;
+    let (_, to) = site.post(path, "do=delete&name=mail").await;
     assert!(to.starts_with("/?did="), "{to}");
     assert_eq!(site.inspector.queues().await.expect("answered"), []);
 }
@@ -194,13 +191,10 @@ async fn who_acts_is_named() {
 #[tokio::test]
 async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() {
     let site = Site::new().await;
-    let broker = site.inspector.broker().clone();
+    let broker = site.broker.clone();
     let email = Email { to: "ada".into() };
     let entry = Entry::new("digest", "@hourly", email).expect("a rule");
-    Timetable::new(broker.clone())
-        .put(entry)
-        .await
-        .expect("kept");
+    site.inspector.timetable().put(entry).await.expect("kept");
     let kept = async || {
         site.inspector
             .schedules()

@@ -2,10 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use asynqueue_core::{
-    Producer, TaskState,
-    scheduler::{Entry, Timetable},
-};
+use asynqueue_core::{Producer, TaskState, scheduler::Entry};
 use asynqueue_monitor::{Monitor, Role};
 use asynqueue_test_servers::eventually;
 use reqwest::Method;
@@ -41,7 +38,7 @@ impl Site {
 
     async fn with_schedule(self) -> Self {
         let entry = Entry::new("digest", "@hourly", Email { to: "ada".into() });
-        let timetable = Timetable::new(self.inspector.broker().clone());
+        let timetable = self.inspector.timetable();
         timetable.put(entry.expect("a rule")).await.expect("kept");
         self
     }
@@ -317,7 +314,7 @@ async fn schemathesis_finds_nothing() {
     );
     let site = Site::of(Monitor::open_to_all).await.with_schedule().await;
     // What the examples of the description name.
-    let producer = Producer::new(site.inspector.broker().clone());
+    let producer = Producer::new(site.broker.clone());
     let email = Email { to: "ada".into() };
     let task = producer.enqueue(email).id("welcome-42").await;
     task.expect("accepted");

@@ -12,7 +12,7 @@ async fn charts_show_what_prometheus_has_gathered() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/prometheus/alerts.yml");
     let site = Site::new().await;
     let exporter = metrics::install().expect("installed");
-    let exporter = exporter.broker(site.inspector.broker().clone());
+    let exporter = exporter.broker(site.broker.clone());
     let exporter = exporter.serve("127.0.0.1:0").await.expect("served");
     let prometheus = Prometheus::scraping(&exporter.address().to_string(), &rules).await;
 

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspector, MemoryBroker, Payload, Producer, Server, ServerHandle, TaskError, TaskId,
-    TaskInfo, TaskRef, TaskState,
+    broker::{SharedBroker, TaskInfo},
+    inspector::Inspector,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+    task::{TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
@@ -28,6 +33,7 @@ async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskError> {
 }
 
 pub(crate) struct Site {
+    pub(crate) broker: SharedBroker,
     pub(crate) inspector: Inspector,
     pub(crate) endpoint: Endpoint,
     pub(crate) client: reqwest::Client,
@@ -41,7 +47,8 @@ impl Site {
         let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         Self {
-            inspector: Inspector::new(broker),
+            inspector: Inspector::new(broker.clone()),
+            broker: broker.into(),
             endpoint,
             client: client.build().expect("a client"),
         }
@@ -108,7 +115,7 @@ impl Site {
 
     /// A server of a queue of its own, that is heard of.
     pub(crate) async fn serve(&self, name: &'static str) -> ServerHandle {
-        let broker = self.inspector.broker().clone();
+        let broker = self.broker.clone();
         let server = Server::builder(broker).name(name).queue("other", 1);
         let server = server.process(send).start().await.expect("started");
         let is_heard_of = async || {
@@ -121,7 +128,7 @@ impl Site {
 
     /// Enqueues so many more.
     pub(crate) async fn enqueue(&self, tasks: usize) {
-        let producer = Producer::new(self.inspector.broker().clone());
+        let producer = Producer::new(self.broker.clone());
         let to = "ada".to_owned();
         let results = producer
             .enqueue_many((0..tasks).map(|_| Email { to: to.clone() }))

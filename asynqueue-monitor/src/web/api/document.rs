@@ -8,7 +8,7 @@ use super::{
     error::{ApiError, Error},
     jobs, queues, schedules, system, tasks,
 };
-use crate::web::pages::View;
+use crate::web::request::View;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -50,7 +50,7 @@ struct Document;
 
 /// What every request may be answered with, whatever it asks for.
 const COMMON: [(&str, &str, bool); 8] = [
-    ("400", "The request makes no sense.", true),
+    ("400", "The request is invalid.", true),
     ("401", "A name and a password are asked for.", false),
     (
         "403",

@@ -1,8 +1,5 @@
 //! What goes wrong, as JSON; and what a request is made of, so that this holds for what cannot be read too.
 
-use asynqueue_core::{
-    BrokerError, InvalidTaskId, inspector::InvalidFilter, scheduler::ScheduleError,
-};
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
@@ -12,7 +9,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
-use crate::web::pages::Failed;
+use crate::web::request::Failed;
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -45,43 +42,20 @@ impl ApiError {
     }
 }
 
-impl From<BrokerError> for ApiError {
-    fn from(error: BrokerError) -> Self {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, format!("the broker does not answer: {error}"))
-    }
-}
-
-impl From<Failed> for ApiError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Broker(error) => error.into(),
-            Failed::NotFound(error) => Self::not_found(error),
-            Failed::BadRequest(error) => Self::bad(error),
-            Failed::TooMany(error) => Self::new(StatusCode::TOO_MANY_REQUESTS, error),
-        }
-    }
-}
-
-impl From<InvalidFilter> for ApiError {
-    fn from(error: InvalidFilter) -> Self {
-        Self::bad(error)
-    }
-}
-
-impl From<InvalidTaskId> for ApiError {
-    fn from(error: InvalidTaskId) -> Self {
-        Self::bad(error)
-    }
-}
-
-impl From<ScheduleError> for ApiError {
-    fn from(error: ScheduleError) -> Self {
-        match error {
-            ScheduleError::Unknown { .. } => Self::not_found(error),
-            ScheduleError::Broker(error) => error.into(),
-            other => Self::bad(other),
-        }
+/// Whatever a request can fail for, by its status.
+impl<E: Into<Failed>> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        let (status, error) = match error.into() {
+            Failed::Broker(error) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the broker does not answer: {error}"),
+            ),
+            Failed::NotFound(error) => (StatusCode::NOT_FOUND, error),
+            Failed::Conflict(error) => (StatusCode::CONFLICT, error),
+            Failed::BadRequest(error) => (StatusCode::BAD_REQUEST, error),
+            Failed::TooMany(error) => (StatusCode::TOO_MANY_REQUESTS, error),
+        };
+        Self { status, error }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{Name, inspector::Filter};
+use asynqueue_core::{
+    inspector::{ActionKind, Filter},
+    task::Name,
+};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,12 +13,12 @@ use utoipa::ToSchema;
 
 use super::{
     error::{ApiError, Body, Path},
-    tasks::{State, Verb},
+    tasks::{REASON, State, task_actions},
 };
 use crate::web::{
-    actions::{all_that_match, audit, begin},
+    changes::{action, all_that_match, audit, begin},
     jobs,
-    pages::View,
+    request::View,
 };
 
 /// A change of all tasks of a queue in one state that match a filter.
@@ -23,8 +26,8 @@ use crate::web::{
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "action": "retry", "state": "archived", "filter": "error~timeout" }))]
 pub(super) struct Order {
-    #[schema(inline)]
-    action: Verb,
+    #[schema(schema_with = task_actions)]
+    action: ActionKind,
     #[schema(inline)]
     state: State,
     /// Terms such as `event=email:*`; all tasks match without any.
@@ -66,13 +69,10 @@ pub(super) async fn begin_job(
     Body(order): Body<Order>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
     let filter: Filter = order.filter.parse()?;
-    let action = order.action.action(order.payload, order.queue)?;
+    let action = action(order.action, REASON, order.payload, order.queue)?;
     let (queue, state) = (Name::from(queue), order.state.into());
-    let name = order.action.name();
-    let job = begin(
-        &view,
-        all_that_match(&view, name, action, &queue, state, filter),
-    )?;
+    let order = all_that_match(&view, action, &queue, state, filter);
+    let job = begin(&view, order)?;
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

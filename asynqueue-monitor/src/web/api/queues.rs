@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{GroupInfo, HourStats, TaskState, Timestamp, inspector::QueueInfo};
+use asynqueue_core::{
+    broker::{GroupInfo, HourStats},
+    inspector::{ActionKind, QueueInfo},
+    task::TaskState,
+};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +15,11 @@ use super::{
     error::{ApiError, Path, Query},
     millis, time,
 };
-use crate::web::{actions::audit, pages::View};
+use crate::web::{
+    changes::audit,
+    reading::history::{A_DAY, last_hours},
+    request::{Failed, View},
+};
 
 /// One queue.
 #[derive(Debug, Serialize, ToSchema)]
@@ -126,7 +134,7 @@ pub(super) struct Span {
 }
 
 fn a_day() -> u64 {
-    24
+    A_DAY
 }
 
 /// All queues that have had a task, by name.
@@ -160,9 +168,9 @@ pub(super) async fn delete_queue(
     let queue = view.known_queue(queue).await?;
     if !view.inspector.delete_queue(&queue, asked.force).await? {
         let why = format!("queue `{queue}` has tasks: delete them first, or say `force=true`");
-        return Err(ApiError::new(StatusCode::CONFLICT, why));
+        return Err(Failed::Conflict(why).into());
     }
-    audit(&view, "delete", &queue, "deleted");
+    audit(&view, ActionKind::Delete.as_str(), &queue, "deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -174,7 +182,7 @@ pub(super) async fn pause_queue(
 ) -> Result<StatusCode, ApiError> {
     let queue = view.known_queue(queue).await?;
     view.inspector.pause(std::slice::from_ref(&queue)).await?;
-    audit(&view, "pause", &queue, "paused");
+    audit(&view, ActionKind::Pause.as_str(), &queue, "paused");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -186,7 +194,7 @@ pub(super) async fn resume_queue(
 ) -> Result<StatusCode, ApiError> {
     let queue = view.known_queue(queue).await?;
     view.inspector.resume(std::slice::from_ref(&queue)).await?;
-    audit(&view, "resume", &queue, "resumed");
+    audit(&view, ActionKind::Resume.as_str(), &queue, "resumed");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -204,15 +212,13 @@ pub(super) async fn queue_history(
         )));
     }
     let queue = view.known_queue(queue).await?;
-    let now = view.now.as_millis() / HourStats::MILLIS;
-    let since = Timestamp::from_millis((now + 1).saturating_sub(hours) * HourStats::MILLIS);
-    let history = view.inspector.broker().history(&[queue], since).await?;
+    let history = last_hours(&view.inspector, &queue, hours).await?;
     let hour = |hour: HourStats| Hour {
         start: time(hour.start),
         succeeded: hour.succeeded,
         failed: hour.failed,
     };
-    Ok(Json(history.into_iter().flatten().map(hour).collect()))
+    Ok(Json(history.into_iter().map(hour).collect()))
 }
 
 /// Groups of tasks that wait for one another: no more than 1,000, those that are due first first.

@@ -1,6 +1,10 @@
 //! What is enqueued by the clock.
 
-use asynqueue_core::{FireOutcome, Name, ScheduleEntry, ScheduleEvent, scheduler::Timetable};
+use asynqueue_core::{
+    broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
+    inspector::ActionKind,
+    task::Name,
+};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -9,7 +13,7 @@ use super::{
     error::{ApiError, Path, Query},
     time,
 };
-use crate::web::{actions::audit, pages::View};
+use crate::web::{changes::audit, request::View};
 
 /// One entry of the schedule.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,10 +94,6 @@ fn twenty() -> usize {
     20
 }
 
-fn timetable(view: &View) -> Timetable {
-    Timetable::new(view.inspector.broker().clone())
-}
-
 /// All entries, by name.
 #[utoipa::path(get, path = "/api/schedules", responses((status = 200, description = "The entries.", body = Vec<Entry>)))]
 pub(super) async fn list_schedules(view: View) -> Result<Json<Vec<Entry>>, ApiError> {
@@ -126,8 +126,8 @@ pub(super) async fn pause_schedule(
     view: View,
     Path(entry): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    timetable(&view).pause(&entry).await?;
-    audit(&view, "pause", &entry, "paused");
+    view.inspector.timetable().pause(&entry).await?;
+    audit(&view, ActionKind::Pause.as_str(), &entry, "paused");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,8 +137,8 @@ pub(super) async fn resume_schedule(
     view: View,
     Path(entry): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    timetable(&view).resume(&entry).await?;
-    audit(&view, "resume", &entry, "resumed");
+    view.inspector.timetable().resume(&entry).await?;
+    audit(&view, ActionKind::Resume.as_str(), &entry, "resumed");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -148,8 +148,13 @@ pub(super) async fn trigger_schedule(
     view: View,
     Path(entry): Path<String>,
 ) -> Result<Json<Enqueued>, ApiError> {
-    let task = timetable(&view).trigger(&entry).await?;
-    audit(&view, "trigger", &entry, &task.to_string());
+    let task = view.inspector.timetable().trigger(&entry).await?;
+    audit(
+        &view,
+        ActionKind::Trigger.as_str(),
+        &entry,
+        &task.to_string(),
+    );
     Ok(Json(Enqueued {
         queue: task.queue.to_string(),
         id: task.id.to_string(),

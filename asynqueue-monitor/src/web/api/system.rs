@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{Name, NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
+use asynqueue_core::{
+    broker::{NodeRole, RunningTask, ServerInfo, UnhandledTasks},
+    inspector::ActionKind,
+    task::{Name, Timestamp},
+};
 use axum::{Json, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,9 +16,9 @@ use super::{
     time,
 };
 use crate::web::{
-    actions::{ask_server, audit},
     attention,
-    pages::View,
+    changes::{ask_server, audit},
+    request::View,
 };
 
 /// One server.
@@ -196,7 +200,12 @@ pub(super) async fn quiet_server(
 ) -> Result<StatusCode, ApiError> {
     let server = Name::from(server);
     ask_server(&view, &server, true).await?;
-    audit(&view, "quiet", &server, "asked to stop leasing");
+    audit(
+        &view,
+        ActionKind::Quiet.as_str(),
+        &server,
+        "asked to stop leasing",
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -208,7 +217,12 @@ pub(super) async fn resume_server(
 ) -> Result<StatusCode, ApiError> {
     let server = Name::from(server);
     ask_server(&view, &server, false).await?;
-    audit(&view, "resume", &server, "asked to lease again");
+    audit(
+        &view,
+        ActionKind::Resume.as_str(),
+        &server,
+        "asked to lease again",
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 

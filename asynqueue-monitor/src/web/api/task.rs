@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{millis, time};
-use crate::web::pages::View;
+use crate::web::request::View;
 
 /// One task.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,21 +1,25 @@
 //! Tasks, and what to do with some of them.
 
 use asynqueue_core::{
-    Cursor, Name, Page, TaskId, TaskRef, TaskState,
-    inspector::{Action, ActionOutcome, AgainError, Filter, FindError},
+    broker::{Cursor, Page},
+    inspector::{ActionKind, ActionOutcome, Filter},
+    task::{Name, TaskId, TaskRef, TaskState},
 };
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 use super::{
     error::{ApiError, Body, Path, Query},
     task::Task,
 };
 use crate::web::{
-    actions::{MOST, audit},
-    pages::View,
+    changes::{MOST, action, audit, done},
+    request::View,
 };
 
 /// A state of tasks.
@@ -82,61 +86,20 @@ pub(super) struct Sought {
     id: String,
 }
 
-/// What to do with tasks.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Verb {
-    /// Waiting and archived tasks become pending, an archived one for one attempt more.
-    Run,
-    /// Archived tasks become pending with all their attempts before them.
-    Retry,
-    /// Waiting tasks are put away.
-    Archive,
-    /// Tasks that do not run are deleted.
-    Delete,
-    /// Waiting tasks are archived, running ones told to stop.
-    Cancel,
-    /// Waiting and archived tasks get `payload`.
-    Edit,
-    /// Waiting and archived tasks go to `queue`.
-    Move,
-}
+/// Why tasks are archived or cancelled.
+pub(super) const REASON: &str = "by the API";
 
-impl Verb {
-    /// As forms name it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Retry => "retry",
-            Self::Archive => "archive",
-            Self::Delete => "delete",
-            Self::Cancel => "cancel",
-            Self::Edit => "edit",
-            Self::Move => "move",
-        }
-    }
-
-    /// With what it needs.
-    pub(super) fn action(
-        self,
-        payload: Option<Value>,
-        queue: Option<String>,
-    ) -> Result<Action, ApiError> {
-        let missing = |name| ApiError::bad(format!("`{}` needs `{name}`", self.name()));
-        Ok(match self {
-            Self::Run => Action::RunNow,
-            Self::Retry => Action::Retry,
-            Self::Archive => Action::Archive("by the API".into()),
-            Self::Delete => Action::Delete,
-            Self::Cancel => Action::Cancel("by the API".into()),
-            Self::Edit => Action::EditPayload(payload.ok_or_else(|| missing("payload"))?),
-            Self::Move => {
-                let queue = Name::from(queue.ok_or_else(|| missing("queue"))?);
-                queue.check_queue().map_err(ApiError::bad)?;
-                Action::MoveTo(queue)
-            }
-        })
-    }
+/// The actions that apply to tasks.
+pub(super) fn task_actions() -> Object {
+    let kinds = ActionKind::ALL.iter().copied();
+    let names = kinds
+        .filter(|kind| kind.applies_to_tasks())
+        .map(ActionKind::as_str);
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("What to do with the tasks."))
+        .enum_values(Some(names))
+        .build()
 }
 
 /// A change of some tasks.
@@ -144,8 +107,8 @@ impl Verb {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "action": "archive", "ids": ["welcome-42"] }))]
 pub(super) struct Change {
-    #[schema(inline)]
-    action: Verb,
+    #[schema(schema_with = task_actions)]
+    action: ActionKind,
     #[schema(min_items = 1, max_items = 1000)]
     ids: Vec<String>,
     /// The new payload, to edit.
@@ -233,12 +196,7 @@ pub(super) async fn enqueue_again(
 ) -> Result<(StatusCode, Json<Place>), ApiError> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
     let again = view.inspector.enqueue_again(&task, asked.payload.as_ref());
-    let again = again.await.map_err(|error| match error {
-        AgainError::NotFound(_) => ApiError::not_found(error),
-        AgainError::Conflict(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
-        AgainError::Broker(error) => error.into(),
-        other => ApiError::bad(other),
-    })?;
+    let again = again.await?;
     audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
     let (queue, id) = (again.queue.to_string(), again.id.to_string());
     Ok((StatusCode::CREATED, Json(Place { queue, id })))
@@ -250,11 +208,7 @@ pub(super) async fn find_tasks(
     view: View,
     Query(sought): Query<Sought>,
 ) -> Result<Json<Vec<Task>>, ApiError> {
-    let found = view.inspector.find(&sought.id).await;
-    let found = found.map_err(|error| match error {
-        FindError::Broker(error) => error.into(),
-        other => ApiError::bad(other),
-    })?;
+    let found = view.inspector.find(&sought.id).await?;
     let tasks = found.iter().map(|task| Task::new(&view, task));
     Ok(Json(tasks.collect()))
 }
@@ -272,15 +226,14 @@ pub(super) async fn act_on_tasks(
             "there are {given} `ids`: expected 1 to {MOST}"
         )));
     }
-    let (queue, verb) = (Name::from(queue), change.action);
-    let action = verb.action(change.payload, change.queue)?;
+    let (queue, kind) = (Name::from(queue), change.action);
+    let action = action(kind, REASON, change.payload, change.queue)?;
     let ids = change.ids.iter().map(TaskId::new);
     let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
     let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
     let outcomes = view.inspector.apply(&action, &tasks).await?;
-    let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
-    let did = format!("done for {} of {} tasks", done.count(), tasks.len());
-    audit(&view, verb.name(), &queue, &did);
+    let did = format!("done for {} of {} tasks", done(&outcomes), tasks.len());
+    audit(&view, kind.as_str(), &queue, &did);
     let outcomes = change.ids.into_iter().zip(outcomes).map(|(id, outcome)| {
         let reason = match outcome {
             ActionOutcome::Done => None,

@@ -11,7 +11,7 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::pages::Failed;
+use super::request::Failed;
 
 macro_rules! files {
     ($($name:literal: $kind:literal,)*) => {

@@ -9,14 +9,15 @@ mod stream;
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::Hash,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use asynqueue_core::{
-    BrokerError, GroupInfo, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskRef,
-    TaskState, Timestamp,
+    broker::{BrokerError, GroupInfo, HourStats, Page, ServerInfo, TaskInfo},
+    inspector::{Filter, Inspector},
+    task::{Name, TaskRef, TaskState},
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -26,15 +27,13 @@ use self::{
     seen::{More, Past},
 };
 pub(super) use self::{
-    seen::{
-        Fleet, Seen, version_of_groups, version_of_queues, version_of_schedules,
-        version_of_servers, version_of_task, version_of_tasks,
-    },
-    stream::{stream, version_of_jobs},
+    seen::{Fleet, Seen},
+    stream::stream,
 };
 use super::{
     attention::Concern,
-    pages::{
+    reading::{
+        history::{A_DAY, first_hour},
         queue::{self, Contents},
         schedules::{self, Schedules},
     },
@@ -63,9 +62,9 @@ pub(super) struct Live {
     /// How many look at schedules.
     of_schedules: Arc<()>,
     slow: Memo<(), Slow>,
-    pub(super) contents: Memo<(Name, queue::Asked), Contents>,
+    pub(super) contents: Memo<(Name, queue::Part), Contents>,
     pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
-    pub(super) schedules: Memo<schedules::Asked, Schedules>,
+    pub(super) schedules: Memo<schedules::Part, Schedules>,
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
 }
 
@@ -160,14 +159,8 @@ impl Live {
 
     async fn read_slow(&self, seen: &Seen) -> Result<Slow, BrokerError> {
         let names: Vec<_> = seen.queues.iter().map(|queue| queue.name.clone()).collect();
-        let broker = self.inspector.broker();
-        let since = broker
-            .now()
-            .as_millis()
-            .saturating_sub(23 * HourStats::MILLIS);
-        let history = broker
-            .history(&names, Timestamp::from_millis(since))
-            .await?;
+        let since = first_hour(self.inspector.now(), A_DAY);
+        let history = self.inspector.history_since(&names, since).await?;
         let mut blame = HashMap::new();
         let failing = seen.concerns.iter().filter_map(|concern| match concern {
             Concern::Failing { queue, .. } => Some(queue),
@@ -190,7 +183,8 @@ impl Live {
                 after: None,
                 limit: 50,
             };
-            let found = self.inspector.broker().list(queue, state, page).await?;
+            let all = Filter::default();
+            let found = self.inspector.list(queue, state, &all, page).await?;
             for task in found.tasks {
                 if let Some(failure) = task.envelope.last_failure() {
                     let why = (task.envelope.event.clone(), failure.message.clone());
@@ -271,16 +265,4 @@ impl Drop for Watched {
             }
         }
     }
-}
-
-/// Tells whether something is as it was on a page.
-pub(super) fn version(of: impl std::fmt::Debug) -> String {
-    let mut hasher = DefaultHasher::new();
-    format!("{of:?}").hash(&mut hasher);
-    format!("{:x}", hasher.finish())
-}
-
-/// Changes each minute, for what tells how long ago something was.
-pub(super) fn version_of_minute(now: Timestamp) -> String {
-    (now.as_millis() / 60_000).to_string()
 }

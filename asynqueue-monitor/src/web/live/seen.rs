@@ -6,15 +6,19 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Inspector, Name, ScheduleEntry, ServerInfo, TaskInfo, TaskRef, TaskState,
-    Timestamp, inspector::QueueInfo,
+    broker::{BrokerError, ServerInfo},
+    inspector::{Inspector, QueueInfo},
+    task::{Name, TaskRef, TaskState, Timestamp},
 };
 use serde_json::{Map, Value, json};
 
-use super::{version, version_of_minute};
 use crate::web::{
     attention::{Concern, concerns},
     show,
+    version::{
+        version_of_attention, version_of_groups, version_of_minute, version_of_queues,
+        version_of_schedules, version_of_servers, version_of_task, version_of_tasks,
+    },
 };
 
 /// How many seconds the chart of the moment shows.
@@ -73,7 +77,7 @@ impl Seen {
         let (queues, servers) = (queues?, servers?);
         let mut tasks = HashMap::new();
         if !more.tasks.is_empty() {
-            let found = inspector.broker().tasks(&more.tasks).await?;
+            let found = inspector.tasks(&more.tasks).await?;
             let versions = found
                 .iter()
                 .map(|task| version_of_task(inspector, task.as_ref()));
@@ -88,7 +92,7 @@ impl Seen {
         let figures: Map<_, _> = queues.iter().map(figures).collect();
         let last = past.note_ended(&queues);
         past.sample(&queues, at);
-        let now = inspector.broker().now();
+        let now = inspector.now();
         let concerns = concerns(&queues, &servers, past.growing(), now);
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
@@ -124,11 +128,6 @@ impl Seen {
         let found = queues.find(|one| one.name == *queue);
         found.map(version_of_tasks)
     }
-}
-
-fn version_of_attention(concerns: &[Concern], now: Timestamp) -> String {
-    let keys = concerns.iter().map(Concern::key);
-    version((keys.collect::<Vec<_>>(), version_of_minute(now)))
 }
 
 impl Past {
@@ -249,59 +248,11 @@ impl Fleet {
     }
 }
 
-/// Changes when a server tells something, and when one is lost.
-pub(in crate::web) fn version_of_servers(servers: &[ServerInfo], now: Timestamp) -> String {
-    let lost = servers.iter().filter(|server| server.is_lost(now)).count();
-    version((servers, lost))
-}
-
-/// Changes when a task comes to a group, or a group becomes a task.
-pub(in crate::web) fn version_of_groups(queues: &[QueueInfo]) -> String {
-    let sizes = queues.iter().map(|queue| {
-        let size = queue.stats.count(TaskState::Aggregating);
-        (&queue.name, size)
-    });
-    version(sizes.filter(|(_, size)| *size > 0).collect::<Vec<_>>())
-}
-
-/// Changes when an entry has ticked, or was changed.
-pub(in crate::web) fn version_of_schedules(entries: &[ScheduleEntry]) -> String {
-    let shown = entries
-        .iter()
-        .map(|entry| (&entry.name, &entry.rule, entry.next, entry.paused));
-    version(shown.collect::<Vec<_>>())
-}
-
-/// Changes with what a page shows of a task: of what it hides, it does not tell.
-pub(in crate::web) fn version_of_task(inspector: &Inspector, task: Option<&TaskInfo>) -> String {
-    let shown = task.map(|task| {
-        let envelope = &task.envelope;
-        (
-            (task.state, task.at, &task.lease, &task.progress),
-            (envelope.attempts, envelope.failures(), envelope.completed()),
-            (inspector.payload(task), inspector.result(task)),
-        )
-    });
-    version(shown)
-}
-
-/// Changes when a task of the queue comes, goes, or goes on.
-pub(in crate::web) fn version_of_tasks(queue: &QueueInfo) -> String {
-    let stats = &queue.stats;
-    version((&stats.counts, stats.succeeded, stats.failed))
-}
-
-/// Changes when a queue appears, goes away, is paused or resumed.
-pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
-    let shown = queues.iter().map(|queue| (&queue.name, queue.stats.paused));
-    version(shown.collect::<Vec<_>>())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
-    use asynqueue_core::{CodecName, Envelope, HourStats, Json, MemoryBroker, QueueStats, TaskId};
+    use asynqueue_core::broker::{HourStats, QueueStats};
 
     use super::*;
 
@@ -353,29 +304,5 @@ mod tests {
         };
         assert_eq!(look([queue("a", 1, 0), queue("b", 1, 0)]), ["a", "b"]);
         assert_eq!(look([queue("a", 1, 0), queue("b", 2, 0)]), ["b"]);
-    }
-
-    /// Or whoever guesses it could tell when they are right.
-    #[test]
-    fn the_version_of_a_task_tells_nothing_of_what_is_hidden() {
-        let version = |payload: Value| {
-            let bytes = payload.to_string().into_bytes().into();
-            let codec = CodecName::of::<Json>();
-            let id = TaskId::new("a").expect("an id");
-            let task = TaskInfo {
-                envelope: Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
-                version: asynqueue_core::broker::Version::default(),
-                state: TaskState::Pending,
-                at: None,
-                lease: None,
-                progress: None,
-                result: None,
-            };
-            let inspector = Inspector::new(MemoryBroker::new()).redact(["pin"]);
-            version_of_task(&inspector, Some(&task))
-        };
-        let shown = version(json!({ "pin": "4711", "to": "ada" }));
-        assert_eq!(shown, version(json!({ "pin": "1234", "to": "ada" })));
-        assert_ne!(shown, version(json!({ "pin": "4711", "to": "eve" })));
     }
 }

@@ -11,8 +11,8 @@ use futures_util::{Stream, StreamExt, stream as streams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Told, Watched, version};
-use crate::web::{Shared, jobs::Job};
+use super::{Told, Watched};
+use crate::web::{Shared, version::version_of_jobs};
 
 #[derive(Debug, Deserialize)]
 pub(in crate::web) struct Asked {
@@ -118,9 +118,4 @@ impl Viewer {
         });
         Value::Object(shown.collect())
     }
-}
-
-/// Changes when a job appears or goes away.
-pub(in crate::web) fn version_of_jobs(jobs: &[Arc<Job>]) -> String {
-    version(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
 }

@@ -4,16 +4,21 @@
 use std::time::Duration;
 use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{BrokerError, HourStats, Name, Timestamp};
+use asynqueue_core::{
+    broker::HourStats,
+    task::{Name, Timestamp},
+};
 use axum::extract::Query;
 use chrono::Timelike;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View, each_minute};
+use super::each_minute;
 use crate::web::{
     chart::{self, Bar},
     links::encoded,
+    reading::history::{A_DAY, first_hour},
+    request::{Failed, View},
     show,
 };
 
@@ -39,7 +44,7 @@ pub(super) const DAY: Span = Span {
     name: "day",
     title: "the last 24 hours",
     each: "in an hour",
-    hours: 24,
+    hours: A_DAY,
     bar: 1,
 };
 
@@ -69,10 +74,10 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
     let span = span.unwrap_or(DAY);
     let queues = match &asked.queue {
         Some(queue) => vec![Name::from(queue.as_str())],
-        None => view.inspector.broker().queues().await?,
+        None => view.inspector.queue_names().await?,
     };
-    let since = first_hour(&view, span);
-    let history = view.inspector.broker().history(&queues, since).await?;
+    let since = first_hour(view.now, span.hours);
+    let history = view.inspector.history_since(&queues, since).await?;
     let bars = bars(&view, span, history.iter().flatten());
     let mut sums: Vec<_> = queues
         .iter()
@@ -170,11 +175,6 @@ fn sum(hours: &[HourStats]) -> (u64, u64) {
     hours.iter().fold((0, 0), add)
 }
 
-fn first_hour(view: &View, span: Span) -> Timestamp {
-    let hour = view.now.as_millis() / HourStats::MILLIS + 1;
-    Timestamp::from_millis(hour.saturating_sub(span.hours) * HourStats::MILLIS)
-}
-
 /// The hours of a span as bars, days as they begin in the zone of who looks.
 pub(super) fn bars<'a>(
     view: &View,
@@ -186,7 +186,7 @@ pub(super) fn bars<'a>(
         let known = known.entry(hour.start.as_millis()).or_default();
         *known = (known.0 + hour.succeeded, known.1 + hour.failed);
     }
-    let first = first_hour(view, span).as_millis();
+    let first = first_hour(view.now, span.hours).as_millis();
     let (mut bars, mut last) = (Vec::<Bar>::new(), None);
     for start in (0..span.hours).map(|hour| first + hour * HourStats::MILLIS) {
         let Some(date) = view.settings.date(Timestamp::from_millis(start)) else {
@@ -211,13 +211,6 @@ pub(super) fn bars<'a>(
         }
     }
     bars
-}
-
-/// What ended in a queue in the last day.
-pub(super) async fn last_day(view: &View, queue: &Name) -> Result<Vec<HourStats>, BrokerError> {
-    let (queues, since) = (std::slice::from_ref(queue), first_hour(view, DAY));
-    let mut history = view.inspector.broker().history(queues, since).await?;
-    Ok(history.pop().unwrap_or_default())
 }
 
 /// The chart of the last day.

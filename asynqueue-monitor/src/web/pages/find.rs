@@ -1,6 +1,5 @@
 //! Finding a task by its id.
 
-use asynqueue_core::inspector::FindError;
 use axum::{
     extract::Query,
     response::{IntoResponse, Redirect, Response},
@@ -8,7 +7,7 @@ use axum::{
 use maud::html;
 use serde::Deserialize;
 
-use super::{Failed, View};
+use crate::web::request::{Failed, View};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
@@ -18,14 +17,7 @@ pub(crate) struct Asked {
 
 /// Goes to the task, or shows those to choose from.
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Response, Failed> {
-    let found = view
-        .inspector
-        .find(asked.id.trim())
-        .await
-        .map_err(|error| match error {
-            FindError::Broker(error) => Failed::Broker(error),
-            other => Failed::BadRequest(other.to_string()),
-        })?;
+    let found = view.inspector.find(asked.id.trim()).await?;
     if let [task] = &found[..] {
         return Ok(Redirect::to(&view.links.task(&task.envelope.task_ref())).into_response());
     }

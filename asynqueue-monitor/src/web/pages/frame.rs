@@ -2,8 +2,7 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::View;
-use crate::web::{assets, live::version_of_jobs, settings::Theme};
+use crate::web::{assets, request::View, settings::Theme, version::version_of_jobs};
 
 /// The pages that lead to all others.
 const PLACES: [(&str, &str); 7] = [

@@ -8,14 +8,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Failed, View,
     charts::{of_day, of_now},
     search,
 };
 use crate::web::{
     links::encoded,
-    live::{Fleet, Seen, version_of_queues},
+    live::{Fleet, Seen},
+    request::{Failed, View},
     show,
+    version::version_of_queues,
 };
 
 #[derive(Debug, Deserialize)]

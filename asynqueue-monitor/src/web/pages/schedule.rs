@@ -6,11 +6,11 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::{
-    Failed, View,
-    schedules::{buttons, outcome},
+use super::schedules::{buttons, outcome};
+use crate::web::{
+    request::{Failed, View},
+    show,
 };
-use crate::web::show;
 
 /// How many ticks to show, of those that were and of those to come.
 const EVENTS: usize = 100;

@@ -1,21 +1,21 @@
 //! What is enqueued by the clock.
 
-use asynqueue_core::{BrokerError, FireOutcome, Inspector, ScheduleEntry, ScheduleEvent};
+use asynqueue_core::{
+    broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
+    inspector::{ActionKind, ActionTarget},
+};
 use axum::extract::Query;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{AT_A_TIME, Failed, View, search};
-use crate::web::{links::encoded, live::version_of_schedules};
+use super::{button, search};
+use crate::web::{
+    links::encoded,
+    reading::schedules::{PAGE, Part, Schedules},
+    request::{Failed, View},
+};
 
-/// How many ticks of each entry to show.
-const EVENTS: usize = 5;
-
-/// How many entries a page shows.
-const PAGE: usize = 100;
-
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     did: Option<String>,
     /// A part of the names of the entries to show.
@@ -26,41 +26,14 @@ pub(crate) struct Asked {
     after: usize,
 }
 
-/// A part of the entries, each with its last ticks.
-#[derive(Debug)]
-pub(in crate::web) struct Schedules {
-    rows: Vec<(ScheduleEntry, Vec<ScheduleEvent>)>,
-    /// How many entries there are, whatever their names.
-    count: usize,
-    has_more: bool,
-    version: String,
-}
-
-impl Schedules {
-    async fn read(inspector: &Inspector, asked: &Asked) -> Result<Self, BrokerError> {
-        let mut entries = inspector.schedules().await?;
-        let (count, version) = (entries.len(), version_of_schedules(&entries));
-        entries.retain(|entry| entry.name.contains(&asked.name));
-        let has_more = entries.len() > asked.after.saturating_add(PAGE);
-        let shown = entries.into_iter().skip(asked.after).take(PAGE);
-        let with_events = shown.map(async |entry| {
-            let events = inspector.schedule_events(&entry.name, EVENTS).await?;
-            Ok::<_, BrokerError>((entry, events))
-        });
-        let rows = stream::iter(with_events).buffered(AT_A_TIME);
-        Ok(Self {
-            rows: rows.try_collect().await?,
-            count,
-            has_more,
-            version,
-        })
-    }
-}
-
 pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
     let live = &view.shared.live;
-    let read = Schedules::read(&view.inspector, &asked);
-    let shown = live.read(&live.schedules, asked.clone(), read).await?;
+    let part = Part {
+        name: asked.name.clone(),
+        after: asked.after,
+    };
+    let read = Schedules::read(&view.inspector, &part);
+    let shown = live.read(&live.schedules, part.clone(), read).await?;
     let next = asked.after.saturating_add(PAGE);
     Ok(view.page("Schedules", html! {
         (view.notice(asked.did.as_deref()))
@@ -107,9 +80,8 @@ pub(super) fn buttons(view: &View, entry: &ScheduleEntry) -> Markup {
     html! {
         form.actions method="post" action=(view.links.page("schedules")) {
             input type="hidden" name="entry" value=(entry.name);
-            @if entry.paused { button name="do" value="resume" { "Resume" } }
-            @else { button name="do" value="pause" { "Pause" } }
-            button name="do" value="trigger" { "Run now" }
+            (button(if entry.paused { ActionKind::Resume } else { ActionKind::Pause }, ActionTarget::Schedule))
+            (button(ActionKind::Trigger, ActionTarget::Schedule))
         }
     }
 }

@@ -1,12 +1,19 @@
 //! The servers, and what each of them runs.
 
-use asynqueue_core::ServerInfo;
+use asynqueue_core::{
+    broker::ServerInfo,
+    inspector::{ActionKind, ActionTarget},
+};
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View};
-use crate::web::{live::version_of_servers, show};
+use super::button;
+use crate::web::{
+    request::{Failed, View},
+    show,
+    version::version_of_servers,
+};
 
 /// How many servers a page shows, and how many of the tasks that each runs.
 const PAGE: usize = 50;
@@ -39,7 +46,7 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                 @if server.quiet { " " span.paused { "quiet" } }
                 @if server.is_lost(view.now) { " " span.kind { "lost" } }
             }
-            @if view.may_change() && !server.stopping && !server.is_lost(view.now) { (button(view, server, after)) }
+            @if view.may_change() && !server.stopping && !server.is_lost(view.now) { (form(view, server, after)) }
             dl.facts {
                 dt { "Host" } dd { (server.host) ", process " (server.pid) }
                 dt { "Started" } dd { (view.time(server.started)) }
@@ -77,13 +84,12 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
     }
 }
 
-fn button(view: &View, server: &ServerInfo, after: usize) -> Markup {
+fn form(view: &View, server: &ServerInfo, after: usize) -> Markup {
     html! {
         form.actions method="post" action=(view.links.page("servers")) {
             input type="hidden" name="server" value=(server.name);
             input type="hidden" name="after" value=(after);
-            @if server.quiet { button name="do" value="resume" { "Resume" } }
-            @else { button name="do" value="quiet" { "Stop leasing" } }
+            (button(if server.quiet { ActionKind::Resume } else { ActionKind::Quiet }, ActionTarget::Server))
         }
     }
 }

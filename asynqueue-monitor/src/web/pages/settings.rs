@@ -9,8 +9,10 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Failed, View};
-use crate::web::settings::{REFRESH, Settings, Theme};
+use crate::web::{
+    request::{Failed, View},
+    settings::{REFRESH, Settings, Theme},
+};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Asked {

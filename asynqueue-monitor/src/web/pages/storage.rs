@@ -1,17 +1,23 @@
 //! The servers that the storage consists of.
 
-use asynqueue_core::{Name, Node, NodeRole};
+use asynqueue_core::{
+    broker::{Node, NodeRole},
+    task::Name,
+};
 use maud::{Markup, html};
 
-use super::{Failed, View, each_minute};
-use crate::web::show;
+use super::each_minute;
+use crate::web::{
+    request::{Failed, View},
+    show,
+};
 
 /// How many queues are shown with their slots.
 const SLOTS: usize = 1_000;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
-    let queues = view.inspector.broker().queues().await?;
+    let queues = view.inspector.queue_names().await?;
     let content = html! {
         div.scroll { table {
             thead { tr {
@@ -48,7 +54,7 @@ fn told(node: &Node) -> Markup {
 fn slots(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     let places: Vec<_> = queues
         .iter()
-        .filter_map(|queue| Some((queue, view.inspector.broker().slot(queue)?)))
+        .filter_map(|queue| Some((queue, view.inspector.slot(queue)?)))
         .collect();
     let keeper = |slot: u16| {
         let keeps = |node: &&Node| {

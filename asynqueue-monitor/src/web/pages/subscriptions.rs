@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Failed, View};
+use crate::web::request::{Failed, View};
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let subscriptions = view.inspector.subscriptions().await?;

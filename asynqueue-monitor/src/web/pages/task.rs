@@ -1,19 +1,20 @@
 //! One task: what it is, what has happened to it, and what to do about it.
 
-use asynqueue_core::{BrokerError, Name, RunningTask, TaskId, TaskInfo, TaskRef, TaskState};
+use asynqueue_core::{
+    broker::{BrokerError, RunningTask, TaskInfo},
+    inspector::{ActionKind, ActionTarget},
+    task::{Name, TaskId, TaskRef},
+};
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Failed, View,
-    queue::{actions_of, no_default},
-    timeline::timeline,
-};
+use super::{button, no_default, queue::offered, timeline::timeline};
 use crate::web::{
-    live::{version, version_of_task},
+    request::{Failed, View},
     show,
+    version::{version_of_payload, version_of_task},
 };
 
 #[derive(Debug, Deserialize)]
@@ -26,8 +27,7 @@ pub(crate) async fn show(
     Path((queue, id)): Path<(String, String)>,
     Query(asked): Query<Asked>,
 ) -> Result<Markup, Failed> {
-    let id = TaskId::new(&id).map_err(|error| Failed::BadRequest(error.to_string()))?;
-    let task = TaskRef::new(Name::from(queue), id);
+    let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
     let live = &view.shared.live;
     let read = view.inspector.task(&task);
     let found = live.read(&live.tasks, task.clone(), read).await?;
@@ -97,11 +97,6 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
     }
 }
 
-/// Tells whether a payload is as it was on a page.
-pub(in crate::web) fn version_of_payload(view: &View, info: &TaskInfo) -> String {
-    version(view.inspector.payload(info))
-}
-
 fn pretty(value: &Value) -> String {
     // A value that was shown as JSON can be written as such.
     serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string())
@@ -115,9 +110,7 @@ fn actions(view: &View, info: &TaskInfo) -> Markup {
             input type="hidden" name="id" value=(task.id);
             input type="hidden" name="which" value="chosen";
             input type="hidden" name="back" value="task";
-            @for (name, label, destroys) in actions_of(info.state) {
-                button.danger[*destroys] name="do" value=(name) data-confirm=[destroys.then(|| format!("{label}?"))] { (label) }
-            }
+            @for kind in offered(info.state) { (button(kind, ActionTarget::Task(info.state))) }
         }
     }
 }
@@ -125,7 +118,7 @@ fn actions(view: &View, info: &TaskInfo) -> Markup {
 fn payload(view: &View, info: &TaskInfo) -> Markup {
     let shown = pretty(&view.inspector.payload(info));
     let task = info.envelope.task_ref();
-    let can_edit = !matches!(info.state, TaskState::Active | TaskState::Completed);
+    let applies = |kind: ActionKind| kind.applies_to(ActionTarget::Task(info.state));
     html! {
         p.note { (info.envelope.codec.as_str()) ", " (show::bytes(info.envelope.payload.len() as u64)) }
         @if view.may_change() {
@@ -135,16 +128,17 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
                 input type="hidden" name="id" value=(task.id);
                 input type="hidden" name="which" value="chosen";
                 input type="hidden" name="back" value="task";
-                input type="hidden" name="seen" value=(version_of_payload(view, info));
+                input type="hidden" name="do" value=(ActionKind::Edit);
+                input type="hidden" name="seen" value=(version_of_payload(&view.inspector, info));
                 textarea name="payload" rows=(shown.lines().count().clamp(4, 30)) spellcheck="false" aria-label="Payload as JSON" {
                     "\n" (shown)
                 }
                 div.actions {
-                    @if can_edit {
-                        button name="do" value="edit" { "Save" }
-                        @if info.state != TaskState::Pending { button name="do" value="edit and run" { "Save and run" } }
+                    @if applies(ActionKind::Edit) {
+                        button { "Save" }
+                        @if applies(ActionKind::Run) { button name="then" value=(ActionKind::Run) { "Save and run" } }
                     }
-                    button name="do" value="again" formaction=(view.links.task(&task)) { "Run as a new task" }
+                    button formaction=(view.links.task(&task)) { "Run as a new task" }
                 }
             }
         } @else {

@@ -3,8 +3,7 @@
 use asynqueue_core::{Attempt, Failure, RunningTask, TaskInfo, TaskState, Timestamp};
 use maud::{Markup, html};
 
-use super::View;
-use crate::web::show;
+use crate::web::{request::View, show};
 
 /// From the oldest to what is due. `running` is what a server tells of the attempt that goes on.
 pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTask>) -> Markup {

@@ -1,10 +1,20 @@
 //! The tasks of a queue in one state, and what can be done with them.
 
-use asynqueue_core::{TaskInfo, TaskState};
+use asynqueue_core::{
+    broker::TaskInfo,
+    inspector::{ActionKind, ActionTarget},
+    task::TaskState,
+};
 use maud::{Markup, html};
 
-use super::contents::{Contents, Order, SORTED};
-use crate::web::{links::encoded, live::version_of_tasks, pages::View, show};
+use crate::web::{
+    links::encoded,
+    pages::{button, no_default},
+    reading::queue::{Contents, Order, SORTED},
+    request::View,
+    show,
+    version::version_of_tasks,
+};
 
 pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order) -> Markup {
     let Contents {
@@ -100,62 +110,33 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
     }
 }
 
-/// What can be done with tasks of a state: the name of the action, what the button says, and whether it destroys.
-pub(in crate::web) fn actions_of(
-    state: TaskState,
-) -> &'static [(&'static str, &'static str, bool)] {
-    match state {
-        TaskState::Scheduled | TaskState::Aggregating => &[
-            ("run", "Run now", false),
-            ("archive", "Archive", false),
-            ("delete", "Delete", true),
-        ],
-        TaskState::Pending => &[("archive", "Archive", false), ("delete", "Delete", true)],
-        TaskState::Active => &[("cancel", "Cancel", true)],
-        TaskState::Retry => &[
-            ("run", "Run now", false),
-            ("archive", "Archive", false),
-            ("delete", "Delete", true),
-        ],
-        TaskState::Archived => &[
-            ("retry", "Retry", false),
-            ("run", "Run once more", false),
-            ("delete", "Delete", true),
-        ],
-        TaskState::Completed | TaskState::Blocked => &[("delete", "Delete", true)],
-    }
+/// What buttons offer for tasks of a state. Not what needs a value; nor to cancel tasks that wait, which archiving does too.
+pub(in crate::web::pages) fn offered(state: TaskState) -> impl Iterator<Item = ActionKind> {
+    let kinds = ActionKind::ALL.iter().copied();
+    kinds.filter(move |kind| match kind {
+        ActionKind::Edit | ActionKind::Move => false,
+        ActionKind::Cancel => state == TaskState::Active,
+        kind => kind.applies_to(ActionTarget::Task(state)),
+    })
 }
 
 fn task_actions(contents: &Contents) -> Markup {
+    let task = ActionTarget::Task(contents.state);
     html! {
         div.actions {
             select name="which" aria-label="Which tasks" {
                 option value="chosen" { "those chosen" }
                 option value="all" { "all that match, on every page" }
             }
-            @for (name, label, destroys) in actions_of(contents.state) {
-                button.danger[*destroys] name="do" value=(name) data-confirm=[destroys.then(|| format!("{label}?"))] { (label) }
-            }
-            @if can_move(contents.state) {
+            @for kind in offered(contents.state) { (button(kind, task)) }
+            @if ActionKind::Move.applies_to(task) {
                 details {
-                    summary { "Move" }
+                    summary { (ActionKind::Move.label(task)) }
                     input name="to" list="queues" autocomplete="off" aria-label="Queue to move to" placeholder="to another queue";
                     datalist id="queues" { @for queue in contents.other_queues() { option value=(queue) {} } }
-                    button name="do" value="move" { "Move" }
+                    (button(ActionKind::Move, task))
                 }
             }
         }
     }
-}
-
-/// The first button of a form is what the Enter key presses: one that does nothing, where others change something.
-pub(in crate::web) fn no_default() -> Markup {
-    html! { button hidden disabled {} }
-}
-
-fn can_move(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::Scheduled | TaskState::Pending | TaskState::Retry | TaskState::Archived
-    )
 }

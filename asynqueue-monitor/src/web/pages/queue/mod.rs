@@ -1,29 +1,27 @@
 //! One queue: its tasks by state, a filter in the address, and what to do with those that are chosen.
 
-mod contents;
 mod list;
 
 use asynqueue_core::{
-    Name, TaskState,
-    inspector::{Filter, QueueInfo},
+    inspector::{ActionKind, ActionTarget, Filter, QueueInfo},
+    task::{Name, TaskState},
 };
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-pub(in crate::web) use self::{
-    contents::Contents,
-    list::{actions_of, no_default},
+use self::list::list;
+pub(super) use self::list::offered;
+use super::{button, charts::of_day, no_default};
+use crate::web::{
+    links::encoded,
+    reading::queue::{Contents, Order, Part},
+    request::{Failed, View, state_of},
+    show,
 };
-use self::{
-    contents::{Order, Part},
-    list::list,
-};
-use super::{Failed, View, charts::of_day, state_of};
-use crate::web::{links::encoded, show};
 
 /// Which part of a queue is asked for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     state: Option<String>,
     #[serde(default)]
@@ -40,7 +38,7 @@ pub(crate) async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Markup, Failed> {
     let queue = Name::from(queue);
-    let order = Order::of(&asked.sort)?;
+    let order = Order::of(&asked.sort).map_err(Failed::BadRequest)?;
     let state = asked.state.as_deref().map(state_of).transpose()?;
     let (filter, invalid) = match asked.filter.parse() {
         Ok(filter) => (filter, None),
@@ -52,9 +50,9 @@ pub(crate) async fn show(
         order,
         after: asked.after.clone(),
     };
-    let read = Contents::read(&view, &queue, part);
-    let key = (queue.clone(), asked.clone());
     let live = &view.shared.live;
+    let key = (queue.clone(), part.clone());
+    let read = Contents::read(&view.inspector, &queue, part, live.servers());
     let contents = live.read(&live.contents, key, read).await?;
     let content = html! {
         (view.notice(asked.did.as_deref()))
@@ -123,18 +121,14 @@ fn queue_actions(view: &View, info: &QueueInfo) -> Markup {
     html! {
         form.actions method="post" action=(action) {
             (no_default())
-            @if info.stats.paused {
-                button name="do" value="resume" { "Resume" }
-            } @else {
-                button name="do" value="pause" { "Pause" }
-            }
+            (button(if info.stats.paused { ActionKind::Resume } else { ActionKind::Pause }, ActionTarget::Queue))
             @if info.stats.total() == 0 {
-                button.danger name="do" value="delete" data-confirm="Delete this empty queue?" { "Delete" }
+                button.danger name="do" value=(ActionKind::Delete) data-confirm="Delete this empty queue?" { "Delete" }
             } @else {
                 details.danger {
                     summary { "Delete with its tasks" }
                     input name="name" autocomplete="off" aria-label=(format!("Type {} to delete it with its tasks", info.name)) placeholder=(info.name);
-                    button.danger name="do" value="delete all" { "Delete all" }
+                    button.danger name="do" value=(ActionKind::Delete) { "Delete all" }
                 }
             }
         }

@@ -1,19 +1,20 @@
-//! What is in a queue, as it is read for a page.
+//! What is in a queue, as a page shows it.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use asynqueue_core::{
-    BrokerError, Cursor, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskState,
-    inspector::{Filter, Listing, QueueInfo},
+    broker::{BrokerError, Cursor, HourStats, Page, ServerInfo, TaskInfo},
+    inspector::{Filter, Inspector, Listing, QueueInfo},
+    task::{Name, TaskState},
 };
 
-use crate::web::pages::{Failed, View, charts::last_day};
+use super::history::{A_DAY, last_hours};
 
 /// How many tasks a page shows.
 const PAGE: usize = 50;
 
 /// How many tasks are looked at to sort them.
-pub(super) const SORTED: usize = 2_000;
+pub(in crate::web) const SORTED: usize = 2_000;
 
 /// How many terms are suggested.
 const TERMS: usize = 60;
@@ -21,27 +22,27 @@ const TERMS: usize = 60;
 /// All that a page needs to know of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {
-    pub(super) info: QueueInfo,
-    pub(super) state: TaskState,
-    pub(super) listing: Listing,
-    pub(super) servers: Vec<ServerInfo>,
+    pub(in crate::web) info: QueueInfo,
+    pub(in crate::web) state: TaskState,
+    pub(in crate::web) listing: Listing,
+    pub(in crate::web) servers: Vec<ServerInfo>,
     /// What ended in the last day.
-    pub(super) history: Vec<HourStats>,
+    pub(in crate::web) history: Vec<HourStats>,
 }
 
 /// Which part of a queue.
-#[derive(Debug)]
-pub(super) struct Part {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::web) struct Part {
     /// The state that needs a look first, without one.
-    pub(super) state: Option<TaskState>,
-    pub(super) filter: Filter,
-    pub(super) order: Order,
-    pub(super) after: Option<String>,
+    pub(in crate::web) state: Option<TaskState>,
+    pub(in crate::web) filter: Filter,
+    pub(in crate::web) order: Order,
+    pub(in crate::web) after: Option<String>,
 }
 
 /// The order of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::web) enum Order {
     Queue,
     Newest,
     Oldest,
@@ -50,7 +51,7 @@ pub(super) enum Order {
 }
 
 impl Order {
-    pub(super) const ALL: [Self; 5] = [
+    pub(in crate::web) const ALL: [Self; 5] = [
         Self::Queue,
         Self::Newest,
         Self::Oldest,
@@ -59,7 +60,7 @@ impl Order {
     ];
 
     /// As addresses have it.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::web) fn name(self) -> &'static str {
         match self {
             Self::Queue => "",
             Self::Newest => "newest",
@@ -69,7 +70,7 @@ impl Order {
         }
     }
 
-    pub(super) fn title(self) -> &'static str {
+    pub(in crate::web) fn title(self) -> &'static str {
         match self {
             Self::Queue => "in the order of the queue",
             Self::Newest => "newest first",
@@ -79,12 +80,11 @@ impl Order {
         }
     }
 
-    pub(super) fn of(name: &str) -> Result<Self, Failed> {
+    pub(in crate::web) fn of(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|order| order.name() == name);
         found.ok_or_else(|| {
             let known = Self::ALL.map(Self::name).join(", ");
-            let why = format!("`{name}` is no order: expected one of{known}");
-            Failed::BadRequest(why)
+            format!("unknown order `{name}`: expected one of{known}")
         })
     }
 
@@ -101,12 +101,16 @@ impl Order {
 }
 
 impl Contents {
-    pub(super) async fn read(view: &View, queue: &Name, part: Part) -> Result<Self, BrokerError> {
-        let inspector = &view.inspector;
+    pub(in crate::web) async fn read(
+        inspector: &Inspector,
+        queue: &Name,
+        part: Part,
+        servers: impl Future<Output = Result<Vec<ServerInfo>, BrokerError>>,
+    ) -> Result<Self, BrokerError> {
         let (info, servers, history) = tokio::try_join!(
             inspector.queue(queue),
-            view.shared.live.servers(),
-            last_day(view, queue)
+            servers,
+            last_hours(inspector, queue, A_DAY)
         )?;
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
         // After the figures, so that it is no older than they tell.
@@ -121,7 +125,7 @@ impl Contents {
     }
 
     /// What may complete a filter: the events that servers know, and events and headers of the tasks that are shown.
-    pub(super) fn terms(&self) -> Vec<String> {
+    pub(in crate::web) fn terms(&self) -> Vec<String> {
         let tasks = &self.listing.tasks;
         let of_servers = self.servers.iter().flat_map(|server| &server.events);
         let of_tasks = tasks.iter().map(|task| &task.envelope.event);
@@ -138,7 +142,7 @@ impl Contents {
     }
 
     /// The queues that servers take from, other than this one.
-    pub(super) fn other_queues(&self) -> BTreeSet<&Name> {
+    pub(in crate::web) fn other_queues(&self) -> BTreeSet<&Name> {
         let queues = self.servers.iter().flat_map(|server| &server.queues);
         let names = queues.map(|(name, _)| name);
         names

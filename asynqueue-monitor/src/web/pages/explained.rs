@@ -1,6 +1,5 @@
 //! What goes wrong, as a page.
 
-use asynqueue_core::{BrokerError, inspector::AgainError, scheduler::ScheduleError};
 use axum::{
     extract::Request,
     http::StatusCode,
@@ -9,48 +8,13 @@ use axum::{
 };
 use maud::html;
 
-use super::View;
-
-/// Why there is no page.
-#[derive(Debug)]
-pub(in crate::web) enum Failed {
-    Broker(BrokerError),
-    NotFound(String),
-    BadRequest(String),
-    TooMany(String),
-}
+use crate::web::request::{Failed, View};
 
 /// What a page tells about it.
 #[derive(Clone, Debug)]
 struct Problem {
     title: &'static str,
     message: String,
-}
-
-impl From<BrokerError> for Failed {
-    fn from(error: BrokerError) -> Self {
-        Self::Broker(error)
-    }
-}
-
-impl From<ScheduleError> for Failed {
-    fn from(error: ScheduleError) -> Self {
-        match error {
-            ScheduleError::Unknown { .. } => Self::NotFound(error.to_string()),
-            ScheduleError::Broker(error) => Self::Broker(error),
-            other => Self::BadRequest(other.to_string()),
-        }
-    }
-}
-
-impl From<AgainError> for Failed {
-    fn from(error: AgainError) -> Self {
-        match error {
-            AgainError::NotFound(_) => Self::NotFound(error.to_string()),
-            AgainError::Broker(error) => Self::Broker(error),
-            other => Self::BadRequest(other.to_string()),
-        }
-    }
 }
 
 /// The status, and what [`explained`] makes a page of.
@@ -63,7 +27,8 @@ impl IntoResponse for Failed {
                 error.to_string(),
             ),
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
-            Self::BadRequest(why) => (StatusCode::BAD_REQUEST, "That makes no sense", why),
+            Self::Conflict(why) => (StatusCode::CONFLICT, "Conflict", why),
+            Self::BadRequest(why) => (StatusCode::BAD_REQUEST, "Invalid request", why),
             Self::TooMany(why) => (StatusCode::TOO_MANY_REQUESTS, "Too much at once", why),
         };
         let mut answer = status.into_response();

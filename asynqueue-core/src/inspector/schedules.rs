@@ -1,0 +1,39 @@
+//! The schedule: its entries, what became of their ticks, and what changes them.
+
+use super::Inspector;
+#[cfg(feature = "scheduler")]
+use crate::scheduler::Timetable;
+use crate::{
+    broker::{BrokerError, ScheduleEntry, ScheduleEvent},
+    task::Name,
+};
+
+impl Inspector {
+    /// The schedule entries, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError> {
+        self.broker.schedules().await
+    }
+
+    /// What came of an entry's last ticks, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn schedule_events(
+        &self,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<ScheduleEvent>, BrokerError> {
+        self.broker.schedule_events(name, limit).await
+    }
+
+    /// The schedule entries, to be put, paused, resumed, triggered and removed.
+    #[cfg(feature = "scheduler")]
+    pub fn timetable(&self) -> Timetable {
+        Timetable::new(self.broker.clone())
+    }
+}

@@ -1,0 +1,257 @@
+//! The forms of pages: each asks for a change, and is answered by a redirect to where it was sent from.
+
+use std::collections::HashMap;
+
+use asynqueue_core::{
+    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Filter},
+    task::{Name, TaskId, TaskRef},
+};
+use axum::{Form, extract::Path, response::Redirect};
+use serde_json::Value;
+
+use super::{
+    changes::{
+        MOST, action, all_that_match, ask_server, audit, begin, deletion, done, inapplicable, words,
+    },
+    jobs::told,
+    links::encoded,
+    request::{Failed, View, state_of},
+    version::version_of_payload,
+};
+
+/// The fields of a form, some of which may be there more than once.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn get(&self, name: &str) -> &str {
+        let mut found = self.0.iter().filter(|(key, _)| key == name);
+        found.next().map_or("", |(_, value)| value)
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Back to a page, which says what was done.
+fn back(page: &str, did: &str) -> Redirect {
+    let sign = if page.contains('?') { '&' } else { '?' };
+    Redirect::to(&format!("{page}{sign}did={}", encoded(did)))
+}
+
+/// What a form asks for.
+fn kind_of(fields: &HashMap<String, String>) -> Result<ActionKind, Failed> {
+    Ok(fields.get("do").map_or("", String::as_str).parse()?)
+}
+
+fn not_for(kind: ActionKind, to: &str, target: ActionTarget) -> Failed {
+    inapplicable(kind, to, |kind| kind.applies_to(target))
+}
+
+pub(super) async fn on_queue(
+    view: View,
+    Path(queue): Path<String>,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let queue = view.known_queue(queue).await?;
+    let (inspector, page) = (&view.inspector, view.links.queue(&queue));
+    let kind = kind_of(&fields)?;
+    let (page, did) = match (kind, fields.get("name")) {
+        (ActionKind::Pause, _) => {
+            inspector.pause(std::slice::from_ref(&queue)).await?;
+            (page, format!("{queue} is paused."))
+        }
+        (ActionKind::Resume, _) => {
+            inspector.resume(std::slice::from_ref(&queue)).await?;
+            (page, format!("{queue} is resumed."))
+        }
+        (ActionKind::Delete, None) => match inspector.delete_queue(&queue, false).await? {
+            true => (view.links.page(""), format!("{queue} is deleted.")),
+            false => (page, format!("{queue} has tasks, and was not deleted.")),
+        },
+        // Its name is typed to delete it with its tasks.
+        (ActionKind::Delete, Some(typed)) if *typed == *queue => {
+            inspector.delete_queue(&queue, true).await?;
+            let did = format!("{queue} is deleted with its tasks.");
+            (view.links.page(""), did)
+        }
+        (ActionKind::Delete, Some(_)) => {
+            let why = "was not deleted: what was typed is not its name";
+            (page, format!("{queue} {why}."))
+        }
+        (other, _) => return Err(not_for(other, "a queue", ActionTarget::Queue)),
+    };
+    audit(&view, kind.as_str(), &queue, &did);
+    Ok(back(&page, &did))
+}
+
+pub(super) async fn on_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Redirect, Failed> {
+    let (queue, fields) = (Name::from(queue), Fields(fields));
+    let state = state_of(fields.get("state"))?;
+    let kind: ActionKind = fields.get("do").parse()?;
+    let payload = match kind {
+        ActionKind::Edit => Some(payload_of(fields.get("payload"))?),
+        _ => None,
+    };
+    let target = fields.get("to").trim().to_owned();
+    let action = action(kind, "in the monitor", payload, Some(target))?;
+    let filter = fields.get("filter");
+    let list = view.links.state(&queue, state);
+    let list = format!("{list}&filter={}", encoded(filter));
+    if fields.get("which") == "all" {
+        let matching: Filter = filter.parse()?;
+        let order = all_that_match(&view, action, &queue, state, matching);
+        return Ok(Redirect::to(&begin(&view, order)?.page));
+    }
+    let tasks = chosen(&queue, &fields)?;
+    if tasks.is_empty() {
+        return Ok(back(&list, "No task was chosen."));
+    }
+    if kind == ActionKind::Delete {
+        let order = deletion(&view, &queue, tasks, list);
+        return Ok(Redirect::to(&begin(&view, order)?.page));
+    }
+    if kind == ActionKind::Edit {
+        check_unchanged(&view, &tasks, &fields).await?;
+    }
+    let inspector = &view.inspector;
+    let mut outcomes = inspector.apply(&action, &tasks).await?;
+    let mut did = words(kind).1.to_owned();
+    // What is edited may be to run at once.
+    let then_runs = kind == ActionKind::Edit && fields.get("then") == ActionKind::Run.as_str();
+    if then_runs && done(&outcomes) == tasks.len() as u64 {
+        outcomes = inspector.apply(&Action::RunNow, &tasks).await?;
+        did = format!("{did}, {}", words(ActionKind::Run).1);
+    }
+    let text = outcome(&did, &outcomes);
+    audit(&view, kind.as_str(), &queue, &text);
+    Ok(match (fields.get("back"), tasks.first()) {
+        ("task", Some(task)) => back(&view.links.task(task), &text),
+        _ => back(&list, &text),
+    })
+}
+
+/// Refuses to put a payload in the place of one that whoever edited it has not seen.
+async fn check_unchanged(view: &View, tasks: &[TaskRef], fields: &Fields) -> Result<(), Failed> {
+    for task in tasks {
+        let Some(info) = view.inspector.task(task).await? else {
+            continue;
+        };
+        let (seen, now) = (
+            fields.get("seen"),
+            version_of_payload(&view.inspector, &info),
+        );
+        if !seen.is_empty() && seen != now {
+            let why = format!("The payload of {task} was changed meanwhile: look at it again.");
+            return Err(Failed::BadRequest(why));
+        }
+    }
+    Ok(())
+}
+
+/// Enqueues a task like another, with what is in the form as its payload.
+pub(super) async fn on_task(
+    view: View,
+    Path((queue, id)): Path<(String, String)>,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
+    let inspector = &view.inspector;
+    let payload = payload_of(fields.get("payload").map_or("", String::as_str))?;
+    let shown = inspector.task(&task).await?;
+    // What is not edited need not be JSON that can be encoded.
+    let is_edited = shown.is_none_or(|task| inspector.payload(&task) != payload);
+    let payload = is_edited.then_some(&payload);
+    let again = inspector.enqueue_again(&task, payload).await?;
+    let did = format!("This is {task} once more.");
+    audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
+    Ok(back(&view.links.task(&again), &did))
+}
+
+fn payload_of(text: &str) -> Result<Value, Failed> {
+    serde_json::from_str(text)
+        .map_err(|error| Failed::BadRequest(format!("the payload is not JSON: {error}")))
+}
+
+/// What was done at once, in words.
+fn outcome(did: &str, outcomes: &[ActionOutcome]) -> String {
+    let done = done(outcomes);
+    let reason = outcomes.iter().find_map(|outcome| match outcome {
+        ActionOutcome::Done => None,
+        ActionOutcome::NotFound => Some("it is not there any more"),
+        ActionOutcome::Refused(reason) => Some(reason),
+    });
+    told(did, done, outcomes.len() as u64 - done, reason)
+}
+
+/// The tasks whose boxes are ticked.
+fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
+    let count = fields.all("id").count();
+    if count > MOST {
+        let why = format!("{count} tasks were chosen: expected {MOST} at most");
+        return Err(Failed::BadRequest(why));
+    }
+    let ids = fields.all("id").map(TaskId::new);
+    ids.map(|id| Ok(TaskRef::new(queue.clone(), id?))).collect()
+}
+
+pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, Failed> {
+    let gone = || Failed::NotFound("That job ended long ago.".into());
+    let job = view.shared.jobs.get(id).ok_or_else(gone)?;
+    job.stop();
+    audit(&view, "stop", &format!("job {id}"), &job.text());
+    Ok(Redirect::to(&job.page))
+}
+
+pub(super) async fn on_server(
+    view: View,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let server = Name::from(field("server").to_owned());
+    let kind = kind_of(&fields)?;
+    let (quiet, will) = match kind {
+        ActionKind::Quiet => (true, "stops leasing"),
+        ActionKind::Resume => (false, "leases again"),
+        other => return Err(not_for(other, "a server", ActionTarget::Server)),
+    };
+    ask_server(&view, &server, quiet).await?;
+    let did = format!("{server} {will} within five seconds.");
+    audit(&view, kind.as_str(), &server, &did);
+    let page = match field("after") {
+        "" | "0" => view.links.page("servers"),
+        after => view
+            .links
+            .page(&format!("servers?after={}", encoded(after))),
+    };
+    Ok(back(&page, &did))
+}
+
+pub(super) async fn on_schedule(
+    view: View,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let timetable = view.inspector.timetable();
+    let entry = field("entry");
+    let kind = kind_of(&fields)?;
+    let did = match kind {
+        ActionKind::Pause => {
+            timetable.pause(entry).await?;
+            format!("{entry} is paused.")
+        }
+        ActionKind::Resume => {
+            timetable.resume(entry).await?;
+            format!("{entry} is resumed.")
+        }
+        ActionKind::Trigger => format!("{} is enqueued.", timetable.trigger(entry).await?),
+        other => return Err(not_for(other, "a schedule entry", ActionTarget::Schedule)),
+    };
+    audit(&view, kind.as_str(), entry, &did);
+    Ok(back(&view.links.page("schedules"), &did))
+}

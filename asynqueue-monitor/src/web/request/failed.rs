@@ -1,0 +1,72 @@
+//! Why a request is not answered, whoever asks: a page and the API each write it in their own way.
+
+use asynqueue_core::{
+    broker::BrokerError,
+    inspector::{AgainError, FindError, InvalidFilter, UnknownAction},
+    scheduler::ScheduleError,
+    task::{InvalidQueueName, InvalidTaskId},
+};
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(in crate::web) enum Failed {
+    Broker(BrokerError),
+    NotFound(String),
+    Conflict(String),
+    BadRequest(String),
+    TooMany(String),
+}
+
+impl From<BrokerError> for Failed {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker(error)
+    }
+}
+
+impl From<ScheduleError> for Failed {
+    fn from(error: ScheduleError) -> Self {
+        match error {
+            ScheduleError::Unknown { .. } => Self::NotFound(error.to_string()),
+            ScheduleError::Broker(error) => Self::Broker(error),
+            other => Self::BadRequest(other.to_string()),
+        }
+    }
+}
+
+impl From<AgainError> for Failed {
+    fn from(error: AgainError) -> Self {
+        match error {
+            AgainError::NotFound(_) => Self::NotFound(error.to_string()),
+            AgainError::Conflict(_) => Self::Conflict(error.to_string()),
+            AgainError::Broker(error) => Self::Broker(error),
+            other => Self::BadRequest(other.to_string()),
+        }
+    }
+}
+
+impl From<FindError> for Failed {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Broker(error) => Self::Broker(error),
+            other => Self::BadRequest(other.to_string()),
+        }
+    }
+}
+
+/// Errors in what was sent.
+macro_rules! bad_request {
+    ($($error:ty),+ $(,)?) => { $(
+        impl From<$error> for Failed {
+            fn from(error: $error) -> Self {
+                Self::BadRequest(error.to_string())
+            }
+        }
+    )+ };
+}
+
+bad_request!(
+    InvalidFilter,
+    InvalidQueueName,
+    InvalidTaskId,
+    UnknownAction
+);

@@ -1,0 +1,95 @@
+//! What a request for a page or by the API has in common: who asks, and why there is no answer.
+
+mod failed;
+
+use std::{convert::Infallible, sync::Arc};
+
+use asynqueue_core::{
+    inspector::Inspector,
+    task::{Name, TaskState, Timestamp},
+};
+use axum::{
+    extract::{FromRequestParts, OriginalUri},
+    http::request::Parts,
+};
+
+pub(super) use self::failed::Failed;
+use super::{Role, Shared, User, access::is_own, links::Links, settings::Settings};
+
+/// Who asks, for what, and where the answer comes from.
+pub(in crate::web) struct View {
+    pub(in crate::web) links: Links,
+    pub(in crate::web) user: User,
+    pub(in crate::web) inspector: Inspector,
+    pub(in crate::web) now: Timestamp,
+    pub(in crate::web) settings: Settings,
+    pub(in crate::web) shared: Arc<Shared>,
+    /// The part of the address that names the page.
+    pub(in crate::web) place: String,
+    /// No page of another site has led here.
+    pub(in crate::web) is_asked_by_us: bool,
+}
+
+impl FromRequestParts<Arc<Shared>> for View {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Infallible> {
+        let asked = parts.extensions.get::<OriginalUri>().cloned();
+        let asked = asked.unwrap_or_else(|| OriginalUri(parts.uri.clone()));
+        // The guard has put someone there, or the request would not have come here.
+        let user = parts
+            .extensions
+            .get::<User>()
+            .cloned()
+            .unwrap_or_else(|| User {
+                name: "nobody".into(),
+                role: Role::Viewer,
+            });
+        let place = parts.uri.path().split('/').nth(1).unwrap_or_default();
+        let inspector = shared.inspector.clone().acting_as(&*user.name);
+        Ok(Self {
+            links: Links::new(shared.base.as_deref(), &asked, &parts.uri),
+            now: inspector.now(),
+            user,
+            inspector,
+            settings: Settings::of(&parts.headers),
+            shared: Arc::clone(shared),
+            place: place.to_owned(),
+            is_asked_by_us: is_own(&parts.headers),
+        })
+    }
+}
+
+impl View {
+    pub(in crate::web) fn may_change(&self) -> bool {
+        self.user.role == Role::Admin
+    }
+
+    /// A queue that there is.
+    pub(in crate::web) async fn known_queue(&self, queue: String) -> Result<Name, Failed> {
+        let queue = Name::from(queue);
+        let queues = self.inspector.queue_names().await?;
+        let missing = || Failed::NotFound(format!("there is no queue `{queue}`"));
+        queues
+            .contains(&queue)
+            .then(|| queue.clone())
+            .ok_or_else(missing)
+    }
+}
+
+/// A state by its name.
+pub(in crate::web) fn state_of(name: &str) -> Result<TaskState, Failed> {
+    let found = TaskState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == name);
+    found.ok_or_else(|| {
+        let known: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
+        Failed::BadRequest(format!(
+            "unknown state `{name}`: expected one of {}",
+            known.join(", ")
+        ))
+    })
+}
