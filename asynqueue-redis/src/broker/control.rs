@@ -116,7 +116,7 @@ impl RedisBroker {
         call.arg(self.script_clock());
         for (lease, progress) in progress {
             let bytes = rmp_serde::to_vec_named(progress)
-                .map_err(|error| BrokerError::Protocol(error.to_string()))?;
+                .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
             call.arg(member(lease.token, lease.task.id.as_str()))
                 .arg(bytes);
         }
