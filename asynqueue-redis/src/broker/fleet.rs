@@ -310,9 +310,11 @@ fn subscriptions(event: &Name, known: Vec<Subscriber>) -> Vec<Subscription> {
 
 /// MessagePack, structs as maps.
 pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, BrokerError> {
-    rmp_serde::to_vec_named(value).map_err(|error| BrokerError::Protocol(error.to_string()))
+    rmp_serde::to_vec_named(value)
+        .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BrokerError> {
-    rmp_serde::from_slice(bytes).map_err(|error| BrokerError::Protocol(error.to_string()))
+    rmp_serde::from_slice(bytes)
+        .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))
 }

@@ -54,7 +54,9 @@ impl Stored {
     }
 
     fn entry(self, name: &str) -> Result<ScheduleEntry, BrokerError> {
-        let strange = |error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}"));
+        let strange = |error| {
+            BrokerError::protocol(format!("schedule entry `{name}`: {error}")).caused_by(error)
+        };
         Ok(ScheduleEntry {
             name: name.into(),
             rule: self.rule,
@@ -496,8 +498,9 @@ impl RedisBroker {
 }
 
 fn read(name: &str, bytes: &[u8]) -> Result<Stored, BrokerError> {
-    decode(bytes)
-        .map_err(|error| BrokerError::Protocol(format!("schedule entry `{name}`: {error}")))
+    decode(bytes).map_err(|error| {
+        BrokerError::protocol(format!("schedule entry `{name}`: {error}")).caused_by(error)
+    })
 }
 
 /// Whether a stored entry may put its tasks into this queue. One that a later version has written may.
