@@ -10,6 +10,15 @@ pub(crate) fn closest<'n>(
     // Two slips, or more in a long name; a name that must be changed all over is another name.
     let letters = typed.chars().count();
     let limit = (letters / 5).max(2).min(letters.saturating_sub(1));
+    closest_within(typed, known, limit)
+}
+
+/// The known name that is `limit` slips at most from `typed`, whatever its capitals.
+pub(crate) fn closest_within<'n>(
+    typed: &str,
+    known: impl IntoIterator<Item = &'n str>,
+    limit: usize,
+) -> Option<&'n str> {
     let typed = typed.to_lowercase();
     known
         .into_iter()

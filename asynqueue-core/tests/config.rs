@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Config, Context, MemoryBroker, OnDecodeError, Password, Payload, Server, ServerError,
-    Task as _, TaskError,
+    config::{Account, AccountRole, Config, Password},
+    memory::MemoryBroker,
+    process::{Context, OnDecodeError, Payload, TaskError},
+    server::{Server, ServerError},
+    task::Task as _,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -24,92 +27,153 @@ fn refused_toml(rest: &str) -> String {
     Config::from_toml(&toml).expect_err(rest).to_string()
 }
 
+const EVERY_KEY: &str = r#"
+    addr = "memory:"
+    server_name = "worker-1"
+    concurrency = 64
+    strict_priority = true
+    lease = "1m"
+    poll_interval = "250ms"
+    shutdown_timeout = "1h30m"
+    cancel_grace = "0s"
+    max_result = 4096
+    max_abandoned = 0
+    archived_max = 1000
+    archived_for = "7d"
+    log_failures = false
+    unknown_event_grace = "2h"
+    on_decode_error = "archive"
+
+    [queue]
+    critical = 6
+    "user:42" = 1
+    "a.b" = 2
+
+    [queue_concurrency]
+    critical = 8
+
+    [scheduler]
+    enable = true
+    file = "schedule.toml"
+    owner = "shop"
+
+    [metrics]
+    address = "127.0.0.1:9464"
+    max_queues = 50
+
+    [monitoring]
+    enable = true
+    host = "0.0.0.0"
+    path = "/tasks"
+    base = "/ops"
+    port = 9000
+    username = "ada"
+    password = "secret"
+    users.guest = { password = "$argon2id$…", role = "viewer" }
+    read_only = true
+    redact = ["password", "iban"]
+    grace = "2s"
+    open_to_all = true
+    prometheus = "http://prometheus:9090"
+"#;
+
+const EVERY_KEY_IN_JSON: &str = r#"{
+    "addr": "memory:", "server_name": "worker-1", "concurrency": 64, "strict_priority": true, "lease": "1m",
+    "poll_interval": "250ms", "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096, "max_abandoned": 0,
+    "archived_max": 1000, "archived_for": "7d", "log_failures": false, "unknown_event_grace": "2h",
+    "on_decode_error": "archive",
+    "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
+    "scheduler": {"enable": true, "file": "schedule.toml", "owner": "shop"},
+    "metrics": {"address": "127.0.0.1:9464", "max_queues": 50},
+    "monitoring": {"enable": true, "host": "0.0.0.0", "path": "/tasks", "base": "/ops", "port": 9000, "username": "ada",
+        "password": "secret", "users": {"guest": {"password": "$argon2id$…", "role": "viewer"}}, "read_only": true,
+        "redact": ["password", "iban"], "grace": "2s", "open_to_all": true, "prometheus": "http://prometheus:9090"}
+}"#;
+
 #[test]
 fn every_key_is_read_in_both_formats() {
-    let toml = r#"
-        addr = "memory:"
-        concurrency = 64
-        strict_priority = true
-        lease = "1m"
-        poll_interval = "250ms"
-        shutdown_timeout = "1h30m"
-        cancel_grace = "0s"
-        max_result = 4096
-        log_failures = false
-        unknown_event_grace = "2h"
-        on_decode_error = "archive"
-
-        [queue]
-        critical = 6
-        "user:42" = 1
-        "a.b" = 2
-
-        [queue_concurrency]
-        critical = 8
-
-        [monitoring]
-        enable = true
-        path = "/tasks"
-        port = 9000
-        username = "ada"
-        password = "secret"
-    "#;
-    let json = r#"{
-        "addr": "memory:", "concurrency": 64, "strict_priority": true, "lease": "1m", "poll_interval": "250ms",
-        "shutdown_timeout": "1h30m", "cancel_grace": "0s", "max_result": 4096, "log_failures": false,
-        "unknown_event_grace": "2h", "on_decode_error": "archive",
-        "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
-        "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
-    }"#;
-    let mut expected = Config {
-        concurrency: Some(64),
-        strict_priority: true,
-        lease: Some(Duration::from_secs(60)),
-        poll_interval: Some(Duration::from_millis(250)),
-        shutdown_timeout: Some(Duration::from_secs(90 * 60)),
-        cancel_grace: Some(Duration::ZERO),
-        max_result: Some(4096),
-        log_failures: Some(false),
-        unknown_event_grace: Some(Duration::from_secs(2 * 3600)),
-        on_decode_error: Some(OnDecodeError::Archive),
-        queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
-            .map(|(queue, weight)| (queue.into(), weight))
-            .into(),
-        queue_concurrency: [("critical".into(), 8)].into(),
-        ..Config::new("memory:")
-    };
-    expected.monitoring.enable = true;
-    expected.monitoring.path = "/tasks".into();
-    expected.monitoring.port = 9000;
-    expected.monitoring.username = Some("ada".into());
-    expected.monitoring.password = Some(Password::new("secret"));
-    assert_eq!(Config::from_toml(toml).expect("valid"), expected);
-    assert_eq!(Config::from_json(json).expect("valid"), expected);
+    let mut expected = Config::new("memory:");
+    expected.server_name = Some("worker-1".into());
+    expected.concurrency = Some(64);
+    expected.strict_priority = Some(true);
+    expected.lease = Some(Duration::from_secs(60));
+    expected.poll_interval = Some(Duration::from_millis(250));
+    expected.shutdown_timeout = Some(Duration::from_secs(90 * 60));
+    expected.cancel_grace = Some(Duration::ZERO);
+    expected.max_result = Some(4096);
+    expected.max_abandoned = Some(0);
+    expected.archived_max = Some(1000);
+    expected.archived_for = Some(Duration::from_secs(7 * 24 * 3600));
+    expected.log_failures = Some(false);
+    expected.unknown_event_grace = Some(Duration::from_secs(2 * 3600));
+    expected.on_decode_error = Some(OnDecodeError::Archive);
+    expected.queue = [("critical", 6), ("user:42", 1), ("a.b", 2)]
+        .map(|(queue, weight)| (queue.into(), weight))
+        .into();
+    expected.queue_concurrency = [("critical".into(), 8)].into();
+    expected.scheduler.enable = Some(true);
+    expected.scheduler.file = Some("schedule.toml".into());
+    expected.scheduler.owner = Some("shop".into());
+    expected.metrics.address = Some("127.0.0.1:9464".into());
+    expected.metrics.max_queues = Some(50);
+    let monitoring = &mut expected.monitoring;
+    monitoring.enable = Some(true);
+    monitoring.host = Some("0.0.0.0".into());
+    monitoring.path = Some("/tasks".into());
+    monitoring.base = Some("/ops".into());
+    monitoring.port = Some(9000);
+    monitoring.username = Some("ada".into());
+    monitoring.password = Some(Password::new("secret"));
+    let guest = Account::new("$argon2id$…", AccountRole::Viewer);
+    monitoring.users = [("guest".into(), guest)].into();
+    monitoring.read_only = Some(true);
+    monitoring.redact = Some(vec!["password".into(), "iban".into()]);
+    monitoring.grace = Some(Duration::from_secs(2));
+    monitoring.open_to_all = Some(true);
+    monitoring.prometheus = Some("http://prometheus:9090".into());
+    assert_eq!(Config::from_toml(EVERY_KEY).expect("valid"), expected);
     assert_eq!(
-        serde_json::from_str::<Config>(json).expect("valid"),
+        Config::from_json(EVERY_KEY_IN_JSON).expect("valid"),
+        expected
+    );
+    assert_eq!(
+        serde_json::from_str::<Config>(EVERY_KEY_IN_JSON).expect("valid"),
         expected
     );
 }
 
 #[test]
-fn an_unknown_key_is_named_with_the_known_ones() {
+fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
     for (toml, problem) in [
         (
             "concurency = 8",
-            "wrong: unknown field `concurency`, expected one of `addr`, `concurrency`, `queue`",
+            "invalid settings in the TOML, line 2, column 1: `concurency`: unknown key: did you mean `concurrency`?",
         ),
         (
             "[monitoring]\nprt = 8",
-            "`monitoring`: unknown field `prt`, expected one of `enable`, `path`, `port`",
+            "line 3, column 1: `monitoring.prt`: unknown key: did you mean `port`?",
+        ),
+        (
+            "[monitoring.users.ada]\nsecret = 'x'",
+            "line 3, column 1: `monitoring.users.ada.secret`: unknown key: expected one of `password`, `role`",
+        ),
+        (
+            "a_name_of_its_own = 8",
+            "`a_name_of_its_own`: unknown key: expected one of `addr`, `server_name`, `concurrency`",
         ),
     ] {
         let error = refused_toml(toml);
         assert!(error.contains(problem), "{error}");
     }
+    let error = Config::from_json("{\n  \"addr\": \"memory:\",\n  \"concurency\": 8\n}");
+    assert_eq!(
+        error.expect_err("unknown").to_string(),
+        "invalid settings in the JSON, line 3, column 17: `concurency`: unknown key: did you mean `concurrency`?"
+    );
 }
 
 #[test]
-fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
+fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
     for (toml, key, problem) in [
         (
             "concurrency = 'many'",
@@ -136,13 +200,13 @@ fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
             "strict_priority",
             "integer `1`, expected `true` or `false`",
         ),
-        ("queue = 'critical'", "queue", "expected a map"),
+        ("queue = 'critical'", "queue", "type: text, expected a map"),
         (
             "queue.critical = 0",
             "queue.critical",
             "expected a whole number from 1 to 4294967295",
         ),
-        ("queue.'a b' = 1", "queue", "invalid queue name `a b`"),
+        ("queue.'a b' = 1", "queue.a b", "invalid queue name `a b`"),
         (
             "queue_concurrency.a = 0",
             "queue_concurrency.a",
@@ -189,14 +253,29 @@ fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
             "expected a whole number from 1",
         ),
         (
-            "monitoring.port = 0",
-            "monitoring.port",
-            "expected a whole number from 1 to 65535",
-        ),
-        (
             "monitoring.port = 70000",
             "monitoring.port",
-            "from 1 to 65535",
+            "expected a whole number from 0 to 65535",
+        ),
+        (
+            "monitoring.users.ada.role = 'boss'",
+            "monitoring.users.ada.role",
+            "string \"boss\", expected \"viewer\" or \"admin\"",
+        ),
+        (
+            "monitoring.users.ada = 'hunter2'",
+            "monitoring.users.ada",
+            "type: text, expected a table with `password` and `role`",
+        ),
+        (
+            "monitoring.redact = ['a', 5]",
+            "monitoring.redact",
+            "integer `5`, expected a string",
+        ),
+        (
+            "metrics.address = '9464'",
+            "metrics.address",
+            "expected a host and a port, such as `127.0.0.1:9464`",
         ),
         (
             "monitoring.path = 'tasks'",
@@ -211,46 +290,72 @@ fn a_value_that_makes_no_sense_is_named_with_its_key_and_what_was_expected() {
         (
             "monitoring = 1",
             "monitoring",
-            "integer `1`, expected struct Monitoring",
+            "integer `1`, expected a table",
         ),
     ] {
         let error = refused_toml(toml);
-        let start = format!("the settings in the TOML are wrong: `{key}`: ");
-        assert!(error.starts_with(&start), "{toml}: {error}");
+        let start = "invalid settings in the TOML, line 2, column ";
+        assert!(error.starts_with(start), "{toml}: {error}");
+        assert!(error.contains(&format!(": `{key}`: ")), "{toml}: {error}");
         assert!(error.contains(problem), "{toml}: {error}");
+        assert!(!error.contains("hunter2"), "{toml}: {error}");
     }
 }
 
 #[test]
 fn an_address_is_required() {
-    assert_eq!(
-        Config::from_toml("").expect_err("no address").to_string(),
-        "the settings in the TOML are wrong: `addr` is missing: write the broker's URL, such as `memory:`"
-    );
+    let problem = "`addr` is missing: write the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`";
+    for error in [
+        Config::from_toml("").expect_err("no address"),
+        Config::default()
+            .with_environment()
+            .expect_err("no address"),
+    ] {
+        let error = error.to_string();
+        assert!(error.ends_with(problem), "{error}");
+    }
 }
 
 #[test]
-fn text_in_another_format_is_refused() {
-    let error = Config::from_json("addr = 'memory:'")
-        .expect_err("not JSON")
-        .to_string();
+fn text_in_another_format_is_refused_where_it_begins() {
+    let error = Config::from_json("addr = 'memory:'").expect_err("not JSON");
+    assert_eq!(
+        error.to_string(),
+        "invalid settings in the JSON, line 1, column 1: expected value"
+    );
+    let error = Config::from_toml("{\"addr\": 1}").expect_err("not TOML");
+    let error = error.to_string();
     assert!(
-        error.starts_with("the settings in the JSON are wrong: expected value at line 1"),
+        error.starts_with("invalid settings in the TOML, line 1, column 1: "),
         "{error}"
     );
 }
 
 #[test]
-fn files_are_read_by_their_ending() {
+fn a_line_that_is_not_toml_is_not_quoted() {
+    let error = Config::from_toml("addr = 'memory:'\n[monitoring]\npassword = hunter2\n");
+    let error = error.expect_err("not TOML").to_string();
+    assert!(error.contains("line 3, column 12"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn files_are_read_by_their_ending_and_named_in_errors() {
     let read = |path: &str| Config::from_file(path).expect_err(path).to_string();
     assert_eq!(
         read("tasks.yaml"),
-        "`tasks.yaml` is of no known format: name it `….toml` or `….json`"
+        "`tasks.yaml` has an unknown format: name it `….toml` or `….json`"
     );
-    assert_eq!(
-        read("no/such.toml"),
-        "cannot read the settings in `no/such.toml`"
-    );
+    let missing = read("no/such.toml");
+    let start = "cannot read the settings in `no/such.toml`: ";
+    assert!(missing.starts_with(start), "{missing}");
+
+    let path = std::env::temp_dir().join(format!("asynqueue-{}.toml", std::process::id()));
+    std::fs::write(&path, "addr = 'memory:'\n\n  lease = '5'\n").expect("a writable directory");
+    let error = Config::load(Some(&path)).expect_err("no unit").to_string();
+    std::fs::remove_file(&path).expect("it was there");
+    let place = format!("`{}`, line 3, column 11: `lease`: `5`", path.display());
+    assert!(error.contains(&place), "{error}");
 }
 
 /// Sets variables for a second run of this test alone, since they belong to the whole process.
@@ -262,6 +367,7 @@ fn the_environment_is_read() {
             (config.addr.as_str(), config.concurrency),
             ("memory:", Some(7))
         );
+        embedded_settings_have_the_environment();
         return;
     }
     let this = std::env::current_exe().expect("the path of this test");
@@ -270,6 +376,11 @@ fn the_environment_is_read() {
         .envs([
             ("ASYNQUEUE_ADDR", "memory:"),
             ("ASYNQUEUE_CONCURRENCY", "7"),
+            // Not settings: of the project's command, and what Kubernetes sets for a Service of this name.
+            ("ASYNQUEUE_MONITOR_PASSWORD", "x"),
+            ("ASYNQUEUE_SERVICE_HOST", "10.0.0.1"),
+            ("ASYNQUEUE_PORT", "tcp://10.0.0.1:6379"),
+            ("ASYNQUEUE_PORT_6379_TCP_ADDR", "10.0.0.1"),
         ])
         .output()
         .expect("runs");
@@ -280,10 +391,44 @@ fn the_environment_is_read() {
     );
 }
 
+/// In a process whose environment sets the address and the concurrency.
+fn embedded_settings_have_the_environment() {
+    #[derive(Deserialize)]
+    struct Nested {
+        greeting: String,
+        tasks: Config,
+    }
+    let nested = r#"{"greeting": "Hello", "tasks": {"concurrency": 2, "lease": "1m"}}"#;
+    let nested: Nested = serde_json::from_str(nested).expect("valid");
+    assert_eq!(nested.greeting, "Hello");
+
+    #[derive(Deserialize)]
+    struct Flat {
+        greeting: String,
+        #[serde(flatten)]
+        tasks: Config,
+    }
+    let flat = r#"{"greeting": "Hello", "concurrency": 2, "lease": "1m"}"#;
+    let flat: Flat = serde_json::from_str(flat).expect("valid");
+    assert_eq!(flat.greeting, "Hello");
+
+    for tasks in [nested.tasks, flat.tasks] {
+        assert_eq!((tasks.addr.as_str(), tasks.concurrency), ("", Some(2)));
+        let tasks = tasks.with_environment().expect("valid");
+        assert_eq!(
+            (tasks.addr.as_str(), tasks.concurrency, tasks.lease),
+            ("memory:", Some(7), Some(Duration::from_secs(60)))
+        );
+    }
+}
+
 #[test]
 fn secrets_are_not_shown() {
     let mut config = Config::new("redis://ada:hunter2@localhost");
     config.monitoring.password = Some(Password::new("hunter3"));
+    config.monitoring.prometheus = Some("http://ada:hunter4@prometheus".into());
+    let guest = Account::new("hunter5", AccountRole::Viewer);
+    config.monitoring.users = [("guest".into(), guest)].into();
     let shown = format!("{config:?}");
     assert!(shown.contains("addr: redis:…"), "{shown}");
     assert!(!shown.contains("hunter"), "{shown}");
@@ -318,16 +463,31 @@ async fn a_server_takes_it_over() {
 }
 
 #[test]
-fn a_monitor_that_does_not_exist_is_refused_and_not_ignored() {
-    let config = Config::from_toml("addr = 'memory:'\nmonitoring.enable = true");
-    let mut config = config.expect("valid");
-    let build = |config: &Config| {
-        let builder = Server::builder(MemoryBroker::new()).process(nap);
-        builder.config(config).build()
-    };
-    assert!(matches!(build(&config), Err(ServerError::NoMonitor)));
-    assert!(std::mem::take(&mut config.monitoring).enable);
-    assert!(build(&config).is_ok());
+fn what_a_server_alone_does_not_run_is_refused_and_not_ignored() {
+    for (toml, section) in [
+        ("monitoring.enable = true", "monitoring"),
+        ("metrics.address = '127.0.0.1:0'", "metrics"),
+        ("scheduler.file = 'schedule.toml'", "scheduler"),
+        ("scheduler.enable = true", "scheduler"),
+    ] {
+        let config = Config::from_toml(&format!("addr = 'memory:'\n{toml}"));
+        let mut config = config.expect("valid");
+        let build = |config: &Config| {
+            let builder = Server::builder(MemoryBroker::new()).process(nap);
+            builder.config(config).build()
+        };
+        let error = build(&config).expect_err(toml);
+        assert!(
+            matches!(error, ServerError::NeedsApp { section: named, .. } if named == section),
+            "{error}"
+        );
+        let error = error.to_string();
+        assert!(error.contains("`App::from_config`"), "{error}");
+        config.monitoring = Default::default();
+        config.metrics = Default::default();
+        config.scheduler = Default::default();
+        assert!(build(&config).is_ok());
+    }
 }
 
 /// Durations are read by two parsers: here, and at compile time in the macros.

@@ -37,7 +37,7 @@ pub enum ServeError {
     },
     /// Others than this machine could reach a monitor that lets everyone in.
     #[error(
-        "the monitor would let everyone who reaches {address} do everything: add a user, or call `open_to_all` if that is meant"
+        "the monitor would let everyone who reaches {address} do everything: add a user, or set `open_to_all` if that is intended"
     )]
     Unguarded {
         /// The address.
@@ -48,21 +48,21 @@ pub enum ServeError {
     Password(String),
     /// An address of Prometheus that cannot be used.
     #[error(
-        "`{url}` is no address of a Prometheus: {reason}; expected one such as `http://prometheus:9090`"
+        "`{url}` is not the address of a Prometheus server: {reason}; expected one such as `http://prometheus:9090`"
     )]
     Prometheus {
-        /// The address.
+        /// The address, without a name and a password.
         url: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// One of a name and a password is missing.
-    #[error("`monitoring.{given}` is set without `monitoring.{missing}`: set both, or neither")]
-    Incomplete {
-        /// What is set.
-        given: &'static str,
-        /// What is not.
-        missing: &'static str,
+    /// A setting of a configuration that cannot be used.
+    #[error("`monitoring.{key}`: {problem}")]
+    Setting {
+        /// The key in the section `monitoring`.
+        key: String,
+        /// What is wrong, and what to do.
+        problem: String,
     },
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use asynqueue_core::SharedBroker;
+use asynqueue_core::broker::SharedBroker;
 use axum::http::StatusCode;
+
+use crate::metrics::ReadyIf;
 
 /// How long the broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -13,8 +15,16 @@ pub(crate) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// `200` if the broker answers, else `503` with the reason.
-pub(crate) async fn ready(broker: Option<SharedBroker>) -> (StatusCode, String) {
+/// `200` if the program says nothing against it and the broker answers, else `503` with the reason.
+pub(crate) async fn ready(
+    broker: Option<SharedBroker>,
+    ready_if: Option<ReadyIf>,
+) -> (StatusCode, String) {
+    if let Some(ReadyIf(check)) = ready_if
+        && let Err(reason) = check()
+    {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
+    }
     let Some(broker) = broker else {
         return (StatusCode::OK, "ok\n".into());
     };

@@ -7,26 +7,25 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the settings in `{}`", path.display())]
+    #[error("cannot read the settings in `{}`: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why not.
-        #[source]
         source: io::Error,
     },
     /// The file's name does not say what is in it.
-    #[error("`{}` is of no known format: name it `….toml` or `….json`", path.display())]
+    #[error("`{}` has an unknown format: name it `….toml` or `….json`", path.display())]
     Format {
         /// The file.
         path: PathBuf,
     },
     /// A key or a value is not as expected.
-    #[error("the settings in {origin} are wrong: {problem}")]
+    #[error("invalid settings in {place}: {problem}")]
     Invalid {
-        /// Where they are from.
-        origin: String,
-        /// The key, what it has and what was expected.
+        /// The variable, or the file with line and column.
+        place: String,
+        /// The key, what it has and what was expected. It quotes no value that may be a secret.
         problem: String,
     },
 }

@@ -1,238 +1,266 @@
-//! Reading settings: text, then what the environment has in its place.
+//! Reading settings: a text, then what the environment has in its place.
 
 use std::{fs, path::Path};
 
-use ::config::{ConfigError as Problem, Environment, File, FileFormat};
+use serde::Deserialize;
 
-use super::{Config, ConfigError};
-
-/// The text of settings, and its format.
-struct Text {
-    format: FileFormat,
-    text: String,
-}
+use super::{
+    Config, ConfigError,
+    document::{Fault, Node, Place},
+    environment,
+    text::{Format, line_and_column, parse},
+};
 
 impl Config {
     /// Reads TOML.
     ///
     /// # Errors
     ///
-    /// When it is not TOML, has a key that is not known, or a value that makes no sense; the message names it.
+    /// When it is not TOML, has an unknown key or an invalid value, or lacks `addr`; the message names the key and its line.
     pub fn from_toml(toml: &str) -> Result<Self, ConfigError> {
-        let format = FileFormat::Toml;
-        let text = toml.into();
-        read("the TOML", Some(Text { format, text }), None)
+        read("the TOML", Format::Toml, toml)?.complete("the TOML")
     }
 
     /// Reads JSON.
     ///
     /// # Errors
     ///
-    /// When it is not JSON, has a key that is not known, or a value that makes no sense; the message names it.
+    /// When it is not JSON, has an unknown key or an invalid value, or lacks `addr`; the message names the key and its line.
     pub fn from_json(json: &str) -> Result<Self, ConfigError> {
-        let format = FileFormat::Json;
-        let text = json.into();
-        read("the JSON", Some(Text { format, text }), None)
+        read("the JSON", Format::Json, json)?.complete("the JSON")
     }
 
     /// Reads a file, by the ending of its name: `.toml` or `.json`.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, has another ending, or its settings make no sense.
+    /// When it cannot be read, has another ending, or its settings are invalid.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
-        read(&quoted(path), Some(Text::of(path)?), None)
+        read_file(path)?.complete(&quoted(path))
     }
 
-    /// Reads a file, if there is one to be read, and then the environment, whose variables take precedence.
+    /// Reads a file, if one is given, and then the environment, whose variables take precedence.
     ///
     /// A variable is named `ASYNQUEUE_` and the key in capitals, with two underscores for each level:
     /// `ASYNQUEUE_ADDR`, `ASYNQUEUE_SHUTDOWN_TIMEOUT`, `ASYNQUEUE_QUEUE__CRITICAL`, `ASYNQUEUE_MONITORING__PORT`. Names of
-    /// queues are in lower case there.
+    /// queues and users are in lower case there, and the items of a list are separated by commas.
+    ///
+    /// Other variables that begin with `ASYNQUEUE_` are ignored, with a line of the log at the level `debug`: Kubernetes sets some
+    /// in each pod if a Service is named `asynqueue`. One that is close to a known one is refused as a typing error.
     ///
     /// # Errors
     ///
-    /// As [`from_file`](Self::from_file), and when a variable that begins with `ASYNQUEUE_` is of no known key.
+    /// As [`from_file`](Self::from_file), and when a variable is invalid or a likely typing error; the message names it.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        load(path, Environment::default())
+        let Some(path) = path else {
+            return Self::default().with_environment();
+        };
+        layer(read_file(path)?, environment::of_process())?
+            .complete(&format!("{} and the environment", quoted(path)))
     }
-}
 
-/// Reads the file, then `environment`.
-fn load(path: Option<&Path>, environment: Environment) -> Result<Config, ConfigError> {
-    let environment = environment
-        .prefix("ASYNQUEUE")
-        .prefix_separator("_")
-        .separator("__");
-    let text = path.map(Text::of).transpose()?;
-    let origin = match path {
-        Some(path) => format!("{} and the variables `ASYNQUEUE_…`", quoted(path)),
-        None => "the variables `ASYNQUEUE_…`".into(),
-    };
-    read(&origin, text, Some(environment))
+    /// Puts the variables of the environment over these settings, as [`load`](Self::load) does: for settings that are a part of
+    /// your own, whatever has read them.
+    ///
+    /// ```
+    /// use asynqueue_core::config::Config;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Settings {
+    ///     greeting: String,
+    ///     tasks: Config,
+    /// }
+    ///
+    /// let settings = r#"{"greeting": "Hello", "tasks": {"addr": "memory:"}}"#;
+    /// let settings: Settings = serde_json::from_str(settings)?;
+    /// let config = settings.tasks.with_environment()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a variable is invalid or a likely typing error, or `addr` is set nowhere.
+    pub fn with_environment(self) -> Result<Self, ConfigError> {
+        layer(self, environment::of_process())?.complete("the environment")
+    }
+
+    /// These settings, if they are enough to start with.
+    fn complete(self, origin: &str) -> Result<Self, ConfigError> {
+        if !self.addr.is_empty() {
+            return Ok(self);
+        }
+        Err(ConfigError::Invalid {
+            place: origin.to_owned(),
+            problem: "`addr` is missing: write the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`"
+                .into(),
+        })
+    }
 }
 
 fn quoted(path: &Path) -> String {
     format!("`{}`", path.display())
 }
 
-impl Text {
-    fn of(path: &Path) -> Result<Self, ConfigError> {
-        let format = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("toml") => FileFormat::Toml,
-            Some("json") => FileFormat::Json,
-            _ => {
-                return Err(ConfigError::Format {
-                    path: path.to_owned(),
-                });
-            }
-        };
-        match fs::read_to_string(path) {
-            Ok(text) => Ok(Self { format, text }),
-            Err(source) => Err(ConfigError::Read {
+fn read_file(path: &Path) -> Result<Config, ConfigError> {
+    let format = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("toml") => Format::Toml,
+        Some("json") => Format::Json,
+        _ => {
+            return Err(ConfigError::Format {
                 path: path.to_owned(),
-                source,
-            }),
+            });
         }
-    }
+    };
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    read(&quoted(path), format, &text)
 }
 
-fn read(
-    origin: &str,
-    text: Option<Text>,
-    environment: Option<Environment>,
-) -> Result<Config, ConfigError> {
-    let mut sources = ::config::Config::builder();
-    if let Some(Text { format, text }) = text {
-        sources = sources.add_source(File::from_str(&text, format));
-    }
-    if let Some(environment) = environment {
-        sources = sources.add_source(environment);
-    }
-    sources
-        .build()
-        .and_then(::config::Config::try_deserialize)
-        .map_err(|problem| ConfigError::Invalid {
-            origin: origin.into(),
-            problem: describe(&problem),
-        })
+fn read(origin: &str, format: Format, text: &str) -> Result<Config, ConfigError> {
+    let document = parse(format, text);
+    let config = document.and_then(|document| Config::deserialize(&document));
+    config.map_err(|fault| {
+        let place = match &fault.place {
+            Some(Place::Text(offset)) => {
+                let (line, column) = line_and_column(text, *offset);
+                format!("{origin}, line {line}, column {column}")
+            }
+            _ => origin.to_owned(),
+        };
+        invalid(place, &fault)
+    })
 }
 
-/// The problem, with the key first.
-fn describe(problem: &Problem) -> String {
-    match problem {
-        Problem::NotFound(key) if key == "addr" => {
-            "`addr` is missing: write the broker's URL, such as `memory:`".into()
-        }
-        Problem::At {
-            error,
-            key: Some(key),
-            ..
-        } => format!("`{key}`: {error}"),
-        Problem::FileParse { cause, .. } => without_quotes(&cause.to_string()),
-        other => other.to_string(),
+/// Puts what variables set over other settings.
+fn layer(config: Config, variables: Result<Node, Fault>) -> Result<Config, ConfigError> {
+    let over = variables.and_then(|variables| Config::deserialize(&variables));
+    let over = over.map_err(|fault| {
+        let place = match &fault.place {
+            Some(Place::Variable(variable)) => format!("the variable `{variable}`"),
+            _ => "the environment".into(),
+        };
+        invalid(place, &fault)
+    })?;
+    Ok(over.or(config))
+}
+
+fn invalid(place: String, fault: &Fault) -> ConfigError {
+    ConfigError::Invalid {
+        place,
+        problem: fault.describe(),
     }
-}
-
-/// Leaves out the lines that a parser quotes, behind a bar: they may have a password.
-fn without_quotes(message: &str) -> String {
-    let told: Vec<_> = message
-        .lines()
-        .filter(|line| {
-            !line
-                .split_once('|')
-                .is_some_and(|(gutter, _)| is_gutter(gutter))
-        })
-        .collect();
-    told.join(": ")
-}
-
-fn is_gutter(text: &str) -> bool {
-    text.bytes().all(|b| b == b' ' || b.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn variables(pairs: &[(&str, &str)]) -> Environment {
-        let pairs = pairs.iter().map(|&(key, value)| (key.into(), value.into()));
-        Environment::default().source(Some(pairs.collect()))
+    use super::*;
+    use crate::config::{Account, AccountRole};
+
+    fn layered(config: Config, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables.iter();
+        let variables = variables.map(|&(name, value)| (name.into(), value.into()));
+        layer(config, environment::read(variables))
     }
 
     #[test]
     fn the_environment_takes_precedence_over_the_file() {
-        let path = std::env::temp_dir().join(format!("asynqueue-{}.toml", std::process::id()));
-        let toml = "addr = 'memory:'\nconcurrency = 4\n[queue]\ncritical = 6\n";
-        fs::write(&path, toml).expect("a writable directory");
-        let environment = variables(&[
-            ("ASYNQUEUE_CONCURRENCY", "8"),
-            ("ASYNQUEUE_LEASE", "1m"),
-            ("ASYNQUEUE_STRICT_PRIORITY", "true"),
-            ("ASYNQUEUE_QUEUE__DEFAULT", "3"),
-            ("ASYNQUEUE_MONITORING__PORT", "9000"),
-            ("ASYNQUEUE_MONITORING__PASSWORD", "007"),
-            ("HOME", "/"),
-        ]);
-        let config = load(Some(&path), environment);
-        fs::remove_file(&path).expect("it was there");
+        let toml = "addr = 'memory:'\nconcurrency = 4\nstrict_priority = true\n[queue]\ncritical = 6\n\
+            [monitoring]\nenable = true\n[monitoring.users.ada]\nrole = 'admin'\n";
+        let file = Config::from_toml(toml).expect("valid");
+        let config = layered(
+            file,
+            &[
+                ("ASYNQUEUE_CONCURRENCY", "8"),
+                ("ASYNQUEUE_LEASE", "1m"),
+                ("ASYNQUEUE_STRICT_PRIORITY", "false"),
+                ("ASYNQUEUE_QUEUE__DEFAULT", "3"),
+                ("ASYNQUEUE_MONITORING__PORT", "9000"),
+                ("ASYNQUEUE_MONITORING__PASSWORD", "007"),
+                ("ASYNQUEUE_MONITORING__USERS__ADA__PASSWORD", "secret"),
+                ("ASYNQUEUE_MONITORING__REDACT", "password, iban"),
+                ("ASYNQUEUE_METRICS__ADDRESS", "127.0.0.1:9464"),
+                ("ASYNQUEUE_SCHEDULER__FILE", "schedule.toml"),
+                ("HOME", "/"),
+            ],
+        );
         let config = config.expect("valid");
         assert_eq!(
-            (config.addr.as_str(), config.concurrency),
-            ("memory:", Some(8))
+            (config.addr.as_str(), config.concurrency, config.lease),
+            ("memory:", Some(8), Some(Duration::from_secs(60)))
         );
-        assert_eq!(config.lease, Some(std::time::Duration::from_secs(60)));
-        assert!(config.strict_priority);
+        assert_eq!(config.strict_priority, Some(false));
         let queues: Vec<_> = config.queue.iter().map(|(q, w)| (q.as_str(), *w)).collect();
         assert_eq!(queues, [("critical", 6), ("default", 3)]);
-        assert_eq!(config.monitoring.port, 9000);
-        let password = config.monitoring.password.expect("set");
+        let monitoring = config.monitoring;
+        assert_eq!(
+            (monitoring.enable, monitoring.port),
+            (Some(true), Some(9000))
+        );
+        let password = monitoring.password.expect("set");
         assert_eq!(password.reveal(), "007", "text stays text");
+        assert_eq!(
+            monitoring.users["ada"],
+            Account::new("secret", AccountRole::Admin),
+            "the role is from the file"
+        );
+        assert_eq!(
+            monitoring.redact,
+            Some(vec!["password".into(), "iban".into()])
+        );
+        assert_eq!(config.metrics.address.as_deref(), Some("127.0.0.1:9464"));
+        assert_eq!(config.scheduler.file.as_deref(), Some("schedule.toml"));
     }
 
     #[test]
-    fn the_environment_alone_will_do() {
-        let config = load(None, variables(&[("ASYNQUEUE_ADDR", "memory:")]));
+    fn the_environment_alone_is_enough() {
+        let config = layered(Config::default(), &[("ASYNQUEUE_ADDR", "memory:")]);
         assert_eq!(config.expect("valid"), Config::new("memory:"));
     }
 
     #[test]
-    fn variables_that_make_no_sense_are_refused_by_name() {
-        for (variable, value, part) in [
+    fn an_invalid_variable_is_named_in_full_and_its_secret_is_not_quoted() {
+        for (variable, value, problem) in [
             (
                 "ASYNQUEUE_CONCURENCY",
                 "8",
-                "unknown field `concurency`, expected one of `addr`",
+                "unknown variable: did you mean `ASYNQUEUE_CONCURRENCY`?",
             ),
             (
                 "ASYNQUEUE_CONCURRENCY",
                 "many",
-                "`concurrency`: invalid value: string \"many\"",
-            ),
-            (
-                "ASYNQUEUE_MONITORING__PRT",
-                "1",
-                "`monitoring`: unknown field `prt`, expected",
+                "`concurrency`: invalid value: string \"many\", expected a whole number from 1 to",
             ),
             (
                 "ASYNQUEUE_STRICT_PRIORITY",
                 "yes",
-                "`strict_priority`: invalid value: string \"yes\"",
+                "`strict_priority`: invalid value: string \"yes\", expected `true` or `false`",
+            ),
+            (
+                "ASYNQUEUE_QUEUE__CRITICAL",
+                "0",
+                "`queue.critical`: invalid value: integer `0`, expected a whole number from 1",
+            ),
+            (
+                "ASYNQUEUE_MONITORING__USERS__ADA",
+                "hunter2",
+                "unknown variable: did you mean `ASYNQUEUE_MONITORING__USERS__ADA__PASSWORD`?",
+            ),
+            (
+                "ASYNQUEUE_MONITORING__USERS__ADA__PASSWD",
+                "hunter2",
+                "unknown variable: did you mean `ASYNQUEUE_MONITORING__USERS__ADA__PASSWORD`?",
             ),
         ] {
-            let environment = variables(&[("ASYNQUEUE_ADDR", "memory:"), (variable, value)]);
-            let error = load(None, environment).expect_err(variable).to_string();
-            assert!(error.starts_with("the settings in the variables `ASYNQUEUE_…` are wrong: "));
-            assert!(error.contains(part), "{error}");
+            let error = layered(Config::new("memory:"), &[(variable, value)]);
+            let error = error.expect_err(variable).to_string();
+            let start = format!("invalid settings in the variable `{variable}`: {problem}");
+            assert!(error.starts_with(&start), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
-    }
-
-    #[test]
-    fn a_line_that_is_not_toml_is_not_quoted() {
-        let error = Config::from_toml("addr = 'memory:'\n[monitoring]\npassword = hunter2\n");
-        let error = error.expect_err("not TOML").to_string();
-        assert!(error.contains("line 3"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
     }
 }

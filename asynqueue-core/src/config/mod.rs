@@ -1,23 +1,32 @@
 //! Settings from a file and the environment.
 
+mod apply;
+mod document;
+mod environment;
 mod error;
 mod load;
 mod password;
+mod sections;
+mod text;
 mod values;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Deserialize;
 
-pub use self::{error::ConfigError, password::Password};
-use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
+pub use self::{
+    error::ConfigError,
+    password::Password,
+    sections::{Account, AccountRole, Metrics, Monitoring, Scheduling},
+};
+use crate::{process::OnDecodeError, task::Name};
 
-/// What a program that runs tasks reads at its start: where the broker is and how the server works.
+/// What a program that runs tasks reads at its start: where the broker is, how the server works, and what runs beside it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{Config, MemoryBroker, Server};
-/// # use asynqueue_core::{Context, Payload, TaskError};
+/// use asynqueue_core::{config::Config, memory::MemoryBroker, server::Server};
+/// # use asynqueue_core::process::{Context, Payload, TaskError};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail;
@@ -38,101 +47,86 @@ use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
 ///     "#,
 /// )?;
 ///
-/// // With the `asynqueue` crate: `asynqueue::connect(&config.addr).await?`
+/// // With the `asynqueue` crate, `App::from_config(&config)` connects to the broker and runs all that is set.
 /// let broker = MemoryBroker::new();
 /// let server = Server::builder(broker).config(&config).process(send_welcome).start().await?;
 /// server.shutdown().await?;
 /// # Ok(()) }
 /// ```
 ///
-/// What is left out keeps the default of the [`ServerBuilder`]; only `addr` must be there. Keys that are not known, and
-/// values that make no sense, are errors that name them. Durations are text such as `"250ms"`, `"30s"` or `"1h30m"`, in
-/// the units `ms`, `s`, `m`, `h`, `d` and `w`, as in `#[task(…)]`.
+/// A setting that is left out keeps the default of what it sets; only `addr` is required. Unknown keys and invalid values are
+/// errors that name the key and its place. Durations are text such as `"250ms"`, `"30s"` or `"1h30m"`, in the units `ms`,
+/// `s`, `m`, `h`, `d` and `w`, as in `#[task(…)]`.
 ///
-/// It can be a part of your own settings too: it implements [`Deserialize`].
-#[derive(Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// It can be a part of your own settings: it implements [`Deserialize`], nested or with `#[serde(flatten)]`. Call
+/// [`with_environment`](Self::with_environment) on it then.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table of settings, or an object in JSON"
+)]
+#[non_exhaustive]
 pub struct Config {
-    /// The broker's URL. It may have a password, and is left out of the `Debug` form.
+    /// The broker's URL. It may contain a password, and is left out of the `Debug` form. Empty until it is set.
     #[serde(deserialize_with = "values::text")]
     pub addr: String,
-    /// How many tasks run at once: [`ServerBuilder::concurrency`].
-    #[serde(default, deserialize_with = "values::count")]
+    /// The server's name among all that work for the broker: [`ServerBuilder::name`](crate::server::ServerBuilder::name).
+    #[serde(deserialize_with = "values::some_text")]
+    pub server_name: Option<String>,
+    /// How many tasks run at once: [`ServerBuilder::concurrency`](crate::server::ServerBuilder::concurrency).
+    #[serde(deserialize_with = "values::count")]
     pub concurrency: Option<usize>,
-    /// The queues to take from, each with its weight: [`ServerBuilder::queue`].
-    #[serde(default, deserialize_with = "values::counts")]
+    /// The queues to take from, each with its weight: [`ServerBuilder::queue`](crate::server::ServerBuilder::queue).
+    #[serde(deserialize_with = "values::counts")]
     pub queue: BTreeMap<Name, u32>,
-    /// Whether a queue has to wait until those of a higher weight are empty: [`ServerBuilder::strict_priority`].
-    #[serde(default, deserialize_with = "values::flag")]
-    pub strict_priority: bool,
-    /// How many tasks of a queue run at once: [`ServerBuilder::queue_concurrency`].
-    #[serde(default, deserialize_with = "values::counts")]
+    /// Whether a queue has to wait until those of a higher weight are empty: [`ServerBuilder::strict_priority`](crate::server::ServerBuilder::strict_priority).
+    #[serde(deserialize_with = "values::flag")]
+    pub strict_priority: Option<bool>,
+    /// How many tasks of a queue run at once: [`ServerBuilder::queue_concurrency`](crate::server::ServerBuilder::queue_concurrency).
+    #[serde(deserialize_with = "values::counts")]
     pub queue_concurrency: BTreeMap<Name, usize>,
-    /// How long a task stays with a server after its last heartbeat: [`ServerBuilder::lease`].
-    #[serde(default, deserialize_with = "values::lease")]
+    /// How long a task stays with a server after its last heartbeat: [`ServerBuilder::lease`](crate::server::ServerBuilder::lease).
+    #[serde(deserialize_with = "values::lease")]
     pub lease: Option<Duration>,
-    /// How often to look for tasks while the broker gives no signals: [`ServerBuilder::poll_interval`].
-    #[serde(default, deserialize_with = "values::interval")]
+    /// How often to look for tasks while the broker gives no signals: [`ServerBuilder::poll_interval`](crate::server::ServerBuilder::poll_interval).
+    #[serde(deserialize_with = "values::interval")]
     pub poll_interval: Option<Duration>,
-    /// How long to wait on shutdown for what runs: [`ServerBuilder::shutdown_timeout`]. `"0s"` does not wait.
-    #[serde(default, deserialize_with = "values::duration")]
+    /// How long to wait on shutdown for what runs: [`ServerBuilder::shutdown_timeout`](crate::server::ServerBuilder::shutdown_timeout). `"0s"` does not wait.
+    #[serde(deserialize_with = "values::duration")]
     pub shutdown_timeout: Option<Duration>,
-    /// How long a cancelled task may take to stop by itself: [`ServerBuilder::cancel_grace`]. `"0s"` drops it at once.
-    #[serde(default, deserialize_with = "values::duration")]
+    /// How long a cancelled task may take to stop by itself: [`ServerBuilder::cancel_grace`](crate::server::ServerBuilder::cancel_grace). `"0s"` drops it at once.
+    #[serde(deserialize_with = "values::duration")]
     pub cancel_grace: Option<Duration>,
-    /// How large an encoded result may be, in bytes: [`ServerBuilder::max_result`].
-    #[serde(default, deserialize_with = "values::count")]
+    /// How large an encoded result may be, in bytes: [`ServerBuilder::max_result`](crate::server::ServerBuilder::max_result).
+    #[serde(deserialize_with = "values::count")]
     pub max_result: Option<usize>,
-    /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`].
-    #[serde(default, deserialize_with = "values::some_flag")]
+    /// How many handlers may still run after their slot was given up: [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
+    #[serde(deserialize_with = "values::count_or_zero")]
+    pub max_abandoned: Option<usize>,
+    /// How many archived tasks of a queue are kept: [`Keep::archived_max`](crate::broker::Keep::archived_max).
+    #[serde(deserialize_with = "values::count_or_zero")]
+    pub archived_max: Option<usize>,
+    /// How long archived tasks are kept: [`Keep::archived_for`](crate::broker::Keep::archived_for).
+    #[serde(deserialize_with = "values::duration")]
+    pub archived_for: Option<Duration>,
+    /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`](crate::server::ServerBuilder::log_failures).
+    #[serde(deserialize_with = "values::flag")]
     pub log_failures: Option<bool>,
-    /// For how long tasks are given back whose event the server does not handle: [`ServerBuilder::unknown_event_grace`].
+    /// For how long tasks are given back whose event the server does not handle: [`ServerBuilder::unknown_event_grace`](crate::server::ServerBuilder::unknown_event_grace).
     /// `"0s"` archives them at once.
-    #[serde(default, deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "values::duration")]
     pub unknown_event_grace: Option<Duration>,
     /// What happens to tasks whose payload cannot be decoded, `"retry"` or `"archive"`:
-    /// [`ServerBuilder::on_decode_error`].
-    #[serde(default, deserialize_with = "values::on_decode_error")]
+    /// [`ServerBuilder::on_decode_error`](crate::server::ServerBuilder::on_decode_error).
+    #[serde(deserialize_with = "values::on_decode_error")]
     pub on_decode_error: Option<OnDecodeError>,
+    /// The scheduler.
+    pub scheduler: Scheduling,
+    /// Metrics and health over HTTP.
+    pub metrics: Metrics,
     /// The web monitor.
-    #[serde(default)]
     pub monitoring: Monitoring,
-}
-
-/// How the web monitor is served.
-///
-/// A server serves no monitor by itself. So that nobody waits for one that never comes up, [`ServerBuilder::config`]
-/// refuses a configuration that enables it. A program takes these settings out first, by
-/// `std::mem::take(&mut config.monitoring)`, and passes them to `Monitor::serve_configured`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Monitoring {
-    /// Whether to serve it. Default false.
-    #[serde(deserialize_with = "values::flag")]
-    pub enable: bool,
-    /// Below which path. Default `/`.
-    #[serde(deserialize_with = "values::path")]
-    pub path: String,
-    /// On which port. Default 8080.
-    #[serde(deserialize_with = "values::port")]
-    pub port: u16,
-    /// Who may look at it. Default: anyone who can reach it.
-    #[serde(deserialize_with = "values::some_text")]
-    pub username: Option<String>,
-    /// What they have to know.
-    pub password: Option<Password>,
-}
-
-impl Default for Monitoring {
-    fn default() -> Self {
-        Self {
-            enable: false,
-            path: "/".into(),
-            port: 8080,
-            username: None,
-            password: None,
-        }
-    }
 }
 
 impl Config {
@@ -140,19 +134,36 @@ impl Config {
     pub fn new(addr: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
-            concurrency: None,
-            queue: BTreeMap::new(),
-            strict_priority: false,
-            queue_concurrency: BTreeMap::new(),
-            lease: None,
-            poll_interval: None,
-            shutdown_timeout: None,
-            cancel_grace: None,
-            max_result: None,
-            log_failures: None,
-            unknown_event_grace: None,
-            on_decode_error: None,
-            monitoring: Monitoring::default(),
+            ..Self::default()
+        }
+    }
+
+    /// These settings, and those of `other` where these leave one out.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            addr: match self.addr.is_empty() {
+                true => other.addr,
+                false => self.addr,
+            },
+            server_name: self.server_name.or(other.server_name),
+            concurrency: self.concurrency.or(other.concurrency),
+            queue: sections::union(self.queue, other.queue),
+            strict_priority: self.strict_priority.or(other.strict_priority),
+            queue_concurrency: sections::union(self.queue_concurrency, other.queue_concurrency),
+            lease: self.lease.or(other.lease),
+            poll_interval: self.poll_interval.or(other.poll_interval),
+            shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
+            cancel_grace: self.cancel_grace.or(other.cancel_grace),
+            max_result: self.max_result.or(other.max_result),
+            max_abandoned: self.max_abandoned.or(other.max_abandoned),
+            archived_max: self.archived_max.or(other.archived_max),
+            archived_for: self.archived_for.or(other.archived_for),
+            log_failures: self.log_failures.or(other.log_failures),
+            unknown_event_grace: self.unknown_event_grace.or(other.unknown_event_grace),
+            on_decode_error: self.on_decode_error.or(other.on_decode_error),
+            scheduler: self.scheduler.or(other.scheduler),
+            metrics: self.metrics.or(other.metrics),
+            monitoring: self.monitoring.or(other.monitoring),
         }
     }
 }
@@ -162,6 +173,7 @@ impl fmt::Debug for Config {
         let (scheme, _) = self.addr.split_once(':').unwrap_or_default();
         f.debug_struct("Config")
             .field("addr", &format_args!("{scheme}:…"))
+            .field("server_name", &self.server_name)
             .field("concurrency", &self.concurrency)
             .field("queue", &self.queue)
             .field("strict_priority", &self.strict_priority)
@@ -171,48 +183,15 @@ impl fmt::Debug for Config {
             .field("shutdown_timeout", &self.shutdown_timeout)
             .field("cancel_grace", &self.cancel_grace)
             .field("max_result", &self.max_result)
+            .field("max_abandoned", &self.max_abandoned)
+            .field("archived_max", &self.archived_max)
+            .field("archived_for", &self.archived_for)
             .field("log_failures", &self.log_failures)
             .field("unknown_event_grace", &self.unknown_event_grace)
             .field("on_decode_error", &self.on_decode_error)
+            .field("scheduler", &self.scheduler)
+            .field("metrics", &self.metrics)
             .field("monitoring", &self.monitoring)
             .finish()
-    }
-}
-
-impl ServerBuilder {
-    /// Takes over all that `config` says of a server: everything but its `addr`, which is for whoever connects to the
-    /// broker. What it leaves out stays as it is here.
-    ///
-    /// A configuration that enables the [monitor](Monitoring) makes [`build`](Self::build) fail, since a server does not serve
-    /// it by itself.
-    pub fn config(mut self, config: &Config) -> Self {
-        for (queue, weight) in &config.queue {
-            self = self.queue(queue, *weight);
-        }
-        for (queue, max) in &config.queue_concurrency {
-            self = self.queue_concurrency(queue, *max);
-        }
-        if config.strict_priority {
-            self = self.strict_priority();
-        }
-        if config.monitoring.enable {
-            self = self.with_monitor();
-        }
-        self.set(config.concurrency, Self::concurrency)
-            .set(config.lease, Self::lease)
-            .set(config.poll_interval, Self::poll_interval)
-            .set(config.shutdown_timeout, Self::shutdown_timeout)
-            .set(config.cancel_grace, Self::cancel_grace)
-            .set(config.max_result, Self::max_result)
-            .set(config.log_failures, Self::log_failures)
-            .set(config.unknown_event_grace, Self::unknown_event_grace)
-            .set(config.on_decode_error, Self::on_decode_error)
-    }
-
-    fn set<V>(self, value: Option<V>, setter: impl FnOnce(Self, V) -> Self) -> Self {
-        match value {
-            Some(value) => setter(self, value),
-            None => self,
-        }
     }
 }

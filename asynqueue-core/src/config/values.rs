@@ -4,53 +4,54 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, Error, Unexpected, Visitor},
+    de::{self, Error, SeqAccess, Unexpected, Visitor},
 };
 
-use crate::duration::parse_millis;
+use super::AccountRole;
 use crate::{
+    duration::parse_millis,
     process::OnDecodeError,
     server::{SHORTEST_INTERVAL, SHORTEST_LEASE},
     task::Name,
 };
 
-/// A whole number of at least 1.
-struct Count<N>(N);
+/// A whole number of at least `LEAST`.
+struct Count<N, const LEAST: u64 = 1>(N);
 
-impl<'de, N: TryFrom<u64>> Deserialize<'de> for Count<N> {
+impl<'de, N: TryFrom<u64>, const LEAST: u64> Deserialize<'de> for Count<N, LEAST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CountVisitor(PhantomData))
     }
 }
 
-struct CountVisitor<N>(PhantomData<N>);
+struct CountVisitor<N, const LEAST: u64>(PhantomData<N>);
 
-impl<N: TryFrom<u64>> Visitor<'_> for CountVisitor<N> {
-    type Value = Count<N>;
+impl<N: TryFrom<u64>, const LEAST: u64> Visitor<'_> for CountVisitor<N, LEAST> {
+    type Value = Count<N, LEAST>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a whole number from 1 to {}",
+            "a whole number from {LEAST} to {}",
             u64::MAX >> (64 - 8 * size_of::<N>())
         )
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Count<N>, E> {
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
         match N::try_from(number) {
-            Ok(count) if number > 0 => Ok(Count(count)),
+            Ok(count) if number >= LEAST => Ok(Count(count)),
             _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
         }
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Count<N>, E> {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         match u64::try_from(number) {
             Ok(number) => self.visit_u64(number),
             Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
         }
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Count<N>, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         match text.parse() {
             Ok(number) => self.visit_u64(number),
             Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
@@ -63,11 +64,27 @@ where
     D: Deserializer<'de>,
     N: TryFrom<u64>,
 {
-    Count::deserialize(deserializer).map(|Count(count)| Some(count))
+    <Count<N>>::deserialize(deserializer).map(|Count(count)| Some(count))
 }
 
-pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    Count::deserialize(deserializer).map(|Count(port)| port)
+pub(super) fn count_or_zero<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<u64>,
+{
+    <Count<N, 0>>::deserialize(deserializer).map(|Count(count)| Some(count))
+}
+
+/// The name of a queue that tasks can be taken from.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct QueueName(Name);
+
+impl<'de> Deserialize<'de> for QueueName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let queue = Name::deserialize(deserializer)?;
+        queue.check_queue().map_err(D::Error::custom)?;
+        Ok(Self(queue))
+    }
 }
 
 /// A number for each queue.
@@ -76,14 +93,9 @@ where
     D: Deserializer<'de>,
     N: TryFrom<u64>,
 {
-    let counts = BTreeMap::<Name, Count<N>>::deserialize(deserializer)?;
-    for queue in counts.keys() {
-        queue.check_queue().map_err(D::Error::custom)?;
-    }
-    Ok(counts
-        .into_iter()
-        .map(|(queue, Count(n))| (queue, n))
-        .collect())
+    let counts = BTreeMap::<QueueName, Count<N>>::deserialize(deserializer)?;
+    let counts = counts.into_iter();
+    Ok(counts.map(|(QueueName(q), Count(n))| (q, n)).collect())
 }
 
 struct FlagVisitor;
@@ -105,14 +117,8 @@ impl Visitor<'_> for FlagVisitor {
     }
 }
 
-pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    deserializer.deserialize_any(FlagVisitor)
-}
-
-pub(super) fn some_flag<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<bool>, D::Error> {
-    flag(deserializer).map(Some)
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    deserializer.deserialize_any(FlagVisitor).map(Some)
 }
 
 struct TextVisitor;
@@ -140,14 +146,70 @@ where
     text(deserializer).map(Some)
 }
 
+/// A list of texts, or one text with commas.
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+        let items = text.split(',').map(str::trim);
+        let items = items.filter(|item| !item.is_empty());
+        Ok(items.map(str::to_owned).collect())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+pub(super) fn texts<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_any(TextsVisitor).map(Some)
+}
+
 /// A path below the root.
-pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let path = text(deserializer)?;
-    if path.starts_with('/') {
-        Ok(path)
+pub(super) fn path<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    checked(deserializer, "a path that starts with `/`", |path| {
+        path.starts_with('/')
+    })
+}
+
+/// A host and a port.
+pub(super) fn address<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let expected = "a host and a port, such as `127.0.0.1:9464`";
+    checked(deserializer, expected, |address| {
+        let parts = address.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    })
+}
+
+fn checked<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &str,
+    is_valid: impl FnOnce(&str) -> bool,
+) -> Result<Option<String>, D::Error> {
+    let text = text(deserializer)?;
+    if is_valid(&text) {
+        Ok(Some(text))
     } else {
-        let expected = "a path that starts with `/`";
-        Err(D::Error::invalid_value(Unexpected::Str(&path), &expected))
+        Err(D::Error::invalid_value(Unexpected::Str(&text), &expected))
     }
 }
 
@@ -206,6 +268,20 @@ where
         "archive" => Ok(Some(OnDecodeError::Archive)),
         other => {
             let expected = "\"retry\" or \"archive\"";
+            Err(D::Error::invalid_value(Unexpected::Str(other), &expected))
+        }
+    }
+}
+
+pub(super) fn role<'de, D>(deserializer: D) -> Result<Option<AccountRole>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    match text(deserializer)?.as_str() {
+        "viewer" => Ok(Some(AccountRole::Viewer)),
+        "admin" => Ok(Some(AccountRole::Admin)),
+        other => {
+            let expected = "\"viewer\" or \"admin\"";
             Err(D::Error::invalid_value(Unexpected::Str(other), &expected))
         }
     }

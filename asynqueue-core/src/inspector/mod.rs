@@ -140,6 +140,7 @@ impl fmt::Debug for Inspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inspector")
             .field("user", &self.user)
+            .field("viewer", &self.viewer)
             .finish_non_exhaustive()
     }
 }

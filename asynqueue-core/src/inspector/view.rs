@@ -192,7 +192,10 @@ impl Viewer {
 
 impl fmt::Debug for Viewer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Viewer").field(&self.names()).finish()
+        f.debug_struct("Viewer")
+            .field("codecs", &self.names())
+            .field("redaction", &self.redaction)
+            .finish()
     }
 }
 

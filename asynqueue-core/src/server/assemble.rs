@@ -13,7 +13,7 @@ use super::{
     Counters, Server, ServerBuilder, ServerError, Shared,
     admission::Unhandled,
     archived::HookCalls,
-    builder::{SHORTEST_INTERVAL, SHORTEST_LEASE},
+    builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE},
     inbox::Inbox,
     outbox::Outbox,
     presence::worker_name,
@@ -88,16 +88,9 @@ impl ServerBuilder {
         })
     }
 
-    /// Makes [`build`](Self::build) fail, since a monitor was requested.
-    #[cfg(feature = "config")]
-    pub(crate) fn with_monitor(mut self) -> Self {
-        self.monitor = true;
-        self
-    }
-
     fn check_settings(&mut self) -> Result<(), ServerError> {
-        if self.monitor {
-            return Err(ServerError::NoMonitor);
+        if let Some(Beyond { section, key }) = self.beyond {
+            return Err(ServerError::NeedsApp { section, key });
         }
         let settings = &mut self.settings;
         settings.max_abandoned = self.max_abandoned.unwrap_or(settings.concurrency);

@@ -20,7 +20,7 @@ pub struct ServerBuilder {
     pub(super) name: Option<Name>,
     pub(super) queues: Vec<(Name, u32)>,
     pub(super) queue_limits: Vec<(Name, usize)>,
-    pub(super) strict: bool,
+    pub(crate) strict: bool,
     pub(super) processes: Vec<ProcessWrapper>,
     pub(super) registered: bool,
     /// Name and process of each.
@@ -29,11 +29,18 @@ pub struct ServerBuilder {
     /// What an aggregating function makes, if that is to be aggregated itself.
     pub(super) aggregated_again: Option<(Name, Name)>,
     pub(super) layers: Vec<ApplyLayer>,
-    pub(super) state: ServerState,
+    pub(crate) state: ServerState,
     pub(super) max_abandoned: Option<usize>,
-    /// Whether a monitor is asked for.
-    pub(super) monitor: bool,
-    pub(super) settings: Settings,
+    /// What a configuration asks for that a server does not run.
+    pub(crate) beyond: Option<Beyond>,
+    pub(crate) settings: Settings,
+}
+
+/// A setting of a part of a program that is beside its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beyond {
+    pub(crate) section: &'static str,
+    pub(crate) key: &'static str,
 }
 
 /// Less than this can't be extended in time.
@@ -60,7 +67,7 @@ impl ServerBuilder {
             layers: Vec::new(),
             state: ServerState::default(),
             max_abandoned: None,
-            monitor: false,
+            beyond: None,
             settings: Settings::default(),
         }
     }
@@ -357,8 +364,12 @@ impl ServerBuilder {
 impl std::fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerBuilder")
+            .field("name", &self.name)
             .field("queues", &self.queues)
+            .field("queue_limits", &self.queue_limits)
+            .field("strict", &self.strict)
             .field("processes", &self.processes)
+            .field("max_abandoned", &self.max_abandoned)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -33,12 +33,17 @@ pub enum ServerError {
         /// Its value.
         value: Duration,
     },
-    /// A monitor is asked for, and there is none.
+    /// A configuration asks for a part of a program that a server alone does not run.
     #[error(
-        "`monitoring.enable` is true, but a server serves no monitor by itself: take `monitoring` out of the configuration, \
-         and pass it to `Monitor::serve_configured`"
+        "`{section}.{key}` is set, but a server alone does not run this part: start the program by `App::from_config`, or take \
+         `{section}` out of the configuration by `std::mem::take(&mut config.{section})`"
     )]
-    NoMonitor,
+    NeedsApp {
+        /// The section of the configuration.
+        section: &'static str,
+        /// The key in it.
+        key: &'static str,
+    },
     /// It has nothing to run.
     #[error(
         "no process is mounted: add one with `.process(…)` or `.subscribe(…)`, or all that derives register with `.registered()`"

@@ -67,7 +67,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "config")]
-pub(crate) use self::builder::{SHORTEST_INTERVAL, SHORTEST_LEASE};
+pub(crate) use self::builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::Asked,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,

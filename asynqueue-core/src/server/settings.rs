@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A server's settings, with their defaults.
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) concurrency: usize,
     pub(super) lease: Duration,
     pub(super) poll_interval: Duration,
@@ -16,7 +16,7 @@ pub(super) struct Settings {
     pub(super) cancel_grace: Duration,
     pub(super) max_abandoned: usize,
     pub(super) unknown_event_grace: Duration,
-    pub(super) keep: Keep,
+    pub(crate) keep: Keep,
     pub(super) log_failures: bool,
     pub(super) on_error: Option<ErrorHandler>,
     pub(super) health_check: Option<(Duration, HealthCheck)>,

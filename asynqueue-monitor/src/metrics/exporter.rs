@@ -1,7 +1,9 @@
 //! What this process counts and what its broker knows, as Prometheus reads it.
 
 use std::{
-    fmt, thread,
+    fmt,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -30,6 +32,17 @@ pub struct Exporter {
     process: PrometheusHandle,
     broker: Option<SharedBroker>,
     max_queues: Option<usize>,
+    ready_if: Option<ReadyIf>,
+}
+
+/// What readiness depends on besides the broker.
+#[derive(Clone)]
+pub(crate) struct ReadyIf(pub(crate) Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for ReadyIf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadyIf(…)")
+    }
 }
 
 /// Installs a recorder for the `metrics` facade, and exports it. Called again, it exports the same.
@@ -88,6 +101,7 @@ impl Exporter {
             process,
             broker: None,
             max_queues: None,
+            ready_if: None,
         }
     }
 
@@ -102,6 +116,17 @@ impl Exporter {
     #[must_use]
     pub fn max_queues(mut self, max: usize) -> Self {
         self.max_queues = Some(max);
+        self
+    }
+
+    /// Lets `/readyz` fail with a reason of your own, as while the program starts or stops. It is asked at each request, before the
+    /// broker is.
+    #[must_use]
+    pub fn ready_if(
+        mut self,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.ready_if = Some(ReadyIf(Arc::new(check)));
         self
     }
 
@@ -151,7 +176,8 @@ impl Exporter {
             let exporter = exporter.clone();
             async move { prometheus_text(exporter.render().await) }
         };
-        let ready = move || health::ready(broker.clone());
+        let ready_if = self.ready_if.clone();
+        let ready = move || health::ready(broker.clone(), ready_if.clone());
         Router::new()
             .route("/metrics", get(scrape))
             .route("/livez", get(health::live))
@@ -160,7 +186,7 @@ impl Exporter {
 }
 
 impl Exporter {
-    /// Serves [`router`](Self::router) at an address of its own, such as `127.0.0.1:9464`.
+    /// Serves [`router`](Self::router) at an address of its own, such as `127.0.0.1:9464`, and logs it at the level `info`.
     ///
     /// # Errors
     ///
@@ -169,7 +195,10 @@ impl Exporter {
         &self,
         address: impl ToSocketAddrs + fmt::Display,
     ) -> Result<Endpoint, ServeError> {
-        Endpoint::serve(address, |_| Ok(()), self.router()).await
+        let endpoint = Endpoint::serve(address, |_| Ok(()), self.router()).await?;
+        let url = format!("http://{}/metrics", endpoint.address());
+        tracing::info!(%url, "metrics and health listen");
+        Ok(endpoint)
     }
 }
 

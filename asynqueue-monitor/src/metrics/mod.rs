@@ -21,6 +21,7 @@ use tokio::net::ToSocketAddrs;
 
 pub use crate::Endpoint;
 
+pub(crate) use self::exporter::ReadyIf;
 pub use self::{
     error::MetricsError,
     exporter::{Exporter, install, prometheus},

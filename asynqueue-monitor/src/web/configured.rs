@@ -1,36 +1,164 @@
 //! The monitor as a configuration says.
 
-use asynqueue_core::{Monitoring, SharedBroker};
+use asynqueue_core::{
+    broker::SharedBroker,
+    config::{AccountRole, Monitoring},
+};
 
 use super::{Monitor, Role};
 use crate::{Endpoint, ServeError};
 
 impl Monitor {
-    /// Serves the monitor as a configuration says; `None` if that does not enable it. With a name and a password it listens on
-    /// all addresses of this machine, without them on the loopback address only.
+    /// The monitor as a configuration says: its accounts, paths, what it hides and who may change what. Where it is served, and
+    /// whether, is for its caller: see [`serve_configured`](Self::serve_configured).
     ///
     /// # Errors
     ///
-    /// When nothing can listen at the port, or only one of name and password is given.
+    /// When a setting is invalid; the message names it, and quotes no password.
+    pub fn configured(
+        broker: impl Into<SharedBroker>,
+        monitoring: &Monitoring,
+    ) -> Result<Self, ServeError> {
+        let mut monitor = Self::new(broker);
+        for (name, password, role) in accounts(monitoring)? {
+            monitor = monitor.user(name, password, role)?;
+        }
+        if let Some(path) = &monitoring.path {
+            monitor = monitor.path(path);
+        }
+        if let Some(base) = &monitoring.base {
+            monitor = monitor.base(base);
+        }
+        if let Some(fields) = &monitoring.redact {
+            monitor = monitor.redact(fields);
+        }
+        if let Some(grace) = monitoring.grace {
+            monitor = monitor.grace(grace);
+        }
+        if monitoring.read_only == Some(true) {
+            monitor = monitor.read_only();
+        }
+        if monitoring.open_to_all == Some(true) {
+            monitor = monitor.open_to_all();
+        }
+        match &monitoring.prometheus {
+            Some(url) => monitor.with_prometheus(url),
+            None => Ok(monitor),
+        }
+    }
+
+    /// Serves the monitor as a configuration says; `None` if that does not enable it. Without a `host` it listens on the loopback
+    /// address only, with or without accounts.
+    ///
+    /// # Errors
+    ///
+    /// As [`configured`](Self::configured) and [`serve`](Self::serve).
     pub async fn serve_configured(
         broker: impl Into<SharedBroker>,
         monitoring: &Monitoring,
     ) -> Result<Option<Endpoint>, ServeError> {
-        if !monitoring.enable {
+        if !monitoring.is_enabled() {
             return Ok(None);
         }
-        let mut monitor = Self::new(broker).path(&monitoring.path);
-        let missing = |given, missing| Err(ServeError::Incomplete { given, missing });
-        let host = match (&monitoring.username, &monitoring.password) {
-            (Some(name), Some(password)) => {
-                monitor = monitor.user(name, password.reveal(), Role::Admin)?;
-                "0.0.0.0"
-            }
-            (None, None) => "127.0.0.1",
-            (Some(_), None) => return missing("username", "password"),
-            (None, Some(_)) => return missing("password", "username"),
+        let monitor = Self::configured(broker, monitoring)?;
+        Ok(Some(monitor.serve(monitoring.address()).await?))
+    }
+
+    #[cfg(feature = "prometheus")]
+    fn with_prometheus(self, url: &str) -> Result<Self, ServeError> {
+        self.prometheus(url)
+    }
+
+    #[cfg(not(feature = "prometheus"))]
+    fn with_prometheus(self, _: &str) -> Result<Self, ServeError> {
+        let problem =
+            "this program is built without it: turn on the feature `prometheus` of asynqueue";
+        Err(invalid("prometheus", problem))
+    }
+}
+
+fn invalid(key: impl Into<String>, problem: &str) -> ServeError {
+    ServeError::Setting {
+        key: key.into(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// Name, password and role of each account.
+fn accounts(monitoring: &Monitoring) -> Result<Vec<(&str, &str, Role)>, ServeError> {
+    let mut accounts = Vec::new();
+    match (&monitoring.username, &monitoring.password) {
+        (Some(name), Some(password)) => {
+            accounts.push((name.as_str(), password.reveal(), Role::Admin));
+        }
+        (None, None) => {}
+        (Some(_), None) => return Err(invalid("username", "set `monitoring.password` too")),
+        (None, Some(_)) => return Err(invalid("password", "set `monitoring.username` too")),
+    }
+    for (name, account) in &monitoring.users {
+        if monitoring.username.as_ref() == Some(name) {
+            let problem = "`monitoring.username` is the same account: remove one of them";
+            return Err(invalid(format!("users.{name}"), problem));
+        }
+        let Some(password) = &account.password else {
+            let problem = "the account has no password: set `password`, to text or its argon2 hash";
+            return Err(invalid(format!("users.{name}"), problem));
         };
-        let endpoint = monitor.serve(format!("{host}:{}", monitoring.port)).await?;
-        Ok(Some(endpoint))
+        let role = match account.role {
+            Some(AccountRole::Admin) => Role::Admin,
+            _ => Role::Viewer,
+        };
+        accounts.push((name, password.reveal(), role));
+    }
+    Ok(accounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use asynqueue_core::{config::Config, memory::MemoryBroker};
+
+    use super::*;
+
+    /// The setters of the monitor, and a line of configuration that sets each.
+    const SETTERS: [(&str, &str); 8] = [
+        ("user", "users.guest.password = 'x'"),
+        ("read_only", "read_only = true"),
+        ("open_to_all", "open_to_all = true"),
+        ("base", "base = '/ops'"),
+        ("redact", "redact = ['iban']"),
+        ("grace", "grace = '9s'"),
+        ("prometheus", "prometheus = 'http://prometheus:9090'"),
+        ("path", "path = '/tasks'"),
+    ];
+
+    #[test]
+    fn each_setter_of_the_monitor_is_a_setting() {
+        let source = include_str!("mod.rs");
+        let setters = source.match_indices("(mut self").map(|(at, _)| {
+            let (_, name) = source[..at].rsplit_once("fn ").expect("a function");
+            name
+        });
+        let setters: BTreeSet<_> = setters.collect();
+        assert_eq!(setters, SETTERS.iter().map(|(name, _)| *name).collect());
+    }
+
+    #[test]
+    fn each_setting_reaches_the_monitor() {
+        let monitor = |line: &str| {
+            let config = Config::from_toml(&format!("addr = 'memory:'\n[monitoring]\n{line}"));
+            Monitor::configured(MemoryBroker::new(), &config.expect(line).monitoring)
+        };
+        let without = format!("{:?}", monitor("").expect("valid"));
+        for (setter, line) in SETTERS {
+            if setter == "prometheus" && !cfg!(feature = "prometheus") {
+                let error = monitor(line).expect_err("without the feature").to_string();
+                assert!(error.contains("`prometheus` of asynqueue"), "{error}");
+                continue;
+            }
+            let with = format!("{:?}", monitor(line).expect(line));
+            assert_ne!(with, without, "`{line}` changes nothing");
+        }
     }
 }

@@ -240,7 +240,7 @@ impl Monitor {
             .layer(middleware::from_fn_with_state(access, access::guard))
     }
 
-    /// Serves the monitor at an address of its own, such as `127.0.0.1:8080`.
+    /// Serves the monitor at an address of its own, such as `127.0.0.1:8080`, and logs it at the level `info`.
     ///
     /// # Errors
     ///
@@ -265,7 +265,10 @@ impl Monitor {
                 elsewhere.nest(path, self.guarded(!is_guarded))
             }
         };
-        Endpoint::serve(address, check, router).await
+        let endpoint = Endpoint::serve(address, check, router).await?;
+        let url = format!("http://{}{}", endpoint.address(), self.path);
+        tracing::info!(%url, "the web monitor listens");
+        Ok(endpoint)
     }
 }
 

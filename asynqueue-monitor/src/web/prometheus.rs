@@ -93,7 +93,10 @@ struct Series {
 impl Prometheus {
     pub(super) fn at(url: &str) -> Result<Self, ServeError> {
         let refused = |reason: String| ServeError::Prometheus {
-            url: url.to_owned(),
+            url: match url.rsplit_once('@') {
+                Some((_, place)) => format!("…@{place}"),
+                None => url.to_owned(),
+            },
             reason,
         };
         let address: Url = url.parse().map_err(|error| refused(format!("{error}")))?;
@@ -210,5 +213,9 @@ mod tests {
             let error = Prometheus::at(url).expect_err(url).to_string();
             assert!(error.contains(&format!("`{url}`")), "{error}");
         }
+        let error = Prometheus::at("https://ada:hunter2@prometheus").expect_err("https");
+        let error = error.to_string();
+        assert!(error.contains("`…@prometheus`"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }

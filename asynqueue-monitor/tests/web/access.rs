@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use asynqueue_core::{MemoryBroker, Monitoring, TaskState};
+use asynqueue_core::{
+    config::{Account, AccountRole, Config, Monitoring, Password},
+    memory::MemoryBroker,
+    task::TaskState,
+};
 use asynqueue_monitor::{Monitor, Role, User};
 use reqwest::StatusCode;
 
@@ -291,27 +295,68 @@ async fn a_configuration_serves_it_or_says_what_is_missing() {
     let serve = async |monitoring: &Monitoring| {
         Monitor::serve_configured(MemoryBroker::new(), monitoring).await
     };
-    let mut monitoring = Monitoring {
-        port: 0,
-        path: "/monitoring".into(),
-        ..Monitoring::default()
-    };
+    let mut monitoring = Monitoring::default();
+    monitoring.port = Some(0);
+    monitoring.path = Some("/monitoring".into());
     assert!(serve(&monitoring).await.expect("not asked for").is_none());
-    monitoring.enable = true;
+    monitoring.enable = Some(true);
     let endpoint = serve(&monitoring).await.expect("served").expect("enabled");
     assert!(endpoint.address().ip().is_loopback());
     let url = format!("http://{}/monitoring", endpoint.address());
     assert_eq!(reqwest::get(url).await.expect("an answer").status(), 200);
     endpoint.shutdown().await;
+    monitoring.host = Some("0.0.0.0".into());
+    let error = serve(&monitoring).await.expect_err("open to all");
+    assert!(error.to_string().contains("add a user"), "{error}");
     monitoring.username = Some("ada".into());
-    let error = serve(&monitoring)
-        .await
-        .expect_err("no password")
-        .to_string();
-    assert!(
-        error.contains("`monitoring.username` is set without `monitoring.password`"),
-        "{error}"
+    let error = serve(&monitoring).await.expect_err("no password");
+    assert_eq!(
+        error.to_string(),
+        "`monitoring.username`: set `monitoring.password` too"
     );
+    monitoring.password = Some(Password::new("hunter2"));
+    let account = Account::new("hunter3", AccountRole::Viewer);
+    monitoring.users = [("ada".into(), account)].into();
+    let error = serve(&monitoring).await.expect_err("twice").to_string();
+    assert!(error.starts_with("`monitoring.users.ada`: "), "{error}");
+    assert!(!error.contains("hunter"), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_has_accounts_with_roles_and_with_passwords_or_their_hashes() {
+    let toml = format!(
+        "addr = 'memory:'\n[monitoring]\nenable = true\nport = 0\nusername = 'ada'\npassword = 'secret'\n\
+         [monitoring.users]\ngrace = {{ password = '{HASH}', role = 'admin' }}\nguest = {{ password = 'guest' }}\n"
+    );
+    let config = Config::from_toml(&toml).expect("valid");
+    assert!(!format!("{config:?}").contains("secret"));
+    let endpoint = Monitor::serve_configured(MemoryBroker::new(), &config.monitoring);
+    let endpoint = endpoint.await.expect("served").expect("enabled");
+    assert!(
+        endpoint.address().ip().is_loopback(),
+        "accounts open no address"
+    );
+    let url = format!("http://{}/", endpoint.address());
+    let client = reqwest::Client::new();
+    for (name, password, may) in [
+        ("ada", "secret", "change"),
+        ("grace", "secret", "change"),
+        ("guest", "guest", "look"),
+        ("guest", "secret", "nothing"),
+    ] {
+        let look = client.get(&url).basic_auth(name, Some(password));
+        let look = look.send().await.expect("an answer").status();
+        let change = client.post(format!("{url}api/queues/mail/pause"));
+        let change = change.basic_auth(name, Some(password));
+        let change = change.send().await.expect("an answer").status();
+        let expected = match may {
+            "change" => (200, false),
+            "look" => (200, true),
+            _ => (401, false),
+        };
+        assert_eq!((look.as_u16(), change == 403), expected, "{name}");
+    }
+    endpoint.shutdown().await;
 }
 
 #[tokio::test]

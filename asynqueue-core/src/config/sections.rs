@@ -1,0 +1,224 @@
+//! The settings of what runs beside a server: scheduler, metrics and web monitor.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Deserialize;
+
+use super::{Password, values};
+
+/// How the scheduler runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+#[non_exhaustive]
+pub struct Scheduling {
+    /// Whether to run it. By default it runs if there are entries in code or a `file`. `false` leaves both to other programs.
+    #[serde(deserialize_with = "values::flag")]
+    pub enable: Option<bool>,
+    /// A TOML file of entries, which is read again when it changes: `SchedulerBuilder::file`. Relative to the directory that
+    /// the program runs in.
+    #[serde(deserialize_with = "values::some_text")]
+    pub file: Option<String>,
+    /// Owns the entries in code: those that are gone from it are removed. See `SchedulerBuilder::owner`.
+    #[serde(deserialize_with = "values::some_text")]
+    pub owner: Option<String>,
+}
+
+/// How metrics and health are served, by `/metrics`, `/livez` and `/readyz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+#[non_exhaustive]
+pub struct Metrics {
+    /// The address to listen on, such as `127.0.0.1:9464`. Without one they are not served.
+    #[serde(deserialize_with = "values::address")]
+    pub address: Option<String>,
+    /// How many queues are exported at most. Default 1,000.
+    #[serde(deserialize_with = "values::count")]
+    pub max_queues: Option<usize>,
+}
+
+/// How the web monitor is served.
+///
+/// A server alone serves no monitor: `App` of the `asynqueue` crate does, and [`ServerBuilder::config`] refuses a configuration
+/// that enables it. A program that serves it itself passes these settings to `Monitor::serve_configured`, and takes them out of
+/// the configuration first: `std::mem::take(&mut config.monitoring)`.
+///
+/// [`ServerBuilder::config`]: crate::server::ServerBuilder::config
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+#[non_exhaustive]
+pub struct Monitoring {
+    /// Whether to serve it. Default false.
+    #[serde(deserialize_with = "values::flag")]
+    pub enable: Option<bool>,
+    /// The host or IP address to listen on. Default `127.0.0.1`, which only this machine reaches. `0.0.0.0` is every IPv4
+    /// address of the machine, and `::` every address.
+    #[serde(deserialize_with = "values::some_text")]
+    pub host: Option<String>,
+    /// The port to listen on. Default 8080. 0 lets the system choose one, which the log names.
+    #[serde(deserialize_with = "values::count_or_zero")]
+    pub port: Option<u16>,
+    /// The path below which its pages are. Default `/`.
+    #[serde(deserialize_with = "values::path")]
+    pub path: Option<String>,
+    /// The path that browsers have before that of a page, where a proxy removes it. Default none.
+    #[serde(deserialize_with = "values::path")]
+    pub base: Option<String>,
+    /// The name of an administrator, with [`password`](Self::password): the short form of one account in
+    /// [`users`](Self::users).
+    #[serde(deserialize_with = "values::some_text")]
+    pub username: Option<String>,
+    /// The administrator's password, or its argon2 hash.
+    pub password: Option<Password>,
+    /// The accounts, by name. Without any, and without a `username`, whoever reaches the monitor may do everything.
+    pub users: BTreeMap<String, Account>,
+    /// Whether nobody may change anything, whatever their role. Default false.
+    #[serde(deserialize_with = "values::flag")]
+    pub read_only: Option<bool>,
+    /// Names of fields whose values are hidden in payloads and results, such as `password`. Default none.
+    #[serde(deserialize_with = "values::texts")]
+    pub redact: Option<Vec<String>>,
+    /// How long a change of many tasks, and each deletion, can be undone before it begins. Default 5 s.
+    #[serde(deserialize_with = "values::duration")]
+    pub grace: Option<Duration>,
+    /// Whether to serve other machines without any account. Default false, which is refused then.
+    #[serde(deserialize_with = "values::flag")]
+    pub open_to_all: Option<bool>,
+    /// The URL of a Prometheus server whose charts are shown, such as `http://prometheus:9090`. It may contain a password. Default
+    /// none.
+    #[serde(deserialize_with = "values::some_text")]
+    pub prometheus: Option<String>,
+}
+
+/// Somebody who may log in to the web monitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table with `password` and `role`"
+)]
+#[non_exhaustive]
+pub struct Account {
+    /// The password, or its argon2 hash. Required.
+    pub password: Option<Password>,
+    /// What they may do. Default viewer.
+    #[serde(deserialize_with = "values::role")]
+    pub role: Option<AccountRole>,
+}
+
+/// What an [`Account`] may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccountRole {
+    /// See everything, and change nothing: `"viewer"`.
+    Viewer,
+    /// Also change things: `"admin"`.
+    Admin,
+}
+
+impl Account {
+    /// An account with a password, or its argon2 hash.
+    pub fn new(password: impl Into<String>, role: AccountRole) -> Self {
+        Self {
+            password: Some(Password::new(password)),
+            role: Some(role),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            password: self.password.or(other.password),
+            role: self.role.or(other.role),
+        }
+    }
+}
+
+impl Scheduling {
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            enable: self.enable.or(other.enable),
+            file: self.file.or(other.file),
+            owner: self.owner.or(other.owner),
+        }
+    }
+}
+
+impl Metrics {
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            address: self.address.or(other.address),
+            max_queues: self.max_queues.or(other.max_queues),
+        }
+    }
+}
+
+impl Monitoring {
+    /// Whether the monitor is to be served.
+    pub fn is_enabled(&self) -> bool {
+        self.enable == Some(true)
+    }
+
+    /// The address to listen on: [`host`](Self::host) and [`port`](Self::port), or their defaults.
+    pub fn address(&self) -> String {
+        let host = self.host.as_deref().unwrap_or("127.0.0.1");
+        let port = self.port.unwrap_or(8080);
+        // An IPv6 address would run into the port.
+        match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        let mut users = self.users;
+        for (name, account) in other.users {
+            let mine = users.remove(&name).unwrap_or_default();
+            users.insert(name, mine.or(account));
+        }
+        Self {
+            enable: self.enable.or(other.enable),
+            host: self.host.or(other.host),
+            port: self.port.or(other.port),
+            path: self.path.or(other.path),
+            base: self.base.or(other.base),
+            username: self.username.or(other.username),
+            password: self.password.or(other.password),
+            users,
+            read_only: self.read_only.or(other.read_only),
+            redact: self.redact.or(other.redact),
+            grace: self.grace.or(other.grace),
+            open_to_all: self.open_to_all.or(other.open_to_all),
+            prometheus: self.prometheus.or(other.prometheus),
+        }
+    }
+}
+
+/// All of `first`, and what only `second` has.
+pub(super) fn union<K: Ord, V>(first: BTreeMap<K, V>, second: BTreeMap<K, V>) -> BTreeMap<K, V> {
+    let mut all = second;
+    all.extend(first);
+    all
+}
+
+impl fmt::Debug for Monitoring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitoring")
+            .field("enable", &self.enable)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("path", &self.path)
+            .field("base", &self.base)
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("users", &self.users)
+            .field("read_only", &self.read_only)
+            .field("redact", &self.redact)
+            .field("grace", &self.grace)
+            .field("open_to_all", &self.open_to_all)
+            // Its URL may contain a password.
+            .field(
+                "prometheus",
+                &self.prometheus.as_ref().map(|_| format_args!("…")),
+            )
+            .finish()
+    }
+}
