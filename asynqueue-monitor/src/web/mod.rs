@@ -2,6 +2,17 @@
 //!
 //! Pages are HTML made here, and work without script; a small script makes their figures live. Each change is a form that is
 //! sent by `POST` and answered by a redirect. What they show and do is there for programs too, as JSON.
+//!
+//! | room | what is there |
+//! |---|---|
+//! | `reading/` | what is read of a broker; it knows of nothing but the inspector |
+//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | what changes while one looks, and what goes on by itself |
+//! | `request/` | who asks for what, and why there is no answer |
+//! | `changes.rs` | what forms and the API ask for alike |
+//! | `pages/`, `forms.rs` | answers for people |
+//! | `api/` | answers for programs |
+//!
+//! The last two know nothing of each other, and the others nothing of them: `rooms.rs` holds it so.
 
 mod access;
 mod api;

@@ -75,7 +75,9 @@ async fn chosen_tasks_are_run_retried_archived_and_deleted_and_no_others() {
 
     browser.open(&page("completed")).await;
     choose(&browser, &["sent-1"]).await;
-    browser.click_and_confirm("form.tasks button[value=delete]").await;
+    browser
+        .click_and_confirm("form.tasks button[value=delete]")
+        .await;
     system.until_gone("billing", "sent-1").await;
     assert_eq!(system.count("billing", TaskState::Completed).await, 4);
 }
@@ -118,7 +120,9 @@ async fn all_that_match_are_changed_and_no_others() {
         .open(&system.url("/queues/backlog?state=archived"))
         .await;
     browser.click(all).await;
-    browser.click_and_confirm("form.tasks button[value=delete]").await;
+    browser
+        .click_and_confirm("form.tasks button[value=delete]")
+        .await;
     system.until("backlog", TaskState::Archived, 0).await;
 }
 
@@ -131,7 +135,9 @@ async fn the_payload_of_a_task_is_edited() {
     let payload = browser.find("textarea[name=payload]").await;
     payload.clear().await.expect("empty");
     payload.send_keys(r#"{"to":"grace"}"#).await.expect("typed");
-    browser.click("form:has(textarea) button:not([hidden])").await;
+    browser
+        .click("form:has(textarea) button:not([hidden])")
+        .await;
     let is_changed = async || {
         let task = system.task("billing", "refused-1").await.expect("there");
         system.inspector.payload(&task) == serde_json::json!({ "to": "grace" })
@@ -193,7 +199,9 @@ async fn a_deletion_can_be_undone_and_the_page_tells_how_it_goes() {
     let page = system.url("/queues/billing?state=archived");
     browser.open(&page).await;
     choose(&browser, &["refused-1"]).await;
-    browser.click_and_confirm("form.tasks button[value=delete]").await;
+    browser
+        .click_and_confirm("form.tasks button[value=delete]")
+        .await;
     let text = "document.querySelector('#jobs').textContent";
     browser
         .until(&format!("return {text}.includes('begins in')"))

@@ -32,6 +32,28 @@ async fn a_queue_is_paused_and_resumed() {
     assert!(to.contains("was%20not%20deleted"), "{to}");
     let (status, why) = site.post("/queues/mail/act", "do=explode").await;
     assert!(status == 400 && why.contains("`explode`"), "{why}");
+    let (status, why) = site.post("/queues/mail/act", "do=quiet").await;
+    let expected =
+        "action `quiet` does not apply to a queue: expected one of delete, pause, resume";
+    assert!(status == 400 && why.contains(expected), "{why}");
+}
+
+#[tokio::test]
+async fn a_task_offers_the_actions_that_apply_to_its_state() {
+    let site = Site::new().await;
+    for (id, offered) in [
+        ("scheduled", &["run", "archive", "delete"][..]),
+        ("pending%3Cscript%3E", &["archive", "delete"]),
+        ("retry", &["run", "archive", "delete"]),
+        ("archived", &["retry", "run", "delete"]),
+        ("completed", &["delete"]),
+    ] {
+        let page = site.page(&format!("/queues/mail/tasks/{id}")).await;
+        let buttons = page.split("name=\"do\" value=\"").skip(1);
+        let buttons: Vec<_> = buttons.filter_map(|rest| rest.split('"').next()).collect();
+        let shown = [offered, &["edit"]].concat();
+        assert_eq!(buttons, shown, "{id}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use asynqueue_core::{Producer, TaskState, scheduler::Entry};
+use asynqueue_core::{
+    inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
+};
 use asynqueue_monitor::{Monitor, Role};
 use asynqueue_test_servers::eventually;
 use reqwest::Method;
@@ -270,6 +272,10 @@ async fn what_makes_no_sense_is_named_in_json() {
     }
     for (body, part) in [
         (json!({ "action": "explode", "ids": ["a"] }), "explode"),
+        (
+            json!({ "action": "pause", "ids": ["a"] }),
+            "action `pause` does not apply to tasks: expected one of retry, run, ",
+        ),
         (json!({ "action": "run", "ids": [] }), "1 to 1000"),
         (json!({ "action": "edit", "ids": ["a"] }), "needs `payload`"),
         (json!({ "action": "move", "ids": ["a"] }), "needs `queue`"),
@@ -301,6 +307,18 @@ async fn the_description_names_where_the_api_is() {
     let document = site.read("/ops/api/openapi.json").await;
     assert_eq!(document["servers"], json!([{ "url": "/ops" }]));
     assert_eq!(document["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn the_description_lists_the_actions_that_apply_to_tasks() {
+    let site = Site::new().await;
+    let document = site.read("/api/openapi.json").await;
+    let kinds = ActionKind::ALL.iter();
+    let kinds: Vec<_> = kinds.filter(|kind| kind.applies_to_tasks()).collect();
+    for schema in ["Change", "Order"] {
+        let action = &document["components"]["schemas"][schema]["properties"]["action"];
+        assert_eq!(action["enum"], json!(kinds), "{schema}: {action}");
+    }
 }
 
 /// Whatever a program sends, the answer is as the description says.

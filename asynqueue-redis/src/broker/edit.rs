@@ -6,8 +6,9 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use asynqueue_core::{
-    Broker, BrokerError, CancelOutcome, Envelope, Move, Name, Replacement, TaskRef, TaskState,
-    Timestamp, UniqueUntil,
+    broker::{Broker, BrokerError, CancelOutcome, Move, Replacement},
+    inspector::ActionKind,
+    task::{Envelope, Name, TaskRef, TaskState, Timestamp, UniqueUntil},
 };
 use redis::Value;
 
@@ -31,12 +32,12 @@ enum Edit<'a> {
 }
 
 impl Edit<'_> {
-    /// What its script calls it.
+    /// What its script calls it: an action that people ask for as they do, each step of a replacement by a word of its own.
     fn name(self) -> Cow<'static, str> {
         match self {
-            Self::Cancel(_) => "cancel".into(),
-            Self::Delete => "delete".into(),
-            Self::RunNow => "run".into(),
+            Self::Cancel(_) => ActionKind::Cancel.as_str().into(),
+            Self::Delete => ActionKind::Delete.as_str().into(),
+            Self::RunNow => ActionKind::Run.as_str().into(),
             Self::Replace(_, None) => "put".into(),
             Self::Replace(_, Some(Move::Pending)) => "pend".into(),
             Self::Replace(_, Some(Move::Archived)) => "shelve".into(),
