@@ -4,6 +4,7 @@
 
 mod archive;
 mod archived;
+mod arguments;
 mod blocked;
 mod blocking;
 mod cancel;
