@@ -49,6 +49,6 @@ pub use task::*;
 /// What the derives' code and macros name.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::error_text::with_causes;
+    pub use crate::{error_text::with_causes, process::checked};
     pub use inventory;
 }

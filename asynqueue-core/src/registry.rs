@@ -176,9 +176,10 @@ fn encode_output<T: Task>(ctx: &Context, output: &T::Output) -> Result<Vec<u8>, 
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
     label = "not a process",
-    note = "a handler is an `async fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`, \
+    note = "put `#[asynqueue::process]` on the function to see what is wrong with it",
+    note = "a handler is an `async fn(task: Payload<T>, …) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`, \
             and whose `Error` is any error, a boxed one, `anyhow::Error` or text",
-    note = "`Context` can be left out; `State<S>` and types with `#[derive(FromState)]` can be added after the payload",
+    note = "its other arguments are `State<S>`, `Context`, types with `#[derive(FromState)]`, and types that implement `FromTask`",
     note = "a type is a process by `impl Process<T>`"
 )]
 pub trait IntoProcess<Marker> {
@@ -204,9 +205,10 @@ impl<T: Task, P: Process<T>> IntoProcess<T> for P {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a function that a server can run on a thread of its own",
     label = "not a blocking handler",
-    note = "a blocking handler is a plain `fn(Payload<T>, Context) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`; \
+    note = "put `#[asynqueue::process(blocking)]` on the function to see what is wrong with it",
+    note = "a blocking handler is a plain `fn(task: Payload<T>, …) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`; \
             mount an `async fn` by `.process(…)`",
-    note = "`Context` can be left out; `State<S>` and types with `#[derive(FromState)]` can be added after the payload"
+    note = "its other arguments are `State<S>`, `Context`, types with `#[derive(FromState)]`, and types that implement `FromTask`"
 )]
 pub trait IntoBlockingProcess<Marker> {
     /// Wraps it.

@@ -1,10 +1,12 @@
-//! The derives of asynqueue: [`Task`](macro@Task) for payloads and [`FromState`](macro@FromState) for processes.
+//! The macros of asynqueue: [`Task`](macro@Task) for payloads, [`FromState`](macro@FromState) for processes, and
+//! [`process`](macro@process), which says what is wrong with a handler.
 //!
 //! Users get them from the `asynqueue` crate.
 
 mod attribute;
 mod duration;
 mod from_state;
+mod handler;
 mod mistakes;
 mod suggest;
 mod task;
@@ -186,4 +188,44 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 pub fn derive_from_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     from_state::derive(&input).into()
+}
+
+/// Says what is wrong with a function that is to be a handler, where it stands: `#[asynqueue::process]`. The function is left as it is, and can be
+/// mounted with this or without it.
+///
+/// ```
+/// # extern crate asynqueue_core as asynqueue;
+/// # use asynqueue::process::{Context, Payload, State, TaskError};
+/// # use asynqueue_macros::{Task, process};
+/// # #[derive(serde::Serialize, serde::Deserialize, Task)]
+/// # #[task(event = "email:welcome")]
+/// # struct Welcome { user_id: u64 }
+/// # #[derive(Clone)] struct Mailer;
+/// # fn main() {}
+/// #[process]
+/// async fn welcome(task: Payload<Welcome>, State(mailer): State<Mailer>, ctx: Context) -> Result<(), TaskError> {
+///     println!("welcome, user {}", task.user_id);
+///     Ok(())
+/// }
+/// ```
+///
+/// It costs nothing at run time. What it finds:
+///
+/// - a function that is not async, is generic, or has a `self`;
+/// - no payload, two of them, one whose type is not a task, or more than eight arguments;
+/// - an argument that is taken by reference, or cannot be built;
+/// - a return type that is not a `Result` of the task's output, or whose error does not become a `TaskError`;
+/// - a future that cannot be sent between threads, with the value that it holds across an `await`.
+///
+/// It goes above free functions, not above those in an `impl`.
+///
+/// # Attributes
+///
+/// | attribute | meaning | default |
+/// |---|---|---|
+/// | `#[process(blocking)]` | The function is a plain `fn`, for `process_blocking`. | async |
+/// | `#[process(crate = path)]` | Where the framework is, for crates that rename or wrap it. | `::asynqueue` |
+#[proc_macro_attribute]
+pub fn process(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    handler::check(attribute.into(), item.into()).into()
 }

@@ -19,6 +19,10 @@ impl Mistakes {
         outcome.map_err(|error| self.add(error)).ok()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.0
             .map(syn::Error::into_compile_error)

@@ -47,7 +47,7 @@ mod connect;
 
 pub use asynqueue_core::*;
 #[doc(inline)]
-pub use asynqueue_macros::{FromState, Task};
+pub use asynqueue_macros::{FromState, Task, process};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use asynqueue_redis as redis;

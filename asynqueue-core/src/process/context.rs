@@ -20,6 +20,7 @@ use super::{
     blocking::{Blocking, Bounds},
 };
 use crate::{
+    broker::SharedBroker,
     layer::{Gate, Gates},
     task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut},
 };
@@ -41,13 +42,20 @@ struct Inner {
     cut_off: AtomicBool,
     /// Whether its outcome was decided without waiting for it any longer.
     given_up: AtomicBool,
-    state: ServerState,
+    provided: Arc<Provided>,
     /// The limits that it has passed.
     gates: Gates,
     report: Mutex<Report>,
     /// The slot that it runs in; none outside of a server.
     bounds: Weak<Bounds>,
     blocking: Blocking,
+}
+
+/// What all attempts on a server have in common.
+#[derive(Debug)]
+pub(crate) struct Provided {
+    pub(crate) state: ServerState,
+    pub(crate) broker: SharedBroker,
 }
 
 /// When an attempt is given up.
@@ -103,7 +111,7 @@ impl Context {
         started: Timestamp,
         pending_since: Option<Timestamp>,
         end: AttemptEnd,
-        state: ServerState,
+        provided: Arc<Provided>,
         bounds: Weak<Bounds>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -116,7 +124,7 @@ impl Context {
             stopped: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
-            state,
+            provided,
             gates: Gates::default(),
             report: Mutex::default(),
             bounds,
@@ -241,11 +249,15 @@ impl Context {
     /// When the server was given none. A handler that returns this error asks for another attempt, which is not counted:
     /// it is the server that lacks something, and another may have it.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
-        self.0.state.get()
+        self.0.provided.state.get()
     }
 
     pub(crate) fn server_state(&self) -> &ServerState {
-        &self.0.state
+        &self.0.provided.state
+    }
+
+    pub(crate) fn broker(&self) -> &SharedBroker {
+        &self.0.provided.broker
     }
 
     /// Asks the handler to stop because the task is cancelled or its lease lost.

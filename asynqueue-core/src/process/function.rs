@@ -2,142 +2,151 @@
 
 use std::{future::Future, marker::PhantomData, sync::Arc};
 
-use super::{Context, FromState, MissingState, Payload, Process, ServerState, TaskError};
+use super::{
+    Context, MissingState, Payload, Process, ServerState, TaskError, arguments::Arguments,
+};
 use crate::{
     registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper},
     task::Task,
 };
 
-/// What an async function can take after its payload: the [`Context`], and whatever is [built](FromState) from the
-/// server's state, such as [`State<T>`](crate::State).
-pub trait HandlerArgument: Sized + Send {
-    /// Checks that it can be built on a server with this state.
-    ///
-    /// # Errors
-    ///
-    /// When the state lacks a value that it needs.
-    fn check(state: &ServerState) -> Result<(), MissingState>;
+/// A function of a tuple of arguments.
+pub trait Function<Arguments> {
+    /// What it returns: of an async function, its future.
+    type Returned;
 
-    /// The argument for one attempt.
-    ///
-    /// # Errors
-    ///
-    /// When the state lacks a value that it needs.
-    fn from_context(ctx: &Context) -> Result<Self, MissingState>;
+    /// Calls it.
+    fn call(&self, arguments: Arguments) -> Self::Returned;
 }
 
-impl HandlerArgument for Context {
-    fn check(_: &ServerState) -> Result<(), MissingState> {
-        Ok(())
-    }
-
-    fn from_context(ctx: &Context) -> Result<Self, MissingState> {
-        Ok(ctx.clone())
-    }
-}
-
-impl<A: FromState + Send> HandlerArgument for A {
-    fn check(state: &ServerState) -> Result<(), MissingState> {
-        Self::from_state(state).map(drop)
-    }
-
-    fn from_context(ctx: &Context) -> Result<Self, MissingState> {
-        Self::from_state(ctx.server_state())
-    }
-}
-
-/// A function, and the types of its arguments: what makes it a process of one type of task.
-struct Function<F, Arguments> {
-    function: F,
-    arguments: PhantomData<fn(Arguments)>,
-}
-
-/// The same of a function that blocks its thread.
-struct BlockingFunction<F, Arguments> {
-    function: Arc<F>,
-    arguments: PhantomData<fn(Arguments)>,
-}
-
-/// Functions of a payload and these arguments after it.
+/// Functions of these arguments.
 macro_rules! functions {
     ($($argument:ident)*) => {
-        impl<T, F, Fut, E, $($argument,)*> Process<T> for Function<F, (Payload<T>, $($argument,)*)>
+        impl<Fun, R, $($argument,)*> Function<($($argument,)*)> for Fun
         where
-            T: Task,
-            F: Fn(Payload<T>, $($argument),*) -> Fut + Send + Sync + 'static,
-            Fut: Future<Output = Result<T::Output, E>> + Send,
-            E: Into<TaskError>,
-            $($argument: HandlerArgument + 'static,)*
+            Fun: Fn($($argument),*) -> R,
         {
-            async fn handle(&self, task: Payload<T>, _ctx: &Context) -> Result<T::Output, TaskError> {
-                let attempt = (self.function)(task, $($argument::from_context(_ctx)?),*);
-                attempt.await.map_err(Into::into)
-            }
+            type Returned = R;
 
-            fn check_state(&self, _state: &ServerState) -> Result<(), MissingState> {
-                $($argument::check(_state)?;)*
-                Ok(())
-            }
-        }
-
-        impl<T, F, Fut, E, $($argument,)*> IntoProcess<(Payload<T>, $($argument,)*)> for F
-        where
-            T: Task,
-            F: Fn(Payload<T>, $($argument),*) -> Fut + Send + Sync + 'static,
-            Fut: Future<Output = Result<T::Output, E>> + Send,
-            E: Into<TaskError>,
-            $($argument: HandlerArgument + 'static,)*
-        {
-            fn into_process(self) -> ProcessWrapper {
-                ProcessWrapper::of(Function {
-                    function: self,
-                    arguments: PhantomData,
-                })
-            }
-        }
-
-        impl<T, F, E, $($argument,)*> Process<T> for BlockingFunction<F, (Payload<T>, $($argument,)*)>
-        where
-            T: Task,
-            F: Fn(Payload<T>, $($argument),*) -> Result<T::Output, E> + Send + Sync + 'static,
-            E: Into<TaskError>,
-            $($argument: HandlerArgument + 'static,)*
-        {
             #[allow(non_snake_case, reason = "arguments are named like their types")]
-            async fn handle(&self, task: Payload<T>, ctx: &Context) -> Result<T::Output, TaskError> {
-                let function = Arc::clone(&self.function);
-                $(let $argument = $argument::from_context(ctx)?;)*
-                let work = ctx.run_blocking(move |_| function(task, $($argument),*).map_err(Into::into));
-                work.await?
-            }
-
-            fn check_state(&self, _state: &ServerState) -> Result<(), MissingState> {
-                $($argument::check(_state)?;)*
-                Ok(())
-            }
-        }
-
-        impl<T, F, E, $($argument,)*> IntoBlockingProcess<(Payload<T>, $($argument,)*)> for F
-        where
-            T: Task,
-            F: Fn(Payload<T>, $($argument),*) -> Result<T::Output, E> + Send + Sync + 'static,
-            E: Into<TaskError>,
-            $($argument: HandlerArgument + 'static,)*
-        {
-            fn into_blocking_process(self) -> ProcessWrapper {
-                ProcessWrapper::of(BlockingFunction {
-                    function: Arc::new(self),
-                    arguments: PhantomData,
-                })
+            fn call(&self, ($($argument,)*): ($($argument,)*)) -> R {
+                self($($argument),*)
             }
         }
     };
 }
 
-functions! {}
 functions! { A }
 functions! { A B }
 functions! { A B C }
 functions! { A B C D }
-functions! { A B C D G }
-functions! { A B C D G H }
+functions! { A B C D E }
+functions! { A B C D E F }
+functions! { A B C D E F G }
+functions! { A B C D E F G H }
+
+/// What the handler of a task with the output `O` returns.
+#[diagnostic::on_unimplemented(
+    message = "a handler of this task returns `Result<{O}, E>`, not `{Self}`",
+    label = "expected `Result<{O}, E>`",
+    note = "`{O}` is the output of its task: set another by `#[task(output = …)]`, which is `()` where it is left out",
+    note = "`E` is any error that becomes a `TaskError`: a type that implements `std::error::Error`, a boxed one, `anyhow::Error` or text"
+)]
+pub trait Returned<O> {
+    /// The output or the error.
+    ///
+    /// # Errors
+    ///
+    /// When the handler returned one.
+    fn into_result(self) -> Result<O, TaskError>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<O, E: Into<TaskError>> Returned<O> for Result<O, E> {
+    fn into_result(self) -> Result<O, TaskError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// Marks functions among what can be mounted, with what is inferred about them.
+pub struct OfFunction<T, Args, Via>(PhantomData<fn(T, Args, Via)>);
+
+/// An async function as the process of one type of task.
+struct Async<F, Args, Via> {
+    function: F,
+    arguments: PhantomData<fn(Args, Via)>,
+}
+
+impl<T, F, Args, Via, Fut> Process<T> for Async<F, Args, Via>
+where
+    T: Task,
+    F: Function<Args, Returned = Fut> + Send + Sync + 'static,
+    Args: Arguments<T, Via>,
+    Via: 'static,
+    Fut: Future<Output: Returned<T::Output>> + Send,
+{
+    async fn handle(&self, task: Payload<T>, ctx: &Context) -> Result<T::Output, TaskError> {
+        let attempt = self.function.call(Args::build(task, ctx)?);
+        attempt.await.into_result()
+    }
+
+    fn check_state(&self, state: &ServerState) -> Result<(), MissingState> {
+        Args::check(state)
+    }
+}
+
+impl<T, F, Args, Via, Fut> IntoProcess<OfFunction<T, Args, Via>> for F
+where
+    T: Task,
+    F: Function<Args, Returned = Fut> + Send + Sync + 'static,
+    Args: Arguments<T, Via>,
+    Via: 'static,
+    Fut: Future<Output: Returned<T::Output>> + Send,
+{
+    fn into_process(self) -> ProcessWrapper {
+        ProcessWrapper::of(Async {
+            function: self,
+            arguments: PhantomData::<fn(Args, Via)>,
+        })
+    }
+}
+
+/// The same of a function that blocks its thread.
+struct Blocking<F, Args, Via> {
+    function: Arc<F>,
+    arguments: PhantomData<fn(Args, Via)>,
+}
+
+impl<T, F, Args, Via> Process<T> for Blocking<F, Args, Via>
+where
+    T: Task,
+    F: Function<Args, Returned: Returned<T::Output>> + Send + Sync + 'static,
+    Args: Arguments<T, Via>,
+    Via: 'static,
+{
+    async fn handle(&self, task: Payload<T>, ctx: &Context) -> Result<T::Output, TaskError> {
+        let function = Arc::clone(&self.function);
+        let arguments = Args::build(task, ctx)?;
+        let work = ctx.run_blocking(move |_| function.call(arguments).into_result());
+        work.await?
+    }
+
+    fn check_state(&self, state: &ServerState) -> Result<(), MissingState> {
+        Args::check(state)
+    }
+}
+
+impl<T, F, Args, Via> IntoBlockingProcess<OfFunction<T, Args, Via>> for F
+where
+    T: Task,
+    F: Function<Args, Returned: Returned<T::Output>> + Send + Sync + 'static,
+    Args: Arguments<T, Via>,
+    Via: 'static,
+{
+    fn into_blocking_process(self) -> ProcessWrapper {
+        ProcessWrapper::of(Blocking {
+            function: Arc::new(self),
+            arguments: PhantomData::<fn(Args, Via)>,
+        })
+    }
+}

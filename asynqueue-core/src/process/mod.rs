@@ -1,8 +1,13 @@
 //! What users write: processes, what they are handed and what they return.
 
+mod arguments;
 mod blocking;
+mod cancellation;
+#[doc(hidden)]
+pub mod checked;
 mod context;
 mod error;
+mod from_task;
 mod function;
 mod noted;
 mod payload;
@@ -14,12 +19,17 @@ mod std_error;
 use std::future::Future;
 
 pub(crate) use self::{
-    blocking::Bounds, context::AttemptEnd, error::IsFailure, noted::Noted, result::MaxResult,
+    blocking::Bounds,
+    context::{AttemptEnd, Provided},
+    error::IsFailure,
+    noted::Noted,
+    result::MaxResult,
 };
 pub use self::{
+    cancellation::Cancellation,
     context::{Context, Progress},
     error::{OnDecodeError, TaskError, TaskErrorKind},
-    function::HandlerArgument,
+    from_task::FromTask,
     payload::Payload,
     result::{DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},
     result_ext::TaskResultExt,
@@ -46,9 +56,9 @@ use crate::task::Task;
 /// }
 /// ```
 ///
-/// An async function of a [`Payload`] is a process too. After the payload it takes up to six arguments, each of which is
-/// the [`Context`], a [`State`] or another type that is built [from the state](FromState). It returns the task's output,
-/// or any error that becomes a [`TaskError`]:
+/// An async function is a process too. It takes up to eight arguments in any order, exactly one of which is the [`Payload`];
+/// the others are a [`State`], the [`Context`], a [`Producer`](crate::producer::Producer) and [whatever else](FromTask) can be
+/// built from the attempt. It returns the task's output, or any error that becomes a [`TaskError`]:
 ///
 /// ```
 /// # use asynqueue_core::{Context, Payload, ProcessWrapper, State};
@@ -56,7 +66,7 @@ use crate::task::Task;
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }
 /// # #[derive(Clone)] struct Mailer;
-/// async fn send_welcome(task: Payload<WelcomeEmail>, State(_mailer): State<Mailer>) -> std::io::Result<()> {
+/// async fn send_welcome(State(_mailer): State<Mailer>, task: Payload<WelcomeEmail>) -> std::io::Result<()> {
 ///     println!("welcome, user {}", task.user_id);
 ///     Ok(())
 /// }

@@ -214,7 +214,7 @@ impl CallOptions {
         let event = Name::from_static(T::EVENT);
         let codec = CodecName::of::<T::Codec>();
         let mut envelope = Envelope::with_options(id, event, codec, Bytes::from(payload), options);
-        envelope.headers = self.headers;
+        envelope.headers = producer.0.inherited.with(self.headers);
         envelope.enqueued_at = now;
         envelope.deadline = deadline.map(time);
         envelope.set_expires_at(self.expires.map(time));

@@ -4,6 +4,7 @@ mod enqueue;
 mod error;
 mod handle;
 mod in_flight;
+mod inherit;
 mod size;
 
 use std::sync::Arc;
@@ -13,12 +14,12 @@ pub(crate) use self::handle::decode_output;
 use futures_util::future::join_all;
 use tracing::Instrument;
 
-use self::in_flight::InFlight;
 pub use self::{
     enqueue::{CallOptions, Enqueue},
     error::{EnqueueError, ResultError},
     handle::{TaskHandle, TaskStatus},
 };
+use self::{in_flight::InFlight, inherit::Inherited};
 use crate::{
     broker::{BrokerError, Conflict, Durability, NewTask, SharedBroker},
     metrics::{EnqueueResult, Enqueueing},
@@ -60,6 +61,8 @@ struct Inner {
     broker: SharedBroker,
     max_payload: usize,
     in_flight: InFlight,
+    /// Of a handler's producer, what its tasks take over from the handler's.
+    inherited: Inherited,
 }
 
 impl Producer {
@@ -71,11 +74,20 @@ impl Producer {
     /// A producer that takes tasks of up to `max_payload` bytes, in place of [1 MiB](DEFAULT_MAX_PAYLOAD): the encoded payload
     /// together with the headers, the unique key and the group.
     pub fn with_max_payload(broker: impl Into<SharedBroker>, max_payload: usize) -> Self {
-        let in_flight = InFlight::default();
+        Self::of(broker.into(), max_payload, Inherited::default())
+    }
+
+    /// A producer whose tasks take over what a task has.
+    fn inheriting(broker: SharedBroker, inherited: Inherited) -> Self {
+        Self::of(broker, DEFAULT_MAX_PAYLOAD, inherited)
+    }
+
+    fn of(broker: SharedBroker, max_payload: usize, inherited: Inherited) -> Self {
         Self(Arc::new(Inner {
-            broker: broker.into(),
+            broker,
             max_payload,
-            in_flight,
+            in_flight: InFlight::default(),
+            inherited,
         }))
     }
 
@@ -191,6 +203,7 @@ impl Producer {
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         let sent = tasks.len();
         let span = trace::send(queue, sent, tasks.iter_mut().map(|task| &mut task.envelope));
+        self.0.inherited.keep_trace(&mut tasks);
         let calling = match durability {
             None => self.0.broker.enqueue(tasks),
             Some(durability) => self.0.broker.enqueue_durably(tasks, durability),

@@ -27,6 +27,7 @@ use crate::{
     broker::Subscription,
     layer::{BoxProcess, TraceLayer},
     metrics::ServerMeter,
+    process::Provided,
     publish::{deliverer, outbox},
     registry::{ProcessWrapper, Registration, Registry},
     task::Name,
@@ -54,11 +55,15 @@ impl ServerBuilder {
         let registry = self.registry()?;
         let settings = self.settings;
         let threads = settings.concurrency;
+        let provided = Provided {
+            state: self.state,
+            broker: self.broker.clone(),
+        };
         let shared = Shared {
             broker: self.broker,
             worker: self.name.unwrap_or_else(worker_name),
             registry,
-            state: self.state,
+            provided: Arc::new(provided),
             queue_names: queues.names(),
             weights: queues.weights(),
             strict: self.strict,

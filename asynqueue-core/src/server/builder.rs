@@ -8,7 +8,7 @@ use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings
 use crate::{
     broker::{BrokerError, Keep, SharedBroker},
     layer::{BoxProcess, Hook, HookLayer, TaskService},
-    process::{Context, IsFailure, MaxResult, OnDecodeError, ServerState, TaskError},
+    process::{Context, IsFailure, MaxResult, OnDecodeError, Process, ServerState, TaskError},
     registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper},
     task::{Name, Task},
 };
@@ -99,10 +99,50 @@ impl ServerBuilder {
         self
     }
 
-    /// Mounts a process: a [`Process`](crate::Process), an async function or a [`ProcessWrapper`]. A process of several types
-    /// of tasks is mounted once for each: `.process::<Welcome>(process)`.
-    pub fn process<M>(mut self, process: impl IntoProcess<M>) -> Self {
+    /// Mounts a process: a [`Process`], an async function or a [`ProcessWrapper`]. A process of several types
+    /// of tasks is mounted once for each, by [`process_for`](Self::process_for).
+    pub fn process<M>(
+        mut self,
+        process: impl IntoProcess<M>, // of several types of tasks: `.process_for::<T>(…)`
+    ) -> Self {
         self.processes.push(process.into_process());
+        self
+    }
+
+    /// Mounts a process for the tasks of type `T`: a type that implements [`Process`] for several types is mounted once for
+    /// each.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, Process, TaskError}, server::Server};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct Welcome;
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:goodbye", crate = asynqueue_core)]
+    /// # struct Goodbye;
+    ///
+    /// #[derive(Clone)]
+    /// struct Mailer;
+    ///
+    /// impl Process<Welcome> for Mailer {
+    ///     // …
+    /// #   async fn handle(&self, _: Payload<Welcome>, _: &Context) -> Result<(), TaskError> { Ok(()) }
+    /// }
+    ///
+    /// impl Process<Goodbye> for Mailer {
+    ///     // …
+    /// #   async fn handle(&self, _: Payload<Goodbye>, _: &Context) -> Result<(), TaskError> { Ok(()) }
+    /// }
+    ///
+    /// Server::builder(MemoryBroker::new())
+    ///     .process_for::<Welcome>(Mailer)
+    ///     .process_for::<Goodbye>(Mailer)
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn process_for<T: Task>(mut self, process: impl Process<T>) -> Self {
+        self.processes.push(ProcessWrapper::of(process));
         self
     }
 

@@ -232,7 +232,7 @@ impl Shared {
             now,
             leased.pending_since,
             end,
-            self.state.clone(),
+            Arc::clone(&self.provided),
             Arc::downgrade(&place.bounds),
         )
     }

@@ -84,7 +84,7 @@ pub(crate) use self::{outcome::guarded, retrying::Retrying};
 use crate::{
     broker::{BrokerError, SharedBroker},
     metrics::ServerMeter,
-    process::ServerState,
+    process::Provided,
     registry::Registry,
     task::Name,
 };
@@ -122,7 +122,7 @@ struct Shared {
     worker: Name,
     settings: Settings,
     registry: Registry,
-    state: ServerState,
+    provided: Arc<Provided>,
     queue_names: Vec<Name>,
     weights: Vec<(Name, u32)>,
     strict: bool,

@@ -10,9 +10,11 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    broker::SharedBroker,
     codec::{Codec, CodecName},
     layer::TaskRequest,
-    process::{AttemptEnd, Context, ServerState, StdTaskError, TaskError},
+    memory::MemoryBroker,
+    process::{AttemptEnd, Context, Provided, ServerState, StdTaskError, TaskError},
     producer::decode_output,
     registry::{IntoProcess, ProcessWrapper},
     task::{Clock, Envelope, Headers, SystemClock, Task, TaskId},
@@ -43,6 +45,7 @@ pub fn run_inline<T: Task, M>(process: impl IntoProcess<M>, task: T) -> RunInlin
         task,
         attempt: 1,
         headers: Headers::default(),
+        broker: None,
         state: ServerState::default(),
         cancelled: false,
     }
@@ -56,6 +59,7 @@ pub struct RunInline<T> {
     task: T,
     attempt: u32,
     headers: Headers,
+    broker: Option<SharedBroker>,
     state: ServerState,
     cancelled: bool,
 }
@@ -79,6 +83,12 @@ impl<T: Task> RunInline<T> {
         self
     }
 
+    /// The broker that the process [enqueues to](Context::producer). By default one in memory, made for this attempt.
+    pub fn broker(mut self, broker: impl Into<SharedBroker>) -> Self {
+        self.broker = Some(broker.into());
+        self
+    }
+
     /// Lets it run as one that is cancelled from the start.
     pub fn cancelled(mut self) -> Self {
         self.cancelled = true;
@@ -99,13 +109,17 @@ impl<T: Task> RunInline<T> {
             at: Instant::now() + timeout,
             is_deadline: false,
         };
+        let provided = Provided {
+            state: self.state,
+            broker: self.broker.unwrap_or_else(|| MemoryBroker::new().into()),
+        };
         let context = Context::new(
             Arc::new(envelope),
             "inline".into(),
             SystemClock.now(),
             None,
             end,
-            self.state,
+            Arc::new(provided),
             Weak::new(),
         );
         if self.cancelled {

@@ -20,6 +20,29 @@ use crate::{
 /// The header of the W3C that names a trace and a span.
 const TRACEPARENT: &str = "traceparent";
 
+/// The header of the W3C for what tracing systems add to that.
+const TRACESTATE: &str = "tracestate";
+
+/// The header of the W3C for values that belong to a trace.
+const BAGGAGE_HEADER: &str = "baggage";
+
+/// Whether a header belongs to the trace of a task.
+pub(crate) fn is_trace_header(key: &str) -> bool {
+    matches!(key, TRACEPARENT | TRACESTATE | BAGGAGE_HEADER)
+}
+
+/// Puts a task that names no trace into the one that these headers name.
+pub(crate) fn inherit(task: &mut Headers, trace: &Headers) {
+    if task.get(TRACEPARENT).is_some() {
+        return;
+    }
+    for (key, value) in trace.iter() {
+        if task.get(key).is_none() {
+            task.insert(key, value);
+        }
+    }
+}
+
 /// The span of enqueueing `count` tasks to one queue, which they are going to carry.
 pub(crate) fn send<'a>(
     queue: &Name,

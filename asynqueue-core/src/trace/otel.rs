@@ -14,7 +14,7 @@ use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::TRACEPARENT;
+use super::{BAGGAGE_HEADER, TRACEPARENT};
 use crate::{
     broker::Group,
     process::{Context, TaskError, TaskErrorKind},
@@ -26,9 +26,6 @@ const LINKS: &str = "asynqueue-links";
 
 /// As many links as a span has by default in OpenTelemetry's SDKs.
 const MAX_LINKS: usize = 128;
-
-/// The header of the W3C for values that belong to a trace.
-const BAGGAGE_HEADER: &str = "baggage";
 
 static TRACE: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
 static BAGGAGE: LazyLock<BaggagePropagator> = LazyLock::new(BaggagePropagator::new);

@@ -5,6 +5,7 @@
 mod actions;
 mod archive;
 mod archived;
+mod arguments;
 mod blocked;
 mod blocking;
 mod cancel;

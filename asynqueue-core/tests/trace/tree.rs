@@ -8,6 +8,7 @@ use std::{
 use asynqueue_core::{
     Context, MemoryBroker, Payload, Process, Producer, Server, ServerHandle, TaskError,
     scheduler::{Entry, Scheduler},
+    task::{TaskId, TaskRef},
 };
 use asynqueue_macros::Task;
 use opentelemetry::trace::{SpanKind, Status};
@@ -102,6 +103,35 @@ async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_that_began_with_a_r
             "POST /orders > send orders > process orders",
             "POST /orders > send orders > process orders > send default",
             "POST /orders > send orders > process orders > send default > process default",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_the_producer_of_a_handler_enqueues_is_a_child_of_its_attempt() {
+    async fn order(producer: Producer, _: Payload<Order>) -> Result<(), TaskError> {
+        producer.enqueue(Invoice).id("invoice").await?;
+        Ok(())
+    }
+    let traced = Traced::new();
+    let broker = MemoryBroker::new();
+    let server = Server::builder(broker.clone())
+        .process(order)
+        .process(invoice);
+    let server = server.start().await.expect("started");
+    let producer = Producer::new(broker);
+    let task = producer.enqueue(Order { lines: 1 }).await;
+    task.expect("accepted").result().await.expect("done");
+    let invoice = TaskId::new("invoice").expect("an id");
+    let invoice = producer.handle::<Invoice>(TaskRef::new("default", invoice));
+    ended(server, invoice).await;
+    assert_eq!(
+        traced.tree(),
+        [
+            "send orders",
+            "send orders > process orders",
+            "send orders > process orders > send default",
+            "send orders > process orders > send default > process default",
         ]
     );
 }

@@ -5,7 +5,7 @@
 #![deny(elided_lifetimes_in_paths, missing_debug_implementations, trivial_casts, unused_lifetimes)]
 
 use asynqueue_core::{Context, Payload, Process, TaskError};
-use asynqueue_macros::{FromState, Task};
+use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 
 /// A task.
@@ -29,6 +29,17 @@ impl Process<Welcome> for Send {
         drop(self.name.clone());
         Ok(())
     }
+}
+
+/// A handler.
+///
+/// # Errors
+///
+/// None.
+#[process(crate = asynqueue_core)]
+pub async fn welcome(_: Context, task: Payload<Welcome>) -> Result<(), TaskError> {
+    drop(task);
+    Ok(())
 }
 
 fn main() {}

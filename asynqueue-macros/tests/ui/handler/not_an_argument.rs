@@ -1,0 +1,16 @@
+use asynqueue_core::process::{Payload, TaskError};
+use asynqueue_macros::{Task, process};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email:welcome", crate = asynqueue_core)]
+struct Welcome;
+
+struct Database;
+
+#[process(crate = asynqueue_core)]
+async fn welcome(_: Payload<Welcome>, _: Database) -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,19 @@
+use asynqueue_core::process::{Payload, TaskError};
+use asynqueue_macros::{Task, process};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email:welcome", crate = asynqueue_core)]
+struct Welcome;
+
+#[process(crate = asynqueue_core)]
+fn welcome(_: Payload<Welcome>) -> Result<(), TaskError> {
+    Ok(())
+}
+
+#[process(crate = asynqueue_core)]
+fn boxed(_: Payload<Welcome>) -> Box<Result<(), TaskError>> {
+    Box::new(Ok(()))
+}
+
+fn main() {}
