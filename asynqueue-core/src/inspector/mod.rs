@@ -25,7 +25,7 @@ pub use self::{
     view::Viewer,
 };
 use crate::{
-    broker::{BrokerError, Node, ServerInfo, SharedBroker, Subscription},
+    broker::{BrokerError, Capabilities, Node, ServerInfo, SharedBroker, Subscription},
     codec::Codec,
     task::{Name, Timestamp},
 };
@@ -90,6 +90,11 @@ impl Inspector {
         self
     }
 
+    /// What the broker offers.
+    pub fn capabilities(&self) -> Capabilities {
+        self.broker.capabilities()
+    }
+
     /// The time by the broker's clock, which all that it keeps is dated by.
     pub fn now(&self) -> Timestamp {
         self.broker.now()
@@ -117,7 +122,7 @@ impl Inspector {
         self.broker.request_quiet(server, quiet).await
     }
 
-    /// The servers that the storage consists of, with their slots.
+    /// The servers that the storage consists of.
     ///
     /// # Errors
     ///

@@ -17,8 +17,8 @@ pub struct QueueInfo {
     pub today: HourStats,
     /// About how many bytes it takes, where the storage can tell.
     pub memory: Option<u64>,
-    /// The hash slot that it is in, in a cluster.
-    pub slot: Option<u16>,
+    /// Where the storage keeps it, in its own words, such as `slot 1234`.
+    pub place: Option<String>,
 }
 
 impl Inspector {
@@ -72,7 +72,7 @@ impl Inspector {
                         failed: sum.failed + hour.failed,
                     }),
                 memory,
-                slot: self.broker.slot(name),
+                place: self.broker.place(name),
             };
         Ok(figures.map(info).collect())
     }
@@ -102,9 +102,10 @@ impl Inspector {
         self.broker.history(queues, since).await
     }
 
-    /// The hash slot that a queue is in, in a cluster; `None` elsewhere. Computed, without a call of the broker.
-    pub fn slot(&self, queue: &Name) -> Option<u16> {
-        self.broker.slot(queue)
+    /// Where the storage keeps a queue, in its own words, such as `slot 1234`; `None` if it has no place of its own. Computed, without a
+    /// call of the broker.
+    pub fn place(&self, queue: &Name) -> Option<String> {
+        self.broker.place(queue)
     }
 
     /// Stops leasing from queues; what is leased goes on.
