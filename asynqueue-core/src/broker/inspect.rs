@@ -150,6 +150,15 @@ pub struct Node {
     pub info: Vec<(String, String)>,
 }
 
+impl Node {
+    /// One of the things that it reports of itself, by its name.
+    pub fn detail(&self, name: &str) -> Option<&str> {
+        let mut details = self.info.iter();
+        let (_, value) = details.find(|(known, _)| known == name)?;
+        Some(value)
+    }
+}
+
 /// One task as its broker keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskInfo {

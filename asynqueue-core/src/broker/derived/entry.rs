@@ -80,7 +80,7 @@ impl Kept {
         let template = Envelope::from_bytes(queue, id, &stored.task);
         let unreadable = |error| {
             let what = of(name);
-            BrokerError::Protocol(format!("{what} cannot be read: {error}"))
+            BrokerError::protocol(format!("{what} cannot be read: {error}"))
         };
         Ok(ScheduleEntry {
             name: name.clone(),

@@ -38,7 +38,7 @@ pub(super) fn encode(value: &impl Serialize) -> Result<bytes::Bytes, BrokerError
     let bytes = rmp_serde::to_vec_named(value);
     bytes
         .map(Into::into)
-        .map_err(|error| BrokerError::Protocol(format!("a document cannot be written: {error}")))
+        .map_err(|error| BrokerError::protocol(format!("a document cannot be written: {error}")))
 }
 
 /// Reads a document. `what` names it, such as ``schedule entry `nightly` ``.
@@ -47,7 +47,7 @@ pub(super) fn decode<T: DeserializeOwned>(
     what: impl fmt::Display,
 ) -> Result<T, BrokerError> {
     rmp_serde::from_slice(bytes).map_err(|error| {
-        BrokerError::Protocol(format!(
+        BrokerError::protocol(format!(
             "{what} cannot be read: {error}; a later version may have written it"
         ))
     })

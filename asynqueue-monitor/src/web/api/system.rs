@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use asynqueue_core::{
-    broker::{NodeRole, RunningTask, ServerInfo, UnhandledTasks},
+    broker::{RunningTask, ServerInfo, UnhandledTasks},
     inspector::ActionKind,
     task::{Name, Timestamp},
 };
@@ -141,13 +141,9 @@ pub(super) struct Subscription {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Node {
     address: String,
-    /// `primary` or `replica`.
-    role: &'static str,
     version: String,
     memory_bytes: Option<u64>,
-    /// The first and last of the slots it keeps.
-    slots: Vec<[u16; 2]>,
-    /// What it tells of itself, in its own words.
+    /// What it reports of itself, in its own words, such as its `role` and `slots`.
     info: BTreeMap<String, String>,
 }
 
@@ -243,19 +239,10 @@ pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscripti
 #[utoipa::path(get, path = "/api/nodes", responses((status = 200, description = "The servers.", body = Vec<Node>)))]
 pub(super) async fn list_nodes(view: View) -> Result<Json<Vec<Node>>, ApiError> {
     let nodes = view.inspector.nodes().await?.into_iter();
-    let node = |node: asynqueue_core::Node| Node {
+    let node = |node: asynqueue_core::broker::Node| Node {
         address: node.address,
-        role: match node.role {
-            NodeRole::Primary => "primary",
-            NodeRole::Replica => "replica",
-        },
         version: node.version,
         memory_bytes: node.memory,
-        slots: node
-            .slots
-            .iter()
-            .map(|(first, last)| [*first, *last])
-            .collect(),
         info: node.info.into_iter().collect(),
     };
     Ok(Json(nodes.map(node).collect()))

@@ -266,7 +266,7 @@ mod tests {
             },
             today: HourStats::default(),
             memory: None,
-            slot: None,
+            place: None,
         }
     }
 

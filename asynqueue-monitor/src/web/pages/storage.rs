@@ -1,9 +1,6 @@
 //! The servers that the storage consists of.
 
-use asynqueue_core::{
-    broker::{Node, NodeRole},
-    task::Name,
-};
+use asynqueue_core::{broker::Node, task::Name};
 use maud::{Markup, html};
 
 use super::each_minute;
@@ -12,8 +9,8 @@ use crate::web::{
     show,
 };
 
-/// How many queues are shown with their slots.
-const SLOTS: usize = 1_000;
+/// How many queues are shown with their places.
+const PLACES: usize = 1_000;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
@@ -27,14 +24,14 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             tbody { @for node in &nodes {
                 tr {
                     td { (node.address) }
-                    td { @match node.role { NodeRole::Primary => "primary", NodeRole::Replica => "replica" } }
+                    td { (node.detail("role").unwrap_or_default()) }
                     td { (node.version) }
                     td.number { @if let Some(bytes) = node.memory { (show::bytes(bytes)) } }
-                    td { @for (first, last) in &node.slots { (first) "–" (last) " " } }
+                    td { (node.detail("slots").unwrap_or_default()) }
                 }
             } }
         } }
-        (slots(&view, &nodes, &queues))
+        (places(&view, &nodes, &queues))
         @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (told(node)) }
     };
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
@@ -50,34 +47,41 @@ fn told(node: &Node) -> Markup {
     }
 }
 
-/// Where each queue is, if storage is divided into slots.
-fn slots(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
+/// Where each queue is, if the storage keeps queues in places of their own.
+fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     let places: Vec<_> = queues
         .iter()
-        .filter_map(|queue| Some((queue, view.inspector.slot(queue)?)))
+        .filter_map(|queue| Some((queue, view.inspector.place(queue)?)))
         .collect();
-    let keeper = |slot: u16| {
-        let keeps = |node: &&Node| {
-            let mut ranges = node.slots.iter();
-            node.role == NodeRole::Primary
-                && ranges.any(|(first, last)| (*first..=*last).contains(&slot))
-        };
-        nodes.iter().find(keeps).map(|node| node.address.as_str())
-    };
     html! {
         @if !places.is_empty() {
-            h2 { "Slots by queue" }
-            @if places.len() > SLOTS { p.note { "Of " (places.len()) " queues, the first " (SLOTS) " are shown; the page of a queue tells its slot too." } }
+            h2 { "Places of queues" }
+            @if places.len() > PLACES { p.note { "The first " (PLACES) " of " (places.len()) " queues are shown. The page of a queue shows its place too." } }
             div.scroll { table {
-                thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Slot" } th scope="col" { "Kept by" } } }
-                tbody { @for (queue, slot) in places.into_iter().take(SLOTS) {
+                thead { tr { th scope="col" { "Queue" } th scope="col" { "Place" } th scope="col" { "Kept by" } } }
+                tbody { @for (queue, place) in places.into_iter().take(PLACES) {
                     tr {
                         th scope="row" { a href=(view.links.queue(queue)) { (queue) } }
-                        td.number { (slot) }
-                        td { (keeper(slot).unwrap_or("no node: the cluster is not whole")) }
+                        td { (place) }
+                        td { (keeper(nodes, &place).unwrap_or("no node: the cluster is not whole")) }
                     }
                 } }
             } }
         }
     }
+}
+
+/// The node whose details say that it has this slot. Replicas name none.
+fn keeper<'a>(nodes: &'a [Node], place: &str) -> Option<&'a str> {
+    let slot: u16 = place.strip_prefix("slot ")?.parse().ok()?;
+    let has = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let bounds = first.parse().ok().zip(last.parse().ok());
+        bounds.is_some_and(|(first, last): (u16, u16)| (first..=last).contains(&slot))
+    };
+    let keeps = |node: &&Node| {
+        node.detail("slots")
+            .is_some_and(|slots| slots.split(", ").any(has))
+    };
+    nodes.iter().find(keeps).map(|node| node.address.as_str())
 }
