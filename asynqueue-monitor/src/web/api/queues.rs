@@ -71,7 +71,7 @@ impl From<&QueueInfo> for Queue {
             last_trimmed: info.stats.archive.last_trimmed.map(time),
             archived_max: info.stats.archive.max,
             memory_bytes: info.memory,
-            place: info.place,
+            place: info.place.clone(),
         }
     }
 }
