@@ -24,7 +24,6 @@ pub mod registry;
 #[cfg(feature = "scheduler")]
 pub mod scheduler;
 pub mod server;
-#[cfg(any(feature = "config", feature = "scheduler"))]
 mod suggest;
 pub mod task;
 #[cfg(feature = "testing")]
