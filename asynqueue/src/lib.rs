@@ -28,6 +28,7 @@
 //! | to | see |
 //! |---|---|
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
+//! | run a whole program, with all that is beside its server | [`App`] |
 //! | run them | [`Server`], [`Process`], [`Context`], [`State`] |
 //! | say what becomes of a task that failed | [`TaskError`], [`TaskResultExt`] |
 //! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
@@ -43,8 +44,13 @@
 //! | keep tasks in Redis | `redis` (with the feature `redis`) |
 //! | write a broker | [`broker`] |
 
+pub mod app;
 mod connect;
+#[cfg(feature = "config")]
+mod from_config;
 
+#[doc(inline)]
+pub use app::App;
 pub use asynqueue_core::*;
 #[doc(inline)]
 pub use asynqueue_macros::{FromState, Task, process};
@@ -57,6 +63,13 @@ pub use connect::{ConnectError, connect};
 #[doc(inline)]
 pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
 
+/// Settings from a file and the environment.
+#[cfg(feature = "config")]
+pub mod config {
+    pub use crate::from_config::FromConfig;
+    pub use asynqueue_core::config::*;
+}
+
 #[cfg(feature = "metrics")]
 pub mod metrics {
     #![doc = include_str!("metrics.md")]
@@ -66,6 +79,8 @@ pub mod metrics {
 
 /// What most programs need, in one `use`.
 pub mod prelude {
+    #[cfg(feature = "config")]
+    pub use crate::config::FromConfig as _;
     pub use async_trait::async_trait;
     #[cfg(feature = "scheduler")]
     pub use asynqueue_core::scheduler::{Entry, Scheduler};

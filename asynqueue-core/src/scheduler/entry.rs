@@ -93,6 +93,12 @@ pub enum ScheduleError {
     /// A task that was triggered is refused.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The scheduler panicked: most likely the broker, which it calls.
+    #[error("the scheduler stopped, because a part of it panicked: {message}")]
+    Panicked {
+        /// What it panicked with.
+        message: String,
+    },
     /// The broker did not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),

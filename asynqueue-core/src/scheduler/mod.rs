@@ -266,6 +266,7 @@ impl SchedulerBuilder {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let running = tokio::spawn(scheduler.run(stopped));
+        let running = Some(running);
         Ok(SchedulerHandle { stop, running })
     }
 
@@ -285,15 +286,32 @@ impl SchedulerBuilder {
 #[must_use = "the scheduler stops when this is dropped"]
 pub struct SchedulerHandle {
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: Option<JoinHandle<()>>,
 }
 
 impl SchedulerHandle {
     /// Stops it, once what it is at is done.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        // A panic was told where it happened.
-        let _ = (&mut self.running).await;
+        // A panic was reported where it happened.
+        let _ = self.ended().await;
+    }
+
+    /// Waits until the scheduler stops by itself, which it does when the broker is closed or panics.
+    ///
+    /// # Errors
+    ///
+    /// When it panicked.
+    pub async fn ended(&mut self) -> Result<(), ScheduleError> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let ended = running.await.map_err(|error| ScheduleError::Panicked {
+            message: error.to_string(),
+        });
+        // Only now: a caller that stops waiting here may wait again, or shut down.
+        self.running = None;
+        ended
     }
 }
 

@@ -1,0 +1,164 @@
+//! An app in the background.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+#[cfg(any(feature = "metrics", feature = "monitor"))]
+use std::net::SocketAddr;
+
+use asynqueue_core::{
+    broker::SharedBroker, inspector::Inspector, producer::Producer, server::ServerHandle,
+};
+#[cfg(any(feature = "metrics", feature = "monitor"))]
+use asynqueue_monitor::Endpoint;
+
+use super::AppError;
+
+/// A running app. When it is dropped, all parts stop in the background, in no order; [`shutdown`](Self::shutdown) stops them in
+/// order.
+#[derive(Debug)]
+#[must_use = "the app stops when this is dropped"]
+pub struct AppHandle {
+    pub(super) broker: SharedBroker,
+    closes_broker: bool,
+    pub(super) phase: Arc<Phase>,
+    pub(super) server: Option<ServerHandle>,
+    #[cfg(feature = "scheduler")]
+    pub(super) scheduler: Option<asynqueue_core::scheduler::SchedulerHandle>,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics: Option<Endpoint>,
+    #[cfg(feature = "monitor")]
+    pub(super) monitor: Option<Endpoint>,
+}
+
+/// Whether an app has started, runs or stops.
+#[derive(Debug)]
+pub(super) struct Phase(AtomicU8);
+
+impl Phase {
+    const STARTING: u8 = 0;
+    pub(super) const RUNNING: u8 = 1;
+    const STOPPING: u8 = 2;
+
+    pub(super) fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Release);
+    }
+
+    /// Whether the app can do its work, or the reason why not.
+    #[cfg(feature = "metrics")]
+    pub(super) fn ready(&self) -> Result<(), String> {
+        match self.0.load(Ordering::Acquire) {
+            Self::STARTING => Err("the program is starting".into()),
+            Self::RUNNING => Ok(()),
+            _ => Err("the program is shutting down".into()),
+        }
+    }
+}
+
+impl AppHandle {
+    pub(super) fn new(broker: SharedBroker, closes_broker: bool) -> Self {
+        Self {
+            broker,
+            closes_broker,
+            phase: Arc::new(Phase(AtomicU8::new(Phase::STARTING))),
+            server: None,
+            #[cfg(feature = "scheduler")]
+            scheduler: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
+            #[cfg(feature = "monitor")]
+            monitor: None,
+        }
+    }
+
+    /// The server. `None` once it has stopped.
+    pub fn server(&self) -> Option<&ServerHandle> {
+        self.server.as_ref()
+    }
+
+    /// The address at which metrics and health are served.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(Endpoint::address)
+    }
+
+    /// The address at which the web monitor is served.
+    #[cfg(feature = "monitor")]
+    pub fn monitor_address(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(Endpoint::address)
+    }
+
+    /// A producer for the app's broker.
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.broker.clone())
+    }
+
+    /// An inspector of the app's broker.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.broker.clone())
+    }
+
+    /// Waits until the server or the scheduler stops by itself, which they do when the broker is closed or panics.
+    ///
+    /// # Errors
+    ///
+    /// The reason.
+    pub async fn ended(&mut self) -> Result<(), AppError> {
+        let server = async {
+            match &mut self.server {
+                Some(server) => server.ended().await.map_err(AppError::from),
+                None => Ok(()),
+            }
+        };
+        #[cfg(feature = "scheduler")]
+        let scheduler = async {
+            match &mut self.scheduler {
+                Some(scheduler) => scheduler.ended().await.map_err(AppError::from),
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(not(feature = "scheduler"))]
+        let scheduler = std::future::pending();
+        tokio::select! {
+            ended = server => ended,
+            ended = scheduler => ended,
+        }
+    }
+
+    /// Stops all parts in order: scheduler, server, web monitor, metrics and health, and then closes the broker if the app has
+    /// connected to it.
+    ///
+    /// # Errors
+    ///
+    /// When the server had to stop because the broker was closed or panicked. The other parts are stopped all the same.
+    pub async fn shutdown(mut self) -> Result<(), AppError> {
+        self.phase.set(Phase::STOPPING);
+        #[cfg(feature = "scheduler")]
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.shutdown().await;
+            tracing::info!("scheduler stopped");
+        }
+        // The server logs by itself that it has stopped.
+        let stopped = match self.server.take() {
+            Some(server) => server.shutdown().await.map_err(AppError::from),
+            None => Ok(()),
+        };
+        #[cfg(feature = "monitor")]
+        if let Some(monitor) = self.monitor.take() {
+            monitor.shutdown().await;
+            tracing::info!("the web monitor stopped");
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = self.metrics.take() {
+            metrics.shutdown().await;
+            tracing::info!("metrics and health stopped");
+        }
+        if self.closes_broker {
+            self.broker.close().await;
+            tracing::info!("the broker is closed");
+        }
+        stopped
+    }
+}

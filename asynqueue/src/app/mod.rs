@@ -1,0 +1,276 @@
+//! A whole program in one call: the server, and what runs beside it.
+
+mod error;
+mod handle;
+mod parts;
+mod start;
+
+use std::{fmt, future::Future};
+
+use asynqueue_core::{
+    broker::SharedBroker,
+    inspector::Inspector,
+    layer::{BoxProcess, Hook, TaskService},
+    producer::Producer,
+    registry::{IntoBlockingProcess, IntoProcess},
+    server::{Server, ServerBuilder},
+    task::{Name, Task},
+};
+use tower::Layer;
+
+use self::parts::Parts;
+pub use self::{error::AppError, handle::AppHandle};
+
+/// A program that runs tasks: a server, and beside it a scheduler, metrics with health checks, and the web monitor.
+///
+/// ```
+/// use asynqueue::{App, prelude::*};
+///
+/// #[derive(Serialize, Deserialize, Task)]
+/// #[task(event = "email:welcome")]
+/// struct Welcome;
+///
+/// async fn welcome(_: Payload<Welcome>) -> Result<(), TaskError> {
+///     Ok(())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), BoxError> {
+/// let broker = asynqueue::connect("memory:").await?;
+/// # let shutdown_signal = || std::future::ready(());
+/// App::new(broker).process(welcome).run(shutdown_signal()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// With the feature `config`, `App::from_config` connects to the broker and sets up each part as a configuration says.
+///
+/// # Order
+///
+/// The parts start in this order: metrics and health, web monitor, server, scheduler. `/readyz` fails until all have started. If
+/// one cannot start, those that have are stopped, and the error names the part.
+///
+/// They stop in the reverse order: the scheduler enqueues nothing more, the server finishes what runs, the monitor stops, and
+/// metrics and health are last, so that a scrape sees the end. `/readyz` fails from the first moment on. At last the broker is
+/// closed, if the app has connected to it.
+#[must_use = "an app does nothing until it runs"]
+pub struct App {
+    broker: SharedBroker,
+    /// Whether the broker is this app's to close.
+    closes_broker: bool,
+    server: ServerBuilder,
+    parts: Parts,
+}
+
+impl App {
+    /// A program that works for `broker`: so far a server alone. The broker stays open when it ends.
+    pub fn new(broker: impl Into<SharedBroker>) -> Self {
+        let broker = broker.into();
+        Self {
+            server: Server::builder(broker.clone()),
+            parts: Parts::new(&broker),
+            closes_broker: false,
+            broker,
+        }
+    }
+
+    /// Connects to the broker of a configuration, and sets up all that it asks for. The broker is closed when the app ends.
+    ///
+    /// ```
+    /// # use asynqueue::prelude::*;
+    /// # #[derive(Serialize, Deserialize, Task)]
+    /// # #[task(event = "email:welcome")]
+    /// # struct Welcome;
+    /// # async fn welcome(_: Payload<Welcome>) -> Result<(), TaskError> { Ok(()) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// use asynqueue::{App, Config};
+    ///
+    /// let config = Config::from_toml("addr = 'memory:'\nconcurrency = 64")?; // or `Config::load(…)`
+    /// # let shutdown_signal = || std::future::ready(());
+    /// App::from_config(&config).await?.process(welcome).run(shutdown_signal()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, a setting is invalid, or the configuration asks for a part that this program is built
+    /// without; then the error names the feature to turn on.
+    #[cfg(feature = "config")]
+    pub async fn from_config(config: &asynqueue_core::config::Config) -> Result<Self, AppError> {
+        Parts::check(config)?;
+        let broker = crate::connect(&config.addr).await?;
+        let mut of_server = config.clone();
+        // The other parts are this app's to run.
+        of_server.scheduler = Default::default();
+        of_server.metrics = Default::default();
+        of_server.monitoring = Default::default();
+        Ok(Self {
+            server: Server::builder(broker.clone()).config(&of_server),
+            parts: Parts::of(&broker, config)?,
+            closes_broker: true,
+            broker,
+        })
+    }
+
+    /// Mounts a process: see [`ServerBuilder::process`].
+    pub fn process<M>(self, process: impl IntoProcess<M>) -> Self {
+        self.server(|server| server.process(process))
+    }
+
+    /// Mounts a function that computes for long or blocks its thread: see [`ServerBuilder::process_blocking`].
+    pub fn process_blocking<M>(self, function: impl IntoBlockingProcess<M>) -> Self {
+        self.server(|server| server.process_blocking(function))
+    }
+
+    /// Mounts every process that `#[task(process = …)]` registers: see [`ServerBuilder::registered`].
+    pub fn registered(self) -> Self {
+        self.server(ServerBuilder::registered)
+    }
+
+    /// Subscribes a process to an event: see [`ServerBuilder::subscribe`].
+    pub fn subscribe<M>(self, subscriber: impl Into<Name>, process: impl IntoProcess<M>) -> Self {
+        self.server(|server| server.subscribe(subscriber, process))
+    }
+
+    /// Makes one task of the members of a group: see [`ServerBuilder::aggregate`].
+    pub fn aggregate<T: Task, U: Task>(
+        self,
+        combine: impl Fn(Vec<T>) -> U + Send + Sync + 'static,
+    ) -> Self {
+        self.server(|server| server.aggregate(combine))
+    }
+
+    /// Shares a value with all processes: see [`ServerBuilder::state`].
+    pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
+        self.server(|server| server.state(value))
+    }
+
+    /// Puts a layer around every process: see [`ServerBuilder::layer`].
+    pub fn layer<L>(self, layer: L) -> Self
+    where
+        L: Layer<BoxProcess, Service: TaskService> + Send + Sync + 'static,
+    {
+        self.server(|server| server.layer(layer))
+    }
+
+    /// Runs a hook around every process: see [`ServerBuilder::hook`].
+    pub fn hook(self, hook: impl Hook) -> Self {
+        self.server(|server| server.hook(hook))
+    }
+
+    /// Changes whatever else the server has, beyond a configuration and the methods here.
+    ///
+    /// ```
+    /// # use asynqueue::{App, MemoryBroker};
+    /// let app = App::new(MemoryBroker::new())
+    ///     .server(|server| server.on_error(|ctx, error| eprintln!("{} failed: {error}", ctx.task_ref())));
+    /// # drop(app);
+    /// ```
+    pub fn server(mut self, change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        self.server = change(self.server);
+        self
+    }
+
+    /// Enqueues a task by the clock: see [`SchedulerBuilder::entry`](asynqueue_core::scheduler::SchedulerBuilder::entry).
+    #[cfg(feature = "scheduler")]
+    pub fn schedule(self, entry: asynqueue_core::scheduler::Entry) -> Self {
+        self.scheduler(|scheduler| scheduler.entry(entry))
+    }
+
+    /// Runs a scheduler, and changes whatever it has beyond its [entries](Self::schedule).
+    #[cfg(feature = "scheduler")]
+    pub fn scheduler(
+        mut self,
+        change: impl FnOnce(
+            asynqueue_core::scheduler::SchedulerBuilder,
+        ) -> asynqueue_core::scheduler::SchedulerBuilder,
+    ) -> Self {
+        self.parts.scheduler = self.parts.scheduler.change(change);
+        self
+    }
+
+    /// Serves metrics and health at an address, such as `127.0.0.1:9464`: see
+    /// [`Exporter::router`](asynqueue_monitor::metrics::Exporter::router).
+    #[cfg(feature = "metrics")]
+    pub fn metrics_at(mut self, address: impl Into<String>) -> Self {
+        self.parts.metrics.address = Some(address.into());
+        self
+    }
+
+    /// Serves the web monitor at an address, such as `127.0.0.1:8080`.
+    #[cfg(feature = "monitor")]
+    pub fn monitor_at(mut self, address: impl Into<String>) -> Self {
+        self.parts.monitor.address = Some(address.into());
+        self
+    }
+
+    /// Changes the web monitor, if it is served: its users, what it hides, its paths.
+    ///
+    /// ```
+    /// # use asynqueue::{App, MemoryBroker};
+    /// let app = App::new(MemoryBroker::new())
+    ///     .monitor_at("127.0.0.1:8080")
+    ///     .monitor(|monitor| monitor.read_only().redact(["password"]));
+    /// # drop(app);
+    /// ```
+    #[cfg(feature = "monitor")]
+    pub fn monitor(
+        mut self,
+        change: impl FnOnce(asynqueue_monitor::Monitor) -> asynqueue_monitor::Monitor,
+    ) -> Self {
+        self.parts.monitor.monitor = change(self.parts.monitor.monitor);
+        self
+    }
+
+    /// The broker that it works for.
+    pub fn broker(&self) -> &SharedBroker {
+        &self.broker
+    }
+
+    /// A producer for the same broker.
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.broker.clone())
+    }
+
+    /// An inspector of the same broker.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.broker.clone())
+    }
+
+    /// Starts all parts in the background.
+    ///
+    /// # Errors
+    ///
+    /// When a part cannot start. Those that have started are stopped then.
+    pub async fn start(self) -> Result<AppHandle, AppError> {
+        start::start(self).await
+    }
+
+    /// Starts all parts and runs them until `shutdown` completes, such as
+    /// [`shutdown_signal`](asynqueue_core::server::shutdown_signal).
+    ///
+    /// When this future is dropped, all parts stop in the background, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and when the server or the scheduler stops by itself: the others are stopped then.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AppError> {
+        let mut app = self.start().await?;
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            ended = app.ended() => ended,
+        };
+        ended.and(app.shutdown().await)
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("server", &self.server)
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! Starting the parts of an app, one after the other.
+
+#[cfg(feature = "metrics")]
+use std::sync::Arc;
+
+use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
+
+/// Starts all parts, or none.
+pub(super) async fn start(app: App) -> Result<AppHandle, AppError> {
+    let mut handle = AppHandle::new(app.broker.clone(), app.closes_broker);
+    match start_parts(app, &mut handle).await {
+        Ok(()) => {
+            handle.phase.set(Phase::RUNNING);
+            Ok(handle)
+        }
+        Err(error) => {
+            // What stops now has nothing to add to the reason.
+            drop(handle.shutdown().await);
+            Err(error)
+        }
+    }
+}
+
+async fn start_parts(app: App, handle: &mut AppHandle) -> Result<(), AppError> {
+    let App { server, parts, .. } = app;
+    start_endpoints(&parts, handle).await?;
+    handle.server = Some(server.start().await?);
+    #[cfg(feature = "scheduler")]
+    if parts.scheduler.is_wanted() {
+        handle.scheduler = Some(parts.scheduler.builder.start().await?);
+        tracing::info!("scheduler started");
+    }
+    Ok(())
+}
+
+async fn start_endpoints(parts: &Parts, handle: &mut AppHandle) -> Result<(), AppError> {
+    // Some programs are built without any part.
+    let _ = (parts, &handle);
+    #[cfg(feature = "metrics")]
+    if let Some(address) = &parts.metrics.address {
+        let phase = Arc::clone(&handle.phase);
+        let exporter = asynqueue_monitor::metrics::install()?
+            .broker(handle.broker.clone())
+            .ready_if(move || phase.ready());
+        let exporter = match parts.metrics.max_queues {
+            Some(max) => exporter.max_queues(max),
+            None => exporter,
+        };
+        let serving = exporter.serve(address.as_str()).await;
+        handle.metrics = Some(serving.map_err(asynqueue_monitor::metrics::MetricsError::from)?);
+    }
+    #[cfg(feature = "monitor")]
+    if let Some(address) = &parts.monitor.address {
+        let serving = parts.monitor.monitor.serve(address.as_str()).await;
+        handle.monitor = Some(serving?);
+    }
+    Ok(())
+}
