@@ -10,9 +10,7 @@
 
 mod primes;
 
-use std::convert::Infallible;
-
-use asynqueue::{TaskId, TaskRef, TaskStatus, prelude::*};
+use asynqueue::{prelude::*, producer::TaskStatus, task::TaskId};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -79,7 +77,7 @@ async fn submit(
 
 fn handle(producer: &Producer, id: &str) -> Result<TaskHandle<CountPrimes>, Failed> {
     let id = TaskId::new(id).map_err(|error| Failed(StatusCode::BAD_REQUEST, error.to_string()))?;
-    Ok(producer.handle(TaskRef::new("default", id)))
+    Ok(producer.handle_by_id(id))
 }
 
 async fn status(
@@ -91,7 +89,7 @@ async fn status(
         TaskStatus::Gone => StatusCode::NOT_FOUND,
         TaskStatus::Known(_) => StatusCode::OK,
     };
-    Ok((code, Json(show(&producer, &status))).into_response())
+    Ok((code, Json(Shown::of(&producer, status))).into_response())
 }
 
 async fn events(
@@ -99,12 +97,9 @@ async fn events(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, Failed> {
     let changes = handle(&producer, &id)?.changes();
-    let events = changes.map(move |status| {
-        let shown = match status {
-            Ok(status) => show(&producer, &status),
-            Err(error) => json!({ "error": error.to_string() }),
-        };
-        Ok::<_, Infallible>(Event::default().data(shown.to_string()))
+    let events = changes.map(move |status| match status {
+        Ok(status) => Event::default().json_data(Shown::of(&producer, status)),
+        Err(error) => Event::default().json_data(json!({ "error": error.to_string() })),
     });
     Ok(Sse::new(events))
 }
@@ -117,16 +112,20 @@ async fn cancel(
     Ok((StatusCode::ACCEPTED, format!("{outcome:?}")))
 }
 
-fn show(producer: &Producer, status: &TaskStatus) -> Value {
-    let TaskStatus::Known(info) = status else {
-        return json!({ "state": "gone" });
-    };
-    let failure = info.envelope.last_failure().map(|failure| &failure.message);
-    let progress = info.progress.as_ref();
-    json!({
-        "state": info.state.as_str(),
-        "progress": progress.map(|p| json!({ "done": p.done, "total": p.total, "note": p.note })),
-        "result": Inspector::new(producer.broker().clone()).result(info),
-        "error": failure,
-    })
+/// A task's status, and its result once there is one.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: TaskStatus,
+    result: Option<Value>,
+}
+
+impl Shown {
+    fn of(producer: &Producer, status: TaskStatus) -> Self {
+        let result = match &status {
+            TaskStatus::Known(info) => Inspector::new(producer.broker().clone()).result(info),
+            TaskStatus::Gone => None,
+        };
+        Self { status, result }
+    }
 }

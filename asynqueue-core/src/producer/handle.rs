@@ -12,9 +12,9 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 
-use super::ResultError;
+use super::{ResultError, TaskStatus};
 use crate::{
-    broker::{BrokerError, CancelOutcome, Finished, SharedBroker, TaskInfo},
+    broker::{BrokerError, CancelOutcome, Finished, SharedBroker},
     codec::{Codec, CodecError, CodecName},
     task::{Envelope, Failure, Task, TaskId, TaskRef, TaskState, cut},
 };
@@ -26,30 +26,6 @@ pub struct TaskHandle<T> {
     /// Whether the broker keeps it once it is done, and so knows how it ended.
     is_kept: bool,
     payload: PhantomData<fn() -> T>,
-}
-
-/// Where an enqueued task is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TaskStatus {
-    /// The broker has it.
-    Known(Box<TaskInfo>),
-    /// The broker does not have it (any more): completed without retention, past its retention, or deleted.
-    Gone,
-}
-
-impl TaskStatus {
-    /// The state, unless the task is gone.
-    pub fn state(&self) -> Option<TaskState> {
-        match self {
-            Self::Known(info) => Some(info.state),
-            Self::Gone => None,
-        }
-    }
-
-    /// The state's name, or `gone`.
-    pub fn state_name(&self) -> &'static str {
-        self.state().map_or("gone", TaskState::as_str)
-    }
 }
 
 impl<T: Task> TaskHandle<T> {

@@ -6,6 +6,7 @@ mod handle;
 mod in_flight;
 mod inherit;
 mod size;
+mod status;
 
 use std::sync::Arc;
 
@@ -17,13 +18,14 @@ use tracing::Instrument;
 pub use self::{
     enqueue::{CallOptions, Enqueue},
     error::{EnqueueError, ResultError},
-    handle::{TaskHandle, TaskStatus},
+    handle::TaskHandle,
+    status::TaskStatus,
 };
 use self::{in_flight::InFlight, inherit::Inherited};
 use crate::{
     broker::{BrokerError, Conflict, Durability, NewTask, SharedBroker},
     metrics::{EnqueueResult, Enqueueing},
-    task::{Name, Task},
+    task::{Name, Task, TaskId, TaskRef},
     trace,
 };
 
@@ -271,8 +273,31 @@ impl Producer {
         results
     }
 
-    /// A handle on a task that was enqueued elsewhere, or before.
-    pub fn handle<T: Task>(&self, task: crate::TaskRef) -> TaskHandle<T> {
+    /// A handle on a task that was enqueued elsewhere, or before, in the queue of its type. For one that was put in another
+    /// queue, see [`handle`](Self::handle).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::{memory::MemoryBroker, producer::Producer, task::TaskId};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", queue = "emails", crate = asynqueue_core)]
+    /// # struct Welcome;
+    ///
+    /// let producer = Producer::new(MemoryBroker::new());
+    /// producer.enqueue(Welcome).id("welcome-42").await?;
+    ///
+    /// let id: TaskId = "welcome-42".parse()?; // as a request names it
+    /// let task = producer.handle_by_id::<Welcome>(id);
+    /// assert_eq!(task.task_ref().to_string(), "emails/welcome-42");
+    /// assert_eq!(task.status().await?.state_name(), "pending");
+    /// # Ok(()) }
+    /// ```
+    pub fn handle_by_id<T: Task>(&self, id: TaskId) -> TaskHandle<T> {
+        self.handle(TaskRef::new(&T::options().queue, id))
+    }
+
+    /// A handle on a task that was enqueued elsewhere, or before, in any queue.
+    pub fn handle<T: Task>(&self, task: TaskRef) -> TaskHandle<T> {
         TaskHandle::of(self.0.broker.clone(), task)
     }
 

@@ -7,6 +7,7 @@ mod failure;
 mod id;
 mod name;
 mod options;
+mod reference;
 mod state;
 mod time;
 mod unique;
@@ -25,7 +26,8 @@ pub use self::{
     id::{InvalidTaskId, TaskId},
     name::{InvalidGroup, InvalidQueueName, Name},
     options::{Backoff, DEFAULT_QUEUE, InvalidBackoff, MAX_PRIORITY, TaskOptions},
-    state::{TaskRef, TaskState},
+    reference::{InvalidTaskRef, TaskRef},
+    state::TaskState,
     time::{Clock, SystemClock, Timestamp},
     unique::{Unique, UniqueKey, UniqueLock, UniqueUntil},
     wire::WireError,

@@ -1,10 +1,8 @@
-//! Where a task is, and how to point at it.
+//! Where a task is.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use super::{Name, TaskId};
 
 /// The one state a task is in.
 ///
@@ -72,30 +70,5 @@ impl TaskState {
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// Points at one task: ids are unique within a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TaskRef {
-    /// The queue the task is in.
-    pub queue: Name,
-    /// The task's id.
-    pub id: TaskId,
-}
-
-impl TaskRef {
-    /// Points at task `id` of `queue`.
-    pub fn new(queue: impl Into<Name>, id: TaskId) -> Self {
-        Self {
-            queue: queue.into(),
-            id,
-        }
-    }
-}
-
-impl fmt::Display for TaskRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.queue, self.id)
     }
 }

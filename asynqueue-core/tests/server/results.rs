@@ -15,6 +15,7 @@ use asynqueue_core::{
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
@@ -342,4 +343,61 @@ async fn a_note_that_is_too_long_is_cut() {
     assert_eq!(progress.note, "ä".repeat(Progress::MAX_NOTE / 2) + "…");
     gate.add_permits(1);
     output_of(&task).await;
+}
+
+#[tokio::test]
+async fn a_status_is_serialized_in_a_form_that_shows_neither_payload_nor_result() {
+    async fn fails(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
+        ctx.progress(3, 4, "nearly");
+        Err(TaskError::skip_retry("refused"))
+    }
+    let (broker, producer) = broker();
+    let call = producer.enqueue(job(1)).id("one").max_retry(2);
+    let task = call.header("secret", "1").await.unwrap();
+    let status = serde_json::to_value(task.status().await.unwrap()).unwrap();
+    let mut expected = json!({
+        "state": "pending",
+        "queue": "default",
+        "id": "one",
+        "event": "job",
+        "enqueued_at_ms": info(&task).await.envelope.enqueued_at.as_millis(),
+        "at_ms": null,
+        "attempts": 0,
+        "max_retry": 2,
+        "progress": null,
+        "error": null,
+    });
+    assert_eq!(status, expected);
+    let _server = Server::builder(broker)
+        .process(fails)
+        .start()
+        .await
+        .unwrap();
+    let archived = becomes(&task, TaskState::Archived).await;
+    let status = serde_json::to_value(task.status().await.unwrap()).unwrap();
+    expected["state"] = json!("archived");
+    expected["at_ms"] = json!(archived.at.unwrap().as_millis());
+    expected["attempts"] = json!(archived.envelope.attempts);
+    expected["progress"] = json!(archived.progress);
+    expected["error"] = json!("refused");
+    assert_eq!(status, expected);
+    let gone = serde_json::to_value(TaskStatus::Gone).unwrap();
+    assert_eq!(gone, json!({ "state": "gone" }));
+}
+
+#[tokio::test]
+async fn a_handle_by_id_finds_a_task_in_the_queue_of_its_type() {
+    #[derive(Serialize, Deserialize, Task)]
+    #[task(event = "elsewhere", queue = "tenants/acme", crate = asynqueue_core)]
+    struct Elsewhere;
+
+    let (_, producer) = broker();
+    let call = producer.enqueue(Elsewhere).id("user/42");
+    let task = call.await.unwrap();
+    let same = producer.handle_by_id::<Elsewhere>(task.id().clone());
+    assert_eq!(same.status().await.unwrap(), task.status().await.unwrap());
+    let text = task.task_ref().to_string();
+    assert_eq!(text, "tenants/acme/user%2F42");
+    let same = producer.handle::<Elsewhere>(text.parse().unwrap());
+    assert_eq!(same.status().await.unwrap().state_name(), "pending");
 }

@@ -1,0 +1,169 @@
+//! How to point at a task.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidQueueName, InvalidTaskId, Name, TaskId};
+
+/// Points at one task: ids are unique within a queue.
+///
+/// Its text is `queue/id`, and is read back by [`FromStr`]. A slash in the id is written as `%2F` and a percent sign as `%25`,
+/// so that the last slash is always the one in the middle, whatever the queue is called.
+///
+/// ```
+/// use asynqueue_core::task::{TaskId, TaskRef};
+///
+/// let task: TaskRef = "emails/welcome-42".parse()?;
+/// assert_eq!(task, TaskRef::new("emails", TaskId::new("welcome-42")?));
+/// assert_eq!(task.to_string(), "emails/welcome-42");
+///
+/// let nested = TaskRef::new("tenants/acme", TaskId::new("user/42")?);
+/// assert_eq!(nested.to_string(), "tenants/acme/user%2F42");
+/// assert_eq!(nested.to_string().parse::<TaskRef>()?, nested);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskRef {
+    /// The queue the task is in.
+    pub queue: Name,
+    /// The task's id.
+    pub id: TaskId,
+}
+
+impl TaskRef {
+    /// Points at task `id` of `queue`.
+    pub fn new(queue: impl Into<Name>, id: TaskId) -> Self {
+        Self {
+            queue: queue.into(),
+            id,
+        }
+    }
+}
+
+impl fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.queue)?;
+        for part in self.id.as_str().split_inclusive(['/', '%']) {
+            if let Some(text) = part.strip_suffix('/') {
+                write!(f, "{text}%2F")?;
+            } else if let Some(text) = part.strip_suffix('%') {
+                write!(f, "{text}%25")?;
+            } else {
+                f.write_str(part)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for TaskRef {
+    type Err = InvalidTaskRef;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let owned = || text.to_owned();
+        let (queue, id) = text
+            .rsplit_once('/')
+            .ok_or_else(|| InvalidTaskRef::NoSlash { text: owned() })?;
+        let queue = Name::from(queue);
+        queue
+            .check_queue()
+            .map_err(|source| InvalidTaskRef::Queue {
+                text: owned(),
+                source,
+            })?;
+        let id = TaskId::new(unescaped(id)).map_err(|source| InvalidTaskRef::Id {
+            text: owned(),
+            source,
+        })?;
+        Ok(Self { queue, id })
+    }
+}
+
+/// An id as it was before it became a part of a text. A percent sign that escapes nothing stands for itself.
+fn unescaped(id: &str) -> String {
+    id.replace("%2F", "/").replace("%25", "%")
+}
+
+/// A text that points at no task.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTaskRef {
+    /// It has no queue.
+    #[error(
+        "invalid task reference `{text}`: expected a queue, a slash and an id, such as `default/welcome-42`"
+    )]
+    NoSlash {
+        /// The text as given.
+        text: String,
+    },
+    /// What precedes the last slash cannot be a queue.
+    #[error("invalid task reference `{text}`: {source}")]
+    Queue {
+        /// The text as given.
+        text: String,
+        /// What is wrong with the queue.
+        source: InvalidQueueName,
+    },
+    /// What follows the last slash cannot be an id.
+    #[error("invalid task reference `{text}`: {source}")]
+    Id {
+        /// The text as given.
+        text: String,
+        /// What is wrong with the id.
+        source: InvalidTaskId,
+    },
+}
+
+crate::debug_as_text!(InvalidTaskRef);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(queue: &str, id: &str) -> TaskRef {
+        TaskRef::new(queue, TaskId::new(id).expect(id))
+    }
+
+    #[test]
+    fn a_reference_is_read_back_from_its_text_whatever_slashes_it_has() {
+        for (queue, id, text) in [
+            ("default", "order-42", "default/order-42"),
+            ("tenants/acme", "order-42", "tenants/acme/order-42"),
+            ("default", "user/42", "default/user%2F42"),
+            ("a/b", "/c//d/", "a/b/%2Fc%2F%2Fd%2F"),
+            ("default", "100%", "default/100%25"),
+            ("default", "%2F", "default/%252F"),
+            ("default", "%25/%2525", "default/%2525%2F%252525"),
+            ("a%2Fb", "c", "a%2Fb/c"),
+            ("mail@user:new", "größe", "mail@user:new/größe"),
+        ] {
+            let task = reference(queue, id);
+            assert_eq!(task.to_string(), text);
+            assert_eq!(text.parse(), Ok(task), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_that_escapes_nothing_stands_for_itself() {
+        assert_eq!("default/100%".parse(), Ok(reference("default", "100%")));
+        assert_eq!("default/%41".parse(), Ok(reference("default", "%41")));
+    }
+
+    #[test]
+    fn a_text_that_points_at_no_task_is_refused_by_name() {
+        for (text, part) in [
+            ("", "expected a queue, a slash and an id"),
+            ("order-42", "such as `default/welcome-42`"),
+            ("/order-42", "invalid queue name ``"),
+            ("a b/order-42", "invalid queue name `a b`"),
+            ("default/", "invalid task id ``"),
+            ("default/a b", "invalid task id `a b`"),
+        ] {
+            let error = text.parse::<TaskRef>().expect_err(text).to_string();
+            let whole = format!("invalid task reference `{text}`");
+            assert!(error.starts_with(&whole), "{error}");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
