@@ -82,7 +82,7 @@ impl RedisBroker {
     ) -> Result<Vec<bool>, BrokerError> {
         self.each_queue(
             changes,
-            |change: &Replacement| &change.seen.queue,
+            |change: &Replacement| &change.seen.envelope.queue,
             |queue, changes| async move {
                 let mut replaced = Vec::with_capacity(changes.len());
                 for chunk in changes.chunks(MAX_CHUNK) {
@@ -101,14 +101,15 @@ impl RedisBroker {
     ) -> Result<Vec<bool>, BrokerError> {
         let ids: Vec<_> = changes
             .iter()
-            .map(|change| change.seen.id.clone())
+            .map(|change| change.seen.envelope.id.clone())
             .collect();
         let mut asked = Vec::new();
         for (place, found) in self.look(queue, &ids).await?.into_iter().enumerate() {
             let change = &changes[place];
-            let may_change = !matches!(change.state, TaskState::Active | TaskState::Completed);
+            let seen = &change.seen;
+            let may_change = !matches!(seen.state, TaskState::Active | TaskState::Completed);
             let as_seen = found.filter(|found| {
-                may_change && found.state == change.state && found.envelope == change.seen
+                may_change && found.state == seen.state && found.envelope == seen.envelope
             });
             if let Some(found) = as_seen {
                 asked.push((place, found, Edit::Replace(&change.envelope, change.to)));

@@ -81,9 +81,9 @@ impl Inspect for RedisBroker {
         self.link().nodes().await
     }
 
-    fn slot(&self, queue: &Name) -> Option<u16> {
-        let slot = crc16::State::<crc16::XMODEM>::calculate(queue.as_bytes()) % SLOTS;
-        self.link().is_cluster().then_some(slot)
+    fn place(&self, queue: &Name) -> Option<String> {
+        let slot = || crc16::State::<crc16::XMODEM>::calculate(queue.as_bytes()) % SLOTS;
+        self.link().is_cluster().then(|| format!("slot {}", slot()))
     }
 
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {

@@ -27,8 +27,9 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
-    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp, Trimmed,
+    Broker, BrokerError, Capabilities, Clock, Conflict, Durability, Each, Extended, Forwarded,
+    Keep, Lease, LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp,
+    Trimmed,
 };
 use parking_lot::RwLock;
 
@@ -248,9 +249,11 @@ impl Broker for RedisBroker {
         self.accept(tasks, durability).await
     }
 
-    /// In a Cluster, each queue is on one of its shards.
-    fn is_partitioned(&self) -> bool {
-        self.link().is_cluster()
+    fn capabilities(&self) -> Capabilities {
+        let mut offered = Capabilities::ALL;
+        // In a Cluster, each queue is on one of its shards.
+        offered.is_partitioned = self.link().is_cluster();
+        offered
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {

@@ -93,6 +93,23 @@ impl Schedules for RedisBroker {
         Ok(swapped)
     }
 
+    async fn put_schedules(&self, mut entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
+        self.link().open_or_closed()?;
+        while !entries.is_empty() {
+            let mut swaps = Vec::with_capacity(entries.len());
+            for entry in &entries {
+                swaps.push(ScheduleSwap {
+                    name: entry.name.clone(),
+                    seen: self.schedule(&entry.name).await?,
+                    new: Some(entry.clone()),
+                });
+            }
+            let mut swapped = self.swap_schedules(swaps).await?.into_iter();
+            entries.retain(|_| swapped.next() == Some(false));
+        }
+        Ok(())
+    }
+
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
         let keys = self.schedule_keys();
@@ -347,7 +364,12 @@ impl RedisBroker {
         lane.answered();
         for (place, answer) in asked.into_iter().zip(answers.chars()) {
             swapped[place] = answer == 'y';
-            if let Some(entry) = swaps[place].left().filter(|_| swapped[place]) {
+            let swap = &swaps[place];
+            let left = swap.seen.as_ref().filter(|seen| {
+                let queue = |entry: &ScheduleEntry| entry.template.queue.clone();
+                swapped[place] && swap.new.as_ref().map(queue) != Some(queue(seen))
+            });
+            if let Some(entry) = left {
                 self.forget_fired(&entry.name, &entry.template.queue).await;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use asynqueue_core::{BrokerError, Node, NodeRole};
+use asynqueue_core::broker::{BrokerError, Node};
 
 use super::{
     Link,
@@ -47,19 +47,13 @@ impl Link {
         command.arg("NODES");
         let answer = send_to_any(&held, &command).await.map_err(unavailable)?;
         let table = reply::text(answer)?;
-        let mut nodes: Vec<_> = table.lines().filter_map(member).collect();
-        for node in &mut nodes {
-            if let Some(info) = told.get(&node.address) {
-                note_info(node, info);
-            }
-        }
-        nodes.sort_by(|a, b| {
-            a.slots
-                .cmp(&b.slots)
-                .reverse()
-                .then(a.address.cmp(&b.address))
-        });
-        Ok(nodes)
+        let mut members: Vec<_> = table.lines().filter_map(member).collect();
+        members.sort_by(|a, b| (&b.slots, &a.address).cmp(&(&a.slots, &b.address)));
+        let node = |member: Member| {
+            let info = told.get(&member.address).map_or("", String::as_str);
+            member.node(info)
+        };
+        Ok(members.into_iter().map(node).collect())
     }
 }
 
@@ -90,34 +84,54 @@ const TOLD: [&str; 23] = [
     "master_last_io_seconds_ago",
 ];
 
-fn note_info(node: &mut Node, info: &str) {
-    if let Some(product) = product(info) {
-        node.version = product;
+/// A server of Redis, and which part of the data it keeps.
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    address: String,
+    role: &'static str,
+    /// The first and last of the slots that it keeps, in a Cluster.
+    slots: Vec<(u16, u16)>,
+}
+
+const PRIMARY: &str = "primary";
+const REPLICA: &str = "replica";
+
+impl Member {
+    /// With what it reports of itself, which is empty for one that was not asked.
+    fn node(self, info: &str) -> Node {
+        let told = TOLD
+            .iter()
+            .filter_map(|name| Some((*name, field(info, name)?.to_owned())));
+        let slots = self
+            .slots
+            .iter()
+            .map(|(first, last)| format!("{first}-{last}"));
+        let slots = slots.collect::<Vec<_>>().join(" ");
+        let own = [("role", self.role.to_owned()), ("slots", slots)];
+        let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+        Node {
+            address: self.address,
+            version: product(info).unwrap_or_default(),
+            memory: field(info, "used_memory").and_then(|bytes| bytes.parse().ok()),
+            info: (own.chain(told))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        }
     }
-    node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
-    let told = TOLD.iter().filter_map(|name| {
-        let value = field(info, name)?;
-        Some(((*name).to_owned(), value.to_owned()))
-    });
-    node.info = told.collect();
 }
 
 /// A server that is no Cluster's, and those that follow it.
 fn with_replicas(address: String, info: &str) -> Vec<Node> {
-    let node = |address, role| Node {
+    let member = |address, role| Member {
         address,
         role,
         slots: Vec::new(),
-        version: String::new(),
-        memory: None,
-        info: Vec::new(),
     };
     let role = match field(info, "role") {
-        Some("slave") => NodeRole::Replica,
-        _ => NodeRole::Primary,
+        Some("slave") => REPLICA,
+        _ => PRIMARY,
     };
-    let mut primary = node(address, role);
-    note_info(&mut primary, info);
+    let primary = member(address, role).node(info);
     let replicas = info.lines().filter_map(|line| {
         let (name, told) = line.split_once(':')?;
         name.strip_prefix("slave")?.parse::<u32>().ok()?;
@@ -129,36 +143,29 @@ fn with_replicas(address: String, info: &str) -> Vec<Node> {
             parts.find_map(|(name, value)| (name == key).then_some(value))
         };
         let address = format!("{}:{}", part("ip")?, part("port")?);
-        Some(node(address, NodeRole::Replica))
+        Some(member(address, REPLICA).node(""))
     });
     std::iter::once(primary).chain(replicas).collect()
 }
 
 /// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots.
-fn member(line: &str) -> Option<Node> {
+fn member(line: &str) -> Option<Member> {
     let mut words = line.split(' ');
     let address = words.nth(1)?.split('@').next()?.to_owned();
     let flags = words.next()?;
     if flags.contains("noaddr") || flags.contains("handshake") {
         return None;
     }
-    let role = if flags.split(',').any(|flag| flag == "master") {
-        NodeRole::Primary
-    } else {
-        NodeRole::Replica
-    };
+    let is_primary = flags.split(',').any(|flag| flag == "master");
     let slots = words.skip(5).filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         // One that is being moved is in brackets, and still where it was.
         Some((first.parse().ok()?, last.parse().ok()?))
     });
-    Some(Node {
+    Some(Member {
         address,
-        role,
+        role: if is_primary { PRIMARY } else { REPLICA },
         slots: slots.collect(),
-        version: String::new(),
-        memory: None,
-        info: Vec::new(),
     })
 }
 
@@ -171,11 +178,13 @@ mod tests {
         let line = "07c3 127.0.0.1:30004@31004,host myself,master - 0 1426 1 connected 0-5460 5462 [93->-292f]";
         let node = member(line).expect("a node");
         assert_eq!(node.address, "127.0.0.1:30004");
-        assert_eq!(node.role, NodeRole::Primary);
+        assert_eq!(node.role, PRIMARY);
         assert_eq!(node.slots, [(0, 5460), (5462, 5462)]);
+        let slots = ("slots".to_owned(), "0-5460 5462-5462".to_owned());
+        assert_eq!(node.node("").info[1], slots);
         let replica = member("e7d1 127.0.0.1:30005@31005 slave 07c3 0 1426 1 connected");
         let replica = replica.expect("a node");
-        assert_eq!((replica.role, replica.slots.len()), (NodeRole::Replica, 0));
+        assert_eq!((replica.role, replica.slots.len()), (REPLICA, 0));
     }
 
     #[test]
@@ -186,7 +195,10 @@ mod tests {
         assert_eq!(nodes[0].version, "redis 7.0.15");
         assert_eq!(nodes[0].memory, Some(1000));
         let told = ("used_memory".to_owned(), "1000".to_owned());
-        assert!(nodes[0].info.contains(&told) && nodes[1].info.is_empty());
+        assert!(nodes[0].info.contains(&told));
+        let role = |role: &str| ("role".to_owned(), role.to_owned());
+        assert_eq!(nodes[0].info[0], role(PRIMARY));
+        assert_eq!(nodes[1].info, [role(REPLICA)]);
         assert_eq!(nodes[1].address, "10.0.0.2:6379");
     }
 }

@@ -275,9 +275,8 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         .remove(0)
         .unwrap();
     let change = Replacement {
-        seen: Arc::clone(&seen.envelope),
-        state: TaskState::Pending,
-        envelope: seen.envelope,
+        envelope: Arc::clone(&seen.envelope),
+        seen,
         to: Some(Move::Archived),
     };
     s.proxy.lose_next_answer("$6\r\nshelve");
