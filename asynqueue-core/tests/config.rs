@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Config, Context, MemoryBroker, OnDecodeError, Password, Payload, Server, ServerError,
-    Task as _, TaskError,
+    config::{Config, Password},
+    memory::MemoryBroker,
+    process::{Context, OnDecodeError, Payload, TaskError},
+    server::{Server, ServerError},
+    task::Task as _,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

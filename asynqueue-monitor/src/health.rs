@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::SharedBroker;
+use asynqueue_core::broker::SharedBroker;
 use axum::http::StatusCode;
 
 /// How long the broker may take to answer.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use asynqueue_core::{BrokerError, Durability};
+use asynqueue_core::broker::{BrokerError, Durability};
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
 use crate::{

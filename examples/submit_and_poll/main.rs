@@ -12,7 +12,12 @@ mod primes;
 
 use std::convert::Infallible;
 
-use asynqueue::{TaskId, TaskRef, TaskStatus, prelude::*};
+use asynqueue::{
+    Inspector,
+    prelude::*,
+    producer::TaskStatus,
+    task::{TaskId, TaskRef},
+};
 use axum::{
     Json, Router,
     extract::{Path, State},

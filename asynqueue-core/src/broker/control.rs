@@ -50,7 +50,7 @@ pub trait Control: Send + Sync {
     }
 
     /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
-    /// [`Cancelled`](crate::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
+    /// [`Cancelled`](crate::task::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
     /// extension of its lease.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{Config, MemoryBroker, Server};
-/// # use asynqueue_core::{Context, Payload, TaskError};
+/// use asynqueue_core::{config::Config, memory::MemoryBroker, server::Server};
+/// # use asynqueue_core::process::{Context, Payload, TaskError};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail;

@@ -39,8 +39,8 @@ use crate::{
 /// Keeps tasks in this process's memory. Clones share them.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::BrokerError> {
-/// use asynqueue_core::{Inspect, MemoryBroker};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::broker::BrokerError> {
+/// use asynqueue_core::{broker::Inspect, memory::MemoryBroker};
 ///
 /// let broker = MemoryBroker::new();
 /// assert!(broker.queues().await?.is_empty());

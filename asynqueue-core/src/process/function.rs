@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What an async function can take after its payload: the [`Context`], and whatever is [built](FromState) from the
-/// server's state, such as [`State<T>`](crate::State).
+/// server's state, such as [`State<T>`](crate::process::State).
 pub trait HandlerArgument: Sized + Send {
     /// Checks that it can be built on a server with this state.
     ///

@@ -36,7 +36,7 @@ const CHUNK: usize = 1_000;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, Producer};
+/// use asynqueue_core::{memory::MemoryBroker, producer::Producer};
 /// use std::time::Duration;
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
@@ -94,7 +94,7 @@ impl Producer {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # use asynqueue_core::{memory::MemoryBroker, producer::Producer};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct WelcomeEmail { user_id: u64 }
@@ -116,7 +116,7 @@ impl Producer {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # use asynqueue_core::{memory::MemoryBroker, producer::Producer};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct WelcomeEmail { user_id: u64 }
@@ -259,7 +259,7 @@ impl Producer {
     }
 
     /// A handle on a task that was enqueued elsewhere, or before.
-    pub fn handle<T: Task>(&self, task: crate::TaskRef) -> TaskHandle<T> {
+    pub fn handle<T: Task>(&self, task: crate::task::TaskRef) -> TaskHandle<T> {
         TaskHandle::of(self.0.broker.clone(), task)
     }
 

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
-    Name, TaskId, TaskRef, TaskState,
     inspector::{Action, ActionOutcome, BulkProgress, Filter},
     scheduler::Timetable,
+    task::{Name, TaskId, TaskRef, TaskState},
 };
 use axum::{Form, extract::Path, response::Redirect};
 use futures_util::{StreamExt, stream};

@@ -1,6 +1,6 @@
 //! The monitor as a configuration says.
 
-use asynqueue_core::{Monitoring, SharedBroker};
+use asynqueue_core::{broker::SharedBroker, config::Monitoring};
 
 use super::{Monitor, Role};
 use crate::{Endpoint, ServeError};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use asynqueue_core::{MemoryBroker, Monitoring, TaskState};
+use asynqueue_core::{config::Monitoring, memory::MemoryBroker, task::TaskState};
 use asynqueue_monitor::{Monitor, Role, User};
 use reqwest::StatusCode;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    TaskState, Timestamp,
     scheduler::{Entry, Timetable},
+    task::{TaskState, Timestamp},
 };
 
 use asynqueue_test_servers::eventually;

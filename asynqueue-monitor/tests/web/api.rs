@@ -3,8 +3,9 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use asynqueue_core::{
-    Producer, TaskState,
+    producer::Producer,
     scheduler::{Entry, Timetable},
+    task::TaskState,
 };
 use asynqueue_monitor::{Monitor, Role};
 use asynqueue_test_servers::eventually;

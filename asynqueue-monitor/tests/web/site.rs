@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspector, MemoryBroker, Payload, Producer, Server, ServerHandle, TaskError, TaskId,
-    TaskInfo, TaskRef, TaskState,
+    broker::TaskInfo,
+    inspector::Inspector,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+    task::{TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};

@@ -6,8 +6,8 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use asynqueue_core::{
-    Broker, BrokerError, CancelOutcome, Envelope, Move, Name, Replacement, TaskRef, TaskState,
-    Timestamp, UniqueUntil,
+    broker::{Broker, BrokerError, CancelOutcome, Move, Replacement},
+    task::{Envelope, Name, TaskRef, TaskState, Timestamp, UniqueUntil},
 };
 use redis::Value;
 

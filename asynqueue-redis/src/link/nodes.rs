@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use asynqueue_core::{BrokerError, Node, NodeRole};
+use asynqueue_core::broker::{BrokerError, Node, NodeRole};
 
 use super::{
     Link,

@@ -1,7 +1,7 @@
 //! What goes wrong, as JSON; and what a request is made of, so that this holds for what cannot be read too.
 
 use asynqueue_core::{
-    BrokerError, InvalidTaskId, inspector::InvalidFilter, scheduler::ScheduleError,
+    broker::BrokerError, inspector::InvalidFilter, scheduler::ScheduleError, task::InvalidTaskId,
 };
 use axum::{
     Json,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{Name, inspector::Filter};
+use asynqueue_core::{inspector::Filter, task::Name};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

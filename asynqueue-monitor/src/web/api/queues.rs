@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{GroupInfo, HourStats, TaskState, Timestamp, inspector::QueueInfo};
+use asynqueue_core::{
+    broker::{GroupInfo, HourStats},
+    inspector::QueueInfo,
+    task::{TaskState, Timestamp},
+};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

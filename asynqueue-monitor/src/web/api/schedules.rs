@@ -1,6 +1,10 @@
 //! What is enqueued by the clock.
 
-use asynqueue_core::{FireOutcome, Name, ScheduleEntry, ScheduleEvent, scheduler::Timetable};
+use asynqueue_core::{
+    broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
+    scheduler::Timetable,
+    task::Name,
+};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

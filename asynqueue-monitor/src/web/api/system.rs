@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{Name, NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
+use asynqueue_core::{
+    broker::{NodeRole, RunningTask, ServerInfo, UnhandledTasks},
+    task::{Name, Timestamp},
+};
 use axum::{Json, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -216,7 +219,7 @@ pub(super) async fn resume_server(
 #[utoipa::path(get, path = "/api/subscriptions", responses((status = 200, description = "The subscribers.", body = Vec<Subscription>)))]
 pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscription>>, ApiError> {
     let all = view.inspector.subscriptions().await?.into_iter();
-    let subscription = |one: asynqueue_core::Subscription| Subscription {
+    let subscription = |one: asynqueue_core::broker::Subscription| Subscription {
         queue: one.queue().to_string(),
         event: one.event.to_string(),
         name: one.name.to_string(),
@@ -229,7 +232,7 @@ pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscripti
 #[utoipa::path(get, path = "/api/nodes", responses((status = 200, description = "The servers.", body = Vec<Node>)))]
 pub(super) async fn list_nodes(view: View) -> Result<Json<Vec<Node>>, ApiError> {
     let nodes = view.inspector.nodes().await?.into_iter();
-    let node = |node: asynqueue_core::Node| Node {
+    let node = |node: asynqueue_core::broker::Node| Node {
         address: node.address,
         role: match node.role {
             NodeRole::Primary => "primary",

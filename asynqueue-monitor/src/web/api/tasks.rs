@@ -1,8 +1,9 @@
 //! Tasks, and what to do with some of them.
 
 use asynqueue_core::{
-    Cursor, Name, Page, TaskId, TaskRef, TaskState,
+    broker::{Cursor, Page},
     inspector::{Action, ActionOutcome, AgainError, Filter, FindError},
+    task::{Name, TaskId, TaskRef, TaskState},
 };
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};

@@ -15,8 +15,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, GroupInfo, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskRef,
-    TaskState, Timestamp,
+    broker::{BrokerError, GroupInfo, HourStats, Page, ServerInfo, TaskInfo},
+    inspector::Inspector,
+    task::{Name, TaskRef, TaskState, Timestamp},
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;

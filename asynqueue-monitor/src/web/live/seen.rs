@@ -6,8 +6,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Inspector, Name, ScheduleEntry, ServerInfo, TaskInfo, TaskRef, TaskState,
-    Timestamp, inspector::QueueInfo,
+    broker::{BrokerError, ScheduleEntry, ServerInfo, TaskInfo},
+    inspector::{Inspector, QueueInfo},
+    task::{Name, TaskRef, TaskState, Timestamp},
 };
 use serde_json::{Map, Value, json};
 
@@ -301,7 +302,12 @@ pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
-    use asynqueue_core::{CodecName, Envelope, HourStats, Json, MemoryBroker, QueueStats, TaskId};
+    use asynqueue_core::{
+        broker::{HourStats, QueueStats},
+        codec::{CodecName, Json},
+        memory::MemoryBroker,
+        task::{Envelope, TaskId},
+    };
 
     use super::*;
 

@@ -4,7 +4,10 @@
 use std::time::Duration;
 use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{BrokerError, HourStats, Name, Timestamp};
+use asynqueue_core::{
+    broker::{BrokerError, HourStats},
+    task::{Name, Timestamp},
+};
 use axum::extract::Query;
 use chrono::Timelike;
 use maud::{Markup, html};

@@ -1,6 +1,6 @@
 //! What goes wrong, as a page.
 
-use asynqueue_core::{BrokerError, inspector::AgainError, scheduler::ScheduleError};
+use asynqueue_core::{broker::BrokerError, inspector::AgainError, scheduler::ScheduleError};
 use axum::{
     extract::Request,
     http::StatusCode,

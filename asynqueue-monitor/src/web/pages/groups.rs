@@ -1,6 +1,10 @@
 //! Tasks that wait for one another, to become one.
 
-use asynqueue_core::{BrokerError, GroupInfo, Inspector, TaskState, inspector::QueueInfo};
+use asynqueue_core::{
+    broker::{BrokerError, GroupInfo},
+    inspector::{Inspector, QueueInfo},
+    task::TaskState,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};
 

@@ -18,7 +18,10 @@ mod timeline;
 
 use std::{convert::Infallible, sync::Arc};
 
-use asynqueue_core::{Inspector, Name, TaskState, Timestamp};
+use asynqueue_core::{
+    inspector::Inspector,
+    task::{Name, TaskState, Timestamp},
+};
 use axum::{
     extract::{FromRequestParts, OriginalUri},
     http::request::Parts,

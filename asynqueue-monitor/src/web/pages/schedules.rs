@@ -1,6 +1,9 @@
 //! What is enqueued by the clock.
 
-use asynqueue_core::{BrokerError, FireOutcome, Inspector, ScheduleEntry, ScheduleEvent};
+use asynqueue_core::{
+    broker::{BrokerError, FireOutcome, ScheduleEntry, ScheduleEvent},
+    inspector::Inspector,
+};
 use axum::extract::Query;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maud::{Markup, html};

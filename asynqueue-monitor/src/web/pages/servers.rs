@@ -1,6 +1,6 @@
 //! The servers, and what each of them runs.
 
-use asynqueue_core::ServerInfo;
+use asynqueue_core::broker::ServerInfo;
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;

@@ -1,6 +1,9 @@
 //! The servers that the storage consists of.
 
-use asynqueue_core::{Name, Node, NodeRole};
+use asynqueue_core::{
+    broker::{Node, NodeRole},
+    task::Name,
+};
 use maud::{Markup, html};
 
 use super::{Failed, View, each_minute};

@@ -1,6 +1,9 @@
 //! One task: what it is, what has happened to it, and what to do about it.
 
-use asynqueue_core::{BrokerError, Name, RunningTask, TaskId, TaskInfo, TaskRef, TaskState};
+use asynqueue_core::{
+    broker::{BrokerError, RunningTask, TaskInfo},
+    task::{Name, TaskId, TaskRef, TaskState},
+};
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;

@@ -3,8 +3,9 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use asynqueue_core::{
-    BrokerError, Cursor, HourStats, Inspector, Name, Page, ServerInfo, TaskInfo, TaskState,
-    inspector::{Filter, Listing, QueueInfo},
+    broker::{BrokerError, Cursor, HourStats, Page, ServerInfo, TaskInfo},
+    inspector::{Filter, Inspector, Listing, QueueInfo},
+    task::{Name, TaskState},
 };
 
 use crate::web::pages::{Failed, View, charts::last_day};

@@ -1,6 +1,6 @@
 //! The tasks of a queue in one state, and what can be done with them.
 
-use asynqueue_core::{TaskInfo, TaskState};
+use asynqueue_core::{broker::TaskInfo, task::TaskState};
 use maud::{Markup, html};
 
 use super::contents::{Contents, Order, SORTED};

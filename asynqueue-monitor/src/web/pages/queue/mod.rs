@@ -4,8 +4,8 @@ mod contents;
 mod list;
 
 use asynqueue_core::{
-    Name, TaskState,
     inspector::{Filter, QueueInfo},
+    task::{Name, TaskState},
 };
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
