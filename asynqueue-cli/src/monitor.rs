@@ -1,6 +1,11 @@
 //! `asynqueue monitor`: serves the web monitor of a broker.
 
-use asynqueue::{Monitor, Role, ServeError, layer::BoxError, shutdown_signal};
+use asynqueue::{
+    Monitor,
+    layer::BoxError,
+    monitor::{Role, ServeError},
+    shutdown_signal,
+};
 use clap::Args;
 
 /// What to serve, and to whom.

@@ -1,6 +1,8 @@
 //! The framework of asynqueue: tasks and their processes, producer, server and the traits that brokers implement.
 //!
 //! Users depend on the `asynqueue` crate, which brings this one together with a broker and the derive.
+//!
+//! Each name has one address, in its module: `asynqueue_core::task::TaskId`.
 
 pub mod broker;
 pub mod codec;
@@ -29,21 +31,6 @@ pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
-
-pub use broker::*;
-pub use codec::{Codec, CodecError, CodecName, Json, MessagePack};
-#[cfg(feature = "config")]
-pub use config::{Config, ConfigError, Monitoring, Password};
-pub use inspector::Inspector;
-pub use memory::MemoryBroker;
-pub use process::*;
-pub use producer::{
-    CallOptions, Enqueue, EnqueueError, Producer, ResultError, TaskHandle, TaskStatus,
-};
-pub use publish::{PUBLISH_WINDOW, Publish, Published};
-pub use registry::{IntoBlockingProcess, IntoProcess, ProcessWrapper, Registration};
-pub use server::{Server, ServerBuilder, ServerError, ServerHandle, ServerStats, shutdown_signal};
-pub use task::*;
 
 /// What the derives' code and macros name.
 #[doc(hidden)]

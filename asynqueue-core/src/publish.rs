@@ -56,7 +56,7 @@ pub struct Published {
 }
 
 impl Producer {
-    /// Publishes an event to all that [subscribe](crate::ServerBuilder::subscribe) to it by now, once the returned value is
+    /// Publishes an event to all that [subscribe](crate::server::ServerBuilder::subscribe) to it by now, once the returned value is
     /// awaited. Each of them gets a task of its own, in a queue of its own, with its own retries. From the moment this
     /// returns `Ok`, none of them misses it.
     ///
@@ -64,7 +64,12 @@ impl Producer {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Context, Payload, TaskError},
+    ///     producer::Producer,
+    ///     server::Server,
+    /// };
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "order:placed", crate = asynqueue_core)]
     /// # struct OrderPlaced { order: u64 }

@@ -43,7 +43,7 @@ impl ProcessWrapper {
         process.into_process()
     }
 
-    /// Wraps a function that blocks its thread: see [`ServerBuilder::process_blocking`](crate::ServerBuilder::process_blocking).
+    /// Wraps a function that blocks its thread: see [`ServerBuilder::process_blocking`](crate::server::ServerBuilder::process_blocking).
     pub fn blocking<Marker>(function: impl IntoBlockingProcess<Marker>) -> Self {
         function.into_blocking_process()
     }
@@ -216,7 +216,7 @@ pub trait IntoBlockingProcess<Marker> {
 }
 
 /// A process that `#[task(process = …)]` registers at link time;
-/// [`ServerBuilder::registered`](crate::ServerBuilder::registered) mounts every one.
+/// [`ServerBuilder::registered`](crate::server::ServerBuilder::registered) mounts every one.
 #[derive(Clone, Copy)]
 pub struct Registration {
     event: &'static str,

@@ -10,8 +10,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, CancelOutcome, Context, LeaseRequest, MemoryBroker, Payload, Producer, Server,
-    ServerBuilder, TaskError, TaskState, all_of,
+    broker::{Broker, CancelOutcome, LeaseRequest, all_of},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerBuilder},
+    task::TaskState,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

@@ -8,9 +8,14 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, Inspect, MemoryBroker, Payload, ProcessWrapper, Producer, Server,
-    ServerBuilder, SharedBroker, TaskError, TaskErrorKind, TaskState,
+    broker::{Inspect, SharedBroker},
     layer::{TaskRequest, middleware_fn},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError, TaskErrorKind},
+    producer::Producer,
+    registry::ProcessWrapper,
+    server::{Server, ServerBuilder},
+    task::{FailureKind, TaskState},
     testing::{Enqueued, TestClock, drain, run_inline},
 };
 use asynqueue_macros::Task;
@@ -196,7 +201,7 @@ async fn enqueued_finds_tasks_by_payload_queue_state_and_time() {
     let (_, broker, producer) = setup();
     producer.enqueue(email(1)).await.unwrap();
     producer.enqueue(email(2)).queue("slow").await.unwrap();
-    let at = asynqueue_core::Broker::now(&broker) + MINUTE;
+    let at = asynqueue_core::broker::Broker::now(&broker) + MINUTE;
     producer.enqueue(email(3)).delay(MINUTE).await.unwrap();
     for _ in 0..150 {
         producer.enqueue(Sum { of: vec![] }).await.unwrap();

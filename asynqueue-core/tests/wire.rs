@@ -6,8 +6,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Codec, CodecName, Envelope, Failure, FailureKind, Json, MessagePack, Name, TaskId,
-    TaskOptions, Timestamp, UniqueKey, UniqueLock, UniqueUntil, WireError,
+    codec::{Codec, CodecName, Json, MessagePack},
+    task::{
+        Backoff, Envelope, Failure, FailureKind, Name, TaskId, TaskOptions, Timestamp, UniqueKey,
+        UniqueLock, UniqueUntil, WireError,
+    },
 };
 use bytes::Bytes;
 use proptest::{collection, option, prelude::*};

@@ -108,10 +108,10 @@ fn expand(input: &DeriveInput, fields: &Fields, sources: &[Source], krate: &Path
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        impl #impl_generics #krate::FromState for #process #ty_generics #where_clause {
+        impl #impl_generics #krate::process::FromState for #process #ty_generics #where_clause {
             fn from_state(
-                #state: &#krate::ServerState,
-            ) -> ::core::result::Result<Self, #krate::MissingState> {
+                #state: &#krate::process::ServerState,
+            ) -> ::core::result::Result<Self, #krate::process::MissingState> {
                 ::core::result::Result::Ok(Self { #(#members: #values,)* })
             }
         }

@@ -18,7 +18,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// Makes a struct or an enum a task: a payload that can be enqueued.
 ///
 /// ```
-/// # use asynqueue_core as asynqueue;
+/// # mod asynqueue { pub use asynqueue_core::task::Task; }
 /// use asynqueue::Task;
 /// # use asynqueue_macros::Task;
 /// use serde::{Deserialize, Serialize};
@@ -102,8 +102,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// then needs no list of them; it builds each by its `FromState`, which can be [derived](macro@FromState).
 ///
 /// ```
-/// # use asynqueue_core as asynqueue;
-/// use asynqueue::{Context, Payload, Process, Registration, TaskError};
+/// # mod asynqueue { pub use asynqueue_core::{process::*, registry}; }
+/// use asynqueue::{Context, Payload, Process, TaskError, registry::Registration};
 /// # use asynqueue_macros::{FromState, Task};
 /// # use serde::{Deserialize, Serialize};
 ///
@@ -143,8 +143,8 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 /// Builds a process from the state that a server's processes share: each field is cloned from the state by its type.
 ///
 /// ```
-/// # use asynqueue_core as asynqueue;
-/// use asynqueue::{FromState, ServerState};
+/// # mod asynqueue { pub use asynqueue_core::process::{self, FromState}; }
+/// use asynqueue::{FromState, process::ServerState};
 /// # use asynqueue_macros::FromState;
 ///
 /// #[derive(Clone)]
@@ -166,7 +166,7 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 /// state.insert(Mailer { host: "smtp.example.com" });
 /// let process = SendWelcome::from_state(&state)?;
 /// assert_eq!(process.mailer.host, "smtp.example.com");
-/// # Ok::<(), asynqueue::MissingState>(())
+/// # Ok::<(), asynqueue::process::MissingState>(())
 /// ```
 ///
 /// Structs of all kinds will do, with named fields or without, generic or not. A field from the state is `Clone`,

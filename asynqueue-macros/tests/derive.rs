@@ -7,7 +7,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Backoff, Codec, Json, MessagePack, Task, TaskOptions, Unique, UniqueKey, UniqueUntil,
+    codec::{Codec, Json, MessagePack},
+    task::{Backoff, Task, TaskOptions, Unique, UniqueKey, UniqueUntil},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

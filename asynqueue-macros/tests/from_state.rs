@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{Context, FromState, Payload, Process, Registration, ServerState, TaskError};
+use asynqueue_core::{
+    process::{Context, FromState, Payload, Process, ServerState, TaskError},
+    registry::Registration,
+};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A program that has a recorder already. Apart from the other tests, since a process has but one.
 
-use asynqueue_core::{MemoryBroker, metrics::QueueMetrics};
+use asynqueue_core::{memory::MemoryBroker, metrics::QueueMetrics};
 use asynqueue_monitor::metrics::{Exporter, install, prometheus};
 
 #[tokio::test]

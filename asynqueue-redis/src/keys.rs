@@ -1,6 +1,6 @@
 //! The names of keys: the one place where a queue becomes keys.
 
-use asynqueue_core::Name;
+use asynqueue_core::task::Name;
 
 /// The keys of one queue, all in one slot of a cluster by their hash tag.
 ///

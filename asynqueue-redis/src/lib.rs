@@ -12,7 +12,7 @@
 //!     .prefix("shop")?
 //!     .response_timeout(Duration::from_secs(5));
 //! let broker = RedisBroker::connect(options).await?;
-//! # let _ = asynqueue_core::Producer::new(broker);
+//! # let _ = asynqueue_core::producer::Producer::new(broker);
 //! # Ok(()) }
 //! ```
 //!
@@ -21,7 +21,7 @@
 //! - Each queue has a fixed set of keys in one hash slot ([`aq:{queue}:…`](RedisOptions::prefix)). Each change is one Lua
 //!   script, which is given every key that it touches and makes up none.
 //! - A script takes up to five hundred tasks, with a number of Redis commands that does not depend on how many.
-//!   [`enqueue`](asynqueue_core::Broker::enqueue) calls at the same time go out together.
+//!   [`enqueue`](asynqueue_core::broker::Broker::enqueue) calls at the same time go out together.
 //! - The active tasks and their leases are one sorted set, whose members begin with the lease's token: the two can't
 //!   disagree, and an outcome under an old token finds nothing.
 //! - Changes are numbered, in lanes: Redis keeps the last number and answer of each. So a call whose answer was lost is

@@ -1,6 +1,6 @@
 //! Reading what scripts answer.
 
-use asynqueue_core::{BrokerError, Timestamp};
+use asynqueue_core::{broker::BrokerError, task::Timestamp};
 use redis::Value;
 
 /// An answer that is not what its script answers.

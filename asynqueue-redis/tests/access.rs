@@ -4,7 +4,7 @@ mod common;
 #[path = "common/rules.rs"]
 mod rules;
 
-use asynqueue_core::{Broker, BrokerError, Control, Inspect};
+use asynqueue_core::broker::{Broker, BrokerError, Control, Inspect};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisSentinel, RedisServer};
 use common::{connect, now, process_all, send, task};

@@ -6,8 +6,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use asynqueue_core::{
-    Broker, Inspect, NewTask, Outcome, Page, TaskState, When, all_of,
+    broker::{Broker, Inspect, NewTask, Outcome, Page, When, all_of},
     inspector::{Action, Filter, Inspector},
+    task::TaskState,
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::RedisServer;
@@ -95,8 +96,9 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
             break;
         }
         done += leased.len();
-        let complete =
-            |leased: asynqueue_core::Leased| leased.settle(Outcome::Complete { result: None });
+        let complete = |leased: asynqueue_core::broker::Leased| {
+            leased.settle(Outcome::Complete { result: None })
+        };
         let settlements: Vec<_> = leased.into_iter().map(complete).collect();
         all_of(broker.settle(&settlements).await).expect("settled");
     }

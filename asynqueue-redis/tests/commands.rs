@@ -4,7 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of};
+use asynqueue_core::{
+    broker::{Broker, Fleet, Leased, Outcome, ServerInfo, all_of},
+    task::{Name, Timestamp},
+};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer};
 use common::{connect, lease, send, task};

@@ -4,7 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, BrokerError, Control, Inspect, TaskState, all_of};
+use asynqueue_core::{
+    broker::{Broker, BrokerError, Control, Inspect, all_of},
+    task::TaskState,
+};
 use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisSentinel, RedisServer, TlsRedis};
 use common::{connect, process_all, send, task};
@@ -294,16 +297,19 @@ async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
     assert!(refused.to_string().contains("`maxmemory`"), "{refused}");
     // Leasing, extending and settling all go through.
     let leased = common::lease(&broker, "q", 10).await;
-    let leases: Vec<_> = leased.iter().map(asynqueue_core::Leased::lease).collect();
+    let leases: Vec<_> = leased
+        .iter()
+        .map(asynqueue_core::broker::Leased::lease)
+        .collect();
     let extended = all_of(broker.extend(&leases, Duration::from_secs(60)).await).expect("extended");
     assert!(
         extended
             .iter()
-            .all(|answer| *answer == asynqueue_core::Extended::Yes)
+            .all(|answer| *answer == asynqueue_core::broker::Extended::Yes)
     );
     let settled: Vec<_> = leased
         .into_iter()
-        .map(|leased| leased.settle(asynqueue_core::Outcome::Release))
+        .map(|leased| leased.settle(asynqueue_core::broker::Outcome::Release))
         .collect();
     all_of(broker.settle(&settled).await).expect("given back");
     assert_eq!(process_all(&broker, "q", 100).await.len(), 100);

@@ -7,7 +7,8 @@ mod common;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Broker, BrokerError, Control, Envelope, Finished, NewTask, Outcome, Signal, TaskRef, When,
+    broker::{Broker, BrokerError, Control, Finished, NewTask, Outcome, Signal, When},
+    task::{Envelope, TaskRef},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};

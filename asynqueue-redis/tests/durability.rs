@@ -5,8 +5,10 @@ mod common;
 use std::time::Duration;
 
 use asynqueue_core::{
-    Broker, BrokerError, Conflict, Durability, EnqueueError, Inspect, MessagePack, Outcome,
-    Producer, Settled, Task, TaskState, all_of,
+    broker::{Broker, BrokerError, Conflict, Durability, Inspect, Outcome, Settled, all_of},
+    codec::MessagePack,
+    producer::{EnqueueError, Producer},
+    task::{Task, TaskState},
 };
 use asynqueue_redis::{ConnectError, RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};

@@ -11,8 +11,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, Control, Envelope, Keep, MessagePack, NewTask, Outcome, Payload, Producer,
-    Server, ServerHandle, Signal, Signals, Task, TaskError, When,
+    broker::{Broker, Control, Keep, NewTask, Outcome, Signal, Signals, When},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+    task::{Envelope, Task},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisCluster, RedisServer, Seen, eventually};

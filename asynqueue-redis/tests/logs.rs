@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::Control;
+use asynqueue_core::broker::Control;
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisServer, eventually};
 use parking_lot::Mutex;

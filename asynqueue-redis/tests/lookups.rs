@@ -5,9 +5,11 @@ mod common;
 use std::time::Duration;
 
 use asynqueue_core::{
-    Broker, CancelOutcome, Conflict, Control, Envelope, Extended, Inspect, Lease, LeaseRequest,
-    LeaseToken, Leased, Outcome, TaskId, TaskRef, TaskState, UniqueKey, UniqueLock, UniqueUntil,
-    all_of,
+    broker::{
+        Broker, CancelOutcome, Conflict, Control, Extended, Inspect, Lease, LeaseRequest,
+        LeaseToken, Leased, Outcome, all_of,
+    },
+    task::{Envelope, TaskId, TaskRef, TaskState, UniqueKey, UniqueLock, UniqueUntil},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer, undeclared_keys};

@@ -13,7 +13,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, Control, MessagePack, Name, Payload, Server, ServerHandle, Signal, Task, TaskError,
+    broker::{Control, Signal},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    server::{Server, ServerHandle},
+    task::{Name, Task},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Fault, Monitor, Proxy, RedisCluster, RedisServer, Seen, eventually};
@@ -111,7 +115,7 @@ async fn serve(broker: RedisBroker, runs: &Arc<AtomicUsize>) -> ServerHandle {
     server.process(process).start().await.expect("a server")
 }
 
-fn counted(queue: &str, id: &str) -> asynqueue_core::Envelope {
+fn counted(queue: &str, id: &str) -> asynqueue_core::task::Envelope {
     let mut task = task(queue, id);
     task.payload = rmp_serde::to_vec_named(&Counted).unwrap().into();
     task

@@ -5,10 +5,15 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
-    Broker, Clock, Context, Control, Envelope, Fire, Fleet, Keep, Leased, MessagePack, MissedTicks,
-    Name, NewTask, Outcome, Payload, ScheduleEntry, Schedules, Server, ServerInfo, Signal, Signals,
-    Subscriptions, Task, TaskError, TaskRef, Tick, Timestamp, UniqueKey, UniqueLock, UniqueUntil,
-    When, all_of, testing::TestClock,
+    broker::{
+        Broker, Control, Fire, Fleet, Keep, Leased, MissedTicks, NewTask, Outcome, ScheduleEntry,
+        Schedules, ServerInfo, Signal, Signals, Subscriptions, Tick, When, all_of,
+    },
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::{Clock, Envelope, Name, Task, TaskRef, Timestamp, UniqueKey, UniqueLock, UniqueUntil},
+    testing::TestClock,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};
@@ -423,7 +428,7 @@ async fn nothing_is_left_of_servers_that_were_killed() {
         broker.beat(info, HOUR).await.expect("kept");
         broker.request_quiet(&name, true).await.expect("kept");
         send(&broker, [task("q", &n.to_string())]).await;
-        let request = asynqueue_core::LeaseRequest {
+        let request = asynqueue_core::broker::LeaseRequest {
             queues: vec![("q".into(), 1)],
             max: 1,
             lease: Duration::from_secs(30),
@@ -506,7 +511,10 @@ async fn nothing_is_left_of_unique_tasks_that_are_done_and_of_results_that_were_
     send(&broker, (0..300).map(new)).await;
     // Some wait, and give up.
     for n in 0..50 {
-        let reference = TaskRef::new("q", asynqueue_core::TaskId::new(n.to_string()).expect("id"));
+        let reference = TaskRef::new(
+            "q",
+            asynqueue_core::task::TaskId::new(n.to_string()).expect("id"),
+        );
         let waiting = broker.finished(&reference);
         let gave_up = tokio::time::timeout(Duration::from_millis(20), waiting).await;
         assert!(gave_up.is_err());

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use asynqueue::{Broker, Inspect, Keep, MemoryBroker, all_of, prelude::*};
+use asynqueue::{
+    MemoryBroker,
+    broker::{Broker, Inspect, Keep, all_of},
+    prelude::*,
+};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -8,7 +8,7 @@ mod work;
 
 use std::{env, process::Command, time::Duration};
 
-use asynqueue::{MemoryBroker, SharedBroker, metrics, prelude::*};
+use asynqueue::{MemoryBroker, broker::SharedBroker, metrics, prelude::*};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::{
     error::OTelSdkResult,

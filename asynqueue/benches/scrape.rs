@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use asynqueue::{MemoryBroker, SharedBroker, metrics, prelude::*};
+use asynqueue::{MemoryBroker, broker::SharedBroker, metrics, prelude::*};
 use asynqueue_test_servers::RedisServer;
 
 const QUEUES: usize = 200;

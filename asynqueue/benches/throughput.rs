@@ -7,7 +7,7 @@ mod work;
 
 use std::time::Duration;
 
-use asynqueue::{MemoryBroker, SharedBroker, prelude::*};
+use asynqueue::{MemoryBroker, broker::SharedBroker, prelude::*};
 use divan::{Bencher, counter::ItemsCount};
 use tokio::runtime::{Builder, Runtime};
 

@@ -1,6 +1,9 @@
 //! A broker from a URL.
 
-use asynqueue_core::{BrokerError, MemoryBroker, SharedBroker};
+use asynqueue_core::{
+    broker::{BrokerError, SharedBroker},
+    memory::MemoryBroker,
+};
 
 /// The broker that a URL names.
 ///

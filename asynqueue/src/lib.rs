@@ -30,10 +30,10 @@
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
 //! | run a whole program, with all that is beside its server | [`App`] |
 //! | run them | [`Server`], [`Process`], [`Context`], [`State`] |
-//! | say what becomes of a task that failed | [`TaskError`], [`TaskResultExt`] |
+//! | say what becomes of a task that failed | [`TaskError`], [`process::TaskResultExt`] |
 //! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
-//! | make one task of many | [`Aggregate`], [`ServerBuilder::aggregate`] |
+//! | make one task of many | [`task::Aggregate`], [`ServerBuilder::aggregate`] |
 //! | look into queues and act on tasks | [`Inspector`], [`inspector`] |
 //! | export metrics to Prometheus, answer health checks | `metrics` (with the feature `metrics`) |
 //! | see what is going on, and act on it | `Monitor` (with the feature `monitor`) |
@@ -43,7 +43,11 @@
 //! | test your own processes | `testing` (with the feature `testing`) |
 //! | keep tasks in Redis | `redis` (with the feature `redis`) |
 //! | write a broker | [`broker`] |
+//!
+//! Everything is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most programs
+//! need are at the root too.
 
+pub mod app;
 pub mod app;
 mod connect;
 #[cfg(feature = "config")]
@@ -51,21 +55,73 @@ mod from_config;
 
 #[doc(inline)]
 pub use app::App;
-pub use asynqueue_core::*;
+#[cfg(feature = "config")]
+mod from_config;
+
+#[cfg(feature = "config")]
+#[doc(inline)]
+pub use asynqueue_core::config::Config;
+#[cfg(feature = "testing")]
+#[doc(inline)]
+pub use asynqueue_core::testing;
+#[doc(inline)]
+pub use asynqueue_core::{
+    broker,
+    broker::BrokerError,
+    codec,
+    codec::{Codec, Json, MessagePack},
+    inspector,
+    inspector::Inspector,
+    layer, memory,
+    memory::MemoryBroker,
+    process::{Context, FromState, Payload, Process, State, TaskError},
+    producer,
+    producer::{Enqueue, EnqueueError, Producer, TaskHandle},
+    publish, registry,
+    registry::ProcessWrapper,
+    server,
+    server::{Server, ServerBuilder, ServerError, shutdown_signal},
+    task::Task,
+};
+#[cfg(feature = "scheduler")]
+#[doc(inline)]
+pub use asynqueue_core::{scheduler, scheduler::Scheduler};
 #[doc(inline)]
 pub use asynqueue_macros::{FromState, Task, process};
+#[cfg(feature = "monitor")]
+#[doc(inline)]
+pub use asynqueue_monitor::Monitor;
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
 
-#[cfg(feature = "monitor")]
-#[doc(inline)]
-pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
+/// What the derives' code names.
+#[doc(hidden)]
+pub use asynqueue_core::__private;
+
+pub mod task {
+    //! The nouns: what a task is, how it is named, what travels with it and which states it goes through.
+    pub use asynqueue_core::task::*;
+    pub use asynqueue_macros::Task;
+}
+
+pub mod process {
+    //! What users write: processes, what they are handed and what they return.
+    pub use asynqueue_core::process::*;
+    pub use asynqueue_macros::FromState;
+}
 
 /// Settings from a file and the environment.
 #[cfg(feature = "config")]
 pub mod config {
+    pub use crate::from_config::FromConfig;
+    pub use asynqueue_core::config::*;
+}
+
+#[cfg(feature = "config")]
+pub mod config {
+    //! Settings from a file and the environment.
     pub use crate::from_config::FromConfig;
     pub use asynqueue_core::config::*;
 }
@@ -77,27 +133,50 @@ pub mod metrics {
     pub use asynqueue_monitor::metrics::*;
 }
 
-/// What most programs need, in one `use`.
-pub mod prelude {
-    #[cfg(feature = "config")]
-    pub use crate::config::FromConfig as _;
-    pub use async_trait::async_trait;
-    #[cfg(feature = "scheduler")]
-    pub use asynqueue_core::scheduler::{Entry, Scheduler};
-    pub use asynqueue_core::{
-        Aggregate, Backoff, Context, FromState, Inspector, Payload, Process, ProcessWrapper,
-        Producer, Server, State, Task, TaskError, TaskHandle, TaskResultExt,
-        layer::{Archived, BoxError, Hook, middleware_fn},
-        shutdown_signal,
-    };
-    pub use asynqueue_macros::{FromState, Task};
-    pub use serde::{Deserialize, Serialize};
-    pub use std::time::Duration;
+#[cfg(feature = "monitor")]
+pub mod monitor {
+    //! The web monitor: who may see and do what, and where it is served.
+    pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
+}
 
-    /// So many seconds.
-    pub const fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
+pub mod prelude {
+    //! What most programs need, in one `use`: for a payload, for its handler and for `main`. All else is imported by its name.
+    //!
+    //! A name that you import or define by yourself wins over one of the prelude, so none of yours is hidden. Where yours has the
+    //! same name as one of these, such as `anyhow::Context` or `axum::extract::State`, write ours with its path:
+    //!
+    //! ```
+    //! use anyhow::Context;
+    //! use asynqueue::prelude::*;
+    //!
+    //! # #[derive(Serialize, Deserialize, Task)]
+    //! # #[task(event = "report")]
+    //! # struct Report;
+    //! async fn report(_: Payload<Report>, ctx: asynqueue::Context) -> anyhow::Result<()> {
+    //!     let path = std::env::temp_dir();
+    //!     std::fs::read_dir(&path).with_context(|| format!("attempt {}", ctx.attempt()))?;
+    //!     Ok(())
+    //! }
+    //! # ProcessWrapper::new(report);
+    //! ```
+    //!
+    //! Or leave the prelude out, and import what you use: `use asynqueue::{Payload, Server, Task};`.
+    #[cfg(feature = "config")]
+    #[doc(no_inline)]
+    pub use crate::config::FromConfig as _;
+    #[doc(no_inline)]
+    pub use asynqueue_core::{
+        layer::BoxError,
+        process::{Context, FromState, Payload, Process, State, TaskError, TaskResultExt},
+        producer::{Producer, TaskHandle},
+        registry::ProcessWrapper,
+        server::{Server, shutdown_signal},
+        task::Task,
+    };
+    #[doc(no_inline)]
+    pub use asynqueue_macros::{FromState, Task};
+    #[doc(no_inline)]
+    pub use serde::{Deserialize, Serialize};
 }
 
 /// The README's code compiles and runs.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue::{
-    SharedBroker,
+    broker::SharedBroker,
     metrics::{Exporter, install},
     prelude::*,
 };

@@ -6,7 +6,8 @@ use std::{
 };
 
 use asynqueue::{
-    BrokerError, ConnectError, EnqueueError, MemoryBroker, ResultError, Server, prelude::*,
+    BrokerError, ConnectError, EnqueueError, MemoryBroker, Server, prelude::*,
+    producer::ResultError,
 };
 
 /// What `fn main() -> Result<(), E>` prints, after `Error: `.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asynqueue::{MemoryBroker, Registration, prelude::*};
+use asynqueue::{MemoryBroker, prelude::*, registry::Registration};
 
 #[derive(Clone, Default)]
 struct Greetings(Arc<str>);

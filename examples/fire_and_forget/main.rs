@@ -3,7 +3,9 @@
 //!
 //! Whoever takes an order waits for none of it, and need not know that a mail server is slow today.
 
-use asynqueue::prelude::*;
+use std::time::Duration;
+
+use asynqueue::{Inspector, prelude::*};
 
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "order:confirm", max_retry = 5, backoff = fixed("50ms"))]

@@ -6,9 +6,9 @@
 mod pictures;
 mod upload;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use asynqueue::{TaskState, prelude::*};
+use asynqueue::{Inspector, Scheduler, prelude::*, scheduler::Entry, task::TaskState};
 
 use self::{
     pictures::{CleanUp, Folder, Resize, clean_up, make_pictures, resize},

@@ -2,9 +2,9 @@
 //!
 //! Some emails bounce and some are tried again, reports take a while, and a schedule adds to it: look, filter, pause, retry.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use asynqueue::{Monitor, Role, prelude::*, scheduler::Entry, shutdown_signal};
+use asynqueue::{Monitor, Scheduler, monitor::Role, prelude::*, scheduler::Entry};
 use axum::{Router, routing::get};
 
 #[derive(Serialize, Deserialize, Task)]

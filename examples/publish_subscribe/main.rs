@@ -9,6 +9,8 @@
 //!
 //! Kill one with `kill -9` and start it again: it misses nothing. The shop knows none of them by name.
 
+use std::time::Duration;
+
 use asynqueue::prelude::*;
 
 /// What happened, and not what anyone should do about it.
@@ -68,7 +70,7 @@ async fn subscribe(service: String, url: &str) -> Result<(), BoxError> {
     let server = Server::builder(asynqueue::connect(url).await?)
         .subscribe(service.clone(), process)
         // So that what a killed process was at is taken over soon.
-        .lease(secs(2))
+        .lease(Duration::from_secs(2))
         .start()
         .await?;
     println!("{service} is ready");

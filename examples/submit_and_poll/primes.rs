@@ -1,5 +1,7 @@
 //! The work: counting primes, slowly enough to be watched.
 
+use std::time::Duration;
+
 use asynqueue::prelude::*;
 
 #[derive(Serialize, Deserialize, Task)]

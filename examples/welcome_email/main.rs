@@ -6,7 +6,9 @@
 mod progress;
 mod report;
 
-use asynqueue::{OnDecodeError, SharedBroker, prelude::*};
+use std::time::Duration;
+
+use asynqueue::{broker::SharedBroker, prelude::*, process::OnDecodeError};
 
 /// All that is enqueued.
 const TASKS: u64 = 1_000;

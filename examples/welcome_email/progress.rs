@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use asynqueue::{QueueStats, SharedBroker, TaskState, prelude::BoxError};
+use asynqueue::{
+    broker::{QueueStats, SharedBroker},
+    prelude::BoxError,
+    task::TaskState,
+};
 
 pub(crate) async fn watch(broker: &SharedBroker) -> Result<(), BoxError> {
     // A terminal's line is written over; a log gets a line now and then.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue::{Page, SharedBroker, TaskState, prelude::BoxError};
+use asynqueue::{
+    broker::{Page, SharedBroker},
+    prelude::BoxError,
+    task::TaskState,
+};
 
 pub(crate) async fn print(broker: &SharedBroker) -> Result<(), BoxError> {
     let stats = broker

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use asynqueue::{MessagePack, Name, Task, TaskOptions};
+use asynqueue::{
+    MessagePack, Task,
+    task::{Name, TaskOptions},
+};
 use serde::{Deserialize, Serialize};
 
 /// A task that does nothing.

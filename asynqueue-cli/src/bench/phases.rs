@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue::{
-    Context, Payload, Producer, Server, ServerHandle, Task, TaskError, layer::BoxError,
+    Context, Payload, Producer, Server, Task, TaskError, layer::BoxError, server::ServerHandle,
 };
 use tokio::task::JoinSet;
 

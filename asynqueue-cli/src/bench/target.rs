@@ -1,7 +1,8 @@
 //! The broker under measurement, and what can be asked of its storage.
 
 use asynqueue::{
-    ConnectError, Control, SharedBroker, Task,
+    ConnectError, Task,
+    broker::{Control, SharedBroker},
     layer::BoxError,
     redis::{RedisBroker, RedisOptions},
 };

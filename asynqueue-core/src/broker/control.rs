@@ -47,7 +47,7 @@ pub trait Control: Send + Sync {
     async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError>;
 
     /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
-    /// [`Cancelled`](crate::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
+    /// [`Cancelled`](crate::task::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
     /// extension of its lease.
     ///
     /// # Errors

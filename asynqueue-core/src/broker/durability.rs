@@ -3,12 +3,12 @@
 use std::{fmt, str::FromStr};
 
 /// What has to have a change before the call that makes it returns `Ok`: a choice by name, for a broker as a whole and for a
-/// [single call](crate::Enqueue::durability). Which names a broker offers, and what each costs, is a matter of its store.
+/// [single call](crate::producer::Enqueue::durability). Which names a broker offers, and what each costs, is a matter of its store.
 ///
 /// As text it is `primary`, `replicas=1` or `fsync`.
 ///
 /// ```
-/// use asynqueue_core::Durability;
+/// use asynqueue_core::broker::Durability;
 ///
 /// assert_eq!("replicas=2".parse(), Ok(Durability::Replicas(2)));
 /// assert_eq!(Durability::default().to_string(), "primary");

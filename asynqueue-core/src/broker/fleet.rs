@@ -99,7 +99,7 @@ pub struct ServerInfo {
     pub finished: u64,
     /// Whether it leases nothing more, and waits for what runs.
     pub stopping: bool,
-    /// Whether it is [quiet](crate::ServerHandle::set_quiet): it leases nothing until it is asked to resume. Servers of
+    /// Whether it is [quiet](crate::server::ServerHandle::set_quiet): it leases nothing until it is asked to resume. Servers of
     /// versions that do not know this never are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quiet: bool,

@@ -180,7 +180,7 @@ pub struct TaskInfo {
 }
 
 impl TaskInfo {
-    /// The attempts that are known, oldest first: the last [`Failure::KEPT`](crate::Failure::KEPT) that failed, and the
+    /// The attempts that are known, oldest first: the last [`Failure::KEPT`](crate::task::Failure::KEPT) that failed, and the
     /// one that goes on or succeeded.
     pub fn attempts(&self) -> Vec<Attempt> {
         let failed = self.envelope.failures().iter().cloned();

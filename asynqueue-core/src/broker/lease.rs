@@ -104,14 +104,14 @@ pub enum Outcome {
         /// Zero makes it pending at once.
         delay: Duration,
     },
-    /// It is to run again after this long, and has not failed. A lock [until its start](crate::UniqueUntil::Start) is taken
+    /// It is to run again after this long, and has not failed. A lock [until its start](crate::task::UniqueUntil::Start) is taken
     /// again, if it is free. Archived instead if its cancellation was requested.
     Snooze {
         /// How long it is scheduled ahead. Zero makes it pending at once.
         delay: Duration,
     },
     /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first. A lock
-    /// [until its start](crate::UniqueUntil::Start) is taken again; if another task holds it, the task waits without it.
+    /// [until its start](crate::task::UniqueUntil::Start) is taken again; if another task holds it, the task waits without it.
     /// Archived instead if its cancellation was requested.
     Release,
     /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.

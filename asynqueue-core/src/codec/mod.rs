@@ -18,7 +18,7 @@ use self::survey::Survey;
 /// The codec's name travels with each task, so a consumer can read what any producer wrote.
 ///
 /// ```
-/// use asynqueue_core::{Codec, CodecError};
+/// use asynqueue_core::codec::{Codec, CodecError};
 ///
 /// /// JSON with line breaks, to make payloads readable.
 /// struct PrettyJson;

@@ -35,9 +35,9 @@ impl Inspector {
     /// [redacted](Self::redact) keep their values where `"[redacted]"` stands for them. Returns the new task.
     ///
     /// A unique key is the new task's too, so that it is refused while another task holds the lock, such as the one that it is
-    /// like while that waits or runs. Once that has come to its end, a lock [for a window](crate::UniqueUntil::Window) is not in
+    /// like while that waits or runs. Once that has come to its end, a lock [for a window](crate::task::UniqueUntil::Window) is not in
     /// its way: the new task gets a key of its own. The same holds for the key that keeps a
-    /// [published](crate::Producer::publish) event from being delivered twice.
+    /// [published](crate::producer::Producer::publish) event from being delivered twice.
     ///
     /// # Errors
     ///

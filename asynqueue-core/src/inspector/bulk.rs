@@ -29,7 +29,11 @@ impl Inspector {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{MemoryBroker, TaskState, inspector::{Action, Inspector}};
+    /// use asynqueue_core::{
+    ///     inspector::{Action, Inspector},
+    ///     memory::MemoryBroker,
+    ///     task::TaskState,
+    /// };
     /// use futures_util::StreamExt;
     ///
     /// let inspector = Inspector::new(MemoryBroker::new());

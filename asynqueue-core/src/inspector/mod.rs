@@ -34,7 +34,12 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, Page, TaskState, inspector::{Action, Inspector}};
+/// use asynqueue_core::{
+///     broker::Page,
+///     inspector::{Action, Inspector},
+///     memory::MemoryBroker,
+///     task::TaskState,
+/// };
 ///
 /// let inspector = Inspector::new(MemoryBroker::new()).acting_as("alice");
 /// for queue in inspector.queues().await? {
@@ -81,7 +86,7 @@ impl Inspector {
     /// case. Filters do not find them either. Errors and headers of tasks are shown as they are.
     ///
     /// ```
-    /// # use asynqueue_core::{MemoryBroker, inspector::Inspector};
+    /// # use asynqueue_core::{inspector::Inspector, memory::MemoryBroker};
     /// let inspector = Inspector::new(MemoryBroker::new()).redact(["password", "iban"]);
     /// ```
     #[must_use]
@@ -110,7 +115,7 @@ impl Inspector {
         self.broker.servers().await
     }
 
-    /// Makes a server [quiet](crate::ServerHandle::set_quiet), so that it leases nothing more and finishes what runs, or lets it
+    /// Makes a server [quiet](crate::server::ServerHandle::set_quiet), so that it leases nothing more and finishes what runs, or lets it
     /// lease again. The server learns it with its next report, within five seconds; [`ServerInfo::quiet`] says when
     /// it has. The request is kept until a later one takes its place or the server is gone. Returns whether the server is
     /// known. Servers of versions before this method ignore it.

@@ -35,7 +35,7 @@ impl Archived {
         &self.envelope.event
     }
 
-    /// Points at this task, as to [run it again](crate::Control::run_now).
+    /// Points at this task, as to [run it again](crate::broker::Control::run_now).
     pub fn task_ref(&self) -> TaskRef {
         self.envelope.task_ref()
     }

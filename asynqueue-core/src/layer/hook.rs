@@ -57,9 +57,9 @@ pub trait Hook: Send + Sync + 'static {
     /// member of a group and could not be read.
     ///
     /// The server that recorded this calls it, once, after the broker has taken the task into the archive. A hook of a
-    /// [process](crate::ProcessWrapper::with_hook) is called for the tasks of its event, one of the
-    /// [server](crate::ServerBuilder::hook) for all tasks. It is not called where no server is involved: when a producer or
-    /// the [`Inspector`](crate::Inspector) cancels or shelves a task that waits, or when a broker archives what it cannot
+    /// [process](crate::registry::ProcessWrapper::with_hook) is called for the tasks of its event, one of the
+    /// [server](crate::server::ServerBuilder::hook) for all tasks. It is not called where no server is involved: when a producer or
+    /// the [`Inspector`](crate::inspector::Inspector) cancels or shelves a task that waits, or when a broker archives what it cannot
     /// read at all. A server that dies right after it recorded this does not call it either.
     ///
     /// It runs apart from attempts, on a thread of its own, and holds up neither them nor the recording of outcomes. The

@@ -13,7 +13,7 @@ use super::{
 
 /// Runs at most `max` attempts at once in this process, for what is behind this one layer value.
 ///
-/// Around one [`ProcessWrapper`](crate::ProcessWrapper) it limits that event; around a server, or cloned around
+/// Around one [`ProcessWrapper`](crate::registry::ProcessWrapper) it limits that event; around a server, or cloned around
 /// several processes, it limits them together.
 ///
 /// The server knows the limit before an attempt starts: a task over it waits in the broker, about in its order, and takes
@@ -22,7 +22,11 @@ use super::{
 /// server cannot see the limit, and the attempt itself waits, with its timeout running.
 ///
 /// ```
-/// # use asynqueue_core::{Context, Payload, ProcessWrapper, TaskError, layer::ConcurrencyLimitLayer};
+/// # use asynqueue_core::{
+/// #     layer::ConcurrencyLimitLayer,
+/// #     process::{Context, Payload, TaskError},
+/// #     registry::ProcessWrapper,
+/// # };
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "video:encode", crate = asynqueue_core)]
 /// # struct Encode;

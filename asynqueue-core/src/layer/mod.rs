@@ -1,12 +1,12 @@
 //! What goes around a process: tower layers over one request type.
 //!
 //! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
-//! around it. Its error is a [`StdTaskError`](crate::StdTaskError), which layers can box; a layer's own error is anything
-//! that becomes a [`TaskError`](crate::TaskError). From the outside in:
+//! around it. Its error is a [`StdTaskError`](crate::process::StdTaskError), which layers can box; a layer's own error is anything
+//! that becomes a [`TaskError`](crate::process::TaskError). From the outside in:
 //!
 //! 1. a span, and with the feature `metrics` what measures attempts,
-//! 2. the layers of [`ServerBuilder::layer`](crate::ServerBuilder::layer), the first added outermost,
-//! 3. the layers and hooks of the [`ProcessWrapper`](crate::ProcessWrapper), the last added outermost,
+//! 2. the layers of [`ServerBuilder::layer`](crate::server::ServerBuilder::layer), the first added outermost,
+//! 3. the layers and hooks of the [`ProcessWrapper`](crate::registry::ProcessWrapper), the last added outermost,
 //! 4. catch panic and timeout, so that all of the above see both as plain errors,
 //! 5. the process.
 //!

@@ -10,10 +10,10 @@ use crate::{
     task::FailureKind,
 };
 
-/// Drops the service's future at the [end of the attempt](crate::Context::deadline), and cancels its token.
+/// Drops the service's future at the [end of the attempt](crate::process::Context::deadline), and cancels its token.
 ///
 /// The server has it around every process. A process that blocks its thread and so can't be dropped loses its slot and
-/// its lease all the same: see [`ServerBuilder::max_abandoned`](crate::ServerBuilder::max_abandoned).
+/// its lease all the same: see [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeoutLayer;
 

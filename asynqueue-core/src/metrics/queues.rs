@@ -11,7 +11,7 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, metrics::QueueMetrics};
+/// use asynqueue_core::{memory::MemoryBroker, metrics::QueueMetrics};
 ///
 /// let queues = QueueMetrics::new(MemoryBroker::new());
 /// queues.collect().await?.record();

@@ -81,13 +81,13 @@ impl Context {
     /// at it between two steps.
     ///
     /// The slot stays taken until `work` returns, also when the handler has timed out meanwhile. Code that does not stop
-    /// within the [grace](crate::ServerBuilder::cancel_grace) after that counts as
-    /// [abandoned](crate::ServerStats::abandoned). When the handler returns first, the token is cancelled and the handler's
+    /// within the [grace](crate::server::ServerBuilder::cancel_grace) after that counts as
+    /// [abandoned](crate::server::ServerStats::abandoned). When the handler returns first, the token is cancelled and the handler's
     /// result counts. An attempt has a thread at any time. What it runs beside that shares as many threads with the other
     /// attempts as the server runs handlers at once: `work` waits for one of these, until the token is cancelled.
     ///
     /// ```
-    /// # use asynqueue_core::{Context, Payload, TaskError};
+    /// # use asynqueue_core::process::{Context, Payload, TaskError};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "image:resize", crate = asynqueue_core)]
     /// # struct Resize { path: String }
@@ -100,7 +100,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// When `work` panics, as a failure of kind [`Panic`](crate::FailureKind::Panic), the attempt is cancelled before a thread
+    /// When `work` panics, as a failure of kind [`Panic`](crate::task::FailureKind::Panic), the attempt is cancelled before a thread
     /// is free or has ended already, or the operating system has no thread left.
     pub async fn run_blocking<R, F>(&self, work: F) -> Result<R, TaskError>
     where

@@ -241,7 +241,7 @@ impl Context {
         &self.0.cancelled
     }
 
-    /// The server's shared value of type `T`. A function that takes it as an argument of type [`State<T>`](crate::State)
+    /// The server's shared value of type `T`. A function that takes it as an argument of type [`State<T>`](crate::process::State)
     /// has it checked when the server is built.
     ///
     /// # Errors
@@ -306,7 +306,7 @@ impl Context {
     }
 
     /// Reports that `done` of `total` units are done. Cheap: the server sends on the newest report a few times a
-    /// second, and observers see it in the task's [`progress`](crate::TaskInfo::progress). A note is cut after 4 KiB.
+    /// second, and observers see it in the task's [`progress`](crate::broker::TaskInfo::progress). A note is cut after 4 KiB.
     pub fn progress(&self, done: u64, total: u64, note: impl Into<String>) {
         let mut note = note.into();
         cut(&mut note, Progress::MAX_NOTE);
@@ -321,7 +321,7 @@ impl Context {
     /// # Errors
     ///
     /// When the task's type has an output, which is its result, or the process has returned; when `value` cannot be encoded, or
-    /// the payload is in another codec; and when the result is [too large](crate::ServerBuilder::max_result).
+    /// the payload is in another codec; and when the result is [too large](crate::server::ServerBuilder::max_result).
     pub fn set_result(&self, value: &impl Serialize) -> Result<(), SetResultError> {
         let encoded = self.envelope().codec.encode_for_any(value);
         let encoded = encoded.map_err(SetResultError::Encode)?;

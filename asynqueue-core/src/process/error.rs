@@ -10,11 +10,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Why a task did not complete, and what happens to it next.
 ///
 /// Any error becomes one with `?`, and is retried by the task's backoff: each [`std::error::Error`], a boxed one,
-/// `anyhow::Error`, `eyre::Report`, a `String` and a `&str`. [`TaskResultExt`](crate::TaskResultExt) decides otherwise
+/// `anyhow::Error`, `eyre::Report`, a `String` and a `&str`. [`TaskResultExt`](crate::process::TaskResultExt) decides otherwise
 /// in the same line.
 ///
 /// ```
-/// use asynqueue_core::{TaskError, TaskResultExt};
+/// use asynqueue_core::process::{TaskError, TaskResultExt};
 /// use std::time::Duration;
 ///
 /// fn charge(card: &str) -> Result<(), TaskError> {
@@ -160,7 +160,7 @@ impl TaskError {
     /// A [`std::error::Error`] that asks for the same: for functions that return a box, `anyhow::Error` or the like.
     ///
     /// ```
-    /// use asynqueue_core::{TaskError, TaskErrorKind, layer::BoxError};
+    /// use asynqueue_core::{layer::BoxError, process::{TaskError, TaskErrorKind}};
     ///
     /// fn charge() -> Result<(), BoxError> {
     ///     Err(TaskError::skip_retry("no such card").into_std())?
@@ -227,7 +227,7 @@ impl fmt::Debug for TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TaskResultExt;
+    use crate::process::TaskResultExt;
 
     #[derive(thiserror::Error)]
     #[error("refused by the bank")]

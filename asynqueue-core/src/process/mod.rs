@@ -41,7 +41,7 @@ use crate::task::Task;
 /// Handles the tasks of one type.
 ///
 /// ```
-/// use asynqueue_core::{Context, Payload, Process, Task, TaskError};
+/// use asynqueue_core::{process::{Context, Payload, Process, TaskError}, task::Task};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }
@@ -61,7 +61,7 @@ use crate::task::Task;
 /// built from the attempt. It returns the task's output, or any error that becomes a [`TaskError`]:
 ///
 /// ```
-/// # use asynqueue_core::{Context, Payload, ProcessWrapper, State};
+/// # use asynqueue_core::{process::{Context, Payload, State}, registry::ProcessWrapper};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }
@@ -84,7 +84,7 @@ use crate::task::Task;
 pub trait Process<T: Task>: Send + Sync + 'static {
     /// The event whose tasks this handles. By default the payload's own, which is the one that a producer enqueues and publishes
     /// a `T` under. Another is for tasks of the same form that are enqueued under another name, as by another program. A process
-    /// with a name of its own cannot [subscribe](crate::ServerBuilder::subscribe): it would receive no published `T`.
+    /// with a name of its own cannot [subscribe](crate::server::ServerBuilder::subscribe): it would receive no published `T`.
     fn event_name(&self) -> &str {
         T::EVENT
     }
@@ -107,7 +107,7 @@ pub trait Process<T: Task>: Send + Sync + 'static {
     /// when it is built. By default nothing is checked; functions check their arguments.
     ///
     /// ```
-    /// # use asynqueue_core::{Context, MissingState, Payload, Process, ServerState, TaskError};
+    /// # use asynqueue_core::process::{Context, MissingState, Payload, Process, ServerState, TaskError};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct WelcomeEmail { user_id: u64 }

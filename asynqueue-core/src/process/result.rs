@@ -23,7 +23,7 @@ pub struct ResultTooLarge {
 
 crate::debug_as_text!(ResultTooLarge, SetResultError);
 
-/// A result that was not [set](crate::Context::set_result).
+/// A result that was not [set](crate::process::Context::set_result).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SetResultError {

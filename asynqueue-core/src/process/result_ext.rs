@@ -8,7 +8,7 @@ use super::{StdTaskError, TaskError, TaskErrorKind};
 /// retried by the task's backoff.
 ///
 /// ```
-/// use asynqueue_core::{Context, Payload, TaskError, TaskResultExt};
+/// use asynqueue_core::process::{Context, Payload, TaskError, TaskResultExt};
 /// use std::time::Duration;
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "charge", crate = asynqueue_core)]
@@ -24,7 +24,7 @@ use super::{StdTaskError, TaskError, TaskErrorKind};
 ///     pay(card).await.or_archive_if(BankError::is_final)?; // else retried by the backoff
 ///     Ok(())
 /// }
-/// # let _ = asynqueue_core::ProcessWrapper::new(charge);
+/// # let _ = asynqueue_core::registry::ProcessWrapper::new(charge);
 /// ```
 ///
 /// It works in functions that return a [`TaskError`], a box, `anyhow::Error` or `eyre::Report`. Of two decisions about one

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-/// The values given to [`ServerBuilder::state`](crate::ServerBuilder::state), one per type.
+/// The values given to [`ServerBuilder::state`](crate::server::ServerBuilder::state), one per type.
 #[derive(Clone, Default)]
 pub struct ServerState(Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
 
@@ -69,12 +69,16 @@ impl MissingState {
     }
 }
 
-/// A shared value as an argument of a handler, cloned from what [`ServerBuilder::state`](crate::ServerBuilder::state)
+/// A shared value as an argument of a handler, cloned from what [`ServerBuilder::state`](crate::server::ServerBuilder::state)
 /// was given; derefs to it. A server that was given none of this type is refused when it is built.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, Payload, Server, State, TaskError};
+/// use asynqueue_core::{
+///     memory::MemoryBroker,
+///     process::{Payload, State, TaskError},
+///     server::Server,
+/// };
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct Welcome { address: String }

@@ -87,7 +87,7 @@ setters! {
     queue(queue: impl Into<Name>) self => { self.overrides().queue = Some(queue.into()); }
 
     /// Gives it an id, in place of a generated one. A second task with the same id in its queue is refused with
-    /// [`Conflict::Id`](crate::Conflict::Id), so that enqueueing can be repeated safely. The id is free again once
+    /// [`Conflict::Id`](crate::broker::Conflict::Id), so that enqueueing can be repeated safely. The id is free again once
     /// the task is gone.
     id(id: impl Into<String>) self => { self.id = Some(id.into()); }
 
@@ -136,7 +136,7 @@ setters! {
     expires_at(time: impl Into<Timestamp>) self => { self.expires = Some(When::At(time.into())); }
 
     /// What has to have the task before it counts as accepted, in place of what the broker is set to. It fails with
-    /// [`BrokerError::NotDurable`](crate::BrokerError::NotDurable) if that is not so in time; then the task is there, and enqueueing it
+    /// [`BrokerError::NotDurable`](crate::broker::BrokerError::NotDurable) if that is not so in time; then the task is there, and enqueueing it
     /// again under the same id is safe.
     durability(durability: Durability) self => { self.durability = Some(durability); }
 
@@ -315,7 +315,12 @@ impl<'a, T: Task> Enqueue<'a, T> {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{MemoryBroker, Payload, Producer, Server, TaskError};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Payload, TaskError},
+    ///     producer::Producer,
+    ///     server::Server,
+    /// };
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "cache:clear", crate = asynqueue_core)]
     /// # struct ClearCache;

@@ -75,7 +75,7 @@ impl<T: Task> TaskHandle<T> {
     /// Retries are waited for; bound the wait with [`tokio::time::timeout`] where that is too long.
     ///
     /// This needs a task that is kept once it is done: a type with an `output` is kept for an hour, and others as their
-    /// `retention` says. [`Enqueue::result`](crate::Enqueue::result) waits for one that is not kept.
+    /// `retention` says. [`Enqueue::result`](crate::producer::Enqueue::result) waits for one that is not kept.
     ///
     /// # Errors
     ///
@@ -114,7 +114,12 @@ impl<T: Task> TaskHandle<T> {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Context, Payload, TaskError},
+    ///     producer::Producer,
+    ///     server::Server,
+    /// };
     /// use futures_util::StreamExt;
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "import", output = u64, crate = asynqueue_core)]
@@ -149,7 +154,7 @@ impl<T: Task> TaskHandle<T> {
     }
 
     /// Cancels the task: one that waits is archived, one that runs is asked to stop and not retried. The reason is cut after
-    /// [4 KiB](crate::Failure::MAX_MESSAGE).
+    /// [4 KiB](crate::task::Failure::MAX_MESSAGE).
     ///
     /// # Errors
     ///

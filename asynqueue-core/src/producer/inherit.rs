@@ -74,7 +74,12 @@ impl Context {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{memory::MemoryBroker, process::{Payload, TaskError}, producer::Producer, server::Server};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Payload, TaskError},
+    ///     producer::Producer,
+    ///     server::Server,
+    /// };
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "order", crate = asynqueue_core)]
     /// # struct Order;

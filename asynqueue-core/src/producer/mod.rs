@@ -39,7 +39,7 @@ const CHUNK: usize = 1_000;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, Producer};
+/// use asynqueue_core::{memory::MemoryBroker, producer::Producer};
 /// use std::time::Duration;
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
@@ -108,7 +108,7 @@ impl Producer {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # use asynqueue_core::{memory::MemoryBroker, producer::Producer};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct WelcomeEmail { user_id: u64 }
@@ -130,7 +130,7 @@ impl Producer {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # use asynqueue_core::{MemoryBroker, Producer};
+    /// # use asynqueue_core::{memory::MemoryBroker, producer::Producer};
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct WelcomeEmail { user_id: u64 }

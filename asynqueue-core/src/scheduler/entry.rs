@@ -12,7 +12,7 @@ use crate::{
 /// A task that is to be enqueued again and again.
 ///
 /// ```
-/// use asynqueue_core::{MissedTicks, scheduler::Entry};
+/// use asynqueue_core::{broker::MissedTicks, scheduler::Entry};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "clean-up", crate = asynqueue_core)]
 /// # struct CleanUp { older_than_days: u32 }

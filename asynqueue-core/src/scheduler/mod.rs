@@ -54,7 +54,7 @@ const CODE: &str = "code";
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, scheduler::{Entry, Scheduler}};
+/// use asynqueue_core::{memory::MemoryBroker, scheduler::{Entry, Scheduler}};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "clean-up", crate = asynqueue_core)]
 /// # struct CleanUp { older_than_days: u32 }

@@ -38,7 +38,7 @@ use crate::task::Timestamp;
 /// hour that is left out is not due, and what it has in the hour that is twice is due twice.
 ///
 /// ```
-/// use asynqueue_core::{Timestamp, scheduler::Rule};
+/// use asynqueue_core::{scheduler::Rule, task::Timestamp};
 ///
 /// let rule = Rule::parse("@every 30s")?;
 /// let next = rule.next_after(Timestamp::from_millis(30_000));

@@ -11,7 +11,7 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, scheduler::{Entry, Timetable}};
+/// use asynqueue_core::{memory::MemoryBroker, scheduler::{Entry, Timetable}};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "report", crate = asynqueue_core)]
 /// # struct Report { tenant: String }

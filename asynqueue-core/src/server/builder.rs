@@ -13,7 +13,7 @@ use crate::{
     task::{Name, Task},
 };
 
-/// Sets up a [`Server`](crate::Server).
+/// Sets up a [`Server`](crate::server::Server).
 #[must_use = "a server does nothing until it runs"]
 pub struct ServerBuilder {
     pub(super) broker: SharedBroker,
@@ -114,7 +114,11 @@ impl ServerBuilder {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, Process, TaskError}, server::Server};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Context, Payload, Process, TaskError},
+    ///     server::Server,
+    /// };
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "email:welcome", crate = asynqueue_core)]
     /// # struct Welcome;
@@ -151,7 +155,11 @@ impl ServerBuilder {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Context, Payload, TaskError},
+    ///     server::Server,
+    /// };
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "image:resize", crate = asynqueue_core)]
     /// # struct Resize { path: String }
@@ -183,9 +191,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Subscribes a process to an event: it gets a task for each that is [published](crate::Producer::publish) from now on,
+    /// Subscribes a process to an event: it gets a task for each that is [published](crate::producer::Producer::publish) from now on,
     /// in a queue of its own, named `subscriber@event`. A subscriber stays known when its servers stop, and finds what was
-    /// published meanwhile when they come back; [`Subscriptions::unsubscribe`](crate::Subscriptions::unsubscribe) ends it.
+    /// published meanwhile when they come back; [`Subscriptions::unsubscribe`](crate::broker::Subscriptions::unsubscribe) ends it.
     /// The name has no `@`, and the event is that of the payload's type.
     /// Servers that use the same name share one queue, and each event goes to one of them.
     pub fn subscribe<M>(
@@ -198,7 +206,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Makes one task of the members of a group, for tasks that are [aggregated](crate::Aggregate): the function is given
+    /// Makes one task of the members of a group, for tasks that are [aggregated](crate::task::Aggregate): the function is given
     /// their payloads, oldest first. It may be called again for the same tasks, as after a crash, and only one of the tasks
     /// that it makes is kept: so let it do nothing else. The new task is put into the queue of its members, and has their
     /// group as its own.
@@ -208,7 +216,11 @@ impl ServerBuilder {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
+    /// use asynqueue_core::{
+    ///     memory::MemoryBroker,
+    ///     process::{Context, Payload, TaskError},
+    ///     server::Server,
+    /// };
     /// # use serde::{Serialize, Deserialize};
     /// # use asynqueue_macros::Task;
     ///
@@ -261,7 +273,7 @@ impl ServerBuilder {
     }
 
     /// Shares a value with all processes, by its type. A function takes it as an argument of type
-    /// [`State<T>`](crate::State), which is checked when the server is built; see also [`FromState`](crate::FromState)
+    /// [`State<T>`](crate::process::State), which is checked when the server is built; see also [`FromState`](crate::process::FromState)
     /// and [`Context::state`].
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
@@ -303,7 +315,7 @@ impl ServerBuilder {
     }
 
     /// How large an encoded result may be, in bytes. A task that returns a larger one is archived, since its work is done and would
-    /// end the same way again. Default [16 MiB](crate::DEFAULT_MAX_RESULT).
+    /// end the same way again. Default [16 MiB](crate::process::DEFAULT_MAX_RESULT).
     pub fn max_result(mut self, bytes: usize) -> Self {
         self.state.insert(MaxResult(bytes));
         self
@@ -388,8 +400,8 @@ impl ServerBuilder {
         Ok(server.start())
     }
 
-    /// Builds the server and runs it until `shutdown` completes: see [`Server::run`](crate::Server::run) and
-    /// [`shutdown_signal`](crate::shutdown_signal).
+    /// Builds the server and runs it until `shutdown` completes: see [`Server::run`](crate::server::Server::run) and
+    /// [`shutdown_signal`](crate::server::shutdown_signal).
     ///
     /// # Errors
     ///

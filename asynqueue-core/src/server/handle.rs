@@ -72,8 +72,8 @@ impl ServerHandle {
 
     /// Stops leasing tasks, or resumes it. A quiet server finishes what it runs and gives back what has not started; it
     /// keeps its leases, and its upkeep of the queues, as it did. For the time before a deploy, or to look into a server
-    /// that still runs. Also by SIGUSR1, where [`shutdown_signal`](crate::shutdown_signal) receives signals, and from outside by
-    /// [`Inspector::set_server_quiet`](crate::Inspector::set_server_quiet). The latest of them wins, by the broker's clock.
+    /// that still runs. Also by SIGUSR1, where [`shutdown_signal`](crate::server::shutdown_signal) receives signals, and from outside by
+    /// [`Inspector::set_server_quiet`](crate::inspector::Inspector::set_server_quiet). The latest of them wins, by the broker's clock.
     pub fn set_quiet(&self, quiet: bool) {
         self.shared.set_quiet(quiet);
     }

@@ -93,7 +93,12 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+/// use asynqueue_core::{
+///     memory::MemoryBroker,
+///     process::{Context, Payload, TaskError},
+///     producer::Producer,
+///     server::Server,
+/// };
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }

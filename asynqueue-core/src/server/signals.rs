@@ -45,12 +45,12 @@ impl Asked {
 }
 
 /// Completes at the first SIGINT or SIGTERM, or Ctrl-C where there are no signals; for
-/// [`ServerBuilder::run`](crate::ServerBuilder::run). Signals count from the call on, before the future is first polled,
+/// [`ServerBuilder::run`](crate::server::ServerBuilder::run). Signals count from the call on, before the future is first polled,
 /// and are received on a thread of their own, which no handler can block.
 ///
-/// The first lets running tasks finish within the [shutdown timeout](crate::ServerBuilder::shutdown_timeout). A second
+/// The first lets running tasks finish within the [shutdown timeout](crate::server::ServerBuilder::shutdown_timeout). A second
 /// cuts that short: servers give back what runs, without counting an attempt, and stop. A third exits the process at once.
-/// SIGUSR1 makes the servers of this process [quiet](crate::ServerHandle::set_quiet), as before a deploy.
+/// SIGUSR1 makes the servers of this process [quiet](crate::server::ServerHandle::set_quiet), as before a deploy.
 pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let listening = listen();
     let mut ends = Asked::of_process().ends.subscribe();

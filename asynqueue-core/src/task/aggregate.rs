@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How the tasks of a group are aggregated: they wait until one of these limits is reached, and then become one task,
-/// made by the function that a server [aggregates](crate::ServerBuilder::aggregate) them with.
+/// made by the function that a server [aggregates](crate::server::ServerBuilder::aggregate) them with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aggregate {
     /// How long to wait after the last task that came for another one. Default 10 s.

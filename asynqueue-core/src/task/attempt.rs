@@ -15,7 +15,7 @@ pub struct Run {
     pub worker: Name,
 }
 
-/// One attempt at a task, as [`TaskInfo::attempts`](crate::TaskInfo::attempts) tells them.
+/// One attempt at a task, as [`TaskInfo::attempts`](crate::broker::TaskInfo::attempts) tells them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Which attempt it was, from 1. Two have the same number if the first did not count.

@@ -39,7 +39,7 @@ use crate::codec::{Codec, CodecError};
 /// Derived with `#[derive(Task)]`; written by hand it is:
 ///
 /// ```
-/// use asynqueue_core::{MessagePack, Task};
+/// use asynqueue_core::{codec::MessagePack, task::Task};
 ///
 /// #[derive(serde::Serialize, serde::Deserialize)]
 /// struct WelcomeEmail {
@@ -64,7 +64,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name that ties a payload to its process, such as `email:welcome`.
     const EVENT: &'static str;
 
-    /// What the process returns, and [`TaskHandle::result`](crate::TaskHandle::result) yields.
+    /// What the process returns, and [`TaskHandle::result`](crate::producer::TaskHandle::result) yields.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
     /// The codec that producers encode this payload and its output with.

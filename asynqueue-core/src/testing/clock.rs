@@ -13,7 +13,7 @@ use crate::task::{Clock, Timestamp};
 /// A clock that stands still until it is told otherwise. Clones show the same time.
 ///
 /// ```
-/// use asynqueue_core::{Broker, MemoryBroker, testing::TestClock};
+/// use asynqueue_core::{broker::Broker, memory::MemoryBroker, testing::TestClock};
 /// use std::time::Duration;
 ///
 /// let clock = TestClock::default();

@@ -12,7 +12,12 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+/// use asynqueue_core::{
+///     memory::MemoryBroker,
+///     process::{Context, Payload, TaskError},
+///     producer::Producer,
+///     server::Server,
+/// };
 /// use asynqueue_core::testing::{TestClock, drain};
 /// use std::time::Duration;
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]

@@ -13,7 +13,7 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::{MemoryBroker, Producer, testing::Enqueued};
+/// use asynqueue_core::{memory::MemoryBroker, producer::Producer, testing::Enqueued};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "email:welcome", crate = asynqueue_core)]
 /// # struct WelcomeEmail { user_id: u64 }

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::layer::BoxError> {
-/// use asynqueue_core::{Context, Payload, State, TaskError, testing::run_inline};
+/// use asynqueue_core::{process::{Context, Payload, State, TaskError}, testing::run_inline};
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
 /// # #[task(event = "greet", output = String, crate = asynqueue_core)]
 /// # struct Greet { name: String }

@@ -9,7 +9,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, Inspect, Keep, MemoryBroker, Payload, Server, ServerHandle, TaskError, TaskState,
+    broker::{Inspect, Keep},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    server::{Server, ServerHandle},
+    task::TaskState,
 };
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,

@@ -9,10 +9,14 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, CancelOutcome, Context, Control, FailureKind, Inspect, LeaseRequest, MemoryBroker,
-    Payload, ProcessWrapper, Producer, Server, ServerBuilder, Task, TaskError, TaskHandle,
-    TaskState, all_of,
+    broker::{Broker, CancelOutcome, Control, Inspect, LeaseRequest, all_of},
     layer::{Archived, Hook, HookLayer, TimeoutLayer},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::{Producer, TaskHandle},
+    registry::ProcessWrapper,
+    server::{Server, ServerBuilder},
+    task::{FailureKind, Task, TaskState},
     testing::{TestClock, drain},
 };
 use asynqueue_macros::Task;

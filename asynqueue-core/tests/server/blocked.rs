@@ -10,7 +10,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, MemoryBroker, Payload, Server, ServerHandle, TaskError, TaskState,
+    broker::Broker,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    server::{Server, ServerHandle},
+    task::TaskState,
 };
 
 use crate::harness::{Job, becomes, broker, info, job, lines, output_of, until, with};

@@ -10,7 +10,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, MemoryBroker, Payload, Server, ServerHandle, State, TaskError, TaskState,
+    memory::MemoryBroker,
+    process::{Context, Payload, State, TaskError},
+    server::{Server, ServerHandle},
+    task::{FailureKind, TaskState},
 };
 
 use crate::{

@@ -9,7 +9,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    CancelOutcome, Context, FailureKind, Payload, Server, Signal, TaskError, TaskInfo, TaskState,
+    broker::{CancelOutcome, Signal, TaskInfo},
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::{FailureKind, TaskState},
 };
 use tokio::sync::{Semaphore, oneshot};
 

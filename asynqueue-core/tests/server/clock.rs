@@ -9,7 +9,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Clock, Context, MemoryBroker, Payload, Producer, Server, TaskError, TaskState, all_of,
+    broker::{Broker, all_of},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
+    task::{Clock, TaskState},
     testing::TestClock,
 };
 use tokio::sync::Semaphore;
@@ -86,7 +91,7 @@ async fn a_worker_that_is_lost_while_the_clock_is_behind_is_found_all_the_same()
     let broker = MemoryBroker::with_clock(clock.clone());
     let producer = Producer::new(broker.clone());
     let task = producer.enqueue(job(1)).await.unwrap();
-    let request = asynqueue_core::LeaseRequest {
+    let request = asynqueue_core::broker::LeaseRequest {
         queues: vec![("default".into(), 1)],
         max: 1,
         lease: LEASE,

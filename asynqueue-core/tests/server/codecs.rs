@@ -10,7 +10,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Codec, CodecError, Context, EnqueueError, Json, MessagePack, Payload, Server, TaskError,
+    codec::{Codec, CodecError, Json, MessagePack},
+    process::{Context, Payload, TaskError},
+    producer::EnqueueError,
+    server::Server,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

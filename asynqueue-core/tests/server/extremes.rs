@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Backoff, Broker, CodecName, Context, Envelope, MessagePack, NewTask, Payload, ProcessWrapper,
-    Server, TaskError, TaskId, TaskState, When, layer::RateLimitLayer,
+    broker::{Broker, NewTask, When},
+    codec::{CodecName, MessagePack},
+    layer::RateLimitLayer,
+    process::{Context, Payload, TaskError},
+    registry::ProcessWrapper,
+    server::Server,
+    task::{Backoff, Envelope, TaskId, TaskState},
 };
 use bytes::Bytes;
 

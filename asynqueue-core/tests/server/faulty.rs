@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use asynqueue_core::*;
+use asynqueue_core::{broker::*, memory::MemoryBroker, process::*, task::*};
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Semaphore, broadcast};
 

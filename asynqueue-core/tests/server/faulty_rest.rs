@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use asynqueue_core::*;
+use asynqueue_core::{broker::*, task::*};
 
 use super::faulty::Faulty;
 

@@ -6,8 +6,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Context, Groups, Inspect, MemoryBroker, Payload, Producer, Server, ServerBuilder,
-    TaskError, TaskState, testing::TestClock,
+    broker::{Groups, Inspect},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerBuilder},
+    task::{Aggregate, TaskState},
+    testing::TestClock,
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,15 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, FromState, IntoProcess, MissingState, Payload, Process, ProcessWrapper,
-    Server, ServerBuilder, ServerError, ServerState, State, Task, TaskError, TaskResultExt,
-    TaskState, layer::BoxError, testing::run_inline,
+    layer::BoxError,
+    process::{
+        Context, FromState, MissingState, Payload, Process, ServerState, State, TaskError,
+        TaskResultExt,
+    },
+    registry::{IntoProcess, ProcessWrapper},
+    server::{Server, ServerBuilder, ServerError},
+    task::{FailureKind, Task, TaskState},
+    testing::run_inline,
 };
 use asynqueue_macros::FromState;
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Failure, Inspect, MemoryBroker, Producer, Task, TaskHandle, TaskInfo, TaskState, TaskStatus,
+    broker::{Inspect, TaskInfo},
+    memory::MemoryBroker,
+    producer::{Producer, TaskHandle, TaskStatus},
+    task::{Failure, Task, TaskState},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};

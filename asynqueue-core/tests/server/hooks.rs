@@ -6,7 +6,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, Payload, ProcessWrapper, Server, TaskError, TaskState, layer::Hook,
+    layer::Hook,
+    process::{Context, Payload, TaskError},
+    registry::ProcessWrapper,
+    server::Server,
+    task::{FailureKind, TaskState},
 };
 
 use crate::harness::{

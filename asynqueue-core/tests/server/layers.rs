@@ -6,8 +6,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, Payload, ProcessWrapper, Server, TaskError, TaskErrorKind, TaskState,
     layer::{Next, TaskRequest, middleware_fn},
+    process::{Context, Payload, TaskError, TaskErrorKind},
+    registry::ProcessWrapper,
+    server::Server,
+    task::TaskState,
 };
 use tower::{
     ServiceBuilder, limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer, timeout::TimeoutLayer,

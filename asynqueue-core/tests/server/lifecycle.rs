@@ -6,7 +6,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, Payload, Process, ProcessWrapper, Server, ServerHandle, TaskError, TaskState,
+    process::{Context, Payload, Process, TaskError},
+    registry::ProcessWrapper,
+    server::{Server, ServerHandle},
+    task::TaskState,
 };
 
 use crate::harness::{
@@ -74,7 +77,7 @@ async fn an_idle_server_is_woken_without_a_poll() {
 struct Runs(Arc<Mutex<HashMap<u64, u32>>>);
 
 impl Runs {
-    async fn server(&self, broker: &asynqueue_core::MemoryBroker) -> ServerHandle {
+    async fn server(&self, broker: &asynqueue_core::memory::MemoryBroker) -> ServerHandle {
         let runs = Arc::clone(&self.0);
         Server::builder(broker.clone())
             .poll_interval(AN_HOUR)
@@ -135,7 +138,7 @@ async fn servers_that_come_and_go_lose_no_task() {
 
 #[tokio::test]
 async fn a_paused_queue_waits_and_goes_on_at_once_when_resumed() {
-    use asynqueue_core::Control;
+    use asynqueue_core::broker::Control;
     let (broker, producer) = broker();
     let queues = ["default".into()];
     broker.set_paused(&queues, true).await.unwrap();

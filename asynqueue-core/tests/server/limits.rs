@@ -10,12 +10,16 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, MemoryBroker, Payload, ProcessWrapper, Server, ServerHandle, TaskError,
-    TaskState,
+    broker::Broker,
     layer::{
         BoxProcess, ConcurrencyLimitLayer, Next, RateLimitLayer, TaskRequest, TaskService,
         middleware_fn,
     },
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    registry::ProcessWrapper,
+    server::{Server, ServerHandle},
+    task::TaskState,
     testing::drain,
 };
 use tokio::sync::Semaphore;

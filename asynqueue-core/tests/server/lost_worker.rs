@@ -9,8 +9,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, Extended, FailureKind, LeaseRequest, Leased, MemoryBroker, Outcome, Payload,
-    Server, Settled, TaskError, TaskState, all_of,
+    broker::{Broker, Extended, LeaseRequest, Leased, Outcome, Settled, all_of},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::{FailureKind, TaskState},
 };
 use tokio::sync::Semaphore;
 
@@ -190,9 +193,9 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
     let leased = becomes(&task, TaskState::Active).await;
     until("it runs", async || server.stats().running == 1).await;
     // Someone else settles it, as if its lease had ended.
-    let stolen = asynqueue_core::Settlement {
+    let stolen = asynqueue_core::broker::Settlement {
         envelope: leased.envelope,
-        token: asynqueue_core::LeaseToken(1),
+        token: asynqueue_core::broker::LeaseToken(1),
         outcome: Outcome::Archive,
         only_if_expired: false,
     };

@@ -2,7 +2,11 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use asynqueue_core::{Context, FailureKind, Payload, Server, TaskError, TaskState};
+use asynqueue_core::{
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::{FailureKind, TaskState},
+};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 

@@ -10,8 +10,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, Payload, Server, ServerError, TaskError, TaskState,
     layer::{BoxProcess, Hook, TaskFuture, TaskOutput, TaskRequest, middleware_fn},
+    process::{Context, Payload, TaskError},
+    server::{Server, ServerError},
+    task::{FailureKind, TaskState},
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};

@@ -3,8 +3,9 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Broker, BrokerError, Conflict, Durability, EnqueueError, Producer, TaskState,
-    Timestamp, Unique, UniqueKey, UniqueUntil,
+    broker::{Broker, BrokerError, Conflict, Durability},
+    producer::{EnqueueError, Producer},
+    task::{Backoff, TaskState, Timestamp, Unique, UniqueKey, UniqueUntil},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -141,7 +142,7 @@ async fn many_tasks_are_answered_each_in_its_order() {
     let payload = kept
         .envelope
         .codec
-        .decode::<WithOptions, asynqueue_core::MessagePack>(&kept.envelope.payload);
+        .decode::<WithOptions, asynqueue_core::codec::MessagePack>(&kept.envelope.payload);
     assert_eq!(payload.unwrap().n, 2_499);
     assert_eq!(counts(&broker).await, [(TaskState::Pending, 2_497)]);
 }

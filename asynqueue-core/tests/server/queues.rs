@@ -8,7 +8,13 @@ use std::{
     },
 };
 
-use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError, TaskState};
+use asynqueue_core::{
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
+    task::TaskState,
+};
 use tokio::sync::Semaphore;
 
 use crate::harness::{AN_HOUR, Job, broker, counts, counts_become, job, output_of, soon, until};

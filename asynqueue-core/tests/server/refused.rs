@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Broker, BrokerError, CodecName, Conflict, Context, EnqueueError, Envelope,
-    FailureKind, MemoryBroker, NewTask, OnDecodeError, Payload, Producer, Server, ServerError,
-    ServerHandle, Task, TaskError, TaskHandle, TaskId, TaskRef, TaskState, When,
+    broker::{Broker, BrokerError, Conflict, NewTask, When},
+    codec::CodecName,
+    memory::MemoryBroker,
+    process::{Context, OnDecodeError, Payload, TaskError},
+    producer::{EnqueueError, Producer, TaskHandle},
+    server::{Server, ServerError, ServerHandle},
+    task::{Backoff, Envelope, FailureKind, Task, TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use bytes::Bytes;
@@ -183,15 +187,17 @@ async fn a_payload_that_does_not_decode_is_retried_until_a_server_can_decode_it(
 /// A codec that only its own producer has.
 struct Secret;
 
-impl asynqueue_core::Codec for Secret {
+impl asynqueue_core::codec::Codec for Secret {
     const NAME: &'static str = "secret";
 
-    fn encode<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>, asynqueue_core::CodecError> {
+    fn encode<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>, asynqueue_core::codec::CodecError> {
         Ok(vec![1])
     }
 
-    fn decode<T: serde::de::DeserializeOwned>(_: &[u8]) -> Result<T, asynqueue_core::CodecError> {
-        Err(asynqueue_core::CodecError::new("no"))
+    fn decode<T: serde::de::DeserializeOwned>(
+        _: &[u8],
+    ) -> Result<T, asynqueue_core::codec::CodecError> {
+        Err(asynqueue_core::codec::CodecError::new("no"))
     }
 }
 
@@ -245,7 +251,7 @@ async fn a_closed_broker_refuses_tasks_and_ends_the_server_with_a_typed_error() 
     let (broker, producer) = broker();
     let mut server = start(&broker).await;
     output_of(&producer.enqueue(job(1)).await.unwrap()).await;
-    asynqueue_core::Control::close(&broker).await;
+    asynqueue_core::broker::Control::close(&broker).await;
     assert!(matches!(
         producer.enqueue(job(1)).await,
         Err(EnqueueError::Broker(BrokerError::Closed))
@@ -280,7 +286,7 @@ async fn an_idle_server_that_seldom_polls_notices_at_once_that_the_broker_is_clo
     for n in 0..3 {
         output_of(&producer.enqueue(job(n)).await.unwrap()).await;
     }
-    asynqueue_core::Control::close(&broker).await;
+    asynqueue_core::broker::Control::close(&broker).await;
     assert!(matches!(
         soon("the server ends", server.ended()).await,
         Err(ServerError::Broker(BrokerError::Closed))
@@ -305,7 +311,7 @@ async fn a_busy_server_notices_that_the_broker_is_closed() {
         .unwrap();
     producer.enqueue(job(1)).await.unwrap();
     let _started = soon("the task starts", started.acquire()).await;
-    asynqueue_core::Control::close(&broker).await;
+    asynqueue_core::broker::Control::close(&broker).await;
     assert!(matches!(
         soon("the server ends", server.ended()).await,
         Err(ServerError::Broker(BrokerError::Closed))

@@ -1,6 +1,9 @@
 //! Processes that are registered at link time and built from the server's state.
 
-use asynqueue_core::{Context, Payload, Process, Server, ServerError, TaskError};
+use asynqueue_core::{
+    process::{Context, Payload, Process, TaskError},
+    server::{Server, ServerError},
+};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

@@ -9,9 +9,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, EnqueueError, Payload, Progress, ResultError, Server, SetResultError, TaskError,
-    TaskHandle, TaskId, TaskRef, TaskState, TaskStatus,
     layer::{Next, TaskRequest, middleware_fn},
+    process::{Context, Payload, Progress, SetResultError, TaskError},
+    producer::{EnqueueError, ResultError, TaskHandle, TaskStatus},
+    server::Server,
+    task::{TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
@@ -157,7 +159,7 @@ async fn a_task_can_set_a_result_of_its_own_that_inspectors_see() {
     let text = info
         .envelope
         .codec
-        .decode::<String, asynqueue_core::MessagePack>(&result);
+        .decode::<String, asynqueue_core::codec::MessagePack>(&result);
     assert_eq!(text.unwrap(), "done well");
 }
 

@@ -6,8 +6,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, FailureKind, MemoryBroker, Payload, Producer, ResultError, Server,
-    ServerBuilder, TaskError, TaskState,
+    broker::Broker,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::{Producer, ResultError},
+    server::{Server, ServerBuilder},
+    task::{FailureKind, TaskState},
 };
 
 use crate::harness::{
@@ -88,7 +92,7 @@ async fn the_retry_waits_as_long_as_the_backoff_says() {
     let (broker, producer) = broker();
     let (server, _) = server(&broker, |_| Err(TaskError::retry("no")));
     let _server = server.start().await.unwrap();
-    let backoff = asynqueue_core::Backoff::Fixed(AN_HOUR);
+    let backoff = asynqueue_core::task::Backoff::Fixed(AN_HOUR);
     let task = producer.enqueue(job(1)).backoff(backoff).await.unwrap();
     let info = becomes(&task, TaskState::Retry).await;
     let failed_at = info.envelope.last_failure().unwrap().at;
@@ -134,7 +138,7 @@ async fn retry_after_goes_before_the_backoff() {
         _ => Ok(()),
     });
     let _server = server.start().await.unwrap();
-    let backoff = asynqueue_core::Backoff::Fixed(AN_HOUR * 5);
+    let backoff = asynqueue_core::task::Backoff::Fixed(AN_HOUR * 5);
     let task = producer.enqueue(job(1)).backoff(backoff).await.unwrap();
     until("the second attempt failed", async || {
         info(&task).await.envelope.attempts == 2

@@ -6,8 +6,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, MemoryBroker, Payload, Producer, Server, ServerBuilder, TaskError, TaskState,
-    Timestamp,
+    broker::Broker,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerBuilder},
+    task::{TaskState, Timestamp},
 };
 use tokio::sync::Semaphore;
 

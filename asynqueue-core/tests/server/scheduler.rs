@@ -3,8 +3,10 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use asynqueue_core::{
-    Broker, Durability, FireOutcome, Inspect, MemoryBroker, Page, Schedules, TaskState,
+    broker::{Broker, Durability, FireOutcome, Inspect, Page, Schedules},
+    memory::MemoryBroker,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
+    task::TaskState,
     testing::TestClock,
 };
 

@@ -7,7 +7,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, Payload, ProcessWrapper, Server, ServerBuilder, ServerError, TaskError,
+    process::{Context, Payload, TaskError},
+    registry::ProcessWrapper,
+    server::{Server, ServerBuilder, ServerError},
     testing::run_inline,
 };
 use tracing::{

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
-    Context, Fleet, Inspector, MemoryBroker, Payload, Producer, Server, ServerHandle, ServerInfo,
-    TaskError, TaskState,
+    broker::{Fleet, ServerInfo},
+    inspector::Inspector,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+    task::TaskState,
 };
 use tokio::sync::Semaphore;
 
@@ -137,7 +142,7 @@ async fn a_server_does_not_follow_what_was_requested_of_one_of_the_same_name_bef
     assert!(broker.request_quiet(&before.name, true).await.unwrap());
     let request = broker.beat(before.clone(), hour).await.unwrap().unwrap();
     until("the clock has moved", async || {
-        asynqueue_core::Broker::now(&broker) > request.at
+        asynqueue_core::broker::Broker::now(&broker) > request.at
     })
     .await;
     let server = start(&broker).await;

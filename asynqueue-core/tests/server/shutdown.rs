@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Context, Payload, Server, TaskError, TaskState};
+use asynqueue_core::{
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::TaskState,
+};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
@@ -75,11 +79,11 @@ async fn tasks_that_are_given_back_keep_their_order() {
     becomes(&handles[4], TaskState::Active).await;
     soon("the server ends", server.shutdown()).await.unwrap();
     counts_become(&broker, &[(TaskState::Pending, 5)]).await;
-    let page = asynqueue_core::Inspect::list(
+    let page = asynqueue_core::broker::Inspect::list(
         &broker,
         &"default".into(),
         TaskState::Pending,
-        asynqueue_core::Page::default(),
+        asynqueue_core::broker::Page::default(),
     )
     .await
     .unwrap();

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Context, Payload, Server, TaskError, TaskState, shutdown_signal};
+use asynqueue_core::{
+    process::{Context, Payload, TaskError},
+    server::{Server, shutdown_signal},
+    task::TaskState,
+};
 
 use crate::harness::{AN_HOUR, Job, broker, counts, info, job, soon, until};
 

@@ -9,8 +9,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, BrokerError, CallOptions, Context, LeaseRequest, MemoryBroker, Payload, Producer,
-    Server, ServerBuilder, ServerHandle, TaskError, TaskHandle, TaskState, all_of,
+    broker::{Broker, BrokerError, LeaseRequest, all_of},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::{CallOptions, Producer, TaskHandle},
+    server::{Server, ServerBuilder, ServerHandle},
+    task::TaskState,
 };
 use tokio::sync::Semaphore;
 

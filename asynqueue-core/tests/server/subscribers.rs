@@ -3,7 +3,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    Context, Name, Payload, Process, Producer, Server, ServerError, Subscription, Task, TaskError,
+    broker::Subscription,
+    process::{Context, Payload, Process, TaskError},
+    producer::Producer,
+    server::{Server, ServerError},
+    task::{Name, Task},
 };
 use asynqueue_macros::Task;
 use parking_lot::Mutex;

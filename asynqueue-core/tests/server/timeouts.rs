@@ -9,7 +9,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, FailureKind, Payload, Server, TaskError, TaskState, layer::middleware_fn,
+    layer::middleware_fn,
+    process::{Context, Payload, TaskError},
+    server::Server,
+    task::{FailureKind, TaskState},
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -244,7 +247,7 @@ async fn a_deadline_that_passes_while_a_leased_task_waits_for_a_slot_is_before_i
     let leased = becomes(&late, TaskState::Active).await;
     let deadline = leased.envelope.deadline.expect("set");
     until("the deadline has passed", async || {
-        asynqueue_core::Broker::now(&broker) > deadline
+        asynqueue_core::broker::Broker::now(&broker) > deadline
     })
     .await;
     pass.add_permits(1);

@@ -9,8 +9,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Context, Control, EnqueueError, Payload, Producer, Server, ServerError, TaskError,
-    TaskState,
+    broker::{BrokerError, Control},
+    process::{Context, Payload, TaskError},
+    producer::{EnqueueError, Producer},
+    server::{Server, ServerError},
+    task::TaskState,
 };
 use tokio::sync::Semaphore;
 

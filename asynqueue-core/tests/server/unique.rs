@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use asynqueue_core::{Conflict, EnqueueError, Json, TaskState};
+use asynqueue_core::{broker::Conflict, codec::Json, producer::EnqueueError, task::TaskState};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, FailureKind, Fleet, MemoryBroker, Payload, Producer, Server, ServerBuilder, Task,
-    TaskError, TaskState,
+    broker::Fleet,
     inspector::{Action, ActionOutcome},
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerBuilder},
+    task::{FailureKind, Task, TaskState},
     testing::{Drained, TestClock, drain},
 };
 use asynqueue_macros::Task;
@@ -147,7 +151,7 @@ async fn a_task_that_is_run_again_has_the_whole_grace_before_it() {
     drained(&broker).await;
     clock.advance(Duration::from_secs(3600));
     assert_eq!(drained(&broker).await.archived, 1);
-    let inspector = asynqueue_core::Inspector::new(broker.clone());
+    let inspector = asynqueue_core::inspector::Inspector::new(broker.clone());
     let tasks = [task.task_ref().clone()];
     let outcomes = inspector.apply(&Action::RunNow, &tasks).await.unwrap();
     assert_eq!(outcomes, [ActionOutcome::Done]);

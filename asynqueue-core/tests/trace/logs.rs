@@ -2,7 +2,12 @@
 
 use std::{io, sync::Arc};
 
-use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError};
+use asynqueue_core::{
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
+};
 use asynqueue_macros::Task;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{Context, MemoryBroker, Payload, Producer, Server, TaskError, TaskHandle};
+use asynqueue_core::{
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::{Producer, TaskHandle},
+    server::Server,
+};
 use asynqueue_macros::Task;
 use opentelemetry::{Context as OtelContext, KeyValue, baggage::BaggageExt, trace::FutureExt};
 use opentelemetry_sdk::trace::Sampler;

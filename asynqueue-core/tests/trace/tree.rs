@@ -6,7 +6,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    Context, MemoryBroker, Payload, Process, Producer, Server, ServerHandle, TaskError,
+    memory::MemoryBroker,
+    process::{Context, Payload, Process, TaskError},
+    producer::Producer,
     scheduler::{Entry, Scheduler},
     task::{TaskId, TaskRef},
 };
@@ -59,7 +61,10 @@ impl Process<Invoice> for Hear {
 }
 
 /// Runs until a task has come to its end.
-async fn ended<T: asynqueue_core::Task>(server: ServerHandle, task: asynqueue_core::TaskHandle<T>) {
+async fn ended<T: asynqueue_core::task::Task>(
+    server: ServerHandle,
+    task: asynqueue_core::producer::TaskHandle<T>,
+) {
     // An error is an end too.
     let _ = task.result().await;
     server.shutdown().await.expect("stopped");
@@ -90,9 +95,9 @@ async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_that_began_with_a_r
     let task = producer.enqueue(Order { lines: 1 }).into_future();
     let task = task.instrument(request).await.expect("accepted");
     task.result().await.expect("done");
-    let invoice = producer.handle::<Invoice>(asynqueue_core::TaskRef {
+    let invoice = producer.handle::<Invoice>(asynqueue_core::task::TaskRef {
         queue: "default".into(),
-        id: asynqueue_core::TaskId::new("invoice-0").expect("an id"),
+        id: asynqueue_core::task::TaskId::new("invoice-0").expect("an id"),
     });
     ended(server, invoice).await;
     assert_eq!(

@@ -77,11 +77,11 @@ impl Aggregate {
         let max_size = self.max_size.map(|max_size| quote!(max_size: #max_size,));
         quote! {
             #[allow(clippy::needless_update)]
-            #krate::Aggregate {
+            #krate::task::Aggregate {
                 #grace
                 #max_delay
                 #max_size
-                ..<#krate::Aggregate as ::core::default::Default>::default()
+                ..<#krate::task::Aggregate as ::core::default::Default>::default()
             }
         }
     }

@@ -57,12 +57,12 @@ impl Backoff {
 
     pub(super) fn expand(&self, krate: &Path) -> TokenStream {
         match self {
-            Self::Standard => quote!(#krate::Backoff::Standard),
+            Self::Standard => quote!(#krate::task::Backoff::Standard),
             Self::Fixed(millis) => {
-                quote!(#krate::Backoff::Fixed(::core::time::Duration::from_millis(#millis)))
+                quote!(#krate::task::Backoff::Fixed(::core::time::Duration::from_millis(#millis)))
             }
             Self::Exponential { base, max } => quote! {
-                #krate::Backoff::Exponential {
+                #krate::task::Backoff::Exponential {
                     base: ::core::time::Duration::from_millis(#base),
                     max: ::core::time::Duration::from_millis(#max),
                 }

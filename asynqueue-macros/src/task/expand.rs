@@ -25,7 +25,7 @@ impl Arguments {
         let codec = self
             .codec
             .as_ref()
-            .map_or_else(|| quote!(#krate::MessagePack), |ty| quote!(#ty));
+            .map_or_else(|| quote!(#krate::codec::MessagePack), |ty| quote!(#ty));
         let options = self.expand_options(krate);
         let unique_key = self
             .unique
@@ -34,7 +34,7 @@ impl Arguments {
         let registration = self.expand_registration(task, krate);
         quote! {
             #[automatically_derived]
-            impl #krate::Task for #task {
+            impl #krate::task::Task for #task {
                 const EVENT: &'static str = #event;
                 type Output = #output;
                 type Codec = #codec;
@@ -52,11 +52,11 @@ impl Arguments {
             return None;
         }
         Some(quote! {
-            fn options() -> ::std::sync::Arc<#krate::TaskOptions> {
-                static OPTIONS: ::std::sync::LazyLock<::std::sync::Arc<#krate::TaskOptions>> =
+            fn options() -> ::std::sync::Arc<#krate::task::TaskOptions> {
+                static OPTIONS: ::std::sync::LazyLock<::std::sync::Arc<#krate::task::TaskOptions>> =
                     ::std::sync::LazyLock::new(|| {
                         let mut options =
-                            <#krate::TaskOptions as ::core::default::Default>::default();
+                            <#krate::task::TaskOptions as ::core::default::Default>::default();
                         #(options.#settings;)*
                         ::std::sync::Arc::new(options)
                     });
@@ -68,7 +68,7 @@ impl Arguments {
     /// An assignment for each option that was given.
     fn expand_settings(&self, krate: &Path) -> Vec<TokenStream> {
         let some = |value: TokenStream| quote!(::core::option::Option::Some(#value));
-        let name = |name| quote!(#krate::Name::from_static(#name));
+        let name = |name| quote!(#krate::task::Name::from_static(#name));
         let millis = |millis: u64| quote!(::core::time::Duration::from_millis(#millis));
         let retention = self
             .retention
@@ -103,7 +103,7 @@ impl Arguments {
         let process = self.process.as_ref()?;
         Some(quote! {
             #krate::__private::inventory::submit! {
-                #krate::Registration::new::<#task, #process>()
+                #krate::registry::Registration::new::<#task, #process>()
             }
         })
     }

@@ -63,7 +63,7 @@ fn refuse(name: &LitStr, reason: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use asynqueue_core::Name;
+    use asynqueue_core::task::Name;
     use proc_macro2::Span;
 
     use super::*;

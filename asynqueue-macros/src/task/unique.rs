@@ -85,8 +85,8 @@ impl Unique {
         let Self { ttl, until, .. } = self;
         let until = Ident::new(until, Span::call_site());
         quote! {
-            #krate::Unique {
-                until: #krate::UniqueUntil::#until,
+            #krate::task::Unique {
+                until: #krate::task::UniqueUntil::#until,
                 ttl: ::core::time::Duration::from_millis(#ttl),
             }
         }
@@ -100,10 +100,10 @@ impl Unique {
         }
         Some(quote! {
             fn unique_key(&self)
-                -> ::core::result::Result<#krate::UniqueKey, #krate::CodecError>
+                -> ::core::result::Result<#krate::task::UniqueKey, #krate::codec::CodecError>
             {
-                #krate::UniqueKey::of_value::<#krate::MessagePack>(
-                    <Self as #krate::Task>::EVENT,
+                #krate::task::UniqueKey::of_value::<#krate::codec::MessagePack>(
+                    <Self as #krate::task::Task>::EVENT,
                     &(#(&self.#fields,)*),
                 )
             }

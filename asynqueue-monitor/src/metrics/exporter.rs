@@ -8,7 +8,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    SharedBroker,
+    broker::SharedBroker,
     metrics::{BUCKETS, QueueMetrics, describe},
 };
 use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use asynqueue_core::MemoryBroker;
+//! use asynqueue_core::memory::MemoryBroker;
 //! use asynqueue_monitor::metrics;
 //!
 //! let broker = MemoryBroker::new();

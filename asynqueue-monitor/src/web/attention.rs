@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use asynqueue_core::{ArchiveStats, Name, ServerInfo, TaskState, Timestamp, inspector::QueueInfo};
+use asynqueue_core::{
+    broker::{ArchiveStats, ServerInfo},
+    inspector::QueueInfo,
+    task::{Name, TaskState, Timestamp},
+};
 
 use super::show;
 
@@ -259,7 +263,7 @@ fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use asynqueue_core::{HourStats, QueueStats, UnhandledTasks};
+    use asynqueue_core::broker::{HourStats, QueueStats, UnhandledTasks};
 
     use super::*;
 

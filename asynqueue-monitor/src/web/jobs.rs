@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{BrokerError, inspector::BulkProgress};
+use asynqueue_core::{broker::BrokerError, inspector::BulkProgress};
 use futures_util::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use asynqueue_core::{Name, TaskRef, TaskState};
+use asynqueue_core::task::{Name, TaskRef, TaskState};
 use axum::{extract::OriginalUri, http::Uri};
 
 /// Makes links that work below any path, also behind a proxy that takes a part of it away.

@@ -39,7 +39,7 @@ mod version;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use asynqueue_core::{Inspector, SharedBroker};
+use asynqueue_core::{broker::SharedBroker, inspector::Inspector};
 use axum::{
     Router, middleware,
     response::Redirect,
@@ -60,7 +60,7 @@ use crate::{Endpoint, ServeError};
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use asynqueue_core::MemoryBroker;
+/// use asynqueue_core::memory::MemoryBroker;
 /// use asynqueue_monitor::{Monitor, Role};
 ///
 /// let monitor = Monitor::new(MemoryBroker::new())

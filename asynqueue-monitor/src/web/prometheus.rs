@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use asynqueue_core::Timestamp;
+use asynqueue_core::task::Timestamp;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 

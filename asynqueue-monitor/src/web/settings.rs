@@ -1,6 +1,6 @@
 //! What people set for themselves: a cookie of their browser, so that the monitor has nothing to keep.
 
-use asynqueue_core::Timestamp;
+use asynqueue_core::task::Timestamp;
 use axum::http::{HeaderMap, header::COOKIE};
 use chrono::DateTime;
 use chrono_tz::Tz;

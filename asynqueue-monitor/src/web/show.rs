@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::Timestamp;
+use asynqueue_core::task::Timestamp;
 use chrono::{DateTime, SecondsFormat};
 
 /// A duration in its two largest units: `1h 12m`, `340ms`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::TaskState;
+use asynqueue_core::task::TaskState;
 use asynqueue_test_servers::eventually;
 
 use super::{browser::Browser, system::System};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::Producer;
+use asynqueue_core::producer::Producer;
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;

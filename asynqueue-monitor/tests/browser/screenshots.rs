@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use asynqueue_core::{Server, ServerHandle};
+use asynqueue_core::server::{Server, ServerHandle};
 use asynqueue_test_servers::eventually;
 
 use super::{

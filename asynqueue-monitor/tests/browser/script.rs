@@ -102,8 +102,8 @@ async fn what_appears_and_changes_is_shown_without_the_page_being_loaded_again()
         .open(&system.url("/queues/brand-new/tasks/first"))
         .await;
     browser.run("window.marker = true").await;
-    let id = asynqueue_core::TaskId::new("first").expect("an id");
-    let task = asynqueue_core::TaskRef::new("brand-new", id);
+    let id = asynqueue_core::task::TaskId::new("first").expect("an id");
+    let task = asynqueue_core::task::TaskRef::new("brand-new", id);
     let archive = asynqueue_core::inspector::Action::Archive("for now".into());
     let done = system.inspector.apply(&archive, &[task]).await;
     done.expect("answered");
@@ -172,8 +172,8 @@ async fn a_task_that_is_gone_stays_on_its_page_which_says_so() {
     browser
         .open(&system.url("/queues/billing/tasks/refused-1"))
         .await;
-    let id = asynqueue_core::TaskId::new("refused-1").expect("an id");
-    let task = asynqueue_core::TaskRef::new("billing", id);
+    let id = asynqueue_core::task::TaskId::new("refused-1").expect("an id");
+    let task = asynqueue_core::task::TaskRef::new("billing", id);
     let delete = asynqueue_core::inspector::Action::Delete;
     let done = system.inspector.apply(&delete, &[task]).await;
     done.expect("answered");
@@ -200,7 +200,7 @@ async fn what_needs_attention_comes_without_the_page_being_loaded_again() {
         .expect("answered")
         .remove(0);
     server.name = "worker-7".into();
-    server.seen = asynqueue_core::Timestamp::from_millis(broker.now().as_millis() - 20_000);
+    server.seen = asynqueue_core::task::Timestamp::from_millis(broker.now().as_millis() - 20_000);
     let hour = std::time::Duration::from_secs(3600);
     broker.beat(server, hour).await.expect("kept");
     let says = "return document.querySelector('#attention').textContent.includes('worker-7 (2')";

@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Context, HourStats, Inspector, Payload, Producer, Server, ServerHandle, SharedBroker,
-    TaskError, TaskId, TaskInfo, TaskRef, TaskState,
+    broker::{HourStats, SharedBroker, TaskInfo},
+    inspector::Inspector,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
+    server::{Server, ServerHandle},
+    task::{TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{Control, MemoryBroker};
+use asynqueue_core::{broker::Control, memory::MemoryBroker};
 use asynqueue_monitor::metrics::{Endpoint, install, serve};
 
 async fn get(endpoint: &Endpoint, path: &str) -> (u16, String) {

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Control, Inspector, LeaseRequest, MemoryBroker, Payload, Producer, Server, Task,
-    TaskError, TaskHandle,
+    broker::{Control, LeaseRequest},
+    inspector::Inspector,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::{Producer, TaskHandle},
+    server::Server,
+    task::Task,
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::metrics::{Exporter, install};
@@ -261,7 +266,7 @@ async fn a_lost_worker_shows_as_lost_reclaimed_and_refused() {
     };
     let producer = Producer::new(broker.clone());
     producer.enqueue(Lost).await.expect("accepted");
-    asynqueue_core::Broker::lease(&broker, &request)
+    asynqueue_core::broker::Broker::lease(&broker, &request)
         .await
         .expect("leased");
     let server = Server::builder(broker).lease(lease).process(done::<Lost>);

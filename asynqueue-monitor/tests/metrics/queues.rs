@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use asynqueue_core::{
-    Broker, Context, Inspector, Keep, MemoryBroker, Payload, Producer, Server, TaskError, all_of,
+    broker::{Broker, Keep, all_of},
+    inspector::Inspector,
+    memory::MemoryBroker,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::metrics::install;

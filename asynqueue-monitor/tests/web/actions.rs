@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{TaskState, Timestamp, scheduler::Entry};
+use asynqueue_core::{
+    scheduler::Entry,
+    task::{TaskState, Timestamp},
+};
 
 use asynqueue_test_servers::eventually;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{Inspector, Producer, SharedBroker, TaskState};
+use asynqueue_core::{
+    broker::SharedBroker, inspector::Inspector, producer::Producer, task::TaskState,
+};
 use asynqueue_monitor::{Endpoint, Monitor};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;

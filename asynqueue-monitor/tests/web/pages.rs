@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{Keep, ServerInfo, Timestamp, all_of, scheduler::Entry};
+use asynqueue_core::{
+    broker::{Keep, ServerInfo, all_of},
+    scheduler::Entry,
+    task::Timestamp,
+};
 
 use serde_json::json;
 
@@ -211,7 +215,7 @@ async fn a_filter_is_completed_by_what_is_there() {
 async fn queues_are_sorted_and_found_by_a_part_of_their_name() {
     let site = Site::new().await;
     for queue in ["other", "paper-mail"] {
-        let producer = asynqueue_core::Producer::new(site.broker.clone());
+        let producer = asynqueue_core::producer::Producer::new(site.broker.clone());
         let email = crate::site::Email { to: "ada".into() };
         producer
             .enqueue(email)
@@ -237,7 +241,7 @@ async fn queues_are_sorted_and_found_by_a_part_of_their_name() {
 #[tokio::test]
 async fn a_page_has_no_more_than_a_hundred_queues_and_leads_to_the_others() {
     let site = Site::new().await;
-    let producer = asynqueue_core::Producer::new(site.broker.clone());
+    let producer = asynqueue_core::producer::Producer::new(site.broker.clone());
     for queue in 0..104 {
         let email = crate::site::Email { to: "ada".into() };
         let task = producer.enqueue(email).queue(format!("many-{queue}"));

@@ -1,6 +1,6 @@
 //! Where the tasks are kept, on a real Redis Cluster.
 
-use asynqueue_core::Producer;
+use asynqueue_core::producer::Producer;
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisCluster;

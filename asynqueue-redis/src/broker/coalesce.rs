@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use asynqueue_core::{BrokerError, Conflict, Durability, NewTask};
+use asynqueue_core::broker::{BrokerError, Conflict, Durability, NewTask};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 

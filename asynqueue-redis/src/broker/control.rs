@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement, Signals,
-    TaskRef,
+    broker::{BrokerError, CancelOutcome, Control, Finished, Lease, Replacement, Signals},
+    process::Progress,
+    task::{Name, TaskRef},
 };
 use futures_util::future::try_join_all;
 

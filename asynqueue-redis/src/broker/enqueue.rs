@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, CLOCK_TOLERANCE, Conflict, Durability, Envelope, Name, NewTask, TaskId, TaskState,
-    Timestamp, UniqueKey, UniqueUntil, When,
+    broker::{BrokerError, CLOCK_TOLERANCE, Conflict, Durability, NewTask, When},
+    task::{Envelope, Name, TaskId, TaskState, Timestamp, UniqueKey, UniqueUntil},
 };
 
 use redis::Value;

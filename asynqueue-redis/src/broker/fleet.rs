@@ -8,8 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Fleet, Name, QuietRequest, Restored, ServerInfo, StateMark, Subscription,
-    Subscriptions, Timestamp,
+    broker::{
+        Broker, BrokerError, Fleet, QuietRequest, Restored, ServerInfo, StateMark, Subscription,
+        Subscriptions,
+    },
+    task::{Name, Timestamp},
 };
 use redis::Value;
 use serde::{Serialize, de::DeserializeOwned};

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Aggregate, Aggregation, BrokerError, CodecName, Conflict, DueGroups, Envelope, Group,
-    GroupInfo, Groups, Name, Part, SetApart, TaskId, TaskState, UniqueUntil,
+    broker::{
+        Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Groups, Part, SetApart,
+    },
+    codec::CodecName,
+    task::{Aggregate, Envelope, Name, TaskId, TaskState, UniqueUntil},
 };
 
 use super::{

@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node,
-    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp, Version,
+    Version,
+    broker::{
+        ArchiveStats, Broker, BrokerError, Cursor, HourStats, Inspect, LeaseInfo, Node, Page,
+        QueueStats, TaskInfo, TaskPage,
+    },
+    process::Progress,
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;

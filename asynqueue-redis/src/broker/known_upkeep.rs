@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use asynqueue_core::Timestamp;
+use asynqueue_core::task::Timestamp;
 
 /// Who has not looked for lost leases for this long was not there, or Redis was not.
 const BREAK: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, Each, Envelope, Extended, Lease, LeaseRequest, LeaseToken, Leased, Name,
-    Timestamp, UniqueUntil,
+    broker::{BrokerError, Each, Extended, Lease, LeaseRequest, LeaseToken, Leased},
+    task::{Envelope, Name, Timestamp, UniqueUntil},
 };
 use futures_util::future::join_all;
 use redis::Value;

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Broker, BrokerError, Name};
+use asynqueue_core::{
+    broker::{Broker, BrokerError},
+    task::Name,
+};
 
 use super::{
     RedisBroker,

@@ -27,9 +27,12 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Capabilities, Clock, Conflict, Durability, Each, Extended, Forwarded,
-    Keep, Lease, LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp,
-    Trimmed,
+    Capabilities,
+    broker::{
+        Broker, BrokerError, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
+        LeaseRequest, Leased, NewTask, Settled, Settlement, SharedBroker, Trimmed,
+    },
+    task::{Clock, Name, Timestamp},
 };
 use parking_lot::RwLock;
 
@@ -54,7 +57,7 @@ const MAX_MILLIS: u64 = 1 << 52;
 /// Keeps tasks in Redis. Clones share their connections.
 ///
 /// ```no_run
-/// use asynqueue_core::Inspect;
+/// use asynqueue_core::broker::Inspect;
 /// use asynqueue_redis::{RedisBroker, RedisOptions};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Broker, BrokerError};
+use asynqueue_core::broker::{Broker, BrokerError};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::Value;

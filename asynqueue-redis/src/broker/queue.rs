@@ -7,7 +7,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, CodecName, Each, Envelope, Failure, FailureKind, Name, TaskId, Timestamp,
+    broker::{BrokerError, Each},
+    codec::CodecName,
+    task::{Envelope, Failure, FailureKind, Name, TaskId, Timestamp},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};

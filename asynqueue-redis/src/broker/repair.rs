@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use asynqueue_core::{BrokerError, Envelope, Failure, FailureKind, TaskId};
+use asynqueue_core::{
+    broker::BrokerError,
+    task::{Envelope, Failure, FailureKind, TaskId},
+};
 
 use super::{Broker, RedisBroker, queue::Queue};
 use crate::{reply, script};

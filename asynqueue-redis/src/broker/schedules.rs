@@ -4,9 +4,12 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Conflict, DueSchedules, Envelope, Fire, FireOutcome, MissedTicks, Name,
-    NewTask, REMOVALS_KEPT, Restored, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules,
-    StateMark, TaskId, Tick, Timestamp, When,
+    broker::{
+        Broker, BrokerError, Conflict, DueSchedules, Fire, FireOutcome, MissedTicks, NewTask,
+        REMOVALS_KEPT, Restored, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules, StateMark,
+        Tick, When,
+    },
+    task::{Envelope, Name, TaskId, Timestamp},
 };
 use bytes::Bytes;
 use redis::Value;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    BrokerError, CodecName, Each, Envelope, Failure, FailureKind, Outcome, Settled, Settlement,
-    UniqueUntil,
+    broker::{BrokerError, Each, Outcome, Settled, Settlement},
+    codec::CodecName,
+    task::{Envelope, Failure, FailureKind, UniqueUntil},
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queue::Queue};
@@ -175,7 +176,7 @@ pub(super) fn cancelled(
     cancelled.push_failure(Failure {
         attempt: envelope.attempts,
         started: None,
-        at: asynqueue_core::Broker::now(broker),
+        at: asynqueue_core::broker::Broker::now(broker),
         kind: FailureKind::Cancelled,
         message: reason.to_owned(),
         backtrace: None,

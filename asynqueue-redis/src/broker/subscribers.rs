@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use asynqueue_core::{Broker, BrokerError, Name, REMOVALS_KEPT, StateMark, Timestamp};
+use asynqueue_core::{
+    broker::{Broker, BrokerError, REMOVALS_KEPT, StateMark},
+    task::{Name, Timestamp},
+};
 
 use super::{
     RedisBroker,

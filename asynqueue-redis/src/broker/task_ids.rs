@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use asynqueue_core::BrokerError;
+use asynqueue_core::broker::BrokerError;
 
 use super::{MAX_CHUNK_BYTES, RedisBroker, queue::Queue};
 use crate::{reply, script};

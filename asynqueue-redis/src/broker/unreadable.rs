@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{BrokerError, Leased, Outcome, TaskRef, all_of};
+use asynqueue_core::{
+    broker::{BrokerError, Leased, Outcome, all_of},
+    task::TaskRef,
+};
 use parking_lot::Mutex;
 
 use super::RedisBroker;
@@ -87,7 +90,7 @@ impl RedisBroker {
 
 #[cfg(test)]
 mod tests {
-    use asynqueue_core::TaskId;
+    use asynqueue_core::task::TaskId;
 
     use super::*;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
-    Broker, BrokerError, Each, Forwarded, HourStats, Keep, Leased, Name, Timestamp, Trimmed,
+    broker::{Broker, BrokerError, Each, Forwarded, HourStats, Keep, Leased, Trimmed},
+    task::{Name, Timestamp},
 };
 
 use super::{

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{BrokerError, CodecName, Envelope, Finished, TaskId, TaskRef};
+use asynqueue_core::{
+    broker::{BrokerError, Finished},
+    codec::CodecName,
+    task::{Envelope, TaskId, TaskRef},
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};

@@ -16,7 +16,8 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, BrokerError, Name, Outcome, Settlement, Signal, Signals, TaskId, TaskRef, Timestamp,
+    broker::{Broker, BrokerError, Outcome, Settlement, Signal, Signals},
+    task::{Name, TaskId, TaskRef, Timestamp},
 };
 use futures_util::{StreamExt, future::join_all, stream};
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Clock, SystemClock, Timestamp};
+use asynqueue_core::task::{Clock, SystemClock, Timestamp};
 use parking_lot::Mutex;
 
 /// How long a sample counts: two windows at most. So a small step back of a clock is followed too.

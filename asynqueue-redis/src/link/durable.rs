@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::Durability;
+use asynqueue_core::broker::Durability;
 use parking_lot::Mutex;
 use redis::{
     Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value,

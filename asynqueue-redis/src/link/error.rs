@@ -1,6 +1,6 @@
 //! What to make of errors.
 
-use asynqueue_core::{BrokerError, Timestamp};
+use asynqueue_core::{broker::BrokerError, task::Timestamp};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::denied::Denied;

@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{BrokerError, Durability, Timestamp};
+use asynqueue_core::{
+    broker::{BrokerError, Durability},
+    task::Timestamp,
+};
 use redis::{Arg, Cmd, Value};
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use asynqueue_core::Durability;
+use asynqueue_core::broker::Durability;
 use futures_util::future::try_join_all;
 use redis::{
     Arg, Cmd, FromRedisValue, RedisError, Value,

@@ -7,7 +7,7 @@ mod url;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynqueue_core::{Clock, Durability};
+use asynqueue_core::{broker::Durability, task::Clock};
 
 pub(crate) use self::tls::Tls;
 pub use self::{error::OptionsError, pool::RedisPool};
@@ -164,8 +164,8 @@ impl RedisOptions {
 
     /// What has to have new tasks, ticks of schedules and outcomes before they count: the server that answers, replicas as well
     /// (by `WAIT`), or its disk (by `WAITAOF`, from Redis 7.2 on with `appendonly yes`). They have `response_timeout` for that; then
-    /// the call fails with [`BrokerError::NotDurable`](asynqueue_core::BrokerError::NotDurable), and a server records the outcome
-    /// again until it succeeds. A [single call](asynqueue_core::Enqueue::durability) can ask for another. Default
+    /// the call fails with [`BrokerError::NotDurable`](asynqueue_core::broker::BrokerError::NotDurable), and a server records the outcome
+    /// again until it succeeds. A [single call](asynqueue_core::producer::Enqueue::durability) can ask for another. Default
     /// [`Durability::Primary`].
     ///
     /// Such calls go by connections of their own, up to eight to the server, or to each of a Cluster; also with a

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::{Durability, duration::parse_millis};
+use asynqueue_core::{broker::Durability, duration::parse_millis};
 use percent_encoding::percent_decode_str;
 
 use super::{Login, OptionsError, RedisOptions, Topology, tls::TlsFiles};

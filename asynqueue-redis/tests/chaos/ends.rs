@@ -1,6 +1,6 @@
 //! Whether each task has come to one end, for a reason, and is counted once.
 
-use asynqueue_core::FailureKind;
+use asynqueue_core::task::FailureKind;
 
 use super::{
     checker::{Checker, Promise},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{MessagePack, Task};
+use asynqueue_core::{codec::MessagePack, task::Task};
 use serde::{Deserialize, Serialize};
 
 /// The queues of all but published events; several, so that a Cluster spreads them.
@@ -155,7 +155,7 @@ impl Task for Digest {
     type Output = ();
     type Codec = MessagePack;
 
-    fn options() -> Arc<asynqueue_core::TaskOptions> {
+    fn options() -> Arc<asynqueue_core::task::TaskOptions> {
         quick_retries()
     }
 }
@@ -171,7 +171,7 @@ impl Task for News {
     type Output = ();
     type Codec = MessagePack;
 
-    fn options() -> Arc<asynqueue_core::TaskOptions> {
+    fn options() -> Arc<asynqueue_core::task::TaskOptions> {
         quick_retries()
     }
 }
@@ -187,17 +187,17 @@ impl Task for Tick {
     type Output = ();
     type Codec = MessagePack;
 
-    fn options() -> Arc<asynqueue_core::TaskOptions> {
+    fn options() -> Arc<asynqueue_core::task::TaskOptions> {
         quick_retries()
     }
 }
 
 /// Wait a moment between attempts, where the default is half a minute.
-pub(crate) const BACKOFF: asynqueue_core::Backoff =
-    asynqueue_core::Backoff::Fixed(std::time::Duration::from_millis(150));
+pub(crate) const BACKOFF: asynqueue_core::task::Backoff =
+    asynqueue_core::task::Backoff::Fixed(std::time::Duration::from_millis(150));
 
-fn quick_retries() -> Arc<asynqueue_core::TaskOptions> {
-    let mut options = asynqueue_core::TaskOptions::default();
+fn quick_retries() -> Arc<asynqueue_core::task::TaskOptions> {
+    let mut options = asynqueue_core::task::TaskOptions::default();
     options.backoff = BACKOFF;
     Arc::new(options)
 }

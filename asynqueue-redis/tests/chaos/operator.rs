@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    CancelOutcome, Inspector, TaskHandle,
-    inspector::{Action, ActionOutcome},
+    broker::CancelOutcome,
+    inspector::{Action, ActionOutcome, Inspector},
+    producer::TaskHandle,
 };
 use serde_json::json;
 use tokio::task::JoinSet;

@@ -9,7 +9,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Conflict, Enqueue, EnqueueError, Producer, Subscriptions, TaskHandle, UniqueUntil,
+    broker::{Conflict, Subscriptions},
+    producer::{Enqueue, EnqueueError, Producer, TaskHandle},
+    task::{Aggregate, UniqueUntil},
 };
 use tokio::task::JoinSet;
 
@@ -76,7 +78,7 @@ impl Desk {
     }
 
     /// Enqueues a task that is to run no sooner than after `delay`. Returns it unless it is not known to be accepted.
-    pub(crate) async fn send<T: asynqueue_core::Task>(
+    pub(crate) async fn send<T: asynqueue_core::task::Task>(
         &self,
         id: &str,
         (queue, key): (&str, &str),
@@ -228,10 +230,10 @@ async fn wait_for(journal: Journal, task: TaskHandle<Work>) {
     journal.note(word).await;
 }
 
-fn short(error: &asynqueue_core::ResultError) -> &'static str {
+fn short(error: &asynqueue_core::producer::ResultError) -> &'static str {
     match error {
-        asynqueue_core::ResultError::Failed { .. } => "failed",
-        asynqueue_core::ResultError::Gone { .. } => "gone",
+        asynqueue_core::producer::ResultError::Failed { .. } => "failed",
+        asynqueue_core::producer::ResultError::Gone { .. } => "gone",
         _ => "error",
     }
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Control, FailureKind, Inspect, Name, Page, TaskInfo, TaskState, scheduler::Timetable,
+    broker::{Broker, Control, Inspect, Page, TaskInfo},
+    scheduler::Timetable,
+    task::{FailureKind, Name, TaskState},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use redis::{AsyncCommands, aio::MultiplexedConnection, cmd};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use asynqueue_core::FailureKind;
+use asynqueue_core::task::FailureKind;
 
 use super::{
     checker::{Checker, Promise},

@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Context, MissedTicks, Payload, Server, ServerBuilder, State, TaskError,
+    broker::MissedTicks,
+    process::{Context, Payload, State, TaskError},
     scheduler::{Entry, Scheduler, SchedulerHandle},
+    server::{Server, ServerBuilder},
 };
 
 use super::{

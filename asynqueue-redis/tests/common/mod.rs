@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use asynqueue_core::{
-    Broker, CodecName, Envelope, LeaseRequest, Leased, MessagePack, NewTask, Outcome, Signal,
-    Signals, TaskId, When, all_of,
+    broker::{Broker, LeaseRequest, Leased, NewTask, Outcome, Signal, Signals, When, all_of},
+    codec::{CodecName, MessagePack},
+    task::{Envelope, TaskId},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use bytes::Bytes;

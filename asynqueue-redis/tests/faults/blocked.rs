@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Context, Payload, Producer, Server, ServerHandle, TaskError};
+use asynqueue_core::{
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::RedisServer;
 use tokio::runtime::{Builder, Runtime};

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Clock, Producer, Timestamp, testing::TestClock};
+use asynqueue_core::{
+    producer::Producer,
+    task::{Clock, Timestamp},
+    testing::TestClock,
+};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;
 

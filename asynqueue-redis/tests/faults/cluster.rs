@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::{Control, Inspect, TaskState};
+use asynqueue_core::{
+    broker::{Control, Inspect},
+    task::TaskState,
+};
 use asynqueue_test_servers::{RedisCluster, eventually};
 
 use super::load::{Producers, QUEUE, Record, patient, serve};

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::{Broker, Control, Inspect, Outcome, Settled, all_of};
+use asynqueue_core::broker::{Broker, Control, Inspect, Outcome, Settled, all_of};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
 use redis::cmd;
@@ -118,7 +118,7 @@ async fn lost_signals_cost_time_and_come_back() {
     let server = RedisServer::start().await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
     let worker = serve(&broker, &record, MOMENT).await;
-    let producer = asynqueue_core::Producer::new(broker.clone());
+    let producer = asynqueue_core::producer::Producer::new(broker.clone());
     let mut admin = server.connection().await;
     let subscribed = async |admin: &mut redis::aio::MultiplexedConnection| {
         let mut ask = cmd("PUBSUB");
@@ -156,7 +156,7 @@ async fn one_who_waits_is_told_though_redis_was_away() {
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
     let mut server = RedisServer::with(&settings).await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
-    let producer = asynqueue_core::Producer::new(broker.clone());
+    let producer = asynqueue_core::producer::Producer::new(broker.clone());
     let task = producer.enqueue(super::load::Work { n: 0 }).queue(QUEUE);
     let task = task
         .retention(Duration::from_secs(60))

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspect, MessagePack, Payload, Producer, Schedules, Server, ServerHandle,
-    Subscriptions, Task, TaskError,
+    broker::{Inspect, Schedules, Subscriptions},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
+    server::{Server, ServerHandle},
+    task::Task,
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{Monitor, RedisServer, eventually};

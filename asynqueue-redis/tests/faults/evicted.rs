@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Broker, FailureKind, Inspect, Keep, Outcome, Page, TaskState, UniqueKey, UniqueLock,
-    UniqueUntil, all_of,
+    broker::{Broker, Inspect, Keep, Outcome, Page, all_of},
+    task::{FailureKind, TaskState, UniqueKey, UniqueLock, UniqueUntil},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::RedisServer;

@@ -6,8 +6,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Backoff, Context, Groups, Inspect, MessagePack, Page, Payload, Producer, Server,
-    ServerBuilder, Task, TaskError, TaskState,
+    broker::{Groups, Inspect, Page},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerBuilder},
+    task::{Aggregate, Backoff, Task, TaskState},
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{RedisServer, eventually};

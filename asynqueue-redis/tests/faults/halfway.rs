@@ -1,7 +1,8 @@
 //! Errors in the middle of a change: a key of another type, until somebody deletes it, leaves every task to complete once.
 
 use asynqueue_core::{
-    Broker, BrokerError, Control, Inspect, Leased, Outcome, Settled, TaskState, When, all_of,
+    broker::{Broker, BrokerError, Control, Inspect, Leased, Outcome, Settled, When, all_of},
+    task::TaskState,
 };
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::RedisServer;
@@ -53,7 +54,7 @@ async fn a_lease_that_fails_halfway_leaves_all_tasks_in_their_places() {
         send(&broker, plain.chain([urgent])).await;
         for _ in 0..2 {
             let leasing = async {
-                let request = asynqueue_core::LeaseRequest {
+                let request = asynqueue_core::broker::LeaseRequest {
                     queues: vec![("q".into(), 30)],
                     max: 30,
                     lease: std::time::Duration::from_secs(30),
@@ -151,7 +152,7 @@ async fn a_task_that_is_refused_halfway_is_not_there() {
         tasks.push(now(urgent));
         let sent = while_wrong(&admin, part, broker.enqueue(tasks.clone())).await;
         assert!(is_temporary(&sent), "{part}: {sent:?}");
-        let all = |stats: &[asynqueue_core::QueueStats]| stats[0].total();
+        let all = |stats: &[asynqueue_core::broker::QueueStats]| stats[0].total();
         let stats = broker.stats(&["q".into()]).await.expect("answered");
         assert_eq!(all(&stats), 0, "{part}: {stats:?}");
         let sent = broker.enqueue(tasks).await.expect("sent");

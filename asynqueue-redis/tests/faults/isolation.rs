@@ -10,8 +10,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Broker, Context, Keep, LeaseRequest, Leased, MessagePack, Outcome, Payload, Producer, Server,
-    ServerHandle, Settled, Task, TaskError, Timestamp, all_of,
+    broker::{Broker, Keep, LeaseRequest, Leased, Outcome, Settled, all_of},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::{Server, ServerHandle},
+    task::{Task, Timestamp},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisCluster, RedisServer, eventually};

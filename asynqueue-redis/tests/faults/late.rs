@@ -3,9 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
-    Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
-    Timestamp,
+    broker::{
+        Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Replacement,
+        ScheduleEntry, ScheduleSwap, Schedules, Subscriptions,
+    },
+    process::Progress,
+    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{LateProxy, RedisServer, eventually};

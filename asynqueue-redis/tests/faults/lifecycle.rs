@@ -9,9 +9,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    Aggregate, Clock, Context, Inspect, MessagePack, MissedTicks, Payload, Producer, Schedules,
-    Server, Task, TaskError, Timestamp,
+    broker::{Inspect, MissedTicks, Schedules},
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::Producer,
     scheduler::{Entry, Scheduler},
+    server::Server,
+    task::{Aggregate, Clock, Task, Timestamp},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{RedisServer, eventually};

@@ -10,8 +10,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    Conflict, Context, EnqueueError, MessagePack, Payload, Producer, Server, ServerHandle, Task,
-    TaskError,
+    broker::Conflict,
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::{EnqueueError, Producer},
+    server::{Server, ServerHandle},
+    task::Task,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use parking_lot::Mutex;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Producer, ServerHandle};
+use asynqueue_core::{producer::Producer, server::ServerHandle};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, Proxy, RedisServer, eventually};
 

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    Context, Inspect, MessagePack, Payload, Producer, ResultError, Server, Task, TaskError,
-    TaskState,
+    broker::Inspect,
+    codec::MessagePack,
+    process::{Context, Payload, TaskError},
+    producer::{Producer, ResultError},
+    server::Server,
+    task::{Task, TaskState},
 };
 use asynqueue_test_servers::RedisServer;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::{Broker, Context, Inspect, Payload, Server, TaskError};
+use asynqueue_core::{
+    broker::{Broker, Inspect},
+    process::{Context, Payload, TaskError},
+    server::Server,
+};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Fault, LateProxy, Monitor, Proxy, RedisServer, eventually};
 use bytes::Bytes;
@@ -17,10 +21,10 @@ struct Large {
     bytes: String,
 }
 
-impl asynqueue_core::Task for Large {
+impl asynqueue_core::task::Task for Large {
     const EVENT: &'static str = "large";
     type Output = ();
-    type Codec = asynqueue_core::MessagePack;
+    type Codec = asynqueue_core::codec::MessagePack;
 }
 
 /// All that the server has room for would take longer than the response time-out.
@@ -28,7 +32,7 @@ impl asynqueue_core::Task for Large {
 async fn a_batch_that_does_not_fit_through_the_link_in_time_runs_in_parts() {
     const TASKS: usize = 100;
     let redis = RedisServer::start().await;
-    let producer = asynqueue_core::Producer::new(connect(&redis.url()).await);
+    let producer = asynqueue_core::producer::Producer::new(connect(&redis.url()).await);
     let bytes = "x".repeat(900_000);
     for n in 0..TASKS {
         let large = Large {
@@ -57,7 +61,7 @@ async fn a_batch_that_does_not_fit_through_the_link_in_time_runs_in_parts() {
     assert_eq!(ran, (0..TASKS).collect::<Vec<_>>(), "each once");
 }
 
-fn large(n: usize, bytes: usize) -> asynqueue_core::Envelope {
+fn large(n: usize, bytes: usize) -> asynqueue_core::task::Envelope {
     let mut task = task("q", &format!("task-{n}"));
     task.payload = Bytes::from(vec![b'x'; bytes]);
     task
@@ -69,7 +73,7 @@ async fn connect_with(url: &str, answer_bytes: usize) -> RedisBroker {
     RedisBroker::connect(options).await.expect("a connection")
 }
 
-fn ids(leased: &[asynqueue_core::Leased]) -> Vec<String> {
+fn ids(leased: &[asynqueue_core::broker::Leased]) -> Vec<String> {
     leased
         .iter()
         .map(|leased| leased.envelope.id.to_string())
@@ -101,9 +105,9 @@ async fn an_answer_has_no_more_bytes_than_it_may() {
         assert!((4..=6).contains(&calls.count()), "{seen:?}");
         let settlements: Vec<_> = leased
             .into_iter()
-            .map(|leased| leased.settle(asynqueue_core::Outcome::Complete { result: None }))
+            .map(|leased| leased.settle(asynqueue_core::broker::Outcome::Complete { result: None }))
             .collect();
-        asynqueue_core::all_of(broker.settle(&settlements).await).expect("settled");
+        asynqueue_core::broker::all_of(broker.settle(&settlements).await).expect("settled");
     }
 }
 
@@ -123,8 +127,8 @@ async fn what_was_leased_and_does_not_fit_the_second_time_goes_back_to_the_front
     assert_eq!(ids(&leased), expected);
     let stats = direct.stats(&["q".into()]).await.expect("stats");
     let count = |state| stats[0].counts.get(&state).copied().unwrap_or_default();
-    assert_eq!(count(asynqueue_core::TaskState::Active), 6);
-    assert_eq!(count(asynqueue_core::TaskState::Pending), 0);
+    assert_eq!(count(asynqueue_core::task::TaskState::Active), 6);
+    assert_eq!(count(asynqueue_core::task::TaskState::Pending), 0);
     assert_eq!(stats[0].repaired, 0);
 }
 
@@ -134,18 +138,18 @@ async fn large_tasks_are_looked_up_and_reclaimed_in_parts() {
     let redis = RedisServer::start().await;
     let broker = connect_with(&redis.url(), 250_000).await;
     send(&broker, (0..10).map(|n| large(n, 100_000))).await;
-    let page = asynqueue_core::Page::default();
+    let page = asynqueue_core::broker::Page::default();
     let found = broker
-        .list(&"q".into(), asynqueue_core::TaskState::Pending, page)
+        .list(&"q".into(), asynqueue_core::task::TaskState::Pending, page)
         .await;
     assert_eq!(found.expect("a page").tasks.len(), 10);
-    let request = asynqueue_core::LeaseRequest {
+    let request = asynqueue_core::broker::LeaseRequest {
         queues: vec![("q".into(), 10)],
         max: 10,
         lease: Duration::from_secs(2),
         worker: "tester".into(),
     };
-    let leased = asynqueue_core::all_of(broker.lease(&request).await).expect("leased");
+    let leased = asynqueue_core::broker::all_of(broker.lease(&request).await).expect("leased");
     assert_eq!(leased[0].len(), 10);
     let by = broker.now() + Duration::from_secs(60);
     let ended = async || {
@@ -159,13 +163,15 @@ async fn large_tasks_are_looked_up_and_reclaimed_in_parts() {
     let mut reclaimed = 0;
     while reclaimed < 10 {
         let expired = broker.expired(&["q".into()], by, 100).await;
-        let expired = asynqueue_core::all_of(expired).expect("answered").concat();
+        let expired = asynqueue_core::broker::all_of(expired)
+            .expect("answered")
+            .concat();
         assert!(expired.len() <= 2, "{}", expired.len());
         reclaimed += expired.len();
         let settlements: Vec<_> = expired
             .into_iter()
-            .map(|leased| leased.settle(asynqueue_core::Outcome::Archive))
+            .map(|leased| leased.settle(asynqueue_core::broker::Outcome::Archive))
             .collect();
-        asynqueue_core::all_of(broker.settle(&settlements).await).expect("settled");
+        asynqueue_core::broker::all_of(broker.settle(&settlements).await).expect("settled");
     }
 }

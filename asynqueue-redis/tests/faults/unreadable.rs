@@ -1,8 +1,12 @@
 //! What another version has written and this one cannot read.
 
 use asynqueue_core::{
-    Context, Fleet, Inspect, Payload, Producer, Schedules, Server, Task, TaskError, TaskState,
+    broker::{Fleet, Inspect, Schedules},
+    process::{Context, Payload, TaskError},
+    producer::Producer,
     scheduler::{Entry, Scheduler, Timetable},
+    server::Server,
+    task::{Task, TaskState},
 };
 use asynqueue_test_servers::RedisServer;
 use redis::cmd;
@@ -94,7 +98,7 @@ struct Fresh;
 impl Task for Fresh {
     const EVENT: &'static str = "fresh";
     type Output = ();
-    type Codec = asynqueue_core::MessagePack;
+    type Codec = asynqueue_core::codec::MessagePack;
 }
 
 async fn work(_: Payload<Work>, _: Context) -> Result<(), TaskError> {

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use asynqueue_core::{Broker, Context, Fleet, Inspect, Payload, Producer, Server, TaskError};
+use asynqueue_core::{
+    broker::{Broker, Fleet, Inspect},
+    process::{Context, Payload, TaskError},
+    producer::Producer,
+    server::Server,
+};
 use asynqueue_redis::RedisBroker;
 use asynqueue_test_servers::{RedisServer, eventually};
 use redis::{AsyncCommands, aio::MultiplexedConnection, cmd};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue::{SharedBroker, prelude::*};
+use asynqueue::{broker::SharedBroker, prelude::*};
 
 /// A task with a payload of 100 bytes.
 #[derive(Serialize, Deserialize, Task)]

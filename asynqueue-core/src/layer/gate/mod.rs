@@ -1,7 +1,7 @@
 //! Where tasks wait for a limit: before their attempt starts, so that neither a slot nor a timeout is spent on it.
 //!
 //! A server passes a task through the gates of its process right after the lease. A task that may start soon waits at
-//! the gate. All others go back to the broker, each with its [place](crate::Envelope::place) in the line and for about
+//! the gate. All others go back to the broker, each with its [place](crate::task::Envelope::place) in the line and for about
 //! as long as it takes until its turn. The gate keeps two numbers of the line, however long it is: the place that was
 //! given last, and the one that was served last.
 

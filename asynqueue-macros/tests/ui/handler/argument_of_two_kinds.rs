@@ -1,8 +1,4 @@
-use asynqueue_core::{
-    memory::MemoryBroker,
-    process::{Context, FromTask, Payload, TaskError},
-    server::Server,
-};
+use asynqueue_core::{memory::MemoryBroker, process::{Context, FromTask, Payload, TaskError}, server::Server};
 use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 

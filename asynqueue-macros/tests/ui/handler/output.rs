@@ -1,4 +1,4 @@
-use asynqueue_core::{Context, MemoryBroker, Payload, Server, TaskError};
+use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, TaskError}, server::Server};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 

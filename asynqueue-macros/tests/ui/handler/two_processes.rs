@@ -1,8 +1,4 @@
-use asynqueue_core::{
-    memory::MemoryBroker,
-    process::{Context, Payload, Process, TaskError},
-    server::Server,
-};
+use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, Process, TaskError}, server::Server};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-use asynqueue_core::{Context, Json, Payload, Process, TaskError};
+use asynqueue_core::{codec::Json, process::{Context, Payload, Process, TaskError}};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

@@ -4,13 +4,7 @@
 
 use std::future::Future;
 
-use asynqueue_core::{
-    memory::MemoryBroker,
-    process::{Cancellation, Context, FromTask, MissingState, Payload, ServerState, State, TaskError},
-    producer::Producer,
-    server::Server,
-    task::{Attempt, Headers, TaskId},
-};
+use asynqueue_core::{memory::MemoryBroker, process::{Cancellation, Context, FromTask, MissingState, Payload, ServerState, State, TaskError}, producer::Producer, server::Server, task::{Attempt, Headers, TaskId}};
 use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,7 @@
 
 #![deny(warnings)]
 
-use asynqueue_core::{
-    Context, MemoryBroker, Payload, Process, ProcessWrapper, Server, State, TaskError,
-};
+use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, Process, State, TaskError}, registry::ProcessWrapper, server::Server};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@
 #![deny(warnings, missing_docs, unused_qualifications, unused_results, single_use_lifetimes, unreachable_pub)]
 #![deny(elided_lifetimes_in_paths, missing_debug_implementations, trivial_casts, unused_lifetimes)]
 
-use asynqueue_core::{Context, Payload, Process, TaskError};
+use asynqueue_core::process::{Context, Payload, Process, TaskError};
 use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 

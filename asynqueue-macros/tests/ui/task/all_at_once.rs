@@ -16,7 +16,7 @@ struct Welcome {
 }
 
 // That the attribute is wrong is all there is to say: no second error comes from here.
-fn enqueue(_: impl asynqueue_core::Task) {}
+fn enqueue(_: impl asynqueue_core::task::Task) {}
 
 fn use_it() {
     enqueue(Welcome { user_id: 1 });

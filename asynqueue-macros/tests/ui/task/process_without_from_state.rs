@@ -1,4 +1,4 @@
-use asynqueue_core::{Context, Payload, Process, TaskError};
+use asynqueue_core::process::{Context, Payload, Process, TaskError};
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 

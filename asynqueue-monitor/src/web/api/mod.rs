@@ -11,7 +11,7 @@ mod tasks;
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::Timestamp;
+use asynqueue_core::task::Timestamp;
 use axum::{
     Router,
     http::StatusCode,

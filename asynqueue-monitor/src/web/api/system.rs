@@ -226,7 +226,7 @@ pub(super) async fn resume_server(
 #[utoipa::path(get, path = "/api/subscriptions", responses((status = 200, description = "The subscribers.", body = Vec<Subscription>)))]
 pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscription>>, ApiError> {
     let all = view.inspector.subscriptions().await?.into_iter();
-    let subscription = |one: asynqueue_core::Subscription| Subscription {
+    let subscription = |one: asynqueue_core::broker::Subscription| Subscription {
         queue: one.queue().to_string(),
         event: one.event.to_string(),
         name: one.name.to_string(),

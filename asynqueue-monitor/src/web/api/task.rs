@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{Failure, TaskInfo};
+use asynqueue_core::{broker::TaskInfo, task::Failure};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -129,7 +129,7 @@ impl Task {
 
 fn attempts(info: &TaskInfo) -> Vec<Attempt> {
     let attempts = info.attempts().into_iter();
-    let attempt = |attempt: asynqueue_core::Attempt| Attempt {
+    let attempt = |attempt: asynqueue_core::task::Attempt| Attempt {
         number: attempt.number,
         started: attempt.started.map(time),
         ended: attempt.ended.map(time),

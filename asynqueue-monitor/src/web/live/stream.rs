@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use asynqueue_core::{Name, TaskId, TaskRef};
+use asynqueue_core::task::{Name, TaskId, TaskRef};
 use axum::{
     extract::{Query, State},
     response::sse::{Event, KeepAlive, Sse},

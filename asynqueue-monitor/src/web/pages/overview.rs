@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{Name, TaskState, inspector::QueueInfo};
+use asynqueue_core::{
+    inspector::QueueInfo,
+    task::{Name, TaskState},
+};
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;

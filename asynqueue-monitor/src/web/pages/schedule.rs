@@ -1,6 +1,10 @@
 //! One schedule entry: when it runs, and what came of it.
 
-use asynqueue_core::{FireOutcome, ScheduleEntry, TaskInfo, TaskState, Timestamp, scheduler::Rule};
+use asynqueue_core::{
+    broker::{FireOutcome, ScheduleEntry, TaskInfo},
+    scheduler::Rule,
+    task::{TaskState, Timestamp},
+};
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;

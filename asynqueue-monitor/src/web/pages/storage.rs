@@ -37,13 +37,6 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
 }
 
-/// One of the things that a server reports of itself; empty if it does not.
-fn reported<'a>(node: &'a Node, what: &str) -> &'a str {
-    let mut info = node.info.iter();
-    let value = info.find_map(|(name, value)| (name == what).then_some(value));
-    value.map_or("", String::as_str)
-}
-
 /// What a server tells of itself, in its own words.
 fn told(node: &Node) -> Markup {
     html! {

@@ -1,6 +1,9 @@
 //! What has happened to a task, and what will.
 
-use asynqueue_core::{Attempt, Failure, RunningTask, TaskInfo, TaskState, Timestamp};
+use asynqueue_core::{
+    broker::{RunningTask, TaskInfo},
+    task::{Attempt, Failure, TaskState, Timestamp},
+};
 use maud::{Markup, html};
 
 use crate::web::{request::View, show};
