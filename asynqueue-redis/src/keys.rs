@@ -1,6 +1,6 @@
 //! The names of keys: the one place where a queue becomes keys.
 
-use asynqueue_core::Name;
+use asynqueue_core::{broker::Space, task::Name};
 
 /// The keys of one queue, all in one slot of a cluster by their hash tag.
 ///
@@ -204,6 +204,44 @@ impl ScheduleKeys {
     /// LIST of what came of the last ticks of an entry, newest first.
     pub(crate) fn events(&self, entry: &Name) -> String {
         format!("{}:{entry}", self.events)
+    }
+}
+
+/// The keys of documents, all in one slot.
+#[derive(Debug)]
+pub(crate) struct DocumentKeys {
+    /// Those of each space, in the order of [`Space::ALL`].
+    spaces: [SpaceKeys; Space::ALL.len()],
+    /// HASH lane → number, time and answer of its last change.
+    pub(crate) lanes: String,
+}
+
+/// The keys of one space of documents.
+#[derive(Debug)]
+pub(crate) struct SpaceKeys {
+    /// HASH name → version, time when it is due, and content.
+    pub(crate) documents: String,
+    /// ZSET name → when it is due, of those that ever are.
+    pub(crate) due: String,
+}
+
+impl DocumentKeys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        // A queue may have the same tag. None of its keys has one of these names.
+        let key = |part: &str| format!("{prefix}:{{documents}}:{part}");
+        let keys = |space: Space| SpaceKeys {
+            documents: key(space.as_str()),
+            due: key(&format!("{}:due", space.as_str())),
+        };
+        Self {
+            spaces: Space::ALL.map(keys),
+            lanes: key("changes"),
+        }
+    }
+
+    pub(crate) fn space(&self, space: Space) -> &SpaceKeys {
+        let place = Space::ALL.iter().position(|other| *other == space);
+        &self.spaces[place.expect("a space of `ALL`")]
     }
 }
 

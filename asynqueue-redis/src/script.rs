@@ -60,6 +60,8 @@ scripts! {
     TICK = "clock" "lane" "lanes_beside" "tick";
     SWAP = "clock" "lane" "lanes_beside" "swap";
     SWAP_FIELDS = "clock" "lane" "lanes_beside" "swap_fields";
+    SWAP_DOCUMENTS = "clock" "lane" "lanes_beside" "swap_documents";
+    DUE_DOCUMENTS = "clock" "due_documents";
     CHECK = "check";
     MISSING = "missing";
     MISSING_PENDING = "missing_pending";

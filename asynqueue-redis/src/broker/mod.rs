@@ -2,6 +2,7 @@
 
 mod coalesce;
 mod control;
+mod documents;
 mod edit;
 mod enqueue;
 mod fleet;
@@ -34,7 +35,8 @@ use parking_lot::RwLock;
 
 use self::{ownership::Keeper, queue::Queue, unreadable::Unreadable};
 use crate::{
-    ConnectError, RedisOptions, keys,
+    ConnectError, RedisOptions,
+    keys::{self, DocumentKeys},
     lanes::Lanes,
     link::{Link, Sent},
     reply,
@@ -73,6 +75,8 @@ struct Inner {
     answer_bytes: usize,
     /// For how long a call may be sent again.
     retry_for: Duration,
+    /// The keys of documents.
+    documents: DocumentKeys,
     /// For changes that are of no queue.
     changes: Lanes,
     /// Set by tests; else it is the clock of Redis that counts.
@@ -104,6 +108,7 @@ impl RedisBroker {
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
             address,
+            documents: DocumentKeys::new(&prefix),
             prefix,
             db,
             answer_bytes,

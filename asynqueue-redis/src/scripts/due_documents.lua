@@ -1,0 +1,18 @@
+-- The documents of a space that are due, earliest first. ARGV: clock, how many to pass over, how many at most.
+-- Answers when the next after them is due ('' never), what time it is, then names and documents.
+local documents, due, not_after, passed, limit = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+
+local now = clock(not_after)
+local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)
+local after = tonumber(passed) + #found
+local next_due = redis.call('ZRANGE', due, after, after, 'WITHSCORES')
+local answer = {next_due[2] or '', int(now)}
+if #found == 0 then return answer end
+for i, document in ipairs(redis.call('HMGET', documents, unpack(found))) do
+  if document then
+    answer[#answer + 1], answer[#answer + 2] = found[i], document
+  else
+    redis.call('ZREM', due, found[i])
+  end
+end
+return answer
