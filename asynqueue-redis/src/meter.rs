@@ -21,8 +21,8 @@ mod on {
         counter!("asynqueue_redis_reconnects_total").increment(1);
     }
 
-    pub(crate) fn script_failed(script: &'static str) {
-        counter!("asynqueue_redis_script_errors_total", "script" => script).increment(1);
+    pub(crate) fn script_failed(script: &str) {
+        counter!("asynqueue_redis_script_errors_total", "script" => script.to_owned()).increment(1);
     }
 }
 
@@ -32,7 +32,7 @@ mod on {
 
     pub(crate) fn reconnected() {}
 
-    pub(crate) fn script_failed(_: &'static str) {}
+    pub(crate) fn script_failed(_: &str) {}
 }
 
 pub(crate) use on::{begin, reconnected, script_failed};

@@ -55,21 +55,15 @@ impl Control for RedisBroker {
         self.link().open_or_closed()?;
         let pause = async |name: &Name| {
             let queue = self.queue(name);
-            let keys = &queue.keys;
-            let mut call = script::PAUSE.call(&[
-                &keys.meta,
-                &keys.pending,
-                &keys.urgent,
-                &keys.events,
-                &keys.idle,
-                &keys.lanes,
-            ]);
             let lane = queue.changes.next();
-            call.arg(self.script_clock())
-                .arg(lane.name())
-                .arg(lane.number())
-                .arg(self.link().publish_command())
-                .arg(if paused { "y" } else { "" });
+            let args = script::pause::Args {
+                not_after: self.script_clock(),
+                lane: lane.name(),
+                number: lane.number(),
+                publish: self.link().publish_command(),
+                stop: if paused { "y" } else { "" },
+            };
+            let call = script::pause::call(&queue.keys, args);
             call.send(self.link()).await.inspect(|_| lane.answered())
         };
         try_join_all(queues.iter().map(pause)).await.map(drop)
@@ -112,13 +106,14 @@ impl RedisBroker {
         queue: &Queue,
         progress: &[(Lease, Progress)],
     ) -> Result<(), BrokerError> {
-        let mut call = script::REPORT.call(&[&queue.keys.active, &queue.keys.progress]);
-        call.arg(self.script_clock());
+        let not_after = self.script_clock();
+        let mut call = script::report::call(&queue.keys, script::report::Args { not_after });
         for (lease, progress) in progress {
-            let bytes = rmp_serde::to_vec_named(progress)
-                .map_err(|error| BrokerError::Protocol(error.to_string()))?;
-            call.arg(member(lease.token, lease.task.id.as_str()))
-                .arg(bytes);
+            call.row(script::report::Report {
+                lease: member(lease.token, lease.task.id.as_str()),
+                value: rmp_serde::to_vec_named(progress)
+                    .map_err(|error| BrokerError::Protocol(error.to_string()))?,
+            });
         }
         call.send(self.link()).await.map(drop)
     }

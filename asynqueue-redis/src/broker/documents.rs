@@ -79,9 +79,12 @@ impl RedisBroker {
         limit: usize,
         due: &mut DueDocuments,
     ) -> Result<usize, BrokerError> {
-        let keys = self.document_keys().space(space);
-        let mut call = script::DUE_DOCUMENTS.call(&[&keys.documents, &keys.due]);
-        call.arg(self.script_clock()).arg(passed).arg(limit);
+        let args = script::due_documents::Args {
+            not_after: self.script_clock(),
+            passed,
+            limit,
+        };
+        let call = script::due_documents::call(self.document_keys().space(space), args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         due.next_due = reply::some_time(reply::next(&mut answer)?)?;
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
@@ -116,29 +119,37 @@ impl RedisBroker {
             places.insert(change.space, 0);
         }
         let keys = self.document_keys();
-        let mut all = vec![&*keys.lanes];
-        for (n, (space, place)) in places.iter_mut().enumerate() {
-            *place = 2 * n;
+        let mut spaces = Vec::with_capacity(2 * places.len());
+        for (space, place) in &mut places {
+            *place = spaces.len();
             let SpaceKeys { documents, due } = keys.space(*space);
-            all.extend([&**documents, due]);
+            spaces.extend([&**documents, due]);
         }
         // What only looks can be asked again.
         let changes = |set: &Vec<DocumentSwap>| set.iter().any(|one| one.put != Put::Keep);
         let lane = (sets.iter().any(changes)).then(|| self.0.changes.next());
-        let mut call = script::SWAP_DOCUMENTS.call(&all);
-        call.arg(self.script_clock())
-            .arg(lane.as_ref().map(|lane| lane.name()).unwrap_or_default())
-            .arg(number(lane.as_ref().map(|lane| lane.number())))
-            .arg(number(places.get(&Space::Servers)));
+        let args = script::swap_documents::Args {
+            not_after: self.script_clock(),
+            lane: lane.as_ref().map(|lane| lane.name()).unwrap_or_default(),
+            number: number(lane.as_ref().map(|lane| lane.number())),
+            counted: number(places.get(&Space::Servers)),
+        };
+        let keys = script::swap_documents::Keys {
+            lanes: &keys.lanes,
+            spaces: &spaces,
+        };
+        let mut call = script::swap_documents::call(keys, args);
         for (n, set) in sets.iter().enumerate() {
             for change in set {
-                let (document, due_at) = written(&change.put);
-                call.arg(n)
-                    .arg(places[&change.space])
-                    .arg(change.name.as_str())
-                    .arg(expected(change.expect))
-                    .arg(document)
-                    .arg(due_at);
+                let (put, due_at) = written(&change.put);
+                call.row(script::swap_documents::Change {
+                    set: n,
+                    space: places[&change.space],
+                    name: change.name.as_str(),
+                    expect: expected(change.expect),
+                    put,
+                    due_at,
+                });
             }
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();

@@ -122,26 +122,32 @@ impl RedisBroker {
 
     pub(super) async fn delete_whole(&self, name: &Name, force: bool) -> Result<bool, BrokerError> {
         let queue = self.queue(name);
-        let mut keys = queue.keys.all().to_vec();
-        keys.extend([&*queue.keys.done, &*queue.keys.deleted]);
-        let mut call = script::DELETE_QUEUE.call(&keys);
+        let keys = &queue.keys;
+        let [tasks, waiters, others @ ..] = keys.all();
+        let keys = script::delete_queue::Keys {
+            tasks,
+            waiters,
+            done: &keys.done,
+            deleted: &keys.deleted,
+            others: &others,
+        };
         let lane = queue.changes.next();
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number())
-            .arg(self.link().publish_command())
-            .arg(if force { "y" } else { "" })
-            .arg(millis(self.0.retry_for.saturating_mul(2)).max(1_000));
+        let args = script::delete_queue::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            publish: self.link().publish_command(),
+            force: if force { "y" } else { "" },
+            millis: millis(self.0.retry_for.saturating_mul(2)).max(1_000),
+        };
+        let call = script::delete_queue::call(keys, args);
         let is_deleted = call.send(self.link()).await? == Value::Int(1);
         lane.answered();
         if !is_deleted {
             return Ok(false);
         }
         (*queue.listed.lock(), *queue.named.lock()) = (None, None);
-        let key = self.queues_key();
-        let mut forget = script::NAME.call(&[&key]);
-        forget.arg(self.script_clock()).arg("").arg(name.as_str());
-        forget.send(self.link()).await?;
+        self.set_listed(name, false).await?;
         Ok(true)
     }
 
@@ -238,12 +244,14 @@ impl RedisBroker {
             let count = left.iter().take_while(fits).count().max(1);
             let (now, later) = left.split_at(count);
             left = later;
-            let mut call = script::EDIT.call(&edit_keys(queue));
             let lane = queue.changes.next();
-            call.arg(self.script_clock())
-                .arg(self.link().publish_command())
-                .arg(lane.name())
-                .arg(lane.number());
+            let args = script::edit::Args {
+                not_after: self.script_clock(),
+                publish: self.link().publish_command(),
+                lane: lane.name(),
+                number: lane.number(),
+            };
+            let mut call = script::edit::call(&queue.keys, args);
             for (_, found, edit) in now {
                 self.write_edit(&mut call, found, *edit);
             }
@@ -255,32 +263,34 @@ impl RedisBroker {
         Ok(answers)
     }
 
-    fn write_edit(&self, call: &mut script::Call<'_>, found: &Found, edit: Edit<'_>) {
+    fn write_edit(&self, call: &mut script::Call<script::edit::Of>, found: &Found, edit: Edit<'_>) {
         let envelope = &found.envelope;
         let lock = envelope.unique.as_ref();
         let renewed = edit
             .runs(envelope)
             .and_then(|task| task.renewed(self.now()));
-        call.arg(match (edit, &renewed) {
-            (Edit::RunNow, Some(_)) if found.state == TaskState::Pending => "put".into(),
-            (Edit::RunNow, Some(_)) => "pend".into(),
-            _ => edit.name(),
-        });
-        call.arg(envelope.id.as_str())
-            .arg(found.state.as_str())
-            .arg(found.bytes.as_slice());
-        match (edit, &renewed) {
-            (_, Some(renewed)) => call.arg(renewed.to_bytes()),
-            (Edit::Cancel(reason), _) if found.state == TaskState::Active => call.arg(reason),
-            (Edit::Cancel(reason), _) => call.arg(cancelled(envelope, reason, self).to_bytes()),
-            (Edit::Delete | Edit::RunNow, _) => call.arg(""),
-            (Edit::Replace(envelope, _), _) => call.arg(envelope.to_bytes()),
-        };
-        call.arg(envelope.options.priority)
-            .arg(lock.map_or("", |lock| lock.key.as_str()));
         let ends = lock.is_some_and(|lock| lock.until != UniqueUntil::Window);
-        call.arg(if ends { "y" } else { "" });
-        call.arg(lock.map_or(0, |lock| millis(lock.ttl)));
+        call.row(script::edit::Task {
+            edit: match (edit, &renewed) {
+                (Edit::RunNow, Some(_)) if found.state == TaskState::Pending => "put".into(),
+                (Edit::RunNow, Some(_)) => "pend".into(),
+                _ => edit.name(),
+            },
+            id: envelope.id.as_str(),
+            state: found.state.as_str(),
+            seen: found.bytes.as_slice(),
+            new: match (edit, &renewed) {
+                (_, Some(renewed)) => renewed.to_bytes(),
+                (Edit::Cancel(reason), _) if found.state == TaskState::Active => reason.into(),
+                (Edit::Cancel(reason), _) => cancelled(envelope, reason, self).to_bytes(),
+                (Edit::Delete | Edit::RunNow, _) => Vec::new(),
+                (Edit::Replace(envelope, _), _) => envelope.to_bytes(),
+            },
+            priority: envelope.options.priority,
+            lock: lock.map_or("", |lock| lock.key.as_str()),
+            ends: if ends { "y" } else { "" },
+            ttl: lock.map_or(0, |lock| millis(lock.ttl)),
+        });
     }
 }
 
@@ -317,36 +327,4 @@ impl<'a> Edit<'a> {
             _ => None,
         }
     }
-}
-
-fn edit_keys(queue: &Queue) -> [&str; 26] {
-    let keys = &queue.keys;
-    [
-        &keys.tasks,
-        &keys.urgent,
-        &keys.scheduled,
-        &keys.retry,
-        &keys.archived,
-        &keys.completed,
-        &keys.active,
-        &keys.pending,
-        &keys.meta,
-        &keys.events,
-        &keys.locks,
-        &keys.results,
-        &keys.priorities,
-        &keys.since,
-        &keys.gone,
-        &keys.cancels,
-        &keys.waiters,
-        &keys.done,
-        &keys.aggregating,
-        &keys.grouped,
-        &keys.groups,
-        &keys.lock_ends,
-        &keys.idle,
-        &keys.owner,
-        &keys.lanes,
-        &keys.leases,
-    ]
 }

@@ -109,47 +109,33 @@ impl RedisBroker {
         chunk: &Chunk<'_>,
         durability: Durability,
     ) -> Result<Vec<(usize, &'a Envelope, Refusal)>, BrokerError> {
-        let keys = &queue.keys;
         let lane = queue.changes.next();
-        let mut call = script::ENQUEUE.call(&[
-            &keys.tasks,
-            &keys.locks,
-            &keys.priorities,
-            &keys.lanes,
-            &keys.pending,
-            &keys.urgent,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.meta,
-            &keys.events,
-            &keys.aggregating,
-            &keys.grouped,
-            &keys.groups,
-            &keys.fired,
-            &keys.lock_ends,
-            &keys.idle,
-            &keys.owner,
-            &keys.archived,
-            &keys.completed,
-            &keys.active,
-            &keys.leases,
-        ]);
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number());
-        call.arg(self.link().publish_command())
-            .arg(chunk.specials.len());
+        let args = script::enqueue::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            publish: self.link().publish_command(),
+            specials: chunk.specials.len(),
+        };
+        let mut call = script::enqueue::call(&queue.keys, args);
         for (place, special) in &chunk.specials {
-            call.arg(place + 1).arg(special.how).arg(special.time);
-            call.arg(special.priority)
-                .arg(special.lock)
-                .arg(special.ttl)
-                .arg(special.window)
-                .arg(&*special.group)
-                .arg(&*special.tick);
+            call.row(script::enqueue::Special {
+                place: place + 1,
+                how: special.how,
+                time: special.time,
+                priority: special.priority,
+                lock: special.lock,
+                ttl: special.ttl,
+                window: special.window,
+                group: &*special.group,
+                tick: &*special.tick,
+            });
         }
         for (task, envelope) in tasks.iter().zip(&chunk.envelopes) {
-            call.arg(task.envelope.id.as_str()).arg(envelope.as_slice());
+            call.row(script::enqueue::Task {
+                id: task.envelope.id.as_str(),
+                envelope: envelope.as_slice(),
+            });
         }
         let answer = call.send_durably(self.link(), durability).await?;
         let answer = self.read_answer(answer)?;

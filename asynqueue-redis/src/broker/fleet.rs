@@ -37,12 +37,14 @@ impl Fleet for RedisBroker {
         ttl: Duration,
     ) -> Result<Option<QuietRequest>, BrokerError> {
         self.link().open_or_closed()?;
-        let key = self.servers_key();
-        let mut call = script::BEAT.call(&[&key]);
-        call.arg(self.script_clock())
-            .arg(server.name.as_str())
-            .arg(encode(&(self.now() + ttl, &server))?)
-            .arg(request_of(&server.name));
+        let servers = &*self.servers_key();
+        let args = script::beat::Args {
+            not_after: self.script_clock(),
+            name: server.name.as_str(),
+            server: encode(&(self.now() + ttl, &server))?,
+            request: request_of(&server.name),
+        };
+        let call = script::beat::call(script::beat::Keys { servers }, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let servers = reply::number(reply::next(&mut answer)?)?;
         self.0.keeper.fleet.store(servers as usize, Relaxed);
@@ -78,11 +80,12 @@ impl Fleet for RedisBroker {
 
     async fn leave(&self, server: &Name) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
-        let key = self.servers_key();
-        let mut call = script::REMOVE.call(&[&key]);
-        call.arg(self.script_clock())
-            .arg(server.as_str())
-            .arg(request_of(server));
+        let (hash, not_after) = (&*self.servers_key(), self.script_clock());
+        let args = script::remove::Args { not_after };
+        let mut call = script::remove::call(script::remove::Keys { hash }, args);
+        for field in [server.as_str(), &request_of(server)] {
+            call.row(script::remove::Field { field });
+        }
         call.send(self.link()).await.map(drop)
     }
 
@@ -114,9 +117,7 @@ impl Fleet for RedisBroker {
         });
         silent.append(&mut requests);
         if !silent.is_empty() {
-            let mut call = script::FORGET.call(&[&key]);
-            call.arg(silent);
-            call.send(self.link()).await?;
+            self.forget_as_seen(&key, silent).await?;
         }
         servers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(servers)
@@ -253,12 +254,20 @@ impl RedisBroker {
         new: &[u8],
     ) -> Result<bool, BrokerError> {
         let lanes = keys::lanes_beside(&self.0.prefix, key);
-        let mut call = script::SWAP.call(&[key, &lanes]);
         let lane = self.0.changes.next();
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number());
-        call.arg(field).arg(seen).arg(new);
+        let args = script::swap::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            field,
+            seen_value: seen,
+            new,
+        };
+        let keys = script::swap::Keys {
+            hash: key,
+            lanes: &lanes,
+        };
+        let call = script::swap::call(keys, args);
         let answer = reply::text(call.send(self.link()).await?)?;
         lane.answered();
         Ok(answer == "y")

@@ -80,8 +80,7 @@ impl Groups for RedisBroker {
         self.link().open_or_closed()?;
         let name = queue;
         let queue = self.queue(name);
-        let mut call = script::LOOK_GROUPS.call(&[&queue.keys.grouped, &queue.keys.groups]);
-        call.arg(limit);
+        let call = script::look_groups::call(&queue.keys, script::look_groups::Args { limit });
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut groups = Vec::new();
         while let Some(key) = answer.next() {
@@ -111,26 +110,30 @@ impl Groups for RedisBroker {
         }
         let queue = self.queue(&group.queue);
         let lane = queue.changes.next();
-        let mut call = script::AGGREGATE.call(&aggregate_keys(&queue));
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number())
-            .arg(self.link().publish_command())
-            .arg(key_of(&group, group.part.as_ref()));
         let special = Special::of(&task, None).unwrap_or_default();
-        call.arg(task.envelope.id.as_str())
-            .arg(task.envelope.to_bytes())
-            .arg(special.how)
-            .arg(special.time)
-            .arg(special.priority)
-            .arg(special.lock)
-            .arg(special.ttl)
-            .arg(special.window);
+        let args = script::aggregate::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            publish: self.link().publish_command(),
+            group: key_of(&group, group.part.as_ref()),
+            id: task.envelope.id.as_str(),
+            envelope: task.envelope.to_bytes(),
+            how: special.how,
+            time: special.time,
+            priority: special.priority,
+            lock: special.lock,
+            ttl: special.ttl,
+            window: special.window,
+        };
+        let mut call = script::aggregate::call(&queue.keys, args);
         for member in &group.members {
             let lock = member.unique.as_ref();
             let lock = lock.filter(|lock| lock.until != UniqueUntil::Window);
-            call.arg(member.id.as_str())
-                .arg(lock.map_or("", |lock| lock.key.as_str()));
+            call.row(script::aggregate::Member {
+                member: member.id.as_str(),
+                held: lock.map_or("", |lock| lock.key.as_str()),
+            });
         }
         let answer = reply::text(call.send_durably(self.link(), self.0.durability).await?)?;
         lane.answered();
@@ -188,10 +191,12 @@ impl Groups for RedisBroker {
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
         let queue = self.queue(&group.queue);
-        let mut call = script::POSTPONE.call(&[&queue.keys.groups]);
-        call.arg(self.script_clock())
-            .arg(key_of(group, group.part.as_ref()))
-            .arg(millis(delay));
+        let args = script::postpone::Args {
+            not_after: self.script_clock(),
+            group: key_of(group, group.part.as_ref()),
+            millis: millis(delay),
+        };
+        let call = script::postpone::call(&queue.keys, args);
         call.send(self.link()).await.map(drop)
     }
 }
@@ -206,21 +211,16 @@ impl RedisBroker {
         spec: &str,
         offset: usize,
     ) -> Result<usize, BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::SET_APART.call(&[
-            &keys.aggregating,
-            &keys.grouped,
-            &keys.groups,
-            &keys.tasks,
-            &keys.lanes,
-        ]);
         let lane = queue.changes.next();
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number())
-            .arg(from)
-            .arg(spec)
-            .arg(offset);
+        let args = script::set_apart::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            from,
+            spec,
+            offset,
+        };
+        let mut call = script::set_apart::call(&queue.keys, args);
         let ids: Vec<_> = members.iter().map(|(seen, _)| seen.id.clone()).collect();
         let mut is_any = false;
         for ((seen, new), found) in members.iter().zip(self.look(queue, &ids).await?) {
@@ -230,7 +230,11 @@ impl RedisBroker {
                 let is_whole = new.codec != CodecName::unreadable();
                 // What stands in for bytes that cannot be read must not take their place: another version may read them.
                 let bytes = if is_whole { new.to_bytes() } else { Vec::new() };
-                call.arg(seen.id.as_str()).arg(found.bytes).arg(bytes);
+                call.row(script::set_apart::Member {
+                    id: seen.id.as_str(),
+                    seen: found.bytes,
+                    new: bytes,
+                });
             }
         }
         if !is_any {
@@ -248,14 +252,15 @@ impl RedisBroker {
         limit: usize,
         found: &mut DueGroups,
     ) -> Result<(), BrokerError> {
-        let keys = &queue.keys;
-        let mut call =
-            script::DUE_GROUPS.call(&[&keys.aggregating, &keys.grouped, &keys.groups, &keys.tasks]);
-        call.arg(self.script_clock())
-            .arg(limit)
-            .arg(self.0.answer_bytes);
+        let args = script::due_groups::Args {
+            not_after: self.script_clock(),
+            limit,
+            bytes: self.0.answer_bytes,
+        };
+        let mut call = script::due_groups::call(&queue.keys, args);
         for event in events {
-            call.arg(event.as_str());
+            let event = event.as_str();
+            call.row(script::due_groups::Event { event });
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let next_due = reply::some_time(reply::next(&mut answer)?)?;
@@ -283,28 +288,4 @@ impl RedisBroker {
         }
         Ok(())
     }
-}
-
-fn aggregate_keys(queue: &Queue) -> [&str; 18] {
-    let keys = &queue.keys;
-    [
-        &keys.aggregating,
-        &keys.grouped,
-        &keys.groups,
-        &keys.pending,
-        &keys.urgent,
-        &keys.scheduled,
-        &keys.retry,
-        &keys.meta,
-        &keys.events,
-        &keys.tasks,
-        &keys.locks,
-        &keys.priorities,
-        &keys.lanes,
-        &keys.waiters,
-        &keys.done,
-        &keys.lock_ends,
-        &keys.idle,
-        &keys.owner,
-    ]
 }

@@ -198,7 +198,12 @@ impl RedisBroker {
     /// What the queue's keys take; `None` if this Redis does not say.
     async fn memory_of(&self, name: &Name) -> Result<Option<u64>, BrokerError> {
         let queue = self.queue(name);
-        let call = script::MEMORY.call(&queue.keys.all());
+        let call = script::memory::call(
+            script::memory::Keys {
+                all: &queue.keys.all(),
+            },
+            script::memory::Args {},
+        );
         match call.send(self.link()).await {
             Ok(bytes) => reply::number(bytes).map(Some),
             Err(BrokerError::Protocol(_)) => Ok(None),
@@ -208,23 +213,8 @@ impl RedisBroker {
 
     async fn stats_of(&self, name: &Name) -> Result<QueueStats, BrokerError> {
         let queue = self.queue(name);
-        let keys = &queue.keys;
-        let mut call = script::STATS.call(&[
-            &keys.pending,
-            &keys.urgent,
-            &keys.gone,
-            &keys.tasks,
-            &keys.archived,
-            &keys.completed,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.active,
-            &keys.since,
-            &keys.meta,
-            &keys.stats,
-            &keys.aggregating,
-        ]);
-        call.arg(self.script_clock());
+        let not_after = self.script_clock();
+        let call = script::stats::call(&queue.keys, script::stats::Args { not_after });
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut number = || reply::number(reply::next(&mut answer)?);
         let now = Timestamp::from_millis(number()?);
@@ -288,25 +278,10 @@ impl RedisBroker {
         let mut found = Vec::with_capacity(ids.len());
         while found.len() < ids.len() {
             let chunk = &ids[found.len()..][..MAX_CHUNK.min(ids.len() - found.len())];
-            let keys = &queue.keys;
-            let mut call = script::LOOK.call(&[
-                &keys.tasks,
-                &keys.urgent,
-                &keys.scheduled,
-                &keys.retry,
-                &keys.archived,
-                &keys.completed,
-                &keys.active,
-                &keys.aggregating,
-                &keys.results,
-                &keys.progress,
-                &keys.meta,
-                &keys.leases,
-                &keys.workers,
-            ]);
-            call.arg(self.0.answer_bytes);
+            let bytes = self.0.answer_bytes;
+            let mut call = script::look::call(&queue.keys, script::look::Args { bytes });
             for id in chunk {
-                call.arg(id.as_str());
+                call.row(script::look::Task { id: id.as_str() });
             }
             let answer = reply::array(call.send(self.link()).await?)?;
             // As many as fit into an answer, and one at least.
@@ -325,21 +300,11 @@ impl RedisBroker {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<TaskPage, BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::LIST_PENDING.call(&[
-            &keys.pending,
-            &keys.urgent,
-            &keys.gone,
-            &keys.tasks,
-            &keys.archived,
-            &keys.completed,
-            &keys.scheduled,
-            &keys.retry,
-        ]);
         let place = after
             .and_then(|cursor| cursor.0.parse::<u64>().ok())
             .unwrap_or(0);
-        call.arg(place).arg(limit);
+        let args = script::list_pending::Args { place, limit };
+        let call = script::list_pending::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let next = reply::text(reply::next(&mut answer)?)?;
         let ids = reply::array(reply::next(&mut answer)?)?
@@ -358,10 +323,12 @@ impl RedisBroker {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<TaskPage, BrokerError> {
-        let mut call = script::LIST_GROUPED.call(&[&queue.keys.grouped]);
-        // One more than asked tells whether this is the last page.
-        call.arg(limit + 1)
-            .arg(after.map_or_else(String::new, |cursor| cursor.0));
+        let args = script::list_grouped::Args {
+            // One more than asked tells whether this is the last page.
+            limit: limit + 1,
+            after: after.map_or_else(String::new, |cursor| cursor.0),
+        };
+        let call = script::list_grouped::call(&queue.keys, args);
         let members = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut members = members
             .map(reply::text)
@@ -387,7 +354,7 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<TaskPage, BrokerError> {
         let keys = &queue.keys;
-        let (key, direction) = match state {
+        let (list, direction) = match state {
             TaskState::Scheduled => (&keys.scheduled, "up"),
             TaskState::Retry => (&keys.retry, "up"),
             TaskState::Active => (&keys.active, "up"),
@@ -397,13 +364,16 @@ impl RedisBroker {
                 return Ok(TaskPage::default());
             }
         };
-        let mut call = script::LIST.call(&[key]);
-        // One more than asked tells whether this is the last page.
-        call.arg(direction).arg(limit + 1);
+        let args = script::list::Args {
+            direction,
+            // One more than asked tells whether this is the last page.
+            limit: limit + 1,
+        };
+        let mut call = script::list::call(script::list::Keys { list }, args);
         let place = after.as_ref().and_then(|cursor| cursor.0.split_once(':'));
         // What is no cursor of ours begins from the start, as in every list.
         if let Some((time, member)) = place.filter(|(time, _)| time.parse::<u64>().is_ok()) {
-            call.arg(time).arg(member);
+            call.row(script::list::Place { time, member });
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let (mut ids, mut last) = (Vec::new(), None);

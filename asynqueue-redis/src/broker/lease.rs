@@ -139,61 +139,41 @@ impl RedisBroker {
         asked: &Asked<'_>,
         worker: &Name,
     ) -> Result<(Vec<Value>, bool), BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::LEASE.call(&[
-            &keys.tasks,
-            &keys.pending,
-            &keys.urgent,
-            &keys.active,
-            &keys.since,
-            &keys.gone,
-            &keys.lanes,
-            &keys.meta,
-            &keys.stats,
-            &keys.idle,
-            &keys.leases,
-            &keys.workers,
-        ]);
         let sent = if asked.lane.is_again() {
             Sent::Again
         } else {
             Sent::First
         };
-        call.arg(self.script_clock_of(sent))
-            .arg(asked.lane.name())
-            .arg(asked.lane.number());
-        call.arg(&asked.token).arg(asked.max).arg(asked.lease);
         let is_named = queue.is_named(self.tag(worker));
-        call.arg(&asked.token[..8])
-            .arg(if is_named { "" } else { worker.as_str() });
-        call.arg(queue.room.bytes())
-            .arg(queue.room.step())
-            .arg(self.tag_to_wake(queue));
+        let args = script::lease::Args {
+            not_after: self.script_clock_of(sent),
+            lane: asked.lane.name(),
+            number: asked.lane.number(),
+            token: &asked.token,
+            limit: asked.max,
+            millis: asked.lease,
+            tag: &asked.token[..8],
+            worker: if is_named { "" } else { worker.as_str() },
+            bytes: queue.room.bytes(),
+            step: queue.room.step(),
+            instance: self.tag_to_wake(queue),
+        };
+        let call = script::lease::call(&queue.keys, args);
         let answer = reply::array(call.send(self.link()).await?)?;
         if !matches!(answer.get(1), Some(Value::BulkString(text)) if text == b"seen") {
             return Ok((answer, true));
         }
-        let mut call = script::LEASED.call(&[
-            &keys.active,
-            &keys.tasks,
-            &keys.lanes,
-            &keys.leases,
-            &keys.priorities,
-            &keys.since,
-            &keys.pending,
-            &keys.urgent,
-            &keys.meta,
-            &keys.events,
-            &keys.idle,
-        ]);
-        call.arg(self.script_clock())
-            .arg(asked.lane.name())
-            .arg(asked.lane.number());
-        // What was too much to arrive in time is too much this time too.
-        call.arg(&asked.token)
-            .arg(asked.lease)
-            .arg(queue.room.bytes() / 2)
-            .arg(self.link().publish_command());
+        let args = script::leased::Args {
+            not_after: self.script_clock(),
+            lane: asked.lane.name(),
+            number: asked.lane.number(),
+            token: &asked.token,
+            millis: asked.lease,
+            // What was too much to arrive in time is too much this time too.
+            bytes: queue.room.bytes() / 2,
+            publish: self.link().publish_command(),
+        };
+        let call = script::leased::call(&queue.keys, args);
         Ok((reply::array(call.send(self.link()).await?)?, false))
     }
 
@@ -217,13 +197,14 @@ impl RedisBroker {
             let lock = leased.envelope.unique.as_ref();
             if let Some(lock) = lock.filter(|lock| lock.until == UniqueUntil::Start) {
                 let unlock = || {
-                    let mut call = script::UNLOCK.call(&[&queue.keys.locks, &queue.keys.lock_ends]);
-                    call.arg(self.script_clock());
-                    call
+                    let not_after = self.script_clock();
+                    let args = script::unlock::Args { not_after };
+                    script::unlock::call(&queue.keys, args)
                 };
-                call.get_or_insert_with(unlock)
-                    .arg(lock.key.as_str())
-                    .arg(leased.envelope.id.as_str());
+                call.get_or_insert_with(unlock).row(script::unlock::Lock {
+                    lock: lock.key.as_str(),
+                    holder: leased.envelope.id.as_str(),
+                });
             }
         }
         match call {
@@ -255,10 +236,14 @@ impl RedisBroker {
         leases: &[&Lease],
         lease: Duration,
     ) -> Result<Vec<Extended>, BrokerError> {
-        let mut call = script::EXTEND.call(&[&queue.keys.active, &queue.keys.cancels]);
-        call.arg(self.script_clock()).arg(millis(lease));
+        let args = script::extend::Args {
+            not_after: self.script_clock(),
+            millis: millis(lease),
+        };
+        let mut call = script::extend::call(&queue.keys, args);
         for lease in leases {
-            call.arg(member(lease.token, lease.task.id.as_str()));
+            let lease = member(lease.token, lease.task.id.as_str());
+            call.row(script::extend::Lease { lease });
         }
         let answers = reply::array(call.send(self.link()).await?)?;
         let read = |answer| match answer {

@@ -99,7 +99,7 @@ impl RedisBroker {
             number(time).is_some_and(|time| time < long_ago.as_millis())
         })
         .await?;
-        let older = script::OLDER_WORKERS.call(&[&keys.active, &keys.meta]);
+        let older = script::older_workers::call(keys, script::older_workers::Args {});
         older.send(self.link()).await?;
         if counts.workers > 0 && is_time(&mut rounds.workers) {
             self.forget_workers(queue).await?;
@@ -118,8 +118,11 @@ impl RedisBroker {
     async fn remove_ended_locks(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         loop {
-            let mut call = script::ENDED_LOCKS.call(&[&keys.locks, &keys.lock_ends]);
-            call.arg(self.script_clock()).arg(CHUNK);
+            let args = script::ended_locks::Args {
+                not_after: self.script_clock(),
+                limit: CHUNK,
+            };
+            let call = script::ended_locks::call(keys, args);
             let looked_at = reply::number(call.send(self.link()).await?)? as usize;
             if looked_at < CHUNK {
                 return Ok(());
@@ -132,8 +135,11 @@ impl RedisBroker {
         let keys = &queue.keys;
         let mut locks = Fields::new(&keys.locks);
         while let Some(chunk) = locks.next(self).await? {
-            let mut call = script::NOTE_LOCKS.call(&[&keys.locks, &keys.lock_ends]);
-            call.arg(self.script_clock()).arg(chunk);
+            let not_after = self.script_clock();
+            let mut call = script::note_locks::call(keys, script::note_locks::Args { not_after });
+            for (lock, _) in chunk {
+                call.row(script::note_locks::Lock { lock });
+            }
             call.send(self.link()).await?;
         }
         let mut gone = Vec::new();
@@ -142,8 +148,11 @@ impl RedisBroker {
             gone.push(chunk);
         }
         for chunk in gone {
-            let mut call = script::FORGET_ENDS.call(&[&keys.locks, &keys.lock_ends]);
-            call.arg(self.script_clock()).arg(chunk);
+            let not_after = self.script_clock();
+            let mut call = script::forget_ends::call(keys, script::forget_ends::Args { not_after });
+            for lock in chunk {
+                call.row(script::forget_ends::Lock { lock });
+            }
             call.send(self.link()).await?;
         }
         Ok(())
@@ -155,9 +164,11 @@ impl RedisBroker {
         let mut found = 0;
         let mut locks = Fields::new(&keys.locks);
         while let Some(chunk) = locks.next(self).await? {
-            let mut call =
-                script::LOST_LOCKS.call(&[&keys.locks, &keys.lock_ends, &keys.tasks, &keys.stats]);
-            call.arg(self.script_clock()).arg(chunk);
+            let not_after = self.script_clock();
+            let mut call = script::lost_locks::call(keys, script::lost_locks::Args { not_after });
+            for (lock, seen) in chunk {
+                call.row(script::lost_locks::Lock { lock, seen });
+            }
             found += reply::number(call.send(self.link()).await?)?;
         }
         Ok(found)
@@ -176,10 +187,14 @@ impl RedisBroker {
         for kept in beside {
             let mut fields = Fields::new(kept);
             while let Some(chunk) = fields.next(self).await? {
-                let mut call = script::WITHOUT_TASK.call(&[&keys.tasks, kept]);
-                call.arg(self.script_clock());
+                let not_after = self.script_clock();
+                let tasks = &keys.tasks;
+                let mut call = script::without_task::call(
+                    script::without_task::Keys { tasks, kept },
+                    script::without_task::Args { not_after },
+                );
                 for (id, _) in chunk {
-                    call.arg(id);
+                    call.row(script::without_task::Task { id });
                 }
                 call.send(self.link()).await?;
             }
@@ -250,11 +265,20 @@ impl RedisBroker {
     }
 
     /// Removes fields that still are as they were seen.
-    async fn forget_as_seen(&self, key: &str, fields: Vec<Field>) -> Result<(), BrokerError> {
+    pub(super) async fn forget_as_seen<F>(
+        &self,
+        hash: &str,
+        fields: Vec<(F, Vec<u8>)>,
+    ) -> Result<(), BrokerError>
+    where
+        F: AsRef<[u8]> + Send + Sync,
+    {
         for chunk in fields.chunks(CHUNK) {
-            let mut call = script::FORGET.call(&[key]);
-            for (field, value) in chunk {
-                call.arg(field).arg(value);
+            let mut call =
+                script::forget::call(script::forget::Keys { hash }, script::forget::Args {});
+            for (field, seen) in chunk {
+                let field = field.as_ref();
+                call.row(script::forget::Field { field, seen });
             }
             call.send(self.link()).await?;
         }

@@ -106,14 +106,6 @@ impl RedisBroker {
     /// Asks for a queue. Returns whether this instance has it now.
     async fn take_or_keep(&self, queue: &Queue) -> Result<bool, BrokerError> {
         self.say_alive();
-        let keys = &queue.keys;
-        let mut call = script::KEEP.call(&[
-            &keys.owner,
-            &keys.active,
-            &keys.tasks,
-            &keys.scheduled,
-            &keys.retry,
-        ]);
         let owned = self.0.keeper.owned.load(Relaxed);
         let (sent, held) = (Instant::now(), HELD.max(pause(owned + 1) * 3));
         let dead = {
@@ -124,10 +116,13 @@ impl RedisBroker {
                 _ => String::new(),
             }
         };
-        call.arg(self.script_clock())
-            .arg(self.instance_tag())
-            .arg(held.as_millis() as u64)
-            .arg(dead);
+        let args = script::keep::Args {
+            not_after: self.script_clock(),
+            instance: self.instance_tag(),
+            millis: held.as_millis() as u64,
+            dead,
+        };
+        let call = script::keep::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let owner = reply::text(reply::next(&mut answer)?)?;
         let left = reply::number(reply::next(&mut answer)?)?;
@@ -192,13 +187,19 @@ impl RedisBroker {
             }
         }
         let others: Vec<_> = others.into_iter().collect();
-        let instances = std::iter::once(self.instance_tag()).chain(others.iter().cloned());
-        let keys: Vec<_> = instances
-            .map(|instance| keys::alive(&self.0.prefix, &instance))
-            .collect();
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        let mut call = script::ALIVE.call(&keys);
-        call.arg(self.script_clock()).arg(ALIVE.as_millis() as u64);
+        let alive = |instance: &String| keys::alive(&self.0.prefix, instance);
+        let own = alive(&self.instance_tag());
+        let keys_of_others: Vec<_> = others.iter().map(alive).collect();
+        let keys_of_others: Vec<_> = keys_of_others.iter().map(String::as_str).collect();
+        let keys = script::alive::Keys {
+            own: &own,
+            others: &keys_of_others,
+        };
+        let args = script::alive::Args {
+            not_after: self.script_clock(),
+            millis: ALIVE.as_millis() as u64,
+        };
+        let call = script::alive::call(keys, args);
         let answers = reply::array(call.send(self.link()).await?)?;
         let dead: HashSet<_> = others
             .into_iter()
@@ -258,10 +259,12 @@ impl RedisBroker {
             upkeep.look_at = None;
         }
         self.0.keeper.owned.fetch_sub(1, Relaxed);
-        let mut call = script::RELEASE.call(&[&queue.keys.owner, &queue.keys.events]);
-        call.arg(self.script_clock())
-            .arg(self.instance_tag())
-            .arg(self.link().publish_command());
+        let args = script::release::Args {
+            not_after: self.script_clock(),
+            instance: self.instance_tag(),
+            publish: self.link().publish_command(),
+        };
+        let call = script::release::call(&queue.keys, args);
         call.send(self.link()).await.map(drop)
     }
 

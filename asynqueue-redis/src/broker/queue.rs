@@ -162,14 +162,21 @@ impl RedisBroker {
     }
 
     async fn list(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let key = self.queues_key();
-        let mut call = script::NAME.call(&[&key]);
-        call.arg(self.script_clock())
-            .arg("y")
-            .arg(queue.name.as_str());
-        call.send(self.link()).await?;
+        self.set_listed(&queue.name, true).await?;
         *queue.listed.lock() = Some(Instant::now());
         Ok(())
+    }
+
+    /// Puts a name among those of all queues, or removes it.
+    pub(super) async fn set_listed(&self, name: &Name, is_listed: bool) -> Result<(), BrokerError> {
+        let names = &*self.queues_key();
+        let args = script::name::Args {
+            not_after: self.script_clock(),
+            add: if is_listed { "y" } else { "" },
+            name: name.as_str(),
+        };
+        let call = script::name::call(script::name::Keys { names }, args);
+        call.send(self.link()).await.map(drop)
     }
 
     /// As [`each_queue_by_itself`](Self::each_queue_by_itself), for a caller that needs all answers or none.

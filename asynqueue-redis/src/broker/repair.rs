@@ -61,30 +61,7 @@ impl RedisBroker {
 
     /// Counts the tasks, their entries, and what is kept beside them.
     async fn count(&self, queue: &Queue) -> Result<Counts, BrokerError> {
-        let keys = &queue.keys;
-        let call = script::CHECK.call(&[
-            &keys.tasks,
-            &keys.pending,
-            &keys.meta,
-            &keys.gone,
-            &keys.stats,
-            &keys.locks,
-            &keys.lock_ends,
-            &keys.waiters,
-            &keys.lanes,
-            &keys.fired,
-            &keys.workers,
-            &keys.aggregating,
-            &keys.grouped,
-            &keys.groups,
-            &keys.leases,
-            &keys.urgent,
-            &keys.active,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.archived,
-            &keys.completed,
-        ]);
+        let call = script::check::call(&queue.keys, script::check::Args {});
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut next = || reply::number(reply::next(&mut answer)?);
         let counts = Counts {
@@ -112,35 +89,32 @@ impl RedisBroker {
             let begins = if *list == keys.active { 17 } else { 1 };
             let mut entries = Entries::new("ZRANGE", list);
             while let Some(chunk) = entries.next(self).await? {
-                let mut call = script::MISSING.call(&[&keys.tasks, list, &keys.stats]);
-                call.arg(begins).arg(chunk);
+                let missing = script::missing::Keys {
+                    tasks: &keys.tasks,
+                    list,
+                    stats: &keys.stats,
+                };
+                let mut call = script::missing::call(missing, script::missing::Args { begins });
+                for entry in chunk {
+                    call.row(script::missing::Entry { entry });
+                }
                 found += reply::number(call.send(self.link()).await?)?;
             }
         }
         let mut grouped = Fields::new(&keys.aggregating);
         while let Some(chunk) = grouped.next(self).await? {
-            let mut call = script::MISSING_GROUPED.call(&[
-                &keys.aggregating,
-                &keys.grouped,
-                &keys.groups,
-                &keys.tasks,
-                &keys.stats,
-            ]);
+            let mut call = script::missing_grouped::call(keys, script::missing_grouped::Args {});
             for (id, _) in chunk {
-                call.arg(id);
+                call.row(script::missing_grouped::Task { id });
             }
             found += reply::number(call.send(self.link()).await?)?;
         }
         let mut entries = Entries::new("LRANGE", &keys.pending);
         while let Some(chunk) = entries.next(self).await? {
-            let mut call = script::MISSING_PENDING.call(&[
-                &keys.tasks,
-                &keys.pending,
-                &keys.gone,
-                &keys.meta,
-                &keys.stats,
-            ]);
-            call.arg(chunk);
+            let mut call = script::missing_pending::call(keys, script::missing_pending::Args {});
+            for id in chunk {
+                call.row(script::missing_pending::Task { id });
+            }
             found += reply::number(call.send(self.link()).await?)?;
         }
         Ok(found)
@@ -178,23 +152,8 @@ impl RedisBroker {
     }
 
     async fn archive_chunk(&self, queue: &Queue, ids: &[String]) -> Result<u64, BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::ORPHANS.call(&[
-            &keys.tasks,
-            &keys.urgent,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.archived,
-            &keys.completed,
-            &keys.active,
-            &keys.aggregating,
-            &keys.pending,
-            &keys.gone,
-            &keys.stats,
-            &keys.leases,
-            &keys.meta,
-        ]);
-        call.arg(self.script_clock());
+        let not_after = self.script_clock();
+        let mut call = script::orphans::call(&queue.keys, script::orphans::Args { not_after });
         let ids: Vec<_> = ids.iter().filter_map(|id| TaskId::new(id).ok()).collect();
         for found in self.look(queue, &ids).await?.into_iter().flatten() {
             let mut envelope = Envelope::clone(&found.envelope);
@@ -207,9 +166,11 @@ impl RedisBroker {
                 backtrace: None,
                 worker: None,
             });
-            call.arg(envelope.id.as_str())
-                .arg(found.bytes)
-                .arg(envelope.to_bytes());
+            call.row(script::orphans::Task {
+                id: envelope.id.as_str(),
+                seen: found.bytes,
+                new: envelope.to_bytes(),
+            });
         }
         reply::number(call.send(self.link()).await?)
     }

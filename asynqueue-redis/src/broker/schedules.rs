@@ -97,21 +97,24 @@ impl Schedules for RedisBroker {
         let mut removed = Vec::with_capacity(names.len());
         for name in names {
             let events = keys.events(name);
-            let mut call = script::REMOVE_SCHEDULE.call(&[
-                &keys.entries,
-                &keys.due,
-                &keys.mark,
-                &keys.removed,
-                &events,
-                &keys.lanes,
-            ]);
             let lane = self.0.changes.next();
-            call.arg(self.script_clock())
-                .arg(lane.name())
-                .arg(lane.number())
-                .arg(REMOVALS_KEPT.as_millis() as u64)
-                .arg(StateMark::generate().0)
-                .arg(name.as_str());
+            let args = script::remove_schedule::Args {
+                not_after: self.script_clock(),
+                lane: lane.name(),
+                number: lane.number(),
+                removals_kept: REMOVALS_KEPT.as_millis() as u64,
+                new_mark: StateMark::generate().0,
+                name: name.as_str(),
+            };
+            let keys = script::remove_schedule::Keys {
+                entries: &keys.entries,
+                due: &keys.due,
+                mark: &keys.mark,
+                removed: &keys.removed,
+                events: &events,
+                lanes: &keys.lanes,
+            };
+            let call = script::remove_schedule::call(keys, args);
             let entry = reply::bytes(call.send(self.link()).await?)?;
             lane.answered();
             if let Ok(entry) = read(name, &entry) {
@@ -265,16 +268,18 @@ impl RedisBroker {
         &self,
         entries: Vec<(&ScheduleEntry, Option<&Stored>)>,
     ) -> Result<(StateMark, Vec<String>), BrokerError> {
-        let keys = self.schedule_keys();
-        let mut call =
-            script::RESTORE_SCHEDULES.call(&[&keys.entries, &keys.due, &keys.mark, &keys.removed]);
-        call.arg(self.script_clock())
-            .arg(REMOVALS_KEPT.as_millis() as u64)
-            .arg(StateMark::generate().0);
+        let args = script::restore_schedules::Args {
+            not_after: self.script_clock(),
+            removals_kept: REMOVALS_KEPT.as_millis() as u64,
+            new_mark: StateMark::generate().0,
+        };
+        let mut call = script::restore_schedules::call(&self.schedule_keys(), args);
         for (entry, stored) in entries {
-            call.arg(entry.name.as_str())
-                .arg(stored.map(encode).transpose()?.unwrap_or_default())
-                .arg(stored.map(Stored::due).unwrap_or_default());
+            call.row(script::restore_schedules::Entry {
+                name: entry.name.as_str(),
+                entry: stored.map(encode).transpose()?.unwrap_or_default(),
+                due_at: stored.map(Stored::due).unwrap_or_default(),
+            });
         }
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mark = StateMark(reply::number(reply::next(&mut answer)?)?);
@@ -292,15 +297,8 @@ impl RedisBroker {
         }
         let kept = reply::array(self.command(&kept).await?)?.into_iter();
         let events: Vec<_> = swaps.iter().map(|swap| keys.events(&swap.name)).collect();
-        let mut all = vec![
-            &*keys.entries,
-            &*keys.due,
-            &*keys.mark,
-            &*keys.removed,
-            &*keys.lanes,
-        ];
         let mut asked = Vec::new();
-        let mut args = Vec::new();
+        let (mut rows, mut asked_events) = (Vec::new(), Vec::new());
         for (place, (swap, kept)) in swaps.iter().zip(kept).enumerate() {
             let kept = reply::some_bytes(kept)?;
             let seen = kept
@@ -309,26 +307,40 @@ impl RedisBroker {
             // One that cannot be read has not been seen.
             if seen.transpose().is_ok_and(|seen| seen == swap.seen) {
                 asked.push(place);
-                all.push(&events[place]);
+                asked_events.push(&*events[place]);
                 let new = swap.new.as_ref().map(Stored::of);
-                args.push(swap.name.as_str().into());
-                args.push(kept.unwrap_or_default());
-                args.push(new.as_ref().map(encode).transpose()?.unwrap_or_default());
-                args.push(new.map(|new| new.due()).unwrap_or_default().into_bytes());
+                rows.push(script::swap_schedules::Entry {
+                    name: swap.name.as_str(),
+                    seen: kept.unwrap_or_default(),
+                    new: new.as_ref().map(encode).transpose()?.unwrap_or_default(),
+                    due_at: new.map(|new| new.due()).unwrap_or_default(),
+                });
             }
         }
         let mut swapped = vec![false; swaps.len()];
         if asked.is_empty() {
             return Ok(swapped);
         }
-        let mut call = script::SWAP_SCHEDULES.call(&all);
         let lane = self.0.changes.next();
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number())
-            .arg(REMOVALS_KEPT.as_millis() as u64)
-            .arg(StateMark::generate().0)
-            .arg(args);
+        let args = script::swap_schedules::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            removals_kept: REMOVALS_KEPT.as_millis() as u64,
+            new_mark: StateMark::generate().0,
+        };
+        let keys = script::swap_schedules::Keys {
+            entries: &keys.entries,
+            due: &keys.due,
+            mark: &keys.mark,
+            removed: &keys.removed,
+            lanes: &keys.lanes,
+            events: &asked_events,
+        };
+        let mut call = script::swap_schedules::call(keys, args);
+        for row in rows {
+            call.row(row);
+        }
         let answers = reply::text(call.send(self.link()).await?)?;
         lane.answered();
         for (place, answer) in asked.into_iter().zip(answers.chars()) {
@@ -342,9 +354,14 @@ impl RedisBroker {
 
     /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
-        let queue_of = self.queue(queue);
-        let mut call = script::REMOVE.call(&[&queue_of.keys.fired]);
-        call.arg(self.script_clock()).arg(name.as_str());
+        let fired = self.queue(queue);
+        let hash = &fired.keys.fired;
+        let not_after = self.script_clock();
+        let args = script::remove::Args { not_after };
+        let mut call = script::remove::call(script::remove::Keys { hash }, args);
+        call.row(script::remove::Field {
+            field: name.as_str(),
+        });
         if let Err(error) = call.send(self.link()).await {
             tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
         }
@@ -357,9 +374,12 @@ impl RedisBroker {
         limit: usize,
         due: &mut DueSchedules,
     ) -> Result<usize, BrokerError> {
-        let keys = self.schedule_keys();
-        let mut call = script::DUE_SCHEDULES.call(&[&keys.entries, &keys.due]);
-        call.arg(self.script_clock()).arg(limit).arg(passed);
+        let args = script::due_schedules::Args {
+            not_after: self.script_clock(),
+            limit,
+            passed,
+        };
+        let call = script::due_schedules::call(&self.schedule_keys(), args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         due.next_due = reply::some_time(reply::next(&mut answer)?)?;
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
@@ -426,17 +446,25 @@ impl RedisBroker {
         while let Some((seen, mut entry)) = self.entry_at(name, tick).await? {
             entry.next = next;
             let events = keys.events(name);
-            let mut call = script::TICK.call(&[&keys.entries, &keys.due, &events, &keys.lanes]);
             let lane = self.0.changes.next();
-            call.arg(self.script_clock())
-                .arg(lane.name())
-                .arg(lane.number())
-                .arg(name.as_str())
-                .arg(seen)
-                .arg(encode(&entry)?)
-                .arg(entry.due())
-                .arg(event)
-                .arg(ScheduleEvent::KEPT);
+            let args = script::tick::Args {
+                not_after: self.script_clock(),
+                lane: lane.name(),
+                number: lane.number(),
+                name: name.as_str(),
+                seen_entry: seen,
+                new: encode(&entry)?,
+                due_at: entry.due(),
+                event,
+                events_kept: ScheduleEvent::KEPT,
+            };
+            let keys = script::tick::Keys {
+                entries: &keys.entries,
+                due: &keys.due,
+                events: &events,
+                lanes: &keys.lanes,
+            };
+            let call = script::tick::call(keys, args);
             let answer = reply::text(call.send(self.link()).await?)?;
             lane.answered();
             if answer == "y" {

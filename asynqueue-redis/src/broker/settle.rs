@@ -79,16 +79,20 @@ impl RedisBroker {
             (0..records.len()).partition(|place| records[*place].is_simple());
         // A server settles until it is answered: what was recorded, and not answered, must not look refused the next time.
         let lane = queue.changes.again_or_next(hash(records));
-        let mut call = script::SETTLE.call(&settle_keys(queue));
-        call.arg(self.script_clock())
-            .arg(lane.name())
-            .arg(lane.number());
-        call.arg(self.link().publish_command()).arg(simple.len());
+        let args = script::settle::Args {
+            not_after: self.script_clock(),
+            lane: lane.name(),
+            number: lane.number(),
+            publish: self.link().publish_command(),
+            simple: simple.len(),
+        };
+        let mut call = script::settle::call(&queue.keys, args);
         for place in &simple {
-            call.arg(records[*place].member.as_str());
-        }
-        for place in &simple {
-            call.arg(records[*place].envelope.id.as_str());
+            let record = &records[*place];
+            call.row(script::settle::Simple {
+                lease: record.member.as_str(),
+                id: record.envelope.id.as_str(),
+            });
         }
         for place in &others {
             records[*place].write(&mut call);
@@ -180,37 +184,6 @@ pub(super) fn cancelled(
     Arc::new(cancelled)
 }
 
-fn settle_keys(queue: &Queue) -> [&str; 25] {
-    let keys = &queue.keys;
-    [
-        &keys.tasks,
-        &keys.active,
-        &keys.archived,
-        &keys.completed,
-        &keys.locks,
-        &keys.results,
-        &keys.stats,
-        &keys.priorities,
-        &keys.since,
-        &keys.lanes,
-        &keys.cancels,
-        &keys.progress,
-        &keys.waiters,
-        &keys.done,
-        &keys.pending,
-        &keys.urgent,
-        &keys.scheduled,
-        &keys.retry,
-        &keys.meta,
-        &keys.events,
-        &keys.hours,
-        &keys.lock_ends,
-        &keys.idle,
-        &keys.owner,
-        &keys.leases,
-    ]
-}
-
 /// How many of the records go out in one call: no lease among them twice.
 fn chunk(records: &[Record<'_>]) -> usize {
     let (mut bytes, mut members) = (0, HashSet::with_capacity(records.len().min(MAX_CHUNK)));
@@ -288,30 +261,33 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn write(&self, call: &mut script::Call<'_>) {
+    fn write(&self, call: &mut script::Call<script::settle::Of>) {
         let envelope = &self.envelope;
         let is_kept = !(self.outcome == "drop" || self.outcome == "complete" && self.millis == 0);
-        call.arg(self.outcome)
-            .arg(self.member.as_str())
-            .arg(envelope.id.as_str());
-        call.arg(match (self.only_if_expired, self.has_failed) {
-            (true, true) => "xf",
-            (true, false) => "x",
-            (false, true) => "f",
-            (false, false) => "",
-        });
         // What cannot be read stays as it is for those that can.
         let stays = self.outcome == "snooze" && envelope.codec == CodecName::unreadable();
-        if is_kept && !stays {
-            call.arg(envelope.to_bytes());
-        } else {
-            call.arg("");
-        }
-        call.arg(self.millis).arg(self.lock());
-        call.arg(envelope.options.priority);
-        match self.result {
-            Some(result) => call.arg([b"r", result].concat()),
-            None => call.arg(""),
-        };
+        call.row(script::settle::Other {
+            lease: self.member.as_str(),
+            id: envelope.id.as_str(),
+            outcome: self.outcome,
+            marks: match (self.only_if_expired, self.has_failed) {
+                (true, true) => "xf",
+                (true, false) => "x",
+                (false, true) => "f",
+                (false, false) => "",
+            },
+            envelope: if is_kept && !stays {
+                envelope.to_bytes()
+            } else {
+                Vec::new()
+            },
+            millis: self.millis,
+            lock: self.lock(),
+            priority: envelope.options.priority,
+            result: match self.result {
+                Some(result) => [b"r", result].concat(),
+                None => Vec::new(),
+            },
+        });
     }
 }

@@ -164,15 +164,21 @@ impl RedisBroker {
             }
             let key = keys::subscriptions(&self.0.prefix);
             let lanes = keys::lanes_beside(&self.0.prefix, &key);
-            let mut call = script::SWAP_FIELDS.call(&[&key, &lanes]);
             let lane = self.0.changes.next();
-            call.arg(self.script_clock())
-                .arg(lane.name())
-                .arg(lane.number())
-                .arg(MARK)
-                .arg(mark_bytes(known.mark, known.forget_at()));
+            let args = script::swap_fields::Args {
+                not_after: self.script_clock(),
+                lane: lane.name(),
+                number: lane.number(),
+                mark: MARK,
+                mark_value: mark_bytes(known.mark, known.forget_at()),
+            };
+            let keys = script::swap_fields::Keys {
+                hash: &key,
+                lanes: &lanes,
+            };
+            let mut call = script::swap_fields::call(keys, args);
             for (field, seen, new) in changes {
-                call.arg(field).arg(seen).arg(new);
+                call.row(script::swap_fields::Field { field, seen, new });
             }
             let done = reply::text(call.send(self.link()).await?)?;
             lane.answered();

@@ -18,8 +18,12 @@ impl RedisBroker {
     pub(super) async fn task_ids(&self, queue: &Queue) -> Result<HashSet<String>, BrokerError> {
         let (mut ids, mut cursor, mut step) = (HashSet::new(), "0".to_owned(), FIRST_STEP);
         loop {
-            let mut call = script::FIELDS.call(&[&queue.keys.tasks]);
-            call.arg(cursor).arg(step);
+            let hash = &queue.keys.tasks;
+            let args = script::fields::Args {
+                cursor,
+                count: step,
+            };
+            let call = script::fields::call(script::fields::Keys { hash }, args);
             let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
             cursor = reply::text(reply::next(&mut answer)?)?;
             let bytes = reply::number(reply::next(&mut answer)?)?;

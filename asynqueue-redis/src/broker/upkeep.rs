@@ -42,23 +42,13 @@ impl RedisBroker {
         queue: &Queue,
         limit: usize,
     ) -> Result<(usize, Option<Timestamp>), BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::FORWARD.call(&[
-            &keys.priorities,
-            &keys.since,
-            &keys.pending,
-            &keys.urgent,
-            &keys.scheduled,
-            &keys.retry,
-            &keys.meta,
-            &keys.events,
-            &keys.idle,
-            &keys.owner,
-        ]);
         queue.upkeep.lock().forwards();
-        call.arg(self.script_clock())
-            .arg(self.link().publish_command())
-            .arg(limit);
+        let args = script::forward::Args {
+            not_after: self.script_clock(),
+            publish: self.link().publish_command(),
+            limit,
+        };
+        let call = script::forward::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let moved = reply::number(reply::next(&mut answer)?)? as usize;
         let next_due = reply::some_time(reply::next(&mut answer)?)?;
@@ -94,12 +84,13 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<Vec<Leased>, BrokerError> {
         let mut expired = Vec::new();
-        let keys = &queue.keys;
-        let mut call = script::EXPIRED.call(&[&keys.active, &keys.tasks, &keys.stats]);
-        call.arg(self.script_clock())
-            .arg(limit.min(MAX_EXPIRED))
-            .arg(by.as_millis())
-            .arg(self.0.answer_bytes);
+        let args = script::expired::Args {
+            not_after: self.script_clock(),
+            limit: limit.min(MAX_EXPIRED),
+            by: by.as_millis(),
+            bytes: self.0.answer_bytes,
+        };
+        let call = script::expired::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let now = Timestamp::from_millis(reply::number(reply::next(&mut answer)?)?);
         self.note_time(now);
@@ -181,24 +172,15 @@ impl RedisBroker {
         keep: Keep,
         limit: usize,
     ) -> Result<Trimmed, BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::TRIM.call(&[
-            &keys.tasks,
-            &keys.completed,
-            &keys.archived,
-            &keys.results,
-            &keys.priorities,
-            &keys.hours,
-            &keys.stats,
-            &keys.idle,
-        ]);
-        let archived_max = (keep.archived_max as u64).min(MAX_MILLIS);
-        call.arg(self.script_clock())
-            .arg(millis(keep.archived_for))
-            .arg(archived_max)
-            .arg(limit)
-            .arg(HourStats::KEPT)
-            .arg(millis(IDLE_MAX));
+        let args = script::trim::Args {
+            not_after: self.script_clock(),
+            archived_for: millis(keep.archived_for),
+            archived_max: (keep.archived_max as u64).min(MAX_MILLIS),
+            limit,
+            hours_kept: HourStats::KEPT,
+            idle_max: millis(IDLE_MAX),
+        };
+        let call = script::trim::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let mut number = || reply::number(reply::next(&mut answer)?);
         Ok(Trimmed {

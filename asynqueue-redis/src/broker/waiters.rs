@@ -85,17 +85,12 @@ impl RedisBroker {
     }
 
     async fn look_for_end(&self, queue: &Queue, task: &TaskRef) -> Result<Look, BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::WAIT.call(&[
-            &keys.tasks,
-            &keys.completed,
-            &keys.archived,
-            &keys.results,
-            &keys.waiters,
-        ]);
-        call.arg(self.script_clock())
-            .arg(task.id.as_str())
-            .arg(NOTE.as_millis() as u64);
+        let args = script::wait::Args {
+            not_after: self.script_clock(),
+            id: task.id.as_str(),
+            millis: NOTE.as_millis() as u64,
+        };
+        let call = script::wait::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let state = reply::text(reply::next(&mut answer)?)?;
         let envelope = reply::bytes(reply::next(&mut answer)?)?;

@@ -111,17 +111,12 @@ impl RedisBroker {
     }
 
     async fn wake_others(&self, queue: &Queue, leaving: &str) -> Result<(), BrokerError> {
-        let keys = &queue.keys;
-        let mut call = script::WAKE.call(&[
-            &keys.pending,
-            &keys.urgent,
-            &keys.meta,
-            &keys.events,
-            &keys.idle,
-        ]);
-        call.arg(self.script_clock())
-            .arg(self.link().publish_command())
-            .arg(leaving);
+        let args = script::wake::Args {
+            not_after: self.script_clock(),
+            publish: self.link().publish_command(),
+            leaving,
+        };
+        let call = script::wake::call(&queue.keys, args);
         call.send(self.link()).await.map(drop)
     }
 

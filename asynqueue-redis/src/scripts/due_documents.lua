@@ -1,7 +1,5 @@
--- The documents of a space that are due, earliest first. ARGV: clock, how many to pass over, how many at most.
+-- The documents of a space that are due, earliest first.
 -- Answers when the next after them is due ('' never), what time it is, then names and documents.
-local documents, due, not_after, passed, limit = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
-
 local now = clock(not_after)
 local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)
 local after = tonumber(passed) + #found

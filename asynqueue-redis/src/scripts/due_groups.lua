@@ -1,33 +1,31 @@
 -- The groups that are due, of some events.
 -- ARGV: clock, how many at most, after how many bytes of envelopes to stop, then the events. Answers when the next is due ('' never), then of each group its name, and of
 -- its members ids and envelopes.
-local keys = {aggregating = KEYS[1], grouped = KEYS[2], groups = KEYS[3]}
-local tasks = KEYS[4]
-local now, limit, room, bytes = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 0
+local now, most, room, read_bytes = clock(not_after), tonumber(limit), tonumber(bytes), 0
 local wanted = {}
-for i = 4, #ARGV do wanted[ARGV[i]] = true end
+for i = ROWS, #ARGV do wanted[ARGV[i]] = true end
 
 -- The oldest members, as many as become one task. What is left of a task that is not there goes.
 local function read(group)
   local low, high = members_of(group)
-  local last = redis.call('ZRANGE', keys.grouped, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
-  local limits = last and redis.call('HGET', keys.aggregating, member_id(group, last))
+  local last = redis.call('ZRANGE', grouped, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
+  local limits = last and redis.call('HGET', aggregating, member_id(group, last))
   local size = limits and limits:match('^%d+,%d+,(%d+),') or 1000
-  local members, ids = redis.call('ZRANGE', keys.grouped, low, high, 'BYLEX', 'LIMIT', 0, size), {}
+  local members, ids = redis.call('ZRANGE', grouped, low, high, 'BYLEX', 'LIMIT', 0, size), {}
   for i, member in ipairs(members) do ids[i] = member_id(group, member) end
   if #ids == 0 then return {}, {} end
   local kept, bodies, lost = {}, {}, {}
-  local waits = redis.call('HMGET', keys.aggregating, unpack(ids))
+  local waits = redis.call('HMGET', aggregating, unpack(ids))
   for i, body in ipairs(redis.call('HMGET', tasks, unpack(ids))) do
     if body and waits[i] then
       kept[#kept + 1], bodies[#bodies + 1] = ids[i], body
-      bytes = bytes + #body
+      read_bytes = read_bytes + #body
     else
       lost[#lost + 1] = members[i]
     end
   end
   if #lost > 0 then
-    redis.call('ZREM', keys.grouped, unpack(lost))
+    redis.call('ZREM', grouped, unpack(lost))
     regroup(keys, group)
   end
   return kept, bodies
@@ -36,10 +34,10 @@ end
 local answer, found, taken, offset = {''}, 0, 0, 0
 while true do
   -- Groups of events that nobody here aggregates are passed over.
-  local due = redis.call('ZRANGE', keys.groups, '-inf', int(now), 'BYSCORE', 'LIMIT', offset, 100, 'WITHSCORES')
+  local due = redis.call('ZRANGE', groups, '-inf', int(now), 'BYSCORE', 'LIMIT', offset, 100, 'WITHSCORES')
   for i = 1, #due, 2 do
     if wanted[due[i]:match('^(.-)\n')] then
-      if found == limit or taken >= 1000 or bytes >= room then
+      if found == most or taken >= 1000 or read_bytes >= room then
         answer[1] = due[i + 1]
         return answer
       end
@@ -53,6 +51,6 @@ while true do
   if #due < 200 or offset >= 10000 then break end
   offset = offset + 100
 end
-local next_due = redis.call('ZRANGE', keys.groups, '(' .. int(now), '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+local next_due = redis.call('ZRANGE', groups, '(' .. int(now), '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
 answer[1] = next_due[2] or ''
 return answer

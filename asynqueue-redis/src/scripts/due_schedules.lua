@@ -1,9 +1,8 @@
 -- The schedule entries that are due. ARGV: clock, how many at most, how many to pass over first.
 -- Answers when the next is due ('' never), what time it is, then names and entries.
-local entries, due = KEYS[1], KEYS[2]
-local now, limit, passed = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = clock(not_after)
 local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)
-local after = passed + #found
+local after = tonumber(passed) + #found
 local next_due = redis.call('ZRANGE', due, after, after, 'WITHSCORES')
 local answer = {next_due[2] or '', int(now)}
 if #found == 0 then return answer end

@@ -2,19 +2,12 @@
 -- ARGV: clock, publish, lane, number; then of each task: what to do (cancel, delete, run, put, pend, shelve, or the time to wait for), id, state and envelope as seen, new envelope or the
 -- reason to cancel, priority, lock ('' none), whether the lock ends with the task ('y') and its time to live.
 -- Answers each, a letter: 'y' done, 'n' refused, '?' it is not as it was seen.
-local keys = {tasks = KEYS[1], urgent = KEYS[2], scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5],
-  completed = KEYS[6], active = KEYS[7], pending = KEYS[8], meta = KEYS[9], events = KEYS[10],
-  aggregating = KEYS[19], grouped = KEYS[20], groups = KEYS[21], idle = KEYS[23], owner = KEYS[24],
-  leases = KEYS[26]}
-local locks, results, priorities, since, gone, cancels, waiters, done =
-  KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
-local lock_ends, lanes = KEYS[22], KEYS[25]
-local now, publish = clock(ARGV[1]), ARGV[2]
-local before = seen(lanes, ARGV[3], ARGV[4])
+local now = clock(not_after)
+local before = seen(lanes, lane, number)
 if before then return before end
 local ids = {}
-for at = 5, #ARGV, 9 do ids[#ids + 1] = ARGV[at + 1] end
-local bodies = redis.call('HMGET', keys.tasks, unpack(ids))
+for at = ROWS, #ARGV, TASK_ROW do ids[#ids + 1] = ARGV[at + ID] end
+local bodies = redis.call('HMGET', tasks, unpack(ids))
 local states = places(keys, ids, bodies)
 
 -- Who holds a lock, and whether its time is over.
@@ -26,12 +19,12 @@ end
 -- Takes a task out of the list it waits or is kept in.
 local function unlist(id, state)
   if state == 'pending' then
-    if redis.call('ZREM', keys.urgent, id) == 0 then
+    if redis.call('ZREM', urgent, id) == 0 then
       -- A search in the list would take as long as the list is: it is marked, and passed over in its turn.
       redis.call('HINCRBY', gone, id, 1)
-      if redis.call('HINCRBY', keys.meta, 'stale', 1) >= redis.call('LLEN', keys.pending) then
-        redis.call('UNLINK', keys.pending, gone)
-        redis.call('HDEL', keys.meta, 'stale')
+      if redis.call('HINCRBY', meta, 'stale', 1) >= redis.call('LLEN', pending) then
+        redis.call('UNLINK', pending, gone)
+        redis.call('HDEL', meta, 'stale')
       end
     end
     redis.call('HDEL', since, id)
@@ -43,8 +36,8 @@ local function unlist(id, state)
 end
 
 local function unlock(at, id)
-  local key = ARGV[at + 6]
-  if key ~= '' and ARGV[at + 7] == 'y' and holder(key) == id then
+  local key = ARGV[at + LOCK]
+  if key ~= '' and ARGV[at + ENDS] == 'y' and holder(key) == id then
     redis.call('HDEL', locks, key)
     redis.call('ZREM', lock_ends, key)
   end
@@ -58,12 +51,12 @@ local change = {}
 
 function change.cancel(at, id, state)
   if state == 'active' then
-    redis.call('HSETNX', cancels, id, ARGV[at + 4])
-    redis.call(publish, keys.events, 'c' .. id)
+    redis.call('HSETNX', cancels, id, ARGV[at + NEW])
+    redis.call(publish, events, 'c' .. id)
   else
     unlist(id, state)
-    redis.call('HSET', keys.tasks, id, ARGV[at + 4])
-    redis.call('ZADD', keys.archived, int(now), id)
+    redis.call('HSET', tasks, id, ARGV[at + NEW])
+    redis.call('ZADD', archived, int(now), id)
     unlock(at, id)
     tell(id, 'a')
   end
@@ -72,7 +65,7 @@ end
 
 function change.delete(at, id, state)
   unlist(id, state)
-  redis.call('HDEL', keys.tasks, id)
+  redis.call('HDEL', tasks, id)
   redis.call('HDEL', priorities, id)
   redis.call('HDEL', results, id)
   unlock(at, id)
@@ -82,20 +75,20 @@ end
 
 -- Takes the lock again that a task gave back when it was archived. Answers whether it has it.
 local function lock_again(at, id, state)
-  local key = ARGV[at + 6]
+  local key = ARGV[at + LOCK]
   if state ~= 'archived' or key == '' then return true end
   local held, is_over = holder(key)
   if held and held ~= id and not is_over then return false end
   if not held or is_over then
-    local ends = int(now + ARGV[at + 8])
-    redis.call('HSET', locks, key, ends .. (ARGV[at + 7] == 'y' and ':' or 'w:') .. id)
+    local ends = int(now + ARGV[at + TTL])
+    redis.call('HSET', locks, key, ends .. (ARGV[at + ENDS] == 'y' and ':' or 'w:') .. id)
     redis.call('ZADD', lock_ends, ends, key)
   end
   return true
 end
 
 function change.put(at, id)
-  redis.call('HSET', keys.tasks, id, ARGV[at + 4])
+  redis.call('HSET', tasks, id, ARGV[at + NEW])
   return 'y'
 end
 
@@ -105,7 +98,7 @@ function change.run(at, id, state)
   if not lock_again(at, id, state) then return 'n' end
   unlist(id, state)
   redis.call('HSET', since, id, int(now))
-  local priority = tonumber(ARGV[at + 5])
+  local priority = tonumber(ARGV[at + PRIORITY])
   if priority > 0 then
     redis.call('HSET', priorities, id, priority)
     push(keys, {}, {id, priority}, publish)
@@ -122,23 +115,23 @@ end
 
 -- Lets a task wait for a time.
 local function schedule(at, id, state)
-  if tonumber(ARGV[at]) <= now then return change.pend(at, id, state) end
+  if tonumber(ARGV[at + EDIT]) <= now then return change.pend(at, id, state) end
   if not lock_again(at, id, state) then return 'n' end
   unlist(id, state)
-  if ARGV[at + 5] ~= '0' then redis.call('HSET', priorities, id, ARGV[at + 5]) end
-  wait(keys, {ARGV[at], id}, {}, publish)
+  if ARGV[at + PRIORITY] ~= '0' then redis.call('HSET', priorities, id, ARGV[at + PRIORITY]) end
+  wait(keys, {ARGV[at + EDIT], id}, {}, publish)
   return change.put(at, id)
 end
 
 local answers = {}
-for at = 5, #ARGV, 9 do
-  local i, id = #answers + 1, ARGV[at + 1]
-  if states[i] ~= ARGV[at + 2] or bodies[i] ~= ARGV[at + 3] then
+for at = ROWS, #ARGV, TASK_ROW do
+  local i, id = #answers + 1, ARGV[at + ID]
+  if states[i] ~= ARGV[at + STATE] or bodies[i] ~= ARGV[at + SEEN] then
     answers[i] = '?'
   else
-    answers[i] = (change[ARGV[at]] or schedule)(at, id, states[i])
+    answers[i] = (change[ARGV[at + EDIT]] or schedule)(at, id, states[i])
   end
 end
 local answer = table.concat(answers)
-note(lanes, ARGV[3], ARGV[4], now, answer)
+note(lanes, lane, number, now, answer)
 return answer

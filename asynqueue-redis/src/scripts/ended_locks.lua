@@ -1,7 +1,6 @@
 -- Removes locks whose time is over, as many as asked for. ARGV: clock, how many at most. Answers how many it looked at.
-local locks, lock_ends = KEYS[1], KEYS[2]
-local now = clock(ARGV[1])
-local over = redis.call('ZRANGE', lock_ends, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
+local now = clock(not_after)
+local over = redis.call('ZRANGE', lock_ends, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit)
 if #over == 0 then return 0 end
 local ended, later = {}, {}
 for i, held in ipairs(redis.call('HMGET', locks, unpack(over))) do

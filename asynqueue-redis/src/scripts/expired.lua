@@ -1,14 +1,13 @@
 -- The leases that have ended, as many as are no more than so many bytes of envelopes. One whose task is not there ends here, and
 -- is counted.
 -- ARGV: clock, how many at most, the time by which they had ended, how many bytes. Answers now, the leases and the envelopes.
-local active, tasks, stats = KEYS[1], KEYS[2], KEYS[3]
-local now = clock(ARGV[1])
-local by = math.min(now, tonumber(ARGV[3]))
-local leases = redis.call('ZRANGE', active, '-inf', int(by), 'BYSCORE', 'LIMIT', 0, ARGV[2])
+local now = clock(not_after)
+local last = math.min(now, tonumber(by))
+local leases = redis.call('ZRANGE', active, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit)
 if #leases == 0 then return {int(now)} end
 local ids, kept, envelopes, lost = {}, {}, {}, {}
 for i, lease in ipairs(leases) do ids[i] = lease:sub(17) end
-local bodies, count = read(tasks, ids, tonumber(ARGV[4]))
+local bodies, count = read(tasks, ids, tonumber(bytes))
 for i = 1, count do
   if bodies[i] then
     kept[#kept + 1], envelopes[#envelopes + 1] = leases[i], bodies[i]

@@ -1,19 +1,18 @@
 -- Extends leases.
 -- ARGV: clock, how many milliseconds, then the leases. Answers each: 0 lost, 1 extended, 2 extended and to be cancelled.
-local active, cancels = KEYS[1], KEYS[2]
-local ends = int(clock(ARGV[1]) + ARGV[2])
+local ends = int(clock(not_after) + millis)
 -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory: a lease that
 -- cannot be extended would let the task run twice.
 redis.call('ZREM', active, '')
-local found = redis.call('ZMSCORE', active, unpack(ARGV, 3))
+local found = redis.call('ZMSCORE', active, unpack(ARGV, ROWS))
 local answers, leases, ids = {}, {}, {}
 for i = 1, #found do
   answers[i] = 0
   if found[i] then
     answers[i] = 1
-    leases[#leases + 1], leases[#leases + 2] = ends, ARGV[2 + i]
+    leases[#leases + 1], leases[#leases + 2] = ends, ARGV[ROWS + i - 1]
   end
-  ids[i] = ARGV[2 + i]:sub(17)
+  ids[i] = ARGV[ROWS + i - 1]:sub(17)
 end
 if #leases > 0 then redis.call('ZADD', active, unpack(leases)) end
 if redis.call('EXISTS', cancels) == 1 then

@@ -1,9 +1,9 @@
 -- Some fields of a hash without their values. ARGV: the cursor, about how many.
 -- Answers the next cursor, how many bytes their values have, and the fields.
-local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local fields, bytes = {}, 0
+local found = redis.call('HSCAN', hash, cursor, 'COUNT', count)
+local names, bytes = {}, 0
 for i = 1, #found[2], 2 do
-  fields[#fields + 1] = found[2][i]
+  names[#names + 1] = found[2][i]
   bytes = bytes + #found[2][i + 1]
 end
-return {found[1], bytes, fields}
+return {found[1], bytes, names}

@@ -1,8 +1,8 @@
 -- Removes fields that still are as they were seen. ARGV: field, value, field, value, …
 local count = 0
-for at = 1, #ARGV, 2 do
-  if redis.call('HGET', KEYS[1], ARGV[at]) == ARGV[at + 1] then
-    count = count + redis.call('HDEL', KEYS[1], ARGV[at])
+for at = ROWS, #ARGV, FIELD_ROW do
+  if redis.call('HGET', hash, ARGV[at + FIELD]) == ARGV[at + SEEN] then
+    count = count + redis.call('HDEL', hash, ARGV[at + FIELD])
   end
 end
 return count

@@ -4,20 +4,17 @@
 -- ('' none).
 -- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
 -- pending, unless all have been since they were enqueued.
-local tasks, pending, urgent, active, since, gone, lanes, meta, stats =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local idle, leases, workers = KEYS[10], KEYS[11], KEYS[12]
-local now, token, max = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
-if seen(lanes, ARGV[2], ARGV[3]) then return {int(now), 'seen'} end
+local now, max = clock(not_after), tonumber(limit)
+if seen(lanes, lane, number) then return {int(now), 'seen'} end
 
 -- Of a call that was sent once nothing need be noted if it finds nothing. One that is sent again is noted in any case: the
 -- first one may come after it, when there are tasks.
 local function nothing(more)
-  if ARGV[1]:sub(1, 1) == '!' then note(lanes, ARGV[2], ARGV[3], now, '') end
+  if not_after:sub(1, 1) == '!' then note(lanes, lane, number, now, '') end
   return {int(now), more}
 end
 local function wait_for_more()
-  if ARGV[11] ~= '' then pcall(redis.call, 'ZADD', idle, int(now), ARGV[11]) end
+  if instance ~= '' then pcall(redis.call, 'ZADD', idle, int(now), instance) end
 end
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 if marks[1] then
@@ -28,10 +25,10 @@ if marks[1] then
 end
 local rare = redis.call('EXISTS', urgent, since, leases)
 
-local ids, envelopes, count, bytes, is_full = {}, {}, 0, 0, false
+local ids, envelopes, count, taken_bytes, is_full = {}, {}, 0, 0, false
 -- What is out of its place and not among `ids`, and the scores of tasks with a priority.
 local flying, scores = {}, {}
-local room, next_step = tonumber(ARGV[9]), tonumber(ARGV[10])
+local room, first_step = tonumber(bytes), tonumber(step)
 -- Reads the envelopes of the next tasks, as many as there is room for. Answers how many that is.
 local function take(some)
   -- The size of one says about how many are too many to read at all.
@@ -40,11 +37,11 @@ local function take(some)
   local bodies, fit = redis.call('HMGET', tasks, unpack(some, 1, last)), last
   for i = 1, last do
     local size = bodies[i] and #bodies[i] or 0
-    if bytes + size > room and count + i > 1 then
+    if taken_bytes + size > room and count + i > 1 then
       fit, is_full = i - 1, true
       break
     end
-    bytes = bytes + size
+    taken_bytes = taken_bytes + size
   end
   if count == 0 and fit == #some then
     ids, envelopes, count = some, bodies, fit
@@ -55,8 +52,8 @@ local function take(some)
   return fit
 end
 -- How many to read at a time: as many as will fit, if they are like those before.
-local function step()
-  local steps = count == 0 and next_step or math.floor((room - bytes) * count / math.max(bytes, 1))
+local function next_step()
+  local steps = count == 0 and first_step or math.floor((room - taken_bytes) * count / math.max(taken_bytes, 1))
   return math.max(1, math.min(max - count, steps))
 end
 
@@ -82,7 +79,7 @@ end
 
 local function lease()
   while rare > 0 and count < max and not is_full do
-    local popped, some = redis.call('ZPOPMIN', urgent, step()), {}
+    local popped, some = redis.call('ZPOPMIN', urgent, next_step()), {}
     if #popped == 0 then break end
     for i = 1, #popped, 2 do some[#some + 1], scores[popped[i]] = popped[i], popped[i + 1] end
     flying = some
@@ -92,7 +89,7 @@ local function lease()
 
   local more, looked, may_be_stale = '', 0, stale > 0
   while count < max and not is_full do
-    local asked = step()
+    local asked = next_step()
     local waiting = redis.call('RPOP', pending, asked)
     if not waiting then break end
     local popped = #waiting
@@ -118,7 +115,7 @@ local function lease()
   if count < max and more == '' then wait_for_more() end
   if count == 0 then return nothing(more) end
 
-  local ends, taken, n, missing = int(now + ARGV[6]), {}, 0, 0
+  local ends, taken, n, missing = int(now + millis), {}, 0, 0
   for i = 1, count do
     if envelopes[i] then
       taken[n + 1], taken[n + 2] = ends, token .. ids[i]
@@ -136,7 +133,7 @@ local function lease()
     times = redis.call('HMGET', since, unpack(ids))
     redis.call('HDEL', since, unpack(ids))
   end
-  if ARGV[8] ~= '' then redis.call('HSET', workers, ARGV[7], ARGV[8]) end
+  if worker ~= '' then redis.call('HSET', workers, tag, worker) end
   if missing > 0 then
     -- An id without a task is passed over, and counted.
     redis.call('HINCRBY', stats, 'repaired', missing)
@@ -149,7 +146,7 @@ local function lease()
     ids, envelopes, times, more = kept, found, times and known, 'more'
   end
   -- The end of these leases is where they are found, should this answer be lost.
-  note(lanes, ARGV[2], ARGV[3], now, ends)
+  note(lanes, lane, number, now, ends)
   return {int(now), more, ids, envelopes, times}
 end
 

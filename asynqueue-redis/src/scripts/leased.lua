@@ -2,21 +2,19 @@
 -- anew. The others go back to the front of those that wait.
 -- ARGV: clock, lane, number, token, how many milliseconds, how many bytes of envelopes at most, publish.
 -- Answers now, '', ids and envelopes, as leasing does.
-local active, tasks, lanes, leases, priorities, since = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local keys = {pending = KEYS[7], urgent = KEYS[8], meta = KEYS[9], events = KEYS[10], idle = KEYS[11]}
-local now = clock(ARGV[1])
+local now = clock(not_after)
 local nothing = {int(now), ''}
-local reached, noted = (redis.call('HGET', lanes, ARGV[2]) or ''):match('^(%d+):%d+:(%d+)$')
-if reached ~= ARGV[3] then return nothing end
+local reached, noted = (redis.call('HGET', lanes, lane) or ''):match('^(%d+):%d+:(%d+)$')
+if reached ~= number then return nothing end
 
 -- They are where their end is, which the worker has not put off, since it knows of none.
 local ids, members = {}, {}
 for _, member in ipairs(redis.call('ZRANGE', active, noted, noted, 'BYSCORE')) do
-  if member:sub(1, 16) == ARGV[4] then ids[#ids + 1], members[#members + 1] = member:sub(17), member end
+  if member:sub(1, 16) == token then ids[#ids + 1], members[#members + 1] = member:sub(17), member end
 end
 if #ids == 0 then return nothing end
-local bodies, count = read(tasks, ids, tonumber(ARGV[6]))
-local ends, taken, kept, found = int(now + ARGV[5]), {}, {}, {}
+local bodies, count = read(tasks, ids, tonumber(bytes))
+local ends, taken, kept, found = int(now + millis), {}, {}, {}
 for i = 1, count do
   taken[2 * i - 1], taken[2 * i] = ends, members[i]
   if bodies[i] then kept[#kept + 1], found[#found + 1] = ids[i], bodies[i] end
@@ -33,7 +31,7 @@ if count < #ids then
     pended[#pended + 1], pended[#pended + 2] = back[i], int(now)
   end
   redis.call('HSET', since, unpack(pended))
-  push_front(keys, front, ARGV[7])
+  push_front(keys, front, publish)
 end
-note(lanes, ARGV[2], ARGV[3], now, ends)
+note(lanes, lane, number, now, ends)
 return {int(now), '', kept, found}

@@ -1,26 +1,26 @@
 -- The ids of one list by time, from just after a place on.
 -- ARGV: 'up' or 'down', how many, then the place: its time and member, if there is one. Answers member, time, member, time, …
-local list, limit = KEYS[1], tonumber(ARGV[2])
-local up = ARGV[1] == 'up'
+local up = direction == 'up'
 local rank_of, range = up and 'ZRANK' or 'ZREVRANK', up and 'ZRANGE' or 'ZREVRANGE'
 local first = 0
-if ARGV[3] then
-  local rank = redis.call(rank_of, list, ARGV[4])
-  if rank and redis.call('ZSCORE', list, ARGV[4]) == ARGV[3] then
+if #ARGV >= ROWS then
+  local seen_time, seen_member = ARGV[ROWS + TIME], ARGV[ROWS + MEMBER]
+  local rank = redis.call(rank_of, list, seen_member)
+  if rank and redis.call('ZSCORE', list, seen_member) == seen_time then
     first = rank + 1
   else
     -- It is gone meanwhile: from the first one behind where it was.
-    local time, before = tonumber(ARGV[3]), 0
+    local time, before = tonumber(seen_time), 0
     if up then
-      before = redis.call('ZCOUNT', list, '-inf', '(' .. ARGV[3])
+      before = redis.call('ZCOUNT', list, '-inf', '(' .. seen_time)
     else
-      before = redis.call('ZCOUNT', list, '(' .. ARGV[3], '+inf')
+      before = redis.call('ZCOUNT', list, '(' .. seen_time, '+inf')
     end
     first = before
     while true do
       local found = redis.call(range, list, first, first, 'WITHSCORES')
       if not found[1] or tonumber(found[2]) ~= time then break end
-      if (up and found[1] > ARGV[4]) or (not up and found[1] < ARGV[4]) then break end
+      if (up and found[1] > seen_member) or (not up and found[1] < seen_member) then break end
       first = first + 1
     end
   end

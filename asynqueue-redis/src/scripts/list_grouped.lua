@@ -1,3 +1,3 @@
 -- The tasks that wait in groups, from just after one on. ARGV: how many, the member to go on after ('' none).
-local after = ARGV[2] == '' and '-' or '(' .. ARGV[2]
-return redis.call('ZRANGE', KEYS[1], after, '+', 'BYLEX', 'LIMIT', 0, ARGV[1])
+local first = after == '' and '-' or '(' .. after
+return redis.call('ZRANGE', grouped, first, '+', 'BYLEX', 'LIMIT', 0, limit)

@@ -1,8 +1,7 @@
 -- The groups that wait, those that are due first first. ARGV: how many. Answers of each its name, when it is due, how many tasks
 -- wait in it, and since when the oldest does.
-local grouped, groups = KEYS[1], KEYS[2]
 local answer = {}
-local due = redis.call('ZRANGE', groups, 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+local due = redis.call('ZRANGE', groups, 0, tonumber(limit) - 1, 'WITHSCORES')
 for i = 1, #due, 2 do
   local group = due[i]
   local low, high = members_of(group)

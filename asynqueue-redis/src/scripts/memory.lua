@@ -1,4 +1,4 @@
 -- About how many bytes keys take.
 local sum = 0
-for _, key in ipairs(KEYS) do sum = sum + (redis.call('MEMORY', 'USAGE', key) or 0) end
+for at = ALL, #KEYS do sum = sum + (redis.call('MEMORY', 'USAGE', KEYS[at]) or 0) end
 return sum

@@ -1,5 +1,4 @@
 -- Forgets workers of a build from before `leases` that lease nothing: once there is none, the index has all leases.
-local active, meta = KEYS[1], KEYS[2]
 local fields, leasing = {}, {}
 for _, field in ipairs(redis.call('HKEYS', meta)) do
   if field:sub(1, 2) == 'w:' then fields[#fields + 1] = field end

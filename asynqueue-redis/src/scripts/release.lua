@@ -1,8 +1,7 @@
 -- Gives up the care of a queue, and announces it to the others.
 -- ARGV: clock, the instance, publish. Answers whether the instance had it.
-local owner, events = KEYS[1], KEYS[2]
-clock(ARGV[1])
-if redis.call('GET', owner) ~= ARGV[2] then return 0 end
+clock(not_after)
+if redis.call('GET', owner) ~= instance then return 0 end
 redis.call('DEL', owner)
-redis.call(ARGV[3], events, 'o')
+redis.call(publish, events, 'o')
 return 1

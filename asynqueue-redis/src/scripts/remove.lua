@@ -1,3 +1,3 @@
 -- Removes fields of a hash. ARGV: clock, then the fields.
-clock(ARGV[1])
-return redis.call('HDEL', KEYS[1], unpack(ARGV, 2))
+clock(not_after)
+return redis.call('HDEL', hash, unpack(ARGV, ROWS))

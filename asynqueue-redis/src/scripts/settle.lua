@@ -6,21 +6,19 @@
 -- there is one.
 -- Outcomes: complete, drop, archive, cancelled (archived, and was asked to), retry, snooze, release.
 -- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
-local tasks, active, archived, completed, locks, results, stats, priorities, since, lanes, cancels, progress, waiters, done =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
-local keys = {pending = KEYS[15], urgent = KEYS[16], scheduled = KEYS[17], retry = KEYS[18], meta = KEYS[19], events = KEYS[20],
-  idle = KEYS[23], owner = KEYS[24]}
-local hours, lock_ends, leases = KEYS[21], KEYS[22], KEYS[25]
-local now, publish, simple = clock(ARGV[1]), ARGV[4], tonumber(ARGV[5])
-local before = seen(lanes, ARGV[2], ARGV[3])
+local now = clock(not_after)
+local before = seen(lanes, lane, number)
 if before then return before end
 
-local others, width = 5 + 2 * simple, 9
-local members, ids, count = {}, {}, simple
-for i = 1, simple do members[i], ids[i] = ARGV[5 + i], ARGV[5 + simple + i] end
-for at = others + 1, #ARGV, width do
+local members, ids, count, completing = {}, {}, 0, tonumber(simple)
+local others = ROWS + completing * SIMPLE_ROW
+for at = ROWS, others - 1, SIMPLE_ROW do
   count = count + 1
-  members[count], ids[count] = ARGV[at + 1], ARGV[at + 2]
+  members[count], ids[count] = ARGV[at + LEASE], ARGV[at + ID]
+end
+for at = others, #ARGV, OTHER_ROW do
+  count = count + 1
+  members[count], ids[count] = ARGV[at + LEASE], ARGV[at + ID]
 end
 local ends = redis.call('ZMSCORE', active, unpack(members))
 -- Few tasks have any of these: mostly it takes one look to know.
@@ -28,13 +26,13 @@ local rare = redis.call('EXISTS', cancels, progress, priorities, waiters, leases
 local asked = rare and redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels, unpack(ids))
 
 local answers, ended, delete, free = {}, {}, {}, {}
-local put, plain, urgent, scheduled, retry, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
+local put, plain, first, later, again, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
 local final, pended, locking = {}, {}, {}
 local succeeded, failed = 0, 0
 for i = 1, count do
-  local id, at = ids[i], others + 1 + (i - simple - 1) * width
-  local outcome = i <= simple and 'complete' or ARGV[at]
-  local marks = i > simple and ARGV[at + 3] or ''
+  local id, at = ids[i], others + (i - completing - 1) * OTHER_ROW
+  local outcome = i <= completing and 'complete' or ARGV[at + OUTCOME]
+  local marks = i > completing and ARGV[at + MARKS] or ''
   if not ends[i] or (marks:find('x') and tonumber(ends[i]) > now) then
     answers[#answers + 1] = (i - 1) .. ' stale'
   elseif asked and asked[i] and outcome ~= 'complete' and outcome ~= 'drop' and outcome ~= 'cancelled' then
@@ -43,31 +41,31 @@ for i = 1, count do
     ended[#ended + 1] = members[i]
     free[#free + 1] = id
     local priority = '0'
-    if i > simple then
-      priority = ARGV[at + 7]
-      if ARGV[at + 6] ~= '' then
-        locking[#locking + 1], locking[#locking + 2] = ARGV[at + 6], id
+    if i > completing then
+      priority = ARGV[at + PRIORITY]
+      if ARGV[at + LOCK] ~= '' then
+        locking[#locking + 1], locking[#locking + 2] = ARGV[at + LOCK], id
       end
     end
     if outcome == 'complete' then
       succeeded = succeeded + 1
-      if i > simple and ARGV[at + 5] ~= '0' then
-        put[#put + 1], put[#put + 2] = id, ARGV[at + 4]
-        keep[#keep + 1], keep[#keep + 2] = int(now + ARGV[at + 5]), id
-        if ARGV[at + 8] ~= '' then
-          result[#result + 1], result[#result + 2] = id, ARGV[at + 8]:sub(2)
+      if i > completing and ARGV[at + MILLIS] ~= '0' then
+        put[#put + 1], put[#put + 2] = id, ARGV[at + ENVELOPE]
+        keep[#keep + 1], keep[#keep + 2] = int(now + ARGV[at + MILLIS]), id
+        if ARGV[at + RESULT] ~= '' then
+          result[#result + 1], result[#result + 2] = id, ARGV[at + RESULT]:sub(2)
         end
         -- The caller that waits for it reads the result. Callers that wait for other tasks do not receive it.
         final[#final + 1], final[#final + 2] = id, 'k'
       else
         delete[#delete + 1] = id
-        final[#final + 1], final[#final + 2] = id, 'c' .. (i > simple and ARGV[at + 8] or '')
+        final[#final + 1], final[#final + 2] = id, 'c' .. (i > completing and ARGV[at + RESULT] or '')
       end
     elseif outcome == 'drop' then
       delete[#delete + 1] = id
       final[#final + 1], final[#final + 2] = id, 'g'
     else
-      if ARGV[at + 4] ~= '' then put[#put + 1], put[#put + 2] = id, ARGV[at + 4] end
+      if ARGV[at + ENVELOPE] ~= '' then put[#put + 1], put[#put + 2] = id, ARGV[at + ENVELOPE] end
       if marks:find('f') then failed = failed + 1 end
       if outcome == 'archive' or outcome == 'cancelled' then
         archive[#archive + 1], archive[#archive + 2] = int(now), id
@@ -75,12 +73,12 @@ for i = 1, count do
       elseif outcome == 'release' then
         front[#front + 1], front[#front + 2] = id, priority
         pended[#pended + 1], pended[#pended + 2] = id, int(now)
-      elseif ARGV[at + 5] ~= '0' then
-        local list = outcome == 'retry' and retry or scheduled
-        list[#list + 1], list[#list + 2] = int(now + ARGV[at + 5]), id
+      elseif ARGV[at + MILLIS] ~= '0' then
+        local list = outcome == 'retry' and again or later
+        list[#list + 1], list[#list + 2] = int(now + ARGV[at + MILLIS]), id
       else
         if priority ~= '0' then
-          urgent[#urgent + 1], urgent[#urgent + 2] = id, tonumber(priority)
+          first[#first + 1], first[#first + 2] = id, tonumber(priority)
         else
           plain[#plain + 1] = id
         end
@@ -139,9 +137,9 @@ local function record()
   if #keep > 0 then redis.call('ZADD', completed, unpack(keep)) end
   if #result > 0 then redis.call('HSET', results, unpack(result)) end
   if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
-  wait(keys, scheduled, retry, publish)
+  wait(keys, later, again, publish)
   -- What is not the same when it is done twice comes last.
-  if #plain + #front > 0 then redis.call('LLEN', keys.pending) end
+  if #plain + #front > 0 then redis.call('LLEN', pending) end
   local function add(counter, count)
     if count == 0 then return end
     redis.call('HINCRBY', hours, counter:sub(1, 1) .. math.floor(now / 3600000), count)
@@ -149,7 +147,7 @@ local function record()
   end
   add('succeeded', succeeded)
   add('failed', failed)
-  push(keys, plain, urgent, publish)
+  push(keys, plain, first, publish)
   push_front(keys, front, publish)
   if rare and #final > 0 and redis.call('EXISTS', waiters) == 1 then
     local names = {}
@@ -162,7 +160,7 @@ local function record()
     end
   end
   local answer = table.concat(answers, '\n')
-  note(lanes, ARGV[2], ARGV[3], now, answer)
+  note(lanes, lane, number, now, answer)
   return answer
 end
 

@@ -1,14 +1,10 @@
 -- Changes documents, in sets: all changes of a set are made, or none if a document is not as it is expected. One set after the other.
 -- A document is kept as its version in 16 hexadecimal digits, when it is due in milliseconds ('' never), and its content, with a
 -- space between them. What has no such beginning counts as absent.
--- The keys after the first are of spaces: the documents of one, and when they are due. ARGV: clock, lane, number ('' where nothing is
--- changed), place of the keys of the space whose documents are counted ('' of none); then of each change the number of its set, the
--- place of its space, the name, the version expected ('' absent, '*' any), the document ('' removes it, '=' keeps and returns it) and
--- when it is due.
+-- The other keys are of spaces, in pairs: the documents of one, and when they are due. `number` is '' where nothing is changed, and
+-- `counted` is the place of the space whose documents are counted ('' of none). Of each change there is the number of its set, the place
+-- of its space, the version expected ('' absent, '*' any), the document ('' removes it, '=' keeps and returns it) and when it is due.
 -- Answers the count, then of each set 'y' or 'n' for whether it was made, and the documents that it keeps.
-local lanes, not_after, lane, number, counted = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local SPACES, ROWS, SET, SPACE, NAME, EXPECT, PUT, DUE_AT, CHANGE_ROW = 2, 5, 0, 1, 2, 3, 4, 5, 6
-
 local now = clock(not_after)
 local before = number ~= '' and seen(lanes, lane, number)
 if before then return cmsgpack.unpack(before) end

@@ -2,32 +2,31 @@
 -- ARGV: clock, lane, number, for how many milliseconds a removal is remembered, a mark that was never before; of each its name, the
 -- entry as seen ('' none), the entry to put in its place ('' removes it) and when that is due ('' never).
 -- Answers of each whether it was done, 'y' or 'n'.
-local entries, due, mark, removed, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local now, answers, is_other = clock(ARGV[1]), {}, false
-local before = seen(lanes, ARGV[2], ARGV[3])
+local now, answers, is_other = clock(not_after), {}, false
+local before = seen(lanes, lane, number)
 if before then return before end
-for at = 6, #ARGV, 4 do
-  local i, name, seen, new = #answers + 1, ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  answers[i] = (redis.call('HGET', entries, name) or '') == seen and 'y' or 'n'
+for at = ROWS, #ARGV, ENTRY_ROW do
+  local i, name, as_seen, new = #answers + 1, ARGV[at + NAME], ARGV[at + SEEN], ARGV[at + NEW]
+  answers[i] = (redis.call('HGET', entries, name) or '') == as_seen and 'y' or 'n'
   if answers[i] == 'y' then
     if new ~= '' then
       redis.call('HSET', entries, name, new)
-      if seen == '' then redis.call('ZREM', removed, name) end
+      if as_seen == '' then redis.call('ZREM', removed, name) end
     else
       redis.call('HDEL', entries, name)
-      redis.call('UNLINK', KEYS[5 + i])
+      redis.call('UNLINK', KEYS[EVENTS + i - 1])
       redis.call('ZADD', removed, int(now), name)
-      redis.call('PEXPIRE', removed, ARGV[4])
+      redis.call('PEXPIRE', removed, removals_kept)
     end
-    is_other = is_other or seen == '' or new == ''
-    if ARGV[at + 3] ~= '' then
-      redis.call('ZADD', due, ARGV[at + 3], name)
+    is_other = is_other or as_seen == '' or new == ''
+    if ARGV[at + DUE_AT] ~= '' then
+      redis.call('ZADD', due, ARGV[at + DUE_AT], name)
     else
       redis.call('ZREM', due, name)
     end
   end
 end
-if is_other then redis.call('SET', mark, ARGV[5]) end
+if is_other then redis.call('SET', mark, new_mark) end
 local answer = table.concat(answers)
-note_beside(lanes, ARGV[2], ARGV[3], now, answer)
+note_beside(lanes, lane, number, now, answer)
 return answer

@@ -2,9 +2,7 @@
 -- ARGV: clock, how many milliseconds archived tasks are kept, how many of them, how many to delete at most, how many hours, how
 -- many milliseconds an instance waits at most without asking again.
 -- Answers how many it deleted: completed, archived beyond that number, archived too long; and how many archived ones are left.
-local tasks, completed, archived, results, priorities, hours, stats, idle =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local now, keep, limit = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local now, keep, most = clock(not_after), tonumber(archived_max), tonumber(limit)
 local deleted = 0
 local function delete(key, ids)
   if #ids == 0 then return 0 end
@@ -16,29 +14,29 @@ local function delete(key, ids)
   return #ids
 end
 local function until_now(key, last)
-  if deleted == limit then return {} end
-  return redis.call('ZRANGE', key, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit - deleted)
+  if deleted == most then return {} end
+  return redis.call('ZRANGE', key, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, most - deleted)
 end
 local size = redis.call('ZCARD', archived)
 -- So that users of the inspector see how near the queue is to its limit.
-if size > 0 and redis.call('HGET', stats, 'archived_max') ~= ARGV[3] then
-  redis.call('HSET', stats, 'archived_max', ARGV[3])
+if size > 0 and redis.call('HGET', stats, 'archived_max') ~= archived_max then
+  redis.call('HSET', stats, 'archived_max', archived_max)
 end
-local beyond, by_count = math.min(size - keep, limit), 0
+local beyond, by_count = math.min(size - keep, most), 0
 if beyond > 0 then by_count = delete(archived, redis.call('ZRANGE', archived, 0, beyond - 1)) end
 local of_completed = delete(completed, until_now(completed, now))
-local by_age = delete(archived, until_now(archived, now - ARGV[2]))
+local by_age = delete(archived, until_now(archived, now - archived_for))
 if by_count > 0 then redis.call('HINCRBY', stats, 'trimmed_by_count', by_count) end
 if by_age > 0 then redis.call('HINCRBY', stats, 'trimmed_by_age', by_age) end
 if by_count + by_age > 0 then redis.call('HSET', stats, 'trimmed_at', int(now)) end
 -- Now and then: of each hour there are two counts, and a day of them more is let pass.
-if redis.call('HLEN', hours) > 2 * ARGV[5] + 48 then
-  local oldest, old = math.floor(now / 3600000) - ARGV[5], {}
+if redis.call('HLEN', hours) > 2 * hours_kept + 48 then
+  local oldest, old = math.floor(now / 3600000) - hours_kept, {}
   for _, hour in ipairs(redis.call('HKEYS', hours)) do
     if tonumber(hour:sub(2)) < oldest and #old < 1000 then old[#old + 1] = hour end
   end
   if #old > 0 then redis.call('HDEL', hours, unpack(old)) end
 end
 -- Left of processes that are gone, where no task came since.
-redis.call('ZREMRANGEBYSCORE', idle, '-inf', int(now - ARGV[6]))
+redis.call('ZREMRANGEBYSCORE', idle, '-inf', int(now - idle_max))
 return {of_completed, by_count, by_age, size - by_count - by_age}

@@ -1,11 +1,8 @@
 -- Notes that someone waits for a task to end, unless it has.
 -- ARGV: clock, id, for how many milliseconds. Answers its state ('' none), envelope and result.
-local keys = {tasks = KEYS[1], completed = KEYS[2], archived = KEYS[3]}
-local results, waiters = KEYS[4], KEYS[5]
-local id = ARGV[2]
-local envelope = redis.call('HGET', keys.tasks, id)
+local envelope = redis.call('HGET', tasks, id)
 if not envelope then return {'', '', false} end
-if redis.call('ZSCORE', keys.completed, id) then return {'completed', envelope, redis.call('HGET', results, id)} end
-if redis.call('ZSCORE', keys.archived, id) then return {'archived', envelope, false} end
-redis.call('HSET', waiters, id, int(clock(ARGV[1]) + ARGV[3]))
+if redis.call('ZSCORE', completed, id) then return {'completed', envelope, redis.call('HGET', results, id)} end
+if redis.call('ZSCORE', archived, id) then return {'archived', envelope, false} end
+redis.call('HSET', waiters, id, int(clock(not_after) + millis))
 return {'waits', envelope, false}

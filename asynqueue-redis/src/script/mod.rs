@@ -1,0 +1,142 @@
+//! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
+
+#[cfg(test)]
+mod names;
+mod source;
+mod table;
+
+use std::marker::PhantomData;
+
+use asynqueue_core::broker::{BrokerError, Durability};
+use redis::{Arg, Cmd, ToRedisArgs, Value};
+
+use crate::{
+    link::{Link, SendError},
+    meter,
+};
+
+use self::source::Source;
+pub(crate) use self::table::*;
+
+/// A script and its hash.
+pub(crate) struct Script {
+    name: String,
+    code: String,
+    hash: String,
+    /// Whether its first argument is the [clock](crate::link::Link::not_after).
+    has_clock: bool,
+}
+
+impl Script {
+    fn new(source: &Source) -> Self {
+        let code = source.text();
+        Self {
+            name: source.name.to_uppercase(),
+            has_clock: source.args.first() == Some(&"not_after"),
+            hash: redis::Script::new(&code).get_hash().to_owned(),
+            code,
+        }
+    }
+}
+
+/// One call of the script `S`, on its way.
+pub(crate) struct Call<S> {
+    script: &'static Script,
+    command: Cmd,
+    /// Where the first argument after the keys is, which says by when the call has to arrive.
+    clock: usize,
+    of: PhantomData<S>,
+}
+
+/// Arguments that a call of the script `S` may have any number of.
+pub(crate) trait Row<S> {
+    fn write(self, command: &mut Cmd);
+}
+
+/// Adds one argument. A value that is several arguments, or none, would move those behind it.
+fn push(command: &mut Cmd, arg: impl ToRedisArgs) {
+    debug_assert_eq!(arg.num_of_args(), 1, "one argument");
+    command.arg(arg);
+}
+
+impl<S> Call<S> {
+    fn begin(script: &'static Script, keys: usize) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.hash).arg(keys);
+        Self {
+            script,
+            command,
+            clock: 3 + keys,
+            of: PhantomData,
+        }
+    }
+
+    /// Adds a row, behind those that were added before.
+    pub(crate) fn row(&mut self, row: impl Row<S>) -> &mut Self {
+        row.write(&mut self.command);
+        self
+    }
+
+    /// Sends it; the script along with it where the server does not know it: one that is new, or had its scripts
+    /// flushed.
+    pub(crate) async fn send(&self, link: &Link) -> Result<Value, BrokerError> {
+        self.send_durably(link, Durability::Primary).await
+    }
+
+    /// As [`send`](Self::send), and waits until what it changes is this durable.
+    pub(crate) async fn send_durably(
+        &self,
+        link: &Link,
+        durability: Durability,
+    ) -> Result<Value, BrokerError> {
+        let answer = self.send_known_or_whole(link, durability).await;
+        if let Err(BrokerError::Protocol(_) | BrokerError::Full(_)) = &answer {
+            meter::script_failed(&self.script.name);
+        }
+        answer
+    }
+
+    async fn send_known_or_whole(
+        &self,
+        link: &Link,
+        durability: Durability,
+    ) -> Result<Value, BrokerError> {
+        match self.send_once(link, &self.command, durability).await {
+            Err(SendError::NoScript) => {}
+            Err(SendError::Denied(denied)) => {
+                return Err(link.explain(denied, Some(&self.script.code)));
+            }
+            Err(SendError::Broker(error)) => return Err(error),
+            Ok(value) => return Ok(value),
+        }
+        let mut whole = redis::cmd("EVAL");
+        whole.arg(&self.script.code);
+        for arg in self.command.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                whole.arg(arg);
+            }
+        }
+        match self.send_once(link, &whole, durability).await {
+            Ok(value) => Ok(value),
+            Err(SendError::Broker(error)) => Err(error),
+            Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
+            Err(SendError::NoScript) => Err(BrokerError::Protocol(
+                "Redis says that it does not know a script which it was sent".into(),
+            )),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        link: &Link,
+        command: &Cmd,
+        durability: Durability,
+    ) -> Result<Value, SendError> {
+        let bound = if self.script.has_clock {
+            self.clock
+        } else {
+            usize::MAX
+        };
+        link.send_call(command, bound, durability).await
+    }
+}
