@@ -93,7 +93,7 @@ fn rules_of(code: &str) -> Option<String> {
         let name = match call.strip_prefix('\'') {
             Some(call) => call.split('\'').next()?.to_lowercase(),
             // Scripts are given the command to publish by.
-            None if call.starts_with("publish") || call.starts_with("ARGV") => "publish".into(),
+            None if call.starts_with("publish") => "publish".into(),
             None => return None,
         };
         let rule = format!("+{name}");

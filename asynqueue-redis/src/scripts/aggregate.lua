@@ -1,6 +1,6 @@
--- Puts one task in place of members of a group, if all of them wait in it.
--- ARGV: clock, lane, number, publish, the group; of the task id, envelope, how its time is given ('' now, '+' from now, '@' at),
--- that time, priority, lock ('' none), its time to live, 'w' if it is for a window; then of each member its id and the lock to release.
+-- Puts one task in place of members of a group, if all of them wait in it. `how` and `time` say when the task is due, as for
+-- enqueue.lua. `lock` is its lock ('' none) and `window` is 'w' if that does not end with it; `held` is the lock of a member
+-- to release ('' none).
 -- Answers 'y' done, 'n' one does not wait, 'id' or 'lock' and who holds it where the task is refused.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)

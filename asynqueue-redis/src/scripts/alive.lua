@@ -1,5 +1,4 @@
--- Says that an instance is alive, and asks whether others are. KEYS: that of the instance, then those of the others.
--- ARGV: clock, for how many milliseconds. Answers for each of the others 1 or 0.
+-- Says that an instance is alive for so many milliseconds, and asks whether others are. Answers 1 or 0 for each of the others.
 clock(not_after)
 redis.call('SET', own, '', 'PX', millis)
 local answers = {}

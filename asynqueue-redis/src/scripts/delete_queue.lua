@@ -1,5 +1,5 @@
--- Deletes a queue: if it has no tasks, or by force. KEYS: all keys of the queue, then the channel of ends, and what notes the
--- deletion for as long as it may be sent again. ARGV: clock, lane, number, publish, 'y' by force, for how many milliseconds to note it.
+-- Deletes a queue if it has no tasks, or if `force` is 'y'. `others` are all of its keys but the first two. The deletion is
+-- noted in `deleted` for as many milliseconds as it may be sent again.
 local this = lane .. ':' .. number
 clock(not_after)
 if redis.call('GET', deleted) == this then return 1 end

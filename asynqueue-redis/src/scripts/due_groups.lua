@@ -1,6 +1,5 @@
--- The groups that are due, of some events.
--- ARGV: clock, how many at most, after how many bytes of envelopes to stop, then the events. Answers when the next is due ('' never), then of each group its name, and of
--- its members ids and envelopes.
+-- The groups of some events that are due, until there are `limit` groups or `bytes` bytes of envelopes.
+-- Answers when the next is due ('' never), then of each group its name, and the ids and envelopes of its members.
 local now, most, room, read_bytes = clock(not_after), tonumber(limit), tonumber(bytes), 0
 local wanted = {}
 for i = ROWS, #ARGV do wanted[ARGV[i]] = true end

@@ -1,4 +1,4 @@
--- The schedule entries that are due. ARGV: clock, how many at most, how many to pass over first.
+-- The schedule entries that are due: at most `limit`, after the first `passed`.
 -- Answers when the next is due ('' never), what time it is, then names and entries.
 local now = clock(not_after)
 local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)

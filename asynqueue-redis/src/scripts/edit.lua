@@ -1,7 +1,7 @@
--- Changes single tasks on demand, each only if it still is as whoever asks has seen it.
--- ARGV: clock, publish, lane, number; then of each task: what to do (cancel, delete, run, put, pend, shelve, or the time to wait for), id, state and envelope as seen, new envelope or the
--- reason to cancel, priority, lock ('' none), whether the lock ends with the task ('y') and its time to live.
--- Answers each, a letter: 'y' done, 'n' refused, '?' it is not as it was seen.
+-- Changes single tasks on demand, each only if it still is as the caller has seen it. `edit` is cancel, delete, run, put,
+-- pend, shelve, or the time to wait for. `state` and `seen` are state and envelope as seen, and `new` is the new envelope, or
+-- the reason to cancel an active task. `ends` is 'y' if the lock ('' none) ends with the task.
+-- Answers a letter for each: 'y' done, 'n' refused, '?' it is not as it was seen.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

@@ -1,4 +1,4 @@
--- Removes locks whose time is over, as many as asked for. ARGV: clock, how many at most. Answers how many it looked at.
+-- Removes locks whose time is over, at most `limit`. Answers how many it looked at.
 local now = clock(not_after)
 local over = redis.call('ZRANGE', lock_ends, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit)
 if #over == 0 then return 0 end

@@ -1,11 +1,10 @@
 -- Accepts tasks.
--- ARGV: clock, lane, number, publish; how many tasks are special; for each of these its place, how its time is given
--- ('' now, '+' from now, '@' at), that time, priority, lock ('' none), its time to live, 'w' if it is for a window, limits and name
--- of the group to wait in ('' none), tick, tolerance and name of the schedule entry it is of ('' none); then of each task id and
--- envelope.
--- Answers now and the tasks that are refused, a line each: the place, 'id' and the state of the task that has it; the place and
--- 'fired' if its entry has fired a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone). Answers just
--- now if none is.
+-- There are `specials` special tasks, each with its place among all. `how` says how its time is given: '' now, '+' from now,
+-- '@' at. `lock` is its lock ('' none) and `window` is 'w' if that does not end with it. `group` has the limits and the name
+-- of the group to wait in ('' none), `tick` the tick, tolerance and name of its schedule entry ('' none).
+-- Answers now and the tasks that are refused, a line each: the place, 'id' and the state of the task that has it; the place
+-- and 'fired' if its entry has fired a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone).
+-- Answers just now if none is.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

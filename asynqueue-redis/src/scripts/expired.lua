@@ -1,6 +1,5 @@
--- The leases that have ended, as many as are no more than so many bytes of envelopes. One whose task is not there ends here, and
--- is counted.
--- ARGV: clock, how many at most, the time by which they had ended, how many bytes. Answers now, the leases and the envelopes.
+-- The leases that have ended by a time, as many as are no more than so many bytes of envelopes. One whose task is not there
+-- ends here, and is counted. Answers now, the leases and the envelopes.
 local now = clock(not_after)
 local last = math.min(now, tonumber(by))
 local leases = redis.call('ZRANGE', active, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit)

@@ -1,5 +1,4 @@
--- Extends leases.
--- ARGV: clock, how many milliseconds, then the leases. Answers each: 0 lost, 1 extended, 2 extended and to be cancelled.
+-- Extends leases. Answers for each: 0 lost, 1 extended, 2 extended and to be cancelled.
 local ends = int(clock(not_after) + millis)
 -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory: a lease that
 -- cannot be extended would let the task run twice.

@@ -1,4 +1,4 @@
--- Some fields of a hash without their values. ARGV: the cursor, about how many.
+-- Some fields of a hash without their values, about `count`.
 -- Answers the next cursor, how many bytes their values have, and the fields.
 local found = redis.call('HSCAN', hash, cursor, 'COUNT', count)
 local names, bytes = {}, 0

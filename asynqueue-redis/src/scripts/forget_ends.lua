@@ -1,4 +1,4 @@
--- Forgets the ends of locks that are not there. ARGV: clock, keys of locks.
+-- Forgets the ends of locks that are not there.
 clock(not_after)
 local gone = {}
 for i, held in ipairs(redis.call('HMGET', locks, unpack(ARGV, ROWS))) do

@@ -1,5 +1,4 @@
--- Makes the tasks pending that are due.
--- ARGV: clock, publish, how many at most. Answers how many it moved, and when the next is due ('' never).
+-- Makes the tasks pending that are due, at most `limit`. Answers how many it moved, and when the next is due ('' never).
 local now, most = clock(not_after), tonumber(limit)
 local function due(key)
   return redis.call('ZRANGE', key, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')

@@ -1,5 +1,5 @@
--- Takes or keeps the care of a queue, unless another instance has it.
--- ARGV: clock, the instance, for how many milliseconds, an instance whose care ends since it is not alive ('' none).
+-- Takes or keeps the care of a queue for so many milliseconds, unless another instance has it. That of `dead` ends, since it
+-- is not alive ('' none).
 -- Answers who has it and for how many milliseconds still; where that is the caller, also when the next task is due ('' never),
 -- how many tasks are active, and how many there are.
 clock(not_after)

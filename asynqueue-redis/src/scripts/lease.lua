@@ -1,7 +1,6 @@
--- Leases the tasks that are next.
--- ARGV: clock, lane, number, token, how many at most, how many milliseconds, the worker's tag and its name ('' known), how many
--- bytes of envelopes at most (one may be larger), how many tasks to read first, the instance to wake for more where there are fewer
--- ('' none).
+-- Leases the tasks that are next: at most `limit`, for so many milliseconds, with at most `bytes` bytes of envelopes (one may
+-- be larger), of which `step` are read first. `worker` is the worker's name ('' its tag is known). `instance` is woken for
+-- more where there are fewer ('' none).
 -- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
 -- pending, unless all have been since they were enqueued.
 local now, max = clock(not_after), tonumber(limit)

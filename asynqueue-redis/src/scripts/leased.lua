@@ -1,6 +1,5 @@
 -- What is leased to a worker that has not received the answer: as many tasks as fit into another answer, whose leases begin
 -- anew. The others go back to the front of those that wait.
--- ARGV: clock, lane, number, token, how many milliseconds, how many bytes of envelopes at most, publish.
 -- Answers now, '', ids and envelopes, as leasing does.
 local now = clock(not_after)
 local nothing = {int(now), ''}

@@ -1,5 +1,5 @@
--- The ids of one list by time, from just after a place on.
--- ARGV: 'up' or 'down', how many, then the place: its time and member, if there is one. Answers member, time, member, time, …
+-- The ids of one list by time, 'up' or 'down', from just after a place on, if there is one.
+-- Answers member, time, member, time, …
 local up = direction == 'up'
 local rank_of, range = up and 'ZRANK' or 'ZREVRANK', up and 'ZRANGE' or 'ZREVRANGE'
 local first = 0

@@ -1,5 +1,5 @@
 -- The ids of pending tasks in the order they will run, from a place on.
--- ARGV: the place, how many. Answers the place to go on from ('' at the end) and the ids, which may be none before the end.
+-- Answers the place to go on from ('' at the end) and the ids, which may be none before the end.
 local at, most = tonumber(place), tonumber(limit)
 local firsts, length = redis.call('ZCARD', urgent), redis.call('LLEN', pending)
 local marked, last = redis.call('EXISTS', gone) == 1, at + 2000

@@ -1,4 +1,4 @@
--- Removes locks that end with a task which is not there any more. ARGV: clock, then of each lock its key and value as seen.
+-- Removes locks that end with a task which is not there any more, each if it is as it was seen.
 local lost = 0
 clock(not_after)
 for at = ROWS, #ARGV, LOCK_ROW do

@@ -1,4 +1,4 @@
--- Takes tasks out of their groups that are not there. ARGV: ids.
+-- Takes tasks out of their groups that are not there.
 local lost = {}
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ARGV, ROWS))) do
   if not envelope then lost[#lost + 1] = ARGV[ROWS + i - 1] end

@@ -1,4 +1,4 @@
--- Marks entries of the list of pending tasks as gone whose tasks are not there. ARGV: ids.
+-- Marks entries of the list of pending tasks as gone whose tasks are not there.
 local found, searched = 0, 0
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ARGV, ROWS))) do
   -- Each takes a search of the list; the rest is for the next time.

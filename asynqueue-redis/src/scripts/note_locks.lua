@@ -1,5 +1,4 @@
--- Notes the ends of locks, as processes of versions that do not keep that set have left them. ARGV: clock, then of each lock its key
--- and value as seen.
+-- Notes the ends of locks, as processes of versions that do not keep that set have left them.
 clock(not_after)
 local found, noted = {}, {}
 for at = ROWS, #ARGV do found[#found + 1] = ARGV[at] end

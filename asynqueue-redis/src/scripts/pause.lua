@@ -1,4 +1,4 @@
--- Stops or resumes leasing. ARGV: clock, lane, number, publish, 'y' to stop it.
+-- Stops leasing if `stop` is 'y', or resumes it.
 local now = clock(not_after)
 if seen(lanes, lane, number) then return 0 end
 note(lanes, lane, number, now, '')

@@ -1,2 +1,2 @@
--- Lets a group be due later. ARGV: clock, the group, how many milliseconds.
+-- Lets a group be due later.
 return redis.call('ZADD', groups, 'XX', int(clock(not_after) + millis), group)

@@ -1,5 +1,4 @@
--- Gives up the care of a queue, and announces it to the others.
--- ARGV: clock, the instance, publish. Answers whether the instance had it.
+-- Gives up the care of a queue, and announces it to the others. Answers whether the instance had it.
 clock(not_after)
 if redis.call('GET', owner) ~= instance then return 0 end
 redis.call('DEL', owner)

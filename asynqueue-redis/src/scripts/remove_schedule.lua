@@ -1,5 +1,5 @@
--- Removes a schedule entry with the outcomes of its ticks, and remembers that. ARGV: clock, lane, number, for how many milliseconds, a
--- mark that was never before, its name. Answers the entry ('' none).
+-- Removes a schedule entry with the outcomes of its ticks, and remembers that for `removals_kept` milliseconds. `new_mark` is
+-- a mark that was never before. Answers the entry ('' none).
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

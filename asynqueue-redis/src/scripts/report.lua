@@ -1,4 +1,4 @@
--- Keeps the progress of tasks that are still leased so. ARGV: clock, then lease, progress, lease, progress, …
+-- Keeps the progress of tasks that are still leased so.
 local leases, put = {}, {}
 clock(not_after)
 for at = ROWS, #ARGV, REPORT_ROW do leases[#leases + 1] = ARGV[at + LEASE] end

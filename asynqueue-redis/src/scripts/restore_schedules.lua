@@ -1,6 +1,5 @@
--- Puts schedule entries back that are missing, unless they were removed.
--- ARGV: clock, for how many milliseconds a removal is remembered, a mark that was never before; of each entry its name, the entry ('' only
--- asks for it) and when it is due ('' never).
+-- Puts schedule entries back that are missing, unless they were removed in the last `removals_kept` milliseconds. An entry
+-- that is '' is only asked for. `new_mark` is a mark that was never before, `due_at` is when the entry is due ('' never).
 -- Answers the mark, then of each entry 'h' it is there, 'r' it was removed, 'm' it is missing, 'y' it was put back.
 local now, answers, is_other = clock(not_after), {}, false
 redis.call('ZREMRANGEBYSCORE', removed, '-inf', int(now - removals_kept))

@@ -1,6 +1,7 @@
--- Takes members out of their group, each if it waits there and still is as it was seen, and makes them a group of their own.
--- ARGV: clock, lane, number, the group, limits and name of the one they become, how many were set apart before; then of each
--- member its id, envelope as seen and new envelope ('' stays). Answers how many were set apart.
+-- Takes members out of their group `from`, each if it waits there and still is as it was seen, and makes them a group of their
+-- own. `spec` has the limits and the name of that group. `offset` is how many were set apart before, and `new` the new
+-- envelope ('' stays).
+-- Answers how many were set apart.
 local called = clock(not_after)
 local now = called + offset
 local before = seen(lanes, lane, number)

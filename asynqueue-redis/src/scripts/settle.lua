@@ -1,10 +1,8 @@
 -- Records outcomes.
--- ARGV: clock, lane, number, publish; how many tasks just complete and are gone; the leases of these, then their ids; then of
--- each other task: outcome, lease, id, marks ('x' it counts only once expired, 'f' the attempt failed), envelope ('' leaves it as
--- it is), milliseconds,
--- lock ('-' and key to release it, time to live, ':' and key to take it again if it is free), priority, 'r' and the result if
--- there is one.
--- Outcomes: complete, drop, archive, cancelled (archived, and was asked to), retry, snooze, release.
+-- There are `simple` tasks that just complete and are gone, and others, each with an outcome: complete, drop, archive,
+-- cancelled (archived, and was asked to), retry, snooze, release. `marks` are 'x' it counts only once expired, 'f' the attempt
+-- failed. `envelope` is '' where it stays as it is. `millis` is how long the task is kept, or waits. `lock` is '-' and a key
+-- to release it, or the time to live, ':' and a key to take it again if it is free. `result` is 'r' and the result ('' none).
 -- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)

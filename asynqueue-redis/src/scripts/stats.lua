@@ -1,7 +1,7 @@
--- A queue's figures: now, paused, succeeded, failed, repaired, archived tasks deleted by count and by age, when ('' never), limit by
+-- A queue's figures: now, paused, succeeded, failed, repaired, archived tasks deleted by count and by age, when ('' never),
+-- limit by
 -- count ('' not known); how many are scheduled, pending, active, to be retried, completed,
 -- archived, aggregating; of the task that is next when it became pending ('' when it was enqueued), its id and its envelope.
--- ARGV: clock.
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 local sums = redis.call('HMGET', stats, 'succeeded', 'failed', 'repaired', 'trimmed_by_count', 'trimmed_by_age', 'trimmed_at', 'archived_max')
 local length = redis.call('LLEN', pending)

@@ -1,5 +1,4 @@
--- Puts a field of a hash in place of what it was seen as ('' not there), or removes it ('').
--- ARGV: clock, lane, number, field, value as seen, value to put. Answers whether it was done.
+-- Puts a field of a hash in place of what it was seen as ('' not there), or removes it (''). Answers 'y' done or 'n'.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

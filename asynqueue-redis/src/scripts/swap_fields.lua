@@ -1,6 +1,5 @@
--- Changes fields of a hash, all if each still is as it was seen, and sets one more.
--- ARGV: clock, lane, number, field and value to set; then of each its name, value as seen ('' not there) and value to put ('' removes
--- it). Answers whether it was done, 'y' or 'n'.
+-- Changes fields of a hash, all if each still is as it was seen ('' not there), and sets the field `mark`. A new value that is
+-- '' removes the field. Answers 'y' done or 'n'.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

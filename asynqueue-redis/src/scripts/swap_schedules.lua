@@ -1,6 +1,6 @@
--- Changes schedule entries, each if it still is as it was seen. KEYS: after the first five, of each the outcomes of its ticks.
--- ARGV: clock, lane, number, for how many milliseconds a removal is remembered, a mark that was never before; of each its name, the
--- entry as seen ('' none), the entry to put in its place ('' removes it) and when that is due ('' never).
+-- Changes schedule entries, each if it still is as it was seen ('' none). `events` are the keys of the outcomes of their
+-- ticks. `new` is the entry to put in its place ('' removes it), and `due_at` when that is due ('' never). A removal is
+-- remembered for `removals_kept` milliseconds. `new_mark` is a mark that was never before.
 -- Answers of each whether it was done, 'y' or 'n'.
 local now, answers, is_other = clock(not_after), {}, false
 local before = seen(lanes, lane, number)

@@ -1,6 +1,5 @@
--- Moves a schedule entry on, unless it has been changed, and notes the outcome of its tick.
--- ARGV: clock, lane, number, name, the entry as seen, the entry to put in its place, when that is due ('' never), the outcome of
--- the tick, how many of these to keep. Answers whether it was done.
+-- Moves a schedule entry on, unless it has been changed, and notes the outcome of its tick: `event`, of which `events_kept`
+-- are kept. `new` is the entry to put in its place, and `due_at` when that is due ('' never). Answers 'y' done or 'n'.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

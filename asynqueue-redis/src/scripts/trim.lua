@@ -1,6 +1,6 @@
--- Deletes finished tasks and counts of hours that are kept no longer. Archived tasks that go are counted in the same step.
--- ARGV: clock, how many milliseconds archived tasks are kept, how many of them, how many to delete at most, how many hours, how
--- many milliseconds an instance waits at most without asking again.
+-- Deletes finished tasks and counts of hours that are kept no longer, at most `limit` tasks. Archived tasks that go are
+-- counted in the same step. Those are kept for `archived_for` milliseconds, and `archived_max` of them. An instance waits for
+-- `idle_max` milliseconds at most without asking again.
 -- Answers how many it deleted: completed, archived beyond that number, archived too long; and how many archived ones are left.
 local now, keep, most = clock(not_after), tonumber(archived_max), tonumber(limit)
 local deleted = 0

@@ -1,5 +1,5 @@
--- Wakes others for what is pending, in place of an instance that was woken.
--- ARGV: clock, publish, the instance if it leaves ('' if it only has no room for now).
+-- Wakes others for what is pending, in place of an instance that was woken: `leaving` if it leaves ('' if it only has no room
+-- for now).
 local leaves = leaving ~= ''
 clock(not_after)
 -- One that still waits was woken for nothing that others would not hear of.
