@@ -37,7 +37,7 @@ use super::{
     Call, Script, push,
     source::{self, Source},
 };
-use crate::keys::{QueueKeys, ScheduleKeys, SpaceKeys};
+use crate::keys::{QueueKeys, SpaceKeys};
 
 macro_rules! shared {
     ($($name:ident: $($key:ident)*;)*) => {
@@ -372,58 +372,6 @@ scripts! {
         args: not_after publish leaving;
     }
 
-    /// Changes schedule entries, each if it is as it was seen.
-    swap_schedules {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed lanes .. events;
-        args: not_after lane number removals_kept new_mark;
-        row Entry: name seen new due_at;
-    }
-
-    /// Removes a schedule entry.
-    remove_schedule {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed events lanes;
-        args: not_after lane number removals_kept new_mark name;
-    }
-
-    /// Puts schedule entries back that are missing.
-    restore_schedules {
-        shared: clock;
-        keys of ScheduleKeys: entries due mark removed;
-        args: not_after removals_kept new_mark;
-        row Entry: name entry due_at;
-    }
-
-    /// The schedule entries that are due.
-    due_schedules {
-        shared: clock;
-        keys of ScheduleKeys: entries due;
-        args: not_after limit passed;
-    }
-
-    /// Moves a schedule entry on.
-    tick {
-        shared: clock lane lanes_beside;
-        keys: entries due events lanes;
-        args: not_after lane number name seen_entry new due_at event events_kept;
-    }
-
-    /// Changes a field of a hash if it is as it was seen.
-    swap {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number field seen_value new;
-    }
-
-    /// Changes fields of a hash if all are as they were seen.
-    swap_fields {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number mark mark_value;
-        row Field: field seen new;
-    }
-
     /// Changes documents in sets, each set if all of its documents are as expected.
     swap_documents {
         shared: clock lane lanes_beside;
@@ -526,13 +474,6 @@ scripts! {
         row Field: field seen;
     }
 
-    /// Keeps what a server reports of itself.
-    beat {
-        shared: clock;
-        keys: servers;
-        args: not_after name server request;
-    }
-
     /// Takes or keeps the care of a queue.
     keep {
         shared: clock first_due;
@@ -559,14 +500,6 @@ scripts! {
         shared: clock;
         keys: names;
         args: not_after add name;
-    }
-
-    /// Removes fields of a hash.
-    remove {
-        shared: clock;
-        keys: hash;
-        args: not_after;
-        row Field: field;
     }
 
     /// Some fields of a hash without their values.

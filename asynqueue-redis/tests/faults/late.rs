@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
+    broker::{DocumentSwap, Expect, Put, Space, Store},
     Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
     Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
     Timestamp,
@@ -297,6 +298,17 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     );
     s.proxy.lose_next_answer("PUBLISH");
     assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+
+    // Also what it saw of documents in that step.
+    let seen = || DocumentSwap::new(Space::Marks, "seen", Expect::Any, Put::Keep);
+    let put = |name, content: &'static str| {
+        let put = Put::Set(content.into(), None);
+        DocumentSwap::new(Space::Marks, name, Expect::Absent, put)
+    };
+    s.proxy.lose_next_answer("");
+    let set = vec![put("seen", "new"), seen()];
+    let swapped = s.client.swap(vec![set]).await.unwrap();
+    assert_eq!((swapped[0].is_done, &swapped[0].kept[..]), (true, &[None][..]));
 }
 
 /// Each call would be refused by what its client takes for the time, until the first one has said what it is.
