@@ -43,7 +43,7 @@ pub use self::{
     durability::{Durability, InvalidDurability},
     each::{Each, all_of},
     edit::{Change, Edit, Edited, Move},
-    error::{BrokerError, Conflict},
+    error::{BrokerError, Conflict, Reason},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
     inspect::{
@@ -103,7 +103,7 @@ pub trait Broker:
         if durability.is_primary() {
             return self.enqueue(tasks).await;
         }
-        Err(BrokerError::Unsupported(format!(
+        Err(BrokerError::unsupported(format!(
             "durability `{durability}` is not offered by this broker: leave it out, or use a store that offers it"
         )))
     }

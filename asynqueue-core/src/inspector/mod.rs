@@ -147,7 +147,7 @@ impl Inspector {
     /// When the broker cannot be reached.
     pub async fn queue(&self, name: &Name) -> Result<QueueInfo, BrokerError> {
         let mut found = self.queues_of(std::slice::from_ref(name)).await?;
-        let missing = || BrokerError::Protocol("no answer for a queue".into());
+        let missing = || BrokerError::protocol("no answer for a queue");
         found.pop().ok_or_else(missing)
     }
 

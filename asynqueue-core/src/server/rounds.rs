@@ -217,7 +217,7 @@ impl<C: Chore> Rounds<'_, C> {
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
 fn short() -> BrokerError {
-    BrokerError::Protocol("the broker gave fewer answers than there were questions".into())
+    BrokerError::protocol("the broker gave fewer answers than there were questions")
 }
 
 impl Shared {

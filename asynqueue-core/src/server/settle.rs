@@ -99,7 +99,7 @@ impl Shared {
 
     /// Notes what was recorded of a part, once; returns the rest, by queue and reason.
     fn note_partly_settled(&self, part: &Part, answers: Each<Settled>) -> Vec<Failed> {
-        let short = || BrokerError::Protocol("fewer answers than outcomes".into());
+        let short = || BrokerError::protocol("fewer answers than outcomes");
         let mut answers = answers.into_iter();
         let (mut recorded, mut settled) = (Vec::new(), Vec::new());
         let mut failed: Vec<Failed> = Vec::new();

@@ -62,7 +62,7 @@ impl RedisBroker {
             call.row(script::report::Report {
                 lease: member(lease.token, lease.task.id.as_str()),
                 value: rmp_serde::to_vec_named(progress)
-                    .map_err(|error| BrokerError::Protocol(error.to_string()))?,
+                    .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?,
             });
         }
         call.send(self.link()).await.map(drop)

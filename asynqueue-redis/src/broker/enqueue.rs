@@ -232,7 +232,7 @@ fn state(name: &str) -> Option<TaskState> {
 }
 
 fn strange(line: &str) -> BrokerError {
-    BrokerError::Protocol(format!("a refusal that makes no sense: `{line}`"))
+    BrokerError::protocol(format!("a refusal that makes no sense: `{line}`"))
 }
 
 /// What goes out in one call: the first tasks of a batch, no id among them twice.

@@ -141,7 +141,8 @@ impl RedisBroker {
             refused => {
                 let holder = refused.strip_prefix("lock ");
                 let holder = holder.map_or(Ok(task.envelope.id.clone()), TaskId::new);
-                let holder = holder.map_err(|error| BrokerError::Protocol(error.to_string()))?;
+                let holder = holder
+                    .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
                 let found = self.look(&queue, std::slice::from_ref(&holder)).await?;
                 // It was there a moment ago, and is done.
                 let state = found.into_iter().next().flatten();

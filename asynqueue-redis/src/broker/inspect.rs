@@ -416,7 +416,8 @@ impl RedisBroker {
 }
 
 fn task_id(value: Value) -> Result<TaskId, BrokerError> {
-    TaskId::new(reply::text(value)?).map_err(|error| BrokerError::Protocol(error.to_string()))
+    TaskId::new(reply::text(value)?)
+        .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))
 }
 
 /// How many values say where a task is.

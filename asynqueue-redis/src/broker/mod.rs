@@ -196,7 +196,7 @@ impl RedisBroker {
             .map_err(|error| match error {
                 SendError::Broker(error) => error,
                 SendError::Denied(denied) => self.link().explain(denied, None),
-                SendError::NoScript => BrokerError::Protocol("no script was called".into()),
+                SendError::NoScript => BrokerError::protocol("no script was called"),
             })
     }
 

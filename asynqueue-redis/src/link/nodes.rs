@@ -39,7 +39,8 @@ impl Link {
                 .collect());
         }
         let unavailable = |error: redis::RedisError| {
-            BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address))
+            BrokerError::unavailable(format!("Redis at {}: {error}", self.0.address))
+                .caused_by(error)
         };
         let held = self.0.holders[0].held().await.map_err(unavailable)?;
         let mut command = redis::cmd("CLUSTER");

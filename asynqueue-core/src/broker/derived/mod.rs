@@ -7,7 +7,7 @@ use crate::task::{TaskRef, TaskState};
 
 /// The error of a call that a store does not offer.
 pub(super) fn unsupported(what: &str) -> BrokerError {
-    BrokerError::Unsupported(format!(
+    BrokerError::unsupported(format!(
         "{what} is not offered by this broker: leave it out, or use a store that offers it"
     ))
 }
