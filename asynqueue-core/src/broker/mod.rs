@@ -2,7 +2,8 @@
 //!
 //! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. Beside it stand [`Inspect`],
 //! [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A broker implements
-//! all of them, and passes the suite in `testing::conformance`, which is the full specification of what each method owes.
+//! all of them, and passes the suite of the crate `asynqueue-conformance`, which is the full specification of what each
+//! method owes.
 //!
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
 //! Where a call spans several queues, each has [an answer of its own](Each), so that one that fails holds up no other.
