@@ -122,9 +122,9 @@ impl<S> Call<S> {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
-            Err(SendError::NoScript) => Err(BrokerError::Protocol(
-                "Redis says that it does not know a script which it was sent".into(),
-            )),
+            Err(SendError::NoScript) => Err(BrokerError::protocol(
+                "Redis says that it does not know a script which it was sent",
+)),
         }
     }
 

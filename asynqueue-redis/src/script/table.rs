@@ -49,7 +49,6 @@ use crate::keys::{QueueKeys, SpaceKeys};
 shared! {
     clock;
     lane;
-    lanes_beside;
     whole;
     index;
     read;
@@ -264,7 +263,7 @@ scripts! {
 
     /// Changes documents in sets, each set if all of its documents are as expected.
     swap_documents {
-        shared: clock lane lanes_beside;
+        shared: clock lane;
         keys: lanes .. spaces;
         args: not_after lane number counted;
         row Change: set space name expect put due_at;
