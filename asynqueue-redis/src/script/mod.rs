@@ -1,7 +1,5 @@
 //! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
 
-#[macro_use]
-mod entry;
 #[cfg(test)]
 mod names;
 mod source;
@@ -12,12 +10,12 @@ use std::marker::PhantomData;
 use asynqueue_core::broker::{BrokerError, Durability};
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
-use self::source::Source;
 use crate::{
     link::{Link, SendError},
     meter,
 };
 
+use self::source::Source;
 pub(crate) use self::table::*;
 
 /// A script and its hash.
@@ -124,7 +122,7 @@ impl<S> Call<S> {
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
             Err(SendError::NoScript) => Err(BrokerError::protocol(
                 "Redis says that it does not know a script which it was sent",
-)),
+            )),
         }
     }
 
