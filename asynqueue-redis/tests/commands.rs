@@ -4,7 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of, testing::TestClock};
+use asynqueue_core::{
+    Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of, testing::TestClock,
+};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer};
 use common::{connect, lease, send, task};

@@ -37,7 +37,9 @@ async fn read(broker: &RedisBroker, space: Space, name: &str) -> Option<Document
 
 async fn every_space_at_once(broker: &RedisBroker) {
     let all = |content| {
-        let mut sets = Space::ALL.map(|space| set(space, "n", content, Some(1))).to_vec();
+        let mut sets = Space::ALL
+            .map(|space| set(space, "n", content, Some(1)))
+            .to_vec();
         sets.extend(Space::ALL.map(|space| keep(space, "n")));
         sets
     };
@@ -97,7 +99,10 @@ async fn more_than_one_call_takes_is_made_in_order() {
     let sets = names.iter().enumerate();
     let sets = sets.map(|(n, name)| vec![set(Space::Schedules, name, "x", due(n))]);
     let swapped = swap(&broker, sets.collect()).await;
-    assert_eq!(swapped.iter().filter(|swapped| swapped.is_done).count(), 1_300);
+    assert_eq!(
+        swapped.iter().filter(|swapped| swapped.is_done).count(),
+        1_300
+    );
     let all = broker.documents(Space::Schedules).await.expect("answered");
     assert!(all.iter().map(|(name, _)| name).eq(&names));
     let found = broker.document(Space::Schedules, &names).await;
@@ -121,7 +126,11 @@ async fn what_is_no_document_hides_no_other_and_is_replaced() {
         due.arg("aq:{documents}:schedules:due").arg(1).arg(name);
         let () = due.query_async(&mut connection).await.expect("set");
     }
-    swap(&broker, vec![vec![set(Space::Schedules, "own", "x", Some(2))]]).await;
+    swap(
+        &broker,
+        vec![vec![set(Space::Schedules, "own", "x", Some(2))]],
+    )
+    .await;
     assert_eq!(read(&broker, Space::Schedules, "foreign").await, None);
     let all = broker.documents(Space::Schedules).await.expect("answered");
     assert_eq!(all.len(), 1);
@@ -139,13 +148,21 @@ async fn what_is_no_document_hides_no_other_and_is_replaced() {
 async fn a_redis_without_memory_lets_documents_be_removed() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
-    swap(&broker, vec![vec![set(Space::Schedules, "n", "x", Some(1))]]).await;
-    let seen = read(&broker, Space::Schedules, "n").await.expect("a document");
+    swap(
+        &broker,
+        vec![vec![set(Space::Schedules, "n", "x", Some(1))]],
+    )
+    .await;
+    let seen = read(&broker, Space::Schedules, "n")
+        .await
+        .expect("a document");
     let mut connection = server.connection().await;
     let mut full = cmd("CONFIG");
     full.arg(&["SET", "maxmemory", "1"]);
     let () = full.query_async(&mut connection).await.expect("set");
-    let more = broker.swap(vec![vec![set(Space::Marks, "m", "x", None)]]).await;
+    let more = broker
+        .swap(vec![vec![set(Space::Marks, "m", "x", None)]])
+        .await;
     assert!(more.is_err());
     let as_seen = Expect::Version(seen.version);
     let removal = vec![
@@ -162,11 +179,18 @@ async fn a_time_that_cannot_be_kept_exactly_is_kept_as_the_latest_one() {
     let broker = connect(&server.url()).await;
     let far = Timestamp::default() + Duration::MAX;
     let put = Put::Set("x".into(), Some(far));
-    let change = DocumentSwap::new(Space::Schedules, "n", Expect::Version(Version(1)), put.clone());
+    let change = DocumentSwap::new(
+        Space::Schedules,
+        "n",
+        Expect::Version(Version(1)),
+        put.clone(),
+    );
     assert!(!swap(&broker, vec![vec![change]]).await[0].is_done);
     let change = DocumentSwap::new(Space::Schedules, "n", Expect::Absent, put);
     assert!(swap(&broker, vec![vec![change]]).await[0].is_done);
     let due = broker.due(Space::Schedules, 1).await.expect("answered");
-    let found = read(&broker, Space::Schedules, "n").await.expect("a document");
+    let found = read(&broker, Space::Schedules, "n")
+        .await
+        .expect("a document");
     assert_eq!((due.documents.len(), due.next_due), (0, found.due));
 }

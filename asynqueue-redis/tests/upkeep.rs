@@ -411,7 +411,10 @@ async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     };
     // Of one that is in another queue, of one that was there before, and of one that is gone.
     for guard in [elsewhere, "q\n1", "gone\n1"] {
-        let () = connection.hset("aq:{q}:fired", guard, 1).await.expect("set");
+        let () = connection
+            .hset("aq:{q}:fired", guard, 1)
+            .await
+            .expect("set");
     }
     look_after(&broker, &["q".into()]).await;
     let left: Vec<String> = connection.hkeys("aq:{q}:fired").await.expect("names");

@@ -114,8 +114,7 @@ impl<'a> Driven<'a> {
             let mut envelope = Envelope::clone(&info.envelope);
             envelope.payload = Bytes::from_static(b"replaced");
             let change = Replacement {
-                seen: info.envelope,
-                state: info.state,
+                seen: info,
                 envelope: Arc::new(envelope),
                 to: shift.map(|shift| match shift {
                     Shift::Pending => Move::Pending,

@@ -1,7 +1,7 @@
 //! All that can be read of a broker, to be compared with another's.
 
 use asynqueue_core::{
-    broker::{Finished, QueueStats, SharedBroker, TaskInfo},
+    broker::{Finished, QueueStats, SharedBroker, TaskInfo, Version},
     task::{Name, TaskId, TaskState},
 };
 
@@ -58,6 +58,10 @@ impl QueueState {
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
         for state in TaskState::ALL {
             let mut list = whole_list(broker, &name, state, 100).await?;
+            for task in &mut list {
+                // Each store has versions of its own.
+                task.version = Version::default();
+            }
             if state == TaskState::Active {
                 // Of leases that end at the same time, none is before another.
                 list.sort_by_key(|task| {

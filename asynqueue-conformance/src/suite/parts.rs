@@ -148,8 +148,7 @@ pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
     let mut edited = Envelope::clone(&seen.members[2]);
     edited.payload = "edited".into();
     let edit = Replacement {
-        seen: Arc::clone(&seen.members[2]),
-        state: TaskState::Aggregating,
+        seen: f.info("c").await.unwrap(),
         envelope: Arc::new(edited),
         to: None,
     };
@@ -191,13 +190,12 @@ pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
         f.enqueue(["a", "b", "c", "d"].map(|name| grouped(&format!("{name}-{n}"), "x")))
             .await;
         let group = due(&f).await.groups.remove(0);
-        let seen = Arc::clone(&group.members[3]);
-        let mut edited = Envelope::clone(&seen);
+        let id = group.members[3].id.clone();
+        let seen = f.info(id.as_str()).await.unwrap();
+        let mut edited = Envelope::clone(&seen.envelope);
         edited.payload = "edited".into();
-        let id = seen.id.clone();
         let edit = Replacement {
             seen,
-            state: TaskState::Aggregating,
             envelope: Arc::new(edited),
             to: None,
         };

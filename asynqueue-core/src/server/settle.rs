@@ -27,7 +27,7 @@ impl Shared {
     /// Records outcomes until the server has stopped and nothing is left, or the broker is closed.
     pub(super) async fn settle_outcomes(self: Arc<Self>) {
         let mut calls: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
-        let apart = self.broker.is_partitioned();
+        let apart = self.broker.capabilities().is_partitioned;
         loop {
             for (of, part) in self.outbox.begin(apart) {
                 calls.push(Arc::clone(&self).record(of, part).boxed());

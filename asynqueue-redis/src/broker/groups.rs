@@ -75,7 +75,11 @@ impl RedisBroker {
     }
 
     /// The groups of a queue.
-    pub(super) async fn groups_of(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
+    pub(super) async fn groups_of(
+        &self,
+        queue: &Name,
+        limit: usize,
+    ) -> Result<Vec<GroupInfo>, BrokerError> {
         let name = queue;
         let queue = self.queue(name);
         let call = script::look_groups::call(&queue.keys, script::look_groups::Args { limit });
@@ -188,7 +192,11 @@ impl RedisBroker {
     }
 
     /// Lets a group be due later.
-    pub(super) async fn postpone_group(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
+    pub(super) async fn postpone_group(
+        &self,
+        group: &Group,
+        delay: Duration,
+    ) -> Result<(), BrokerError> {
         let queue = self.queue(&group.queue);
         let args = script::postpone::Args {
             not_after: self.script_clock(),

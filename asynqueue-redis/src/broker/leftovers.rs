@@ -209,13 +209,15 @@ impl RedisBroker {
     async fn forget_leftover_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
         let mut ticks = Fields::new(&queue.keys.fired);
         while let Some(mut chunk) = ticks.next(self).await? {
-            let guard = |(guard, _): &Field| Name::from(String::from_utf8_lossy(guard).into_owned());
+            let guard =
+                |(guard, _): &Field| Name::from(String::from_utf8_lossy(guard).into_owned());
             let guards: Vec<_> = chunk.iter().map(guard).collect();
-            let entries: Vec<_> = guards.iter().map(TickGuard::entry_of).collect();
+            let entries: Vec<_> = guards.iter().map(TickGuard::document_of).collect();
             let found = self.documents_named(Space::Schedules, &entries).await?;
-            let mut of_no_use = guards.iter().zip(found).map(|(guard, entry)| {
-                !TickGuard::may_come(guard, &queue.name, entry.as_ref())
-            });
+            let mut of_no_use = guards
+                .iter()
+                .zip(found)
+                .map(|(guard, entry)| !TickGuard::is_in_use(guard, &queue.name, entry.as_ref()));
             chunk.retain(|_| of_no_use.next() == Some(true));
             self.forget_as_seen(&queue.keys.fired, chunk).await?;
         }

@@ -224,7 +224,7 @@ impl Store for RedisBroker {
     }
 
     fn place(&self, queue: &Name) -> Option<String> {
-        self.place_of(queue)
+        self.slot_of(queue)
     }
 
     async fn due_groups(

@@ -384,6 +384,14 @@ scripts! {
         args: not_after add name;
     }
 
+    /// Removes fields of a hash.
+    remove {
+        shared: clock;
+        keys: hash;
+        args: not_after;
+        row Field: field;
+    }
+
     /// Some fields of a hash without their values.
     fields {
         keys: hash;

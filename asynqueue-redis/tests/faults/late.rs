@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{DocumentSwap, Expect, Put, Space, Store},
     Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
     Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
     Timestamp,
+    broker::{DocumentSwap, Expect, Put, Space, Store},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{LateProxy, RedisServer, eventually};
@@ -308,7 +308,10 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     s.proxy.lose_next_answer("");
     let set = vec![put("seen", "new"), seen()];
     let swapped = s.client.swap(vec![set]).await.unwrap();
-    assert_eq!((swapped[0].is_done, &swapped[0].kept[..]), (true, &[None][..]));
+    assert_eq!(
+        (swapped[0].is_done, &swapped[0].kept[..]),
+        (true, &[None][..])
+    );
 }
 
 /// Each call would be refused by what its client takes for the time, until the first one has said what it is.

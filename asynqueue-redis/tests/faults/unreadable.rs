@@ -1,8 +1,8 @@
 //! What another version has written and this one cannot read.
 
 use asynqueue_core::{
-    broker::{DocumentSwap, Expect, Put, Space, Store},
     Context, Fleet, Inspect, Payload, Producer, Schedules, Server, Task, TaskError, TaskState,
+    broker::{DocumentSwap, Expect, Put, Space, Store},
     scheduler::{Entry, Scheduler, Timetable},
 };
 use asynqueue_test_servers::RedisServer;
@@ -26,7 +26,9 @@ async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
     for n in 0..150 {
         let name = format!("broken-{n}");
         let mut put = cmd("HSET");
-        put.arg("aq:{documents}:schedules").arg(&name).arg("0000000000000001 1 x");
+        put.arg("aq:{documents}:schedules")
+            .arg(&name)
+            .arg("0000000000000001 1 x");
         let () = put.query_async(&mut connection).await.expect("kept");
         let mut due = cmd("ZADD");
         due.arg("aq:{documents}:schedules:due").arg(1).arg(&name);

@@ -1,0 +1,3 @@
+-- Removes fields of a hash.
+clock(not_after)
+return redis.call('HDEL', hash, unpack(ARGV, ROWS))
