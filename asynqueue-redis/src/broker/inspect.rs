@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, LeaseInfo, Name, Node, Page,
-    Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp, Version,
+    broker::{
+        ArchiveStats, Broker, BrokerError, Cursor, HourStats, LeaseInfo, Page, QueueStats,
+        TaskInfo, TaskPage, Version,
+    },
+    process::Progress,
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 use bytes::Bytes;
 use redis::Value;

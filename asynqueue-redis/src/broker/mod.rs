@@ -25,8 +25,9 @@ mod wakeups;
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
-    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp, Trimmed,
+    Clock,
+    broker::{Broker, BrokerError, Durability, SharedBroker},
+    task::{Name, Timestamp},
 };
 use parking_lot::RwLock;
 

@@ -1,5 +1,7 @@
 //! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
 
+#[macro_use]
+mod entry;
 #[cfg(test)]
 mod names;
 mod source;
@@ -10,12 +12,12 @@ use std::marker::PhantomData;
 use asynqueue_core::broker::{BrokerError, Durability};
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
+use self::source::Source;
 use crate::{
     link::{Link, SendError},
     meter,
 };
 
-use self::source::Source;
 pub(crate) use self::table::*;
 
 /// A script and its hash.
