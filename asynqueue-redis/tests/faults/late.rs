@@ -6,7 +6,7 @@ use asynqueue_core::{
     Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
     Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
     Timestamp,
-    broker::{DocumentSwap, Expect, Put, Space, Store},
+    broker::{self, DocumentSwap, Expect, Put, Space},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{LateProxy, RedisServer, eventually};
@@ -276,9 +276,8 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         .remove(0)
         .unwrap();
     let change = Replacement {
-        seen: Arc::clone(&seen.envelope),
-        state: TaskState::Pending,
-        envelope: seen.envelope,
+        envelope: Arc::clone(&seen.envelope),
+        seen,
         to: Some(Move::Archived),
     };
     s.proxy.lose_next_answer("$6\r\nshelve");
@@ -307,7 +306,7 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     };
     s.proxy.lose_next_answer("");
     let set = vec![put("seen", "new"), seen()];
-    let swapped = s.client.swap(vec![set]).await.unwrap();
+    let swapped = broker::Store::swap(&s.client, vec![set]).await.unwrap();
     assert_eq!(
         (swapped[0].is_done, &swapped[0].kept[..]),
         (true, &[None][..])

@@ -2,7 +2,7 @@
 
 use asynqueue_core::{
     Context, Fleet, Inspect, Payload, Producer, Schedules, Server, Task, TaskError, TaskState,
-    broker::{DocumentSwap, Expect, Put, Space, Store},
+    broker::{self, DocumentSwap, Expect, Put, Space},
     scheduler::{Entry, Scheduler, Timetable},
 };
 use asynqueue_test_servers::RedisServer;
@@ -67,7 +67,7 @@ async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
     scheduler.shutdown().await;
     let before = events().await;
     let name = ["e".into()];
-    let found = broker.document(Space::ScheduleEvents, &name).await;
+    let found = broker::Store::document(&broker, Space::ScheduleEvents, &name).await;
     let history = found.expect("answered").remove(0).expect("a history");
     let mut history: History = rmp_serde::from_slice(&history.bytes).expect("a map");
     assert_eq!(history.events.len(), before);
@@ -76,7 +76,8 @@ async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
     let put = Put::Set(history.into(), None);
     let [name] = name;
     let change = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, put);
-    broker.swap(vec![vec![change]]).await.expect("kept");
+    let kept = broker::Store::swap(&broker, vec![vec![change]]).await;
+    assert!(kept.expect("answered")[0].is_done);
     assert_eq!(events().await, before);
 }
 
