@@ -9,7 +9,7 @@ use asynqueue_core::{
 };
 use futures_util::future::try_join_all;
 
-use super::{MAX_CHUNK, RedisBroker, lease::member, queue::Queue};
+use super::{MAX_CHUNK, RedisBroker, lease::member, on_demand, queue::Queue};
 use crate::script;
 
 #[async_trait]
@@ -30,7 +30,7 @@ impl Control for RedisBroker {
         reason: &str,
     ) -> Result<Vec<CancelOutcome>, BrokerError> {
         self.link().open_or_closed()?;
-        self.cancel_all(tasks, reason).await
+        on_demand::cancel(self, tasks, reason).await
     }
 
     async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
@@ -71,17 +71,17 @@ impl Control for RedisBroker {
 
     async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
-        self.delete_all(tasks).await
+        on_demand::delete(self, tasks).await
     }
 
     async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
-        self.run_all(tasks).await
+        on_demand::run(self, tasks).await
     }
 
     async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
         self.link().open_or_closed()?;
-        self.replace_all(changes).await
+        on_demand::replace(self, changes).await
     }
 
     async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {

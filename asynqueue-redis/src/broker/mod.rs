@@ -10,6 +10,7 @@ mod inspect;
 mod known_upkeep;
 mod lease;
 mod leftovers;
+mod on_demand;
 mod ownership;
 mod queue;
 mod repair;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use asynqueue_core::{
     Broker, BrokerError, Conflict, DueSchedules, Envelope, Fire, FireOutcome, MissedTicks, Name,
     NewTask, REMOVALS_KEPT, Restored, ScheduleEntry, ScheduleEvent, ScheduleSwap, Schedules,
-    StateMark, TaskId, Tick, Timestamp, When,
+    StateMark, TaskId, Tick, TickGuard, Timestamp, When,
 };
 use bytes::Bytes;
 use redis::Value;
@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     RedisBroker,
-    enqueue::Guard,
     fleet::{decode, encode},
     millis,
 };
@@ -356,15 +355,8 @@ impl RedisBroker {
 
     /// Forgets the last tick of an entry that has left a queue. What is left of it does no harm, so this may fail.
     async fn forget_fired(&self, name: &Name, queue: &Name) {
-        let fired = self.queue(queue);
-        let hash = &fired.keys.fired;
-        let not_after = self.script_clock();
-        let args = script::remove::Args { not_after };
-        let mut call = script::remove::call(script::remove::Keys { hash }, args);
-        call.row(script::remove::Field {
-            field: name.as_str(),
-        });
-        if let Err(error) = call.send(self.link()).await {
+        let guards = [(queue.clone(), name.clone())];
+        if let Err(error) = self.forget_guards(&guards).await {
             tracing::warn!(entry = %name, %queue, %error, "the last tick of a schedule entry that has left its queue was not forgotten");
         }
     }
@@ -405,17 +397,17 @@ impl RedisBroker {
             Tick::Skip(reason) => (Ok(true), FireOutcome::Skipped(reason)),
             Tick::Enqueue(envelope, at) => {
                 let enqueued = FireOutcome::Enqueued(envelope.task_ref());
-                let when = When::At(at);
-                let guard = Guard {
-                    entry: &fire.name,
+                let mut task = NewTask::new(envelope, When::At(at));
+                task.tick = Some(TickGuard {
+                    guard: fire.name.clone(),
                     tick: fire.tick,
-                };
-                match self
-                    .accept_tick(NewTask::new(envelope, when), guard)
-                    .await?
-                {
+                });
+                let answers = self.accept(vec![task], self.0.durability).await?;
+                let answer = answers.into_iter().next().unwrap_or(Ok(()));
+                match answer {
+                    Ok(()) => (Ok(true), enqueued),
                     // By another, if not by this one: the scheduler that moves the entry on notes it.
-                    Ok(is_new) => (Ok(is_new), enqueued),
+                    Err(Conflict::Fired { .. }) => (Ok(false), enqueued),
                     Err(conflict) => {
                         let reason = conflict.to_string();
                         (Err(conflict), FireOutcome::Refused(reason))
