@@ -112,7 +112,7 @@ impl RedisBroker {
         }
         let queue = self.queue(&group.queue);
         let lane = queue.changes.next();
-        let special = Special::of(&task, None).unwrap_or_default();
+        let special = Special::of(&task).unwrap_or_default();
         let args = script::aggregate::Args {
             not_after: self.script_clock(),
             lane: lane.name(),

@@ -12,6 +12,7 @@ use asynqueue_core::{
 };
 use bytes::Bytes;
 use redis::Value;
+use sha1_smol::Sha1;
 
 use super::{MAX_CHUNK, RedisBroker, lease::parts, queue::Queue};
 use crate::{reply, script};
@@ -19,7 +20,7 @@ use crate::{reply, script};
 /// A task as it was found.
 pub(super) struct Found {
     pub(super) envelope: Arc<Envelope>,
-    /// The envelope as it is kept.
+    /// The envelope as it is stored.
     pub(super) bytes: Vec<u8>,
     pub(super) state: TaskState,
     at: Option<Timestamp>,
@@ -31,8 +32,8 @@ pub(super) struct Found {
 impl From<Found> for TaskInfo {
     fn from(found: Found) -> Self {
         Self {
+            version: version(found.state, &found.bytes),
             envelope: found.envelope,
-            version: Version::default(),
             state: found.state,
             at: found.at,
             lease: found.lease,
@@ -393,6 +394,16 @@ impl RedisBroker {
             .map(TaskInfo::from)
             .collect())
     }
+}
+
+/// The version of a task with these bytes, as scripts compute it too.
+fn version(state: TaskState, bytes: &[u8]) -> Version {
+    let mut sha1 = Sha1::new();
+    sha1.update(state.as_str().as_bytes());
+    sha1.update(b"\n");
+    sha1.update(bytes);
+    let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = sha1.digest().bytes();
+    Version(u64::from_be_bytes(first))
 }
 
 fn task_id(value: Value) -> Result<TaskId, BrokerError> {

@@ -144,13 +144,13 @@ scripts! {
         row Task: id;
     }
 
-    /// Changes single tasks on demand, each only if it is as it was seen.
+    /// Changes single tasks on demand, each only while it has the version that was seen.
     edit {
         shared: clock lane waking pending first_due waiting members groups index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
             priorities since gone cancels waiters done aggregating grouped groups lock_ends idle owner lanes leases;
         args: not_after publish lane number;
-        row Task: edit id state seen new priority lock ends ttl;
+        row Task: edit id version new priority lock ends ttl;
     }
 
     /// The groups that are due.
