@@ -1,6 +1,6 @@
 //! The names of keys: the one place where a queue becomes keys.
 
-use asynqueue_core::task::Name;
+use asynqueue_core::{broker::Space, task::Name};
 
 /// The keys of one queue, all in one slot of a cluster by their hash tag.
 ///
@@ -171,63 +171,45 @@ pub(crate) fn queues(prefix: &str) -> String {
     format!("{prefix}:queues")
 }
 
-/// The keys of schedule entries, all in one slot.
+/// The keys of documents, all in one slot.
 #[derive(Debug)]
-pub(crate) struct ScheduleKeys {
-    /// HASH name → entry.
-    pub(crate) entries: String,
-    /// ZSET name → next tick, of those that are not paused.
-    pub(crate) due: String,
-    /// STRING: the mark of which entries there are.
-    pub(crate) mark: String,
-    /// ZSET name → when the entry was removed on demand, for an hour.
-    pub(crate) removed: String,
+pub(crate) struct DocumentKeys {
+    /// Those of each space, in the order of [`Space::ALL`].
+    spaces: [SpaceKeys; Space::ALL.len()],
     /// HASH lane → number, time and answer of its last change.
     pub(crate) lanes: String,
-    /// What the lists of what came of an entry's ticks begin with.
-    events: String,
 }
 
-impl ScheduleKeys {
+/// The keys of one space of documents.
+#[derive(Debug)]
+pub(crate) struct SpaceKeys {
+    /// HASH name → version, time when it is due, and content.
+    pub(crate) documents: String,
+    /// ZSET name → when it is due, of those that ever are.
+    pub(crate) due: String,
+}
+
+impl DocumentKeys {
     pub(crate) fn new(prefix: &str) -> Self {
-        let key = |part: &str| format!("{prefix}:{{schedules}}:{part}");
+        // A queue may have the same tag. None of its keys has one of these names.
+        let key = |part: &str| format!("{prefix}:{{documents}}:{part}");
+        let keys = |space: Space| SpaceKeys {
+            documents: key(space.as_str()),
+            due: key(&format!("{}:due", space.as_str())),
+        };
         Self {
-            entries: key("entries"),
-            due: key("due"),
-            mark: key("mark"),
-            removed: key("removed"),
-            lanes: key("lanes"),
-            events: key("events"),
+            spaces: Space::ALL.map(keys),
+            lanes: key("changes"),
         }
     }
 
-    /// LIST of what came of the last ticks of an entry, newest first.
-    pub(crate) fn events(&self, entry: &Name) -> String {
-        format!("{}:{entry}", self.events)
+    pub(crate) fn space(&self, space: Space) -> &SpaceKeys {
+        let place = Space::ALL.iter().position(|other| *other == space);
+        &self.spaces[place.expect("a space of `ALL`")]
     }
 }
 
 /// STRING: says that an instance is alive, for a few seconds. All of them are in one slot.
 pub(crate) fn alive(prefix: &str, instance: &str) -> String {
     format!("{prefix}:{{alive}}:{instance}")
-}
-
-/// HASH name → server and until when it is heard of; beside it, what is requested of it.
-pub(crate) fn servers(prefix: &str) -> String {
-    format!("{prefix}:servers")
-}
-
-/// STRING: a process has looked for servers that are silent, for a while.
-pub(crate) fn servers_seen(prefix: &str) -> String {
-    format!("{prefix}:servers:seen")
-}
-
-/// HASH event → its subscribers.
-pub(crate) fn subscriptions(prefix: &str) -> String {
-    format!("{prefix}:subscriptions")
-}
-
-/// HASH of the lanes of changes to a key that has no hash tag, in its slot.
-pub(crate) fn lanes_beside(prefix: &str, key: &str) -> String {
-    format!("{prefix}:lanes:{{{key}}}")
 }

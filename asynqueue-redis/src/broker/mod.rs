@@ -2,9 +2,9 @@
 
 mod coalesce;
 mod control;
+mod documents;
 mod edit;
 mod enqueue;
-mod fleet;
 mod groups;
 mod inspect;
 mod known_upkeep;
@@ -14,9 +14,8 @@ mod ownership;
 mod queue;
 mod repair;
 mod room;
-mod schedules;
 mod settle;
-mod subscribers;
+mod store;
 mod task_ids;
 mod unreadable;
 mod upkeep;
@@ -25,20 +24,16 @@ mod wakeups;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use asynqueue_core::{
-    Capabilities,
-    broker::{
-        Broker, BrokerError, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
-        LeaseRequest, Leased, NewTask, Settled, Settlement, SharedBroker, Trimmed,
-    },
+    broker::{Broker, BrokerError, Durability, SharedBroker},
     task::{Clock, Name, Timestamp},
 };
 use parking_lot::RwLock;
 
 use self::{ownership::Keeper, queue::Queue, unreadable::Unreadable};
 use crate::{
-    ConnectError, RedisOptions, keys,
+    ConnectError, RedisOptions,
+    keys::{self, DocumentKeys},
     lanes::Lanes,
     link::{Link, Sent},
     reply,
@@ -77,6 +72,8 @@ struct Inner {
     answer_bytes: usize,
     /// For how long a call may be sent again.
     retry_for: Duration,
+    /// The keys of documents.
+    documents: DocumentKeys,
     /// For changes that are of no queue.
     changes: Lanes,
     /// Set by tests; else it is the clock of Redis that counts.
@@ -108,6 +105,7 @@ impl RedisBroker {
         let broker = Self(Arc::new(Inner {
             link: Link::open(options).await?,
             address,
+            documents: DocumentKeys::new(&prefix),
             prefix,
             db,
             answer_bytes,
@@ -202,6 +200,23 @@ impl RedisBroker {
             })
     }
 
+    /// All fields of a hash.
+    async fn hash(&self, key: &str) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(key);
+        let pairs: Vec<(redis::Value, redis::Value)> = match self.command(&command).await? {
+            redis::Value::Map(pairs) => pairs,
+            other => {
+                let mut parts = reply::array(other)?.into_iter();
+                std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect()
+            }
+        };
+        let pairs = pairs.into_iter();
+        pairs
+            .map(|(field, value)| Ok((reply::text(field)?, reply::bytes(value)?)))
+            .collect()
+    }
+
     fn queues_key(&self) -> String {
         keys::queues(&self.0.prefix)
     }
@@ -226,86 +241,4 @@ fn millis(duration: Duration) -> u64 {
     (Timestamp::default() + duration)
         .as_millis()
         .min(MAX_MILLIS)
-}
-
-#[async_trait]
-impl Broker for RedisBroker {
-    fn now(&self) -> Timestamp {
-        match &self.0.clock {
-            Some(clock) => clock.now(),
-            None => self.link().clock().now(),
-        }
-    }
-
-    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.accept(tasks, self.0.durability).await
-    }
-
-    async fn enqueue_durably(
-        &self,
-        tasks: Vec<NewTask>,
-        durability: Durability,
-    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.link().offers(durability)?;
-        self.accept(tasks, durability).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let mut offered = Capabilities::ALL;
-        // In a Cluster, each queue is on one of its shards.
-        offered.is_partitioned = self.link().is_cluster();
-        offered
-    }
-
-    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.lease_from_all(request).await)
-    }
-
-    async fn extend(
-        &self,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> Result<Each<Extended>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.extend_all(leases, lease).await)
-    }
-
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.settle_all(settlements).await)
-    }
-
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.forward_due(queues, limit).await)
-    }
-
-    async fn expired(
-        &self,
-        queues: &[Name],
-        by: Timestamp,
-        limit: usize,
-    ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.find_expired(queues, by, limit).await)
-    }
-
-    async fn trim(
-        &self,
-        queues: &[Name],
-        keep: Keep,
-        limit: usize,
-    ) -> Result<Each<Trimmed>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.trim_old(queues, keep, limit).await)
-    }
-
-    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
-        let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
-        self.release(&queues).await
-    }
 }

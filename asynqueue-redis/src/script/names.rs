@@ -7,8 +7,8 @@ use super::source::Source;
 
 /// What Lua and Redis know, as far as scripts use it.
 const BUILT_IN: &[&str] = &[
-    "KEYS", "ARGV", "redis", "math", "string", "table", "error", "ipairs", "next", "pairs",
-    "pcall", "tonumber", "type", "unpack",
+    "KEYS", "ARGV", "redis", "cmsgpack", "math", "string", "table", "error", "ipairs", "next",
+    "pairs", "pcall", "tonumber", "type", "unpack",
 ];
 
 const KEYWORDS: &[&str] = &[

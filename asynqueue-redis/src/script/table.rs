@@ -44,12 +44,11 @@ use super::{
     Call, Script, push,
     source::{self, Source},
 };
-use crate::keys::{QueueKeys, ScheduleKeys};
+use crate::keys::{QueueKeys, SpaceKeys};
 
 shared! {
     clock;
     lane;
-    lanes_beside;
     whole;
     index;
     read;
@@ -145,13 +144,13 @@ scripts! {
         row Task: id;
     }
 
-    /// Changes single tasks on demand, each only if it is as it was seen.
+    /// Changes single tasks on demand, each only while it has the version that was seen.
     edit {
         shared: clock lane waking pending first_due waiting members groups index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
             priorities since gone cancels waiters done aggregating grouped groups lock_ends idle owner lanes leases;
         args: not_after publish lane number;
-        row Task: edit id state seen new priority lock ends ttl;
+        row Task: edit id version new priority lock ends ttl;
     }
 
     /// The groups that are due.
@@ -262,56 +261,19 @@ scripts! {
         args: not_after publish leaving;
     }
 
-    /// Changes schedule entries, each if it is as it was seen.
-    swap_schedules {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed lanes .. events;
-        args: not_after lane number removals_kept new_mark;
-        row Entry: name seen new due_at;
+    /// Changes documents in sets, each set if all of its documents are as expected.
+    swap_documents {
+        shared: clock lane;
+        keys: lanes .. spaces;
+        args: not_after lane number counted;
+        row Change: set space name expect put due_at;
     }
 
-    /// Removes a schedule entry.
-    remove_schedule {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed events lanes;
-        args: not_after lane number removals_kept new_mark name;
-    }
-
-    /// Puts schedule entries back that are missing.
-    restore_schedules {
+    /// The documents of a space that are due.
+    due_documents {
         shared: clock;
-        keys of ScheduleKeys: entries due mark removed;
-        args: not_after removals_kept new_mark;
-        row Entry: name entry due_at;
-    }
-
-    /// The schedule entries that are due.
-    due_schedules {
-        shared: clock;
-        keys of ScheduleKeys: entries due;
-        args: not_after limit passed;
-    }
-
-    /// Moves a schedule entry on.
-    tick {
-        shared: clock lane lanes_beside;
-        keys: entries due events lanes;
-        args: not_after lane number name seen_entry new due_at event events_kept;
-    }
-
-    /// Changes a field of a hash if it is as it was seen.
-    swap {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number field seen_value new;
-    }
-
-    /// Changes fields of a hash if all are as they were seen.
-    swap_fields {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number mark mark_value;
-        row Field: field seen new;
+        keys of SpaceKeys: documents due;
+        args: not_after passed limit;
     }
 
     /// Counts tasks and the entries that say where they are.
@@ -392,13 +354,6 @@ scripts! {
     forget {
         keys: hash;
         row Field: field seen;
-    }
-
-    /// Keeps what a server reports of itself.
-    beat {
-        shared: clock;
-        keys: servers;
-        args: not_after name server request;
     }
 
     /// Takes or keeps the care of a queue.

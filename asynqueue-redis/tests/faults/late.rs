@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{
-        Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Replacement,
-        ScheduleEntry, ScheduleSwap, Schedules, Subscriptions,
+        self, Broker, CancelOutcome, Control, DocumentSwap, Expect, Fleet, Inspect, Lease,
+        MissedTicks, Move, Put, Replacement, ScheduleEntry, ScheduleSwap, Schedules, Space,
+        Subscriptions,
     },
     process::Progress,
     task::{Name, TaskId, TaskRef, TaskState, Timestamp},
@@ -299,6 +300,20 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     );
     s.proxy.lose_next_answer("PUBLISH");
     assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+
+    // Also what it saw of documents in that step.
+    let seen = || DocumentSwap::new(Space::Marks, "seen", Expect::Any, Put::Keep);
+    let put = |name, content: &'static str| {
+        let put = Put::Set(content.into(), None);
+        DocumentSwap::new(Space::Marks, name, Expect::Absent, put)
+    };
+    s.proxy.lose_next_answer("");
+    let set = vec![put("seen", "new"), seen()];
+    let swapped = broker::Store::swap(&s.client, vec![set]).await.unwrap();
+    assert_eq!(
+        (swapped[0].is_done, &swapped[0].kept[..]),
+        (true, &[None][..])
+    );
 }
 
 /// Each call would be refused by what its client takes for the time, until the first one has said what it is.

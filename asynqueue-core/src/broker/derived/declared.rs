@@ -93,7 +93,8 @@ impl Removals {
     }
 }
 
-/// Deletes some of the removals that are remembered no longer, for whoever adds one. Nothing depends on it.
+/// Deletes some of the removals that are remembered no longer: with each addition of one, and now and then by each server. Nothing
+/// depends on it.
 pub(super) async fn forget_old_removals<S: Store>(store: &S) {
     let forget = |(name, removal): (Name, Document)| {
         let as_it_is = Expect::Version(removal.version);

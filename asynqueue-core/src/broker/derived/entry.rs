@@ -10,7 +10,10 @@ use super::{
     records::{Record, as_read, decode, encode},
 };
 use crate::{
-    broker::{BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, ScheduleEntry, Space},
+    broker::{
+        BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, ScheduleEntry, Space,
+        TickGuard,
+    },
     task::{Envelope, Name, TaskId, Timestamp},
 };
 
@@ -80,7 +83,7 @@ impl Kept {
         let template = Envelope::from_bytes(queue, id, &stored.task);
         let unreadable = |error| {
             let what = of(name);
-            BrokerError::protocol(format!("{what} cannot be read: {error}"))
+            BrokerError::protocol(format!("{what} cannot be read: {error}")).caused_by(error)
         };
         Ok(ScheduleEntry {
             name: name.clone(),
@@ -157,4 +160,25 @@ pub(super) fn removal(name: &Name) -> Name {
 
 pub(super) fn of(name: &Name) -> String {
     format!("schedule entry `{name}`")
+}
+
+/// For stores that forget what they remember of ticks once it is of no use.
+impl TickGuard {
+    /// The name of the document in [`Space::Schedules`] that decides whether a guard is [in use](Self::is_in_use).
+    pub fn document_of(guard: &Name) -> Name {
+        match guard.rsplit_once('\n') {
+            Some((name, _)) => name.into(),
+            None => guard.clone(),
+        }
+    }
+
+    /// Whether tasks may still come under a guard to a queue, as the [document](Self::document_of) says that was found, if any. It
+    /// counts as in use if the document cannot be read.
+    pub fn is_in_use(guard: &Name, queue: &Name, document: Option<&Document>) -> bool {
+        let name = Self::document_of(guard);
+        document.is_some_and(|document| match Kept::read(&name, document) {
+            Ok(kept) => kept.stored.known.queue == *queue && kept.guard(&name) == *guard,
+            Err(_) => true,
+        })
+    }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::records::{as_read, decode, encode, readable};
+use super::{
+    declared,
+    records::{as_read, decode, encode, readable},
+};
 use crate::{
     broker::{
         BrokerError, Document, DocumentSwap, Expect, Fleet, Put, QuietRequest, ServerInfo, Space,
@@ -29,6 +32,7 @@ impl<S: Store> Fleet for S {
         let swapped = self.swap(vec![set]).await?.pop().unwrap_or_default();
         if is_turn_to_forget(&name, now) {
             forget_gone(self).await;
+            declared::forget_old_removals(self).await;
         }
         let request = swapped.kept.into_iter().next().flatten();
         Ok(request.and_then(|request| readable(&request.bytes, request_to(&name))))
@@ -108,7 +112,7 @@ async fn forget<S: Store>(store: &S, gone: Vec<(Name, Document)>) -> Result<(), 
     store.swap(gone.collect()).await.map(drop)
 }
 
-/// Whether a server that reports now is to forget those that are gone: nobody may be looking at them. So does each about once a minute, at a
+/// Whether a server that reports now is to forget what is over, servers and removals: nobody may be looking at them. So does each about once a minute, at a
 /// time that depends on its name.
 fn is_turn_to_forget(server: &Name, now: Timestamp) -> bool {
     let name = server.bytes();

@@ -36,9 +36,9 @@ impl<T> Record<T> {
 /// A document's bytes.
 pub(super) fn encode(value: &impl Serialize) -> Result<bytes::Bytes, BrokerError> {
     let bytes = rmp_serde::to_vec_named(value);
-    bytes
-        .map(Into::into)
-        .map_err(|error| BrokerError::protocol(format!("a document cannot be written: {error}")))
+    bytes.map(Into::into).map_err(|error| {
+        BrokerError::protocol(format!("a document cannot be written: {error}")).caused_by(error)
+    })
 }
 
 /// Reads a document. `what` names it, such as ``schedule entry `nightly` ``.
@@ -50,6 +50,7 @@ pub(super) fn decode<T: DeserializeOwned>(
         BrokerError::protocol(format!(
             "{what} cannot be read: {error}; a later version may have written it"
         ))
+        .caused_by(error)
     })
 }
 
