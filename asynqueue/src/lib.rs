@@ -48,15 +48,12 @@
 //! need are at the root too.
 
 pub mod app;
-pub mod app;
 mod connect;
 #[cfg(feature = "config")]
 mod from_config;
 
 #[doc(inline)]
 pub use app::App;
-#[cfg(feature = "config")]
-mod from_config;
 
 #[cfg(feature = "config")]
 #[doc(inline)]
@@ -110,13 +107,6 @@ pub mod process {
     //! What users write: processes, what they are handed and what they return.
     pub use asynqueue_core::process::*;
     pub use asynqueue_macros::FromState;
-}
-
-/// Settings from a file and the environment.
-#[cfg(feature = "config")]
-pub mod config {
-    pub use crate::from_config::FromConfig;
-    pub use asynqueue_core::config::*;
 }
 
 #[cfg(feature = "config")]

@@ -10,7 +10,7 @@
 
 mod primes;
 
-use asynqueue::{prelude::*, producer::TaskStatus, task::TaskId};
+use asynqueue::{Inspector, prelude::*, producer::TaskStatus, task::TaskId};
 use axum::{
     Json, Router,
     extract::{Path, State},

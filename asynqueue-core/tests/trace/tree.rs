@@ -10,6 +10,7 @@ use asynqueue_core::{
     process::{Context, Payload, Process, TaskError},
     producer::Producer,
     scheduler::{Entry, Scheduler},
+    server::{Server, ServerHandle},
     task::{TaskId, TaskRef},
 };
 use asynqueue_macros::Task;
