@@ -13,7 +13,7 @@ mod clock;
 mod codecs;
 mod extremes;
 mod faulty;
-mod faulty_rest;
+mod faulty_store;
 mod groups;
 mod handlers;
 mod harness;
