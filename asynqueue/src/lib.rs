@@ -170,7 +170,7 @@ pub mod prelude {
 }
 
 /// The README's code compiles and runs.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 

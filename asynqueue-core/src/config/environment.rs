@@ -336,4 +336,19 @@ mod tests {
             assert!(section_of(section).is_some_and(|keys| !keys.is_empty()));
         }
     }
+
+    #[test]
+    fn each_key_is_in_the_book() {
+        let page = include_str!("../../../docs/src/operations/config.md");
+        for key in known() {
+            let row = format!("\n| `{}` | ", key.replace("__", "."));
+            assert!(
+                SECTIONS.contains(&key.as_str()) || page.contains(&row),
+                "{key} has no row in operations/config.md"
+            );
+        }
+        for key in fields_of::<Account>() {
+            assert!(page.contains(&format!("`{key}`")), "{key}");
+        }
+    }
 }

@@ -155,7 +155,7 @@ impl Faulty {
 
     pub(super) fn reach(&self) -> Result<(), BrokerError> {
         if self.faults.unavailable.load(SeqCst) {
-            Err(BrokerError::Unavailable("no route".into()))
+            Err(BrokerError::unavailable("no route"))
         } else {
             Ok(())
         }

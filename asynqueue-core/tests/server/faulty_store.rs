@@ -37,7 +37,7 @@ impl Store for Faulty {
         pass(&self.faults.enqueue_gate).await;
         let away = self.faults.away.get();
         if tasks.iter().any(|task| Some(&task.envelope.queue) == away) {
-            return Err(BrokerError::Unavailable("its server is away".into()));
+            return Err(BrokerError::unavailable("its server is away"));
         }
         Store::enqueue(&self.inner, tasks).await
     }
@@ -88,12 +88,12 @@ impl Store for Faulty {
         self.reach()?;
         assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
         if self.faults.settle_fails.load(SeqCst) {
-            return Err(BrokerError::Unavailable("read only".into()));
+            return Err(BrokerError::unavailable("read only"));
         }
         let largest = self.faults.largest_result.load(SeqCst);
         let is_too_large = |settlement: &Settlement| matches!(&settlement.outcome, Outcome::Complete { result: Some(result) } if result.len() > largest);
         if settlements.iter().any(is_too_large) {
-            return Err(BrokerError::Protocol("invalid bulk length".into()));
+            return Err(BrokerError::protocol("invalid bulk length"));
         }
         self.hear(settlements.iter().map(|one| &one.envelope.queue))
             .await;
@@ -200,7 +200,7 @@ impl Store for Faulty {
             name.is_some_and(|name| sets.iter().flatten().any(|change| fires(change, name)))
         };
         if begins(&self.faults.unfired) {
-            return Err(BrokerError::Protocol("WRONGTYPE".into()));
+            return Err(BrokerError::protocol("WRONGTYPE"));
         }
         if begins(&self.faults.unanswered) {
             pending::<()>().await;
@@ -255,11 +255,11 @@ impl Store for Faulty {
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
         if Some(&aggregation.group.name) == self.faults.away_group.get() {
-            return Err(BrokerError::Unavailable("its server is away".into()));
+            return Err(BrokerError::unavailable("its server is away"));
         }
         let size = aggregation.task.envelope.payload.len();
         if size > self.faults.max_aggregate.load(SeqCst) {
-            return Err(BrokerError::Protocol("invalid bulk length".into()));
+            return Err(BrokerError::protocol("invalid bulk length"));
         }
         Store::aggregate(&self.inner, aggregation).await
     }
