@@ -168,7 +168,7 @@ mod tests {
             let config = Config::from_toml(toml).expect(toml);
             let builder = Server::builder(MemoryBroker::new()).config(&config);
             let max_result = builder.state.get::<MaxResult>().map(|max| max.0).ok();
-            let on_decode_error = builder.state.get::<OnDecodeError>().map(|set| *set).ok();
+            let on_decode_error = builder.state.get::<OnDecodeError>().copied().ok();
             format!("{builder:?} {max_result:?} {on_decode_error:?}")
         };
         let without = server("addr = 'memory:'");
