@@ -14,6 +14,7 @@ mod codecs;
 mod extremes;
 mod faulty;
 mod faulty_store;
+mod fired_meanwhile;
 mod groups;
 mod handlers;
 mod harness;
