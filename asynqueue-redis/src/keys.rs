@@ -171,42 +171,6 @@ pub(crate) fn queues(prefix: &str) -> String {
     format!("{prefix}:queues")
 }
 
-/// The keys of schedule entries, all in one slot.
-#[derive(Debug)]
-pub(crate) struct ScheduleKeys {
-    /// HASH name → entry.
-    pub(crate) entries: String,
-    /// ZSET name → next tick, of those that are not paused.
-    pub(crate) due: String,
-    /// STRING: the mark of which entries there are.
-    pub(crate) mark: String,
-    /// ZSET name → when the entry was removed on demand, for an hour.
-    pub(crate) removed: String,
-    /// HASH lane → number, time and answer of its last change.
-    pub(crate) lanes: String,
-    /// What the lists of what came of an entry's ticks begin with.
-    events: String,
-}
-
-impl ScheduleKeys {
-    pub(crate) fn new(prefix: &str) -> Self {
-        let key = |part: &str| format!("{prefix}:{{schedules}}:{part}");
-        Self {
-            entries: key("entries"),
-            due: key("due"),
-            mark: key("mark"),
-            removed: key("removed"),
-            lanes: key("lanes"),
-            events: key("events"),
-        }
-    }
-
-    /// LIST of what came of the last ticks of an entry, newest first.
-    pub(crate) fn events(&self, entry: &Name) -> String {
-        format!("{}:{entry}", self.events)
-    }
-}
-
 /// The keys of documents, all in one slot.
 #[derive(Debug)]
 pub(crate) struct DocumentKeys {
@@ -248,24 +212,4 @@ impl DocumentKeys {
 /// STRING: says that an instance is alive, for a few seconds. All of them are in one slot.
 pub(crate) fn alive(prefix: &str, instance: &str) -> String {
     format!("{prefix}:{{alive}}:{instance}")
-}
-
-/// HASH name → server and until when it is heard of; beside it, what is requested of it.
-pub(crate) fn servers(prefix: &str) -> String {
-    format!("{prefix}:servers")
-}
-
-/// STRING: a process has looked for servers that are silent, for a while.
-pub(crate) fn servers_seen(prefix: &str) -> String {
-    format!("{prefix}:servers:seen")
-}
-
-/// HASH event → its subscribers.
-pub(crate) fn subscriptions(prefix: &str) -> String {
-    format!("{prefix}:subscriptions")
-}
-
-/// HASH of the lanes of changes to a key that has no hash tag, in its slot.
-pub(crate) fn lanes_beside(prefix: &str, key: &str) -> String {
-    format!("{prefix}:lanes:{{{key}}}")
 }

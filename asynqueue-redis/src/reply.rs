@@ -5,7 +5,7 @@ use redis::Value;
 
 /// An answer that is not what its script answers.
 pub(crate) fn strange(expected: &str, found: &Value) -> BrokerError {
-    BrokerError::Protocol(format!("expected {expected}, found {found:.200?}"))
+    BrokerError::protocol(format!("expected {expected}, found {found:.200?}"))
 }
 
 pub(crate) fn array(value: Value) -> Result<Vec<Value>, BrokerError> {
@@ -33,7 +33,7 @@ pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, BrokerError> {
 
 pub(crate) fn text(value: Value) -> Result<String, BrokerError> {
     String::from_utf8(bytes(value)?)
-        .map_err(|error| BrokerError::Protocol(format!("expected UTF-8: {error}")))
+        .map_err(|error| BrokerError::protocol(format!("expected UTF-8: {error}")).caused_by(error))
 }
 
 pub(crate) fn number(value: Value) -> Result<u64, BrokerError> {
@@ -42,7 +42,7 @@ pub(crate) fn number(value: Value) -> Result<u64, BrokerError> {
         other => {
             let text = text(other)?;
             text.parse()
-                .map_err(|_| BrokerError::Protocol(format!("expected a number, found `{text}`")))
+                .map_err(|_| BrokerError::protocol(format!("expected a number, found `{text}`")))
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn some_number(value: Value) -> Result<Option<u64>, BrokerError> {
 pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
     let millis: f64 = text
         .parse()
-        .map_err(|_| BrokerError::Protocol(format!("expected a time, found `{text}`")))?;
+        .map_err(|_| BrokerError::protocol(format!("expected a time, found `{text}`")))?;
     Ok(Timestamp::from_millis(millis as u64))
 }
 
@@ -73,5 +73,5 @@ pub(crate) fn some_time(value: Value) -> Result<Option<Timestamp>, BrokerError> 
 pub(crate) fn next(parts: &mut impl Iterator<Item = Value>) -> Result<Value, BrokerError> {
     parts
         .next()
-        .ok_or_else(|| BrokerError::Protocol("an answer is shorter than expected".into()))
+        .ok_or_else(|| BrokerError::protocol("an answer is shorter than expected"))
 }

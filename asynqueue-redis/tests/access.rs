@@ -74,6 +74,14 @@ async fn major_version(server: &RedisServer) -> u32 {
         .expect("a version")
 }
 
+/// Whether the error keeps that of the client which it comes from.
+fn is_from_redis(error: &BrokerError) -> bool {
+    use std::error::Error;
+    error
+        .source()
+        .is_some_and(|cause| cause.is::<redis::RedisError>())
+}
+
 /// A broker of a user who has these rules besides, and what it fails with.
 async fn denied(more: &[&str], does: impl AsyncFn(&RedisBroker) -> BrokerError) -> String {
     let server = RedisServer::start().await;
@@ -82,6 +90,7 @@ async fn denied(more: &[&str], does: impl AsyncFn(&RedisBroker) -> BrokerError) 
     Rules::Short.apply(&server, more).await;
     let error = does(&broker).await;
     assert!(matches!(error, BrokerError::Unavailable(_)), "{error:?}");
+    assert!(is_from_redis(&error), "{error:?}");
     let text = error.to_string();
     assert!(!text.contains("secret"), "{text}");
     text

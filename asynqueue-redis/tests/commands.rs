@@ -4,8 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use asynqueue_core::{Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of};
-use asynqueue_redis::RedisBroker;
+use asynqueue_core::{
+    Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of, testing::TestClock,
+};
+use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer};
 use common::{connect, lease, send, task};
 use redis::AsyncCommands;
@@ -89,11 +91,17 @@ fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
     }
 }
 
+/// How often a server reports in a minute.
+const BEATS: usize = 12;
+
 /// However many servers there are, and whether anything is requested of it or not.
 #[tokio::test]
-async fn a_server_tells_of_itself_and_reads_what_is_requested_in_one_call() {
+async fn a_server_reports_and_reads_what_is_requested_of_it_in_one_call() {
     let server = RedisServer::start().await;
-    let broker = connect(&server.url()).await;
+    let clock = TestClock::default();
+    let options = RedisOptions::new(&server.url()).expect("a URL");
+    let options = options.clock(clock.clone());
+    let broker = RedisBroker::connect(options).await.expect("a connection");
     let hour = Duration::from_secs(3600);
     let beat = async |name: &str| {
         broker
@@ -108,18 +116,22 @@ async fn a_server_tells_of_itself_and_reads_what_is_requested_in_one_call() {
     }
     beat("worker-1").await;
     let monitor = Monitor::start(&server).await;
-    assert!(beat("7").await.is_some_and(|request| request.quiet));
-    assert_eq!(beat("worker-1").await, None);
+    for _ in 0..BEATS {
+        assert!(beat("7").await.is_some_and(|request| request.quiet));
+        assert_eq!(beat("worker-1").await, None);
+        clock.advance(Duration::from_secs(5));
+    }
     let seen = monitor.stop().await;
     let calls = seen
         .iter()
         .filter(|seen| seen.words[0].starts_with(b"EVAL"));
-    assert_eq!(calls.count(), 2);
-    // Each call looks at the clock, writes and reads one field, and counts them.
-    assert_eq!(seen.len(), 10, "{seen:?}");
+    // Once in a minute each server asks for servers, and for removals, that are to be forgotten.
+    assert_eq!(calls.count(), 2 * (BEATS + 2));
+    // Each call writes one document with its time and reads one, counts them, and notes itself in its lane; a look for what is to be
+    // forgotten takes two commands.
+    assert_eq!(seen.len(), 2 * (BEATS * 9 + 2 * 3), "{seen:?}");
 }
 
-/// Also one that is left of a server that went while it was made.
 #[tokio::test]
 async fn nothing_is_left_of_what_was_requested_of_a_server_that_is_gone() {
     let server = RedisServer::start().await;
@@ -137,17 +149,14 @@ async fn nothing_is_left_of_what_was_requested_of_a_server_that_is_gone() {
         assert!(ask(name).await.expect("kept"), "{name}");
     }
     broker.leave(&"leaves".into()).await.expect("gone");
-    let () = connection
-        .hset("aq:servers", "went\u{1}quiet", "anything")
-        .await
-        .expect("kept");
     let is_cleared = async || {
         let servers = broker.servers().await.expect("answered");
         servers.len() == 1
     };
     asynqueue_test_servers::eventually("the silent one is forgotten", is_cleared).await;
-    let mut left: Vec<String> = connection.hkeys("aq:servers").await.expect("answered");
-    left.sort_unstable();
-    assert_eq!(left, ["stays", "stays\u{1}quiet"]);
-    assert!(broker.servers().await.expect("answered").len() == 1);
+    for space in ["servers", "requests"] {
+        let key = format!("aq:{{documents}}:{space}");
+        let left: Vec<String> = connection.hkeys(key).await.expect("answered");
+        assert_eq!(left, ["stays"], "{space}");
+    }
 }

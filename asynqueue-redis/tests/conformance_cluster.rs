@@ -2,10 +2,8 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use asynqueue_core::{
-    SharedBroker, TaskId,
-    testing::{TestClock, conformance::Harness},
-};
+use asynqueue_conformance::suite::Harness;
+use asynqueue_core::{broker::SharedBroker, task::TaskId, testing::TestClock};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisCluster;
 
@@ -46,4 +44,4 @@ impl Harness for OnCluster {
     }
 }
 
-asynqueue_core::conformance_suite!(OnCluster::default());
+asynqueue_conformance::conformance_suite!(OnCluster::default());

@@ -6,10 +6,8 @@ mod rules;
 
 use std::{sync::OnceLock, time::Duration};
 
-use asynqueue_core::{
-    SharedBroker,
-    testing::{TestClock, conformance::Harness},
-};
+use asynqueue_conformance::suite::Harness;
+use asynqueue_core::{broker::SharedBroker, testing::TestClock};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, undeclared_keys};
 use tokio::runtime::Handle;
@@ -52,4 +50,4 @@ impl Drop for OnOneServer {
     }
 }
 
-asynqueue_core::conformance_suite!(OnOneServer::default());
+asynqueue_conformance::conformance_suite!(OnOneServer::default());

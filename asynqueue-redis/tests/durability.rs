@@ -279,11 +279,14 @@ async fn the_disk_is_not_promised_where_redis_writes_no_file() {
     match enqueue(&broker, "q", "a", Durability::Fsync).await {
         // Older than the command.
         Err(BrokerError::Unsupported(problem)) => {
-            assert!(problem.contains("`WAITAOF`"), "{problem}");
+            assert!(problem.message().contains("`WAITAOF`"), "{problem}");
             assert!(!has(&server, "q", "a").await);
         }
         Err(BrokerError::NotDurable(problem)) => {
-            assert!(problem.contains("set `appendonly yes`"), "{problem}");
+            assert!(
+                problem.message().contains("set `appendonly yes`"),
+                "{problem}"
+            );
         }
         other => panic!("{other:?}"),
     }

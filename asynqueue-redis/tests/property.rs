@@ -1,8 +1,8 @@
 //! Random operations: Redis does what the in-memory broker and the model do.
 
+use asynqueue_conformance::property;
 use asynqueue_core::{
-    MemoryBroker, SharedBroker, TaskId,
-    testing::{TestClock, property},
+    broker::SharedBroker, memory::MemoryBroker, task::TaskId, testing::TestClock,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;

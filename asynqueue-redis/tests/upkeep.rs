@@ -367,19 +367,22 @@ async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
             .expect("set");
     }
     assert_eq!(complete_all(&broker).await, 200);
+    clock.advance(2 * HOUR);
+    report_for_minutes(&broker, &clock, 3).await;
     let left = left_hours_later(&server, &clock, broker).await;
-    assert_only(left, &[("aq:{schedules}:mark", 1)]);
+    assert_only(left, &[("aq:{documents}:marks", 1)]);
 }
 
 #[tokio::test]
 async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
+    let next = broker.now() + HOUR;
     let entry = |queue: &str| ScheduleEntry {
         name: queue.into(),
         rule: "@every 1s".into(),
         template: task(queue, "template"),
-        next: Some(broker.now() + HOUR),
+        next: Some(next),
         paused: false,
         missed: MissedTicks::Once,
         jitter: Duration::ZERO,
@@ -388,12 +391,34 @@ async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     let entries = vec![entry("q"), entry("elsewhere")];
     broker.put_schedules(entries).await.expect("put");
     let mut connection = server.connection().await;
-    for name in ["q", "elsewhere", "gone"] {
-        let () = connection.hset("aq:{q}:fired", name, 1).await.expect("set");
+    // The guard of an entry: its name and its generation.
+    let mut guards = Vec::new();
+    for name in ["q", "elsewhere"] {
+        let fire = Fire {
+            name: name.into(),
+            tick: next,
+            what: Tick::Enqueue(task(name, name), next),
+            next: Some(next + HOUR),
+        };
+        let fired = broker.fire(vec![fire]).await.expect("fired");
+        assert_eq!(fired, [Ok(true)]);
+        let key = format!("aq:{{{name}}}:fired");
+        let guard: Vec<String> = connection.hkeys(key).await.expect("names");
+        guards.extend(guard);
+    }
+    let [own, elsewhere] = &guards[..] else {
+        panic!("{guards:?}");
+    };
+    // Of one that is in another queue, of one that was there before, and of one that is gone.
+    for guard in [elsewhere, "q\n1", "gone\n1"] {
+        let () = connection
+            .hset("aq:{q}:fired", guard, 1)
+            .await
+            .expect("set");
     }
     look_after(&broker, &["q".into()]).await;
     let left: Vec<String> = connection.hkeys("aq:{q}:fired").await.expect("names");
-    assert_eq!(left, ["q"]);
+    assert_eq!(left, [own.as_str()]);
 }
 
 #[tokio::test]
@@ -436,21 +461,30 @@ async fn nothing_is_left_of_servers_that_were_killed() {
         broker.settle(&[settlement]).await.expect("settled");
     }
     let mut connection = server.connection().await;
-    let servers: usize = connection.hlen("aq:servers").await.expect("a hash");
-    assert_eq!((servers, len(&mut connection, "workers").await), (200, 100));
-    // As after a minute.
-    let () = connection.del("aq:servers:seen").await.expect("deleted");
+    for space in ["servers", "servers:due", "requests"] {
+        let key = format!("aq:{{documents}}:{space}");
+        let kept = left(&mut connection).await.get(&key).copied();
+        assert_eq!(kept, Some(100), "{space}");
+    }
+    assert_eq!(len(&mut connection, "workers").await, 100);
     broker.close().await;
     clock.advance(2 * HOUR);
     let later = at(&server, &clock).await;
-    later
-        .beat(info(&"last".into(), &later), HOUR)
-        .await
-        .expect("kept");
-    later.leave(&"last".into()).await.expect("left");
+    report_for_minutes(&later, &clock, 2).await;
     look_after(&later, &["q".into()]).await;
     assert_eq!(len(&mut connection, "workers").await, 0);
     assert_only(left(&mut connection).await, &[]);
+}
+
+/// What a server that nobody looks at does for documents that are over.
+async fn report_for_minutes(broker: &RedisBroker, clock: &TestClock, minutes: usize) {
+    let name = Name::from("last");
+    for _ in 0..minutes * 12 {
+        let reported = broker.beat(info(&name, broker), HOUR).await;
+        reported.expect("kept");
+        clock.advance(Duration::from_secs(5));
+    }
+    broker.leave(&name).await.expect("left");
 }
 
 fn info(name: &Name, broker: &RedisBroker) -> ServerInfo {
@@ -474,7 +508,7 @@ fn info(name: &Name, broker: &RedisBroker) -> ServerInfo {
     }
 }
 
-/// One field stays: the mark.
+/// The mark stays.
 #[tokio::test]
 async fn nothing_is_left_of_subscribers_that_were_removed() {
     let server = RedisServer::start().await;
@@ -487,9 +521,10 @@ async fn nothing_is_left_of_subscribers_that_were_removed() {
     let removed = broker.unsubscribe(&all).await.expect("removed");
     assert!(removed.iter().all(|removed| *removed));
     clock.advance(2 * HOUR);
-    broker.subscriptions_mark().await.expect("a mark");
+    report_for_minutes(&broker, &clock, 3).await;
     let left = left(&mut server.connection().await).await;
-    assert_eq!(left, BTreeMap::from([("aq:subscriptions".to_owned(), 1)]));
+    let mark = ("aq:{documents}:marks".to_owned(), 1);
+    assert_eq!(left, BTreeMap::from([mark]));
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use futures_util::stream::BoxStream;
 
 use std::sync::Arc;
 
-use super::{BrokerError, Lease, Move};
+use super::{BrokerError, Lease, Move, TaskInfo};
 use crate::{
     codec::CodecName,
     process::Progress,
-    task::{Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
+    task::{Envelope, Failure, Name, TaskRef, Timestamp},
 };
 
 /// What happens in a queue, for servers to act on at once. Signals can be lost, as when a connection drops: they save
@@ -39,15 +39,12 @@ pub trait Control: Send + Sync {
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError>;
 
     /// Wakes another server for what a server was [woken](Signal::Pending) for that has no room for it. There is nothing to do
-    /// for a broker that wakes all servers, which is the default.
+    /// for a broker that wakes all servers.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached. Nothing is lost by that but time.
-    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError> {
-        let _ = queue;
-        Ok(())
-    }
+    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError>;
 
     /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
     /// [`Cancelled`](crate::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
@@ -136,10 +133,8 @@ pub trait Control: Send + Sync {
 /// A new version of a task.
 #[derive(Clone, Debug)]
 pub struct Replacement {
-    /// The task as it was seen.
-    pub seen: Arc<Envelope>,
-    /// The state it was seen in.
-    pub state: TaskState,
+    /// The task as it was seen: its [version](TaskInfo::version) decides whether it still is.
+    pub seen: TaskInfo,
     /// What takes its place: of the same id, queue, priority, unique lock and group.
     pub envelope: Arc<Envelope>,
     /// Where the task goes; `None` leaves it where it is.

@@ -55,8 +55,8 @@ pub trait Inspect: Send + Sync {
     /// When the broker cannot be reached.
     async fn nodes(&self) -> Result<Vec<Node>, BrokerError>;
 
-    /// The hash slot of a cluster that keeps a queue; `None` if storage is not divided into slots.
-    fn slot(&self, queue: &Name) -> Option<u16>;
+    /// Where a queue is kept, in the storage's own words, such as `slot 1234`. `None` if it is in no place of its own.
+    fn place(&self, queue: &Name) -> Option<String>;
 
     /// Tasks, in the order given; `None` where there is none.
     ///
@@ -141,27 +141,13 @@ impl HourStats {
 pub struct Node {
     /// Where it is, such as `10.0.0.7:6379`.
     pub address: String,
-    /// What it does.
-    pub role: NodeRole,
-    /// The first and last of the slots it keeps, where storage is divided into slots.
-    pub slots: Vec<(u16, u16)>,
     /// What it runs, such as `redis 7.0.15`.
     pub version: String,
     /// Bytes that its data takes, where it can tell.
     pub memory: Option<u64>,
-    /// What else it tells of itself, in its own words: how long it runs, who is connected, what it has evicted, and more. Empty
-    /// if it was not asked.
+    /// What else it reports of itself, in its own words: its role, which part of the data it keeps, how long it runs, who is
+    /// connected, what it has evicted, and more.
     pub info: Vec<(String, String)>,
-}
-
-/// What a server of the storage does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeRole {
-    /// Takes reads and writes.
-    Primary,
-    /// Follows a primary, to take its place.
-    Replica,
 }
 
 /// One task as its broker keeps it.

@@ -2,7 +2,8 @@
 //!
 //! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. Beside it stand [`Inspect`],
 //! [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A broker implements
-//! all of them, and passes the suite in `testing::conformance`, which is the full specification of what each method owes.
+//! all of them, and passes the suite of the crate `asynqueue-conformance`, which is the full specification of what each
+//! method owes.
 //!
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
 //! Where a call spans several queues, each has [an answer of its own](Each), so that one that fails holds up no other.
@@ -35,6 +36,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub(crate) use self::trim::is_archive_nearly_full;
 pub use self::{
     capabilities::Capabilities,
     control::{CancelOutcome, Control, Finished, Replacement, Signal, Signals},
@@ -43,12 +45,10 @@ pub use self::{
     durability::{Durability, InvalidDurability},
     each::{Each, all_of},
     edit::{Change, Edit, Edited, Move},
-    error::{BrokerError, Conflict},
+    error::{BrokerError, Conflict, Reason},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
-    inspect::{
-        Cursor, HourStats, Inspect, LeaseInfo, Node, NodeRole, Page, QueueStats, TaskInfo, TaskPage,
-    },
+    inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
@@ -58,7 +58,6 @@ pub use self::{
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
 };
-pub(crate) use self::{schedules::has_fired, trim::is_archive_nearly_full};
 use crate::task::{Envelope, Name, Timestamp};
 
 /// A broker to share among producers, servers and inspectors.
@@ -99,21 +98,10 @@ pub trait Broker:
         &self,
         tasks: Vec<NewTask>,
         durability: Durability,
-    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        if durability.is_primary() {
-            return self.enqueue(tasks).await;
-        }
-        Err(BrokerError::Unsupported(format!(
-            "durability `{durability}` is not offered by this broker: leave it out, or use a store that offers it"
-        )))
-    }
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
 
-    /// Whether queues are kept in several places, of which one can be away while the others answer. Then servers ask for
-    /// each queue with a call of its own, all at the same time, so that none waits for another. Default `false`: one call for
-    /// all queues.
-    fn is_partitioned(&self) -> bool {
-        false
-    }
+    /// What the broker offers beyond what every broker has to.
+    fn capabilities(&self) -> Capabilities;
 
     /// Leases pending tasks to a worker: they are active until they are settled or their lease ends. By priority, then
     /// first in, first out. Takes nothing from a paused queue. Answers each queue in the order given.
@@ -183,15 +171,12 @@ pub trait Broker:
 
     /// Leaves the upkeep of queues to others, as when a server stops. A store may let one process at a time look after a queue:
     /// then [`forward`](Self::forward), [`expired`](Self::expired) and [`trim`](Self::trim) take a queue that has no
-    /// owner, and do and find nothing in one that another process looks after. By default there are no owners.
+    /// owner, and do and find nothing in one that another process looks after. Nothing happens where there are no owners.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached. Then others take the queues over after a while.
-    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        let _ = queues;
-        Ok(())
-    }
+    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError>;
 }
 
 /// A task on its way into the broker.
@@ -224,6 +209,14 @@ pub struct TickGuard {
     pub guard: Name,
     /// The tick.
     pub tick: Timestamp,
+}
+
+impl TickGuard {
+    /// Whether a queue takes no task for this tick at the time `now`, which remembers `last` as the last tick of the guard.
+    pub fn has_fired(&self, last: Timestamp, now: Timestamp) -> bool {
+        let tick = self.tick;
+        last == tick || (last > tick && last <= tick.max(now) + CLOCK_TOLERANCE)
+    }
 }
 
 /// When a task is to run.

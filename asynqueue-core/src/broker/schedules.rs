@@ -25,23 +25,7 @@ pub trait Schedules: Send + Sync {
     /// # Errors
     ///
     /// When the broker cannot be reached, or cannot read an entry of the same name.
-    async fn put_schedules(&self, mut entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
-        loop {
-            let mut swaps = Vec::with_capacity(entries.len());
-            for entry in &entries {
-                swaps.push(ScheduleSwap {
-                    name: entry.name.clone(),
-                    seen: self.schedule(&entry.name).await?,
-                    new: Some(entry.clone()),
-                });
-            }
-            let mut swapped = self.swap_schedules(swaps).await?.into_iter();
-            entries.retain(|_| swapped.next() == Some(false));
-            if entries.is_empty() {
-                return Ok(());
-            }
-        }
-    }
+    async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError>;
 
     /// Removes entries with their history, whatever their current value, and what queues remember of their last ticks.
     /// Answers for each name whether there was one. An entry that is removed returns only if it is added again.
@@ -52,19 +36,16 @@ pub trait Schedules: Send + Sync {
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError>;
 
     /// Names the present state of which entries there are, at a small cost that does not grow with their number. A change of
-    /// an entry that stays is no change of it. By default it is always the same: of a store that loses nothing.
+    /// an entry that stays is no change of it.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn schedules_mark(&self) -> Result<StateMark, BrokerError> {
-        Ok(StateMark::default())
-    }
+    async fn schedules_mark(&self) -> Result<StateMark, BrokerError>;
 
     /// Adds those of the entries that are missing, unless they were removed within [`REMOVALS_KEPT`](super::REMOVALS_KEPT), be it by
     /// a [swap](Self::swap_schedules) or by [name](Self::remove_schedules). A removal by name counts whether or not the
-    /// entry was there, and until it is added by a swap. Those that are there stay as they are. By default it does and finds
-    /// nothing: of a store that loses nothing.
+    /// entry was there, and until it is added by a swap. Those that are there stay as they are.
     ///
     /// # Errors
     ///
@@ -72,10 +53,7 @@ pub trait Schedules: Send + Sync {
     async fn restore_schedules(
         &self,
         declared: Vec<ScheduleEntry>,
-    ) -> Result<Restored<Name>, BrokerError> {
-        let _ = declared;
-        Ok(Restored::default())
-    }
+    ) -> Result<Restored<Name>, BrokerError>;
 
     /// The entry of this name.
     ///
@@ -129,11 +107,6 @@ pub trait Schedules: Send + Sync {
 /// fired again after the clock has gone back.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Whether a queue that remembers `last` as the last tick it had a task of takes none for `tick`.
-pub(crate) fn has_fired(last: Timestamp, tick: Timestamp, now: Timestamp) -> bool {
-    last == tick || (last > tick && last <= tick.max(now) + CLOCK_TOLERANCE)
-}
-
 /// A change of one entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleSwap {
@@ -143,18 +116,6 @@ pub struct ScheduleSwap {
     pub seen: Option<ScheduleEntry>,
     /// What takes its place, under the same name. `None` removes it with its history.
     pub new: Option<ScheduleEntry>,
-}
-
-impl ScheduleSwap {
-    /// The entry as it was, if it leaves its queue: that forgets its last tick then.
-    pub fn left(&self) -> Option<&ScheduleEntry> {
-        let stays = |queue: &Name| {
-            let new = self.new.as_ref();
-            new.is_some_and(|new| new.template.queue == *queue)
-        };
-        let seen = self.seen.as_ref();
-        seen.filter(|seen| !stays(&seen.template.queue))
-    }
 }
 
 /// A task that is enqueued again and again.

@@ -40,19 +40,15 @@ pub trait Subscriptions: Send + Sync {
     /// When the broker cannot be reached.
     async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError>;
 
-    /// Names the present state of all subscriptions, at a small cost that does not grow with their number. By default it is
-    /// always the same: of a store that loses nothing.
+    /// Names the present state of all subscriptions, at a small cost that does not grow with their number.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError> {
-        Ok(StateMark::default())
-    }
+    async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError>;
 
     /// Adds those of the subscribers that are missing, unless they were [removed](Self::unsubscribe) within
-    /// [`REMOVALS_KEPT`](super::REMOVALS_KEPT). A removal counts whether or not the subscriber was there. By default it does and
-    /// finds nothing: of a store that loses nothing.
+    /// [`REMOVALS_KEPT`](super::REMOVALS_KEPT). A removal counts whether or not the subscriber was there.
     ///
     /// # Errors
     ///
@@ -60,10 +56,7 @@ pub trait Subscriptions: Send + Sync {
     async fn restore_subscriptions(
         &self,
         declared: &[(Name, Name)],
-    ) -> Result<Restored<(Name, Name)>, BrokerError> {
-        let _ = declared;
-        Ok(Restored::default())
-    }
+    ) -> Result<Restored<(Name, Name)>, BrokerError>;
 }
 
 /// A subscriber of an event.

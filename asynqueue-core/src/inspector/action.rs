@@ -146,8 +146,7 @@ impl Inspector {
             _ => None,
         };
         Ok(Replacement {
-            seen: Arc::clone(&task.envelope),
-            state: task.state,
+            seen: task.clone(),
             envelope: Arc::new(envelope),
             to,
         })
@@ -246,8 +245,7 @@ impl Inspector {
         archived.push_failure(shelved);
         let archived = Arc::new(archived);
         let away = Replacement {
-            seen: Arc::clone(&task.envelope),
-            state: task.state,
+            seen: task.clone(),
             envelope: Arc::clone(&archived),
             to: Some(Move::Archived),
         };
@@ -292,15 +290,19 @@ impl Inspector {
         Ok(answers.pop().unwrap_or(Ok(())))
     }
 
+    /// Puts a task back as it was, unless the one that was archived for the move has been changed since.
     async fn put_back(&self, task: &TaskInfo, archived: Arc<Envelope>) -> Result<(), BrokerError> {
+        let found = self.task(&archived.task_ref()).await?;
+        let Some(seen) = found.filter(|found| found.envelope == archived) else {
+            return Ok(());
+        };
         let to = match (task.state, task.at) {
             (TaskState::Archived, _) => None,
             (TaskState::Scheduled | TaskState::Retry, Some(at)) => Some(Move::Scheduled(at)),
             _ => Some(Move::Pending),
         };
         let back = Replacement {
-            seen: archived,
-            state: TaskState::Archived,
+            seen,
             envelope: Arc::clone(&task.envelope),
             to,
         };

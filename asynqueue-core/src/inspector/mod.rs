@@ -22,8 +22,8 @@ pub use self::{
 };
 use crate::{
     broker::{
-        BrokerError, Cursor, GroupInfo, HourStats, Node, Page, QueueStats, ScheduleEntry,
-        ScheduleEvent, ServerInfo, SharedBroker, Subscription, TaskInfo,
+        BrokerError, Capabilities, Cursor, GroupInfo, HourStats, Node, Page, QueueStats,
+        ScheduleEntry, ScheduleEvent, ServerInfo, SharedBroker, Subscription, TaskInfo,
     },
     codec::Codec,
     task::{Envelope, InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey},
@@ -72,8 +72,8 @@ pub struct QueueInfo {
     pub today: HourStats,
     /// About how many bytes it takes, where the storage can tell.
     pub memory: Option<u64>,
-    /// The hash slot that it is in, in a cluster.
-    pub slot: Option<u16>,
+    /// Where the storage keeps it, in its own words, such as `slot 1234`.
+    pub place: Option<String>,
 }
 
 /// A part of a list, less what a filter leaves out.
@@ -130,6 +130,11 @@ impl Inspector {
         &self.broker
     }
 
+    /// What the broker offers beyond what every broker has to.
+    pub fn capabilities(&self) -> Capabilities {
+        self.broker.capabilities()
+    }
+
     /// All queues that have had a task, by name.
     ///
     /// # Errors
@@ -147,7 +152,7 @@ impl Inspector {
     /// When the broker cannot be reached.
     pub async fn queue(&self, name: &Name) -> Result<QueueInfo, BrokerError> {
         let mut found = self.queues_of(std::slice::from_ref(name)).await?;
-        let missing = || BrokerError::Protocol("no answer for a queue".into());
+        let missing = || BrokerError::protocol("no answer for a queue");
         found.pop().ok_or_else(missing)
     }
 
@@ -170,7 +175,7 @@ impl Inspector {
                         failed: sum.failed + hour.failed,
                     }),
                 memory,
-                slot: self.broker.slot(name),
+                place: self.broker.place(name),
             };
         Ok(figures.map(info).collect())
     }

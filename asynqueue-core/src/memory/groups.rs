@@ -6,17 +6,12 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-
 use super::{
-    MemoryBroker,
     queue::Queue,
     table::{Place, Record},
 };
 use crate::{
-    broker::{
-        Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Groups, Part, SetApart,
-    },
+    broker::{Aggregation, Conflict, DueGroups, Group, GroupInfo, Part, SetApart},
     task::{Aggregate, Envelope, Name, TaskId, Timestamp},
 };
 
@@ -102,6 +97,11 @@ impl Queue {
         }
     }
 
+    /// Lets a group be due no sooner than then.
+    pub(super) fn postpone(&mut self, group: &Group, until: Timestamp) {
+        self.set_due(&group.key(), Some(until));
+    }
+
     /// Sets when a group is due: then, or as its members have it. One without members is gone.
     fn set_due(&mut self, key: &Key, at: Option<Timestamp>) {
         let Some(members) = self.groups.groups.get_mut(key) else {
@@ -125,7 +125,13 @@ impl Queue {
         }
     }
 
-    fn due_groups(&self, events: &[Name], limit: usize, now: Timestamp, found: &mut DueGroups) {
+    pub(super) fn due_groups(
+        &self,
+        events: &[Name],
+        limit: usize,
+        now: Timestamp,
+        found: &mut DueGroups,
+    ) {
         for (due, key) in &self.groups.due {
             let is_due = *due <= now;
             if is_due && !events.contains(&key.0) {
@@ -139,7 +145,7 @@ impl Queue {
         }
     }
 
-    fn group_infos(&self, limit: usize) -> Vec<GroupInfo> {
+    pub(super) fn group_infos(&self, limit: usize) -> Vec<GroupInfo> {
         let info = |(due, key): &(Timestamp, Key)| {
             let tasks = &self.groups.groups.get(key)?.tasks;
             Some(GroupInfo {
@@ -171,7 +177,11 @@ impl Queue {
         })
     }
 
-    fn aggregate(&mut self, aggregation: Aggregation, now: Timestamp) -> Result<bool, Conflict> {
+    pub(super) fn aggregate(
+        &mut self,
+        aggregation: Aggregation,
+        now: Timestamp,
+    ) -> Result<bool, Conflict> {
         let Aggregation { group, task } = aggregation;
         let waits = |member: &Arc<Envelope>| self.waits_in(&group, &member.id);
         if group.members.is_empty() || !group.members.iter().all(waits) {
@@ -198,7 +208,7 @@ impl Queue {
             && self.groups.parts.get(id) == group.part.as_ref()
     }
 
-    fn set_apart(&mut self, apart: &SetApart, now: Timestamp) -> usize {
+    pub(super) fn set_apart(&mut self, apart: &SetApart, now: Timestamp) -> usize {
         let Some(part) = apart.part() else {
             return 0;
         };
@@ -227,55 +237,5 @@ impl Queue {
         self.groups.len += moved.len();
         self.set_due(&key, None);
         moved.len()
-    }
-}
-
-#[async_trait]
-impl Groups for MemoryBroker {
-    async fn due_groups(
-        &self,
-        queues: &[Name],
-        events: &[Name],
-        limit: usize,
-    ) -> Result<DueGroups, BrokerError> {
-        self.open()?;
-        let now = self.clock_now();
-        let mut found = DueGroups::default();
-        for queue in queues.iter().filter_map(|name| self.known(name)) {
-            queue.lock().due_groups(events, limit, now, &mut found);
-        }
-        Ok(found)
-    }
-
-    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
-        self.open()?;
-        let queue = self.known(queue);
-        Ok(queue.map_or_else(Vec::new, |queue| queue.lock().group_infos(limit)))
-    }
-
-    async fn aggregate(
-        &self,
-        aggregation: Aggregation,
-    ) -> Result<Result<bool, Conflict>, BrokerError> {
-        self.open()?;
-        let queue = self.queue(&aggregation.group.queue);
-        let aggregated = queue.lock().aggregate(aggregation, self.clock_now());
-        Ok(aggregated)
-    }
-
-    async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
-        self.open()?;
-        let now = self.clock_now();
-        let queue = self.known(&members.group.queue);
-        Ok(queue.map_or(0, |queue| queue.lock().set_apart(&members, now)))
-    }
-
-    async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
-        self.open()?;
-        let until = self.clock_now() + delay;
-        if let Some(queue) = self.known(&group.queue) {
-            queue.lock().set_due(&group.key(), Some(until));
-        }
-        Ok(())
     }
 }

@@ -1,15 +1,13 @@
 //! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
 
-mod control;
-mod declared;
-mod entries;
-mod fleet;
+mod documents;
+mod edit;
 mod groups;
 mod inspect;
 mod listeners;
 mod locks;
 mod queue;
-mod schedules;
+mod store;
 mod table;
 mod trim;
 mod waiting;
@@ -20,27 +18,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 
-use self::{fleet::SubscriptionTable, queue::Queue, schedules::ScheduleTable};
+use self::{documents::Documents, queue::Queue};
 use crate::{
-    broker::{
-        Broker, BrokerError, Conflict, Each, Extended, Forwarded, Keep, Lease, LeaseRequest,
-        Leased, NewTask, QuietRequest, ServerInfo, Settled, Settlement, SharedBroker, TaskInfo,
-        Trimmed,
-    },
+    broker::{BrokerError, Each, SharedBroker},
     task::{Clock, Name, SystemClock, Timestamp},
 };
 
 /// Keeps tasks in this process's memory. Clones share them.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::BrokerError> {
-/// use asynqueue_core::{Inspect, MemoryBroker};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::broker::BrokerError> {
+/// use asynqueue_core::{broker::Inspect, memory::MemoryBroker};
 ///
 /// let broker = MemoryBroker::new();
 /// assert!(broker.queues().await?.is_empty());
@@ -66,14 +58,6 @@ impl Now {
             self.time - self.steady.since(steady)
         }
     }
-
-    /// A task as others see it, with the end of its lease by the broker's clock.
-    fn shown(self, mut task: TaskInfo) -> TaskInfo {
-        if let Some(lease) = &mut task.lease {
-            lease.until = self.time_at(lease.until);
-        }
-        task
-    }
 }
 
 #[derive(Debug)]
@@ -82,19 +66,7 @@ struct Inner {
     closed: AtomicBool,
     /// A lock for each queue, so that queues don't wait for one another.
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
-    schedules: Mutex<ScheduleTable>,
-    servers: Mutex<BTreeMap<Name, KnownServer>>,
-    subscriptions: Mutex<SubscriptionTable>,
-}
-
-/// What is known of a server.
-#[derive(Debug)]
-struct KnownServer {
-    info: ServerInfo,
-    /// Until when it is remembered.
-    until: Timestamp,
-    /// What it is asked for.
-    requested: Option<QuietRequest>,
+    documents: Mutex<Documents>,
 }
 
 impl MemoryBroker {
@@ -109,9 +81,7 @@ impl MemoryBroker {
             clock: Box::new(clock),
             closed: AtomicBool::new(false),
             queues: RwLock::default(),
-            schedules: Mutex::default(),
-            servers: Mutex::default(),
-            subscriptions: Mutex::default(),
+            documents: Mutex::default(),
         }))
     }
 
@@ -196,98 +166,5 @@ impl Default for MemoryBroker {
 impl From<MemoryBroker> for SharedBroker {
     fn from(broker: MemoryBroker) -> Self {
         Arc::new(broker)
-    }
-}
-
-#[async_trait]
-impl Broker for MemoryBroker {
-    fn now(&self) -> Timestamp {
-        self.clock_now()
-    }
-
-    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.open()?;
-        let now = self.clock_now();
-        Ok(self.each_in_queue(
-            tasks,
-            |task| &task.envelope.queue,
-            |queue, task| queue.enqueue(task, now),
-        ))
-    }
-
-    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.open()?;
-        let (now, mut left) = (self.now_and_steady(), request.max);
-        let lease = |(name, cap): &(Name, usize)| {
-            let mut leased = Vec::new();
-            if let Some(queue) = self.known(name) {
-                let (lease, worker) = (request.lease, &request.worker);
-                let count = (*cap).min(left);
-                queue.lock().lease(count, now, lease, worker, &mut leased);
-            }
-            left -= leased.len();
-            Ok(leased)
-        };
-        Ok(request.queues.iter().map(lease).collect())
-    }
-
-    async fn extend(
-        &self,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> Result<Each<Extended>, BrokerError> {
-        self.open()?;
-        let until = self.now_and_steady().steady + lease;
-        Ok(self.each_in_queue(
-            leases,
-            |lease| &lease.task.queue,
-            |queue, lease| Ok(queue.extend(&lease.task.id, lease.token, until)),
-        ))
-    }
-
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
-        self.open()?;
-        let now = self.now_and_steady();
-        Ok(self.each_in_queue(
-            settlements,
-            |settlement| &settlement.envelope.queue,
-            |queue, settlement| Ok(queue.settle(settlement, now)),
-        ))
-    }
-
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
-        self.open()?;
-        let now = self.clock_now();
-        let forward = |queue: &mut Queue| Forwarded {
-            moved: queue.forward(now, limit),
-            next_due: queue.next_due(),
-        };
-        Ok(self.each_known(queues, forward))
-    }
-
-    async fn expired(
-        &self,
-        queues: &[Name],
-        by: Timestamp,
-        limit: usize,
-    ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.open()?;
-        let now = self.now_and_steady();
-        Ok(self.each_known(queues, |queue| {
-            let mut expired = Vec::new();
-            queue.expired(now, by, limit, &mut expired);
-            expired
-        }))
-    }
-
-    async fn trim(
-        &self,
-        queues: &[Name],
-        keep: Keep,
-        limit: usize,
-    ) -> Result<Each<Trimmed>, BrokerError> {
-        self.open()?;
-        let now = self.clock_now();
-        Ok(self.each_known(queues, |queue| queue.trim(now, keep, limit)))
     }
 }

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     broker::{
         ArchiveStats, Conflict, Extended, Finished, HourStats, LeaseToken, Leased, NewTask,
-        Outcome, Settled, Settlement, Signal, When, has_fired,
+        Outcome, Settled, Settlement, Signal, TickGuard, When,
     },
-    task::{Envelope, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
+    task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
 
 /// The tasks of one queue. A task's [`Place`] and the list of its state always agree.
@@ -44,7 +44,7 @@ pub(super) struct Queue {
     pub(super) archive: ArchiveStats,
     /// By the number of the hour since 1970.
     pub(super) hours: BTreeMap<u64, HourStats>,
-    /// The last tick of each schedule entry that put a task here.
+    /// The last tick of each guard that a task came under.
     pub(super) fired: HashMap<Name, Timestamp>,
     pub(super) locks: Locks,
     pub(super) last_token: u64,
@@ -77,7 +77,18 @@ impl Queue {
     }
 
     pub(super) fn enqueue(&mut self, task: NewTask, now: Timestamp) -> Result<(), Conflict> {
-        let NewTask { envelope, when, .. } = task;
+        let NewTask {
+            envelope,
+            when,
+            tick,
+        } = task;
+        if let Some(guard) = &tick
+            && let Some(last) = self.fired.get(&guard.guard)
+            && guard.has_fired(*last, now)
+        {
+            let task = envelope.task_ref();
+            return Err(Conflict::Fired { task });
+        }
         if let Some(record) = self.tasks.get(&envelope.id) {
             return Err(Conflict::Id {
                 task: envelope.task_ref(),
@@ -85,6 +96,9 @@ impl Queue {
             });
         }
         self.lock(&envelope, now)?;
+        if let Some(TickGuard { guard, tick }) = tick {
+            self.fired.insert(guard, tick);
+        }
         self.was_used = true;
         let envelope = Arc::new(envelope);
         let due = match when {
@@ -104,23 +118,6 @@ impl Queue {
             self.make_pending(&envelope, now)
         }
         Ok(())
-    }
-
-    /// Accepts the task of a tick, unless this tick or a later one has had one already.
-    pub(super) fn fire(
-        &mut self,
-        entry: &Name,
-        tick: Timestamp,
-        task: NewTask,
-        now: Timestamp,
-    ) -> Result<bool, Conflict> {
-        let last = self.fired.get(entry);
-        if last.is_some_and(|last| has_fired(*last, tick, now)) {
-            return Ok(false);
-        }
-        self.enqueue(task, now)?;
-        self.fired.insert(entry.clone(), tick);
-        Ok(true)
     }
 
     pub(super) fn lease(
@@ -388,17 +385,7 @@ impl Queue {
         reason: &str,
         now: Timestamp,
     ) {
-        let mut cancelled = Envelope::clone(envelope);
-        cancelled.push_failure(Failure {
-            attempt: envelope.attempts,
-            started: None,
-            at: now,
-            kind: FailureKind::Cancelled,
-            message: reason.to_owned(),
-            backtrace: None,
-            worker: None,
-        });
-        let cancelled = Arc::new(cancelled);
+        let cancelled = Arc::new(envelope.cancelled(reason, now));
         if let Some(record) = self.tasks.get_mut(&envelope.id) {
             record.envelope = Arc::clone(&cancelled);
         }

@@ -1,15 +1,16 @@
 //! The tasks of a queue by id.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use hashbrown::HashTable;
 
+use super::Now;
 use crate::{
-    broker::{LeaseInfo, LeaseToken, TaskInfo, Version},
+    broker::{Finished, LeaseInfo, LeaseToken, TaskInfo, Version},
     process::Progress,
     task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
@@ -78,11 +79,26 @@ impl Record {
         }
     }
 
-    /// Its lease ends at a time of the steady clock.
-    pub(super) fn info(&self) -> TaskInfo {
+    /// How it came to its end, if it has.
+    pub(super) fn end(&self) -> Option<Finished> {
+        match &self.place {
+            Place::Completed(kept) => Some(Finished::Completed {
+                result: kept.result.clone(),
+                codec: self.envelope.codec.clone(),
+            }),
+            Place::Archived(_) => {
+                let failure = self.envelope.last_failure().cloned().map(Box::new);
+                Some(Finished::Archived { failure })
+            }
+            _ => None,
+        }
+    }
+
+    /// The task as others see it.
+    pub(super) fn info(&self, version: Version, now: Now) -> TaskInfo {
         let mut info = TaskInfo {
             envelope: Arc::clone(&self.envelope),
-            version: Version::default(),
+            version,
             state: self.state(),
             at: None,
             lease: None,
@@ -93,7 +109,7 @@ impl Record {
             Place::Pending(_) | Place::Aggregating(_) => {}
             Place::Scheduled(at) | Place::Retry(at) | Place::Archived(at) => info.at = Some(*at),
             Place::Active(activity) => {
-                let (worker, until) = (activity.worker.clone(), activity.until);
+                let (worker, until) = (activity.worker.clone(), now.time_at(activity.until));
                 info.lease = Some(LeaseInfo { worker, until });
                 info.progress.clone_from(&activity.progress);
             }
@@ -138,6 +154,11 @@ impl Table {
             .find_entry(hash, |record| record.envelope.id == *id)
             .ok()?;
         Some(entry.remove().0)
+    }
+
+    /// A hash that is the same for as long as the table is there.
+    pub(super) fn hash_of(&self, value: &impl Hash) -> u64 {
+        self.hasher.hash_one(value)
     }
 
     pub(super) fn len(&self) -> usize {

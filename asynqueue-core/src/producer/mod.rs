@@ -314,5 +314,5 @@ fn note_refused<T: Task>(tasks: usize) {
 }
 
 fn unanswered() -> BrokerError {
-    BrokerError::Protocol("no answer for a task".into())
+    BrokerError::protocol("no answer for a task")
 }

@@ -214,7 +214,7 @@ impl Shared {
             }
             // It will not get better, and another part of the group may do.
             Err(BrokerError::Protocol(reason)) => {
-                let problem = Problem::OneOfThem(FailureKind::Error, reason);
+                let problem = Problem::OneOfThem(FailureKind::Error, reason.to_string());
                 self.failed_together(group, problem).await
             }
             Err(error @ BrokerError::Full(_)) => self.postpone(&group, &error.to_string()).await,

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Shared;
 use crate::{
-    broker::{BrokerError, Group, Move, Replacement, SetApart},
+    broker::{BrokerError, Group, Move, Replacement, SetApart, TaskInfo},
     codec::CodecName,
     task::{Envelope, Failure, FailureKind, TaskState},
 };
@@ -160,13 +160,20 @@ impl Shared {
         if members.is_empty() {
             return Ok(());
         }
-        let change = |seen: &Arc<Envelope>| Replacement {
-            seen: Arc::clone(seen),
-            state: TaskState::Aggregating,
-            envelope: self.noted(seen, problem),
-            to: Some(Move::Archived),
+        // As they are now, with what their replacement is compared with.
+        let refs: Vec<_> = members.iter().map(|member| member.task_ref()).collect();
+        let found = self.broker.tasks(&refs).await?;
+        let change = |(member, found): (&Arc<Envelope>, Option<TaskInfo>)| {
+            let seen = found.filter(|found| {
+                found.state == TaskState::Aggregating && found.envelope == *member
+            })?;
+            Some(Replacement {
+                envelope: self.noted(member, problem),
+                to: Some(Move::Archived),
+                seen,
+            })
         };
-        let changes: Vec<_> = members.iter().map(change).collect();
+        let changes: Vec<_> = members.iter().zip(found).filter_map(change).collect();
         let noted: Vec<_> = (changes.iter())
             .map(|change| Arc::clone(&change.envelope))
             .collect();

@@ -120,7 +120,7 @@ impl Calls {
         shares: Vec<Share>,
         max: usize,
     ) {
-        if shared.broker.is_partitioned() {
+        if shared.broker.capabilities().is_partitioned {
             // With strict priority, the next one is asked once it is known what the first one leaves.
             let at_once = if queues.share_turns() {
                 shares.len()

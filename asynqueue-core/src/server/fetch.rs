@@ -206,7 +206,7 @@ impl Fetcher<'_> {
         let (mut left, mut failed) = (max, Vec::new());
         let mut answers = answers.into_iter();
         for share in shares {
-            let short = || BrokerError::Protocol("fewer answers than queues".into());
+            let short = || BrokerError::protocol("fewer answers than queues");
             match answers.next().unwrap_or_else(|| Err(short())) {
                 Ok(leased) => {
                     let asked = share.max.min(left);

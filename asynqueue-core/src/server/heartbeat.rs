@@ -191,7 +191,7 @@ impl Shared {
     pub(super) async fn report_progress(self: Arc<Self>) {
         let mut ticks = interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let apart = self.broker.is_partitioned();
+        let apart = self.broker.capabilities().is_partitioned;
         let (mut calls, mut busy) = (FuturesUnordered::new(), HashSet::new());
         loop {
             tokio::select! {

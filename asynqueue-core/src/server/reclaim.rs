@@ -114,7 +114,7 @@ impl Shared {
         if !asked.is_empty() {
             reclaimed = self.reclaim(&asked, by).await?.into_iter();
         }
-        let short = || Err(BrokerError::Protocol("fewer answers than queues".into()));
+        let short = || Err(BrokerError::protocol("fewer answers than queues"));
         let answer = |(left_alone, _): (bool, Name)| match left_alone {
             true => Ok(0),
             false => reclaimed.next().unwrap_or_else(short),

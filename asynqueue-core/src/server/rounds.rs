@@ -130,7 +130,7 @@ impl<C: Chore> Rounds<'_, C> {
             return;
         }
         self.chore.begin();
-        let apart = self.shared.broker.is_partitioned();
+        let apart = self.shared.broker.capabilities().is_partitioned;
         let is_alone = |place: &usize| apart || self.turns[*place].retrying.fails();
         let (alone, together): (Vec<_>, Vec<_>) = due.into_iter().partition(is_alone);
         if !together.is_empty() {
@@ -217,7 +217,7 @@ impl<C: Chore> Rounds<'_, C> {
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
 fn short() -> BrokerError {
-    BrokerError::Protocol("the broker gave fewer answers than there were questions".into())
+    BrokerError::protocol("the broker gave fewer answers than there were questions")
 }
 
 impl Shared {

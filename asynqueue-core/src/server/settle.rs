@@ -27,7 +27,7 @@ impl Shared {
     /// Records outcomes until the server has stopped and nothing is left, or the broker is closed.
     pub(super) async fn settle_outcomes(self: Arc<Self>) {
         let mut calls: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
-        let apart = self.broker.is_partitioned();
+        let apart = self.broker.capabilities().is_partitioned;
         loop {
             for (of, part) in self.outbox.begin(apart) {
                 calls.push(Arc::clone(&self).record(of, part).boxed());
@@ -99,7 +99,7 @@ impl Shared {
 
     /// Notes what was recorded of a part, once; returns the rest, by queue and reason.
     fn note_partly_settled(&self, part: &Part, answers: Each<Settled>) -> Vec<Failed> {
-        let short = || BrokerError::Protocol("fewer answers than outcomes".into());
+        let short = || BrokerError::protocol("fewer answers than outcomes");
         let mut answers = answers.into_iter();
         let (mut recorded, mut settled) = (Vec::new(), Vec::new());
         let mut failed: Vec<Failed> = Vec::new();

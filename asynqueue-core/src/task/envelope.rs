@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Failure, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey, UniqueLock};
+use super::{
+    Failure, FailureKind, Name, Run, TaskId, TaskOptions, TaskRef, Timestamp, UniqueKey, UniqueLock,
+};
 use crate::codec::CodecName;
 
 /// A task as brokers keep it: the encoded payload and all that is needed to run it.
@@ -113,6 +115,22 @@ impl Envelope {
             failures.remove(0);
         }
         failures.push(failure.bounded());
+    }
+
+    /// The task as it is archived because it was cancelled for this reason.
+    #[must_use]
+    pub fn cancelled(&self, reason: &str, now: Timestamp) -> Self {
+        let mut task = self.clone();
+        task.push_failure(Failure {
+            attempt: self.attempts,
+            started: None,
+            at: now,
+            kind: FailureKind::Cancelled,
+            message: reason.to_owned(),
+            backtrace: None,
+            worker: None,
+        });
+        task
     }
 
     /// When the task is no longer worth starting, unless a worker has begun it [by then](Self::is_expired).

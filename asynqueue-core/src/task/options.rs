@@ -62,6 +62,19 @@ impl TaskOptions {
         static DEFAULT: LazyLock<Arc<TaskOptions>> = LazyLock::new(Arc::default);
         Arc::clone(&DEFAULT)
     }
+
+    /// The default options with some changes, to be returned by [`Task::options`](super::Task::options).
+    ///
+    /// ```
+    /// # use asynqueue_core::task::TaskOptions;
+    /// let options = TaskOptions::shared(|options| options.max_retry = 3);
+    /// assert_eq!(options.max_retry, 3);
+    /// ```
+    pub fn shared(change: impl FnOnce(&mut Self)) -> Arc<Self> {
+        let mut options = Self::default();
+        change(&mut options);
+        Arc::new(options)
+    }
 }
 
 /// How long to wait before a retry.

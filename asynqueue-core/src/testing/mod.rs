@@ -1,12 +1,8 @@
-//! For tests: of brokers, and of programs that use asynqueue.
+//! For tests of programs that use asynqueue.
 
 mod clock;
-#[cfg(feature = "conformance")]
-pub mod conformance;
 mod drain;
 mod enqueued;
-#[cfg(feature = "conformance")]
-pub mod property;
 mod run;
 
 pub use clock::TestClock;

@@ -156,7 +156,7 @@ impl Faulty {
 
     fn reach(&self) -> Result<(), BrokerError> {
         if self.faults.unavailable.load(SeqCst) {
-            Err(BrokerError::Unavailable("no route".into()))
+            Err(BrokerError::unavailable("no route"))
         } else {
             Ok(())
         }
@@ -190,7 +190,7 @@ impl Broker for Faulty {
         pass(&self.faults.enqueue_gate).await;
         let away = self.faults.away.get();
         if tasks.iter().any(|task| Some(&task.envelope.queue) == away) {
-            return Err(BrokerError::Unavailable("its server is away".into()));
+            return Err(BrokerError::unavailable("its server is away"));
         }
         self.inner.enqueue(tasks).await
     }
@@ -242,12 +242,12 @@ impl Broker for Faulty {
         self.reach()?;
         assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
         if self.faults.settle_fails.load(SeqCst) {
-            return Err(BrokerError::Unavailable("read only".into()));
+            return Err(BrokerError::unavailable("read only"));
         }
         let largest = self.faults.largest_result.load(SeqCst);
         let is_too_large = |settlement: &Settlement| matches!(&settlement.outcome, Outcome::Complete { result: Some(result) } if result.len() > largest);
         if settlements.iter().any(is_too_large) {
-            return Err(BrokerError::Protocol("invalid bulk length".into()));
+            return Err(BrokerError::protocol("invalid bulk length"));
         }
         self.hear(settlements.iter().map(|one| &one.envelope.queue))
             .await;

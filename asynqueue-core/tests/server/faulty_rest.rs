@@ -34,11 +34,11 @@ impl Groups for Faulty {
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
         if Some(&aggregation.group.name) == self.faults.away_group.get() {
-            return Err(BrokerError::Unavailable("its server is away".into()));
+            return Err(BrokerError::unavailable("its server is away"));
         }
         let size = aggregation.task.envelope.payload.len();
         if size > self.faults.max_aggregate.load(SeqCst) {
-            return Err(BrokerError::Protocol("invalid bulk length".into()));
+            return Err(BrokerError::protocol("invalid bulk length"));
         }
         self.inner.aggregate(aggregation).await
     }
@@ -81,7 +81,7 @@ impl Schedules for Faulty {
             name.is_some_and(|name| ticks.iter().any(|tick| tick.name.starts_with(name)))
         };
         if begins(&self.faults.unfired) {
-            return Err(BrokerError::Protocol("WRONGTYPE".into()));
+            return Err(BrokerError::protocol("WRONGTYPE"));
         }
         if begins(&self.faults.unanswered) {
             std::future::pending::<()>().await;

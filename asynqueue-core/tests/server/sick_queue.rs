@@ -22,11 +22,11 @@ use crate::{
 const LEASE: Duration = Duration::from_millis(600);
 
 fn protocol() -> Sickness {
-    Sickness::Error(BrokerError::Protocol("WRONGTYPE".into()))
+    Sickness::Error(BrokerError::protocol("WRONGTYPE"))
 }
 
 fn away() -> Sickness {
-    Sickness::Error(BrokerError::Unavailable("its shard is away".into()))
+    Sickness::Error(BrokerError::unavailable("its shard is away"))
 }
 
 /// A server of both queues.
@@ -131,7 +131,7 @@ async fn outcomes_of_a_queue_that_takes_none_wait_apart_and_are_recorded_once() 
     let server = server(&faulty).process(process).start().await.unwrap();
     let tasks = [send(&producer, "sick").await, send(&producer, "sick").await];
     until("both run", async || runs.load(SeqCst) == 2).await;
-    let error = BrokerError::Unavailable("read only".into());
+    let error = BrokerError::unavailable("read only");
     faulty.fall_sick("sick", Sickness::Outcomes(error));
     let later = send(&producer, "sick").await;
     gate.add_permits(1_000);
@@ -160,7 +160,7 @@ async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
     const MANY: u64 = 6_000;
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
-    let error = BrokerError::Unavailable("read only".into());
+    let error = BrokerError::unavailable("read only");
     let gate = Arc::new(Semaphore::new(0));
     let pass = Arc::clone(&gate);
     let process = move |_: Payload<Job>, ctx: Context| {

@@ -331,7 +331,7 @@ mod tests {
         let (order, parts) = order();
         let job = jobs.start(order, || ()).expect("begun");
         parts.send(done(1)).expect("it goes on");
-        let error = BrokerError::Unavailable("gone".into());
+        let error = BrokerError::unavailable("gone");
         parts.send(Err(error)).expect("it goes on");
         until(&job, "has failed").await;
         assert!(job.text().contains("gone") && job.text().contains("1 task deleted"));

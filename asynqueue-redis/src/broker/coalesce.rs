@@ -103,8 +103,7 @@ impl RedisBroker {
         }
         let mut accepted = Vec::with_capacity(answers.len());
         for answer in answers {
-            let lost =
-                |_| BrokerError::Unavailable("the program's runtime is shutting down".into());
+            let lost = |_| BrokerError::unavailable("the program's runtime is shutting down");
             accepted.push(answer.await.map_err(lost)??);
         }
         Ok(accepted)

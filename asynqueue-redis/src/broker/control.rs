@@ -1,45 +1,23 @@
-//! Signals, cancelling, pausing, waiting.
+//! Pausing queues, and the progress of tasks.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use asynqueue_core::{
-    BrokerError, CancelOutcome, Control, Finished, Lease, Name, Progress, Replacement, Signals,
-    TaskRef,
+    broker::{BrokerError, Lease},
+    process::Progress,
+    task::Name,
 };
 use futures_util::future::try_join_all;
 
 use super::{MAX_CHUNK, RedisBroker, lease::member, queue::Queue};
 use crate::script;
 
-#[async_trait]
-impl Control for RedisBroker {
-    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
-        self.link().open_or_closed()?;
-        self.listen_to(queues).await
-    }
-
-    async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
-        self.pass_wakeup_on(&self.queue(queue)).await
-    }
-
-    async fn cancel(
+impl RedisBroker {
+    /// Keeps the newest progress of active tasks.
+    pub(super) async fn keep_progress(
         &self,
-        tasks: &[TaskRef],
-        reason: &str,
-    ) -> Result<Vec<CancelOutcome>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.cancel_all(tasks, reason).await
-    }
-
-    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
-        self.link().open_or_closed()?;
-        self.wait_for(task).await
-    }
-
-    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
+        progress: Vec<(Lease, Progress)>,
+    ) -> Result<(), BrokerError> {
         let of_queue = |queue: Arc<Queue>, progress: Vec<(Lease, Progress)>| async move {
             for chunk in progress.chunks(MAX_CHUNK) {
                 self.report_chunk(&queue, chunk).await?;
@@ -51,8 +29,12 @@ impl Control for RedisBroker {
         Ok(())
     }
 
-    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
+    /// Stops or resumes leasing from queues.
+    pub(super) async fn pause_all(
+        &self,
+        queues: &[Name],
+        is_paused: bool,
+    ) -> Result<(), BrokerError> {
         let pause = async |name: &Name| {
             let queue = self.queue(name);
             let lane = queue.changes.next();
@@ -61,7 +43,7 @@ impl Control for RedisBroker {
                 lane: lane.name(),
                 number: lane.number(),
                 publish: self.link().publish_command(),
-                stop: if paused { "y" } else { "" },
+                stop: if is_paused { "y" } else { "" },
             };
             let call = script::pause::call(&queue.keys, args);
             call.send(self.link()).await.inspect(|_| lane.answered())
@@ -69,38 +51,6 @@ impl Control for RedisBroker {
         try_join_all(queues.iter().map(pause)).await.map(drop)
     }
 
-    async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.delete_all(tasks).await
-    }
-
-    async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.run_all(tasks).await
-    }
-
-    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.replace_all(changes).await
-    }
-
-    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
-        self.link().open_or_closed()?;
-        self.delete_whole(queue, force).await
-    }
-
-    async fn ping(&self) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
-        self.command(&redis::cmd("PING")).await.map(drop)
-    }
-
-    async fn close(&self) {
-        self.release_all().await;
-        self.link().close();
-    }
-}
-
-impl RedisBroker {
     async fn report_chunk(
         &self,
         queue: &Queue,
@@ -112,7 +62,7 @@ impl RedisBroker {
             call.row(script::report::Report {
                 lease: member(lease.token, lease.task.id.as_str()),
                 value: rmp_serde::to_vec_named(progress)
-                    .map_err(|error| BrokerError::Protocol(error.to_string()))?,
+                    .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?,
             });
         }
         call.send(self.link()).await.map(drop)

@@ -61,27 +61,26 @@ impl RedisBroker {
         let mut passed = 0;
         loop {
             let left = limit.saturating_sub(due.documents.len()).min(MAX_CHUNK);
-            let found = self
-                .due_documents_after(space, passed, left, &mut due)
+            let looked_at = self
+                .due_documents_after(space, &mut passed, left, &mut due)
                 .await?;
-            passed += found;
-            if found < left || due.documents.len() >= limit {
+            if looked_at < left || due.documents.len() >= limit {
                 return Ok(due);
             }
         }
     }
 
-    /// Adds up to `limit` of the documents that are due, after as many as were passed. Returns how many it has looked at.
+    /// Adds up to `limit` of the documents that are due, after as many as were passed. Returns how many names it has looked at.
     async fn due_documents_after(
         &self,
         space: Space,
-        passed: usize,
+        passed: &mut usize,
         limit: usize,
         due: &mut DueDocuments,
     ) -> Result<usize, BrokerError> {
         let args = script::due_documents::Args {
             not_after: self.script_clock(),
-            passed,
+            passed: *passed,
             limit,
         };
         let call = script::due_documents::call(self.document_keys().space(space), args);
@@ -89,13 +88,14 @@ impl RedisBroker {
         due.next_due = reply::some_time(reply::next(&mut answer)?)?;
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
         self.note_time(due.now);
-        let mut found = 0;
+        let looked_at = reply::number(reply::next(&mut answer)?)?;
+        // A name without a document is removed, and not passed.
         while let (Some(name), Some(value)) = (answer.next(), answer.next()) {
             due.documents
                 .extend(named(reply::text(name)?, reply::bytes(value)?));
-            found += 1;
+            *passed += 1;
         }
-        Ok(found)
+        Ok(looked_at as usize)
     }
 
     /// Makes sets of changes, as many in a call as fit.
@@ -299,102 +299,5 @@ mod tests {
         assert_eq!(fitting(&[set(2_000, 0), set(1, 0)]), 1);
         assert_eq!(fitting(&vec![set(2, 0); 1_000]), 250);
         assert_eq!(fitting(&[set(1, MAX_CHUNK_BYTES), set(1, 1)]), 1);
-    }
-}
-
-#[cfg(test)]
-mod servers {
-    use asynqueue_test_servers::{RedisCluster, RedisServer};
-
-    use super::*;
-    use crate::RedisOptions;
-
-    async fn connect(url: &str) -> RedisBroker {
-        let options = RedisOptions::new(url).expect("a URL");
-        RedisBroker::connect(options).await.expect("connected")
-    }
-
-    fn set(space: Space, name: &str, content: &'static str, due: Option<u64>) -> DocumentSwap {
-        let put = Put::Set(content.into(), due.map(Timestamp::from_millis));
-        DocumentSwap::new(space, name, Expect::Any, put)
-    }
-
-    fn keep(space: Space, name: &str) -> DocumentSwap {
-        DocumentSwap::new(space, name, Expect::Any, Put::Keep)
-    }
-
-    fn content(document: &Option<Document>) -> Option<&str> {
-        let document = document.as_ref()?;
-        str::from_utf8(&document.bytes).ok()
-    }
-
-    async fn behaves(broker: &RedisBroker) {
-        let swap = async |sets: Vec<Vec<DocumentSwap>>| {
-            broker.swap_documents(&sets).await.expect("swapped")
-        };
-        let made = swap(vec![
-            vec![
-                set(Space::Servers, "a", "one", Some(1)),
-                set(Space::Marks, "m", "mark", None),
-                keep(Space::Requests, "a"),
-            ],
-            vec![],
-            vec![
-                set(Space::Servers, "b", "two", Some(2)),
-                keep(Space::Servers, "a"),
-            ],
-        ])
-        .await;
-        assert!(made.iter().all(|swapped| swapped.is_done));
-        assert_eq!(made[0].kept, [None]);
-        assert_eq!(content(&made[2].kept[0]), Some("one"));
-        assert_eq!(broker.0.keeper.fleet.load(Relaxed), 2);
-        let due = broker.due_documents(Space::Servers, 1).await.expect("due");
-        assert_eq!(due.documents[0].0, "a");
-        assert_eq!(due.next_due, Some(Timestamp::from_millis(2)));
-        let seen = due.documents[0].1.version;
-        let remove = |expect| DocumentSwap::new(Space::Servers, "a", expect, Put::Remove);
-        let again = swap(vec![
-            vec![
-                remove(Expect::Absent),
-                set(Space::Marks, "m", "other", None),
-            ],
-            vec![remove(Expect::Version(seen)), keep(Space::Servers, "b")],
-            vec![remove(Expect::Version(seen)), keep(Space::Marks, "m")],
-        ])
-        .await;
-        let done: Vec<_> = again.iter().map(|swapped| swapped.is_done).collect();
-        assert_eq!(done, [false, true, false]);
-        assert_eq!(content(&again[2].kept[0]), Some("mark"));
-        let names = ["b".into(), "a".into()];
-        let found = broker.documents_named(Space::Servers, &names).await;
-        let found = found.expect("found");
-        assert_eq!(
-            found.iter().map(content).collect::<Vec<_>>(),
-            [Some("two"), None]
-        );
-        assert_eq!(
-            broker
-                .documents_of(Space::Servers)
-                .await
-                .expect("all")
-                .len(),
-            1
-        );
-        let due = broker.due_documents(Space::Servers, 9).await.expect("due");
-        assert_eq!((due.documents.len(), due.next_due), (1, None));
-        assert_eq!(broker.0.keeper.fleet.load(Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn documents_are_kept_on_one_server() {
-        let server = RedisServer::start().await;
-        behaves(&connect(&server.url()).await).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn documents_are_kept_on_a_cluster() {
-        let cluster = RedisCluster::start().await;
-        behaves(&connect(&cluster.url()).await).await;
     }
 }

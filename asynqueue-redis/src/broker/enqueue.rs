@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use asynqueue_core::{
-    BrokerError, CLOCK_TOLERANCE, Conflict, Durability, Envelope, Name, NewTask, TaskId, TaskState,
-    Timestamp, UniqueKey, UniqueUntil, When,
+    broker::{BrokerError, CLOCK_TOLERANCE, Conflict, Durability, NewTask, TickGuard, When},
+    task::{Envelope, Name, TaskId, TaskState, Timestamp, UniqueKey, UniqueUntil},
 };
 
 use redis::Value;
@@ -43,23 +43,30 @@ impl RedisBroker {
             .await
     }
 
-    /// Accepts the task of a schedule entry's tick, unless that of this tick or a later one was accepted already.
-    pub(super) async fn accept_tick(
-        &self,
-        task: NewTask,
-        guard: Guard<'_>,
-    ) -> Result<Result<bool, Conflict>, BrokerError> {
-        let queue = self.queue(&task.envelope.queue);
-        self.list_queue(&queue).await?;
-        let tasks = [task];
-        let chunk = Chunk::guarded(&tasks, guard);
-        let durability = self.0.durability;
-        let refused = self.send_chunk(&queue, &tasks, &chunk, durability).await?;
-        Ok(match refused.first() {
-            None => Ok(true),
-            Some((_, _, Refusal::Fired)) => Ok(false),
-            Some((_, task, refusal)) => Err(refusal.conflict(task)),
-        })
+    /// Lets queues forget the last tick of guards, given with their queues.
+    pub(super) async fn forget_guards(&self, guards: &[(Name, Name)]) -> Result<(), BrokerError> {
+        let remove = async |queue: Arc<Queue>, guards: Vec<Name>| {
+            for chunk in guards.chunks(MAX_CHUNK) {
+                let not_after = self.script_clock();
+                let keys = script::remove::Keys {
+                    hash: &queue.keys.fired,
+                };
+                let mut call = script::remove::call(keys, script::remove::Args { not_after });
+                for guard in chunk {
+                    let field = guard.as_str();
+                    call.row(script::remove::Field { field });
+                }
+                call.send(self.link()).await?;
+            }
+            Ok(guards)
+        };
+        let of_queue = |queue, guards: Vec<&(Name, Name)>| {
+            let guards = guards.into_iter().map(|(_, guard)| guard.clone()).collect();
+            remove(queue, guards)
+        };
+        self.each_queue(guards.iter().collect(), |(queue, _)| queue, of_queue)
+            .await
+            .map(drop)
     }
 
     async fn accept_in(
@@ -181,7 +188,7 @@ fn is_accepted_after(
 pub(super) enum Refusal {
     Id(TaskState),
     Lock(TaskId, TaskState),
-    /// Its schedule entry has fired this tick or a later one.
+    /// The queue has taken a task for this tick, or a later one.
     Fired,
 }
 
@@ -214,9 +221,8 @@ impl Refusal {
                 task: task.task_ref(),
                 state: *state,
             },
-            Self::Fired => Conflict::Id {
+            Self::Fired => Conflict::Fired {
                 task: task.task_ref(),
-                state: TaskState::Completed,
             },
         }
     }
@@ -232,7 +238,7 @@ fn state(name: &str) -> Option<TaskState> {
 }
 
 fn strange(line: &str) -> BrokerError {
-    BrokerError::Protocol(format!("a refusal that makes no sense: `{line}`"))
+    BrokerError::protocol(format!("a refusal that makes no sense: `{line}`"))
 }
 
 /// What goes out in one call: the first tasks of a batch, no id among them twice.
@@ -258,29 +264,10 @@ impl<'a> Chunk<'a> {
             chunk.envelopes.push(envelope);
             chunk
                 .specials
-                .extend(Special::of(task, None).map(|special| (place, special)));
+                .extend(Special::of(task).map(|special| (place, special)));
         }
         chunk
     }
-
-    /// One task of a tick.
-    fn guarded(task: &'a [NewTask; 1], guard: Guard<'_>) -> Self {
-        let [task] = task;
-        Self {
-            envelopes: vec![task.envelope.to_bytes()],
-            specials: Special::of(task, Some(guard))
-                .map(|special| (0, special))
-                .into_iter()
-                .collect(),
-        }
-    }
-}
-
-/// The tick of a schedule entry, of which one task is accepted.
-#[derive(Clone, Copy)]
-pub(super) struct Guard<'a> {
-    pub(super) entry: &'a Name,
-    pub(super) tick: Timestamp,
 }
 
 /// What few tasks have.
@@ -295,12 +282,12 @@ pub(super) struct Special<'a> {
     pub(super) window: &'static str,
     /// The group to wait in.
     group: Cow<'a, str>,
-    /// The tick of a schedule entry.
+    /// The tick that it is of, and its guard.
     tick: Cow<'a, str>,
 }
 
 impl<'a> Special<'a> {
-    pub(super) fn of(task: &'a NewTask, guard: Option<Guard<'_>>) -> Option<Self> {
+    pub(super) fn of(task: &'a NewTask) -> Option<Self> {
         let priority = task.envelope.options.priority;
         let lock = task.envelope.unique.as_deref();
         let (how, time) = match task.when {
@@ -309,8 +296,11 @@ impl<'a> Special<'a> {
             When::At(time) => ("@", time.as_millis().min(MAX_MILLIS)),
         };
         let group = group_spec(&task.envelope);
-        let is_special =
-            priority > 0 || lock.is_some() || !how.is_empty() || group.is_some() || guard.is_some();
+        let is_special = priority > 0
+            || lock.is_some()
+            || !how.is_empty()
+            || group.is_some()
+            || task.tick.is_some();
         is_special.then(|| Self {
             how,
             time,
@@ -322,9 +312,9 @@ impl<'a> Special<'a> {
                 _ => "",
             },
             group: group.map_or(Cow::Borrowed(""), Cow::Owned),
-            tick: guard.map_or(Cow::Borrowed(""), |guard| {
-                let (tick, tolerance) = (guard.tick.as_millis(), millis(CLOCK_TOLERANCE));
-                Cow::Owned(format!("{tick},{tolerance}:{}", guard.entry))
+            tick: (task.tick.as_ref()).map_or(Cow::Borrowed(""), |TickGuard { guard, tick }| {
+                let (tick, tolerance) = (tick.as_millis(), millis(CLOCK_TOLERANCE));
+                Cow::Owned(format!("{tick},{tolerance}:{guard}"))
             }),
         })
     }

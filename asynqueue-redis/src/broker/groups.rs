@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use asynqueue_core::{
     Aggregate, Aggregation, BrokerError, CodecName, Conflict, DueGroups, Envelope, Group,
-    GroupInfo, Groups, Name, Part, SetApart, TaskId, TaskState, UniqueUntil,
+    GroupInfo, Name, Part, SetApart, TaskId, TaskState, UniqueUntil,
 };
 
 use super::{
@@ -58,15 +57,14 @@ pub(super) fn group_spec(task: &Envelope) -> Option<String> {
     ))
 }
 
-#[async_trait]
-impl Groups for RedisBroker {
-    async fn due_groups(
+impl RedisBroker {
+    /// Finds groups that are due.
+    pub(super) async fn find_due_groups(
         &self,
         queues: &[Name],
         events: &[Name],
         limit: usize,
     ) -> Result<DueGroups, BrokerError> {
-        self.link().open_or_closed()?;
         let mut found = DueGroups::default();
         for name in queues {
             let left = limit.saturating_sub(found.groups.len());
@@ -76,8 +74,12 @@ impl Groups for RedisBroker {
         Ok(found)
     }
 
-    async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
-        self.link().open_or_closed()?;
+    /// The groups of a queue.
+    pub(super) async fn groups_of(
+        &self,
+        queue: &Name,
+        limit: usize,
+    ) -> Result<Vec<GroupInfo>, BrokerError> {
         let name = queue;
         let queue = self.queue(name);
         let call = script::look_groups::call(&queue.keys, script::look_groups::Args { limit });
@@ -99,18 +101,18 @@ impl Groups for RedisBroker {
         Ok(groups)
     }
 
-    async fn aggregate(
+    /// Puts one task in place of members of a group.
+    pub(super) async fn aggregate_members(
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
-        self.link().open_or_closed()?;
         let Aggregation { group, task } = aggregation;
         if group.members.is_empty() {
             return Ok(Ok(false));
         }
         let queue = self.queue(&group.queue);
         let lane = queue.changes.next();
-        let special = Special::of(&task, None).unwrap_or_default();
+        let special = Special::of(&task).unwrap_or_default();
         let args = script::aggregate::Args {
             not_after: self.script_clock(),
             lane: lane.name(),
@@ -143,7 +145,8 @@ impl Groups for RedisBroker {
             refused => {
                 let holder = refused.strip_prefix("lock ");
                 let holder = holder.map_or(Ok(task.envelope.id.clone()), TaskId::new);
-                let holder = holder.map_err(|error| BrokerError::Protocol(error.to_string()))?;
+                let holder = holder
+                    .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
                 let found = self.look(&queue, std::slice::from_ref(&holder)).await?;
                 // It was there a moment ago, and is done.
                 let state = found.into_iter().next().flatten();
@@ -157,8 +160,8 @@ impl Groups for RedisBroker {
         }
     }
 
-    async fn set_apart(&self, apart: SetApart) -> Result<usize, BrokerError> {
-        self.link().open_or_closed()?;
+    /// Takes members out of their group, into one of their own.
+    pub(super) async fn set_members_apart(&self, apart: SetApart) -> Result<usize, BrokerError> {
         let Some(part) = apart.part() else {
             return Ok(0);
         };
@@ -188,8 +191,12 @@ impl Groups for RedisBroker {
         Ok(moved)
     }
 
-    async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
+    /// Lets a group be due later.
+    pub(super) async fn postpone_group(
+        &self,
+        group: &Group,
+        delay: Duration,
+    ) -> Result<(), BrokerError> {
         let queue = self.queue(&group.queue);
         let args = script::postpone::Args {
             not_after: self.script_clock(),
@@ -199,9 +206,7 @@ impl Groups for RedisBroker {
         let call = script::postpone::call(&queue.keys, args);
         call.send(self.link()).await.map(drop)
     }
-}
 
-impl RedisBroker {
     /// Sets members apart, of which each is seen and new.
     async fn set_apart_chunk(
         &self,

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use asynqueue_core::{
-    ArchiveStats, Broker, BrokerError, Cursor, Envelope, HourStats, Inspect, LeaseInfo, Name, Node,
-    Page, Progress, QueueStats, TaskId, TaskInfo, TaskPage, TaskRef, TaskState, Timestamp, Version,
+    broker::{
+        ArchiveStats, Broker, BrokerError, Cursor, HourStats, LeaseInfo, Page, QueueStats,
+        TaskInfo, TaskPage, Version,
+    },
+    process::Progress,
+    task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use redis::Value;
+use sha1_smol::Sha1;
 
 use super::{MAX_CHUNK, RedisBroker, lease::parts, queue::Queue};
 use crate::{reply, script};
@@ -17,7 +20,7 @@ use crate::{reply, script};
 /// A task as it was found.
 pub(super) struct Found {
     pub(super) envelope: Arc<Envelope>,
-    /// The envelope as it is kept.
+    /// The envelope as it is stored.
     pub(super) bytes: Vec<u8>,
     pub(super) state: TaskState,
     at: Option<Timestamp>,
@@ -29,8 +32,8 @@ pub(super) struct Found {
 impl From<Found> for TaskInfo {
     fn from(found: Found) -> Self {
         Self {
+            version: version(found.state, &found.bytes),
             envelope: found.envelope,
-            version: Version::default(),
             state: found.state,
             at: found.at,
             lease: found.lease,
@@ -40,10 +43,12 @@ impl From<Found> for TaskInfo {
     }
 }
 
-#[async_trait]
-impl Inspect for RedisBroker {
-    async fn queues(&self) -> Result<Vec<Name>, BrokerError> {
-        self.link().open_or_closed()?;
+/// How many hash slots a Cluster has.
+const SLOTS: u16 = 16_384;
+
+impl RedisBroker {
+    /// The names of all queues.
+    pub(super) async fn known_queues(&self) -> Result<Vec<Name>, BrokerError> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.queues_key());
         let names = match self.command(&command).await? {
@@ -58,36 +63,17 @@ impl Inspect for RedisBroker {
         Ok(names)
     }
 
-    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
-        self.link().open_or_closed()?;
-        try_join_all(queues.iter().map(|name| self.stats_of(name))).await
-    }
-
-    async fn history(
-        &self,
-        queues: &[Name],
-        since: Timestamp,
-    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
-        self.link().open_or_closed()?;
-        try_join_all(queues.iter().map(|name| self.history_of(name, since))).await
-    }
-
-    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
-        self.link().open_or_closed()?;
-        try_join_all(queues.iter().map(|name| self.memory_of(name))).await
-    }
-
-    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
-        self.link().nodes().await
-    }
-
-    fn slot(&self, queue: &Name) -> Option<u16> {
+    /// The slot that keeps a queue, in a Cluster.
+    pub(super) fn slot_of(&self, queue: &Name) -> Option<String> {
         let slot = crc16::State::<crc16::XMODEM>::calculate(queue.as_bytes()) % SLOTS;
-        self.link().is_cluster().then_some(slot)
+        self.link().is_cluster().then(|| format!("slot {slot}"))
     }
 
-    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
-        self.link().open_or_closed()?;
+    /// Looks tasks of any queues up.
+    pub(super) async fn look_all(
+        &self,
+        tasks: &[TaskRef],
+    ) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
         let tasks = tasks.iter().collect();
         self.each_queue(
             tasks,
@@ -101,13 +87,13 @@ impl Inspect for RedisBroker {
         .await
     }
 
-    async fn list(
+    /// A page of the tasks of a queue in one state.
+    pub(super) async fn list_page(
         &self,
         queue: &Name,
         state: TaskState,
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
-        self.link().open_or_closed()?;
         let queue = self.queue(queue);
         let mut found = TaskPage {
             next: page.after,
@@ -132,13 +118,8 @@ impl Inspect for RedisBroker {
             }
         }
     }
-}
 
-/// How many hash slots a Cluster has.
-const SLOTS: u16 = 16_384;
-
-impl RedisBroker {
-    async fn history_of(
+    pub(super) async fn history_of(
         &self,
         name: &Name,
         since: Timestamp,
@@ -196,7 +177,7 @@ impl RedisBroker {
     }
 
     /// What the queue's keys take; `None` if this Redis does not say.
-    async fn memory_of(&self, name: &Name) -> Result<Option<u64>, BrokerError> {
+    pub(super) async fn memory_of(&self, name: &Name) -> Result<Option<u64>, BrokerError> {
         let queue = self.queue(name);
         let call = script::memory::call(
             script::memory::Keys {
@@ -211,7 +192,7 @@ impl RedisBroker {
         }
     }
 
-    async fn stats_of(&self, name: &Name) -> Result<QueueStats, BrokerError> {
+    pub(super) async fn stats_of(&self, name: &Name) -> Result<QueueStats, BrokerError> {
         let queue = self.queue(name);
         let not_after = self.script_clock();
         let call = script::stats::call(&queue.keys, script::stats::Args { not_after });
@@ -415,8 +396,19 @@ impl RedisBroker {
     }
 }
 
+/// The version of a task with these bytes, as scripts compute it too.
+fn version(state: TaskState, bytes: &[u8]) -> Version {
+    let mut sha1 = Sha1::new();
+    sha1.update(state.as_str().as_bytes());
+    sha1.update(b"\n");
+    sha1.update(bytes);
+    let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = sha1.digest().bytes();
+    Version(u64::from_be_bytes(first))
+}
+
 fn task_id(value: Value) -> Result<TaskId, BrokerError> {
-    TaskId::new(reply::text(value)?).map_err(|error| BrokerError::Protocol(error.to_string()))
+    TaskId::new(reply::text(value)?)
+        .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))
 }
 
 /// How many values say where a task is.

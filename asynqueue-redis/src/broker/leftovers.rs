@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{Broker, BrokerError, Name};
+use asynqueue_core::{
+    broker::{BrokerError, Space, Store, TickGuard},
+    task::Name,
+};
 
 use super::{
     RedisBroker,
     queue::Queue,
     repair::{CHUNK, Counts, Entries, Field, Fields},
-    schedules,
 };
-use crate::{keys::ScheduleKeys, reply, script};
+use crate::{reply, script};
 
 /// Lanes that were not used for this long belong to processes that are gone. A request is not sent again as late.
 const LANE_AGE: Duration = Duration::from_secs(600);
@@ -107,7 +109,7 @@ impl RedisBroker {
         if counts.fired > 0
             && is_time(&mut rounds.fired)
             // On a Cluster the entries are on another node, whose faults are no concern of this queue.
-            && let Err(error) = self.forget_ticks(queue).await
+            && let Err(error) = self.forget_leftover_ticks(queue).await
         {
             tracing::debug!(queue = %queue.name, %error, "last ticks of schedule entries that are gone were not forgotten");
         }
@@ -202,27 +204,22 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Forgets the last ticks of entries that are not there, or put their tasks elsewhere: as when a scheduler died while
-    /// the entry was removed.
-    async fn forget_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let entries = ScheduleKeys::new(&self.0.prefix).entries;
+    /// Forgets the last ticks under guards that no task comes under any more: as when a scheduler died while the entry was
+    /// removed.
+    async fn forget_leftover_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
         let mut ticks = Fields::new(&queue.keys.fired);
-        while let Some(chunk) = ticks.next(self).await? {
-            let mut look = redis::cmd("HMGET");
-            look.arg(&entries);
-            for (entry, _) in &chunk {
-                look.arg(entry);
-            }
-            let kept = reply::array(self.command(&look).await?)?;
-            let mut gone = Vec::new();
-            for (field, kept) in chunk.into_iter().zip(kept) {
-                let kept = reply::some_bytes(kept)?;
-                let name = Name::from(String::from_utf8_lossy(&field.0).into_owned());
-                if !kept.is_some_and(|entry| schedules::may_fire_in(&name, &entry, &queue.name)) {
-                    gone.push(field);
-                }
-            }
-            self.forget_as_seen(&queue.keys.fired, gone).await?;
+        while let Some(mut chunk) = ticks.next(self).await? {
+            let guard =
+                |(guard, _): &Field| Name::from(String::from_utf8_lossy(guard).into_owned());
+            let guards: Vec<_> = chunk.iter().map(guard).collect();
+            let entries: Vec<_> = guards.iter().map(TickGuard::document_of).collect();
+            let found = self.documents_named(Space::Schedules, &entries).await?;
+            let mut of_no_use = guards
+                .iter()
+                .zip(found)
+                .map(|(guard, entry)| !TickGuard::is_in_use(guard, &queue.name, entry.as_ref()));
+            chunk.retain(|_| of_no_use.next() == Some(true));
+            self.forget_as_seen(&queue.keys.fired, chunk).await?;
         }
         Ok(())
     }

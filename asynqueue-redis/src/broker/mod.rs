@@ -5,7 +5,6 @@ mod control;
 mod documents;
 mod edit;
 mod enqueue;
-mod fleet;
 mod groups;
 mod inspect;
 mod known_upkeep;
@@ -15,9 +14,8 @@ mod ownership;
 mod queue;
 mod repair;
 mod room;
-mod schedules;
 mod settle;
-mod subscribers;
+mod store;
 mod task_ids;
 mod unreadable;
 mod upkeep;
@@ -26,10 +24,10 @@ mod wakeups;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use asynqueue_core::{
-    Broker, BrokerError, Clock, Conflict, Durability, Each, Extended, Forwarded, Keep, Lease,
-    LeaseRequest, Leased, Name, NewTask, Settled, Settlement, SharedBroker, Timestamp, Trimmed,
+    Clock,
+    broker::{Broker, BrokerError, Durability, SharedBroker},
+    task::{Name, Timestamp},
 };
 use parking_lot::RwLock;
 
@@ -199,8 +197,25 @@ impl RedisBroker {
             .map_err(|error| match error {
                 SendError::Broker(error) => error,
                 SendError::Denied(denied) => self.link().explain(denied, None),
-                SendError::NoScript => BrokerError::Protocol("no script was called".into()),
+                SendError::NoScript => BrokerError::protocol("no script was called"),
             })
+    }
+
+    /// All fields of a hash.
+    async fn hash(&self, key: &str) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(key);
+        let pairs: Vec<(redis::Value, redis::Value)> = match self.command(&command).await? {
+            redis::Value::Map(pairs) => pairs,
+            other => {
+                let mut parts = reply::array(other)?.into_iter();
+                std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect()
+            }
+        };
+        let pairs = pairs.into_iter();
+        pairs
+            .map(|(field, value)| Ok((reply::text(field)?, reply::bytes(value)?)))
+            .collect()
     }
 
     fn queues_key(&self) -> String {
@@ -227,84 +242,4 @@ fn millis(duration: Duration) -> u64 {
     (Timestamp::default() + duration)
         .as_millis()
         .min(MAX_MILLIS)
-}
-
-#[async_trait]
-impl Broker for RedisBroker {
-    fn now(&self) -> Timestamp {
-        match &self.0.clock {
-            Some(clock) => clock.now(),
-            None => self.link().clock().now(),
-        }
-    }
-
-    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.accept(tasks, self.0.durability).await
-    }
-
-    async fn enqueue_durably(
-        &self,
-        tasks: Vec<NewTask>,
-        durability: Durability,
-    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.link().open_or_closed()?;
-        self.link().offers(durability)?;
-        self.accept(tasks, durability).await
-    }
-
-    /// In a Cluster, each queue is on one of its shards.
-    fn is_partitioned(&self) -> bool {
-        self.link().is_cluster()
-    }
-
-    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.lease_from_all(request).await)
-    }
-
-    async fn extend(
-        &self,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> Result<Each<Extended>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.extend_all(leases, lease).await)
-    }
-
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.settle_all(settlements).await)
-    }
-
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.forward_due(queues, limit).await)
-    }
-
-    async fn expired(
-        &self,
-        queues: &[Name],
-        by: Timestamp,
-        limit: usize,
-    ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.find_expired(queues, by, limit).await)
-    }
-
-    async fn trim(
-        &self,
-        queues: &[Name],
-        keep: Keep,
-        limit: usize,
-    ) -> Result<Each<Trimmed>, BrokerError> {
-        self.link().open_or_closed()?;
-        Ok(self.trim_old(queues, keep, limit).await)
-    }
-
-    async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        self.link().open_or_closed()?;
-        let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
-        self.release(&queues).await
-    }
 }

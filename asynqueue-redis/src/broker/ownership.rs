@@ -64,8 +64,6 @@ pub(super) struct Keeper {
     owned: AtomicUsize,
     /// About how many servers there are; 0 if nothing is known of them.
     pub(super) fleet: AtomicUsize,
-    /// When this instance last looked for servers that are silent.
-    pub(super) silent_forgotten: Mutex<Option<Instant>>,
     /// Whether the handle is being closed, and takes no queue any more.
     is_closing: AtomicBool,
 }

@@ -86,7 +86,8 @@ impl Queue {
     /// Reads an envelope. One that cannot be read is put into an envelope of its own, with the reason, so that it can be
     /// archived by itself and looked at.
     pub(super) fn envelope(&self, id: &str, bytes: Vec<u8>) -> Result<Read, BrokerError> {
-        let id = TaskId::new(id).map_err(|error| BrokerError::Protocol(error.to_string()))?;
+        let id = TaskId::new(id)
+            .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
         match Envelope::from_bytes(self.name.clone(), id.clone(), &bytes) {
             Ok(envelope) => Ok(Read::Whole(Arc::new(envelope))),
             Err(error) => {
@@ -158,7 +159,7 @@ impl RedisBroker {
         // Without its thread there are no connections either.
         spawn(in_background)
             .map(drop)
-            .map_err(|error| BrokerError::Unavailable(error.to_string()))
+            .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))
     }
 
     async fn list(&self, queue: &Queue) -> Result<(), BrokerError> {
@@ -238,7 +239,7 @@ impl RedisBroker {
                 answers[place] = Some(answer);
             }
         }
-        let short = || Err(BrokerError::Protocol("fewer answers than questions".into()));
+        let short = || Err(BrokerError::protocol("fewer answers than questions"));
         let answers = answers.into_iter();
         answers.map(|answer| answer.unwrap_or_else(short)).collect()
     }

@@ -111,7 +111,7 @@ impl RedisBroker {
                 Some((place, "cancel")) => cancelled.push(place),
                 _ => {
                     let problem = format!("a refusal that makes no sense: `{line}`");
-                    return Err(BrokerError::Protocol(problem));
+                    return Err(BrokerError::protocol(problem));
                 }
             }
         }

@@ -3,14 +3,14 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Something that the user may not do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Denied {
     /// What the server reports.
-    text: String,
+    error: RedisError,
     what: What,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum What {
     Command(String),
     /// A command at this line of a script, which servers before 7.2 do not name.
@@ -36,35 +36,14 @@ impl Denied {
             ]
             .iter()
             .any(|sign| text.contains(sign));
-        is_one.then(|| Self::read(text))
-    }
-
-    fn read(text: &str) -> Self {
-        let between = |begin: &str, end: &str| {
-            let (_, rest) = text.split_once(begin)?;
-            Some(rest.split_once(end)?.0)
-        };
-        let what = if let Some(command) = between("run the '", "'") {
-            What::Command(command.to_lowercase())
-        } else if text.contains("run this command") {
-            let line = text
-                .split_once("@user_script:")
-                .map_or("", |(_, rest)| rest);
-            let digits = line
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(line.len());
-            What::AtLine(line[..digits].parse().unwrap_or(0))
-        } else if text.contains("channel") {
-            What::Channel
-        } else {
-            What::Key
-        };
-        let text = text.to_owned();
-        Self { text, what }
+        is_one.then(|| Self {
+            error: error.clone(),
+            what: What::read(text),
+        })
     }
 
     /// The error, with the rule to add. `script` is the code of what was called.
-    pub(super) fn explain(self, script: Option<&str>, user: &User) -> String {
+    pub(super) fn explain(&self, script: Option<&str>, user: &User) -> String {
         let User { name, prefix } = user;
         let rules = match &self.what {
             What::Command(command) => format!("+{command}"),
@@ -75,8 +54,37 @@ impl Denied {
             What::Key => format!("~{prefix}:*"),
             What::Channel => format!("&{prefix}:*"),
         };
-        let text = self.text;
-        format!("its ACL denies this: {text}: allow it by `ACL SETUSER {name} {rules}`")
+        let error = &self.error;
+        format!("its ACL denies this: {error}: allow it by `ACL SETUSER {name} {rules}`")
+    }
+
+    /// What the server reports.
+    pub(super) fn into_error(self) -> RedisError {
+        self.error
+    }
+}
+
+impl What {
+    fn read(text: &str) -> Self {
+        let between = |begin: &str, end: &str| {
+            let (_, rest) = text.split_once(begin)?;
+            Some(rest.split_once(end)?.0)
+        };
+        if let Some(command) = between("run the '", "'") {
+            Self::Command(command.to_lowercase())
+        } else if text.contains("run this command") {
+            let line = text
+                .split_once("@user_script:")
+                .map_or("", |(_, rest)| rest);
+            let digits = line
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(line.len());
+            Self::AtLine(line[..digits].parse().unwrap_or(0))
+        } else if text.contains("channel") {
+            Self::Channel
+        } else {
+            Self::Key
+        }
     }
 }
 
@@ -113,8 +121,12 @@ mod tests {
             name: "ada".into(),
             prefix: "shop".into(),
         };
-        let error = Denied::read(text).explain(Some(script), &user);
-        error
+        let denied = Denied {
+            error: RedisError::from((ErrorKind::Client, "denied", text.to_owned())),
+            what: What::read(text),
+        };
+        denied
+            .explain(Some(script), &user)
             .rsplit("SETUSER ")
             .next()
             .unwrap_or_default()

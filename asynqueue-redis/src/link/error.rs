@@ -73,7 +73,7 @@ asynqueue_core::debug_as_text!(ConnectError);
 
 impl From<ConnectError> for BrokerError {
     fn from(error: ConnectError) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::unavailable(error.to_string()).caused_by(error)
     }
 }
 
@@ -94,24 +94,25 @@ pub(super) enum Reaction {
 impl Reaction {
     pub(super) fn to(error: &RedisError) -> Self {
         let text = error.to_string();
+        let refuse = |refused: BrokerError| Self::Refuse(refused.caused_by(error.clone()));
         // In a script's errors of older servers, the cause is only in the text.
         if text.contains("OOM") && text.contains("command not allowed") {
             let problem =
                 "Redis has reached its `maxmemory`: give it more, or let workers catch up";
-            return Self::Refuse(BrokerError::Full(problem.to_owned()));
+            return refuse(BrokerError::full(problem));
         }
         if let Some(denied) = Denied::of(error, &text) {
             return Self::Deny(denied);
         }
         if text.contains("WRONGTYPE") {
             let hint = "a key under the prefix is not what it has to be: find it by `TYPE`, and delete or rename it";
-            return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
+            return refuse(BrokerError::unavailable(format!("{text}: {hint}")));
         }
         if let Some(now) = late(&text) {
             return Self::SendAgain(now);
         }
         if let Some(hint) = hint(error, &text) {
-            return Self::Refuse(BrokerError::Unavailable(format!("{text}: {hint}")));
+            return refuse(BrokerError::unavailable(format!("{text}: {hint}")));
         }
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::NoScript) => Self::LoadScript,
@@ -124,7 +125,7 @@ impl Reaction {
             ErrorKind::Parse => Self::TryAgain,
             _ if TEMPORARY.iter().any(|word| text.contains(word)) => Self::TryAgain,
             _ if is_of_no_use(error) => Self::TryAgain,
-            _ => Self::Refuse(BrokerError::Protocol(text)),
+            _ => refuse(BrokerError::protocol(text)),
         }
     }
 }

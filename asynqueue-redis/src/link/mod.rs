@@ -171,7 +171,7 @@ impl Link {
     /// Refuses a durability that this server does not offer.
     pub(crate) fn offers(&self, durability: Durability) -> Result<(), BrokerError> {
         self.0.server.offers(durability).map_err(|problem| {
-            BrokerError::Unsupported(format!("Redis at {}: {problem}", self.0.address))
+            BrokerError::unsupported(format!("Redis at {}: {problem}", self.0.address))
         })
     }
 
@@ -225,7 +225,7 @@ impl Link {
                     self.note_back();
                     return match missing {
                         None => Ok(value),
-                        Some(problem) => Err(SendError::Broker(BrokerError::NotDurable(problem))),
+                        Some(problem) => Err(SendError::Broker(BrokerError::not_durable(problem))),
                     };
                 }
                 Ok(Err(error)) => error,
@@ -244,12 +244,13 @@ impl Link {
                 Reaction::SendAgain(_) | Reaction::TryAgain => {}
             }
             if let Some(problem) = self.0.server.refuses(command) {
-                return Err(SendError::Broker(BrokerError::Protocol(problem)));
+                return Err(SendError::Broker(BrokerError::protocol(problem)));
             }
             self.note_away(&error);
             if started.elapsed() + wait >= self.0.retry_for {
                 let problem = format!("Redis at {}: {error}", self.0.address);
-                return Err(SendError::Broker(BrokerError::Unavailable(problem)));
+                let unavailable = BrokerError::unavailable(problem).caused_by(error);
+                return Err(SendError::Broker(unavailable));
             }
             let jitter = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
             tokio::select! {
@@ -265,7 +266,8 @@ impl Link {
     /// The error of a call that was denied, with the rule to add. `script` is the code of what was called, if it was one.
     pub(crate) fn explain(&self, denied: Denied, script: Option<&str>) -> BrokerError {
         let problem = denied.explain(script, &self.0.user);
-        BrokerError::Unavailable(format!("Redis at {}: {problem}", self.0.address))
+        BrokerError::unavailable(format!("Redis at {}: {problem}", self.0.address))
+            .caused_by(denied.into_error())
     }
 
     /// The command with a new bound, if it has one. By the clock of Redis it is at least `now`.
@@ -286,7 +288,8 @@ impl Link {
     pub(crate) async fn info(&self, section: &str) -> Result<Vec<(String, String)>, BrokerError> {
         self.open_or_closed()?;
         let unavailable = |error: redis::RedisError| {
-            BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address))
+            BrokerError::unavailable(format!("Redis at {}: {error}", self.0.address))
+                .caused_by(error)
         };
         let held = self.0.holders[0].held().await.map_err(unavailable)?;
         let mut command = redis::cmd("INFO");
@@ -351,7 +354,8 @@ impl Link {
         let messages = listening.map_err(|error| match Reaction::to(&error) {
             Reaction::Refuse(error) => error,
             Reaction::Deny(denied) => self.explain(denied, None),
-            _ => BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address)),
+            _ => BrokerError::unavailable(format!("Redis at {}: {error}", self.0.address))
+                .caused_by(error),
         })?;
         // Again, for whoever closes it hangs up on those who listen by then.
         self.open_or_closed()?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use asynqueue_core::{BrokerError, Node, NodeRole};
+use asynqueue_core::broker::{BrokerError, Node};
 
 use super::{
     Link,
@@ -39,7 +39,8 @@ impl Link {
                 .collect());
         }
         let unavailable = |error: redis::RedisError| {
-            BrokerError::Unavailable(format!("Redis at {}: {error}", self.0.address))
+            BrokerError::unavailable(format!("Redis at {}: {error}", self.0.address))
+                .caused_by(error)
         };
         let held = self.0.holders[0].held().await.map_err(unavailable)?;
         let mut command = redis::cmd("CLUSTER");
@@ -47,18 +48,17 @@ impl Link {
         let answer = send_to_any(&held, &command).await.map_err(unavailable)?;
         let table = reply::text(answer)?;
         let mut nodes: Vec<_> = table.lines().filter_map(member).collect();
-        for node in &mut nodes {
+        for (_, node) in &mut nodes {
             if let Some(info) = told.get(&node.address) {
                 note_info(node, info);
             }
         }
-        nodes.sort_by(|a, b| {
-            a.slots
-                .cmp(&b.slots)
-                .reverse()
-                .then(a.address.cmp(&b.address))
+        // Those with slots first, in their order.
+        nodes.sort_by(|(slot_a, a), (slot_b, b)| {
+            let slots = (slot_a.is_none(), slot_a).cmp(&(slot_b.is_none(), slot_b));
+            slots.then(a.address.cmp(&b.address))
         });
-        Ok(nodes)
+        Ok(nodes.into_iter().map(|(_, node)| node).collect())
     }
 }
 
@@ -98,22 +98,27 @@ fn note_info(node: &mut Node, info: &str) {
         let value = field(info, name)?;
         Some(((*name).to_owned(), value.to_owned()))
     });
-    node.info = told.collect();
+    node.info.extend(told);
 }
+
+/// A server of which no more is known than what it does.
+fn node(address: String, role: &str) -> Node {
+    Node {
+        address,
+        version: String::new(),
+        memory: None,
+        info: vec![("role".into(), role.into())],
+    }
+}
+
+const PRIMARY: &str = "primary";
+const REPLICA: &str = "replica";
 
 /// A server that is no Cluster's, and those that follow it.
 fn with_replicas(address: String, info: &str) -> Vec<Node> {
-    let node = |address, role| Node {
-        address,
-        role,
-        slots: Vec::new(),
-        version: String::new(),
-        memory: None,
-        info: Vec::new(),
-    };
     let role = match field(info, "role") {
-        Some("slave") => NodeRole::Replica,
-        _ => NodeRole::Primary,
+        Some("slave") => REPLICA,
+        _ => PRIMARY,
     };
     let mut primary = node(address, role);
     note_info(&mut primary, info);
@@ -128,37 +133,32 @@ fn with_replicas(address: String, info: &str) -> Vec<Node> {
             parts.find_map(|(name, value)| (name == key).then_some(value))
         };
         let address = format!("{}:{}", part("ip")?, part("port")?);
-        Some(node(address, NodeRole::Replica))
+        Some(node(address, REPLICA))
     });
     std::iter::once(primary).chain(replicas).collect()
 }
 
-/// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots.
-fn member(line: &str) -> Option<Node> {
+/// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots. With the first of its slots.
+fn member(line: &str) -> Option<(Option<u16>, Node)> {
     let mut words = line.split(' ');
     let address = words.nth(1)?.split('@').next()?.to_owned();
     let flags = words.next()?;
     if flags.contains("noaddr") || flags.contains("handshake") {
         return None;
     }
-    let role = if flags.split(',').any(|flag| flag == "master") {
-        NodeRole::Primary
-    } else {
-        NodeRole::Replica
-    };
-    let slots = words.skip(5).filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        // One that is being moved is in brackets, and still where it was.
-        Some((first.parse().ok()?, last.parse().ok()?))
-    });
-    Some(Node {
-        address,
-        role,
-        slots: slots.collect(),
-        version: String::new(),
-        memory: None,
-        info: Vec::new(),
-    })
+    let is_master = flags.split(',').any(|flag| flag == "master");
+    let mut node = node(address, if is_master { PRIMARY } else { REPLICA });
+    // One that is being moved is in brackets, and still where it was.
+    let slots: Vec<_> = words
+        .skip(5)
+        .filter(|range| !range.starts_with('['))
+        .collect();
+    let first = slots.first().and_then(|range| range.split('-').next());
+    let first = first.and_then(|first| first.parse().ok());
+    if first.is_some() {
+        node.info.push(("slots".into(), slots.join(", ")));
+    }
+    Some((first, node))
 }
 
 #[cfg(test)]
@@ -168,13 +168,17 @@ mod tests {
     #[test]
     fn the_table_of_a_cluster_is_read() {
         let line = "07c3 127.0.0.1:30004@31004,host myself,master - 0 1426 1 connected 0-5460 5462 [93->-292f]";
-        let node = member(line).expect("a node");
-        assert_eq!(node.address, "127.0.0.1:30004");
-        assert_eq!(node.role, NodeRole::Primary);
-        assert_eq!(node.slots, [(0, 5460), (5462, 5462)]);
+        let (first, node) = member(line).expect("a node");
+        assert_eq!((first, node.address.as_str()), (Some(0), "127.0.0.1:30004"));
+        let info = [("role", "primary"), ("slots", "0-5460, 5462")];
+        assert_eq!(
+            node.info,
+            info.map(|(name, value)| (name.into(), value.into()))
+        );
         let replica = member("e7d1 127.0.0.1:30005@31005 slave 07c3 0 1426 1 connected");
-        let replica = replica.expect("a node");
-        assert_eq!((replica.role, replica.slots.len()), (NodeRole::Replica, 0));
+        let (first, replica) = replica.expect("a node");
+        let role = ("role".to_owned(), "replica".to_owned());
+        assert_eq!((first, replica.info), (None, vec![role]));
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
         assert_eq!(nodes[0].version, "redis 7.0.15");
         assert_eq!(nodes[0].memory, Some(1000));
         let told = ("used_memory".to_owned(), "1000".to_owned());
-        assert!(nodes[0].info.contains(&told) && nodes[1].info.is_empty());
+        assert!(nodes[0].info.contains(&told) && nodes[1].info.len() == 1);
         assert_eq!(nodes[1].address, "10.0.0.2:6379");
     }
 }

@@ -1,5 +1,7 @@
 //! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
 
+#[macro_use]
+mod entry;
 #[cfg(test)]
 mod names;
 mod source;
@@ -10,12 +12,12 @@ use std::marker::PhantomData;
 use asynqueue_core::broker::{BrokerError, Durability};
 use redis::{Arg, Cmd, ToRedisArgs, Value};
 
+use self::source::Source;
 use crate::{
     link::{Link, SendError},
     meter,
 };
 
-use self::source::Source;
 pub(crate) use self::table::*;
 
 /// A script and its hash.
@@ -120,8 +122,8 @@ impl<S> Call<S> {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
-            Err(SendError::NoScript) => Err(BrokerError::Protocol(
-                "Redis says that it does not know a script which it was sent".into(),
+            Err(SendError::NoScript) => Err(BrokerError::protocol(
+                "Redis says that it does not know a script which it was sent",
             )),
         }
     }

@@ -1,4 +1,5 @@
-//! Finds names in scripts that their entry in the [table](super::table) does not have, and names in entries that no script uses.
+//! Finds names in scripts that their entry in the [table](super::table) does not have, and names in entries that are not
+//! used.
 
 use std::collections::HashSet;
 

@@ -41,8 +41,8 @@ impl Source {
 
     /// The lines that name the keys and arguments: a local variable for each.
     ///
-    /// In capitals there are the place of each field of a row in it, the length of the row, and in `ROWS` the place of the first
-    /// row; also, under the name of the other keys, the place of the first one.
+    /// In capitals there are the place of each field in its row, the length of each row, and in `ROWS` the place of the first
+    /// row. Under the name of the other keys there is the place of the first of them.
     pub(super) fn names(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.

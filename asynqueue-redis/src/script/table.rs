@@ -5,10 +5,10 @@
 //! ```text
 //! /// Archives tasks that have waited for too long.
 //! retire {
-//!     shared: clock first_due;              // files of `scripts/shared/`, in this order
+//!     shared: clock first_due;          // files of `scripts/shared/`, in this order
 //!     keys of QueueKeys: tasks scheduled retry;
-//!     args: not_after limit;                // `not_after` comes first; the body checks it by `clock(not_after)`
-//!     row Task: id envelope;                // any number of times, behind the arguments
+//!     args: not_after limit;            // `not_after` comes first; the body checks it by `clock(not_after)`
+//!     row Task: id envelope;            // any number of times, behind the arguments
 //! }
 //! ```
 //!
@@ -21,13 +21,20 @@
 //! call.send(self.link()).await?;
 //! ```
 //!
-//! In Lua each key and argument is a local variable of its name. `ROWS` is the place of the first row, each field of a row has its place
-//! in it under its name in capitals, and each row has its length: `for at = ROWS, #ARGV, TASK_ROW do local id = ARGV[at + ID] … end`.
-//! Shared functions take the keys that their entry in [`shared`] lists from the table `keys`.
+//! In Lua, each key and argument is a local variable of its name. `ROWS` is the place of the first row. Each field has its
+//! place in a row under its name in capitals, and `TASK_ROW` is the length of a row `Task`:
 //!
-//! `keys of X` takes the fields of a struct of [keys](crate::keys); `keys:` alone makes a struct `Keys` of strings, for those that one
-//! script takes by names of its own. `.. others` behind the keys stands for any number of keys more, of which the first has the
-//! place `OTHERS` in `KEYS`. Tests compare the names that scripts use with their entries.
+//! ```text
+//! for at = ROWS, #ARGV, TASK_ROW do local id, envelope = ARGV[at + ID], ARGV[at + ENVELOPE] end
+//! ```
+//!
+//! The table `keys` has the keys that shared functions take, as their entry lists them.
+//!
+//! `keys of QueueKeys` takes fields of a struct in [`keys`](crate::keys). `keys:` alone makes a struct `Keys` of strings, for
+//! keys that the script has names of its own for. `.. others` behind the keys stands for any number of keys more, of which
+//! the first has the place `OTHERS` in `KEYS`.
+//!
+//! Tests compare the names that each script uses with its entry. They need no Redis: `cargo test -p asynqueue-redis --lib`.
 
 use std::sync::LazyLock;
 
@@ -37,131 +44,15 @@ use super::{
     Call, Script, push,
     source::{self, Source},
 };
-use crate::keys::{QueueKeys, ScheduleKeys, SpaceKeys};
-
-macro_rules! shared {
-    ($($name:ident: $($key:ident)*;)*) => {
-        mod shared {
-            $(
-                #[allow(non_upper_case_globals)]
-                pub(super) static $name: super::source::Shared = super::source::Shared {
-                    keys: &[$(stringify!($key)),*],
-                    code: include_str!(concat!("../scripts/shared/", stringify!($name), ".lua")),
-                };
-            )*
-        }
-    };
-}
-
-macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident {
-        shared: $($shared:ident)*;
-        keys $(of $set:ident)?: $($key:ident)* $(.. $rest:ident)?;
-        args: $($arg:ident)*;
-        $(row $row:ident: $($field:ident)+;)*
-    })*) => {
-        $(
-            $(#[$doc])*
-            #[allow(non_camel_case_types)]
-            pub(crate) mod $name {
-                use super::*;
-
-                /// Stands for the script in types.
-                pub(crate) enum Of {}
-
-                pub(super) static SOURCE: Source = Source {
-                    name: stringify!($name),
-                    shared: &[$(&super::shared::$shared),*],
-                    keys: &[$(stringify!($key)),*],
-                    rest: [$(Some(stringify!($rest)),)? None][0],
-                    args: &[$(stringify!($arg)),*],
-                    rows: &[$(source::Row {
-                        name: stringify!($row),
-                        fields: &[$(stringify!($field)),+],
-                    }),*],
-                    body: include_str!(concat!("../scripts/", stringify!($name), ".lua")),
-                };
-
-                static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&SOURCE));
-
-                pub(crate) struct Args<$($arg),*> {
-                    $(pub(crate) $arg: $arg,)*
-                }
-
-                impl<$($arg: ToRedisArgs),*> Args<$($arg),*> {
-                    fn write(self, _command: &mut Cmd) {
-                        $(push(_command, self.$arg);)*
-                    }
-                }
-
-                $(
-                    pub(crate) struct $row<$($field),+> {
-                        $(pub(crate) $field: $field,)+
-                    }
-
-                    impl<$($field: ToRedisArgs),+> super::super::Row<Of> for $row<$($field),+> {
-                        fn write(self, command: &mut Cmd) {
-                            $(push(command, self.$field);)+
-                        }
-                    }
-                )*
-
-                call! { [$($set)?] [$($key)*] [$($rest)?] [$($arg)*] }
-            }
-        )*
-
-        /// All scripts, for tests.
-        #[cfg(test)]
-        pub(super) static ALL: &[&Source] = &[$(&$name::SOURCE),*];
-    };
-}
-
-/// The function that begins a call.
-macro_rules! call {
-    ([$set:ident] [$($key:ident)*] [] [$($arg:ident)*]) => {
-        pub(crate) fn call<$($arg: ToRedisArgs),*>(keys: &$set, args: Args<$($arg),*>) -> Call<Of> {
-            let mut call = Call::begin(&SCRIPT, SOURCE.keys.len());
-            $(push(&mut call.command, &keys.$key);)*
-            args.write(&mut call.command);
-            call
-        }
-    };
-    ([] [$($key:ident)*] [] [$($arg:ident)*]) => {
-        pub(crate) struct Keys<'a> {
-            $(pub(crate) $key: &'a str,)*
-        }
-
-        pub(crate) fn call<$($arg: ToRedisArgs),*>(keys: Keys<'_>, args: Args<$($arg),*>) -> Call<Of> {
-            let mut call = Call::begin(&SCRIPT, SOURCE.keys.len());
-            $(push(&mut call.command, keys.$key);)*
-            args.write(&mut call.command);
-            call
-        }
-    };
-    ([] [$($key:ident)*] [$rest:ident] [$($arg:ident)*]) => {
-        pub(crate) struct Keys<'a> {
-            $(pub(crate) $key: &'a str,)*
-            pub(crate) $rest: &'a [&'a str],
-        }
-
-        pub(crate) fn call<$($arg: ToRedisArgs),*>(keys: Keys<'_>, args: Args<$($arg),*>) -> Call<Of> {
-            let mut call = Call::begin(&SCRIPT, SOURCE.keys.len() + keys.$rest.len());
-            $(push(&mut call.command, keys.$key);)*
-            call.command.arg(keys.$rest);
-            args.write(&mut call.command);
-            call
-        }
-    };
-}
+use crate::keys::{QueueKeys, SpaceKeys};
 
 shared! {
-    clock:;
-    lane:;
-    lanes_beside:;
-    whole:;
-    index:;
-    read:;
-    members:;
+    clock;
+    lane;
+    whole;
+    index;
+    read;
+    members;
     waking: meta events idle;
     pending: pending urgent meta;
     first_due: scheduled retry;
@@ -176,8 +67,8 @@ scripts! {
     /// Accepts tasks.
     enqueue {
         shared: clock lane whole waking pending first_due waiting members groups joining index places;
-        keys of QueueKeys: tasks locks priorities lanes pending urgent scheduled retry meta events aggregating grouped groups
-            fired lock_ends idle owner archived completed active leases;
+        keys of QueueKeys: tasks locks priorities lanes pending urgent scheduled retry meta events aggregating
+            grouped groups fired lock_ends idle owner archived completed active leases;
         args: not_after lane number publish specials;
         row Special: place how time priority lock ttl window group tick;
         row Task: id envelope;
@@ -208,8 +99,8 @@ scripts! {
     /// Records outcomes.
     settle {
         shared: clock lane whole waking pending first_due waiting index;
-        keys of QueueKeys: tasks active archived completed locks results stats priorities since lanes cancels progress waiters
-            done pending urgent scheduled retry meta events hours lock_ends idle owner leases;
+        keys of QueueKeys: tasks active archived completed locks results stats priorities since lanes cancels
+            progress waiters done pending urgent scheduled retry meta events hours lock_ends idle owner leases;
         args: not_after lane number publish simple;
         row Simple: lease id;
         row Other: lease id outcome marks envelope millis lock priority result;
@@ -247,18 +138,19 @@ scripts! {
     /// Looks tasks up.
     look {
         shared: read index places;
-        keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating results progress meta leases workers;
+        keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating results progress meta
+            leases workers;
         args: bytes;
         row Task: id;
     }
 
-    /// Changes single tasks on demand, each only if it is as it was seen.
+    /// Changes single tasks on demand, each only while it has the version that was seen.
     edit {
         shared: clock lane waking pending first_due waiting members groups index places;
-        keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results priorities since
-            gone cancels waiters done aggregating grouped groups lock_ends idle owner lanes leases;
+        keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
+            priorities since gone cancels waiters done aggregating grouped groups lock_ends idle owner lanes leases;
         args: not_after publish lane number;
-        row Task: edit id state seen new priority lock ends ttl;
+        row Task: edit id version new priority lock ends ttl;
     }
 
     /// The groups that are due.
@@ -279,8 +171,8 @@ scripts! {
     /// Puts one task in place of members of a group.
     aggregate {
         shared: clock lane waking pending first_due waiting members groups;
-        keys of QueueKeys: aggregating grouped groups pending urgent scheduled retry meta events tasks locks priorities lanes waiters
-            done lock_ends idle owner;
+        keys of QueueKeys: aggregating grouped groups pending urgent scheduled retry meta events tasks locks
+            priorities lanes waiters done lock_ends idle owner;
         args: not_after lane number publish group id envelope how time priority lock ttl window;
         row Member: member held;
     }
@@ -309,21 +201,19 @@ scripts! {
 
     /// About how many bytes keys take.
     memory {
-        shared:;
         keys: .. all;
-        args:;
     }
 
     /// A queue's figures.
     stats {
         shared: clock gone;
-        keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry active since meta stats aggregating;
+        keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry active since meta stats
+            aggregating;
         args: not_after;
     }
 
     /// The tasks of a list that is kept by time.
     list {
-        shared:;
         keys: list;
         args: direction limit;
         row Place: time member;
@@ -331,7 +221,6 @@ scripts! {
 
     /// The tasks that wait in groups.
     list_grouped {
-        shared:;
         keys of QueueKeys: grouped;
         args: limit after;
     }
@@ -372,61 +261,9 @@ scripts! {
         args: not_after publish leaving;
     }
 
-    /// Changes schedule entries, each if it is as it was seen.
-    swap_schedules {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed lanes .. events;
-        args: not_after lane number removals_kept new_mark;
-        row Entry: name seen new due_at;
-    }
-
-    /// Removes a schedule entry.
-    remove_schedule {
-        shared: clock lane lanes_beside;
-        keys: entries due mark removed events lanes;
-        args: not_after lane number removals_kept new_mark name;
-    }
-
-    /// Puts schedule entries back that are missing.
-    restore_schedules {
-        shared: clock;
-        keys of ScheduleKeys: entries due mark removed;
-        args: not_after removals_kept new_mark;
-        row Entry: name entry due_at;
-    }
-
-    /// The schedule entries that are due.
-    due_schedules {
-        shared: clock;
-        keys of ScheduleKeys: entries due;
-        args: not_after limit passed;
-    }
-
-    /// Moves a schedule entry on.
-    tick {
-        shared: clock lane lanes_beside;
-        keys: entries due events lanes;
-        args: not_after lane number name seen_entry new due_at event events_kept;
-    }
-
-    /// Changes a field of a hash if it is as it was seen.
-    swap {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number field seen_value new;
-    }
-
-    /// Changes fields of a hash if all are as they were seen.
-    swap_fields {
-        shared: clock lane lanes_beside;
-        keys: hash lanes;
-        args: not_after lane number mark mark_value;
-        row Field: field seen new;
-    }
-
     /// Changes documents in sets, each set if all of its documents are as expected.
     swap_documents {
-        shared: clock lane lanes_beside;
+        shared: clock lane;
         keys: lanes .. spaces;
         args: not_after lane number counted;
         row Change: set space name expect put due_at;
@@ -441,15 +278,12 @@ scripts! {
 
     /// Counts tasks and the entries that say where they are.
     check {
-        shared:;
-        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes fired workers aggregating grouped groups leases
-            urgent active scheduled retry archived completed;
-        args:;
+        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes fired workers aggregating
+            grouped groups leases urgent active scheduled retry archived completed;
     }
 
     /// Takes entries of tasks that are not there out of a sorted set.
     missing {
-        shared:;
         keys: tasks list stats;
         args: begins;
         row Entry: entry;
@@ -457,9 +291,7 @@ scripts! {
 
     /// Marks entries of the list of pending tasks whose tasks are not there.
     missing_pending {
-        shared:;
         keys of QueueKeys: tasks pending gone meta stats;
-        args:;
         row Task: id;
     }
 
@@ -467,14 +299,14 @@ scripts! {
     missing_grouped {
         shared: clock members groups;
         keys of QueueKeys: aggregating grouped groups tasks stats;
-        args:;
         row Task: id;
     }
 
     /// Archives tasks that are in no state.
     orphans {
         shared: clock index places;
-        keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating pending gone stats leases meta;
+        keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating pending gone stats
+            leases meta;
         args: not_after;
         row Task: id seen new;
     }
@@ -520,17 +352,8 @@ scripts! {
 
     /// Removes fields that are as they were seen.
     forget {
-        shared:;
         keys: hash;
-        args:;
         row Field: field seen;
-    }
-
-    /// Keeps what a server reports of itself.
-    beat {
-        shared: clock;
-        keys: servers;
-        args: not_after name server request;
     }
 
     /// Takes or keeps the care of a queue.
@@ -571,15 +394,12 @@ scripts! {
 
     /// Some fields of a hash without their values.
     fields {
-        shared:;
         keys: hash;
         args: cursor count;
     }
 
     /// Forgets workers of earlier builds that lease nothing.
     older_workers {
-        shared:;
         keys of QueueKeys: active meta;
-        args:;
     }
 }

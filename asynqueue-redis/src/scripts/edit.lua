@@ -1,7 +1,9 @@
--- Changes single tasks on demand, each only if it still is as the caller has seen it. `edit` is cancel, delete, run, put,
--- pend, shelve, or the time to wait for. `state` and `seen` are state and envelope as seen, and `new` is the new envelope, or
--- the reason to cancel an active task. `ends` is 'y' if the lock ('' none) ends with the task.
--- Answers a letter for each: 'y' done, 'n' refused, '?' it is not as it was seen.
+-- Changes single tasks on demand, each only while it has the version that was seen: the first 16 digits of the SHA-1 of its state,
+-- a line break and its envelope.
+-- Of each task: what to do (cancel it while it is active, delete it, put a new envelope there and leave it in its place, pend it,
+-- shelve it in the archive, or the time to wait for), the new envelope ('' leaves it as it is) or why it is cancelled, its lock
+-- ('' none), and whether that ends with the task ('y').
+-- Answers each, a letter: 'y' done, '?' it has changed, 'l' its lock is held by another task, 'n' not to a task in this state.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end
@@ -47,30 +49,9 @@ local function tell(id, end_)
   if redis.call('HDEL', waiters, id) == 1 then redis.call(publish, done, id .. '\n' .. end_) end
 end
 
-local change = {}
-
-function change.cancel(at, id, state)
-  if state == 'active' then
-    redis.call('HSETNX', cancels, id, ARGV[at + NEW])
-    redis.call(publish, events, 'c' .. id)
-  else
-    unlist(id, state)
-    redis.call('HSET', tasks, id, ARGV[at + NEW])
-    redis.call('ZADD', archived, int(now), id)
-    unlock(at, id)
-    tell(id, 'a')
-  end
-  return 'y'
-end
-
-function change.delete(at, id, state)
-  unlist(id, state)
-  redis.call('HDEL', tasks, id)
-  redis.call('HDEL', priorities, id)
-  redis.call('HDEL', results, id)
-  unlock(at, id)
-  tell(id, 'g')
-  return 'y'
+-- Puts the new envelope in place of the one that is there.
+local function put(at, id)
+  if ARGV[at + NEW] ~= '' then redis.call('HSET', tasks, id, ARGV[at + NEW]) end
 end
 
 -- Takes the lock again that a task gave back when it was archived. Answers whether it has it.
@@ -87,16 +68,42 @@ local function lock_again(at, id, state)
   return true
 end
 
-function change.put(at, id)
-  redis.call('HSET', tasks, id, ARGV[at + NEW])
+local change = {}
+
+function change.cancel(at, id)
+  redis.call('HSETNX', cancels, id, ARGV[at + NEW])
+  redis.call(publish, events, 'c' .. id)
   return 'y'
 end
 
-change.shelve = change.cancel
-
-function change.run(at, id, state)
-  if not lock_again(at, id, state) then return 'n' end
+function change.delete(at, id, state)
   unlist(id, state)
+  redis.call('HDEL', tasks, id)
+  redis.call('HDEL', priorities, id)
+  redis.call('HDEL', results, id)
+  unlock(at, id)
+  tell(id, 'g')
+  return 'y'
+end
+
+function change.put(at, id)
+  put(at, id)
+  return 'y'
+end
+
+function change.shelve(at, id, state)
+  unlist(id, state)
+  put(at, id)
+  redis.call('ZADD', archived, int(now), id)
+  unlock(at, id)
+  tell(id, 'a')
+  return 'y'
+end
+
+function change.pend(at, id, state)
+  if not lock_again(at, id, state) then return 'l' end
+  unlist(id, state)
+  put(at, id)
   redis.call('HSET', since, id, int(now))
   local priority = tonumber(ARGV[at + PRIORITY])
   if priority > 0 then
@@ -108,28 +115,33 @@ function change.run(at, id, state)
   return 'y'
 end
 
-function change.pend(at, id, state)
-  local answer = change.run(at, id, state)
-  return answer == 'y' and change.put(at, id) or answer
-end
-
 -- Lets a task wait for a time.
 local function schedule(at, id, state)
   if tonumber(ARGV[at + EDIT]) <= now then return change.pend(at, id, state) end
-  if not lock_again(at, id, state) then return 'n' end
+  if not lock_again(at, id, state) then return 'l' end
   unlist(id, state)
+  put(at, id)
   if ARGV[at + PRIORITY] ~= '0' then redis.call('HSET', priorities, id, ARGV[at + PRIORITY]) end
   wait(keys, {ARGV[at + EDIT], id}, {}, publish)
-  return change.put(at, id)
+  return 'y'
+end
+
+-- Whether a change can be made to a task in this state.
+local function is_possible(edit, state)
+  if edit == 'cancel' then return state == 'active' end
+  return state ~= 'active' and (edit == 'delete' or state ~= 'completed')
 end
 
 local answers = {}
 for at = ROWS, #ARGV, TASK_ROW do
-  local i, id = #answers + 1, ARGV[at + ID]
-  if states[i] ~= ARGV[at + STATE] or bodies[i] ~= ARGV[at + SEEN] then
+  local i, id, edit = #answers + 1, ARGV[at + ID], ARGV[at + EDIT]
+  local state, body = states[i], bodies[i]
+  if not body or redis.sha1hex(state .. '\n' .. body):sub(1, 16) ~= ARGV[at + VERSION] then
     answers[i] = '?'
+  elseif not is_possible(edit, state) then
+    answers[i] = 'n'
   else
-    answers[i] = (change[ARGV[at + EDIT]] or schedule)(at, id, states[i])
+    answers[i] = (change[edit] or schedule)(at, id, state)
   end
 end
 local answer = table.concat(answers)

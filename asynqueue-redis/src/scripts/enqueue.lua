@@ -1,9 +1,9 @@
 -- Accepts tasks.
 -- There are `specials` special tasks, each with its place among all. `how` says how its time is given: '' now, '+' from now,
 -- '@' at. `lock` is its lock ('' none) and `window` is 'w' if that does not end with it. `group` has the limits and the name
--- of the group to wait in ('' none), `tick` the tick, tolerance and name of its schedule entry ('' none).
+-- of the group to wait in ('' none), `tick` the tick, tolerance and guard ('' none).
 -- Answers now and the tasks that are refused, a line each: the place, 'id' and the state of the task that has it; the place
--- and 'fired' if its entry has fired a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone).
+-- and 'fired' if its guard has a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone).
 -- Answers just now if none is.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
@@ -46,16 +46,21 @@ if #asked > 0 then
   end
 end
 
+local ticks, last_tick, fired_before = {}, {}, {}
 local special, taken_locks, ends_at, with_priority, joined = {}, {}, {}, {}, {}
 for at = ROWS, first - 1, SPECIAL_ROW do
   local i, key = tonumber(ARGV[at + PLACE]), ARGV[at + LOCK]
   special[i] = at
-  local tick, tolerance, entry = ARGV[at + TICK]:match('^(%d+),(%d+):(.*)$')
+  local tick, tolerance, guard = ARGV[at + TICK]:match('^(%d+),(%d+):(.*)$')
   if tick then
     -- Before all else: a tick that was fired is done, even if the task is refused. A last tick too far ahead is that
     -- of a clock that was wrong.
     tick = tonumber(tick)
-    local last = tonumber(redis.call('HGET', fired, entry) or '')
+    if fired_before[guard] == nil then
+      fired_before[guard] = redis.call('HGET', fired, guard)
+      last_tick[guard] = tonumber(fired_before[guard] or '')
+    end
+    local last = last_tick[guard]
     if last and (last == tick or (last > tick and last <= math.max(tick, now) + tolerance)) then
       refused[i] = refused[i] or #conflicts + 1
       conflicts[refused[i]], holders[refused[i]] = (i - 1) .. ' fired', nil
@@ -73,7 +78,9 @@ for at = ROWS, first - 1, SPECIAL_ROW do
       ends_at[#ends_at + 1], ends_at[#ends_at + 2] = ends, key
     end
   end
-  if not refused[i] and tick then redis.call('HSET', fired, entry, int(tick)) end
+  if not refused[i] and tick then
+    ticks[#ticks + 1], ticks[#ticks + 2], last_tick[guard] = guard, int(tick), tick
+  end
   if not refused[i] and ARGV[at + GROUP] ~= '' then
     joined[#joined + 1], joined[#joined + 2] = ids[i], ARGV[at + GROUP]
   end
@@ -110,6 +117,7 @@ end
 local function accept()
   -- First, since it is what a Redis without memory refuses: so nothing is half done.
   if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
+  if #ticks > 0 then redis.call('HSET', fired, unpack(ticks)) end
   if #taken_locks > 0 then
     redis.call('HSET', locks, unpack(taken_locks))
     redis.call('ZADD', lock_ends, unpack(ends_at))
@@ -121,6 +129,10 @@ local function accept()
 end
 whole(accept, function()
   for i = 1, #put, 2 do redis.call('HDEL', tasks, put[i]) end
+  for i = 1, #ticks, 2 do
+    local before = fired_before[ticks[i]]
+    if before then redis.call('HSET', fired, ticks[i], before) else redis.call('HDEL', fired, ticks[i]) end
+  end
   for i = 1, #taken_locks, 2 do
     redis.call('HDEL', locks, taken_locks[i])
     redis.call('ZREM', lock_ends, taken_locks[i])

@@ -62,5 +62,15 @@ while ARGV[at] do
   for i = 1, #kept do answer[#answer + 1] = kept[i] end
 end
 if counted ~= '' then answer[1] = redis.call('HLEN', KEYS[SPACES + counted]) end
-if number ~= '' then note_beside(lanes, lane, number, now, cmsgpack.pack(answer)) end
+if number == '' then return answer end
+
+note(lanes, lane, number, now, cmsgpack.pack(answer))
+-- Nobody looks after these lanes: two of them are looked at each time, and deleted when they are a day old. After a day without a
+-- change all of them go.
+local day = 24 * 3600 * 1000
+local some = redis.call('HRANDFIELD', lanes, 2, 'WITHVALUES')
+for i = 1, #some, 2 do
+  if tonumber(some[i + 1]:match(':(%d+):') or 0) < now - day then redis.call('HDEL', lanes, some[i]) end
+end
+redis.call('PEXPIRE', lanes, day)
 return answer

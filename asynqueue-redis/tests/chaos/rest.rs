@@ -45,14 +45,16 @@ pub(crate) struct Rest {
 const STAY: [&str; 5] = ["stats", "hours", "meta", "lanes", "workers"];
 
 /// What all queues share, and what remembers changes for a while.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 9] = [
     "aq:queues",
-    "aq:servers",
-    "aq:servers:seen",
-    "aq:subscriptions",
-    "aq:{schedules}:lanes",
-    "aq:{schedules}:mark",
-    "aq:{schedules}:removed",
+    "aq:{documents}:changes",
+    "aq:{documents}:marks",
+    "aq:{documents}:removals",
+    "aq:{documents}:removals:due",
+    "aq:{documents}:requests",
+    "aq:{documents}:servers",
+    "aq:{documents}:servers:due",
+    "aq:{documents}:subscriptions",
 ];
 
 /// How long what ends by itself may take to.
@@ -190,12 +192,12 @@ impl Rest {
 async fn left_keys(store: &Store, now: u64) -> Vec<String> {
     let mut left = Vec::new();
     for (mut connection, key) in keys(store.nodes()).await {
-        if SHARED.contains(&key.as_str()) || key.starts_with("aq:lanes:") {
+        if SHARED.contains(&key.as_str()) {
             continue;
         }
         let part = match key.strip_prefix("aq:{") {
             None => "",
-            Some(_) if key.starts_with("aq:{schedules}") => "schedules",
+            Some(_) if key.starts_with("aq:{documents}") => "documents",
             Some(_) => key.rsplit(':').next().unwrap_or_default(),
         };
         if part == "locks" {

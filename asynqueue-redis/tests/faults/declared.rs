@@ -95,10 +95,10 @@ async fn the_last_change_alone_is_put_back_when_redis_has_lost_it() {
     let one = schedule(&broker, &["first"]).await;
     let mut connection = redis.connection().await;
     let keys = [
-        "aq:subscriptions",
-        "aq:{schedules}:entries",
-        "aq:{schedules}:due",
-        "aq:{schedules}:mark",
+        "aq:{documents}:subscriptions",
+        "aq:{documents}:schedules",
+        "aq:{documents}:schedules:due",
+        "aq:{documents}:marks",
     ];
     let mut before = Vec::new();
     for key in keys {
@@ -147,14 +147,14 @@ async fn what_was_removed_while_it_was_declared_stays_removed_when_redis_has_los
     assert!(timetable.remove("gone").await.unwrap());
     // That these come back shows that both processes have looked since.
     let () = connection
-        .hdel("aq:subscriptions", &[Placed::EVENT, "\u{1}mark"])
+        .hdel("aq:{documents}:subscriptions", Placed::EVENT)
         .await
         .unwrap();
     let () = connection
-        .hdel("aq:{schedules}:entries", "kept")
+        .hdel("aq:{documents}:schedules", "kept")
         .await
         .unwrap();
-    let () = connection.del("aq:{schedules}:mark").await.unwrap();
+    let () = connection.del("aq:{documents}:marks").await.unwrap();
     for _ in 0..2 {
         let is_back = async || subscribers(&broker).await == ["stock"];
         eventually("the other subscriber is back", is_back).await;
@@ -181,10 +181,10 @@ async fn an_entry_that_was_paused_stays_paused() {
     let mut connection = redis.connection().await;
     // The mark last: without it, the scheduler looks at once.
     let () = connection
-        .hdel("aq:{schedules}:entries", "kept")
+        .hdel("aq:{documents}:schedules", "kept")
         .await
         .unwrap();
-    let () = connection.del("aq:{schedules}:mark").await.unwrap();
+    let () = connection.del("aq:{documents}:marks").await.unwrap();
     let is_back = async || entries(&broker).await.len() == 2;
     eventually("the other is back", is_back).await;
     let entries = broker.schedules().await.unwrap();

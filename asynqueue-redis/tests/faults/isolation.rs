@@ -288,7 +288,7 @@ async fn a_queue_whose_keys_are_denied_delays_no_task_of_another() {
         "resetkeys",
         "~aq:{good}:*",
         "~aq:queues",
-        "~aq:servers*",
+        "~aq:{documents}:*",
     ];
     let allowed = ["ACL", "SETUSER", "app", "~*"];
     let options = async |redis: &RedisServer| {

@@ -6,6 +6,7 @@ use asynqueue_core::{
     Broker, CancelOutcome, Control, Fleet, Inspect, Lease, MissedTicks, Move, Name, Progress,
     Replacement, ScheduleEntry, ScheduleSwap, Schedules, Subscriptions, TaskId, TaskRef, TaskState,
     Timestamp,
+    broker::{self, DocumentSwap, Expect, Put, Space},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{LateProxy, RedisServer, eventually};
@@ -275,9 +276,8 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         .remove(0)
         .unwrap();
     let change = Replacement {
-        seen: Arc::clone(&seen.envelope),
-        state: TaskState::Pending,
-        envelope: seen.envelope,
+        envelope: Arc::clone(&seen.envelope),
+        seen,
         to: Some(Move::Archived),
     };
     s.proxy.lose_next_answer("$6\r\nshelve");
@@ -297,6 +297,20 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     );
     s.proxy.lose_next_answer("PUBLISH");
     assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
+
+    // Also what it saw of documents in that step.
+    let seen = || DocumentSwap::new(Space::Marks, "seen", Expect::Any, Put::Keep);
+    let put = |name, content: &'static str| {
+        let put = Put::Set(content.into(), None);
+        DocumentSwap::new(Space::Marks, name, Expect::Absent, put)
+    };
+    s.proxy.lose_next_answer("");
+    let set = vec![put("seen", "new"), seen()];
+    let swapped = broker::Store::swap(&s.client, vec![set]).await.unwrap();
+    assert_eq!(
+        (swapped[0].is_done, &swapped[0].kept[..]),
+        (true, &[None][..])
+    );
 }
 
 /// Each call would be refused by what its client takes for the time, until the first one has said what it is.

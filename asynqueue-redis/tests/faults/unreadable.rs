@@ -2,9 +2,11 @@
 
 use asynqueue_core::{
     Context, Fleet, Inspect, Payload, Producer, Schedules, Server, Task, TaskError, TaskState,
+    broker::{self, DocumentSwap, Expect, Put, Space},
     scheduler::{Entry, Scheduler, Timetable},
 };
 use asynqueue_test_servers::RedisServer;
+use bytes::Bytes;
 use redis::cmd;
 
 use super::{
@@ -24,10 +26,12 @@ async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
     for n in 0..150 {
         let name = format!("broken-{n}");
         let mut put = cmd("HSET");
-        put.arg("aq:{schedules}:entries").arg(&name).arg("x");
+        put.arg("aq:{documents}:schedules")
+            .arg(&name)
+            .arg("0000000000000001 1 x");
         let () = put.query_async(&mut connection).await.expect("kept");
         let mut due = cmd("ZADD");
-        due.arg("aq:{schedules}:due").arg(1).arg(&name);
+        due.arg("aq:{documents}:schedules:due").arg(1).arg(&name);
         let () = due.query_async(&mut connection).await.expect("kept");
     }
 
@@ -38,6 +42,12 @@ async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
         due.entries.iter().any(|entry| entry.name == "whole")
     })
     .await;
+}
+
+/// What is kept of an entry's ticks.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct History {
+    events: Vec<Bytes>,
 }
 
 #[tokio::test]
@@ -56,10 +66,18 @@ async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
     asynqueue_test_servers::eventually("it is fired", async || events().await > 0).await;
     scheduler.shutdown().await;
     let before = events().await;
-    let mut connection = server.connection().await;
-    let mut push = cmd("LPUSH");
-    push.arg("aq:{schedules}:events:e").arg("x");
-    let () = push.query_async(&mut connection).await.expect("kept");
+    let name = ["e".into()];
+    let found = broker::Store::document(&broker, Space::ScheduleEvents, &name).await;
+    let history = found.expect("answered").remove(0).expect("a history");
+    let mut history: History = rmp_serde::from_slice(&history.bytes).expect("a map");
+    assert_eq!(history.events.len(), before);
+    history.events.insert(0, Bytes::from_static(b"x"));
+    let history = rmp_serde::to_vec_named(&history).expect("bytes");
+    let put = Put::Set(history.into(), None);
+    let [name] = name;
+    let change = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, put);
+    let kept = broker::Store::swap(&broker, vec![vec![change]]).await;
+    assert!(kept.expect("answered")[0].is_done);
     assert_eq!(events().await, before);
 }
 

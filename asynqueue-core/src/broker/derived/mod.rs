@@ -1,13 +1,57 @@
-//! What is made of the methods of a [`Store`], once and for every store.
+//! What is made of the methods of a [`Store`], once and for every store: all that callers use.
+//!
+//! Each of the callers' traits has a file. What they share is here: `edits` looks tasks up and changes them, `records` has
+//! documents as bytes, `declared` has the marks and removals of what programs declare.
+
+mod broker;
+mod control;
+mod declared;
+mod edits;
+mod entry;
+mod fire;
+mod fleet;
+mod groups;
+mod inspect;
+mod records;
+mod schedules;
+mod subscriptions;
 
 use std::time::Duration;
 
 use super::{BrokerError, Finished, Store};
 use crate::task::{TaskRef, TaskState};
 
+/// The most tasks or documents in one call of a store.
+const MAX_CHUNK: usize = 500;
+
+/// Implements methods of a caller's trait by the store's methods of the same name. The future is the store's own: such a call
+/// costs what the store's call costs, and allocates nothing more.
+macro_rules! as_stored {
+    ($(fn $method:ident($($([$life:lifetime])? $arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
+        fn $method<'life0, $($($life,)?)* 'async_trait>(
+            &'life0 self,
+            $($arg: $(&$life)? $ty),*
+        ) -> futures_util::future::BoxFuture<'async_trait, Result<$out, BrokerError>>
+        where
+            'life0: 'async_trait,
+            $($($life: 'async_trait,)?)*
+            Self: 'async_trait,
+        {
+            Store::$method(self, $($arg),*)
+        }
+    )*};
+}
+use as_stored;
+
+/// The answer where nothing is asked: none, if the store is open.
+async fn nothing<S: Store, T>(store: &S) -> Result<Vec<T>, BrokerError> {
+    store.swap(Vec::new()).await?;
+    Ok(Vec::new())
+}
+
 /// The error of a call that a store does not offer.
 pub(super) fn unsupported(what: &str) -> BrokerError {
-    BrokerError::Unsupported(format!(
+    BrokerError::unsupported(format!(
         "{what} is not offered by this broker: leave it out, or use a store that offers it"
     ))
 }

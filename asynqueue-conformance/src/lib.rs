@@ -1,0 +1,10 @@
+//! The tests that every broker of asynqueue passes, for those who write one.
+//!
+//! - [`suite`] has a test for each behaviour. [`conformance_suite!`] runs them all on a broker.
+//! - [`property`] applies random operations, and compares the broker with a model or with another broker.
+//!
+//! Both need the broker's clock to be one that a test can move, such as
+//! [`TestClock`](asynqueue_core::testing::TestClock). Put this crate under `[dev-dependencies]`.
+
+pub mod property;
+pub mod suite;

@@ -1,0 +1,112 @@
+//! What holds of a broker at any time, whatever was done to it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use asynqueue_core::{
+    broker::{QueueStats, SharedBroker, TaskInfo},
+    task::{Name, TaskId, TaskRef, TaskState},
+};
+
+use super::{
+    difference::{Difference, Fault, ensure, same},
+    lists::whole_list,
+};
+
+/// Checks that every task of every queue is in exactly one state, that lists, counts and what is told of single tasks
+/// agree, and that pages of any size make up the same list. Nothing may happen to the broker meanwhile.
+///
+/// # Errors
+///
+/// When one of these does not hold.
+pub async fn check_invariants(broker: &SharedBroker) -> Result<(), Difference> {
+    invariants(broker)
+        .await
+        .map_err(|fault| Difference::after(&[], &fault))
+}
+
+pub(super) async fn invariants(broker: &SharedBroker) -> Result<(), Fault> {
+    let queues = broker.queues().await?;
+    ensure(queues.is_sorted_by(|a, b| a < b), || {
+        format!("the queues are not by name, each once: {queues:?}")
+    })?;
+    let stats = broker.stats(&queues).await?;
+    same("the number of stats", &stats.len(), &queues.len())?;
+    for (queue, stats) in queues.iter().zip(&stats) {
+        invariants_of(broker, queue, stats).await?;
+    }
+    Ok(())
+}
+
+async fn invariants_of(
+    broker: &SharedBroker,
+    queue: &Name,
+    stats: &QueueStats,
+) -> Result<(), Fault> {
+    let mut counts = BTreeMap::new();
+    let mut listed_in = HashMap::<TaskId, TaskState>::new();
+    for state in TaskState::ALL {
+        let list = whole_list(broker, queue, state, usize::from(u16::MAX)).await?;
+        for task in &list {
+            plausible(queue, state, task)?;
+            if let Some(other) = listed_in.insert(task.envelope.id.clone(), state) {
+                let id = &task.envelope.id;
+                return Err(Fault(format!("{queue}/{id} is both {other} and {state}")));
+            }
+        }
+        in_order(queue, state, &list)?;
+        told_alone(broker, queue, &list).await?;
+        for limit in [1, 2, 3, list.len().max(1)] {
+            let pages = whole_list(broker, queue, state, limit).await?;
+            let what = format!("{queue}: {state} tasks in pages of {limit}");
+            same(what, &pages, &list)?;
+        }
+        if !list.is_empty() {
+            counts.insert(state, list.len() as u64);
+        }
+    }
+    same(format_args!("{queue}: counts"), &stats.counts, &counts)
+}
+
+/// Whether a task says of itself what its list says of it, and nothing that its state does not have.
+fn plausible(queue: &Name, state: TaskState, task: &TaskInfo) -> Result<(), Fault> {
+    let has_time = !matches!(
+        state,
+        TaskState::Pending | TaskState::Active | TaskState::Aggregating
+    );
+    let holds = task.envelope.queue == *queue
+        && task.state == state
+        && task.at.is_some() == has_time
+        && task.lease.is_some() == (state == TaskState::Active)
+        && (task.progress.is_none() || state == TaskState::Active)
+        && (task.result.is_none() || state == TaskState::Completed);
+    ensure(holds, || {
+        format!("{queue}: this is no {state} task: {task:?}")
+    })
+}
+
+/// Whether what is told of each task alone is what its list tells.
+async fn told_alone(broker: &SharedBroker, queue: &Name, list: &[TaskInfo]) -> Result<(), Fault> {
+    let mut refs: Vec<_> = list.iter().map(|task| task.envelope.task_ref()).collect();
+    let mut expected: Vec<_> = list.iter().cloned().map(Some).collect();
+    // One that is not there must not shift the others.
+    let missing = TaskId::new("there-is-no-such-task").map_err(|error| Fault(error.to_string()))?;
+    refs.insert(0, TaskRef::new(queue, missing));
+    expected.insert(0, None);
+    let told = broker.tasks(&refs).await?;
+    same(format_args!("{queue}: tasks alone"), &told, &expected)
+}
+
+/// Whether a list is in the order of its times and priorities, as far as these decide it.
+fn in_order(queue: &Name, state: TaskState, list: &[TaskInfo]) -> Result<(), Fault> {
+    let in_order = match state {
+        TaskState::Scheduled | TaskState::Retry => list.is_sorted_by_key(|task| task.at),
+        TaskState::Archived => list.is_sorted_by(|newer, older| newer.at >= older.at),
+        TaskState::Pending => list.is_sorted_by(|first, next| {
+            first.envelope.options.priority >= next.envelope.options.priority
+        }),
+        _ => true,
+    };
+    ensure(in_order, || {
+        format!("{queue}: {state} tasks are not in order: {list:?}")
+    })
+}

@@ -1,0 +1,131 @@
+//! Random operations on a broker, each answer compared with that of a model or of another broker.
+//!
+//! The [conformance suite](crate::suite) shows one behaviour at a time; this finds what goes wrong between them.
+//! After each operation every task is looked up, every list read and every count compared.
+//!
+//! [`check`] compares with a model, which is a list of tasks, searched from end to end: too slow to be used, and too
+//! simple to be wrong. [`compare`] compares with another broker, and [`check_invariants`] with nothing: it holds of any
+//! broker at any time that nothing happens to it.
+//!
+//! ```
+//! use asynqueue_conformance::property;
+//! use asynqueue_core::{memory::MemoryBroker, testing::TestClock};
+//! use proptest::{prelude::*, test_runner::TestRunner};
+//! # fn main() {
+//!
+//! let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+//! TestRunner::default()
+//!     .run(&property::operations(20), |operations| {
+//!         let clock = TestClock::default();
+//!         let broker = MemoryBroker::with_clock(clock.clone()).into();
+//!         runtime.block_on(property::check(&broker, &operations, async |by| clock.advance(by)))?;
+//!         Ok(())
+//!     })
+//!     .expect("the broker does what the model does");
+//! # }
+//! ```
+
+mod difference;
+mod driven;
+mod invariants;
+mod lists;
+mod model;
+mod operation;
+mod show;
+mod state;
+
+use std::time::Duration;
+
+use asynqueue_core::broker::SharedBroker;
+
+pub use self::{
+    difference::Difference,
+    invariants::check_invariants,
+    operation::{OnlyIfExpired, Operation, Place, Shift, operations, operations_with_groups},
+};
+use self::{
+    difference::{Fault, same},
+    driven::Driven,
+    model::Model,
+    state::State,
+};
+
+/// The queues that operations are about.
+const QUEUES: [&str; 2] = ["left", "right"];
+
+/// Who leases tasks.
+const WORKER: &str = "worker";
+
+/// Why tasks are cancelled.
+const CANCEL_REASON: &str = "why not";
+
+/// Applies the operations to the broker, which must be empty, and to the model. Checks the broker's
+/// [invariants](check_invariants) too.
+///
+/// `advance` moves the broker's clock, which must stand still otherwise, so that every time can be compared to the
+/// millisecond.
+///
+/// # Errors
+///
+/// When the broker answers, or is left, other than the model.
+pub async fn check(
+    broker: &SharedBroker,
+    operations: &[Operation],
+    advance: impl AsyncFn(Duration),
+) -> Result<(), Difference> {
+    let mut model = Model::new(broker.now());
+    let mut driven = Driven::new(broker);
+    for (index, operation) in operations.iter().enumerate() {
+        advance_for(operation, &advance).await;
+        model.now = broker.now();
+        let step = async {
+            same(
+                "answer",
+                &driven.apply(operation).await?,
+                &model.apply(operation),
+            )?;
+            invariants::invariants(broker).await?;
+            State::of(broker).await?.compare(&model.state())
+        };
+        step.await
+            .map_err(|fault: Fault| Difference::after(&operations[..=index], &fault))?;
+    }
+    Ok(())
+}
+
+/// Applies the operations to two brokers, which must be empty, and compares what they answer and how they are left.
+///
+/// `advance` moves the clocks of both, which must show the same time and stand still otherwise. Brokers may number
+/// their leases differently.
+///
+/// # Errors
+///
+/// When `broker` answers, or is left, other than `reference`.
+pub async fn compare(
+    reference: &SharedBroker,
+    broker: &SharedBroker,
+    operations: &[Operation],
+    advance: impl AsyncFn(Duration),
+) -> Result<(), Difference> {
+    let (mut expected, mut found) = (Driven::new(reference), Driven::new(broker));
+    for (index, operation) in operations.iter().enumerate() {
+        advance_for(operation, &advance).await;
+        let step = async {
+            same("the clock", &broker.now(), &reference.now())?;
+            let expected = expected.apply(operation).await?;
+            same("answer", &found.apply(operation).await?, &expected)?;
+            State::of(broker)
+                .await?
+                .compare(&State::of(reference).await?)
+        };
+        step.await
+            .map_err(|fault: Fault| Difference::after(&operations[..=index], &fault))?;
+    }
+    Ok(())
+}
+
+async fn advance_for(operation: &Operation, advance: &impl AsyncFn(Duration)) {
+    if let Operation::Advance(by) = operation {
+        advance(*by).await;
+    }
+}

@@ -1,0 +1,135 @@
+//! One task of the model.
+
+use std::sync::Arc;
+
+use asynqueue_core::{
+    broker::{Finished, LeaseInfo, LeaseToken, TaskInfo, Version},
+    process::Progress,
+    task::{Envelope, TaskId, TaskRef, TaskState, Timestamp},
+};
+use bytes::Bytes;
+
+use crate::property::WORKER;
+
+/// One task and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) place: Place,
+}
+
+/// A state, and what is known of a task in it.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Pending {
+        turn: i64,
+        since: Timestamp,
+    },
+    Scheduled {
+        due: Timestamp,
+    },
+    Retry {
+        due: Timestamp,
+    },
+    Active {
+        token: LeaseToken,
+        until: Timestamp,
+        cancel: Option<String>,
+        progress: Option<Progress>,
+    },
+    Completed {
+        until: Timestamp,
+        result: Option<Bytes>,
+    },
+    Archived {
+        at: Timestamp,
+    },
+}
+
+impl Entry {
+    pub(super) fn state(&self) -> TaskState {
+        match self.place {
+            Place::Pending { .. } => TaskState::Pending,
+            Place::Scheduled { .. } => TaskState::Scheduled,
+            Place::Retry { .. } => TaskState::Retry,
+            Place::Active { .. } => TaskState::Active,
+            Place::Completed { .. } => TaskState::Completed,
+            Place::Archived { .. } => TaskState::Archived,
+        }
+    }
+
+    /// The time that is shown with the task.
+    fn at(&self) -> Option<Timestamp> {
+        match self.place {
+            Place::Scheduled { due } | Place::Retry { due } => Some(due),
+            Place::Completed { until, .. } => Some(until),
+            Place::Archived { at } => Some(at),
+            Place::Pending { .. } | Place::Active { .. } => None,
+        }
+    }
+
+    /// What is shown of the task.
+    pub(super) fn info(&self) -> TaskInfo {
+        let mut info = TaskInfo {
+            envelope: Arc::clone(&self.envelope),
+            version: Version::default(),
+            state: self.state(),
+            at: self.at(),
+            lease: None,
+            progress: None,
+            result: None,
+        };
+        match &self.place {
+            Place::Active {
+                until, progress, ..
+            } => {
+                let (worker, until) = (WORKER.into(), *until);
+                info.lease = Some(LeaseInfo { worker, until });
+                info.progress.clone_from(progress);
+            }
+            Place::Completed { result, .. } => info.result.clone_from(result),
+            _ => {}
+        }
+        info
+    }
+
+    /// What one who waits for it is told, if it has come to its end.
+    pub(super) fn finished(&self) -> Option<Finished> {
+        match &self.place {
+            Place::Completed { result, .. } => Some(Finished::Completed {
+                result: result.clone(),
+                codec: self.envelope.codec.clone(),
+            }),
+            Place::Archived { .. } => Some(Finished::Archived {
+                failure: self.envelope.last_failure().cloned().map(Box::new),
+            }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is(&self, task: &TaskRef) -> bool {
+        self.envelope.task_ref() == *task
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        match self.place {
+            Place::Scheduled { due } | Place::Retry { due } => Some(due),
+            _ => None,
+        }
+    }
+
+    /// By what a list of its state is sorted.
+    pub(super) fn order(&self) -> (u8, i64, u64, TaskId) {
+        let (turn, at) = match &self.place {
+            Place::Pending { turn, .. } => (*turn, Timestamp::default()),
+            Place::Active { until, .. } => (0, *until),
+            _ => (0, self.at().unwrap_or_default()),
+        };
+        let priority = if turn == 0 {
+            0
+        } else {
+            u8::MAX - self.envelope.options.priority
+        };
+        (priority, turn, at.as_millis(), self.envelope.id.clone())
+    }
+}

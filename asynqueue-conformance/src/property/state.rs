@@ -1,0 +1,113 @@
+//! All that can be read of a broker, to be compared with another's.
+
+use asynqueue_core::{
+    broker::{Finished, QueueStats, SharedBroker, TaskInfo, Version},
+    task::{Name, TaskId, TaskState},
+};
+
+use super::{
+    QUEUES,
+    difference::{Fault, same},
+    lists::whole_list,
+};
+
+/// What a broker keeps of the queues that operations are about.
+pub(super) struct State {
+    /// The queues that have had a task.
+    pub(super) used: Vec<Name>,
+    pub(super) queues: Vec<QueueState>,
+}
+
+/// What a broker keeps of one queue.
+pub(super) struct QueueState {
+    pub(super) name: Name,
+    pub(super) stats: QueueStats,
+    /// The list of each state.
+    pub(super) lists: Vec<(TaskState, Vec<TaskInfo>)>,
+    /// What those who wait for finished tasks are told, in the order of the lists.
+    pub(super) ends: Vec<(TaskId, Finished)>,
+}
+
+impl State {
+    pub(super) async fn of(broker: &SharedBroker) -> Result<Self, Fault> {
+        let names = QUEUES.map(Name::from);
+        let stats = broker.stats(&names).await?;
+        same("the number of stats", &stats.len(), &names.len())?;
+        let mut queues = Vec::new();
+        for (name, stats) in names.into_iter().zip(stats) {
+            queues.push(QueueState::of(broker, name, stats).await?);
+        }
+        Ok(Self {
+            used: broker.queues().await?,
+            queues,
+        })
+    }
+
+    /// Says where this state is not as expected.
+    pub(super) fn compare(&self, expected: &Self) -> Result<(), Fault> {
+        same("the queues that were used", &self.used, &expected.used)?;
+        for (found, expected) in self.queues.iter().zip(&expected.queues) {
+            found.compare(expected)?;
+        }
+        Ok(())
+    }
+}
+
+impl QueueState {
+    async fn of(broker: &SharedBroker, name: Name, stats: QueueStats) -> Result<Self, Fault> {
+        let (mut lists, mut ends) = (Vec::new(), Vec::new());
+        for state in TaskState::ALL {
+            let mut list = whole_list(broker, &name, state, 100).await?;
+            for task in &mut list {
+                // Each store has versions of its own.
+                task.version = Version::default();
+            }
+            if state == TaskState::Active {
+                // Of leases that end at the same time, none is before another.
+                list.sort_by_key(|task| {
+                    let until = task.lease.as_ref().map(|lease| lease.until);
+                    (until, task.envelope.id.clone())
+                });
+            }
+            for task in list.iter().filter(|_| state.is_final()) {
+                let end = broker.finished(&task.envelope.task_ref()).await?;
+                ends.push((task.envelope.id.clone(), end));
+            }
+            lists.push((state, list));
+        }
+        Ok(Self {
+            name,
+            stats,
+            lists,
+            ends,
+        })
+    }
+
+    fn compare(&self, expected: &Self) -> Result<(), Fault> {
+        let name = &self.name;
+        // The ids first: they say most with fewest words.
+        for ((state, found), (_, expected)) in self.lists.iter().zip(&expected.lists) {
+            same(
+                format_args!("{name}: {state} tasks"),
+                &ids(found),
+                &ids(expected),
+            )?;
+        }
+        for ((state, found), (_, expected)) in self.lists.iter().zip(&expected.lists) {
+            for (found, expected) in found.iter().zip(expected) {
+                let id = &found.envelope.id;
+                same(format_args!("{name}/{id}, {state}"), found, expected)?;
+            }
+        }
+        same(format_args!("{name}: stats"), &self.stats, &expected.stats)?;
+        same(
+            format_args!("{name}: what those who wait are told"),
+            &self.ends,
+            &expected.ends,
+        )
+    }
+}
+
+fn ids(tasks: &[TaskInfo]) -> Vec<&TaskId> {
+    tasks.iter().map(|task| &task.envelope.id).collect()
+}

@@ -1,0 +1,290 @@
+//! A broker under test, with short words for what most tests do.
+
+use std::{sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    broker::{
+        Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats,
+        Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When, all_of,
+    },
+    codec::{CodecName, MessagePack},
+    task::{
+        Envelope, Failure, FailureKind, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp,
+        UniqueKey, UniqueLock, UniqueUntil,
+    },
+};
+use bytes::Bytes;
+
+use super::Harness;
+
+pub(super) const QUEUE: &str = "q";
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+pub(super) struct Fixture<'a> {
+    pub(super) broker: SharedBroker,
+    harness: &'a dyn Harness,
+}
+
+impl<'a> Fixture<'a> {
+    pub(super) async fn new(harness: &'a dyn Harness) -> Self {
+        Self {
+            broker: harness.broker().await,
+            harness,
+        }
+    }
+
+    pub(super) async fn advance(&self, by: Duration) {
+        self.harness.advance(by).await;
+    }
+
+    pub(super) async fn try_enqueue(&self, tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>> {
+        let sent = tasks.len();
+        let answers = self.broker.enqueue(tasks).await.unwrap();
+        assert_eq!(answers.len(), sent, "one answer a task");
+        answers
+    }
+
+    /// Enqueues tasks that must be accepted.
+    pub(super) async fn enqueue(&self, tasks: impl IntoIterator<Item = Envelope>) {
+        for answer in self.try_enqueue(tasks.into_iter().map(now).collect()).await {
+            answer.unwrap();
+        }
+    }
+
+    pub(super) async fn enqueue_after(&self, task: Envelope, delay: Duration) {
+        self.try_enqueue(vec![NewTask::new(task, When::After(delay))])
+            .await[0]
+            .clone()
+            .unwrap();
+    }
+
+    pub(super) async fn lease(&self, max: usize) -> Vec<Leased> {
+        self.lease_from(&[(QUEUE, max)], max).await
+    }
+
+    pub(super) async fn lease_from(&self, queues: &[(&str, usize)], max: usize) -> Vec<Leased> {
+        let queues = queues
+            .iter()
+            .map(|(name, cap)| (Name::from(*name), *cap))
+            .collect();
+        all_of(
+            self.broker
+                .lease(&LeaseRequest {
+                    queues,
+                    max,
+                    lease: LEASE,
+                    worker: "tester".into(),
+                })
+                .await,
+        )
+        .unwrap()
+        .concat()
+    }
+
+    /// Leases the one task that there must be.
+    pub(super) async fn lease_one(&self) -> Leased {
+        let mut leased = self.lease(1).await;
+        leased.pop().expect("a pending task")
+    }
+
+    pub(super) async fn settle(&self, leased: &Leased, outcome: Outcome) -> Settled {
+        self.settle_as(leased, Arc::clone(&leased.envelope), outcome)
+            .await
+    }
+
+    pub(super) async fn settle_as(
+        &self,
+        leased: &Leased,
+        envelope: Arc<Envelope>,
+        outcome: Outcome,
+    ) -> Settled {
+        let settlement = Settlement {
+            envelope,
+            token: leased.token,
+            outcome,
+            only_if_expired: false,
+        };
+        let settled = all_of(self.broker.settle(&[settlement]).await).unwrap();
+        assert_eq!(settled.len(), 1, "one answer an outcome");
+        settled[0]
+    }
+
+    /// Settles with one more failure that counts.
+    pub(super) async fn fail(&self, leased: &Leased, outcome: Outcome) -> Settled {
+        self.settle_as(leased, failed(&leased.envelope), outcome)
+            .await
+    }
+
+    /// Trims the one queue.
+    pub(super) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
+        let mut trimmed = all_of(self.broker.trim(&[QUEUE.into()], keep, limit).await).unwrap();
+        assert_eq!(trimmed.len(), 1, "one answer a queue");
+        trimmed.remove(0)
+    }
+
+    /// Puts one task into each state, each named as its state is. Returns the lease of the active one.
+    pub(super) async fn fill(&self) -> Leased {
+        self.enqueue([
+            retained("completed", secs(10_000)),
+            task("archived"),
+            task("retry"),
+            task("active"),
+            task("pending"),
+        ])
+        .await;
+        self.enqueue_after(task("scheduled"), secs(10_000)).await;
+        let mut leased = self.lease(4).await;
+        self.settle(&leased[0], complete()).await;
+        self.fail(&leased[1], Outcome::Archive).await;
+        let delay = secs(10_000);
+        self.fail(&leased[2], Outcome::Retry { delay }).await;
+        leased.pop().expect("four tasks")
+    }
+
+    pub(super) async fn stats(&self) -> QueueStats {
+        self.broker.stats(&[QUEUE.into()]).await.unwrap().remove(0)
+    }
+
+    /// Checks how many tasks are in each state; states that are not named have none.
+    pub(super) async fn assert_counts(&self, expected: &[(TaskState, u64)]) {
+        let expected = expected.iter().copied().collect();
+        assert_eq!(self.stats().await.counts, expected);
+    }
+
+    pub(super) async fn info(&self, id: &str) -> Option<TaskInfo> {
+        self.broker.tasks(&[task_ref(id)]).await.unwrap().remove(0)
+    }
+
+    pub(super) async fn state(&self, id: &str) -> Option<TaskState> {
+        self.info(id).await.map(|info| info.state)
+    }
+
+    /// The ids in one state, in the broker's order.
+    pub(super) async fn list(&self, state: TaskState) -> Vec<String> {
+        let page = Page {
+            after: None,
+            limit: 10_000,
+        };
+        let page = self.broker.list(&QUEUE.into(), state, page).await.unwrap();
+        page.tasks
+            .iter()
+            .map(|task| task.envelope.id.to_string())
+            .collect()
+    }
+}
+
+/// The states that a task can be in without a group or other tasks to wait for.
+pub(super) const STATES: [TaskState; 6] = [
+    TaskState::Scheduled,
+    TaskState::Pending,
+    TaskState::Active,
+    TaskState::Retry,
+    TaskState::Completed,
+    TaskState::Archived,
+];
+
+pub(super) fn now(envelope: Envelope) -> NewTask {
+    NewTask::new(envelope, When::Now)
+}
+
+pub(super) fn id(id: &str) -> TaskId {
+    TaskId::new(id).unwrap()
+}
+
+pub(super) fn task_ref(task: &str) -> TaskRef {
+    TaskRef::new(QUEUE, id(task))
+}
+
+pub(super) fn task(name: &str) -> Envelope {
+    let mut task = Envelope::new(
+        id(name),
+        "event",
+        CodecName::of::<MessagePack>(),
+        Bytes::from_static(b"payload"),
+    );
+    task.queue = QUEUE.into();
+    with(task, |options| options.queue = QUEUE.into())
+}
+
+pub(super) fn enqueued_at(name: &str, time: Timestamp) -> Envelope {
+    let mut task = task(name);
+    task.enqueued_at = time;
+    task
+}
+
+pub(super) fn task_in(queue: &str, name: &str) -> Envelope {
+    let mut task = task(name);
+    task.queue = queue.into();
+    with(task, |options| options.queue = queue.into())
+}
+
+pub(super) fn tasks<const N: usize>(names: [&str; N]) -> [Envelope; N] {
+    names.map(task)
+}
+
+/// Changes a task's options.
+pub(super) fn with(mut task: Envelope, change: impl FnOnce(&mut TaskOptions)) -> Envelope {
+    change(Arc::make_mut(&mut task.options));
+    task
+}
+
+pub(super) fn retained(name: &str, retention: Duration) -> Envelope {
+    with(task(name), |options| options.retention = retention)
+}
+
+pub(super) fn prioritised(name: &str, priority: u8) -> Envelope {
+    with(task(name), |options| options.priority = priority)
+}
+
+pub(super) fn unique(name: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
+    let mut task = task(name);
+    task.unique = Some(Box::new(UniqueLock {
+        key: UniqueKey::new("key"),
+        until,
+        ttl,
+    }));
+    task
+}
+
+pub(super) fn failure(attempt: u32, message: &str) -> Failure {
+    let at = Timestamp::from_millis(1_000);
+    let kind = FailureKind::Error;
+    Failure {
+        attempt,
+        started: None,
+        at,
+        kind,
+        message: message.into(),
+        backtrace: None,
+        worker: Some("tester".into()),
+    }
+}
+
+pub(super) fn failed(task: &Arc<Envelope>) -> Arc<Envelope> {
+    let mut task = Envelope::clone(task);
+    task.attempts += 1;
+    task.push_failure(failure(task.attempts, "no luck"));
+    Arc::new(task)
+}
+
+pub(super) fn ids(leased: &[Leased]) -> Vec<&str> {
+    leased
+        .iter()
+        .map(|leased| leased.envelope.id.as_str())
+        .collect()
+}
+
+pub(super) fn complete() -> Outcome {
+    Outcome::Complete { result: None }
+}
+
+pub(super) fn other_token(leased: &Leased) -> Leased {
+    Leased {
+        token: LeaseToken(leased.token.0 ^ 1 << 40),
+        ..leased.clone()
+    }
+}
+
+pub(super) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,204 @@
+//! Servers and subscribers.
+
+use asynqueue_core::{
+    broker::{QuietRequest, RunningTask, ServerInfo, Subscription, UnhandledTasks},
+    task::{Name, TaskRef, Timestamp},
+};
+
+use super::{
+    Harness,
+    fixture::{Fixture, id, secs},
+};
+
+fn server(name: &str) -> ServerInfo {
+    ServerInfo {
+        name: name.into(),
+        host: "ä host".into(),
+        pid: 42,
+        started: Timestamp::from_millis(1_000),
+        seen: Timestamp::from_millis(2_000),
+        queues: vec![("critical".into(), 6), ("default".into(), 1)],
+        strict: true,
+        events: vec!["email:welcome".into()],
+        concurrency: 64,
+        busy: 1,
+        running: vec![RunningTask {
+            task: TaskRef::new("critical", id("a")),
+            event: "email:welcome".into(),
+            attempt: 2,
+            started: Timestamp::from_millis(1_500),
+            deadline: Timestamp::from_millis(31_500),
+        }],
+        abandoned: 3,
+        finished: 4_711,
+        stopping: true,
+        quiet: true,
+        unhandled: vec![UnhandledTasks {
+            queue: "default".into(),
+            event: "email:goodbye".into(),
+            tasks: 30_000,
+        }],
+    }
+}
+
+async fn names(f: &Fixture<'_>) -> Vec<Name> {
+    let servers = f.broker.servers().await.unwrap();
+    servers.into_iter().map(|server| server.name).collect()
+}
+
+/// All of what it tells.
+pub async fn a_server_is_known_by_what_it_told_last(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let first = ServerInfo {
+        busy: 0,
+        running: Vec::new(),
+        ..server("b")
+    };
+    f.broker.beat(first, secs(15)).await.unwrap();
+    f.broker.beat(server("a"), secs(15)).await.unwrap();
+    f.broker.beat(server("b"), secs(15)).await.unwrap();
+    assert_eq!(
+        f.broker.servers().await.unwrap(),
+        [server("a"), server("b")]
+    );
+}
+
+/// It was killed, or its network was cut.
+pub async fn a_server_that_is_not_heard_of_is_forgotten(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.beat(server("a"), secs(15)).await.unwrap();
+    f.broker.beat(server("b"), secs(30)).await.unwrap();
+    f.advance(secs(14)).await;
+    assert_eq!(names(&f).await, ["a", "b"]);
+    f.advance(secs(1)).await;
+    assert_eq!(names(&f).await, ["b"]);
+}
+
+/// At once.
+pub async fn a_server_that_leaves_is_forgotten(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.beat(server("a"), secs(15)).await.unwrap();
+    f.broker.leave(&"a".into()).await.unwrap();
+    f.broker.leave(&"unknown".into()).await.unwrap();
+    assert_eq!(names(&f).await, [] as [Name; 0]);
+}
+
+/// At each beat, until a later one takes its place: an answer may be lost on its way.
+pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
+    assert_eq!(beat("a").await, None);
+    assert_eq!(beat("b").await, None);
+    let ask = async |quiet| f.broker.request_quiet(&"a".into(), quiet).await.unwrap();
+    assert!(ask(true).await);
+    let first = beat("a").await.unwrap();
+    assert!(first.quiet && first.at >= Timestamp::from_millis(0));
+    assert_eq!(beat("a").await, Some(first));
+    // At the same time as the first, by the clock.
+    assert!(ask(false).await);
+    let second = beat("a").await.unwrap();
+    assert!(
+        !second.quiet && second.at > first.at,
+        "{first:?} {second:?}"
+    );
+    assert_eq!(beat("b").await, None);
+    // It is no server, and hides none.
+    assert_eq!(names(&f).await, ["a", "b"]);
+    f.advance(secs(10)).await;
+    assert!(ask(true).await);
+    let now = f.broker.now();
+    assert_eq!(
+        beat("a").await,
+        Some(QuietRequest {
+            quiet: true,
+            at: now
+        })
+    );
+}
+
+/// One that was never there, one that has left, and one that is forgotten.
+pub async fn a_server_that_is_not_known_is_not_asked_for_anything(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let ask = async |name: &str| f.broker.request_quiet(&name.into(), true).await.unwrap();
+    let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
+    assert!(!ask("unknown").await);
+    assert_eq!(beat("unknown").await, None);
+    beat("a").await;
+    assert!(ask("a").await);
+    f.broker.leave(&"a".into()).await.unwrap();
+    assert!(!ask("a").await);
+    assert_eq!(beat("a").await, None);
+    assert!(ask("a").await);
+    f.advance(secs(15)).await;
+    assert!(!ask("a").await);
+    assert_eq!(names(&f).await, [] as [Name; 0]);
+    assert_eq!(beat("a").await, None);
+}
+
+fn pair(event: &str, name: &str) -> (Name, Name) {
+    (event.into(), name.into())
+}
+
+/// By event and by name.
+pub async fn subscribers_are_known_by_event(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let since = f.broker.now();
+    let all = [pair("b", "y"), pair("a", "x"), pair("b", "x")];
+    f.broker.subscribe(all.into()).await.unwrap();
+    let subscription = |event: &str, name: &str| Subscription {
+        event: event.into(),
+        name: name.into(),
+        since,
+    };
+    let of_b = f.broker.subscribers(&"b".into()).await.unwrap();
+    assert_eq!(of_b, [subscription("b", "x"), subscription("b", "y")]);
+    assert_eq!(f.broker.subscribers(&"c".into()).await.unwrap(), []);
+    assert_eq!(
+        f.broker.subscriptions().await.unwrap(),
+        [
+            subscription("a", "x"),
+            subscription("b", "x"),
+            subscription("b", "y")
+        ]
+    );
+}
+
+/// It would miss what was published since.
+pub async fn subscribing_again_changes_nothing(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.broker.subscribe(vec![pair("a", "x")]).await.unwrap();
+    let before = f.broker.subscriptions().await.unwrap();
+    f.advance(secs(60)).await;
+    f.broker
+        .subscribe(vec![pair("a", "x"), pair("a", "y")])
+        .await
+        .unwrap();
+    let after = f.broker.subscriptions().await.unwrap();
+    assert_eq!((after.len(), &after[0]), (2, &before[0]));
+    assert_eq!(after[1].since, f.broker.now());
+}
+
+/// The others stay.
+pub async fn a_subscriber_that_is_removed_is_gone(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let both = vec![pair("a", "x"), pair("a", "y")];
+    f.broker.subscribe(both).await.unwrap();
+    let asked = [pair("a", "x"), pair("a", "z"), pair("b", "y")];
+    let removed = f.broker.unsubscribe(&asked).await.unwrap();
+    assert_eq!(removed, [true, false, false]);
+    let left = f.broker.subscribers(&"a".into()).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].name, "y");
+}
+
+/// As many services start at a time.
+pub async fn racing_subscribers_are_all_added(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    let subscribe = |n: usize| {
+        let subscribers = vec![pair("a", &format!("s{n}"))];
+        f.broker.subscribe(subscribers)
+    };
+    let added = futures_util::future::join_all((0..16).map(subscribe)).await;
+    assert!(added.iter().all(Result::is_ok), "{added:?}");
+    assert_eq!(f.broker.subscribers(&"a".into()).await.unwrap().len(), 16);
+}

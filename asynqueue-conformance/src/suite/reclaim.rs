@@ -1,0 +1,159 @@
+//! Taking tasks back from workers that are lost.
+
+use asynqueue_core::{
+    broker::{Leased, Outcome, Settled, Settlement, all_of},
+    task::{Name, TaskState, Timestamp},
+};
+
+use super::{
+    Harness,
+    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, task_in, tasks},
+};
+
+async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
+    all_of(
+        f.broker
+            .expired(&[QUEUE.into()], Timestamp::MAX, limit)
+            .await,
+    )
+    .unwrap()
+    .concat()
+}
+
+/// Once it has ended, and not before.
+pub async fn a_lease_that_has_ended_is_listed_with_its_token(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a", "b"])).await;
+    let leased = f.lease_one().await;
+    f.advance(LEASE - secs(5)).await;
+    assert!(expired(&f, 10).await.is_empty());
+    f.advance(secs(10)).await;
+    let lost = expired(&f, 10).await;
+    assert_eq!(
+        lost.iter().map(Leased::lease).collect::<Vec<_>>(),
+        [leased.lease()]
+    );
+    assert_eq!(lost[0].envelope, leased.envelope);
+    assert!(lost[0].now.since(leased.now) >= LEASE, "the time it is now");
+    assert_eq!(
+        f.state("a").await,
+        Some(TaskState::Active),
+        "listing changes nothing"
+    );
+}
+
+/// The other's outcome is refused, so that the attempt is counted once.
+pub async fn of_two_that_reclaim_the_first_wins(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let (first, second) = (
+        expired(&f, 10).await.remove(0),
+        expired(&f, 10).await.remove(0),
+    );
+    let again = Outcome::Retry { delay: secs(0) };
+    assert_eq!(
+        f.settle_as(&first, failed(&first.envelope), again.clone())
+            .await,
+        Settled::Recorded
+    );
+    assert_eq!(
+        f.settle_as(&second, failed(&second.envelope), again).await,
+        Settled::Stale
+    );
+    assert_eq!(f.lease_one().await.envelope.attempts, 1);
+}
+
+/// So that the loss of a large fleet is dealt with in steps.
+pub async fn at_most_limit_lost_leases_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue((0..10).map(|n| task(&n.to_string()))).await;
+    f.lease(10).await;
+    f.advance(LEASE * 2).await;
+    assert_eq!(expired(&f, 4).await.len(), 4);
+    assert_eq!(expired(&f, 40).await.len(), 10);
+}
+
+/// The worker that was considered lost and comes back changes nothing.
+pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let zombie = f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await.remove(0);
+    f.settle_as(
+        &lost,
+        failed(&lost.envelope),
+        Outcome::Retry { delay: secs(0) },
+    )
+    .await;
+    let current = f.lease_one().await;
+    assert_ne!(current.token, zombie.token);
+    assert_eq!(f.settle(&zombie, complete()).await, Settled::Stale);
+    assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
+}
+
+/// Pausing stops what is to come, not what was leased.
+pub async fn lost_leases_of_a_paused_queue_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let leased = f.lease_one().await;
+    f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await;
+    assert_eq!(lost[0].lease(), leased.lease());
+}
+
+/// And the limit is for each of them.
+pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(["a1", "a2"].map(|name| task_in("a", name))).await;
+    f.enqueue(["b1", "b2"].map(|name| task_in("b", name))).await;
+    f.lease_from(&[("a", 9), ("b", 9)], 9).await;
+    f.advance(LEASE * 2).await;
+    let both = ["a", "b"].map(Name::from);
+    let lost = all_of(f.broker.expired(&both[1..], Timestamp::MAX, 9).await)
+        .unwrap()
+        .concat();
+    assert!(lost.len() == 2 && lost.iter().all(|lost| lost.envelope.queue == "b"));
+    assert_eq!(
+        all_of(f.broker.expired(&both, Timestamp::MAX, 1).await)
+            .unwrap()
+            .concat()
+            .len(),
+        2
+    );
+    assert_eq!(
+        all_of(f.broker.expired(&both, Timestamp::MAX, 9).await)
+            .unwrap()
+            .concat()
+            .len(),
+        4
+    );
+}
+
+/// The worker was slow and not lost: it goes on, and nobody else gets its task.
+pub async fn a_lease_that_is_extended_meanwhile_is_not_reclaimed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    let slow = f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 10).await.remove(0);
+    all_of(f.broker.extend(&[slow.lease()], LEASE).await).unwrap();
+    let reclaim = Settlement {
+        only_if_expired: true,
+        ..lost.settle(Outcome::Retry { delay: secs(0) })
+    };
+    assert_eq!(
+        all_of(f.broker.settle(std::slice::from_ref(&reclaim)).await).unwrap(),
+        [Settled::Stale]
+    );
+    assert_eq!(f.state("a").await, Some(TaskState::Active));
+    f.advance(LEASE * 2).await;
+    assert_eq!(
+        all_of(f.broker.settle(&[reclaim]).await).unwrap(),
+        [Settled::Recorded]
+    );
+    assert_eq!(f.settle(&slow, complete()).await, Settled::Stale);
+}

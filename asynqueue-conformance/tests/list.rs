@@ -1,0 +1,105 @@
+//! The suite runs every test that it defines, and leaves out what a store does not offer.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Mutex, time::Duration};
+
+use asynqueue_conformance::suite::{self, Harness};
+use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker};
+
+fn source(file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/suite");
+    fs::read_to_string(folder.join(file)).expect("a source of the suite")
+}
+
+/// The tests in the macro's list, as `concern::test`.
+fn listed() -> Vec<String> {
+    let source = source("mod.rs");
+    let (_, list) = source
+        .split_once("__conformance_tests! {")
+        .expect("the macro's list");
+    let (list, _) = list.split_once("};").map_or((list, ""), |parts| parts);
+    let mut concern = "";
+    let mut tests = Vec::new();
+    for line in list.lines().map(str::trim) {
+        if let Some(name) = line.strip_suffix(": [") {
+            concern = name;
+        } else if line == "}" {
+            break;
+        } else if let Some(test) = line.strip_suffix(',').filter(|test| *test != "]") {
+            tests.push(format!("{concern}::{test}"));
+        }
+    }
+    tests
+}
+
+/// The tests that the modules of the suite define, as `concern::test`.
+fn defined() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/suite");
+    let mut tests = BTreeSet::new();
+    for file in fs::read_dir(folder).expect("the sources of the suite") {
+        let name = file.expect("a file").file_name();
+        let name = name.to_str().expect("a name in UTF-8");
+        let concern = name.strip_suffix(".rs").expect("only Rust");
+        if concern == "mod" {
+            continue;
+        }
+        for line in source(name).lines() {
+            if let Some(rest) = line.strip_prefix("pub async fn ") {
+                let (test, _) = rest.split_once('(').expect("arguments");
+                tests.insert(format!("{concern}::{test}"));
+            }
+        }
+    }
+    tests
+}
+
+#[test]
+fn every_test_that_is_defined_is_in_the_list_once() {
+    let listed = listed();
+    let once: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(once.len(), listed.len(), "a test is in the list twice");
+    let defined = defined();
+    let not_run: Vec<_> = defined.difference(&once).collect();
+    assert!(not_run.is_empty(), "not in the list: {not_run:?}");
+    assert_eq!(once, defined);
+    assert!(listed.len() > 300, "only {} tests were found", listed.len());
+}
+
+/// Notes what it is asked for, and offers no groups.
+#[derive(Default)]
+struct NoGroups {
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Harness for NoGroups {
+    async fn broker(&self) -> SharedBroker {
+        MemoryBroker::new().into()
+    }
+
+    async fn advance(&self, _: Duration) {}
+
+    fn offers(&self, concern: &str, test: &str) -> bool {
+        let mut asked = self.asked.lock().expect("not poisoned");
+        asked.push(format!("{concern}::{test}"));
+        concern != "groups"
+    }
+}
+
+#[tokio::test]
+async fn tests_of_what_a_store_does_not_offer_are_left_out() {
+    let harness = NoGroups::default();
+    let fails = async { panic!("this ran") };
+    suite::run(&harness, "groups", "groups_are_kept_apart", fails).await;
+    let mut ran = false;
+    let runs = async { ran = true };
+    suite::run(&harness, "lease", "a_higher_priority_goes_first", runs).await;
+    assert!(ran);
+    let asked = harness.asked.lock().expect("not poisoned");
+    assert_eq!(
+        *asked,
+        [
+            "groups::groups_are_kept_apart",
+            "lease::a_higher_priority_goes_first"
+        ]
+    );
+}

@@ -1,0 +1,82 @@
+//! The way of a task: as the store has it.
+
+use std::{future::ready, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use super::{as_stored, unsupported};
+use crate::{
+    broker::{
+        Broker, BrokerError, Capabilities, Conflict, Durability, Each, Extended, Forwarded, Keep,
+        Lease, LeaseRequest, Leased, NewTask, Settled, Settlement, Store, Trimmed,
+    },
+    task::{Name, Timestamp},
+};
+
+impl<S: Store> Broker for S {
+    fn now(&self) -> Timestamp {
+        Store::now(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Store::capabilities(self)
+    }
+
+    fn enqueue<'life0, 'async_trait>(
+        &'life0 self,
+        tasks: Vec<NewTask>,
+    ) -> BoxFuture<'async_trait, Accepted>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        match self.refused(&tasks) {
+            Some(error) => Box::pin(ready(Err(error))),
+            None => Store::enqueue(self, tasks),
+        }
+    }
+
+    fn enqueue_durably<'life0, 'async_trait>(
+        &'life0 self,
+        tasks: Vec<NewTask>,
+        durability: Durability,
+    ) -> BoxFuture<'async_trait, Accepted>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        match self.refused(&tasks) {
+            Some(error) => Box::pin(ready(Err(error))),
+            None => Store::enqueue_durably(self, tasks, durability),
+        }
+    }
+
+    as_stored! {
+        fn lease(['life1] request: LeaseRequest) -> Each<Vec<Leased>>;
+        fn extend(['life1] leases: [Lease], lease: Duration) -> Each<Extended>;
+        fn settle(['life1] settlements: [Settlement]) -> Each<Settled>;
+        fn forward(['life1] queues: [Name], limit: usize) -> Each<Forwarded>;
+        fn expired(['life1] queues: [Name], by: Timestamp, limit: usize) -> Each<Vec<Leased>>;
+        fn trim(['life1] queues: [Name], keep: Keep, limit: usize) -> Each<Trimmed>;
+        fn hand_over(['life1] queues: [Name]) -> ();
+    }
+}
+
+/// The answers to tasks that were sent.
+type Accepted = Result<Vec<Result<(), Conflict>>, BrokerError>;
+
+/// What a store is not asked to do, since it says that it cannot.
+trait Refuse: Store {
+    /// Why none of these tasks can be accepted, if so: they are to wait in groups, and the store has none.
+    fn refused(&self, tasks: &[NewTask]) -> Option<BrokerError> {
+        if Store::capabilities(self).groups {
+            return None;
+        }
+        let mut tasks = tasks.iter();
+        tasks
+            .any(|task| task.envelope.aggregated_in().is_some())
+            .then(|| unsupported("aggregating tasks in groups"))
+    }
+}
+
+impl<S: Store> Refuse for S {}

@@ -1,0 +1,184 @@
+//! A schedule entry as a document.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    declared,
+    records::{Record, as_read, decode, encode},
+};
+use crate::{
+    broker::{
+        BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, ScheduleEntry, Space,
+        TickGuard,
+    },
+    task::{Envelope, Name, TaskId, Timestamp},
+};
+
+/// An entry as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    rule: String,
+    pub(super) next: Option<Timestamp>,
+    paused: bool,
+    pub(super) queue: Name,
+    id: TaskId,
+    task: Bytes,
+    #[serde(default)]
+    missed: MissedTicks,
+    /// In milliseconds.
+    #[serde(default)]
+    jitter: u64,
+    #[serde(default)]
+    source: String,
+    /// Differs from that of an entry of the same name that was there before, or in another queue: so the ticks of the one do not
+    /// hinder those of the other.
+    #[serde(default)]
+    generation: u64,
+}
+
+impl Stored {
+    fn of(entry: &ScheduleEntry, generation: u64) -> Self {
+        Self {
+            rule: entry.rule.clone(),
+            next: entry.next,
+            paused: entry.paused,
+            queue: entry.template.queue.clone(),
+            id: entry.template.id.clone(),
+            task: entry.template.to_bytes().into(),
+            missed: entry.missed,
+            jitter: entry.jitter.as_millis().try_into().unwrap_or(u64::MAX),
+            source: entry.source.clone(),
+            generation,
+        }
+    }
+
+    /// When a scheduler has to look at it.
+    fn due(&self) -> Option<Timestamp> {
+        self.next.filter(|_| !self.paused)
+    }
+}
+
+/// An entry's document as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) stored: Record<Stored>,
+    expect: Expect,
+}
+
+impl Kept {
+    pub(super) fn read(name: &Name, document: &Document) -> Result<Self, BrokerError> {
+        Ok(Self {
+            stored: decode(&document.bytes, of(name))?,
+            expect: as_read(Some(document)),
+        })
+    }
+
+    /// The entry that it is the document of.
+    pub(super) fn entry(&self, name: &Name) -> Result<ScheduleEntry, BrokerError> {
+        let stored = &self.stored.known;
+        let (queue, id) = (stored.queue.clone(), stored.id.clone());
+        let template = Envelope::from_bytes(queue, id, &stored.task);
+        let unreadable = |error| {
+            let what = of(name);
+            BrokerError::protocol(format!("{what} cannot be read: {error}")).caused_by(error)
+        };
+        Ok(ScheduleEntry {
+            name: name.clone(),
+            rule: stored.rule.clone(),
+            template: template.map_err(unreadable)?,
+            next: stored.next,
+            paused: stored.paused,
+            missed: stored.missed,
+            jitter: Duration::from_millis(stored.jitter),
+            source: stored.source.clone(),
+        })
+    }
+
+    /// Puts `new` in its place. Fields of a later version stay.
+    pub(super) fn replaced_by(&self, new: &ScheduleEntry) -> Result<DocumentSwap, BrokerError> {
+        let old = &self.stored.known;
+        let generation = match old.queue == new.template.queue {
+            true => old.generation,
+            false => rand::random(),
+        };
+        let new_one = self.stored.with(Stored::of(new, generation));
+        put(&new.name, self.expect, &new_one)
+    }
+
+    /// The same with another next tick.
+    pub(super) fn moved_on(
+        &self,
+        name: &Name,
+        next: Option<Timestamp>,
+    ) -> Result<DocumentSwap, BrokerError> {
+        let mut moved = self.stored.clone();
+        moved.known.next = next;
+        put(name, self.expect, &moved)
+    }
+
+    /// The tick that is to be fired next, unless it is paused.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.stored.known.due()
+    }
+
+    /// What its ticks are of, for the queue to remember the last.
+    pub(super) fn guard(&self, name: &Name) -> Name {
+        format!("{name}\n{:x}", self.stored.known.generation).into()
+    }
+
+    /// Whether it is the entry that the other was, whatever was changed of it.
+    pub(super) fn continues(&self, other: &Self) -> bool {
+        self.stored.known.generation == other.stored.known.generation
+    }
+}
+
+/// Adds an entry where there is none.
+pub(super) fn added(entry: &ScheduleEntry) -> Result<DocumentSwap, BrokerError> {
+    let new_one = Record::new(Stored::of(entry, rand::random()));
+    put(&entry.name, Expect::Absent, &new_one)
+}
+
+fn put(name: &Name, expect: Expect, stored: &Record<Stored>) -> Result<DocumentSwap, BrokerError> {
+    let put = Put::Set(encode(stored)?, stored.known.due());
+    Ok(DocumentSwap::new(Space::Schedules, name, expect, put))
+}
+
+/// What goes with the removal of an entry: its history, and that it is remembered.
+pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 3], BrokerError> {
+    let history = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, Put::Remove);
+    let note = declared::note_removal(removal(name), now);
+    Ok([history, note, declared::new_mark(declared::SCHEDULES)?])
+}
+
+/// The name of an entry's removal.
+pub(super) fn removal(name: &Name) -> Name {
+    format!("schedule\n{name}").into()
+}
+
+pub(super) fn of(name: &Name) -> String {
+    format!("schedule entry `{name}`")
+}
+
+/// For stores that forget what they remember of ticks once it is of no use.
+impl TickGuard {
+    /// The name of the document in [`Space::Schedules`] that decides whether a guard is [in use](Self::is_in_use).
+    pub fn document_of(guard: &Name) -> Name {
+        match guard.rsplit_once('\n') {
+            Some((name, _)) => name.into(),
+            None => guard.clone(),
+        }
+    }
+
+    /// Whether tasks may still come under a guard to a queue, as the [document](Self::document_of) says that was found, if any. It
+    /// counts as in use if the document cannot be read.
+    pub fn is_in_use(guard: &Name, queue: &Name, document: Option<&Document>) -> bool {
+        let name = Self::document_of(guard);
+        document.is_some_and(|document| match Kept::read(&name, document) {
+            Ok(kept) => kept.stored.known.queue == *queue && kept.guard(&name) == *guard,
+            Err(_) => true,
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! Firing ticks: entries and histories are read, the tasks of all ticks are enqueued in one call, and the entries moved on.
+//!
+//! A scheduler that dies in between leaves ticks to be fired again: the queue, which remembers the last tick of each entry, takes the
+//! task of each once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    MAX_CHUNK,
+    entry::Kept,
+    nothing,
+    records::{Record, as_read, decode, encode, readable},
+};
+use crate::{
+    broker::{
+        BrokerError, Conflict, DocumentSwap, Expect, Fire, FireOutcome, NewTask, Put,
+        ScheduleEvent, Space, Store, Swapped, Tick, TickGuard, When,
+    },
+    task::{Name, Timestamp},
+};
+
+/// Fires ticks, those of one entry one after the other. Takes three calls for each chunk of them, and two more each time that entries have
+/// changed in between.
+pub(super) async fn fire<S: Store>(
+    store: &S,
+    ticks: Vec<Fire>,
+) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+    if ticks.is_empty() {
+        return nothing(store).await;
+    }
+    let mut answers = Vec::with_capacity(ticks.len());
+    let mut ticks = ticks.into_iter().peekable();
+    while ticks.peek().is_some() {
+        let chunk = ticks.by_ref().take(MAX_CHUNK).collect();
+        answers.extend(fire_chunk(store, chunk).await?);
+    }
+    Ok(answers)
+}
+
+/// The last events of an entry, newest first.
+pub(super) async fn events<S: Store>(
+    store: &S,
+    name: &Name,
+    limit: usize,
+) -> Result<Vec<ScheduleEvent>, BrokerError> {
+    let asked = std::slice::from_ref(name);
+    let mut found = store.document(Space::ScheduleEvents, asked).await?;
+    let Some(document) = found.pop().flatten() else {
+        return Ok(Vec::new());
+    };
+    let history: Record<History> = decode(&document.bytes, of(name))?;
+    let events = history.known.events.iter();
+    let events = events.filter_map(|event| readable(event, of(name)));
+    Ok(events.take(limit).collect())
+}
+
+/// The history of an entry as it is kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct History {
+    /// Newest first. Each is bytes of its own, so that one of a later version stays as it is.
+    #[serde(default)]
+    events: Vec<Bytes>,
+}
+
+fn of(name: &Name) -> String {
+    format!("the history of schedule entry `{name}`")
+}
+
+/// An entry as it was read, with its history.
+struct Known {
+    kept: Kept,
+    /// `None` if it cannot be read: then it stays as it is.
+    history: Option<Record<History>>,
+    history_as_read: Expect,
+}
+
+/// A tick that is being fired.
+struct Fired {
+    /// Its place among the ticks of the call.
+    place: usize,
+    tick: Timestamp,
+    next: Option<Timestamp>,
+    outcome: FireOutcome,
+    /// The answer if the entry is moved on here.
+    answer: Result<bool, Conflict>,
+}
+
+async fn fire_chunk<S: Store>(
+    store: &S,
+    ticks: Vec<Fire>,
+) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
+    let mut answers = vec![Ok(false); ticks.len()];
+    let mut names: Vec<_> = ticks.iter().map(|fire| fire.name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut entries = read(store, &names).await?;
+    let mut fired = begin(store, &entries, ticks).await?;
+    while !fired.is_empty() {
+        move_on(store, &entries, &mut fired, &mut answers).await?;
+        // Those that have changed in between.
+        let names: Vec<_> = fired.keys().cloned().collect();
+        let mut again = read(store, &names).await?;
+        // One that was added again starts anew.
+        again.retain(|name, now| {
+            let before = entries.get(name);
+            before.is_some_and(|before| now.kept.continues(&before.kept))
+        });
+        entries = again;
+    }
+    Ok(answers)
+}
+
+/// Reads entries with their histories in one call. Those that cannot be read are left out.
+async fn read<S: Store>(store: &S, names: &[Name]) -> Result<BTreeMap<Name, Known>, BrokerError> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let look = |name: &Name| {
+        [Space::Schedules, Space::ScheduleEvents]
+            .map(|space| DocumentSwap::new(space, name, Expect::Any, Put::Keep))
+            .to_vec()
+    };
+    let found = store.swap(names.iter().map(look).collect()).await?;
+    let known = names.iter().zip(found);
+    let known = known.filter_map(|(name, found)| Some((name.clone(), Known::read(name, found)?)));
+    Ok(known.collect())
+}
+
+/// Enqueues the tasks of those ticks that are next, all in one call. Returns these ticks by entry.
+async fn begin<S: Store>(
+    store: &S,
+    entries: &BTreeMap<Name, Known>,
+    ticks: Vec<Fire>,
+) -> Result<BTreeMap<Name, Vec<Fired>>, BrokerError> {
+    let due = entries.iter();
+    let mut due: BTreeMap<_, _> = due.map(|(name, known)| (name, known.kept.due())).collect();
+    let mut fired: BTreeMap<Name, Vec<Fired>> = BTreeMap::new();
+    let (mut tasks, mut sent) = (Vec::new(), Vec::new());
+    for (place, fire) in ticks.into_iter().enumerate() {
+        let Some(due) = due
+            .get_mut(&fire.name)
+            .filter(|due| **due == Some(fire.tick))
+        else {
+            continue;
+        };
+        *due = fire.next;
+        let outcome = match fire.what {
+            Tick::Skip(reason) => FireOutcome::Skipped(reason),
+            Tick::Enqueue(envelope, at) => {
+                let guard = entries[&fire.name].kept.guard(&fire.name);
+                let (task, tick) = (envelope.task_ref(), fire.tick);
+                sent.push((fire.name.clone(), fired.get(&fire.name).map_or(0, Vec::len)));
+                tasks.push(NewTask {
+                    tick: Some(TickGuard { guard, tick }),
+                    ..NewTask::new(envelope, When::At(at))
+                });
+                FireOutcome::Enqueued(task)
+            }
+        };
+        fired.entry(fire.name).or_default().push(Fired {
+            place,
+            tick: fire.tick,
+            next: fire.next,
+            outcome,
+            answer: Ok(true),
+        });
+    }
+    if tasks.is_empty() {
+        return Ok(fired);
+    }
+    for ((name, at), answer) in sent.into_iter().zip(store.enqueue(tasks).await?) {
+        if let Some(fired) = fired.get_mut(&name).and_then(|fired| fired.get_mut(at)) {
+            fired.note(answer);
+        }
+    }
+    Ok(fired)
+}
+
+impl Fired {
+    /// Notes whether its task was accepted.
+    fn note(&mut self, answer: Result<(), Conflict>) {
+        match answer {
+            Ok(()) => {}
+            // By another, if not by this one: the scheduler that moves the entry on notes it.
+            Err(Conflict::Fired { .. }) => self.answer = Ok(false),
+            Err(conflict) => {
+                self.outcome = FireOutcome::Refused(conflict.to_string());
+                self.answer = Err(conflict);
+            }
+        }
+    }
+
+    /// The answer where another has moved the entry on: what stood in the way of the task was its doing.
+    fn answer_of_second(&self) -> Result<bool, Conflict> {
+        let is_enqueued = matches!(self.outcome, FireOutcome::Enqueued(_));
+        Ok(is_enqueued && self.answer == Ok(true))
+    }
+}
+
+/// Moves entries on over the ticks that were fired, and notes them in their histories. Leaves those in `fired` whose entry has changed
+/// since it was read.
+async fn move_on<S: Store>(
+    store: &S,
+    entries: &BTreeMap<Name, Known>,
+    fired: &mut BTreeMap<Name, Vec<Fired>>,
+    answers: &mut [Result<bool, Conflict>],
+) -> Result<(), BrokerError> {
+    let at = store.now();
+    let (mut sets, mut tried) = (Vec::new(), Vec::new());
+    let mut over = Vec::new();
+    for (name, ticks) in fired.iter() {
+        let known = entries.get(name);
+        let set = known
+            .map(|known| known.moved_on(name, ticks, at))
+            .transpose()?;
+        match set.flatten() {
+            Some((set, count_of)) => {
+                sets.push(set);
+                tried.push((name.clone(), count_of));
+            }
+            None => over.push(name.clone()),
+        }
+    }
+    if !sets.is_empty() {
+        for ((name, moved), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
+            if swapped.is_done {
+                for (fired, moved) in fired.remove(&name).into_iter().flatten().zip(moved) {
+                    answers[fired.place] = match moved {
+                        true => fired.answer,
+                        false => fired.answer_of_second(),
+                    };
+                }
+            }
+        }
+    }
+    for name in over {
+        for fired in fired.remove(&name).into_iter().flatten() {
+            answers[fired.place] = fired.answer_of_second();
+        }
+    }
+    Ok(())
+}
+
+impl Known {
+    fn read(name: &Name, found: Swapped) -> Option<Self> {
+        let mut found = found.kept.into_iter();
+        let (entry, history) = (found.next()??, found.next()?);
+        let left_out = |error: &BrokerError| tracing::warn!(%error, "a schedule entry is left out");
+        Some(Self {
+            kept: Kept::read(name, &entry).inspect_err(left_out).ok()?,
+            history_as_read: as_read(history.as_ref()),
+            history: match history {
+                Some(history) => readable(&history.bytes, of(name)),
+                None => Some(Record::default()),
+            },
+        })
+    }
+
+    /// What moves the entry on over those of the ticks that are still next one after the other, and which of them are. `None` if none is.
+    fn moved_on(
+        &self,
+        name: &Name,
+        ticks: &[Fired],
+        at: Timestamp,
+    ) -> Result<Option<(Vec<DocumentSwap>, Vec<bool>)>, BrokerError> {
+        // Whether or not it was paused meanwhile.
+        let mut next = self.kept.stored.known.next;
+        let mut history = self.history.clone();
+        let mut moved = Vec::with_capacity(ticks.len());
+        for fired in ticks {
+            let is_next = next == Some(fired.tick);
+            moved.push(is_next);
+            if is_next {
+                next = fired.next;
+                if let Some(history) = &mut history {
+                    let (tick, outcome) = (fired.tick, fired.outcome.clone());
+                    let event = encode(&ScheduleEvent { tick, at, outcome })?;
+                    history.known.events.insert(0, event);
+                }
+            }
+        }
+        if !moved.contains(&true) {
+            return Ok(None);
+        }
+        let mut set = vec![self.kept.moved_on(name, next)?];
+        if let Some(mut history) = history {
+            history.known.events.truncate(ScheduleEvent::KEPT);
+            let put = Put::Set(encode(&history)?, None);
+            let expect = self.history_as_read;
+            set.push(DocumentSwap::new(Space::ScheduleEvents, name, expect, put));
+        }
+        Ok(Some((set, moved)))
+    }
+}

@@ -1,0 +1,23 @@
+//! Looking into a store: as it is.
+
+use super::as_stored;
+use crate::{
+    broker::{BrokerError, HourStats, Inspect, Node, Page, QueueStats, Store, TaskInfo, TaskPage},
+    task::{Name, TaskRef, TaskState, Timestamp},
+};
+
+impl<S: Store> Inspect for S {
+    as_stored! {
+        fn queues() -> Vec<Name>;
+        fn stats(['life1] queues: [Name]) -> Vec<QueueStats>;
+        fn history(['life1] queues: [Name], since: Timestamp) -> Vec<Vec<HourStats>>;
+        fn memory(['life1] queues: [Name]) -> Vec<Option<u64>>;
+        fn nodes() -> Vec<Node>;
+        fn tasks(['life1] tasks: [TaskRef]) -> Vec<Option<TaskInfo>>;
+        fn list(['life1] queue: Name, state: TaskState, page: Page) -> TaskPage;
+    }
+
+    fn place(&self, queue: &Name) -> Option<String> {
+        Store::place(self, queue)
+    }
+}
