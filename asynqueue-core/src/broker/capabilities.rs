@@ -24,7 +24,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Nothing but what every store offers.
+    /// Nothing but what every store offers. A store sets what else it offers in a copy.
     pub const NONE: Self = Self {
         is_partitioned: false,
         is_shared: false,
@@ -34,5 +34,17 @@ impl Capabilities {
         history: false,
         memory: false,
         durability: false,
+    };
+
+    /// Everything, of a store that keeps all queues in one place.
+    pub const ALL: Self = Self {
+        is_partitioned: false,
+        is_shared: true,
+        signals: true,
+        groups: true,
+        progress: true,
+        history: true,
+        memory: true,
+        durability: true,
     };
 }

@@ -1,19 +1,18 @@
-//! A broker that misbehaves as told.
+//! A store that misbehaves on demand.
 
-use std::{
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use async_trait::async_trait;
-use asynqueue_core::*;
-use futures_util::{StreamExt, stream};
+use asynqueue_core::{
+    broker::{BrokerError, Each, SharedBroker, Signal},
+    memory::MemoryBroker,
+    task::Name,
+};
 use tokio::sync::{Semaphore, broadcast};
 
-/// Wraps an in-memory broker.
+/// Wraps an in-memory store.
 #[derive(Clone, Debug)]
 pub(crate) struct Faulty {
     pub(super) inner: MemoryBroker,
@@ -125,7 +124,7 @@ impl Faulty {
     }
 
     /// The error that a queue fails with.
-    fn error_of(&self, queue: &Name) -> Option<BrokerError> {
+    pub(super) fn error_of(&self, queue: &Name) -> Option<BrokerError> {
         match &*self.faults.sick.lock().unwrap() {
             Some((sick, Sickness::Error(error))) if sick == queue => Some(error.clone()),
             _ => None,
@@ -133,7 +132,7 @@ impl Faulty {
     }
 
     /// Does not return while a queue does not answer that is asked for.
-    async fn hear(&self, queues: impl Iterator<Item = &Name> + Send) {
+    pub(super) async fn hear(&self, queues: impl Iterator<Item = &Name> + Send) {
         let sick = self.faults.sick.lock().unwrap().clone();
         if let Some((sick, Sickness::Silence)) = sick
             && { queues }.any(|queue| *queue == sick)
@@ -143,7 +142,7 @@ impl Faulty {
     }
 
     /// Puts errors in place of the answers of a queue that fails.
-    fn spoil<T>(
+    pub(super) fn spoil<T>(
         &self,
         answers: Result<Each<T>, BrokerError>,
         queues: impl Iterator<Item = Name>,
@@ -154,7 +153,7 @@ impl Faulty {
         Ok(answers?.into_iter().zip(queues).map(spoil).collect())
     }
 
-    fn reach(&self) -> Result<(), BrokerError> {
+    pub(super) fn reach(&self) -> Result<(), BrokerError> {
         if self.faults.unavailable.load(SeqCst) {
             Err(BrokerError::unavailable("no route"))
         } else {
@@ -174,239 +173,6 @@ pub(crate) fn shut(gate: &Semaphore) {
     gate.forget_permits(Semaphore::MAX_PERMITS);
 }
 
-async fn pass(gate: &Semaphore) {
+pub(super) async fn pass(gate: &Semaphore) {
     gate.acquire().await.expect("never closed").forget();
-}
-
-#[async_trait]
-impl Broker for Faulty {
-    fn now(&self) -> Timestamp {
-        self.inner.now()
-    }
-
-    async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
-        self.reach()?;
-        self.faults.enqueues.fetch_add(1, SeqCst);
-        pass(&self.faults.enqueue_gate).await;
-        let away = self.faults.away.get();
-        if tasks.iter().any(|task| Some(&task.envelope.queue) == away) {
-            return Err(BrokerError::unavailable("its server is away"));
-        }
-        self.inner.enqueue(tasks).await
-    }
-
-    fn is_partitioned(&self) -> bool {
-        self.faults.partitioned.load(SeqCst)
-    }
-
-    async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.faults.leases.fetch_add(1, SeqCst);
-        assert!(!self.faults.lease_panics.load(SeqCst), "lost count");
-        self.reach()?;
-        self.hear(request.queues.iter().map(|(queue, _)| queue))
-            .await;
-        let mut request = request.clone();
-        let extra = self.faults.generous.load(SeqCst);
-        request.max += extra;
-        for (queue, max) in &mut request.queues {
-            *max += extra;
-            if self.error_of(queue).is_some() {
-                *max = 0;
-            }
-        }
-        let leased = self.inner.lease(&request).await;
-        pass(&self.faults.lease_answers).await;
-        self.spoil(leased, request.queues.into_iter().map(|(queue, _)| queue))
-    }
-
-    async fn extend(
-        &self,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> Result<Each<Extended>, BrokerError> {
-        self.reach()?;
-        self.faults.extensions.fetch_add(1, SeqCst);
-        self.hear(leases.iter().map(|lease| &lease.task.queue))
-            .await;
-        let mut answers = Vec::new();
-        for one in leases {
-            match self.error_of(&one.task.queue) {
-                Some(error) => answers.push(Err(error)),
-                None => answers.extend(self.inner.extend(std::slice::from_ref(one), lease).await?),
-            }
-        }
-        Ok(answers)
-    }
-
-    async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError> {
-        self.reach()?;
-        assert!(!self.faults.settle_panics.load(SeqCst), "lost count");
-        if self.faults.settle_fails.load(SeqCst) {
-            return Err(BrokerError::unavailable("read only"));
-        }
-        let largest = self.faults.largest_result.load(SeqCst);
-        let is_too_large = |settlement: &Settlement| matches!(&settlement.outcome, Outcome::Complete { result: Some(result) } if result.len() > largest);
-        if settlements.iter().any(is_too_large) {
-            return Err(BrokerError::protocol("invalid bulk length"));
-        }
-        self.hear(settlements.iter().map(|one| &one.envelope.queue))
-            .await;
-        let sick = self.faults.sick.lock().unwrap().clone();
-        let mut answers = Vec::new();
-        for one in settlements {
-            match &sick {
-                Some((sick, Sickness::Error(error) | Sickness::Outcomes(error)))
-                    if *sick == one.envelope.queue =>
-                {
-                    answers.push(Err(error.clone()));
-                }
-                _ => answers.extend(self.inner.settle(std::slice::from_ref(one)).await?),
-            }
-        }
-        Ok(answers)
-    }
-
-    async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError> {
-        self.reach()?;
-        self.hear(queues.iter()).await;
-        let forwarded = self.inner.forward(queues, limit).await;
-        self.spoil(forwarded, queues.iter().cloned())
-    }
-
-    async fn expired(
-        &self,
-        queues: &[Name],
-        by: Timestamp,
-        limit: usize,
-    ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        self.reach()?;
-        self.hear(queues.iter()).await;
-        let expired = self.inner.expired(queues, by, limit).await;
-        self.spoil(expired, queues.iter().cloned())
-    }
-
-    async fn trim(
-        &self,
-        queues: &[Name],
-        keep: Keep,
-        limit: usize,
-    ) -> Result<Each<Trimmed>, BrokerError> {
-        self.reach()?;
-        self.hear(queues.iter()).await;
-        let trimmed = self.inner.trim(queues, keep, limit).await;
-        self.spoil(trimmed, queues.iter().cloned())
-    }
-}
-
-#[async_trait]
-impl Control for Faulty {
-    async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
-        self.reach()?;
-        pass(&self.faults.subscriptions).await;
-        if self.faults.deaf.load(SeqCst) {
-            return Ok(stream::pending().boxed());
-        }
-        let rumours = stream::unfold(self.faults.rumours.subscribe(), async |mut rumours| {
-            let rumour = rumours.recv().await.ok()?;
-            Some((rumour, rumours))
-        });
-        let signals = self.inner.signals(queues).await?;
-        Ok(stream::select(signals, rumours).boxed())
-    }
-
-    async fn cancel(
-        &self,
-        tasks: &[TaskRef],
-        reason: &str,
-    ) -> Result<Vec<CancelOutcome>, BrokerError> {
-        self.reach()?;
-        self.inner.cancel(tasks, reason).await
-    }
-
-    async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
-        self.inner.finished(task).await
-    }
-
-    async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
-        self.reach()?;
-        self.inner.report(progress).await
-    }
-
-    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {
-        self.reach()?;
-        self.inner.set_paused(queues, paused).await
-    }
-
-    async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
-        self.reach()?;
-        self.inner.delete(tasks).await
-    }
-
-    async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
-        self.reach()?;
-        self.inner.run_now(tasks).await
-    }
-
-    async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError> {
-        self.reach()?;
-        self.inner.replace(changes).await
-    }
-
-    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
-        self.reach()?;
-        self.inner.delete_queue(queue, force).await
-    }
-
-    async fn ping(&self) -> Result<(), BrokerError> {
-        self.reach()?;
-        self.inner.ping().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-#[async_trait]
-impl Inspect for Faulty {
-    async fn queues(&self) -> Result<Vec<Name>, BrokerError> {
-        self.inner.queues().await
-    }
-
-    async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
-        self.inner.stats(queues).await
-    }
-
-    async fn history(
-        &self,
-        queues: &[Name],
-        since: Timestamp,
-    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
-        self.inner.history(queues, since).await
-    }
-
-    async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
-        self.inner.memory(queues).await
-    }
-
-    async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
-        self.inner.nodes().await
-    }
-
-    fn slot(&self, queue: &Name) -> Option<u16> {
-        self.inner.slot(queue)
-    }
-
-    async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
-        self.inner.tasks(tasks).await
-    }
-
-    async fn list(
-        &self,
-        queue: &Name,
-        state: TaskState,
-        page: Page,
-    ) -> Result<TaskPage, BrokerError> {
-        self.inner.list(queue, state, page).await
-    }
 }

@@ -11,7 +11,7 @@ mod clock;
 mod codecs;
 mod extremes;
 mod faulty;
-mod faulty_rest;
+mod faulty_store;
 mod groups;
 mod handlers;
 mod harness;

@@ -279,7 +279,7 @@ mod tests {
                 ..HourStats::default()
             },
             memory: None,
-            slot: None,
+            place: None,
         }
     }
 

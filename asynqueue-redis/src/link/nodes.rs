@@ -47,18 +47,13 @@ impl Link {
         command.arg("NODES");
         let answer = send_to_any(&held, &command).await.map_err(unavailable)?;
         let table = reply::text(answer)?;
-        let mut nodes: Vec<_> = table.lines().filter_map(member).collect();
-        for (_, node) in &mut nodes {
-            if let Some(info) = told.get(&node.address) {
-                note_info(node, info);
-            }
-        }
-        // Those with slots first, in their order.
-        nodes.sort_by(|(slot_a, a), (slot_b, b)| {
-            let slots = (slot_a.is_none(), slot_a).cmp(&(slot_b.is_none(), slot_b));
-            slots.then(a.address.cmp(&b.address))
-        });
-        Ok(nodes.into_iter().map(|(_, node)| node).collect())
+        let mut members: Vec<_> = table.lines().filter_map(member).collect();
+        members.sort_by(|a, b| (&b.slots, &a.address).cmp(&(&a.slots, &b.address)));
+        let node = |member: Member| {
+            let info = told.get(&member.address).map_or("", String::as_str);
+            member.node(info)
+        };
+        Ok(members.into_iter().map(node).collect())
     }
 }
 
@@ -89,39 +84,54 @@ const TOLD: [&str; 23] = [
     "master_last_io_seconds_ago",
 ];
 
-fn note_info(node: &mut Node, info: &str) {
-    if let Some(product) = product(info) {
-        node.version = product;
-    }
-    node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
-    let told = TOLD.iter().filter_map(|name| {
-        let value = field(info, name)?;
-        Some(((*name).to_owned(), value.to_owned()))
-    });
-    node.info.extend(told);
-}
-
-/// A server of which no more is known than what it does.
-fn node(address: String, role: &str) -> Node {
-    Node {
-        address,
-        version: String::new(),
-        memory: None,
-        info: vec![("role".into(), role.into())],
-    }
+/// A server of Redis, and which part of the data it keeps.
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    address: String,
+    role: &'static str,
+    /// The first and last of the slots that it keeps, in a Cluster.
+    slots: Vec<(u16, u16)>,
 }
 
 const PRIMARY: &str = "primary";
 const REPLICA: &str = "replica";
 
+impl Member {
+    /// With what it reports of itself, which is empty for one that was not asked.
+    fn node(self, info: &str) -> Node {
+        let told = TOLD
+            .iter()
+            .filter_map(|name| Some((*name, field(info, name)?.to_owned())));
+        let slots = self
+            .slots
+            .iter()
+            .map(|(first, last)| format!("{first}-{last}"));
+        let slots = slots.collect::<Vec<_>>().join(" ");
+        let own = [("role", self.role.to_owned()), ("slots", slots)];
+        let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+        Node {
+            address: self.address,
+            version: product(info).unwrap_or_default(),
+            memory: field(info, "used_memory").and_then(|bytes| bytes.parse().ok()),
+            info: (own.chain(told))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        }
+    }
+}
+
 /// A server that is no Cluster's, and those that follow it.
 fn with_replicas(address: String, info: &str) -> Vec<Node> {
+    let member = |address, role| Member {
+        address,
+        role,
+        slots: Vec::new(),
+    };
     let role = match field(info, "role") {
         Some("slave") => REPLICA,
         _ => PRIMARY,
     };
-    let mut primary = node(address, role);
-    note_info(&mut primary, info);
+    let primary = member(address, role).node(info);
     let replicas = info.lines().filter_map(|line| {
         let (name, told) = line.split_once(':')?;
         name.strip_prefix("slave")?.parse::<u32>().ok()?;
@@ -133,32 +143,30 @@ fn with_replicas(address: String, info: &str) -> Vec<Node> {
             parts.find_map(|(name, value)| (name == key).then_some(value))
         };
         let address = format!("{}:{}", part("ip")?, part("port")?);
-        Some(node(address, REPLICA))
+        Some(member(address, REPLICA).node(""))
     });
     std::iter::once(primary).chain(replicas).collect()
 }
 
-/// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots. With the first of its slots.
-fn member(line: &str) -> Option<(Option<u16>, Node)> {
+/// A line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, state, slots.
+fn member(line: &str) -> Option<Member> {
     let mut words = line.split(' ');
     let address = words.nth(1)?.split('@').next()?.to_owned();
     let flags = words.next()?;
     if flags.contains("noaddr") || flags.contains("handshake") {
         return None;
     }
-    let is_master = flags.split(',').any(|flag| flag == "master");
-    let mut node = node(address, if is_master { PRIMARY } else { REPLICA });
-    // One that is being moved is in brackets, and still where it was.
-    let slots: Vec<_> = words
-        .skip(5)
-        .filter(|range| !range.starts_with('['))
-        .collect();
-    let first = slots.first().and_then(|range| range.split('-').next());
-    let first = first.and_then(|first| first.parse().ok());
-    if first.is_some() {
-        node.info.push(("slots".into(), slots.join(", ")));
-    }
-    Some((first, node))
+    let is_primary = flags.split(',').any(|flag| flag == "master");
+    let slots = words.skip(5).filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        // One that is being moved is in brackets, and still where it was.
+        Some((first.parse().ok()?, last.parse().ok()?))
+    });
+    Some(Member {
+        address,
+        role: if is_primary { PRIMARY } else { REPLICA },
+        slots: slots.collect(),
+    })
 }
 
 #[cfg(test)]
@@ -168,17 +176,15 @@ mod tests {
     #[test]
     fn the_table_of_a_cluster_is_read() {
         let line = "07c3 127.0.0.1:30004@31004,host myself,master - 0 1426 1 connected 0-5460 5462 [93->-292f]";
-        let (first, node) = member(line).expect("a node");
-        assert_eq!((first, node.address.as_str()), (Some(0), "127.0.0.1:30004"));
-        let info = [("role", "primary"), ("slots", "0-5460, 5462")];
-        assert_eq!(
-            node.info,
-            info.map(|(name, value)| (name.into(), value.into()))
-        );
+        let node = member(line).expect("a node");
+        assert_eq!(node.address, "127.0.0.1:30004");
+        assert_eq!(node.role, PRIMARY);
+        assert_eq!(node.slots, [(0, 5460), (5462, 5462)]);
+        let slots = ("slots".to_owned(), "0-5460 5462-5462".to_owned());
+        assert_eq!(node.node("").info[1], slots);
         let replica = member("e7d1 127.0.0.1:30005@31005 slave 07c3 0 1426 1 connected");
-        let (first, replica) = replica.expect("a node");
-        let role = ("role".to_owned(), "replica".to_owned());
-        assert_eq!((first, replica.info), (None, vec![role]));
+        let replica = replica.expect("a node");
+        assert_eq!((replica.role, replica.slots.len()), (REPLICA, 0));
     }
 
     #[test]
@@ -189,7 +195,10 @@ mod tests {
         assert_eq!(nodes[0].version, "redis 7.0.15");
         assert_eq!(nodes[0].memory, Some(1000));
         let told = ("used_memory".to_owned(), "1000".to_owned());
-        assert!(nodes[0].info.contains(&told) && nodes[1].info.len() == 1);
+        assert!(nodes[0].info.contains(&told));
+        let role = |role: &str| ("role".to_owned(), role.to_owned());
+        assert_eq!(nodes[0].info[0], role(PRIMARY));
+        assert_eq!(nodes[1].info, [role(REPLICA)]);
         assert_eq!(nodes[1].address, "10.0.0.2:6379");
     }
 }

@@ -42,8 +42,8 @@ pub(super) struct Queue {
     archived_max: Option<u64>,
     /// About how many bytes it takes, where the storage can tell.
     memory_bytes: Option<u64>,
-    /// The hash slot that it is in, in a cluster.
-    slot: Option<u16>,
+    /// Where the storage keeps it, such as `slot 1234` of a Redis Cluster.
+    place: Option<String>,
 }
 
 impl From<&QueueInfo> for Queue {
@@ -63,7 +63,7 @@ impl From<&QueueInfo> for Queue {
             last_trimmed: info.stats.archive.last_trimmed.map(time),
             archived_max: info.stats.archive.max,
             memory_bytes: info.memory,
-            slot: info.slot,
+            place: info.place.clone(),
         }
     }
 }

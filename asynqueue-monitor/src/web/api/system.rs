@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asynqueue_core::{Name, NodeRole, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
+use asynqueue_core::{Name, RunningTask, ServerInfo, Timestamp, UnhandledTasks};
 use axum::{Json, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -137,13 +137,9 @@ pub(super) struct Subscription {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Node {
     address: String,
-    /// `primary` or `replica`.
-    role: &'static str,
     version: String,
     memory_bytes: Option<u64>,
-    /// The first and last of the slots it keeps.
-    slots: Vec<[u16; 2]>,
-    /// What it tells of itself, in its own words.
+    /// What it reports of itself, in its own words, such as its `role` and, in a Redis Cluster, its `slots`.
     info: BTreeMap<String, String>,
 }
 
@@ -231,17 +227,8 @@ pub(super) async fn list_nodes(view: View) -> Result<Json<Vec<Node>>, ApiError> 
     let nodes = view.inspector.nodes().await?.into_iter();
     let node = |node: asynqueue_core::Node| Node {
         address: node.address,
-        role: match node.role {
-            NodeRole::Primary => "primary",
-            NodeRole::Replica => "replica",
-        },
         version: node.version,
         memory_bytes: node.memory,
-        slots: node
-            .slots
-            .iter()
-            .map(|(first, last)| [*first, *last])
-            .collect(),
         info: node.info.into_iter().collect(),
     };
     Ok(Json(nodes.map(node).collect()))

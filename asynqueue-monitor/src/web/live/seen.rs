@@ -315,7 +315,7 @@ mod tests {
             },
             today: HourStats::default(),
             memory: None,
-            slot: None,
+            place: None,
         }
     }
 
@@ -363,6 +363,7 @@ mod tests {
             let codec = CodecName::of::<Json>();
             let id = TaskId::new("a").expect("an id");
             let task = TaskInfo {
+                version: Default::default(),
                 envelope: Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
                 state: TaskState::Pending,
                 at: None,

@@ -1,13 +1,13 @@
 //! The servers that the storage consists of.
 
-use asynqueue_core::{Name, Node, NodeRole};
+use asynqueue_core::{broker::Node, task::Name};
 use maud::{Markup, html};
 
 use super::{Failed, View, each_minute};
 use crate::web::show;
 
-/// How many queues are shown with their slots.
-const SLOTS: usize = 1_000;
+/// How many queues are shown with their places.
+const PLACES: usize = 1_000;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let nodes = view.inspector.nodes().await?;
@@ -21,17 +21,24 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             tbody { @for node in &nodes {
                 tr {
                     td { (node.address) }
-                    td { @match node.role { NodeRole::Primary => "primary", NodeRole::Replica => "replica" } }
+                    td { (reported(node, "role")) }
                     td { (node.version) }
                     td.number { @if let Some(bytes) = node.memory { (show::bytes(bytes)) } }
-                    td { @for (first, last) in &node.slots { (first) "–" (last) " " } }
+                    td { (reported(node, "slots")) }
                 }
             } }
         } }
-        (slots(&view, &nodes, &queues))
+        (places(&view, &queues))
         @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (told(node)) }
     };
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
+}
+
+/// One of the things that a server reports of itself; empty if it does not.
+fn reported<'a>(node: &'a Node, what: &str) -> &'a str {
+    let mut info = node.info.iter();
+    let value = info.find_map(|(name, value)| (name == what).then_some(value));
+    value.map_or("", String::as_str)
 }
 
 /// What a server tells of itself, in its own words.
@@ -44,31 +51,22 @@ fn told(node: &Node) -> Markup {
     }
 }
 
-/// Where each queue is, if storage is divided into slots.
-fn slots(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
+/// Where each queue is, if the storage keeps queues in several places.
+fn places(view: &View, queues: &[Name]) -> Markup {
     let places: Vec<_> = queues
         .iter()
-        .filter_map(|queue| Some((queue, view.inspector.broker().slot(queue)?)))
+        .filter_map(|queue| Some((queue, view.inspector.broker().place(queue)?)))
         .collect();
-    let keeper = |slot: u16| {
-        let keeps = |node: &&Node| {
-            let mut ranges = node.slots.iter();
-            node.role == NodeRole::Primary
-                && ranges.any(|(first, last)| (*first..=*last).contains(&slot))
-        };
-        nodes.iter().find(keeps).map(|node| node.address.as_str())
-    };
     html! {
         @if !places.is_empty() {
-            h2 { "Slots by queue" }
-            @if places.len() > SLOTS { p.note { "Of " (places.len()) " queues, the first " (SLOTS) " are shown; the page of a queue tells its slot too." } }
+            h2 { "Places of queues" }
+            @if places.len() > PLACES { p.note { "Of " (places.len()) " queues, the first " (PLACES) " are shown; the page of a queue shows its place too." } }
             div.scroll { table {
-                thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Slot" } th scope="col" { "Kept by" } } }
-                tbody { @for (queue, slot) in places.into_iter().take(SLOTS) {
+                thead { tr { th scope="col" { "Queue" } th scope="col" { "Place" } } }
+                tbody { @for (queue, place) in places.into_iter().take(PLACES) {
                     tr {
                         th scope="row" { a href=(view.links.queue(queue)) { (queue) } }
-                        td.number { (slot) }
-                        td { (keeper(slot).unwrap_or("no node: the cluster is not whole")) }
+                        td { (place) }
                     }
                 } }
             } }

@@ -78,7 +78,7 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
             span { "today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " done, "
                 b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
-            @if let Some(slot) = info.slot { span { "slot " (slot) } }
+            @if let Some(place) = &info.place { span { (place) } }
             @if info.stats.repaired > 0 { span { (show::number(info.stats.repaired)) " put right after the storage had lost something" } }
             @if info.stats.archive.trimmed() > 0 { span { (show::number(info.stats.archive.trimmed())) " deleted from the archive for its limits" } }
             @if info.stats.paused { span.paused { "paused" } }
