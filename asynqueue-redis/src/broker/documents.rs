@@ -61,27 +61,26 @@ impl RedisBroker {
         let mut passed = 0;
         loop {
             let left = limit.saturating_sub(due.documents.len()).min(MAX_CHUNK);
-            let found = self
-                .due_documents_after(space, passed, left, &mut due)
+            let looked_at = self
+                .due_documents_after(space, &mut passed, left, &mut due)
                 .await?;
-            passed += found;
-            if found < left || due.documents.len() >= limit {
+            if looked_at < left || due.documents.len() >= limit {
                 return Ok(due);
             }
         }
     }
 
-    /// Adds up to `limit` of the documents that are due, after as many as were passed. Returns how many it has looked at.
+    /// Adds up to `limit` of the documents that are due, after as many as were passed. Returns how many names it has looked at.
     async fn due_documents_after(
         &self,
         space: Space,
-        passed: usize,
+        passed: &mut usize,
         limit: usize,
         due: &mut DueDocuments,
     ) -> Result<usize, BrokerError> {
         let args = script::due_documents::Args {
             not_after: self.script_clock(),
-            passed,
+            passed: *passed,
             limit,
         };
         let call = script::due_documents::call(self.document_keys().space(space), args);
@@ -89,13 +88,14 @@ impl RedisBroker {
         due.next_due = reply::some_time(reply::next(&mut answer)?)?;
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
         self.note_time(due.now);
-        let mut found = 0;
+        let looked_at = reply::number(reply::next(&mut answer)?)?;
+        // A name without a document is removed, and not passed.
         while let (Some(name), Some(value)) = (answer.next(), answer.next()) {
             due.documents
                 .extend(named(reply::text(name)?, reply::bytes(value)?));
-            found += 1;
+            *passed += 1;
         }
-        Ok(found)
+        Ok(looked_at as usize)
     }
 
     /// Makes sets of changes, as many in a call as fit.

@@ -1,10 +1,10 @@
 -- The documents of a space that are due, earliest first.
--- Answers when the next after them is due ('' never), what time it is, then names and documents.
+-- Answers when the next after them is due ('' never), what time it is, how many names were looked at, then names and documents.
 local now = clock(not_after)
 local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)
 local after = tonumber(passed) + #found
 local next_due = redis.call('ZRANGE', due, after, after, 'WITHSCORES')
-local answer = {next_due[2] or '', int(now)}
+local answer = {next_due[2] or '', int(now), #found}
 if #found == 0 then return answer end
 for i, document in ipairs(redis.call('HMGET', documents, unpack(found))) do
   if document then
