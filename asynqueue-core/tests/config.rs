@@ -64,23 +64,21 @@ fn every_key_is_read_in_both_formats() {
         "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
         "monitoring": {"enable": true, "path": "/tasks", "port": 9000, "username": "ada", "password": "secret"}
     }"#;
-    let mut expected = Config {
-        concurrency: Some(64),
-        strict_priority: true,
-        lease: Some(Duration::from_secs(60)),
-        poll_interval: Some(Duration::from_millis(250)),
-        shutdown_timeout: Some(Duration::from_secs(90 * 60)),
-        cancel_grace: Some(Duration::ZERO),
-        max_result: Some(4096),
-        log_failures: Some(false),
-        unknown_event_grace: Some(Duration::from_secs(2 * 3600)),
-        on_decode_error: Some(OnDecodeError::Archive),
-        queue: [("critical", 6), ("user:42", 1), ("a.b", 2)]
-            .map(|(queue, weight)| (queue.into(), weight))
-            .into(),
-        queue_concurrency: [("critical".into(), 8)].into(),
-        ..Config::new("memory:")
-    };
+    let mut expected = Config::new("memory:");
+    expected.concurrency = Some(64);
+    expected.strict_priority = true;
+    expected.lease = Some(Duration::from_secs(60));
+    expected.poll_interval = Some(Duration::from_millis(250));
+    expected.shutdown_timeout = Some(Duration::from_secs(90 * 60));
+    expected.cancel_grace = Some(Duration::ZERO);
+    expected.max_result = Some(4096);
+    expected.log_failures = Some(false);
+    expected.unknown_event_grace = Some(Duration::from_secs(2 * 3600));
+    expected.on_decode_error = Some(OnDecodeError::Archive);
+    expected.queue = [("critical", 6), ("user:42", 1), ("a.b", 2)]
+        .map(|(queue, weight)| (queue.into(), weight))
+        .into();
+    expected.queue_concurrency = [("critical".into(), 8)].into();
     expected.monitoring.enable = true;
     expected.monitoring.path = "/tasks".into();
     expected.monitoring.port = 9000;

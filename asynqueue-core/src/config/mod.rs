@@ -52,6 +52,7 @@ use crate::{process::OnDecodeError, server::ServerBuilder, task::Name};
 /// It can be a part of your own settings too: it implements [`Deserialize`].
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Config {
     /// The broker's URL. It may have a password, and is left out of the `Debug` form.
     #[serde(deserialize_with = "values::text")]
@@ -106,6 +107,7 @@ pub struct Config {
 /// `std::mem::take(&mut config.monitoring)`, and passes them to `Monitor::serve_configured`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Monitoring {
     /// Whether to serve it. Default false.
     #[serde(deserialize_with = "values::flag")]

@@ -68,6 +68,7 @@ const CHUNK: usize = 500;
 
 /// One queue.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct QueueInfo {
     /// Its name.
     pub name: Name,
@@ -81,8 +82,22 @@ pub struct QueueInfo {
     pub slot: Option<u16>,
 }
 
+impl QueueInfo {
+    /// A queue with these figures, of which no more is known.
+    pub fn new(name: Name, stats: QueueStats, today: HourStats) -> Self {
+        Self {
+            name,
+            stats,
+            today,
+            memory: None,
+            slot: None,
+        }
+    }
+}
+
 /// A part of a list, less what a filter leaves out.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Listing {
     /// The tasks that match.
     pub tasks: Vec<TaskInfo>,

@@ -182,7 +182,7 @@ impl Queue {
                 let tasks = self.groups.iter().enumerate().skip(skipped);
                 self.page(page.limit, tasks.map(|(i, id)| (id, (i + 1).to_string())))
             }
-            TaskState::Blocked => TaskPage::default(),
+            TaskState::Other => TaskPage::default(),
         }
     }
 

@@ -28,7 +28,7 @@ pub struct TaskHandle<T> {
     payload: PhantomData<fn() -> T>,
 }
 
-/// Where an enqueued task is.
+/// Where an enqueued task is. There will be no third: either the broker has it or not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskStatus {
     /// The broker has it.

@@ -187,11 +187,7 @@ fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: String) -> Ord
         let outcomes = inspector.apply(&Action::Delete, &tasks).await?;
         let scanned = outcomes.len() as u64;
         let done = done(&outcomes);
-        Ok(BulkProgress {
-            scanned,
-            done,
-            refused: scanned - done,
-        })
+        Ok(BulkProgress::new(scanned, done, scanned - done))
     };
     Order {
         what,

@@ -291,11 +291,9 @@ async fn a_configuration_serves_it_or_says_what_is_missing() {
     let serve = async |monitoring: &Monitoring| {
         Monitor::serve_configured(MemoryBroker::new(), monitoring).await
     };
-    let mut monitoring = Monitoring {
-        port: 0,
-        path: "/monitoring".into(),
-        ..Monitoring::default()
-    };
+    let mut monitoring = Monitoring::default();
+    monitoring.port = 0;
+    monitoring.path = "/monitoring".into();
     assert!(serve(&monitoring).await.expect("not asked for").is_none());
     monitoring.enable = true;
     let endpoint = serve(&monitoring).await.expect("served").expect("enabled");

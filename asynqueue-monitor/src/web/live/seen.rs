@@ -300,7 +300,7 @@ pub(in crate::web) fn version_of_queues(queues: &[QueueInfo]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use asynqueue_core::{
         broker::{HourStats, QueueStats},
@@ -312,17 +312,10 @@ mod tests {
     use super::*;
 
     fn queue(name: &str, pending: u64, succeeded: u64) -> QueueInfo {
-        QueueInfo {
-            name: name.into(),
-            stats: QueueStats {
-                counts: BTreeMap::from([(TaskState::Pending, pending)]),
-                succeeded,
-                ..QueueStats::default()
-            },
-            today: HourStats::default(),
-            memory: None,
-            slot: None,
-        }
+        let mut stats = QueueStats::default();
+        stats.counts.insert(TaskState::Pending, pending);
+        stats.succeeded = succeeded;
+        QueueInfo::new(name.into(), stats, HourStats::default())
     }
 
     #[test]
