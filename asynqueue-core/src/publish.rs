@@ -46,6 +46,7 @@ pub struct Publish<'a, T> {
 
 /// An event that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Published {
     /// The event's id, which each subscriber's task has too.
     pub id: TaskId,

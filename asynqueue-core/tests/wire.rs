@@ -37,15 +37,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 fn failure(attempt: u32, at: Timestamp, kind: FailureKind, message: &str) -> Failure {
-    Failure {
-        attempt,
-        started: None,
-        at,
-        kind,
-        message: message.into(),
-        backtrace: None,
-        worker: None,
-    }
+    Failure::new(attempt, at, kind, message)
 }
 
 fn minimal() -> Envelope {
@@ -75,18 +67,17 @@ fn full() -> Envelope {
     task.headers.insert("tenant", "acme");
     task.deadline = Some(SENT + Duration::from_secs(3600));
     task.attempts = 2;
-    task.unique = Some(Box::new(UniqueLock {
-        key: UniqueKey::new("customer-42"),
-        until: UniqueUntil::Window,
-        ttl: Duration::from_secs(3600),
-    }));
+    task.unique = Some(Box::new(UniqueLock::new(
+        UniqueKey::new("customer-42"),
+        UniqueUntil::Window,
+        Duration::from_secs(3600),
+    )));
     let second = Duration::from_secs(1);
     task.push_failure(failure(1, SENT + second, FailureKind::LeaseExpired, "lost"));
-    task.push_failure(Failure {
-        backtrace: Some("at main.rs:7".into()),
-        worker: Some("host:1:x".into()),
-        ..failure(2, SENT + 2 * second, FailureKind::Panic, "boom")
-    });
+    let mut panicked = failure(2, SENT + 2 * second, FailureKind::Panic, "boom");
+    panicked.backtrace = Some("at main.rs:7".into());
+    panicked.worker = Some("host:1:x".into());
+    task.push_failure(panicked);
     task
 }
 
@@ -237,11 +228,8 @@ fn changed() -> Envelope {
     let second = Duration::from_secs(1);
     task.attempts = 2;
     task.push_failure(failure(1, SENT + second, FailureKind::LeaseExpired, "lost"));
-    task.set_completed(Run {
-        started: SENT + 2 * second,
-        ended: SENT + 3 * second,
-        worker: "host:1:x".into(),
-    });
+    let (started, ended) = (SENT + 2 * second, SENT + 3 * second);
+    task.set_completed(Run::new(started, ended, "host:1:x".into()));
     task.set_unhandled_since(Some(SENT));
     task.set_place(Some(7));
     task.headers.insert("traceparent", TRACEPARENT);
@@ -488,10 +476,8 @@ fn locks() -> impl Strategy<Value = UniqueLock> {
         Just(UniqueUntil::Success),
         Just(UniqueUntil::Window)
     ];
-    (any::<String>(), until, 1..u64::MAX).prop_map(|(key, until, ttl)| UniqueLock {
-        key: UniqueKey::new(key),
-        until,
-        ttl: Duration::from_millis(ttl),
+    (any::<String>(), until, 1..u64::MAX).prop_map(|(key, until, ttl)| {
+        UniqueLock::new(UniqueKey::new(key), until, Duration::from_millis(ttl))
     })
 }
 
@@ -509,14 +495,11 @@ fn failures() -> impl Strategy<Value = Failure> {
         option::of(any::<String>()),
     );
     (any::<u32>(), any::<u64>(), kinds, text).prop_map(
-        |(attempt, at, kind, (message, backtrace, worker))| Failure {
-            attempt,
-            started: None,
-            at: Timestamp::from_millis(at),
-            kind,
-            message,
-            backtrace,
-            worker: worker.map(Name::from),
+        |(attempt, at, kind, (message, backtrace, worker))| {
+            let mut failure = Failure::new(attempt, Timestamp::from_millis(at), kind, message);
+            failure.backtrace = backtrace;
+            failure.worker = worker.map(Name::from);
+            failure
         },
     )
 }

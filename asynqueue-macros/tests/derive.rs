@@ -93,10 +93,7 @@ fn every_attribute_arrives() {
         o.deadline = Some(HOUR);
         o.retention = 24 * HOUR;
         o.backoff = Backoff::exponential(Duration::from_millis(250), HOUR).expect("base < max");
-        o.unique = Some(Unique {
-            until: UniqueUntil::Start,
-            ttl: 2 * HOUR,
-        });
+        o.unique = Some(Unique::new(UniqueUntil::Start, 2 * HOUR));
         o.priority = 7;
         o.group = Some("tenant-a".into());
     });
@@ -113,10 +110,7 @@ fn an_attribute_in_two_pieces_is_one() {
     assert_eq!(codec_of::<Pieces>(), MessagePack::NAME);
     let expected = options(|o| {
         o.backoff = Backoff::Fixed(Duration::from_secs(10));
-        o.unique = Some(Unique {
-            until: UniqueUntil::Success,
-            ttl: HOUR,
-        });
+        o.unique = Some(Unique::new(UniqueUntil::Success, HOUR));
         o.retention = HOUR; // so that the output can be fetched
     });
     assert_eq!(*Pieces::options(), expected);
@@ -136,10 +130,7 @@ struct Unkept(u64);
 #[test]
 fn a_retention_of_zero_keeps_no_result() {
     let expected = options(|o| {
-        o.unique = Some(Unique {
-            until: UniqueUntil::Window,
-            ttl: 24 * HOUR,
-        });
+        o.unique = Some(Unique::new(UniqueUntil::Window, 24 * HOUR));
     });
     assert_eq!(*Unkept::options(), expected);
 }

@@ -20,11 +20,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn unique(id: &str) -> Envelope {
     let mut task = task("q", id);
-    task.unique = Some(Box::new(UniqueLock {
-        key: UniqueKey::new("key"),
-        until: UniqueUntil::Success,
-        ttl: HOUR,
-    }));
+    task.unique = Some(Box::new(UniqueLock::new(
+        UniqueKey::new("key"),
+        UniqueUntil::Success,
+        HOUR,
+    )));
     task
 }
 

@@ -189,7 +189,7 @@ async fn a_new_owner_takes_back_no_task_before_it_has_watched_its_lease() {
 fn unique(id: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
     let mut task = task("q", id);
     let key = UniqueKey::new(id);
-    task.unique = Some(Box::new(UniqueLock { key, until, ttl }));
+    task.unique = Some(Box::new(UniqueLock::new(key, until, ttl)));
     task
 }
 

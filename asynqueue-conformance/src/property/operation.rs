@@ -78,10 +78,11 @@ pub enum Shift {
 
 /// Up to `max` operations, groups and replacements among them, for [`compare`](super::compare): the model has neither.
 pub fn operations_with_groups(max: usize) -> impl Strategy<Value = Vec<Operation>> {
-    let limits = (whole_seconds(), 1_usize..4).prop_map(|(grace, max_size)| Aggregate {
-        grace,
-        max_delay: grace * 2,
-        max_size,
+    let limits = (whole_seconds(), 1_usize..4).prop_map(|(grace, max_size)| {
+        Aggregate::DEFAULT
+            .grace(grace)
+            .max_delay(grace * 2)
+            .max_size(max_size)
     });
     let group = prop::sample::select(vec![None, Some("a"), Some("b")]);
     let grouped = (new_task(), limits, group).prop_map(|(mut task, limits, group)| {
@@ -151,11 +152,7 @@ fn keep() -> impl Strategy<Value = Keep> {
 }
 
 fn progress() -> impl Strategy<Value = Progress> {
-    (0_u64..10).prop_map(|done| Progress {
-        done,
-        total: 10,
-        note: "at it".into(),
-    })
+    (0_u64..10).prop_map(|done| Progress::new(done, 10, "at it"))
 }
 
 /// Around the time that clocks for tests start at, and long before.
@@ -208,10 +205,8 @@ fn lock() -> impl Strategy<Value = UniqueLock> {
         UniqueUntil::Success,
         UniqueUntil::Window,
     ]);
-    (0_u8..3, until, whole_seconds()).prop_map(|(key, until, ttl)| UniqueLock {
-        key: UniqueKey::new(format!("key-{key}")),
-        until,
-        ttl,
+    (0_u8..3, until, whole_seconds()).prop_map(|(key, until, ttl)| {
+        UniqueLock::new(UniqueKey::new(format!("key-{key}")), until, ttl)
     })
 }
 
@@ -247,15 +242,12 @@ pub(super) fn settlement(
     if matches!(outcome, Outcome::Retry { .. } | Outcome::Archive) {
         let envelope = Arc::make_mut(&mut envelope);
         envelope.attempts += 1;
-        envelope.push_failure(Failure {
-            attempt: envelope.attempts,
-            started: None,
-            at: Timestamp::from_millis(1),
-            kind: FailureKind::Error,
-            message: "no luck".into(),
-            backtrace: None,
-            worker: None,
-        });
+        envelope.push_failure(Failure::new(
+            envelope.attempts,
+            Timestamp::from_millis(1),
+            FailureKind::Error,
+            "no luck",
+        ));
     }
     Settlement {
         leased,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use asynqueue_core::{
     broker::{NewTask, Outcome, When},
-    task::{Clock, TaskRef, Timestamp, UniqueUntil},
+    task::{Clock, TaskRef, Timestamp},
     testing::TestClock,
 };
 
@@ -112,11 +112,7 @@ fn new_task(NewTask { envelope, when, .. }: &NewTask) -> String {
         text += &format!(" retention {:?}", options.retention);
     }
     if let Some(lock) = &envelope.unique {
-        let until = match lock.until {
-            UniqueUntil::Start => "start",
-            UniqueUntil::Success => "success",
-            UniqueUntil::Window => "window",
-        };
+        let until = lock.until.as_str();
         text += &format!(" {} until {until} for {:?}", lock.key.as_str(), lock.ttl);
     }
     text

@@ -104,11 +104,7 @@ pub async fn a_version_is_of_the_state_and_the_envelope(harness: &dyn StoreHarne
     let leased = lease_one(&store).await;
     let active = info(&store, "a").await.version;
     assert_ne!(active, pending);
-    let progress = Progress {
-        done: 1,
-        total: 2,
-        note: "half".into(),
-    };
+    let progress = Progress::new(1, 2, "half");
     store
         .report(vec![(leased.lease(), progress)])
         .await

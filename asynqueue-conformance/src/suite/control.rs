@@ -154,11 +154,7 @@ pub async fn progress_is_seen_while_the_task_is_active(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
-    let progress = |done| Progress {
-        done,
-        total: 10,
-        note: "copying".into(),
-    };
+    let progress = |done| Progress::new(done, 10, "copying");
     let report = async |lease: &Leased, done| {
         let reported = vec![(lease.lease(), progress(done))];
         f.broker.report(reported).await.unwrap();

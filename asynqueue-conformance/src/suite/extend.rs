@@ -104,10 +104,7 @@ pub async fn an_extended_lease_keeps_its_worker_and_progress(harness: &dyn Harne
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
-    let progress = Progress {
-        done: 1,
-        ..Progress::default()
-    };
+    let progress = Progress::new(1, 0, "");
     let reported = (leased.lease(), progress.clone());
     f.broker.report(vec![reported]).await.unwrap();
     assert_eq!(extend(&f, &leased).await, Extended::Yes);

@@ -29,10 +29,7 @@ impl Task for Once {
 
     fn options() -> Arc<TaskOptions> {
         TaskOptions::shared(|options| {
-            options.unique = Some(Unique {
-                until: UniqueUntil::Success,
-                ttl: secs(1_000_000),
-            });
+            options.unique = Some(Unique::new(UniqueUntil::Success, secs(1_000_000)));
         })
     }
 

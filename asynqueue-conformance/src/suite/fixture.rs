@@ -236,26 +236,16 @@ pub(crate) fn prioritised(name: &str, priority: u8) -> Envelope {
 
 pub(crate) fn unique(name: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
     let mut task = task(name);
-    task.unique = Some(Box::new(UniqueLock {
-        key: UniqueKey::new("key"),
-        until,
-        ttl,
-    }));
+    task.unique = Some(Box::new(UniqueLock::new(UniqueKey::new("key"), until, ttl)));
     task
 }
 
 pub(crate) fn failure(attempt: u32, message: &str) -> Failure {
     let at = Timestamp::from_millis(1_000);
     let kind = FailureKind::Error;
-    Failure {
-        attempt,
-        started: None,
-        at,
-        kind,
-        message: message.into(),
-        backtrace: None,
-        worker: Some("tester".into()),
-    }
+    let mut failure = Failure::new(attempt, at, kind, message);
+    failure.worker = Some("tester".into());
+    failure
 }
 
 pub(crate) fn failed(task: &Arc<Envelope>) -> Arc<Envelope> {

@@ -15,11 +15,10 @@ use super::{
     fixture::{Fixture, id, ids, now, secs, task, task_ref, unique, with},
 };
 
-const LIMITS: Aggregate = Aggregate {
-    grace: Duration::from_secs(10),
-    max_delay: Duration::from_secs(25),
-    max_size: 4,
-};
+const LIMITS: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_secs(10))
+    .max_delay(Duration::from_secs(25))
+    .max_size(4);
 
 pub(super) fn grouped(name: &str, group: &str) -> Envelope {
     with(task(name), |options| {

@@ -185,10 +185,7 @@ pub async fn a_large_batch_is_cancelled(harness: &dyn Harness) {
 pub async fn progress_of_a_large_batch_is_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let leased = lease_many(&f).await;
-    let progress = |done| Progress {
-        done,
-        ..Progress::default()
-    };
+    let progress = |done| Progress::new(done, 0, "");
     let leases = leased.iter().map(Leased::lease);
     let reports = leases.zip((0..).map(progress)).collect();
     f.broker.report(reports).await.unwrap();

@@ -23,11 +23,10 @@ use super::{
     fixture::{Fixture, id, secs},
 };
 
-pub(super) const AGGREGATE: Aggregate = Aggregate {
-    grace: Duration::from_secs(10),
-    max_delay: Duration::from_secs(60),
-    max_size: 100,
-};
+pub(super) const AGGREGATE: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_secs(10))
+    .max_delay(Duration::from_secs(60))
+    .max_size(100);
 
 /// A task with a number, kept for an hour when it is done.
 #[derive(Serialize, Deserialize)]
@@ -256,10 +255,7 @@ pub async fn the_payloads_of_a_group_become_one_task(harness: &dyn Harness) {
 pub async fn a_group_beyond_its_size_becomes_several_tasks(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
-    let limits = Aggregate {
-        max_size: 10,
-        ..AGGREGATE
-    };
+    let limits = AGGREGATE.max_size(10);
     for n in 0..100 {
         let grouped = producer.enqueue(Job(n)).aggregate(limits);
         grouped.await.unwrap();
@@ -289,19 +285,13 @@ pub async fn limits_of_a_group_that_make_no_sense_are_refused(harness: &dyn Harn
         let refused = producer.enqueue(Job(1)).aggregate(limits).await;
         refused.unwrap_err().to_string()
     };
-    let none = Aggregate {
-        max_size: 0,
-        ..AGGREGATE
-    };
+    let none = AGGREGATE.max_size(0);
     assert!(
         refused(none)
             .await
             .contains("`job`: invalid aggregate: max_size is 0")
     );
-    let at_once = Aggregate {
-        grace: Duration::ZERO,
-        ..AGGREGATE
-    };
+    let at_once = AGGREGATE.grace(Duration::ZERO);
     assert!(refused(at_once).await.contains("grace is 0ns"));
     let delayed = producer.enqueue(Job(1)).aggregate(AGGREGATE);
     let delayed = delayed.delay(secs(1)).await.unwrap_err().to_string();

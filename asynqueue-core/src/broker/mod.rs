@@ -10,6 +10,15 @@
 //! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
 //! calls leaves nothing half done.
 //!
+//! # Versions
+//!
+//! These traits and the types that only brokers use are outside of semantic versioning until 1.0: a minor version may add a
+//! method or a field. A broker in a crate of its own depends on one version of `asynqueue-core`, such as `=0.1.0`, and
+//! runs the suite of the same version of `asynqueue-conformance`. Programs that call a broker through a producer, a server
+//! or an inspector are not affected.
+//!
+//! # Runtimes
+//!
 //! Methods are called from several runtimes: a server calls them from its own, which lives on a thread of its own and ends
 //! with the server, and producers and handlers from the application's, which a handler may block. So what a broker spawns must not depend
 //! on the runtime of the caller. A broker with connections drives them on a thread of its own.

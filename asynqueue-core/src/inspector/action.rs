@@ -39,7 +39,7 @@ pub enum Action {
     MoveTo(Name),
 }
 
-/// What came of an action on one task.
+/// What came of an action on one task. There will be no fourth: a new reason is a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionOutcome {
     /// It was done.

@@ -13,6 +13,7 @@ use crate::{
 
 /// How far an action on all tasks that match has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BulkProgress {
     /// How many tasks were looked at.
     pub scanned: u64,
@@ -20,6 +21,17 @@ pub struct BulkProgress {
     pub done: u64,
     /// For how many it was refused: they are not there any more, or not in a state for it.
     pub refused: u64,
+}
+
+impl BulkProgress {
+    /// So many tasks looked at, changed and refused.
+    pub const fn new(scanned: u64, done: u64, refused: u64) -> Self {
+        Self {
+            scanned,
+            done,
+            refused,
+        }
+    }
 }
 
 impl Inspector {

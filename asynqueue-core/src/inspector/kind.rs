@@ -167,8 +167,8 @@ impl ActionKind {
 
 /// Whether a task in this state has not begun, and may still run without being asked to.
 const fn waits(state: TaskState) -> bool {
-    use TaskState::{Aggregating, Blocked, Pending, Retry, Scheduled};
-    matches!(state, Scheduled | Pending | Retry | Aggregating | Blocked)
+    use TaskState::{Aggregating, Pending, Retry, Scheduled};
+    matches!(state, Scheduled | Pending | Retry | Aggregating)
 }
 
 impl Action {

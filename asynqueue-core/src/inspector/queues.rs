@@ -8,6 +8,7 @@ use crate::{
 
 /// One queue.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct QueueInfo {
     /// Its name.
     pub name: Name,
@@ -19,6 +20,19 @@ pub struct QueueInfo {
     pub memory: Option<u64>,
     /// Where the storage keeps it, in its own words, such as `slot 1234`.
     pub place: Option<String>,
+}
+
+impl QueueInfo {
+    /// A queue with these figures, of which no more is known.
+    pub fn new(name: Name, stats: QueueStats, today: HourStats) -> Self {
+        Self {
+            name,
+            stats,
+            today,
+            memory: None,
+            place: None,
+        }
+    }
 }
 
 impl Inspector {

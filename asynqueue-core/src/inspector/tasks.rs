@@ -19,6 +19,7 @@ const CHUNK: usize = 500;
 
 /// A part of a list, less what a filter leaves out.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Listing {
     /// The tasks that match.
     pub tasks: Vec<TaskInfo>,

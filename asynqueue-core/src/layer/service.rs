@@ -18,6 +18,7 @@ use crate::process::{Context, StdTaskError, TaskError};
 
 /// One attempt at one task, on its way through the layers to the process.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskRequest {
     /// The task; the payload is in its [envelope](Context::envelope), still encoded.
     pub context: Context,
@@ -25,9 +26,24 @@ pub struct TaskRequest {
 
 /// What an attempt yields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskOutput {
     /// The process's output in the task's codec, if there is any.
     pub result: Option<Bytes>,
+}
+
+impl TaskRequest {
+    /// An attempt with this context.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+impl TaskOutput {
+    /// An output that is encoded in the task's codec; `None` for an attempt without one.
+    pub fn new(result: Option<Bytes>) -> Self {
+        Self { result }
+    }
 }
 
 /// The future of an attempt.

@@ -106,7 +106,7 @@ impl Queue {
                     tasks.map(|(i, id)| (id, (i + 1).to_string())),
                 )
             }
-            TaskState::Blocked => TaskPage::default(),
+            TaskState::Other => TaskPage::default(),
         }
     }
 

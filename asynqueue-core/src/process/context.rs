@@ -90,6 +90,7 @@ enum Outcome {
 
 /// How far a task has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Progress {
     /// Units of work done.
     pub done: u64,
@@ -102,6 +103,15 @@ pub struct Progress {
 impl Progress {
     /// Bytes kept of a note.
     pub const MAX_NOTE: usize = 4 * 1024;
+
+    /// `done` units of work of `total`, and what is being done.
+    pub fn new(done: u64, total: u64, note: impl Into<String>) -> Self {
+        Self {
+            done,
+            total,
+            note: note.into(),
+        }
+    }
 }
 
 impl Context {

@@ -44,6 +44,7 @@ pub struct TaskError {
 
 /// What happens to a task whose payload cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnDecodeError {
     /// It has failed like any other, and is retried by its backoff.
     #[default]

@@ -14,6 +14,7 @@ pub(crate) struct MaxResult(pub(crate) usize);
     "the result is {size} bytes, and this server takes up to {limit}: keep large data elsewhere and return a reference, or \
      raise the limit with `ServerBuilder::max_result`"
 )]
+#[non_exhaustive]
 pub struct ResultTooLarge {
     /// The encoded result's size in bytes.
     pub size: usize,

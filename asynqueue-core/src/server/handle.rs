@@ -18,6 +18,7 @@ pub struct ServerHandle {
 
 /// A running server's figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerStats {
     /// Tasks that run now.
     pub running: usize,

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 /// How the tasks of a group are aggregated: they wait until one of these limits is reached, and then become one task,
 /// made by the function that a server [aggregates](crate::server::ServerBuilder::aggregate) them with.
+///
+/// ```
+/// # use asynqueue_core::task::Aggregate;
+/// let limits = Aggregate::default().max_size(500);
+/// assert_eq!(limits.grace.as_secs(), 10);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Aggregate {
     /// How long to wait after the last task that came for another one. Default 10 s.
     pub grace: Duration,
@@ -17,6 +24,34 @@ pub struct Aggregate {
 impl Aggregate {
     /// The most tasks that become one.
     pub const MAX_SIZE: usize = 1_000;
+
+    /// 10 s after the last task, 1 minute after the first, 100 tasks.
+    pub const DEFAULT: Self = Self {
+        grace: Duration::from_secs(10),
+        max_delay: Duration::from_secs(60),
+        max_size: 100,
+    };
+
+    /// Sets how long to wait after the last task that came for another one. Default 10 s.
+    #[must_use]
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets how long to wait after the first task in any case. Default 1 minute.
+    #[must_use]
+    pub const fn max_delay(mut self, max_delay: Duration) -> Self {
+        self.max_delay = max_delay;
+        self
+    }
+
+    /// Sets how many tasks become one at most, up to [`Aggregate::MAX_SIZE`]. Default 100.
+    #[must_use]
+    pub const fn max_size(mut self, max_size: usize) -> Self {
+        self.max_size = max_size;
+        self
+    }
 
     /// Checks that these limits can be kept.
     ///
@@ -54,11 +89,7 @@ impl Aggregate {
 
 impl Default for Aggregate {
     fn default() -> Self {
-        Self {
-            grace: Duration::from_secs(10),
-            max_delay: Duration::from_secs(60),
-            max_size: 100,
-        }
+        Self::DEFAULT
     }
 }
 

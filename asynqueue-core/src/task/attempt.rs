@@ -6,6 +6,7 @@ use super::{Failure, Name, Timestamp};
 
 /// When and by whom a task was run, by an attempt that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Run {
     /// When it began.
     pub started: Timestamp,
@@ -15,8 +16,20 @@ pub struct Run {
     pub worker: Name,
 }
 
+impl Run {
+    /// An attempt of `worker` that succeeded.
+    pub fn new(started: Timestamp, ended: Timestamp, worker: Name) -> Self {
+        Self {
+            started,
+            ended,
+            worker,
+        }
+    }
+}
+
 /// One attempt at a task, as [`TaskInfo::attempts`](crate::broker::TaskInfo::attempts) tells them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// Which attempt it was, from 1. Two have the same number if the first did not count.
     pub number: u32,

@@ -8,6 +8,7 @@ use super::{Name, Timestamp};
 
 /// One failed attempt, as kept with its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Failure {
     /// Which attempt it was, from 1.
     pub attempt: u32,
@@ -35,6 +36,19 @@ impl Failure {
     pub const MAX_MESSAGE: usize = 4 * 1024;
     /// Bytes kept of a backtrace.
     pub const MAX_BACKTRACE: usize = 16 * 1024;
+
+    /// Why attempt `attempt`, counted from 1, ended at this time; without a start, a backtrace and a worker.
+    pub fn new(attempt: u32, at: Timestamp, kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            attempt,
+            started: None,
+            at,
+            kind,
+            message: message.into(),
+            backtrace: None,
+            worker: None,
+        }
+    }
 
     /// Whether the task was run, and not just put away.
     pub fn is_attempt(&self) -> bool {

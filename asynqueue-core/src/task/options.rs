@@ -79,6 +79,7 @@ impl TaskOptions {
 
 /// How long to wait before a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backoff {
     /// n⁴ + 15 + a random part of 30·(n + 1) seconds after attempt n, as Sidekiq and asynq have it, where n
     /// counts from 0: 15–45 s after the first failure, some three weeks in all for 25 retries.

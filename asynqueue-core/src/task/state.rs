@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 ///                       └── given back ───┘  └───▶ archived
 /// ```
 ///
-/// A task of a group waits as *aggregating*, a task that waits on others as *blocked*.
+/// A task of a group waits as *aggregating*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TaskState {
     /// Waits for the time it was enqueued for.
     Scheduled,
@@ -30,13 +31,14 @@ pub enum TaskState {
     Archived,
     /// Waits for its group to be complete.
     Aggregating,
-    /// Waits for other tasks.
-    Blocked,
+    /// A state that a later version has. No task of this version is in it.
+    #[serde(other)]
+    Other,
 }
 
 impl TaskState {
-    /// Every state, in the order of a task's life.
-    pub const ALL: [Self; 8] = [
+    /// Every state of this version, in the order of a task's life.
+    pub const ALL: [Self; 7] = [
         Self::Scheduled,
         Self::Pending,
         Self::Active,
@@ -44,7 +46,6 @@ impl TaskState {
         Self::Completed,
         Self::Archived,
         Self::Aggregating,
-        Self::Blocked,
     ];
 
     /// The state's name in lower case.
@@ -57,7 +58,7 @@ impl TaskState {
             Self::Completed => "completed",
             Self::Archived => "archived",
             Self::Aggregating => "aggregating",
-            Self::Blocked => "blocked",
+            Self::Other => "other",
         }
     }
 
@@ -70,5 +71,20 @@ impl TaskState {
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_later_version_is_read_as_other() {
+        let read = |json: &str| serde_json::from_str::<TaskState>(json);
+        assert_eq!(read("\"paused\"").expect("read"), TaskState::Other);
+        for state in TaskState::ALL {
+            assert_eq!(read(&format!("\"{state}\"")).expect("read"), state);
+        }
+        assert!(!TaskState::ALL.contains(&TaskState::Other));
     }
 }

@@ -10,6 +10,7 @@ use crate::codec::{self, Codec, CodecError};
 
 /// How a task type is kept unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unique {
     /// What releases the lock.
     pub until: UniqueUntil,
@@ -17,9 +18,17 @@ pub struct Unique {
     pub ttl: Duration,
 }
 
+impl Unique {
+    /// Unique until this, and for `ttl` at most.
+    pub const fn new(until: UniqueUntil, ttl: Duration) -> Self {
+        Self { until, ttl }
+    }
+}
+
 /// What releases a unique lock before its time is up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum UniqueUntil {
     /// A worker starts the task. One that is given back or snoozed takes the lock again, unless another holds it by then. One
     /// that has failed does not.
@@ -28,6 +37,17 @@ pub enum UniqueUntil {
     Success,
     /// Nothing: at most one task per window.
     Window,
+}
+
+impl UniqueUntil {
+    /// Its name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Success => "success",
+            Self::Window => "window",
+        }
+    }
 }
 
 /// What makes two tasks the same.
@@ -99,6 +119,7 @@ impl fmt::Debug for UniqueKey {
 
 /// The lock that one task asks for and holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UniqueLock {
     /// What no other task may hold meanwhile.
     pub key: UniqueKey,
@@ -109,6 +130,11 @@ pub struct UniqueLock {
 }
 
 impl UniqueLock {
+    /// A lock on `key` until this, and for `ttl` at most.
+    pub fn new(key: UniqueKey, until: UniqueUntil, ttl: Duration) -> Self {
+        Self { key, until, ttl }
+    }
+
     /// Whether it is for a window, and for the task `id` alone: its key is [the task's own](UniqueKey::of_task).
     pub(crate) fn is_of(&self, id: &TaskId) -> bool {
         self.until == UniqueUntil::Window && self.key.as_str() == id.as_str()

@@ -22,11 +22,10 @@ use crate::{
     harness::{counts, until},
 };
 
-const LIMITS: Aggregate = Aggregate {
-    grace: Duration::from_secs(1),
-    max_delay: Duration::from_secs(2),
-    max_size: 8,
-};
+const LIMITS: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_secs(1))
+    .max_delay(Duration::from_secs(2))
+    .max_size(8);
 
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "news", crate = asynqueue_core)]

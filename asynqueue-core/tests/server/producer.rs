@@ -58,7 +58,7 @@ async fn every_option_of_a_call_is_in_the_envelope() {
         (UniqueUntil::Window, Duration::from_secs(9))
     );
     let (until, ttl) = (UniqueUntil::Window, Duration::from_secs(9));
-    assert_eq!(options.unique, Some(Unique { until, ttl }));
+    assert_eq!(options.unique, Some(Unique::new(until, ttl)));
     assert_eq!((options.priority, options.max_retry), (7, 3));
     assert_eq!(options.timeout, Duration::from_millis(1_500));
     assert_eq!(options.backoff, Backoff::Fixed(Duration::from_secs(4)));

@@ -188,11 +188,7 @@ async fn progress_is_seen_while_the_task_runs() {
         .unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
     for step in 1..=2 {
-        let expected = Progress {
-            done: step,
-            total: 2,
-            note: format!("step {step}"),
-        };
+        let expected = Progress::new(step, 2, format!("step {step}"));
         until("progress is seen", async || {
             info(&task).await.progress.as_ref() == Some(&expected)
         })

@@ -71,19 +71,11 @@ impl Aggregate {
     /// The value of `TaskOptions::aggregate`.
     pub(super) fn expand(&self, krate: &Path) -> TokenStream {
         let millis = |millis: u64| quote!(::core::time::Duration::from_millis(#millis));
-        let grace = self.grace.map(millis).map(|grace| quote!(grace: #grace,));
+        let grace = self.grace.map(millis).map(|grace| quote!(.grace(#grace)));
         let max_delay = self.max_delay.map(millis);
-        let max_delay = max_delay.map(|max_delay| quote!(max_delay: #max_delay,));
-        let max_size = self.max_size.map(|max_size| quote!(max_size: #max_size,));
-        quote! {
-            #[allow(clippy::needless_update)]
-            #krate::task::Aggregate {
-                #grace
-                #max_delay
-                #max_size
-                ..<#krate::task::Aggregate as ::core::default::Default>::default()
-            }
-        }
+        let max_delay = max_delay.map(|max_delay| quote!(.max_delay(#max_delay)));
+        let max_size = self.max_size.map(|size| quote!(.max_size(#size)));
+        quote!(#krate::task::Aggregate::DEFAULT #grace #max_delay #max_size)
     }
 }
 

@@ -85,10 +85,10 @@ impl Unique {
         let Self { ttl, until, .. } = self;
         let until = Ident::new(until, Span::call_site());
         quote! {
-            #krate::task::Unique {
-                until: #krate::task::UniqueUntil::#until,
-                ttl: ::core::time::Duration::from_millis(#ttl),
-            }
+            #krate::task::Unique::new(
+                #krate::task::UniqueUntil::#until,
+                ::core::time::Duration::from_millis(#ttl),
+            )
         }
     }
 

@@ -270,21 +270,12 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(10_000_000);
 
     fn queue(name: &str, pending: u64, latency: u64, ended: (u64, u64)) -> QueueInfo {
-        QueueInfo {
-            name: name.into(),
-            stats: QueueStats {
-                counts: [(TaskState::Pending, pending)].into(),
-                latency: Duration::from_secs(latency),
-                ..QueueStats::default()
-            },
-            today: HourStats {
-                succeeded: ended.0,
-                failed: ended.1,
-                ..HourStats::default()
-            },
-            memory: None,
-            place: None,
-        }
+        let mut stats = QueueStats::default();
+        stats.counts.insert(TaskState::Pending, pending);
+        stats.latency = Duration::from_secs(latency);
+        let mut today = HourStats::default();
+        (today.succeeded, today.failed) = ended;
+        QueueInfo::new(name.into(), stats, today)
     }
 
     fn server(name: &str, silent: u64, abandoned: usize) -> ServerInfo {

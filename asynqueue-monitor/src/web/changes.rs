@@ -117,11 +117,7 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
         let outcomes = inspector.apply(&Action::Delete, &tasks).await?;
         let scanned = outcomes.len() as u64;
         let done = done(&outcomes);
-        Ok(BulkProgress {
-            scanned,
-            done,
-            refused: scanned - done,
-        })
+        Ok(BulkProgress::new(scanned, done, scanned - done))
     };
     Order {
         what,

@@ -282,11 +282,7 @@ mod tests {
     }
 
     fn done(done: u64) -> Result<BulkProgress, BrokerError> {
-        Ok(BulkProgress {
-            scanned: done,
-            done,
-            refused: 0,
-        })
+        Ok(BulkProgress::new(done, done, 0))
     }
 
     async fn until(job: &Job, text: &str) {

@@ -96,15 +96,12 @@ impl Queue {
                 let codec = CodecName::unreadable();
                 let mut envelope = Envelope::new(id, "unreadable", codec, Bytes::from(bytes));
                 envelope.queue = self.name.clone();
-                envelope.push_failure(Failure {
-                    attempt: 1,
-                    started: None,
-                    at: Timestamp::default(),
-                    kind: FailureKind::Decode,
-                    message: error.to_string(),
-                    backtrace: None,
-                    worker: None,
-                });
+                envelope.push_failure(Failure::new(
+                    1,
+                    Timestamp::default(),
+                    FailureKind::Decode,
+                    error.to_string(),
+                ));
                 Ok(Read::Unreadable(Arc::new(envelope)))
             }
         }

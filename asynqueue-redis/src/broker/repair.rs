@@ -160,15 +160,12 @@ impl RedisBroker {
         let ids: Vec<_> = ids.iter().filter_map(|id| TaskId::new(id).ok()).collect();
         for found in self.look(queue, &ids).await?.into_iter().flatten() {
             let mut envelope = Envelope::clone(&found.envelope);
-            envelope.push_failure(Failure {
-                attempt: envelope.attempts,
-                started: None,
-                at: self.now(),
-                kind: FailureKind::Other,
-                message: "found in no state: Redis lost the entry that said where it was".into(),
-                backtrace: None,
-                worker: None,
-            });
+            envelope.push_failure(Failure::new(
+                envelope.attempts,
+                self.now(),
+                FailureKind::Other,
+                "found in no state: Redis lost the entry that said where it was",
+            ));
             call.row(script::orphans::Task {
                 id: envelope.id.as_str(),
                 seen: found.bytes,

@@ -174,15 +174,12 @@ pub(super) fn cancelled(
     broker: &RedisBroker,
 ) -> Arc<Envelope> {
     let mut cancelled = Envelope::clone(envelope);
-    cancelled.push_failure(Failure {
-        attempt: envelope.attempts,
-        started: None,
-        at: asynqueue_core::broker::Broker::now(broker),
-        kind: FailureKind::Cancelled,
-        message: reason.to_owned(),
-        backtrace: None,
-        worker: None,
-    });
+    cancelled.push_failure(Failure::new(
+        envelope.attempts,
+        asynqueue_core::broker::Broker::now(broker),
+        FailureKind::Cancelled,
+        reason.to_owned(),
+    ));
     Arc::new(cancelled)
 }
 

@@ -28,11 +28,10 @@ const LOOPS: u64 = 6;
 /// How long a caller waits for a result.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const LIMITS: Aggregate = Aggregate {
-    grace: Duration::from_millis(200),
-    max_delay: Duration::from_millis(800),
-    max_size: 20,
-};
+const LIMITS: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_millis(200))
+    .max_delay(Duration::from_millis(800))
+    .max_size(20);
 
 /// What loops of a child that enqueues share.
 #[derive(Clone)]

@@ -126,11 +126,11 @@ async fn locks_of_tasks_that_are_gone_are_released() {
     let unique = |id: &str, until| {
         let mut task = task("q", id);
         let ttl = Duration::from_secs(3_600);
-        task.unique = Some(Box::new(UniqueLock {
-            key: UniqueKey::new(format!("{until:?}")),
+        task.unique = Some(Box::new(UniqueLock::new(
+            UniqueKey::new(format!("{until:?}")),
             until,
             ttl,
-        }));
+        )));
         task
     };
     send(

@@ -20,11 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::common::connect;
 
-const LIMITS: Aggregate = Aggregate {
-    grace: Duration::from_millis(50),
-    max_delay: Duration::from_millis(100),
-    max_size: 8,
-};
+const LIMITS: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_millis(50))
+    .max_delay(Duration::from_millis(100))
+    .max_size(8);
 
 #[derive(Serialize, Deserialize)]
 struct News(String);

@@ -202,11 +202,7 @@ async fn what_arrives_after_it_was_given_up_changes_nothing() {
     let until = s.direct.tasks(&[of("a")]).await.unwrap().remove(0).unwrap();
     assert!(until.lease.unwrap().until < s.direct.now() + Duration::from_secs(60));
 
-    let progress = |done| Progress {
-        done,
-        total: 10,
-        note: String::new(),
-    };
+    let progress = |done| Progress::new(done, 10, "");
     s.proxy.hold_next("");
     s.client
         .report(vec![(held.clone(), progress(1))])

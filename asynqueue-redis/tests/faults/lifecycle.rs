@@ -233,11 +233,10 @@ async fn each_of_two_hundred_ticks_runs_once_while_schedulers_are_killed() {
     assert!(runs.lock().len() >= TICKS as usize - 10);
 }
 
-const LIMITS: Aggregate = Aggregate {
-    grace: Duration::from_millis(20),
-    max_delay: Duration::from_millis(200),
-    max_size: 7,
-};
+const LIMITS: Aggregate = Aggregate::DEFAULT
+    .grace(Duration::from_millis(20))
+    .max_delay(Duration::from_millis(200))
+    .max_size(7);
 
 async fn aggregate(url: &str) {
     let notes = notes(url).await;

@@ -51,7 +51,7 @@ impl Model {
         let ends = match lock.until {
             UniqueUntil::Start => true,
             UniqueUntil::Success => !at_start,
-            UniqueUntil::Window => false,
+            _ => false,
         };
         if ends {
             self.locks.retain(|held| {

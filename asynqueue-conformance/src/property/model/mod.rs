@@ -253,15 +253,12 @@ impl Model {
 
     fn fail_cancelled(&mut self, place: usize, reason: &str) {
         let envelope = Arc::make_mut(&mut self.tasks[place].envelope);
-        envelope.push_failure(Failure {
-            attempt: envelope.attempts,
-            started: None,
-            at: self.now,
-            kind: FailureKind::Cancelled,
-            message: reason.into(),
-            backtrace: None,
-            worker: None,
-        });
+        envelope.push_failure(Failure::new(
+            envelope.attempts,
+            self.now,
+            FailureKind::Cancelled,
+            reason,
+        ));
     }
 
     fn cancel(&mut self, tasks: &[TaskRef], reason: &str) -> Vec<CancelOutcome> {

@@ -250,24 +250,15 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use asynqueue_core::broker::{HourStats, QueueStats};
 
     use super::*;
 
     fn queue(name: &str, pending: u64, succeeded: u64) -> QueueInfo {
-        QueueInfo {
-            name: name.into(),
-            stats: QueueStats {
-                counts: BTreeMap::from([(TaskState::Pending, pending)]),
-                succeeded,
-                ..QueueStats::default()
-            },
-            today: HourStats::default(),
-            memory: None,
-            place: None,
-        }
+        let mut stats = QueueStats::default();
+        stats.counts.insert(TaskState::Pending, pending);
+        stats.succeeded = succeeded;
+        QueueInfo::new(name.into(), stats, HourStats::default())
     }
 
     #[test]

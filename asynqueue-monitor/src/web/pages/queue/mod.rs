@@ -90,11 +90,9 @@ fn tabs(view: &View, contents: &Contents) -> Markup {
     html! {
         nav.tabs aria-label="States" data-queue=(info.name) {
             @for state in TaskState::ALL {
-                @if state != TaskState::Blocked {
-                    a href=(view.links.state(&info.name, state)) aria-current=[(state == contents.state).then_some("page")] {
-                        (state.as_str()) " "
-                        span.count data-figure=(state.as_str()) { (show::number(info.stats.count(state))) }
-                    }
+                a href=(view.links.state(&info.name, state)) aria-current=[(state == contents.state).then_some("page")] {
+                    (state.as_str()) " "
+                    span.count data-figure=(state.as_str()) { (show::number(info.stats.count(state))) }
                 }
             }
         }
