@@ -123,10 +123,7 @@ mod tests {
         let codec = CodecName::of::<MessagePack>();
         let mut envelope = Envelope::new(TaskId::generate(), "event", codec, Bytes::new());
         envelope.headers = headers.iter().copied().collect();
-        NewTask {
-            envelope,
-            when: When::Now,
-        }
+        NewTask::new(envelope, When::Now)
     }
 
     fn pairs(headers: &Headers) -> Vec<(&str, &str)> {
