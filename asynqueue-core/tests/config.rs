@@ -490,6 +490,20 @@ fn what_a_server_alone_does_not_run_is_refused_and_not_ignored() {
     }
 }
 
+#[test]
+fn the_monitor_listens_on_the_loopback_address_unless_a_host_is_given() {
+    for (toml, address) in [
+        ("", "127.0.0.1:8080"),
+        ("username = 'ada'\npassword = 'x'", "127.0.0.1:8080"),
+        ("host = '0.0.0.0'\nport = 9000", "0.0.0.0:9000"),
+        ("host = '::'", "[::]:8080"),
+        ("host = '[::1]'", "[::1]:8080"),
+    ] {
+        let config = Config::from_toml(&format!("addr = 'memory:'\n[monitoring]\n{toml}"));
+        assert_eq!(config.expect(toml).monitoring.address(), address);
+    }
+}
+
 /// Durations are read by two parsers: here, and at compile time in the macros.
 #[test]
 fn durations_are_what_the_derive_takes_them_for() {
