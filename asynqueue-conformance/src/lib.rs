@@ -1,10 +1,12 @@
 //! The tests that every broker of asynqueue passes, for those who write one.
 //!
 //! - [`suite`] has a test for each behaviour. [`conformance_suite!`] runs them all on a broker.
+//! - [`store`] has the tests of what a store owes below the callers' traits. [`store_suite!`] runs them.
 //! - [`property`] applies random operations, and compares the broker with a model or with another broker.
 //!
 //! Both need the broker's clock to be one that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Put this crate under `[dev-dependencies]`.
 
 pub mod property;
+pub mod store;
 pub mod suite;

@@ -5,14 +5,16 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Mutex, time::Duration};
 use asynqueue_conformance::suite::{self, Harness};
 use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker};
 
-fn source(file: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/suite");
+fn source(suite: &str, file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(suite);
     fs::read_to_string(folder.join(file)).expect("a source of the suite")
 }
 
 /// The tests in the macro's list, as `concern::test`.
-fn listed() -> Vec<String> {
-    let source = source("mod.rs");
+fn listed(suite: &str) -> Vec<String> {
+    let source = source(suite, "mod.rs");
     let (_, list) = source
         .split_once("__conformance_tests! {")
         .expect("the macro's list");
@@ -32,8 +34,10 @@ fn listed() -> Vec<String> {
 }
 
 /// The tests that the modules of the suite define, as `concern::test`.
-fn defined() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/suite");
+fn defined(suite: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(suite);
     let mut tests = BTreeSet::new();
     for file in fs::read_dir(folder).expect("the sources of the suite") {
         let name = file.expect("a file").file_name();
@@ -42,7 +46,7 @@ fn defined() -> BTreeSet<String> {
         if concern == "mod" {
             continue;
         }
-        for line in source(name).lines() {
+        for line in source(suite, name).lines() {
             if let Some(rest) = line.strip_prefix("pub async fn ") {
                 let (test, _) = rest.split_once('(').expect("arguments");
                 tests.insert(format!("{concern}::{test}"));
@@ -54,14 +58,17 @@ fn defined() -> BTreeSet<String> {
 
 #[test]
 fn every_test_that_is_defined_is_in_the_list_once() {
-    let listed = listed();
-    let once: BTreeSet<String> = listed.iter().cloned().collect();
-    assert_eq!(once.len(), listed.len(), "a test is in the list twice");
-    let defined = defined();
-    let not_run: Vec<_> = defined.difference(&once).collect();
-    assert!(not_run.is_empty(), "not in the list: {not_run:?}");
-    assert_eq!(once, defined);
-    assert!(listed.len() > 300, "only {} tests were found", listed.len());
+    for (suite, least) in [("suite", 300), ("store", 30)] {
+        let listed = listed(suite);
+        let once: BTreeSet<String> = listed.iter().cloned().collect();
+        assert_eq!(once.len(), listed.len(), "a test is in the list twice");
+        let defined = defined(suite);
+        let not_run: Vec<_> = defined.difference(&once).collect();
+        assert!(not_run.is_empty(), "not in the list: {not_run:?}");
+        assert_eq!(once, defined);
+        let count = listed.len();
+        assert!(count > least, "only {count} tests of `{suite}` were found");
+    }
 }
 
 /// Notes what it is asked for, and offers no groups.

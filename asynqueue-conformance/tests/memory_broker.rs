@@ -1,9 +1,13 @@
 //! The in-memory broker keeps what every broker owes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use asynqueue_conformance::suite::Harness;
-use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker, testing::TestClock};
+use asynqueue_conformance::{store::StoreHarness, suite::Harness};
+use asynqueue_core::{
+    broker::{SharedBroker, Store},
+    memory::MemoryBroker,
+    testing::TestClock,
+};
 
 #[derive(Default)]
 struct InMemory {
@@ -21,4 +25,12 @@ impl Harness for InMemory {
     }
 }
 
+#[async_trait::async_trait]
+impl StoreHarness for InMemory {
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryBroker::with_clock(self.clock.clone()))
+    }
+}
+
 asynqueue_conformance::conformance_suite!(InMemory::default());
+asynqueue_conformance::store_suite!(InMemory::default());

@@ -17,27 +17,27 @@ use bytes::Bytes;
 
 use super::Harness;
 
-pub(super) const QUEUE: &str = "q";
-pub(super) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const QUEUE: &str = "q";
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-pub(super) struct Fixture<'a> {
-    pub(super) broker: SharedBroker,
+pub(crate) struct Fixture<'a> {
+    pub(crate) broker: SharedBroker,
     harness: &'a dyn Harness,
 }
 
 impl<'a> Fixture<'a> {
-    pub(super) async fn new(harness: &'a dyn Harness) -> Self {
+    pub(crate) async fn new(harness: &'a dyn Harness) -> Self {
         Self {
             broker: harness.broker().await,
             harness,
         }
     }
 
-    pub(super) async fn advance(&self, by: Duration) {
+    pub(crate) async fn advance(&self, by: Duration) {
         self.harness.advance(by).await;
     }
 
-    pub(super) async fn try_enqueue(&self, tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>> {
+    pub(crate) async fn try_enqueue(&self, tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>> {
         let sent = tasks.len();
         let answers = self.broker.enqueue(tasks).await.unwrap();
         assert_eq!(answers.len(), sent, "one answer a task");
@@ -45,24 +45,24 @@ impl<'a> Fixture<'a> {
     }
 
     /// Enqueues tasks that must be accepted.
-    pub(super) async fn enqueue(&self, tasks: impl IntoIterator<Item = Envelope>) {
+    pub(crate) async fn enqueue(&self, tasks: impl IntoIterator<Item = Envelope>) {
         for answer in self.try_enqueue(tasks.into_iter().map(now).collect()).await {
             answer.unwrap();
         }
     }
 
-    pub(super) async fn enqueue_after(&self, task: Envelope, delay: Duration) {
+    pub(crate) async fn enqueue_after(&self, task: Envelope, delay: Duration) {
         self.try_enqueue(vec![NewTask::new(task, When::After(delay))])
             .await[0]
             .clone()
             .unwrap();
     }
 
-    pub(super) async fn lease(&self, max: usize) -> Vec<Leased> {
+    pub(crate) async fn lease(&self, max: usize) -> Vec<Leased> {
         self.lease_from(&[(QUEUE, max)], max).await
     }
 
-    pub(super) async fn lease_from(&self, queues: &[(&str, usize)], max: usize) -> Vec<Leased> {
+    pub(crate) async fn lease_from(&self, queues: &[(&str, usize)], max: usize) -> Vec<Leased> {
         let queues = queues
             .iter()
             .map(|(name, cap)| (Name::from(*name), *cap))
@@ -82,17 +82,17 @@ impl<'a> Fixture<'a> {
     }
 
     /// Leases the one task that there must be.
-    pub(super) async fn lease_one(&self) -> Leased {
+    pub(crate) async fn lease_one(&self) -> Leased {
         let mut leased = self.lease(1).await;
         leased.pop().expect("a pending task")
     }
 
-    pub(super) async fn settle(&self, leased: &Leased, outcome: Outcome) -> Settled {
+    pub(crate) async fn settle(&self, leased: &Leased, outcome: Outcome) -> Settled {
         self.settle_as(leased, Arc::clone(&leased.envelope), outcome)
             .await
     }
 
-    pub(super) async fn settle_as(
+    pub(crate) async fn settle_as(
         &self,
         leased: &Leased,
         envelope: Arc<Envelope>,
@@ -110,20 +110,20 @@ impl<'a> Fixture<'a> {
     }
 
     /// Settles with one more failure that counts.
-    pub(super) async fn fail(&self, leased: &Leased, outcome: Outcome) -> Settled {
+    pub(crate) async fn fail(&self, leased: &Leased, outcome: Outcome) -> Settled {
         self.settle_as(leased, failed(&leased.envelope), outcome)
             .await
     }
 
     /// Trims the one queue.
-    pub(super) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
+    pub(crate) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
         let mut trimmed = all_of(self.broker.trim(&[QUEUE.into()], keep, limit).await).unwrap();
         assert_eq!(trimmed.len(), 1, "one answer a queue");
         trimmed.remove(0)
     }
 
     /// Puts one task into each state, each named as its state is. Returns the lease of the active one.
-    pub(super) async fn fill(&self) -> Leased {
+    pub(crate) async fn fill(&self) -> Leased {
         self.enqueue([
             retained("completed", secs(10_000)),
             task("archived"),
@@ -141,26 +141,26 @@ impl<'a> Fixture<'a> {
         leased.pop().expect("four tasks")
     }
 
-    pub(super) async fn stats(&self) -> QueueStats {
+    pub(crate) async fn stats(&self) -> QueueStats {
         self.broker.stats(&[QUEUE.into()]).await.unwrap().remove(0)
     }
 
     /// Checks how many tasks are in each state; states that are not named have none.
-    pub(super) async fn assert_counts(&self, expected: &[(TaskState, u64)]) {
+    pub(crate) async fn assert_counts(&self, expected: &[(TaskState, u64)]) {
         let expected = expected.iter().copied().collect();
         assert_eq!(self.stats().await.counts, expected);
     }
 
-    pub(super) async fn info(&self, id: &str) -> Option<TaskInfo> {
+    pub(crate) async fn info(&self, id: &str) -> Option<TaskInfo> {
         self.broker.tasks(&[task_ref(id)]).await.unwrap().remove(0)
     }
 
-    pub(super) async fn state(&self, id: &str) -> Option<TaskState> {
+    pub(crate) async fn state(&self, id: &str) -> Option<TaskState> {
         self.info(id).await.map(|info| info.state)
     }
 
     /// The ids in one state, in the broker's order.
-    pub(super) async fn list(&self, state: TaskState) -> Vec<String> {
+    pub(crate) async fn list(&self, state: TaskState) -> Vec<String> {
         let page = Page {
             after: None,
             limit: 10_000,
@@ -174,7 +174,7 @@ impl<'a> Fixture<'a> {
 }
 
 /// The states that a task can be in without a group or other tasks to wait for.
-pub(super) const STATES: [TaskState; 6] = [
+pub(crate) const STATES: [TaskState; 6] = [
     TaskState::Scheduled,
     TaskState::Pending,
     TaskState::Active,
@@ -183,19 +183,19 @@ pub(super) const STATES: [TaskState; 6] = [
     TaskState::Archived,
 ];
 
-pub(super) fn now(envelope: Envelope) -> NewTask {
+pub(crate) fn now(envelope: Envelope) -> NewTask {
     NewTask::new(envelope, When::Now)
 }
 
-pub(super) fn id(id: &str) -> TaskId {
+pub(crate) fn id(id: &str) -> TaskId {
     TaskId::new(id).unwrap()
 }
 
-pub(super) fn task_ref(task: &str) -> TaskRef {
+pub(crate) fn task_ref(task: &str) -> TaskRef {
     TaskRef::new(QUEUE, id(task))
 }
 
-pub(super) fn task(name: &str) -> Envelope {
+pub(crate) fn task(name: &str) -> Envelope {
     let mut task = Envelope::new(
         id(name),
         "event",
@@ -206,37 +206,37 @@ pub(super) fn task(name: &str) -> Envelope {
     with(task, |options| options.queue = QUEUE.into())
 }
 
-pub(super) fn enqueued_at(name: &str, time: Timestamp) -> Envelope {
+pub(crate) fn enqueued_at(name: &str, time: Timestamp) -> Envelope {
     let mut task = task(name);
     task.enqueued_at = time;
     task
 }
 
-pub(super) fn task_in(queue: &str, name: &str) -> Envelope {
+pub(crate) fn task_in(queue: &str, name: &str) -> Envelope {
     let mut task = task(name);
     task.queue = queue.into();
     with(task, |options| options.queue = queue.into())
 }
 
-pub(super) fn tasks<const N: usize>(names: [&str; N]) -> [Envelope; N] {
+pub(crate) fn tasks<const N: usize>(names: [&str; N]) -> [Envelope; N] {
     names.map(task)
 }
 
 /// Changes a task's options.
-pub(super) fn with(mut task: Envelope, change: impl FnOnce(&mut TaskOptions)) -> Envelope {
+pub(crate) fn with(mut task: Envelope, change: impl FnOnce(&mut TaskOptions)) -> Envelope {
     change(Arc::make_mut(&mut task.options));
     task
 }
 
-pub(super) fn retained(name: &str, retention: Duration) -> Envelope {
+pub(crate) fn retained(name: &str, retention: Duration) -> Envelope {
     with(task(name), |options| options.retention = retention)
 }
 
-pub(super) fn prioritised(name: &str, priority: u8) -> Envelope {
+pub(crate) fn prioritised(name: &str, priority: u8) -> Envelope {
     with(task(name), |options| options.priority = priority)
 }
 
-pub(super) fn unique(name: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
+pub(crate) fn unique(name: &str, until: UniqueUntil, ttl: Duration) -> Envelope {
     let mut task = task(name);
     task.unique = Some(Box::new(UniqueLock {
         key: UniqueKey::new("key"),
@@ -246,7 +246,7 @@ pub(super) fn unique(name: &str, until: UniqueUntil, ttl: Duration) -> Envelope 
     task
 }
 
-pub(super) fn failure(attempt: u32, message: &str) -> Failure {
+pub(crate) fn failure(attempt: u32, message: &str) -> Failure {
     let at = Timestamp::from_millis(1_000);
     let kind = FailureKind::Error;
     Failure {
@@ -260,31 +260,31 @@ pub(super) fn failure(attempt: u32, message: &str) -> Failure {
     }
 }
 
-pub(super) fn failed(task: &Arc<Envelope>) -> Arc<Envelope> {
+pub(crate) fn failed(task: &Arc<Envelope>) -> Arc<Envelope> {
     let mut task = Envelope::clone(task);
     task.attempts += 1;
     task.push_failure(failure(task.attempts, "no luck"));
     Arc::new(task)
 }
 
-pub(super) fn ids(leased: &[Leased]) -> Vec<&str> {
+pub(crate) fn ids(leased: &[Leased]) -> Vec<&str> {
     leased
         .iter()
         .map(|leased| leased.envelope.id.as_str())
         .collect()
 }
 
-pub(super) fn complete() -> Outcome {
+pub(crate) fn complete() -> Outcome {
     Outcome::Complete { result: None }
 }
 
-pub(super) fn other_token(leased: &Leased) -> Leased {
+pub(crate) fn other_token(leased: &Leased) -> Leased {
     Leased {
         token: LeaseToken(leased.token.0 ^ 1 << 40),
         ..leased.clone()
     }
 }
 
-pub(super) const fn secs(seconds: u64) -> Duration {
+pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

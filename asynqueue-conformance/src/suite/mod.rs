@@ -50,7 +50,7 @@ pub mod declared;
 pub mod enqueue;
 pub mod extend;
 pub mod failing_groups;
-mod fixture;
+pub(crate) mod fixture;
 pub mod fleet;
 pub mod forward;
 pub mod groups;
@@ -108,7 +108,7 @@ pub async fn run(harness: &dyn Harness, concern: &str, name: &str, test: impl Fu
 #[macro_export]
 macro_rules! conformance_suite {
     ($harness:expr) => {
-        $crate::__conformance_tests! { $harness;
+        $crate::__conformance_tests! { suite; $harness;
             enqueue: [
                 accepted_tasks_are_pending_in_order,
                 an_id_that_is_taken_is_refused_with_its_holders_state,
@@ -483,11 +483,11 @@ macro_rules! conformance_suite {
     };
 }
 
-/// The tests of [`conformance_suite`], from its list.
+/// The tests of [`conformance_suite`] or [`store_suite`](crate::store_suite), from its list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($harness:expr; $($concern:ident: [$($test:ident),* $(,)?],)*) => {
+    ($suite:ident; $harness:expr; $($concern:ident: [$($test:ident),* $(,)?],)*) => {
         $(mod $concern {
             #[allow(unused_imports)]
             use super::*;
@@ -495,7 +495,7 @@ macro_rules! __conformance_tests {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let harness = $harness;
-                let test = $crate::suite::$concern::$test(&harness);
+                let test = $crate::$suite::$concern::$test(&harness);
                 $crate::suite::run(&harness, stringify!($concern), stringify!($test), test).await;
             })*
         })*

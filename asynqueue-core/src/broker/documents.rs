@@ -66,7 +66,7 @@ pub struct Document {
     pub version: Version,
 }
 
-/// One change of a document.
+/// One change of a document. A set of changes names each document once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentSwap {
     /// The space.

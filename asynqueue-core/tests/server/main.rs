@@ -12,6 +12,7 @@ mod codecs;
 mod extremes;
 mod faulty;
 mod faulty_store;
+mod fired_meanwhile;
 mod groups;
 mod handlers;
 mod harness;

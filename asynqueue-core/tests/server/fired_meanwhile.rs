@@ -1,0 +1,176 @@
+//! Entries that change between the task of a tick and the step that moves them on.
+
+use asynqueue_core::{
+    broker::{Conflict, Control, Fire, ScheduleEntry, Schedules, SharedBroker, Tick},
+    codec::{CodecName, MessagePack},
+    memory::MemoryBroker,
+    task::{Envelope, TaskId, TaskRef, Timestamp},
+};
+use bytes::Bytes;
+
+use super::{
+    faulty::{Faulty, shut},
+    harness::until,
+};
+
+const TICK: Timestamp = Timestamp::from_millis(1_000);
+const NEXT: Timestamp = Timestamp::from_millis(2_000);
+
+fn task(id: &str) -> Envelope {
+    let codec = CodecName::of::<MessagePack>();
+    Envelope::new(id.parse().unwrap(), "event", codec, Bytes::new())
+}
+
+fn entry() -> ScheduleEntry {
+    ScheduleEntry {
+        name: "e".into(),
+        rule: "@every 1s".into(),
+        template: task("template"),
+        next: Some(TICK),
+        paused: false,
+        missed: Default::default(),
+        jitter: Default::default(),
+        source: "code".into(),
+    }
+}
+
+fn fire(tick: Timestamp, next: Timestamp) -> Fire {
+    Fire {
+        name: "e".into(),
+        tick,
+        what: Tick::Enqueue(task(&format!("e-{}", tick.as_millis())), tick),
+        next: Some(next),
+    }
+}
+
+type Fired = Vec<Result<bool, Conflict>>;
+
+/// Fires ticks of the entry `e`, and does something once it was read and its tasks are about to be enqueued.
+async fn fire_while(
+    broker: &MemoryBroker,
+    ticks: Vec<Fire>,
+    meanwhile: impl Future<Output = ()>,
+) -> Fired {
+    broker.put_schedules(vec![entry()]).await.unwrap();
+    let faulty = Faulty::new(broker);
+    shut(&faulty.faults.enqueue_gate);
+    let firing = {
+        let scheduler: SharedBroker = faulty.clone().into();
+        tokio::spawn(async move { scheduler.fire(ticks).await.unwrap() })
+    };
+    let enqueues = &faulty.faults.enqueues;
+    until("its task is sent", async || {
+        enqueues.load(std::sync::atomic::Ordering::SeqCst) > 0
+    })
+    .await;
+    meanwhile.await;
+    faulty.faults.enqueue_gate.add_permits(1);
+    firing.await.unwrap()
+}
+
+async fn kept(broker: &MemoryBroker) -> Option<ScheduleEntry> {
+    broker.schedule(&"e".into()).await.unwrap()
+}
+
+async fn history(broker: &MemoryBroker) -> Vec<Timestamp> {
+    let events = broker.schedule_events(&"e".into(), 10).await.unwrap();
+    events.iter().map(|event| event.tick).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_an_entry_while_it_fires_is_kept_and_the_entry_moves_on() {
+    let broker = MemoryBroker::new();
+    let changed = ScheduleEntry {
+        rule: "@daily".into(),
+        paused: true,
+        ..entry()
+    };
+    let change = async { broker.put_schedules(vec![changed.clone()]).await.unwrap() };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], change).await;
+    assert_eq!(fired, [Ok(true)]);
+    let moved = ScheduleEntry {
+        next: Some(NEXT),
+        ..changed.clone()
+    };
+    assert_eq!(kept(&broker).await, Some(moved));
+    assert_eq!(history(&broker).await, [TICK]);
+}
+
+#[tokio::test]
+async fn an_entry_whose_next_tick_is_set_while_it_fires_keeps_it() {
+    let broker = MemoryBroker::new();
+    let later = Timestamp::from_millis(9_000);
+    let changed = ScheduleEntry {
+        next: Some(later),
+        ..entry()
+    };
+    let change = async { broker.put_schedules(vec![changed.clone()]).await.unwrap() };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], change).await;
+    assert_eq!(fired, [Ok(true)], "its task was enqueued");
+    assert_eq!(kept(&broker).await, Some(changed.clone()));
+    assert_eq!(history(&broker).await, []);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_removed_while_it_fires_stays_removed() {
+    let broker = MemoryBroker::new();
+    let remove = async {
+        broker.remove_schedules(&["e".into()]).await.unwrap();
+    };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], remove).await;
+    assert_eq!(fired, [Ok(true)], "its task was enqueued");
+    assert_eq!(kept(&broker).await, None);
+    assert_eq!(history(&broker).await, []);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_added_again_while_the_one_before_fires_starts_anew() {
+    let broker = MemoryBroker::new();
+    let again = async {
+        broker.remove_schedules(&["e".into()]).await.unwrap();
+        broker.put_schedules(vec![entry()]).await.unwrap();
+    };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], again).await;
+    assert_eq!(fired, [Ok(true)], "the task of the one before was enqueued");
+    assert_eq!(kept(&broker).await, Some(entry()));
+    let first = TaskRef::new("default", TaskId::new("e-1000").unwrap());
+    broker.delete(&[first]).await.unwrap();
+    let fired = broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
+    assert_eq!(fired, [Ok(true)]);
+    assert_eq!(history(&broker).await, [TICK]);
+}
+
+#[tokio::test]
+async fn ticks_that_another_scheduler_fires_meanwhile_are_noted_once() {
+    let broker = MemoryBroker::new();
+    let later = Timestamp::from_millis(3_000);
+    let first = async {
+        let fired = broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
+        assert_eq!(fired, [Ok(true)]);
+    };
+    let both = vec![fire(TICK, NEXT), fire(NEXT, later)];
+    let fired = fire_while(&broker, both, first).await;
+    assert_eq!(fired, [Ok(false), Ok(true)]);
+    assert_eq!(history(&broker).await, [NEXT, TICK]);
+    let next = kept(&broker).await.and_then(|entry| entry.next);
+    assert_eq!(next, Some(later));
+}
+
+#[tokio::test]
+async fn a_skip_that_another_scheduler_was_first_with_is_not_noted_again() {
+    let broker = MemoryBroker::new();
+    let later = Timestamp::from_millis(3_000);
+    let skip = |tick, next| Fire {
+        what: Tick::Skip("not now".into()),
+        ..fire(tick, next)
+    };
+    let first = async {
+        let fired = broker.fire(vec![skip(TICK, NEXT)]).await.unwrap();
+        assert_eq!(fired, [Ok(true)]);
+    };
+    // The second has a task, so that there is something to wait for.
+    let both = vec![skip(TICK, NEXT), fire(NEXT, later)];
+    let fired = fire_while(&broker, both, first).await;
+    assert_eq!(fired, [Ok(false), Ok(true)]);
+    assert_eq!(history(&broker).await, [NEXT, TICK]);
+}
