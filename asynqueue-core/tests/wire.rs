@@ -6,8 +6,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Codec, CodecName, Envelope, Failure, FailureKind, Json, MessagePack, Name, TaskId,
-    TaskOptions, Timestamp, UniqueKey, UniqueLock, UniqueUntil, WireError,
+    codec::{Codec, CodecName, Json, MessagePack},
+    task::{
+        Backoff, Envelope, EnvelopeChanges, Failure, FailureKind, Name, Run, TaskId, TaskOptions,
+        Timestamp, UniqueKey, UniqueLock, UniqueUntil, WireError,
+    },
 };
 use bytes::Bytes;
 use proptest::{collection, option, prelude::*};
@@ -17,6 +20,7 @@ const MINIMAL: &[u8] = include_bytes!("golden/minimal.bin");
 const FULL: &[u8] = include_bytes!("golden/full.bin");
 const OLDER: &[u8] = include_bytes!("golden/older.bin");
 const NEWER: &[u8] = include_bytes!("golden/newer.bin");
+const CHANGES: &[u8] = include_bytes!("golden/changes.bin");
 
 const SENT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -222,6 +226,93 @@ fn garbage_is_refused_with_what_is_wrong() {
     ] {
         let error = refused(&bytes);
         assert!(error.contains(problem), "{bytes:02x?}: {error}");
+    }
+}
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The minimal envelope after all that the golden changes say.
+fn changed() -> Envelope {
+    let mut task = read(&with("shard", 7.into())).expect("reads");
+    let second = Duration::from_secs(1);
+    task.attempts = 2;
+    task.push_failure(failure(1, SENT + second, FailureKind::LeaseExpired, "lost"));
+    task.set_completed(Run {
+        started: SENT + 2 * second,
+        ended: SENT + 3 * second,
+        worker: "host:1:x".into(),
+    });
+    task.set_unhandled_since(Some(SENT));
+    task.set_place(Some(7));
+    task.headers.insert("traceparent", TRACEPARENT);
+    // There is no other way to note from outside that a worker has begun it.
+    let bytes = task.to_bytes();
+    let begun = [&bytes[..1], b"\xa1i\xc3", &bytes[1..]].concat();
+    let begun = [&[begun[0] + 1], &begun[1..]].concat();
+    read(&begun).expect("reads")
+}
+
+#[test]
+fn changes_are_the_golden_bytes_and_make_of_a_stored_envelope_what_it_has_become() {
+    let changed = changed();
+    let changes = EnvelopeChanges::of(&changed);
+    assert_eq!(changes.to_bytes(), CHANGES);
+    assert_eq!(
+        EnvelopeChanges::from_bytes(CHANGES).expect("reads"),
+        changes
+    );
+
+    let mut task = minimal();
+    task.headers.insert("traceparent", "the producer's");
+    task.headers.insert("tenant", "acme");
+    let mut expected = changed.clone();
+    expected.headers.insert("tenant", "acme");
+    task.apply(changes);
+    assert_eq!(task, expected);
+    // What is no more is taken away, and the producer's fields stay.
+    task.apply(EnvelopeChanges::of(&minimal()));
+    let mut expected = read(&with("shard", 7.into())).expect("reads");
+    expected.headers.insert("tenant", "acme");
+    assert_eq!(task, expected);
+}
+
+#[test]
+fn changes_leave_alone_what_only_a_later_version_knows_of_the_producers_fields() {
+    let task = read(NEWER).expect("reads");
+    let bytes = EnvelopeChanges::of(&task).to_bytes();
+    let known: Vec<_> = fields(&bytes)
+        .iter()
+        .map(|(key, _)| key.to_string())
+        .collect();
+    assert_eq!(known, ["\"v\"", "\"f\"", "\"shard\"", "\"x\""]);
+    let mut same = task.clone();
+    same.apply(EnvelopeChanges::from_bytes(&bytes).expect("reads"));
+    for key in ["x", "shard", "u", "b"] {
+        let (before, after) = (fields(NEWER), fields(&same.to_bytes()));
+        assert_eq!(field(&after, key), field(&before, key), "{key}");
+    }
+    assert_eq!(fields(&same.to_bytes()).len(), fields(NEWER).len());
+}
+
+#[test]
+fn changes_of_a_higher_version_and_garbage_are_refused() {
+    let start = "not changes of a task of version 1 or lower: ";
+    for (bytes, problem) in [
+        (&b"\x81\xa1v\x02"[..], "it is of version 2"),
+        (b"\x80", "missing field `v`"),
+        (b"\x81\xa1v\x01\x01", "more bytes follow its map"),
+        (
+            b"\x82\xa1v\x01\xa1n\xff",
+            "invalid value: integer `-1`, expected u32",
+        ),
+    ] {
+        let error = EnvelopeChanges::from_bytes(bytes)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.starts_with(start) && error.contains(problem),
+            "{error}"
+        );
     }
 }
 

@@ -2,14 +2,19 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    Broker, Fleet, Leased, Name, Outcome, ServerInfo, Timestamp, all_of, testing::TestClock,
+    broker::{
+        Broker, CancelOutcome, Control, Fleet, Inspect, Leased, Outcome, ServerInfo, Settled, When,
+        all_of,
+    },
+    task::{Name, Timestamp},
+    testing::TestClock,
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer};
-use common::{connect, lease, send, task};
+use common::{connect, lease, now, send, task};
 use redis::AsyncCommands;
 use tokio::task::JoinSet;
 
@@ -68,6 +73,66 @@ async fn tasks_that_are_enqueued_at_once_go_out_together() {
         .count();
     assert!(calls <= TASKS / 20, "{calls} calls");
     assert_eq!(lease(&broker, "q", 2 * TASKS).await.len(), TASKS + 1);
+}
+
+/// How many arguments contain the payload of [`task`].
+async fn payloads<T>(server: &RedisServer, call: impl Future<Output = T>) -> (T, usize) {
+    let monitor = Monitor::start(server).await;
+    let answer = call.await;
+    let seen = monitor.stop().await;
+    let words = seen.iter().flat_map(|command| &command.words);
+    let has_payload = |word: &&Vec<u8>| word.windows(7).any(|part| part == b"payload");
+    (answer, words.filter(has_payload).count())
+}
+
+#[tokio::test]
+async fn a_task_that_stays_as_it_was_is_not_sent_again() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    send(&broker, ["a", "b", "c"].map(|id| task("q", id))).await;
+    let delay = Duration::from_secs(60);
+    for outcome in [Outcome::Release, Outcome::Snooze { delay }] {
+        let unchanged = lease(&broker, "q", 1).await.remove(0).settle(outcome);
+        assert!(unchanged.is_unchanged() && unchanged.changes().is_none());
+        let (settled, payloads) = payloads(&server, broker.settle(&[unchanged])).await;
+        assert_eq!(
+            (all_of(settled).expect("settled"), payloads),
+            (vec![Settled::Recorded], 0)
+        );
+    }
+    let mut leased = lease(&broker, "q", 1).await.remove(0);
+    let id = leased.envelope.task_ref();
+    Arc::make_mut(&mut leased.envelope).set_place(Some(7));
+    let changed = leased.settle(Outcome::Snooze { delay });
+    assert!(changed.changes().is_some());
+    let (settled, payloads) = payloads(&server, broker.settle(&[changed])).await;
+    assert_eq!(all_of(settled).expect("settled"), [Settled::Recorded]);
+    // In the call of the script, and in the command that it makes.
+    assert_eq!(payloads, 2);
+    let found = broker.tasks(&[id]).await.expect("looked up").remove(0);
+    assert_eq!(found.expect("there").envelope.place(), Some(7));
+}
+
+#[tokio::test]
+async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
+    let server = RedisServer::start().await;
+    let broker = connect(&server.url()).await;
+    let mut later = now(task("q", "later"));
+    later.when = When::After(Duration::from_secs(60));
+    let (later_ref, other) = (later.envelope.task_ref(), task("q", "other"));
+    let other_ref = other.task_ref();
+    let accepted = broker.enqueue(vec![later, now(other)]).await.expect("sent");
+    assert!(accepted.iter().all(Result::is_ok));
+    let (is_pending, sent) = payloads(&server, broker.run_now(&[later_ref.clone()])).await;
+    assert_eq!((is_pending.expect("run"), sent), (vec![true], 0));
+    let (is_gone, sent) = payloads(&server, broker.delete(&[other_ref])).await;
+    assert_eq!((is_gone.expect("deleted"), sent), (vec![true], 0));
+    // With a failure that says why.
+    let (cancelled, sent) = payloads(&server, broker.cancel(&[later_ref], "no more")).await;
+    assert_eq!(
+        (cancelled.expect("cancelled"), sent),
+        (vec![CancelOutcome::Cancelled], 2)
+    );
 }
 
 fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {

@@ -242,6 +242,7 @@ pub(super) fn settlement(
     outcome: Outcome,
     only_if_expired: OnlyIfExpired,
 ) -> Settlement {
+    let leased = Arc::clone(envelope);
     let mut envelope = Arc::clone(envelope);
     if matches!(outcome, Outcome::Retry { .. } | Outcome::Archive) {
         let envelope = Arc::make_mut(&mut envelope);
@@ -257,6 +258,7 @@ pub(super) fn settlement(
         });
     }
     Settlement {
+        leased,
         envelope,
         token,
         outcome,

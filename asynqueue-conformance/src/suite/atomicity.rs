@@ -75,14 +75,11 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
                 % 3;
             match (kind, leased.envelope.attempts) {
                 (0, 0) => {
-                    let (envelope, token) = (failed(&leased.envelope), leased.token);
+                    let envelope = failed(&leased.envelope);
+                    let delay = std::time::Duration::ZERO;
                     Settlement {
                         envelope,
-                        token,
-                        outcome: Outcome::Retry {
-                            delay: std::time::Duration::ZERO,
-                        },
-                        only_if_expired: false,
+                        ..leased.settle(Outcome::Retry { delay })
                     }
                 }
                 (1, _) if leased.token.0.is_multiple_of(2) => leased.settle(Outcome::Release),

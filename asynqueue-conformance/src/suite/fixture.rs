@@ -100,9 +100,7 @@ impl<'a> Fixture<'a> {
     ) -> Settled {
         let settlement = Settlement {
             envelope,
-            token: leased.token,
-            outcome,
-            only_if_expired: false,
+            ..leased.clone().settle(outcome)
         };
         let settled = all_of(self.broker.settle(&[settlement]).await).unwrap();
         assert_eq!(settled.len(), 1, "one answer an outcome");
@@ -279,10 +277,9 @@ pub(crate) fn complete() -> Outcome {
 }
 
 pub(crate) fn other_token(leased: &Leased) -> Leased {
-    Leased {
-        token: LeaseToken(leased.token.0 ^ 1 << 40),
-        ..leased.clone()
-    }
+    let mut other = leased.clone();
+    other.token = LeaseToken(leased.token.0 ^ 1 << 40);
+    other
 }
 
 pub(crate) const fn secs(seconds: u64) -> Duration {

@@ -188,10 +188,7 @@ pub async fn an_outcome_for_an_unknown_task_is_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
-    let unknown = Leased {
-        envelope: Arc::new(task("unknown")),
-        ..leased
-    };
+    let unknown = Leased::new(Arc::new(task("unknown")), leased.token, leased.now);
     assert_eq!(f.settle(&unknown, complete()).await, Settled::Stale);
     assert_eq!(f.info("unknown").await, None);
 }

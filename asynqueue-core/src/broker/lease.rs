@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::task::{Envelope, Name, TaskRef, Timestamp};
+use crate::task::{Envelope, EnvelopeChanges, Name, TaskRef, Timestamp};
 
 /// Asks for pending tasks.
 #[derive(Clone, Debug)]
@@ -44,9 +44,27 @@ pub struct Leased {
     pub now: Timestamp,
     /// Since when it had been pending, where the broker can tell.
     pub pending_since: Option<Timestamp>,
+    /// The task as it was leased, whatever becomes of `envelope`.
+    original: Arc<Envelope>,
 }
 
 impl Leased {
+    /// A task that is leased under this token since `now`, by the broker's clock.
+    pub fn new(envelope: Arc<Envelope>, token: LeaseToken, now: Timestamp) -> Self {
+        Self {
+            original: Arc::clone(&envelope),
+            envelope,
+            token,
+            now,
+            pending_since: None,
+        }
+    }
+
+    /// The task as it was leased. [`envelope`](Self::envelope) also has what the worker notes on it.
+    pub fn original(&self) -> &Arc<Envelope> {
+        &self.original
+    }
+
     /// Points at this lease.
     pub fn lease(&self) -> Lease {
         Lease {
@@ -58,6 +76,7 @@ impl Leased {
     /// Ends this lease with `outcome`.
     pub fn settle(self, outcome: Outcome) -> Settlement {
         Settlement {
+            leased: self.original,
             envelope: self.envelope,
             token: self.token,
             outcome,
@@ -80,6 +99,8 @@ pub enum Extended {
 /// The outcome of a lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
+    /// The task as it was leased.
+    pub leased: Arc<Envelope>,
     /// The task, with what the attempt adds to its failures and attempts. The broker keeps this version.
     pub envelope: Arc<Envelope>,
     /// The lease that this ends.
@@ -89,6 +110,19 @@ pub struct Settlement {
     /// Whether it counts only while the lease has ended. So does that of a server which reclaims the task of another:
     /// the other may turn out to live, and extend its lease, in between.
     pub only_if_expired: bool,
+}
+
+impl Settlement {
+    /// Whether the attempt has changed nothing of the task: then a broker that keeps it leaves what it has stored of it.
+    pub fn is_unchanged(&self) -> bool {
+        Arc::ptr_eq(&self.leased, &self.envelope) || self.leased == self.envelope
+    }
+
+    /// What workers have changed of the task so far, with what the attempt adds to that; `None` if it adds nothing. A store
+    /// can keep these few bytes beside the envelope that was enqueued, and never write that again.
+    pub fn changes(&self) -> Option<EnvelopeChanges> {
+        (!self.is_unchanged()).then(|| EnvelopeChanges::of(&self.envelope))
+    }
 }
 
 /// What comes next for a task.

@@ -157,12 +157,9 @@ impl Queue {
             let envelope = Arc::clone(&record.envelope);
             self.locks.release_at_start(&envelope);
             self.active.insert(until, envelope.id.clone());
-            leased.push(Leased {
-                envelope,
-                token,
-                now,
-                pending_since,
-            });
+            let mut task = Leased::new(envelope, token, now);
+            task.pending_since = pending_since;
+            leased.push(task);
         }
     }
 
@@ -191,6 +188,7 @@ impl Queue {
             token,
             outcome,
             only_if_expired,
+            leased: _,
         } = settlement;
         let Some(record) = self.tasks.get_mut(&envelope.id) else {
             return Settled::Stale;
@@ -279,12 +277,7 @@ impl Queue {
         for record in ended.filter_map(|(_, id)| self.tasks.get(id)) {
             if let Place::Active(activity) = &record.place {
                 let envelope = Arc::clone(&record.envelope);
-                expired.push(Leased {
-                    envelope,
-                    token: activity.token,
-                    now: now.time,
-                    pending_since: None,
-                });
+                expired.push(Leased::new(envelope, activity.token, now.time));
             }
         }
     }

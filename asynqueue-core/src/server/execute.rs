@@ -120,6 +120,7 @@ impl Shared {
         }
         let running = Running {
             token: leased.token,
+            leased: Arc::clone(leased.original()),
             context: context.clone(),
             queue,
             cancelled: None,
@@ -259,7 +260,7 @@ impl Shared {
                     result: output.result.take(),
                 })
             }
-            Err(error) => self.failed(context, leased.token, error),
+            Err(error) => self.failed(context, leased.original(), leased.token, error),
         };
         // First, so that the figures include what the broker shows as finished.
         Counters::add(&self.counters.finished, 1);
@@ -270,7 +271,7 @@ impl Shared {
     pub(super) fn conclude_failed(&self, running: &Running, error: &TaskError) {
         Counters::add(&self.counters.finished, 1);
         self.outbox
-            .push(self.failed(&running.context, running.token, error));
+            .push(self.failed(&running.context, &running.leased, running.token, error));
         self.inbox.finished(running.queue);
     }
 }

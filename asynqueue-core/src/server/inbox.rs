@@ -320,12 +320,7 @@ pub(super) mod tests {
     pub(in crate::server) fn job(queue: usize) -> Job {
         let codec = CodecName::of::<MessagePack>();
         let envelope = Arc::new(Envelope::new(TaskId::generate(), "e", codec, Bytes::new()));
-        let leased = Leased {
-            envelope,
-            token: LeaseToken(1),
-            now: Timestamp::default(),
-            pending_since: None,
-        };
+        let leased = Leased::new(envelope, LeaseToken(1), Timestamp::default());
         Job {
             leased,
             queue,

@@ -15,10 +15,12 @@ use crate::{
 };
 
 impl Shared {
-    /// The outcome of an attempt that ended in an error, which the error handler is told of.
+    /// The outcome of an attempt that ended in an error, which the error handler is told of. `leased` is the task as it was
+    /// leased: the context has it as it was begun.
     pub(super) fn failed(
         &self,
         context: &Context,
+        leased: &Arc<Envelope>,
         token: LeaseToken,
         error: &TaskError,
     ) -> Settlement {
@@ -35,6 +37,7 @@ impl Shared {
         let failure = failure(context, error, self.broker.now(), &self.worker);
         let mut settlement =
             after_failure(context.envelope(), token, error.kind(), failure, counts);
+        settlement.leased = Arc::clone(leased);
         let span = context.take_span();
         trace::carry_on(&span, &mut settlement);
         // To stop on request is not a failure; what follows is logged once it is known.
@@ -79,6 +82,7 @@ pub(super) fn after_failure(
     counts: bool,
 ) -> Settlement {
     let keep = |outcome| Settlement {
+        leased: Arc::clone(envelope),
         envelope: Arc::clone(envelope),
         token,
         outcome,
@@ -90,7 +94,8 @@ pub(super) fn after_failure(
         TaskErrorKind::SkipRetry | TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {}
     }
     let attempt = failure.attempt;
-    let mut envelope = Envelope::clone(envelope);
+    let leased = envelope;
+    let mut envelope = Envelope::clone(leased);
     envelope.push_failure(failure);
     envelope.attempts = envelope.attempts.saturating_add(u32::from(counts));
     let delay = match kind {
@@ -104,6 +109,7 @@ pub(super) fn after_failure(
         Outcome::Archive
     };
     Settlement {
+        leased: Arc::clone(leased),
         envelope: Arc::new(envelope),
         token,
         outcome,

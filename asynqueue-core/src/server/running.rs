@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 use crate::{
     broker::{Lease, LeaseToken},
     process::Context,
-    task::Name,
+    task::{Envelope, Name},
 };
 
 /// The slots of a server. A slot runs one task after the other.
@@ -49,6 +49,8 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) token: LeaseToken,
+    /// The task as it was leased.
+    pub(super) leased: Arc<Envelope>,
     pub(super) context: Context,
     /// Which of the server's queues it is from.
     pub(super) queue: usize,

@@ -153,6 +153,7 @@ impl Shared {
             worker: Some(self.worker.clone()),
         });
         Settlement {
+            leased: Arc::clone(&refused.leased),
             envelope: Arc::new(envelope),
             token: refused.token,
             outcome: Outcome::Archive,

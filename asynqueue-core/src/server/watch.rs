@@ -90,6 +90,7 @@ impl Shared {
             let envelope = Arc::clone(running.context.envelope());
             let token = running.token;
             self.outbox.push(crate::broker::Settlement {
+                leased: running.leased,
                 envelope,
                 token,
                 outcome: Outcome::Release,

@@ -270,6 +270,33 @@ impl Envelope {
         self.rest.get_or_insert_default().failures = failures;
     }
 
+    /// Sets all that workers note on a task.
+    pub(super) fn set_noted(
+        &mut self,
+        failures: Vec<Failure>,
+        begun: bool,
+        completed: Option<Run>,
+        unhandled_since: Option<Timestamp>,
+        place: Option<u64>,
+    ) {
+        let rest = self.rest.get_or_insert_default();
+        rest.failures = failures;
+        rest.begun = begun;
+        rest.completed = completed;
+        rest.unhandled_since = unhandled_since;
+        rest.place = place;
+        if **rest == Rest::default() {
+            self.rest = None;
+        }
+    }
+
+    /// Puts a field of a later version in place of that which is there.
+    pub(super) fn put_unknown(&mut self, key: String, value: rmpv::Value) {
+        let unknown = &mut self.rest.get_or_insert_default().unknown;
+        unknown.retain(|(known, _)| *known != key);
+        unknown.push((key, value));
+    }
+
     pub(super) fn push_unknown(&mut self, key: String, value: rmpv::Value) {
         self.rest.get_or_insert_default().unknown.push((key, value));
     }

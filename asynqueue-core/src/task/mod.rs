@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod attempt;
+mod changes;
 mod envelope;
 mod failure;
 mod id;
@@ -20,6 +21,7 @@ pub(crate) use self::failure::cut;
 pub use self::{
     aggregate::{Aggregate, InvalidAggregate},
     attempt::{Attempt, Run},
+    changes::EnvelopeChanges,
     envelope::{Envelope, Headers},
     failure::{Failure, FailureKind},
     id::{InvalidTaskId, TaskId},

@@ -20,7 +20,7 @@ use super::{
 use crate::codec::{CodecName, MessagePack};
 
 /// The version written; a reader refuses a higher one.
-const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 1;
 
 impl Envelope {
     /// The envelope as bytes, without its id and queue.
@@ -92,22 +92,39 @@ impl Envelope {
     ///
     /// When the bytes are not an envelope, or are of a version that is newer than this one in an incompatible way.
     pub fn from_bytes(queue: Name, id: TaskId, bytes: &[u8]) -> Result<Self, WireError> {
-        let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-        let envelope = Reader { queue, id }
-            .deserialize(&mut reader)
-            .map_err(WireError)?;
-        match IgnoredAny::deserialize(&mut reader) {
-            // There is nothing left to read.
-            Err(DecodeError::InvalidMarkerRead(_)) => Ok(envelope),
-            _ => Err(WireError(de::Error::custom("more bytes follow its map"))),
-        }
+        read_whole("a task envelope", bytes, |reader| {
+            Reader { queue, id }.deserialize(reader)
+        })
     }
 }
 
-/// Bytes that are not an envelope.
+/// A reader of bytes in memory.
+pub(super) type Bytewise<'de> =
+    rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'de, [u8]>>;
+
+/// Reads bytes to their end.
+pub(super) fn read_whole<'de, T>(
+    what: &'static str,
+    bytes: &'de [u8],
+    read: impl FnOnce(&mut Bytewise<'de>) -> Result<T, DecodeError>,
+) -> Result<T, WireError> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    let error = |source| WireError { what, source };
+    let value = read(&mut reader).map_err(error)?;
+    match IgnoredAny::deserialize(&mut reader) {
+        // There is nothing left to read.
+        Err(DecodeError::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(error(de::Error::custom("more bytes follow its map"))),
+    }
+}
+
+/// Bytes that are not an envelope, or not what workers have changed of one.
 #[derive(thiserror::Error)]
-#[error("not a task envelope of version {VERSION} or lower: {0}")]
-pub struct WireError(#[source] DecodeError);
+#[error("not {what} of version {VERSION} or lower: {source}")]
+pub struct WireError {
+    what: &'static str,
+    source: DecodeError,
+}
 
 crate::debug_as_text!(WireError);
 
@@ -262,7 +279,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-fn supported<E: de::Error>(version: u64) -> Result<u64, E> {
+pub(super) fn supported<E: de::Error>(version: u64) -> Result<u64, E> {
     if (1..=VERSION).contains(&version) {
         Ok(version)
     } else {

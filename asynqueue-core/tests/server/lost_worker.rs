@@ -191,6 +191,7 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
     until("it runs", async || server.stats().running == 1).await;
     // Someone else settles it, as if its lease had ended.
     let stolen = asynqueue_core::Settlement {
+        leased: leased.envelope.clone(),
         envelope: leased.envelope,
         token: asynqueue_core::LeaseToken(1),
         outcome: Outcome::Archive,

@@ -304,12 +304,12 @@ impl Batch {
                 None | Some(Value::Nil) => None,
                 Some(time) => reply::some_time(time)?,
             };
-            let leased = |envelope: Arc<Envelope>| Leased {
+            let leased = |envelope: Arc<Envelope>| {
                 // One that was never moved has been pending from the start.
-                pending_since: Some(since.unwrap_or(envelope.enqueued_at)),
-                envelope,
-                token,
-                now,
+                let pending_since = since.unwrap_or(envelope.enqueued_at);
+                let mut leased = Leased::new(envelope, token, now);
+                leased.pending_since = Some(pending_since);
+                leased
             };
             let bytes = reply::bytes(bytes)?;
             batch.bytes += bytes.len();

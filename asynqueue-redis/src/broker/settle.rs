@@ -142,6 +142,7 @@ impl RedisBroker {
             archived.push(Record {
                 outcome: "cancelled",
                 envelope: cancelled(&record.envelope, &String::from_utf8_lossy(&reason), self),
+                is_unchanged: false,
                 member: record.member.clone(),
                 millis: 0,
                 ..*record
@@ -192,7 +193,13 @@ fn chunk(records: &[Record<'_>]) -> usize {
             return count;
         }
         if !record.is_simple() {
-            bytes += record.envelope.payload.len() + record.result.map_or(0, <[u8]>::len);
+            let payload = &record.envelope.payload;
+            bytes += if record.is_unchanged {
+                0
+            } else {
+                payload.len()
+            };
+            bytes += record.result.map_or(0, <[u8]>::len);
         }
     }
     records.len().min(MAX_CHUNK)
@@ -203,6 +210,8 @@ struct Record<'a> {
     outcome: &'static str,
     member: String,
     envelope: Arc<Envelope>,
+    /// Whether it is as it was leased, and so as it is stored.
+    is_unchanged: bool,
     only_if_expired: bool,
     has_failed: bool,
     /// How long it is kept, or waits.
@@ -229,6 +238,7 @@ impl<'a> Record<'a> {
             outcome,
             member: member(settlement.token, envelope.id.as_str()),
             envelope: Arc::clone(envelope),
+            is_unchanged: outcome != "complete" && settlement.is_unchanged(),
             only_if_expired: settlement.only_if_expired,
             has_failed,
             millis: millis(wait),
@@ -264,8 +274,9 @@ impl<'a> Record<'a> {
     fn write(&self, call: &mut script::Call<script::settle::Of>) {
         let envelope = &self.envelope;
         let is_kept = !(self.outcome == "drop" || self.outcome == "complete" && self.millis == 0);
-        // What cannot be read stays as it is for those that can.
-        let stays = self.outcome == "snooze" && envelope.codec == CodecName::unreadable();
+        // What cannot be read stays as it is for servers that can read it.
+        let stays = self.is_unchanged
+            || self.outcome == "snooze" && envelope.codec == CodecName::unreadable();
         call.row(script::settle::Other {
             lease: self.member.as_str(),
             id: envelope.id.as_str(),

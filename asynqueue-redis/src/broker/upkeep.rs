@@ -104,12 +104,7 @@ impl RedisBroker {
             let lease = reply::text(lease)?;
             let (token, id) = parts(&lease)?;
             let envelope = queue.envelope(id, reply::bytes(envelope)?)?.either();
-            expired.push(Leased {
-                envelope,
-                token,
-                now,
-                pending_since: None,
-            });
+            expired.push(Leased::new(envelope, token, now));
         }
         Ok(expired)
     }

@@ -183,6 +183,7 @@ impl Model {
             outcome,
             only_if_expired,
             token,
+            leased: _,
         } = settlement;
         let Some((place, cancel)) = self.current(&envelope.task_ref(), *token) else {
             return Settled::Stale;
