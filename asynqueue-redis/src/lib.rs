@@ -21,11 +21,13 @@
 //! - Each queue has a fixed set of keys in one hash slot ([`aq:{queue}:…`](RedisOptions::prefix)). Each change is one Lua
 //!   script, which is given every key that it touches and makes up none.
 //! - A script takes up to five hundred tasks, with a number of Redis commands that does not depend on how many.
-//!   [`enqueue`](asynqueue_core::Broker::enqueue) calls at the same time go out together.
+//!   [`enqueue`](asynqueue_core::broker::Broker::enqueue) calls at the same time go out together.
 //! - The active tasks and their leases are one sorted set, whose members begin with the lease's token: the two can't
 //!   disagree, and an outcome under an old token finds nothing.
 //! - Changes are numbered, in lanes: Redis keeps the last number and answer of each. So a call whose answer was lost is
 //!   sent again, and is not carried out twice.
+//! - Servers, subscribers and schedule entries are small documents in one more slot. One script changes any number of them in one
+//!   step, each only while it has the version that was read.
 //! - What becomes pending in an empty queue is published, so that an idle server starts it at once; a poll each second makes
 //!   up for notifications that are lost.
 

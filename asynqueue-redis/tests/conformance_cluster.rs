@@ -1,9 +1,16 @@
 //! What every broker owes, on a Cluster of three masters and three replicas.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use asynqueue_conformance::suite::Harness;
-use asynqueue_core::{broker::SharedBroker, task::TaskId, testing::TestClock};
+use asynqueue_conformance::{store::StoreHarness, suite::Harness};
+use asynqueue_core::{
+    broker::{SharedBroker, Store},
+    task::TaskId,
+    testing::TestClock,
+};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisCluster;
 
@@ -30,13 +37,7 @@ struct OnCluster {
 #[async_trait::async_trait]
 impl Harness for OnCluster {
     async fn broker(&self) -> SharedBroker {
-        let url = tokio::task::block_in_place(|| URL.as_str());
-        let options = RedisOptions::new(url).expect("a URL");
-        let options = options
-            .prefix(TaskId::generate().as_str())
-            .expect("a prefix");
-        let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
-        broker.expect("a connection").into()
+        self.connect().await.into()
     }
 
     async fn advance(&self, by: Duration) {
@@ -44,4 +45,24 @@ impl Harness for OnCluster {
     }
 }
 
+#[async_trait::async_trait]
+impl StoreHarness for OnCluster {
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.connect().await)
+    }
+}
+
+impl OnCluster {
+    async fn connect(&self) -> RedisBroker {
+        let url = tokio::task::block_in_place(|| URL.as_str());
+        let options = RedisOptions::new(url).expect("a URL");
+        let options = options
+            .prefix(TaskId::generate().as_str())
+            .expect("a prefix");
+        let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
+        broker.expect("a connection")
+    }
+}
+
 asynqueue_conformance::conformance_suite!(OnCluster::default());
+asynqueue_conformance::store_suite!(OnCluster::default());

@@ -4,10 +4,16 @@
 #[path = "common/rules.rs"]
 mod rules;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use asynqueue_conformance::suite::Harness;
-use asynqueue_core::{broker::SharedBroker, testing::TestClock};
+use asynqueue_conformance::{store::StoreHarness, suite::Harness};
+use asynqueue_core::{
+    broker::{SharedBroker, Store},
+    testing::TestClock,
+};
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, undeclared_keys};
 use tokio::runtime::Handle;
@@ -22,17 +28,30 @@ struct OnOneServer {
 #[async_trait::async_trait]
 impl Harness for OnOneServer {
     async fn broker(&self) -> SharedBroker {
+        self.connect().await.into()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+#[async_trait::async_trait]
+impl StoreHarness for OnOneServer {
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.connect().await)
+    }
+}
+
+impl OnOneServer {
+    async fn connect(&self) -> RedisBroker {
         let server = RedisServer::start().await;
         rules::Rules::ByName.apply(&server, &[]).await;
         let monitor = Monitor::start(&server).await;
         let options = RedisOptions::new(&rules::as_user(&server.url())).expect("a URL");
         let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
         self.server.set((server, monitor)).expect("asked for once");
-        broker.expect("a connection").into()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.clock.advance(by);
+        broker.expect("a connection")
     }
 }
 
@@ -51,3 +70,4 @@ impl Drop for OnOneServer {
 }
 
 asynqueue_conformance::conformance_suite!(OnOneServer::default());
+asynqueue_conformance::store_suite!(OnOneServer::default());

@@ -95,7 +95,7 @@ async fn more_than_one_call_takes_is_made_in_order() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let names: Vec<Name> = (0..1_300).map(|n| format!("{n:04}").into()).collect();
-    let due = |n: usize| (n % 2 == 0).then(|| n as u64 + 1);
+    let due = |n: usize| n.is_multiple_of(2).then(|| n as u64 + 1);
     let sets = names.iter().enumerate();
     let sets = sets.map(|(n, name)| vec![set(Space::Schedules, name, "x", due(n))]);
     let swapped = swap(&broker, sets.collect()).await;

@@ -1,16 +1,23 @@
 //! Small records beside the tasks: each space is a HASH of documents and a ZSET of when they are due, all in one slot.
 
-use std::{collections::BTreeMap, fmt::Write, str, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    str,
+    sync::atomic::Ordering::Relaxed,
+};
 
 use asynqueue_core::broker::{
     BrokerError, Document, DocumentSwap, DueDocuments, Expect, Put, Space, Swapped, Version,
 };
 use asynqueue_core::task::{Name, Timestamp};
 use bytes::Bytes;
+use redis::Value;
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker};
 use crate::{
     keys::{DocumentKeys, SpaceKeys},
+    lanes::Used,
     reply, script,
 };
 
@@ -114,29 +121,43 @@ impl RedisBroker {
     }
 
     async fn swap_fitting(&self, sets: &[Vec<DocumentSwap>]) -> Result<Vec<Swapped>, BrokerError> {
-        let mut places = BTreeMap::new();
-        for change in sets.iter().flatten() {
-            places.insert(change.space, 0);
-        }
-        let keys = self.document_keys();
-        let mut spaces = Vec::with_capacity(2 * places.len());
-        for (space, place) in &mut places {
-            *place = spaces.len();
-            let SpaceKeys { documents, due } = keys.space(*space);
-            spaces.extend([&**documents, due]);
-        }
         // What only looks can be asked again.
-        let changes = |set: &Vec<DocumentSwap>| set.iter().any(|one| one.put != Put::Keep);
-        let lane = (sets.iter().any(changes)).then(|| self.0.changes.next());
-        let args = script::swap_documents::Args {
-            not_after: self.script_clock(),
-            lane: lane.as_ref().map(|lane| lane.name()).unwrap_or_default(),
-            number: number(lane.as_ref().map(|lane| lane.number())),
-            counted: number(places.get(&Space::Servers)),
-        };
+        let changes = sets.iter().flatten().any(|one| one.put != Put::Keep);
+        let lane = changes.then(|| self.0.changes.next());
+        let places = Places::of(sets);
+        let call = self.swap_call(sets, &places, lane.as_ref());
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        if let Some(lane) = lane {
+            lane.answered();
+        }
+        let count = reply::number(reply::next(&mut answer)?)?;
+        if places.0.contains_key(&Space::Servers) {
+            self.0.keeper.fleet.store(count as usize, Relaxed);
+        }
+        let swapped = sets.iter().map(|set| read_swapped(set, &mut answer));
+        swapped.collect()
+    }
+
+    fn swap_call(
+        &self,
+        sets: &[Vec<DocumentSwap>],
+        places: &Places,
+        lane: Option<&Used<'_>>,
+    ) -> script::Call<script::swap_documents::Of> {
+        let keys = self.document_keys();
+        let spaces = places.0.keys().map(|space| keys.space(*space));
+        let spaces: Vec<_> = spaces
+            .flat_map(|SpaceKeys { documents, due }| [documents.as_str(), due])
+            .collect();
         let keys = script::swap_documents::Keys {
             lanes: &keys.lanes,
             spaces: &spaces,
+        };
+        let args = script::swap_documents::Args {
+            not_after: self.script_clock(),
+            lane: lane.map(Used::name).unwrap_or_default(),
+            number: number(lane.map(Used::number)),
+            counted: number(places.0.get(&Space::Servers)),
         };
         let mut call = script::swap_documents::call(keys, args);
         for (n, set) in sets.iter().enumerate() {
@@ -144,7 +165,7 @@ impl RedisBroker {
                 let (put, due_at) = written(&change.put);
                 call.row(script::swap_documents::Change {
                     set: n,
-                    space: places[&change.space],
+                    space: places.0[&change.space],
                     name: change.name.as_str(),
                     expect: expected(change.expect),
                     put,
@@ -152,32 +173,40 @@ impl RedisBroker {
                 });
             }
         }
-        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-        if let Some(lane) = lane {
-            lane.answered();
-        }
-        let count = reply::number(reply::next(&mut answer)?)?;
-        if places.contains_key(&Space::Servers) {
-            self.0.keeper.fleet.store(count as usize, Relaxed);
-        }
-        let mut swapped = Vec::with_capacity(sets.len());
-        for set in sets {
-            let mut of_set = Swapped::default();
-            // An empty set has no row that the script could answer.
-            of_set.is_done = set.is_empty() || reply::text(reply::next(&mut answer)?)? == "y";
-            for change in set.iter().filter(|change| change.put == Put::Keep) {
-                let value = reply::some_bytes(reply::next(&mut answer)?)?;
-                let kept = value.and_then(|value| readable(&change.name, value));
-                of_set.kept.push(kept);
-            }
-            swapped.push(of_set);
-        }
-        Ok(swapped)
+        call
     }
 
     fn document_keys(&self) -> &DocumentKeys {
         &self.0.documents
     }
+}
+
+/// The places of the keys of each space among those of a call.
+struct Places(BTreeMap<Space, usize>);
+
+impl Places {
+    fn of(sets: &[Vec<DocumentSwap>]) -> Self {
+        let spaces: BTreeSet<_> = sets.iter().flatten().map(|change| change.space).collect();
+        Self(spaces.into_iter().zip((0..).step_by(2)).collect())
+    }
+}
+
+/// Reads what became of a set.
+fn read_swapped(
+    set: &[DocumentSwap],
+    answer: &mut impl Iterator<Item = Value>,
+) -> Result<Swapped, BrokerError> {
+    let mut swapped = Swapped {
+        // A set without changes is not sent.
+        is_done: set.is_empty() || reply::text(reply::next(answer)?)? == "y",
+        kept: Vec::new(),
+    };
+    for change in set.iter().filter(|change| change.put == Put::Keep) {
+        let value = reply::some_bytes(reply::next(answer)?)?;
+        let kept = value.and_then(|value| readable(&change.name, value));
+        swapped.kept.push(kept);
+    }
+    Ok(swapped)
 }
 
 /// How many of the first sets go into one call: one at least.

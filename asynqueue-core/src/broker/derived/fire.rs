@@ -77,6 +77,13 @@ struct Known {
     history_as_read: Expect,
 }
 
+/// What moves an entry on.
+struct MoveOn {
+    set: Vec<DocumentSwap>,
+    /// Over which of the ticks that were fired.
+    moved: Vec<bool>,
+}
+
 /// A tick that is being fired.
 struct Fired {
     /// Its place among the ticks of the call.
@@ -217,28 +224,26 @@ async fn move_on<S: Store>(
             .map(|known| known.moved_on(name, ticks, at))
             .transpose()?;
         match set.flatten() {
-            Some((set, count_of)) => {
+            Some(MoveOn { set, moved }) => {
                 sets.push(set);
-                tried.push((name.clone(), count_of));
+                tried.push((name.clone(), moved));
             }
             None => over.push(name.clone()),
         }
     }
-    if !sets.is_empty() {
-        for ((name, moved), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
-            if swapped.is_done {
-                for (fired, moved) in fired.remove(&name).into_iter().flatten().zip(moved) {
-                    answers[fired.place] = match moved {
-                        true => fired.answer,
-                        false => fired.answer_of_second(),
-                    };
-                }
-            }
-        }
-    }
-    for name in over {
-        for fired in fired.remove(&name).into_iter().flatten() {
-            answers[fired.place] = fired.answer_of_second();
+    let swapped = match sets.is_empty() {
+        true => Vec::new(),
+        false => store.swap(sets).await?,
+    };
+    let done = tried.into_iter().zip(swapped);
+    let done = done.filter_map(|(tried, swapped)| swapped.is_done.then_some(tried));
+    let over = over.into_iter().map(|name| (name, Vec::new()));
+    for (name, moved) in done.chain(over).collect::<Vec<_>>() {
+        for (at, fired) in fired.remove(&name).into_iter().flatten().enumerate() {
+            answers[fired.place] = match moved.get(at) {
+                Some(true) => fired.answer,
+                _ => fired.answer_of_second(),
+            };
         }
     }
     Ok(())
@@ -259,13 +264,13 @@ impl Known {
         })
     }
 
-    /// What moves the entry on over those of the ticks that are still next one after the other, and which of them are. `None` if none is.
+    /// What moves the entry on over those of the ticks that are still next, one after the other. `None` if none is.
     fn moved_on(
         &self,
         name: &Name,
         ticks: &[Fired],
         at: Timestamp,
-    ) -> Result<Option<(Vec<DocumentSwap>, Vec<bool>)>, BrokerError> {
+    ) -> Result<Option<MoveOn>, BrokerError> {
         // Whether or not it was paused meanwhile.
         let mut next = self.kept.stored.known.next;
         let mut history = self.history.clone();
@@ -292,6 +297,6 @@ impl Known {
             let expect = self.history_as_read;
             set.push(DocumentSwap::new(Space::ScheduleEvents, name, expect, put));
         }
-        Ok(Some((set, moved)))
+        Ok(Some(MoveOn { set, moved }))
     }
 }

@@ -22,21 +22,19 @@ use crate::{
 #[async_trait]
 impl<S: Store> Schedules for S {
     async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError> {
-        let change = |swap: ScheduleSwap| (swap.name, Want::Swap(swap.seen, swap.new));
-        let changes: Vec<_> = swaps.into_iter().map(change).collect();
-        change_entries(self, &changes).await
+        let changes = swaps.iter().map(|swap| (&swap.name, Want::Swap(swap)));
+        change_entries(self, &changes.collect::<Vec<_>>()).await
     }
 
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError> {
-        let change = |entry: ScheduleEntry| (entry.name.clone(), Want::Put(entry));
-        let changes: Vec<_> = entries.into_iter().map(change).collect();
+        let changes = entries.iter().map(|entry| (&entry.name, Want::Put(entry)));
+        let changes: Vec<_> = changes.collect();
         change_entries(self, &changes).await.map(drop)
     }
 
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError> {
-        let changes = names.iter().map(|name| (name.clone(), Want::Remove));
-        let changes: Vec<_> = changes.collect();
-        change_entries(self, &changes).await
+        let changes = names.iter().map(|name| (name, Want::Remove));
+        change_entries(self, &changes.collect::<Vec<_>>()).await
     }
 
     async fn schedules_mark(&self) -> Result<StateMark, BrokerError> {
@@ -117,12 +115,12 @@ fn readable((name, document): &(Name, Document)) -> Option<ScheduleEntry> {
 }
 
 /// What an entry is to become.
-enum Want {
-    /// The second, if it is the first.
-    Swap(Option<ScheduleEntry>, Option<ScheduleEntry>),
-    /// This, whatever it is.
-    Put(ScheduleEntry),
-    /// Gone, whatever it is.
+enum Want<'a> {
+    /// What takes the place of what was seen.
+    Swap(&'a ScheduleSwap),
+    /// This, whatever it is now.
+    Put(&'a ScheduleEntry),
+    /// Gone, whatever it is now.
     Remove,
 }
 
@@ -145,7 +143,7 @@ enum Plan {
 /// An entry that cannot be read has not been seen, and is not replaced.
 async fn change_entries<S: Store>(
     store: &S,
-    changes: &[(Name, Want)],
+    changes: &[(&Name, Want<'_>)],
 ) -> Result<Vec<bool>, BrokerError> {
     if changes.is_empty() {
         return nothing(store).await;
@@ -178,7 +176,7 @@ async fn change_entries<S: Store>(
 /// Changes entries of different names.
 async fn change_chunk<S: Store>(
     store: &S,
-    changes: &[(Name, Want)],
+    changes: &[(&Name, Want<'_>)],
     forgotten: &mut Vec<(Name, Name)>,
 ) -> Result<Vec<bool>, BrokerError> {
     let mut answers = vec![None; changes.len()];
@@ -217,21 +215,25 @@ async fn change_chunk<S: Store>(
     }
 }
 
-impl Want {
+impl Want<'_> {
     fn removes(&self) -> bool {
-        matches!(self, Self::Swap(_, None) | Self::Remove)
+        match self {
+            Self::Swap(swap) => swap.new.is_none(),
+            Self::Put(_) => false,
+            Self::Remove => true,
+        }
     }
 }
 
 fn plan(
     now: Timestamp,
     name: &Name,
-    want: &Want,
+    want: &Want<'_>,
     document: Option<Document>,
 ) -> Result<Plan, BrokerError> {
     let kept = document.as_ref().map(|document| Kept::read(name, document));
     let new = match want {
-        Want::Swap(seen, new) => {
+        Want::Swap(ScheduleSwap { seen, new, .. }) => {
             let as_it_is = match &kept {
                 Some(Ok(kept)) => kept.entry(name).map(Some),
                 Some(Err(error)) => Err(error.clone()),
@@ -242,7 +244,7 @@ fn plan(
             }
             new.as_ref()
         }
-        Want::Put(new) => Some(new),
+        Want::Put(new) => Some(*new),
         Want::Remove => None,
     };
     let was_there = document.is_some();

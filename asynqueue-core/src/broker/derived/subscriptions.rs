@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     broker::{
-        BrokerError, Document, DocumentSwap, Put, Restored, Space, StateMark, Store, Subscription,
-        Subscriptions,
+        BrokerError, Document, DocumentSwap, Expect, Put, Restored, Space, StateMark, Store,
+        Subscription, Subscriptions,
     },
     task::{Name, Timestamp},
 };
@@ -82,7 +82,8 @@ impl<S: Store> Subscriptions for S {
             let found = change(self, declared, Want::Restore).await?;
             let of = |wanted: Found| {
                 let found = declared.iter().zip(&found);
-                found.filter_map(move |(pair, found)| (*found == wanted).then(|| pair.clone()))
+                let found = found.filter(move |(_, found)| **found == wanted);
+                found.map(|(pair, _)| pair.clone())
             };
             let before = restored.len();
             restored.extend(of(Found::Missing));
@@ -116,7 +117,14 @@ enum Found {
     Removed,
 }
 
-/// A change of one event's subscribers, and how they were found.
+/// The subscribers of an event as they were read.
+struct Read {
+    event: Name,
+    record: Record<Known>,
+    expect: Expect,
+}
+
+/// A change of one event's subscribers, and how each of a call was found.
 struct Change {
     set: Vec<DocumentSwap>,
     found: Vec<(usize, Found)>,
@@ -134,111 +142,155 @@ async fn change<S: Store>(
         return nothing(store).await;
     }
     let mut answers = vec![Found::Missing; pairs.len()];
-    let mut open: BTreeMap<&Name, Vec<usize>> = BTreeMap::new();
+    let mut open: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
     for (place, (event, _)) in pairs.iter().enumerate() {
-        open.entry(event).or_default().push(place);
+        open.entry(event.clone()).or_default().push(place);
     }
     let mut failed = None;
     while !open.is_empty() {
-        let events: Vec<Name> = open.keys().take(MAX_CHUNK).copied().cloned().collect();
-        let documents = store.document(Space::Subscriptions, &events).await?;
-        let removals = match want {
-            Want::Restore => {
-                let asked = events.iter().filter_map(|event| open.get(event)).flatten();
-                let names: Vec<_> = asked.map(|place| removal(&pairs[*place])).collect();
-                Removals::read(store, &names).await?
+        let events: Vec<_> = open.keys().take(MAX_CHUNK).cloned().collect();
+        let mut known = Vec::with_capacity(events.len());
+        for read in read(store, events).await? {
+            match read {
+                Ok(read) => known.push(read),
+                Err((event, error)) => {
+                    open.remove(&event);
+                    failed = Some(error);
+                }
             }
+        }
+        let removals = match want {
+            Want::Restore => removals_of_missing(store, pairs, &open, &known).await?,
             Want::Add | Want::Remove => Removals::none(),
         };
         let (mut sets, mut tried) = (Vec::new(), Vec::new());
-        for (event, document) in events.iter().zip(documents) {
-            let places = open.get(event).map_or(&[][..], Vec::as_slice);
-            match plan(store.now(), event, document, pairs, places, want, &removals) {
-                Ok(Change { set, found }) if set.is_empty() => {
-                    found
-                        .iter()
-                        .for_each(|(place, found)| answers[*place] = *found);
-                    open.remove(event);
-                }
-                Ok(Change { set, found }) => {
-                    sets.push(set);
-                    tried.push((event, found));
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    open.remove(event);
-                }
+        for read in known {
+            let (event, now) = (read.event.clone(), store.now());
+            let asked = open.get(&event).into_iter().flatten();
+            let asked = asked.map(|place| (*place, &pairs[*place]));
+            let Change { set, found } = plan(read, asked, want, &removals, now)?;
+            if set.is_empty() {
+                found
+                    .iter()
+                    .for_each(|(place, found)| answers[*place] = *found);
+                open.remove(&event);
+            } else {
+                sets.push(set);
+                tried.push((event, found));
             }
         }
         if sets.is_empty() {
             continue;
         }
-        for ((event, found), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
-            if swapped.is_done {
-                found
-                    .iter()
-                    .for_each(|(place, found)| answers[*place] = *found);
-                open.remove(event);
-            }
+        let swapped = store.swap(sets).await?;
+        for ((event, found), _) in tried
+            .into_iter()
+            .zip(swapped)
+            .filter(|(_, set)| set.is_done)
+        {
+            found
+                .iter()
+                .for_each(|(place, found)| answers[*place] = *found);
+            open.remove(&event);
         }
     }
     failed.map_or(Ok(answers), Err)
 }
 
-/// What a call makes of an event's subscribers as they are.
-fn plan(
-    now: Timestamp,
-    event: &Name,
-    document: Option<Document>,
+/// Reads the documents of events. One that cannot be read is an error of its own.
+async fn read<S: Store>(
+    store: &S,
+    events: Vec<Name>,
+) -> Result<Vec<Result<Read, (Name, BrokerError)>>, BrokerError> {
+    let documents = store.document(Space::Subscriptions, &events).await?;
+    let read = |(event, document): (Name, Option<Document>)| {
+        let record = match &document {
+            Some(document) => decode(&document.bytes, of(&event)),
+            None => Ok(Record::default()),
+        };
+        let expect = as_read(document.as_ref());
+        match record {
+            Ok(record) => Ok(Read {
+                event,
+                record,
+                expect,
+            }),
+            Err(error) => Err((event, error)),
+        }
+    };
+    Ok(events.into_iter().zip(documents).map(read).collect())
+}
+
+/// What is remembered of the removals of those that are missing.
+async fn removals_of_missing<S: Store>(
+    store: &S,
     pairs: &[(Name, Name)],
-    places: &[usize],
+    open: &BTreeMap<Name, Vec<usize>>,
+    known: &[Read],
+) -> Result<Removals, BrokerError> {
+    let mut names = Vec::new();
+    for read in known {
+        let asked = open.get(&read.event).into_iter().flatten();
+        let asked = asked.map(|place| &pairs[*place]);
+        names.extend(asked.filter(|(_, name)| !read.has(name)).map(removal));
+    }
+    match names.is_empty() {
+        true => Ok(Removals::none()),
+        false => Removals::read(store, &names).await,
+    }
+}
+
+impl Read {
+    fn has(&self, name: &Name) -> bool {
+        let mut subscribers = self.record.known.subscribers.iter();
+        subscribers.any(|subscriber| subscriber.known.name == *name)
+    }
+}
+
+/// What a call makes of an event's subscribers as they were read. The set is empty if nothing changes.
+fn plan<'a>(
+    mut read: Read,
+    asked: impl Iterator<Item = (usize, &'a (Name, Name))>,
     want: Want,
     removals: &Removals,
+    now: Timestamp,
 ) -> Result<Change, BrokerError> {
-    let bytes = document.as_ref().map(|document| &document.bytes);
-    let mut record: Record<Known> = match bytes {
-        Some(bytes) => decode(bytes, of(event))?,
-        None => Record::default(),
-    };
-    let known = &mut record.known.subscribers;
     let (mut set, mut found) = (Vec::new(), Vec::new());
-    for place in places {
-        let pair @ (_, name) = &pairs[*place];
-        let at = known.iter().position(|known| known.known.name == *name);
-        let as_found = match at {
-            Some(_) => Found::There,
-            None if removals.has(&removal(pair)) => Found::Removed,
-            None => Found::Missing,
+    for (place, pair @ (_, name)) in asked {
+        let as_found = match read.has(name) {
+            true => Found::There,
+            false if removals.has(&removal(pair)) => Found::Removed,
+            false => Found::Missing,
         };
+        let subscribers = &mut read.record.known.subscribers;
+        let removal = removal(pair);
         match (want, as_found) {
             (Want::Remove, _) => {
-                at.map(|at| known.remove(at));
-                let note = declared::note_removal(removal(pair), now);
+                subscribers.retain(|subscriber| subscriber.known.name != *name);
+                let note = declared::note_removal(removal, now);
                 if !set.contains(&note) {
                     set.push(note);
                 }
             }
             (Want::Add | Want::Restore, Found::Missing) => {
-                known.push(Record::new(Subscriber {
-                    name: name.clone(),
-                    since: now,
-                }));
+                let (name, since) = (name.clone(), now);
+                subscribers.push(Record::new(Subscriber { name, since }));
                 set.push(match want {
-                    Want::Restore => removals.still_none(removal(pair)),
-                    _ => declared::forget_removal(removal(pair)),
+                    Want::Restore => removals.still_none(removal),
+                    _ => declared::forget_removal(removal),
                 });
             }
             _ => {}
         }
-        found.push((*place, as_found));
+        found.push((place, as_found));
     }
     if !set.is_empty() {
-        let put = match known.is_empty() {
+        let put = match read.record.known.subscribers.is_empty() {
             true => Put::Remove,
-            false => Put::Set(encode(&record)?, None),
+            false => Put::Set(encode(&read.record)?, None),
         };
-        let as_read = as_read(document.as_ref());
-        set.push(DocumentSwap::new(Space::Subscriptions, event, as_read, put));
+        let space = Space::Subscriptions;
+        set.push(DocumentSwap::new(space, read.event, read.expect, put));
         set.push(declared::new_mark(SUBSCRIPTIONS)?);
     }
     Ok(Change { set, found })
