@@ -26,6 +26,8 @@
 //!   disagree, and an outcome under an old token finds nothing.
 //! - Changes are numbered, in lanes: Redis keeps the last number and answer of each. So a call whose answer was lost is
 //!   sent again, and is not carried out twice.
+//! - Servers, subscribers and schedule entries are small documents in one more slot. One script changes any number of them in one
+//!   step, each only while it has the version that was read.
 //! - What becomes pending in an empty queue is published, so that an idle server starts it at once; a poll each second makes
 //!   up for notifications that are lost.
 

@@ -5,6 +5,7 @@ mod error;
 mod handle;
 mod in_flight;
 mod inherit;
+mod prepared;
 mod size;
 mod status;
 
@@ -19,6 +20,7 @@ pub use self::{
     enqueue::{CallOptions, Enqueue},
     error::{EnqueueError, ResultError},
     handle::TaskHandle,
+    prepared::Prepared,
     status::TaskStatus,
 };
 use self::{in_flight::InFlight, inherit::Inherited};

@@ -1,4 +1,5 @@
-//! The broker: each of its methods groups what it is given by queue and calls one script a queue and chunk.
+//! The broker: `store.rs` is the trait that it implements. Most methods group what they are given by queue and call one script a
+//! queue and chunk.
 
 mod coalesce;
 mod control;
