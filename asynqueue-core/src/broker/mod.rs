@@ -1,9 +1,11 @@
 //! The seam to storage: what a broker keeps and promises.
 //!
-//! [`Broker`] is the way of a task: enqueue, lease, settle, and the upkeep in between. Beside it stand [`Inspect`],
-//! [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A broker implements
-//! all of them, and passes the suite of the crate `asynqueue-conformance`, which is the full specification of what each
-//! method owes.
+//! Callers see [`Broker`], which is the way of a task (enqueue, lease, settle, and the upkeep in between), and beside it
+//! [`Inspect`], [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A store
+//! implements [`Store`] alone: all of these are implemented for every store. The suites of the crate `asynqueue-conformance`
+//! are the full specification of what each method owes.
+//!
+//! These traits and their types are outside Semantic Versioning until 1.0.
 //!
 //! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
 //! Where a call spans several queues, each has [an answer of its own](Each), so that one that fails holds up no other.
