@@ -23,9 +23,9 @@ use crate::{
 #[must_use = "a task is enqueued once this is awaited"]
 #[derive(Debug)]
 pub struct Enqueue<'a, T> {
-    producer: &'a Producer,
-    task: T,
-    call: CallOptions,
+    pub(super) producer: &'a Producer,
+    pub(super) task: T,
+    pub(super) call: CallOptions,
 }
 
 /// What one call sets, in place of the task type's own options.
@@ -152,13 +152,14 @@ impl CallOptions {
         self.overrides.get_or_insert_default()
     }
 
-    /// Refuses a durability where the tasks are enqueued by others, with that of their broker.
-    #[cfg(feature = "scheduler")]
-    pub(crate) fn refuse_durability<T: Task>(&self) -> Result<(), EnqueueError> {
+    /// Refuses a durability where the tasks are enqueued by others.
+    pub(crate) fn refuse_durability<T: Task>(
+        &self,
+        expected: &'static str,
+    ) -> Result<(), EnqueueError> {
         let Some(durability) = self.durability else {
             return Ok(());
         };
-        let expected = "tasks of a schedule have the durability of the broker: set it there";
         invalid::<T, _>("durability", format!("`{durability}`"), expected)
     }
 

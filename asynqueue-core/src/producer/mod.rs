@@ -4,6 +4,7 @@ mod enqueue;
 mod error;
 mod handle;
 mod in_flight;
+mod prepared;
 mod size;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use self::{
     enqueue::{CallOptions, Enqueue},
     error::{EnqueueError, ResultError},
     handle::{TaskHandle, TaskStatus},
+    prepared::Prepared,
 };
 use crate::{
     broker::{BrokerError, Conflict, Durability, NewTask, SharedBroker},

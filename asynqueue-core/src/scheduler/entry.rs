@@ -108,7 +108,9 @@ impl Entry {
     /// When the rule makes no sense, or the name cannot be part of a task's id.
     pub fn new<T: Task>(name: &str, rule: &str, task: T) -> Result<Self, ScheduleError> {
         let build = move |call: CallOptions, producer: &Producer| {
-            call.refuse_durability::<T>()?;
+            call.refuse_durability::<T>(
+                "tasks of a schedule have the durability of the broker: set it there",
+            )?;
             Ok(call.build(producer, &task)?.envelope)
         };
         Self::with_build(name, rule, Box::new(build))

@@ -3,15 +3,19 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use asynqueue_core::{
-    Backoff, Broker, BrokerError, Conflict, Durability, EnqueueError, Producer, TaskState,
-    Timestamp, Unique, UniqueKey, UniqueUntil,
+    broker::{Broker, BrokerError, Conflict, Durability, NewTask},
+    memory::MemoryBroker,
+    process::{Payload, TaskError},
+    producer::{EnqueueError, Producer},
+    server::Server,
+    task::{Backoff, TaskState, Timestamp, Unique, UniqueKey, UniqueUntil},
 };
 use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     faulty::{Faulty, shut},
-    harness::{AN_HOUR, broker, counts, info, job, soon, until},
+    harness::{AN_HOUR, Job, broker, counts, info, job, soon, until},
 };
 
 #[tokio::test]
@@ -270,6 +274,69 @@ async fn a_queue_whose_server_is_away_keeps_out_no_task_of_others() {
     assert_eq!(accepted, [true, false, true, false, true]);
     let error = sent[1].as_ref().unwrap_err().to_string();
     assert!(error.contains("its server is away"), "{error}");
+}
+
+/// As a broker does that takes it in a transaction of the caller's.
+async fn enqueue_by_hand(broker: &MemoryBroker, task: NewTask) -> Result<(), Conflict> {
+    broker.enqueue(vec![task]).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_prepared_task_is_enqueued_by_its_caller_and_followed_by_its_handle() {
+    let (broker, producer) = broker();
+    let prepared = producer
+        .enqueue(job(1))
+        .id("one")
+        .priority(7)
+        .retention(AN_HOUR)
+        .prepare()
+        .unwrap();
+    assert_eq!(counts(&broker).await, []);
+    let answer = enqueue_by_hand(&broker, prepared.task().clone()).await;
+    let handle = prepared.accepted(answer).unwrap();
+    let info = info(&handle).await;
+    assert_eq!(
+        (info.envelope.id.as_str(), info.state),
+        ("one", TaskState::Pending)
+    );
+    assert_eq!(info.envelope.options.priority, 7);
+
+    let again = producer.enqueue(job(1)).id("one").prepare().unwrap();
+    let answer = enqueue_by_hand(&broker, again.task().clone()).await;
+    let refused = again.accepted(answer).unwrap_err();
+    assert!(
+        matches!(refused, EnqueueError::Conflict(Conflict::Id { .. })),
+        "{refused}"
+    );
+
+    // It runs, and its result is there.
+    let server = Server::builder(broker.clone())
+        .process(|_: Payload<Job>| async { Ok::<(), TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    soon("its result", handle.result()).await.unwrap();
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_enqueued_cannot_be_prepared() {
+    let (broker, producer) = broker();
+    let refused = producer.enqueue(job(1)).priority(10).prepare().unwrap_err();
+    assert!(
+        refused.to_string().contains("it goes from 0 to 9"),
+        "{refused}"
+    );
+    let durable = producer.enqueue(job(1)).durability(Durability::Fsync);
+    let refused = durable.prepare().unwrap_err().to_string();
+    assert!(
+        refused.contains("option `durability`") && refused.contains("transaction"),
+        "{refused}"
+    );
+    producer.close().await;
+    let refused = producer.prepare(job(1)).unwrap_err();
+    assert!(matches!(refused, EnqueueError::ProducerClosed), "{refused}");
+    assert_eq!(counts(&broker).await, []);
 }
 
 #[tokio::test]

@@ -1,0 +1,122 @@
+//! Tasks that are ready for the broker, for callers that hand them over themselves.
+
+use std::{fmt, iter};
+
+use tracing::Span;
+
+use super::{CallOptions, Enqueue, EnqueueError, Producer, TaskHandle, note_refused};
+use crate::{
+    broker::{Conflict, NewTask},
+    metrics::{EnqueueResult, Enqueueing},
+    task::{Name, Task},
+    trace,
+};
+
+/// A task that was checked and encoded, and is not enqueued: a broker in a SQL database can enqueue it in a transaction of the
+/// caller's, so that the task is there if and only if the caller's own rows are.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use asynqueue_core::{broker::Broker, memory::MemoryBroker, producer::Producer};
+/// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+/// # #[task(event = "email:welcome", crate = asynqueue_core)]
+/// # struct WelcomeEmail { user_id: u64 }
+///
+/// let broker = MemoryBroker::new();
+/// let producer = Producer::new(broker.clone());
+/// let prepared = producer.enqueue(WelcomeEmail { user_id: 42 }).priority(5).prepare()?;
+/// // In place of this call, a SQL broker takes the task together with a transaction.
+/// let mut answers = broker.enqueue(vec![prepared.task().clone()]).await?;
+/// let handle = prepared.accepted(answers.remove(0))?;
+/// println!("{} is enqueued", handle.id());
+/// # Ok(()) }
+/// ```
+#[must_use = "a prepared task is not enqueued"]
+pub struct Prepared<T> {
+    task: NewTask,
+    handle: TaskHandle<T>,
+    /// The span of sending, which ends with this.
+    _sending: Span,
+}
+
+impl<T: Task> Prepared<T> {
+    /// The task as the broker takes it.
+    pub fn task(&self) -> &NewTask {
+        &self.task
+    }
+
+    /// The task as the broker takes it, for a caller that needs no handle.
+    pub fn into_task(self) -> NewTask {
+        self.task
+    }
+
+    /// Ends the call with the answer of the broker: the handle on a task that was accepted. Until the caller's transaction is
+    /// committed, nothing can be done with it.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way of the task.
+    pub fn accepted(self, answer: Result<(), Conflict>) -> Result<TaskHandle<T>, EnqueueError> {
+        let result = match &answer {
+            Ok(()) => EnqueueResult::Accepted,
+            Err(_) => EnqueueResult::Duplicate,
+        };
+        Enqueueing::of(&self.task.envelope.queue, &Name::from_static(T::EVENT)).add(result, 1);
+        answer?;
+        Ok(self.handle)
+    }
+}
+
+impl<T> fmt::Debug for Prepared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("task", &self.task)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Checks and encodes a task for a caller that enqueues it by itself: see [`Prepared`]. For one with options of its own, there
+    /// is [`Enqueue::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`enqueue`](Self::enqueue), where the task itself is refused, or the producer was closed.
+    pub fn prepare<T: Task>(&self, task: T) -> Result<Prepared<T>, EnqueueError> {
+        self.prepare_with(&task, CallOptions::default())
+    }
+
+    fn prepare_with<T: Task>(
+        &self,
+        task: &T,
+        call: CallOptions,
+    ) -> Result<Prepared<T>, EnqueueError> {
+        let built = match self.0.in_flight.enter() {
+            None => Err(EnqueueError::ProducerClosed),
+            Some(_) => call
+                .refuse_durability::<T>(
+                    "a prepared task is as durable as the transaction that it is enqueued in: leave it out",
+                )
+                .and_then(|()| call.build(self, task)),
+        };
+        let mut task = built.inspect_err(|_| note_refused::<T>(1))?;
+        let queue = task.envelope.queue.clone();
+        let sending = trace::send(&queue, 1, iter::once(&mut task.envelope));
+        Ok(Prepared {
+            handle: TaskHandle::new(self.0.broker.clone(), &task.envelope),
+            task,
+            _sending: sending,
+        })
+    }
+}
+
+impl<T: Task> Enqueue<'_, T> {
+    /// Checks and encodes the task for a caller that enqueues it by itself: see [`Prepared`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Producer::prepare`]; also when a [durability](Self::durability) is set.
+    pub fn prepare(self) -> Result<Prepared<T>, EnqueueError> {
+        self.producer.prepare_with(&self.task, self.call)
+    }
+}
