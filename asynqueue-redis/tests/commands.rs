@@ -123,7 +123,8 @@ async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
     let other_ref = other.task_ref();
     let accepted = broker.enqueue(vec![later, now(other)]).await.expect("sent");
     assert!(accepted.iter().all(Result::is_ok));
-    let (is_pending, sent) = payloads(&server, broker.run_now(&[later_ref.clone()])).await;
+    let (is_pending, sent) =
+        payloads(&server, broker.run_now(std::slice::from_ref(&later_ref))).await;
     assert_eq!((is_pending.expect("run"), sent), (vec![true], 0));
     let (is_gone, sent) = payloads(&server, broker.delete(&[other_ref])).await;
     assert_eq!((is_gone.expect("deleted"), sent), (vec![true], 0));

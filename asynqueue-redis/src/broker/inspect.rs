@@ -1,11 +1,10 @@
-//! Looking into queues.
+//! Looking into queues: their figures, and tasks by id.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{
-        ArchiveStats, Broker, BrokerError, Cursor, HourStats, LeaseInfo, Page, QueueStats,
-        TaskInfo, TaskPage, Version,
+        ArchiveStats, Broker, BrokerError, HourStats, LeaseInfo, QueueStats, TaskInfo, Version,
     },
     process::Progress,
     task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use redis::Value;
 use sha1_smol::Sha1;
 
-use super::{MAX_CHUNK, RedisBroker, lease::parts, queue::Queue};
+use super::{MAX_CHUNK, RedisBroker, queue::Queue};
 use crate::{reply, script};
 
 /// A task as it was found.
@@ -85,38 +84,6 @@ impl RedisBroker {
             },
         )
         .await
-    }
-
-    /// A page of the tasks of a queue in one state.
-    pub(super) async fn list_page(
-        &self,
-        queue: &Name,
-        state: TaskState,
-        page: Page,
-    ) -> Result<TaskPage, BrokerError> {
-        let queue = self.queue(queue);
-        let mut found = TaskPage {
-            next: page.after,
-            ..TaskPage::default()
-        };
-        loop {
-            let limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
-            let part = match state {
-                TaskState::Pending => self.list_pending(&queue, found.next.take(), limit).await?,
-                TaskState::Aggregating => {
-                    self.list_grouped(&queue, found.next.take(), limit).await?
-                }
-                _ => {
-                    self.list_by_time(&queue, state, found.next.take(), limit)
-                        .await?
-                }
-            };
-            found.tasks.extend(part.tasks);
-            found.next = part.next;
-            if found.next.is_none() || found.tasks.len() >= page.limit {
-                return Ok(found);
-            }
-        }
     }
 
     pub(super) async fn history_of(
@@ -274,127 +241,6 @@ impl RedisBroker {
         }
         Ok(found)
     }
-
-    async fn list_pending(
-        &self,
-        queue: &Queue,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BrokerError> {
-        let place = after
-            .and_then(|cursor| cursor.0.parse::<u64>().ok())
-            .unwrap_or(0);
-        let args = script::list_pending::Args { place, limit };
-        let call = script::list_pending::call(&queue.keys, args);
-        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-        let next = reply::text(reply::next(&mut answer)?)?;
-        let ids = reply::array(reply::next(&mut answer)?)?
-            .into_iter()
-            .map(task_id);
-        let ids = ids.collect::<Result<Vec<_>, _>>()?;
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, TaskState::Pending).await?,
-            next: (!next.is_empty()).then_some(Cursor(next)),
-        })
-    }
-
-    async fn list_grouped(
-        &self,
-        queue: &Queue,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BrokerError> {
-        let args = script::list_grouped::Args {
-            // One more than asked tells whether this is the last page.
-            limit: limit + 1,
-            after: after.map_or_else(String::new, |cursor| cursor.0),
-        };
-        let call = script::list_grouped::call(&queue.keys, args);
-        let members = reply::array(call.send(self.link()).await?)?.into_iter();
-        let mut members = members
-            .map(reply::text)
-            .collect::<Result<Vec<_>, BrokerError>>()?;
-        let has_more = members.len() > limit;
-        members.truncate(limit);
-        let ids = members
-            .iter()
-            .filter_map(|member| member.rsplit('\n').next());
-        let ids = ids.map(|id| task_id(Value::BulkString(id.into())));
-        let ids = ids.collect::<Result<Vec<_>, _>>()?;
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, TaskState::Aggregating).await?,
-            next: members.pop().filter(|_| has_more).map(Cursor),
-        })
-    }
-
-    async fn list_by_time(
-        &self,
-        queue: &Queue,
-        state: TaskState,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BrokerError> {
-        let keys = &queue.keys;
-        let (list, direction) = match state {
-            TaskState::Scheduled => (&keys.scheduled, "up"),
-            TaskState::Retry => (&keys.retry, "up"),
-            TaskState::Active => (&keys.active, "up"),
-            TaskState::Completed => (&keys.completed, "down"),
-            TaskState::Archived => (&keys.archived, "down"),
-            // Pending and aggregating tasks are read elsewhere. A state of a later version has no list here.
-            _ => {
-                return Ok(TaskPage::default());
-            }
-        };
-        let args = script::list::Args {
-            direction,
-            // One more than asked tells whether this is the last page.
-            limit: limit + 1,
-        };
-        let mut call = script::list::call(script::list::Keys { list }, args);
-        let place = after.as_ref().and_then(|cursor| cursor.0.split_once(':'));
-        // What is no cursor of ours begins from the start, as in every list.
-        if let Some((time, member)) = place.filter(|(time, _)| time.parse::<u64>().is_ok()) {
-            call.row(script::list::Place { time, member });
-        }
-        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
-        let (mut ids, mut last) = (Vec::new(), None);
-        while let Some(member) = answer.next() {
-            if ids.len() == limit {
-                break;
-            }
-            let (member, time) = (
-                reply::text(member)?,
-                reply::text(reply::next(&mut answer)?)?,
-            );
-            last = Some(Cursor(format!("{time}:{member}")));
-            let id = if state == TaskState::Active {
-                parts(&member)?.1
-            } else {
-                &member
-            };
-            ids.push(task_id(Value::BulkString(id.into()))?);
-        }
-        let has_more = answer.next().is_some();
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, state).await?,
-            next: last.filter(|_| has_more),
-        })
-    }
-
-    /// Looks tasks up that were in a state a moment ago, and leaves out those that are not any more.
-    async fn look_in(
-        &self,
-        queue: &Queue,
-        ids: &[TaskId],
-        state: TaskState,
-    ) -> Result<Vec<TaskInfo>, BrokerError> {
-        let found = self.look(queue, ids).await?.into_iter().flatten();
-        Ok(found
-            .filter(|found| found.state == state)
-            .map(TaskInfo::from)
-            .collect())
-    }
 }
 
 /// The version of a task with these bytes, as scripts compute it too.
@@ -405,11 +251,6 @@ fn version(state: TaskState, bytes: &[u8]) -> Version {
     sha1.update(bytes);
     let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = sha1.digest().bytes();
     Version(u64::from_be_bytes(first))
-}
-
-fn task_id(value: Value) -> Result<TaskId, BrokerError> {
-    TaskId::new(reply::text(value)?)
-        .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))
 }
 
 /// How many values say where a task is.

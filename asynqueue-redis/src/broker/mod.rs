@@ -11,6 +11,7 @@ mod inspect;
 mod known_upkeep;
 mod lease;
 mod leftovers;
+mod list;
 mod ownership;
 mod queue;
 mod repair;
