@@ -10,3 +10,9 @@
 pub mod property;
 pub mod store;
 pub mod suite;
+
+/// A value, with some of its fields changed.
+pub(crate) fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}

@@ -233,12 +233,12 @@ async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason(
     let (broker, producer) = noted();
     let enqueued = producer.enqueue(named("lost")).id("lost").max_retry(0);
     enqueued.await.unwrap();
-    let request = LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease: Duration::from_millis(50),
-        worker: "dead".into(),
-    };
+    let request = LeaseRequest::new(
+        vec![("default".into(), 1)],
+        1,
+        Duration::from_millis(50),
+        "dead".into(),
+    );
     all_of(broker.lease(&request).await).unwrap().concat();
     producer.enqueue(Unheard).id("unheard").await.unwrap();
     producer.enqueue(Other(1)).id("undecodable").await.unwrap();
@@ -327,12 +327,7 @@ async fn a_lost_worker_is_a_warning_that_says_the_task_runs_again_at_once() {
         .await
         .unwrap();
     let lease = Duration::from_millis(50);
-    let request = LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease,
-        worker: "dead".into(),
-    };
+    let request = LeaseRequest::new(vec![("default".into(), 1)], 1, lease, "dead".into());
     all_of(broker.lease(&request).await).unwrap().concat();
     let server = server(&broker).lease(lease).start().await.unwrap();
     let warning = line("reclaimed", Level::WARN).await;

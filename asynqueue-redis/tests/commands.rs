@@ -137,24 +137,14 @@ async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
 }
 
 fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
-    ServerInfo {
-        name: name.into(),
-        host: "host".into(),
-        pid: 42,
-        started: Timestamp::default(),
-        seen: broker.now(),
-        queues: vec![("q".into(), 1)],
-        strict: false,
-        events: Vec::new(),
-        concurrency: 1,
-        busy: 0,
-        running: Vec::new(),
-        abandoned: 0,
-        finished: 0,
-        stopping: false,
-        quiet: false,
-        unhandled: Vec::new(),
-    }
+    let mut server = ServerInfo::new(name.into(), Timestamp::default());
+    server.host = "host".into();
+    server.pid = 42;
+    server.seen = broker.now();
+    server.queues = vec![("q".into(), 1)];
+    server.events = Vec::new();
+    server.concurrency = 1;
+    server
 }
 
 /// How often a server reports in a minute.

@@ -31,12 +31,7 @@ fn unique(id: &str) -> Envelope {
 /// Enqueues and leases as many tasks.
 async fn activate(broker: &RedisBroker, count: usize) -> Vec<Leased> {
     send(broker, (0..count).map(|n| task("q", &format!("task-{n}")))).await;
-    let request = LeaseRequest {
-        queues: vec![("q".into(), count)],
-        max: count,
-        lease: HOUR,
-        worker: "tester".into(),
-    };
+    let request = LeaseRequest::new(vec![("q".into(), count)], count, HOUR, "tester".into());
     let mut leased = Vec::new();
     while leased.len() < count {
         let answers = all_of(broker.lease(&request).await).expect("leased");

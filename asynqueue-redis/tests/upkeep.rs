@@ -337,15 +337,19 @@ async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
     let clock = TestClock::default();
     let broker = at(&server, &clock).await;
     let tick = clock.now();
-    let entry = |n: usize| ScheduleEntry {
-        name: format!("e-{n}").into(),
-        rule: "@every 1s".into(),
-        template: task("q", "template"),
-        next: Some(tick),
-        paused: false,
-        missed: MissedTicks::Once,
-        jitter: Duration::ZERO,
-        source: "runtime".into(),
+    let entry = |n: usize| {
+        changed(
+            ScheduleEntry::new(
+                format!("e-{n}").into(),
+                "@every 1s".into(),
+                task("q", "template"),
+            ),
+            |entry| {
+                entry.next = Some(tick);
+                entry.missed = MissedTicks::Once;
+                entry.source = "runtime".into();
+            },
+        )
     };
     let names: Vec<Name> = (0..200).map(|n| entry(n).name).collect();
     broker
@@ -383,15 +387,15 @@ async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let next = broker.now() + HOUR;
-    let entry = |queue: &str| ScheduleEntry {
-        name: queue.into(),
-        rule: "@every 1s".into(),
-        template: task(queue, "template"),
-        next: Some(next),
-        paused: false,
-        missed: MissedTicks::Once,
-        jitter: Duration::ZERO,
-        source: "runtime".into(),
+    let entry = |queue: &str| {
+        changed(
+            ScheduleEntry::new(queue.into(), "@every 1s".into(), task(queue, "template")),
+            |entry| {
+                entry.next = Some(next);
+                entry.missed = MissedTicks::Once;
+                entry.source = "runtime".into();
+            },
+        )
     };
     let entries = vec![entry("q"), entry("elsewhere")];
     broker.put_schedules(entries).await.expect("put");
@@ -453,12 +457,12 @@ async fn nothing_is_left_of_servers_that_were_killed() {
         broker.beat(info, HOUR).await.expect("kept");
         broker.request_quiet(&name, true).await.expect("kept");
         send(&broker, [task("q", &n.to_string())]).await;
-        let request = asynqueue_core::broker::LeaseRequest {
-            queues: vec![("q".into(), 1)],
-            max: 1,
-            lease: Duration::from_secs(30),
-            worker: name,
-        };
+        let request = asynqueue_core::broker::LeaseRequest::new(
+            vec![("q".into(), 1)],
+            1,
+            Duration::from_secs(30),
+            name,
+        );
         let mut leased = all_of(broker.lease(&request).await).expect("leased");
         let settlement = leased[0]
             .remove(0)
@@ -493,24 +497,14 @@ async fn report_for_minutes(broker: &RedisBroker, clock: &TestClock, minutes: us
 }
 
 fn info(name: &Name, broker: &RedisBroker) -> ServerInfo {
-    ServerInfo {
-        name: name.clone(),
-        host: "host".into(),
-        pid: 42,
-        started: Timestamp::default(),
-        seen: broker.now(),
-        queues: vec![("q".into(), 1)],
-        strict: false,
-        events: Vec::new(),
-        concurrency: 1,
-        busy: 0,
-        running: Vec::new(),
-        abandoned: 0,
-        finished: 0,
-        stopping: false,
-        quiet: false,
-        unhandled: Vec::new(),
-    }
+    let mut server = ServerInfo::new(name.clone(), Timestamp::default());
+    server.host = "host".into();
+    server.pid = 42;
+    server.seen = broker.now();
+    server.queues = vec![("q".into(), 1)];
+    server.events = Vec::new();
+    server.concurrency = 1;
+    server
 }
 
 /// The mark stays.

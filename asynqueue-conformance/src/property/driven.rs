@@ -113,15 +113,15 @@ impl<'a> Driven<'a> {
             };
             let mut envelope = Envelope::clone(&info.envelope);
             envelope.payload = Bytes::from_static(b"replaced");
-            let change = Replacement {
-                seen: info,
-                envelope: Arc::new(envelope),
-                to: shift.map(|shift| match shift {
+            let change = Replacement::new(
+                info,
+                Arc::new(envelope),
+                shift.map(|shift| match shift {
                     Shift::Pending => Move::Pending,
                     Shift::Scheduled(delay) => Move::Scheduled(self.broker.now() + delay),
                     Shift::Archived => Move::Archived,
                 }),
-            };
+            );
             replaced.extend(
                 self.broker
                     .replace(vec![change])
@@ -161,12 +161,8 @@ impl<'a> Driven<'a> {
         lease: Duration,
     ) -> Result<Answer, Fault> {
         let named = |(queue, cap): &(usize, usize)| (self.queues[*queue].clone(), *cap);
-        let request = LeaseRequest {
-            queues: caps.iter().map(named).collect(),
-            max,
-            lease,
-            worker: WORKER.into(),
-        };
+        let request =
+            LeaseRequest::new(caps.iter().map(named).collect(), max, lease, WORKER.into());
         let mut answer = Vec::new();
         for leased in all_of(self.broker.lease(&request).await)?.concat() {
             let lease = leased.lease();

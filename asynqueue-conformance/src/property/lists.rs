@@ -18,7 +18,7 @@ pub(super) async fn whole_list(
 ) -> Result<Vec<TaskInfo>, Fault> {
     let mut tasks: Vec<TaskInfo> = Vec::new();
     let mut met = HashSet::new();
-    let mut page = Page { after: None, limit };
+    let mut page = Page::first(limit);
     loop {
         let part = broker.list(queue, state, page.clone()).await?;
         let read = part.tasks.len();

@@ -145,10 +145,8 @@ fn whole_seconds() -> impl Strategy<Value = Duration> {
 }
 
 fn keep() -> impl Strategy<Value = Keep> {
-    (seconds(1..200), 0_usize..4).prop_map(|(archived_for, archived_max)| Keep {
-        archived_for,
-        archived_max,
-    })
+    (seconds(1..200), 0_usize..4)
+        .prop_map(|(archived_for, archived_max)| Keep::new(archived_for, archived_max))
 }
 
 fn progress() -> impl Strategy<Value = Progress> {

@@ -26,12 +26,7 @@ async fn enqueue(store: &Arc<dyn Store>, tasks: impl IntoIterator<Item = Envelop
 }
 
 async fn lease_one(store: &Arc<dyn Store>) -> Leased {
-    let request = LeaseRequest {
-        queues: vec![(QUEUE.into(), 1)],
-        max: 1,
-        lease: LEASE,
-        worker: "tester".into(),
-    };
+    let request = LeaseRequest::new(vec![(QUEUE.into(), 1)], 1, LEASE, "tester".into());
     let leased = all_of(store.lease(&request).await).unwrap();
     leased.concat().remove(0)
 }
@@ -230,10 +225,8 @@ pub async fn a_task_that_is_gone_has_changed(harness: &dyn StoreHarness) {
     for change in [Change::Delete, cancel(), put(&seen, "late").change] {
         assert_eq!(edit_one(&store, edit(&seen, change)).await, Edited::Changed);
     }
-    let never = TaskInfo {
-        envelope: Arc::new(task_in("never", "a")),
-        ..seen
-    };
+    let mut never = seen;
+    never.envelope = Arc::new(task_in("never", "a"));
     assert_eq!(
         edit_one(&store, edit(&never, Change::Delete)).await,
         Edited::Changed

@@ -19,12 +19,7 @@ use super::{
 const WORKERS: usize = 6;
 
 fn request(max: usize) -> LeaseRequest {
-    LeaseRequest {
-        queues: vec![(QUEUE.into(), max)],
-        max,
-        lease: LEASE,
-        worker: "racer".into(),
-    }
+    LeaseRequest::new(vec![(QUEUE.into(), max)], max, LEASE, "racer".into())
 }
 
 /// Producers and workers side by side; a third of the tasks fail once, a third are given back once.

@@ -192,12 +192,7 @@ pub async fn a_closed_broker_refuses_everything(harness: &dyn Harness) {
     f.broker.close().await;
 
     let (queues, refs, broker) = ([QUEUE.into()], [task_ref("a")], &f.broker);
-    let request = LeaseRequest {
-        queues: vec![(QUEUE.into(), 1)],
-        max: 1,
-        lease: LEASE,
-        worker: "w".into(),
-    };
+    let request = LeaseRequest::new(vec![(QUEUE.into(), 1)], 1, LEASE, "w".into());
     refused(broker.enqueue(vec![super::fixture::now(task("c"))])).await;
     refused(broker.lease(&request)).await;
     refused(broker.extend(&[leased.lease()], LEASE)).await;
@@ -291,13 +286,7 @@ pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
 pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
-    let (queues, none) = (
-        [QUEUE.into()],
-        Keep {
-            archived_for: secs(0),
-            archived_max: 0,
-        },
-    );
+    let (queues, none) = ([QUEUE.into()], Keep::new(secs(0), 0));
     f.advance(secs(20_000)).await;
     assert!(f.lease(0).await.is_empty());
     assert!(f.lease_from(&[(QUEUE, 0)], 9).await.is_empty());
@@ -346,10 +335,7 @@ pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
     f.fill().await;
     let queues = [QUEUE.into()];
     f.advance(secs(20_000)).await;
-    let keep = Keep {
-        archived_max: ALL,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(ALL);
     assert_eq!(
         all_of(f.broker.expired(&queues, Timestamp::MAX, ALL).await)
             .unwrap()
@@ -362,10 +348,7 @@ pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
         2
     );
     assert_eq!(f.trim(keep, ALL).await.deleted(), 1);
-    let page = Page {
-        after: None,
-        limit: ALL,
-    };
+    let page = Page::first(ALL);
     let listed = f.broker.list(&queues[0], TaskState::Pending, page).await;
     assert_eq!(listed.unwrap().tasks.len(), 3);
     assert_eq!(f.lease(ALL).await.len(), 3);

@@ -95,10 +95,8 @@ pub async fn an_entry_that_comes_or_goes_changes_the_mark_of_schedules(harness: 
     let mut seen = vec![mark().await];
     f.broker.put_schedules(vec![entry("a")]).await.unwrap();
     seen.push(mark().await);
-    let changed = ScheduleEntry {
-        paused: true,
-        ..entry("a")
-    };
+    let mut changed = entry("a");
+    changed.paused = true;
     f.broker.put_schedules(vec![changed.clone()]).await.unwrap();
     assert_eq!(mark().await, seen[1]);
     let remove = ScheduleSwap {
@@ -118,11 +116,9 @@ pub async fn an_entry_that_comes_or_goes_changes_the_mark_of_schedules(harness: 
 /// One that is there stays as it is, be it changed or paused.
 pub async fn missing_entries_are_put_back_and_others_left_as_they_are(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let changed = ScheduleEntry {
-        paused: true,
-        rule: "@daily".into(),
-        ..entry("a")
-    };
+    let mut changed = entry("a");
+    changed.paused = true;
+    changed.rule = "@daily".into();
     f.broker.put_schedules(vec![changed.clone()]).await.unwrap();
     let declared = vec![entry("a"), entry("b")];
     let found = f.broker.restore_schedules(declared.clone()).await.unwrap();

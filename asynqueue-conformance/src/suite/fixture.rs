@@ -69,12 +69,7 @@ impl<'a> Fixture<'a> {
             .collect();
         all_of(
             self.broker
-                .lease(&LeaseRequest {
-                    queues,
-                    max,
-                    lease: LEASE,
-                    worker: "tester".into(),
-                })
+                .lease(&LeaseRequest::new(queues, max, LEASE, "tester".into()))
                 .await,
         )
         .unwrap()
@@ -159,10 +154,7 @@ impl<'a> Fixture<'a> {
 
     /// The ids in one state, in the broker's order.
     pub(crate) async fn list(&self, state: TaskState) -> Vec<String> {
-        let page = Page {
-            after: None,
-            limit: 10_000,
-        };
+        let page = Page::first(10_000);
         let page = self.broker.list(&QUEUE.into(), state, page).await.unwrap();
         page.tasks
             .iter()

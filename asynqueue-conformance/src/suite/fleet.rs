@@ -11,34 +11,32 @@ use super::{
 };
 
 fn server(name: &str) -> ServerInfo {
-    ServerInfo {
-        name: name.into(),
-        host: "ä host".into(),
-        pid: 42,
-        started: Timestamp::from_millis(1_000),
-        seen: Timestamp::from_millis(2_000),
-        queues: vec![("critical".into(), 6), ("default".into(), 1)],
-        strict: true,
-        events: vec!["email:welcome".into()],
-        concurrency: 64,
-        busy: 1,
-        running: vec![RunningTask {
-            task: TaskRef::new("critical", id("a")),
-            event: "email:welcome".into(),
-            attempt: 2,
-            started: Timestamp::from_millis(1_500),
-            deadline: Timestamp::from_millis(31_500),
-        }],
-        abandoned: 3,
-        finished: 4_711,
-        stopping: true,
-        quiet: true,
-        unhandled: vec![UnhandledTasks {
-            queue: "default".into(),
-            event: "email:goodbye".into(),
-            tasks: 30_000,
-        }],
-    }
+    let mut server = ServerInfo::new(name.into(), Timestamp::from_millis(1_000));
+    server.host = "ä host".into();
+    server.pid = 42;
+    server.seen = Timestamp::from_millis(2_000);
+    server.queues = vec![("critical".into(), 6), ("default".into(), 1)];
+    server.strict = true;
+    server.events = vec!["email:welcome".into()];
+    server.concurrency = 64;
+    server.busy = 1;
+    server.running = vec![RunningTask::new(
+        TaskRef::new("critical", id("a")),
+        "email:welcome".into(),
+        2,
+        Timestamp::from_millis(1_500),
+        Timestamp::from_millis(31_500),
+    )];
+    server.abandoned = 3;
+    server.finished = 4_711;
+    server.stopping = true;
+    server.quiet = true;
+    server.unhandled = vec![UnhandledTasks::new(
+        "default".into(),
+        "email:goodbye".into(),
+        30_000,
+    )];
+    server
 }
 
 async fn names(f: &Fixture<'_>) -> Vec<Name> {
@@ -49,11 +47,9 @@ async fn names(f: &Fixture<'_>) -> Vec<Name> {
 /// All of what it tells.
 pub async fn a_server_is_known_by_what_it_told_last(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let first = ServerInfo {
-        busy: 0,
-        running: Vec::new(),
-        ..server("b")
-    };
+    let mut first = server("b");
+    first.busy = 0;
+    first.running = Vec::new();
     f.broker.beat(first, secs(15)).await.unwrap();
     f.broker.beat(server("a"), secs(15)).await.unwrap();
     f.broker.beat(server("b"), secs(15)).await.unwrap();
@@ -145,11 +141,8 @@ pub async fn subscribers_are_known_by_event(harness: &dyn Harness) {
     let since = f.broker.now();
     let all = [pair("b", "y"), pair("a", "x"), pair("b", "x")];
     f.broker.subscribe(all.into()).await.unwrap();
-    let subscription = |event: &str, name: &str| Subscription {
-        event: event.into(),
-        name: name.into(),
-        since,
-    };
+    let subscription =
+        |event: &str, name: &str| Subscription::new(event.into(), name.into(), since);
     let of_b = f.broker.subscribers(&"b".into()).await.unwrap();
     assert_eq!(of_b, [subscription("b", "x"), subscription("b", "y")]);
     assert_eq!(f.broker.subscribers(&"c".into()).await.unwrap(), []);

@@ -318,7 +318,7 @@ pub async fn members_are_listed_by_group_oldest_first(harness: &dyn Harness) {
     f.advance(secs(1)).await;
     f.enqueue([grouped("a", "x")]).await;
     assert_eq!(f.list(TaskState::Aggregating).await, ["b", "a", "c"]);
-    let page = |after| Page { after, limit: 2 };
+    let page = |after| Page::first(2).after(after);
     let queue = "q".into();
     let list = |after| f.broker.list(&queue, TaskState::Aggregating, page(after));
     let first = list(None).await.unwrap();

@@ -153,7 +153,7 @@ pub async fn pages_make_up_the_whole_list(harness: &dyn Harness) {
 
 async fn in_pages(f: &Fixture<'_>, state: TaskState, limit: usize) -> Vec<String> {
     let mut tasks = Vec::new();
-    let mut page = Page { after: None, limit };
+    let mut page = Page::first(limit);
     loop {
         let part = f
             .broker

@@ -127,7 +127,7 @@ pub async fn the_pages_of_a_filtered_list_make_up_the_whole(harness: &dyn Harnes
     let filter: Filter = "event=rare".parse().unwrap();
     let (mut after, mut seen, mut calls) = (None, Vec::new(), 0);
     loop {
-        let page = Page { after, limit: 50 };
+        let page = Page::first(50).after(after);
         let queue = QUEUE.into();
         let list = inspector(&f);
         let list = list.list(&queue, TaskState::Pending, &filter, page);

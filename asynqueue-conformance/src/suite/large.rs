@@ -157,10 +157,7 @@ pub async fn a_large_number_of_finished_tasks_is_trimmed(harness: &dyn Harness) 
         .collect();
     all_of(f.broker.settle(&settlements).await).unwrap();
     f.advance(secs(120)).await;
-    let none = Keep {
-        archived_max: 0,
-        ..Keep::default()
-    };
+    let none = Keep::default().archived_max(0);
     assert_eq!(f.trim(none, MANY * 2).await.deleted(), MANY);
     f.assert_counts(&[]).await;
 }

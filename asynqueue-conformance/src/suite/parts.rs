@@ -147,11 +147,7 @@ pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
     assert_eq!(f.broker.run_now(&[task_ref("b")]).await.unwrap(), [true]);
     let mut edited = Envelope::clone(&seen.members[2]);
     edited.payload = "edited".into();
-    let edit = Replacement {
-        seen: f.info("c").await.unwrap(),
-        envelope: Arc::new(edited),
-        to: None,
-    };
+    let edit = Replacement::new(f.info("c").await.unwrap(), Arc::new(edited), None);
     assert_eq!(f.broker.replace(vec![edit]).await.unwrap(), [true]);
     let set_apart = async || f.broker.set_apart(apart(seen.clone(), 1)).await.unwrap();
     assert_eq!(set_apart().await, 1);
@@ -194,11 +190,7 @@ pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
         let seen = f.info(id.as_str()).await.unwrap();
         let mut edited = Envelope::clone(&seen.envelope);
         edited.payload = "edited".into();
-        let edit = Replacement {
-            seen,
-            envelope: Arc::new(edited),
-            to: None,
-        };
+        let edit = Replacement::new(seen, Arc::new(edited), None);
         let broker = Arc::clone(&f.broker);
         let editing = tokio::spawn(async move { broker.replace(vec![edit]).await.unwrap() });
         f.broker.set_apart(apart(group, 1)).await.unwrap();

@@ -22,11 +22,7 @@ fn edited(envelope: &Arc<Envelope>) -> Arc<Envelope> {
 /// Replaces a task as it is now by one with another payload.
 async fn replace(f: &Fixture<'_>, id: &str, to: Option<Move>) -> bool {
     let info = f.info(id).await.expect("a task");
-    let change = Replacement {
-        envelope: edited(&info.envelope),
-        seen: info,
-        to,
-    };
+    let change = Replacement::new(info, edited(&info.envelope), to);
     let done = f.broker.replace(vec![change]).await.unwrap();
     assert_eq!(done.len(), 1, "one answer a change");
     done[0]
@@ -66,11 +62,7 @@ pub async fn active_and_completed_tasks_are_not_replaced(harness: &dyn Harness) 
 pub async fn a_task_that_has_changed_is_not_replaced(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a"), task("b"), task("c")]).await;
-    let change = |seen: &TaskInfo| Replacement {
-        envelope: edited(&seen.envelope),
-        seen: seen.clone(),
-        to: None,
-    };
+    let change = |seen: &TaskInfo| Replacement::new(seen.clone(), edited(&seen.envelope), None);
     let seen = ["a", "b", "c"].map(async |id| f.info(id).await.unwrap());
     let [a, b, c] = futures_util::future::join_all(seen)
         .await
@@ -221,20 +213,12 @@ pub async fn what_has_ended_is_counted_by_the_hour(harness: &dyn Harness) {
     let hour = |at: Timestamp| {
         Timestamp::from_millis(at.as_millis() / HourStats::MILLIS * HourStats::MILLIS)
     };
-    let first = HourStats {
-        start: hour(f.broker.now()),
-        succeeded: 1,
-        failed: 1,
-    };
+    let first = HourStats::new(hour(f.broker.now()), 1, 1);
     assert_eq!(history(&f).await, [first]);
     f.advance(secs(2 * 3_600)).await;
     f.settle(&leased[2], complete()).await;
     f.settle(&leased[3], complete()).await;
-    let later = HourStats {
-        start: hour(f.broker.now()),
-        succeeded: 2,
-        failed: 0,
-    };
+    let later = HourStats::new(hour(f.broker.now()), 2, 0);
     assert_eq!(history(&f).await, [first, later]);
     let half_an_hour = secs(1_800);
     assert_eq!(history_since(&f, later.start + half_an_hour).await, [later]);

@@ -50,10 +50,7 @@ pub async fn archived_tasks_are_trimmed_by_age(harness: &dyn Harness) {
     archive(&f, ["old"]).await;
     f.advance(secs(1_000)).await;
     archive(&f, ["new"]).await;
-    let keep = Keep {
-        archived_for: secs(500),
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_for(secs(500));
     assert_eq!(trim(&f, keep, 10).await, 1);
     assert_eq!(f.list(TaskState::Archived).await, ["new"]);
 }
@@ -65,18 +62,7 @@ pub async fn archived_tasks_are_trimmed_by_number_oldest_first(harness: &dyn Har
         archive(&f, [name]).await;
         f.advance(secs(1)).await;
     }
-    assert_eq!(
-        trim(
-            &f,
-            Keep {
-                archived_max: 2,
-                ..Keep::default()
-            },
-            10
-        )
-        .await,
-        2
-    );
+    assert_eq!(trim(&f, Keep::default().archived_max(2), 10).await, 2);
     assert_eq!(f.list(TaskState::Archived).await, ["4", "3"]);
 }
 
@@ -87,10 +73,7 @@ pub async fn the_oldest_archived_tasks_are_trimmed_first(harness: &dyn Harness) 
         archive(&f, [name]).await;
         f.advance(secs(1)).await;
     }
-    let none = Keep {
-        archived_max: 0,
-        ..Keep::default()
-    };
+    let none = Keep::default().archived_max(0);
     assert_eq!(trim(&f, none, 1).await, 1);
     assert_eq!(f.list(TaskState::Archived).await, ["3", "2"]);
 }
@@ -102,10 +85,7 @@ pub async fn completed_tasks_stay_however_few_archived_ones_are_kept(harness: &d
     let leased = f.lease_one().await;
     f.settle(&leased, complete()).await;
     f.advance(secs(100)).await;
-    let none = Keep {
-        archived_for: secs(0),
-        archived_max: 0,
-    };
+    let none = Keep::new(secs(0), 0);
     assert_eq!(trim(&f, none, 10).await, 0);
     assert_eq!(f.state("a").await, Some(TaskState::Completed));
 }
@@ -121,10 +101,7 @@ pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
             f.fail(&leased, Outcome::Archive).await;
         }
     }
-    let one = Keep {
-        archived_max: 1,
-        ..Keep::default()
-    };
+    let one = Keep::default().archived_max(1);
     let deleted = async |limit| {
         let trimmed = all_of(f.broker.trim(&queues, one, limit).await).unwrap();
         [trimmed[0].deleted(), trimmed[1].deleted()]
@@ -147,10 +124,7 @@ pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) 
     archive(&f, ["1", "2", "3", "4"]).await;
     assert_eq!(f.stats().await.archive, ArchiveStats::default());
 
-    let keep = |archived_max| Keep {
-        archived_for: secs(500),
-        archived_max,
-    };
+    let keep = |archived_max| Keep::new(secs(500), archived_max);
     let trimmed = Trimmed {
         completed: 1,
         by_count: 0,
@@ -167,12 +141,11 @@ pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) 
     let last = f.broker.now();
     f.advance(secs(60)).await;
     f.trim(keep(1), 10).await;
-    let stats = ArchiveStats {
-        max: Some(1),
-        trimmed_by_count: 3,
-        trimmed_by_age: 1,
-        last_trimmed: Some(last),
-    };
+    let mut stats = ArchiveStats::default();
+    stats.max = Some(1);
+    stats.trimmed_by_count = 3;
+    stats.trimmed_by_age = 1;
+    stats.last_trimmed = Some(last);
     assert_eq!(f.stats().await.archive, stats);
     f.broker.delete_queue(&QUEUE.into(), true).await.unwrap();
     assert_eq!(f.stats().await.archive, ArchiveStats::default());
@@ -181,10 +154,7 @@ pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) 
 /// And says so, long before the oldest of them are deleted.
 pub async fn an_archive_knows_its_limit_once_it_is_trimmed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let keep = Keep {
-        archived_max: 5,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(5);
     f.trim(keep, 10).await;
     f.enqueue(tasks(["pending"])).await;
     f.trim(keep, 10).await;
@@ -203,10 +173,7 @@ pub async fn an_archive_knows_its_limit_once_it_is_trimmed(harness: &dyn Harness
 pub async fn a_trimmed_tasks_id_is_free_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     archive(&f, ["a"]).await;
-    let none = Keep {
-        archived_max: 0,
-        ..Keep::default()
-    };
+    let none = Keep::default().archived_max(0);
     trim(&f, none, 10).await;
     f.enqueue(tasks(["a"])).await;
     assert_eq!(f.lease_one().await.envelope.attempts, 0);
@@ -222,10 +189,7 @@ pub async fn at_most_limit_tasks_are_trimmed(harness: &dyn Harness) {
     }
     archive(&f, ["c", "d"]).await;
     f.advance(secs(10)).await;
-    let keep = Keep {
-        archived_max: 0,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(0);
     assert_eq!(
         [
             trim(&f, keep, 3).await,
@@ -245,17 +209,6 @@ pub async fn waiting_and_active_tasks_are_never_trimmed(harness: &dyn Harness) {
     f.fail(&leased, Outcome::Retry { delay: secs(1) }).await;
     f.enqueue_after(task("scheduled"), secs(1)).await;
     f.advance(secs(10_000_000)).await;
-    assert_eq!(
-        trim(
-            &f,
-            Keep {
-                archived_for: secs(0),
-                archived_max: 0
-            },
-            100
-        )
-        .await,
-        0
-    );
+    assert_eq!(trim(&f, Keep::new(secs(0), 0), 100).await, 0);
     assert_eq!(f.stats().await.total(), 4);
 }

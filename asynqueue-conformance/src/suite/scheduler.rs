@@ -221,10 +221,8 @@ pub async fn a_schedule_goes_on_when_the_clock_is_right_again(harness: &dyn Harn
     // As a scheduler leaves it that has fired a tick by a clock which is a day ahead.
     let tomorrow = Timestamp::from_millis(minute(&f, 0)) + secs(24 * 3_600);
     let seen = f.broker.schedules().await.unwrap().remove(0);
-    let ahead = ScheduleEntry {
-        next: Some(tomorrow),
-        ..seen.clone()
-    };
+    let mut ahead = seen.clone();
+    ahead.next = Some(tomorrow);
     f.broker.put_schedules(vec![ahead]).await.unwrap();
     let mut task = task_in("q", &format!("tidy@{}", tomorrow.as_millis()));
     task.event = "tidy".into();
@@ -258,11 +256,9 @@ pub async fn an_entry_whose_rule_cannot_be_read_is_left_to_others(harness: &dyn 
     to_half_past(&f).await;
     start(&f, tidy("lunar", "* * * * *")).await.shutdown().await;
     let due = f.broker.now() - secs(30);
-    let lunar = ScheduleEntry {
-        rule: "@full-moon".into(),
-        next: Some(due),
-        ..f.broker.schedules().await.unwrap().remove(0)
-    };
+    let mut lunar = f.broker.schedules().await.unwrap().remove(0);
+    lunar.rule = "@full-moon".into();
+    lunar.next = Some(due);
     f.broker.put_schedules(vec![lunar.clone()]).await.unwrap();
     let scheduler = start(&f, tidy("tidy", "* * * * *")).await;
     for n in 1..=3 {
@@ -276,10 +272,8 @@ pub async fn an_entry_whose_rule_cannot_be_read_is_left_to_others(harness: &dyn 
     let events = f.broker.schedule_events(&"lunar".into(), 10).await.unwrap();
     assert_eq!(events.len(), 1);
     assert!(matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("@full-moon")));
-    let readable = ScheduleEntry {
-        rule: "* * * * *".into(),
-        ..lunar
-    };
+    let mut readable = lunar;
+    readable.rule = "* * * * *".into();
     f.broker.put_schedules(vec![readable]).await.unwrap();
     until_pending(&f, 4).await;
     scheduler.shutdown().await;

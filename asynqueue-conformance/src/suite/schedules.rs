@@ -17,16 +17,11 @@ pub(super) const TICK: Timestamp = Timestamp::from_millis(1_000);
 pub(super) const NEXT: Timestamp = Timestamp::from_millis(2_000);
 
 pub(super) fn entry(name: &str) -> ScheduleEntry {
-    ScheduleEntry {
-        name: name.into(),
-        rule: "@every 1s".into(),
-        template: task("template"),
-        next: Some(TICK),
-        paused: false,
-        missed: MissedTicks::Once,
-        jitter: Duration::ZERO,
-        source: "code".into(),
-    }
+    let mut entry = ScheduleEntry::new(name.into(), "@every 1s".into(), task("template"));
+    entry.next = Some(TICK);
+    entry.missed = MissedTicks::Once;
+    entry.source = "code".into();
+    entry
 }
 
 /// The task's id is that of the tick, so that it is enqueued once.
@@ -49,10 +44,9 @@ fn envelope_of(fire: Fire) -> Envelope {
 
 /// An entry whose next tick is an hour after the clock's time.
 fn entry_in_an_hour(f: &Fixture<'_>, name: &str) -> ScheduleEntry {
-    ScheduleEntry {
-        next: Some(f.broker.now() + secs(3_600)),
-        ..entry(name)
-    }
+    let mut entry = entry(name);
+    entry.next = Some(f.broker.now() + secs(3_600));
+    entry
 }
 
 /// That is how an entry is changed.
@@ -62,12 +56,10 @@ pub async fn an_entry_replaces_one_of_the_same_name(harness: &dyn Harness) {
         .put_schedules(vec![entry("b"), entry("a")])
         .await
         .unwrap();
-    let changed = ScheduleEntry {
-        rule: "@daily".into(),
-        paused: true,
-        next: None,
-        ..entry("b")
-    };
+    let mut changed = entry("b");
+    changed.rule = "@daily".into();
+    changed.paused = true;
+    changed.next = None;
     f.broker.put_schedules(vec![changed.clone()]).await.unwrap();
     assert_eq!(f.broker.schedules().await.unwrap(), [entry("a"), changed]);
 }
@@ -145,16 +137,16 @@ pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
         options.retention = secs(60);
     });
     template.headers = Headers::from_iter([("key", "value")]);
-    let full = ScheduleEntry {
-        name: "every/5 minutes: ä".into(),
-        rule: "*/5 * * * * Europe/Berlin".into(),
+    let mut full = ScheduleEntry::new(
+        "every/5 minutes: ä".into(),
+        "*/5 * * * * Europe/Berlin".into(),
         template,
-        next: Some(Timestamp::from_millis(1_767_225_600_123)),
-        paused: true,
-        missed: MissedTicks::Last(7),
-        jitter: Duration::from_millis(1_500),
-        source: "file:schedules.toml".into(),
-    };
+    );
+    full.next = Some(Timestamp::from_millis(1_767_225_600_123));
+    full.paused = true;
+    full.missed = MissedTicks::Last(7);
+    full.jitter = Duration::from_millis(1_500);
+    full.source = "file:schedules.toml".into();
     f.broker.put_schedules(vec![full.clone()]).await.unwrap();
     assert_eq!(f.broker.schedules().await.unwrap(), [full]);
     assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
@@ -169,10 +161,8 @@ pub async fn the_last_tick_leaves_the_entry(harness: &dyn Harness) {
         ..fire(TICK, NEXT)
     };
     assert_eq!(f.broker.fire(vec![last]).await.unwrap(), [Ok(true)]);
-    let done = ScheduleEntry {
-        next: None,
-        ..entry("e")
-    };
+    let mut done = entry("e");
+    done.next = None;
     assert_eq!(f.broker.schedules().await.unwrap(), [done]);
     assert_eq!(
         f.broker.fire(vec![fire(NEXT, NEXT)]).await.unwrap(),
@@ -183,10 +173,8 @@ pub async fn the_last_tick_leaves_the_entry(harness: &dyn Harness) {
 /// A scheduler that has read the old one fires nothing.
 pub async fn a_tick_of_an_entry_that_was_replaced_is_passed_over(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let later = ScheduleEntry {
-        next: Some(NEXT),
-        ..entry("e")
-    };
+    let mut later = entry("e");
+    later.next = Some(NEXT);
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     f.broker.put_schedules(vec![later]).await.unwrap();
     let fired = f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
@@ -255,18 +243,11 @@ pub async fn a_task_that_is_fired_early_waits_for_its_tick(harness: &dyn Harness
 /// However many there are that are not.
 pub async fn only_entries_that_are_due_and_not_paused_are_listed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let late = |name| ScheduleEntry {
-        next: Some(NEXT),
-        ..entry(name)
-    };
-    let paused = ScheduleEntry {
-        paused: true,
-        ..entry("paused")
-    };
-    let over = ScheduleEntry {
-        next: None,
-        ..entry("over")
-    };
+    let late = |name| changed(entry(name), |entry| entry.next = Some(NEXT));
+    let mut paused = entry("paused");
+    paused.paused = true;
+    let mut over = entry("over");
+    over.next = None;
     let future = entry_in_an_hour(&f, "future");
     let in_an_hour = future.next;
     f.broker
@@ -307,10 +288,8 @@ pub async fn an_entry_is_due_at_its_tick_and_not_after_it_has_fired(harness: &dy
 /// Whoever fires it has not read yet that it was paused.
 pub async fn a_tick_of_a_paused_entry_is_passed_over(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    let paused = ScheduleEntry {
-        paused: true,
-        ..entry("e")
-    };
+    let mut paused = entry("e");
+    paused.paused = true;
     f.broker.put_schedules(vec![paused]).await.unwrap();
     assert_eq!(
         f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap(),
@@ -346,11 +325,7 @@ pub async fn what_came_of_each_tick_is_kept_newest_first(harness: &dyn Harness) 
     let fired = f.broker.fire(vec![fire(TICK, NEXT), skip, last]).await;
     assert_eq!(fired.unwrap().len(), 3);
     let now = f.broker.now();
-    let event = |tick, outcome| ScheduleEvent {
-        tick,
-        at: now,
-        outcome,
-    };
+    let event = |tick, outcome| ScheduleEvent::new(tick, now, outcome);
     let events = f.broker.schedule_events(&"e".into(), 10).await.unwrap();
     assert_eq!(events.len(), 3);
     assert!(matches!(&events[0].outcome, FireOutcome::Refused(why) if why.contains("q/e-3000")));

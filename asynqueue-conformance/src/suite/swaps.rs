@@ -26,10 +26,7 @@ fn swap(seen: Option<ScheduleEntry>, new: Option<ScheduleEntry>) -> ScheduleSwap
 pub async fn an_entry_is_changed_only_if_it_is_as_it_was_seen(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let swapped = async |swaps| f.broker.swap_schedules(swaps).await.unwrap();
-    let named = |rule: &str| ScheduleEntry {
-        rule: rule.into(),
-        ..entry("e")
-    };
+    let named = |rule: &str| changed(entry("e"), |entry| entry.rule = rule.into());
     let [one, two, three] = ["@hourly", "@daily", "@weekly"].map(named);
     let (one, two, three) = (
         || Some(one.clone()),
@@ -62,10 +59,8 @@ pub async fn racing_changes_of_an_entry_all_hold(harness: &dyn Harness) {
         changes.spawn(async move {
             loop {
                 let seen = broker.schedule(&"e".into()).await.unwrap().unwrap();
-                let new = ScheduleEntry {
-                    jitter: seen.jitter + secs(1),
-                    ..seen.clone()
-                };
+                let mut new = seen.clone();
+                new.jitter = seen.jitter + secs(1);
                 let swaps = vec![swap(Some(seen), Some(new))];
                 if broker.swap_schedules(swaps).await.unwrap() == [true] {
                     return;
@@ -90,10 +85,8 @@ pub async fn an_entry_that_is_removed_does_not_come_back(harness: &dyn Harness) 
                 let Some(seen) = broker.schedule(&"e".into()).await.unwrap() else {
                     return;
                 };
-                let new = ScheduleEntry {
-                    jitter: secs(n),
-                    ..seen.clone()
-                };
+                let mut new = seen.clone();
+                new.jitter = secs(n);
                 let swaps = vec![swap(Some(seen), Some(new))];
                 broker.swap_schedules(swaps).await.unwrap();
                 broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
@@ -130,10 +123,8 @@ pub async fn nothing_is_left_of_a_removed_entry(harness: &dyn Harness) {
     assert_eq!(removed.unwrap(), [true]);
     assert_eq!(f.broker.schedule_events(&"e".into(), 10).await.unwrap(), []);
     assert_eq!(fire_once().await, [Ok(true)]);
-    let elsewhere = ScheduleEntry {
-        template: task_in("other", "template"),
-        ..entry("e")
-    };
+    let mut elsewhere = entry("e");
+    elsewhere.template = task_in("other", "template");
     f.broker.put_schedules(vec![elsewhere]).await.unwrap();
     assert_eq!(fire_once().await, [Ok(true)]);
 }
@@ -143,10 +134,8 @@ pub async fn a_last_tick_far_ahead_counts_for_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let now = f.broker.now();
     let fire_at = async |tick: Timestamp| {
-        let entry = ScheduleEntry {
-            next: Some(tick),
-            ..entry("e")
-        };
+        let mut entry = entry("e");
+        entry.next = Some(tick);
         f.broker.put_schedules(vec![entry]).await.unwrap();
         let fired = f.broker.fire(vec![fire(tick, tick + secs(1))]).await;
         fired.unwrap().remove(0)

@@ -358,10 +358,7 @@ pub async fn trimming_leaves_the_locks_that_are_held(harness: &dyn Harness) {
         .await;
     let leased = f.lease_one().await;
     f.settle(&leased, Outcome::Archive).await;
-    let none = Keep {
-        archived_for: secs(0),
-        archived_max: 0,
-    };
+    let none = Keep::new(secs(0), 0);
     assert_eq!(f.trim(none, 10).await.deleted(), 1);
     assert!(is_held(&f).await);
 }

@@ -16,6 +16,7 @@ use crate::{
 /// What happens in a queue, for servers to act on at once. Signals can be lost, as when a connection drops: they save
 /// time, and nothing depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Signal {
     /// The queue has a pending task that this server may take: it had none before, or this is the server that was chosen.
     Pending(Name),
@@ -132,6 +133,7 @@ pub trait Control: Send + Sync {
 
 /// A new version of a task.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Replacement {
     /// The task as it was seen: its [version](TaskInfo::version) decides whether it still is.
     pub seen: TaskInfo,
@@ -141,8 +143,16 @@ pub struct Replacement {
     pub to: Option<Move>,
 }
 
+impl Replacement {
+    /// Puts an envelope in the place of the task that was seen, and moves it there.
+    pub fn new(seen: TaskInfo, envelope: Arc<Envelope>, to: Option<Move>) -> Self {
+        Self { seen, envelope, to }
+    }
+}
+
 /// What cancelling a task has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CancelOutcome {
     /// It waited, and is archived.
     Cancelled,
@@ -156,6 +166,7 @@ pub enum CancelOutcome {
 
 /// How a task came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Finished {
     /// It completed, with this encoded output.
     Completed {

@@ -159,6 +159,7 @@ crate::debug_as_text!(BrokerError);
 
 /// What stands in the way of a new task.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Conflict {
     /// The queue has a task with this id.
     #[error("task {task} exists already and is {state}: use another id, or delete that task first")]

@@ -49,6 +49,7 @@ pub trait Fleet: Send + Sync {
 
 /// What a server is asked to do about leasing tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct QuietRequest {
     /// Whether to stop leasing, rather than to resume it.
     pub quiet: bool,
@@ -70,6 +71,7 @@ impl QuietRequest {
 
 /// A server, as it tells of itself every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ServerInfo {
     /// Its name among all.
     pub name: Name,
@@ -109,6 +111,30 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// A server that was started then, and has reported nothing else.
+    pub fn new(name: impl Into<Name>, started: Timestamp) -> Self {
+        Self {
+            name: name.into(),
+            host: String::new(),
+            pid: 0,
+            started,
+            seen: started,
+            queues: Vec::new(),
+            strict: false,
+            events: Vec::new(),
+            concurrency: 0,
+            busy: 0,
+            running: Vec::new(),
+            abandoned: 0,
+            finished: 0,
+            stopping: false,
+            quiet: false,
+            unhandled: Vec::new(),
+        }
+    }
+}
+
+impl ServerInfo {
     /// At most this many of the tasks that it runs are reported by a server.
     pub const MAX_RUNNING: usize = 200;
 
@@ -124,6 +150,7 @@ impl ServerInfo {
 
 /// Tasks of an event that a server has no process for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct UnhandledTasks {
     /// The queue they are in.
     pub queue: Name,
@@ -133,8 +160,20 @@ pub struct UnhandledTasks {
     pub tasks: u64,
 }
 
+impl UnhandledTasks {
+    /// So many tasks of an event in a queue.
+    pub fn new(queue: Name, event: Name, tasks: u64) -> Self {
+        Self {
+            queue,
+            event,
+            tasks,
+        }
+    }
+}
+
 /// A task that a server runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunningTask {
     /// The task.
     pub task: TaskRef,

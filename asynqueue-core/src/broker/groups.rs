@@ -135,6 +135,7 @@ impl SetApart {
 
 /// A group, to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupInfo {
     /// The queue.
     pub queue: Name,
@@ -150,6 +151,28 @@ pub struct GroupInfo {
     pub oldest: Timestamp,
     /// When it is due, unless its newest member lets it wait for longer.
     pub due: Timestamp,
+}
+
+impl GroupInfo {
+    /// A group of so many tasks that has not been tried.
+    pub fn new(
+        queue: Name,
+        event: Name,
+        name: Name,
+        size: u64,
+        oldest: Timestamp,
+        due: Timestamp,
+    ) -> Self {
+        Self {
+            queue,
+            event,
+            name,
+            tries: 0,
+            size,
+            oldest,
+            due,
+        }
+    }
 }
 
 /// One task in place of several.

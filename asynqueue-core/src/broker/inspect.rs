@@ -81,6 +81,7 @@ pub trait Inspect: Send + Sync {
 
 /// One queue's figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueStats {
     /// How many tasks are in each state; states without one are left out.
     pub counts: BTreeMap<TaskState, u64>,
@@ -120,6 +121,7 @@ impl QueueStats {
 
 /// What came of the attempts of one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HourStats {
     /// When the hour began.
     pub start: Timestamp,
@@ -127,6 +129,17 @@ pub struct HourStats {
     pub succeeded: u64,
     /// Attempts that failed.
     pub failed: u64,
+}
+
+impl HourStats {
+    /// What ended in the hour that began then.
+    pub fn new(start: Timestamp, succeeded: u64, failed: u64) -> Self {
+        Self {
+            start,
+            succeeded,
+            failed,
+        }
+    }
 }
 
 impl HourStats {
@@ -138,6 +151,7 @@ impl HourStats {
 
 /// One server of the storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Node {
     /// Where it is, such as `10.0.0.7:6379`.
     pub address: String,
@@ -151,6 +165,18 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node that reports no more than what it runs.
+    pub fn new(address: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            version: version.into(),
+            memory: None,
+            info: Vec::new(),
+        }
+    }
+}
+
+impl Node {
     /// One of the things that it reports of itself, by its name.
     pub fn detail(&self, name: &str) -> Option<&str> {
         let mut details = self.info.iter();
@@ -161,6 +187,7 @@ impl Node {
 
 /// One task as its broker keeps it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TaskInfo {
     /// What travels with it.
     pub envelope: Arc<Envelope>,
@@ -177,6 +204,21 @@ pub struct TaskInfo {
     pub progress: Option<Progress>,
     /// Its output, in the payload's codec.
     pub result: Option<Bytes>,
+}
+
+impl TaskInfo {
+    /// A task in a state, of which no more is known.
+    pub fn new(envelope: Arc<Envelope>, state: TaskState, version: Version) -> Self {
+        Self {
+            envelope,
+            version,
+            state,
+            at: None,
+            lease: None,
+            progress: None,
+            result: None,
+        }
+    }
 }
 
 impl TaskInfo {
@@ -212,6 +254,7 @@ impl TaskInfo {
 
 /// Who runs a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LeaseInfo {
     /// The worker.
     pub worker: Name,
@@ -219,13 +262,37 @@ pub struct LeaseInfo {
     pub until: Timestamp,
 }
 
+impl LeaseInfo {
+    /// A lease of this worker until then.
+    pub fn new(worker: Name, until: Timestamp) -> Self {
+        Self { worker, until }
+    }
+}
+
 /// Which part of a list to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page {
     /// Where to go on, from the page before; `None` starts.
     pub after: Option<Cursor>,
     /// How many tasks at most. Default 100.
     pub limit: usize,
+}
+
+impl Page {
+    /// The first `limit` tasks.
+    pub fn first(limit: usize) -> Self {
+        Self { after: None, limit }
+    }
+
+    /// The part behind this place, as the page before names it in [`TaskPage::next`]. `None` starts.
+    #[must_use]
+    pub fn after(self, after: impl Into<Option<Cursor>>) -> Self {
+        Self {
+            after: after.into(),
+            ..self
+        }
+    }
 }
 
 impl Default for Page {
@@ -245,9 +312,17 @@ pub struct Cursor(pub String);
 
 /// A part of a list.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskInfo>,
     /// Where the next page goes on; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+impl TaskPage {
+    /// A part of a list, and where the next one begins.
+    pub fn new(tasks: Vec<TaskInfo>, next: Option<Cursor>) -> Self {
+        Self { tasks, next }
+    }
 }

@@ -8,6 +8,7 @@ use crate::task::{Envelope, EnvelopeChanges, Name, TaskRef, Timestamp};
 
 /// Asks for pending tasks.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LeaseRequest {
     /// The queues to take from, in order, and how many at most from each.
     pub queues: Vec<(Name, usize)>,
@@ -17,6 +18,18 @@ pub struct LeaseRequest {
     pub lease: Duration,
     /// Who asks.
     pub worker: Name,
+}
+
+impl LeaseRequest {
+    /// Asks for up to `max` tasks of these queues, and how many at most from each.
+    pub fn new(queues: Vec<(Name, usize)>, max: usize, lease: Duration, worker: Name) -> Self {
+        Self {
+            queues,
+            max,
+            lease,
+            worker,
+        }
+    }
 }
 
 /// Tells one lease of a task from all others, so that a worker whose lease ran out can't settle the task that another

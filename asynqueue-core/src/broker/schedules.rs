@@ -120,6 +120,7 @@ pub struct ScheduleSwap {
 
 /// A task that is enqueued again and again.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ScheduleEntry {
     /// Names the entry among all.
     pub name: Name,
@@ -139,9 +140,26 @@ pub struct ScheduleEntry {
     pub source: String,
 }
 
+impl ScheduleEntry {
+    /// An entry without a next tick, with the defaults of what else it has.
+    pub fn new(name: impl Into<Name>, rule: impl Into<String>, template: Envelope) -> Self {
+        Self {
+            name: name.into(),
+            rule: rule.into(),
+            template,
+            next: None,
+            paused: false,
+            missed: MissedTicks::default(),
+            jitter: Duration::ZERO,
+            source: String::new(),
+        }
+    }
+}
+
 /// What happens to ticks that no scheduler was there for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum MissedTicks {
     /// They are left out.
     Skip,
@@ -187,6 +205,7 @@ pub enum Tick {
 
 /// What came of a tick.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ScheduleEvent {
     /// The tick.
     pub tick: Timestamp,
@@ -197,6 +216,13 @@ pub struct ScheduleEvent {
 }
 
 impl ScheduleEvent {
+    /// What a tick that was fired then has led to.
+    pub fn new(tick: Timestamp, at: Timestamp, outcome: FireOutcome) -> Self {
+        Self { tick, at, outcome }
+    }
+}
+
+impl ScheduleEvent {
     /// How many are kept of each entry.
     pub const KEPT: usize = 100;
 }
@@ -204,6 +230,7 @@ impl ScheduleEvent {
 /// What came of a tick.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FireOutcome {
     /// Its task was enqueued.
     Enqueued(TaskRef),

@@ -61,6 +61,7 @@ pub trait Subscriptions: Send + Sync {
 
 /// A subscriber of an event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Subscription {
     /// The event.
     pub event: Name,
@@ -68,6 +69,13 @@ pub struct Subscription {
     pub name: Name,
     /// Since when it is there: it gets what is published from then on.
     pub since: Timestamp,
+}
+
+impl Subscription {
+    /// A subscriber of an event since then.
+    pub fn new(event: Name, name: Name, since: Timestamp) -> Self {
+        Self { event, name, since }
+    }
 }
 
 /// A subscriber's name that could give it the queue of another.

@@ -6,12 +6,41 @@ use crate::task::Timestamp;
 
 /// Which archived tasks are kept. The limits count all archived tasks alike, also those that never ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Keep {
     /// Those archived within this time. Default 90 days.
     pub archived_for: Duration,
     /// At most this many of a queue, the newest. Default 1,000,000: far above a bad day, so an incident loses nothing, and low
     /// enough that a forgotten archive does not fill the storage.
     pub archived_max: usize,
+}
+
+impl Keep {
+    /// Those archived within this time, and at most so many of a queue.
+    pub fn new(archived_for: Duration, archived_max: usize) -> Self {
+        Self {
+            archived_for,
+            archived_max,
+        }
+    }
+
+    /// Sets [`Keep::archived_max`].
+    #[must_use]
+    pub fn archived_max(self, max: usize) -> Self {
+        Self {
+            archived_max: max,
+            ..self
+        }
+    }
+
+    /// Sets [`Keep::archived_for`].
+    #[must_use]
+    pub fn archived_for(self, time: Duration) -> Self {
+        Self {
+            archived_for: time,
+            ..self
+        }
+    }
 }
 
 impl Default for Keep {
@@ -45,6 +74,7 @@ impl Trimmed {
 
 /// What the limits of a queue's archive have done to it, on all servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ArchiveStats {
     /// The [limit by count](Keep::archived_max) that it was last trimmed by. `None` if it has been empty so far, or no server
     /// has trimmed it.

@@ -65,10 +65,7 @@ async fn start(broker: &MemoryBroker, archived_max: usize) -> ServerHandle {
     let fail = |_: Payload<Job>, _: Context| async {
         Err::<(), _>(TaskError::skip_retry("unknown parameter"))
     };
-    let keep = Keep {
-        archived_max,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(archived_max);
     let server = Server::builder(broker.clone()).keep_archived(keep);
     server.process(fail).start().await.unwrap()
 }

@@ -144,12 +144,7 @@ async fn on_archived_is_called_for_a_task_that_expired() {
 async fn on_archived_is_called_for_a_task_whose_worker_was_lost_in_its_last_attempt() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
-    let request = LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease: LEASE,
-        worker: "dead".into(),
-    };
+    let request = LeaseRequest::new(vec![("default".into(), 1)], 1, LEASE, "dead".into());
     all_of(broker.lease(&request).await).unwrap().concat();
     let (server, deaths) = server(&broker);
     let _server = server.lease(LEASE).start().await.unwrap();

@@ -91,12 +91,12 @@ async fn a_worker_that_is_lost_while_the_clock_is_behind_is_found_all_the_same()
     let broker = MemoryBroker::with_clock(clock.clone());
     let producer = Producer::new(broker.clone());
     let task = producer.enqueue(job(1)).await.unwrap();
-    let request = asynqueue_core::broker::LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease: LEASE,
-        worker: "dead".into(),
-    };
+    let request = asynqueue_core::broker::LeaseRequest::new(
+        vec![("default".into(), 1)],
+        1,
+        LEASE,
+        "dead".into(),
+    );
     assert_eq!(
         all_of(broker.lease(&request).await).unwrap().concat().len(),
         1

@@ -22,16 +22,10 @@ fn task(id: &str) -> Envelope {
 }
 
 fn entry() -> ScheduleEntry {
-    ScheduleEntry {
-        name: "e".into(),
-        rule: "@every 1s".into(),
-        template: task("template"),
-        next: Some(TICK),
-        paused: false,
-        missed: Default::default(),
-        jitter: Default::default(),
-        source: "code".into(),
-    }
+    let mut entry = ScheduleEntry::new("e".into(), "@every 1s".into(), task("template"));
+    entry.next = Some(TICK);
+    entry.source = "code".into();
+    entry
 }
 
 fn fire(tick: Timestamp, next: Timestamp) -> Fire {
@@ -80,18 +74,14 @@ async fn history(broker: &MemoryBroker) -> Vec<Timestamp> {
 #[tokio::test]
 async fn a_change_of_an_entry_while_it_fires_is_kept_and_the_entry_moves_on() {
     let broker = MemoryBroker::new();
-    let changed = ScheduleEntry {
-        rule: "@daily".into(),
-        paused: true,
-        ..entry()
-    };
+    let mut changed = entry();
+    changed.rule = "@daily".into();
+    changed.paused = true;
     let change = async { broker.put_schedules(vec![changed.clone()]).await.unwrap() };
     let fired = fire_while(&broker, vec![fire(TICK, NEXT)], change).await;
     assert_eq!(fired, [Ok(true)]);
-    let moved = ScheduleEntry {
-        next: Some(NEXT),
-        ..changed.clone()
-    };
+    let mut moved = changed.clone();
+    moved.next = Some(NEXT);
     assert_eq!(kept(&broker).await, Some(moved));
     assert_eq!(history(&broker).await, [TICK]);
 }
@@ -100,10 +90,8 @@ async fn a_change_of_an_entry_while_it_fires_is_kept_and_the_entry_moves_on() {
 async fn an_entry_whose_next_tick_is_set_while_it_fires_keeps_it() {
     let broker = MemoryBroker::new();
     let later = Timestamp::from_millis(9_000);
-    let changed = ScheduleEntry {
-        next: Some(later),
-        ..entry()
-    };
+    let mut changed = entry();
+    changed.next = Some(later);
     let change = async { broker.put_schedules(vec![changed.clone()]).await.unwrap() };
     let fired = fire_while(&broker, vec![fire(TICK, NEXT)], change).await;
     assert_eq!(fired, [Ok(true)], "its task was enqueued");

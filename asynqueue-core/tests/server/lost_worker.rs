@@ -25,12 +25,7 @@ const LEASE: Duration = Duration::from_millis(100);
 
 /// Leases a task as a worker that then dies.
 async fn lease_and_die(broker: &MemoryBroker) -> Leased {
-    let request = LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease: LEASE,
-        worker: "dead".into(),
-    };
+    let request = LeaseRequest::new(vec![("default".into(), 1)], 1, LEASE, "dead".into());
     all_of(broker.lease(&request).await)
         .unwrap()
         .concat()

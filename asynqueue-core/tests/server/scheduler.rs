@@ -39,10 +39,7 @@ async fn start(broker: &Faulty, names: &[&str]) -> SchedulerHandle {
 
 /// How many tasks an entry has enqueued.
 async fn enqueued(broker: &MemoryBroker, name: &str) -> usize {
-    let page = Page {
-        after: None,
-        limit: 1_000,
-    };
+    let page = Page::first(1_000);
     let queue = "default".into();
     let listed = broker.list(&queue, TaskState::Pending, page).await;
     let tasks = listed.unwrap().tasks;

@@ -55,12 +55,12 @@ async fn send(producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
 /// A task of the queue that a worker has leased which is no more.
 async fn lost(broker: &MemoryBroker, producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
     let task = send(producer, queue).await;
-    let request = LeaseRequest {
-        queues: vec![(queue.into(), 1)],
-        max: 1,
-        lease: Duration::from_millis(1),
-        worker: "gone".into(),
-    };
+    let request = LeaseRequest::new(
+        vec![(queue.into(), 1)],
+        1,
+        Duration::from_millis(1),
+        "gone".into(),
+    );
     assert_eq!(
         all_of(broker.lease(&request).await).unwrap().concat().len(),
         1

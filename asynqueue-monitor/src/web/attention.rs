@@ -279,24 +279,15 @@ mod tests {
     }
 
     fn server(name: &str, silent: u64, abandoned: usize) -> ServerInfo {
-        ServerInfo {
-            name: name.into(),
-            host: "host".into(),
-            pid: 1,
-            started: Timestamp::default(),
-            seen: Timestamp::from_millis(NOW.as_millis() - silent * 1_000),
-            queues: Vec::new(),
-            strict: false,
-            events: Vec::new(),
-            concurrency: 1,
-            busy: 0,
-            running: Vec::new(),
-            abandoned,
-            finished: 0,
-            stopping: false,
-            quiet: false,
-            unhandled: Vec::new(),
-        }
+        let mut server = ServerInfo::new(name.into(), Timestamp::default());
+        server.host = "host".into();
+        server.pid = 1;
+        server.seen = Timestamp::from_millis(NOW.as_millis() - silent * 1_000);
+        server.queues = Vec::new();
+        server.events = Vec::new();
+        server.concurrency = 1;
+        server.abandoned = abandoned;
+        server
     }
 
     fn texts(queues: &[QueueInfo], servers: &[ServerInfo]) -> Vec<String> {
@@ -332,12 +323,12 @@ mod tests {
         let archive = |archived, trimmed_by_count, trimmed_by_age, hours_ago: u64| {
             let mut queue = queue("mail", 0, 0, (0, 0));
             queue.stats.counts = [(TaskState::Archived, archived)].into();
-            queue.stats.archive = ArchiveStats {
-                max: Some(100),
-                trimmed_by_count,
-                trimmed_by_age,
-                last_trimmed: Some(Timestamp::from_millis((100 - hours_ago) * HOUR)),
-            };
+            queue.stats.archive = ArchiveStats::default();
+            queue.stats.archive.max = Some(100);
+            queue.stats.archive.trimmed_by_count = trimmed_by_count;
+            queue.stats.archive.trimmed_by_age = trimmed_by_age;
+            queue.stats.archive.last_trimmed =
+                Some(Timestamp::from_millis((100 - hours_ago) * HOUR));
             let all = concerns(&[queue], &[], vec![], now);
             let words = all.iter().map(|one| (one.kind(), one.text(now, None)));
             words.collect::<Vec<_>>()
@@ -361,11 +352,8 @@ mod tests {
 
     #[test]
     fn an_event_that_no_server_at_work_handles_is_named_with_the_tasks_that_wait() {
-        let given_back = |event: &str, tasks| UnhandledTasks {
-            queue: "mail".into(),
-            event: event.into(),
-            tasks,
-        };
+        let given_back =
+            |event: &str, tasks| UnhandledTasks::new("mail".into(), event.into(), tasks);
         let (mut one, mut two) = (server("one", 1, 0), server("two", 1, 0));
         one.unhandled = vec![given_back("a", 1_200), given_back("b", 5)];
         two.unhandled = vec![given_back("a", 34)];

@@ -107,15 +107,11 @@ mod tests {
             let bytes = payload.to_string().into_bytes().into();
             let codec = CodecName::of::<Json>();
             let id = TaskId::new("a").expect("an id");
-            let task = TaskInfo {
-                envelope: Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
-                version: asynqueue_core::broker::Version::default(),
-                state: TaskState::Pending,
-                at: None,
-                lease: None,
-                progress: None,
-                result: None,
-            };
+            let task = TaskInfo::new(
+                Arc::new(Envelope::new(id, "mail:send", codec, bytes)),
+                TaskState::Pending,
+                Version::default(),
+            );
             let inspector = Inspector::new(MemoryBroker::new()).redact(["pin"]);
             version_of_task(&inspector, Some(&task))
         };

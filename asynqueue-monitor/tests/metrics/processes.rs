@@ -258,12 +258,7 @@ async fn a_lost_worker_shows_as_lost_reclaimed_and_refused() {
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
     let lease = Duration::from_millis(60);
-    let request = LeaseRequest {
-        queues: vec![("default".into(), 1)],
-        max: 1,
-        lease,
-        worker: "dead".into(),
-    };
+    let request = LeaseRequest::new(vec![("default".into(), 1)], 1, lease, "dead".into());
     let producer = Producer::new(broker.clone());
     producer.enqueue(Lost).await.expect("accepted");
     asynqueue_core::broker::Broker::lease(&broker, &request)

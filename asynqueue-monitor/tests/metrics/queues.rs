@@ -95,10 +95,7 @@ async fn what_the_limits_of_an_archive_delete_is_counted_with_the_limit() {
         Some(0.0)
     );
     assert_eq!(scrape.value("asynqueue_queue_archived_max", &full), None);
-    let keep = Keep {
-        archived_max: 1,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(1);
     let trimmed = all_of(broker.trim(&["full".into()], keep, 10).await);
     assert_eq!(trimmed.expect("trimmed")[0].by_count, 2);
     let scrape = Scrape::of(&exporter).await;

@@ -364,10 +364,7 @@ async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() 
 #[tokio::test]
 async fn archived_tasks_that_were_deleted_need_attention() {
     let site = Site::new().await;
-    let keep = Keep {
-        archived_max: 0,
-        ..Keep::default()
-    };
+    let keep = Keep::default().archived_max(0);
     let broker = &site.broker;
     let trimmed = all_of(broker.trim(&["mail".into()], keep, 10).await).expect("trimmed");
     assert_eq!(trimmed[0].by_count, 1);
@@ -393,24 +390,14 @@ async fn archived_tasks_that_were_deleted_need_attention() {
 async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
     let site = Site::new().await;
     let now = site.broker.now();
-    let server = ServerInfo {
-        name: "worker-7".into(),
-        host: "host".into(),
-        pid: 7,
-        started: now,
-        seen: Timestamp::from_millis(now.as_millis() - 60_000),
-        queues: vec![("mail".into(), 1)],
-        strict: false,
-        events: Vec::new(),
-        concurrency: 8,
-        busy: 3,
-        running: Vec::new(),
-        abandoned: 0,
-        finished: 0,
-        stopping: false,
-        quiet: false,
-        unhandled: Vec::new(),
-    };
+    let mut server = ServerInfo::new("worker-7".into(), now);
+    server.host = "host".into();
+    server.pid = 7;
+    server.seen = Timestamp::from_millis(now.as_millis() - 60_000);
+    server.queues = vec![("mail".into(), 1)];
+    server.events = Vec::new();
+    server.concurrency = 8;
+    server.busy = 3;
     let hour = Duration::from_secs(3600);
     let told = site.broker.beat(server, hour).await;
     told.expect("kept");

@@ -174,19 +174,17 @@ impl RedisBroker {
         let last_trimmed = reply::some_time(reply::next(&mut answer)?)?;
         let max = reply::some_number(reply::next(&mut answer)?)?;
         let mut number = || reply::number(reply::next(&mut answer)?);
-        let mut stats = QueueStats {
-            succeeded,
-            failed,
-            repaired,
-            paused,
-            archive: ArchiveStats {
-                max,
-                trimmed_by_count,
-                trimmed_by_age,
-                last_trimmed,
-            },
-            ..QueueStats::default()
-        };
+        let mut stats = QueueStats::default();
+        stats.succeeded = succeeded;
+        stats.failed = failed;
+        stats.repaired = repaired;
+        stats.paused = paused;
+        stats.archive = changed(ArchiveStats::default(), |archive| {
+            archive.max = max;
+            archive.trimmed_by_count = trimmed_by_count;
+            archive.trimmed_by_age = trimmed_by_age;
+            archive.last_trimmed = last_trimmed;
+        });
         for state in [
             TaskState::Scheduled,
             TaskState::Pending,
@@ -285,10 +283,9 @@ fn read_found(
                 TaskState::Pending | TaskState::Active | TaskState::Aggregating
             )
         }),
-        lease: time.filter(|_| has_lease).map(|until| LeaseInfo {
-            worker: worker.into(),
-            until,
-        }),
+        lease: time
+            .filter(|_| has_lease)
+            .map(|until| LeaseInfo::new(worker.into(), until)),
         // One that a later version has written is as good as none.
         progress: progress.and_then(|bytes| rmp_serde::from_slice(&bytes).ok()),
         result: result.map(Bytes::from),

@@ -59,10 +59,10 @@ impl RedisBroker {
             .into_iter()
             .map(task_id);
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, TaskState::Pending).await?,
-            next: (!next.is_empty()).then_some(Cursor(next)),
-        })
+        Ok(TaskPage::new(
+            self.look_in(queue, &ids, TaskState::Pending).await?,
+            (!next.is_empty()).then_some(Cursor(next)),
+        ))
     }
 
     async fn list_grouped(
@@ -88,10 +88,10 @@ impl RedisBroker {
             .filter_map(|member| member.rsplit('\n').next());
         let ids = ids.map(|id| task_id(Value::BulkString(id.into())));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, TaskState::Aggregating).await?,
-            next: members.pop().filter(|_| has_more).map(Cursor),
-        })
+        Ok(TaskPage::new(
+            self.look_in(queue, &ids, TaskState::Aggregating).await?,
+            members.pop().filter(|_| has_more).map(Cursor),
+        ))
     }
 
     async fn list_by_time(
@@ -141,10 +141,10 @@ impl RedisBroker {
             ids.push(task_id(Value::BulkString(id.into()))?);
         }
         let has_more = answer.next().is_some();
-        Ok(TaskPage {
-            tasks: self.look_in(queue, &ids, state).await?,
-            next: last.filter(|_| has_more),
-        })
+        Ok(TaskPage::new(
+            self.look_in(queue, &ids, state).await?,
+            last.filter(|_| has_more),
+        ))
     }
 
     /// Looks tasks up that were in a state a moment ago, and leaves out those that are not any more.

@@ -103,12 +103,9 @@ fn note_info(node: &mut Node, info: &str) {
 
 /// A server of which no more is known than what it does.
 fn node(address: String, role: &str) -> Node {
-    Node {
-        address,
-        version: String::new(),
-        memory: None,
-        info: vec![("role".into(), role.into())],
-    }
+    let mut node = Node::new(address, String::new());
+    node.info = vec![("role".into(), role.into())];
+    node
 }
 
 const PRIMARY: &str = "primary";

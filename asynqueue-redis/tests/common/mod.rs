@@ -38,12 +38,12 @@ pub(crate) async fn send(broker: &RedisBroker, tasks: impl IntoIterator<Item = E
 }
 
 pub(crate) async fn lease(broker: &RedisBroker, queue: &str, max: usize) -> Vec<Leased> {
-    let request = LeaseRequest {
-        queues: vec![(queue.into(), max)],
+    let request = LeaseRequest::new(
+        vec![(queue.into(), max)],
         max,
-        lease: Duration::from_secs(30),
-        worker: "tester".into(),
-    };
+        Duration::from_secs(30),
+        "tester".into(),
+    );
     all_of(broker.lease(&request).await)
         .expect("leased")
         .concat()

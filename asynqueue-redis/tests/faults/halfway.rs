@@ -54,12 +54,12 @@ async fn a_lease_that_fails_halfway_leaves_all_tasks_in_their_places() {
         send(&broker, plain.chain([urgent])).await;
         for _ in 0..2 {
             let leasing = async {
-                let request = asynqueue_core::broker::LeaseRequest {
-                    queues: vec![("q".into(), 30)],
-                    max: 30,
-                    lease: std::time::Duration::from_secs(30),
-                    worker: format!("worker-{part}").into(),
-                };
+                let request = asynqueue_core::broker::LeaseRequest::new(
+                    vec![("q".into(), 30)],
+                    30,
+                    std::time::Duration::from_secs(30),
+                    format!("worker-{part}").into(),
+                );
                 all_of(broker.lease(&request).await)
             };
             let leased = while_wrong(&admin, part, leasing).await;

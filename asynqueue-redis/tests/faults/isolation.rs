@@ -248,12 +248,12 @@ async fn lost(broker: &RedisBroker, producer: &Producer) {
         .queue("good")
         .await
         .expect("accepted");
-    let request = LeaseRequest {
-        queues: vec![("good".into(), 1)],
-        max: 1,
-        lease: Duration::from_millis(1),
-        worker: "gone".into(),
-    };
+    let request = LeaseRequest::new(
+        vec![("good".into(), 1)],
+        1,
+        Duration::from_millis(1),
+        "gone".into(),
+    );
     let leased = all_of(broker.lease(&request).await).expect("leased");
     assert_eq!(leased.concat().len(), 1);
 }
@@ -331,12 +331,12 @@ async fn a_call_for_two_queues_answers_for_the_one_that_does_not_fail() {
     let queues = ["bad", "good"].map(Into::into);
     let forwarded = broker.forward(&queues, 10).await.expect("answers");
     assert!(matches!(forwarded[..], [Err(_), Ok(_)]), "{forwarded:?}");
-    let request = LeaseRequest {
-        queues: vec![("bad".into(), 1), ("good".into(), 1)],
-        max: 2,
-        lease: Duration::from_millis(1),
-        worker: "tester".into(),
-    };
+    let request = LeaseRequest::new(
+        vec![("bad".into(), 1), ("good".into(), 1)],
+        2,
+        Duration::from_millis(1),
+        "tester".into(),
+    );
     let leased = broker.lease(&request).await.expect("answers");
     let [Err(_), Ok(leased)] = &leased[..] else {
         panic!("{leased:?}")
@@ -366,12 +366,12 @@ async fn outcomes_of_one_queue_are_recorded_though_those_of_another_fail() {
     for queue in ["bad", "good"] {
         producer.enqueue(Step).queue(queue).await.expect("accepted");
     }
-    let request = LeaseRequest {
-        queues: vec![("bad".into(), 1), ("good".into(), 1)],
-        max: 2,
-        lease: Duration::from_secs(60),
-        worker: "tester".into(),
-    };
+    let request = LeaseRequest::new(
+        vec![("bad".into(), 1), ("good".into(), 1)],
+        2,
+        Duration::from_secs(60),
+        "tester".into(),
+    );
     let leased = all_of(broker.lease(&request).await)
         .expect("leased")
         .concat();

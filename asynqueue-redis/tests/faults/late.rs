@@ -56,10 +56,8 @@ impl Setting {
             .await
             .unwrap()
             .unwrap();
-        let paused = ScheduleEntry {
-            paused: true,
-            ..entry.clone()
-        };
+        let mut paused = entry.clone();
+        paused.paused = true;
         (entry, paused)
     }
 
@@ -91,16 +89,11 @@ fn bound(request: &[u8]) -> Option<u64> {
 }
 
 fn entry(name: &str) -> ScheduleEntry {
-    ScheduleEntry {
-        name: name.into(),
-        rule: "@every 1h".into(),
-        template: task("q", "template"),
-        next: Some(Timestamp::from_millis(4_000_000_000_000)),
-        paused: false,
-        missed: MissedTicks::Once,
-        jitter: Duration::ZERO,
-        source: "test".into(),
-    }
+    let mut entry = ScheduleEntry::new(name.into(), "@every 1h".into(), task("q", "template"));
+    entry.next = Some(Timestamp::from_millis(4_000_000_000_000));
+    entry.missed = MissedTicks::Once;
+    entry.source = "test".into();
+    entry
 }
 
 fn swap(seen: Option<ScheduleEntry>, new: Option<ScheduleEntry>) -> Vec<ScheduleSwap> {
@@ -274,11 +267,7 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         .unwrap()
         .remove(0)
         .unwrap();
-    let change = Replacement {
-        envelope: Arc::clone(&seen.envelope),
-        seen,
-        to: Some(Move::Archived),
-    };
+    let change = Replacement::new(seen, Arc::clone(&seen.envelope), Some(Move::Archived));
     s.proxy.lose_next_answer("$6\r\nshelve");
     assert_eq!(s.client.replace(vec![change]).await.unwrap(), [true]);
 

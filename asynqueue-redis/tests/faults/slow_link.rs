@@ -143,12 +143,12 @@ async fn large_tasks_are_looked_up_and_reclaimed_in_parts() {
         .list(&"q".into(), asynqueue_core::task::TaskState::Pending, page)
         .await;
     assert_eq!(found.expect("a page").tasks.len(), 10);
-    let request = asynqueue_core::broker::LeaseRequest {
-        queues: vec![("q".into(), 10)],
-        max: 10,
-        lease: Duration::from_secs(2),
-        worker: "tester".into(),
-    };
+    let request = asynqueue_core::broker::LeaseRequest::new(
+        vec![("q".into(), 10)],
+        10,
+        Duration::from_secs(2),
+        "tester".into(),
+    );
     let leased = asynqueue_core::broker::all_of(broker.lease(&request).await).expect("leased");
     assert_eq!(leased[0].len(), 10);
     let by = broker.now() + Duration::from_secs(60);

@@ -104,14 +104,12 @@ impl Model {
     fn queue(&self, index: usize) -> QueueState {
         let name = Name::from(QUEUES[index]);
         let (succeeded, failed) = self.attempts[index];
-        let mut stats = QueueStats {
-            succeeded,
-            failed,
-            latency: self.latency(&name),
-            paused: self.paused[index],
-            archive: self.archives[index],
-            ..QueueStats::default()
-        };
+        let mut stats = QueueStats::default();
+        stats.succeeded = succeeded;
+        stats.failed = failed;
+        stats.latency = self.latency(&name);
+        stats.paused = self.paused[index];
+        stats.archive = self.archives[index];
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
         for state in TaskState::ALL {
             let list = self.list(&name, state);

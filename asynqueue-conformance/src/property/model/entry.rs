@@ -70,21 +70,14 @@ impl Entry {
 
     /// What is shown of the task.
     pub(super) fn info(&self) -> TaskInfo {
-        let mut info = TaskInfo {
-            envelope: Arc::clone(&self.envelope),
-            version: Version::default(),
-            state: self.state(),
-            at: self.at(),
-            lease: None,
-            progress: None,
-            result: None,
-        };
+        let mut info = TaskInfo::new(Arc::clone(&self.envelope), self.state(), Version::default());
+        info.at = self.at();
         match &self.place {
             Place::Active {
                 until, progress, ..
             } => {
                 let (worker, until) = (WORKER.into(), *until);
-                info.lease = Some(LeaseInfo { worker, until });
+                info.lease = Some(LeaseInfo::new(worker, until));
                 info.progress.clone_from(progress);
             }
             Place::Completed { result, .. } => info.result.clone_from(result),

@@ -142,10 +142,7 @@ pub(super) async fn list_tasks(
         )));
     }
     let filter: Filter = asked.filter.parse()?;
-    let page = Page {
-        after: asked.after.map(Cursor),
-        limit: asked.limit,
-    };
+    let page = Page::first(asked.limit).after(asked.after.map(Cursor));
     let (queue, state) = (Name::from(queue), asked.state.into());
     let listing = view.inspector.list(&queue, state, &filter, page).await?;
     let tasks = listing.tasks.iter().map(|task| Task::new(&view, task));

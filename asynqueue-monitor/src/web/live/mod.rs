@@ -179,10 +179,7 @@ impl Live {
     async fn blame(&self, queue: &Name) -> Result<Option<String>, BrokerError> {
         let mut counts: HashMap<(Name, String), usize> = HashMap::new();
         for state in [TaskState::Retry, TaskState::Archived] {
-            let page = Page {
-                after: None,
-                limit: 50,
-            };
+            let page = Page::first(50);
             let all = Filter::default();
             let found = self.inspector.list(queue, state, &all, page).await?;
             for task in found.tasks {

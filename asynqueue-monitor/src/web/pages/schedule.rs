@@ -37,15 +37,12 @@ pub(crate) async fn show(
     let entry =
         found.ok_or_else(|| Failed::NotFound(format!("There is no schedule entry `{name}`.")))?;
     let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
-    let template = TaskInfo {
-        envelope: Arc::new(entry.template.clone()),
-        version: asynqueue_core::broker::Version::default(),
-        state: TaskState::Scheduled,
-        at: entry.next,
-        lease: None,
-        progress: None,
-        result: None,
-    };
+    let mut template = TaskInfo::new(
+        Arc::new(entry.template.clone()),
+        TaskState::Scheduled,
+        asynqueue_core::broker::Version::default(),
+    );
+    template.at = entry.next;
     let payload = view.inspector.payload(&template);
     Ok(view.page(&name, html! {
         (view.notice(asked.did.as_deref()))

@@ -162,10 +162,7 @@ impl Part {
         if self.order != Order::Queue {
             return self.sorted(inspector, queue, state).await;
         }
-        let page = Page {
-            after: self.after.map(Cursor),
-            limit: PAGE,
-        };
+        let page = Page::first(PAGE).after(self.after.map(Cursor));
         inspector.list(queue, state, &self.filter, page).await
     }
 
@@ -180,10 +177,7 @@ impl Part {
         let from = self.after.and_then(|after| after.parse().ok()).unwrap_or(0);
         let mut all = Listing::default();
         loop {
-            let page = Page {
-                after: all.next.take(),
-                limit: SORTED / 4,
-            };
+            let page = Page::first(SORTED / 4).after(all.next.take());
             let part = inspector.list(queue, state, &self.filter, page).await?;
             all.scanned += part.scanned;
             all.tasks.extend(part.tasks);
