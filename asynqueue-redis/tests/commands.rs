@@ -123,13 +123,13 @@ async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
     let other_ref = other.task_ref();
     let accepted = broker.enqueue(vec![later, now(other)]).await.expect("sent");
     assert!(accepted.iter().all(Result::is_ok));
-    let (is_pending, sent) =
-        payloads(&server, broker.run_now(std::slice::from_ref(&later_ref))).await;
+    let later = std::slice::from_ref(&later_ref);
+    let (is_pending, sent) = payloads(&server, broker.run_now(later)).await;
     assert_eq!((is_pending.expect("run"), sent), (vec![true], 0));
     let (is_gone, sent) = payloads(&server, broker.delete(&[other_ref])).await;
     assert_eq!((is_gone.expect("deleted"), sent), (vec![true], 0));
     // With a failure that says why.
-    let (cancelled, sent) = payloads(&server, broker.cancel(&[later_ref], "no more")).await;
+    let (cancelled, sent) = payloads(&server, broker.cancel(later, "no more")).await;
     assert_eq!(
         (cancelled.expect("cancelled"), sent),
         (vec![CancelOutcome::Cancelled], 2)

@@ -338,18 +338,11 @@ async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
     let broker = at(&server, &clock).await;
     let tick = clock.now();
     let entry = |n: usize| {
-        changed(
-            ScheduleEntry::new(
-                format!("e-{n}").into(),
-                "@every 1s".into(),
-                task("q", "template"),
-            ),
-            |entry| {
-                entry.next = Some(tick);
-                entry.missed = MissedTicks::Once;
-                entry.source = "runtime".into();
-            },
-        )
+        let template = task("q", "template");
+        let mut entry = ScheduleEntry::new(format!("e-{n}"), "@every 1s", template);
+        entry.next = Some(tick);
+        entry.source = "runtime".into();
+        entry
     };
     let names: Vec<Name> = (0..200).map(|n| entry(n).name).collect();
     broker
@@ -388,14 +381,10 @@ async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     let broker = connect(&server.url()).await;
     let next = broker.now() + HOUR;
     let entry = |queue: &str| {
-        changed(
-            ScheduleEntry::new(queue.into(), "@every 1s".into(), task(queue, "template")),
-            |entry| {
-                entry.next = Some(next);
-                entry.missed = MissedTicks::Once;
-                entry.source = "runtime".into();
-            },
-        )
+        let mut entry = ScheduleEntry::new(queue, "@every 1s", task(queue, "template"));
+        entry.next = Some(next);
+        entry.source = "runtime".into();
+        entry
     };
     let entries = vec![entry("q"), entry("elsewhere")];
     broker.put_schedules(entries).await.expect("put");

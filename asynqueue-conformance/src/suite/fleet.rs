@@ -103,13 +103,7 @@ pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Har
     f.advance(secs(10)).await;
     assert!(ask(true).await);
     let now = f.broker.now();
-    assert_eq!(
-        beat("a").await,
-        Some(QuietRequest {
-            quiet: true,
-            at: now
-        })
-    );
+    assert_eq!(beat("a").await, Some(QuietRequest::after(None, true, now)));
 }
 
 /// One that was never there, one that has left, and one that is forgotten.

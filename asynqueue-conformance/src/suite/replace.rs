@@ -22,7 +22,8 @@ fn edited(envelope: &Arc<Envelope>) -> Arc<Envelope> {
 /// Replaces a task as it is now by one with another payload.
 async fn replace(f: &Fixture<'_>, id: &str, to: Option<Move>) -> bool {
     let info = f.info(id).await.expect("a task");
-    let change = Replacement::new(info, edited(&info.envelope), to);
+    let new = edited(&info.envelope);
+    let change = Replacement::new(info, new, to);
     let done = f.broker.replace(vec![change]).await.unwrap();
     assert_eq!(done.len(), 1, "one answer a change");
     done[0]

@@ -8,6 +8,8 @@ use asynqueue_core::{
 };
 use tokio::task::JoinSet;
 
+use crate::changed;
+
 use super::{
     Harness,
     fixture::{Fixture, complete, secs, task_in},

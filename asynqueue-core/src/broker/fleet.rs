@@ -187,6 +187,25 @@ pub struct RunningTask {
     pub deadline: Timestamp,
 }
 
+impl RunningTask {
+    /// An attempt that began at `started` and is given up at `deadline`.
+    pub fn new(
+        task: TaskRef,
+        event: Name,
+        attempt: u32,
+        started: Timestamp,
+        deadline: Timestamp,
+    ) -> Self {
+        Self {
+            task,
+            event,
+            attempt,
+            started,
+            deadline,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

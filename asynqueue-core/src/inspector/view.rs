@@ -282,7 +282,7 @@ mod tests {
         let viewer = viewer.with_codec::<Pretty>();
         assert_eq!(
             format!("{viewer:?}"),
-            r#"Viewer(["msgpack", "json", "pretty"])"#
+            r#"Viewer { codecs: ["msgpack", "json", "pretty"], redaction: Redaction { fields: [] } }"#
         );
         assert_eq!(viewer.show(&codec, b"[1]"), json!([1]));
         assert_eq!(

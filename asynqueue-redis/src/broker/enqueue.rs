@@ -238,7 +238,7 @@ fn state(name: &str) -> Option<TaskState> {
 }
 
 fn strange(line: &str) -> BrokerError {
-    BrokerError::protocol(format!("a refusal that makes no sense: `{line}`"))
+    BrokerError::protocol(format!("unexpected refusal: `{line}`"))
 }
 
 /// What goes out in one call: the first tasks of a batch, no id among them twice.

@@ -89,15 +89,12 @@ impl RedisBroker {
         while let Some(key) = answer.next() {
             let key = reply::text(key)?;
             let (event, group, part) = read_key(&key);
-            groups.push(GroupInfo {
-                queue: name.clone(),
-                event,
-                name: group,
-                tries: part.map_or(0, |part| part.tries),
-                due: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
-                size: reply::number(reply::next(&mut answer)?)?,
-                oldest: reply::time(&reply::text(reply::next(&mut answer)?)?)?,
-            });
+            let due = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
+            let size = reply::number(reply::next(&mut answer)?)?;
+            let oldest = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
+            let mut info = GroupInfo::new(name.clone(), event, group, size, oldest, due);
+            info.tries = part.map_or(0, |part| part.tries);
+            groups.push(info);
         }
         Ok(groups)
     }

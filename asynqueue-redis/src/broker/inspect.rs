@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{
-        ArchiveStats, Broker, BrokerError, HourStats, LeaseInfo, QueueStats, TaskInfo, Version,
-    },
+    broker::{Broker, BrokerError, HourStats, LeaseInfo, QueueStats, TaskInfo, Version},
     process::Progress,
     task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
@@ -30,15 +28,13 @@ pub(super) struct Found {
 
 impl From<Found> for TaskInfo {
     fn from(found: Found) -> Self {
-        Self {
-            version: version(found.state, &found.bytes),
-            envelope: found.envelope,
-            state: found.state,
-            at: found.at,
-            lease: found.lease,
-            progress: found.progress,
-            result: found.result,
-        }
+        let version = version(found.state, &found.bytes);
+        let mut info = Self::new(found.envelope, found.state, version);
+        info.at = found.at;
+        info.lease = found.lease;
+        info.progress = found.progress;
+        info.result = found.result;
+        info
     }
 }
 
@@ -179,12 +175,10 @@ impl RedisBroker {
         stats.failed = failed;
         stats.repaired = repaired;
         stats.paused = paused;
-        stats.archive = changed(ArchiveStats::default(), |archive| {
-            archive.max = max;
-            archive.trimmed_by_count = trimmed_by_count;
-            archive.trimmed_by_age = trimmed_by_age;
-            archive.last_trimmed = last_trimmed;
-        });
+        let archive = &mut stats.archive;
+        (archive.max, archive.last_trimmed) = (max, last_trimmed);
+        archive.trimmed_by_count = trimmed_by_count;
+        archive.trimmed_by_age = trimmed_by_age;
         for state in [
             TaskState::Scheduled,
             TaskState::Pending,

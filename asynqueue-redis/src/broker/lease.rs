@@ -29,7 +29,7 @@ pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
         let (token, id) = member.split_at_checked(16)?;
         Some((LeaseToken(u64::from_str_radix(token, 16).ok()?), id))
     };
-    read().ok_or_else(|| BrokerError::protocol(format!("a lease that makes no sense: `{member}`")))
+    read().ok_or_else(|| BrokerError::protocol(format!("unexpected lease: `{member}`")))
 }
 
 impl RedisBroker {

@@ -18,10 +18,7 @@ impl RedisBroker {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         let queue = self.queue(queue);
-        let mut found = TaskPage {
-            next: page.after,
-            ..TaskPage::default()
-        };
+        let mut found = TaskPage::new(Vec::new(), page.after);
         loop {
             let limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
             let part = match state {

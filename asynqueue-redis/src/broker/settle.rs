@@ -111,7 +111,7 @@ impl RedisBroker {
                 Some((place, "stale")) => settled[place] = Settled::Stale,
                 Some((place, "cancel")) => cancelled.push(place),
                 _ => {
-                    let problem = format!("a refusal that makes no sense: `{line}`");
+                    let problem = format!("unexpected refusal: `{line}`");
                     return Err(BrokerError::protocol(problem));
                 }
             }

@@ -65,6 +65,7 @@ impl From<ScheduleEvent> for Event {
             FireOutcome::Enqueued(task) => ("enqueued", task.id.to_string()),
             FireOutcome::Refused(reason) => ("refused", reason.to_string()),
             FireOutcome::Skipped(reason) => ("skipped", reason.to_string()),
+            _ => ("other", String::new()),
         };
         Self {
             tick: time(event.tick),

@@ -65,6 +65,7 @@ pub(crate) async fn show(
                             FireOutcome::Enqueued(_) => { "enqueued " (outcome(&view, event)) },
                             FireOutcome::Refused(_) => { span.kind { "refused" } " " (outcome(&view, event)) },
                             FireOutcome::Skipped(_) => { span.paused { "skipped" } " " (outcome(&view, event)) },
+                            _ => { "unknown to this version" },
                         } }
                     }
                 } }

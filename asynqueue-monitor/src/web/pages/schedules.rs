@@ -91,6 +91,7 @@ pub(super) fn outcome(view: &View, event: &ScheduleEvent) -> Markup {
         @match &event.outcome {
             FireOutcome::Enqueued(task) => { a href=(view.links.task(task)) { (task.id) } },
             FireOutcome::Refused(reason) | FireOutcome::Skipped(reason) => { (reason) },
+            _ => {},
         }
     }
 }
