@@ -137,7 +137,7 @@ async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
 }
 
 fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
-    let mut server = ServerInfo::new(name.into(), Timestamp::default());
+    let mut server = ServerInfo::new(name, Timestamp::default());
     server.host = "host".into();
     server.pid = 42;
     server.seen = broker.now();

@@ -138,6 +138,7 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
             Signal::Pending(_) => kind == "pending",
             Signal::Cancel(task) => kind == "cancel" && *task == a,
             Signal::Due(..) => kind == "due",
+            _ => false,
         };
         assert!(is_it, "{kind}: {signal:?}");
     }

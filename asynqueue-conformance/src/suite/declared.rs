@@ -1,7 +1,7 @@
 //! What programs declare: it is put back where it is missing, unless it was removed on demand.
 
 use asynqueue_core::{
-    broker::{REMOVALS_KEPT, Restored, ScheduleEntry, ScheduleSwap, StateMark},
+    broker::{REMOVALS_KEPT, Restored, ScheduleSwap, StateMark},
     task::Name,
 };
 

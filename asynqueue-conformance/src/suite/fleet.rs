@@ -11,7 +11,7 @@ use super::{
 };
 
 fn server(name: &str) -> ServerInfo {
-    let mut server = ServerInfo::new(name.into(), Timestamp::from_millis(1_000));
+    let mut server = ServerInfo::new(name, Timestamp::from_millis(1_000));
     server.host = "ä host".into();
     server.pid = 42;
     server.seen = Timestamp::from_millis(2_000);

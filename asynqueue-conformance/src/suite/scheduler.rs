@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{Fire, FireOutcome, MissedTicks, ScheduleEntry, SharedBroker, Tick},
+    broker::{Fire, FireOutcome, MissedTicks, SharedBroker, Tick},
     codec::{CodecName, MessagePack},
     scheduler::{Entry, ScheduleError, Scheduler, SchedulerBuilder, SchedulerHandle, Timetable},
     task::{Name, Task, TaskId, TaskOptions, TaskState, Timestamp},

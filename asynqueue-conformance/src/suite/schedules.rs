@@ -19,7 +19,7 @@ pub(super) const TICK: Timestamp = Timestamp::from_millis(1_000);
 pub(super) const NEXT: Timestamp = Timestamp::from_millis(2_000);
 
 pub(super) fn entry(name: &str) -> ScheduleEntry {
-    let mut entry = ScheduleEntry::new(name.into(), "@every 1s".into(), task("template"));
+    let mut entry = ScheduleEntry::new(name, "@every 1s", task("template"));
     entry.next = Some(TICK);
     entry.missed = MissedTicks::Once;
     entry.source = "code".into();
@@ -139,11 +139,7 @@ pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
         options.retention = secs(60);
     });
     template.headers = Headers::from_iter([("key", "value")]);
-    let mut full = ScheduleEntry::new(
-        "every/5 minutes: ä".into(),
-        "*/5 * * * * Europe/Berlin".into(),
-        template,
-    );
+    let mut full = ScheduleEntry::new("every/5 minutes: ä", "*/5 * * * * Europe/Berlin", template);
     full.next = Some(Timestamp::from_millis(1_767_225_600_123));
     full.paused = true;
     full.missed = MissedTicks::Last(7);

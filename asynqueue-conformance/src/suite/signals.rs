@@ -164,7 +164,7 @@ pub async fn a_task_that_is_due_before_all_that_are_left_is_signalled(harness: &
 pub async fn a_tick_that_fires_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let tick = Timestamp::from_millis(1_000);
-    let mut entry = ScheduleEntry::new("entry".into(), String::new(), task("template"));
+    let mut entry = ScheduleEntry::new("entry", String::new(), task("template"));
     entry.next = Some(tick);
     f.broker.put_schedules(vec![entry]).await.unwrap();
     let mut signals = listen(&f).await;

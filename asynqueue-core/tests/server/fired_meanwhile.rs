@@ -22,7 +22,7 @@ fn task(id: &str) -> Envelope {
 }
 
 fn entry() -> ScheduleEntry {
-    let mut entry = ScheduleEntry::new("e".into(), "@every 1s".into(), task("template"));
+    let mut entry = ScheduleEntry::new("e", "@every 1s", task("template"));
     entry.next = Some(TICK);
     entry.source = "code".into();
     entry

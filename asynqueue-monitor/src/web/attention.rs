@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn server(name: &str, silent: u64, abandoned: usize) -> ServerInfo {
-        let mut server = ServerInfo::new(name.into(), Timestamp::default());
+        let mut server = ServerInfo::new(name, Timestamp::default());
         server.host = "host".into();
         server.pid = 1;
         server.seen = Timestamp::from_millis(NOW.as_millis() - silent * 1_000);

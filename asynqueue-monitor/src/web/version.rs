@@ -92,6 +92,7 @@ pub(super) fn version_of_payload(inspector: &Inspector, info: &TaskInfo) -> Stri
 #[cfg(test)]
 mod tests {
     use asynqueue_core::{
+        broker::Version,
         codec::{CodecName, Json},
         memory::MemoryBroker,
         task::{Envelope, TaskId},

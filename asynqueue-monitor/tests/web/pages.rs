@@ -390,7 +390,7 @@ async fn archived_tasks_that_were_deleted_need_attention() {
 async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
     let site = Site::new().await;
     let now = site.broker.now();
-    let mut server = ServerInfo::new("worker-7".into(), now);
+    let mut server = ServerInfo::new("worker-7", now);
     server.host = "host".into();
     server.pid = 7;
     server.seen = Timestamp::from_millis(now.as_millis() - 60_000);

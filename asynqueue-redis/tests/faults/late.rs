@@ -89,7 +89,7 @@ fn bound(request: &[u8]) -> Option<u64> {
 }
 
 fn entry(name: &str) -> ScheduleEntry {
-    let mut entry = ScheduleEntry::new(name.into(), "@every 1h".into(), task("q", "template"));
+    let mut entry = ScheduleEntry::new(name, "@every 1h", task("q", "template"));
     entry.next = Some(Timestamp::from_millis(4_000_000_000_000));
     entry.missed = MissedTicks::Once;
     entry.source = "test".into();
