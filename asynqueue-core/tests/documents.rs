@@ -58,16 +58,11 @@ async fn has_field(store: &MemoryBroker, space: Space, name: &str) -> bool {
 fn entry(name: &str) -> ScheduleEntry {
     let id = TaskId::new("template").expect("an id");
     let codec = CodecName::of::<MessagePack>();
-    ScheduleEntry {
-        name: name.into(),
-        rule: "@every 1s".into(),
-        template: Envelope::new(id, "event", codec, Bytes::new()),
-        next: Some(TICK),
-        paused: false,
-        missed: Default::default(),
-        jitter: Default::default(),
-        source: "code".into(),
-    }
+    let template = Envelope::new(id, "event", codec, Bytes::new());
+    let mut entry = ScheduleEntry::new(name, "@every 1s", template);
+    entry.next = Some(TICK);
+    entry.source = "code".into();
+    entry
 }
 
 fn fire(name: &str) -> Fire {
@@ -127,10 +122,8 @@ async fn a_field_of_a_later_version_stays_when_an_entry_changes_or_fires() {
     let store = MemoryBroker::new();
     store.put_schedules(vec![entry("e")]).await.expect("put");
     add_field(&store, Space::Schedules, "e").await;
-    let changed = ScheduleEntry {
-        rule: "@daily".into(),
-        ..entry("e")
-    };
+    let mut changed = entry("e");
+    changed.rule = "@daily".into();
     store.put_schedules(vec![changed]).await.expect("put");
     assert!(has_field(&store, Space::Schedules, "e").await);
     let fired = store.fire(vec![fire("e")]).await.expect("fired");

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
     broker::{
-        Broker, Control, Fire, Fleet, Keep, Leased, MissedTicks, NewTask, Outcome, ScheduleEntry,
-        Schedules, ServerInfo, Signal, Signals, Subscriptions, Tick, When, all_of,
+        Broker, Control, Fire, Fleet, Keep, Leased, NewTask, Outcome, ScheduleEntry, Schedules,
+        ServerInfo, Signal, Signals, Subscriptions, Tick, When, all_of,
     },
     codec::MessagePack,
     process::{Context, Payload, TaskError},

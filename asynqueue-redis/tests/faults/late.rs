@@ -267,7 +267,8 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         .unwrap()
         .remove(0)
         .unwrap();
-    let change = Replacement::new(seen, Arc::clone(&seen.envelope), Some(Move::Archived));
+    let envelope = Arc::clone(&seen.envelope);
+    let change = Replacement::new(seen, envelope, Some(Move::Archived));
     s.proxy.lose_next_answer("$6\r\nshelve");
     assert_eq!(s.client.replace(vec![change]).await.unwrap(), [true]);
 
