@@ -64,7 +64,7 @@ async fn act(desk: &Desk, inspector: &Inspector, kind: Kind, task: &TaskHandle<W
             Ok(CancelOutcome::Requested) => "requested",
             Ok(CancelOutcome::AlreadyFinished) => "finished",
             Ok(CancelOutcome::NotFound) => "missing",
-            Err(_) => "unsure",
+            Ok(_) | Err(_) => "unsure",
         }
     } else {
         let action = match kind {
