@@ -11,6 +11,7 @@ use asynqueue_core::{
     broker::SharedBroker,
     inspector::Inspector,
     layer::{BoxProcess, Hook, TaskService},
+    process::Process,
     producer::Producer,
     registry::{IntoBlockingProcess, IntoProcess},
     server::{Server, ServerBuilder},
@@ -117,6 +118,11 @@ impl App {
     /// Mounts a process: see [`ServerBuilder::process`].
     pub fn process<M>(self, process: impl IntoProcess<M>) -> Self {
         self.server(|server| server.process(process))
+    }
+
+    /// Mounts a type that is a process for several types of tasks, for one of them: see [`ServerBuilder::process_for`].
+    pub fn process_for<T: Task>(self, process: impl Process<T>) -> Self {
+        self.server(|server| server.process_for::<T>(process))
     }
 
     /// Mounts a function that computes for long or blocks its thread: see [`ServerBuilder::process_blocking`].
