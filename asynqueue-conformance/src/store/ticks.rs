@@ -47,7 +47,7 @@ pub async fn the_task_of_a_tick_is_taken_once(harness: &dyn StoreHarness) {
     assert_eq!(enqueue(&store, of(task("e"), "e", later)).await, Ok(()));
 }
 
-/// So that whoever fires it again learns that it was fired, and not that its task is in its own way.
+/// A scheduler that fires it again learns that it was fired, and not that its task is in its own way.
 pub async fn a_tick_that_was_fired_is_refused_before_all_else(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(enqueue(&store, of(task("a"), "e", TICK)).await, Ok(()));

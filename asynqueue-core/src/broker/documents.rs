@@ -16,7 +16,7 @@ pub enum Space {
     Subscriptions,
     /// Schedule entries, by name. Due at the next tick, unless paused.
     Schedules,
-    /// What came of the last ticks of each schedule entry, by its name.
+    /// The outcomes of the last ticks of each schedule entry, by its name.
     ScheduleEvents,
     /// What was removed on demand. Due when that is to be forgotten.
     Removals,
@@ -75,7 +75,7 @@ pub struct DocumentSwap {
     pub name: Name,
     /// What it has to be before the change.
     pub expect: Expect,
-    /// What becomes of it.
+    /// What to put in its place.
     pub put: Put,
 }
 
@@ -90,7 +90,7 @@ pub enum Expect {
     Version(Version),
 }
 
-/// What becomes of a document.
+/// What to put in the place of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It stays, and is returned.

@@ -46,7 +46,7 @@ pub enum Move {
     Archived,
 }
 
-/// What became of an edit.
+/// The outcome of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edited {
     /// It was made.

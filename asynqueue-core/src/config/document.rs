@@ -42,7 +42,7 @@ pub(super) struct Key {
 /// Where something is from.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// So many bytes from the start of the text.
+    /// Bytes from the start of the text.
     Text(usize),
     /// A variable of the environment, by its full name.
     Variable(String),

@@ -69,7 +69,7 @@ pub struct Monitoring {
     pub username: Option<String>,
     /// The administrator's password, or its argon2 hash.
     pub password: Option<Password>,
-    /// The accounts, by name. Without any, and without a `username`, whoever reaches the monitor may do everything.
+    /// The accounts, by name. Without any, and without a `username`, anyone who can reach the monitor may do everything.
     pub users: BTreeMap<String, Account>,
     /// Whether nobody may change anything, whatever their role. Default false.
     #[serde(deserialize_with = "values::flag")]

@@ -122,7 +122,7 @@ impl Inspector {
         self.broker.place(queue)
     }
 
-    /// Stops leasing from queues; what is leased goes on.
+    /// Stops leasing from queues. What is leased continues.
     ///
     /// # Errors
     ///

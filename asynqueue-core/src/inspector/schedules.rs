@@ -1,4 +1,4 @@
-//! The schedule: its entries, what became of their ticks, and what changes them.
+//! The schedule: its entries, the outcomes of their ticks, and what changes them.
 
 use super::Inspector;
 #[cfg(feature = "scheduler")]
@@ -18,7 +18,7 @@ impl Inspector {
         self.broker.schedules().await
     }
 
-    /// What came of an entry's last ticks, newest first.
+    /// The outcomes of an entry's last ticks, newest first.
     ///
     /// # Errors
     ///

@@ -23,8 +23,8 @@ const CHUNK: usize = 500;
 pub struct Listing {
     /// The tasks that match.
     pub tasks: Vec<TaskInfo>,
-    /// Where the next page goes on; `None` at the end. There may be more although this page is short or empty: a call looks
-    /// at so many tasks and no more, whatever it finds.
+    /// Where the next page begins; `None` at the end. There may be more although this page is short or empty: a call looks
+    /// at a limited number of tasks, whatever it finds.
     pub next: Option<Cursor>,
     /// How many tasks were looked at.
     pub scanned: usize,
@@ -131,7 +131,7 @@ impl Inspector {
         })
     }
 
-    /// Whether a unique key tells of fields that are redacted.
+    /// Whether a unique key shows fields that are redacted.
     pub(super) fn hides(&self, key: &UniqueKey, of: &Envelope) -> bool {
         self.viewer.redacts() && key.is_hash_of(&of.event)
     }

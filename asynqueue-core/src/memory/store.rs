@@ -237,7 +237,7 @@ impl Store for MemoryBroker {
         for name in queues {
             self.queue(name).lock().listeners.listen(listener.clone());
         }
-        // Again, for whoever closes it hangs up on those who listen by then.
+        // Again: a close that came in between has hung up on the listeners of before.
         self.open()?;
         let next = |mut signals: mpsc::UnboundedReceiver<_>| async {
             signals.recv().await.map(|signal| (signal, signals))
@@ -252,7 +252,7 @@ impl Store for MemoryBroker {
         };
         let finished = {
             let mut queue = queue.lock();
-            // Again, for whoever closes it hangs up on those who wait by then.
+            // Again: a close that came in between has hung up on the waiters of before.
             self.open()?;
             match queue.tasks.get(&task.id) {
                 None => return Ok(Finished::Gone),

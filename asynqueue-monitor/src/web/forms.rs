@@ -136,7 +136,7 @@ pub(super) async fn on_tasks(
     })
 }
 
-/// Refuses to put a payload in the place of one that whoever edited it has not seen.
+/// Refuses to put a payload in the place of one that the editor has not seen.
 async fn check_unchanged(view: &View, tasks: &[TaskRef], fields: &Fields) -> Result<(), Failed> {
     for task in tasks {
         let Some(info) = view.inspector.task(task).await? else {

@@ -20,12 +20,12 @@ pub(super) fn version(of: impl std::fmt::Debug) -> String {
     format!("{:x}", hasher.finish())
 }
 
-/// Changes each minute, for what tells how long ago something was.
+/// Changes each minute, as texts such as "2m ago" do.
 pub(super) fn version_of_minute(now: Timestamp) -> String {
     (now.as_millis() / 60_000).to_string()
 }
 
-/// Changes when a server tells something, and when one is lost.
+/// Changes when a server reports something, and when one is lost.
 pub(super) fn version_of_servers(servers: &[ServerInfo], now: Timestamp) -> String {
     let lost = servers.iter().filter(|server| server.is_lost(now)).count();
     version((servers, lost))
@@ -61,7 +61,7 @@ pub(super) fn version_of_task(inspector: &Inspector, task: Option<&TaskInfo>) ->
     version(shown)
 }
 
-/// Changes when a task of the queue comes, goes, or goes on.
+/// Changes when a task of the queue is added, removed or moved.
 pub(super) fn version_of_tasks(queue: &QueueInfo) -> String {
     let stats = &queue.stats;
     version((&stats.counts, stats.succeeded, stats.failed))
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// Or whoever guesses it could tell when they are right.
+    /// Else a viewer could check guesses.
     #[test]
     fn the_version_of_a_task_tells_nothing_of_what_is_hidden() {
         let version = |payload: Value| {

@@ -191,7 +191,7 @@ impl Places {
     }
 }
 
-/// Reads what became of a set.
+/// Reads the answer to a set.
 fn read_swapped(
     set: &[DocumentSwap],
     answer: &mut impl Iterator<Item = Value>,

@@ -69,7 +69,7 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<TaskPage, BrokerError> {
         let args = script::list_grouped::Args {
-            // One more than asked tells whether this is the last page.
+            // One more than asked shows whether this is the last page.
             limit: limit + 1,
             after: after.map_or_else(String::new, |cursor| cursor.0),
         };
@@ -110,7 +110,7 @@ impl RedisBroker {
         };
         let args = script::list::Args {
             direction,
-            // One more than asked tells whether this is the last page.
+            // One more than asked shows whether this is the last page.
             limit: limit + 1,
         };
         let mut call = script::list::call(script::list::Keys { list }, args);

@@ -9,13 +9,13 @@ use asynqueue_core::{
 /// The hours of a day.
 pub(in crate::web) const A_DAY: u64 = 24;
 
-/// When the first of so many hours began, of which the last is the one that it is now.
+/// When the first of these hours began, of which the last is the current one.
 pub(in crate::web) fn first_hour(now: Timestamp, hours: u64) -> Timestamp {
     let next = now.as_millis() / HourStats::MILLIS + 1;
     Timestamp::from_millis(next.saturating_sub(hours) * HourStats::MILLIS)
 }
 
-/// What ended in a queue in so many hours, of which the last is the one that it is now.
+/// What ended in a queue in the last hours, of which the last is the current one.
 pub(in crate::web) async fn last_hours(
     inspector: &Inspector,
     queue: &Name,

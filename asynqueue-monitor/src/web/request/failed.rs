@@ -1,4 +1,4 @@
-//! Why a request is not answered, whoever asks: a page and the API each write it in their own way.
+//! Why a request fails: a page and the API each write it in their own way.
 
 use asynqueue_core::{
     broker::BrokerError,
