@@ -135,13 +135,28 @@ fn meant(rest: &str, value: &str) -> Option<String> {
             }
         }
     }
+    if let Some(key) = inside(&name) {
+        return Some(key);
+    }
     let known = known();
     // Shorter names are more likely to be of another program.
     let limit = (name.chars().count() / 4).clamp(1, 3);
     let near = closest_within(&name, known.iter().map(String::as_str), limit);
     let swapped = || known.iter().find(|known| letters(known) == letters(&name));
     let meant = near.or_else(|| swapped().map(String::as_str));
-    meant.map(str::to_uppercase).or_else(|| in_a_table(&name))
+    let meant = meant.map(|meant| inside(meant).unwrap_or_else(|| meant.to_uppercase()));
+    let meant = meant.or_else(|| in_a_table(&name));
+    meant.filter(|meant| meant != rest)
+}
+
+/// A variable inside of a table, of which the name alone was given.
+fn inside(table: &str) -> Option<String> {
+    let key = match section_of(table) {
+        Some(keys) => *keys.first()?,
+        None if MAPS.contains(&table) => "name",
+        None => return None,
+    };
+    Some(format!("{table}__{key}").to_uppercase())
 }
 
 /// The letters of a name, for one in which two have changed places.
@@ -321,6 +336,13 @@ mod tests {
                 "ASYNQUEUE_QUEUE__CRITICAL",
             ),
             ("ASYNQUEUE_QUEUE", "6", "ASYNQUEUE_QUEUE__NAME"),
+            ("ASYNQUEUE_QUEUE", "critical", "ASYNQUEUE_QUEUE__NAME"),
+            (
+                "ASYNQUEUE_MONITORING",
+                "true",
+                "ASYNQUEUE_MONITORING__ENABLE",
+            ),
+            ("ASYNQUEUE_METRIC", "on", "ASYNQUEUE_METRICS__ADDRESS"),
         ] {
             let problem = refused(variable, value).unwrap_or_else(|| panic!("{variable}"));
             let expected = format!("unknown variable: did you mean `{meant}`?");

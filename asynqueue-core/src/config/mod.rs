@@ -72,7 +72,7 @@ pub struct Config {
     #[serde(deserialize_with = "values::text")]
     pub addr: String,
     /// The server's name among all that work for the broker: [`ServerBuilder::name`](crate::server::ServerBuilder::name).
-    #[serde(deserialize_with = "values::some_text")]
+    #[serde(deserialize_with = "values::name")]
     pub server_name: Option<String>,
     /// How many tasks run at once: [`ServerBuilder::concurrency`](crate::server::ServerBuilder::concurrency).
     #[serde(deserialize_with = "values::count")]

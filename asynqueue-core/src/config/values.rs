@@ -178,13 +178,25 @@ where
     deserializer.deserialize_any(TextsVisitor).map(Some)
 }
 
-/// A path below the root.
+/// A path below the root, of characters that need no escape and mean nothing to a router.
 pub(super) fn path<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    checked(deserializer, "a path that starts with `/`", |path| {
-        path.starts_with('/')
+    let expected = "a path that starts with `/`, of letters, digits, `/`, `-`, `.`, `_` and `~`";
+    checked(deserializer, expected, |path| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+        path.starts_with('/') && path.chars().all(is_plain)
+    })
+}
+
+/// A name that is not empty, as that of an unset variable is.
+pub(super) fn name<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    checked(deserializer, "a name of at least one character", |name| {
+        !name.is_empty()
     })
 }
 

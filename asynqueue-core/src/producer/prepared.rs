@@ -102,6 +102,7 @@ impl Producer {
         let mut task = built.inspect_err(|_| note_refused::<T>(1))?;
         let queue = task.envelope.queue.clone();
         let sending = trace::send(&queue, 1, iter::once(&mut task.envelope));
+        self.0.inherited.keep_trace(std::slice::from_mut(&mut task));
         Ok(Prepared {
             handle: TaskHandle::new(self.0.broker.clone(), &task.envelope),
             task,

@@ -41,7 +41,7 @@ use self::{
     turn::{Fired, Watch},
 };
 use crate::{
-    broker::{Conflict, ScheduleEntry, SharedBroker},
+    broker::{BrokerError, Conflict, ScheduleEntry, SharedBroker},
     producer::Producer,
     server::{Retrying, is_closed},
     task::{Envelope, Name, Timestamp},
@@ -49,6 +49,9 @@ use crate::{
 
 /// Where entries are from that are in code.
 const CODE: &str = "code";
+
+/// How long a step that is under way may take when the scheduler is shut down, as where the broker does not answer.
+const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// Fires the entries of a broker when they are due.
 ///
@@ -120,12 +123,18 @@ impl Scheduler {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            if !self.files.is_empty() && Instant::now() >= look_at_files {
-                self.read_files_again().await;
-                look_at_files = Instant::now() + LOOK_AGAIN;
-            }
-            self.restore().await;
-            wait = match self.turn().await {
+            let turned = {
+                let step = self.step(&mut look_at_files);
+                tokio::pin!(step);
+                tokio::select! {
+                    turned = &mut step => turned,
+                    () = &mut shutdown => {
+                        let _ = tokio::time::timeout(LAST_STEP, step).await;
+                        return;
+                    }
+                }
+            };
+            wait = match turned {
                 Ok(wait) => {
                     retrying.worked();
                     self.declared.wait(wait)
@@ -134,6 +143,17 @@ impl Scheduler {
                 Err(error) => retrying.failed(&error),
             };
         }
+    }
+
+    /// Looks at files, puts back what is missing, and fires what is due. It may be cut off at any point: a tick that was fired and not
+    /// noted is not fired again by the next scheduler.
+    async fn step(&mut self, look_at_files: &mut Instant) -> Result<Duration, BrokerError> {
+        if !self.files.is_empty() && Instant::now() >= *look_at_files {
+            self.read_files_again().await;
+            *look_at_files = Instant::now() + LOOK_AGAIN;
+        }
+        self.restore().await;
+        self.turn().await
     }
 
     /// What is wrong with a file is told, and its entries stay as they were.
@@ -290,7 +310,7 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
-    /// Stops it, once what it is at is done.
+    /// Stops it, once what it does is done, or after two seconds. What is cut off is made up for by the next scheduler.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         // A panic was reported where it happened.

@@ -161,3 +161,17 @@ async fn a_durability_of_a_schedules_tasks_is_refused() {
         "{text}"
     );
 }
+
+/// It is cut off: the next scheduler makes up for what was under way.
+#[tokio::test]
+async fn a_scheduler_stops_though_its_broker_does_not_answer() {
+    let (clock, memory) = clocked();
+    let broker = Faulty::new(&memory);
+    let scheduler = start(&broker, &["stuck"]).await;
+    *broker.faults.unanswered.lock().unwrap() = Some("stuck");
+    let turns = broker.faults.turns.load(SeqCst);
+    clock.advance(MINUTE);
+    until("a turn", async || broker.faults.turns.load(SeqCst) > turns).await;
+    let stops = tokio::time::timeout(MINUTE, scheduler.shutdown());
+    stops.await.expect("stops");
+}

@@ -126,7 +126,7 @@ impl Monitor {
     ///
     /// # Errors
     ///
-    /// When it looks like a hash of argon2 and cannot be read.
+    /// When the name is empty or has a colon, or the password is empty, or looks like a hash of argon2 and cannot be read.
     pub fn user(mut self, name: &str, password: &str, role: Role) -> Result<Self, ServeError> {
         let mut credentials = Arc::unwrap_or_clone(self.credentials);
         credentials

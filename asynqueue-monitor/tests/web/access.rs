@@ -121,6 +121,21 @@ async fn without_passwords_only_names_of_this_machine_lead_to_the_monitor() {
     assert_eq!(status(&meant, "ops.example").await, 200);
 }
 
+/// An unset variable is an empty password.
+#[test]
+fn an_account_without_a_name_or_a_password_is_refused() {
+    for (name, password, part) in [
+        ("ada", "", "the password of `ada` is empty"),
+        ("", "secret", "the user name `` is invalid"),
+        ("a:b", "secret", "the user name `a:b` is invalid"),
+    ] {
+        let monitor = Monitor::new(MemoryBroker::new());
+        let error = monitor.user(name, password, Role::Admin).err();
+        let error = error.expect(part).to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_viewer_sees_everything_and_changes_nothing() {
     let site = guarded().await;

@@ -251,21 +251,28 @@ impl App {
     ///
     /// When a part cannot start. Those that have started are stopped then.
     pub async fn start(self) -> Result<AppHandle, AppError> {
-        start::start(self).await
+        let never = std::future::pending();
+        // It ends with a handle or an error, since nothing else stops it.
+        let started = start::start_until(self, never).await?;
+        Ok(started.expect("started"))
     }
 
     /// Starts all parts and runs them until `shutdown` completes, such as
     /// [`shutdown_signal`](asynqueue_core::server::shutdown_signal).
     ///
-    /// When this future is dropped, all parts stop in the background, in no order.
+    /// Where that comes while they start, those that have started are stopped, and nothing else starts. When this future is dropped, all
+    /// parts stop in the background, in no order.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start), and when the server or the scheduler stops by itself: the others are stopped then.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AppError> {
-        let mut app = self.start().await?;
+        tokio::pin!(shutdown);
+        let Some(mut app) = start::start_until(self, &mut shutdown).await? else {
+            return Ok(());
+        };
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
+            () = &mut shutdown => Ok(()),
             ended = app.ended() => ended,
         };
         ended.and(app.shutdown().await)

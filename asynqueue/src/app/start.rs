@@ -1,23 +1,32 @@
 //! Starting the parts of an app, one after the other.
 
+use std::future::Future;
 #[cfg(feature = "metrics")]
 use std::sync::Arc;
 
 use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
 
-/// Starts all parts, or none.
-pub(super) async fn start(app: App) -> Result<AppHandle, AppError> {
+/// Starts all parts, or none: if one fails, or `shutdown` completes first, those that have started are stopped. `None` for the latter.
+pub(super) async fn start_until(
+    app: App,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<AppHandle>, AppError> {
     let mut handle = AppHandle::new(app.broker.clone(), app.closes_broker);
-    match start_parts(app, &mut handle).await {
-        Ok(()) => {
+    let started = tokio::select! {
+        started = start_parts(app, &mut handle) => Some(started),
+        () = shutdown => None,
+    };
+    match started {
+        Some(Ok(())) => {
             handle.phase.set(Phase::RUNNING);
-            Ok(handle)
+            Ok(Some(handle))
         }
-        Err(error) => {
+        Some(Err(error)) => {
             // What stops now has nothing to add to the reason.
             drop(handle.shutdown().await);
             Err(error)
         }
+        None => handle.shutdown().await.map(|()| None),
     }
 }
 

@@ -51,17 +51,28 @@ enum Secret {
     Argon2(String),
 }
 
-/// A password's hash that cannot be read.
+/// An account that cannot be.
 #[derive(thiserror::Error)]
-#[error(
-    "the password of `{name}` is no hash of argon2 that can be read: {reason}; expected `$argon2id$v=19$m=…,t=…,p=…$salt$hash`"
-)]
-pub(crate) struct InvalidHash {
-    name: String,
-    reason: String,
+pub(crate) enum InvalidAccount {
+    /// No name, or one that a browser cannot send.
+    #[error("the user name `{0}` is invalid: expected at least one character, and no colon")]
+    Name(String),
+    /// Anyone would know it.
+    #[error("the password of `{0}` is empty: set a password, or its argon2 hash")]
+    Empty(String),
+    /// It looks like a hash, and cannot be read.
+    #[error(
+        "the password of `{name}` is an invalid argon2 hash: {reason}; expected `$argon2id$v=19$m=…,t=…,p=…$salt$hash`"
+    )]
+    Hash {
+        /// Whose it is.
+        name: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
 }
 
-asynqueue_core::debug_as_text!(InvalidHash);
+asynqueue_core::debug_as_text!(InvalidAccount);
 
 impl Clone for Credentials {
     fn clone(&self) -> Self {
@@ -79,9 +90,15 @@ impl Credentials {
         name: &str,
         password: &str,
         role: Role,
-    ) -> Result<(), InvalidHash> {
+    ) -> Result<(), InvalidAccount> {
+        if name.is_empty() || name.contains(':') {
+            return Err(InvalidAccount::Name(name.to_owned()));
+        }
+        if password.is_empty() {
+            return Err(InvalidAccount::Empty(name.to_owned()));
+        }
         let secret = if password.starts_with("$argon2") {
-            PasswordHash::new(password).map_err(|error| InvalidHash {
+            PasswordHash::new(password).map_err(|error| InvalidAccount::Hash {
                 name: name.to_owned(),
                 reason: error.to_string(),
             })?;
