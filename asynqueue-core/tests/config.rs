@@ -525,3 +525,29 @@ fn durations_are_what_the_derive_takes_them_for() {
         W = "2w1d1h1m1s1ms"
     );
 }
+
+/// It may be a password in the wrong place.
+#[test]
+fn what_stands_in_the_place_of_a_table_is_refused_and_not_quoted() {
+    for (line, part) in [
+        ("monitoring = 'hunter2'", "`monitoring`: invalid type: text"),
+        ("monitoring = 12345", "`monitoring`: invalid type: a number"),
+        (
+            "metrics = ['127.0.0.1:9464']",
+            "`metrics`: invalid type: a list",
+        ),
+        ("monitoring.users.ada = 'hunter2'", "invalid type: text"),
+        (
+            "monitoring.users.ada = ['hunter2', 'admin']",
+            "invalid type: a list",
+        ),
+    ] {
+        let error = Config::from_toml(&format!("addr = 'memory:'\n{line}\n"));
+        let error = error.expect_err(line).to_string();
+        assert!(error.contains(part), "{line}: {error}");
+        let is_quoted = ["hunter2", "12345", "9464"]
+            .iter()
+            .any(|secret| error.contains(secret));
+        assert!(!is_quoted, "{error}");
+    }
+}

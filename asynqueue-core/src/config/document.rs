@@ -152,9 +152,28 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_some(self)
     }
 
+    /// Only a table is one. What stands in its place is not quoted, since it may be a secret.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let kind = match &self.content {
+            Content::Table(_) => return self.deserialize_any(visitor),
+            Content::Text(_) => "text",
+            Content::Integer(_) | Content::Unsigned(_) | Content::Float(_) => "a number",
+            Content::Flag(_) => "a flag",
+            Content::List(_) => "a list",
+            Content::Other(kind) => kind,
+        };
+        let fault: Fault = de::Error::invalid_type(Unexpected::Other(kind), &visitor);
+        Err(fault.at(&self.place))
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
