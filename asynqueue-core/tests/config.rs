@@ -290,7 +290,7 @@ fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
         (
             "monitoring = 1",
             "monitoring",
-            "integer `1`, expected a table",
+            "a number, expected a table",
         ),
     ] {
         let error = refused_toml(toml);
