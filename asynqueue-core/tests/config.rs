@@ -287,11 +287,7 @@ fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
             "monitoring.enable",
             "expected `true` or `false`",
         ),
-        (
-            "monitoring = 1",
-            "monitoring",
-            "a number, expected a table",
-        ),
+        ("monitoring = 1", "monitoring", "a number, expected a table"),
     ] {
         let error = refused_toml(toml);
         let start = "invalid settings in the TOML, line 2, column ";
