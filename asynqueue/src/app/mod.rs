@@ -5,7 +5,7 @@ mod handle;
 mod parts;
 mod start;
 
-use std::{fmt, future::Future};
+use std::{convert::Infallible, fmt, future::Future};
 
 use asynqueue_core::{
     broker::SharedBroker,
@@ -251,10 +251,11 @@ impl App {
     ///
     /// When a part cannot start. Those that have started are stopped then.
     pub async fn start(self) -> Result<AppHandle, AppError> {
-        let never = std::future::pending();
-        // It ends with a handle or an error, since nothing else stops it.
-        let started = start::start_until(self, never).await?;
-        Ok(started.expect("started"))
+        let never = std::future::pending::<Infallible>();
+        match start::start_unless(self, never).await? {
+            Ok(app) => Ok(app),
+            Err(never) => match never {},
+        }
     }
 
     /// Starts all parts and runs them until `shutdown` completes, such as
@@ -268,8 +269,9 @@ impl App {
     /// As [`start`](Self::start), and when the server or the scheduler stops by itself: the others are stopped then.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AppError> {
         tokio::pin!(shutdown);
-        let Some(mut app) = start::start_until(self, &mut shutdown).await? else {
-            return Ok(());
+        let mut app = match start::start_unless(self, &mut shutdown).await? {
+            Ok(app) => app,
+            Err(()) => return Ok(()),
         };
         let ended = tokio::select! {
             () = &mut shutdown => Ok(()),

@@ -6,27 +6,28 @@ use std::sync::Arc;
 
 use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
 
-/// Starts all parts, or none: if one fails, or `shutdown` completes first, those that have started are stopped. `None` for the latter.
-pub(super) async fn start_until(
+/// Starts all parts, or none: if one fails, or `shutdown` completes first, those that have started are stopped. Returns the output of
+/// `shutdown` for the latter.
+pub(super) async fn start_unless<T>(
     app: App,
-    shutdown: impl Future<Output = ()>,
-) -> Result<Option<AppHandle>, AppError> {
+    shutdown: impl Future<Output = T>,
+) -> Result<Result<AppHandle, T>, AppError> {
     let mut handle = AppHandle::new(app.broker.clone(), app.closes_broker);
     let started = tokio::select! {
-        started = start_parts(app, &mut handle) => Some(started),
-        () = shutdown => None,
+        started = start_parts(app, &mut handle) => Ok(started),
+        output = shutdown => Err(output),
     };
     match started {
-        Some(Ok(())) => {
+        Ok(Ok(())) => {
             handle.phase.set(Phase::RUNNING);
-            Ok(Some(handle))
+            Ok(Ok(handle))
         }
-        Some(Err(error)) => {
+        Ok(Err(error)) => {
             // What stops now has nothing to add to the reason.
             drop(handle.shutdown().await);
             Err(error)
         }
-        None => handle.shutdown().await.map(|()| None),
+        Err(output) => handle.shutdown().await.map(|()| Err(output)),
     }
 }
 
