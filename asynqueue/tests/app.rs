@@ -220,6 +220,20 @@ async fn an_app_and_a_producer_of_one_configuration_meet_in_redis() {
     app.shutdown().await.expect("stops");
 }
 
+/// As by SIGTERM, while the broker does not answer.
+#[tokio::test]
+async fn an_app_that_is_stopped_while_it_starts_runs_nothing() {
+    let redis = RedisServer::start().await;
+    let url = format!("{}?retry_for=10m", redis.url());
+    let app = App::from_config(&Config::new(url)).await;
+    let app = app.expect("connected").process(welcome);
+    redis.pause();
+    let stopped = async { tokio::task::yield_now().await };
+    let run = tokio::time::timeout(Duration::from_secs(60), app.run(stopped));
+    run.await.expect("in time").expect("stops");
+    redis.resume();
+}
+
 #[tokio::test]
 async fn a_broker_that_cannot_be_reached_is_named_without_its_password() {
     let config = Config::new("redis://ada:hunter2@127.0.0.1:1");
