@@ -22,29 +22,3 @@ pub struct Capabilities {
     /// [`enqueue_durably`](super::Broker::enqueue_durably) offers more than [`Durability::Primary`](super::Durability::Primary).
     pub durability: bool,
 }
-
-impl Capabilities {
-    /// Nothing but what every store offers. A store sets what else it offers in a copy.
-    pub const NONE: Self = Self {
-        is_partitioned: false,
-        is_shared: false,
-        signals: false,
-        groups: false,
-        progress: false,
-        history: false,
-        memory: false,
-        durability: false,
-    };
-
-    /// Everything, of a store that keeps all queues in one place.
-    pub const ALL: Self = Self {
-        is_partitioned: false,
-        is_shared: true,
-        signals: true,
-        groups: true,
-        progress: true,
-        history: true,
-        memory: true,
-        durability: true,
-    };
-}

@@ -213,7 +213,7 @@ impl Store for MemoryBroker {
             progress: true,
             history: true,
             memory: true,
-            ..Capabilities::NONE
+            ..Capabilities::default()
         }
     }
 

@@ -213,15 +213,8 @@ impl Shared {
             let failure = failure.clone();
             return Archived::new(info.envelope, failure);
         }
-        let failure = Failure {
-            attempt: task.attempts,
-            started: None,
-            at: self.broker.now(),
-            kind: FailureKind::Cancelled,
-            message: "cancelled".into(),
-            backtrace: None,
-            worker: None,
-        };
+        let (now, kind) = (self.broker.now(), FailureKind::Cancelled);
+        let failure = Failure::new(task.attempts, now, kind, "cancelled");
         Archived::new(task, failure)
     }
 

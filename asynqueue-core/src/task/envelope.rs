@@ -121,15 +121,8 @@ impl Envelope {
     #[must_use]
     pub fn cancelled(&self, reason: &str, now: Timestamp) -> Self {
         let mut task = self.clone();
-        task.push_failure(Failure {
-            attempt: self.attempts,
-            started: None,
-            at: now,
-            kind: FailureKind::Cancelled,
-            message: reason.to_owned(),
-            backtrace: None,
-            worker: None,
-        });
+        let kind = FailureKind::Cancelled;
+        task.push_failure(Failure::new(self.attempts, now, kind, reason));
         task
     }
 

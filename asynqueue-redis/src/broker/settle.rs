@@ -9,7 +9,7 @@ use std::{
 use asynqueue_core::{
     broker::{BrokerError, Each, Outcome, Settled, Settlement},
     codec::CodecName,
-    task::{Envelope, Failure, FailureKind, UniqueUntil},
+    task::{Envelope, UniqueUntil},
 };
 
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, RedisBroker, lease::member, millis, queue::Queue};
@@ -139,10 +139,15 @@ impl RedisBroker {
         let mut archived = Vec::with_capacity(places.len());
         for (place, reason) in places.iter().zip(reasons) {
             let reason = reply::some_bytes(reason)?.unwrap_or_default();
+            let reason = String::from_utf8_lossy(&reason);
             let record = &records[*place];
             archived.push(Record {
                 outcome: "cancelled",
-                envelope: cancelled(&record.envelope, &String::from_utf8_lossy(&reason), self),
+                envelope: Arc::new(
+                    record
+                        .envelope
+                        .cancelled(&reason, asynqueue_core::broker::Broker::now(self)),
+                ),
                 is_unchanged: false,
                 member: record.member.clone(),
                 millis: 0,
@@ -165,22 +170,6 @@ fn hash(records: &[Record<'_>]) -> u64 {
         (record.outcome, &record.member, record.millis).hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// The envelope with a failure that says who cancelled the task and why.
-pub(super) fn cancelled(
-    envelope: &Arc<Envelope>,
-    reason: &str,
-    broker: &RedisBroker,
-) -> Arc<Envelope> {
-    let mut cancelled = Envelope::clone(envelope);
-    cancelled.push_failure(Failure::new(
-        envelope.attempts,
-        asynqueue_core::broker::Broker::now(broker),
-        FailureKind::Cancelled,
-        reason.to_owned(),
-    ));
-    Arc::new(cancelled)
 }
 
 /// How many of the records go out in one call: no lease among them twice.

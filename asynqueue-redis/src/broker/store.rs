@@ -145,7 +145,7 @@ impl Store for RedisBroker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut offers = Capabilities::NONE;
+        let mut offers = Capabilities::default();
         // In a Cluster, each queue is on one of its shards.
         offers.is_partitioned = self.link().is_cluster();
         offers.is_shared = true;
