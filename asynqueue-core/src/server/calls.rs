@@ -27,6 +27,8 @@ pub(super) struct Answered {
     pub(super) shares: Vec<Share>,
     /// How many tasks at most in all.
     pub(super) max: usize,
+    /// When it was asked for.
+    pub(super) asked: Instant,
     /// One answer for each of the shares, unless the whole call failed.
     pub(super) answers: Result<Each<Vec<Leased>>, BrokerError>,
 }
@@ -171,10 +173,12 @@ impl Calls {
         }
         let broker = Arc::clone(&shared.broker);
         let asking = async move {
+            let asked = Instant::now();
             let answers = broker.lease(&request).await;
             let answered = Answered {
                 shares,
                 max,
+                asked,
                 answers,
             };
             (call, answered)

@@ -96,6 +96,12 @@ impl Shared {
     }
 
     async fn run_leased(&self, job: Job, place: &Place, concluding: &mut Option<Running>) -> bool {
+        if Instant::now() >= job.held_until.into_std() {
+            tracing::warn!(task = %job.leased.envelope.task_ref(),
+                "the lease ended before the handler could start; the task is released");
+            self.give_back(job.leased, job.queue);
+            return true;
+        }
         let Job {
             mut leased,
             queue,

@@ -179,6 +179,7 @@ impl Fetcher<'_> {
         let Answered {
             shares,
             max,
+            asked,
             answers,
         } = answered;
         let answers = match answers {
@@ -186,7 +187,8 @@ impl Fetcher<'_> {
             Err(error) if is_closed(&error) => return Err(error),
             Err(error) => vec![Err(error); shares.len()],
         };
-        let jobs = self.sort(&shares, max, answers);
+        let held_until = asked + self.shared.settings.lease;
+        let jobs = self.sort(&shares, max, answers, held_until);
         let count = jobs.len();
         let Received { jobs, unhandled } = self.shared.receive(jobs);
         if count > 0 {
@@ -200,8 +202,14 @@ impl Fetcher<'_> {
     }
 
     /// Finds out which queues may have more: those that gave as many as they were asked for. The others are empty.
-    fn sort(&mut self, shares: &[Share], max: usize, answers: Each<Vec<Leased>>) -> Vec<Job> {
-        let since = std::time::Instant::now();
+    fn sort(
+        &mut self,
+        shares: &[Share],
+        max: usize,
+        answers: Each<Vec<Leased>>,
+        held_until: Instant,
+    ) -> Vec<Job> {
+        let since = Instant::now();
         let (mut given, mut jobs) = (vec![0; self.queues.len()], Vec::new());
         let (mut left, mut failed) = (max, Vec::new());
         let mut answers = answers.into_iter();
@@ -220,6 +228,7 @@ impl Fetcher<'_> {
                         leased,
                         queue: share.queue,
                         since,
+                        held_until,
                         passes: Passes::default(),
                     }));
                     self.calls.worked(&self.queues, share.queue);

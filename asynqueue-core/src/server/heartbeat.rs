@@ -3,14 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{Shared, rounds::Chore};
@@ -123,6 +123,7 @@ impl Shared {
             numbered.flat_map(|(place, leases)| leases.into_iter().map(move |one| (place, one)));
         let (places, leases): (Vec<_>, Vec<_>) = numbered.unzip();
         for (places, leases) in places.chunks(MAX_BATCH).zip(leases.chunks(MAX_BATCH)) {
+            let held_until = Instant::now() + self.settings.lease;
             let extended = self.broker.extend(leases, self.settings.lease).await?;
             let mut known = Vec::with_capacity(leases.len());
             for ((lease, place), extended) in leases.iter().zip(places).zip(extended) {
@@ -131,13 +132,18 @@ impl Shared {
                     Err(error) => answers[*place] = Err(error),
                 }
             }
-            self.act_on_extended(&known);
+            self.act_on_extended(&known, held_until);
         }
         Ok(answers)
     }
 
     /// Stops work that is lost or to be cancelled.
-    fn act_on_extended(&self, extended: &[(&Lease, Extended)]) {
+    fn act_on_extended(&self, extended: &[(&Lease, Extended)], held_until: Instant) {
+        let held = extended
+            .iter()
+            .filter(|(_, extended)| *extended == Extended::Yes);
+        self.inbox
+            .extended(held.map(|(lease, _)| *lease), held_until);
         let stop: HashMap<&Lease, Extended> = extended
             .iter()
             .copied()

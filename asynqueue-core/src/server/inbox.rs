@@ -1,15 +1,15 @@
 //! Leased tasks on their way to a slot.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     future::poll_fn,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     broker::{Lease, Leased},
@@ -24,6 +24,9 @@ pub(super) struct Job {
     pub(super) queue: usize,
     /// When it came in.
     pub(super) since: Instant,
+    /// Until when no other server can have reclaimed it. Counted from before its lease was asked for or last extended, since an
+    /// answer can be late and this process can be paused.
+    pub(super) held_until: Instant,
     /// What admits it through the limits of its process.
     pub(super) passes: Passes,
 }
@@ -225,6 +228,25 @@ impl Inbox {
             .collect()
     }
 
+    /// Notes that leases of what waits here were extended.
+    pub(super) fn extended<'a>(
+        &self,
+        leases: impl Iterator<Item = &'a Lease>,
+        held_until: Instant,
+    ) {
+        let mut jobs = self.jobs.lock();
+        if jobs.all().next().is_none() {
+            // Most leases are of what runs.
+            return;
+        }
+        let leases: HashSet<_> = leases.collect();
+        for job in jobs.all_mut() {
+            if leases.contains(&job.leased.lease()) {
+                job.held_until = held_until;
+            }
+        }
+    }
+
     /// The leases under which a task waits here.
     pub(super) fn leases_of(&self, task: &TaskRef) -> Vec<Lease> {
         let jobs = self.jobs.lock();
@@ -283,6 +305,10 @@ impl Jobs {
         self.waiting.iter().chain(&self.held)
     }
 
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.waiting.iter_mut().chain(&mut self.held)
+    }
+
     fn take_held(&mut self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let place = self.held.iter().position(|job| is_it(&job.leased))?;
         Some(self.held.remove(place))
@@ -325,6 +351,7 @@ pub(super) mod tests {
             leased,
             queue,
             since: Instant::now(),
+            held_until: Instant::now(),
             passes: Passes::default(),
         }
     }

@@ -1,10 +1,8 @@
 //! Shutting down without losing anything, and resting when quiet.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{Shared, signals::Asked};
 use crate::{

@@ -17,8 +17,9 @@ use asynqueue_core::{
 };
 use tokio::sync::Semaphore;
 
-use crate::harness::{
-    Job, becomes, broker, counts_become, failure_of, info, job, output_of, soon, until,
+use crate::{
+    faulty::{Faulty, shut},
+    harness::{Job, becomes, broker, counts_become, failure_of, info, job, output_of, soon, until},
 };
 
 const LEASE: Duration = Duration::from_millis(100);
@@ -70,6 +71,38 @@ async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() 
         [Extended::Lost]
     );
     counts_become(&broker, &[(TaskState::Completed, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_task_does_not_start_when_its_lease_ended_before_the_answer_came() {
+    let (broker, producer) = broker();
+    let faulty = Faulty::new(&broker);
+    shut(&faulty.faults.lease_answers);
+    let runs = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let run = Arc::clone(&runs);
+    let _late = Server::builder(faulty.clone())
+        .concurrency(1)
+        .lease(LEASE)
+        .process(move |job: Payload<Job>, _: Context| {
+            run.lock().push(job.n);
+            async { Ok::<_, TaskError>(()) }
+        })
+        .start()
+        .await
+        .unwrap();
+    let first = producer.enqueue(job(1)).await.unwrap();
+    becomes(&first, TaskState::Active).await;
+    let other = Server::builder(broker)
+        .lease(LEASE)
+        .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
+        .start()
+        .await
+        .unwrap();
+    output_of(&first).await;
+    soon("the other ends", other.shutdown()).await.unwrap();
+    faulty.faults.lease_answers.add_permits(1_000);
+    output_of(&producer.enqueue(job(2)).await.unwrap()).await;
+    assert_eq!(*runs.lock(), [2]);
 }
 
 #[tokio::test]
