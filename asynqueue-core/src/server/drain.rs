@@ -13,8 +13,6 @@ use crate::{
 /// The most tasks to make pending in one call.
 const MAX_BATCH: usize = 1_000;
 
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
 impl Server {
     /// Runs one task after the other until none is pending or due, and shows what came of each.
     pub(crate) async fn drain(
@@ -78,7 +76,7 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
                 queue,
                 since: Instant::now(),
                 // Nothing reclaims while a test drains.
-                held_until: Instant::now() + FOREVER,
+                held_until: Job::held_until(Instant::now(), Duration::MAX),
                 passes: Passes::default(),
             }));
         }

@@ -187,7 +187,7 @@ impl Fetcher<'_> {
             Err(error) if is_closed(&error) => return Err(error),
             Err(error) => vec![Err(error); shares.len()],
         };
-        let held_until = asked + self.shared.settings.lease;
+        let held_until = Job::held_until(asked, self.shared.settings.lease);
         let jobs = self.sort(&shares, max, answers, held_until);
         let count = jobs.len();
         let Received { jobs, unhandled } = self.shared.receive(jobs);

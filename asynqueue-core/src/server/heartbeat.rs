@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Shared, rounds::Chore};
+use super::{Shared, inbox::Job, rounds::Chore};
 use crate::{
     broker::{BrokerError, Each, Extended, Lease, all_of},
     metrics,
@@ -123,7 +123,7 @@ impl Shared {
             numbered.flat_map(|(place, leases)| leases.into_iter().map(move |one| (place, one)));
         let (places, leases): (Vec<_>, Vec<_>) = numbered.unzip();
         for (places, leases) in places.chunks(MAX_BATCH).zip(leases.chunks(MAX_BATCH)) {
-            let held_until = Instant::now() + self.settings.lease;
+            let held_until = Job::held_until(Instant::now(), self.settings.lease);
             let extended = self.broker.extend(leases, self.settings.lease).await?;
             let mut known = Vec::with_capacity(leases.len());
             for ((lease, place), extended) in leases.iter().zip(places).zip(extended) {

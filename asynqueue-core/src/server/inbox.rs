@@ -17,6 +17,9 @@ use crate::{
     task::TaskRef,
 };
 
+/// No lease lasts longer here.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A leased task, and which of the server's queues it is from.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -32,6 +35,11 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Until when a lease holds that was asked for at a time, or extended.
+    pub(super) fn held_until(asked: Instant, lease: Duration) -> Instant {
+        asked + lease.min(FAR_AWAY)
+    }
+
     /// With what admits it through the limits of its process.
     pub(super) fn let_in(self, passes: Passes) -> Self {
         Self { passes, ..self }
