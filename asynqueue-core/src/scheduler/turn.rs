@@ -7,6 +7,7 @@ use tracing::Instrument;
 
 use super::{Rule, Scheduler, fire::CannotFire};
 use crate::{
+    ambient,
     broker::{BrokerError, CLOCK_TOLERANCE, Fire, ScheduleEntry, Tick},
     metrics,
     server::is_closed,
@@ -94,7 +95,7 @@ impl Scheduler {
                     let fired = firing.fire(&entry, now).await;
                     (entry, fired)
                 };
-                self.under_way.spawn(fire.in_current_span());
+                self.under_way.spawn(ambient::here(fire.in_current_span()));
             }
         }
         let (until, mut first) = (started + LOOK_FOR_ENTRIES, None);

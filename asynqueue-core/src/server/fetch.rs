@@ -17,6 +17,7 @@ use super::{
     queues::{QueueSet, Share},
 };
 use crate::{
+    ambient,
     broker::{BrokerError, Each, Leased, Outcome, Signal},
     layer::Passes,
 };
@@ -63,7 +64,7 @@ impl Shared {
             hearing: Hearing::new(&self),
             poll,
             // Servers that start at the same time poll at different ones.
-            polls: rand::random(),
+            polls: ambient::random(),
             woken: Vec::new(),
             pace,
             yields: false,
@@ -363,11 +364,11 @@ impl Fetcher<'_> {
             }
             let (shared, queue) = (Arc::clone(self.shared), self.queues.name(queue).clone());
             // Beside the work, which it must not hold up.
-            tokio::spawn(async move {
+            tokio::spawn(ambient::here(async move {
                 if let Err(error) = shared.broker.pass_on(&queue).await {
                     tracing::debug!(%error, %queue, "a wake-up could not be passed on; left to a poll");
                 }
-            });
+            }));
         }
     }
 

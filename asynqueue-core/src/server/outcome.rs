@@ -7,6 +7,7 @@ use std::{
 
 use super::Shared;
 use crate::{
+    ambient,
     broker::{LeaseToken, Outcome, Settlement},
     layer::discard,
     process::{Context, TaskError, TaskErrorKind},
@@ -100,7 +101,7 @@ pub(super) fn after_failure(
     envelope.attempts = envelope.attempts.saturating_add(u32::from(counts));
     let delay = match kind {
         TaskErrorKind::RetryAfter(delay) => delay,
-        _ => envelope.options.backoff.delay(attempt, rand::random()),
+        _ => envelope.options.backoff.delay(attempt, ambient::random()),
     };
     let may_retry = kind != TaskErrorKind::SkipRetry && (!counts || envelope.may_retry());
     let outcome = if may_retry {

@@ -3,10 +3,12 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+
+use tokio::time::Instant;
 
 use super::{
     Counters, Shared,

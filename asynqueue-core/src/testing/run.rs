@@ -4,10 +4,11 @@ use std::{
     future::{Future, IntoFuture},
     pin::Pin,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     broker::SharedBroker,

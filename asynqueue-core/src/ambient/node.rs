@@ -1,0 +1,168 @@
+//! A simulated process: its tasks run on the simulation's one thread, and can be frozen and killed together.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+
+thread_local! {
+    /// The node whose task this thread polls.
+    static CURRENT: RefCell<Option<Arc<Node>>> = const { RefCell::new(None) };
+}
+
+/// One life of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Node(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// The tasks that wait, by their numbers.
+    wakers: BTreeMap<u64, Waker>,
+    tasks: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Runs,
+    /// As by SIGSTOP.
+    Frozen,
+    /// As by SIGKILL.
+    Dead,
+}
+
+impl Node {
+    /// Lets none of its tasks run until it is [thawed](Self::thaw). What it has sent is under way all the same.
+    pub(crate) fn freeze(&self) {
+        let mut state = self.0.lock();
+        if state.phase == Phase::Runs {
+            state.phase = Phase::Frozen;
+        }
+    }
+
+    /// Lets its tasks run again: all that should have woken in the meantime do.
+    pub(crate) fn thaw(&self) {
+        self.change(Phase::Frozen, Phase::Runs);
+    }
+
+    /// Ends all its tasks where they are.
+    pub(crate) fn kill(&self) {
+        self.change(Phase::Frozen, Phase::Runs);
+        self.change(Phase::Runs, Phase::Dead);
+    }
+
+    /// Whether it was killed.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.0.lock().phase == Phase::Dead
+    }
+
+    fn change(&self, from: Phase, to: Phase) {
+        let wakers = {
+            let mut state = self.0.lock();
+            if state.phase != from {
+                return;
+            }
+            state.phase = to;
+            std::mem::take(&mut state.wakers)
+        };
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Runs a task on this node.
+    pub(crate) fn host<F: Future>(self: &Arc<Self>, task: F) -> Hosted<F> {
+        let mut state = self.0.lock();
+        state.tasks += 1;
+        Hosted {
+            host: Some((Arc::clone(self), state.tasks)),
+            task: Some(Box::pin(task)),
+        }
+    }
+}
+
+/// A task that is about to be spawned: it stays on the node that spawns it.
+pub(crate) fn here<F: Future>(task: F) -> Hosted<F> {
+    match CURRENT.with_borrow(Clone::clone) {
+        Some(node) => node.host(task),
+        None => Hosted {
+            host: None,
+            task: Some(Box::pin(task)),
+        },
+    }
+}
+
+/// A task, and the node that it runs on.
+#[derive(Debug)]
+pub(crate) struct Hosted<F> {
+    host: Option<(Arc<Node>, u64)>,
+    /// None once its node is dead.
+    task: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Future for Hosted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        let Some((node, number)) = &this.host else {
+            return poll(&mut this.task, cx);
+        };
+        let phase = {
+            let mut state = node.0.lock();
+            // Kept while it runs too: it has to hear of the node's death.
+            if state.phase != Phase::Dead {
+                state.wakers.insert(*number, cx.waker().clone());
+            }
+            state.phase
+        };
+        match phase {
+            Phase::Runs => {
+                let _current = Current::set(node);
+                poll(&mut this.task, cx)
+            }
+            Phase::Frozen => Poll::Pending,
+            Phase::Dead => {
+                let _current = Current::set(node);
+                this.task = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn poll<F: Future>(task: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    match task {
+        Some(task) => task.as_mut().poll(cx),
+        None => Poll::Pending,
+    }
+}
+
+impl<F> Drop for Hosted<F> {
+    fn drop(&mut self) {
+        if let Some((node, number)) = &self.host {
+            node.0.lock().wakers.remove(number);
+            let _current = Current::set(node);
+            self.task = None;
+        }
+    }
+}
+
+/// Restores the node that was current before.
+struct Current(Option<Arc<Node>>);
+
+impl Current {
+    fn set(node: &Arc<Node>) -> Self {
+        Self(CURRENT.replace(Some(Arc::clone(node))))
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
