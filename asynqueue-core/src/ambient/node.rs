@@ -16,8 +16,11 @@ thread_local! {
 }
 
 /// One life of a process.
-#[derive(Debug, Default)]
-pub(crate) struct Node(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Node {
+    place: usize,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -38,9 +41,15 @@ enum Phase {
 }
 
 impl Node {
+    /// The node at this place of its fleet.
+    pub(crate) fn new(place: usize) -> Arc<Self> {
+        let state = Mutex::default();
+        Arc::new(Self { place, state })
+    }
+
     /// Lets none of its tasks run until it is [thawed](Self::thaw). What it has sent is under way all the same.
     pub(crate) fn freeze(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.phase == Phase::Runs {
             state.phase = Phase::Frozen;
         }
@@ -57,14 +66,9 @@ impl Node {
         self.change(Phase::Runs, Phase::Dead);
     }
 
-    /// Whether it was killed.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.0.lock().phase == Phase::Dead
-    }
-
     fn change(&self, from: Phase, to: Phase) {
         let wakers = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             if state.phase != from {
                 return;
             }
@@ -76,13 +80,18 @@ impl Node {
 
     /// Runs a task on this node.
     pub(crate) fn host<F: Future>(self: &Arc<Self>, task: F) -> Hosted<F> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.tasks += 1;
         Hosted {
             host: Some((Arc::clone(self), state.tasks)),
             task: Some(Box::pin(task)),
         }
     }
+}
+
+/// The place of the node whose task this thread runs.
+pub(crate) fn current() -> Option<usize> {
+    CURRENT.with_borrow(|node| node.as_ref().map(|node| node.place))
 }
 
 /// A task that is about to be spawned: it stays on the node that spawns it.
@@ -113,7 +122,7 @@ impl<F: Future> Future for Hosted<F> {
             return poll(&mut this.task, cx);
         };
         let phase = {
-            let mut state = node.0.lock();
+            let mut state = node.state.lock();
             // Kept while it runs too: it has to hear of the node's death.
             if state.phase != Phase::Dead {
                 state.wakers.insert(*number, cx.waker().clone());
@@ -145,7 +154,7 @@ fn poll<F: Future>(task: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll
 impl<F> Drop for Hosted<F> {
     fn drop(&mut self) {
         if let Some((node, number)) = &self.host {
-            node.0.lock().wakers.remove(number);
+            node.state.lock().wakers.remove(number);
             let _current = Current::set(node);
             self.task = None;
         }

@@ -3,6 +3,7 @@
 mod clock;
 mod drain;
 mod enqueued;
+pub mod fleet;
 mod run;
 
 pub use clock::TestClock;

@@ -1,0 +1,242 @@
+//! Runs a simulated fleet: starts its nodes, lets faults strike, and waits until all is done.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+
+use super::{
+    Fault, Fleet, Strike,
+    actor::{Actor, Surroundings},
+    chance::below,
+    clock::FleetClock,
+    journal::{Entry, Event, Journal},
+    network::Network,
+};
+use crate::{
+    ambient::simulated,
+    broker::{BrokerError, DocumentSwap, Expect, Page, Put, QueueStats, Space, TaskInfo},
+    task::{Name, TaskState},
+};
+
+/// How often to look whether all tasks have ended.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A node that does not stop within this long is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(300);
+
+/// How long all is well before producers are stopped.
+const CALM: Duration = Duration::from_secs(20);
+
+/// What is left of a fleet when it has ended.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) entries: Vec<Entry>,
+    /// The tasks that the store keeps.
+    pub(super) tasks: Vec<TaskInfo>,
+    pub(super) stats: Vec<(Name, QueueStats)>,
+}
+
+/// A running fleet.
+struct Stage {
+    clock: FleetClock,
+    around: Surroundings,
+    nodes: Vec<Actor>,
+}
+
+/// Runs a fleet on this thread, which is a simulation's, until all its tasks have ended.
+pub(super) async fn drive(fleet: &Fleet) -> Result<Remains, BrokerError> {
+    let clock = FleetClock::start();
+    let _entered = simulated::enter(fleet.seed, Arc::new(clock.clone()));
+    let stage = Arc::new(Stage::new(fleet, clock));
+    let strikes = fleet.plan();
+    let end = tokio::time::Instant::now() + fleet.lasts;
+    let mut striking = JoinSet::new();
+    for place in 0..stage.nodes.len() {
+        let stage = Arc::clone(&stage);
+        striking.spawn(async move {
+            sleep(Duration::from_micros(below(200_000))).await;
+            stage.nodes[place].start();
+        });
+    }
+    for strike in strikes {
+        striking.spawn(Arc::clone(&stage).strike(strike));
+    }
+    sleep_until(end).await;
+    while striking.join_next().await.is_some() {}
+    stage.calm_down().await?;
+    sleep(CALM).await;
+    stage.stop(|actor| !actor.is_server).await;
+    stage.wait_for_the_end(fleet.patience).await?;
+    stage.stop(|_| true).await;
+    stage.remains().await
+}
+
+impl Stage {
+    fn new(fleet: &Fleet, clock: FleetClock) -> Self {
+        let journal = Journal::new(Arc::new(clock.clone()));
+        let around = Surroundings {
+            journal,
+            network: Network::new(fleet.queues.clone()),
+            store: (fleet.store)(clock.clone()),
+        };
+        let actor = |(place, (program, is_server)): (usize, &(_, bool))| {
+            Actor::new(place, Clone::clone(program), *is_server, around.clone())
+        };
+        let nodes = fleet.programs.iter().enumerate().map(actor).collect();
+        Self {
+            clock,
+            around,
+            nodes,
+        }
+    }
+
+    /// Lets a fault strike at its time, until it ends.
+    async fn strike(self: Arc<Self>, strike: Strike) {
+        sleep(Duration::from_millis(strike.at)).await;
+        let journal = &self.around.journal;
+        journal.note_of(strike.node, Event::Begins(strike.clone()));
+        let lasts = sleep(Duration::from_millis(strike.lasts));
+        let node = strike.node.and_then(|node| self.nodes.get(node));
+        match (strike.fault, node) {
+            (Fault::Kill, Some(node)) => {
+                if node.kill() {
+                    lasts.await;
+                    node.start();
+                }
+            }
+            (Fault::Freeze, Some(node)) => {
+                node.freeze(true);
+                lasts.await;
+                node.freeze(false);
+            }
+            (Fault::Restart, Some(node)) => {
+                if self.stop_one(node).await {
+                    lasts.await;
+                    node.change_build();
+                    node.start();
+                }
+            }
+            (Fault::NodeClock, Some(node)) => {
+                node.set_clock(strike.amount);
+                lasts.await;
+                node.set_clock(0);
+            }
+            (Fault::StoreClock, _) => self.clock.step(strike.amount),
+            (Fault::Forget, _) => {
+                // Without its store there is nothing to lose.
+                let _ = self.forget().await;
+            }
+            _ => {
+                self.around.network.begin(&strike);
+                lasts.await;
+                self.around.network.end(&strike);
+            }
+        }
+        journal.note_of(strike.node, Event::Ends(strike));
+    }
+
+    /// Loses what programs declare.
+    async fn forget(&self) -> Result<(), BrokerError> {
+        let store = &self.around.store;
+        for space in [
+            Space::Schedules,
+            Space::ScheduleEvents,
+            Space::Subscriptions,
+            Space::Removals,
+            Space::Marks,
+        ] {
+            let all = store.documents(space).await?.into_iter();
+            let remove = |(name, _)| vec![DocumentSwap::new(space, name, Expect::Any, Put::Remove)];
+            store.swap(all.map(remove).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks a node to stop. Returns whether it lived.
+    async fn stop_one(&self, node: &Actor) -> bool {
+        let Some(running) = node.stop() else {
+            return false;
+        };
+        match timeout(STOP_WITHIN, running).await {
+            Ok(ended) => {
+                if ended.is_err() {
+                    node.note(Event::Problem("a node has panicked".into()));
+                }
+                node.note(Event::Stopped);
+            }
+            Err(_) => node.note(Event::Problem("a node did not stop".into())),
+        }
+        true
+    }
+
+    /// Asks nodes to stop, all at once, and waits until they have.
+    async fn stop(&self, which: impl Fn(&Actor) -> bool) {
+        let nodes = self.nodes.iter().filter(|node| which(node));
+        futures_util::future::join_all(nodes.map(|node| self.stop_one(node))).await;
+    }
+
+    /// Brings up what is down, and lets the clock catch up with the latest time that it has shown: else a task would wait for as long
+    /// as the clock was wrong.
+    async fn calm_down(&self) -> Result<(), BrokerError> {
+        self.clock.catch_up();
+        let store = &self.around.store;
+        let queues = store.queues().await?;
+        store.set_paused(&queues, false).await?;
+        let journal = &self.around.journal;
+        for queue in queues {
+            journal.note_of(None, Event::Paused(queue, false));
+        }
+        journal.note_of(None, Event::Calm);
+        self.nodes.iter().for_each(Actor::start);
+        Ok(())
+    }
+
+    /// Waits until no task is to run any more.
+    async fn wait_for_the_end(&self, patience: Duration) -> Result<(), BrokerError> {
+        let ended = async {
+            while self.unfinished().await? > 0 {
+                sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        // What has no end in time is among the remains.
+        timeout(patience, ended).await.unwrap_or(Ok(()))
+    }
+
+    async fn unfinished(&self) -> Result<u64, BrokerError> {
+        let store = &self.around.store;
+        let stats = store.stats(&store.queues().await?).await?;
+        let counts = stats.iter().flat_map(|stats| &stats.counts);
+        let unfinished = counts
+            .filter(|(state, _)| !matches!(state, TaskState::Completed | TaskState::Archived));
+        Ok(unfinished.map(|(_, count)| count).sum())
+    }
+
+    async fn remains(&self) -> Result<Remains, BrokerError> {
+        let store = &self.around.store;
+        let queues = store.queues().await?;
+        let mut tasks = Vec::new();
+        for queue in &queues {
+            for state in TaskState::ALL {
+                let mut page = Page::default();
+                loop {
+                    let read = store.list(queue, state, page.clone()).await?;
+                    tasks.extend(read.tasks);
+                    page.after = read.next;
+                    if page.after.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        let stats = store.stats(&queues).await?;
+        Ok(Remains {
+            entries: self.around.journal.entries(),
+            tasks,
+            stats: queues.into_iter().zip(stats).collect(),
+        })
+    }
+}

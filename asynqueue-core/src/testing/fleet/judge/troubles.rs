@@ -1,0 +1,94 @@
+//! When each node was in trouble.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{super::Fault, Entry, Event, Held};
+use crate::task::{Name, Timestamp};
+
+/// What a fault may still cost after it has ended: calls that are late or take effect twice, and what waits to be sent again.
+const AFTER: Duration = Duration::from_secs(25);
+
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    /// Whom, from when and until when.
+    times: Vec<(Option<usize>, Duration, Duration)>,
+    /// When nodes were killed or had stopped.
+    deaths: BTreeMap<usize, Vec<Duration>>,
+    /// When any fault struck that is not a sick queue's, from when and until when.
+    faults: Vec<(Duration, Duration)>,
+    /// The queues that were sick cannot be told apart from here.
+    sick: Vec<(Duration, Duration)>,
+    clock_was_set: Option<Duration>,
+    /// When the store's clock was set, and what it showed before.
+    shown: Vec<(Duration, Timestamp)>,
+}
+
+impl Troubles {
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        let mut troubles = Self::default();
+        let mut open = Vec::new();
+        for entry in entries {
+            match &entry.event {
+                Event::Begins(strike) => {
+                    if matches!(strike.fault, Fault::StoreClock | Fault::NodeClock) {
+                        troubles.clock_was_set.get_or_insert(entry.at);
+                    }
+                    if strike.fault == Fault::StoreClock {
+                        troubles.shown.push((entry.at, entry.now));
+                    }
+                    open.push((strike, entry.at));
+                }
+                Event::Ends(strike) => {
+                    let place = open.iter().position(|(one, _)| one == &strike);
+                    let from = place.map_or(entry.at, |place| open.remove(place).1);
+                    let until = entry.at + AFTER;
+                    if strike.fault.may_cost_leases() {
+                        troubles.times.push((strike.node, from, until));
+                    }
+                    match strike.fault {
+                        Fault::SickQueue => troubles.sick.push((from, until)),
+                        _ => troubles.faults.push((from, until)),
+                    }
+                }
+                Event::Killed => {
+                    if let Some(node) = entry.node {
+                        troubles.deaths.entry(node).or_default().push(entry.at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        troubles
+    }
+
+    /// Whether the worker with this lease may have lost it until a time.
+    pub(super) fn may_have_lost(&self, held: &Held, until: Duration) -> bool {
+        let Some(node) = held.node else {
+            return true;
+        };
+        let mut deaths = self.deaths.get(&node).into_iter().flatten();
+        let mut times = self.times.iter();
+        deaths.any(|death| (held.since..=until).contains(death))
+            || times.any(|(whom, from, to)| {
+                let is_it = whom.is_none_or(|whom| whom == node);
+                is_it && *from <= until && *to >= held.since
+            })
+    }
+
+    /// Whether no fault struck between two times, but for queues that were sick.
+    pub(super) fn all_is_well(&self, _: &Name, from: Duration, until: Duration) -> bool {
+        let strikes = |(begin, end): &(Duration, Duration)| *begin <= until && *end >= from;
+        !self.faults.iter().any(strikes) && !self.sick.iter().any(strikes)
+    }
+
+    /// Whether a time had come since then before the store's clock was set back.
+    pub(super) fn was_due(&self, due: Timestamp, since: Duration) -> bool {
+        let mut shown = self.shown.iter();
+        shown.any(|(at, now)| *at >= since && *now >= due)
+    }
+
+    /// Whether a clock was set before this time.
+    pub(super) fn clock_was_set(&self, at: Duration) -> bool {
+        self.clock_was_set.is_some_and(|set| set <= at)
+    }
+}
