@@ -1,0 +1,99 @@
+//! The promises that depend on what this scenario asks for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use asynqueue_core::{
+    broker::Conflict,
+    task::{FailureKind, TaskRef},
+    testing::fleet::{Broken, Event, Fault, Promise, Report},
+};
+
+use crate::scenario::Scenario;
+
+/// How long events wait for a server that handles them.
+const GRACE: Duration = Duration::from_secs(600);
+
+pub(crate) fn judge(scenario: &Scenario, report: &mut Report) {
+    let mut broken = unknown_events(scenario, report);
+    broken.extend(published(scenario, report));
+    report.broken.extend(broken);
+}
+
+fn has(scenario: &Scenario, faults: &[Fault]) -> bool {
+    let mut strikes = scenario.strikes.iter();
+    strikes.any(|strike| faults.contains(&strike.fault))
+}
+
+/// An event that some server handles is not archived as unknown before its grace is over.
+fn unknown_events(scenario: &Scenario, report: &Report) -> Vec<Broken> {
+    // The grace is counted by clocks that were set.
+    if has(scenario, &[Fault::NodeClock, Fault::StoreClock]) {
+        return Vec::new();
+    }
+    let mut accepted = BTreeMap::new();
+    let mut broken = Vec::new();
+    for entry in &report.entries {
+        match &entry.event {
+            Event::Enqueued(task, Ok(())) => {
+                accepted.insert(task.envelope.task_ref(), entry.at);
+            }
+            Event::Settled(ending) => {
+                let failure = ending.failure.as_ref();
+                let is_unknown =
+                    failure.is_some_and(|failure| failure.kind == FailureKind::UnknownEvent);
+                let at = accepted.get(&ending.task).copied().unwrap_or_default();
+                if is_unknown && entry.at - at < GRACE {
+                    let what = format!("{} was given up as unknown: {entry}", ending.task);
+                    broken.push(Broken::new(Promise::Kept, what));
+                }
+            }
+            _ => {}
+        }
+    }
+    broken
+}
+
+/// A subscriber gets each event once.
+fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
+    // A request that takes effect late may come after the time for which an event is known.
+    if has(
+        scenario,
+        &[
+            Fault::StoreClock,
+            Fault::NodeClock,
+            Fault::Late,
+            Fault::Twice,
+        ],
+    ) {
+        return Vec::new();
+    }
+    let mut seen = BTreeSet::<TaskRef>::new();
+    let mut broken = Vec::new();
+    for entry in &report.entries {
+        let Event::Enqueued(task, answer) = &entry.event else {
+            continue;
+        };
+        let id = task.envelope.task_ref();
+        let is_subscribers = id.queue.contains('@') && !id.queue.starts_with('@');
+        if !is_subscribers {
+            continue;
+        }
+        match answer {
+            Ok(()) if !seen.insert(id.clone()) => {
+                broken.push(Broken::new(
+                    Promise::Published,
+                    format!("{id} twice: {entry}"),
+                ));
+            }
+            Err(Conflict::Id { .. } | Conflict::Unique { .. }) | Ok(()) => {}
+            Err(conflict) => {
+                let what = format!("{id} was refused: {conflict}");
+                broken.push(Broken::new(Promise::Published, what));
+            }
+        }
+    }
+    broken
+}
