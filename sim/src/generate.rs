@@ -42,7 +42,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         .collect();
     let schedulers = (0..chance.below(3)).map(|_| 1 + chance.below(5)).collect();
     let operators: Vec<_> = (0..chance.below(3))
-        .map(|_| deeds(&mut chance, servers.len()))
+        .map(|_| deeds(&mut chance, servers.len(), is_quick))
         .collect();
     let mut scenario = Scenario {
         seed,
@@ -176,13 +176,15 @@ fn act(chance: &mut Chance, is_quick: bool) -> Act {
     ])
 }
 
-fn deeds(chance: &mut Chance, servers: usize) -> Vec<Deed> {
+fn deeds(chance: &mut Chance, servers: usize, is_quick: bool) -> Vec<Deed> {
     let mut deeds = Vec::new();
     for _ in 0..1 + chance.below(15) {
         deeds.push(Deed::Wait(chance.below(3_000)));
         let task = chance.below(1_000);
         let queue = chance.queue();
-        deeds.push(match chance.below(11) {
+        // A quiet server starts nothing, however long it waits.
+        let kinds = if is_quick { 9 } else { 11 };
+        deeds.push(match chance.below(kinds) {
             0 => Deed::Pause(queue),
             1 => Deed::Resume(queue),
             2 => Deed::Cancel(task),

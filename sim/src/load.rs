@@ -34,7 +34,7 @@ macro_rules! tasks {
     ($($(#[$doc:meta])* $name:ident $event:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, Serialize, Deserialize, Task)]
-        #[task(event = $event, output = Vec<u64>, max_retry = 3, backoff = fixed("500ms"), crate = asynqueue_core)]
+        #[task(event = $event, output = Vec<u64>, max_retry = 3, timeout = "20s", backoff = fixed("500ms"), crate = asynqueue_core)]
         pub(crate) struct $name(pub(crate) Job);
     )*};
 }

@@ -86,9 +86,9 @@ impl Actor {
         let ledger = Ledger {
             store,
             journal: journal.clone(),
-            node: self.place,
+            node: Some(self.place),
         };
-        let link = Link::new(ledger, network, Arc::clone(&self.clock_error));
+        let link = Link::new(self.place, ledger, network, Arc::clone(&self.clock_error));
         let (node, stop) = (Node::new(self.place), CancellationToken::new());
         let life = Life {
             broker: Arc::new(link),

@@ -13,11 +13,15 @@ use super::{
     chance::below,
     clock::FleetClock,
     journal::{Entry, Event, Journal},
+    ledger::Ledger,
     network::Network,
 };
 use crate::{
     ambient::simulated,
-    broker::{BrokerError, DocumentSwap, Expect, Page, Put, QueueStats, Space, TaskInfo},
+    broker::{
+        BrokerError, DocumentSwap, Expect, Page, Put, QueueStats, SharedBroker, Space, TaskInfo,
+    },
+    inspector::Inspector,
     task::{Name, TaskState},
 };
 
@@ -27,8 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A node that does not stop within this long is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(300);
 
-/// How long all is well before producers are stopped.
-const CALM: Duration = Duration::from_secs(20);
+/// How long all is well before clients are stopped: longer than any call is late.
+const CALM: Duration = Duration::from_secs(25);
 
 /// What is left of a fleet when it has ended.
 #[derive(Debug)]
@@ -66,9 +70,10 @@ pub(super) async fn drive(fleet: &Fleet) -> Result<Remains, BrokerError> {
     }
     sleep_until(end).await;
     while striking.join_next().await.is_some() {}
-    stage.calm_down().await?;
+    stage.calm_down();
     sleep(CALM).await;
     stage.stop(|actor| !actor.is_server).await;
+    stage.resume().await?;
     stage.wait_for_the_end(fleet.patience).await?;
     stage.stop(|_| true).await;
     stage.remains().await
@@ -91,6 +96,15 @@ impl Stage {
             around,
             nodes,
         }
+    }
+
+    /// An operator without a connection that could fail.
+    fn inspector(&self) -> Inspector {
+        Inspector::new(Arc::new(Ledger {
+            store: Arc::clone(&self.around.store),
+            journal: self.around.journal.clone(),
+            node: None,
+        }) as SharedBroker)
     }
 
     /// Lets a fault strike at its time, until it ends.
@@ -180,17 +194,20 @@ impl Stage {
 
     /// Brings up what is down, and lets the clock catch up with the latest time that it has shown: else a task would wait for as long
     /// as the clock was wrong.
-    async fn calm_down(&self) -> Result<(), BrokerError> {
+    fn calm_down(&self) {
         self.clock.catch_up();
-        let store = &self.around.store;
-        let queues = store.queues().await?;
-        store.set_paused(&queues, false).await?;
-        let journal = &self.around.journal;
-        for queue in queues {
-            journal.note_of(None, Event::Paused(queue, false));
-        }
-        journal.note_of(None, Event::Calm);
+        self.around.journal.note_of(None, Event::Calm);
         self.nodes.iter().for_each(Actor::start);
+    }
+
+    /// Resumes what operators have suspended.
+    async fn resume(&self) -> Result<(), BrokerError> {
+        let inspector = self.inspector();
+        let queues = inspector.queue_names().await?;
+        inspector.resume(&queues).await?;
+        for server in inspector.servers().await? {
+            inspector.set_server_quiet(&server.name, false).await?;
+        }
         Ok(())
     }
 

@@ -19,12 +19,12 @@ pub(super) struct Ledger {
     pub(super) store: Arc<dyn Store>,
     pub(super) journal: Journal,
     /// Whose calls these are, by its place in the fleet.
-    pub(super) node: usize,
+    pub(super) node: Option<usize>,
 }
 
 impl Ledger {
-    fn note(&self, event: Event) {
-        self.journal.note_of(Some(self.node), event);
+    pub(super) fn note(&self, event: Event) {
+        self.journal.note_of(self.node, event);
     }
 
     fn note_settled(&self, settlement: &Settlement, settled: Settled) {

@@ -39,6 +39,7 @@ type Effect<T> =
 
 #[derive(Clone, Debug)]
 pub(super) struct Link {
+    node: usize,
     ledger: Arc<Ledger>,
     network: Network,
     /// By how many milliseconds the node's idea of the store's time is wrong.
@@ -46,8 +47,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(ledger: Ledger, network: Network, error: Arc<AtomicI64>) -> Self {
+    pub(super) fn new(
+        node: usize,
+        ledger: Ledger,
+        network: Network,
+        error: Arc<AtomicI64>,
+    ) -> Self {
         Self {
+            node,
             ledger: Arc::new(ledger),
             network,
             error,
@@ -64,10 +71,10 @@ impl Link {
         T: Send + 'static,
         F: Future<Output = Result<T, BrokerError>> + Send + 'static,
     {
-        let fate = self.network.fate(self.ledger.node);
+        let fate = self.network.fate(self.node);
         if let Some(name) = fate.way.name() {
             let event = Event::Struck(method, name);
-            self.ledger.journal.note_of(Some(self.ledger.node), event);
+            self.ledger.note(event);
         }
         let effect: Effect<T> = Arc::new(move |ledger| effect(ledger).boxed());
         let (answer, answered) = oneshot::channel();
@@ -327,7 +334,7 @@ impl Store for Link {
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
         self.reach(queues)?;
         let signals = call!(self.signals(&queues;))?;
-        let (network, node) = (self.network.clone(), self.ledger.node);
+        let (network, node) = (self.network.clone(), self.node);
         let away = network.clone();
         let heard = signals
             .take_while(move |_| ready(!away.has(Fault::Away, node)))

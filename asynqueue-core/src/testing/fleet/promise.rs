@@ -26,11 +26,12 @@ pub enum Promise {
     Unique,
     /// Each member of a group is in exactly one aggregate, and the aggregate is accepted in the same step. It holds always.
     Grouped,
-    /// Each tick of a schedule entry is enqueued once. It holds unless the store loses the ticks that it remembers.
+    /// Each tick of a schedule entry is enqueued once. It holds unless the store's clock is set: a tick that it remembers from
+    /// far ahead of its time is one of a clock that was wrong.
     OneTick,
     /// The figures of a queue equal what happened in it. It holds always.
     Counted,
-    /// A task starts soon after it is due while no fault strikes, however sick other queues are. It holds while slots are free.
+    /// A task starts soon after it is due while no fault strikes, however sick other queues are. It holds while slots are free, and servers lease.
     Prompt,
     /// Nothing is left at the end: no lease, no held slot, no waiter.
     NothingLeft,

@@ -55,8 +55,10 @@ impl Judge {
             return;
         };
         // Since when it was due, by the time that cannot be set.
-        let late = entry.now.since(due).min(entry.at - since);
-        let from = entry.at - late;
+        let resumed = self.resumed.get(&id.queue).copied().unwrap_or_default();
+        let waited = entry.now.since(due).min(entry.at - since);
+        // What happened before the queue was resumed may show only then.
+        let (late, from) = (waited.min(entry.at - resumed), entry.at - waited);
         if late > prompt && self.troubles.all_is_well(&id.queue, from, entry.at) {
             let what = format!("{id} was due for {late:?}");
             self.broken(Promise::Prompt, entry, what);

@@ -38,6 +38,7 @@ pub(super) fn judge(remains: &Remains, bounds: Bounds) -> Vec<Broken> {
         keys: BTreeMap::new(),
         ticks: BTreeMap::new(),
         paused: BTreeSet::new(),
+        resumed: BTreeMap::new(),
         counts: BTreeMap::new(),
         bounds,
         broken: Vec::new(),
@@ -58,6 +59,8 @@ struct Judge {
     ticks: BTreeMap<(Name, Name, Timestamp), TaskRef>,
     /// The queues that nothing is to be leased from.
     paused: BTreeSet<Name>,
+    /// When queues were last resumed.
+    resumed: BTreeMap<Name, Duration>,
     /// How many attempts succeeded and failed in each queue.
     counts: BTreeMap<Name, (u64, u64)>,
     bounds: Bounds,
@@ -78,7 +81,10 @@ impl Judge {
             Event::Edited(edit, Edited::Done) => self.edited(entry, edit),
             Event::Aggregated(aggregation, Ok(true)) => self.aggregated(entry, aggregation),
             Event::Paused(queue, true) => drop(self.paused.insert(queue.clone())),
-            Event::Paused(queue, false) => drop(self.paused.remove(queue)),
+            Event::Paused(queue, false) => {
+                self.paused.remove(queue);
+                self.resumed.insert(queue.clone(), entry.at);
+            }
             Event::QueueDeleted(queue) => {
                 self.stories.retain(|task, _| task.queue != *queue);
                 self.keys.retain(|(of, _), _| of != queue);
@@ -106,7 +112,9 @@ impl Judge {
         }
         if let Some(tick) = &task.tick {
             let key = (id.queue.clone(), tick.guard.clone(), tick.tick);
-            if let Some(other) = self.ticks.insert(key, id.clone()) {
+            if let Some(other) = self.ticks.insert(key, id.clone())
+                && !self.troubles.clock_was_set(entry.at)
+            {
                 let what = format!("a tick was enqueued as {id}, and before as {other}");
                 self.broken(Promise::OneTick, entry, what);
             }
