@@ -8,6 +8,10 @@ use crate::task::{Name, Timestamp};
 /// What a fault may still cost after it has ended: calls that are late or take effect twice, and what waits to be sent again.
 const AFTER: Duration = Duration::from_secs(25);
 
+/// A signal that was lost holds up all tasks of its queue until a server polls it, since a queue signals when it is no longer empty.
+/// While there are signals, that takes ten of the server's poll intervals.
+const POLLED: Duration = Duration::from_secs(600);
+
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     /// Whom, from when and until when.
@@ -47,6 +51,7 @@ impl Troubles {
                     }
                     match strike.fault {
                         Fault::SickQueue => troubles.sick.push((from, until)),
+                        Fault::Deaf => troubles.faults.push((from, until + POLLED)),
                         _ => troubles.faults.push((from, until)),
                     }
                 }
@@ -78,7 +83,10 @@ impl Troubles {
     /// Whether no fault struck between two times, but for queues that were sick.
     pub(super) fn all_is_well(&self, _: &Name, from: Duration, until: Duration) -> bool {
         let strikes = |(begin, end): &(Duration, Duration)| *begin <= until && *end >= from;
-        !self.faults.iter().any(strikes) && !self.sick.iter().any(strikes)
+        // A clock that was set lets servers sleep past what is due for up to a poll interval.
+        !self.clock_was_set(until)
+            && !self.faults.iter().any(strikes)
+            && !self.sick.iter().any(strikes)
     }
 
     /// Whether a time had come since then before the store's clock was set back.
