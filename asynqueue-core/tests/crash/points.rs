@@ -58,7 +58,7 @@ async fn each_await_of_an_idempotent_handler_is_a_crash_point_and_is_counted() {
 }
 
 #[tokio::test]
-async fn awaits_that_are_ready_at_once_are_no_crash_points_until_tokio_lets_others_run() {
+async fn awaits_that_are_ready_at_once_are_not_crash_points_until_tokio_lets_others_run() {
     let lock = |_: Payload<Charge>, times: State<usize>| async move {
         let lock = tokio::sync::Mutex::new(());
         for _ in 0..*times {
@@ -93,12 +93,13 @@ async fn what_else_wakes_the_test_adds_no_crash_points() {
     assert_eq!(summary.crash_points, 1);
 }
 
+async fn add(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
+    world.add("charged");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_lost_outcome_is_found_where_nothing_is_awaited() {
-    let add = |_: Payload<Charge>, world: State<World>| async move {
-        world.add("charged");
-        Ok::<_, TaskError>(())
-    };
     let test = crash_everywhere(add, CHARGE).with_state(World::default);
     let found = found(test.check(World::lines).await);
     assert_eq!(place_of(found.crash), (CrashKind::OutcomeLost, 1, 0, 0));
@@ -190,6 +191,9 @@ async fn an_attempt_has_the_most_awaits_that_are_allowed() {
     let test = crash_everywhere(charge_once, CHARGE).with_state(World::default);
     let summary = test.max_awaits(3).check(World::lines).await.unwrap();
     assert_eq!(summary.crash_points, 3);
+    let test = crash_everywhere(add, CHARGE).with_state(World::default);
+    let found = found(test.max_awaits(0).check(World::lines).await);
+    assert_eq!(found.crash.kind, CrashKind::OutcomeLost);
     let test = crash_everywhere(charge_once, CHARGE).with_state(World::default);
     let error = test.max_awaits(2).check(World::lines).await.unwrap_err();
     assert!(

@@ -65,7 +65,7 @@ impl Attempt {
         self.place
     }
 
-    /// Runs it until it ends, or waits for the time `stop`, counted from 1 and from its start: then there is no result.
+    /// Runs it until it ends, or until it waits for the `stop`th time since its start: then it has no result yet.
     pub(super) async fn run_to(&mut self, stop: usize) -> Option<Result<TaskOutput, TaskError>> {
         // With the budget of a poll to itself, so that tokio makes it wait in the same places each time.
         tokio::task::yield_now().await;
@@ -100,11 +100,19 @@ impl Attempt {
     }
 
     /// Ends it where it waits.
-    pub(super) async fn crash(mut self) {
-        self.context.cancellation_token().cancel();
+    pub(super) async fn crash(self) {
+        let context = self.context.clone();
+        context.cancellation_token().cancel();
+        drop(self);
+        end_blocking(&context).await;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // What the handler holds may panic when it is dropped.
         let gone = Box::pin(std::future::pending());
         discard(std::mem::replace(&mut self.future, gone));
-        end_blocking(&self.context).await;
     }
 }
 

@@ -106,7 +106,7 @@ const DEFAULT_MAX_AWAITS: usize = 1_000;
 /// # What makes a good test
 ///
 /// - Fakes wait where the real thing does, by [`crash_point`] or anything else that is not ready at once. An await that is ready at
-///   once is no crash point. [`CrashSummary::crash_points`] says how many there were.
+///   once is not a crash point. [`CrashSummary::crash_points`] says how many there were.
 /// - Fakes are deterministic. Without a crash, two runs must leave the same behind.
 /// - Nothing here sleeps. If the handler does, use `#[tokio::test(start_paused = true)]`, in which time passes at once. Not so
 ///   for a handler with [blocking code](crate::process::Context::run_blocking): paused time does not wait for that.
@@ -117,6 +117,7 @@ const DEFAULT_MAX_AWAITS: usize = 1_000;
 /// - Destructors run when an attempt is dropped, as at a timeout. A process that is killed runs none. A late duplicate is a test
 ///   for what they would do: they run only after the next attempt.
 /// - What the handler has spawned as a task of tokio's lives on, and is neither dropped nor paused.
+/// - What the handler enqueues is kept, and not run: a handler that waits for the result of another task waits until its timeout.
 /// - There is one crash in each run, and the task's deadline does not end it.
 /// - Layers and hooks of the process run; those of the server, and [`Hook::on_archived`](crate::layer::Hook::on_archived), do not.
 pub fn crash_everywhere<T: Task, M>(
@@ -197,8 +198,8 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
         self
     }
 
-    /// How often an attempt may wait, and how many attempts there may be, before a run counts as one that never ends. By default
-    /// 1,000. A test takes about two runs for each await.
+    /// How often an attempt may wait before the handler counts as one that never returns. By default 1,000 times. A test takes about
+    /// two runs for each await. A run may have as many attempts, and 1,000 at least.
     pub fn max_awaits(mut self, max_awaits: usize) -> Self {
         self.max_awaits = max_awaits;
         self
@@ -284,7 +285,8 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
             service: self.process.clone().into_service(),
             process: self.process.clone(),
             task,
-            max_awaits: self.max_awaits.max(1),
+            max_awaits: self.max_awaits,
+            max_attempts: self.max_awaits.max(DEFAULT_MAX_AWAITS),
             show: show::<T::Codec>,
         })
     }

@@ -182,7 +182,7 @@ pub enum CrashError {
         /// The event of the task.
         event: Name,
     },
-    /// The handler takes a shared value that there is none of.
+    /// The handler takes a shared value that the test does not have.
     #[error("the test has {0}")]
     MissingState(#[from] MissingState),
     /// The task cannot be enqueued as it was given.

@@ -32,7 +32,10 @@ pub(super) struct Subject {
     pub(super) process: ProcessWrapper,
     pub(super) service: BoxProcess,
     pub(super) task: NewTask,
+    /// The most awaits of an attempt.
     pub(super) max_awaits: usize,
+    /// The most attempts of a run.
+    pub(super) max_attempts: usize,
     pub(super) show: Show,
 }
 
@@ -103,8 +106,8 @@ impl<'a> Run<'a> {
         let mut envelope = Arc::clone(&self.leased.envelope);
         let settlement = loop {
             let nth = self.tried.len();
-            if nth >= self.subject.max_awaits {
-                return Err(self.endless(format!("it took {nth} attempts")));
+            if nth >= self.subject.max_attempts {
+                return Err(self.endless(format!("it took {nth} attempts"), nth));
             }
             let plan = plan.filter(|plan| plan.nth == nth);
             let settlement = self.try_once(envelope, plan, &mut late).await?;
@@ -132,7 +135,8 @@ impl<'a> Run<'a> {
         let context = self.context(envelope);
         let mut attempt = Attempt::new(&self.subject.service, context.clone());
         let stop_at = plan.filter(|plan| plan.kind != CrashKind::OutcomeLost);
-        let stop = stop_at.map_or(self.subject.max_awaits + 1, |plan| plan.at);
+        let too_many = self.subject.max_awaits.saturating_add(1);
+        let stop = stop_at.map_or(too_many, |plan| plan.at);
         let result = attempt.run_to(stop).await;
         let awaits = attempt.awaits();
         self.tried.push(Tried {
@@ -142,7 +146,7 @@ impl<'a> Run<'a> {
         });
         let Some(result) = result else {
             let Some(plan) = stop_at else {
-                return Err(self.endless(waited(awaits)));
+                return Err(self.never_returned(awaits));
             };
             self.crashed(plan, &attempt);
             if plan.kind == CrashKind::LateDuplicate {
@@ -238,9 +242,10 @@ impl<'a> Run<'a> {
 
     /// Lets an attempt that was paused run to its end. Its outcome is refused, as its lease was lost.
     async fn resume(&mut self, nth: usize, mut attempt: Attempt) -> Result<(), CrashError> {
-        let result = attempt.run_to(self.subject.max_awaits + 1).await;
+        let too_many = self.subject.max_awaits.saturating_add(1);
+        let result = attempt.run_to(too_many).await;
         let Some(result) = result else {
-            return Err(self.endless(waited(attempt.awaits())));
+            return Err(self.never_returned(attempt.awaits()));
         };
         let end = &mut self.tried[nth].end;
         *end = format!("{end}, later resumed and {}", describe(&result));
@@ -254,7 +259,7 @@ impl<'a> Run<'a> {
             kind: plan.kind,
             attempt: tried.attempt,
             at: tried.awaits,
-            of: plan.of,
+            of: plan.of.max(tried.awaits),
             place: attempt.place().filter(|_| !is_lost),
         });
     }
@@ -266,11 +271,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn endless(&self, found: String) -> CrashError {
+    fn never_returned(&self, awaits: usize) -> CrashError {
+        let found = format!("an attempt waited {awaits} times");
+        self.endless(found, self.subject.max_awaits)
+    }
+
+    fn endless(&self, found: String, limit: usize) -> CrashError {
         CrashError::Endless {
             event: self.leased.envelope.event.clone(),
             found,
-            limit: self.subject.max_awaits,
+            limit,
             crash: self.crash,
         }
     }
@@ -293,10 +303,6 @@ impl<'a> Run<'a> {
 
 fn worker(nth: usize) -> String {
     format!("worker-{}", nth + 1)
-}
-
-fn waited(awaits: usize) -> String {
-    format!("an attempt waited {awaits} times")
 }
 
 fn describe(result: &Result<TaskOutput, TaskError>) -> String {

@@ -59,7 +59,7 @@ where
             CrashKind::LateDuplicate,
         ] {
             for (nth, &of) in undisturbed.awaits.iter().enumerate() {
-                for at in 1..=self.subject.max_awaits {
+                for at in 1..=self.subject.max_awaits.max(1) {
                     let plan = Plan { kind, nth, at, of };
                     let has_crashed = self.compare(&expected, Some(plan)).await?;
                     crash_points += usize::from(has_crashed && kind == CrashKind::Dropped);
