@@ -90,7 +90,8 @@ async fn layers_and_hooks_of_the_process_run_and_crash_with_it() {
     assert_eq!(audit.lines().len(), 1);
 }
 
-#[tokio::test]
+// Paused, so that an attempt which waits for the limit comes to its timeout at once.
+#[tokio::test(start_paused = true)]
 async fn a_limit_holds_up_no_attempt_since_each_is_on_a_server_of_its_own() {
     let process = ProcessWrapper::new(|_: Payload<Charge>| async {
         crash_point().await;

@@ -155,7 +155,10 @@ async fn a_check_may_await() {
 #[tokio::test]
 async fn runs_that_differ_without_a_crash_are_reported_as_such() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let process = |_: Payload<Charge>| async { Ok::<_, TaskError>(()) };
+    let process = |_: Payload<Charge>| async {
+        crash_point().await;
+        Ok::<_, TaskError>(())
+    };
     let test = crash_everywhere(process, CHARGE).with_state(|| NEXT.fetch_add(1, SeqCst));
     let error = test.check(|world| *world).await.unwrap_err();
     assert!(matches!(error, CrashError::Unsteady { .. }), "{error:?}");

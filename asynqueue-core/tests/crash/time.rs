@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
+    layer::{Next, TaskRequest, middleware_fn},
     process::{Context, Payload, State, TaskError},
+    registry::ProcessWrapper,
     testing::{CrashKind, crash_everywhere},
 };
 
@@ -50,6 +52,26 @@ async fn an_attempt_that_waits_for_a_lock_of_one_that_is_paused_comes_to_its_tim
     };
     let test = crash_everywhere(locks, CHARGE).with_state(Lock::default);
     let found = found(test.check(|_| ()).await);
+    assert_eq!(found.crash.kind, CrashKind::LateDuplicate);
+    assert_eq!(found.differences[0].found, "archived: timed out after 60s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_waits_in_a_layer_comes_to_its_timeout_too() {
+    let lock = Lock::default();
+    let locks = middleware_fn(move |request: TaskRequest, next: Next| {
+        let lock = lock.clone();
+        async move {
+            let _held = lock.lock().await;
+            next.run(request).await
+        }
+    });
+    let process = |_: Payload<Charge>| async {
+        tokio::task::yield_now().await;
+        Ok::<_, TaskError>(())
+    };
+    let process = ProcessWrapper::new(process).layer(locks);
+    let found = found(crash_everywhere(process, CHARGE).check(|()| ()).await);
     assert_eq!(found.crash.kind, CrashKind::LateDuplicate);
     assert_eq!(found.differences[0].found, "archived: timed out after 60s");
 }

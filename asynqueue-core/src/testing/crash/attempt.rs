@@ -8,15 +8,19 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{self, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
 
 use super::point;
 use crate::{
-    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard},
+    layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard, expired},
     process::{Context, TaskError},
 };
+
+/// How long past its timeout an attempt is given up, if a layer around its process waits and the process itself cannot time out.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// An attempt that has begun and not ended.
 pub(super) struct Attempt {
@@ -69,7 +73,15 @@ impl Attempt {
     pub(super) async fn run_to(&mut self, stop: usize) -> Option<Result<TaskOutput, TaskError>> {
         // With the budget of a poll to itself, so that tokio makes it wait in the same places each time.
         tokio::task::yield_now().await;
-        let result = poll_fn(|cx| self.poll_to(stop, cx)).await;
+        let end = self.context.deadline() + GRACE;
+        let run = tokio::time::timeout_at(end.into(), poll_fn(|cx| self.poll_to(stop, cx)));
+        let result = match run.await {
+            Ok(result) => result,
+            Err(_) => {
+                self.discard();
+                Some(Err(expired(&self.context)))
+            }
+        };
         if result.is_some() {
             end_blocking(&self.context).await;
         }
@@ -100,19 +112,22 @@ impl Attempt {
     }
 
     /// Ends it where it waits.
-    pub(super) async fn crash(self) {
-        let context = self.context.clone();
-        context.cancellation_token().cancel();
-        drop(self);
-        end_blocking(&context).await;
+    pub(super) async fn crash(mut self) {
+        self.context.cancellation_token().cancel();
+        self.discard();
+        end_blocking(&self.context).await;
+    }
+
+    /// Drops what the handler holds, which may panic.
+    fn discard(&mut self) {
+        let gone = Box::pin(std::future::pending());
+        discard(std::mem::replace(&mut self.future, gone));
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // What the handler holds may panic when it is dropped.
-        let gone = Box::pin(std::future::pending());
-        discard(std::mem::replace(&mut self.future, gone));
+        self.discard();
     }
 }
 
