@@ -35,7 +35,7 @@ use crate::{
 const DEFAULT_MAX_AWAITS: usize = 1_000;
 
 /// Runs a task over and over, lets its handler crash in another place each time, and finds out whether what it leaves behind is
-/// always the same. It is what [at-least-once delivery](crate::broker::Broker) asks of a handler: to be safe to repeat.
+/// always the same. It is what at-least-once delivery asks of a handler: to be safe to repeat.
 ///
 /// A place is an await at which the handler waits, its *crash points*. In each, two things are tried:
 ///

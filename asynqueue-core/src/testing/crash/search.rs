@@ -45,13 +45,6 @@ where
     pub(super) async fn run(mut self) -> Result<CrashSummary, CrashError> {
         let (expected, undisturbed) = self.run_once(None).await?;
         self.compare(&expected, None).await?;
-        if !self.may_fail && !matches!(expected.ending, Ending::Completed(_)) {
-            return Err(CrashError::NotCompleted {
-                event: self.subject.task.envelope.event.clone(),
-                outcome: expected.ending.to_string(),
-                attempts: undisturbed.attempts,
-            });
-        }
         let mut crash_points = 0;
         for kind in [
             CrashKind::Dropped,
@@ -108,6 +101,15 @@ where
         self.subject.process.check_state(&state)?;
         let mut run = Run::new(&self.subject, state).await?;
         let ending = run.finish(plan).await?;
+        let has_completed = matches!(ending, Ending::Completed(_));
+        if run.crash.is_none() && !has_completed && !self.may_fail {
+            // Before the check, which would fail for this reason and not name it.
+            return Err(CrashError::NotCompleted {
+                event: self.subject.task.envelope.event.clone(),
+                outcome: ending.to_string(),
+                attempts: run.attempts(),
+            });
+        }
         let world = run.state().get::<W>()?;
         let looked = AssertUnwindSafe(async { (self.check)(world).await });
         let world = match looked.catch_unwind().await {
