@@ -81,6 +81,11 @@ pub use self::{
 };
 #[cfg(feature = "scheduler")]
 pub(crate) use self::{outcome::guarded, retrying::Retrying};
+#[cfg(feature = "testing")]
+pub(crate) use self::{
+    outcome::{after_error, counts},
+    reclaim::lease_expired,
+};
 use crate::{
     ambient,
     broker::{BrokerError, SharedBroker},

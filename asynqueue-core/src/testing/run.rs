@@ -134,7 +134,7 @@ impl<T: Task> RunInline<T> {
 }
 
 /// Keeps the sum of now and a timeout in range.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<T: Task> IntoFuture for RunInline<T> {
     type Output = Result<T::Output, StdTaskError>;
