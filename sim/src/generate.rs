@@ -167,6 +167,7 @@ fn act(chance: &mut Chance, is_quick: bool) -> Act {
         Act::Panic,
         Act::PanicInDrop(long),
         Act::Hang,
+        Act::Block(long),
         Act::Stubborn(long),
         Act::Snooze(short),
         Act::SkipRetry,

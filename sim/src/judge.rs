@@ -16,9 +16,16 @@ use crate::scenario::Scenario;
 /// How long events wait for a server that handles them.
 const GRACE: Duration = Duration::from_secs(600);
 
+/// What faults leave behind is over so long after the last.
+const SETTLED: Duration = Duration::from_secs(12);
+
+/// For so long after that ticks are looked at: schedulers stop soon after.
+const WATCHED: Duration = Duration::from_secs(10);
+
 pub(crate) fn judge(scenario: &Scenario, report: &mut Report) {
     let mut broken = unknown_events(scenario, report);
     broken.extend(published(scenario, report));
+    broken.extend(ticks(scenario, report));
     report.broken.extend(broken);
 }
 
@@ -93,6 +100,52 @@ fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
                 let what = format!("{id} was refused: {conflict}");
                 broken.push(Broken::new(Promise::Published, what));
             }
+        }
+    }
+    broken
+}
+
+/// While all is well, each tick of each entry is enqueued.
+fn ticks(scenario: &Scenario, report: &Report) -> Vec<Broken> {
+    // An entry that was lost is declared again within a minute, and what is late may come in this time.
+    let faults = [
+        Fault::NodeClock,
+        Fault::StoreClock,
+        Fault::Forget,
+        Fault::Late,
+    ];
+    if has(scenario, &faults) {
+        return Vec::new();
+    }
+    let well = |event: &Event| matches!(event, Event::Calm);
+    let calm = report.entries.iter().find(|entry| well(&entry.event));
+    let Some(calm) = calm.map(|entry| entry.now + SETTLED) else {
+        return Vec::new();
+    };
+    let end = calm + WATCHED;
+    let first = scenario.servers.len() + scenario.producers.len();
+    let mut broken = Vec::new();
+    for (place, interval) in scenario.schedulers.iter().enumerate() {
+        let node = first + place;
+        let name = format!("entry-{place}@");
+        let seen: BTreeSet<_> = report
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.event {
+                Event::Enqueued(task, Ok(())) => task
+                    .tick
+                    .as_ref()
+                    .filter(|_| task.envelope.id.as_str().starts_with(&name)),
+                _ => None,
+            })
+            .map(|tick| tick.tick.as_millis())
+            .collect();
+        let every = interval * 1_000;
+        let from = calm.as_millis().div_ceil(every) * every;
+        let missed = (from..end.as_millis()).step_by(every as usize);
+        for tick in missed.filter(|tick| !seen.contains(tick)) {
+            let what = format!("tick {tick} of {name} was not enqueued by node {node}");
+            broken.push(Broken::new(Promise::OneTick, what));
         }
     }
     broken

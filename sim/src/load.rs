@@ -50,6 +50,18 @@ tasks! {
     News "news";
 }
 
+/// Work as build 0 knows it: it reads no fields of later builds.
+#[derive(Clone, Debug, Serialize, Deserialize, Task)]
+#[task(event = "work", output = Vec<u64>, crate = asynqueue_core)]
+pub(crate) struct OldWork(OldJob);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldJob {
+    n: u64,
+    acts: Vec<Act>,
+}
+
 /// Waits for others of its group.
 #[derive(Clone, Debug, Serialize, Deserialize, Task)]
 #[task(event = "member", crate = asynqueue_core)]
@@ -101,7 +113,6 @@ pub(crate) fn server(life: &Life, plan: &ServerPlan, runs: &Runs) -> ServerBuild
         .cancel_grace(millis(plan.grace))
         .max_result(MAX_RESULT)
         .unknown_event_grace(Duration::from_secs(600))
-        .process(async |task: Payload<Work>, ctx: Context| run(&task.0.0, &ctx).await)
         .process(limited)
         .process(async |_: Payload<Tick>, _: Context| Ok::<_, TaskError>(()))
         .process(async |_: Payload<Batch>, _: Context| Ok::<_, TaskError>(()))
@@ -112,10 +123,23 @@ pub(crate) fn server(life: &Life, plan: &ServerPlan, runs: &Runs) -> ServerBuild
         .subscribe("two", async |task: Payload<News>, ctx: Context| {
             run(&task.0.0, &ctx).await
         });
-    if build > 0 {
-        server =
-            server.process(async |task: Payload<New>, ctx: Context| run(&task.0.0, &ctx).await);
-    }
+    server = match build {
+        0 => server.process(async |task: Payload<OldWork>, ctx: Context| {
+            let OldJob { n, acts } = task.into_inner().0;
+            run(
+                &Job {
+                    n,
+                    acts,
+                    note: None,
+                },
+                &ctx,
+            )
+            .await
+        }),
+        _ => server
+            .process(async |task: Payload<Work>, ctx: Context| run(&task.0.0, &ctx).await)
+            .process(async |task: Payload<New>, ctx: Context| run(&task.0.0, &ctx).await),
+    };
     if plan.strict {
         server = server.strict_priority();
     }
@@ -139,6 +163,7 @@ async fn run(job: &Job, ctx: &Context) -> Result<Vec<u64>, TaskError> {
             sleep(millis(time)).await;
         }
         Act::Hang => std::future::pending().await,
+        Act::Block(time) => Life::block(millis(time)).await,
         Act::Stubborn(time) => {
             ctx.cancelled().await;
             sleep(millis(time)).await;

@@ -29,7 +29,7 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerPlan {
-    /// Which build it begins with. Those before the first know fewer events, and write fewer fields.
+    /// Which build it begins with. Build 0 knows fewer events, and does not read the payloads of later builds.
     pub(crate) build: usize,
     pub(crate) concurrency: usize,
     pub(crate) lease: u64,
@@ -93,6 +93,8 @@ pub(crate) enum Act {
     PanicInDrop(u64),
     /// Waits for ever.
     Hang,
+    /// Keeps its thread for this long.
+    Block(u64),
     /// Ignores that it is asked to stop for this long.
     Stubborn(u64),
     Snooze(u64),

@@ -1,7 +1,7 @@
 //! A simulated process: its tasks run on the simulation's one thread, and can be frozen and killed together.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     pin::Pin,
     sync::Arc,
@@ -9,10 +9,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
 
 thread_local! {
     /// The node whose task this thread polls.
     static CURRENT: RefCell<Option<Arc<Node>>> = const { RefCell::new(None) };
+    /// Until when the task that this thread polls keeps its own thread.
+    static BLOCKS: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// One life of a process.
@@ -79,12 +85,13 @@ impl Node {
     }
 
     /// Runs a task on this node.
-    pub(crate) fn host<F: Future>(self: &Arc<Self>, task: F) -> Hosted<F> {
+    pub(crate) fn host<F: Future + Send + 'static>(self: &Arc<Self>, task: F) -> Hosted<F> {
         let mut state = self.state.lock();
         state.tasks += 1;
         Hosted {
             host: Some((Arc::clone(self), state.tasks)),
             task: Some(Box::pin(task)),
+            blocks: None,
         }
     }
 }
@@ -95,29 +102,44 @@ pub(crate) fn current() -> Option<usize> {
 }
 
 /// A task that is about to be spawned: it stays on the node that spawns it.
-pub(crate) fn here<F: Future>(task: F) -> Hosted<F> {
+pub(crate) fn here<F: Future + Send + 'static>(task: F) -> Hosted<F> {
     match CURRENT.with_borrow(Clone::clone) {
         Some(node) => node.host(task),
         None => Hosted {
             host: None,
             task: Some(Box::pin(task)),
+            blocks: None,
         },
     }
 }
 
 /// A task, and the node that it runs on.
 #[derive(Debug)]
-pub(crate) struct Hosted<F> {
+pub(crate) struct Hosted<F: Send + 'static> {
     host: Option<(Arc<Node>, u64)>,
     /// None once its node is dead.
     task: Option<Pin<Box<F>>>,
+    /// Ends when it keeps its thread no longer.
+    blocks: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future> Future for Hosted<F> {
+/// Keeps the thread of the task that calls this until then: nothing ends it, and it is polled again only after that.
+pub(crate) async fn block_until(end: Instant) {
+    BLOCKS.set(Some(end));
+    tokio::task::yield_now().await;
+}
+
+impl<F: Future + Send + 'static> Future for Hosted<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
+        if let Some(blocks) = &mut this.blocks
+            && blocks.as_mut().poll(cx).is_pending()
+        {
+            return Poll::Pending;
+        }
+        this.blocks = None;
         let Some((node, number)) = &this.host else {
             return poll(&mut this.task, cx);
         };
@@ -131,8 +153,16 @@ impl<F: Future> Future for Hosted<F> {
         };
         match phase {
             Phase::Runs => {
-                let _current = Current::set(node);
-                poll(&mut this.task, cx)
+                let polled = {
+                    let _current = Current::set(node);
+                    poll(&mut this.task, cx)
+                };
+                if let Some(end) = BLOCKS.take() {
+                    this.blocks = Some(Box::pin(sleep_until(end)));
+                    // It registers itself with the timer.
+                    cx.waker().wake_by_ref();
+                }
+                polled
             }
             Phase::Frozen => Poll::Pending,
             Phase::Dead => {
@@ -151,8 +181,20 @@ fn poll<F: Future>(task: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll
     }
 }
 
-impl<F> Drop for Hosted<F> {
+impl<F: Send + 'static> Drop for Hosted<F> {
     fn drop(&mut self) {
+        if let Some(blocks) = self.blocks.take()
+            && let Some(task) = self.task.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let node = self.host.as_ref().map(|(node, _)| Arc::clone(node));
+            // What keeps a thread is dropped at its next `await`.
+            runtime.spawn(async move {
+                blocks.await;
+                let _current = node.as_ref().map(Current::set);
+                drop(task);
+            });
+        }
         if let Some((node, number)) = &self.host {
             node.state.lock().wakers.remove(number);
             let _current = Current::set(node);

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use super::{Rule, Scheduler, fire::CannotFire};
+use super::{
+    Rule, Scheduler,
+    failing::{LONGEST, LONGEST_AWAY},
+    fire::CannotFire,
+};
 use crate::{
     ambient,
     broker::{BrokerError, CLOCK_TOLERANCE, Fire, ScheduleEntry, Tick},
@@ -125,10 +129,15 @@ impl Scheduler {
             Err(CannotFire::Broker(error)) if is_closed(&error) => return Err(error),
             Err(CannotFire::Broker(error)) => {
                 metrics::broker_failed("fire schedules");
-                self.failing.failed(entry, error.to_string());
+                let longest = match error.is_temporary() {
+                    true => LONGEST_AWAY,
+                    false => LONGEST,
+                };
+                self.failing.failed(entry, error.to_string(), longest);
             }
             Err(CannotFire::Rule(error)) => {
-                if self.failing.failed(entry.clone(), error.to_string()) {
+                let reason = error.to_string();
+                if self.failing.failed(entry.clone(), reason, LONGEST) {
                     let reason =
                         format!("left to a scheduler of a version that can read its rule: {error}");
                     self.note(&entry, reason, entry.next).await?;

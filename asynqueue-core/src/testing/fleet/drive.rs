@@ -1,6 +1,6 @@
 //! Runs a simulated fleet: starts its nodes, lets faults strike, and waits until all is done.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -19,10 +19,11 @@ use super::{
 use crate::{
     ambient::simulated,
     broker::{
-        BrokerError, DocumentSwap, Expect, Page, Put, QueueStats, SharedBroker, Space, TaskInfo,
+        BrokerError, DocumentSwap, Expect, NewTask, Page, Put, QueueStats, SharedBroker, Space,
+        TaskInfo,
     },
     inspector::Inspector,
-    task::{Name, TaskState},
+    task::{Name, TaskId, TaskState, UniqueUntil},
 };
 
 /// How often to look whether all tasks have ended.
@@ -41,6 +42,8 @@ pub(super) struct Remains {
     /// The tasks that the store keeps.
     pub(super) tasks: Vec<TaskInfo>,
     pub(super) stats: Vec<(Name, QueueStats)>,
+    /// Unique keys that are held though no task that could hold them is left, each with what the store answers.
+    pub(super) locks: Vec<String>,
 }
 
 /// A running fleet.
@@ -232,6 +235,31 @@ impl Stage {
         Ok(unfinished.map(|(_, count)| count).sum())
     }
 
+    /// Tries to take each lock that ends with its task's success: none is held once all tasks have ended.
+    async fn held_locks(&self, entries: &[Entry]) -> Result<Vec<String>, BrokerError> {
+        let mut tried = HashSet::new();
+        let mut held = Vec::new();
+        for entry in entries {
+            let Event::Enqueued(task, Ok(())) = &entry.event else {
+                continue;
+            };
+            let Some(lock) = task.envelope.unique.as_deref() else {
+                continue;
+            };
+            let key = (task.envelope.queue.clone(), lock.key.clone());
+            if lock.until != UniqueUntil::Success || !tried.insert(key) {
+                continue;
+            }
+            let mut another = NewTask::clone(task);
+            another.envelope.id = TaskId::generate();
+            another.tick = None;
+            let answers = self.around.store.enqueue(vec![another]).await?;
+            let conflicts = answers.into_iter().filter_map(Result::err);
+            held.extend(conflicts.map(|conflict| conflict.to_string()));
+        }
+        Ok(held)
+    }
+
     async fn remains(&self) -> Result<Remains, BrokerError> {
         let store = &self.around.store;
         let queues = store.queues().await?;
@@ -250,10 +278,13 @@ impl Stage {
             }
         }
         let stats = store.stats(&queues).await?;
+        let entries = self.around.journal.entries();
+        let locks = self.held_locks(&entries).await?;
         Ok(Remains {
-            entries: self.around.journal.entries(),
+            entries,
             tasks,
             stats: queues.into_iter().zip(stats).collect(),
+            locks,
         })
     }
 }

@@ -6,6 +6,7 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize};
 
 use super::chance::below_of as below;
+use crate::task::Name;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,6 +140,11 @@ impl Strike {
                 _ => clock_step(chance),
             },
         }
+    }
+
+    /// The queue that is sick.
+    pub(super) fn queue_of<'a>(&self, queues: &'a [Name]) -> Option<&'a Name> {
+        queues.get(self.amount.unsigned_abs() as usize % queues.len().max(1))
     }
 
     /// Whether it concerns a node.

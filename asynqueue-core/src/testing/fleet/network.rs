@@ -119,8 +119,7 @@ impl Network {
     pub(super) fn sickness(&self, queue: &Name) -> Option<BrokerError> {
         let active = self.active.lock();
         let sick = active.iter().find(|strike| {
-            let place = strike.amount.unsigned_abs() as usize % self.queues.len().max(1);
-            strike.fault == Fault::SickQueue && self.queues.get(place) == Some(queue)
+            strike.fault == Fault::SickQueue && strike.queue_of(&self.queues) == Some(queue)
         })?;
         chance(sick.percent).then(unavailable)
     }

@@ -11,6 +11,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    ambient::node::block_until,
     broker::SharedBroker,
     server::{ServerBuilder, ServerError},
     testing::fleet::chance::below,
@@ -50,6 +51,12 @@ impl Life {
     /// When `end` is zero.
     pub fn below(&self, end: u64) -> u64 {
         below(end)
+    }
+
+    /// Keeps the thread of the handler that calls this for so long, as blocking code does: the handler cannot be cancelled, given
+    /// up or dropped before. Threads are simulated: the others go on.
+    pub async fn block(time: Duration) {
+        block_until(Instant::now() + time).await;
     }
 
     /// Waits for up to this long, as the seed decides.

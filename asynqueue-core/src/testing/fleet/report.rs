@@ -45,7 +45,7 @@ fn run_here(fleet: &Fleet) -> Report {
     let remains = runtime
         .block_on(drive(fleet))
         .unwrap_or_else(|error| panic!("the store of fleet {} failed: {error}", fleet.seed));
-    let broken = judge(&remains, fleet.bounds);
+    let broken = judge(&remains, fleet);
     Report {
         seed: fleet.seed,
         strikes: fleet.plan(),

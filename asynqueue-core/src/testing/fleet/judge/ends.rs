@@ -46,6 +46,11 @@ impl Judge {
                 broken.push(Broken::new(Promise::States, what));
             }
         }
+        // Where all has ended, nobody can hold a lock.
+        if self.stories.values().all(Story::may_be_gone) {
+            let held = remains.locks.iter();
+            broken.extend(held.map(|held| Broken::new(Promise::NothingLeft, held)));
+        }
         for (queue, stats) in &remains.stats {
             let (succeeded, failed) = self.counts.get(queue).copied().unwrap_or_default();
             if (stats.succeeded, stats.failed) != (succeeded, failed) {

@@ -15,7 +15,7 @@ use self::{
     story::{Held, Run, State, Story},
     troubles::Troubles,
 };
-use super::{Broken, Done, Ending, Entry, Event, Promise, Taken, drive::Remains};
+use super::{Broken, Done, Ending, Entry, Event, Fleet, Promise, Taken, drive::Remains};
 use crate::{
     broker::{Aggregation, Change, Edit, Edited, Move, NewTask, Outcome, Settled, When},
     task::{Name, TaskRef, Timestamp},
@@ -31,16 +31,16 @@ pub(super) struct Bounds {
 }
 
 /// The promises that were not kept.
-pub(super) fn judge(remains: &Remains, bounds: Bounds) -> Vec<Broken> {
+pub(super) fn judge(remains: &Remains, fleet: &Fleet) -> Vec<Broken> {
     let mut judge = Judge {
-        troubles: Troubles::of(&remains.entries),
+        troubles: Troubles::of(&remains.entries, &fleet.queues),
         stories: BTreeMap::new(),
         keys: BTreeMap::new(),
         ticks: BTreeMap::new(),
         paused: BTreeSet::new(),
         resumed: BTreeMap::new(),
         counts: BTreeMap::new(),
-        bounds,
+        bounds: fleet.bounds,
         broken: Vec::new(),
     };
     for entry in &remains.entries {

@@ -20,15 +20,15 @@ pub(super) struct Troubles {
     deaths: BTreeMap<usize, Vec<Duration>>,
     /// When any fault struck that is not a sick queue's, from when and until when.
     faults: Vec<(Duration, Duration)>,
-    /// The queues that were sick cannot be told apart from here.
-    sick: Vec<(Duration, Duration)>,
+    /// Which queue was sick, from when and until when.
+    sick: Vec<(Option<Name>, Duration, Duration)>,
     clock_was_set: Option<Duration>,
     /// When the store's clock was set, and what it showed before.
     shown: Vec<(Duration, Timestamp)>,
 }
 
 impl Troubles {
-    pub(super) fn of(entries: &[Entry]) -> Self {
+    pub(super) fn of(entries: &[Entry], queues: &[Name]) -> Self {
         let mut troubles = Self::default();
         let mut open = Vec::new();
         for entry in entries {
@@ -50,7 +50,10 @@ impl Troubles {
                         troubles.times.push((strike.node, from, until));
                     }
                     match strike.fault {
-                        Fault::SickQueue => troubles.sick.push((from, until)),
+                        Fault::SickQueue => {
+                            let queue = strike.queue_of(queues).cloned();
+                            troubles.sick.push((queue, from, until));
+                        }
                         Fault::Deaf => troubles.faults.push((from, until + POLLED)),
                         _ => troubles.faults.push((from, until)),
                     }
@@ -80,13 +83,14 @@ impl Troubles {
             })
     }
 
-    /// Whether no fault struck between two times, but for queues that were sick.
-    pub(super) fn all_is_well(&self, _: &Name, from: Duration, until: Duration) -> bool {
+    /// Whether no fault struck a queue between two times, whatever other queues were sick.
+    pub(super) fn all_is_well(&self, queue: &Name, from: Duration, until: Duration) -> bool {
         let strikes = |(begin, end): &(Duration, Duration)| *begin <= until && *end >= from;
+        let mut sick = self.sick.iter();
+        let is_sick =
+            sick.any(|(sick, begin, end)| sick.as_ref() == Some(queue) && strikes(&(*begin, *end)));
         // A clock that was set lets servers sleep past what is due for up to a poll interval.
-        !self.clock_was_set(until)
-            && !self.faults.iter().any(strikes)
-            && !self.sick.iter().any(strikes)
+        !self.clock_was_set(until) && !self.faults.iter().any(strikes) && !is_sick
     }
 
     /// Whether a time had come since then before the store's clock was set back.
