@@ -3,10 +3,12 @@
 //! - [`suite`] has a test for each behaviour. [`conformance_suite!`] runs them all on a broker.
 //! - [`store`] has the tests of what a store owes below the callers' traits. [`store_suite!`] runs them.
 //! - [`property`] applies random operations, and compares the broker with a model or with another broker.
+//! - [`history`] lets clients call a store at the same time, while faults strike, and searches an order of their calls.
 //!
-//! Both need the broker's clock to be one that a test can move, such as
+//! Suites and properties need the broker's clock to be one that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Put this crate under `[dev-dependencies]`.
 
+pub mod history;
 pub mod property;
 pub mod store;
 pub mod suite;

@@ -29,7 +29,7 @@ mod difference;
 mod driven;
 mod invariants;
 mod lists;
-mod model;
+pub(crate) mod model;
 mod operation;
 mod show;
 mod state;
@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use asynqueue_core::broker::SharedBroker;
 
+pub(crate) use self::show::outcome_in_words;
 pub use self::{
     difference::Difference,
     invariants::check_invariants,
@@ -51,7 +52,7 @@ use self::{
 };
 
 /// The queues that operations are about.
-const QUEUES: [&str; 2] = ["left", "right"];
+pub(crate) const QUEUES: [&str; 2] = ["left", "right"];
 
 /// Who leases tasks.
 const WORKER: &str = "worker";

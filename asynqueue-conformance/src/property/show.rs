@@ -77,7 +77,13 @@ fn place(place: &Place) -> String {
 fn settlement((at, outcome, only_if_expired): &(Place, Outcome, OnlyIfExpired)) -> String {
     let lease = place(at);
     let condition = if *only_if_expired { " if expired" } else { "" };
-    let outcome = match outcome {
+    let outcome = outcome_in_words(outcome);
+    format!("{lease}{condition}: {outcome}")
+}
+
+/// An outcome, without its result.
+pub(crate) fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
         Outcome::Complete { result: Some(_) } => "complete with a result".into(),
         Outcome::Complete { result: None } => "complete".into(),
         Outcome::Retry { delay } => format!("retry in {delay:?}"),
@@ -85,8 +91,7 @@ fn settlement((at, outcome, only_if_expired): &(Place, Outcome, OnlyIfExpired)) 
         Outcome::Release => "release".into(),
         Outcome::Archive => "archive".into(),
         Outcome::Drop => "drop".into(),
-    };
-    format!("{lease}{condition}: {outcome}")
+    }
 }
 
 /// What is not as by default.

@@ -163,11 +163,16 @@ impl RedisBroker {
     }
 }
 
-/// Tells changes from one another: which leases end, and how.
+/// Tells changes from one another: which leases end, and how. One that is answered as another was would seem to be recorded.
 fn hash(records: &[Record<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for record in records {
-        (record.outcome, &record.member, record.millis).hash(&mut hasher);
+        let condition = record.only_if_expired;
+        (record.outcome, &record.member, record.millis, condition).hash(&mut hasher);
+        let envelope = &record.envelope;
+        let last = envelope.last_failure();
+        let failure = last.map(|last| (last.kind, last.at, &last.message));
+        (envelope.attempts, failure, record.result).hash(&mut hasher);
     }
     hasher.finish()
 }

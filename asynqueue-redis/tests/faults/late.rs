@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use asynqueue_core::{
     broker::{
         self, Broker, CancelOutcome, Control, DocumentSwap, Expect, Fleet, Inspect, Lease,
-        MissedTicks, Move, Put, Replacement, ScheduleEntry, ScheduleSwap, Schedules, Space,
-        Subscriptions,
+        MissedTicks, Move, Outcome, Put, Replacement, ScheduleEntry, ScheduleSwap, Schedules,
+        Settled, Settlement, Space, Subscriptions,
     },
     process::Progress,
     task::{Name, TaskId, TaskRef, TaskState, Timestamp},
 };
 use asynqueue_redis::{RedisBroker, RedisOptions};
-use asynqueue_test_servers::{LateProxy, RedisServer, eventually};
+use asynqueue_test_servers::{Fault, LateProxy, Proxy, RedisServer, eventually};
 use redis::cmd;
 
 use super::common::{connect, lease, send, task};
@@ -300,6 +300,40 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
         (swapped[0].is_done, &swapped[0].kept[..]),
         (true, &[None][..])
     );
+}
+
+/// Two outcomes of one lease, such as that of a worker and that of a server which takes its task back.
+#[tokio::test]
+async fn an_outcome_is_not_answered_as_another_of_the_same_lease_was() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let options = RedisOptions::new(&proxy.url()).unwrap();
+    let options = options.response_timeout(Duration::from_millis(300));
+    let options = options.retry_for(Duration::ZERO).pool_size(1);
+    let client = RedisBroker::connect(options).await.unwrap();
+    // Scripts are loaded.
+    send(&client, [task("q", "warm")]).await;
+    let warm = lease(&client, "q", 1).await.remove(0);
+    client.settle(&[warm.settle(Outcome::Drop)]).await.unwrap();
+    for change in [
+        |other: &mut Settlement| other.only_if_expired = true,
+        |other: &mut Settlement| Arc::make_mut(&mut other.envelope).attempts += 1,
+    ] {
+        send(&client, [task("q", &TaskId::generate().to_string())]).await;
+        let leased = lease(&client, "q", 1).await.remove(0);
+        let delay = Duration::from_secs(60);
+        let first = leased.settle(Outcome::Retry { delay });
+        let mut other = first.clone();
+        change(&mut other);
+        proxy.set(Fault::SwallowReplies);
+        let lost = client.settle(std::slice::from_ref(&first)).await.unwrap();
+        assert!(lost[0].is_err(), "{lost:?}");
+        proxy.set(Fault::None);
+        let answers = client.settle(&[other]).await.unwrap();
+        assert_eq!(*answers[0].as_ref().unwrap(), Settled::Stale);
+        let answers = client.settle(&[first]).await.unwrap();
+        assert!(answers[0].is_ok(), "{answers:?}");
+    }
 }
 
 /// Each call would be refused by what its client takes for the time, until the first one has said what it is.

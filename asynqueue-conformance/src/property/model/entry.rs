@@ -13,14 +13,14 @@ use crate::property::WORKER;
 
 /// One task and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) envelope: Arc<Envelope>,
-    pub(super) place: Place,
+pub(crate) struct Entry {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) place: Place,
 }
 
 /// A state, and what is known of a task in it.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Pending {
         turn: i64,
         since: Timestamp,
@@ -47,7 +47,7 @@ pub(super) enum Place {
 }
 
 impl Entry {
-    pub(super) fn state(&self) -> TaskState {
+    pub(crate) fn state(&self) -> TaskState {
         match self.place {
             Place::Pending { .. } => TaskState::Pending,
             Place::Scheduled { .. } => TaskState::Scheduled,
@@ -69,7 +69,7 @@ impl Entry {
     }
 
     /// What is shown of the task.
-    pub(super) fn info(&self) -> TaskInfo {
+    pub(crate) fn info(&self) -> TaskInfo {
         let mut info = TaskInfo::new(Arc::clone(&self.envelope), self.state(), Version::default());
         info.at = self.at();
         match &self.place {
@@ -87,7 +87,7 @@ impl Entry {
     }
 
     /// What one who waits for it is told, if it has come to its end.
-    pub(super) fn finished(&self) -> Option<Finished> {
+    pub(crate) fn finished(&self) -> Option<Finished> {
         match &self.place {
             Place::Completed { result, .. } => Some(Finished::Completed {
                 result: result.clone(),
@@ -100,11 +100,11 @@ impl Entry {
         }
     }
 
-    pub(super) fn is(&self, task: &TaskRef) -> bool {
+    pub(crate) fn is(&self, task: &TaskRef) -> bool {
         self.envelope.task_ref() == *task
     }
 
-    pub(super) fn due(&self) -> Option<Timestamp> {
+    pub(crate) fn due(&self) -> Option<Timestamp> {
         match self.place {
             Place::Scheduled { due } | Place::Retry { due } => Some(due),
             _ => None,
@@ -112,7 +112,7 @@ impl Entry {
     }
 
     /// By what a list of its state is sorted.
-    pub(super) fn order(&self) -> (u8, i64, u64, TaskId) {
+    pub(crate) fn order(&self) -> (u8, i64, u64, TaskId) {
         let (turn, at) = match &self.place {
             Place::Pending { turn, .. } => (*turn, Timestamp::default()),
             Place::Active { until, .. } => (0, *until),

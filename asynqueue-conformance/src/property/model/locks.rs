@@ -9,11 +9,20 @@ use asynqueue_core::{
 
 use super::Model;
 
+#[derive(Clone)]
 pub(super) struct Lock {
     queue: Name,
     key: UniqueKey,
     holder: TaskId,
     until: Timestamp,
+}
+
+impl Lock {
+    /// What tells it from others.
+    pub(super) fn parts(&self) -> (&str, &str, &str, Timestamp) {
+        let (queue, key) = (self.queue.as_str(), self.key.as_str());
+        (queue, key, self.holder.as_str(), self.until)
+    }
 }
 
 impl Model {

@@ -1,6 +1,8 @@
 //! What a broker should do, in the plainest way.
 
 mod apply;
+mod digest;
+mod edit;
 mod entry;
 mod locks;
 mod upkeep;
@@ -16,15 +18,14 @@ use asynqueue_core::{
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, Timestamp},
 };
 
-use self::{
-    entry::{Entry, Place},
-    locks::Lock,
-};
+pub(crate) use self::entry::{Entry, Place};
+use self::locks::Lock;
 use super::QUEUES;
 
 /// All tasks in one list.
-pub(super) struct Model {
-    pub(super) now: Timestamp,
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) now: Timestamp,
     paused: [bool; QUEUES.len()],
     /// How many attempts of each queue succeeded, and failed.
     attempts: [(u64, u64); QUEUES.len()],
@@ -47,7 +48,7 @@ fn queue_index(queue: &Name) -> usize {
 }
 
 impl Model {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             now,
             paused: [false; QUEUES.len()],
@@ -61,7 +62,7 @@ impl Model {
         }
     }
 
-    fn find(&mut self, task: &TaskRef) -> Option<usize> {
+    fn find(&self, task: &TaskRef) -> Option<usize> {
         self.tasks.iter().position(|entry| entry.is(task))
     }
 
@@ -95,7 +96,10 @@ impl Model {
         tasks.iter().map(|task| self.enqueue_one(task)).collect()
     }
 
-    fn enqueue_one(&mut self, NewTask { envelope, when, .. }: &NewTask) -> Result<(), Conflict> {
+    pub(crate) fn enqueue_one(
+        &mut self,
+        NewTask { envelope, when, .. }: &NewTask,
+    ) -> Result<(), Conflict> {
         let task = envelope.task_ref();
         if let Some(place) = self.find(&task) {
             return Err(Conflict::Id {
@@ -127,31 +131,43 @@ impl Model {
     ) -> Vec<(Arc<Envelope>, Timestamp)> {
         let mut leased = Vec::new();
         for (queue, cap) in caps {
-            if self.paused[*queue] {
-                continue;
-            }
-            let next = self.list(&QUEUES[*queue].into(), TaskState::Pending);
-            for entry in next.into_iter().take((*cap).min(max - leased.len())) {
+            let limit = (*cap).min(max - leased.len());
+            for entry in self.next(&QUEUES[*queue].into(), limit) {
                 let token = LeaseToken(self.leases.len() as u64);
                 self.leases.push(Arc::clone(&entry.envelope));
-                let place = self
-                    .find(&entry.envelope.task_ref())
-                    .expect("a listed task is in the list of all");
-                self.tasks[place].place = Place::Active {
-                    token,
-                    until: self.now + lease,
-                    cancel: None,
-                    progress: None,
-                };
-                self.unlock(&entry.envelope, true);
+                self.activate(&entry, token, lease);
                 leased.push((entry.envelope, self.now));
             }
         }
         leased
     }
 
+    /// The tasks that a lease takes, at most so many, in their order.
+    pub(crate) fn next(&self, queue: &Name, limit: usize) -> Vec<Entry> {
+        if self.paused[queue_index(queue)] {
+            return Vec::new();
+        }
+        let mut next = self.list(queue, TaskState::Pending);
+        next.truncate(limit);
+        next
+    }
+
+    /// Leases a task that is [next](Self::next).
+    pub(crate) fn activate(&mut self, entry: &Entry, token: LeaseToken, lease: Duration) {
+        let place = self
+            .find(&entry.envelope.task_ref())
+            .expect("a listed task is in the list of all");
+        self.tasks[place].place = Place::Active {
+            token,
+            until: self.now + lease,
+            cancel: None,
+            progress: None,
+        };
+        self.unlock(&entry.envelope, true);
+    }
+
     /// Where a lease is worked on, and why it is to be cancelled.
-    fn current(&mut self, task: &TaskRef, token: LeaseToken) -> Option<(usize, Option<String>)> {
+    fn current(&self, task: &TaskRef, token: LeaseToken) -> Option<(usize, Option<String>)> {
         let place = self.find(task)?;
         match &self.tasks[place].place {
             Place::Active {
@@ -163,7 +179,12 @@ impl Model {
         }
     }
 
-    fn extend(&mut self, task: &TaskRef, token: LeaseToken, lease: Duration) -> Extended {
+    pub(crate) fn extend(
+        &mut self,
+        task: &TaskRef,
+        token: LeaseToken,
+        lease: Duration,
+    ) -> Extended {
         let Some((place, cancel)) = self.current(task, token) else {
             return Extended::Lost;
         };
@@ -177,7 +198,7 @@ impl Model {
         }
     }
 
-    fn settle(&mut self, settlement: &Settlement) -> Settled {
+    pub(crate) fn settle(&mut self, settlement: &Settlement) -> Settled {
         let Settlement {
             envelope,
             outcome,

@@ -1,0 +1,211 @@
+//! What the rest of a history says about a step: it must not take away what a later answer shows.
+//!
+//! A search without it is right, and much too slow: a wrong guess, such as about the order of tasks that were enqueued at the same
+//! time, or about what a lost request did, would show only many steps later.
+//!
+//! It looks at tasks whose content was written once, so that a version which ends does not come again. Clients that mark what they
+//! write have no others.
+
+use std::collections::{HashMap, HashSet};
+
+use asynqueue_core::{
+    broker::{Change, Edited, Settled},
+    task::{Envelope, TaskId, TaskState},
+};
+
+use super::{
+    search::{Span, Taken},
+    steps::{Kind, LeaseStep, SettleStep, Step},
+    version::{Content, Version},
+};
+use crate::property::model::Entry;
+
+/// What later answers show.
+pub(super) struct Foresight {
+    /// The steps whose answers show that a task was of this version when they were taken.
+    shown: HashMap<Version, Vec<usize>>,
+    leased: HashMap<Version, Leased>,
+    /// The contents that answers show, and those that requests are about.
+    contents: HashSet<Content>,
+    /// The steps whose answers show the content of a task, or that there is none.
+    tasks: HashMap<TaskId, Vec<usize>>,
+}
+
+/// Where a pending task is leased.
+struct Leased {
+    step: usize,
+    place: usize,
+    begin: u64,
+    end: u64,
+    client: usize,
+    is_again: bool,
+}
+
+impl Leased {
+    /// Whether this is certainly leased before another, each by the step that answered with it.
+    fn is_before(&self, other: &Self) -> bool {
+        if self.is_again || other.is_again {
+            return false;
+        }
+        if self.step == other.step {
+            return self.place < other.place;
+        }
+        self.end < other.begin
+    }
+}
+
+impl Foresight {
+    pub(super) fn of(steps: &[Step], spans: &[Span]) -> Self {
+        let mut written: HashMap<Content, usize> = HashMap::new();
+        for envelope in steps.iter().filter_map(writes) {
+            *written.entry(Content::of(envelope)).or_default() += 1;
+        }
+        let is_unique = |version: &Version| written.get(&version.content) == Some(&1);
+        let mut foresight = Self {
+            shown: HashMap::new(),
+            leased: HashMap::new(),
+            contents: HashSet::new(),
+            tasks: HashMap::new(),
+        };
+        for (place, step) in steps.iter().enumerate() {
+            foresight.contents.extend(knows(step).map(Content::of));
+            for (task, version) in shows(step) {
+                foresight.tasks.entry(task).or_default().push(place);
+                foresight
+                    .contents
+                    .extend(version.map(|version| version.content));
+                if let Some(version) = version.filter(is_unique) {
+                    foresight.shown.entry(version).or_default().push(place);
+                }
+            }
+            if let (Kind::Lease(lease), Some(end)) = (&step.kind, spans[place].end) {
+                let span = (spans[place].begin, end);
+                foresight.add(place, step.client.number, lease, span, is_unique);
+            }
+        }
+        foresight
+    }
+
+    fn add(
+        &mut self,
+        step: usize,
+        client: usize,
+        lease: &LeaseStep,
+        (begin, end): (u64, u64),
+        is_unique: impl Fn(&Version) -> bool,
+    ) {
+        let is_again = lease.is_again();
+        for (place, task) in lease.tasks.iter().enumerate() {
+            let version = Version::pending(&task.envelope);
+            let leased = Leased {
+                step,
+                place,
+                begin,
+                end,
+                client,
+                is_again,
+            };
+            if is_unique(&version) {
+                self.leased.insert(version, leased);
+            }
+        }
+    }
+
+    /// Whether a step can end a version: every other step that shows it was taken.
+    pub(super) fn may_end(&self, version: Version, step: usize, taken: &Taken) -> bool {
+        let shown = self.shown.get(&version).map_or(&[][..], Vec::as_slice);
+        shown
+            .iter()
+            .all(|other| *other == step || taken.has(*other))
+    }
+
+    /// Whether a request of this client can have leased a pending task without an answer: no other client is answered with it.
+    pub(super) fn may_be_lost(&self, version: Version, client: usize) -> bool {
+        let leased = self.leased.get(&version);
+        leased.is_none_or(|leased| leased.is_again && leased.client == client)
+    }
+
+    /// Whether a step can have left a task like this. What no answer shows, nobody knows how to change: so no answer that comes later
+    /// shows this task otherwise.
+    pub(super) fn may_be_left(&self, task: &Envelope, step: usize, taken: &Taken) -> bool {
+        if self.contents.contains(&Content::of(task)) {
+            return true;
+        }
+        let shown = self.tasks.get(&task.id).map_or(&[][..], Vec::as_slice);
+        shown
+            .iter()
+            .all(|other| *other == step || taken.has(*other))
+    }
+
+    /// Whether pending tasks of one priority can be in this order, of which the one at `new` has just come to its place.
+    pub(super) fn may_be_in_order(&self, pending: &[&Entry], new: usize) -> bool {
+        let leased = |place: usize| self.leased.get(&Version::pending(&pending[place].envelope));
+        let Some(new_one) = leased(new) else {
+            return true;
+        };
+        let is_wrong = |place: usize| {
+            leased(place).is_some_and(|other| {
+                if place < new {
+                    new_one.is_before(other)
+                } else {
+                    other.is_before(new_one)
+                }
+            })
+        };
+        !(0..pending.len()).any(|place| place != new && is_wrong(place))
+    }
+}
+
+/// What a step writes into a task. What one that is repeated writes is the same.
+fn writes(step: &Step) -> Option<&Envelope> {
+    match &step.kind {
+        Kind::Enqueue(task, _) => Some(&task.envelope),
+        Kind::Settle(step) if step.repeats.is_empty() => Some(&step.settlement.envelope),
+        Kind::Edit(edit, _) => match &edit.change {
+            Change::Put { envelope, .. } => Some(envelope),
+            Change::Delete | Change::Cancel { .. } => None,
+        },
+        _ => None,
+    }
+}
+
+/// What a client knows of a task that it asks to change.
+fn knows(step: &Step) -> Option<&Envelope> {
+    match &step.kind {
+        Kind::Settle(step) => Some(&step.settlement.leased),
+        Kind::Edit(edit, _) => Some(&edit.seen.envelope),
+        _ => None,
+    }
+}
+
+/// The tasks that the answer to a step shows, each with its version when the step was taken, if there was one.
+fn shows(step: &Step) -> Vec<(TaskId, Option<Version>)> {
+    let shown =
+        |envelope: &Envelope, state| (envelope.id.clone(), Some(Version::of(state, envelope)));
+    match &step.kind {
+        Kind::Enqueue(task, Some(Ok(()))) => vec![(task.envelope.id.clone(), None)],
+        Kind::Lease(lease) => {
+            // Those of a lost answer were pending before this step, and are active.
+            let state = if lease.is_again() {
+                TaskState::Other
+            } else {
+                TaskState::Pending
+            };
+            let tasks = lease.tasks.iter();
+            tasks.map(|task| shown(&task.envelope, state)).collect()
+        }
+        Kind::Look(task, None) => vec![(task.id.clone(), None)],
+        Kind::Look(_, Some(found)) => vec![shown(&found.envelope, found.state)],
+        Kind::Edit(edit, Some(Edited::Done | Edited::Locked | Edited::Refused)) => {
+            vec![shown(&edit.seen.envelope, edit.seen.state)]
+        }
+        // One that repeats another may have been answered as that was.
+        Kind::Settle(SettleStep {
+            settlement,
+            answer: Some(Settled::Recorded | Settled::Cancelled),
+            repeats,
+            ..
+        }) if repeats.is_empty() => vec![shown(&settlement.leased, TaskState::Active)],
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,158 @@
+//! Records calls as they are made.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    broker::{Leased, TaskInfo},
+    task::{Envelope, Failure, FailureKind},
+};
+use parking_lot::Mutex;
+
+use super::{
+    History,
+    call::{Answer, Call, Client, Request},
+    spec::NOW,
+    subject::Subject,
+};
+
+/// Makes calls, and keeps what was asked and answered. A call that is dropped before its answer is one of unknown outcome.
+///
+/// The store stamps a cancelled task with its own time. The recorder puts a fixed one in its place, in what it keeps and in what it
+/// returns, so that a specification without a clock can say what the task is.
+#[derive(Debug)]
+pub struct Recorder {
+    began: Instant,
+    moments: AtomicU64,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Recorder {
+    /// A recorder of no calls. A history begins with it.
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            moments: AtomicU64::new(0),
+            calls: Mutex::default(),
+        }
+    }
+
+    /// Makes a call. Returns the answer, or `None` if it failed.
+    pub async fn call<S: Subject + ?Sized>(
+        &self,
+        client: Client,
+        subject: &S,
+        request: Request,
+    ) -> Option<Answer> {
+        let under_way = self.begin(client, request.clone());
+        let answer = subject.perform(&client.worker(), &request).await;
+        let answer = answer.map(without_times).map_err(|error| error.to_string());
+        under_way.end(answer.clone());
+        answer.ok()
+    }
+
+    fn begin(&self, client: Client, request: Request) -> UnderWay<'_> {
+        let mut calls = self.calls.lock();
+        calls.push(Call {
+            client,
+            begin: self.moments.fetch_add(1, SeqCst),
+            end: None,
+            began: self.began.elapsed(),
+            took: Duration::ZERO,
+            request,
+            answer: None,
+        });
+        UnderWay {
+            recorder: self,
+            place: calls.len() - 1,
+        }
+    }
+
+    /// All calls so far.
+    pub fn history(&self) -> History {
+        History::new(self.calls.lock().clone())
+    }
+}
+
+/// A call that is not answered. Dropped before that, it is cut off.
+struct UnderWay<'a> {
+    recorder: &'a Recorder,
+    place: usize,
+}
+
+impl UnderWay<'_> {
+    fn end(self, answer: Result<Answer, String>) {
+        let mut calls = self.recorder.calls.lock();
+        let call = &mut calls[self.place];
+        call.end = Some(self.recorder.moments.fetch_add(1, SeqCst));
+        call.answer = Some(answer);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let now = self.recorder.began.elapsed();
+        let call = &mut self.recorder.calls.lock()[self.place];
+        call.took = now.saturating_sub(call.began);
+    }
+}
+
+fn without_times(mut answer: Answer) -> Answer {
+    match &mut answer {
+        Answer::Leased(queues) => {
+            for leased in queues.iter_mut().flatten().flatten() {
+                let since = leased.pending_since;
+                let envelope = without_time(&leased.envelope);
+                *leased = Leased::new(envelope, leased.token, leased.now);
+                leased.pending_since = since;
+            }
+        }
+        Answer::Looked(tasks) => {
+            for TaskInfo { envelope, .. } in tasks.iter_mut().flatten() {
+                *envelope = without_time(envelope);
+            }
+        }
+        _ => {}
+    }
+    answer
+}
+
+/// The envelope with the time at which the model would have cancelled it.
+fn without_time(envelope: &Arc<Envelope>) -> Arc<Envelope> {
+    let is_stamped = |failure: &Failure| failure.kind == FailureKind::Cancelled;
+    if !envelope.failures().iter().any(is_stamped) {
+        return Arc::clone(envelope);
+    }
+    let (id, event, codec) = (&envelope.id, &envelope.event, &envelope.codec);
+    let mut new = Envelope::new(
+        id.clone(),
+        event.clone(),
+        codec.clone(),
+        envelope.payload.clone(),
+    );
+    new.queue = envelope.queue.clone();
+    new.options = Arc::clone(&envelope.options);
+    new.headers = envelope.headers.clone();
+    new.enqueued_at = envelope.enqueued_at;
+    new.deadline = envelope.deadline;
+    new.unique.clone_from(&envelope.unique);
+    new.attempts = envelope.attempts;
+    for mut failure in envelope.failures().iter().cloned() {
+        if is_stamped(&failure) {
+            failure.at = NOW;
+        }
+        new.push_failure(failure);
+    }
+    Arc::new(new)
+}

@@ -1,0 +1,159 @@
+//! Shows why a history has no order.
+
+use std::fmt::{self, Write};
+
+use asynqueue_core::broker::LeaseToken;
+
+use super::{
+    call::{Answer, Call, Request},
+    judge::Judged,
+    search::Found,
+    show,
+    steps::View,
+};
+
+/// A history has no order, or none that was found in time. Shows the calls, one a line.
+///
+/// Its `Debug` is its `Display`, so that `unwrap` shows it readably too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Violation {
+    text: String,
+    is_undecided: bool,
+}
+
+/// How many tries it may take to find out whether an answer can be left out, and whether all can.
+const TRIES: usize = 2_000;
+const ALL_TRIES: usize = 20_000;
+
+impl Violation {
+    /// Whether the search was given up, so that there may be an order after all.
+    pub fn is_undecided(&self) -> bool {
+        self.is_undecided
+    }
+
+    /// Of a history that has no order.
+    pub(super) fn of(judged: &Judged<'_>) -> Self {
+        let view = without_needless(judged, shortest(judged));
+        let of_queue = |(_, call): &(usize, &Call)| {
+            call.begin <= view.until && show::is_about(call, judged.queue)
+        };
+        let calls: Vec<_> = judged.calls.iter().enumerate().filter(of_queue).collect();
+        let is_needed = |place: usize, call: &Call| {
+            call.answered().is_some()
+                && call.end.is_some_and(|end| end <= view.until)
+                && !view.forgotten.contains(&place)
+        };
+        let (needed, others): (Vec<_>, Vec<_>) =
+            (calls.into_iter()).partition(|(place, call)| is_needed(*place, call));
+        let mut text = format!(
+            "queue `{}`: there is no order of the calls in which these {} are answered so, whatever the answers to others:\n",
+            judged.queue,
+            needed.len()
+        );
+        let line = |(_, call): &(usize, &Call)| show::line(call, judged.queue, view.until);
+        for call in &needed {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {}", line(call));
+        }
+        if !others.is_empty() {
+            let _ = writeln!(text, "the {} others until then:", others.len());
+            for call in &others {
+                let _ = writeln!(text, "  {}", line(call));
+            }
+        }
+        Self {
+            text,
+            is_undecided: false,
+        }
+    }
+
+    /// Of a history that took too many tries.
+    pub(super) fn undecided(judged: &Judged<'_>, tries: usize) -> Self {
+        let mut text = format!(
+            "queue `{}`: no order of the calls was found in {tries} tries; use fewer clients, calls or faults:\n",
+            judged.queue
+        );
+        let about = |call: &&Call| show::is_about(call, judged.queue);
+        for call in judged.calls.iter().filter(about) {
+            let _ = writeln!(text, "  {}", show::line(call, judged.queue, u64::MAX));
+        }
+        Self {
+            text,
+            is_undecided: true,
+        }
+    }
+}
+
+/// The shortest beginning that has no order. What has none until some moment has none until a later one.
+fn shortest(judged: &Judged<'_>) -> View {
+    let mut ends: Vec<_> = judged.calls.iter().filter_map(|call| call.end).collect();
+    ends.sort_unstable();
+    let has_order = |end: &u64| {
+        let view = View {
+            until: *end,
+            ..View::whole()
+        };
+        // One that is not decided in time is kept longer.
+        judged.search(&view, ALL_TRIES).0 != Found::NoOrder
+    };
+    let first = ends.partition_point(has_order);
+    View {
+        until: ends.get(first).copied().unwrap_or(u64::MAX),
+        ..View::whole()
+    }
+}
+
+/// Forgets one answer after the other, as long as there is no order without it either. Those to leases last: they show the most.
+fn without_needless(judged: &Judged<'_>, mut view: View) -> View {
+    let mut left = ALL_TRIES;
+    let is_lease = |place: &usize| matches!(judged.calls[*place].request, Request::Lease { .. });
+    let mut places: Vec<_> = (0..judged.calls.len()).rev().collect();
+    places.sort_by_key(is_lease);
+    for place in places {
+        let call = &judged.calls[place];
+        let is_seen = call.end.is_some_and(|end| end <= view.until);
+        if !is_seen || call.answered().is_none() || !show::is_about(call, judged.queue) {
+            continue;
+        }
+        if is_used(call, judged.calls) {
+            continue;
+        }
+        view.forgotten.insert(place);
+        let (found, tries) = judged.search(&view, TRIES.min(left));
+        left -= tries;
+        if found != Found::NoOrder {
+            view.forgotten.remove(&place);
+        }
+    }
+    view
+}
+
+/// Whether other calls use what a call has leased: then its answer is where they know the tokens from.
+fn is_used(call: &Call, calls: &[Call]) -> bool {
+    let Some(Answer::Leased(queues)) = call.answered() else {
+        return false;
+    };
+    let uses = |token: LeaseToken| {
+        calls.iter().any(|call| match &call.request {
+            Request::Extend(leases, _) => leases.iter().any(|lease| lease.token == token),
+            Request::Settle(settlements) => settlements.iter().any(|one| one.token == token),
+            _ => false,
+        })
+    };
+    let leased = queues.iter().flatten().flatten();
+    leased.map(|leased| leased.token).any(uses)
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{self}")
+    }
+}
+
+impl std::error::Error for Violation {}

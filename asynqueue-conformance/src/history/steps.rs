@@ -1,0 +1,402 @@
+//! The steps that calls consist of: each changes one queue at once.
+
+mod ranks;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    broker::{
+        Conflict, Edit, Edited, Extended, Lease, LeaseToken, Leased, NewTask, Settled, Settlement,
+        TaskInfo,
+    },
+    task::{Name, TaskRef},
+};
+
+use super::{
+    Promises,
+    call::{Answer, Call, Client, Request},
+    search::Span,
+};
+
+/// A step of a call.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) client: Client,
+    /// The place of its call among all.
+    pub(super) call: usize,
+    pub(super) kind: Kind,
+}
+
+/// What a step does, and its answer where it is known.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Enqueue(NewTask, Option<Result<(), Conflict>>),
+    Lease(LeaseStep),
+    /// Takes up to so many tasks, for nobody.
+    LoseLease {
+        limit: Limit,
+        lease: Duration,
+        is_whole: bool,
+    },
+    /// There was no pending task.
+    FindNone,
+    Extend(Lease, Duration, Option<Extended>),
+    Settle(SettleStep),
+    Edit(Edit, Option<Edited>),
+    Look(TaskRef, Option<TaskInfo>),
+}
+
+/// Tasks that were leased at once.
+#[derive(Debug)]
+pub(super) struct LeaseStep {
+    pub(super) tasks: Vec<Leased>,
+    pub(super) lease: Duration,
+    /// How many it could take.
+    pub(super) limit: usize,
+    /// Whether nothing was left pending.
+    pub(super) is_all: bool,
+}
+
+impl LeaseStep {
+    /// Whether the answer may be that of an earlier request, whose own was lost: then a store does not say since when tasks were
+    /// pending, and may answer them in another order.
+    pub(super) fn is_again(&self) -> bool {
+        let is_untimed = |leased: &Leased| leased.pending_since.is_none();
+        !self.tasks.is_empty() && self.tasks.iter().all(is_untimed)
+    }
+}
+
+/// How many tasks a lost lease took at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    Of(usize),
+    /// What this step has left of its own.
+    LeftBy(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct SettleStep {
+    pub(super) settlement: Settlement,
+    pub(super) answer: Option<Settled>,
+    /// Earlier steps of unknown outcome that it repeats.
+    pub(super) repeats: Vec<usize>,
+    /// Whether a later one repeats it.
+    pub(super) is_repeated: bool,
+}
+
+/// The steps of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    pub(super) steps: Vec<Step>,
+    pub(super) spans: Vec<Span>,
+}
+
+/// What part of a history is looked at.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    /// What happened later is not looked at.
+    pub(super) until: u64,
+    /// The calls whose answers are not looked at, by their places.
+    pub(super) forgotten: HashSet<usize>,
+}
+
+impl View {
+    pub(super) fn whole() -> Self {
+        Self {
+            until: u64::MAX,
+            forgotten: HashSet::new(),
+        }
+    }
+
+    /// The answer to a call and when it came, as far as it is looked at.
+    fn answer<'a>(&self, place: usize, call: &'a Call) -> (Option<&'a Answer>, Option<u64>) {
+        let end = call.end.filter(|end| *end <= self.until);
+        if end.is_none() || self.forgotten.contains(&place) {
+            return (None, None);
+        }
+        (call.answered(), end)
+    }
+}
+
+impl Steps {
+    /// The steps that calls took in a queue.
+    pub(super) fn of(calls: &[Call], queue: &Name, promises: &Promises, view: &View) -> Self {
+        let mut steps = Self::default();
+        for (place, call) in calls.iter().enumerate() {
+            if call.begin > view.until {
+                continue;
+            }
+            let (answer, end) = view.answer(place, call);
+            let over = call.began.saturating_add(call.took);
+            let over = over.saturating_add(promises.late_within);
+            let later = calls.partition_point(|call| call.began <= over);
+            let mut adding = Adding {
+                until: calls.get(later).map_or(u64::MAX, |call| call.begin),
+                steps: &mut steps,
+                promises,
+                queue,
+                call,
+                place,
+                end,
+                before: None,
+            };
+            adding.call(answer);
+        }
+        ranks::rank(&mut steps);
+        steps
+    }
+}
+
+/// A call whose steps are added.
+struct Adding<'a> {
+    steps: &'a mut Steps,
+    promises: &'a Promises,
+    queue: &'a Name,
+    call: &'a Call,
+    place: usize,
+    end: Option<u64>,
+    /// The begin of the first call that it can have no effect after.
+    until: u64,
+    before: Option<usize>,
+}
+
+impl Adding<'_> {
+    fn call(&mut self, answer: Option<&Answer>) {
+        let call = self.call;
+        match &call.request {
+            Request::Enqueue(tasks) => {
+                let answers = match answer {
+                    Some(Answer::Enqueued(answers)) => Some(answers),
+                    _ => None,
+                };
+                for (place, task) in tasks.iter().enumerate() {
+                    let answer = answers.map(|answers| answers[place].clone());
+                    if task.envelope.queue == *self.queue {
+                        self.add(answer.is_some(), Kind::Enqueue(task.clone(), answer));
+                    }
+                }
+            }
+            Request::Lease { queues, lease } => {
+                let place = queues.iter().position(|(queue, _)| queue == self.queue);
+                let Some(place) = place else { return };
+                match answer {
+                    Some(Answer::Leased(answers)) => {
+                        let leased = answers[place].as_deref().ok();
+                        self.lease(queues[place].1, *lease, leased);
+                    }
+                    _ => self.lease(queues[place].1, *lease, None),
+                }
+            }
+            Request::Extend(leases, by) => self.extend(leases, *by, answer),
+            Request::Settle(settlements) => self.settle(settlements, answer),
+            Request::Edit(edits) => {
+                for (place, edit) in edits.iter().enumerate() {
+                    let answer = match answer {
+                        Some(Answer::Edited(answers)) => Some(answers[place]),
+                        _ => None,
+                    };
+                    if edit.seen.envelope.queue == *self.queue {
+                        self.add(answer.is_some(), Kind::Edit(edit.clone(), answer));
+                    }
+                }
+            }
+            Request::Look(tasks) => {
+                let Some(Answer::Looked(answers)) = answer else {
+                    return;
+                };
+                for (task, answer) in tasks.iter().zip(answers) {
+                    if task.queue == *self.queue {
+                        self.add(true, Kind::Look(task.clone(), answer.clone()));
+                        // Each task is looked up by itself.
+                        self.before = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn lease(&mut self, cap: usize, lease: Duration, leased: Option<&[Leased]>) {
+        let is_whole = self.promises.leases_at_once;
+        let Some(leased) = leased else {
+            self.lose_leases(cap, lease, is_whole);
+            return;
+        };
+        if is_whole {
+            let tasks = leased.to_vec();
+            let is_all = tasks.len() < cap;
+            let (limit, kind) = (cap, Kind::Lease);
+            self.add(
+                true,
+                kind(LeaseStep {
+                    tasks,
+                    lease,
+                    limit,
+                    is_all,
+                }),
+            );
+            return;
+        }
+        let mut limit = cap;
+        for tasks in leased.chunk_by(|one, other| one.token == other.token) {
+            let tasks = tasks.to_vec();
+            let taken = tasks.len();
+            let is_all = false;
+            self.add(
+                true,
+                Kind::Lease(LeaseStep {
+                    tasks,
+                    lease,
+                    limit,
+                    is_all,
+                }),
+            );
+            limit = limit.saturating_sub(taken);
+        }
+        let is_whole = self.call.took < self.promises.leases_whole_within;
+        match limit {
+            0 => {}
+            _ if is_whole => self.add(true, Kind::FindNone),
+            _ => self.lose_leases(limit, lease, false),
+        }
+    }
+
+    /// What a call may have leased for nobody: what it takes at once, and the rest of it in another step.
+    fn lose_leases(&mut self, limit: usize, lease: Duration, is_whole: bool) {
+        let first = Limit::Of(limit);
+        self.add(
+            false,
+            Kind::LoseLease {
+                limit: first,
+                lease,
+                is_whole,
+            },
+        );
+        if let Some(first) = self.before.filter(|_| !is_whole && limit > 1) {
+            let limit = Limit::LeftBy(first);
+            self.add(
+                false,
+                Kind::LoseLease {
+                    limit,
+                    lease,
+                    is_whole,
+                },
+            );
+        }
+    }
+
+    fn extend(&mut self, leases: &[Lease], by: Duration, answer: Option<&Answer>) {
+        for (place, lease) in leases.iter().enumerate() {
+            if lease.task.queue != *self.queue {
+                continue;
+            }
+            let answer = match answer {
+                Some(Answer::Extended(answers)) => answers[place].as_ref().ok().copied(),
+                _ => None,
+            };
+            let extend = |answer| Kind::Extend(lease.clone(), by, answer);
+            self.add(answer.is_some(), extend(answer));
+            let last = self.before;
+            if answer.is_some() && !self.promises.extends_once {
+                self.add(false, extend(None));
+                if let Some(span) = self.steps.spans.last_mut() {
+                    (span.after, span.before) = (None, last);
+                }
+                self.before = last;
+            }
+        }
+    }
+
+    fn settle(&mut self, settlements: &[Settlement], answer: Option<&Answer>) {
+        for (place, settlement) in settlements.iter().enumerate() {
+            if settlement.envelope.queue != *self.queue {
+                continue;
+            }
+            let answer = match answer {
+                Some(Answer::Settled(answers)) => answers[place].as_ref().ok().copied(),
+                _ => None,
+            };
+            let repeats = self.repeated(settlement);
+            for step in &repeats {
+                if let Kind::Settle(step) = &mut self.steps.steps[*step].kind {
+                    step.is_repeated = true;
+                }
+            }
+            let step = SettleStep {
+                settlement: settlement.clone(),
+                answer,
+                repeats,
+                is_repeated: false,
+            };
+            let (before, like) = (self.before, step.repeats.last().copied());
+            self.add(answer.is_some(), Kind::Settle(step));
+            if let Some(span) = self.steps.spans.last_mut() {
+                span.like = like;
+            }
+            if answer != Some(Settled::Recorded) {
+                // One that is to be cancelled may come behind the others, since its failure has to be made up first; by then, it
+                // may be another's.
+                self.before = before;
+            }
+        }
+    }
+
+    /// The steps of unknown outcome that are like this one.
+    fn repeated(&self, settlement: &Settlement) -> Vec<usize> {
+        let client = self.call.client;
+        let is_like = |step: &Step| match &step.kind {
+            Kind::Settle(SettleStep {
+                settlement: other,
+                answer: None,
+                ..
+            }) => {
+                step.client.process == client.process
+                    && Arc::ptr_eq(&other.envelope, &settlement.envelope)
+                    && (other.token, &other.outcome) == (settlement.token, &settlement.outcome)
+            }
+            _ => false,
+        };
+        let steps = self.steps.steps.iter().enumerate();
+        let like = steps.filter(|(_, step)| step.call != self.place && is_like(step));
+        like.map(|(place, _)| place).collect()
+    }
+
+    fn add(&mut self, is_certain: bool, kind: Kind) {
+        let place = self.steps.steps.len();
+        // A step of unknown outcome may be without an effect, and then it is in no order: what follows does not wait for it.
+        let is_rest = matches!(
+            kind,
+            Kind::LoseLease {
+                limit: Limit::LeftBy(_),
+                ..
+            }
+        );
+        let before = |step: &usize| is_rest || self.steps.spans[*step].end.is_some();
+        let after = self.before.filter(before);
+        self.steps.steps.push(Step {
+            client: self.call.client,
+            call: self.place,
+            kind,
+        });
+        self.steps.spans.push(Span {
+            begin: self.call.begin,
+            end: self.end.filter(|_| is_certain),
+            until: self.until,
+            after,
+            before: None,
+            like: None,
+            rank: None,
+        });
+        self.before = Some(place);
+    }
+}
+
+/// Stands for the token of a lease that nobody was answered, by the step that took it. No store gives such high ones.
+pub(super) fn lost_token(step: usize) -> LeaseToken {
+    LeaseToken(u64::MAX - step as u64)
+}
+
+/// The step that took this lease for nobody.
+pub(super) fn lost_step(token: LeaseToken, steps: usize) -> Option<usize> {
+    let step = usize::try_from(u64::MAX - token.0).ok()?;
+    (step < steps).then_some(step)
+}

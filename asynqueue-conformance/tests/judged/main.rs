@@ -1,0 +1,330 @@
+//! Histories that are known to have an order, or to have none.
+
+mod calls;
+
+use std::time::Duration;
+
+use asynqueue_conformance::history::{Answer, Call, History, Promises, Request};
+use asynqueue_core::{
+    broker::{BrokerError, Change, Conflict, Edited, Extended, NewTask, Outcome, Settled, When},
+    task::{Envelope, TaskState},
+};
+
+use self::calls::{
+    HOUR, again, by, complete, edit, enqueue, extend, failed, lease, look, of, settle, settlement,
+    task,
+};
+
+/// Several leases in a call, of which the last can fail.
+const IN_STEPS: Promises = Promises {
+    leases_at_once: false,
+    leases_whole_within: Duration::from_secs(10),
+    extends_once: true,
+    late_within: Duration::MAX,
+};
+
+fn has_order_with(promises: &Promises, calls: impl IntoIterator<Item = Call>) -> bool {
+    match History::new(calls.into_iter().collect()).judge(promises) {
+        Ok(_) => true,
+        Err(violation) => {
+            assert!(!violation.is_undecided(), "{violation}");
+            false
+        }
+    }
+}
+
+fn has_order(calls: impl IntoIterator<Item = Call>) -> bool {
+    has_order_with(&Promises::default(), calls)
+}
+
+#[test]
+fn a_task_is_leased_once_it_is_enqueued_and_to_one_client() {
+    assert!(has_order([enqueue(1..2, "a"), lease(3..4, &[("a", 1)])]));
+    assert!(has_order([enqueue(1..4, "a"), lease(2..3, &[("a", 1)])]));
+    assert!(!has_order([lease(1..2, &[("a", 1)]), enqueue(3..4, "a")]));
+    let twice = [("a", 1), ("a", 2)].map(|one| [one]);
+    let [first, second] = [lease(3..4, &twice[0]), lease(3..4, &twice[1])];
+    assert!(!has_order([enqueue(1..2, "a"), first, second]));
+    assert!(
+        !has_order([enqueue(1..2, "a"), lease(3..4, &[])]),
+        "it is there"
+    );
+}
+
+#[test]
+fn an_id_is_accepted_once_and_the_refusal_says_what_the_other_task_is() {
+    assert!(!has_order([enqueue(1..3, "a"), by(1, enqueue(2..4, "a"))]));
+    for (state, is_right) in [(TaskState::Pending, true), (TaskState::Active, false)] {
+        let mut refused = enqueue(3..4, "a");
+        let conflict = Conflict::Id {
+            task: of("a"),
+            state,
+        };
+        refused.answer = Some(Ok(Answer::Enqueued(vec![Err(conflict)])));
+        assert_eq!(
+            has_order([enqueue(1..2, "a"), refused]),
+            is_right,
+            "{state}"
+        );
+    }
+}
+
+#[test]
+fn tasks_are_leased_in_the_order_they_were_enqueued_in() {
+    let lease = |ids: [&str; 2]| lease(7..8, &[(ids[0], 1), (ids[1], 2)]);
+    let in_turn = || [enqueue(1..2, "a"), enqueue(3..4, "b")];
+    assert!(has_order(in_turn().into_iter().chain([lease(["a", "b"])])));
+    assert!(!has_order(in_turn().into_iter().chain([lease(["b", "a"])])));
+    for ids in [["a", "b"], ["b", "a"]] {
+        let at_once = [enqueue(1..4, "a"), enqueue(2..3, "b"), lease(ids)];
+        assert!(has_order(at_once), "{ids:?}");
+    }
+}
+
+#[test]
+fn a_lease_that_failed_took_tasks_or_did_not() {
+    let lost = || failed(lease(3..4, &[]));
+    let begin = || [enqueue(1..2, "a"), lost()];
+    assert!(has_order(begin().into_iter().chain([lease(5..6, &[])])));
+    assert!(has_order(
+        begin().into_iter().chain([lease(5..6, &[("a", 1)])])
+    ));
+    // It does not give back what it took.
+    let taken_and_there = [lease(5..6, &[]), lease(7..8, &[("a", 1)])];
+    assert!(!has_order(begin().into_iter().chain(taken_and_there)));
+}
+
+#[test]
+fn what_a_failed_lease_took_is_answered_to_the_next_of_the_same_worker() {
+    let begin = || {
+        [
+            enqueue(1..2, "a"),
+            failed(lease(3..4, &[])),
+            by(1, lease(5..6, &[])),
+        ]
+    };
+    let next = || again(lease(7..8, &[("a", 1)]));
+    assert!(has_order(begin().into_iter().chain([next()])));
+    assert!(
+        !has_order(begin().into_iter().chain([by(1, next())])),
+        "of another"
+    );
+    let settled = settle(9..10, &complete("a", 1), Settled::Recorded);
+    assert!(
+        has_order(begin().into_iter().chain([next(), settled])),
+        "under the new token"
+    );
+}
+
+#[test]
+fn an_enqueue_that_failed_has_its_effect_at_any_later_time_but_once() {
+    let look = |time, state| by(1, look(time, "a", state));
+    let pending = Some(TaskState::Pending);
+    let late = || {
+        [
+            failed(enqueue(1..2, "a")),
+            look(3..4, None),
+            look(5..6, pending),
+        ]
+    };
+    assert!(has_order(late()));
+    assert!(!has_order(late().into_iter().chain([look(7..8, None)])));
+    let within = |seconds| Promises {
+        late_within: Duration::from_secs(seconds),
+        ..Promises::default()
+    };
+    assert!(
+        has_order_with(&within(3), late()),
+        "it was not seen before the end of that time"
+    );
+    assert!(!has_order_with(&within(0), late()), "it was not there then");
+}
+
+#[test]
+fn a_token_that_is_over_settles_nothing() {
+    let release = settlement("a", 1, Outcome::Release);
+    let begin = || {
+        [
+            enqueue(1..2, "a"),
+            lease(3..4, &[("a", 1)]),
+            settle(5..6, &release, Settled::Recorded),
+            by(1, lease(7..8, &[("a", 2)])),
+        ]
+    };
+    let stale = |answer| settle(9..10, &complete("a", 1), answer);
+    assert!(has_order(
+        begin().into_iter().chain([stale(Settled::Stale)])
+    ));
+    assert!(!has_order(
+        begin().into_iter().chain([stale(Settled::Recorded)])
+    ));
+}
+
+/// The first one is recorded, as the look shows. What comes again is answered as that was, or as one that is over.
+#[test]
+fn an_outcome_that_is_settled_again_is_recorded_once() {
+    let done = complete("a", 1);
+    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    let first = || failed(settle(5..6, &done, Settled::Recorded));
+    for answer in [Settled::Recorded, Settled::Stale] {
+        let rest = [first(), look(7..8, "a", None), settle(9..10, &done, answer)];
+        assert!(has_order(begin().into_iter().chain(rest)), "{answer:?}");
+    }
+    let rest = [
+        look(7..8, "a", None),
+        settle(9..10, &done, Settled::Recorded),
+    ];
+    assert!(
+        !has_order(begin().into_iter().chain(rest)),
+        "nothing came before it"
+    );
+    let rest = [
+        first(),
+        settle(7..8, &done, Settled::Stale),
+        look(9..10, "a", Some(TaskState::Active)),
+    ];
+    assert!(
+        !has_order(begin().into_iter().chain(rest)),
+        "it is over, and is not"
+    );
+}
+
+#[test]
+fn an_outcome_for_an_expired_lease_counts_once_the_lease_has_ended() {
+    let mut reclaimed = settlement("a", 1, Outcome::Release);
+    reclaimed.only_if_expired = true;
+    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    let settled = |answer| settle(7..8, &reclaimed, answer);
+    let (zero, hour) = (
+        extend(5..6, "a", 1, Duration::ZERO),
+        extend(5..6, "a", 1, HOUR),
+    );
+    for (extended, answer, is_right) in [
+        (&zero, Settled::Recorded, true),
+        (&zero, Settled::Stale, false),
+        (&hour, Settled::Recorded, false),
+        (&hour, Settled::Stale, true),
+    ] {
+        let rest = [extended.clone(), settled(answer)];
+        let calls = begin().into_iter().chain(rest);
+        assert_eq!(has_order(calls), is_right, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_extension_that_is_sent_again_has_its_effect_before_it_is_answered() {
+    let mut reclaimed = settlement("a", 1, Outcome::Release);
+    reclaimed.only_if_expired = true;
+    let mut extended = by(1, extend(5..10, "a", 1, Duration::ZERO));
+    extended.answer = Some(Ok(Answer::Extended(vec![Ok(Extended::Lost)])));
+    let settled = settle(7..8, &reclaimed, Settled::Recorded);
+    let calls = [
+        enqueue(1..2, "a"),
+        lease(3..4, &[("a", 1)]),
+        extended,
+        settled,
+    ];
+    assert!(!has_order(calls.clone()));
+    let again = Promises {
+        extends_once: false,
+        ..Promises::default()
+    };
+    assert!(has_order_with(&again, calls.clone()));
+    let mut late = calls;
+    (late[2].begin, late[2].end) = (9, Some(10));
+    assert!(!has_order_with(&again, late), "it began after the outcome");
+}
+
+#[test]
+fn an_edit_is_made_only_to_the_version_that_was_seen() {
+    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    for (answer, is_right) in [
+        (Edited::Changed, true),
+        (Edited::Done, false),
+        (Edited::Refused, false),
+    ] {
+        let calls = begin()
+            .into_iter()
+            .chain([edit(5..6, "a", Change::Delete, answer)]);
+        assert_eq!(has_order(calls), is_right, "{answer:?}");
+    }
+    let at_once = [
+        begin(),
+        [
+            edit(1..6, "a", Change::Delete, Edited::Done),
+            look(7..8, "a", None),
+        ],
+    ];
+    assert!(
+        !has_order(at_once.into_iter().flatten()),
+        "it was leased before or not at all"
+    );
+}
+
+#[test]
+fn a_call_that_leases_in_steps_takes_what_is_next_in_each() {
+    let answer = || lease(3..8, &[("b", 1), ("a", 2)]);
+    let calls = || [enqueue(1..2, "b"), by(1, enqueue(4..5, "a")), answer()];
+    assert!(has_order_with(&IN_STEPS, calls()));
+    // Fewer than asked for, although there is another.
+    let fewer = || lease(5..6, &[("a", 1)]);
+    let calls = || [enqueue(1..2, "a"), enqueue(3..4, "b"), fewer()];
+    assert!(!has_order_with(&IN_STEPS, calls()));
+    let mut slow = calls();
+    slow[2].took = Duration::from_secs(10);
+    assert!(
+        has_order_with(&IN_STEPS, slow.clone()),
+        "its last step may have failed"
+    );
+    assert!(!has_order(slow), "there is one step");
+}
+
+#[test]
+fn queues_are_judged_by_themselves_and_errors_of_one_are_its_own() {
+    let mut call = lease(3..4, &[("a", 1)]);
+    call.request = Request::Lease {
+        queues: vec![("left".into(), 2), ("right".into(), 2)],
+        lease: HOUR,
+    };
+    if let Some(Ok(Answer::Leased(queues))) = &mut call.answer {
+        queues.push(Err(BrokerError::unavailable("away")));
+    }
+    let mut other = NewTask::new(Envelope::clone(&task("a")), When::Now);
+    other.envelope.queue = "right".into();
+    let mut right = enqueue(1..2, "a");
+    right.request = Request::Enqueue(vec![other]);
+    let calls = || [enqueue(1..2, "a"), right.clone(), call.clone()];
+    assert!(has_order(calls()));
+    let mut none_left = lease(5..6, &[]);
+    none_left.request = Request::Lease {
+        queues: vec![("right".into(), 2)],
+        lease: HOUR,
+    };
+    assert!(
+        has_order(calls().into_iter().chain([none_left.clone()])),
+        "it may be taken"
+    );
+    assert!(!has_order([right, none_left]), "nobody can have taken it");
+}
+
+#[test]
+fn a_violation_shows_the_answers_that_contradict_each_other_first() {
+    let calls = vec![
+        enqueue(1..2, "a"),
+        enqueue(3..4, "b"),
+        lease(5..6, &[("a", 1), ("b", 2)]),
+        by(1, lease(7..8, &[("a", 3)])),
+        enqueue(9..10, "c"),
+    ];
+    let judged = History::new(calls).judge(&Promises::default());
+    assert_eq!(
+        judged.expect_err("two leases").to_string(),
+        "queue `left`: there is no order of the calls in which these 2 are answered so, whatever the answers to others:
+     5..6    client 0: lease for 3600s up to 2 -> a [payload] 1, b [payload] 2
+     7..8    client 1: lease for 3600s up to 2 -> a [payload] 3
+the 2 others until then:
+     1..2    client 0: enqueue a [payload] -> accepted
+     3..4    client 0: enqueue b [payload] -> accepted
+"
+    );
+}

@@ -1,0 +1,128 @@
+//! Histories of concurrent calls through breaking connections have an order in which Redis answered each call as it should.
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `ASYNQUEUE_HISTORY` | `single` | one Redis; `cluster` is three masters, each with a replica |
+//! | `ASYNQUEUE_HISTORIES` | 16 | how many histories to record and judge |
+//! | `ASYNQUEUE_HISTORY_SEED` | 1 | the seed of the first; each other has the next |
+
+mod faults;
+mod patched;
+mod stage;
+mod total;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use asynqueue_conformance::history::{self, History, Plan, Promises, Summary, Violation};
+use tokio::task::JoinSet;
+
+use self::{
+    stage::{RESPONSE_TIMEOUT, RETRY_FOR, Stage, Store},
+    total::Total,
+};
+
+/// How many histories are recorded at the same time.
+const AT_ONCE: usize = 6;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => {
+            (value.parse()).unwrap_or_else(|_| panic!("{name} is `{value}`: set it to a number"))
+        }
+        Err(_) => default,
+    }
+}
+
+/// What Redis promises: a call for leases sends one request after the other until it has enough, and each leases under a token of its
+/// own. One that fails behind others does so no sooner than after half of the time that calls are tried for. An extension that is sent
+/// again is made again.
+fn promises() -> Promises {
+    Promises {
+        leases_at_once: false,
+        leases_whole_within: RETRY_FOR / 3,
+        extends_once: false,
+        late_within: RESPONSE_TIMEOUT + Duration::from_millis(120),
+    }
+}
+
+/// Records a history and judges it.
+async fn judge(stage: &Stage, seed: u64) -> (History, Result<Summary, Violation>) {
+    let plan = Plan::new(seed).cut_off(Duration::from_millis(20));
+    let handles = stage.handles().await;
+    let history = history::record(&handles, &plan, stage).await;
+    let judging = tokio::task::spawn_blocking(move || {
+        let judged = history.judge(&promises());
+        (history, judged)
+    });
+    judging.await.expect("the judge does not panic")
+}
+
+/// Where to write a history that has no order.
+fn report(seed: u64) -> PathBuf {
+    std::env::temp_dir().join(format!("asynqueue-history-{seed}.txt"))
+}
+
+/// Judges histories by these seeds, several at the same time.
+async fn judge_all(stages: Vec<Stage>, first: u64, count: u64) -> Total {
+    let mut running = JoinSet::new();
+    let (mut seeds, mut idle, mut total) = (first..first + count, stages, Total::default());
+    loop {
+        while !idle.is_empty()
+            && let Some(seed) = seeds.next()
+            && let Some(stage) = idle.pop()
+        {
+            running.spawn(async move {
+                let judged = judge(&stage, seed).await;
+                (stage, seed, judged)
+            });
+        }
+        let Some(ended) = running.join_next().await else {
+            idle.iter().for_each(|stage| total.add_faults(stage));
+            return total;
+        };
+        let (stage, seed, (history, judged)) = ended.expect("no panic");
+        match judged {
+            Ok(summary) => {
+                total.add(&history, &summary);
+                if total.histories.is_multiple_of(100) {
+                    println!("{} histories have an order", total.histories);
+                }
+            }
+            Err(violation) if violation.is_undecided() => total.undecided += 1,
+            Err(violation) => {
+                let path = report(seed);
+                std::fs::write(&path, violation.to_string()).expect("a file");
+                panic!(
+                    "the history of seed {seed}, also in {}\n{violation}",
+                    path.display()
+                );
+            }
+        }
+        idle.push(stage);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_calls_through_breaking_connections_have_an_order() {
+    let is_cluster = std::env::var("ASYNQUEUE_HISTORY").is_ok_and(|value| value == "cluster");
+    let store = Store::start(is_cluster).await;
+    let mut stages = Vec::new();
+    for _ in 0..if is_cluster { 1 } else { AT_ONCE } {
+        stages.push(Stage::start(&store).await);
+    }
+    let first = number("ASYNQUEUE_HISTORY_SEED", 1);
+    let started = Instant::now();
+    let total = judge_all(stages, first, number("ASYNQUEUE_HISTORIES", 16)).await;
+    println!("{total}\nseconds: {}", started.elapsed().as_secs());
+    assert!(
+        total.undecided * 10 <= total.histories,
+        "the machine is too busy for its clients to get answers:\n{total}"
+    );
+    assert!(
+        total.has_faults(),
+        "faults strike, and leave most calls an answer:\n{total}"
+    );
+}

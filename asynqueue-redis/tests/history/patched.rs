@@ -1,0 +1,117 @@
+//! Scripts that are broken on their way to Redis: their histories have no order.
+
+use asynqueue_test_servers::RedisServer;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{judge, stage::Stage};
+
+/// What a script is to have in place of something else.
+#[derive(Clone, Copy)]
+struct Patch {
+    what: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+/// Each is found in the text of a script, and is short enough to be put in its place.
+const PATCHES: [Patch; 5] = [
+    Patch {
+        what: "an outcome counts under any token",
+        from: "if not ends[i] or (marks:find('x')",
+        to: "if ends[i] and (marks:find('x')",
+    },
+    Patch {
+        what: "a task that is leased stays pending",
+        from: "for i = #waiting, taken + 1, -1 do",
+        to: "for i = #waiting, 1, -1 do",
+    },
+    Patch {
+        what: "a task is enqueued over another",
+        from: "  if taken[i] then",
+        to: "  if false then",
+    },
+    Patch {
+        what: "a task is edited whatever its version",
+        from: ":sub(1, 16) ~= ARGV[at + VERSION] then",
+        to: ":sub(1, 16) == '' then",
+    },
+    Patch {
+        what: "a change that is sent again is made again",
+        from: "if tonumber(reached) < tonumber(number) then",
+        to: "if reached then",
+    },
+];
+
+/// Passes connections on to a server, with a patch in what clients send. Returns its port.
+async fn patching(to: u16, patch: Patch) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await {
+                    pass(client, server, patch).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+async fn pass(client: TcpStream, server: TcpStream, patch: Patch) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let requests = async {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            replace(&mut buffer[..read], patch);
+            if to_server.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        _ = copy(&mut from_server, &mut to_client) => {}
+    }
+}
+
+/// Replaces it where it is, filled up with spaces: the length of a script comes before it.
+fn replace(request: &mut [u8], Patch { from, to, .. }: Patch) {
+    let new = format!("{to:from$}", from = from.len());
+    assert_eq!(
+        new.len(),
+        from.len(),
+        "`{to}` fits in the place of `{from}`"
+    );
+    let found = |request: &[u8]| {
+        let mut windows = request.windows(from.len());
+        windows.position(|window| window == from.as_bytes())
+    };
+    while let Some(place) = found(request) {
+        request[place..place + from.len()].copy_from_slice(new.as_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flaw_of_a_script_shows_within_thirty_histories() {
+    for patch in PATCHES {
+        // One that knows none of the scripts.
+        let server = RedisServer::start().await;
+        let stage = Stage::before(patching(server.port(), patch).await).await;
+        let mut found = None;
+        for seed in 1..=30 {
+            let (_, judged) = judge(&stage, seed).await;
+            // One that is not decided in time has no order either, probably; the next is another chance.
+            found = judged.err().filter(|violation| !violation.is_undecided());
+            if found.is_some() {
+                println!("{}: in history {seed}", patch.what);
+                break;
+            }
+        }
+        assert!(found.is_some(), "{} was not found", patch.what);
+    }
+}
