@@ -45,6 +45,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         .map(|_| deeds(&mut chance, servers.len(), is_quick))
         .collect();
     let mut scenario = Scenario {
+        note: String::new(),
         seed,
         lasts,
         prompt: is_quick.then_some(3_000),

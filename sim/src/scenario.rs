@@ -10,6 +10,9 @@ pub(crate) const QUEUES: [&str; 3] = ["default", "left", "right"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
+    /// Why it is kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) note: String,
     pub(crate) seed: u64,
     /// For how long faults strike, in milliseconds.
     pub(crate) lasts: u64,
