@@ -92,7 +92,6 @@ impl Node {
             host: Some((Arc::clone(self), state.tasks)),
             task: Some(Box::pin(task)),
             blocks: None,
-            polled: None,
         }
     }
 }
@@ -110,7 +109,6 @@ pub(crate) fn here<F: Future + Send + 'static>(task: F) -> Hosted<F> {
             host: None,
             task: Some(Box::pin(task)),
             blocks: None,
-            polled: None,
         },
     }
 }
@@ -123,13 +121,7 @@ pub(crate) struct Hosted<F: Send + 'static> {
     task: Option<Pin<Box<F>>>,
     /// Ends when it keeps its thread no longer.
     blocks: Option<Pin<Box<Sleep>>>,
-    /// When it was last polled, and how often.
-    polled: Option<(Instant, u32)>,
 }
-
-/// So often a task is polled at one moment at most: one that is polled more often is woken again and again without waiting for anything,
-/// and keeps its thread busy. In simulated time it would do so for ever.
-const SPINS: u32 = 100_000;
 
 /// Keeps the thread of the task that calls this until then: nothing ends it, and it is polled again only after that.
 pub(crate) async fn block_until(end: Instant) {
@@ -161,7 +153,6 @@ impl<F: Future + Send + 'static> Future for Hosted<F> {
         };
         match phase {
             Phase::Runs => {
-                check_spins(&mut this.polled);
                 let polled = {
                     let _current = Current::set(node);
                     poll(&mut this.task, cx)
@@ -181,22 +172,6 @@ impl<F: Future + Send + 'static> Future for Hosted<F> {
             }
         }
     }
-}
-
-/// # Panics
-///
-/// When a task spins.
-fn check_spins(polled: &mut Option<(Instant, u32)>) {
-    let now = Instant::now();
-    let (_, times) = match polled {
-        Some((at, _)) if *at == now => polled.get_or_insert((now, 0)),
-        _ => polled.insert((now, 0)),
-    };
-    *times += 1;
-    assert!(
-        *times < SPINS,
-        "a task spins: it was polled {times} times at one moment"
-    );
 }
 
 fn poll<F: Future>(task: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {

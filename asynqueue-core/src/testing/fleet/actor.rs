@@ -137,9 +137,9 @@ impl Actor {
     /// Lets its next life be of another build: mostly the next one, sometimes the last.
     pub(super) fn change_build(&self) {
         let mut state = self.state.lock();
-        state.build = match chance(70) {
-            true => state.build + 1,
-            false => state.build.saturating_sub(1),
+        state.build = match state.build {
+            build @ 1.. if chance(30) => build - 1,
+            build => build + 1,
         };
     }
 

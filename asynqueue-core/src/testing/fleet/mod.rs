@@ -202,7 +202,8 @@ impl Fleet {
     ///
     /// # Panics
     ///
-    /// When a program panics outside of a handler, or the operating system has no thread left.
+    /// When a program panics outside of a handler, a task is woken again and again so that time stands still, or the operating system has
+    /// no thread left.
     pub fn run(&self) -> Report {
         report::run(self)
     }

@@ -1,6 +1,18 @@
 //! What a simulated fleet has shown.
 
-use std::{fmt::Write, panic::resume_unwind, thread};
+use std::{
+    fmt::Write,
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::{Broken, Entry, Fleet, Strike, drive::drive, judge::judge};
 use crate::broker::TaskInfo;
@@ -21,18 +33,36 @@ pub struct Report {
     pub broken: Vec<Broken>,
 }
 
+/// A fleet whose time has not moved for so long, by the operating system's clock, has a task that never waits.
+const STANDS_STILL: Duration = Duration::from_secs(30);
+
 /// Runs a fleet on a thread of its own: what a thread keeps to itself begins anew with each seed.
 pub(super) fn run(fleet: &Fleet) -> Report {
-    let seed = fleet.seed;
-    let fleet = fleet.clone();
+    let (seed, seconds) = (fleet.seed, Arc::new(AtomicU64::new(0)));
+    let (fleet, ticks) = (fleet.clone(), Arc::clone(&seconds));
+    let (done, ended) = mpsc::channel();
     let running = thread::Builder::new()
         .name(format!("fleet-{seed}"))
-        .spawn(move || run_here(&fleet))
+        .spawn(move || {
+            let report = run_here(&fleet, &ticks);
+            // Nobody waits for a fleet that has stood still.
+            let _ = done.send(());
+            report
+        })
         .unwrap_or_else(|error| panic!("no thread for a fleet: {error}"));
+    let mut before = None;
+    // A panic ends the wait too.
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(STANDS_STILL) {
+        let now = seconds.load(SeqCst);
+        assert!(
+            before.replace(now) != Some(now),
+            "fleet {seed} stands still after {now} seconds: one of its tasks is woken again and again, and waits for nothing"
+        );
+    }
     running.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-fn run_here(fleet: &Fleet) -> Report {
+fn run_here(fleet: &Fleet, seconds: &Arc<AtomicU64>) -> Report {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     #[cfg(tokio_unstable)]
@@ -42,6 +72,13 @@ fn run_here(fleet: &Fleet) -> Report {
     let runtime = builder
         .build()
         .unwrap_or_else(|error| panic!("no runtime for a fleet: {error}"));
+    let ticks = Arc::clone(seconds);
+    runtime.spawn(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            ticks.fetch_add(1, SeqCst);
+        }
+    });
     let remains = runtime
         .block_on(drive(fleet))
         .unwrap_or_else(|error| panic!("the store of fleet {} failed: {error}", fleet.seed));
