@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::Conflict,
+    broker::{Conflict, Outcome, Settled},
     task::{FailureKind, TaskRef},
     testing::fleet::{Broken, Event, Fault, Promise, Report},
 };
@@ -16,9 +16,13 @@ use crate::scenario::Scenario;
 /// How long events wait for a server that handles them.
 const GRACE: Duration = Duration::from_secs(600);
 
+/// The header of a published event that names its subscribers, a line each.
+const SUBSCRIBERS: &str = "asynqueue-subscribers";
+
 pub(crate) fn judge(scenario: &Scenario, report: &mut Report) {
     let mut broken = unknown_events(scenario, report);
     broken.extend(published(scenario, report));
+    broken.extend(delivered(report));
     report.broken.extend(broken);
 }
 
@@ -93,6 +97,40 @@ fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
                 let what = format!("{id} was refused: {conflict}");
                 broken.push(Broken::new(Promise::Published, what));
             }
+        }
+    }
+    broken
+}
+
+/// An event whose delivery is recorded as complete has come to each of its subscribers.
+fn delivered(report: &Report) -> Vec<Broken> {
+    let mut published = BTreeMap::<TaskRef, Vec<TaskRef>>::new();
+    let mut arrived = BTreeSet::<TaskRef>::new();
+    let mut broken = Vec::new();
+    for entry in &report.entries {
+        match &entry.event {
+            // What is refused by its id or its lock has arrived before.
+            Event::Enqueued(task, Ok(()) | Err(Conflict::Id { .. } | Conflict::Unique { .. })) => {
+                let (envelope, id) = (&task.envelope, task.envelope.task_ref());
+                let names = envelope.headers.get(SUBSCRIBERS).unwrap_or_default();
+                let of = |name| TaskRef::new(format!("{name}{}", id.queue), id.id.clone());
+                if !names.is_empty() {
+                    published.insert(id.clone(), names.lines().map(of).collect());
+                }
+                arrived.insert(id);
+            }
+            Event::Settled(ending)
+                if ending.settled == Settled::Recorded
+                    && matches!(ending.outcome, Outcome::Complete { .. }) =>
+            {
+                let expected = published.get(&ending.task).into_iter().flatten();
+                let missing = expected.filter(|delivery| !arrived.contains(delivery));
+                broken.extend(missing.map(|delivery| {
+                    let what = format!("{delivery} never came: {entry}");
+                    Broken::new(Promise::Published, what)
+                }));
+            }
+            _ => {}
         }
     }
     broken
