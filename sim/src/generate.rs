@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynqueue_core::testing::fleet::{Fault, Fleet};
+use asynqueue_core::testing::fleet::{Fault, Fleet, Strike};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use crate::scenario::{Act, Deed, Kind, Order, QUEUES, Scenario, ServerPlan};
@@ -47,6 +47,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     let mut scenario = Scenario {
         seed,
         lasts,
+        wall_leases: false,
         prompt: is_quick.then_some(3_000),
         servers,
         producers,
@@ -55,14 +56,19 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         strikes: Vec::new(),
     };
     scenario.strikes = strikes(&mut chance, &scenario);
+    scenario.wall_leases = chance.in_100(50) && scenario.strikes.iter().all(may_strike_leases);
+    if scenario.wall_leases {
+        // Each server judges the leases of all others by its own.
+        let lease = scenario.servers[0].lease;
+        for server in &mut scenario.servers {
+            server.lease = lease;
+        }
+    }
     scenario
 }
 
 /// A fleet meets with a few kinds of faults, or with all, or with none.
-fn strikes(
-    chance: &mut Chance,
-    scenario: &Scenario,
-) -> Vec<asynqueue_core::testing::fleet::Strike> {
+fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
     let mut faults = Fault::ALL.to_vec();
     match chance.below(10) {
         0 => return Vec::new(),
@@ -83,6 +89,16 @@ fn strikes(
         fleet = fleet.client(|_| async {});
     }
     fleet.plan()
+}
+
+/// Whether leases that are counted by the store's clock survive it. A clock that is set back and forward again between two looks at the
+/// leases ends those that were extended in between, and so does one that steps while a node mistakes its time.
+fn may_strike_leases(strike: &Strike) -> bool {
+    match strike.fault {
+        Fault::StoreClock => strike.amount > 0,
+        Fault::NodeClock => false,
+        _ => true,
+    }
 }
 
 fn server(chance: &mut Chance, place: usize, is_quick: bool) -> ServerPlan {
