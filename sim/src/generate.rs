@@ -7,6 +7,12 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use crate::scenario::{Act, Deed, Kind, Order, QUEUES, Scenario, ServerPlan};
 
+/// How many tasks each producer enqueues in a rush.
+const RUSH: usize = 150;
+
+/// When a rush begins, in milliseconds after the start.
+const RUSH_AT: u64 = 1_000;
+
 /// Chance, in the words of this file.
 struct Chance(Xoshiro256PlusPlus);
 
@@ -64,6 +70,9 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
             server.lease = lease;
         }
     }
+    if chance.in_100(5) {
+        rush(&mut chance, &mut scenario);
+    }
     scenario
 }
 
@@ -89,6 +98,27 @@ fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
         fleet = fleet.client(|_| async {});
     }
     fleet.plan()
+}
+
+/// Lets many tasks come at once, and restarts a server amid them, as in a deploy at the busiest time: so it holds tasks that wait.
+fn rush(chance: &mut Chance, scenario: &mut Scenario) {
+    for orders in &mut scenario.producers {
+        for order in orders.iter_mut() {
+            (order.after, order.waits) = (0, false);
+        }
+        orders[0].after = RUSH_AT;
+        let quick = Order {
+            after: 0,
+            kind: Kind::Work,
+            acts: vec![Act::Ok],
+            ..orders[0].clone()
+        };
+        orders.resize(RUSH, quick);
+    }
+    let mut restart = Strike::new(Fault::Restart);
+    restart.at = RUSH_AT + chance.below(200);
+    restart.node = Some(chance.below(scenario.servers.len() as u64) as usize);
+    scenario.strikes.push(restart);
 }
 
 /// Whether leases that are counted by the store's clock survive it. A clock that is set back and forward again between two looks at the
