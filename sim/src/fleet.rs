@@ -10,10 +10,11 @@ use std::{
 
 use asynqueue_core::{
     inspector::{Action, Inspector},
+    memory::MemoryBroker,
     producer::{CallOptions, Producer, ResultError},
     scheduler::{Entry, Scheduler},
-    task::{Aggregate, Task, TaskRef},
-    testing::fleet::{Broken, Fleet, Life, Promise, Report},
+    task::{Aggregate, Clock, Task, TaskRef, Timestamp},
+    testing::fleet::{Broken, Fleet, FleetClock, Life, Promise, Report},
 };
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
@@ -33,6 +34,20 @@ pub(crate) struct Shared {
     broken: Arc<Mutex<Vec<Broken>>>,
 }
 
+/// A clock by which leases too are counted.
+#[derive(Debug)]
+struct WallClock(FleetClock);
+
+impl Clock for WallClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now().since(Timestamp::default())
+    }
+}
+
 /// Runs a scenario.
 pub(crate) fn run(scenario: &Scenario) -> Report {
     let shared = Shared::default();
@@ -49,6 +64,9 @@ fn fleet(scenario: &Scenario, shared: &Shared) -> Fleet {
         .shut_down_within(Duration::from_secs(45))
         .queues(QUEUES)
         .strikes(scenario.strikes.clone());
+    if scenario.wall_leases {
+        fleet = fleet.store(|clock| MemoryBroker::with_clock(WallClock(clock)));
+    }
     if let Some(prompt) = scenario.prompt {
         fleet = fleet.prompt_within(Duration::from_millis(prompt));
     }

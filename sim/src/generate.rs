@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use asynqueue_core::testing::fleet::{Fault, Fleet};
+use asynqueue_core::testing::fleet::{Fault, Fleet, Strike};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use crate::scenario::{Act, Deed, Kind, Order, QUEUES, Scenario, ServerPlan};
+
+/// How many tasks each producer enqueues in a rush.
+const RUSH: usize = 150;
+
+/// When a rush begins, in milliseconds after the start.
+const RUSH_AT: u64 = 1_000;
 
 /// Chance, in the words of this file.
 struct Chance(Xoshiro256PlusPlus);
@@ -48,6 +54,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         note: String::new(),
         seed,
         lasts,
+        wall_leases: false,
         prompt: is_quick.then_some(3_000),
         servers,
         producers,
@@ -56,14 +63,22 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         strikes: Vec::new(),
     };
     scenario.strikes = strikes(&mut chance, &scenario);
+    scenario.wall_leases = chance.in_100(50) && scenario.strikes.iter().all(may_strike_leases);
+    if scenario.wall_leases {
+        // Each server judges the leases of all others by its own.
+        let lease = scenario.servers[0].lease;
+        for server in &mut scenario.servers {
+            server.lease = lease;
+        }
+    }
+    if chance.in_100(5) {
+        rush(&mut chance, &mut scenario);
+    }
     scenario
 }
 
 /// A fleet meets with a few kinds of faults, or with all, or with none.
-fn strikes(
-    chance: &mut Chance,
-    scenario: &Scenario,
-) -> Vec<asynqueue_core::testing::fleet::Strike> {
+fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
     let mut faults = Fault::ALL.to_vec();
     match chance.below(10) {
         0 => return Vec::new(),
@@ -84,6 +99,37 @@ fn strikes(
         fleet = fleet.client(|_| async {});
     }
     fleet.plan()
+}
+
+/// Lets many tasks come at once, and restarts a server amid them, as in a deploy at the busiest time: so it holds tasks that wait.
+fn rush(chance: &mut Chance, scenario: &mut Scenario) {
+    for orders in &mut scenario.producers {
+        for order in orders.iter_mut() {
+            (order.after, order.waits) = (0, false);
+        }
+        orders[0].after = RUSH_AT;
+        let quick = Order {
+            after: 0,
+            kind: Kind::Work,
+            acts: vec![Act::Ok],
+            ..orders[0].clone()
+        };
+        orders.resize(RUSH, quick);
+    }
+    let mut restart = Strike::new(Fault::Restart);
+    restart.at = RUSH_AT + chance.below(200);
+    restart.node = Some(chance.below(scenario.servers.len() as u64) as usize);
+    scenario.strikes.push(restart);
+}
+
+/// Whether leases that are counted by the store's clock survive it. A clock that is set back and forward again between two looks at the
+/// leases ends those that were extended in between, and so does one that steps while a node mistakes its time.
+fn may_strike_leases(strike: &Strike) -> bool {
+    match strike.fault {
+        Fault::StoreClock => strike.amount > 0,
+        Fault::NodeClock => false,
+        _ => true,
+    }
 }
 
 fn server(chance: &mut Chance, place: usize, is_quick: bool) -> ServerPlan {

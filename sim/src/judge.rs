@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::Conflict,
+    broker::{Conflict, Outcome, Settled},
     task::{FailureKind, TaskRef},
     testing::fleet::{Broken, Event, Fault, Promise, Report},
 };
@@ -22,10 +22,14 @@ const SETTLED: Duration = Duration::from_secs(12);
 /// For so long after that ticks are looked at: schedulers stop soon after.
 const WATCHED: Duration = Duration::from_secs(10);
 
+/// The header of a published event that names its subscribers, a line each.
+const SUBSCRIBERS: &str = "asynqueue-subscribers";
+
 pub(crate) fn judge(scenario: &Scenario, report: &mut Report) {
     let mut broken = unknown_events(scenario, report);
     broken.extend(published(scenario, report));
     broken.extend(ticks(scenario, report));
+    broken.extend(delivered(report));
     report.broken.extend(broken);
 }
 
@@ -146,6 +150,40 @@ fn ticks(scenario: &Scenario, report: &Report) -> Vec<Broken> {
         for tick in missed.filter(|tick| !seen.contains(tick)) {
             let what = format!("tick {tick} of {name} was not enqueued by node {node}");
             broken.push(Broken::new(Promise::OneTick, what));
+        }
+    }
+    broken
+}
+
+/// An event whose delivery is recorded as complete has come to each of its subscribers.
+fn delivered(report: &Report) -> Vec<Broken> {
+    let mut published = BTreeMap::<TaskRef, Vec<TaskRef>>::new();
+    let mut arrived = BTreeSet::<TaskRef>::new();
+    let mut broken = Vec::new();
+    for entry in &report.entries {
+        match &entry.event {
+            // What is refused by its id or its lock has arrived before.
+            Event::Enqueued(task, Ok(()) | Err(Conflict::Id { .. } | Conflict::Unique { .. })) => {
+                let (envelope, id) = (&task.envelope, task.envelope.task_ref());
+                let names = envelope.headers.get(SUBSCRIBERS).unwrap_or_default();
+                let of = |name| TaskRef::new(format!("{name}{}", id.queue), id.id.clone());
+                if !names.is_empty() {
+                    published.insert(id.clone(), names.lines().map(of).collect());
+                }
+                arrived.insert(id);
+            }
+            Event::Settled(ending)
+                if ending.settled == Settled::Recorded
+                    && matches!(ending.outcome, Outcome::Complete { .. }) =>
+            {
+                let expected = published.get(&ending.task).into_iter().flatten();
+                let missing = expected.filter(|delivery| !arrived.contains(delivery));
+                broken.extend(missing.map(|delivery| {
+                    let what = format!("{delivery} never came: {entry}");
+                    Broken::new(Promise::Published, what)
+                }));
+            }
+            _ => {}
         }
     }
     broken

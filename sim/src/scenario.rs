@@ -16,6 +16,9 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// For how long faults strike, in milliseconds.
     pub(crate) lasts: u64,
+    /// Whether the store counts leases by its clock, which can be set, as Redis does.
+    #[serde(default)]
+    pub(crate) wall_leases: bool,
     /// How soon a task that is due must start while all is well, in milliseconds: only where all tasks are quick.
     pub(crate) prompt: Option<u64>,
     pub(crate) servers: Vec<ServerPlan>,

@@ -27,6 +27,8 @@ pub enum Fault {
     Away,
     /// The store answers with an error, of any kind.
     Errors,
+    /// The store has no room left: it takes no tasks and no outcomes, and answers all else.
+    Full,
     /// One queue answers with errors, or not at all, while the others are well.
     SickQueue,
     /// Signals are lost.
@@ -47,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::LostRequests,
         Self::LostAnswers,
         Self::Slow,
@@ -55,6 +57,7 @@ impl Fault {
         Self::Twice,
         Self::Away,
         Self::Errors,
+        Self::Full,
         Self::SickQueue,
         Self::Deaf,
         Self::Kill,
@@ -82,7 +85,12 @@ impl Fault {
     pub(super) fn may_cost_leases(self) -> bool {
         !matches!(
             self,
-            Self::Deaf | Self::Restart | Self::NodeClock | Self::StoreClock | Self::Forget
+            Self::Full
+                | Self::Deaf
+                | Self::Restart
+                | Self::NodeClock
+                | Self::StoreClock
+                | Self::Forget
         )
     }
 }

@@ -71,7 +71,7 @@ impl Link {
         T: Send + 'static,
         F: Future<Output = Result<T, BrokerError>> + Send + 'static,
     {
-        let fate = self.network.fate(self.node);
+        let fate = self.network.fate(self.node, method);
         if let Some(name) = fate.way.name() {
             let event = Event::Struck(method, name);
             self.ledger.note(event);

@@ -13,6 +13,9 @@ use crate::{broker::BrokerError, task::Name};
 /// A client gives up on an answer after this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What a store refuses that is full.
+const NEED_ROOM: [&str; 4] = ["enqueue", "settle", "aggregate", "set_apart"];
+
 /// What is active now. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
@@ -82,8 +85,8 @@ impl Network {
         active.any(|strike| strike.fault == fault && strike.concerns(node))
     }
 
-    /// What becomes of the next call of a node.
-    pub(super) fn fate(&self, node: usize) -> Fate {
+    /// What becomes of the next call of a node, which is of this method.
+    pub(super) fn fate(&self, node: usize, method: &str) -> Fate {
         let mut fate = Fate {
             there: micros(50, 400),
             back: micros(50, 400),
@@ -109,6 +112,7 @@ impl Network {
                 Fault::Twice => Way::Twice(millis(20_000)),
                 Fault::Away => Way::Lost(PATIENCE, unavailable()),
                 Fault::Errors => Way::Lost(Duration::ZERO, error()),
+                Fault::Full if NEED_ROOM.contains(&method) => Way::Lost(Duration::ZERO, full()),
                 _ => continue,
             };
         }
@@ -148,10 +152,14 @@ fn unavailable() -> BrokerError {
     BrokerError::unavailable("simulated: the connection broke")
 }
 
+fn full() -> BrokerError {
+    BrokerError::full("simulated: no memory left")
+}
+
 fn error() -> BrokerError {
     match below(3) {
         0 => unavailable(),
-        1 => BrokerError::full("simulated: no memory left"),
+        1 => full(),
         _ => BrokerError::protocol("simulated: unexpected answer"),
     }
 }

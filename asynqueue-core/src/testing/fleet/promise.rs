@@ -15,21 +15,23 @@ pub enum Promise {
     /// An attempt starts once, unless it was released untouched. It holds always.
     OnceStarted,
     /// A lease is lost only by a worker that was killed, frozen or cut off from the store, so only then can a task run beside itself.
-    /// It holds unless a handler keeps the server's own thread from running.
+    /// It holds unless a handler keeps the server's own thread from running, and, where the store counts leases by a clock that is set,
+    /// while servers that share a queue have the same lease.
     LeaseHeld,
     /// A task does not start before it is due, by the store's clock. An operator may ask for it earlier.
     NotEarly,
     /// A task goes from state to state as the state machine says: only a pending task is leased, and only what is not finished is settled.
     /// It holds always.
     States,
-    /// A unique key is held by one task at a time. It holds until the lock's time is over.
+    /// A unique key is held by one task at a time, and by none once that has come to its end. It holds until the lock's time is over.
     Unique,
     /// Each member of a group is in exactly one aggregate, and the aggregate is accepted in the same step. It holds always.
     Grouped,
     /// Each tick of a schedule entry is enqueued once. It holds unless the store's clock is set: a tick that it remembers from
     /// far ahead of its time is one of a clock that was wrong.
     OneTick,
-    /// The figures of a queue equal what happened in it. It holds always.
+    /// The figures of a queue equal what happened in it, and the attempts of a task what was tried: one that was given back or snoozed
+    /// does not count, and a failed one counts once. It holds always.
     Counted,
     /// A task starts soon after it is due while no fault strikes, however sick other queues are. It holds while slots are free, and servers lease.
     Prompt,

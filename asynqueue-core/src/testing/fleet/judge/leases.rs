@@ -23,6 +23,7 @@ impl Judge {
             return self.broken(Promise::States, entry, what);
         };
         let (waited, is_member) = (story.since, story.is_member);
+        let (first, last) = story.next_attempt;
         let before = std::mem::replace(&mut story.state, State::Active(held));
         story.since = entry.at;
         match before {
@@ -31,6 +32,13 @@ impl Judge {
                     let early = due.since(entry.now);
                     let what = format!("{id} was leased {early:?} before it was due");
                     self.broken(Promise::NotEarly, entry, what);
+                }
+                if !(first..=last).contains(&taken.attempt) {
+                    let what = format!(
+                        "{id} was leased for attempt {}, and {first} was next",
+                        taken.attempt
+                    );
+                    self.broken(Promise::Counted, entry, what);
                 }
                 self.check_prompt(entry, id, waited, due);
             }
@@ -104,8 +112,9 @@ impl Judge {
             let what = format!("{id} was archived as cancelled, and nobody had asked for it");
             self.broken(Promise::Kept, entry, what);
         }
-        if matches!(ending.outcome, Outcome::Archive) && ending.failure.is_none() {
-            let what = format!("{id} was archived without a reason");
+        let has_failed = matches!(ending.outcome, Outcome::Archive | Outcome::Retry { .. });
+        if has_failed && ending.failure.is_none() {
+            let what = format!("{id} has failed without a reason");
             self.broken(Promise::Kept, entry, what);
         }
     }
@@ -166,6 +175,11 @@ fn record(entry: &Entry, story: &mut Story, ending: &Ending) {
     if ending.settled == Settled::Cancelled {
         story.state = State::Archived;
         return;
+    }
+    if let State::Active(held) = &story.state {
+        // Whether a failure counts is for the server's application to say.
+        let counts = u32::from(matches!(ending.outcome, Outcome::Retry { .. }));
+        story.next_attempt = (held.attempt, held.attempt.saturating_add(counts));
     }
     match ending.outcome {
         Outcome::Complete { .. } => story.state = State::Completed,

@@ -14,6 +14,7 @@ impl Judge {
         }
         let id = envelope.task_ref();
         let key = (id.queue.clone(), lock.key.as_str().to_owned());
+        self.freed.remove(&key);
         let holder = self.keys.insert(key, id.clone());
         let holds = holder.as_ref().and_then(|holder| self.stories.get(holder));
         let holds = holds.is_some_and(|story| {
@@ -32,7 +33,21 @@ impl Judge {
             ending.outcome,
             Outcome::Retry { .. } | Outcome::Snooze { .. } | Outcome::Release
         ) {
-            self.keys.retain(|_, holder| holder != id);
+            let freed = self.keys.extract_if(.., |_, holder| holder == id);
+            self.freed.extend(freed);
+        }
+    }
+
+    /// A task is refused for the sake of one that holds its key, and not of one that has come to its end.
+    pub(super) fn refused(&mut self, entry: &Entry, task: &NewTask, conflict: &Conflict) {
+        let Conflict::Unique { key, holder, .. } = conflict else {
+            return;
+        };
+        let key = (task.envelope.queue.clone(), key.as_str().to_owned());
+        if self.freed.get(&key).is_some_and(|last| last.id == *holder) {
+            let id = task.envelope.task_ref();
+            let what = format!("{id} was refused for a key that {holder} held until its end");
+            self.broken(Promise::Unique, entry, what);
         }
     }
 }

@@ -17,7 +17,7 @@ use self::{
 };
 use super::{Broken, Done, Ending, Entry, Event, Fleet, Promise, Taken, drive::Remains};
 use crate::{
-    broker::{Aggregation, Change, Edit, Edited, Move, NewTask, Outcome, Settled, When},
+    broker::{Aggregation, Change, Conflict, Edit, Edited, Move, NewTask, Outcome, Settled, When},
     task::{Name, TaskRef, Timestamp},
 };
 
@@ -36,6 +36,7 @@ pub(super) fn judge(remains: &Remains, fleet: &Fleet) -> Vec<Broken> {
         troubles: Troubles::of(&remains.entries, &fleet.queues),
         stories: BTreeMap::new(),
         keys: BTreeMap::new(),
+        freed: BTreeMap::new(),
         ticks: BTreeMap::new(),
         paused: BTreeSet::new(),
         resumed: BTreeMap::new(),
@@ -55,6 +56,8 @@ struct Judge {
     stories: BTreeMap<TaskRef, Story>,
     /// Who holds each unique key of a queue.
     keys: BTreeMap<(Name, String), TaskRef>,
+    /// Who held a key last that nobody holds.
+    freed: BTreeMap<(Name, String), TaskRef>,
     /// The task of each tick of each entry.
     ticks: BTreeMap<(Name, Name, Timestamp), TaskRef>,
     /// The queues that nothing is to be leased from.
@@ -76,6 +79,7 @@ impl Judge {
     fn read(&mut self, entry: &Entry) {
         match &entry.event {
             Event::Enqueued(task, Ok(())) => self.accepted(entry, task),
+            Event::Enqueued(task, Err(conflict)) => self.refused(entry, task, conflict),
             Event::Leased(taken) => self.leased(entry, taken),
             Event::Settled(ending) => self.settled(entry, ending),
             Event::Edited(edit, Edited::Done) => self.edited(entry, edit),
@@ -88,6 +92,7 @@ impl Judge {
             Event::QueueDeleted(queue) => {
                 self.stories.retain(|task, _| task.queue != *queue);
                 self.keys.retain(|(of, _), _| of != queue);
+                self.freed.retain(|(of, _), _| of != queue);
                 self.counts.remove(queue);
             }
             Event::Began(task, attempt) => self.began(entry, task, *attempt),
@@ -138,6 +143,8 @@ impl Judge {
             let what = format!("{id} was edited and had not been accepted");
             return self.broken(Promise::States, entry, what);
         };
+        // What an operator lets run again takes its key again.
+        self.freed.retain(|_, holder| *holder != id);
         let is_active = matches!(story.state, State::Active(_));
         let is_cancelled = matches!(edit.change, Change::Cancel { .. });
         story.is_edited = true;
@@ -145,7 +152,7 @@ impl Judge {
             Change::Cancel { .. } => story.is_cancelled = true,
             Change::Delete => story.state = State::Gone,
             Change::Put { envelope, to } => {
-                story.last_attempt = envelope.attempts;
+                story.set_attempts(envelope.attempts);
                 match to {
                     Some(Move::Pending) => story.wait(entry.at, Timestamp::default()),
                     Some(Move::Scheduled(time)) => story.wait(entry.at, *time),

@@ -10,6 +10,8 @@ pub(super) struct Story {
     /// Since when it is in this state.
     pub(super) since: Duration,
     pub(super) accepted: Duration,
+    /// Which attempt the next lease is for: this one up to that one.
+    pub(super) next_attempt: (u32, u32),
     /// The last attempt that counted, or that began.
     pub(super) last_attempt: u32,
     /// Whether that one was released untouched, so that it starts again.
@@ -56,6 +58,7 @@ impl Story {
             state: State::Waiting(due),
             since: at,
             accepted: at,
+            next_attempt: next_to(attempts),
             last_attempt: attempts,
             is_released: false,
             is_member,
@@ -69,8 +72,18 @@ impl Story {
         (self.state, self.since) = (State::Waiting(due), at);
     }
 
+    /// Takes note that so many attempts count, as an operator has set it.
+    pub(super) fn set_attempts(&mut self, attempts: u32) {
+        (self.last_attempt, self.next_attempt) = (attempts, next_to(attempts));
+    }
+
     /// Whether the store may have no task of this id any more.
     pub(super) fn may_be_gone(&self) -> bool {
         !matches!(self.state, State::Waiting(_) | State::Active(_))
     }
+}
+
+fn next_to(attempts: u32) -> (u32, u32) {
+    let next = attempts.saturating_add(1);
+    (next, next)
 }

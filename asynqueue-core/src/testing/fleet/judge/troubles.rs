@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{super::Fault, Entry, Event, Held};
+use super::{
+    super::{Fault, Strike},
+    Entry, Event, Held,
+};
 use crate::task::{Name, Timestamp};
 
 /// What a fault may still cost after it has ended: calls that are late or take effect twice, and what waits to be sent again.
@@ -16,7 +19,7 @@ const POLLED: Duration = Duration::from_secs(600);
 pub(super) struct Troubles {
     /// Whom, from when and until when.
     times: Vec<(Option<usize>, Duration, Duration)>,
-    /// When nodes were killed or had stopped.
+    /// When nodes were killed, or had stopped while the store was full.
     deaths: BTreeMap<usize, Vec<Duration>>,
     /// When any fault struck that is not a sick queue's, from when and until when.
     faults: Vec<(Duration, Duration)>,
@@ -30,7 +33,7 @@ pub(super) struct Troubles {
 impl Troubles {
     pub(super) fn of(entries: &[Entry], queues: &[Name]) -> Self {
         let mut troubles = Self::default();
-        let mut open = Vec::new();
+        let (mut open, mut full) = (Vec::new(), Vec::new());
         for entry in entries {
             match &entry.event {
                 Event::Begins(strike) => {
@@ -49,6 +52,9 @@ impl Troubles {
                     if strike.fault.may_cost_leases() {
                         troubles.times.push((strike.node, from, until));
                     }
+                    if strike.fault == Fault::Full {
+                        full.push((strike, until));
+                    }
                     match strike.fault {
                         Fault::SickQueue => {
                             let queue = strike.queue_of(queues).cloned();
@@ -58,15 +64,31 @@ impl Troubles {
                         _ => troubles.faults.push((from, until)),
                     }
                 }
-                Event::Killed => {
-                    if let Some(node) = entry.node {
-                        troubles.deaths.entry(node).or_default().push(entry.at);
+                Event::Killed => troubles.died(entry),
+                Event::Stopped => {
+                    let lasts = open.iter().map(|(strike, _)| *strike);
+                    let ended = full.iter().filter(|(_, until)| *until >= entry.at);
+                    let mut strikes = lasts.chain(ended.map(|(strike, _)| *strike));
+                    // It cannot have recorded its last outcomes.
+                    let is_full = |strike: &Strike| {
+                        strike.fault == Fault::Full
+                            && entry.node.is_some_and(|node| strike.concerns(node))
+                    };
+                    if strikes.any(is_full) {
+                        troubles.died(entry);
                     }
                 }
                 _ => {}
             }
         }
         troubles
+    }
+
+    /// Notes that a node ends without what it holds being given back.
+    fn died(&mut self, entry: &Entry) {
+        if let Some(node) = entry.node {
+            self.deaths.entry(node).or_default().push(entry.at);
+        }
     }
 
     /// Whether the worker with this lease may have lost it until a time.
