@@ -32,8 +32,7 @@ fn parts(scenario: &Scenario) -> usize {
     scenario.servers.len() + orders + scenario.schedulers.len() + deeds + scenario.strikes.len()
 }
 
-/// Scenarios with less, those that lack most first. Nodes keep their places, since strikes name them: clients are emptied, and servers
-/// taken away from the end only.
+/// Scenarios with less, those that lack most first.
 fn smaller(of: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut add = |change: &dyn Fn(&mut Scenario)| {
@@ -43,12 +42,10 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
             all.push(smaller);
         }
     };
-    add(&|scenario| scenario.operators.iter_mut().for_each(Vec::clear));
-    for place in 0..of.producers.len() {
-        add(&|scenario| scenario.producers[place].clear());
-    }
-    for place in 0..of.operators.len() {
-        add(&|scenario| scenario.operators[place].clear());
+    let nodes = of.servers.len() + of.producers.len() + of.schedulers.len() + of.operators.len();
+    // The first server stays: it handles every event.
+    for place in (1..nodes).rev() {
+        add(&|scenario| remove_node(scenario, place));
     }
     for range in halves(of.strikes.len()) {
         add(&|scenario| drop(scenario.strikes.drain(range.clone())));
@@ -67,6 +64,28 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.strikes[place].percent = 100);
     }
     all
+}
+
+/// Takes a node away, with what strikes it. The others keep what strikes them.
+fn remove_node(scenario: &mut Scenario, place: usize) {
+    let mut at = place;
+    if at < scenario.servers.len() {
+        scenario.servers.remove(at);
+    } else {
+        at -= scenario.servers.len();
+        if at < scenario.producers.len() {
+            scenario.producers.remove(at);
+        } else if at - scenario.producers.len() < scenario.schedulers.len() {
+            scenario.schedulers.remove(at - scenario.producers.len());
+        } else {
+            at -= scenario.producers.len() + scenario.schedulers.len();
+            scenario.operators.remove(at);
+        }
+    }
+    scenario.strikes.retain(|strike| strike.node != Some(place));
+    for strike in &mut scenario.strikes {
+        strike.node = strike.node.map(|node| node - usize::from(node > place));
+    }
 }
 
 /// Halves, quarters and so on of a list, down to single items.
