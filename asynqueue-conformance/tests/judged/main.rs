@@ -211,6 +211,29 @@ fn an_outcome_for_an_expired_lease_counts_once_the_lease_has_ended() {
     }
 }
 
+/// A store that remembers its answers says again that it is stale, although the lease has ended since.
+#[test]
+fn an_outcome_for_an_expired_lease_that_is_settled_again_may_be_answered_as_the_first_time() {
+    let mut reclaimed = settlement("a", 1, Outcome::Release);
+    reclaimed.only_if_expired = true;
+    let settled = |time, answer| settle(time, &reclaimed, answer);
+    let ended = |time| extend(time, "a", 1, Duration::ZERO);
+    let (active, stale) = (Some(TaskState::Active), Settled::Stale);
+    let history = |first, end| {
+        let begin = [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+        let rest = [first, end, settled(9..10, stale), look(11..12, "a", active)];
+        begin.into_iter().chain(rest)
+    };
+    assert!(has_order(history(
+        failed(settled(5..6, stale)),
+        ended(7..8)
+    )));
+    assert!(
+        !has_order(history(ended(5..6), failed(settled(7..8, stale)))),
+        "the lease ended before the first"
+    );
+}
+
 #[test]
 fn an_extension_that_is_sent_again_has_its_effect_before_it_is_answered() {
     let mut reclaimed = settlement("a", 1, Outcome::Release);
