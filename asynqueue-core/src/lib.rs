@@ -4,6 +4,7 @@
 //!
 //! Each name has one address, in its module: `asynqueue_core::task::TaskId`.
 
+mod ambient;
 pub mod broker;
 pub mod codec;
 #[cfg(feature = "config")]

@@ -202,6 +202,8 @@ mod book {
         layers = "guide/layers.md";
         #[cfg(feature = "testing")]
         testing = "guide/testing.md";
+        #[cfg(feature = "testing")]
+        crashes = "guide/crashes.md";
         #[cfg(feature = "config")]
         config = "operations/config.md";
         #[cfg(feature = "redis")]

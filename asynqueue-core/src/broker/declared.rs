@@ -3,6 +3,7 @@
 //! A process that declares subscribers or schedule entries compares the [mark](StateMark) of the store with that which it has seen, each
 //! second. Where it differs, it restores what is missing, unless it was removed on demand.
 
+use crate::ambient;
 use std::time::Duration;
 
 /// How long a store remembers what was removed on demand, so that a process that declares it does not restore it. By then
@@ -18,7 +19,7 @@ impl StateMark {
     /// A mark that was never before.
     #[must_use]
     pub fn generate() -> Self {
-        Self(rand::random_range(1..=u64::MAX))
+        Self(ambient::random::<u64>().max(1))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     gate::{Gate, Limit, WORTH_WAITING},
     pace::Turns,
 };
-use crate::process::TaskError;
+use crate::{ambient, process::TaskError};
 
 /// Starts at most `max` attempts in each `period`, in this process.
 ///
@@ -58,7 +58,9 @@ impl<S: TaskService> Layer<S> for RateLimitLayer {
                     Some(wait) => tokio::time::sleep(wait).await,
                     // Spread, so that a whole backlog does not come back at the same moment.
                     None => {
-                        return Err(TaskError::snooze(far.mul_f64(1.0 + rand::random::<f64>())));
+                        return Err(TaskError::snooze(
+                            far.mul_f64(1.0 + ambient::random::<f64>()),
+                        ));
                     }
                 }
                 inner.run(request).await

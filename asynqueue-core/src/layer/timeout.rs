@@ -1,7 +1,6 @@
 //! Ends an attempt at its timeout or deadline.
 
-use std::time::Instant;
-
+use tokio::time::{Instant, timeout_at};
 use tower::Layer;
 
 use super::{BoxProcess, TaskService};
@@ -27,11 +26,11 @@ impl<S: TaskService> Layer<S> for TimeoutLayer {
             let attempt = inner.run(request);
             Box::pin(async move {
                 // What is around this may have waited.
-                if Instant::now() >= context.deadline() {
+                if Instant::now() >= context.end() {
                     return Err(expired(&context));
                 }
                 // The timer is set only once the attempt has to wait for something.
-                let in_time = tokio::time::timeout_at(context.deadline().into(), attempt).await;
+                let in_time = timeout_at(context.end(), attempt).await;
                 in_time.unwrap_or_else(|_| Err(expired(&context)))
             })
         })

@@ -6,13 +6,15 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
+
+use tokio::time::Instant;
 
 use super::{
     DEFAULT_MAX_RESULT, IsFailure, MaxResult, MissingState, ResultTooLarge, ServerState,
@@ -215,7 +217,11 @@ impl Context {
     }
 
     /// When this attempt is given up: at its timeout or its deadline, whichever is first.
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> std::time::Instant {
+        self.0.end.at.into_std()
+    }
+
+    pub(crate) fn end(&self) -> Instant {
         self.0.end.at
     }
 

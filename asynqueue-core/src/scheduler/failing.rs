@@ -8,7 +8,12 @@ use crate::{broker::ScheduleEntry, task::Name};
 
 /// The wait after the first failure; it doubles with each one in a row.
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+
+/// The longest wait for an entry that has to be changed, or for a newer scheduler.
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
+
+/// The longest wait for a broker that does not answer: it may be back any moment, and ticks pass by.
+pub(super) const LONGEST_AWAY: Duration = Duration::from_secs(5);
 
 /// What is known of entries whose last try has failed.
 #[derive(Debug, Default)]
@@ -40,15 +45,20 @@ impl Failing {
         }
     }
 
-    /// Notes that an entry could not be fired. Returns whether that is news; then it is logged.
-    pub(super) fn failed(&mut self, entry: ScheduleEntry, reason: String) -> bool {
+    /// Notes that an entry could not be fired, and lets it wait for up to `longest`. Returns whether that is news; then it is logged.
+    pub(super) fn failed(
+        &mut self,
+        entry: ScheduleEntry,
+        reason: String,
+        longest: Duration,
+    ) -> bool {
         let last = self.0.remove(&entry.name);
         let is_news = last.as_ref().is_none_or(|last| last.reason != reason);
         if is_news {
             tracing::error!(entry = %entry.name, rule = entry.rule, reason,
                 "a schedule entry cannot be fired; it is tried again, and the others are fired as usual");
         }
-        let wait = last.map_or(FIRST, |last| (last.wait * 2).min(LONGEST));
+        let wait = last.map_or(FIRST, |last| (last.wait * 2).min(longest));
         let failed = Try {
             reason,
             wait,
@@ -63,6 +73,33 @@ impl Failing {
     pub(super) fn keep(&mut self, due: &[ScheduleEntry]) {
         if !self.0.is_empty() {
             (self.0).retain(|name, _| due.iter().any(|entry| entry.name == *name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        codec::{CodecName, MessagePack},
+        task::{Envelope, TaskId},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_waits_for_seconds_while_its_broker_is_away_and_longer_for_a_change() {
+        let codec = CodecName::of::<MessagePack>();
+        let task = Envelope::new(TaskId::generate(), "tick", codec, Bytes::new());
+        let entry = ScheduleEntry::new("tick", "@every 1s", task);
+        for longest in [LONGEST_AWAY, LONGEST] {
+            let mut failing = Failing::default();
+            for _ in 0..20 {
+                failing.failed(entry.clone(), "no luck".into(), longest);
+            }
+            let now = Instant::now();
+            assert!(!failing.may_fire(&entry, now + longest - Duration::from_millis(1)));
+            assert!(failing.may_fire(&entry, now + longest));
         }
     }
 }

@@ -41,6 +41,7 @@ use self::{
     turn::{Fired, Watch},
 };
 use crate::{
+    ambient,
     broker::{BrokerError, Conflict, ScheduleEntry, SharedBroker},
     producer::Producer,
     server::{Retrying, is_closed},
@@ -285,7 +286,7 @@ impl SchedulerBuilder {
         let scheduler = self.build().await?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let running = tokio::spawn(scheduler.run(stopped));
+        let running = tokio::spawn(ambient::here(scheduler.run(stopped)));
         let running = Some(running);
         Ok(SchedulerHandle { stop, running })
     }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
-
 use super::{Rule, entry::task_of};
 use crate::{
+    ambient,
     broker::{Fire, MissedTicks, ScheduleEntry, Tick},
     task::{Name, TaskId, Timestamp},
 };
@@ -44,7 +43,7 @@ pub(super) fn plan(entry: &ScheduleEntry, rule: &Rule, now: Timestamp) -> Vec<Fi
     for (place, tick) in ticks.iter().enumerate() {
         let jitter = entry.jitter.as_millis() as u64;
         let wait = Duration::from_millis(if jitter > 0 {
-            rand::rng().random_range(0..=jitter)
+            ambient::random::<u64>() % jitter.saturating_add(1)
         } else {
             0
         });

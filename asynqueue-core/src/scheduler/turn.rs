@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use super::{Rule, Scheduler, fire::CannotFire};
+use super::{
+    Rule, Scheduler,
+    failing::{LONGEST, LONGEST_AWAY},
+    fire::CannotFire,
+};
 use crate::{
+    ambient,
     broker::{BrokerError, CLOCK_TOLERANCE, Fire, ScheduleEntry, Tick},
     metrics,
     server::is_closed,
@@ -94,7 +99,7 @@ impl Scheduler {
                     let fired = firing.fire(&entry, now).await;
                     (entry, fired)
                 };
-                self.under_way.spawn(fire.in_current_span());
+                self.under_way.spawn(ambient::here(fire.in_current_span()));
             }
         }
         let (until, mut first) = (started + LOOK_FOR_ENTRIES, None);
@@ -124,10 +129,15 @@ impl Scheduler {
             Err(CannotFire::Broker(error)) if is_closed(&error) => return Err(error),
             Err(CannotFire::Broker(error)) => {
                 metrics::broker_failed("fire schedules");
-                self.failing.failed(entry, error.to_string());
+                let longest = match error.is_temporary() {
+                    true => LONGEST_AWAY,
+                    false => LONGEST,
+                };
+                self.failing.failed(entry, error.to_string(), longest);
             }
             Err(CannotFire::Rule(error)) => {
-                if self.failing.failed(entry.clone(), error.to_string()) {
+                let reason = error.to_string();
+                if self.failing.failed(entry.clone(), reason, LONGEST) {
                     let reason =
                         format!("left to a scheduler of a version that can read its rule: {error}");
                     self.note(&entry, reason, entry.next).await?;

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Shared;
 use crate::{
+    ambient,
     broker::{BrokerError, Group, Move, Replacement, SetApart, TaskInfo},
     codec::CodecName,
     task::{Envelope, Failure, FailureKind, TaskState},
@@ -84,7 +85,7 @@ impl Shared {
         let Some(first) = members.first() else {
             return Ok(());
         };
-        let delay = first.options.backoff.delay(tries, rand::random());
+        let delay = first.options.backoff.delay(tries, ambient::random());
         let apart = self.apart(group, members, problem);
         let moved = self.broker.set_apart(SetApart {
             tries,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
+    ambient,
     broker::{Outcome, Settled, Settlement},
     layer::{ArchiveHooks, Archived, discard},
     task::{Envelope, Failure, FailureKind},
@@ -150,6 +151,11 @@ impl Shared {
             {
                 let (shared, runtime) = (Arc::clone(&self), runtime.clone());
                 let cut_off = cut_off.clone();
+                if ambient::is_simulated() {
+                    let call = async move { shared.call_hooks_of(call).await };
+                    calls.spawn(ambient::here(call));
+                    continue;
+                }
                 // On a thread of its own: one that blocks holds up nothing else.
                 calls.spawn_blocking(move || {
                     let call = shared.call_hooks_of(call);

@@ -1,14 +1,9 @@
 //! Running one task after the other.
 
-use std::{
-    future::poll_fn,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{
     Counters, Shared,
@@ -17,6 +12,7 @@ use super::{
     shutdown::within,
 };
 use crate::{
+    ambient,
     broker::{Leased, Outcome},
     layer::{BoxProcess, TaskFuture, TaskOutput, TaskRequest, discard, panicked},
     process::{AttemptEnd, Bounds, Context, TaskError, TaskErrorKind},
@@ -46,7 +42,7 @@ impl Shared {
         {
             self.slots.add(|slot| {
                 runtime
-                    .spawn(Arc::clone(self).run_slot(slot))
+                    .spawn(ambient::here(Arc::clone(self).run_slot(slot)))
                     .abort_handle()
             });
         }
@@ -96,7 +92,7 @@ impl Shared {
     }
 
     async fn run_leased(&self, job: Job, place: &Place, concluding: &mut Option<Running>) -> bool {
-        if Instant::now() >= job.held_until.into_std() {
+        if Instant::now() >= job.held_until {
             tracing::warn!(task = %job.leased.envelope.task_ref(),
                 "the lease ended before the handler could start; the task is released");
             self.give_back(job.leased, job.queue);

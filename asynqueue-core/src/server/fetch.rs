@@ -17,6 +17,7 @@ use super::{
     queues::{QueueSet, Share},
 };
 use crate::{
+    ambient,
     broker::{BrokerError, Each, Leased, Outcome, Signal},
     layer::Passes,
 };
@@ -63,7 +64,7 @@ impl Shared {
             hearing: Hearing::new(&self),
             poll,
             // Servers that start at the same time poll at different ones.
-            polls: rand::random(),
+            polls: ambient::random(),
             woken: Vec::new(),
             pace,
             yields: false,
@@ -89,6 +90,14 @@ struct Fetcher<'a> {
     yields: bool,
 }
 
+/// When there is more to lease; otherwise only a signal or an answer can tell.
+enum MoreRoom {
+    /// Once the load here is this low.
+    AtLoad(usize),
+    /// Once more tasks have left than these.
+    AfterLeft(usize),
+}
+
 impl Fetcher<'_> {
     async fn run(&mut self) -> Result<(), BrokerError> {
         self.hearing.begin();
@@ -97,12 +106,23 @@ impl Fetcher<'_> {
             let (target, ahead) = self.target();
             let now = Instant::now();
             // Before the queues' own loads: a task that finishes in between is seen in one of the two.
-            let here = self.shared.inbox.load();
+            let (here, left) = (self.shared.inbox.load(), self.shared.inbox.left());
             let load = here + self.calls.reserved(now);
             let room = self.room(target, load);
             if !self.ask(room, now) {
-                let load = self.load_to_wait_for(room, here, load, target, ahead);
-                self.wait(load).await?;
+                let more_room = match room {
+                    // Half of what is ahead has to be used up first, for the next lease to be a batch.
+                    0 if target > 0 => (target - ahead.div_ceil(2).max(1))
+                        .checked_sub(load - here)
+                        .map(MoreRoom::AtLoad),
+                    // A queue that is at its limit: the next task to leave may be one of its. What a call under way brings is waited
+                    // for first.
+                    1.. if self.queues.any_ready() && !self.calls.are_due(now) => {
+                        Some(MoreRoom::AfterLeft(left))
+                    }
+                    _ => None,
+                };
+                self.wait(more_room).await?;
                 if self.yields {
                     self.pause(YIELD).await;
                 }
@@ -245,27 +265,8 @@ impl Fetcher<'_> {
         jobs
     }
 
-    /// At which load here there is more to lease; `None` if only a signal or an answer can tell. `load` is what is here and what
-    /// calls may bring.
-    fn load_to_wait_for(
-        &self,
-        room: usize,
-        here: usize,
-        load: usize,
-        target: usize,
-        ahead: usize,
-    ) -> Option<usize> {
-        match room {
-            // Half of what is ahead has to be used up first, for the next lease to be a batch.
-            0 if target > 0 => (target - ahead.div_ceil(2).max(1)).checked_sub(load - here),
-            // A queue that is at its limit: the next task to finish may be one of its.
-            1.. if self.queues.any_ready() => Some(here.saturating_sub(1)),
-            _ => None,
-        }
-    }
-
-    /// Waits until the load is that low, or something else is new.
-    async fn wait(&mut self, load: Option<usize>) -> Result<(), BrokerError> {
+    /// Waits until there is more room, or something else is new.
+    async fn wait(&mut self, more_room: Option<MoreRoom>) -> Result<(), BrokerError> {
         let Self {
             shared,
             calls,
@@ -274,13 +275,12 @@ impl Fetcher<'_> {
             ..
         } = self;
         let more_room = async {
-            match load {
-                Some(load) => {
-                    shared.inbox.load_at_most(load).await;
-                    shared.outbox.unrecorded_at_most(MAX_UNRECORDED).await;
-                }
+            match more_room {
+                Some(MoreRoom::AtLoad(load)) => shared.inbox.load_at_most(load).await,
+                Some(MoreRoom::AfterLeft(left)) => shared.inbox.left_more_than(left).await,
                 None => std::future::pending().await,
             }
+            shared.outbox.unrecorded_at_most(MAX_UNRECORDED).await;
         };
         let again = calls.next(Instant::now());
         tokio::select! {
@@ -363,11 +363,11 @@ impl Fetcher<'_> {
             }
             let (shared, queue) = (Arc::clone(self.shared), self.queues.name(queue).clone());
             // Beside the work, which it must not hold up.
-            tokio::spawn(async move {
+            tokio::spawn(ambient::here(async move {
                 if let Err(error) = shared.broker.pass_on(&queue).await {
                     tracing::debug!(%error, %queue, "a wake-up could not be passed on; left to a poll");
                 }
-            });
+            }));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::task::JoinHandle;
 
 use super::{Server, ServerError, Shared};
-use crate::{broker::BrokerError, task::Name};
+use crate::{ambient, broker::BrokerError, task::Name};
 
 /// A running server. When it is dropped the server shuts down in the background, as it does at
 /// [`shutdown`](Self::shutdown).
@@ -37,7 +37,7 @@ pub struct ServerStats {
 impl ServerHandle {
     pub(super) fn start(server: Server) -> Self {
         let shared = Arc::clone(&server.shared);
-        let running = tokio::spawn(server.run(std::future::pending()));
+        let running = tokio::spawn(ambient::here(server.run(std::future::pending())));
         Self {
             shared,
             running: Some(running),

@@ -55,6 +55,8 @@ pub(super) struct Inbox {
     /// Leased and not finished, here or in a slot.
     load: AtomicUsize,
     load_of_queue: Vec<AtomicUsize>,
+    /// How many tasks have left, by which a queue at its limit has room again.
+    left: AtomicUsize,
     /// When a finishing task brings the load down to this, the fetcher is woken.
     low_water: AtomicUsize,
     room: Notify,
@@ -87,6 +89,7 @@ impl Inbox {
             available: Notify::new(),
             load: AtomicUsize::new(0),
             load_of_queue: (0..queues).map(|_| AtomicUsize::new(0)).collect(),
+            left: AtomicUsize::new(0),
             low_water: AtomicUsize::new(0),
             room: Notify::new(),
         }
@@ -132,7 +135,7 @@ impl Inbox {
     /// Takes out a job that waits for a limit, if it is still here.
     pub(super) fn take_held(&self, lease: &Lease) -> Option<Job> {
         let held = (self.jobs.lock()).take_held(|leased| leased.lease() == *lease)?;
-        self.load_of_queue[held.queue].fetch_sub(1, SeqCst);
+        self.leave(held.queue, self.load());
         Some(held)
     }
 
@@ -202,8 +205,13 @@ impl Inbox {
 
     /// Counts a task out that has been handed to the outbox.
     pub(super) fn finished(&self, queue: usize) {
-        self.load_of_queue[queue].fetch_sub(1, SeqCst);
         let load = self.load.fetch_sub(1, SeqCst) - 1;
+        self.leave(queue, load);
+    }
+
+    fn leave(&self, queue: usize, load: usize) {
+        self.load_of_queue[queue].fetch_sub(1, SeqCst);
+        self.left.fetch_add(1, SeqCst);
         if load <= self.low_water.load(SeqCst) {
             self.room.notify_one();
         }
@@ -223,6 +231,20 @@ impl Inbox {
         // one sees the other.
         self.low_water.store(load, SeqCst);
         while self.load() > load {
+            self.room.notified().await;
+        }
+    }
+
+    /// How many tasks have left so far.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(SeqCst)
+    }
+
+    /// Waits until more tasks have left than had before.
+    pub(super) async fn left_more_than(&self, before: usize) {
+        // Whatever the load: as above, of a store and a load that cross one sees the other.
+        self.low_water.store(usize::MAX, SeqCst);
+        while self.left() == before {
             self.room.notified().await;
         }
     }

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{ServerError, Shared, panicked, queues::QueueSet};
+use crate::ambient;
 
 /// A thread with a runtime of its own. Dropping it ends what runs there at once.
 pub(super) struct Keeper {
@@ -15,10 +16,24 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread.
+    /// Starts the thread. In a simulation there is only one, and what runs there takes turns with the handlers.
     pub(super) fn start(shared: Arc<Shared>, queues: QueueSet) -> io::Result<Self> {
         let (held, let_go) = oneshot::channel::<()>();
         let (end, ended) = oneshot::channel();
+        let kept = async move {
+            tokio::select! {
+                kept = keep(shared, queues) => {
+                    // Without a receiver, the server was dropped meanwhile.
+                    let _ = end.send(kept);
+                }
+                _ = let_go => {}
+            }
+        };
+        let keeper = Self { ended, _held: held };
+        if ambient::is_simulated() {
+            tokio::spawn(ambient::here(kept));
+            return Ok(keeper);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -28,19 +43,10 @@ impl Keeper {
             .name("asynqueue-server".into())
             .spawn(move || {
                 tracing::dispatcher::with_default(&log, || {
-                    let kept = runtime.block_on(async {
-                        tokio::select! {
-                            kept = keep(shared, queues) => Some(kept),
-                            _ = let_go => None,
-                        }
-                    });
-                    if let Some(kept) = kept {
-                        // Without a receiver, the server was dropped meanwhile.
-                        let _ = end.send(kept);
-                    }
+                    runtime.block_on(kept);
                 });
             })?;
-        Ok(Self { ended, _held: held })
+        Ok(keeper)
     }
 
     /// Waits until the server has stopped.
@@ -70,9 +76,10 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.hear_quiet().boxed(),
     ];
     for part in parts {
-        upkeep.spawn(part(Arc::clone(&shared)));
+        upkeep.spawn(ambient::here(part(Arc::clone(&shared))));
     }
-    let mut fetching = tokio::spawn(Arc::clone(&shared).fetch(queues));
+    let fetching = ambient::here(Arc::clone(&shared).fetch(queues));
+    let mut fetching = tokio::spawn(fetching);
     // Without one of its parts a server would look alive, and run or record nothing.
     let mut panic = None;
     tokio::select! {

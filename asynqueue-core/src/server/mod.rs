@@ -81,7 +81,13 @@ pub use self::{
 };
 #[cfg(feature = "scheduler")]
 pub(crate) use self::{outcome::guarded, retrying::Retrying};
+#[cfg(feature = "testing")]
+pub(crate) use self::{
+    outcome::{after_error, counts},
+    reclaim::lease_expired,
+};
 use crate::{
+    ambient,
     broker::{BrokerError, SharedBroker},
     metrics::ServerMeter,
     process::Provided,
@@ -205,10 +211,10 @@ impl Server {
         shared.slots.run_on(Handle::current());
         shared.open_slots();
         let mut callbacks = JoinSet::new();
-        callbacks.spawn(Arc::clone(&shared).check_health());
-        callbacks.spawn(Arc::clone(&shared).aggregate_groups());
+        callbacks.spawn(ambient::here(Arc::clone(&shared).check_health()));
+        callbacks.spawn(ambient::here(Arc::clone(&shared).aggregate_groups()));
         let mut hooks = JoinSet::new();
-        hooks.spawn(Arc::clone(&shared).call_hooks());
+        hooks.spawn(ambient::here(Arc::clone(&shared).call_hooks()));
         let mut keeper = Keeper::start(Arc::clone(&shared), queues).map_err(ServerError::Thread)?;
         let mut ended = None;
         let mut panic = None;

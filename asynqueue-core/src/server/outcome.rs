@@ -7,10 +7,11 @@ use std::{
 
 use super::Shared;
 use crate::{
+    ambient,
     broker::{LeaseToken, Outcome, Settlement},
     layer::discard,
     process::{Context, TaskError, TaskErrorKind},
-    task::{Envelope, Failure, Name, Timestamp},
+    task::{Envelope, Failure, Timestamp},
     trace,
 };
 
@@ -24,19 +25,12 @@ impl Shared {
         token: LeaseToken,
         error: &TaskError,
     ) -> Settlement {
-        let counts = match error.kind() {
-            TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
-            TaskErrorKind::SkipRetry => true,
-            TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {
-                guarded("is_failure", || context.is_failure(error)).unwrap_or(true)
-            }
-        };
+        let counts = counts(context, error);
         if let (true, Some(on_error)) = (counts, &self.settings.on_error) {
             guarded("on_error", || on_error(context, error));
         }
-        let failure = failure(context, error, self.broker.now(), &self.worker);
-        let mut settlement =
-            after_failure(context.envelope(), token, error.kind(), failure, counts);
+        let now = self.broker.now();
+        let mut settlement = after_error(context, token, error, counts, now);
         settlement.leased = Arc::clone(leased);
         let span = context.take_span();
         trace::carry_on(&span, &mut settlement);
@@ -60,7 +54,30 @@ pub(crate) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> 
     }
 }
 
-fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -> Failure {
+/// Whether an error counts as an attempt.
+pub(crate) fn counts(context: &Context, error: &TaskError) -> bool {
+    match error.kind() {
+        TaskErrorKind::Revoke | TaskErrorKind::Snooze(_) => false,
+        TaskErrorKind::SkipRetry => true,
+        TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_) => {
+            guarded("is_failure", || context.is_failure(error)).unwrap_or(true)
+        }
+    }
+}
+
+/// What comes next for a task whose attempt ended in `error` at the time `at`.
+pub(crate) fn after_error(
+    context: &Context,
+    token: LeaseToken,
+    error: &TaskError,
+    counts: bool,
+    at: Timestamp,
+) -> Settlement {
+    let failure = failure(context, error, at);
+    after_failure(context.envelope(), token, error.kind(), failure, counts)
+}
+
+fn failure(context: &Context, error: &TaskError, at: Timestamp) -> Failure {
     Failure {
         attempt: context.attempt(),
         started: Some(context.started()),
@@ -69,7 +86,7 @@ fn failure(context: &Context, error: &TaskError, at: Timestamp, worker: &Name) -
         message: guarded("an error's text", || error.message())
             .unwrap_or_else(|| "(the error's text panicked)".into()),
         backtrace: error.backtrace().map(str::to_owned),
-        worker: Some(worker.clone()),
+        worker: Some(context.worker().clone()),
     }
 }
 
@@ -100,7 +117,7 @@ pub(super) fn after_failure(
     envelope.attempts = envelope.attempts.saturating_add(u32::from(counts));
     let delay = match kind {
         TaskErrorKind::RetryAfter(delay) => delay,
-        _ => envelope.options.backoff.delay(attempt, rand::random()),
+        _ => envelope.options.backoff.delay(attempt, ambient::random()),
     };
     let may_retry = kind != TaskErrorKind::SkipRetry && (!counts || envelope.may_retry());
     let outcome = if may_retry {

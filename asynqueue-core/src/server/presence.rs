@@ -1,9 +1,8 @@
 //! Telling the fleet of this server.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::{
@@ -52,7 +51,7 @@ impl Shared {
                 event: context.event().clone(),
                 attempt: context.attempt(),
                 started: context.started(),
-                deadline: now + context.deadline().saturating_duration_since(here),
+                deadline: now + context.end().saturating_duration_since(here),
             });
         });
         let busy = running.len();

@@ -3,10 +3,12 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+
+use tokio::time::Instant;
 
 use super::{
     Counters, Shared,
@@ -233,7 +235,7 @@ impl Sightings {
 }
 
 /// The outcome of an attempt whose worker has stopped extending its lease.
-fn lease_expired(lost: &Leased) -> Settlement {
+pub(crate) fn lease_expired(lost: &Leased) -> Settlement {
     let failure = Failure {
         attempt: lost.envelope.attempts.saturating_add(1),
         started: None,

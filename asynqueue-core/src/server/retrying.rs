@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{broker::BrokerError, metrics, task::Name};
+use crate::{ambient, broker::BrokerError, metrics, task::Name};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl Retrying {
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        full.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+        full.mul_f64(0.5 + ambient::random::<f64>() / 2.0)
     }
 }
 

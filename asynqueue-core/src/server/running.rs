@@ -1,15 +1,12 @@
 //! What each slot is at.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
     broker::{Lease, LeaseToken},

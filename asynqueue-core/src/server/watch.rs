@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Shared, running::Running};
 use crate::{
+    ambient,
     broker::Outcome,
     layer::expired,
     process::{TaskError, TaskErrorKind},
@@ -78,8 +79,8 @@ impl Shared {
         let shared = Arc::clone(self);
         let conclude = move || shared.conclude_failed(&running, &error(&running));
         match self.slots.runtime() {
-            Some(runtime) => drop(runtime.spawn_blocking(conclude)),
-            None => conclude(),
+            Some(runtime) if !ambient::is_simulated() => drop(runtime.spawn_blocking(conclude)),
+            _ => conclude(),
         }
     }
 
@@ -131,7 +132,7 @@ fn is_overdue(running: &Running, now: Instant, grace: Duration) -> bool {
     } else {
         GRACE
     };
-    stopped_late || now >= running.context.deadline() + limit
+    stopped_late || now >= running.context.end() + limit
 }
 
 /// Finds handlers that keep their thread, and reports each event once.

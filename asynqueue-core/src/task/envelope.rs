@@ -144,6 +144,12 @@ impl Envelope {
         self.expires_at().is_some_and(|time| time <= now) && !self.has_begun()
     }
 
+    /// Until when it may start; `None` if at any time. Once begun, it does not expire.
+    pub(crate) fn latest_start(&self) -> Option<Timestamp> {
+        let expires = self.expires_at().filter(|_| !self.has_begun());
+        [self.deadline, expires].into_iter().flatten().min()
+    }
+
     fn has_begun(&self) -> bool {
         // A refusal counts as an attempt, and that count may have been set back.
         let is_start = |failure: &Failure| failure.is_attempt() && !failure.is_refusal();

@@ -1,11 +1,12 @@
 //! Task identifiers.
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 
 use super::{Timestamp, name::is_dots};
+use crate::ambient;
 
 /// Identifies a task within its queue.
 ///
@@ -27,13 +28,12 @@ const MAX_TASK_ID: usize = 255;
 impl TaskId {
     /// A new id, unlike any other.
     pub fn generate() -> Self {
-        let age = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self::generate_at(Timestamp::from_millis(age.as_millis() as u64))
+        Self::generate_at(ambient::system_time())
     }
 
     /// A new id, unlike any other, that [says](Self::time) when it was made.
     pub(crate) fn generate_at(now: Timestamp) -> Self {
-        let random: u128 = rand::random();
+        let random: u128 = ambient::random();
         let mut id = SmolStrBuilder::new();
         push_base62(&mut id, now.as_millis() << 16 | u64::from(random as u16));
         push_base62(&mut id, (random >> 64) as u64);

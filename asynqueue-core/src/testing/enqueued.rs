@@ -65,12 +65,8 @@ impl<T: Task> Enqueued<T> {
             listing: String::new(),
             narrowed: String::new(),
         };
-        for queue in broker.queues().await? {
-            for state in TaskState::ALL {
-                for info in list_all(broker, &queue, state).await? {
-                    enqueued.add(info);
-                }
-            }
+        for info in all_tasks(broker).await? {
+            enqueued.add(info);
         }
         Ok(enqueued)
     }
@@ -183,6 +179,19 @@ impl<T: Task> Enqueued<T> {
             "expected {expected} `{event}`{narrowed}, and found {found}; the broker has:{listing}"
         );
     }
+}
+
+/// All tasks that a broker keeps, by queue, and in each by state and in the order they will run.
+pub(super) async fn all_tasks(
+    broker: &(impl Inspect + ?Sized),
+) -> Result<Vec<TaskInfo>, BrokerError> {
+    let mut tasks = Vec::new();
+    for queue in broker.queues().await? {
+        for state in TaskState::ALL {
+            tasks.extend(list_all(broker, &queue, state).await?);
+        }
+    }
+    Ok(tasks)
 }
 
 async fn list_all(

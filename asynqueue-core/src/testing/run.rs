@@ -4,10 +4,11 @@ use std::{
     future::{Future, IntoFuture},
     pin::Pin,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     broker::SharedBroker,
@@ -133,7 +134,7 @@ impl<T: Task> RunInline<T> {
 }
 
 /// Keeps the sum of now and a timeout in range.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<T: Task> IntoFuture for RunInline<T> {
     type Output = Result<T::Output, StdTaskError>;

@@ -9,7 +9,7 @@ use asynqueue_core::{
     process::{Context, Payload, TaskError},
     producer::Producer,
     server::{Server, ServerBuilder},
-    task::{FailureKind, Task, TaskState},
+    task::{Backoff, FailureKind, Task, TaskState},
     testing::{Drained, TestClock, drain},
 };
 use asynqueue_macros::Task;
@@ -169,6 +169,20 @@ async fn a_grace_of_zero_archives_at_once() {
         failure.message,
         "no process is registered for event `fresh`"
     );
+}
+
+#[tokio::test]
+async fn a_task_that_was_begun_in_time_goes_back_from_a_server_that_does_not_know_it() {
+    let (clock, broker, producer) = on_test_clock();
+    let task = producer.enqueue(Fresh).expires_in(AN_HOUR);
+    let task = task.backoff(Backoff::Fixed(AN_HOUR)).await.unwrap();
+    let failing = async |_: Payload<Fresh>, _: Context| Err::<(), _>(TaskError::retry("no luck"));
+    let new = Server::builder(broker.clone()).process(failing);
+    assert_eq!(drain(new).await.unwrap().retried, 1);
+    clock.advance(AN_HOUR);
+    // It expires only before its first start.
+    assert_eq!(drained(&broker).await.snoozed, 1);
+    assert_eq!(info(&task).await.state, TaskState::Scheduled);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::{
     records::{Record, as_read, decode, encode},
 };
 use crate::{
+    ambient,
     broker::{
         BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, ScheduleEntry, Space,
         TickGuard,
@@ -102,7 +103,7 @@ impl Kept {
         let old = &self.stored.known;
         let generation = match old.queue == new.template.queue {
             true => old.generation,
-            false => rand::random(),
+            false => ambient::random(),
         };
         let new_one = self.stored.with(Stored::of(new, generation));
         put(&new.name, self.expect, &new_one)
@@ -137,7 +138,7 @@ impl Kept {
 
 /// Adds an entry where there is none.
 pub(super) fn added(entry: &ScheduleEntry) -> Result<DocumentSwap, BrokerError> {
-    let new_one = Record::new(Stored::of(entry, rand::random()));
+    let new_one = Record::new(Stored::of(entry, ambient::random()));
     put(&entry.name, Expect::Absent, &new_one)
 }
 

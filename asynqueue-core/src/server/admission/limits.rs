@@ -7,6 +7,7 @@ use super::{
     is_late, time_left,
 };
 use crate::{
+    ambient,
     broker::{Lease, Leased, Outcome},
     layer::{Entry, Gates, Passes, Turn},
     task::Timestamp,
@@ -102,7 +103,8 @@ impl Shared {
                 let lease = job.leased.lease();
                 // One that is closed has it given back.
                 self.inbox.hold(job).map_or_else(Some, |()| {
-                    tokio::spawn(Arc::clone(self).wait_at_gate(lease, at, turn));
+                    let waiting = Arc::clone(self).wait_at_gate(lease, at, turn);
+                    tokio::spawn(ambient::here(waiting));
                     None
                 })
             }

@@ -89,8 +89,7 @@ impl Shared {
 
 /// How long a task may still start; `None` if it has no latest start. Zero if it is too late.
 fn time_left(task: &Envelope, now: Timestamp) -> Option<Duration> {
-    let ends = [task.deadline, task.expires_at()].into_iter().flatten();
-    ends.min().map(|end| end.since(now))
+    task.latest_start().map(|end| end.since(now))
 }
 
 fn is_late(task: &Envelope, now: Timestamp) -> bool {

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::{super::Shared, is_late, time_left};
 use crate::{
+    ambient,
     broker::{Leased, Outcome, Settlement, UnhandledTasks},
     metrics,
     task::{Envelope, Name, Timestamp},
@@ -41,7 +42,7 @@ impl Shared {
         }
         // Spread, so that a whole backlog does not come back at one moment.
         let wait = unhandled.clamp(LEAST_WAIT, MOST_WAIT);
-        let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+        let delay = wait.mul_f64(0.75 + ambient::random::<f64>() / 2.0);
         let delay = time_left(&leased.envelope, now).map_or(delay, |left| left.min(delay));
         let task = Arc::make_mut(&mut leased.envelope);
         task.set_unhandled_since(Some(since));

@@ -1,0 +1,66 @@
+//! How tasks have ended, and what is left.
+
+use super::*;
+use crate::task::TaskState;
+
+impl Judge {
+    pub(super) fn check_ends(&mut self, remains: &Remains) {
+        let left: BTreeMap<_, _> = remains
+            .tasks
+            .iter()
+            .map(|info| (info.envelope.task_ref(), info))
+            .collect();
+        let mut broken = Vec::new();
+        for (id, story) in &self.stories {
+            let found = left.get(id).map(|info| info.state);
+            let is_right = match (&story.state, found) {
+                (State::Completed | State::Archived | State::Gone, None) => true,
+                (State::Completed, Some(state)) => state == TaskState::Completed,
+                (State::Archived, Some(state)) => state == TaskState::Archived,
+                (State::Gone, Some(_)) => false,
+                (State::Waiting(_) | State::Active(_), _) => {
+                    let what = format!("{id} came to no end: {:?}, found {found:?}", story.state);
+                    broken.push(Broken::new(Promise::Kept, what));
+                    true
+                }
+            };
+            if !is_right {
+                let what = format!("{id} is {found:?}, and should be {:?}", story.state);
+                broken.push(Broken::new(Promise::States, what));
+            }
+            let without_reason = left.get(id).is_some_and(|info| {
+                info.state == TaskState::Archived && info.envelope.last_failure().is_none()
+            });
+            if without_reason && !story.is_edited {
+                let what = format!("{id} is archived without a failure");
+                broken.push(Broken::new(Promise::Kept, what));
+            }
+        }
+        for (id, info) in &left {
+            if info.state == TaskState::Active {
+                let what = format!("{id} is still leased: {:?}", info.lease);
+                broken.push(Broken::new(Promise::NothingLeft, what));
+            }
+            if !self.stories.contains_key(id) {
+                let what = format!("{id} is {} and was never accepted", info.state);
+                broken.push(Broken::new(Promise::States, what));
+            }
+        }
+        // Where all has ended, nobody can hold a lock.
+        if self.stories.values().all(Story::may_be_gone) {
+            let held = remains.locks.iter();
+            broken.extend(held.map(|held| Broken::new(Promise::NothingLeft, held)));
+        }
+        for (queue, stats) in &remains.stats {
+            let (succeeded, failed) = self.counts.get(queue).copied().unwrap_or_default();
+            if (stats.succeeded, stats.failed) != (succeeded, failed) {
+                let what = format!(
+                    "queue {queue} counts {} and {}, and {succeeded} succeeded and {failed} failed",
+                    stats.succeeded, stats.failed
+                );
+                broken.push(Broken::new(Promise::Counted, what));
+            }
+        }
+        self.broken.extend(broken);
+    }
+}

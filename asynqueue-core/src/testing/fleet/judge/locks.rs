@@ -1,0 +1,53 @@
+//! Unique keys, as far as they are held until a task succeeds.
+
+use super::*;
+use crate::task::UniqueUntil;
+
+impl Judge {
+    pub(super) fn lock(&mut self, entry: &Entry, task: &NewTask) {
+        let envelope = &task.envelope;
+        let Some(lock) = envelope.unique.as_deref() else {
+            return;
+        };
+        if lock.until != UniqueUntil::Success {
+            return;
+        }
+        let id = envelope.task_ref();
+        let key = (id.queue.clone(), lock.key.as_str().to_owned());
+        self.freed.remove(&key);
+        let holder = self.keys.insert(key, id.clone());
+        let holds = holder.as_ref().and_then(|holder| self.stories.get(holder));
+        let holds = holds.is_some_and(|story| {
+            // A lock ends with its time too, by the store's clock, which may have been set.
+            let age = entry.at - story.accepted;
+            !story.may_be_gone() && !story.is_edited && age < lock.ttl
+        });
+        if holds && !self.troubles.clock_was_set(entry.at) {
+            let what = format!("{id} was accepted while {holder:?} holds its key");
+            self.broken(Promise::Unique, entry, what);
+        }
+    }
+
+    pub(super) fn unlock(&mut self, id: &TaskRef, ending: &Ending) {
+        if !matches!(
+            ending.outcome,
+            Outcome::Retry { .. } | Outcome::Snooze { .. } | Outcome::Release
+        ) {
+            let freed = self.keys.extract_if(.., |_, holder| holder == id);
+            self.freed.extend(freed);
+        }
+    }
+
+    /// A task is refused for the sake of one that holds its key, and not of one that has come to its end.
+    pub(super) fn refused(&mut self, entry: &Entry, task: &NewTask, conflict: &Conflict) {
+        let Conflict::Unique { key, holder, .. } = conflict else {
+            return;
+        };
+        let key = (task.envelope.queue.clone(), key.as_str().to_owned());
+        if self.freed.get(&key).is_some_and(|last| last.id == *holder) {
+            let id = task.envelope.task_ref();
+            let what = format!("{id} was refused for a key that {holder} held until its end");
+            self.broken(Promise::Unique, entry, what);
+        }
+    }
+}
