@@ -74,8 +74,6 @@ pub struct Call {
     pub begin: u64,
     /// When it ended. `None` if it was cut off.
     pub end: Option<u64>,
-    /// When it began, from the begin of the history.
-    pub began: Duration,
     /// How long it took, as far as it came.
     pub took: Duration,
     /// What was asked.

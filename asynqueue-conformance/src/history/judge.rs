@@ -25,8 +25,6 @@ pub struct Promises {
     /// Whether an extension has its effect once. Else, where its request is sent again, it may have it before as well, and is answered
     /// the last time. Default true.
     pub extends_once: bool,
-    /// How long after the end of a call that was not answered it may have an effect. Default: for ever.
-    pub late_within: Duration,
 }
 
 impl Default for Promises {
@@ -35,7 +33,6 @@ impl Default for Promises {
             leases_at_once: true,
             leases_whole_within: Duration::MAX,
             extends_once: true,
-            late_within: Duration::MAX,
         }
     }
 }
@@ -74,7 +71,7 @@ impl History {
 
     /// Searches, for each queue, an order of the calls in which each has its effect at one moment between its begin and its end, and
     /// each is answered as the specification does in that order. A call without an answer has its effect at some moment after its
-    /// begin, as late as the store [promises](Promises::late_within), or never.
+    /// begin, however late, or never.
     ///
     /// Queues are judged by themselves: a call that spans several is one of each, since a store makes each change in one queue.
     ///

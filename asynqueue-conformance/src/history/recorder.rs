@@ -27,7 +27,6 @@ use super::{
 /// returns, so that a specification without a clock can say what the task is.
 #[derive(Debug)]
 pub struct Recorder {
-    began: Instant,
     moments: AtomicU64,
     calls: Mutex<Vec<Call>>,
 }
@@ -42,7 +41,6 @@ impl Recorder {
     /// A recorder of no calls. A history begins with it.
     pub fn new() -> Self {
         Self {
-            began: Instant::now(),
             moments: AtomicU64::new(0),
             calls: Mutex::default(),
         }
@@ -68,7 +66,6 @@ impl Recorder {
             client,
             begin: self.moments.fetch_add(1, SeqCst),
             end: None,
-            began: self.began.elapsed(),
             took: Duration::ZERO,
             request,
             answer: None,
@@ -76,6 +73,7 @@ impl Recorder {
         UnderWay {
             recorder: self,
             place: calls.len() - 1,
+            began: Instant::now(),
         }
     }
 
@@ -89,6 +87,7 @@ impl Recorder {
 struct UnderWay<'a> {
     recorder: &'a Recorder,
     place: usize,
+    began: Instant,
 }
 
 impl UnderWay<'_> {
@@ -102,9 +101,8 @@ impl UnderWay<'_> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let now = self.recorder.began.elapsed();
-        let call = &mut self.recorder.calls.lock()[self.place];
-        call.took = now.saturating_sub(call.began);
+        let took = self.began.elapsed();
+        self.recorder.calls.lock()[self.place].took = took;
     }
 }
 

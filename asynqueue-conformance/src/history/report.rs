@@ -21,9 +21,9 @@ pub struct Violation {
     is_undecided: bool,
 }
 
-/// How many tries it may take to find out whether an answer can be left out, and whether all can.
-const TRIES: usize = 2_000;
-const ALL_TRIES: usize = 20_000;
+/// How many tries it may take to find out whether a beginning has an order, and whether an answer can be left out.
+const BEGINNING_TRIES: usize = 20_000;
+const ANSWER_TRIES: usize = 2_000;
 
 impl Violation {
     /// Whether the search was given up, so that there may be an order after all.
@@ -94,7 +94,7 @@ fn shortest(judged: &Judged<'_>) -> View {
             ..View::whole()
         };
         // One that is not decided in time is kept longer.
-        judged.search(&view, ALL_TRIES).0 != Found::NoOrder
+        judged.search(&view, BEGINNING_TRIES).0 != Found::NoOrder
     };
     let first = ends.partition_point(has_order);
     View {
@@ -105,7 +105,6 @@ fn shortest(judged: &Judged<'_>) -> View {
 
 /// Forgets one answer after the other, as long as there is no order without it either. Those to leases last: they show the most.
 fn without_needless(judged: &Judged<'_>, mut view: View) -> View {
-    let mut left = ALL_TRIES;
     let is_lease = |place: &usize| matches!(judged.calls[*place].request, Request::Lease { .. });
     let mut places: Vec<_> = (0..judged.calls.len()).rev().collect();
     places.sort_by_key(is_lease);
@@ -119,9 +118,7 @@ fn without_needless(judged: &Judged<'_>, mut view: View) -> View {
             continue;
         }
         view.forgotten.insert(place);
-        let (found, tries) = judged.search(&view, TRIES.min(left));
-        left -= tries;
-        if found != Found::NoOrder {
+        if judged.search(&view, ANSWER_TRIES).0 != Found::NoOrder {
             view.forgotten.remove(&place);
         }
     }

@@ -12,14 +12,10 @@ pub(super) struct Span {
     pub(super) begin: u64,
     /// Not after this. `None` if nobody knows whether it was taken: at any time after its begin, or never.
     pub(super) end: Option<u64>,
-    /// If nobody knows whether it was taken: not after a step that begins at this moment or later.
-    pub(super) until: u64,
     /// The step that comes before it.
     pub(super) after: Option<usize>,
     /// The step that comes after it, if it is taken at all.
     pub(super) before: Option<usize>,
-    /// An earlier one that does the same, of which one has an effect at most: as long as that can be taken, this need not be tried.
-    pub(super) like: Option<usize>,
     /// Of steps that have one, and can be next, the one with the lowest is tried first. It changes how long a search takes, and not
     /// what it finds.
     pub(super) rank: Option<u64>,
@@ -95,8 +91,6 @@ struct Search<'a, S: Specification> {
 struct Level<State> {
     state: State,
     digest: u64,
-    /// The latest begin of a step that was taken.
-    latest: u64,
     /// In reverse.
     candidates: Vec<usize>,
     /// The step that is tried, and the states that it leaves.
@@ -123,16 +117,15 @@ impl<'a, S: Specification> Search<'a, S> {
     }
 
     fn run(&mut self, tries: usize) -> Found {
-        let mut levels = vec![self.level(self.spec.start(), 0)];
+        let mut levels = vec![self.level(self.spec.start())];
         while let Some(level) = levels.last_mut() {
             if self.done == self.certain.len() {
                 return Found::Order;
             }
             if let Some(state) = level.next.pop() {
                 let step = level.tried;
-                let latest = level.latest.max(self.spans[step].begin);
                 self.take(step);
-                let next = self.level(state, latest);
+                let next = self.level(state);
                 if self
                     .reached
                     .insert((self.taken.0.clone().into(), next.digest))
@@ -163,12 +156,11 @@ impl<'a, S: Specification> Search<'a, S> {
         Found::NoOrder
     }
 
-    fn level(&self, state: S::State, latest: u64) -> Level<S::State> {
+    fn level(&self, state: S::State) -> Level<S::State> {
         Level {
             digest: self.spec.digest(&state),
             state,
-            latest,
-            candidates: self.candidates(latest),
+            candidates: self.candidates(),
             tried: 0,
             next: Vec::new(),
         }
@@ -176,7 +168,7 @@ impl<'a, S: Specification> Search<'a, S> {
 
     /// The steps that can be next, in reverse: first is to be tried what must have been taken soonest, and last what may not have
     /// been taken at all.
-    fn candidates(&self, latest: u64) -> Vec<usize> {
+    fn candidates(&self) -> Vec<usize> {
         let mut first_end = u64::MAX;
         let mut certain = Vec::new();
         for step in &self.certain[self.first_left()..] {
@@ -199,10 +191,7 @@ impl<'a, S: Specification> Search<'a, S> {
         certain.sort_by_key(|step| (self.spans[*step].end, *step));
         self.sort_ranked(&mut certain);
         for step in &self.uncertain {
-            let is_over = |step: usize| self.spans[step].until <= latest;
-            let needs_trying = |first: usize| is_over(first) && !self.taken.has(first);
-            let is_open = !is_over(*step) && !self.taken.has(*step) && is_next(step);
-            if is_open && self.spans[*step].like.is_none_or(needs_trying) {
+            if !self.taken.has(*step) && is_next(step) {
                 let place = self.place_by_rank(*step, &certain);
                 certain.insert(place, *step);
             }

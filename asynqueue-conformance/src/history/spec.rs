@@ -45,8 +45,8 @@ pub(super) struct State {
     model: Model,
     /// How many tasks steps of unknown outcome have left of what they could take.
     left: BTreeMap<usize, usize>,
-    /// What such steps have recorded that are repeated.
-    recorded: BTreeMap<usize, &'static str>,
+    /// The answers that such steps would have had which are repeated, where a later answer could be another.
+    remembered: BTreeMap<usize, &'static str>,
 }
 
 impl Specification for Spec<'_> {
@@ -56,7 +56,7 @@ impl Specification for Spec<'_> {
         State {
             model: Model::new(NOW),
             left: BTreeMap::new(),
-            recorded: BTreeMap::new(),
+            remembered: BTreeMap::new(),
         }
     }
 
@@ -110,7 +110,7 @@ impl Specification for Spec<'_> {
     fn digest(&self, state: &State) -> u64 {
         let mut hasher = DefaultHasher::new();
         state.model.digest().hash(&mut hasher);
-        (&state.left, &state.recorded).hash(&mut hasher);
+        (&state.left, &state.remembered).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -179,17 +179,19 @@ impl Spec<'_> {
             if given != Settled::Stale && !self.foresight.may_end(version, step, taken) {
                 return Vec::new();
             }
-            if settle.is_repeated && given != Settled::Stale {
+            // What is stale stays so, unless it waits for the lease to end.
+            let may_change = given != Settled::Stale || settlement.only_if_expired;
+            if settle.is_repeated && may_change {
                 // Under the first of those that are alike: which of them it was makes no difference.
                 let first = settle.repeats.first().copied().unwrap_or(step);
-                new.recorded.insert(first, name(given));
+                new.remembered.insert(first, name(given));
             }
             let task = settlement.envelope.task_ref();
             return self.plausible(Some(new), &task, step, taken);
         }
         let was_answered = |before: &usize| {
-            let recorded = state.recorded.get(before).copied();
-            recorded.is_some() && recorded == settle.answer.map(name)
+            let remembered = state.remembered.get(before).copied();
+            remembered.is_some() && remembered == settle.answer.map(name)
         };
         let is_again = settle.repeats.iter().any(was_answered);
         is_again.then(|| state.clone()).into_iter().collect()

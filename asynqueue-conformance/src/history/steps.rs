@@ -127,11 +127,7 @@ impl Steps {
                 continue;
             }
             let (answer, end) = view.answer(place, call);
-            let over = call.began.saturating_add(call.took);
-            let over = over.saturating_add(promises.late_within);
-            let later = calls.partition_point(|call| call.began <= over);
             let mut adding = Adding {
-                until: calls.get(later).map_or(u64::MAX, |call| call.begin),
                 steps: &mut steps,
                 promises,
                 queue,
@@ -155,8 +151,6 @@ struct Adding<'a> {
     call: &'a Call,
     place: usize,
     end: Option<u64>,
-    /// The begin of the first call that it can have no effect after.
-    until: u64,
     before: Option<usize>,
 }
 
@@ -321,17 +315,18 @@ impl Adding<'_> {
                     step.is_repeated = true;
                 }
             }
+            if answer.is_none() && !repeats.is_empty() {
+                // One of them has an effect at most, and the first may have it as late as this.
+                continue;
+            }
             let step = SettleStep {
                 settlement: settlement.clone(),
                 answer,
                 repeats,
                 is_repeated: false,
             };
-            let (before, like) = (self.before, step.repeats.last().copied());
+            let before = self.before;
             self.add(answer.is_some(), Kind::Settle(step));
-            if let Some(span) = self.steps.spans.last_mut() {
-                span.like = like;
-            }
             if answer != Some(Settled::Recorded) {
                 // One that is to be cancelled may come behind the others, since its failure has to be made up first; by then, it
                 // may be another's.
@@ -380,10 +375,8 @@ impl Adding<'_> {
         self.steps.spans.push(Span {
             begin: self.call.begin,
             end: self.end.filter(|_| is_certain),
-            until: self.until,
             after,
             before: None,
-            like: None,
             rank: None,
         });
         self.before = Some(place);

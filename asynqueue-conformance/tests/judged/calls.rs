@@ -38,7 +38,6 @@ pub(crate) fn call(time: Range<u64>, request: Request, answer: Answer) -> Call {
         },
         begin: time.start,
         end: Some(time.end),
-        began: Duration::from_secs(time.start),
         took: Duration::from_secs(time.end - time.start),
         request,
         answer: Some(Ok(answer)),

@@ -106,11 +106,23 @@ impl Stage {
                 .expect("a prefix")
                 .response_timeout(RESPONSE_TIMEOUT)
                 .retry_for(RETRY_FOR);
-            let broker = RedisBroker::connect(options).await;
-            handles.push(Arc::new(broker.expect("a connection")));
+            handles.push(Arc::new(connect(options).await));
         }
         handles
     }
+}
+
+/// How often to connect before giving up.
+const CONNECTS: usize = 50;
+
+/// Connects, again if a busy machine takes longer than an answer may.
+async fn connect(options: RedisOptions) -> RedisBroker {
+    for _ in 1..CONNECTS {
+        if let Ok(broker) = RedisBroker::connect(options.clone()).await {
+            return broker;
+        }
+    }
+    (RedisBroker::connect(options).await).expect("a connection")
 }
 
 #[async_trait::async_trait]

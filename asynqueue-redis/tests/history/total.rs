@@ -11,7 +11,9 @@ use super::stage::Stage;
 pub(crate) struct Total {
     /// Those that have an order.
     pub(crate) histories: usize,
-    /// Histories of which it took too long to decide whether they have an order.
+    /// Those that were not decided with all of their calls, and were recorded again with fewer.
+    pub(crate) shortened: usize,
+    /// Those that were not decided with the fewest calls either.
     pub(crate) undecided: usize,
     calls: usize,
     unanswered: usize,
@@ -53,17 +55,18 @@ impl Total {
         self.late += stage.proxies.iter().map(|proxy| proxy.late()).sum::<u64>();
     }
 
-    /// Whether faults have struck, and left most calls an answer.
+    /// Whether faults have struck, and left calls an answer.
     pub(crate) fn has_faults(&self) -> bool {
         let has_struck = self.unanswered > 0 && self.cuts > 0 && self.late > 0;
-        has_struck && self.unanswered < self.calls / 2
+        has_struck && self.unanswered < self.calls
     }
 }
 
 impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "histories: {}", self.histories)?;
-        writeln!(f, "histories that were not decided: {}", self.undecided)?;
+        writeln!(f, "recorded again with fewer calls: {}", self.shortened)?;
+        writeln!(f, "not decided: {}", self.undecided)?;
         writeln!(f, "calls: {}", self.calls)?;
         writeln!(f, "calls without an answer: {}", self.unanswered)?;
         writeln!(f, "leases answered again: {}", self.leased_again)?;

@@ -39,9 +39,7 @@ fn judge(steps: &[(u64, Option<u64>, Step)]) -> Found {
         begin: *begin,
         end: *end,
         after: None,
-        until: u64::MAX,
         before: None,
-        like: None,
         rank: None,
     };
     let spans: Vec<_> = steps.iter().map(span).collect();
@@ -97,27 +95,6 @@ fn a_step_of_unknown_outcome_was_not_taken_before_it_began() {
 }
 
 #[test]
-fn a_step_of_unknown_outcome_was_not_taken_after_its_time_is_over() {
-    let span = |begin, end, until| Span {
-        begin,
-        end,
-        until,
-        after: None,
-        before: None,
-        like: None,
-        rank: None,
-    };
-    let register = Register(vec![Write(7), Read(0), Read(7)]);
-    let found = |until| {
-        let reads = [span(3, Some(4), u64::MAX), span(5, Some(6), u64::MAX)];
-        let spans = [span(1, None, until), reads[0], reads[1]];
-        search(&register, &spans, 100).0
-    };
-    assert_eq!(found(5), Found::Order);
-    assert_eq!(found(3), Found::NoOrder);
-}
-
-#[test]
 fn a_step_of_unknown_outcome_was_taken_once() {
     let steps = [
         (1, None, Write(7)),
@@ -134,18 +111,14 @@ fn a_step_follows_the_one_before_it_in_its_call() {
         begin: 1,
         end: Some(4),
         after,
-        until: u64::MAX,
         before: None,
-        like: None,
         rank: None,
     };
     let read = Span {
         begin: 5,
         end: Some(6),
         after: None,
-        until: u64::MAX,
         before: None,
-        like: None,
         rank: None,
     };
     let register = Register(vec![Write(1), Write(2), Read(1)]);
@@ -160,9 +133,7 @@ fn a_step_that_may_come_before_another_does_not_come_after_it() {
         begin,
         end,
         after: None,
-        until: u64::MAX,
         before,
-        like: None,
         rank: None,
     };
     let register = Register(vec![Write(1), Write(2), Read(2), Read(1)]);
@@ -198,9 +169,7 @@ fn what_was_reached_once_is_not_searched_again() {
         begin: *begin,
         end: *end,
         after: None,
-        until: u64::MAX,
         before: None,
-        like: None,
         rank: None,
     };
     let spans: Vec<_> = steps.iter().map(span).collect();
