@@ -63,7 +63,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         strikes: Vec::new(),
     };
     scenario.strikes = strikes(&mut chance, &scenario);
-    scenario.wall_leases = chance.in_100(50) && scenario.strikes.iter().all(may_strike_leases);
+    scenario.wall_leases = chance.in_100(50) && may_have_wall_leases(&scenario.strikes);
     if scenario.wall_leases {
         // Each server judges the leases of all others by its own.
         let lease = scenario.servers[0].lease;
@@ -122,14 +122,19 @@ fn rush(chance: &mut Chance, scenario: &mut Scenario) {
     scenario.strikes.push(restart);
 }
 
-/// Whether leases that are counted by the store's clock survive it. A clock that is set back and forward again between two looks at the
-/// leases ends those that were extended in between, and so does one that steps while a node mistakes its time.
-fn may_strike_leases(strike: &Strike) -> bool {
-    match strike.fault {
+/// Whether leases that are counted by the store's clock survive these. A clock that is set back and forward again between two looks at
+/// the leases ends those that were extended in between, and so does one that steps while a node mistakes its time, or while the answer
+/// of a lease takes half as long as the lease.
+fn may_have_wall_leases(strikes: &[Strike]) -> bool {
+    let is_set = strikes
+        .iter()
+        .any(|strike| strike.fault == Fault::StoreClock);
+    strikes.iter().all(|strike| match strike.fault {
         Fault::StoreClock => strike.amount > 0,
         Fault::NodeClock => false,
-        _ => true,
-    }
+        Fault::Kill | Fault::Restart | Fault::Deaf | Fault::Forget | Fault::Freeze => true,
+        _ => !is_set,
+    })
 }
 
 fn server(chance: &mut Chance, place: usize, is_quick: bool) -> ServerPlan {

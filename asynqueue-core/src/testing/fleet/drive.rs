@@ -49,6 +49,7 @@ pub(super) struct Remains {
 /// A running fleet.
 struct Stage {
     clock: FleetClock,
+    queues: Vec<Name>,
     around: Surroundings,
     nodes: Vec<Actor>,
 }
@@ -96,6 +97,7 @@ impl Stage {
         let nodes = fleet.programs.iter().enumerate().map(actor).collect();
         Self {
             clock,
+            queues: fleet.queues.clone(),
             around,
             nodes,
         }
@@ -206,7 +208,9 @@ impl Stage {
     /// Resumes what operators have suspended.
     async fn resume(&self) -> Result<(), BrokerError> {
         let inspector = self.inspector();
-        let queues = inspector.queue_names().await?;
+        // One that had no task yet is not listed, and can be paused.
+        let mut queues = inspector.queue_names().await?;
+        queues.extend(self.queues.iter().cloned());
         inspector.resume(&queues).await?;
         for server in inspector.servers().await? {
             inspector.set_server_quiet(&server.name, false).await?;

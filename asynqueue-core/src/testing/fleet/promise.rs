@@ -12,7 +12,8 @@ pub enum Promise {
     /// A task has one outcome: it is recorded for the current lease only, and nothing is recorded after it, until an operator asks for
     /// the task again. It holds always.
     OneOutcome,
-    /// An attempt starts once, unless it was released untouched. It holds always.
+    /// An attempt starts once, unless it was released untouched. It holds unless the store counts leases by a clock which is set forward
+    /// while the answer of a lease takes half as long as the lease.
     OnceStarted,
     /// A lease is lost only by a worker that was killed, frozen or cut off from the store, so only then can a task run beside itself.
     /// It holds unless a handler keeps the server's own thread from running, and, where the store counts leases by a clock that is set,

@@ -65,7 +65,8 @@ impl Troubles {
                     }
                 }
                 Event::Killed => troubles.died(entry),
-                Event::Stopped => {
+                // While it stops, it extends no lease whose outcome it cannot record.
+                Event::Stopping | Event::Stopped => {
                     let lasts = open.iter().map(|(strike, _)| *strike);
                     let ended = full.iter().filter(|(_, until)| *until >= entry.at);
                     let mut strikes = lasts.chain(ended.map(|(strike, _)| *strike));
