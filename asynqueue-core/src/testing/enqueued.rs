@@ -194,7 +194,8 @@ pub(super) async fn all_tasks(
     Ok(tasks)
 }
 
-async fn list_all(
+/// All tasks of a queue in one state.
+pub(super) async fn list_all(
     broker: &(impl Inspect + ?Sized),
     queue: &Name,
     state: TaskState,

@@ -19,11 +19,11 @@ use super::{
 use crate::{
     ambient::simulated,
     broker::{
-        BrokerError, DocumentSwap, Expect, NewTask, Page, Put, QueueStats, SharedBroker, Space,
-        TaskInfo,
+        BrokerError, DocumentSwap, Expect, NewTask, Put, QueueStats, SharedBroker, Space, TaskInfo,
     },
     inspector::Inspector,
     task::{Name, TaskId, TaskState, UniqueUntil},
+    testing::enqueued::list_all,
 };
 
 /// How often to look whether all tasks have ended.
@@ -105,11 +105,15 @@ impl Stage {
 
     /// An operator without a connection that could fail.
     fn inspector(&self) -> Inspector {
-        Inspector::new(Arc::new(Ledger {
+        Inspector::new(self.broker())
+    }
+
+    fn broker(&self) -> SharedBroker {
+        Arc::new(Ledger {
             store: Arc::clone(&self.around.store),
             journal: self.around.journal.clone(),
             node: None,
-        }) as SharedBroker)
+        })
     }
 
     /// Lets a fault strike at its time, until it ends.
@@ -270,15 +274,7 @@ impl Stage {
         let mut tasks = Vec::new();
         for queue in &queues {
             for state in TaskState::ALL {
-                let mut page = Page::default();
-                loop {
-                    let read = store.list(queue, state, page.clone()).await?;
-                    tasks.extend(read.tasks);
-                    page.after = read.next;
-                    if page.after.is_none() {
-                        break;
-                    }
-                }
+                tasks.extend(list_all(&*self.broker(), queue, state).await?);
             }
         }
         let stats = store.stats(&queues).await?;
