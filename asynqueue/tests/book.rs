@@ -92,7 +92,10 @@ fn every_link_leads_somewhere() {
 #[test]
 fn all_code_is_tested() {
     let tested = include_str!("../src/lib.rs");
-    for chapter in links(&read("SUMMARY.md")) {
+    let summary = read("SUMMARY.md");
+    // The tutorial's files make whole programs: `scripts/tutorial` builds them, step by step.
+    let chapters = links(&summary).into_iter().filter(|chapter| *chapter != "tutorial.md");
+    for chapter in chapters {
         assert!(
             !read(chapter).contains("```rust") || tested.contains(&format!("\"{chapter}\";")),
             "{chapter} is not among the chapters in `src/lib.rs`"
