@@ -232,10 +232,12 @@ impl Shared {
     /// Says which hooks were not called.
     pub(super) fn note_uncalled_hooks(&self) {
         let tasks = self.hook_calls.len();
-        tracing::error!(
-            tasks,
-            "hooks were cut off at shutdown; `on_archived` is not called for these"
-        );
+        if tasks > 0 {
+            tracing::error!(
+                tasks,
+                "hooks were cut off at shutdown; `on_archived` is not called for these"
+            );
+        }
     }
 }
 

@@ -88,13 +88,16 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
     }
     shared.stopping.cancel();
     shared.give_back_waiting();
-    // A lease call under way is waited for, however short the shutdown timeout: what it leases must be given back.
-    let fetched = tokio::select! {
-        fetched = &mut fetching => Some(fetched),
-        () = shared.last_calls() => None,
+    // A lease call under way is waited for, however short the shutdown timeout: what it leases must be released.
+    let last_lease = async {
+        tokio::select! {
+            fetched = &mut fetching => Some(fetched),
+            () = shared.last_calls() => None,
+        }
     };
+    let (fetched, ()) = tokio::join!(last_lease, shared.wind_down());
     fetching.abort();
-    shared.wind_down().await;
+    shared.stopped.cancel();
     tokio::select! {
         () = async { while upkeep.join_next().await.is_some() {} } => {}
         () = shared.last_calls() => {}

@@ -71,7 +71,7 @@ pub(crate) use self::builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::Asked,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
-    settings::Settings,
+    settings::Settings, shutdown::LAST_HOOKS,
 };
 pub use self::{
     builder::ServerBuilder,
@@ -228,15 +228,15 @@ impl Server {
             Some(ended) => ended,
             None => keeper.ended().await,
         };
+        let last_callbacks = async {
+            while callbacks.join_next().await.is_some() {}
+            // Only now: until here tasks can be archived.
+            shared.close_hooks();
+            let _ = hooks.join_next().await;
+        };
         tokio::select! {
-            () = async { while callbacks.join_next().await.is_some() {} } => {}
-            () = shared.last_calls() => {}
-        }
-        // Only now: until here tasks can be archived.
-        shared.close_hooks();
-        tokio::select! {
-            _ = hooks.join_next() => {}
-            () = shared.last_calls() => shared.note_uncalled_hooks(),
+            () = last_callbacks => {}
+            () = shared.patience(LAST_HOOKS) => shared.note_uncalled_hooks(),
         }
         tracing::info!(worker = %shared.worker, "server stopped");
         panic.map_or(ended, Err)

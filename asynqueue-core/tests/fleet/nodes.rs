@@ -117,6 +117,35 @@ fn a_restart_is_another_build_and_releases_what_runs() {
     assert_eq!(began.collect::<Vec<_>>(), [1, 1], "a release is no attempt");
 }
 
+/// Platforms kill a program 30 s after its signal, and an application still has its endpoints to stop.
+#[test]
+fn a_shutdown_with_the_default_timeouts_takes_26_seconds_while_a_handler_and_the_broker_hang() {
+    let mut away = Strike::new(Fault::Away);
+    (away.at, away.lasts) = (5_500, 120_000);
+    let has_hung = Arc::new(AtomicUsize::new(0));
+    let process = move |_: Payload<Work>, _: Context| {
+        let hangs = has_hung.fetch_add(1, SeqCst) == 0;
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, TaskError>(())
+        }
+    };
+    Fleet::new(4)
+        .servers(1, move |life| {
+            Server::builder(life.broker.clone()).process(process.clone())
+        })
+        .client(|life| async move {
+            let producer = Producer::new(life.broker.clone());
+            producer.enqueue(Work { millis: 0 }).await.unwrap();
+        })
+        .strikes([strike(Fault::Restart, 0, 6_000, 100), away])
+        .shut_down_within(Duration::from_secs(26))
+        .run()
+        .assert_kept();
+}
+
 #[test]
 fn a_handler_that_blocks_is_given_up_and_dropped_only_when_it_no_longer_does() {
     let dropped = Arc::new(AtomicUsize::new(0));

@@ -136,15 +136,27 @@ impl AppHandle {
     pub async fn shutdown(mut self) -> Result<(), AppError> {
         self.phase.set(Phase::STOPPING);
         #[cfg(feature = "scheduler")]
-        if let Some(scheduler) = self.scheduler.take() {
-            scheduler.shutdown().await;
-            tracing::info!("scheduler stopped");
-        }
-        // The server logs by itself that it has stopped.
-        let stopped = match self.server.take() {
-            Some(server) => server.shutdown().await.map_err(AppError::from),
-            None => Ok(()),
+        let scheduler = {
+            let scheduler = self.scheduler.take();
+            async {
+                if let Some(scheduler) = scheduler {
+                    scheduler.shutdown().await;
+                    tracing::info!("scheduler stopped");
+                }
+            }
         };
+        #[cfg(not(feature = "scheduler"))]
+        let scheduler = std::future::ready(());
+        let server = self.server.take();
+        let server = async {
+            match server {
+                // It logs that it has stopped.
+                Some(server) => server.shutdown().await.map_err(AppError::from),
+                None => Ok(()),
+            }
+        };
+        // Both are stopped before either is waited for: a call that hangs in one takes no time from the other.
+        let ((), stopped) = tokio::join!(scheduler, server);
         #[cfg(feature = "monitor")]
         if let Some(monitor) = self.monitor.take() {
             monitor.shutdown().await;
