@@ -188,7 +188,7 @@ mod book {
     chapters! {
         getting_started = "guide/getting-started.md";
         tasks = "guide/tasks.md";
-        processes = "guide/processes.md";
+        handlers = "guide/handlers.md";
         producer = "guide/producer.md";
         server = "guide/server.md";
         errors = "guide/errors.md";
