@@ -1,4 +1,5 @@
-//! The documents for contributors name what exists: files, types, tests and the methods of a store.
+//! The documents for contributors name what exists: files, types, tests and the methods of a store. The invariants that they
+//! state hold where the sources show them.
 
 use std::{
     collections::BTreeSet,
@@ -312,6 +313,71 @@ fn every_decision_is_in_the_index() {
             name == "README.md" || index.contains(&format!("]({name})")),
             "{name} is not in docs/decisions/README.md"
         );
+    }
+}
+
+// The invariants of ARCHITECTURE.md that can be read from the sources.
+
+/// The packages of the workspace that a package is built with, other than for tests.
+fn dependencies(package: &str) -> Vec<String> {
+    let manifest = read(&format!("{package}/Cargo.toml"));
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").expect("a table");
+    let table = rest.split("\n[").next().unwrap_or(rest);
+    let names = table
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next());
+    let own = names.filter(|name| name.starts_with("asynqueue"));
+    own.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_core_depends_on_no_package_and_others_on_the_core_alone() {
+    for package in ["asynqueue-core", "asynqueue-macros"] {
+        assert_eq!(dependencies(package), Vec::<String>::new(), "{package}");
+    }
+    for package in [
+        "asynqueue-conformance",
+        "asynqueue-monitor",
+        "asynqueue-redis",
+    ] {
+        assert_eq!(dependencies(package), ["asynqueue-core"], "{package}");
+    }
+    let workspace = read("Cargo.toml");
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+}
+
+#[test]
+fn the_callers_traits_are_implemented_once_for_every_store() {
+    for name in [
+        "Broker",
+        "Inspect",
+        "Control",
+        "Groups",
+        "Schedules",
+        "Subscriptions",
+        "Fleet",
+    ] {
+        let sources = files("asynqueue-core/src", ".rs").into_iter();
+        let sources = sources.chain(files("asynqueue-redis/src", ".rs"));
+        let text: Vec<_> = sources.map(|file| read(&file)).collect();
+        let lines = text.iter().flat_map(|text| text.lines());
+        let implementations = lines.filter(|line| line.contains(&format!(" {name} for ")));
+        let implementations: Vec<_> = implementations.collect();
+        assert_eq!(implementations, [format!("impl<S: Store> {name} for S {{")]);
+    }
+}
+
+#[test]
+fn the_core_takes_randomness_and_the_wall_clock_from_ambient() {
+    let exempt = ["asynqueue-core/src/ambient/", "asynqueue-core/src/testing/"];
+    for file in files("asynqueue-core/src", ".rs") {
+        if exempt.iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        let text = read(&file);
+        for source in ["rand::", "SystemTime::now(", "UNIX_EPOCH.elapsed("] {
+            assert!(!text.contains(source), "{file}: `{source}`");
+        }
     }
 }
 
