@@ -214,5 +214,7 @@ mod book {
         deploying = "operations/deploying.md";
         #[cfg(feature = "monitor")]
         monitor = "operations/monitor.md";
+        // Its code is held to the store it is taken from by `tests/documents.rs`.
+        broker = "architecture/store.md";
     }
 }
