@@ -208,11 +208,14 @@ mod book {
         config = "operations/config.md";
         #[cfg(feature = "redis")]
         redis = "operations/redis.md";
+        #[cfg(feature = "redis")]
+        redis_durability = "operations/redis-durability.md";
         #[cfg(feature = "metrics")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
         deploying = "operations/deploying.md";
         #[cfg(feature = "monitor")]
         monitor = "operations/monitor.md";
+        faq = "faq.md";
     }
 }
