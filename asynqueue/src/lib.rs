@@ -208,6 +208,8 @@ mod book {
         config = "operations/config.md";
         #[cfg(feature = "redis")]
         redis = "operations/redis.md";
+        #[cfg(feature = "redis")]
+        redis_durability = "operations/redis-durability.md";
         #[cfg(feature = "metrics")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
@@ -216,5 +218,6 @@ mod book {
         monitor = "operations/monitor.md";
         // Its code is held to the store it is taken from by `tests/documents.rs`.
         broker = "architecture/store.md";
+        faq = "faq.md";
     }
 }

@@ -1,4 +1,4 @@
-//! The users that the page on Redis describes, as the page has them.
+//! The users that the page on Redis permissions describes, as the page has them.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use asynqueue_test_servers::RedisServer;
@@ -18,9 +18,9 @@ impl Rules {
     pub(crate) fn words(self) -> Vec<String> {
         let page = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/../docs/src/operations/redis.md"
+            "/../docs/src/operations/redis-access.md"
         );
-        let page = std::fs::read_to_string(page).expect("the page on Redis");
+        let page = std::fs::read_to_string(page).expect("the page on permissions");
         let line = page
             .lines()
             .filter_map(|line| line.strip_prefix("ACL "))
