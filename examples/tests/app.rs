@@ -75,8 +75,8 @@ async fn one_file_starts_every_part_and_a_signal_stops_them_in_order() {
         ("ASYNQUEUE_PORT", "tcp://10.0.0.1:6379"),
         ("ASYNQUEUE_MONITOR_PASSWORD", "of the command"),
     ]);
-    let metrics = program.url("metrics and health listen");
-    let monitor = program.url("the web monitor listens");
+    let metrics = program.url("metrics and health endpoints listening");
+    let monitor = program.url("web monitor listening");
     let client = reqwest::Client::new();
     let health = metrics.strip_suffix("/metrics").expect("its path");
     let status = async |path: &str| {
