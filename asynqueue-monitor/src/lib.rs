@@ -1,7 +1,7 @@
 //! Tools for operators: Prometheus metrics, liveness and readiness endpoints, and the web monitor.
 //!
-//! Applications depend on the `asynqueue` crate, which re-exports this crate as `asynqueue::metrics` and `asynqueue::monitor`
-//! behind the features of the same names.
+//! Applications depend on the `asynqueue` crate, which re-exports this crate as `asynqueue::metrics` and
+//! `asynqueue::monitor` behind the features of the same names.
 
 mod endpoint;
 #[cfg(feature = "metrics")]

@@ -1,5 +1,5 @@
-//! A complete program from one configuration file. It runs tasks, enqueues scheduled tasks, and serves metrics, health and the
-//! web monitor. Run `cargo run --bin app` in the root of the workspace, then
+//! A complete program from one configuration file. It runs tasks, enqueues scheduled tasks, and serves metrics, health
+//! and the web monitor. Run `cargo run --bin app` in the root of the workspace, then
 //!
 //! ```sh
 //! open http://127.0.0.1:8080/      # the monitor: user `ada`, password `change me`

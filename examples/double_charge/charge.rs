@@ -11,8 +11,8 @@ pub(crate) struct ChargeOrder {
     pub(crate) cents: u64,
 }
 
-/// Checks whether the order is paid, charges the card, and marks the order as paid. The worker can crash between the last two
-/// steps.
+/// Checks whether the order is paid, charges the card, and marks the order as paid. The worker can crash between the
+/// last two steps.
 pub(crate) async fn charge_twice(
     task: Payload<ChargeOrder>,
     shop: State<Shop>,

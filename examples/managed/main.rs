@@ -1,5 +1,5 @@
-//! Managed tasks: pictures are resized and uploaded to a flaky server, urgent ones first, and a schedule cleans up old ones:
-//! `cargo run --bin managed [FOLDER]`.
+//! Managed tasks: pictures are resized and uploaded to a flaky server, urgent ones first, and a schedule cleans up old
+//! ones: `cargo run --bin managed [FOLDER]`.
 //!
 //! It shows retries, priorities, schedules and statistics.
 

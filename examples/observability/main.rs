@@ -1,5 +1,5 @@
-//! Observability: one trace contains the web request of an order and its two tasks, and the same server exposes metrics and
-//! health: `cargo run --bin observability`, then
+//! Observability: one trace contains the web request of an order and its two tasks, and the same server exposes metrics
+//! and health: `cargo run --bin observability`, then
 //!
 //! ```sh
 //! curl -i -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"customer": "ada", "lines": 3}'
@@ -7,8 +7,8 @@
 //! curl localhost:3000/readyz   # 503 while the broker is unavailable
 //! ```
 //!
-//! Spans go to an OTLP collector, such as Jaeger or Grafana Alloy, at `localhost:4317` or `OTEL_EXPORTER_OTLP_ENDPOINT`. The first
-//! two arguments are the address to listen on and the URL of the broker.
+//! Spans go to an OTLP collector, such as Jaeger or Grafana Alloy, at `localhost:4317` or
+//! `OTEL_EXPORTER_OTLP_ENDPOINT`. The first two arguments are the address to listen on and the URL of the broker.
 
 mod shop;
 mod telemetry;

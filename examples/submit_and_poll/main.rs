@@ -1,5 +1,5 @@
-//! Submit and poll: an HTTP service that returns 202 immediately, reports progress, and returns the result on completion:
-//! `cargo run --bin submit_and_poll`, then
+//! Submit and poll: an HTTP service that returns 202 immediately, reports progress, and returns the result on
+//! completion: `cargo run --bin submit_and_poll`, then
 //!
 //! ```sh
 //! curl -i -X POST localhost:3000/primes -H 'content-type: application/json' -d '{"below": 300000}'

@@ -101,8 +101,8 @@ fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
     fleet.plan()
 }
 
-/// Enqueues many tasks together and restarts a server among them, as in a deployment at peak load, so that the server holds
-/// waiting tasks.
+/// Enqueues many tasks together and restarts a server among them, as in a deployment at peak load, so that the server
+/// holds waiting tasks.
 fn rush(chance: &mut Chance, scenario: &mut Scenario) {
     for orders in &mut scenario.producers {
         for order in orders.iter_mut() {
@@ -123,9 +123,9 @@ fn rush(chance: &mut Chance, scenario: &mut Scenario) {
     scenario.strikes.push(restart);
 }
 
-/// Whether leases that are measured by the store's clock survive these faults. If the clock is set back and forward between two
-/// checks of the leases, leases that were extended in between expire. The same happens if it steps while the clock of a node is
-/// wrong, or while the response to a lease takes half as long as the lease.
+/// Whether leases that are measured by the store's clock survive these faults. If the clock is set back and forward
+/// between two checks of the leases, leases that were extended in between expire. The same happens if it steps while
+/// the clock of a node is wrong, or while the response to a lease takes half as long as the lease.
 fn may_have_wall_leases(strikes: &[Strike]) -> bool {
     let is_set = strikes
         .iter()

@@ -20,7 +20,8 @@ use tokio::net::ToSocketAddrs;
 use super::MetricsError;
 use crate::{Endpoint, ServeError, health};
 
-/// How long the broker may take to return its queue statistics. Prometheus gives up on a scrape after ten seconds by default.
+/// How long the broker may take to return its queue statistics. Prometheus gives up on a scrape after ten seconds by
+/// default.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often samples are moved into their buckets. Until then, each sample takes memory.
@@ -45,8 +46,8 @@ impl fmt::Debug for ReadyIf {
     }
 }
 
-/// Installs a global recorder for the `metrics` facade and returns an exporter for it. Later calls return an exporter for the
-/// same recorder.
+/// Installs a global recorder for the `metrics` facade and returns an exporter for it. Later calls return an exporter
+/// for the same recorder.
 ///
 /// # Errors
 ///
@@ -79,8 +80,8 @@ pub fn install() -> Result<Exporter, MetricsError> {
     Ok(Exporter::new(handle))
 }
 
-/// A recorder builder with asynqueue's [buckets](BUCKETS), for programs that install the recorder themselves. Samples take
-/// memory until the recorder is rendered or its [upkeep](PrometheusHandle::run_upkeep) runs.
+/// A recorder builder with asynqueue's [buckets](BUCKETS), for programs that install the recorder themselves. Samples
+/// take memory until the recorder is rendered or its [upkeep](PrometheusHandle::run_upkeep) runs.
 pub fn prometheus() -> PrometheusBuilder {
     let histograms = [
         "asynqueue_task_waiting_seconds",
@@ -106,7 +107,8 @@ impl Exporter {
         }
     }
 
-    /// Also exports the statistics of this broker's queues, which each scrape reads, and makes `/readyz` depend on the broker.
+    /// Also exports the statistics of this broker's queues, which each scrape reads, and makes `/readyz` depend on the
+    /// broker.
     #[must_use]
     pub fn broker(mut self, broker: impl Into<SharedBroker>) -> Self {
         self.broker = Some(broker.into());
@@ -120,8 +122,8 @@ impl Exporter {
         self
     }
 
-    /// Adds a check to `/readyz`, which fails with the returned reason, for example while the program starts or stops. The check
-    /// runs on each request, before the broker is checked.
+    /// Adds a check to `/readyz`, which fails with the returned reason, for example while the program starts or stops.
+    /// The check runs on each request, before the broker is checked.
     #[must_use]
     pub fn ready_if(
         mut self,
@@ -131,8 +133,8 @@ impl Exporter {
         self
     }
 
-    /// Renders all metrics as text, for use in a custom route. If the broker does not respond, its queues are missing and
-    /// `asynqueue_broker_up` is 0.
+    /// Renders all metrics as text, for use in a custom route. If the broker does not respond, its queues are missing
+    /// and `asynqueue_broker_up` is 0.
     pub async fn render(&self) -> String {
         let mut text = self.process.render();
         if let Some(broker) = &self.broker {
@@ -169,8 +171,8 @@ impl Exporter {
         recorder.handle().render()
     }
 
-    /// The routes `/metrics`, `/livez` and `/readyz`, to be merged into an existing router. They require no authentication and
-    /// expose the names of queues and events.
+    /// The routes `/metrics`, `/livez` and `/readyz`, to be merged into an existing router. They require no
+    /// authentication and expose the names of queues and events.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let (exporter, broker) = (self.clone(), self.broker.clone());
         let scrape = move || {
@@ -187,7 +189,8 @@ impl Exporter {
 }
 
 impl Exporter {
-    /// Serves [`router`](Self::router) on a separate address, such as `127.0.0.1:9464`, and logs its URL at level `info`.
+    /// Serves [`router`](Self::router) on a separate address, such as `127.0.0.1:9464`, and logs its URL at level
+    /// `info`.
     ///
     /// # Errors
     ///

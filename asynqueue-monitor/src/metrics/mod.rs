@@ -27,8 +27,9 @@ pub use self::{
     exporter::{Exporter, install, prometheus},
 };
 
-/// Serves the metrics of this process at `/metrics`, and `/livez` and `/readyz` next to them. To include queue statistics and
-/// to make readiness depend on the broker, [`install`] an exporter and set its [broker](Exporter::broker).
+/// Serves the metrics of this process at `/metrics`, and `/livez` and `/readyz` next to them. To include queue
+/// statistics and to make readiness depend on the broker, [`install`] an exporter and set its
+/// [broker](Exporter::broker).
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

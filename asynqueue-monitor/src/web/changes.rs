@@ -1,5 +1,5 @@
-//! Changes shared by forms and the API. Each acts as the current user and is written to the audit log. The access guard has
-//! already rejected users without permission.
+//! Changes shared by forms and the API. Each acts as the current user and is written to the audit log. The access guard
+//! has already rejected users without permission.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
     show,
 };
 
-/// The most selected tasks that one request may change.
+/// The maximum number of selected tasks that one request may change.
 pub(super) const MOST: usize = 1_000;
 
 /// Writes the audit log: who did what.

@@ -9,8 +9,8 @@ use super::{Monitor, Role};
 use crate::{Endpoint, ServeError};
 
 impl Monitor {
-    /// Creates the monitor with the users, paths, redaction and permissions of a configuration. It ignores the address and whether
-    /// the monitor is enabled: for these, see [`serve_configured`](Self::serve_configured).
+    /// Creates the monitor with the users, paths, redaction and permissions of a configuration. It ignores the address
+    /// and whether the monitor is enabled: for these, see [`serve_configured`](Self::serve_configured).
     ///
     /// # Errors
     ///
@@ -47,8 +47,8 @@ impl Monitor {
         }
     }
 
-    /// Serves the monitor of a configuration. Returns `None` if the configuration does not enable it. Without a `host`, it listens
-    /// on the loopback address only, with or without users.
+    /// Serves the monitor of a configuration. Returns `None` if the configuration does not enable it. Without a `host`,
+    /// it listens on the loopback address only, with or without users.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Bulk changes. A job starts after a grace period in which it can be undone, reports its progress, and can be stopped.
 //!
-//! A job lives in the memory of the monitor. If the monitor dies, no task is lost: the remaining tasks are unchanged, and the same
-//! job can be started again.
+//! A job lives in the memory of the monitor. If the monitor dies, no task is lost: the remaining tasks are unchanged,
+//! and the same job can be started again.
 
 use std::{
     collections::VecDeque,
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::show;
 
-/// The most jobs that are remembered.
+/// The maximum number of remembered jobs.
 const KEPT: usize = 100;
 
-/// The most jobs that may wait or run at a time.
+/// The maximum number of jobs that may wait or run at a time.
 const MOST: usize = 20;
 
-/// The most jobs on a page.
+/// The maximum number of jobs on a page.
 const ON_PAGE: usize = 10;
 
 /// How long pages show a job after it has ended.

@@ -1,7 +1,7 @@
 //! Checks the dependencies between the modules of the monitor by reading their imports.
 //!
-//! `reading/` depends on the broker alone. `request/`, `changes.rs` and `live/` are shared. `pages/` with `forms.rs` renders HTML,
-//! `api/` renders JSON: neither imports the other, and only the router imports them.
+//! `reading/` depends on the broker alone. `request/`, `changes.rs` and `live/` are shared. `pages/` with `forms.rs`
+//! renders HTML, `api/` renders JSON: neither imports the other, and only the router imports them.
 
 use std::{
     fs,

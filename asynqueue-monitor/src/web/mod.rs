@@ -1,7 +1,8 @@
 //! The web monitor: queues, running tasks, failures with their reasons, and actions on all of them.
 //!
-//! Pages are rendered on the server and work without JavaScript; a small script keeps their numbers current. Each change is a
-//! form that is sent by `POST` and answered with a redirect. The JSON API offers the same data and actions to programs.
+//! Pages are rendered on the server and work without JavaScript; a small script keeps their numbers current. Each
+//! change is a form that is sent by `POST` and redirects back to a page. The JSON API offers the same data and actions
+//! to programs.
 //!
 //! | module | content |
 //! |---|---|
@@ -12,7 +13,8 @@
 //! | `pages/`, `forms.rs` | HTML |
 //! | `api/` | JSON |
 //!
-//! HTML and JSON modules do not depend on each other, and no other module depends on them. A test in `layers.rs` enforces this.
+//! HTML and JSON modules do not depend on each other, and no other module depends on them. A test in `layers.rs`
+//! enforces this.
 
 mod access;
 mod api;
@@ -122,12 +124,13 @@ impl Monitor {
         }
     }
 
-    /// Adds a user with a password, in plain text or as an argon2 hash in PHC format (`$argon2id$…`). With at least one user,
-    /// every request has to authenticate.
+    /// Adds a user with a password, in plain text or as an argon2 hash in PHC format (`$argon2id$…`). With at least one
+    /// user, every request has to authenticate.
     ///
     /// # Errors
     ///
-    /// If the name is empty or contains a colon, if the password is empty, or if it starts with `$argon2` and is not a valid hash.
+    /// If the name is empty or contains a colon, if the password is empty, or if it starts with `$argon2` and is not a
+    /// valid hash.
     pub fn user(mut self, name: &str, password: &str, role: Role) -> Result<Self, ServeError> {
         let mut credentials = Arc::unwrap_or_clone(self.credentials);
         credentials
@@ -137,30 +140,31 @@ impl Monitor {
         Ok(self)
     }
 
-    /// Disables all changes, for every role. Default: changes are enabled.
+    /// Disables all changes for every role. Default: changes are enabled.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
     }
 
-    /// Allows [`serve`](Self::serve) to listen on any address without users: everyone who can reach it has full access. Default: not
-    /// allowed.
+    /// Allows [`serve`](Self::serve) to listen on any address without users: everyone who can reach it has full access.
+    /// Default: not allowed.
     #[must_use]
     pub fn open_to_all(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// Sets the path prefix that a reverse proxy strips, so that links contain it. A prefix from nesting in an axum router is
-    /// detected automatically.
+    /// Sets the path prefix that a reverse proxy strips, so that links contain it. A prefix from nesting in an axum
+    /// router is detected automatically.
     #[must_use]
     pub fn base(mut self, path: &str) -> Self {
         self.base = Some(path.trim_end_matches('/').to_owned());
         self
     }
 
-    /// Hides the values of fields with these names, such as `password`, in payloads and results: see [`Inspector::redact`].
+    /// Hides the values of fields with these names, such as `password`, in payloads and results: see
+    /// [`Inspector::redact`].
     #[must_use]
     pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.inspector = self.inspector.redact(fields);
@@ -174,8 +178,8 @@ impl Monitor {
         self
     }
 
-    /// Adds charts from a Prometheus server, such as `http://prometheus:9090`, that scrapes the [metrics](crate::metrics) of the
-    /// servers or of the program that runs the monitor.
+    /// Adds charts from a Prometheus server, such as `http://prometheus:9090`, that scrapes the
+    /// [metrics](crate::metrics) of the servers or of the program that runs the monitor.
     ///
     /// # Errors
     ///
@@ -198,8 +202,8 @@ impl Monitor {
         &self.path
     }
 
-    /// The routes of the monitor, to be [nested](Router::nest) below any path of an existing router. A layer that authenticates
-    /// requests itself passes the user on as a [`User`] in the request extensions.
+    /// The routes of the monitor, to be [nested](Router::nest) below any path of an existing router. A layer that
+    /// authenticates requests itself passes the user on as a [`User`] in the request extensions.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         self.guarded(false)
     }
@@ -257,8 +261,8 @@ impl Monitor {
     ///
     /// # Errors
     ///
-    /// [`ServeError::Bind`] if the address is invalid or in use. [`ServeError::Unguarded`] if other machines could reach the
-    /// address and there are neither [users](Self::user) nor [`open_to_all`](Self::open_to_all).
+    /// [`ServeError::Bind`] if the address is invalid or in use. [`ServeError::Unguarded`] if other machines could
+    /// reach the address and there are neither [users](Self::user) nor [`open_to_all`](Self::open_to_all).
     pub async fn serve(
         &self,
         address: impl ToSocketAddrs + fmt::Display,

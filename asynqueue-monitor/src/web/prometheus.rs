@@ -12,7 +12,7 @@ use crate::ServeError;
 /// The points of a line.
 const POINTS: u64 = 120;
 
-/// The most lines in a chart. The lines with the highest sums are kept.
+/// The maximum number of lines in a chart. The lines with the highest sums are kept.
 const LINES: usize = 8;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,7 +116,7 @@ impl Prometheus {
         })
     }
 
-    /// The lines of a chart over the last `hours`, for one queue or for all queues.
+    /// The lines of a chart over the last `hours` of one queue or of all queues.
     ///
     /// # Errors
     ///

@@ -129,7 +129,8 @@ impl Browser {
         .await
     }
 
-    /// Fails if the browser has logged an error since the last call, for example a violation of the content security policy.
+    /// Fails if the browser has logged an error since the last call, for example a violation of the content security
+    /// policy.
     pub(crate) async fn assert_no_errors(&self, page: &str) {
         let log = self.vendor("se/log", json!({ "type": "browser" })).await;
         let log = log.as_array().expect("a list");

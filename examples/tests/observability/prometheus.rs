@@ -121,7 +121,8 @@ async fn prometheus_scrapes_the_example_and_every_panel_has_data() {
     }
 }
 
-/// Readiness fails, so that a load balancer stops sending requests; liveness does not, so that the process is not killed.
+/// Readiness fails, so that a load balancer stops sending requests; liveness does not, so that the process is not
+/// killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_fails_while_redis_is_down_and_recovers_with_it() {
     let mut redis = RedisServer::with(&["--appendonly", "yes"]).await;

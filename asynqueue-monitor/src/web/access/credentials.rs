@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Role, User};
 
-/// The most verified headers that are cached. The cache avoids a slow hash per request.
+/// The maximum number of cached logins. The cache avoids a slow hash per request.
 const MAX_KNOWN: usize = 1_000;
 
-/// The most passwords that are verified concurrently.
+/// The maximum number of concurrent password verifications.
 const MAX_CONCURRENT: usize = 4;
 
 /// All users and their passwords.

@@ -1,7 +1,8 @@
 //! Authentication and authorization.
 //!
-//! Every request passes [`guard`] first. It rejects cross-site changes, authenticates by password or by the [`User`] that a layer
-//! of the program has set, and adds security headers, which allow browsers to run the monitor's own script only.
+//! Every request passes [`guard`] first. It rejects cross-site changes, authenticates by password or by the [`User`]
+//! that a layer of the program has set, and adds security headers, which allow browsers to run the monitor's own script
+//! only.
 
 mod credentials;
 mod origin;
@@ -37,8 +38,8 @@ pub enum Role {
     Admin,
 }
 
-/// The user who makes a request. A tower layer that authenticates requests itself inserts this into the request extensions: see
-/// [`Monitor::router`](crate::Monitor::router).
+/// The user who makes a request. A tower layer that authenticates requests itself inserts this into the request
+/// extensions: see [`Monitor::router`](crate::Monitor::router).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The name, which is recorded in changed tasks and in the audit log.
@@ -132,8 +133,8 @@ impl Access {
         checked.await.ok().flatten().ok_or_else(unauthorized)
     }
 
-    /// Whether the request uses a host name that someone else may control. Without passwords, DNS rebinding would otherwise give
-    /// pages of other sites full access.
+    /// Whether the request uses a host name that someone else may control. Without passwords, DNS rebinding would
+    /// otherwise give pages of other sites full access.
     fn is_foreign_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         self.local_names_only && !host.is_none_or(origin::is_this_machine)

@@ -1,8 +1,9 @@
-//! Protection against cross-site request forgery: a page of another site can make a browser send a change with the user's
-//! credentials.
+//! Protection against cross-site request forgery: a page of another site can make a browser send a change with the
+//! user's credentials.
 //!
-//! Browsers send the origin of a request in `Sec-Fetch-Site`, or in `Origin` if they are older. Other clients send neither, and
-//! cannot be tricked into sending stored credentials. Go's `http.CrossOriginProtection` uses the same rule.
+//! Browsers send the origin of a request in `Sec-Fetch-Site`, or in `Origin` if they are older. Other clients send
+//! neither, and cannot be tricked into sending stored credentials. Go's `http.CrossOriginProtection` uses the same
+//! rule.
 
 use std::net::IpAddr;
 
@@ -27,7 +28,8 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin == host)
 }
 
-/// Whether a host, with or without a port, always refers to this machine or a fixed address: an IP address or `localhost`.
+/// Whether a host, with or without a port, always refers to this machine or a fixed address: an IP address or
+/// `localhost`.
 pub(super) fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -13,7 +13,7 @@ const MAX_FAILURES: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The most addresses that are tracked. Beyond this number, all other addresses count as one.
+/// The maximum number of tracked addresses. Beyond this number, all other addresses count as one.
 const MAX_ADDRESSES: usize = 10_000;
 
 /// The recent failed logins, by address. Without addresses, all requests count as one.

@@ -31,22 +31,22 @@ pub(super) struct Queue {
     tasks: BTreeMap<&'static str, u64>,
     /// How long the next task has been pending, in milliseconds.
     latency_ms: u64,
-    /// All attempts that succeeded.
+    /// Total number of attempts that succeeded.
     succeeded: u64,
-    /// All attempts that failed.
+    /// Total number of attempts that failed.
     failed: u64,
-    /// Attempts that succeeded since midnight, UTC.
+    /// Number of attempts that succeeded since midnight UTC.
     succeeded_today: u64,
-    /// Attempts that failed since midnight, UTC.
+    /// Number of attempts that failed since midnight UTC.
     failed_today: u64,
-    /// All archived tasks that were deleted because there were more than `archived_max`.
+    /// Total number of archived tasks that were deleted because there were more than `archived_max`.
     trimmed_by_count: u64,
-    /// All archived tasks that were deleted because they exceeded the age limit.
+    /// Total number of archived tasks that were deleted because they exceeded the age limit.
     trimmed_by_age: u64,
     /// When an archived task was last deleted for either reason.
     #[schema(format = DateTime)]
     last_trimmed: Option<String>,
-    /// The most archived tasks the queue keeps before the oldest are deleted. Null until a server has trimmed the queue.
+    /// The maximum number of archived tasks before the oldest are deleted. Null until a server has trimmed the queue.
     archived_max: Option<u64>,
     /// The approximate size in bytes, if the store reports it.
     memory_bytes: Option<u64>,

@@ -40,7 +40,7 @@ pub(super) struct Server {
     strict: bool,
     /// The events that the server handles.
     events: Vec<String>,
-    /// The most tasks that run concurrently.
+    /// The maximum number of concurrently running tasks.
     concurrency: usize,
     busy: usize,
     running: Vec<Running>,
@@ -150,8 +150,8 @@ pub(super) struct Node {
 /// A problem that needs attention.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
-    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`, `failing_queue`, `trimmed_archive` or
-    /// `full_archive`.
+    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`,
+    /// `failing_queue`, `trimmed_archive` or `full_archive`.
     kind: &'static str,
     /// The affected queue, if there is one.
     queue: Option<String>,
@@ -188,7 +188,8 @@ pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiErr
     ))
 }
 
-/// Makes a server quiet: within 5 seconds it stops leasing and only finishes its running tasks, until it is resumed or ends.
+/// Makes a server quiet: within 5 seconds it stops leasing and only finishes its running tasks, until it is resumed or
+/// ends.
 #[utoipa::path(post, path = "/api/servers/{server}/quiet", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "The request is recorded.")))]
 pub(super) async fn quiet_server(
     view: View,

@@ -36,7 +36,7 @@ pub(super) struct Task {
     unique_key: Option<String>,
     /// The codec of the payload.
     codec: String,
-    /// The payload as JSON, for every codec. Fields may be redacted.
+    /// The payload as JSON with any codec. Fields may be redacted.
     payload: Value,
     result: Option<Value>,
     headers: BTreeMap<String, String>,

@@ -45,8 +45,8 @@ pub(super) fn path(name: &str) -> String {
     format!("assets/{}/{name}", *VERSION)
 }
 
-/// Serves a file. Only files of this version are cacheable: during a rolling update, browsers may request files of the other
-/// version.
+/// Serves a file. Only files of this version are cacheable: during a rolling update, browsers may request files of the
+/// other version.
 pub(super) async fn file(
     Path((version, name)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Failed> {

@@ -1,7 +1,8 @@
 //! Live updates: server-sent events, one per second.
 //!
-//! The broker is polled once per second for any number of viewers, and not at all without viewers. While there are viewers, pages
-//! are rendered from the last snapshot, and additional data is read once for all viewers of the same page.
+//! The broker is polled once per second for any number of viewers, and not at all without viewers. While there are
+//! viewers, pages are rendered from the last snapshot, and additional data is read once for all viewers of the same
+//! page.
 
 mod memo;
 mod snapshot;
@@ -41,10 +42,11 @@ use super::{
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pause between polls, as a multiple of the response time. It bounds the load on the broker with thousands of queues.
+/// The pause between polls, as a multiple of the response time. It bounds the load on the broker with thousands of
+/// queues.
 const REST: u32 = 9;
 
-/// The most individual tasks that each poll reads.
+/// The maximum number of individual tasks that a poll reads.
 const WATCHED: usize = 100;
 
 /// How long slowly changing data is cached.

@@ -41,7 +41,7 @@ pub(in crate::web) struct Snapshot {
     now: Timestamp,
     /// The number of the poll.
     pub(super) number: u64,
-    /// All numbers, and those that have changed since the previous snapshot.
+    /// All numbers, and the changes since the previous snapshot.
     pub(super) all: Value,
     pub(super) changes: Value,
     /// The versions of the watched tasks.

@@ -67,7 +67,7 @@ const SPANS: [Span; 3] = [
     },
 ];
 
-/// The most queues that the table lists.
+/// The maximum number of rows in the table.
 const ROWS: usize = 100;
 
 pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {

@@ -67,13 +67,13 @@ const COLUMNS: [Column; 10] = [
     ("Memory", "memory", |queue| queue.memory.unwrap_or_default()),
 ];
 
-/// How many of the columns are states.
+/// The number of columns that are states.
 const STATES: usize = 6;
 
-/// The most queues on a page.
+/// The number of queues on a page.
 const PAGE: usize = 100;
 
-/// The most problems that are listed.
+/// The maximum number of listed problems.
 const CONCERNS: usize = 20;
 
 pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {

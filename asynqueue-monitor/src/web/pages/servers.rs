@@ -15,7 +15,7 @@ use crate::web::{
     version::version_of_servers,
 };
 
-/// The most servers on a page, and the most running tasks that are listed per server.
+/// The maximum number of servers on a page, and of running tasks listed per server.
 const PAGE: usize = 50;
 const RUNNING: usize = 25;
 

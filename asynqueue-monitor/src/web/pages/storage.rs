@@ -9,7 +9,7 @@ use crate::web::{
     show,
 };
 
-/// The most queues that are listed with their location.
+/// The maximum number of queues that are listed with their location.
 const PLACES: usize = 1_000;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {

@@ -9,10 +9,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::AT_A_TIME;
 
-/// The most groups that are shown per queue.
+/// The maximum number of displayed groups per queue.
 pub(in crate::web) const GROUPS: usize = 100;
 
-/// The most groups that are shown in total.
+/// The maximum number of displayed groups in total.
 pub(in crate::web) const MOST: usize = 1_000;
 
 /// The groups of all queues, earliest due first in each queue.

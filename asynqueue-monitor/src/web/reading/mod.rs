@@ -5,5 +5,5 @@ pub(super) mod history;
 pub(super) mod queue;
 pub(super) mod schedules;
 
-/// The most concurrent calls to the broker.
+/// The maximum number of concurrent calls to the broker.
 const AT_A_TIME: usize = 8;

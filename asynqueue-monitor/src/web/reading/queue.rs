@@ -13,10 +13,10 @@ use super::history::{A_DAY, last_hours};
 /// The tasks on a page.
 const PAGE: usize = 50;
 
-/// The most tasks that are scanned to sort them.
+/// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
 
-/// The most suggested filter terms.
+/// The maximum number of suggested filter terms.
 const TERMS: usize = 60;
 
 /// The data for the page of a queue.

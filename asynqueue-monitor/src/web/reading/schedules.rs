@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::AT_A_TIME;
 use crate::web::version::version_of_schedules;
 
-/// The most recent ticks that are read per entry.
+/// The number of recent ticks that are read per entry.
 const EVENTS: usize = 5;
 
 /// The entries on a page.

@@ -110,8 +110,8 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
     }
 }
 
-/// The actions that have a button for tasks in a state. Actions with a parameter have forms of their own. Waiting tasks have no
-/// `Cancel`, because `Archive` has the same effect.
+/// The actions that have a button for tasks in a state. Actions with a parameter have forms of their own. Waiting tasks
+/// have no `Cancel`, because `Archive` has the same effect.
 pub(in crate::web::pages) fn offered(state: TaskState) -> impl Iterator<Item = ActionKind> {
     let kinds = ActionKind::ALL.iter().copied();
     kinds.filter(move |kind| match kind {
