@@ -1,5 +1,5 @@
-//! Fire and forget: a shop takes orders, and background tasks send the confirmations: `cargo run --bin
-//! fire_and_forget`.
+//! Fire and forget: a shop takes orders, and background tasks send the confirmations:
+//! `cargo run --bin fire_and_forget`.
 //!
 //! Taking an order does not wait for its confirmation, so a slow mail server does not slow down the shop.
 

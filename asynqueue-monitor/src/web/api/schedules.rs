@@ -26,7 +26,7 @@ pub(super) struct Entry {
     /// The next tick. Null if there is none.
     next: Option<String>,
     paused: bool,
-    /// The program or file that defines the entry.
+    /// Where the entry is defined: `code`, `runtime`, or the path of a schedule file.
     source: String,
 }
 

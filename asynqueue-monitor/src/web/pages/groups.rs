@@ -29,7 +29,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                 tbody { @for group in groups.iter().take(MOST) { (row(&view, group)) } }
             } }
         }
-        @if is_cut(&groups) { p.note { "Shown are the first " (GROUPS) " groups due in each queue, at most " (show::number(MOST as u64)) " in total." } }
+        @if is_cut(&groups) { p.note { "Only the first " (GROUPS) " groups due in each queue are shown, at most " (show::number(MOST as u64)) " in total." } }
     } }))
 }
 

@@ -51,9 +51,9 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                 dt { "Host" } dd { (server.host) ", PID " (server.pid) }
                 dt { "Started" } dd { (view.time(server.started)) }
                 dt { "Last heartbeat" } dd { (view.time(server.seen)) }
-                dt { "Queues" } dd {
+                dt { "Queues and weights" } dd {
                     @for (queue, weight) in &server.queues {
-                        a href=(view.links.queue(queue)) { (queue) } " × " (weight) " "
+                        a href=(view.links.queue(queue)) { (queue) } " ×\u{a0}" (weight) " "
                     }
                     @if server.strict { "(strict priority)" }
                 }

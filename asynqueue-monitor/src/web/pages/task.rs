@@ -91,7 +91,8 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
             section {
                 h2 { "Progress" }
                 progress max=(progress.total) value=(progress.done) aria-label="Progress" {}
-                " " (progress.done) " of " (progress.total) " " (progress.note)
+                " " (progress.done) " of " (progress.total)
+                @if !progress.note.is_empty() { ": " (progress.note) }
             }
         }
     }
