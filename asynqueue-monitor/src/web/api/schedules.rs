@@ -26,7 +26,7 @@ pub(super) struct Entry {
     /// The next tick. Null if there is none.
     next: Option<String>,
     paused: bool,
-    /// Where the entry is defined: `code`, `runtime`, or the path of a schedule file.
+    /// Where the entry is defined: `code`, `runtime`, or `file:` with the path of the schedule file.
     source: String,
 }
 
