@@ -1,4 +1,4 @@
-//! The settings of one viewer. They are stored in a cookie, so the monitor has no state of its own.
+//! The settings of one viewer. They are stored in a cookie, so the monitor keeps no state.
 
 use asynqueue_core::task::Timestamp;
 use axum::http::{HeaderMap, header::COOKIE};

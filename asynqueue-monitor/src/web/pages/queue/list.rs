@@ -110,7 +110,7 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
     }
 }
 
-/// The actions that have a button for tasks in a state. Actions with a parameter have forms of their own. Waiting tasks
+/// The actions that have a button for tasks in a state. Actions with a parameter have separate forms. Waiting tasks
 /// have no `Cancel`, because `Archive` has the same effect.
 pub(in crate::web::pages) fn offered(state: TaskState) -> impl Iterator<Item = ActionKind> {
     let kinds = ActionKind::ALL.iter().copied();
