@@ -1,4 +1,4 @@
-//! An address of its own.
+//! A listener with its own address.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -9,59 +9,59 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long answers that go on are waited for.
-const LATE: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for open responses.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until it is shut down or dropped.
+/// A running HTTP server. It stops when [`shutdown`](Self::shutdown) is called or when it is dropped.
 #[derive(Debug)]
-#[must_use = "nothing is served once this is dropped"]
+#[must_use = "the endpoint stops when it is dropped"]
 pub struct Endpoint {
     address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-/// Something cannot be served.
+/// The monitor or the metrics cannot be served.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Nothing can listen there.
+    /// The address is invalid or in use.
     #[error(
-        "cannot listen at `{address}`: {source}; expected a free address such as `127.0.0.1:9464`"
+        "cannot listen on `{address}`: {source}; expected a free address such as `127.0.0.1:9464`"
     )]
     Bind {
-        /// The address.
+        /// The requested address.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Others than this machine could reach a monitor that lets everyone in.
+    /// A monitor without users would be reachable from other machines.
     #[error(
-        "the monitor would let everyone who reaches {address} do everything: add a user, or set `open_to_all` if that is intended"
+        "the monitor on {address} would give full access to anyone who can reach it: add a user, or set `open_to_all` if this is intended"
     )]
     Unguarded {
-        /// The address.
+        /// The address that the monitor was bound to.
         address: SocketAddr,
     },
-    /// A password that cannot be used.
+    /// A user name or password is invalid.
     #[error("{0}")]
     Password(String),
-    /// An address of Prometheus that cannot be used.
+    /// The URL of the Prometheus server is invalid.
     #[error(
-        "`{url}` is not the address of a Prometheus server: {reason}; expected one such as `http://prometheus:9090`"
+        "`{url}` is not a valid Prometheus URL: {reason}; expected one such as `http://prometheus:9090`"
     )]
     Prometheus {
-        /// The address, without a name and a password.
+        /// The URL without its credentials.
         url: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// A setting of a configuration that cannot be used.
+    /// A setting in the configuration section `monitoring` is invalid.
     #[error("`monitoring.{key}`: {problem}")]
     Setting {
-        /// The key in the section `monitoring`.
+        /// The key, relative to `monitoring`.
         key: String,
-        /// What is wrong, and what to do.
+        /// The problem and its fix.
         problem: String,
     },
 }
@@ -69,7 +69,7 @@ pub enum ServeError {
 asynqueue_core::debug_as_text!(ServeError);
 
 impl Endpoint {
-    /// Serves a router at an address that `check` finds fit.
+    /// Serves a router on an address that passes `check`.
     pub(crate) async fn serve(
         address: impl ToSocketAddrs + fmt::Display,
         check: impl FnOnce(&SocketAddr) -> Result<(), ServeError>,
@@ -85,22 +85,22 @@ impl Endpoint {
         check(&address)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        // Small answers are to leave at once.
+        // Without Nagle's algorithm, small responses leave immediately.
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, service).with_graceful_shutdown(stopped);
-        let late = stop.clone();
-        let late = async move {
-            late.cancelled_owned().await;
-            tokio::time::sleep(LATE).await;
+        let stopping = stop.clone();
+        let grace_is_over = async move {
+            stopping.cancelled_owned().await;
+            tokio::time::sleep(GRACE).await;
         };
         let serving = tokio::spawn(async move {
             tokio::select! {
                 ended = server => if let Err(error) = ended {
-                    tracing::error!(%error, %address, "served no longer");
+                    tracing::error!(%error, %address, "the HTTP endpoint stopped serving");
                 },
-                // Whoever follows live figures would never be through.
-                () = late => {}
+                // The event stream of an open page never ends, so a graceful shutdown alone could wait forever.
+                () = grace_is_over => {}
             }
         });
         Ok(Self {
@@ -110,15 +110,15 @@ impl Endpoint {
         })
     }
 
-    /// Where it listens, with the port that the system chose for port 0.
+    /// The address it listens on. For port 0, this contains the port that the operating system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers what has been asked, for a second at most, and stops.
+    /// Stops accepting requests, waits up to one second for open responses, and stops.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        // It ends by itself; a panic in it has been told of.
+        // The task ends by itself; the panic hook has reported a panic in it.
         let _ = (&mut self.serving).await;
     }
 }

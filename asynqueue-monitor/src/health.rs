@@ -1,4 +1,4 @@
-//! Whether a process lives, and whether it can do its work.
+//! Liveness and readiness.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use axum::http::StatusCode;
 
 use crate::metrics::ReadyIf;
 
-/// How long the broker may take to answer.
+/// How long the broker may take to respond.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `200` as long as anything answers at all.
+/// Always `200`: a response proves that the runtime still runs.
 pub(crate) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// `200` if the program says nothing against it and the broker answers, else `503` with the reason.
+/// `200` if the program's own check passes and the broker responds, otherwise `503` with the reason.
 pub(crate) async fn ready(
     broker: Option<SharedBroker>,
     ready_if: Option<ReadyIf>,
@@ -31,7 +31,7 @@ pub(crate) async fn ready(
     let problem = match tokio::time::timeout(TIMEOUT, broker.ping()).await {
         Ok(Ok(())) => return (StatusCode::OK, "ok\n".into()),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the broker has not answered within {TIMEOUT:?}"),
+        Err(_) => format!("the broker did not respond within {TIMEOUT:?}"),
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"))
 }

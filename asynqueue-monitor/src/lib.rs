@@ -1,7 +1,7 @@
-//! What operators look at: metrics for Prometheus, whether a process lives and is ready, and the web monitor.
+//! Tools for operators: Prometheus metrics, liveness and readiness endpoints, and the web monitor.
 //!
-//! Users depend on the `asynqueue` crate, which has this as `asynqueue::metrics` and `asynqueue::monitor`, with the features of
-//! these names.
+//! Applications depend on the `asynqueue` crate, which re-exports this crate as `asynqueue::metrics` and
+//! `asynqueue::monitor` behind the features of the same names.
 
 mod endpoint;
 #[cfg(feature = "metrics")]

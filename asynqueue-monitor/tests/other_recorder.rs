@@ -1,10 +1,10 @@
-//! A program that has a recorder already. Apart from the other tests, since a process has but one.
+//! A program with its own recorder. A separate test binary, because a process has only one recorder.
 
 use asynqueue_core::{memory::MemoryBroker, metrics::QueueMetrics};
 use asynqueue_monitor::metrics::{Exporter, install, prometheus};
 
 #[tokio::test]
-async fn a_recorder_of_the_programs_own_is_named_and_can_be_exported() {
+async fn another_recorder_is_reported_and_can_be_exported() {
     let recorder = prometheus().build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).expect("the first");
@@ -12,7 +12,8 @@ async fn a_recorder_of_the_programs_own_is_named_and_can_be_exported() {
 
     let error = install().expect_err("taken").to_string();
     assert!(
-        error.contains("another recorder") && error.contains("PrometheusHandle"),
+        error.starts_with("another recorder is already installed")
+            && error.contains("PrometheusHandle"),
         "{error}"
     );
 
@@ -24,7 +25,7 @@ async fn a_recorder_of_the_programs_own_is_named_and_can_be_exported() {
     assert!(text.contains("sales_total 7"), "{text}");
     assert!(text.contains("asynqueue_queues 0"), "{text}");
 
-    // Or by hand, into the program's own.
+    // Or recorded manually into the program's own recorder.
     QueueMetrics::new(broker)
         .collect()
         .await

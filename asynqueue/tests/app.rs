@@ -146,7 +146,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
     for (app, start) in [
         (
             app().process(welcome).monitor_at(taken.to_string()),
-            format!("the web monitor: cannot listen at `{taken}`: "),
+            format!("the web monitor: cannot listen on `{taken}`: "),
         ),
         (app(), "the server: no process is mounted".to_owned()),
         (
@@ -157,7 +157,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
         ),
         (
             app().process(welcome).metrics_at(taken.to_string()),
-            format!("metrics: cannot listen at `{taken}`: "),
+            format!("metrics: cannot listen on `{taken}`: "),
         ),
     ] {
         let error = app.start().await.expect_err(&start).to_string();

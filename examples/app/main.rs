@@ -1,14 +1,14 @@
-//! A whole program from one file: it runs tasks, enqueues some by the clock, and serves metrics, health and the web monitor.
-//! Run `cargo run --bin app` in the directory of the workspace, then
+//! A complete program from one configuration file. It runs tasks, enqueues scheduled tasks, and serves metrics, health
+//! and the web monitor. Run `cargo run --bin app` in the root of the workspace, then
 //!
 //! ```sh
-//! open http://127.0.0.1:8080/      # the monitor, for `ada` with the password `change me`
+//! open http://127.0.0.1:8080/      # the monitor: user `ada`, password `change me`
 //! curl localhost:9464/metrics      # for Prometheus
 //! curl localhost:9464/readyz       # 503 while it starts or stops
 //! ASYNQUEUE_CONCURRENCY=4 ASYNQUEUE_MONITORING__PORT=9000 cargo run --bin app
 //! ```
 //!
-//! Another file than `examples/app/app.toml` is the first argument.
+//! The first argument is the configuration file. Default: `examples/app/app.toml`.
 
 use asynqueue::{App, Config, prelude::*, scheduler::Entry};
 
@@ -32,12 +32,12 @@ struct Mailer {
 }
 
 async fn welcome(mail: Payload<Welcome>, State(mailer): State<Mailer>) -> Result<(), TaskError> {
-    tracing::info!(from = mailer.from, to = mail.to, "a welcome email is sent");
+    tracing::info!(from = mailer.from, to = mail.to, "welcome email sent");
     Ok(())
 }
 
 async fn clean_up(task: Payload<CleanUp>) -> Result<(), TaskError> {
-    tracing::info!(days = task.older_than_days, "old files are deleted");
+    tracing::info!(days = task.older_than_days, "old files deleted");
     Ok(())
 }
 

@@ -11,7 +11,8 @@ pub(crate) struct ChargeOrder {
     pub(crate) cents: u64,
 }
 
-/// Looks whether the order is paid, charges, and marks it as paid. The worker can be lost between the last two.
+/// Checks whether the order is paid, charges the card, and marks the order as paid. The worker can crash between the
+/// last two steps.
 pub(crate) async fn charge_twice(
     task: Payload<ChargeOrder>,
     shop: State<Shop>,
@@ -24,7 +25,7 @@ pub(crate) async fn charge_twice(
     Ok(())
 }
 
-/// The same, with the task's id as the key of the charge: the bank refuses a second one.
+/// The same with an idempotency key, the task ID: the bank ignores a second charge.
 pub(crate) async fn charge_once(
     task: Payload<ChargeOrder>,
     shop: State<Shop>,

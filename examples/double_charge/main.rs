@@ -1,6 +1,6 @@
 //! A double charge, found by a test and fixed: `cargo run --bin double_charge`.
 //!
-//! In a program of your own, what `main` does here is in a `#[tokio::test]`, and asynqueue's feature `testing` is in its
+//! In your own program, put the body of `main` into a `#[tokio::test]`, and enable asynqueue's feature `testing` in
 //! `dev-dependencies`.
 
 mod charge;
@@ -33,7 +33,7 @@ async fn main() -> Result<(), BoxError> {
     let test = crash_everywhere(charge_once, ORDER).with_state(Shop::default);
     let summary = test.check(Shop::charges).await?;
     println!(
-        "with a key it is charged once: {} crash points, {} runs",
+        "with a key, the order is charged once: {} crash points, {} runs",
         summary.crash_points, summary.runs
     );
     Ok(())

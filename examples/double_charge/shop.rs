@@ -1,4 +1,4 @@
-//! What the handler works on: a table of orders and a bank, as fakes that wait where the real ones do.
+//! A fake order table and a fake bank, which await where the real ones would.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
 
 use asynqueue::{task::TaskId, testing::crash_point};
 
-/// The world outside of the handler. Clones share it.
+/// The systems outside of the handler. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct Shop(Arc<Mutex<Books>>);
 
@@ -32,9 +32,9 @@ impl Shop {
         crash_point().await;
     }
 
-    /// Asks the bank for this many cents. It charges once for each key, and each time where there is none.
+    /// Charges the card. The bank accepts each key once, and every charge without a key.
     pub(crate) async fn charge(&self, cents: u64, key: Option<&TaskId>) {
-        // The request is under way.
+        // The request is in transit.
         crash_point().await;
         {
             let mut books = self.books();
@@ -43,7 +43,7 @@ impl Shop {
                 books.charges.push(cents);
             }
         }
-        // The response is under way.
+        // The response is in transit.
         crash_point().await;
     }
 

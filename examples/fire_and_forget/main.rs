@@ -1,7 +1,7 @@
-//! Fire and forget: a shop takes orders, and what is to be done besides is left to others:
+//! Fire and forget: a shop takes orders, and background tasks send the confirmations:
 //! `cargo run --bin fire_and_forget`.
 //!
-//! Whoever takes an order waits for none of it, and need not know that a mail server is slow today.
+//! Taking an order does not wait for its confirmation, so a slow mail server does not slow down the shop.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ async fn confirm(task: Payload<ConfirmOrder>, ctx: Context) -> Result<(), TaskEr
     Ok(())
 }
 
-/// What a request handler does: it answers as soon as the task is accepted.
+/// A request handler: it returns as soon as the task is accepted.
 async fn take_order(producer: &Producer, order: u64) -> Result<(), BoxError> {
     let email = format!("customer{order}@example.org");
-    // The id makes a request that is sent twice enqueue once.
+    // With this ID, a request that is sent twice enqueues one task.
     let task = producer.enqueue(ConfirmOrder { order, email });
     task.id(format!("confirm-{order}")).await?;
     println!("took order {order}");
@@ -62,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
     }
     let today = inspector.queue(&"default".into()).await?.today;
     println!(
-        "{} succeeded, {} failed and were tried again",
+        "{} attempts succeeded, {} failed and were retried",
         today.succeeded, today.failed
     );
     Ok(server.shutdown().await?)

@@ -1,7 +1,7 @@
-//! Managed tasks: pictures are made small and sent to a server that often fails, the urgent ones first, and old ones are cleaned
-//! up by the clock: `cargo run --bin managed [FOLDER]`.
+//! Managed tasks: pictures are resized and uploaded to a flaky server, urgent ones first, and a schedule cleans up old
+//! ones: `cargo run --bin managed [FOLDER]`.
 //!
-//! Every task is followed from its beginning to its end: retried, put first, scheduled, and accounted for.
+//! It shows retries, priorities, schedules and statistics.
 
 mod pictures;
 mod upload;
@@ -15,10 +15,10 @@ use self::{
     upload::FlakyServer,
 };
 
-/// How many pictures there are.
+/// The number of pictures.
 const PICTURES: u32 = 12;
 
-/// Sends a small picture away.
+/// Uploads a resized picture.
 #[derive(Serialize, Deserialize, Task)]
 #[task(
     event = "picture:upload",
@@ -34,16 +34,16 @@ struct Upload {
 
 async fn upload(task: Payload<Upload>, server: State<Arc<FlakyServer>>) -> Result<(), TaskError> {
     let picture = tokio::fs::read(&task.file).await?;
-    let answer = reqwest::Client::new()
+    let response = reqwest::Client::new()
         .post(server.url())
         .body(picture)
         .send()
         .await?;
-    match answer.status() {
+    match response.status() {
         status if status.is_success() => Ok(()),
-        // Another try would get the same answer.
+        // A retry would get the same response.
         status if status.is_client_error() => Err(TaskError::skip_retry(format!("{status}"))),
-        status => Err(TaskError::retry(format!("the server says {status}"))),
+        status => Err(TaskError::retry(format!("the server returned {status}"))),
     }
 }
 
@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
     let broker = asynqueue::connect("memory:").await?;
     let producer = Producer::new(broker.clone());
     for n in 0..PICTURES {
-        // Those of customers who pay go first.
+        // Pictures of paying customers come first.
         let priority = if n % 4 == 0 { 9 } else { 0 };
         let task = producer.enqueue(Resize {
             picture: n,
@@ -79,7 +79,7 @@ async fn main() -> Result<(), BoxError> {
         .process(clean_up)
         .start()
         .await?;
-    // Each night in a program that runs on; here each second, to be seen.
+    // A real program would run this every night.
     let nightly = Entry::new("nightly-clean-up", "* * * * * *", CleanUp { keep: 3 })?;
     let scheduler = Scheduler::builder(broker.clone())
         .entry(nightly)
@@ -99,12 +99,12 @@ async fn main() -> Result<(), BoxError> {
     for queue in ["pictures", "uploads"] {
         let stats = inspector.queue(&queue.into()).await?.stats;
         println!(
-            "{queue}: {} attempts succeeded, {} failed and were tried again",
+            "{queue}: {} attempts succeeded, {} failed and were retried",
             stats.succeeded, stats.failed
         );
     }
     println!(
-        "{} pictures arrived, in {} requests",
+        "{} pictures uploaded in {} requests",
         flaky.received(),
         flaky.requests()
     );
@@ -112,7 +112,7 @@ async fn main() -> Result<(), BoxError> {
         .schedule_events(&"nightly-clean-up".into(), 100)
         .await?;
     println!(
-        "cleaned up at {} ticks; {} pictures are left",
+        "cleaned up at {} ticks, {} pictures left",
         ticks.len(),
         std::fs::read_dir(&folder)?.count()
     );

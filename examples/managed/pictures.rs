@@ -1,4 +1,4 @@
-//! Pictures on disk: made, made small, and cleaned up.
+//! Creating, resizing and deleting pictures on disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,11 +10,11 @@ use image::{ImageReader, Rgb, RgbImage, imageops::FilterType};
 
 use crate::{Upload, upload::FlakyServer};
 
-/// Where the pictures are.
+/// The directory of the pictures.
 #[derive(Clone)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
-/// Makes a picture small, and has it uploaded.
+/// Resizes a picture and enqueues its upload.
 #[derive(Serialize, Deserialize, Task)]
 #[task(
     event = "picture:resize",
@@ -36,11 +36,11 @@ pub(crate) struct Resize {
     unique(ttl = "10m")
 )]
 pub(crate) struct CleanUp {
-    /// How many are kept.
+    /// How many pictures to keep.
     pub(crate) keep: usize,
 }
 
-/// Writes pictures to resize.
+/// Creates pictures to resize.
 pub(crate) fn make_pictures(folder: &Path, count: u32) -> Result<(), BoxError> {
     std::fs::create_dir_all(folder)?;
     for n in 0..count {
@@ -60,7 +60,7 @@ pub(crate) async fn resize(
     let small = folder.join(format!("{}-small.png", task.picture));
     let (target, width) = (small.clone(), task.width);
     println!("resizing picture {}", task.picture);
-    // Pixels are work for a thread of its own.
+    // Resizing is CPU-bound, so it runs on a blocking thread.
     ctx.run_blocking(move |_| -> Result<(), BoxError> {
         let picture = ImageReader::open(large)?.decode()?;
         let height = picture.height() * width / picture.width();
@@ -70,7 +70,7 @@ pub(crate) async fn resize(
         Ok(())
     })
     .await??;
-    // Under an id of its own: should this run again, it is not uploaded twice.
+    // With this ID, the picture is uploaded once even if this task runs again.
     let upload = producer.enqueue(Upload { file: small });
     match upload.id(format!("upload-{}", task.picture)).await {
         Ok(_) | Err(asynqueue::EnqueueError::Conflict(_)) => Ok(()),
@@ -83,7 +83,7 @@ pub(crate) async fn clean_up(
     State(Folder(folder)): State<Folder>,
     server: State<Arc<FlakyServer>>,
 ) -> Result<(), TaskError> {
-    // While there is something to do, only what was resized and sent long ago may go.
+    // Pictures that are not uploaded yet must not be deleted.
     if server.received() < u64::from(crate::PICTURES) {
         return Ok(());
     }

@@ -36,12 +36,12 @@ impl FlakyServer {
         &self.url
     }
 
-    /// How many requests came.
+    /// The number of requests.
     pub(crate) fn requests(&self) -> u64 {
         self.counts.requests.load(SeqCst)
     }
 
-    /// How many of them it has taken.
+    /// The number of accepted uploads.
     pub(crate) fn received(&self) -> u64 {
         self.counts.received.load(SeqCst)
     }

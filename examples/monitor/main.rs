@@ -1,6 +1,6 @@
-//! A web service that shows what its tasks are at: `cargo run --bin monitor`, then open the address that it prints.
+//! A web service with the monitor of its tasks: `cargo run --bin monitor`, then open the URL that it prints.
 //!
-//! Some emails bounce and some are tried again, reports take a while, and a schedule adds to it: look, filter, pause, retry.
+//! Some emails bounce, some are retried, reports take a while, and a schedule adds more tasks.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -43,8 +43,8 @@ async fn build(report: Payload<Report>, ctx: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// What goes on in the service.
-async fn work(producer: Producer) -> Result<(), BoxError> {
+/// Enqueues tasks, as a real service would.
+async fn enqueue_tasks(producer: Producer) -> Result<(), BoxError> {
     for number in 0_u64.. {
         let who = match number % 20 {
             7 => "nobody",
@@ -81,16 +81,16 @@ async fn main() -> Result<(), BoxError> {
         .user("ada", "change me", Role::Admin)?
         .redact(["password"]);
     let app: Router = Router::new()
-        .route("/", get(|| async { "the service itself" }))
+        .route("/", get(|| async { "the web service" }))
         .nest("/monitoring", monitor.router());
-    // With the address of whoever asks, so that who guesses passwords slows down nobody else.
+    // With the address of the client, so that login throttling applies per address.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    println!("http://{address}/monitoring, for `ada` with the password `change me`");
+    println!("http://{address}/monitoring, user `ada`, password `change me`");
     tokio::select! {
         served = axum::serve(listener, app) => served?,
-        worked = work(Producer::new(broker)) => worked?,
+        enqueued = enqueue_tasks(Producer::new(broker)) => enqueued?,
         () = shutdown_signal() => {}
     }
     scheduler.shutdown().await;

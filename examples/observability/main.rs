@@ -1,14 +1,14 @@
-//! Observability: a shop whose orders are followed from the web request over two tasks, in one trace, and whose metrics and
-//! health are served beside it: `cargo run --bin observability`, then
+//! Observability: one trace contains the web request of an order and its two tasks, and the same server exposes metrics
+//! and health: `cargo run --bin observability`, then
 //!
 //! ```sh
 //! curl -i -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"customer": "ada", "lines": 3}'
 //! curl localhost:3000/metrics  # for Prometheus
-//! curl localhost:3000/readyz   # 503 while the broker is away
+//! curl localhost:3000/readyz   # 503 while the broker is unavailable
 //! ```
 //!
-//! Spans go to a collector at `localhost:4317`, such as Jaeger's or Grafana's, or where `OTEL_EXPORTER_OTLP_ENDPOINT` says.
-//! The address to listen on and the broker's URL are the first two arguments.
+//! Spans go to an OTLP collector, such as Jaeger or Grafana Alloy, at `localhost:4317` or
+//! `OTEL_EXPORTER_OTLP_ENDPOINT`. The first two arguments are the address to listen on and the URL of the broker.
 
 mod shop;
 mod telemetry;
@@ -23,7 +23,7 @@ async fn main() -> Result<(), BoxError> {
     let url = args.next().unwrap_or_else(|| "memory:".into());
 
     let traces = telemetry::start()?;
-    // Before the broker is connected, so that nothing it counts is missed.
+    // Before the broker connects, so that all of its metrics are recorded.
     let metrics = metrics::install()?;
     let broker = asynqueue::connect(&url).await?;
     let producer = Producer::new(broker.clone());
@@ -47,6 +47,6 @@ async fn main() -> Result<(), BoxError> {
         .with_graceful_shutdown(shutdown_signal())
         .await?;
     server.shutdown().await?;
-    // The last spans leave now.
+    // Exports the remaining spans.
     Ok(traces.shutdown()?)
 }

@@ -1,4 +1,4 @@
-//! The shop: an order is packed, and then its invoice is sent.
+//! The shop: it packs an order, then sends the invoice.
 
 use asynqueue::prelude::*;
 use axum::{Json, extract::State, http::StatusCode};
@@ -26,7 +26,7 @@ pub(crate) async fn place_order(
     Ok((StatusCode::ACCEPTED, task.id().to_string()))
 }
 
-/// Fails at the first attempt where there is much to pack.
+/// The first attempt fails for large orders.
 pub(crate) async fn pack(
     order: Payload<PackOrder>,
     producer: asynqueue::State<Producer>,
@@ -35,7 +35,7 @@ pub(crate) async fn pack(
     if order.lines > 10 && ctx.attempt() == 1 {
         return Err(TaskError::retry("the box is too small"));
     }
-    // In the span of this attempt, so that it names the task and the trace.
+    // Logged in the span of the attempt, which contains the task and the trace.
     tracing::info!(lines = order.lines, "packed");
     let customer = order.customer.clone();
     producer.enqueue(SendInvoice { customer }).await?;

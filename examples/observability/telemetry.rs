@@ -1,4 +1,4 @@
-//! Log lines and traces.
+//! Logs and traces.
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -20,7 +20,7 @@ pub(crate) fn start() -> Result<SdkTracerProvider, ExporterBuildError> {
         .with_resource(Resource::builder().with_service_name("shop").build())
         .with_batch_exporter(SpanExporter::builder().with_tonic().build()?)
         .build();
-    // Spans of traces that are not sampled are there for log lines alone.
+    // Spans of unsampled traces exist for log lines only.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("shop"))
         .with_filter(EnvFilter::new("info,asynqueue::unsampled=off"));
@@ -34,7 +34,7 @@ pub(crate) fn start() -> Result<SdkTracerProvider, ExporterBuildError> {
     Ok(provider)
 }
 
-/// A span for each request, in the trace of whoever made it.
+/// Creates a span for each request, in the trace of its caller.
 pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("", MatchedPath::as_str);
@@ -47,7 +47,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     );
     let headers = HeaderExtractor(request.headers());
     let caller = global::get_text_map_propagator(|propagator| propagator.extract(&headers));
-    // There is nothing to do about a span that nobody asked for.
+    // Fails only if the span is disabled.
     let _ = span.set_parent(caller);
     next.run(request).instrument(span).await
 }

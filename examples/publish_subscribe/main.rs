@@ -1,4 +1,4 @@
-//! Publish and subscribe: a shop publishes orders, and three services, each a process of its own, do their part:
+//! Publish and subscribe: a shop publishes orders, and three services in separate processes handle them:
 //!
 //! ```sh
 //! cargo run --bin publish_subscribe -- inventory redis://localhost
@@ -7,13 +7,13 @@
 //! cargo run --bin publish_subscribe -- shop redis://localhost 10
 //! ```
 //!
-//! Kill one with `kill -9` and start it again: it misses nothing. The shop knows none of them by name.
+//! Kill a service with `kill -9` and start it again: it misses no order. The shop does not know its subscribers.
 
 use std::time::Duration;
 
 use asynqueue::prelude::*;
 
-/// What happened, and not what anyone should do about it.
+/// An event describes what happened, not what subscribers should do.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "order:placed", max_retry = 10, backoff = exponential("100ms", "10s"))]
 struct OrderPlaced {
@@ -33,9 +33,10 @@ async fn main() -> Result<(), BoxError> {
             publish(&url, orders).await
         }
         "inventory" | "billing" | "shipping" => subscribe(service, &url).await,
-        other => {
-            Err(format!("`{other}` is no service: shop, inventory, billing or shipping").into())
-        }
+        other => Err(format!(
+            "unknown service `{other}`: expected shop, inventory, billing or shipping"
+        )
+        .into()),
     }
 }
 
@@ -44,16 +45,19 @@ async fn publish(url: &str, orders: u64) -> Result<(), BoxError> {
     for order in 1..=orders {
         let article = ["book", "lamp", "chair"][order as usize % 3].to_owned();
         let event = producer.publish(OrderPlaced { order, article });
-        // Under the order's own id, publishing again after a crash tells nobody twice.
+        // With the order as its ID, an event that is published again after a crash is delivered once.
         let published = event.id(format!("order-{order}")).await?;
-        println!("order {order} goes to {} services", published.subscribers);
+        println!(
+            "order {order} published to {} services",
+            published.subscribers
+        );
     }
     Ok(())
 }
 
 async fn subscribe(service: String, url: &str) -> Result<(), BoxError> {
     let name = service.clone();
-    let process = move |event: Payload<OrderPlaced>, ctx: Context| {
+    let handler = move |event: Payload<OrderPlaced>, ctx: Context| {
         let name = name.clone();
         async move {
             // Some work.
@@ -68,8 +72,8 @@ async fn subscribe(service: String, url: &str) -> Result<(), BoxError> {
         }
     };
     let server = Server::builder(asynqueue::connect(url).await?)
-        .subscribe(service.clone(), process)
-        // So that what a killed process was at is taken over soon.
+        .subscribe(service.clone(), handler)
+        // A short lease, so that the tasks of a killed process are reclaimed soon.
         .lease(Duration::from_secs(2))
         .start()
         .await?;

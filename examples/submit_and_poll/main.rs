@@ -1,11 +1,11 @@
-//! Submit and poll: an HTTP service that answers 202 at once, tells how far the work has come, and gives the result when it is
-//! there: `cargo run --bin submit_and_poll`, then
+//! Submit and poll: an HTTP service that returns 202 immediately, reports progress, and returns the result on
+//! completion: `cargo run --bin submit_and_poll`, then
 //!
 //! ```sh
 //! curl -i -X POST localhost:3000/primes -H 'content-type: application/json' -d '{"below": 300000}'
 //! curl localhost:3000/primes/ID            # status, progress and result as JSON
 //! curl -N localhost:3000/primes/ID/events  # the same as server-sent events, until the end
-//! curl -X DELETE localhost:3000/primes/ID  # cancels it
+//! curl -X DELETE localhost:3000/primes/ID  # cancel
 //! ```
 
 mod primes;
@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(server.shutdown().await?)
 }
 
-/// What goes wrong in a handler, as an answer.
+/// An error response.
 struct Failed(StatusCode, String);
 
 impl<E: std::error::Error> From<E> for Failed {

@@ -1,4 +1,4 @@
-//! The work: counting primes, slowly enough to be watched.
+//! Counting primes, slowly enough to watch.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Count {
     pub(crate) largest: Option<u64>,
 }
 
-/// Tells how far it has come after each so many numbers, and stops there if it is told to.
+/// After this many numbers, the handler reports its progress and checks for cancellation.
 const STEP: u64 = 10_000;
 
 pub(crate) async fn count_primes(
@@ -30,7 +30,7 @@ pub(crate) async fn count_primes(
     };
     for first in (2..below).step_by(STEP as usize) {
         if ctx.is_cancelled() {
-            return Err(TaskError::skip_retry("told to stop"));
+            return Err(TaskError::skip_retry("cancelled"));
         }
         for n in (first..below.min(first + STEP)).filter(|n| is_prime(*n)) {
             count.primes += 1;
@@ -41,7 +41,7 @@ pub(crate) async fn count_primes(
             below,
             format!("{} primes", count.primes),
         );
-        // Others want the thread too.
+        // Lets other tasks use the thread.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(count)

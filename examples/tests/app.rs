@@ -1,4 +1,4 @@
-//! Runs the whole program from its file, asks each of its parts, and stops it by a signal.
+//! Runs the program from its configuration file, checks each of its parts, and stops it with a signal.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use asynqueue_test_servers::eventually;
 
 const IN_TIME: Duration = Duration::from_secs(30);
 
-/// A running program, and the lines that it logs.
+/// A running program and its log lines.
 struct Program {
     process: Child,
     lines: Receiver<String>,
@@ -40,7 +40,7 @@ impl Program {
         Self { process, lines }
     }
 
-    /// Waits for a line with this part, and returns it.
+    /// Waits for a log line that contains `part`, and returns it.
     fn logs(&self, part: &str) -> String {
         let mut before = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(IN_TIME) {
@@ -61,7 +61,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended already, unless a test failed.
+        // The program has already ended unless a test failed.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -70,47 +70,52 @@ impl Drop for Program {
 #[tokio::test]
 async fn one_file_starts_every_part_and_a_signal_stops_them_in_order() {
     let mut program = Program::start(&[
-        // As Kubernetes sets them for a Service named `asynqueue`.
+        // The variables that Kubernetes sets for a Service named `asynqueue`.
         ("ASYNQUEUE_SERVICE_HOST", "10.0.0.1"),
         ("ASYNQUEUE_PORT", "tcp://10.0.0.1:6379"),
-        ("ASYNQUEUE_MONITOR_PASSWORD", "of the command"),
+        ("ASYNQUEUE_MONITOR_PASSWORD", "ignored"),
     ]);
-    let metrics = program.url("metrics and health listen");
-    let monitor = program.url("the web monitor listens");
+    let metrics = program.url("metrics and health endpoints listening");
+    let monitor = program.url("web monitor listening");
     let client = reqwest::Client::new();
     let health = metrics.strip_suffix("/metrics").expect("its path");
     let status = async |path: &str| {
-        let answer = client.get(format!("{health}{path}")).send().await;
-        answer.expect("an answer").status().as_u16()
+        let response = client.get(format!("{health}{path}")).send().await;
+        response.expect("a response").status().as_u16()
     };
     assert_eq!(status("/livez").await, 200);
     eventually("it is ready", async || status("/readyz").await == 200).await;
 
-    let ask = async |user: &str, password: &str, path: &str| {
-        let answer = client.get(format!("{monitor}{path}"));
-        let answer = answer.basic_auth(user, Some(password)).send().await;
-        let answer = answer.expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
+    let get = async |user: &str, password: &str, path: &str| {
+        let request = client.get(format!("{monitor}{path}"));
+        let response = request.basic_auth(user, Some(password)).send().await;
+        let response = response.expect("a response");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("text"))
     };
-    assert_eq!(ask("ada", "wrong", "").await.0, 401);
-    let page = ask("guest", "look only", "").await.1;
-    assert!(page.contains("may look only"), "{page}");
-    let schedules = ask("ada", "change me", "schedules").await.1;
+    assert_eq!(get("ada", "wrong", "").await.0, 401);
+    let page = get("guest", "look only", "").await.1;
+    assert!(
+        page.contains("guest, read-only access: open settings"),
+        "{page}"
+    );
+    let schedules = get("ada", "change me", "schedules").await.1;
     for entry in ["clean-up", "greeting"] {
         assert!(schedules.contains(entry), "{entry}: {schedules}");
     }
     for (queue, event) in [("default", "clean-up"), ("email", "email:welcome")] {
         let path = format!("api/queues/{queue}/tasks?state=completed");
-        let done = async || ask("ada", "change me", &path).await.1.contains(event);
+        let done = async || get("ada", "change me", &path).await.1.contains(event);
         eventually(&format!("a scheduled {event} has run"), done).await;
     }
-    let tasks = ask("ada", "change me", "api/queues/email/tasks?state=completed");
+    let tasks = get("ada", "change me", "api/queues/email/tasks?state=completed");
     let tasks = tasks.await.1;
-    assert!(!tasks.contains("5f3a"), "the token is hidden: {tasks}");
+    assert!(!tasks.contains("5f3a"), "the token is redacted: {tasks}");
 
     let scrape = async || {
-        let answer = client.get(&metrics).send().await.expect("an answer");
-        answer.text().await.expect("text")
+        let response = client.get(&metrics).send().await;
+        let response = response.expect("a response");
+        response.text().await.expect("text")
     };
     let text = scrape().await;
     for series in [
@@ -138,7 +143,7 @@ async fn one_file_starts_every_part_and_a_signal_stops_them_in_order() {
 }
 
 #[test]
-fn a_typing_error_in_the_environment_is_named_before_anything_starts() {
+fn a_misspelt_variable_is_named_before_anything_starts() {
     let mut program = Program::start(&[("ASYNQUEUE_CONCURENCY", "4")]);
     program.logs(
         "invalid settings in the variable `ASYNQUEUE_CONCURENCY`: unknown variable: did you mean `ASYNQUEUE_CONCURRENCY`?",

@@ -1,4 +1,4 @@
-//! Runs the examples of the four designs as a user would.
+//! Runs the examples of the four designs.
 
 use std::{
     io::{BufRead, BufReader, Lines},
@@ -8,7 +8,7 @@ use std::{
 use asynqueue_test_servers::RedisServer;
 use serde_json::{Value, json};
 
-/// What a program that ends by itself prints.
+/// The output of a program that ends by itself.
 fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().expect("runs");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -17,10 +17,10 @@ fn output(program: &str, args: &[&str]) -> String {
     text
 }
 
-/// A program that runs on, and is killed in the end.
+/// A long-running program, which is killed on drop.
 struct Running {
     child: Child,
-    says: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
@@ -31,28 +31,28 @@ impl Running {
             .stdout(Stdio::piped())
             .spawn()
             .expect("runs");
-        let says = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { child, says }
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        Self { child, lines }
     }
 
-    /// The next line that has this in it.
+    /// The next line that contains `part`.
     fn line(&mut self, part: &str) -> String {
-        let mut lines = self.says.by_ref().map(|line| line.expect("a line"));
+        let mut lines = self.lines.by_ref().map(|line| line.expect("a line"));
         let line = lines.find(|line| line.contains(part));
-        line.unwrap_or_else(|| panic!("it ended before it said `{part}`"))
+        line.unwrap_or_else(|| panic!("the program ended before it printed `{part}`"))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended is what is wanted.
+        // Fails if the program has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn orders_are_confirmed_by_others() {
+fn orders_are_confirmed_by_background_tasks() {
     let text = output(env!("CARGO_BIN_EXE_fire_and_forget"), &[]);
     assert!(
         text.contains("confirmed order 3 to customer3@example.org (attempt 2)"),
@@ -63,7 +63,7 @@ fn orders_are_confirmed_by_others() {
         "{text}"
     );
     assert!(
-        text.contains("10 succeeded, 3 failed and were tried again"),
+        text.contains("10 attempts succeeded, 3 failed and were retried"),
         "{text}"
     );
 }
@@ -78,9 +78,9 @@ async fn a_result_is_submitted_polled_watched_and_cancelled() {
         let request = client
             .post(format!("{url}/primes"))
             .json(&json!({ "below": below }));
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 202);
-        let location = answer.headers()["location"]
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), 202);
+        let location = response.headers()["location"]
             .to_str()
             .expect("text")
             .to_owned();
@@ -113,14 +113,14 @@ async fn a_result_is_submitted_polled_watched_and_cancelled() {
         .get(&job)
         .send()
         .await
-        .expect("an answer")
+        .expect("a response")
         .json()
         .await
         .expect("JSON");
     assert_eq!(&status, last);
 
     let endless = submit(1_000_000_000).await;
-    let cancelled = client.delete(&endless).send().await.expect("an answer");
+    let cancelled = client.delete(&endless).send().await.expect("a response");
     assert_eq!(cancelled.status(), 202);
     let events = client
         .get(format!("{endless}/events"))
@@ -136,12 +136,12 @@ async fn a_result_is_submitted_polled_watched_and_cancelled() {
         .get(format!("{url}/primes/unknown"))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!(unknown.status(), 404);
 }
 
 #[tokio::test]
-async fn a_service_that_is_killed_misses_nothing() {
+async fn a_killed_service_misses_no_order() {
     const ORDERS: usize = 40;
     let program = env!("CARGO_BIN_EXE_publish_subscribe");
     let redis = RedisServer::start().await;
@@ -154,12 +154,12 @@ async fn a_service_that_is_killed_misses_nothing() {
     let services = ["inventory", "billing", "shipping"];
     let mut running: Vec<_> = services.iter().map(|name| start(name)).collect();
     let publish = |count: usize| output(program, &["shop", &url, &count.to_string()]);
-    assert!(publish(ORDERS / 2).contains("order 20 goes to 3 services"));
-    // In the middle of its work: what it was at, and what is published meanwhile, it gets when it is back.
+    assert!(publish(ORDERS / 2).contains("order 20 published to 3 services"));
+    // Killed while it runs a task. After its restart, it gets that task and all events published in between.
     let mut seen = vec![running[1].line("billing: order")];
     running[1].child.kill().expect("killed");
-    seen.extend(running[1].says.by_ref().map_while(Result::ok));
-    assert!(publish(ORDERS).contains("order 40 goes to 3 services"));
+    seen.extend(running[1].lines.by_ref().map_while(Result::ok));
+    assert!(publish(ORDERS).contains("order 40 published to 3 services"));
     running[1] = start("billing");
     let has = |seen: &[String], order: usize| {
         seen.iter()
@@ -184,7 +184,7 @@ fn pictures_are_resized_uploaded_and_cleaned_up() {
         env!("CARGO_BIN_EXE_managed"),
         &[&folder.path().to_string_lossy()],
     );
-    // The urgent ones are begun first: two at a time, on threads that may print in another order.
+    // Urgent pictures start first: two at a time, on threads that may print in another order.
     let resized: Vec<_> = text
         .lines()
         .filter(|line| line.starts_with("resizing"))
@@ -198,8 +198,8 @@ fn pictures_are_resized_uploaded_and_cleaned_up() {
         assert!(resized[..4].contains(&first), "{text}");
     }
     assert!(text.contains("uploads: 12 attempts succeeded"), "{text}");
-    assert!(text.contains("12 pictures arrived"), "{text}");
-    assert!(text.contains("3 pictures are left"), "{text}");
+    assert!(text.contains("12 pictures uploaded in "), "{text}");
+    assert!(text.contains(", 3 pictures left"), "{text}");
     let left = folder.path().read_dir().expect("a folder").count();
-    assert_eq!(left, 0, "it tidies up after itself");
+    assert_eq!(left, 0, "the example removes its files");
 }

@@ -1,4 +1,4 @@
-//! Runs the example as a user would.
+//! Runs the example.
 
 use std::process::Command;
 
@@ -18,6 +18,6 @@ fn the_double_charge_is_found_as_the_book_shows_and_the_key_prevents_it() {
     );
     assert_eq!(
         summary,
-        "with a key it is charged once: 5 crash points, 15 runs\n"
+        "with a key, the order is charged once: 5 crash points, 15 runs\n"
     );
 }

@@ -1,4 +1,4 @@
-//! Runs the service with a monitor, and looks at it as a user would.
+//! Runs the service and checks the pages of its monitor.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,15 +15,15 @@ async fn a_service_shows_its_tasks_and_hides_their_passwords() {
         .spawn()
         .expect("runs");
     let mut line = String::new();
-    let said = BufReader::new(service.stdout.take().expect("its output")).read_line(&mut line);
-    said.expect("a line");
+    let read = BufReader::new(service.stdout.take().expect("its output")).read_line(&mut line);
+    read.expect("a line");
     let (url, _) = line.split_once(',').expect("an address");
     let client = reqwest::Client::new();
     let page = async |path: &str| {
         let request = client.get(format!("{url}{path}"));
         let request = request.basic_auth("ada", Some("change me"));
-        let answer = request.send().await.expect("an answer");
-        answer.text().await.expect("text")
+        let response = request.send().await.expect("a response");
+        response.text().await.expect("text")
     };
     let shows = async |path: &str, part: &str| {
         eventually(part, async || page(path).await.contains(part)).await;

@@ -1,4 +1,4 @@
-//! Runs the example as a user would.
+//! Runs the example.
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
-//! A thousand welcome emails, of which some bounce, some never arrive, one panics, one is garbled and one nobody
-//! handles: `cargo run --bin welcome_email`.
+//! A thousand welcome emails. Some are retried, some bounce, one panics, one cannot be decoded and one has no handler:
+//! `cargo run --bin welcome_email`.
 //!
-//! At the end each of the thousand is accounted for.
+//! At the end, every task is accounted for.
 
 mod progress;
 mod report;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use asynqueue::{broker::SharedBroker, prelude::*, process::OnDecodeError};
 
-/// All that is enqueued.
+/// The number of enqueued tasks.
 const TASKS: u64 = 1_000;
 
 #[derive(Serialize, Deserialize, Task)]
@@ -25,14 +25,14 @@ struct WelcomeEmail {
     user_id: u64,
 }
 
-/// What an older version of the program sent under the same event: it has no `user_id`.
+/// The payload of an older version of the program, with the same event and without `user_id`.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "email:welcome")]
 struct OldWelcomeEmail {
     address: String,
 }
 
-/// An event that no process of this program handles.
+/// An event without a handler.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "email:newsletter")]
 struct Newsletter;
@@ -48,7 +48,7 @@ impl Process<WelcomeEmail> for SendWelcome {
     }
 }
 
-/// Stands in for a mail server with the usual troubles.
+/// A fake mail server with typical failures.
 struct Mailer;
 
 impl Mailer {
@@ -65,7 +65,7 @@ impl Mailer {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A panic is kept with its task, backtrace and all; it need not be printed across the progress line too.
+    // The task records the panic with its backtrace. Printing it would break the progress line.
     std::panic::set_hook(Box::new(|_| {}));
 
     let broker = asynqueue::connect("memory:").await?;
@@ -74,7 +74,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::builder(broker.clone())
         .concurrency(16)
         .process(ProcessWrapper::new(SendWelcome { mailer: Mailer }))
-        // There is no other server that could decode or handle what this one cannot.
+        // No other server could decode or handle these tasks.
         .on_decode_error(OnDecodeError::Archive)
         .unknown_event_grace(Duration::ZERO)
         .start()

@@ -1,4 +1,4 @@
-//! One line that shows how far the queue is, until nothing is left to do.
+//! A progress line for the queue.
 
 use std::{
     io::{IsTerminal, Write, stdout},
@@ -12,7 +12,7 @@ use asynqueue::{
 };
 
 pub(crate) async fn watch(broker: &SharedBroker) -> Result<(), BoxError> {
-    // A terminal's line is written over; a log gets a line now and then.
+    // A terminal overwrites the line; a log gets a new line now and then.
     let (interval, end) = match stdout().is_terminal() {
         true => (Duration::from_millis(50), "\r"),
         false => (Duration::from_millis(500), "\n"),

@@ -1,4 +1,4 @@
-//! The table at the end: where every task is, and why some failed.
+//! The final report: the number of tasks by state, and the failures.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) async fn print(broker: &SharedBroker) -> Result<(), BoxError> {
     }
     println!("total      {:6}", stats.total());
     println!(
-        "\n{} attempts failed in all; archived for good:",
+        "\n{} attempts failed in total; archived tasks by failure:",
         stats.failed
     );
 

@@ -1,4 +1,4 @@
-//! Runs many seeds, on all processors.
+//! Runs many seeds on all processors.
 
 use std::{
     env, fs,
@@ -12,10 +12,10 @@ use std::{
 
 use crate::{fleet, generate, read};
 
-/// After so many failures a campaign ends.
-const ENOUGH: usize = 10;
+/// The number of failures after which a campaign ends.
+const MAX_FAILURES: usize = 10;
 
-/// A run of seeds, one after the other.
+/// A run of consecutive seeds.
 pub(crate) struct Campaign {
     next: AtomicU64,
     done: AtomicUsize,
@@ -31,7 +31,7 @@ impl Campaign {
         }
     }
 
-    /// Seeds that nobody has run.
+    /// Seeds from the current time, which have not been run before.
     pub(crate) fn fresh() -> Self {
         let age = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Self::from(age.as_millis() as u64 * 1_000)
@@ -46,7 +46,7 @@ impl Campaign {
         self.run(|seed| seed < end)
     }
 
-    fn run(self, goes_on: impl Fn(u64) -> bool + Sync) -> ExitCode {
+    fn run(self, may_run: impl Fn(u64) -> bool + Sync) -> ExitCode {
         let (start, first) = (Instant::now(), self.next.load(SeqCst));
         let threads = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
@@ -54,7 +54,7 @@ impl Campaign {
                 scope.spawn(|| {
                     loop {
                         let seed = self.next.fetch_add(1, SeqCst);
-                        if !goes_on(seed) || self.failed.load(SeqCst) >= ENOUGH {
+                        if !may_run(seed) || self.failed.load(SeqCst) >= MAX_FAILURES {
                             return;
                         }
                         self.run_one(seed);
@@ -65,7 +65,7 @@ impl Campaign {
         let (done, took) = (self.done.load(SeqCst), start.elapsed());
         let failed = self.failed.load(SeqCst);
         println!(
-            "{done} seeds from {first} on in {took:.1?}, {:.0} a second; {} failed",
+            "{done} seeds from {first} in {took:.1?}, {:.0} per second, {} failed",
             done as f64 / took.as_secs_f64(),
             failed
         );
@@ -97,10 +97,10 @@ fn seeds() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("seeds")
 }
 
-/// Runs the scenarios that were kept.
+/// Runs the scenarios in `seeds/`.
 pub(crate) fn run_kept() -> ExitCode {
     let Ok(files) = fs::read_dir(seeds()) else {
-        eprintln!("no {}", seeds().display());
+        eprintln!("cannot read {}", seeds().display());
         return ExitCode::FAILURE;
     };
     let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
@@ -127,7 +127,7 @@ pub(crate) fn run_kept() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// Runs each seed twice, in processes of their own.
+/// Runs each seed twice in separate processes.
 pub(crate) fn run_twice(seeds: Range<u64>) -> ExitCode {
     let Ok(program) = env::current_exe() else {
         return ExitCode::FAILURE;
@@ -147,6 +147,6 @@ pub(crate) fn run_twice(seeds: Range<u64>) -> ExitCode {
             }
         }
     }
-    println!("{count} seeds twice, {differ} differ");
+    println!("{count} seeds run twice, {differ} differ");
     ExitCode::from(u8::from(differ > 0))
 }

@@ -1,5 +1,5 @@
-//! The only source of entropy of this program: the same bytes on every thread, from its start. So hash maps, whose keys are random,
-//! have the same order in each run of a seed, which has a thread of its own.
+//! The only source of entropy in this program. Every thread gets the same bytes from its start, so hash maps with
+//! random keys have the same order in each run of a seed, because each seed runs on its own thread.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -17,7 +17,7 @@ fn next() -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// What the standard library calls for the keys of hash maps.
+/// The standard library calls this for the keys of hash maps.
 ///
 /// # Safety
 ///
@@ -25,13 +25,13 @@ fn next() -> u64 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     for place in 0..length {
-        // SAFETY: it is within the caller's buffer.
+        // SAFETY: `place` is within the caller's buffer.
         unsafe { buffer.add(place).write(next() as u8) };
     }
     length as isize
 }
 
-/// What the `getrandom` crate calls, by its custom backend.
+/// The `getrandom` crate calls this through its custom backend.
 ///
 /// # Safety
 ///
@@ -41,7 +41,7 @@ unsafe extern "Rust" fn __getrandom_v03_custom(
     buffer: *mut u8,
     length: usize,
 ) -> Result<(), getrandom::Error> {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller upholds the same contract.
     unsafe { getrandom(buffer, length, 0) };
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Makes a fleet of a scenario.
+//! Builds the fleet of a scenario.
 
 use std::{
     sync::{
@@ -21,20 +21,20 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     load::{Job, Limited, Member, New, News, Runs, Tick, Work, result_of, server},
-    scenario::{Deed, Kind, Order, QUEUES, Scenario},
+    scenario::{Kind, Operation, Order, QUEUES, Scenario},
 };
 
-/// What the clients of a fleet share.
+/// State that the clients of a fleet share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared {
-    /// The tasks that were accepted.
+    /// The accepted tasks.
     known: Arc<Mutex<Vec<TaskRef>>>,
     runs: Runs,
-    /// What clients saw that must not be.
+    /// Violations that clients have observed.
     broken: Arc<Mutex<Vec<Broken>>>,
 }
 
-/// A clock by which leases too are counted.
+/// A clock that also measures leases.
 #[derive(Debug)]
 struct WallClock(FleetClock);
 
@@ -91,14 +91,14 @@ fn fleet(scenario: &Scenario, shared: &Shared) -> Fleet {
         let interval = *interval;
         fleet = fleet.client(move |life| schedule(life, place, interval));
     }
-    for deeds in &scenario.operators {
-        let (deeds, shared) = (Arc::new(deeds.clone()), shared.clone());
-        fleet = fleet.client(move |life| operate(life, Arc::clone(&deeds), shared.clone()));
+    for operations in &scenario.operators {
+        let (operations, shared) = (Arc::new(operations.clone()), shared.clone());
+        fleet = fleet.client(move |life| operate(life, Arc::clone(&operations), shared.clone()));
     }
     fleet
 }
 
-/// Enqueues what was not begun in an earlier life.
+/// Enqueues the orders that were not started in an earlier life.
 async fn produce(
     life: Life,
     place: usize,
@@ -133,7 +133,7 @@ async fn place_order(producer: &Producer, order: &Order, n: u64, build: usize, s
             if let Ok(published) = published
                 && published.subscribers == 1
             {
-                let what = format!("an event was published to one of two subscribers: {n}");
+                let what = format!("event {n} was published to one of two subscribers");
                 shared.break_promise(Promise::Published, what);
             }
         }
@@ -199,7 +199,7 @@ impl Shared {
         }
     }
 
-    /// One of the tasks that are known.
+    /// One of the known tasks.
     fn task(&self, number: u64) -> Option<TaskRef> {
         let known = self.known.lock();
         let place = number as usize % known.len().max(1);
@@ -213,7 +213,7 @@ async fn schedule(life: Life, place: usize, interval: u64) {
         let rule = format!("@every {interval}s");
         let entry = match Entry::new(&format!("entry-{place}"), &rule, Tick(interval)) {
             Ok(entry) => entry.options(options),
-            Err(error) => return life.note(format!("no entry: {error}")),
+            Err(error) => return life.note(format!("invalid entry: {error}")),
         };
         let scheduler = Scheduler::builder(life.broker.clone()).entry(entry);
         match scheduler.start().await {
@@ -226,21 +226,21 @@ async fn schedule(life: Life, place: usize, interval: u64) {
     }
 }
 
-async fn operate(life: Life, deeds: Arc<Vec<Deed>>, shared: Shared) {
+async fn operate(life: Life, operations: Arc<Vec<Operation>>, shared: Shared) {
     let inspector = Inspector::new(life.broker.clone());
-    for deed in deeds.iter() {
-        do_deed(&inspector, *deed, &shared).await;
+    for operation in operations.iter() {
+        apply(&inspector, *operation, &shared).await;
     }
 }
 
-/// Does it, whatever comes of it: what the store has changed is in its ledger.
-async fn do_deed(inspector: &Inspector, deed: Deed, shared: &Shared) {
+/// Errors are ignored, because the ledger contains what the store has changed.
+async fn apply(inspector: &Inspector, operation: Operation, shared: &Shared) {
     let reason = || "simulated".to_owned();
-    let (task, action) = match deed {
-        Deed::Wait(time) => return sleep(Duration::from_millis(time)).await,
-        Deed::Pause(queue) => return drop(inspector.pause(&[QUEUES[queue].into()]).await),
-        Deed::Resume(queue) => return drop(inspector.resume(&[QUEUES[queue].into()]).await),
-        Deed::Quiet(server, quiet) => {
+    let (task, action) = match operation {
+        Operation::Wait(time) => return sleep(Duration::from_millis(time)).await,
+        Operation::Pause(queue) => return drop(inspector.pause(&[QUEUES[queue].into()]).await),
+        Operation::Resume(queue) => return drop(inspector.resume(&[QUEUES[queue].into()]).await),
+        Operation::Quiet(server, quiet) => {
             let Ok(servers) = inspector.servers().await else {
                 return;
             };
@@ -249,16 +249,16 @@ async fn do_deed(inspector: &Inspector, deed: Deed, shared: &Shared) {
             }
             return;
         }
-        Deed::Cancel(task) => (task, Action::Cancel(reason())),
-        Deed::Delete(task) => (task, Action::Delete),
-        Deed::RunNow(task) => (task, Action::RunNow),
-        Deed::Retry(task) => (task, Action::Retry),
-        Deed::Archive(task) => (task, Action::Archive(reason())),
-        Deed::Edit(task) => {
+        Operation::Cancel(task) => (task, Action::Cancel(reason())),
+        Operation::Delete(task) => (task, Action::Delete),
+        Operation::RunNow(task) => (task, Action::RunNow),
+        Operation::Retry(task) => (task, Action::Retry),
+        Operation::Archive(task) => (task, Action::Archive(reason())),
+        Operation::Edit(task) => {
             let payload = serde_json::json!({"n": task, "acts": ["ok"]});
             (task, Action::EditPayload(payload))
         }
-        Deed::Move(task, queue) => (task, Action::MoveTo(QUEUES[queue].into())),
+        Operation::Move(task, queue) => (task, Action::MoveTo(QUEUES[queue].into())),
     };
     if let Some(task) = shared.task(task) {
         let _ = inspector.apply(&action, &[task]).await;

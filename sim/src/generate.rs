@@ -1,19 +1,19 @@
-//! The scenario of a seed.
+//! Generates the scenario of a seed.
 
 use std::time::Duration;
 
 use asynqueue_core::testing::fleet::{Fault, Fleet, Strike};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
-use crate::scenario::{Act, Deed, Kind, Order, QUEUES, Scenario, ServerPlan};
+use crate::scenario::{Act, Kind, Operation, Order, QUEUES, Scenario, ServerPlan};
 
-/// How many tasks each producer enqueues in a rush.
+/// The tasks that each producer enqueues in a rush.
 const RUSH: usize = 150;
 
-/// When a rush begins, in milliseconds after the start.
+/// The start of a rush, in milliseconds after the start of the fleet.
 const RUSH_AT: u64 = 1_000;
 
-/// Chance, in the words of this file.
+/// The random number generator with helpers for this file.
 struct Chance(Xoshiro256PlusPlus);
 
 impl Chance {
@@ -34,11 +34,11 @@ impl Chance {
     }
 }
 
-/// The scenario of a seed.
+/// Generates the scenario of a seed.
 pub(crate) fn scenario(seed: u64) -> Scenario {
     let mut chance = Chance(Xoshiro256PlusPlus::seed_from_u64(seed));
     let lasts = chance.one_of(&[5_000, 20_000, 60_000]);
-    // In some fleets nothing takes long, so that whatever waits shows.
+    // In some fleets all tasks are quick, so that any waiting is noticeable.
     let is_quick = chance.in_100(35);
     let servers: Vec<_> = (0..1 + chance.below(4))
         .map(|place| server(&mut chance, place as usize, is_quick))
@@ -48,7 +48,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         .collect();
     let schedulers = (0..chance.below(3)).map(|_| 1 + chance.below(5)).collect();
     let operators: Vec<_> = (0..chance.below(3))
-        .map(|_| deeds(&mut chance, servers.len(), is_quick))
+        .map(|_| operations(&mut chance, servers.len(), is_quick))
         .collect();
     let mut scenario = Scenario {
         note: String::new(),
@@ -65,7 +65,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     scenario.strikes = strikes(&mut chance, &scenario);
     scenario.wall_leases = chance.in_100(50) && may_have_wall_leases(&scenario.strikes);
     if scenario.wall_leases {
-        // Each server judges the leases of all others by its own.
+        // Each server assumes that the leases of the others are as long as its own.
         let lease = scenario.servers[0].lease;
         for server in &mut scenario.servers {
             server.lease = lease;
@@ -77,7 +77,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     scenario
 }
 
-/// A fleet meets with a few kinds of faults, or with all, or with none.
+/// Strikes a fleet with a few kinds of faults, with all kinds, or with none.
 fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
     let mut faults = Fault::ALL.to_vec();
     match chance.below(10) {
@@ -101,7 +101,8 @@ fn strikes(chance: &mut Chance, scenario: &Scenario) -> Vec<Strike> {
     fleet.plan()
 }
 
-/// Lets many tasks come at once, and restarts a server amid them, as in a deploy at the busiest time: so it holds tasks that wait.
+/// Enqueues many tasks together and restarts a server among them, as in a deployment at peak load, so that the server
+/// holds waiting tasks.
 fn rush(chance: &mut Chance, scenario: &mut Scenario) {
     for orders in &mut scenario.producers {
         for order in orders.iter_mut() {
@@ -122,9 +123,9 @@ fn rush(chance: &mut Chance, scenario: &mut Scenario) {
     scenario.strikes.push(restart);
 }
 
-/// Whether leases that are counted by the store's clock survive these. A clock that is set back and forward again between two looks at
-/// the leases ends those that were extended in between, and so does one that steps while a node mistakes its time, or while the answer
-/// of a lease takes half as long as the lease.
+/// Whether leases that are measured by the store's clock survive these faults. If the clock is set back and forward
+/// between two checks of the leases, leases that were extended in between expire. The same happens if it steps while
+/// the clock of a node is wrong, or while the response to a lease takes half as long as the lease.
 fn may_have_wall_leases(strikes: &[Strike]) -> bool {
     let is_set = strikes
         .iter()
@@ -139,7 +140,7 @@ fn may_have_wall_leases(strikes: &[Strike]) -> bool {
 
 fn server(chance: &mut Chance, place: usize, is_quick: bool) -> ServerPlan {
     ServerPlan {
-        // One at least knows all events.
+        // At least one server handles all events.
         build: if place == 0 {
             1
         } else {
@@ -229,27 +230,27 @@ fn act(chance: &mut Chance, is_quick: bool) -> Act {
     ])
 }
 
-fn deeds(chance: &mut Chance, servers: usize, is_quick: bool) -> Vec<Deed> {
-    let mut deeds = Vec::new();
+fn operations(chance: &mut Chance, servers: usize, is_quick: bool) -> Vec<Operation> {
+    let mut operations = Vec::new();
     for _ in 0..1 + chance.below(15) {
-        deeds.push(Deed::Wait(chance.below(3_000)));
+        operations.push(Operation::Wait(chance.below(3_000)));
         let task = chance.below(1_000);
         let queue = chance.queue();
-        // A quiet server starts nothing, however long it waits.
+        // A quiet server starts nothing, so quick fleets have none.
         let kinds = if is_quick { 9 } else { 11 };
-        deeds.push(match chance.below(kinds) {
-            0 => Deed::Pause(queue),
-            1 => Deed::Resume(queue),
-            2 => Deed::Cancel(task),
-            3 => Deed::Delete(task),
-            4 => Deed::RunNow(task),
-            5 => Deed::Retry(task),
-            6 => Deed::Archive(task),
-            7 => Deed::Edit(task),
-            8 => Deed::Move(task, queue),
-            9 => Deed::Quiet(chance.below(servers as u64) as usize, true),
-            _ => Deed::Quiet(chance.below(servers as u64) as usize, false),
+        operations.push(match chance.below(kinds) {
+            0 => Operation::Pause(queue),
+            1 => Operation::Resume(queue),
+            2 => Operation::Cancel(task),
+            3 => Operation::Delete(task),
+            4 => Operation::RunNow(task),
+            5 => Operation::Retry(task),
+            6 => Operation::Archive(task),
+            7 => Operation::Edit(task),
+            8 => Operation::Move(task, queue),
+            9 => Operation::Quiet(chance.below(servers as u64) as usize, true),
+            _ => Operation::Quiet(chance.below(servers as u64) as usize, false),
         });
     }
-    deeds
+    operations
 }

@@ -1,4 +1,4 @@
-//! The promises that depend on what this scenario asks for.
+//! The promises that depend on the scenario.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +13,16 @@ use asynqueue_core::{
 
 use crate::scenario::Scenario;
 
-/// How long events wait for a server that handles them.
+/// How long unknown events wait for a server that handles them.
 const GRACE: Duration = Duration::from_secs(600);
 
-/// What faults leave behind is over so long after the last.
+/// The time after the last fault in which its effects end.
 const SETTLED: Duration = Duration::from_secs(12);
 
-/// For so long after that ticks are looked at: schedulers stop soon after.
+/// The time after that in which ticks are checked. Schedulers stop soon after it.
 const WATCHED: Duration = Duration::from_secs(10);
 
-/// The header of a published event that names its subscribers, a line each.
+/// The header of a published event that lists its subscribers, one per line.
 const SUBSCRIBERS: &str = "asynqueue-subscribers";
 
 pub(crate) fn judge(scenario: &Scenario, report: &mut Report) {
@@ -38,9 +38,9 @@ fn has(scenario: &Scenario, faults: &[Fault]) -> bool {
     strikes.any(|strike| faults.contains(&strike.fault))
 }
 
-/// An event that some server handles is not archived as unknown before its grace is over.
+/// An event that some server handles is not archived as unknown within its grace period.
 fn unknown_events(scenario: &Scenario, report: &Report) -> Vec<Broken> {
-    // The grace is counted by clocks that were set.
+    // The grace period is measured by clocks that were set.
     if has(scenario, &[Fault::NodeClock, Fault::StoreClock]) {
         return Vec::new();
     }
@@ -57,7 +57,7 @@ fn unknown_events(scenario: &Scenario, report: &Report) -> Vec<Broken> {
                     failure.is_some_and(|failure| failure.kind == FailureKind::UnknownEvent);
                 let at = accepted.get(&ending.task).copied().unwrap_or_default();
                 if is_unknown && entry.at - at < GRACE {
-                    let what = format!("{} was given up as unknown: {entry}", ending.task);
+                    let what = format!("{} was archived as unknown: {entry}", ending.task);
                     broken.push(Broken::new(Promise::Kept, what));
                 }
             }
@@ -67,9 +67,9 @@ fn unknown_events(scenario: &Scenario, report: &Report) -> Vec<Broken> {
     broken
 }
 
-/// A subscriber gets each event once.
+/// A subscriber receives each event once.
 fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
-    // A request that takes effect late may come after the time for which an event is known.
+    // A delayed request may take effect after the event has been forgotten.
     if has(
         scenario,
         &[
@@ -84,7 +84,7 @@ fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
     let mut seen = BTreeSet::<TaskRef>::new();
     let mut broken = Vec::new();
     for entry in &report.entries {
-        let Event::Enqueued(task, answer) = &entry.event else {
+        let Event::Enqueued(task, response) = &entry.event else {
             continue;
         };
         let id = task.envelope.task_ref();
@@ -92,7 +92,7 @@ fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
         if !is_subscribers {
             continue;
         }
-        match answer {
+        match response {
             Ok(()) if !seen.insert(id.clone()) => {
                 broken.push(Broken::new(
                     Promise::Published,
@@ -109,9 +109,9 @@ fn published(scenario: &Scenario, report: &Report) -> Vec<Broken> {
     broken
 }
 
-/// While all is well, each tick of each entry is enqueued.
+/// Without faults, each tick of each entry is enqueued.
 fn ticks(scenario: &Scenario, report: &Report) -> Vec<Broken> {
-    // An entry that was lost is declared again within a minute, and what is late may come in this time.
+    // A lost entry is declared again within a minute, and delayed requests may arrive in this time.
     let faults = [
         Fault::NodeClock,
         Fault::StoreClock,
@@ -121,8 +121,8 @@ fn ticks(scenario: &Scenario, report: &Report) -> Vec<Broken> {
     if has(scenario, &faults) {
         return Vec::new();
     }
-    let well = |event: &Event| matches!(event, Event::Calm);
-    let calm = report.entries.iter().find(|entry| well(&entry.event));
+    let is_calm = |event: &Event| matches!(event, Event::Calm);
+    let calm = report.entries.iter().find(|entry| is_calm(&entry.event));
     let Some(calm) = calm.map(|entry| entry.now + SETTLED) else {
         return Vec::new();
     };
@@ -155,14 +155,14 @@ fn ticks(scenario: &Scenario, report: &Report) -> Vec<Broken> {
     broken
 }
 
-/// An event whose delivery is recorded as complete has come to each of its subscribers.
+/// An event whose delivery is recorded as complete has reached each of its subscribers.
 fn delivered(report: &Report) -> Vec<Broken> {
     let mut published = BTreeMap::<TaskRef, Vec<TaskRef>>::new();
     let mut arrived = BTreeSet::<TaskRef>::new();
     let mut broken = Vec::new();
     for entry in &report.entries {
         match &entry.event {
-            // What is refused by its id or its lock has arrived before.
+            // A refused ID or lock means that the task arrived before.
             Event::Enqueued(task, Ok(()) | Err(Conflict::Id { .. } | Conflict::Unique { .. })) => {
                 let (envelope, id) = (&task.envelope, task.envelope.task_ref());
                 let names = envelope.headers.get(SUBSCRIBERS).unwrap_or_default();
@@ -179,7 +179,7 @@ fn delivered(report: &Report) -> Vec<Broken> {
                 let expected = published.get(&ending.task).into_iter().flatten();
                 let missing = expected.filter(|delivery| !arrived.contains(delivery));
                 broken.extend(missing.map(|delivery| {
-                    let what = format!("{delivery} never came: {entry}");
+                    let what = format!("{delivery} never arrived: {entry}");
                     Broken::new(Promise::Published, what)
                 }));
             }

@@ -1,4 +1,4 @@
-//! The tasks of a scenario, and what handles them.
+//! The tasks of a scenario and their handlers.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use tokio::time::sleep;
 
 use crate::scenario::{Act, QUEUES, ServerPlan};
 
-/// The most bytes that a server takes of a result.
+/// The maximum size of a result, in bytes.
 const MAX_RESULT: usize = 1_000;
 
-/// What every task has.
+/// The common payload of all tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) n: u64,
     pub(crate) acts: Vec<Act>,
-    /// A field of build 1.
+    /// A field that build 1 added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
 }
@@ -40,17 +40,17 @@ macro_rules! tasks {
 }
 
 tasks! {
-    /// Known to every build.
+    /// Handled by every build.
     Work "work";
-    /// Known from build 1 on.
+    /// Handled from build 1 on.
     New "new";
-    /// Runs a few at a time.
+    /// Runs with limited concurrency.
     Limited "limited";
     /// Published.
     News "news";
 }
 
-/// Work as build 0 knows it: it reads no fields of later builds.
+/// `Work` in build 0, which rejects fields of later builds.
 #[derive(Clone, Debug, Serialize, Deserialize, Task)]
 #[task(event = "work", output = Vec<u64>, crate = asynqueue_core)]
 pub(crate) struct OldWork(OldJob);
@@ -62,22 +62,22 @@ struct OldJob {
     acts: Vec<Act>,
 }
 
-/// Waits for others of its group.
+/// Waits for the other members of its group.
 #[derive(Clone, Debug, Serialize, Deserialize, Task)]
 #[task(event = "member", crate = asynqueue_core)]
 pub(crate) struct Member(pub(crate) Job);
 
-/// What members become.
+/// The aggregate of members.
 #[derive(Clone, Debug, Serialize, Deserialize, Task)]
 #[task(event = "batch", crate = asynqueue_core)]
 pub(crate) struct Batch(pub(crate) Vec<Job>);
 
-/// What a scheduler enqueues.
+/// The task of a schedule entry.
 #[derive(Clone, Debug, Serialize, Deserialize, Task)]
 #[task(event = "tick", crate = asynqueue_core)]
 pub(crate) struct Tick(pub(crate) u64);
 
-/// How often each task has run. An attempt that is snoozed does not count as one, so the handlers count themselves.
+/// How often each task has run. Snoozed runs do not count as attempts, so the handlers count them here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs(Arc<Mutex<BTreeMap<TaskRef, usize>>>);
 
@@ -95,7 +95,7 @@ pub(crate) fn result_of(n: u64) -> Vec<u64> {
     vec![n, n * 2]
 }
 
-/// A server as planned, of a build.
+/// Builds a server from its plan.
 pub(crate) fn server(life: &Life, plan: &ServerPlan, runs: &Runs) -> ServerBuilder {
     let build = plan.build + life.build;
     let millis = Duration::from_millis;
@@ -168,7 +168,7 @@ async fn run(job: &Job, ctx: &Context) -> Result<Vec<u64>, TaskError> {
             ctx.cancelled().await;
             sleep(millis(time)).await;
         }
-        // Not for ever.
+        // Not forever.
         Act::Snooze(time) if run < 10 => return Err(TaskError::snooze(millis(time))),
         Act::Snooze(_) => {}
         Act::SkipRetry => return Err(TaskError::skip_retry("never again")),
@@ -185,7 +185,7 @@ async fn run(job: &Job, ctx: &Context) -> Result<Vec<u64>, TaskError> {
     Ok(result_of(job.n))
 }
 
-/// Panics when it is dropped, but for a panic that is under way.
+/// Panics on drop, unless the thread is already panicking.
 struct PanicsInDrop;
 
 impl Drop for PanicsInDrop {

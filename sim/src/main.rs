@@ -1,4 +1,4 @@
-//! Simulates fleets from seeds, and looks for broken promises.
+//! Simulates fleets from seeds and checks their promises.
 
 mod campaign;
 mod entropy;
@@ -14,13 +14,13 @@ use std::{env, fs, path::Path, process::ExitCode, time::Duration};
 use crate::{campaign::Campaign, scenario::Scenario};
 
 const USAGE: &str = "\
-usage: sim seconds N [FROM]   runs fresh seeds for N seconds, from seed FROM on
-       sim seeds FROM TO      runs the seeds from FROM up to TO
-       sim kept               runs all scenarios of seeds/
-       sim trace SEED|FILE    prints the trace of a seed or of a scenario, and the promises that it breaks
-       sim show SEED          prints the scenario of a seed
-       sim shrink SEED|FILE   makes a scenario smaller for as long as it breaks the same promise, and prints it
-       sim twice FROM TO      runs each seed twice, in processes of their own, and compares the traces";
+usage: sim seconds N [FROM]   run new seeds for N seconds, or seeds from FROM
+       sim seeds FROM TO      run the seeds from FROM to TO, excluding TO
+       sim kept               run all scenarios in seeds/
+       sim trace SEED|FILE    print the trace of a seed or scenario, and its broken promises
+       sim show SEED          print the scenario of a seed
+       sim shrink SEED|FILE   shrink a scenario while it breaks the same promise, and print it
+       sim twice FROM TO      run each seed twice in separate processes, and compare the traces";
 
 fn main() -> ExitCode {
     // Handlers panic on purpose.
@@ -81,7 +81,7 @@ fn print(scenario: &Scenario) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Does something with the scenario of a seed or a file.
+/// Calls `act` with the scenario of a seed or a file.
 fn with_scenario(of: &str, act: impl FnOnce(Scenario) -> ExitCode) -> ExitCode {
     match of.parse() {
         Ok(seed) => act(generate::scenario(seed)),

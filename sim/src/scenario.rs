@@ -1,4 +1,4 @@
-//! What a simulated fleet is made of: generated from a seed, written to a file, made smaller.
+//! The description of a simulated fleet. Scenarios are generated from seeds, stored in files and shrunk.
 
 use asynqueue_core::testing::fleet::Strike;
 use serde::{Deserialize, Serialize};
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 /// The queues of every scenario.
 pub(crate) const QUEUES: [&str; 3] = ["default", "left", "right"];
 
-/// A fleet, what is asked of it, and what strikes it.
+/// A fleet with its load and its faults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
-    /// Why it is kept.
+    /// Why the scenario is kept.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) note: String,
     pub(crate) seed: u64,
-    /// For how long faults strike, in milliseconds.
+    /// How long faults strike, in milliseconds.
     pub(crate) lasts: u64,
-    /// Whether the store counts leases by its clock, which can be set, as Redis does.
+    /// Whether the store measures leases with a wall clock, which can be set, as Redis does.
     #[serde(default)]
     pub(crate) wall_leases: bool,
-    /// How soon a task that is due must start while all is well, in milliseconds: only where all tasks are quick.
+    /// The time in which a due task must start without faults, in milliseconds. Set only if all tasks are quick.
     pub(crate) prompt: Option<u64>,
     pub(crate) servers: Vec<ServerPlan>,
-    /// What each producer enqueues.
+    /// The tasks of each producer.
     pub(crate) producers: Vec<Vec<Order>>,
-    /// The interval of the one entry of each scheduler, in seconds.
+    /// The interval of the entry of each scheduler, in seconds.
     pub(crate) schedulers: Vec<u64>,
-    /// What each operator does.
-    pub(crate) operators: Vec<Vec<Deed>>,
+    /// The operations of each operator.
+    pub(crate) operators: Vec<Vec<Operation>>,
     pub(crate) strikes: Vec<Strike>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerPlan {
-    /// Which build it begins with. Build 0 knows fewer events, and does not read the payloads of later builds.
+    /// The initial build. Build 0 handles fewer events and rejects the payloads of later builds.
     pub(crate) build: usize,
     pub(crate) concurrency: usize,
     pub(crate) lease: u64,
@@ -43,7 +43,7 @@ pub(crate) struct ServerPlan {
     pub(crate) shutdown: u64,
     pub(crate) grace: u64,
     pub(crate) strict: bool,
-    /// How many tasks of the limited event run at once.
+    /// The concurrency of the limited event.
     pub(crate) limit: usize,
 }
 
@@ -51,19 +51,19 @@ pub(crate) struct ServerPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
-    /// How long after the one before.
+    /// The delay after the previous order.
     pub(crate) after: u64,
     pub(crate) kind: Kind,
-    /// What its attempts do; the last one again and again.
+    /// The acts of its attempts. The last one repeats.
     pub(crate) acts: Vec<Act>,
-    /// The queue, by its place.
+    /// The index of the queue.
     pub(crate) queue: usize,
     pub(crate) priority: u8,
     pub(crate) delay: u64,
     pub(crate) max_retry: u32,
     pub(crate) timeout: u64,
     pub(crate) retention: u64,
-    /// A unique key, by its number.
+    /// The number of the unique key.
     pub(crate) unique: Option<u8>,
     pub(crate) expires: Option<u64>,
     pub(crate) deadline: Option<u64>,
@@ -71,7 +71,7 @@ pub(crate) struct Order {
     pub(crate) waits: bool,
 }
 
-/// What is enqueued.
+/// The kind of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
@@ -79,9 +79,9 @@ pub(crate) enum Kind {
     Work,
     /// Handled from build 1 on.
     New,
-    /// Not more than some at once.
+    /// Runs with limited concurrency.
     Limited,
-    /// A member of a group, by its queue.
+    /// A member of the group of its queue.
     Member,
     /// Published to two subscribers.
     News,
@@ -95,27 +95,27 @@ pub(crate) enum Act {
     Sleep(u64),
     Fail,
     Panic,
-    /// Panics when it is dropped, after this long.
+    /// Panics on drop, after this time.
     PanicInDrop(u64),
-    /// Waits for ever.
+    /// Never completes.
     Hang,
-    /// Keeps its thread for this long.
+    /// Blocks its thread for this time.
     Block(u64),
-    /// Ignores that it is asked to stop for this long.
+    /// Ignores cancellation for this time.
     Stubborn(u64),
     Snooze(u64),
     SkipRetry,
     Revoke,
-    /// Returns more than the server takes.
+    /// Returns a result above the size limit.
     TooLarge,
     /// Enqueues another task.
     Enqueue,
 }
 
-/// What an operator does. Times are in milliseconds.
+/// An operation of an operator. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Wait(u64),
     Pause(usize),
     Resume(usize),
@@ -125,8 +125,8 @@ pub(crate) enum Deed {
     Retry(u64),
     Archive(u64),
     Edit(u64),
-    /// A task, by its number among those that are known, to a queue.
+    /// The number of a known task, and the index of its new queue.
     Move(u64, usize),
-    /// Lets a server, by its place, lease nothing.
+    /// The index of a server, and whether it becomes quiet.
     Quiet(usize, bool),
 }

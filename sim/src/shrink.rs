@@ -1,16 +1,16 @@
-//! Makes a scenario smaller for as long as it breaks the same promise.
+//! Shrinks a scenario while it breaks the same promise.
 
 use asynqueue_core::testing::fleet::Promise;
 
 use crate::{fleet, scenario::Scenario};
 
-/// The smallest scenario found that breaks the promise that this one breaks first; this one if it breaks none.
+/// The smallest scenario found that breaks the same promise first. Returns the scenario itself if it breaks none.
 pub(crate) fn shrink(scenario: &Scenario) -> Scenario {
     let Some(promise) = first_broken(scenario) else {
         return scenario.clone();
     };
     let mut smallest = scenario.clone();
-    // Until nothing more can be taken away.
+    // Until no part can be removed.
     while let Some(smaller) = smaller(&smallest)
         .into_iter()
         .find(|smaller| first_broken(smaller) == Some(promise))
@@ -28,11 +28,15 @@ fn first_broken(scenario: &Scenario) -> Option<Promise> {
 
 fn parts(scenario: &Scenario) -> usize {
     let orders = scenario.producers.iter().map(Vec::len).sum::<usize>();
-    let deeds = scenario.operators.iter().map(Vec::len).sum::<usize>();
-    scenario.servers.len() + orders + scenario.schedulers.len() + deeds + scenario.strikes.len()
+    let operations = scenario.operators.iter().map(Vec::len).sum::<usize>();
+    scenario.servers.len()
+        + orders
+        + scenario.schedulers.len()
+        + operations
+        + scenario.strikes.len()
 }
 
-/// Scenarios with less, those that lack most first.
+/// Smaller scenarios, smallest first.
 fn smaller(of: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut add = |change: &dyn Fn(&mut Scenario)| {
@@ -55,8 +59,8 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
             add(&|scenario| drop(scenario.producers[place].drain(range.clone())));
         }
     }
-    for (place, deeds) in of.operators.iter().enumerate() {
-        for range in halves(deeds.len()) {
+    for (place, operations) in of.operators.iter().enumerate() {
+        for range in halves(operations.len()) {
             add(&|scenario| drop(scenario.operators[place].drain(range.clone())));
         }
     }
@@ -66,7 +70,7 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
     all
 }
 
-/// Takes a node away, with what strikes it. The others keep what strikes them.
+/// Removes a node with its strikes. The other nodes keep their strikes.
 fn remove_node(scenario: &mut Scenario, place: usize) {
     let mut at = place;
     if at < scenario.servers.len() {

@@ -34,60 +34,60 @@ pub const BUCKETS: [f64; 22] = [
 
 /// Tells the recorder what each metric is, as once after it was installed.
 pub fn describe() {
-    describe_counter!(
-        "asynqueue_tasks_enqueued_total",
-        "Tasks that were enqueued, by result"
-    );
+    describe_counter!("asynqueue_tasks_enqueued_total", "Enqueued tasks by result");
     describe_counter!(
         "asynqueue_tasks_processed_total",
-        "Outcomes that the broker has recorded: tasks completed, archived, cancelled or revoked, and attempts retried, snoozed or released"
+        "Outcomes recorded by the broker: tasks completed, archived, cancelled or revoked; attempts retried, snoozed or released"
     );
     describe_counter!(
         "asynqueue_tasks_aggregated_total",
-        "Tasks that became part of another"
+        "Tasks aggregated into another task"
     );
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
-        "Attempts of lost workers that this server ended"
+        "Attempts with an expired lease that this server reclaimed"
     );
     describe_counter!(
         "asynqueue_tasks_trimmed_total",
-        "Archived tasks that this server deleted for the limits of the archive, by reason"
+        "Archived tasks deleted by this server because of an archive limit, by reason"
     );
     describe_counter!(
         "asynqueue_unknown_events_total",
-        "Times that this server gave a task back because it has no process for its event"
+        "Tasks released by this server because it has no handler for their event"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",
-        "Attempts whose outcome came after their lease had ended"
+        "Attempts whose outcome was refused because their lease had expired"
     );
     describe_counter!(
         "asynqueue_leases_lost_total",
-        "Attempts that lost their lease while they waited or ran here"
+        "Attempts that lost their lease while waiting or running on this server"
     );
     describe_histogram!(
         "asynqueue_task_waiting_seconds",
         Unit::Seconds,
-        "How long tasks were pending before each attempt"
+        "Time that tasks were pending before each attempt"
     );
     describe_histogram!(
         "asynqueue_task_handling_seconds",
         Unit::Seconds,
-        "How long attempts took, with all their layers"
+        "Duration of attempts, including all layers"
     );
-    describe_gauge!("asynqueue_tasks_running", "Attempts that go on");
-    describe_gauge!("asynqueue_server_slots", "Tasks that can run at once");
+    describe_gauge!("asynqueue_tasks_running", "Running attempts");
+    describe_gauge!(
+        "asynqueue_server_slots",
+        "Concurrent tasks that the server can run"
+    );
     describe_gauge!(
         "asynqueue_server_slots_abandoned",
-        "Handlers that go on though their slot was given up"
+        "Abandoned handlers, which block their threads past their timeout"
     );
     describe_counter!(
         "asynqueue_broker_failures_total",
-        "Calls that the broker did not answer"
+        "Failed calls to the broker"
     );
     describe_counter!(
         "asynqueue_declarations_restored_total",
-        "Subscribers and schedule entries that code declares, the broker had lost and this process has put back"
+        "Declared subscriptions and schedule entries that the broker had lost and this process restored"
     );
 }

@@ -126,14 +126,17 @@ fn describe() {
     describe_gauge!(
         "asynqueue_queue_latency_seconds",
         Unit::Seconds,
-        "How long the task that is next has been pending"
+        "Time that the next task has been pending"
     );
     describe_gauge!(
         "asynqueue_queue_memory_bytes",
         Unit::Bytes,
-        "About what the queue takes"
+        "Approximate memory usage of the queue"
     );
-    describe_gauge!("asynqueue_queue_paused", "1 while the queue is paused");
+    describe_gauge!(
+        "asynqueue_queue_paused",
+        "1 while the queue is paused, otherwise 0"
+    );
     describe_counter!(
         "asynqueue_queue_processed_total",
         "Attempts that succeeded or failed, on all servers"
@@ -144,25 +147,25 @@ fn describe() {
     );
     describe_counter!(
         "asynqueue_queue_repaired_total",
-        "Tasks, locks and leases that the storage lost and the broker put right"
+        "Tasks, locks and leases that the store lost and the broker repaired"
     );
     describe_counter!(
         "asynqueue_queue_trimmed_total",
-        "Archived tasks that were deleted for the limits of the archive, by all servers"
+        "Archived tasks deleted by all servers because of an archive limit"
     );
     describe_gauge!(
         "asynqueue_queue_archived_max",
-        "Archived tasks that the queue may have before the oldest are deleted"
+        "Archived tasks that the queue keeps before the oldest are deleted"
     );
-    describe_gauge!("asynqueue_queues", "Queues there are");
-    describe_gauge!("asynqueue_fleet_servers", "Servers that are heard of");
+    describe_gauge!("asynqueue_queues", "Number of queues");
+    describe_gauge!("asynqueue_fleet_servers", "Running servers");
     describe_gauge!(
         "asynqueue_fleet_slots",
-        "Tasks that all servers can run at once"
+        "Concurrent tasks that all servers can run"
     );
-    describe_gauge!("asynqueue_fleet_running", "Tasks that all servers run");
+    describe_gauge!("asynqueue_fleet_running", "Tasks running on all servers");
     describe_gauge!(
         "asynqueue_fleet_abandoned",
-        "Handlers that go on though their slot was given up, on all servers"
+        "Abandoned handlers on all servers, which block their threads past their timeout"
     );
 }

@@ -1,18 +1,18 @@
-//! Why metrics cannot be told.
+//! Errors of installing and serving metrics.
 
 use crate::ServeError;
 
-/// Metrics cannot be installed or served.
+/// The metrics recorder cannot be installed, or the metrics cannot be served.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The `metrics` facade has a recorder already.
+    /// The program has already installed another recorder for the `metrics` facade.
     #[error(
-        "this program has installed another recorder for the `metrics` facade: pass its `PrometheusHandle` to \
-         `Exporter::new`, or scrape it where it is served"
+        "another recorder is already installed for the `metrics` facade: pass its `PrometheusHandle` to \
+         `Exporter::new`, or scrape that recorder instead"
     )]
     OtherRecorder,
-    /// Nothing can be served there.
+    /// The endpoint cannot be served.
     #[error("metrics: {0}")]
     Serve(#[from] ServeError),
 }

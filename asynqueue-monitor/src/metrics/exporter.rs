@@ -1,4 +1,4 @@
-//! What this process counts and what its broker knows, as Prometheus reads it.
+//! The metrics of this process and of its broker, in the Prometheus text format.
 
 use std::{
     fmt,
@@ -20,13 +20,14 @@ use tokio::net::ToSocketAddrs;
 use super::MetricsError;
 use crate::{Endpoint, ServeError, health};
 
-/// How long the broker may take to tell of its queues: Prometheus waits for ten seconds by default.
+/// How long the broker may take to return its queue statistics. Prometheus gives up on a scrape after ten seconds by
+/// default.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often what was measured is put into its buckets; until then each measurement takes memory of its own.
+/// How often samples are moved into their buckets. Until then, each sample takes memory.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// Tells of a process and its broker in the text format of Prometheus.
+/// Exports the metrics of a process and its broker in the Prometheus text format.
 #[derive(Clone, Debug)]
 pub struct Exporter {
     process: PrometheusHandle,
@@ -35,7 +36,7 @@ pub struct Exporter {
     ready_if: Option<ReadyIf>,
 }
 
-/// What readiness depends on besides the broker.
+/// A readiness check of the program, in addition to the broker's.
 #[derive(Clone)]
 pub(crate) struct ReadyIf(pub(crate) Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
@@ -45,11 +46,12 @@ impl fmt::Debug for ReadyIf {
     }
 }
 
-/// Installs a recorder for the `metrics` facade, and exports it. Called again, it exports the same.
+/// Installs a global recorder for the `metrics` facade and returns an exporter for it. Later calls return an exporter
+/// for the same recorder.
 ///
 /// # Errors
 ///
-/// When the program has installed another recorder.
+/// [`MetricsError::OtherRecorder`] if the program has already installed another recorder.
 pub fn install() -> Result<Exporter, MetricsError> {
     static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
     let mut installed = INSTALLED.lock();
@@ -61,7 +63,7 @@ pub fn install() -> Result<Exporter, MetricsError> {
     metrics::set_global_recorder(recorder).map_err(|_| MetricsError::OtherRecorder)?;
     describe();
     let measured = handle.clone();
-    // A thread, since what is measured must not depend on a runtime that may end or stall; it lives as long as the recorder.
+    // A thread rather than a task: the runtime may end or stall. The thread lives as long as the recorder.
     let upkeep = move || {
         loop {
             thread::sleep(UPKEEP);
@@ -72,14 +74,14 @@ pub fn install() -> Result<Exporter, MetricsError> {
         .name("asynqueue-metrics".into())
         .spawn(upkeep);
     if let Err(error) = spawned {
-        tracing::error!(%error, "measurements take memory until they are scraped, for no thread could be started");
+        tracing::error!(%error, "cannot start the thread for metrics upkeep; samples take memory until the next scrape");
     }
     *installed = Some(handle.clone());
     Ok(Exporter::new(handle))
 }
 
-/// A recorder to be installed by yourself, with asynqueue's [buckets](BUCKETS) and whatever else you set. What it measures
-/// takes memory until it is rendered or its [upkeep](PrometheusHandle::run_upkeep) is run.
+/// A recorder builder with asynqueue's [buckets](BUCKETS), for programs that install the recorder themselves. Samples
+/// take memory until the recorder is rendered or its [upkeep](PrometheusHandle::run_upkeep) runs.
 pub fn prometheus() -> PrometheusBuilder {
     let histograms = [
         "asynqueue_task_waiting_seconds",
@@ -88,14 +90,14 @@ pub fn prometheus() -> PrometheusBuilder {
     histograms
         .into_iter()
         .fold(PrometheusBuilder::new(), |builder, name| {
-            // Refused only if there are no buckets.
+            // Fails only for an empty list of buckets.
             let with_buckets = builder.set_buckets_for_metric(Matcher::Full(name.into()), &BUCKETS);
             with_buckets.unwrap_or_default()
         })
 }
 
 impl Exporter {
-    /// Exports a recorder that the program has installed by itself: see [`prometheus`].
+    /// Exports a recorder that the program installed itself: see [`prometheus`].
     pub fn new(process: PrometheusHandle) -> Self {
         Self {
             process,
@@ -105,22 +107,23 @@ impl Exporter {
         }
     }
 
-    /// Tells of this broker's queues too, which it is asked for at each scrape; and readiness depends on it.
+    /// Also exports the statistics of this broker's queues, which each scrape reads, and makes `/readyz` depend on the
+    /// broker.
     #[must_use]
     pub fn broker(mut self, broker: impl Into<SharedBroker>) -> Self {
         self.broker = Some(broker.into());
         self
     }
 
-    /// Tells of at most so many queues: see [`QueueMetrics::max_queues`].
+    /// Limits the number of exported queues: see [`QueueMetrics::max_queues`].
     #[must_use]
     pub fn max_queues(mut self, max: usize) -> Self {
         self.max_queues = Some(max);
         self
     }
 
-    /// Lets `/readyz` fail with a reason of your own, as while the program starts or stops. It is asked at each request, before the
-    /// broker is.
+    /// Adds a check to `/readyz`, which fails with the returned reason, for example while the program starts or stops.
+    /// The check runs on each request, before the broker is checked.
     #[must_use]
     pub fn ready_if(
         mut self,
@@ -130,8 +133,8 @@ impl Exporter {
         self
     }
 
-    /// Everything as text, for a route of your own. If the broker does not answer, its queues are left out and
-    /// `asynqueue_broker_up` is 0.
+    /// Renders all metrics as text, for use in a custom route. If the broker does not respond, its queues are missing
+    /// and `asynqueue_broker_up` is 0.
     pub async fn render(&self) -> String {
         let mut text = self.process.render();
         if let Some(broker) = &self.broker {
@@ -140,7 +143,7 @@ impl Exporter {
         text
     }
 
-    /// A recorder of each scrape's own, so that a queue that is deleted is not told of for ever.
+    /// Each scrape uses a new recorder, so that deleted queues disappear from the output.
     async fn render_queues(&self, broker: &SharedBroker) -> String {
         let mut queues = QueueMetrics::new(broker.clone());
         if let Some(max) = self.max_queues {
@@ -152,11 +155,11 @@ impl Exporter {
         with_local_recorder(&recorder, || {
             describe_gauge!(
                 "asynqueue_broker_up",
-                "1 if the broker has told of its queues"
+                "1 if the broker returned its queue statistics, otherwise 0"
             );
             describe_gauge!(
                 "asynqueue_collect_seconds",
-                "How long the broker took to tell of its queues"
+                "Seconds the broker took to return its queue statistics"
             );
             gauge!("asynqueue_collect_seconds").set(started.elapsed().as_secs_f64());
             let snapshot = collected.ok().and_then(Result::ok);
@@ -168,8 +171,8 @@ impl Exporter {
         recorder.handle().render()
     }
 
-    /// `/metrics`, `/livez` and `/readyz`, to be merged into a router of your own. Whoever can reach them sees the names of
-    /// queues and events.
+    /// The routes `/metrics`, `/livez` and `/readyz`, to be merged into an existing router. They require no
+    /// authentication and expose the names of queues and events.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let (exporter, broker) = (self.clone(), self.broker.clone());
         let scrape = move || {
@@ -186,18 +189,19 @@ impl Exporter {
 }
 
 impl Exporter {
-    /// Serves [`router`](Self::router) at an address of its own, such as `127.0.0.1:9464`, and logs it at the level `info`.
+    /// Serves [`router`](Self::router) on a separate address, such as `127.0.0.1:9464`, and logs its URL at level
+    /// `info`.
     ///
     /// # Errors
     ///
-    /// When nothing can listen there.
+    /// [`ServeError::Bind`] if the address is invalid or in use.
     pub async fn serve(
         &self,
         address: impl ToSocketAddrs + fmt::Display,
     ) -> Result<Endpoint, ServeError> {
         let endpoint = Endpoint::serve(address, |_| Ok(()), self.router()).await?;
         let url = format!("http://{}/metrics", endpoint.address());
-        tracing::info!(%url, "metrics and health listen");
+        tracing::info!(%url, "metrics and health endpoints listening");
         Ok(endpoint)
     }
 }

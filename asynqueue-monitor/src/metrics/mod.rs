@@ -1,4 +1,4 @@
-//! Metrics for Prometheus: on an address of their own, in a router of yours, or as text.
+//! Prometheus metrics: on a separate address, in an existing router, or as text.
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,8 +27,9 @@ pub use self::{
     exporter::{Exporter, install, prometheus},
 };
 
-/// Serves the metrics of this process at `/metrics`, with `/livez` and `/readyz` beside them. For the queues' figures too, and
-/// for readiness to mean more, [`install`] an exporter and name its [broker](Exporter::broker).
+/// Serves the metrics of this process at `/metrics`, and `/livez` and `/readyz` next to them. To include queue
+/// statistics and to make readiness depend on the broker, [`install`] an exporter and set its
+/// [broker](Exporter::broker).
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +40,7 @@ pub use self::{
 ///
 /// # Errors
 ///
-/// When another recorder is installed, or nothing can listen at the address.
+/// If another recorder is already installed, or if the address is invalid or in use.
 pub async fn serve(address: impl ToSocketAddrs + fmt::Display) -> Result<Endpoint, MetricsError> {
     Ok(install()?.serve(address).await?)
 }

@@ -1,4 +1,4 @@
-//! What an operator should look at first.
+//! Problems that need an operator's attention.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,38 +10,38 @@ use asynqueue_core::{
 
 use super::show;
 
-/// A queue whose next task has waited for longer than this needs attention.
+/// The latency above which a queue counts as slow.
 const SLOW: Duration = Duration::from_secs(300);
 
-/// How long archived tasks that were deleted need attention.
-const TRIMMED_LATELY: Duration = Duration::from_secs(24 * 3600);
+/// How long a trimmed archive is reported.
+const TRIMMED_RECENTLY: Duration = Duration::from_secs(24 * 3600);
 
-/// Something that somebody should look at.
+/// A problem that an operator should look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Concern {
-    /// Tasks wait, and nobody is there to run them.
+    /// Tasks are pending, and no server is running.
     NoServer,
-    /// Servers that have fallen silent, and since when.
+    /// Servers that stopped sending heartbeats, with the time of their last one.
     Lost(Vec<(Name, Timestamp)>),
-    /// Tasks wait of an event that no server handles.
+    /// Tasks are waiting whose event no running server handles.
     Unhandled {
         queue: Name,
         event: Name,
         tasks: u64,
     },
-    /// Handlers of a server that go on though their slots were given up.
+    /// Handlers of a server that block their threads past their timeout.
     Stuck { server: Name, handlers: usize },
-    /// The next task of a queue has waited for long.
+    /// The next task of a queue has been pending for too long.
     Slow { queue: Name, latency: Duration },
-    /// More and more tasks of a queue wait.
+    /// The backlog of a queue keeps growing.
     Growing { queue: Name },
-    /// Many of a queue's attempts fail.
+    /// Too many attempts of a queue fail.
     Failing {
         queue: Name,
         failed: u64,
         ended: u64,
     },
-    /// Archived tasks of a queue were deleted in the last day for the limits of its archive.
+    /// Archived tasks of a queue were trimmed in the last 24 hours.
     Trimmed { queue: Name, archive: ArchiveStats },
     /// The archive of a queue is near its limit.
     ArchiveFull {
@@ -51,7 +51,7 @@ pub(super) enum Concern {
     },
 }
 
-/// What there is to look at, the gravest first.
+/// All problems, most severe first.
 pub(super) fn concerns(
     queues: &[QueueInfo],
     servers: &[ServerInfo],
@@ -91,7 +91,7 @@ pub(super) fn concerns(
 
 fn trimmed(queue: &QueueInfo, now: Timestamp) -> Option<Concern> {
     let archive = queue.stats.archive;
-    (now.since(archive.last_trimmed?) < TRIMMED_LATELY).then(|| Concern::Trimmed {
+    (now.since(archive.last_trimmed?) < TRIMMED_RECENTLY).then(|| Concern::Trimmed {
         queue: queue.name.clone(),
         archive,
     })
@@ -109,14 +109,14 @@ fn archive_full(queue: &QueueInfo) -> Option<Concern> {
         })
 }
 
-/// The tasks that servers give back, of events that no running server handles.
+/// The tasks that servers released because no running server handles their event.
 fn unhandled(servers: &[ServerInfo], now: Timestamp) -> Vec<Concern> {
-    let at_work = || servers.iter().filter(|server| !server.is_lost(now));
+    let running = || servers.iter().filter(|server| !server.is_lost(now));
     let mut waiting = BTreeMap::<(&Name, &Name), u64>::new();
-    for given_back in at_work().flat_map(|server| &server.unhandled) {
-        if !at_work().any(|server| server.events.contains(&given_back.event)) {
-            let key = (&given_back.queue, &given_back.event);
-            *waiting.entry(key).or_default() += given_back.tasks;
+    for released in running().flat_map(|server| &server.unhandled) {
+        if !running().any(|server| server.events.contains(&released.event)) {
+            let key = (&released.queue, &released.event);
+            *waiting.entry(key).or_default() += released.tasks;
         }
     }
     let concern = |((queue, event), tasks): ((&Name, &Name), u64)| Concern::Unhandled {
@@ -127,7 +127,7 @@ fn unhandled(servers: &[ServerInfo], now: Timestamp) -> Vec<Concern> {
     waiting.into_iter().map(concern).collect()
 }
 
-/// Whether so many of a queue's attempts fail that somebody should look.
+/// More than 5 % of at least 20 attempts failed today.
 fn failing(queue: &QueueInfo) -> Option<Concern> {
     let failed = queue.today.failed;
     let ended = queue.today.succeeded + failed;
@@ -153,7 +153,7 @@ impl Concern {
         }
     }
 
-    /// The queue that it is about, if it is about one, and its tasks to look at.
+    /// The affected queue, if there is one, and the state of the affected tasks.
     pub(super) fn queue(&self) -> Option<(&Name, TaskState)> {
         match self {
             Self::NoServer | Self::Lost(_) | Self::Stuck { .. } => None,
@@ -166,7 +166,7 @@ impl Concern {
         }
     }
 
-    /// What tells it from others, and stays the same while only figures change.
+    /// Identifies the problem. It stays the same while only numbers change.
     pub(super) fn key(&self) -> (&'static str, String) {
         let about = match self {
             Self::NoServer => String::new(),
@@ -185,38 +185,37 @@ impl Concern {
         (self.kind(), about)
     }
 
-    /// In words, without the name of the queue. `blame` is what fails most there.
-    pub(super) fn text(&self, now: Timestamp, blame: Option<&str>) -> String {
+    /// The message, without the name of the queue. `top_failure` is the most frequent failure there.
+    pub(super) fn text(&self, now: Timestamp, top_failure: Option<&str>) -> String {
         match self {
-            Self::NoServer => "Tasks wait, and no server is there to run them.".into(),
+            Self::NoServer => "Tasks are pending, but no server is running.".into(),
             Self::Lost(servers) => lost(servers, now),
             Self::Unhandled { event, tasks, .. } => format!(
-                "no server handles `{}`: {} {}. Start one that does.",
+                "no running server handles `{}`: {} {} waiting. Start a server with a handler for it.",
                 show::cut(event),
                 show::number(*tasks),
-                if *tasks == 1 {
-                    "task waits"
-                } else {
-                    "tasks wait"
-                },
+                if *tasks == 1 { "task" } else { "tasks" },
             ),
             Self::Stuck { server, handlers } => format!(
-                "{server} has {handlers} handlers that went on when their time was over, and block their threads."
+                "{server} has {handlers} abandoned handlers that block their threads past their timeout."
             ),
             Self::Slow { latency, .. } => {
-                format!("the next task has waited for {}.", show::duration(*latency))
+                format!(
+                    "the next task has been pending for {}.",
+                    show::duration(*latency)
+                )
             }
-            Self::Growing { .. } => "more and more tasks wait, for a minute now.".into(),
+            Self::Growing { .. } => "the backlog has been growing for a minute.".into(),
             Self::Failing { failed, ended, .. } => {
                 let (failed, ended) = (show::number(*failed), show::number(*ended));
-                let most = blame.map_or(String::new(), |blame| {
-                    format!(", most of them lately by {}", show::cut(blame))
+                let top = top_failure.map_or(String::new(), |failure| {
+                    format!(" Most frequent failure: {}.", show::cut(failure))
                 });
-                format!("{failed} of {ended} attempts failed today{most}.")
+                format!("{failed} of {ended} attempts failed today.{top}")
             }
             Self::Trimmed { archive, .. } => trimmed_text(archive, now),
             Self::ArchiveFull { archived, max, .. } => format!(
-                "the archive has {} of the {} tasks that it may have. Beyond that the oldest are deleted.",
+                "the archive holds {} of at most {} tasks. Beyond this limit, the oldest are deleted.",
                 show::number(*archived),
                 show::number(*max)
             ),
@@ -230,8 +229,8 @@ fn trimmed_text(archive: &ArchiveStats, now: Timestamp) -> String {
         .max
         .map_or(String::new(), |max| format!(" of {}", show::number(max)));
     let reasons = [
-        (by_count, format!("beyond the limit{max}")),
-        (by_age, "for their age".to_owned()),
+        (by_count, format!("over the limit{max}")),
+        (by_age, "over the age limit".to_owned()),
     ];
     let reasons = reasons.iter().filter(|(count, _)| *count > 0);
     let reasons: Vec<_> = reasons
@@ -241,22 +240,22 @@ fn trimmed_text(archive: &ArchiveStats, now: Timestamp) -> String {
         .last_trimmed
         .map_or(String::new(), |last| show::distance(last, now));
     format!(
-        "archived tasks were deleted: {} so far, the last {last}.",
+        "archived tasks were deleted: {}. Last deletion: {last}.",
         reasons.join(" and ")
     )
 }
 
 fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
     const NAMED: usize = 5;
-    let told =
+    let named =
         |(name, seen): &(Name, Timestamp)| format!("{name} ({})", show::distance(*seen, now));
-    let named: Vec<_> = servers.iter().take(NAMED).map(told).collect();
+    let named: Vec<_> = servers.iter().take(NAMED).map(named).collect();
     let others = match servers.len().saturating_sub(NAMED) {
         0 => String::new(),
         others => format!(" and {others} others"),
     };
     format!(
-        "Servers were lost in the last hour: {}{others}. What they ran goes to others when its leases end.",
+        "Servers lost in the last hour: {}{others}. Their tasks are reclaimed when the leases expire.",
         named.join(", ")
     )
 }
@@ -297,9 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_comes_first_and_what_is_well_is_not_named() {
+    fn concerns_are_ordered_by_severity_and_healthy_queues_are_omitted() {
         let queues = [
-            queue("well", 5, 300, (100, 5)),
+            queue("healthy", 5, 300, (100, 5)),
             queue("slow", 1, 301, (19, 0)),
             queue("failing", 0, 0, (18, 2)),
             queue("few", 0, 0, (0, 19)),
@@ -307,17 +306,17 @@ mod tests {
         assert_eq!(
             texts(&queues, &[server("gone", 120, 0), server("here", 14, 2)]),
             [
-                "Servers were lost in the last hour: gone (2m ago). What they ran goes to others when its leases end.",
-                "here has 2 handlers that went on when their time was over, and block their threads.",
-                "the next task has waited for 5m 1s.",
-                "more and more tasks wait, for a minute now.",
-                "2 of 20 attempts failed today, most of them lately by mail:send: no route.",
+                "Servers lost in the last hour: gone (2m ago). Their tasks are reclaimed when the leases expire.",
+                "here has 2 abandoned handlers that block their threads past their timeout.",
+                "the next task has been pending for 5m 1s.",
+                "the backlog has been growing for a minute.",
+                "2 of 20 attempts failed today. Most frequent failure: mail:send: no route.",
             ]
         );
     }
 
     #[test]
-    fn what_was_deleted_from_an_archive_and_what_soon_will_be_is_named_with_the_reason() {
+    fn a_trimmed_archive_and_a_nearly_full_one_are_reported_with_the_reason() {
         const HOUR: u64 = 3_600_000;
         let now = Timestamp::from_millis(100 * HOUR);
         let archive = |archived, trimmed_by_count, trimmed_by_age, hours_ago: u64| {
@@ -338,11 +337,11 @@ mod tests {
             [
                 (
                     "trimmed_archive",
-                    "archived tasks were deleted: 38\u{202f}900 beyond the limit of 100 and 7 for their age so far, the last 2h ago.".to_owned()
+                    "archived tasks were deleted: 38\u{202f}900 over the limit of 100 and 7 over the age limit. Last deletion: 2h ago.".to_owned()
                 ),
                 (
                     "full_archive",
-                    "the archive has 100 of the 100 tasks that it may have. Beyond that the oldest are deleted.".to_owned()
+                    "the archive holds 100 of at most 100 tasks. Beyond this limit, the oldest are deleted.".to_owned()
                 ),
             ]
         );
@@ -351,20 +350,19 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_no_server_at_work_handles_is_named_with_the_tasks_that_wait() {
-        let given_back =
-            |event: &str, tasks| UnhandledTasks::new("mail".into(), event.into(), tasks);
+    fn an_event_that_no_running_server_handles_is_reported_with_its_waiting_tasks() {
+        let released = |event: &str, tasks| UnhandledTasks::new("mail".into(), event.into(), tasks);
         let (mut one, mut two) = (server("one", 1, 0), server("two", 1, 0));
-        one.unhandled = vec![given_back("a", 1_200), given_back("b", 5)];
-        two.unhandled = vec![given_back("a", 34)];
+        one.unhandled = vec![released("a", 1_200), released("b", 5)];
+        two.unhandled = vec![released("a", 34)];
         two.events = vec!["b".into()];
         let mut lost = server("lost", 60, 0);
         lost.events = vec!["a".into()];
-        lost.unhandled = vec![given_back("a", 1_000_000)];
+        lost.unhandled = vec![released("a", 1_000_000)];
         let all = concerns(&[], &[one, two, lost], vec![], NOW);
         let unhandled = all.iter().find(|one| one.kind() == "unhandled_event");
         let unhandled = unhandled.expect("a concern");
-        let words = "no server handles `a`: 1\u{202f}234 tasks wait. Start one that does.";
+        let words = "no running server handles `a`: 1\u{202f}234 tasks waiting. Start a server with a handler for it.";
         assert_eq!(unhandled.text(NOW, None), words);
         let mail = Name::from("mail");
         assert_eq!(unhandled.queue(), Some((&mail, TaskState::Scheduled)));
@@ -372,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_wait_for_a_server_that_is_lost_wait_for_nobody() {
+    fn a_lost_server_does_not_count_as_running() {
         let queues = [queue("mail", 1, 0, (0, 0))];
         let lost = [server("gone", 16, 0)];
         assert_eq!(concerns(&queues, &lost, vec![], NOW)[0], Concern::NoServer);

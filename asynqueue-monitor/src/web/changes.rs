@@ -1,5 +1,5 @@
-//! Changes that forms and the API ask for alike: each is made in the name of who asks, and noted. The guard has let only those
-//! come here who may.
+//! Changes shared by forms and the API. Each acts as the current user and is written to the audit log. The access guard
+//! has already rejected users without permission.
 
 use std::sync::Arc;
 
@@ -11,29 +11,29 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::{
-    jobs::{Job, Order},
+    jobs::{Job, JobSpec},
     links::encoded,
     request::{Failed, View},
     show,
 };
 
-/// How many chosen tasks one request changes at most.
+/// The maximum number of selected tasks that one request may change.
 pub(super) const MOST: usize = 1_000;
 
-/// Notes who did what.
+/// Writes the audit log: who did what.
 pub(super) fn audit(view: &View, action: &str, on: &str, did: &str) {
-    view.shared.live.has_changed();
-    tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "changed by the monitor");
+    view.shared.live.record_change();
+    tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "monitor action");
 }
 
-/// The actions of a list of tasks, of a queue, an entry or a server.
+/// The names of the applicable actions.
 fn names(applies: impl Fn(ActionKind) -> bool) -> String {
     let kinds = ActionKind::ALL.iter().copied();
     let names = kinds.filter(|kind| applies(*kind)).map(ActionKind::as_str);
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Why an action is not done to something, such as `a queue`.
+/// The error for an action that does not apply to a target, such as `a queue`.
 pub(super) fn inapplicable(
     kind: ActionKind,
     to: &str,
@@ -45,14 +45,14 @@ pub(super) fn inapplicable(
     ))
 }
 
-/// An action on tasks with the values that it needs: a reason, a payload to edit, a queue to move to.
+/// An action on tasks with its parameters: the reason, the new payload or the destination queue.
 pub(super) fn action(
     kind: ActionKind,
     reason: &str,
     payload: Option<Value>,
     queue: Option<String>,
 ) -> Result<Action, Failed> {
-    let missing = |field| Failed::BadRequest(format!("action `{kind}` needs `{field}`"));
+    let missing = |field| Failed::BadRequest(format!("action `{kind}` requires `{field}`"));
     Ok(match kind {
         ActionKind::Retry => Action::Retry,
         ActionKind::Run => Action::RunNow,
@@ -69,23 +69,23 @@ pub(super) fn action(
     })
 }
 
-/// A change of all tasks that match.
-pub(super) fn all_that_match(
+/// A job that changes all matching tasks.
+pub(super) fn all_matching(
     view: &View,
     action: Action,
     queue: &Name,
     state: TaskState,
     filter: Filter,
-) -> Order {
+) -> JobSpec {
     let (doing, did) = words(action.kind());
     let text = filter.to_string();
-    let mut what = format!("{doing} all {state} tasks of {queue}");
+    let mut what = format!("{doing} all {state} tasks in {queue}");
     if !text.is_empty() {
-        what += &format!(" that match `{}`", show::cut(&text));
+        what += &format!(" matching `{}`", show::cut(&text));
     }
     let list = view.links.state(queue, state);
     let inspector = &view.inspector;
-    Order {
+    JobSpec {
         what,
         did,
         user: Arc::clone(&view.user.name),
@@ -94,23 +94,23 @@ pub(super) fn all_that_match(
     }
 }
 
-/// Lets a job begin.
-pub(super) fn begin(view: &View, order: Order) -> Result<Arc<Job>, Failed> {
-    let job = view.shared.jobs.start(order, view.shared.live.on_change());
+/// Starts a job.
+pub(super) fn start(view: &View, spec: JobSpec) -> Result<Arc<Job>, Failed> {
+    let job = view.shared.jobs.start(spec, view.shared.live.on_change());
     let job = job.ok_or_else(|| {
-        let why = "Too many changes of many tasks go on: wait until some have ended, or stop them.";
+        let why = "Too many jobs are in progress: wait until one ends, or stop one.";
         Failed::TooMany(why.into())
     })?;
-    audit(view, "begin", &format!("job {}", job.id), &job.text());
+    audit(view, "start", &format!("job {}", job.id), &job.text());
     Ok(job)
 }
 
-/// The deletion of the tasks that are chosen.
-pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: String) -> Order {
+/// A job that deletes the selected tasks.
+pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: String) -> JobSpec {
     let (doing, did) = words(ActionKind::Delete);
     let what = match &tasks[..] {
         [task] => format!("{doing} {task}"),
-        tasks => format!("{doing} {} tasks of {queue}", tasks.len()),
+        tasks => format!("{doing} {} tasks in {queue}", tasks.len()),
     };
     let inspector = view.inspector.clone();
     let all = async move {
@@ -119,7 +119,7 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
         let done = done(&outcomes);
         Ok(BulkProgress::new(scanned, done, scanned - done))
     };
-    Order {
+    JobSpec {
         what,
         did,
         user: Arc::clone(&view.user.name),
@@ -128,26 +128,26 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
     }
 }
 
-/// Asks a server that is known to lease nothing more, or to lease again.
-pub(super) async fn ask_server(view: &View, server: &Name, quiet: bool) -> Result<(), Failed> {
+/// Makes a server quiet, or lets it lease again.
+pub(super) async fn set_quiet(view: &View, server: &Name, quiet: bool) -> Result<(), Failed> {
     let is_known = view.inspector.set_server_quiet(server, quiet).await?;
-    let missing = || Failed::NotFound(format!("there is no server `{server}`"));
+    let missing = || Failed::NotFound(format!("server `{server}` does not exist"));
     is_known.then_some(()).ok_or_else(missing)
 }
 
-/// For how many tasks an action was done.
+/// The number of tasks that an action changed.
 pub(super) fn done(outcomes: &[ActionOutcome]) -> u64 {
     let done = outcomes.iter().filter(|one| **one == ActionOutcome::Done);
     done.count() as u64
 }
 
-/// What is done to tasks, and what they are afterwards, in words.
+/// An action in words: the present participle for a description, the past participle for an outcome.
 pub(super) fn words(kind: ActionKind) -> (&'static str, &'static str) {
     match kind {
-        ActionKind::Retry => ("Retrying", "to run"),
-        ActionKind::Run => ("Running", "to run"),
+        ActionKind::Retry => ("Retrying", "queued to run"),
+        ActionKind::Run => ("Running", "queued to run"),
         ActionKind::Archive => ("Archiving", "archived"),
-        ActionKind::Cancel => ("Cancelling", "cancelled, or told to stop"),
+        ActionKind::Cancel => ("Cancelling", "cancelled or stopping"),
         ActionKind::Move => ("Moving", "moved"),
         ActionKind::Delete => ("Deleting", "deleted"),
         _ => ("Changing", "changed"),

@@ -1,24 +1,24 @@
-//! Bars over time, as SVG that needs neither script nor style of its own.
+//! Charts over time, as SVG without inline scripts or styles, which the content security policy forbids.
 
 use maud::{Markup, html};
 
 use super::show;
 
-/// What ended in one span of time.
+/// The attempts that ended in one interval.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bar {
-    /// When, in words.
+    /// The start of the interval.
     pub(super) label: String,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
 }
 
-/// The height of a chart, in units of its own.
+/// The height of a chart, in units of its view box.
 const HEIGHT: f64 = 100.0;
-/// The width of a bar with the gap to the next.
+/// The width of a bar and its gap.
 const STEP: usize = 10;
 
-/// A chart of attempts, and the same as a table for who cannot see it. `each` is how long a bar is.
+/// A chart of attempts with an equivalent table. `each` is the time that one bar covers.
 pub(super) fn attempts(title: &str, each: &str, bars: &[Bar]) -> Markup {
     let most = bars.iter().map(|bar| bar.succeeded + bar.failed).max();
     let most = most.unwrap_or_default();
@@ -32,13 +32,13 @@ pub(super) fn attempts(title: &str, each: &str, bars: &[Bar]) -> Markup {
     let height = |count: u64| count as f64 / most.max(1) as f64 * HEIGHT;
     html! {
         figure.chart {
-            figcaption { "Attempts, " (about) ". The highest bar is " (show::number(most)) " " (each) "." }
+            figcaption { (about) ". Peak: " (show::number(most)) " per " (each) "." }
             svg viewBox=(format!("0 0 {} {HEIGHT}", bars.len().max(1) * STEP)) preserveAspectRatio="none" role="img" aria-label=(about) {
                 @for (place, bar) in bars.iter().enumerate() {
                     @let (good, bad) = (height(bar.succeeded), height(bar.failed));
                     g {
                         title { (words(bar)) }
-                        // The whole height, so that a low bar can be pointed at.
+                        // The full height, so that the tooltip of a low bar is easy to reach.
                         rect.none x=(place * STEP) y="0" width=(STEP) height=(HEIGHT) {}
                         @if bar.succeeded > 0 { rect.good x=(place * STEP + 1) y=(format!("{:.1}", HEIGHT - good)) width=(STEP - 2) height=(format!("{good:.1}")) {} }
                         @if bar.failed > 0 { rect.bad x=(place * STEP + 1) y=(format!("{:.1}", HEIGHT - good - bad)) width=(STEP - 2) height=(format!("{bad:.1}")) {} }
@@ -50,9 +50,9 @@ pub(super) fn attempts(title: &str, each: &str, bars: &[Bar]) -> Markup {
             }
             @if most > 0 {
                 details {
-                    summary { "As a table" }
+                    summary { "Show as table" }
                     div.scroll { table {
-                        thead { tr { th scope="col" { "From" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } } }
+                        thead { tr { th scope="col" { "Time" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } } }
                         tbody { @for bar in bars.iter().filter(|bar| bar.succeeded + bar.failed > 0) {
                             tr { th scope="row" { (bar.label) } td.number { (show::number(bar.succeeded)) } td.number { (show::number(bar.failed)) } }
                         } }
@@ -77,7 +77,7 @@ fn words(bar: &Bar) -> String {
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
-    /// Where between the begin of the chart, 0, and its end, 1; and the value there.
+    /// Positions between the start of the chart, 0, and its end, 1, with their values.
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -88,7 +88,7 @@ impl Line {
     }
 }
 
-/// A chart of values over time. Its legend tells the last of each line.
+/// A line chart. Its legend shows the last value of each line.
 #[cfg(feature = "prometheus")]
 pub(super) fn lines(title: &str, write: impl Fn(f64) -> String, lines: &[Line]) -> Markup {
     const WIDTH: f64 = 1_200.0;
@@ -104,7 +104,7 @@ pub(super) fn lines(title: &str, write: impl Fn(f64) -> String, lines: &[Line]) 
     };
     html! {
         figure.chart {
-            figcaption { (title) @if lines.is_empty() { ": nothing was gathered." } @else { ", up to " (write(most)) "." } }
+            figcaption { (title) @if lines.is_empty() { ": no data." } @else { ". Peak: " (write(most)) "." } }
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(title) {
                 @for (number, line) in lines.iter().enumerate() {
                     @let points: Vec<_> = line.points.iter().map(place).collect();
@@ -127,13 +127,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_bar_fills_the_chart_and_failures_stand_on_successes() {
+    fn the_highest_bar_fills_the_chart_and_failures_stack_on_successes() {
         let bar = |succeeded, failed| Bar {
             label: "<noon>".into(),
             succeeded,
             failed,
         };
-        let chart = attempts("Today", "an hour", &[bar(3, 1), bar(0, 2)]).into_string();
+        let chart = attempts("Today", "hour", &[bar(3, 1), bar(0, 2)]).into_string();
         assert!(chart.contains(r#"class="good" x="1" y="25.0" width="8" height="75.0""#));
         assert!(chart.contains(r#"class="bad" x="1" y="0.0" width="8" height="25.0""#));
         assert!(chart.contains(r#"class="bad" x="11" y="50.0" width="8" height="50.0""#));
@@ -142,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_of_nothing_is_a_chart() {
-        let chart = attempts("Today", "an hour", &[]).into_string();
+    fn an_empty_chart_is_valid() {
+        let chart = attempts("Today", "hour", &[]).into_string();
         assert!(chart.contains("0 succeeded") && !chart.contains("NaN"));
     }
 }

@@ -1,4 +1,4 @@
-//! The monitor as a configuration says.
+//! The monitor from a configuration.
 
 use asynqueue_core::{
     broker::SharedBroker,
@@ -9,12 +9,12 @@ use super::{Monitor, Role};
 use crate::{Endpoint, ServeError};
 
 impl Monitor {
-    /// The monitor as a configuration says: its accounts, paths, what it hides and who may change what. Where it is served, and
-    /// whether, is for its caller: see [`serve_configured`](Self::serve_configured).
+    /// Creates the monitor with the users, paths, redaction and permissions of a configuration. It ignores the address
+    /// and whether the monitor is enabled: for these, see [`serve_configured`](Self::serve_configured).
     ///
     /// # Errors
     ///
-    /// When a setting is invalid; the message names it, and quotes no password.
+    /// If a setting is invalid. The message names the setting and never contains a password.
     pub fn configured(
         broker: impl Into<SharedBroker>,
         monitoring: &Monitoring,
@@ -47,12 +47,12 @@ impl Monitor {
         }
     }
 
-    /// Serves the monitor as a configuration says; `None` if that does not enable it. Without a `host` it listens on the loopback
-    /// address only, with or without accounts.
+    /// Serves the monitor of a configuration. Returns `None` if the configuration does not enable it. Without a `host`,
+    /// it listens on the loopback address only, with or without users.
     ///
     /// # Errors
     ///
-    /// As [`configured`](Self::configured) and [`serve`](Self::serve).
+    /// See [`configured`](Self::configured) and [`serve`](Self::serve).
     pub async fn serve_configured(
         broker: impl Into<SharedBroker>,
         monitoring: &Monitoring,
@@ -71,8 +71,7 @@ impl Monitor {
 
     #[cfg(not(feature = "prometheus"))]
     fn with_prometheus(self, _: &str) -> Result<Self, ServeError> {
-        let problem =
-            "this program is built without it: turn on the feature `prometheus` of asynqueue";
+        let problem = "this program was built without Prometheus charts: enable the feature `prometheus` of asynqueue";
         Err(invalid("prometheus", problem))
     }
 }
@@ -84,7 +83,7 @@ fn invalid(key: impl Into<String>, problem: &str) -> ServeError {
     }
 }
 
-/// Name, password and role of each account.
+/// The name, password and role of each user.
 fn accounts(monitoring: &Monitoring) -> Result<Vec<(&str, &str, Role)>, ServeError> {
     let mut accounts = Vec::new();
     match (&monitoring.username, &monitoring.password) {
@@ -97,11 +96,12 @@ fn accounts(monitoring: &Monitoring) -> Result<Vec<(&str, &str, Role)>, ServeErr
     }
     for (name, account) in &monitoring.users {
         if monitoring.username.as_ref() == Some(name) {
-            let problem = "`monitoring.username` is the same account: remove one of them";
+            let problem = "`monitoring.username` defines the same user: remove one of them";
             return Err(invalid(format!("users.{name}"), problem));
         }
         let Some(password) = &account.password else {
-            let problem = "the account has no password: set `password`, to text or its argon2 hash";
+            let problem =
+                "the user has no password: set `password` to plain text or an argon2 hash";
             return Err(invalid(format!("users.{name}"), problem));
         };
         let role = match account.role {
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// The setters of the monitor, and a line of configuration that sets each.
+    /// The setters of the monitor, each with a line of configuration that has the same effect.
     const SETTERS: [(&str, &str); 8] = [
         ("user", "users.guest.password = 'x'"),
         ("read_only", "read_only = true"),

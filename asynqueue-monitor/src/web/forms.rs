@@ -1,4 +1,4 @@
-//! The forms of pages: each asks for a change, and is answered by a redirect to where it was sent from.
+//! The forms of pages. Each makes a change and redirects back to the page it was sent from.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,15 @@ use serde_json::Value;
 
 use super::{
     changes::{
-        MOST, action, all_that_match, ask_server, audit, begin, deletion, done, inapplicable, words,
+        MOST, action, all_matching, audit, deletion, done, inapplicable, set_quiet, start, words,
     },
-    jobs::told,
+    jobs::summary,
     links::encoded,
     request::{Failed, View, state_of},
     version::version_of_payload,
 };
 
-/// The fields of a form, some of which may be there more than once.
+/// The fields of a form. A name may occur more than once.
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -34,13 +34,13 @@ impl Fields {
     }
 }
 
-/// Back to a page, which says what was done.
+/// Redirects back to a page, which shows the outcome.
 fn back(page: &str, did: &str) -> Redirect {
     let sign = if page.contains('?') { '&' } else { '?' };
     Redirect::to(&format!("{page}{sign}did={}", encoded(did)))
 }
 
-/// What a form asks for.
+/// The requested action.
 fn kind_of(fields: &HashMap<String, String>) -> Result<ActionKind, Failed> {
     Ok(fields.get("do").map_or("", String::as_str).parse()?)
 }
@@ -60,25 +60,28 @@ pub(super) async fn on_queue(
     let (page, did) = match (kind, fields.get("name")) {
         (ActionKind::Pause, _) => {
             inspector.pause(std::slice::from_ref(&queue)).await?;
-            (page, format!("{queue} is paused."))
+            (page, format!("Queue {queue} paused."))
         }
         (ActionKind::Resume, _) => {
             inspector.resume(std::slice::from_ref(&queue)).await?;
-            (page, format!("{queue} is resumed."))
+            (page, format!("Queue {queue} resumed."))
         }
         (ActionKind::Delete, None) => match inspector.delete_queue(&queue, false).await? {
-            true => (view.links.page(""), format!("{queue} is deleted.")),
-            false => (page, format!("{queue} has tasks, and was not deleted.")),
+            true => (view.links.page(""), format!("Queue {queue} deleted.")),
+            false => (
+                page,
+                format!("Queue {queue} not deleted: it still has tasks."),
+            ),
         },
-        // Its name is typed to delete it with its tasks.
+        // To delete a queue with its tasks, the user has to type its name.
         (ActionKind::Delete, Some(typed)) if *typed == *queue => {
             inspector.delete_queue(&queue, true).await?;
-            let did = format!("{queue} is deleted with its tasks.");
+            let did = format!("Queue {queue} and its tasks deleted.");
             (view.links.page(""), did)
         }
         (ActionKind::Delete, Some(_)) => {
-            let why = "was not deleted: what was typed is not its name";
-            (page, format!("{queue} {why}."))
+            let did = format!("Queue {queue} not deleted: the typed name does not match.");
+            (page, did)
         }
         (other, _) => return Err(not_for(other, "a queue", ActionTarget::Queue)),
     };
@@ -99,22 +102,22 @@ pub(super) async fn on_tasks(
         _ => None,
     };
     let target = fields.get("to").trim().to_owned();
-    let action = action(kind, "in the monitor", payload, Some(target))?;
+    let action = action(kind, "via the monitor", payload, Some(target))?;
     let filter = fields.get("filter");
     let list = view.links.state(&queue, state);
     let list = format!("{list}&filter={}", encoded(filter));
     if fields.get("which") == "all" {
         let matching: Filter = filter.parse()?;
-        let order = all_that_match(&view, action, &queue, state, matching);
-        return Ok(Redirect::to(&begin(&view, order)?.page));
+        let spec = all_matching(&view, action, &queue, state, matching);
+        return Ok(Redirect::to(&start(&view, spec)?.page));
     }
-    let tasks = chosen(&queue, &fields)?;
+    let tasks = selected(&queue, &fields)?;
     if tasks.is_empty() {
-        return Ok(back(&list, "No task was chosen."));
+        return Ok(back(&list, "No task selected."));
     }
     if kind == ActionKind::Delete {
-        let order = deletion(&view, &queue, tasks, list);
-        return Ok(Redirect::to(&begin(&view, order)?.page));
+        let spec = deletion(&view, &queue, tasks, list);
+        return Ok(Redirect::to(&start(&view, spec)?.page));
     }
     if kind == ActionKind::Edit {
         check_unchanged(&view, &tasks, &fields).await?;
@@ -122,11 +125,11 @@ pub(super) async fn on_tasks(
     let inspector = &view.inspector;
     let mut outcomes = inspector.apply(&action, &tasks).await?;
     let mut did = words(kind).1.to_owned();
-    // What is edited may be to run at once.
+    // `Save and run` makes an edited task pending as well.
     let then_runs = kind == ActionKind::Edit && fields.get("then") == ActionKind::Run.as_str();
     if then_runs && done(&outcomes) == tasks.len() as u64 {
         outcomes = inspector.apply(&Action::RunNow, &tasks).await?;
-        did = format!("{did}, {}", words(ActionKind::Run).1);
+        did = format!("{did} and {}", words(ActionKind::Run).1);
     }
     let text = outcome(&did, &outcomes);
     audit(&view, kind.as_str(), &queue, &text);
@@ -136,7 +139,7 @@ pub(super) async fn on_tasks(
     })
 }
 
-/// Refuses to put a payload in the place of one that the editor has not seen.
+/// Rejects an edit if the payload has changed since the form was rendered.
 async fn check_unchanged(view: &View, tasks: &[TaskRef], fields: &Fields) -> Result<(), Failed> {
     for task in tasks {
         let Some(info) = view.inspector.task(task).await? else {
@@ -147,14 +150,16 @@ async fn check_unchanged(view: &View, tasks: &[TaskRef], fields: &Fields) -> Res
             version_of_payload(&view.inspector, &info),
         );
         if !seen.is_empty() && seen != now {
-            let why = format!("The payload of {task} was changed meanwhile: look at it again.");
+            let why = format!(
+                "The payload of {task} has changed since you opened it. Reload the page and edit it again."
+            );
             return Err(Failed::BadRequest(why));
         }
     }
     Ok(())
 }
 
-/// Enqueues a task like another, with what is in the form as its payload.
+/// Enqueues a copy of a task, with the payload of the form.
 pub(super) async fn on_task(
     view: View,
     Path((queue, id)): Path<(String, String)>,
@@ -164,36 +169,36 @@ pub(super) async fn on_task(
     let inspector = &view.inspector;
     let payload = payload_of(fields.get("payload").map_or("", String::as_str))?;
     let shown = inspector.task(&task).await?;
-    // What is not edited need not be JSON that can be encoded.
+    // An unedited payload is copied as bytes, because its codec may not be able to encode the JSON that is shown.
     let is_edited = shown.is_none_or(|task| inspector.payload(&task) != payload);
     let payload = is_edited.then_some(&payload);
     let again = inspector.enqueue_again(&task, payload).await?;
-    let did = format!("This is {task} once more.");
+    let did = format!("Enqueued as a copy of {task}.");
     audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
     Ok(back(&view.links.task(&again), &did))
 }
 
 fn payload_of(text: &str) -> Result<Value, Failed> {
     serde_json::from_str(text)
-        .map_err(|error| Failed::BadRequest(format!("the payload is not JSON: {error}")))
+        .map_err(|error| Failed::BadRequest(format!("the payload is not valid JSON: {error}")))
 }
 
-/// What was done at once, in words.
+/// The outcome of an immediate action, in words.
 fn outcome(did: &str, outcomes: &[ActionOutcome]) -> String {
     let done = done(outcomes);
     let reason = outcomes.iter().find_map(|outcome| match outcome {
         ActionOutcome::Done => None,
-        ActionOutcome::NotFound => Some("it is not there any more"),
+        ActionOutcome::NotFound => Some("it no longer exists"),
         ActionOutcome::Refused(reason) => Some(reason),
     });
-    told(did, done, outcomes.len() as u64 - done, reason)
+    summary(did, done, outcomes.len() as u64 - done, reason)
 }
 
-/// The tasks whose boxes are ticked.
-fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
+/// The selected tasks.
+fn selected(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
     let count = fields.all("id").count();
     if count > MOST {
-        let why = format!("{count} tasks were chosen: expected {MOST} at most");
+        let why = format!("{count} tasks selected: expected at most {MOST}");
         return Err(Failed::BadRequest(why));
     }
     let ids = fields.all("id").map(TaskId::new);
@@ -201,8 +206,8 @@ fn chosen(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
 }
 
 pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, Failed> {
-    let gone = || Failed::NotFound("That job ended long ago.".into());
-    let job = view.shared.jobs.get(id).ok_or_else(gone)?;
+    let missing = || Failed::NotFound(format!("Job {id} does not exist, or ended long ago."));
+    let job = view.shared.jobs.get(id).ok_or_else(missing)?;
     job.stop();
     audit(&view, "stop", &format!("job {id}"), &job.text());
     Ok(Redirect::to(&job.page))
@@ -217,11 +222,11 @@ pub(super) async fn on_server(
     let kind = kind_of(&fields)?;
     let (quiet, will) = match kind {
         ActionKind::Quiet => (true, "stops leasing"),
-        ActionKind::Resume => (false, "leases again"),
+        ActionKind::Resume => (false, "resumes leasing"),
         other => return Err(not_for(other, "a server", ActionTarget::Server)),
     };
-    ask_server(&view, &server, quiet).await?;
-    let did = format!("{server} {will} within five seconds.");
+    set_quiet(&view, &server, quiet).await?;
+    let did = format!("{server} {will} within 5 seconds.");
     audit(&view, kind.as_str(), &server, &did);
     let page = match field("after") {
         "" | "0" => view.links.page("servers"),
@@ -243,13 +248,13 @@ pub(super) async fn on_schedule(
     let did = match kind {
         ActionKind::Pause => {
             timetable.pause(entry).await?;
-            format!("{entry} is paused.")
+            format!("Schedule entry {entry} paused.")
         }
         ActionKind::Resume => {
             timetable.resume(entry).await?;
-            format!("{entry} is resumed.")
+            format!("Schedule entry {entry} resumed.")
         }
-        ActionKind::Trigger => format!("{} is enqueued.", timetable.trigger(entry).await?),
+        ActionKind::Trigger => format!("Task {} enqueued.", timetable.trigger(entry).await?),
         other => return Err(not_for(other, "a schedule entry", ActionTarget::Schedule)),
     };
     audit(&view, kind.as_str(), entry, &did);

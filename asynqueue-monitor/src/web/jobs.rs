@@ -1,7 +1,7 @@
-//! Changes of many tasks: each begins after a while in which it can be undone, tells how far it is, and can be stopped.
+//! Bulk changes. A job starts after a grace period in which it can be undone, reports its progress, and can be stopped.
 //!
-//! A job lives in the process of the monitor. If that dies nothing is lost: what is not done yet is as it was, and the same job
-//! can be asked for again.
+//! A job lives in the memory of the monitor. If the monitor dies, no task is lost: the remaining tasks are unchanged,
+//! and the same job can be started again.
 
 use std::{
     collections::VecDeque,
@@ -20,16 +20,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::show;
 
-/// How many jobs are remembered.
+/// The maximum number of remembered jobs.
 const KEPT: usize = 100;
 
-/// How many may go on or wait at a time.
+/// The maximum number of jobs that may wait or run at a time.
 const MOST: usize = 20;
 
-/// How many are shown on a page.
+/// The maximum number of jobs on a page.
 const ON_PAGE: usize = 10;
 
-/// How long what came of a job stays on pages.
+/// How long pages show a job after it has ended.
 const SHOWN: Duration = Duration::from_secs(60);
 
 /// All jobs of a monitor.
@@ -39,45 +39,45 @@ pub(super) struct Jobs {
     next: AtomicU64,
 }
 
-/// What a job is to do.
-pub(super) struct Order {
-    /// In words, such as `Deleting 3 tasks of mail`.
+/// What a job does.
+pub(super) struct JobSpec {
+    /// A description, such as `Deleting 3 tasks in mail`.
     pub(super) what: String,
-    /// What its tasks are afterwards, such as `deleted`.
+    /// The participle for its tasks, such as `deleted`.
     pub(super) did: &'static str,
-    /// Who wants it.
+    /// The user who started it.
     pub(super) user: Arc<str>,
-    /// Where its tasks are listed.
+    /// The URL of the list of its tasks.
     pub(super) page: String,
-    /// Does it, a part each time it is polled, and tells how far it is.
+    /// The work: each item processes one batch and reports the progress so far.
     pub(super) work: BoxStream<'static, Result<BulkProgress, BrokerError>>,
 }
 
-/// One change of many tasks.
+/// One bulk change.
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) page: String,
     what: String,
     did: &'static str,
     user: Arc<str>,
-    begins: Instant,
+    starts: Instant,
     stop: CancellationToken,
     phase: Mutex<Phase>,
 }
 
 #[derive(Clone, Debug)]
 enum Phase {
-    Waits,
-    Runs(BulkProgress),
+    Waiting,
+    Running(BulkProgress),
     Ended {
         at: Instant,
         progress: BulkProgress,
-        how: How,
+        end: End,
     },
 }
 
 #[derive(Clone, Debug)]
-enum How {
+enum End {
     Done,
     Undone,
     Stopped,
@@ -93,21 +93,21 @@ impl Jobs {
         }
     }
 
-    /// Lets a job begin after the grace; `None` if there are too many already.
+    /// Starts a job after the grace period. `None` if too many jobs wait or run already.
     pub(super) fn start(
         &self,
-        order: Order,
+        spec: JobSpec,
         ended: impl FnOnce() + Send + 'static,
     ) -> Option<Arc<Job>> {
         let job = Arc::new(Job {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            page: order.page,
-            what: order.what,
-            did: order.did,
-            user: order.user,
-            begins: Instant::now() + self.grace,
+            page: spec.page,
+            what: spec.what,
+            did: spec.did,
+            user: spec.user,
+            starts: Instant::now() + self.grace,
             stop: CancellationToken::new(),
-            phase: Mutex::new(Phase::Waits),
+            phase: Mutex::new(Phase::Waiting),
         });
         {
             let mut known = self.known.lock();
@@ -115,20 +115,20 @@ impl Jobs {
                 return None;
             }
             known.push_back(Arc::clone(&job));
-            // One that has not ended is not forgotten, or nobody could stop it.
+            // Only ended jobs are forgotten, because the others can still be stopped.
             let ended = known.iter().position(|job| job.has_ended());
             if let Some(ended) = ended.filter(|_| known.len() > KEPT) {
                 known.remove(ended);
             }
         }
         let running = Arc::clone(&job);
-        // By itself: it goes on although its browser goes away.
+        // In its own task, so that the job continues if the browser disconnects.
         tokio::spawn(async move {
             let job = Arc::clone(&running);
-            let ran = tokio::spawn(async move { job.run(order.work).await }).await;
+            let ran = tokio::spawn(async move { job.run(spec.work).await }).await;
             if let Err(panicked) = ran {
-                let why = How::Failed(panicked.to_string());
-                running.end(running.progress(), why);
+                let end = End::Failed(panicked.to_string());
+                running.end(running.progress(), end);
             }
             ended();
         });
@@ -140,7 +140,7 @@ impl Jobs {
         known.iter().find(|job| job.id == id).cloned()
     }
 
-    /// Those that go on, and those that have just ended; the last first.
+    /// The jobs that wait, run or have just ended, newest first.
     pub(super) fn shown(&self) -> Vec<Arc<Job>> {
         let known = self.known.lock();
         let shown = known.iter().rev().filter(|job| job.is_shown());
@@ -157,35 +157,35 @@ impl Job {
         let mut progress = BulkProgress::default();
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => return self.end(progress, How::Undone),
-            () = tokio::time::sleep_until(self.begins.into()) => {}
+            () = self.stop.cancelled() => return self.end(progress, End::Undone),
+            () = tokio::time::sleep_until(self.starts.into()) => {}
         }
-        *self.phase.lock() = Phase::Runs(progress);
-        // Stopped between two parts only, so that what was done is counted.
-        let how = loop {
+        *self.phase.lock() = Phase::Running(progress);
+        // A job stops between batches only, so that every changed task is counted.
+        let end = loop {
             match work.next().await {
                 Some(Ok(now)) => progress = now,
-                Some(Err(error)) => break How::Failed(error.to_string()),
-                None => break How::Done,
+                Some(Err(error)) => break End::Failed(error.to_string()),
+                None => break End::Done,
             }
-            *self.phase.lock() = Phase::Runs(progress);
+            *self.phase.lock() = Phase::Running(progress);
             if self.stop.is_cancelled() {
-                break How::Stopped;
+                break End::Stopped;
             }
         };
-        self.end(progress, how);
+        self.end(progress, end);
     }
 
-    fn end(&self, progress: BulkProgress, how: How) {
+    fn end(&self, progress: BulkProgress, end: End) {
         *self.phase.lock() = Phase::Ended {
             at: Instant::now(),
             progress,
-            how,
+            end,
         };
-        tracing::info!(target: "asynqueue::audit", user = &*self.user, job = self.id, did = self.text(), "a job of the monitor has ended");
+        tracing::info!(target: "asynqueue::audit", user = &*self.user, job = self.id, did = self.text(), "job ended");
     }
 
-    /// Undoes it before it begins, stops it afterwards.
+    /// Undoes the job before it starts; stops it afterwards.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -196,8 +196,8 @@ impl Job {
 
     fn progress(&self) -> BulkProgress {
         match *self.phase.lock() {
-            Phase::Waits => BulkProgress::default(),
-            Phase::Runs(progress) | Phase::Ended { progress, .. } => progress,
+            Phase::Waiting => BulkProgress::default(),
+            Phase::Running(progress) | Phase::Ended { progress, .. } => progress,
         }
     }
 
@@ -208,45 +208,46 @@ impl Job {
         }
     }
 
-    /// What can still be done about it.
+    /// The label of the button that undoes or stops the job.
     pub(super) fn offer(&self) -> Option<&'static str> {
         match *self.phase.lock() {
-            Phase::Waits => Some("Undo"),
-            Phase::Runs(_) => Some("Stop"),
+            Phase::Waiting => Some("Undo"),
+            Phase::Running(_) => Some("Stop"),
             Phase::Ended { .. } => None,
         }
     }
 
-    /// How far it is.
+    /// The description and the progress.
     pub(super) fn text(&self) -> String {
         let what = &self.what;
-        let told = |progress: &BulkProgress| told(self.did, progress.done, progress.refused, None);
+        let summary =
+            |progress: &BulkProgress| summary(self.did, progress.done, progress.refused, None);
         match &*self.phase.lock() {
-            Phase::Waits => {
-                let left = self.begins.saturating_duration_since(Instant::now());
-                format!("{what} begins in {} s.", left.as_secs() + 1)
+            Phase::Waiting => {
+                let left = self.starts.saturating_duration_since(Instant::now());
+                format!("{what} starts in {} s.", left.as_secs() + 1)
             }
-            Phase::Runs(progress) => format!("{what}: so far {}", told(progress)),
-            Phase::Ended { progress, how, .. } => match how {
-                How::Done => format!("{what}: {}", told(progress)),
-                How::Undone => format!("{what}: undone, nothing was changed."),
-                How::Stopped => format!("{what}: stopped after {}", told(progress)),
-                How::Failed(why) => format!(
-                    "{what} has failed: {why}. Before that, {} Ask for it again to go on.",
-                    told(progress)
+            Phase::Running(progress) => format!("{what}: in progress. {}", summary(progress)),
+            Phase::Ended { progress, end, .. } => match end {
+                End::Done => format!("{what}: {}", summary(progress)),
+                End::Undone => format!("{what}: undone. No tasks changed."),
+                End::Stopped => format!("{what}: stopped. {}", summary(progress)),
+                End::Failed(why) => format!(
+                    "{what} failed: {why}. Before the failure: {} Start it again to continue.",
+                    summary(progress)
                 ),
             },
         }
     }
 
-    /// As it is told to the pages that show it.
+    /// The live update for the pages that show it.
     pub(super) fn figures(&self) -> Value {
         json!({ "id": self.id, "text": self.text(), "offer": self.offer() })
     }
 }
 
-/// What an action has come to, in words.
-pub(super) fn told(did: &str, done: u64, refused: u64, reason: Option<&str>) -> String {
+/// The outcome of an action, in words.
+pub(super) fn summary(did: &str, done: u64, refused: u64, reason: Option<&str>) -> String {
     let tasks = |count| match count {
         1 => "1 task".to_owned(),
         count => format!("{} tasks", show::number(count)),
@@ -254,8 +255,8 @@ pub(super) fn told(did: &str, done: u64, refused: u64, reason: Option<&str>) -> 
     let left = tasks(refused);
     match (refused, reason) {
         (0, _) => format!("{} {did}.", tasks(done)),
-        (_, None) => format!("{} {did}, {left} left as they were.", tasks(done)),
-        (_, Some(reason)) => format!("{} {did}, {left} not: {reason}.", tasks(done)),
+        (_, None) => format!("{} {did}, {left} unchanged.", tasks(done)),
+        (_, Some(reason)) => format!("{} {did}, {left} unchanged: {reason}.", tasks(done)),
     }
 }
 
@@ -266,19 +267,19 @@ mod tests {
 
     use super::*;
 
-    type Parts = mpsc::UnboundedSender<Result<BulkProgress, BrokerError>>;
+    type Batches = mpsc::UnboundedSender<Result<BulkProgress, BrokerError>>;
 
-    fn order() -> (Order, Parts) {
-        let (parts, work) = mpsc::unbounded_channel();
+    fn spec() -> (JobSpec, Batches) {
+        let (batches, work) = mpsc::unbounded_channel();
         let next = async |mut work: mpsc::UnboundedReceiver<_>| Some((work.recv().await?, work));
-        let order = Order {
+        let spec = JobSpec {
             what: "Deleting all".into(),
             did: "deleted",
             user: "ada".into(),
             page: "/".into(),
             work: stream::unfold(work, next).boxed(),
         };
-        (order, parts)
+        (spec, batches)
     }
 
     fn done(done: u64) -> Result<BulkProgress, BrokerError> {
@@ -296,61 +297,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_tells_how_far_it_is_and_ends_where_it_is_stopped() {
+    async fn a_job_reports_its_progress_and_stops_between_batches() {
         let jobs = Jobs::new(Duration::ZERO);
-        let (order, parts) = order();
-        let job = jobs.start(order, || ()).expect("begun");
-        parts.send(done(1_200)).expect("it goes on");
-        until(&job, "so far 1\u{202f}200 tasks deleted").await;
+        let (spec, batches) = spec();
+        let job = jobs.start(spec, || ()).expect("started");
+        batches.send(done(1_200)).expect("it runs");
+        until(&job, "in progress. 1\u{202f}200 tasks deleted.").await;
         assert_eq!(job.offer(), Some("Stop"));
         job.stop();
-        parts.send(done(1_400)).expect("it goes on");
-        until(&job, "stopped after 1\u{202f}400 tasks deleted").await;
+        batches.send(done(1_400)).expect("it runs");
+        until(&job, "stopped. 1\u{202f}400 tasks deleted.").await;
         assert_eq!(job.offer(), None);
         assert!(!jobs.is_busy() && jobs.shown().len() == 1);
     }
 
     #[tokio::test]
-    async fn what_is_undone_has_not_begun() {
+    async fn an_undone_job_never_starts() {
         let jobs = Jobs::new(Duration::from_secs(3600));
-        let (order, parts) = order();
-        let job = jobs.start(order, || ()).expect("begun");
+        let (spec, batches) = spec();
+        let job = jobs.start(spec, || ()).expect("started");
         assert_eq!(job.offer(), Some("Undo"));
         job.stop();
-        until(&job, "nothing was changed").await;
-        assert!(parts.is_closed());
+        until(&job, "undone. No tasks changed.").await;
+        assert!(batches.is_closed());
     }
 
     #[tokio::test]
-    async fn a_job_that_fails_tells_why_and_how_far_it_was() {
+    async fn a_failed_job_reports_the_error_and_its_progress() {
         let jobs = Jobs::new(Duration::ZERO);
-        let (order, parts) = order();
-        let job = jobs.start(order, || ()).expect("begun");
-        parts.send(done(1)).expect("it goes on");
+        let (spec, batches) = spec();
+        let job = jobs.start(spec, || ()).expect("started");
+        batches.send(done(1)).expect("it runs");
         let error = BrokerError::unavailable("gone");
-        parts.send(Err(error)).expect("it goes on");
-        until(&job, "has failed").await;
+        batches.send(Err(error)).expect("it runs");
+        until(&job, "failed").await;
         assert!(job.text().contains("gone") && job.text().contains("1 task deleted"));
     }
 
     #[tokio::test]
-    async fn a_job_that_panics_has_ended() {
+    async fn a_job_that_panics_counts_as_failed() {
         let jobs = Jobs::new(Duration::ZERO);
-        let mut order = order().0;
-        order.work = stream::once(async { panic!("a bug") }).boxed();
-        let job = jobs.start(order, || ()).expect("begun");
-        until(&job, "has failed").await;
+        let mut spec = spec().0;
+        spec.work = stream::once(async { panic!("a bug") }).boxed();
+        let job = jobs.start(spec, || ()).expect("started");
+        until(&job, "failed").await;
         assert!(!jobs.is_busy() && job.text().contains("a bug"));
     }
 
     #[tokio::test]
-    async fn those_that_ended_first_are_forgotten_first_and_no_other() {
+    async fn only_ended_jobs_are_forgotten_oldest_first() {
         let jobs = Jobs::new(Duration::ZERO);
-        let (kept, _parts) = order();
-        let first = jobs.start(kept, || ()).expect("begun");
+        let (kept, _batches) = spec();
+        let first = jobs.start(kept, || ()).expect("started");
         for _ in 0..2 * KEPT {
             // It has nothing to do.
-            let other = jobs.start(order().0, || ()).expect("begun");
+            let other = jobs.start(spec().0, || ()).expect("started");
             until(&other, "0 tasks deleted.").await;
         }
         assert!(jobs.get(first.id).is_some());
@@ -358,16 +359,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_go_on_at_a_time_than_fit_on_a_page() {
+    async fn the_number_of_unfinished_jobs_is_limited() {
         let jobs = Jobs::new(Duration::from_secs(3600));
         for _ in 0..MOST {
-            jobs.start(order().0, || ()).expect("begun");
+            jobs.start(spec().0, || ()).expect("started");
         }
-        assert!(jobs.start(order().0, || ()).is_none());
+        assert!(jobs.start(spec().0, || ()).is_none());
         assert_eq!(jobs.shown().len(), ON_PAGE);
         let one = &jobs.shown()[0];
         one.stop();
         until(one, "undone").await;
-        assert!(jobs.start(order().0, || ()).is_some());
+        assert!(jobs.start(spec().0, || ()).is_some());
     }
 }

@@ -1,23 +1,23 @@
-//! Where pages are, below whatever path the monitor is mounted at.
+//! URLs of pages, below the path that the monitor is mounted at.
 
 use std::fmt::Write;
 
 use asynqueue_core::task::{Name, TaskRef, TaskState};
 use axum::{extract::OriginalUri, http::Uri};
 
-/// Makes links that work below any path, also behind a proxy that takes a part of it away.
+/// Builds links that work below any path, even behind a proxy that strips a prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
     base: String,
 }
 
 impl Links {
-    /// What a browser asked for ends with what came to the router; what is before that is the path it is mounted at.
-    pub(super) fn new(base: Option<&str>, asked: &OriginalUri, inner: &Uri) -> Self {
+    /// Without a configured base, the mount path is the requested path without the part that the nested router sees.
+    pub(super) fn new(base: Option<&str>, requested: &OriginalUri, inner: &Uri) -> Self {
         let base = base.map_or_else(
             || {
-                let (asked, inner) = (asked.path(), inner.path());
-                let base = asked.strip_suffix(inner).unwrap_or(asked);
+                let (requested, inner) = (requested.path(), inner.path());
+                let base = requested.strip_suffix(inner).unwrap_or(requested);
                 base.trim_end_matches('/').to_owned()
             },
             str::to_owned,
@@ -27,7 +27,7 @@ impl Links {
 
     pub(super) fn page(&self, path: &str) -> String {
         match (self.base.as_str(), path) {
-            // A nested router answers for its path without a slash at the end.
+            // A nested router matches its path without a trailing slash.
             (base, "") if !base.is_empty() => base.to_owned(),
             (base, path) => format!("{base}/{path}"),
         }
@@ -50,7 +50,7 @@ impl Links {
     }
 }
 
-/// Text as it may stand in a path or in a query.
+/// Percent-encodes text for a path or a query.
 pub(super) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -67,13 +67,13 @@ pub(super) fn encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn base(asked: &str, inner: &str) -> String {
-        let asked = OriginalUri(asked.parse().expect("a path"));
-        Links::new(None, &asked, &inner.parse().expect("a path")).page("x")
+    fn base(requested: &str, inner: &str) -> String {
+        let requested = OriginalUri(requested.parse().expect("a path"));
+        Links::new(None, &requested, &inner.parse().expect("a path")).page("x")
     }
 
     #[test]
-    fn links_stay_below_the_path_it_is_mounted_at() {
+    fn links_stay_below_the_mount_path() {
         assert_eq!(base("/", "/"), "/x");
         assert_eq!(base("/queues/a", "/queues/a"), "/x");
         assert_eq!(base("/ops/tasks/queues/a", "/queues/a"), "/ops/tasks/x");

@@ -1,18 +1,20 @@
-//! The web monitor: what the queues hold, what runs, what failed and why, and what to do about it.
+//! The web monitor: queues, running tasks, failures with their reasons, and actions on all of them.
 //!
-//! Pages are HTML made here, and work without script; a small script makes their figures live. Each change is a form that is
-//! sent by `POST` and answered by a redirect. What they show and do is there for programs too, as JSON.
+//! Pages are rendered on the server and work without JavaScript; a small script keeps their numbers current. Each
+//! change is a form that is sent by `POST` and redirects back to a page. The JSON API offers the same data and actions
+//! to programs.
 //!
-//! | room | what is there |
+//! | module | content |
 //! |---|---|
-//! | `reading/` | what is read of a broker; it knows of nothing but the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | what changes while one looks, and what goes on by itself |
-//! | `request/` | who asks for what, and why there is no answer |
-//! | `changes.rs` | what forms and the API ask for alike |
-//! | `pages/`, `forms.rs` | answers for people |
-//! | `api/` | answers for programs |
+//! | `reading/` | queries against the broker; depends only on the inspector |
+//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | live updates, problem detection and background jobs |
+//! | `request/` | request context and errors |
+//! | `changes.rs` | changes shared by forms and the API |
+//! | `pages/`, `forms.rs` | HTML |
+//! | `api/` | JSON |
 //!
-//! The last two know nothing of each other, and the others nothing of them: `rooms.rs` holds it so.
+//! HTML and JSON modules do not depend on each other, and no other module depends on them. A test in `layers.rs`
+//! enforces this.
 
 mod access;
 mod api;
@@ -24,6 +26,8 @@ mod chart;
 mod configured;
 mod forms;
 mod jobs;
+#[cfg(test)]
+mod layers;
 mod links;
 mod live;
 mod pages;
@@ -31,8 +35,6 @@ mod pages;
 mod prometheus;
 mod reading;
 mod request;
-#[cfg(test)]
-mod rooms;
 mod settings;
 mod show;
 mod version;
@@ -67,10 +69,10 @@ use crate::{Endpoint, ServeError};
 ///     .user("ada", "a password, or its argon2 hash", Role::Admin)?
 ///     .user("guest", "another", Role::Viewer)?;
 ///
-/// // In a web service of your own, below any path:
+/// // Nested in an existing router, below any path:
 /// let app: axum::Router = axum::Router::new().nest("/monitoring", monitor.router());
 ///
-/// // Or alone:
+/// // Or on a separate address:
 /// let endpoint = monitor.serve("127.0.0.1:0").await?;
 /// println!("http://{}", endpoint.address());
 /// # drop(app);
@@ -90,7 +92,7 @@ pub struct Monitor {
     prometheus: Option<prometheus::Prometheus>,
 }
 
-/// What the handlers share.
+/// The state that all routes share.
 pub(crate) struct Shared {
     inspector: Inspector,
     live: Live,
@@ -101,13 +103,13 @@ pub(crate) struct Shared {
 }
 
 impl Monitor {
-    /// The monitor of a broker. Without [users](Self::user), whoever reaches it may do everything, and it
-    /// [serves](Self::serve) this machine only.
+    /// Creates the monitor of a broker. Without [users](Self::user), everyone who can reach it has full access, and
+    /// [`serve`](Self::serve) accepts loopback addresses only.
     pub fn new(broker: impl Into<SharedBroker>) -> Self {
         Self::of(Inspector::new(broker))
     }
 
-    /// As [`new`](Self::new), with an inspector that knows more codecs.
+    /// Like [`new`](Self::new), with a configured inspector, for example one with additional codecs.
     pub fn of(inspector: Inspector) -> Self {
         Self {
             inspector,
@@ -122,11 +124,13 @@ impl Monitor {
         }
     }
 
-    /// Lets someone in, by a password or its hash as `argon2` writes it, `$argon2id$…`. From then on everyone has to log in.
+    /// Adds a user with a password, in plain text or as an argon2 hash in PHC format (`$argon2id$…`). With at least one
+    /// user, every request has to authenticate.
     ///
     /// # Errors
     ///
-    /// When the name is empty or has a colon, or the password is empty, or looks like a hash of argon2 and cannot be read.
+    /// If the name is empty or contains a colon, if the password is empty, or if it starts with `$argon2` and is not a
+    /// valid hash.
     pub fn user(mut self, name: &str, password: &str, role: Role) -> Result<Self, ServeError> {
         let mut credentials = Arc::unwrap_or_clone(self.credentials);
         credentials
@@ -136,74 +140,76 @@ impl Monitor {
         Ok(self)
     }
 
-    /// Lets nobody change anything, whatever their role.
+    /// Disables all changes for every role. Default: changes are enabled.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
     }
 
-    /// Allows to [serve](Self::serve) other machines without users: whoever reaches it may do everything.
+    /// Allows [`serve`](Self::serve) to listen on any address without users: everyone who can reach it has full access.
+    /// Default: not allowed.
     #[must_use]
     pub fn open_to_all(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// The path that browsers have before that of a page, where a proxy takes it away. Below a path of an axum router it is
-    /// known without.
+    /// Sets the path prefix that a reverse proxy strips, so that links contain it. A prefix from nesting in an axum
+    /// router is detected automatically.
     #[must_use]
     pub fn base(mut self, path: &str) -> Self {
         self.base = Some(path.trim_end_matches('/').to_owned());
         self
     }
 
-    /// Hides the values of fields of these names, such as `password`, in payloads and results; see [`Inspector::redact`].
+    /// Hides the values of fields with these names, such as `password`, in payloads and results: see
+    /// [`Inspector::redact`].
     #[must_use]
     pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.inspector = self.inspector.redact(fields);
         self
     }
 
-    /// How long a change of many tasks, and each deletion, can be undone before it begins. Default 5 s.
+    /// Sets how long bulk changes and deletions can be undone before they start. Default: 5 seconds.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Also shows charts of what a Prometheus server at this address has gathered, such as `http://prometheus:9090`: one that
-    /// scrapes the [metrics](crate::metrics) of the servers, or of the monitor's program.
+    /// Adds charts from a Prometheus server, such as `http://prometheus:9090`, that scrapes the
+    /// [metrics](crate::metrics) of the servers or of the program that runs the monitor.
     ///
     /// # Errors
     ///
-    /// When it is no address by `http`.
+    /// [`ServeError::Prometheus`] if `url` is not a valid `http` URL.
     #[cfg(feature = "prometheus")]
     pub fn prometheus(mut self, url: &str) -> Result<Self, ServeError> {
         self.prometheus = Some(prometheus::Prometheus::at(url)?);
         Ok(self)
     }
 
-    /// The path below which it is [served](Self::serve) alone. Default `/`.
+    /// Sets the path below which [`serve`](Self::serve) serves the monitor. Default: `/`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = format!("/{}", path.trim_matches('/'));
         self
     }
 
-    /// The path below which it is [served](Self::serve) alone.
+    /// The path below which [`serve`](Self::serve) serves the monitor.
     pub fn served_path(&self) -> &str {
         &self.path
     }
 
-    /// The pages, to be [nested](Router::nest) below any path of a router of your own. A layer of your own that lets people in
-    /// tells who they are by a [`User`] in the request's extensions.
+    /// The routes of the monitor, to be [nested](Router::nest) below any path of an existing router. A layer that
+    /// authenticates requests itself passes the user on as a [`User`] in the request extensions.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         self.guarded(false)
     }
 
-    /// The pages, for whoever asks for them by a name that only this machine has, or by any.
-    fn guarded<S: Clone + Send + Sync + 'static>(&self, by_its_own_name: bool) -> Router<S> {
+    /// The routes behind the access guard. `local_names_only` rejects requests whose `Host` may belong to someone else.
+    fn guarded<S: Clone + Send + Sync + 'static>(&self, local_names_only: bool) -> Router<S> {
         let jobs = Arc::new(Jobs::new(self.grace));
         let shared = Arc::new(Shared {
             live: Live::new(self.inspector.clone()),
@@ -214,7 +220,7 @@ impl Monitor {
             prometheus: self.prometheus.clone(),
         });
         let credentials = Arc::clone(&self.credentials);
-        let access = Arc::new(Access::new(credentials, self.read_only, by_its_own_name));
+        let access = Arc::new(Access::new(credentials, self.read_only, local_names_only));
         Router::new()
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
@@ -245,18 +251,18 @@ impl Monitor {
             .merge(api::router())
             .fallback(pages::not_found)
             .with_state(Arc::clone(&shared))
-            .layer(middleware::from_fn_with_state(shared, pages::explained))
+            .layer(middleware::from_fn_with_state(shared, pages::render_errors))
             .layer(CatchPanicLayer::new())
             .layer(CompressionLayer::new())
             .layer(middleware::from_fn_with_state(access, access::guard))
     }
 
-    /// Serves the monitor at an address of its own, such as `127.0.0.1:8080`, and logs it at the level `info`.
+    /// Serves the monitor on a separate address, such as `127.0.0.1:8080`, and logs its URL at level `info`.
     ///
     /// # Errors
     ///
-    /// When nothing can listen there, or others than this machine could reach it and there are no users: add some, or say that
-    /// this is [meant](Self::open_to_all).
+    /// [`ServeError::Bind`] if the address is invalid or in use. [`ServeError::Unguarded`] if other machines could
+    /// reach the address and there are neither [users](Self::user) nor [`open_to_all`](Self::open_to_all).
     pub async fn serve(
         &self,
         address: impl ToSocketAddrs + fmt::Display,
@@ -271,14 +277,14 @@ impl Monitor {
             path => {
                 let page = path.to_owned();
                 let to_page = get(move || std::future::ready(Redirect::to(&page)));
-                let elsewhere = Router::new().route("/", to_page.clone());
-                let elsewhere = elsewhere.route(&format!("{path}/"), to_page);
-                elsewhere.nest(path, self.guarded(!is_guarded))
+                let redirects = Router::new().route("/", to_page.clone());
+                let redirects = redirects.route(&format!("{path}/"), to_page);
+                redirects.nest(path, self.guarded(!is_guarded))
             }
         };
         let endpoint = Endpoint::serve(address, check, router).await?;
         let url = format!("http://{}{}", endpoint.address(), self.path);
-        tracing::info!(%url, "the web monitor listens");
+        tracing::info!(%url, "web monitor listening");
         Ok(endpoint)
     }
 }

@@ -1,4 +1,4 @@
-//! Charts of what a Prometheus server has gathered, by queries that are fixed.
+//! Charts from a Prometheus server, with fixed queries.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::chart::Line;
 use crate::ServeError;
 
-/// How many points a line has.
+/// The points of a line.
 const POINTS: u64 = 120;
 
-/// How many lines a chart has at most: those with the highest sums.
+/// The maximum number of lines in a chart. The lines with the highest sums are kept.
 const LINES: usize = 8;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,16 +21,16 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Prometheus {
     url: Url,
-    /// The same for everyone to see: without the name and the password that may be in it.
-    place: Url,
+    /// The URL without credentials, for error messages.
+    public_url: Url,
     client: Client,
 }
 
-/// What a chart shows.
+/// One chart.
 #[derive(Debug)]
 pub(super) struct Panel {
     pub(super) title: &'static str,
-    /// How its figures are written.
+    /// How its values are formatted.
     pub(super) unit: Unit,
     query: &'static str,
     /// The label whose values are the names of the lines.
@@ -44,22 +44,22 @@ pub(super) enum Unit {
     Seconds,
 }
 
-/// `$match` becomes what chooses a queue, `$window` a time that no scrape is longer than.
+/// `$match` is replaced by the matcher for a queue, `$window` by a range that is longer than the scrape interval.
 pub(super) const PANELS: [Panel; 4] = [
     Panel {
-        title: "Outcomes a second",
+        title: "Outcomes per second",
         unit: Unit::Rate,
         query: "sum by (outcome) (rate(asynqueue_tasks_processed_total{$match}[$window]))",
         label: "outcome",
     },
     Panel {
-        title: "Time that 95 of 100 attempts take at most, by event",
+        title: "Attempt duration by event, 95th percentile",
         unit: Unit::Seconds,
         query: "histogram_quantile(0.95, sum by (le, event) (rate(asynqueue_task_handling_seconds_bucket{$match}[$window])))",
         label: "event",
     },
     Panel {
-        title: "Time that 95 of 100 attempts have waited at most, by queue",
+        title: "Waiting time by queue, 95th percentile",
         unit: Unit::Seconds,
         query: "histogram_quantile(0.95, sum by (le, queue) (rate(asynqueue_task_waiting_seconds_bucket{$match}[$window])))",
         label: "queue",
@@ -67,14 +67,14 @@ pub(super) const PANELS: [Panel; 4] = [
     Panel {
         title: "Tasks by state",
         unit: Unit::Count,
-        // Each process that exports them tells the same of a queue.
+        // Every process that exports queue statistics exports the same values.
         query: "sum by (state) (max by (queue, state) (asynqueue_queue_size{$match}))",
         label: "state",
     },
 ];
 
 #[derive(Deserialize)]
-struct Answer {
+struct QueryResponse {
     data: Option<Data>,
     error: Option<String>,
 }
@@ -92,35 +92,35 @@ struct Series {
 
 impl Prometheus {
     pub(super) fn at(url: &str) -> Result<Self, ServeError> {
-        let refused = |reason: String| ServeError::Prometheus {
+        let invalid = |reason: String| ServeError::Prometheus {
             url: match url.rsplit_once('@') {
-                Some((_, place)) => format!("…@{place}"),
+                Some((_, host)) => format!("…@{host}"),
                 None => url.to_owned(),
             },
             reason,
         };
-        let address: Url = url.parse().map_err(|error| refused(format!("{error}")))?;
+        let address: Url = url.parse().map_err(|error| invalid(format!("{error}")))?;
         if address.scheme() != "http" || address.cannot_be_a_base() {
-            let reason = format!("its scheme is `{}`", address.scheme());
-            return Err(refused(reason));
+            let reason = format!("the scheme is `{}`", address.scheme());
+            return Err(invalid(reason));
         }
-        let mut place = address.clone();
-        // Neither can fail for an address by `http`.
-        let _ = place.set_username("");
-        let _ = place.set_password(None);
+        let mut public_url = address.clone();
+        // Neither fails for an `http` URL.
+        let _ = public_url.set_username("");
+        let _ = public_url.set_password(None);
         let client = Client::builder().timeout(TIMEOUT).build();
         Ok(Self {
             url: address,
-            place,
-            client: client.map_err(|error| refused(error.to_string()))?,
+            public_url,
+            client: client.map_err(|error| invalid(error.to_string()))?,
         })
     }
 
-    /// The lines of a chart, over so many hours until now, of one queue or of all.
+    /// The lines of a chart over the last `hours` of one queue or of all queues.
     ///
     /// # Errors
     ///
-    /// What the server says against it, or that it does not answer.
+    /// The error of the server, or that it did not respond.
     pub(super) async fn lines(
         &self,
         panel: &Panel,
@@ -132,13 +132,13 @@ impl Prometheus {
         let step = span / POINTS;
         let query = panel.query(queue, step);
         let start = end.saturating_sub(span);
-        let answer = self.query_range(&query, start, end, step).await;
-        let answer = answer.map_err(|error| {
+        let response = self.query_range(&query, start, end, step).await;
+        let response = response.map_err(|error| {
             let why = error.without_url();
-            format!("Prometheus at {} does not answer: {why}", self.place)
+            format!("Prometheus at {} is not responding: {why}", self.public_url)
         })?;
-        let refused = || answer.error.unwrap_or_else(|| "no data".into());
-        let data = answer.data.ok_or_else(refused)?;
+        let failed = || response.error.unwrap_or_else(|| "no data".into());
+        let data = response.data.ok_or_else(failed)?;
         let mut lines: Vec<_> = data
             .result
             .into_iter()
@@ -155,7 +155,7 @@ impl Prometheus {
         start: u64,
         end: u64,
         step: u64,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<QueryResponse, reqwest::Error> {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(["api", "v1", "query_range"]);
@@ -165,7 +165,7 @@ impl Prometheus {
             .append_pair("start", &start.to_string())
             .append_pair("end", &end.to_string())
             .append_pair("step", &step.to_string());
-        // An error is told in the same form.
+        // Errors have the same JSON format, so the status is not checked.
         self.client.get(url).send().await?.json().await
     }
 }
@@ -202,13 +202,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_queue_stays_inside_its_quotation_marks() {
+    fn queue_names_are_escaped_in_queries() {
         let query = PANELS[3].query(Some("a\"} or {\\"), 60);
         assert!(query.contains(r#"{queue="a\"} or {\\"}"#), "{query}");
     }
 
     #[test]
-    fn an_address_that_cannot_be_used_is_named() {
+    fn an_invalid_url_is_named_without_its_credentials() {
         for url in ["prometheus:9090", "https://prometheus", "nowhere"] {
             let error = Prometheus::at(url).expect_err(url).to_string();
             assert!(error.contains(&format!("`{url}`")), "{error}");

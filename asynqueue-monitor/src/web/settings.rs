@@ -1,4 +1,4 @@
-//! What people set for themselves: a cookie of their browser, so that the monitor has nothing to keep.
+//! The settings of one viewer. They are stored in a cookie, so the monitor keeps no state.
 
 use asynqueue_core::task::Timestamp;
 use axum::http::{HeaderMap, header::COOKIE};
@@ -7,13 +7,13 @@ use chrono_tz::Tz;
 
 const COOKIE_NAME: &str = "asynqueue";
 
-/// How the pages look and behave for one person.
+/// How pages look and behave for one viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) theme: Theme,
-    /// Where times are shown in.
+    /// The time zone of all displayed times.
     pub(super) zone: Tz,
-    /// Seconds between two looks at the figures; 0 for never.
+    /// Seconds between two updates of the numbers. 0 disables updates.
     pub(super) refresh: u64,
 }
 
@@ -36,7 +36,7 @@ impl Theme {
     }
 }
 
-/// The seconds to choose from.
+/// The choices for [`Settings::refresh`].
 pub(super) const REFRESH: [u64; 5] = [1, 2, 5, 15, 0];
 
 impl Default for Settings {
@@ -50,11 +50,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What was chosen in a form.
+    /// Parses the values of a form or a cookie.
     ///
     /// # Errors
     ///
-    /// A sentence about the first that is none of the choices.
+    /// A message about the first invalid value.
     pub(super) fn chosen(theme: &str, zone: &str, refresh: &str) -> Result<Self, String> {
         let themes = || Theme::ALL.into_iter().find(|known| known.name() == theme);
         let seconds = || {
@@ -64,20 +64,18 @@ impl Settings {
         };
         Ok(Self {
             theme: themes().ok_or(format!(
-                "`{theme}` is no theme: expected system, light or dark"
+                "unknown theme `{theme}`: expected system, light or dark"
             ))?,
             zone: zone.trim().parse().map_err(|_| {
-                format!(
-                    "`{zone}` is no time zone: expected a name of the IANA, such as Europe/Berlin"
-                )
+                format!("unknown time zone `{zone}`: expected an IANA name such as Europe/Berlin")
             })?,
             refresh: seconds().ok_or(format!(
-                "`{refresh}` is no choice of seconds: expected one of {REFRESH:?}"
+                "invalid refresh interval `{refresh}`: expected one of {REFRESH:?} seconds"
             ))?,
         })
     }
 
-    /// What the cookie of a request says; the defaults without one that can be read.
+    /// The settings in the cookie of a request. Defaults if it is missing or invalid.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let cookies = headers.get_all(COOKIE).into_iter();
         let mut pairs = cookies
@@ -92,7 +90,7 @@ impl Settings {
         }
     }
 
-    /// The header that lets a browser remember them for a year, below a path.
+    /// The `Set-Cookie` value that stores the settings for a year, below a path.
     pub(super) fn cookie(&self, path: &str) -> String {
         let Self {
             theme,
@@ -106,7 +104,7 @@ impl Settings {
         )
     }
 
-    /// A time in the zone; `None` where it is too far away for a date.
+    /// A time in the configured zone. `None` if it is out of the range of dates.
     pub(super) fn date(&self, time: Timestamp) -> Option<DateTime<Tz>> {
         let millis = i64::try_from(time.as_millis()).ok()?;
         Some(DateTime::from_timestamp_millis(millis)?.with_timezone(&self.zone))
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_come_back_by_their_cookie() {
+    fn settings_survive_the_round_trip_through_a_cookie() {
         let chosen = Settings::chosen("dark", " America/New_York", "0").expect("known");
         let cookie = chosen.cookie("/ops");
         let (pair, rest) = cookie.split_once(';').expect("attributes");
@@ -136,15 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_choice_is_named() {
-        let refused = Settings::chosen("dark", "Mars/Olympus", "1");
-        assert!(refused.expect_err("no zone").contains("`Mars/Olympus`"));
-        let refused = Settings::chosen("dark", "UTC", "7");
-        assert!(refused.expect_err("no choice").contains("`7`"));
+    fn invalid_values_are_named() {
+        let invalid = Settings::chosen("dark", "Mars/Olympus", "1");
+        assert!(invalid.expect_err("no zone").contains("`Mars/Olympus`"));
+        let invalid = Settings::chosen("dark", "UTC", "7");
+        assert!(invalid.expect_err("no choice").contains("`7`"));
     }
 
     #[test]
-    fn times_are_in_the_zone() {
+    fn times_are_converted_to_the_zone() {
         let settings = Settings::chosen("system", "Asia/Tokyo", "1").expect("known");
         let date = settings.date(Timestamp::from_millis(0)).expect("a date");
         assert_eq!(date.to_rfc3339(), "1970-01-01T09:00:00+09:00");

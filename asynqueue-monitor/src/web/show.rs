@@ -1,4 +1,4 @@
-//! How figures are written.
+//! Formatting of numbers, durations and times.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn duration(duration: Duration) -> String {
     parts.join(" ")
 }
 
-/// A number with a space after each thousand.
+/// A number with thousands separated by narrow spaces.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -41,7 +41,7 @@ pub(super) fn number(number: u64) -> String {
     text
 }
 
-/// Bytes, in the largest unit that leaves a whole number before the point.
+/// A size in the largest unit in which it is at least 1.
 pub(super) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
@@ -57,7 +57,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{size:.1} TB")
 }
 
-/// How long a task has waited; a dash if none waits.
+/// A latency, or a dash if no task is pending.
 pub(super) fn wait(latency: Duration) -> String {
     if latency.is_zero() {
         "–".into()
@@ -66,7 +66,7 @@ pub(super) fn wait(latency: Duration) -> String {
     }
 }
 
-/// The beginning of a text that may be long.
+/// Shortens a long text.
 pub(super) fn cut(text: &str) -> String {
     const LENGTH: usize = 120;
     match text.char_indices().nth(LENGTH) {
@@ -75,7 +75,7 @@ pub(super) fn cut(text: &str) -> String {
     }
 }
 
-/// The distance of a time from now.
+/// A time relative to now: `in 5s` or `5s ago`.
 pub(super) fn distance(time: Timestamp, now: Timestamp) -> String {
     if time > now {
         format!("in {}", duration(time.since(now)))
@@ -84,7 +84,7 @@ pub(super) fn distance(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A time in UTC, as RFC 3339 has it; in milliseconds since 1970 where it is too far away for a date.
+/// A time in UTC in RFC 3339 format, or in milliseconds since 1970 if it is out of the range of dates.
 pub(super) fn utc(time: Timestamp) -> String {
     let millis = time.as_millis();
     let date = i64::try_from(millis)
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_written_for_people() {
+    fn numbers_are_formatted_for_people() {
         for (millis, expected) in [
             (0, "0ms"),
             (340, "340ms"),

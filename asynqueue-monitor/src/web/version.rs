@@ -1,4 +1,4 @@
-//! Versions of what pages show: a page is written anew where the version that it has is not the one that is seen now.
+//! Versions of the parts of a page. The script refreshes a part when its version differs from the current one.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -13,14 +13,14 @@ use asynqueue_core::{
 
 use super::{attention::Concern, jobs::Job};
 
-/// Tells whether something is as it was on a page.
+/// A hash of the displayed data.
 pub(super) fn version(of: impl std::fmt::Debug) -> String {
     let mut hasher = DefaultHasher::new();
     format!("{of:?}").hash(&mut hasher);
     format!("{:x}", hasher.finish())
 }
 
-/// Changes each minute, as texts such as "2m ago" do.
+/// Changes each minute, like texts such as "2m ago".
 pub(super) fn version_of_minute(now: Timestamp) -> String {
     (now.as_millis() / 60_000).to_string()
 }
@@ -31,7 +31,7 @@ pub(super) fn version_of_servers(servers: &[ServerInfo], now: Timestamp) -> Stri
     version((servers, lost))
 }
 
-/// Changes when a task comes to a group, or a group becomes a task.
+/// Changes when a task joins a group, or when a group becomes a task.
 pub(super) fn version_of_groups(queues: &[QueueInfo]) -> String {
     let sizes = queues.iter().map(|queue| {
         let size = queue.stats.count(TaskState::Aggregating);
@@ -40,7 +40,7 @@ pub(super) fn version_of_groups(queues: &[QueueInfo]) -> String {
     version(sizes.filter(|(_, size)| *size > 0).collect::<Vec<_>>())
 }
 
-/// Changes when an entry has ticked, or was changed.
+/// Changes when an entry ticks or is changed.
 pub(super) fn version_of_schedules(entries: &[ScheduleEntry]) -> String {
     let shown = entries
         .iter()
@@ -48,7 +48,7 @@ pub(super) fn version_of_schedules(entries: &[ScheduleEntry]) -> String {
     version(shown.collect::<Vec<_>>())
 }
 
-/// Changes with what a page shows of a task: of what it hides, it does not tell.
+/// Changes with what a page shows of a task. It does not depend on redacted values.
 pub(super) fn version_of_task(inspector: &Inspector, task: Option<&TaskInfo>) -> String {
     let shown = task.map(|task| {
         let envelope = &task.envelope;
@@ -67,24 +67,24 @@ pub(super) fn version_of_tasks(queue: &QueueInfo) -> String {
     version((&stats.counts, stats.succeeded, stats.failed))
 }
 
-/// Changes when a queue appears, goes away, is paused or resumed.
+/// Changes when a queue appears, disappears, is paused or is resumed.
 pub(super) fn version_of_queues(queues: &[QueueInfo]) -> String {
     let shown = queues.iter().map(|queue| (&queue.name, queue.stats.paused));
     version(shown.collect::<Vec<_>>())
 }
 
-/// Changes when something else needs attention, and each minute.
+/// Changes when the problems change, and each minute.
 pub(super) fn version_of_attention(concerns: &[Concern], now: Timestamp) -> String {
     let keys = concerns.iter().map(Concern::key);
     version((keys.collect::<Vec<_>>(), version_of_minute(now)))
 }
 
-/// Changes when a job appears or goes away.
+/// Changes when a job appears or disappears.
 pub(super) fn version_of_jobs(jobs: &[Arc<Job>]) -> String {
     version(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
 }
 
-/// Tells whether a payload is as it was on a page.
+/// Changes with the displayed payload.
 pub(super) fn version_of_payload(inspector: &Inspector, info: &TaskInfo) -> String {
     version(inspector.payload(info))
 }
@@ -101,9 +101,9 @@ mod tests {
 
     use super::*;
 
-    /// Else a viewer could check guesses.
+    /// Otherwise viewers could verify guesses.
     #[test]
-    fn the_version_of_a_task_tells_nothing_of_what_is_hidden() {
+    fn the_version_of_a_task_does_not_depend_on_redacted_values() {
         let version = |payload: Value| {
             let bytes = payload.to_string().into_bytes().into();
             let codec = CodecName::of::<Json>();

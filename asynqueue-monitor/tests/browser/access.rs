@@ -1,11 +1,11 @@
-//! Who gets in, and what they are offered.
+//! Authentication, and read-only pages.
 
 use asynqueue_monitor::{Monitor, Role};
 
 use super::{browser::Browser, system::System};
 
 #[tokio::test]
-async fn name_and_password_let_in_and_nothing_else_does() {
+async fn a_browser_logs_in_with_name_and_password() {
     let guarded = |monitor: Monitor| {
         monitor
             .user("ada", "secret", Role::Admin)
@@ -16,7 +16,7 @@ async fn name_and_password_let_in_and_nothing_else_does() {
     assert!(!browser.has("nav").await);
     let status = reqwest::get(system.url("/"))
         .await
-        .expect("an answer")
+        .expect("a response")
         .status();
     assert_eq!(status, 401);
     let known = system.url("/").replace("http://", "http://ada:secret@");
@@ -27,7 +27,7 @@ async fn name_and_password_let_in_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn a_read_only_monitor_offers_nothing_that_changes_anything() {
+async fn a_read_only_monitor_offers_no_changes() {
     let (system, browser) = tokio::join!(System::of(Monitor::read_only), Browser::start());
     for page in system.pages() {
         browser.open(&page).await;
@@ -37,6 +37,6 @@ async fn a_read_only_monitor_offers_nothing_that_changes_anything() {
                 .await,
             "{page}"
         );
-        browser.has_no_complaint(&page).await;
+        browser.assert_no_errors(&page).await;
     }
 }

@@ -1,4 +1,4 @@
-//! That everyone can use it, as far as a program can tell: what axe finds.
+//! Accessibility, checked by axe.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{browser::Browser, system::System};
 
-/// The axe of the tools that `scripts/test` installs.
+/// The axe script that `scripts/test` installs.
 fn axe() -> String {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/lib");
     let versions = std::fs::read_dir(&tools).into_iter().flatten().flatten();
@@ -16,20 +16,20 @@ fn axe() -> String {
         .find(|file| file.exists());
     let found = found.unwrap_or_else(|| {
         panic!(
-            "no axe in {}: run scripts/test once, which installs it",
+            "axe is missing in {}: run scripts/test once to install it",
             tools.display()
         )
     });
     std::fs::read_to_string(found).expect("text")
 }
 
-/// What is wrong on the page that is open, and keeps people from using it.
+/// The serious and critical violations on the open page.
 async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
     browser
         .client
         .execute(axe, vec![])
         .await
-        .expect("axe is there");
+        .expect("axe is loaded");
     let script = "const done = arguments[arguments.length - 1];
         axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] }).then((found) => done(found.violations), (error) => done(String(error)));";
     let found = browser
@@ -38,10 +38,10 @@ async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
         .await
         .expect("axe has run");
     let found = found.as_array().unwrap_or_else(|| panic!("{found}"));
-    let grave = found
+    let serious = found
         .iter()
         .filter(|one| one["impact"] == "serious" || one["impact"] == "critical");
-    let named = grave.map(|one| {
+    let named = serious.map(|one| {
         let places: Vec<_> = one["nodes"]
             .as_array()
             .into_iter()
@@ -60,7 +60,7 @@ async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn axe_finds_nothing_grave_on_any_page_light_or_dark() {
+async fn axe_finds_no_serious_violations_on_any_page_light_or_dark() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let (axe, mut all) = (axe(), Vec::new());
     for page in system.pages() {

@@ -1,4 +1,4 @@
-//! What can be done on pages, as seen in the broker.
+//! Actions of pages in a browser, and their effect on the broker.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use asynqueue_test_servers::eventually;
 
 use super::{browser::Browser, system::System};
 
-/// Chooses tasks by their boxes.
-async fn choose(browser: &Browser, ids: &[&str]) {
+/// Selects tasks by their checkboxes.
+async fn select(browser: &Browser, ids: &[&str]) {
     for id in ids {
         browser.click(&format!("input[name=id][value={id}]")).await;
     }
@@ -16,7 +16,7 @@ async fn choose(browser: &Browser, ids: &[&str]) {
 
 async fn is_paused(system: &System, queue: &str) -> bool {
     let info = system.inspector.queue(&queue.into()).await;
-    info.expect("answered").stats.paused
+    info.expect("read").stats.paused
 }
 
 #[tokio::test]
@@ -26,7 +26,10 @@ async fn a_queue_is_paused_and_resumed_and_deleted_when_it_is_empty() {
     browser.click("button[value=pause]").await;
     eventually("it is paused", || is_paused(&system, "backlog")).await;
     browser.click("button[value=resume]").await;
-    eventually("it goes on", async || !is_paused(&system, "backlog").await).await;
+    eventually("it is resumed", async || {
+        !is_paused(&system, "backlog").await
+    })
+    .await;
 
     assert!(
         !browser
@@ -38,18 +41,18 @@ async fn a_queue_is_paused_and_resumed_and_deleted_when_it_is_empty() {
         .click_and_confirm("button[value=delete][data-confirm*=queue]")
         .await;
     let is_gone = async || {
-        let queues = system.inspector.queues().await.expect("answered");
+        let queues = system.inspector.queues().await.expect("read");
         queues.iter().all(|queue| queue.name != "empty")
     };
     eventually("the empty queue is gone", is_gone).await;
 }
 
 #[tokio::test]
-async fn chosen_tasks_are_run_retried_archived_and_deleted_and_no_others() {
+async fn selected_tasks_are_run_retried_archived_and_deleted_and_no_others() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let page = |state: &str| system.url(&format!("/queues/billing?state={state}"));
     browser.open(&page("archived")).await;
-    choose(&browser, &["refused-1", "refused-2"]).await;
+    select(&browser, &["refused-1", "refused-2"]).await;
     browser.click("button[value=retry]").await;
     system
         .until_is("billing", "refused-1", TaskState::Pending)
@@ -60,21 +63,21 @@ async fn chosen_tasks_are_run_retried_archived_and_deleted_and_no_others() {
     assert_eq!(system.count("billing", TaskState::Archived).await, 3);
 
     browser.open(&page("scheduled")).await;
-    choose(&browser, &["later-1"]).await;
+    select(&browser, &["later-1"]).await;
     browser.click("button[value=run]").await;
     system
         .until_is("billing", "later-1", TaskState::Pending)
         .await;
 
     browser.open(&page("retry")).await;
-    choose(&browser, &["busy-1"]).await;
+    select(&browser, &["busy-1"]).await;
     browser.click("button[value=archive]").await;
     system
         .until_is("billing", "busy-1", TaskState::Archived)
         .await;
 
     browser.open(&page("completed")).await;
-    choose(&browser, &["sent-1"]).await;
+    select(&browser, &["sent-1"]).await;
     browser
         .click_and_confirm("form.tasks button[value=delete]")
         .await;
@@ -83,21 +86,21 @@ async fn chosen_tasks_are_run_retried_archived_and_deleted_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_running_task_is_cancelled_and_the_others_go_on() {
+async fn a_running_task_is_cancelled_and_the_others_continue() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser
         .open(&system.url("/queues/reports?state=active"))
         .await;
-    choose(&browser, &["report-2"]).await;
+    select(&browser, &["report-2"]).await;
     browser.click_and_confirm("button[value=cancel]").await;
     system.until("reports", TaskState::Active, 2).await;
     let task = system.task("reports", "report-2").await.expect("there");
     assert_ne!(task.state, TaskState::Active);
 }
 
-/// Also those on other pages.
+/// Including tasks on other pages of the list.
 #[tokio::test]
-async fn all_that_match_are_changed_and_no_others() {
+async fn all_matching_tasks_are_changed_and_no_others() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let all = "select[name=which] option[value=all]";
     browser
@@ -142,7 +145,7 @@ async fn the_payload_of_a_task_is_edited() {
         let task = system.task("billing", "refused-1").await.expect("there");
         system.inspector.payload(&task) == serde_json::json!({ "to": "grace" })
     };
-    eventually("the payload is another", is_changed).await;
+    eventually("the payload has changed", is_changed).await;
 }
 
 #[tokio::test]
@@ -151,7 +154,7 @@ async fn a_schedule_is_paused_and_resumed_and_run_now() {
     let button =
         |does: &str| format!("form:has(input[name=entry][value=weekly]) button[value={does}]");
     let is_paused = async || {
-        let entries = system.inspector.schedules().await.expect("answered");
+        let entries = system.inspector.schedules().await.expect("read");
         entries
             .iter()
             .any(|entry| entry.name == "weekly" && entry.paused)
@@ -160,29 +163,29 @@ async fn a_schedule_is_paused_and_resumed_and_run_now() {
     browser.click(&button("pause")).await;
     eventually("it is paused", is_paused).await;
     browser.click(&button("resume")).await;
-    eventually("it goes on", async || !is_paused().await).await;
+    eventually("it is resumed", async || !is_paused().await).await;
     browser.click(&button("trigger")).await;
     let is_enqueued = async || {
         let found = system.inspector.queue(&"digests".into()).await;
         let filter = "id=weekly@*".parse().expect("a filter");
-        let (queue, page) = (found.expect("answered").name, Default::default());
+        let (queue, page) = (found.expect("read").name, Default::default());
         let listing = system
             .inspector
             .list(&queue, TaskState::Pending, &filter, page)
             .await;
-        !listing.expect("answered").tasks.is_empty()
+        !listing.expect("read").tasks.is_empty()
     };
     eventually("its task is enqueued", is_enqueued).await;
 }
 
 #[tokio::test]
-async fn a_server_is_made_quiet_and_resumed_and_the_page_shows_when_it_is() {
+async fn a_server_is_made_quiet_and_resumed_and_the_page_follows() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/servers")).await;
     browser.click("#servers button[value=quiet]").await;
     browser.until_has("#servers button[value=resume]").await;
     let is_quiet = async || {
-        let servers = system.inspector.servers().await.expect("answered");
+        let servers = system.inspector.servers().await.expect("read");
         servers.iter().any(|server| server.quiet)
     };
     assert!(is_quiet().await);
@@ -193,21 +196,21 @@ async fn a_server_is_made_quiet_and_resumed_and_the_page_shows_when_it_is() {
 }
 
 #[tokio::test]
-async fn a_deletion_can_be_undone_and_the_page_tells_how_it_goes() {
+async fn a_deletion_can_be_undone_and_the_page_follows() {
     let start = System::of(|monitor| monitor.grace(Duration::from_secs(3600)));
     let (system, browser) = tokio::join!(start, Browser::start());
     let page = system.url("/queues/billing?state=archived");
     browser.open(&page).await;
-    choose(&browser, &["refused-1"]).await;
+    select(&browser, &["refused-1"]).await;
     browser
         .click_and_confirm("form.tasks button[value=delete]")
         .await;
     let text = "document.querySelector('#jobs').textContent";
     browser
-        .until(&format!("return {text}.includes('begins in')"))
+        .until(&format!("return {text}.includes('starts in')"))
         .await;
     browser.click("#jobs button").await;
-    let says = format!("return {text}.includes('nothing was changed')");
+    let says = format!("return {text}.includes('undone. No tasks changed.')");
     browser.until(&says).await;
     let is_offered = browser.has("#jobs button").await;
     assert!(!is_offered);
@@ -215,7 +218,7 @@ async fn a_deletion_can_be_undone_and_the_page_tells_how_it_goes() {
 }
 
 #[tokio::test]
-async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
+async fn a_queue_is_deleted_with_its_tasks_after_its_name_is_typed() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/queues/backlog")).await;
     browser.click("details.danger summary").await;
@@ -223,18 +226,18 @@ async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
     name.send_keys("backlog").await.expect("typed");
     browser.click("details.danger button").await;
     let is_gone = async || {
-        let queues = system.inspector.queues().await.expect("answered");
+        let queues = system.inspector.queues().await.expect("read");
         queues.iter().all(|queue| queue.name != "backlog")
     };
     eventually("the queue is gone", is_gone).await;
 }
 
 #[tokio::test]
-async fn tasks_are_moved_by_a_click_and_the_enter_key_changes_nothing() {
+async fn a_click_moves_tasks_and_the_enter_key_changes_nothing() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let page = system.url("/queues/billing?state=retry");
     browser.open(&page).await;
-    choose(&browser, &["busy-1"]).await;
+    select(&browser, &["busy-1"]).await;
     browser.click(".tasks details summary").await;
     let to = browser.find("input[name=to]").await;
     to.send_keys("elsewhere\u{e007}").await.expect("typed");
@@ -272,12 +275,12 @@ async fn a_payload_is_edited_and_the_task_runs_with_it() {
 }
 
 #[tokio::test]
-async fn a_completed_task_runs_as_a_new_one_whose_page_follows() {
+async fn a_completed_task_is_enqueued_again_and_the_new_page_follows() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let before = system.url("/queues/reports/tasks/report-1");
     browser.open(&before).await;
     browser.click("button[formaction]").await;
-    let follows = "return document.querySelector('.timeline .paused')?.textContent === 'goes on'";
+    let follows = "return document.querySelector('.timeline .paused')?.textContent === 'running'";
     browser
         .until(&format!(
             "if (location.href === '{before}') return false; {follows}"
@@ -287,7 +290,7 @@ async fn a_completed_task_runs_as_a_new_one_whose_page_follows() {
 }
 
 #[tokio::test]
-async fn an_archived_task_is_run_once_more_and_others_are_deleted_and_retried_on_their_pages() {
+async fn task_pages_run_delete_and_retry_their_task() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let task = |id: &str| system.url(&format!("/queues/billing/tasks/{id}"));
     browser.open(&task("refused-1")).await;
@@ -307,9 +310,8 @@ async fn an_archived_task_is_run_once_more_and_others_are_deleted_and_retried_on
     assert_eq!(retried.envelope.attempts, 0);
 }
 
-/// Of whatever there is, until it is stopped.
 #[tokio::test]
-async fn a_job_that_goes_on_is_stopped_on_any_page() {
+async fn a_job_can_be_stopped_on_any_page() {
     let start = System::of(|monitor| monitor.grace(Duration::from_secs(3600)));
     let (system, browser) = tokio::join!(start, Browser::start());
     browser
@@ -321,7 +323,7 @@ async fn a_job_that_goes_on_is_stopped_on_any_page() {
     browser.click("nav a[href='/servers']").await;
     browser.click("#jobs button").await;
     browser
-        .until("return document.querySelector('#jobs').textContent.includes('nothing was changed')")
+        .until("return document.querySelector('#jobs').textContent.includes('undone. No tasks changed.')")
         .await;
     assert_eq!(system.count("backlog", TaskState::Pending).await, 120);
 }

@@ -5,10 +5,10 @@ use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-/// A session of a browser, which ends with this.
+/// A browser session. It ends when this is dropped.
 pub(crate) struct Browser {
     pub(crate) client: Client,
-    /// Where the session is, for the commands that only Chromium has.
+    /// The URL of the session, for commands that only Chromium supports.
     session: String,
     _driver: Chromedriver,
 }
@@ -18,7 +18,7 @@ impl Browser {
         Self::with(json!({})).await
     }
 
-    /// One that runs no script.
+    /// A browser with JavaScript disabled.
     pub(crate) async fn without_script() -> Self {
         Self::with(json!({ "profile.managed_default_content_settings.javascript": 2 })).await
     }
@@ -31,7 +31,7 @@ impl Browser {
                 "prefs": preferences,
             },
             "goog:loggingPrefs": { "browser": "ALL" },
-            // Dialogs are for the test to answer.
+            // The tests handle dialogs themselves.
             "unhandledPromptBehavior": "ignore",
         });
         let capabilities = capabilities.as_object().expect("an object").clone();
@@ -40,7 +40,7 @@ impl Browser {
             .connect(&driver.url())
             .await
             .expect("a session");
-        let id = client.session_id().await.expect("answered").expect("an id");
+        let id = client.session_id().await.expect("read").expect("an id");
         Self {
             client,
             session: format!("{}/session/{id}", driver.url()),
@@ -68,7 +68,7 @@ impl Browser {
         !found.expect(css).is_empty()
     }
 
-    /// Waits until a page has something, as after a click that leads to another.
+    /// Waits until an element exists, for example after a click on a link.
     pub(crate) async fn until_has(&self, css: &str) {
         eventually(css, || self.has(css)).await;
     }
@@ -81,19 +81,19 @@ impl Browser {
         self.find(css).await.click().await.expect(css);
     }
 
-    /// Clicks, and says yes to the question that it asks.
+    /// Clicks, and accepts the confirmation dialog.
     pub(crate) async fn click_and_confirm(&self, css: &str) {
         self.click(css).await;
         self.client.accept_alert().await.expect("a question");
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the focused element.
     pub(crate) async fn press(&self, keys: &str) {
         let element = self.client.active_element().await.expect("an element");
         element.send_keys(keys).await.expect(keys);
     }
 
-    /// What a script returns.
+    /// Runs a script and returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.client.execute(script, vec![]).await.expect(script)
     }
@@ -103,13 +103,13 @@ impl Browser {
         eventually(script, || async { self.run(script).await == true }).await;
     }
 
-    /// A command that only Chromium has.
+    /// Runs a command that only Chromium supports.
     async fn vendor(&self, path: &str, command: Value) -> Value {
         let request = reqwest::Client::new().post(format!("{}/{path}", self.session));
-        let answer = request.json(&command).send().await.expect("an answer");
-        let answer: Value = answer.json().await.expect("JSON");
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
+        let response = request.json(&command).send().await.expect("a response");
+        let response: Value = response.json().await.expect("JSON");
+        assert!(response["value"]["error"].is_null(), "{path}: {response}");
+        response["value"].clone()
     }
 
     pub(crate) async fn prefer(&self, scheme: &str) {
@@ -129,11 +129,12 @@ impl Browser {
         .await
     }
 
-    /// Fails if the browser has complained since this was asked last, as of a script that its policy forbids.
-    pub(crate) async fn has_no_complaint(&self, page: &str) {
+    /// Fails if the browser has logged an error since the last call, for example a violation of the content security
+    /// policy.
+    pub(crate) async fn assert_no_errors(&self, page: &str) {
         let log = self.vendor("se/log", json!({ "type": "browser" })).await;
         let log = log.as_array().expect("a list");
-        // The page itself may be one that is not there.
+        // The page itself may be a 404.
         let of_page = |one: &Value| {
             one["message"]
                 .as_str()

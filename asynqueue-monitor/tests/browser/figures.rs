@@ -1,4 +1,4 @@
-//! How fast pages are with a million tasks: figures, and no test.
+//! A benchmark of the pages with a million tasks.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ const QUEUES: usize = 200;
 const TASKS: usize = 5_000;
 const TIMES: usize = 7;
 
-/// So that no load is made of what was read for the one before.
+/// Long enough that no page is rendered from cached data.
 const APART: Duration = Duration::from_millis(1_100);
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it measures, for minutes; run it with --release"]
+#[ignore = "a benchmark that takes minutes: run it with --release"]
 async fn figures_of_a_million_tasks() {
     let redis = RedisServer::start().await;
     let options = RedisOptions::new(&redis.url()).expect("an address");
@@ -45,7 +45,7 @@ async fn figures_of_a_million_tasks() {
     let browser = Browser::start().await;
     println!(
         "{:<44} {:>9} {:>9} {:>9} {:>9}",
-        "page", "answer ms", "paint ms", "sent kB", "whole kB"
+        "page", "load ms", "paint ms", "sent kB", "total kB"
     );
     for path in [
         "/",
@@ -66,33 +66,33 @@ async fn figures_of_a_million_tasks() {
             browser.open(&url).await;
             seen.push(measure(&browser).await);
         }
-        // The first alone fetches style and script.
+        // Only the first load fetches style and scripts.
         let sent = seen[0][2];
         seen.sort_by(|a, b| a[1].total_cmp(&b[1]));
-        let [answer, paint, _, whole] = seen[TIMES / 2];
-        println!("{path:<44} {answer:>9.0} {paint:>9.0} {sent:>9.1} {whole:>9.1}");
+        let [response, paint, _, total] = seen[TIMES / 2];
+        println!("{path:<44} {response:>9.0} {paint:>9.0} {sent:>9.1} {total:>9.1}");
     }
-    println!("\n{:<44} {:>9}", "what is done", "paint ms");
+    println!("\n{:<44} {:>9}", "action", "paint ms");
     for (what, path, css) in [
-        ("a queue is opened", "/", "tbody th a"),
-        ("the next page of a list", "/queues/tenant-001", "a.next"),
+        ("open a queue", "/", "tbody th a"),
+        ("next page of a list", "/queues/tenant-001", "a.next"),
         (
-            "another state",
+            "switch the state",
             "/queues/tenant-004?state=scheduled",
             ".tabs a",
         ),
-        ("a task is opened", "/queues/tenant-001", "a.id"),
+        ("open a task", "/queues/tenant-001", "a.id"),
         (
-            "a filter",
+            "filter",
             "/queues/tenant-001?filter=payload~user-19",
             ".filter button",
         ),
         (
-            "a queue is paused or resumed",
+            "pause or resume a queue",
             "/queues/tenant-001",
             ".bar button",
         ),
-        ("overview, sorted", "/", "thead th:nth-child(2) a"),
+        ("sort the overview", "/", "thead th:nth-child(2) a"),
     ] {
         let mut seen = Vec::new();
         for _ in 0..TIMES {
@@ -106,7 +106,7 @@ async fn figures_of_a_million_tasks() {
     }
 }
 
-/// Milliseconds from a click to the first paint of the page that it leads to.
+/// Milliseconds from a click to the first paint of the next page.
 async fn interact(browser: &Browser, css: &str) -> f64 {
     let click = format!(
         "sessionStorage.clicked = performance.timeOrigin + performance.now();
@@ -123,7 +123,7 @@ async fn interact(browser: &Browser, css: &str) -> f64 {
     }
 }
 
-/// Milliseconds to the last byte and to the first paint, and kilobytes of all that was fetched, as sent and as a whole.
+/// Milliseconds to the last byte and to the first paint, and kilobytes fetched, compressed and uncompressed.
 async fn measure(browser: &Browser) -> [f64; 4] {
     let paint = "performance.getEntriesByName('first-contentful-paint')[0]";
     browser

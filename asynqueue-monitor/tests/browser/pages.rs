@@ -1,4 +1,4 @@
-//! What every page has.
+//! Properties of every page.
 
 use asynqueue_test_servers::eventually;
 use fantoccini::Locator;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{browser::Browser, system::System};
 
 #[tokio::test]
-async fn every_page_of_the_navigation_opens_and_the_browser_has_no_complaint() {
+async fn every_page_opens_without_browser_errors() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/")).await;
     let places = browser.client.find_all(Locator::Css("nav a")).await;
@@ -22,12 +22,12 @@ async fn every_page_of_the_navigation_opens_and_the_browser_has_no_complaint() {
     for page in system.pages() {
         browser.open(&page).await;
         assert!(!browser.text("h1").await.is_empty(), "{page}");
-        browser.has_no_complaint(&page).await;
+        browser.assert_no_errors(&page).await;
     }
 }
 
 #[tokio::test]
-async fn pages_fit_a_phone_and_are_dark_where_that_is_preferred() {
+async fn pages_fit_a_phone_and_follow_the_preferred_color_scheme() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
     browser
@@ -70,18 +70,18 @@ async fn pages_work_without_script() {
     browser.click(".filter button").await;
     let is_filtered = async || {
         let found = browser.client.find_all(Locator::Css("a.id")).await;
-        found.expect("answered").len() == 1
+        found.expect("found").len() == 1
     };
     eventually("one task matches", is_filtered).await;
     browser.click("button[value=resume]").await;
     browser.until_has("button[value=pause]").await;
     let info = system.inspector.queue(&"billing".into()).await;
-    assert!(!info.expect("answered").stats.paused);
+    assert!(!info.expect("read").stats.paused);
 }
 
-/// Names, payloads and errors come from anywhere.
+/// Names, payloads and errors are untrusted.
 #[tokio::test]
-async fn nothing_that_comes_from_outside_is_run() {
+async fn untrusted_text_is_never_executed() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     let name = "%3Cimg%2Fsrc%3Dx%2Fonerror%3Dwindow.hacked%3D1%3E";
     for page in [
@@ -100,6 +100,6 @@ async fn nothing_that_comes_from_outside_is_run() {
             true
         );
         assert!(browser.client.get_alert_text().await.is_err(), "{page}");
-        browser.has_no_complaint(&page).await;
+        browser.assert_no_errors(&page).await;
     }
 }

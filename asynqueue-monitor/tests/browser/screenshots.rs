@@ -1,4 +1,4 @@
-//! The pictures of the guide, which `scripts/screenshots` takes.
+//! The screenshots for the guide, taken by `scripts/screenshots`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     system::{Email, HOSTILE, System, send},
 };
 
-/// Writes them into the directory that `ASYNQUEUE_SCREENSHOTS` names, if it does.
+/// Writes them into the directory named by `ASYNQUEUE_SCREENSHOTS`, if it is set.
 #[tokio::test]
 async fn screenshots() {
     let to = std::env::var_os("ASYNQUEUE_SCREENSHOTS").map(PathBuf::from);
@@ -19,17 +19,17 @@ async fn screenshots() {
     browser
         .devtools("Emulation.setDeviceMetricsOverride", size)
         .await;
-    // A picture shows what is usual, and a server that has told what it runs.
+    // Screenshots show a typical system, with running tasks.
     let hidden = system.inspector.delete_queue(&HOSTILE.into(), true).await;
-    assert!(hidden.expect("answered"));
+    assert!(hidden.expect("read"));
     for queue in ["billing", "reports"] {
         system.remember_a_day(queue).await;
     }
-    let is_told = async || {
-        let servers = system.inspector.servers().await.expect("answered");
+    let is_listed = async || {
+        let servers = system.inspector.servers().await.expect("read");
         servers.iter().any(|server| server.busy == 3)
     };
-    eventually("the server tells what it runs", is_told).await;
+    eventually("the server reports its running tasks", is_listed).await;
     let _traffic = match to.is_some() {
         true => Some(traffic(&system, &browser).await),
         false => None,
@@ -49,7 +49,7 @@ async fn screenshots() {
     }
 }
 
-/// Lets a queue be busy, and waits until a chart of the moment shows it.
+/// Keeps a queue busy until the live chart shows it.
 async fn traffic(system: &System, browser: &Browser) -> ServerHandle {
     let server = Server::builder(system.broker.clone()).name("worker-2");
     let server = server.concurrency(4).queue("newsletter", 1).process(send);

@@ -1,4 +1,4 @@
-//! A busy system on a Redis of its own, with a monitor.
+//! A busy system with its own Redis and a monitor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-/// What runs if a page does not take care of what it shows.
+/// Runs a script if a page does not escape it.
 pub(crate) const HOSTILE: &str = "<img/src=x/onerror=window.hacked=1>";
 
 #[derive(Serialize, Deserialize, Task)]
@@ -35,7 +35,7 @@ pub(crate) struct Report {
 }
 
 #[derive(Serialize, Deserialize, Task)]
-#[task(event = "news:tell", queue = "news", crate = asynqueue_core)]
+#[task(event = "news:item", queue = "news", crate = asynqueue_core)]
 #[task(aggregate(grace = "30m", max_delay = "1h", max_size = 100))]
 pub(crate) struct News {
     pub(crate) text: String,
@@ -62,7 +62,7 @@ pub(super) async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskEr
     }
 }
 
-/// Is at it until it is told to stop.
+/// Runs until it is cancelled.
 async fn build(report: Payload<Report>, context: Context) -> Result<(), TaskError> {
     context.progress(report.pages / 3, report.pages, "drawing charts");
     context.cancelled().await;
@@ -122,13 +122,13 @@ impl System {
         }
     }
 
-    /// As if a queue had been busy for a day.
+    /// Writes the statistics of a busy day for a queue.
     pub(crate) async fn remember_a_day(&self, queue: &str) {
         let now = self.inspector.now().as_millis() / HourStats::MILLIS;
         let mut command = redis::cmd("HSET");
         command.arg(format!("aq:{{{queue}}}:hours"));
         for ago in 1..24 {
-            // More by day than by night, and one bad hour.
+            // More during the day than at night, with one bad hour.
             let wave = 1.0 + (f64::from(ago as u32 + 4) * std::f64::consts::TAU / 24.0).sin();
             let succeeded = (400.0 + 900.0 * wave) as u64;
             let failed = if ago == 6 {
@@ -140,14 +140,14 @@ impl System {
             command.arg(format!("f{}", now - ago)).arg(failed);
         }
         let mut connection = self.redis.connection().await;
-        let () = command.query_async(&mut connection).await.expect("kept");
+        let () = command.query_async(&mut connection).await.expect("stored");
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{}{path}", self.endpoint.address(), self.path)
     }
 
-    /// Every page, in the states that change what is on it.
+    /// Every page, in all states that change its content.
     pub(crate) fn pages(&self) -> Vec<String> {
         let paths = [
             "",
@@ -183,7 +183,7 @@ impl System {
         count(&self.inspector, queue, state).await
     }
 
-    /// Waits until so many tasks of a queue are in a state.
+    /// Waits until a number of tasks of a queue are in a state.
     pub(crate) async fn until(&self, queue: &str, state: TaskState, tasks: u64) {
         let what = format!("{tasks} tasks of {queue} are {state}");
         eventually(&what, || async { self.count(queue, state).await == tasks }).await;
@@ -191,7 +191,7 @@ impl System {
 
     pub(crate) async fn task(&self, queue: &str, id: &str) -> Option<TaskInfo> {
         let task = TaskRef::new(queue, TaskId::new(id).expect("an id"));
-        self.inspector.task(&task).await.expect("answered")
+        self.inspector.task(&task).await.expect("read")
     }
 
     /// Waits until a task is in a state.
@@ -205,7 +205,7 @@ impl System {
         eventually(&what, is).await;
     }
 
-    /// Waits until a task is gone.
+    /// Waits until a task no longer exists.
     pub(crate) async fn until_gone(&self, queue: &str, id: &str) {
         let what = format!("{queue}/{id} is gone");
         eventually(&what, || async { self.task(queue, id).await.is_none() }).await;
@@ -213,7 +213,7 @@ impl System {
 }
 
 async fn count(inspector: &Inspector, queue: &str, state: TaskState) -> u64 {
-    let queue = inspector.queue(&queue.into()).await.expect("answered");
+    let queue = inspector.queue(&queue.into()).await.expect("read");
     queue.stats.count(state)
 }
 
@@ -223,7 +223,7 @@ async fn email(producer: &Producer, queue: &str, id: &str, to: &str) {
     task.await.expect("accepted");
 }
 
-/// What the server has to do at first.
+/// Enqueues the tasks that the server runs first.
 async fn seed(producer: &Producer) {
     for n in 1..=5 {
         for (id, to) in [("sent", "ada"), ("refused", "refused"), ("busy", "busy")] {
@@ -262,7 +262,7 @@ async fn serve(broker: &SharedBroker) -> ServerHandle {
     server.start().await.expect("started")
 }
 
-/// Waits until the server has done what there is, then pauses a queue, so that its tasks stay as the tests put them.
+/// Waits until the server has run all tasks, then pauses a queue, so that its tasks stay unchanged.
 async fn settle(inspector: &Inspector) {
     for (queue, state, tasks) in [
         ("billing", TaskState::Archived, 5),
@@ -285,7 +285,7 @@ async fn settle(inspector: &Inspector) {
     inspector.pause(&["billing".into()]).await.expect("paused");
 }
 
-/// What waits, some of it in queues that nobody serves.
+/// Enqueues waiting tasks, some of them in queues without a server.
 async fn wait_behind(producer: &Producer) {
     let backlog = (0..120).map(|n| Email {
         to: format!("customer {n}"),
@@ -313,7 +313,7 @@ async fn schedule(broker: &SharedBroker) -> SchedulerHandle {
     };
     let timetable = Timetable::new(broker.clone());
     let added = timetable.put(entry("weekly", "0 8 * * 1"));
-    added.await.expect("kept");
+    added.await.expect("stored");
     let scheduler = Scheduler::builder(broker.clone())
         .entry(entry("nightly", "TZ=Europe/Berlin 0 3 * * *"))
         .entry(entry("often", "@every 10s"));

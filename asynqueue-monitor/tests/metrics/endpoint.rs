@@ -1,4 +1,4 @@
-//! Over HTTP.
+//! The metrics endpoint over HTTP.
 
 use std::time::Duration;
 
@@ -7,16 +7,17 @@ use asynqueue_monitor::metrics::{Endpoint, install, serve};
 
 async fn get(endpoint: &Endpoint, path: &str) -> (u16, String) {
     let url = format!("http://{}{path}", endpoint.address());
-    let answer = reqwest::get(url).await.expect("an answer");
-    (answer.status().as_u16(), answer.text().await.expect("text"))
+    let response = reqwest::get(url).await.expect("a response");
+    let status = response.status().as_u16();
+    (status, response.text().await.expect("text"))
 }
 
 #[tokio::test]
-async fn metrics_and_health_are_served_alone() {
+async fn metrics_and_health_are_served() {
     let endpoint = serve("127.0.0.1:0").await.expect("served");
     let url = format!("http://{}/metrics", endpoint.address());
-    let answer = reqwest::get(url).await.expect("an answer");
-    let kind = answer.headers()["content-type"]
+    let response = reqwest::get(url).await.expect("a response");
+    let kind = response.headers()["content-type"]
         .to_str()
         .expect("text")
         .to_owned();
@@ -28,7 +29,7 @@ async fn metrics_and_health_are_served_alone() {
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_answer_fails_readiness_and_hides_nothing_else() {
+async fn an_unavailable_broker_fails_readiness_and_metrics_are_still_served() {
     let broker = MemoryBroker::new();
     let exporter = install().expect("installed").broker(broker.clone());
     let endpoint = exporter.serve("127.0.0.1:0").await.expect("served");
@@ -53,12 +54,12 @@ async fn a_broker_that_does_not_answer_fails_readiness_and_hides_nothing_else() 
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn an_address_in_use_is_named() {
     let endpoint = serve("127.0.0.1:0").await.expect("served");
     let taken = endpoint.address();
     let error = serve(taken).await.expect_err("taken").to_string();
     assert!(
-        error.starts_with(&format!("metrics: cannot listen at `{taken}`: ")),
+        error.starts_with(&format!("metrics: cannot listen on `{taken}`: ")),
         "{error}"
     );
     let error = serve("nowhere").await.expect_err("no address").to_string();
@@ -70,7 +71,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_dropped_is_closed() {
+async fn a_dropped_endpoint_closes_its_listener() {
     let endpoint = serve("127.0.0.1:0").await.expect("served");
     let address = endpoint.address();
     drop(endpoint);
@@ -80,5 +81,5 @@ async fn an_endpoint_that_is_dropped_is_closed() {
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(30), closed).await;
-    in_time.expect("nobody listens there");
+    in_time.expect("the port is closed");
 }

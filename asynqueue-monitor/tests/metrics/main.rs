@@ -1,4 +1,4 @@
-//! Metrics as Prometheus reads them. All tests share one recorder: each has events and queues of its own.
+//! Exported metrics. All tests share one recorder, so each uses its own events and queues.
 
 mod endpoint;
 mod processes;

@@ -1,4 +1,4 @@
-//! What producers and servers tell of themselves.
+//! The metrics of producers and servers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::scrape::{Scrape, until};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-/// A task type of one test's own.
+/// Defines a task type for one test.
 macro_rules! task {
     ($name:ident, $event:literal) => {
         #[derive(Serialize, Deserialize, Task)]
@@ -32,7 +32,7 @@ async fn done<T: Task>(_: Payload<T>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Waits until the broker has an outcome, and the server has told of it.
+/// Waits until the server has counted an outcome that the broker has recorded.
 async fn processed(exporter: &Exporter, event: &str, outcome: &str, count: f64) -> Scrape {
     let labels = [
         format!("event=\"{event}\""),
@@ -46,7 +46,7 @@ async fn processed(exporter: &Exporter, event: &str, outcome: &str, count: f64) 
 }
 
 #[tokio::test]
-async fn tasks_are_counted_by_what_came_of_enqueueing_them() {
+async fn enqueued_tasks_are_counted_by_result() {
     task!(Sent, "sent");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
@@ -84,24 +84,24 @@ async fn tasks_are_counted_by_what_came_of_enqueueing_them() {
 }
 
 #[tokio::test]
-async fn tasks_are_counted_by_what_the_broker_has_recorded_of_them() {
+async fn processed_tasks_are_counted_by_recorded_outcome() {
     task!(Ended, "ended");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
-    let process = move |_: Payload<Ended>, ctx: Context| {
-        let begun = begun.clone();
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |_: Payload<Ended>, ctx: Context| {
+        let started = started.clone();
         async move {
             match ctx.id().as_str() {
                 "fails" => Err(TaskError::from(std::io::Error::other("no"))),
                 "revoked" => Err(TaskError::revoke()),
                 "snoozed" if ctx.headers().is_empty() => Err(TaskError::snooze(AN_HOUR)),
-                "cancelled" | "given-back" => {
-                    begun
+                "cancelled" | "released" => {
+                    started
                         .send(())
                         .map_err(|_| TaskError::skip_retry("unheard"))?;
                     ctx.cancelled().await;
-                    Err(TaskError::from(std::io::Error::other("told to stop")))
+                    Err(TaskError::from(std::io::Error::other("cancelled")))
                 }
                 _ => Ok(()),
             }
@@ -109,7 +109,7 @@ async fn tasks_are_counted_by_what_the_broker_has_recorded_of_them() {
     };
     let server = Server::builder(broker.clone())
         .shutdown_timeout(Duration::ZERO)
-        .process(process);
+        .process(handler);
     let server = server.start().await.expect("started");
     let producer = Producer::new(broker.clone());
     for id in ["fails", "revoked", "snoozed", "completes", "completes-too"] {
@@ -126,16 +126,16 @@ async fn tasks_are_counted_by_what_the_broker_has_recorded_of_them() {
         .id("cancelled")
         .await
         .expect("accepted");
-    begins.recv().await.expect("it runs");
-    cancelled.cancel("no use").await.expect("asked");
+    starts.recv().await.expect("it runs");
+    cancelled.cancel("no use").await.expect("cancelled");
     processed(&exporter, "ended", "cancelled", 1.0).await;
 
     producer
         .enqueue(Ended)
-        .id("given-back")
+        .id("released")
         .await
         .expect("accepted");
-    begins.recv().await.expect("it runs");
+    starts.recv().await.expect("it runs");
     server.shutdown().await.expect("stopped");
     let scrape = processed(&exporter, "ended", "released", 1.0).await;
     let all = scrape.value("asynqueue_tasks_processed_total", &[r#"event="ended""#]);
@@ -143,19 +143,19 @@ async fn tasks_are_counted_by_what_the_broker_has_recorded_of_them() {
 }
 
 #[tokio::test]
-async fn attempts_are_timed_and_those_that_go_on_are_counted() {
+async fn attempts_are_timed_and_running_attempts_are_counted() {
     task!(Timed, "timed");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
     let (go, _) = tokio::sync::broadcast::channel::<()>(1);
     let held = go.clone();
-    let process = move |_: Payload<Timed>, _: Context| {
+    let handler = move |_: Payload<Timed>, _: Context| {
         let mut go = held.subscribe();
         async move { Ok::<_, TaskError>(go.recv().await?) }
     };
     let server = Server::builder(broker.clone())
         .concurrency(3)
-        .process(process);
+        .process(handler);
     let server = server.start().await.expect("started");
     let producer = Producer::new(broker);
     for _ in 0..2 {
@@ -171,7 +171,7 @@ async fn attempts_are_timed_and_those_that_go_on_are_counted() {
         scrape.value("asynqueue_task_handling_seconds_count", &timed),
         Some(0.0)
     );
-    until(&exporter, "slots are told of", |scrape| {
+    until(&exporter, "slots are exported", |scrape| {
         scrape
             .value("asynqueue_server_slots", &[])
             .is_some_and(|slots| slots >= 3.0)
@@ -192,7 +192,7 @@ async fn attempts_are_timed_and_those_that_go_on_are_counted() {
 
 /// The time in the queue counts from when the task is due, not from when it was enqueued.
 #[tokio::test]
-async fn a_delay_that_was_asked_for_is_no_waiting() {
+async fn a_requested_delay_does_not_count_as_waiting() {
     task!(Delayed, "delayed");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
@@ -210,25 +210,25 @@ async fn a_delay_that_was_asked_for_is_no_waiting() {
         "asynqueue_task_waiting_seconds_sum",
         &[r#"event="delayed""#],
     );
-    assert!(waited.expect("told") < 0.5, "{waited:?}");
+    assert!(waited.expect("exported") < 0.5, "{waited:?}");
 }
 
 #[tokio::test]
-async fn events_without_a_process_share_one_label() {
+async fn unknown_events_share_one_label() {
     task!(Known, "known");
-    task!(StrangeA, "strange-a");
-    task!(StrangeB, "strange-b");
+    task!(OtherA, "other-a");
+    task!(OtherB, "other-b");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
-    let queue = "strange";
+    let queue = "unhandled";
     let a = producer
-        .enqueue(StrangeA)
+        .enqueue(OtherA)
         .queue(queue)
         .await
         .expect("accepted");
     let b = producer
-        .enqueue(StrangeB)
+        .enqueue(OtherB)
         .queue(queue)
         .await
         .expect("accepted");
@@ -242,18 +242,18 @@ async fn events_without_a_process_share_one_label() {
     server.shutdown().await.expect("stopped");
     let scrape = Scrape::of(&exporter).await;
     let labels = [
-        r#"queue="strange""#,
+        r#"queue="unhandled""#,
         r#"event="unknown""#,
         r#"outcome="archived""#,
     ];
     let archived = scrape.value("asynqueue_tasks_processed_total", &labels);
     assert_eq!(archived, Some(2.0));
-    let by_name = scrape.value("asynqueue_tasks_processed_total", &[r#"event="strange-a""#]);
+    let by_name = scrape.value("asynqueue_tasks_processed_total", &[r#"event="other-a""#]);
     assert_eq!(by_name, None);
 }
 
 #[tokio::test]
-async fn a_lost_worker_shows_as_lost_reclaimed_and_refused() {
+async fn a_task_of_a_lost_worker_counts_as_reclaimed_and_retried() {
     task!(Lost, "lost");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
@@ -281,15 +281,15 @@ async fn a_lost_worker_shows_as_lost_reclaimed_and_refused() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_comes_too_late_is_counted_as_refused() {
+async fn a_late_outcome_is_counted_as_refused() {
     task!(Late, "late");
     let exporter = install().expect("installed");
     let broker = MemoryBroker::new();
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
-    let process = move |_: Payload<Late>, ctx: Context| {
-        let begun = begun.clone();
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |_: Payload<Late>, ctx: Context| {
+        let started = started.clone();
         async move {
-            begun
+            started
                 .send(())
                 .map_err(|_| TaskError::skip_retry("unheard"))?;
             ctx.cancelled().await;
@@ -298,18 +298,18 @@ async fn an_outcome_that_comes_too_late_is_counted_as_refused() {
     };
     let server = Server::builder(broker.clone()).queue("late", 1);
     let server = server.lease(Duration::from_millis(90));
-    let server = server.process(process).start().await.expect("started");
+    let server = server.process(handler).start().await.expect("started");
     let producer = Producer::new(broker.clone());
     producer
         .enqueue(Late)
         .queue("late")
         .await
         .expect("accepted");
-    begins.recv().await.expect("it runs");
-    // Someone takes the task away from it.
+    starts.recv().await.expect("it runs");
+    // The task is deleted while it runs.
     let (inspector, queue) = (Inspector::new(broker), "late".into());
     let deleted = inspector.delete_queue(&queue, true).await;
-    assert!(deleted.expect("answered"));
+    assert!(deleted.expect("deleted"));
     let late = [r#"event="late""#];
     until(&exporter, "it is refused", |scrape| {
         scrape.value("asynqueue_outcomes_refused_total", &late) == Some(1.0)
@@ -320,7 +320,7 @@ async fn an_outcome_that_comes_too_late_is_counted_as_refused() {
 }
 
 #[tokio::test]
-async fn published_events_and_groups_are_counted_where_they_go() {
+async fn published_events_and_groups_are_counted_in_their_queues() {
     task!(Placed, "placed");
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "part", aggregate(grace = "1ms", max_delay = "1s", max_size = 3), crate = asynqueue_core)]

@@ -1,4 +1,4 @@
-//! What the broker tells of its queues.
+//! The queue statistics of the broker.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ async fn run(task: Payload<Sized>, _: Context) -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn queues_tell_of_size_by_state_latency_memory_pause_and_totals() {
+async fn queues_export_size_by_state_latency_memory_pause_and_totals() {
     let broker = MemoryBroker::new();
     let exporter = install().expect("installed").broker(broker.clone());
     let producer = Producer::new(broker.clone());
@@ -76,7 +76,7 @@ async fn queues_tell_of_size_by_state_latency_memory_pause_and_totals() {
 }
 
 #[tokio::test]
-async fn what_the_limits_of_an_archive_delete_is_counted_with_the_limit() {
+async fn trimmed_tasks_and_the_archive_limit_are_exported() {
     let broker = MemoryBroker::new();
     let exporter = install().expect("installed").broker(broker.clone());
     let producer = Producer::new(broker.clone());
@@ -110,7 +110,7 @@ async fn what_the_limits_of_an_archive_delete_is_counted_with_the_limit() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_deleted_is_told_of_no_more() {
+async fn a_deleted_queue_is_no_longer_exported() {
     let broker = MemoryBroker::new();
     let exporter = install().expect("installed").broker(broker.clone());
     let producer = Producer::new(broker.clone());
@@ -128,7 +128,7 @@ async fn a_queue_that_is_deleted_is_told_of_no_more() {
 }
 
 #[tokio::test]
-async fn at_most_so_many_queues_are_told_of() {
+async fn the_number_of_exported_queues_is_limited() {
     let broker = MemoryBroker::new();
     let exporter = install()
         .expect("installed")
@@ -142,12 +142,12 @@ async fn at_most_so_many_queues_are_told_of() {
         task.await.expect("accepted");
     }
     let scrape = Scrape::of(&exporter).await;
-    let told = scrape.value("asynqueue_queue_size", &[r#"queue="user-"#]);
-    assert_eq!(told, Some(3.0));
+    let sizes = scrape.value("asynqueue_queue_size", &[r#"queue="user-"#]);
+    assert_eq!(sizes, Some(3.0));
     assert_eq!(scrape.value("asynqueue_queues", &[]), Some(10.0));
 }
 
-/// Hostile names stay within their label.
+/// Untrusted names stay within their label.
 #[tokio::test]
 async fn names_are_escaped() {
     let broker = MemoryBroker::new();
@@ -163,9 +163,9 @@ async fn names_are_escaped() {
     );
 }
 
-/// The list in the docs is what there is.
+/// The list in the documentation is complete.
 #[tokio::test]
-async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
+async fn every_metric_is_documented_and_every_documented_metric_exists() {
     let broker = MemoryBroker::new();
     let exporter = install().expect("installed").broker(broker.clone());
     let producer = Producer::new(broker.clone());
@@ -179,7 +179,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
         .await
         .expect("started");
     task.result().await.expect("done");
-    let scrape = until(&exporter, "the server has told of its slots", |scrape| {
+    let scrape = until(&exporter, "the server has exported its slots", |scrape| {
         let has = |metric| scrape.value(metric, &[]).is_some();
         has("asynqueue_server_slots") && has("asynqueue_tasks_trimmed_total")
     })
@@ -191,7 +191,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
         .filter_map(|row| row.split('`').next())
         .map(str::to_owned)
         .collect();
-    // These are there once something has gone wrong, or with Redis.
+    // These exist only after an error, or with Redis.
     let others = [
         "asynqueue_broker_failures_total",
         "asynqueue_declarations_restored_total",
@@ -204,7 +204,7 @@ async fn every_metric_is_in_the_docs_and_every_one_in_the_docs_is_there() {
     for other in others {
         assert!(expected.remove(other), "{other}");
     }
-    let mut told = scrape.names();
-    told.retain(|name| !others.contains(&name.as_str()));
-    assert_eq!(told, expected);
+    let mut exported = scrape.names();
+    exported.retain(|name| !others.contains(&name.as_str()));
+    assert_eq!(exported, expected);
 }

@@ -1,4 +1,4 @@
-//! Reading the text format of Prometheus.
+//! A parser for the Prometheus text format.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
 
 use asynqueue_monitor::metrics::Exporter;
 
-/// What one scrape told.
+/// The output of one scrape.
 pub(crate) struct Scrape(String);
 
 impl Scrape {
@@ -28,7 +28,7 @@ impl Scrape {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
-    /// The names of all metrics, without what histograms add to theirs.
+    /// The names of all metrics, without the suffixes of histograms.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let types = self
             .0
@@ -44,21 +44,21 @@ impl Scrape {
     }
 }
 
-/// Scrapes until something is so.
+/// Scrapes until a condition holds.
 pub(crate) async fn until(
     exporter: &Exporter,
     what: &str,
-    is_so: impl Fn(&Scrape) -> bool,
+    holds: impl Fn(&Scrape) -> bool,
 ) -> Scrape {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let scrape = Scrape::of(exporter).await;
-        if is_so(&scrape) {
+        if holds(&scrape) {
             return scrape;
         }
         assert!(
             Instant::now() < deadline,
-            "waited in vain until {what}: {}",
+            "timed out waiting until {what}: {}",
             scrape.text()
         );
         tokio::time::sleep(Duration::from_millis(5)).await;

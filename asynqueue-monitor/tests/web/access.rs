@@ -1,4 +1,4 @@
-//! Who gets in, and what they may do.
+//! Authentication and permissions.
 
 use std::{
     io::{self, Write},
@@ -15,10 +15,10 @@ use reqwest::StatusCode;
 
 use super::site::Site;
 
-/// `secret`, as `argon2 somesaltsomesalt -id -k 16 -t 2 -p 1 -e` writes it.
+/// `secret`, hashed by `argon2 somesaltsomesalt -id -k 16 -t 2 -p 1 -e`.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$E/SQMa+uT8S7798KgxD+hQxeFkYTta8dSdtQhFJv8GA";
 
-/// The same with `-k 4096`, so that it takes a while.
+/// The same with `-k 4096`, which makes verification slow.
 const SLOW_HASH: &str = "$argon2id$v=19$m=4096,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$DpeISFFMG6L/3BdA4KlK5ZICsfRaB/lJRVNS7koASC4";
 
 async fn guarded() -> Site {
@@ -34,10 +34,10 @@ async fn guarded() -> Site {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_the_password() {
+async fn requests_without_the_password_are_rejected() {
     let site = guarded().await;
     let (status, text) = site.get("/").await;
-    assert_eq!((status, &*text), (401, "name and password, please\n"));
+    assert_eq!((status, &*text), (401, "authentication required\n"));
     for (name, password) in [
         ("ada", "wrong"),
         ("nobody", "secret"),
@@ -48,50 +48,50 @@ async fn nobody_gets_in_without_the_password() {
             .client
             .get(site.url("/queues/mail"))
             .basic_auth(name, Some(password));
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 401, "{name}");
-        assert!(answer.headers().contains_key("www-authenticate"));
-        assert!(!answer.text().await.expect("text").contains("archived"));
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), 401, "{name}");
+        assert!(response.headers().contains_key("www-authenticate"));
+        assert!(!response.text().await.expect("text").contains("archived"));
     }
     let request = site
         .client
         .get(site.url("/"))
         .basic_auth("ada", Some("secret"));
-    assert_eq!(request.send().await.expect("an answer").status(), 200);
+    assert_eq!(request.send().await.expect("a response").status(), 200);
     for path in ["/assets/any/style.css", "/live", "/nowhere"] {
         assert_eq!(site.get(path).await.0, 401, "{path}");
     }
 }
 
 #[tokio::test]
-async fn guessing_passwords_is_slowed_down_and_who_is_in_stays_in() {
+async fn password_guessing_is_throttled_and_authenticated_users_are_not() {
     let site = guarded().await;
     let get = async |password: &str| {
         let request = site
             .client
             .get(site.url("/"))
             .basic_auth("ada", Some(password));
-        request.send().await.expect("an answer")
+        request.send().await.expect("a response")
     };
     assert_eq!(get("secret").await.status(), 200);
     for n in 0..10 {
         assert_eq!(get(&format!("guess {n}")).await.status(), 401);
     }
-    let answer = get("guess again").await;
-    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert!(answer.headers().contains_key("retry-after"));
+    let response = get("guess again").await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(response.headers().contains_key("retry-after"));
     assert_eq!(get("secret").await.status(), 200);
 }
 
-/// However many are made at once, no more count than may.
+/// Concurrent guesses do not get around the limit.
 #[tokio::test]
-async fn many_guesses_at_once_gain_nothing_and_many_right_passwords_lose_nothing() {
+async fn concurrent_guesses_are_throttled_and_concurrent_logins_are_not() {
     let slow = |monitor: Monitor| monitor.user("ada", SLOW_HASH, Role::Admin).expect("a hash");
     let site = Site::of(slow).await;
     let get = async |password: String| {
         let request = site.client.get(site.url("/settings"));
         let request = request.basic_auth("ada", Some(password));
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.expect("a response").status().as_u16()
     };
     let right = (0..40).map(|_| get("secret".into()));
     let right = futures_util::future::join_all(right).await;
@@ -102,28 +102,28 @@ async fn many_guesses_at_once_gain_nothing_and_many_right_passwords_lose_nothing
     assert!((10..15).contains(&tried), "{guesses:?}");
 }
 
-/// A page of another site that has got its own name to lead to this machine.
+/// DNS rebinding: the host name of another site resolves to this machine.
 #[tokio::test]
-async fn without_passwords_only_names_of_this_machine_lead_to_the_monitor() {
+async fn without_passwords_only_local_host_names_are_accepted() {
     let status = async |site: &Site, host: &str| {
         let request = site
             .client
             .get(site.url("/api/queues"))
             .header("host", host);
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.expect("a response").status().as_u16()
     };
     let open = Site::new().await;
     assert_eq!(status(&open, "evil.example:8089").await, 421);
     assert_eq!(status(&open, "localhost:8089").await, 200);
     assert_eq!(open.get("/").await.0, 200);
     assert_eq!(status(&guarded().await, "ops.example").await, 401);
-    let meant = Site::of(Monitor::open_to_all).await;
-    assert_eq!(status(&meant, "ops.example").await, 200);
+    let open_to_all = Site::of(Monitor::open_to_all).await;
+    assert_eq!(status(&open_to_all, "ops.example").await, 200);
 }
 
 /// An unset variable is an empty password.
 #[test]
-fn an_account_without_a_name_or_a_password_is_refused() {
+fn a_user_without_a_name_or_a_password_is_rejected() {
     for (name, password, part) in [
         ("ada", "", "the password of `ada` is empty"),
         ("", "secret", "the user name `` is invalid"),
@@ -146,7 +146,7 @@ async fn a_viewer_sees_everything_and_changes_nothing() {
     let page = request
         .send()
         .await
-        .expect("an answer")
+        .expect("a response")
         .text()
         .await
         .expect("text");
@@ -156,7 +156,7 @@ async fn a_viewer_sees_everything_and_changes_nothing() {
     );
     let request = site.form("/queues/mail/tasks", "state=archived&which=all&do=delete");
     let request = request.basic_auth("guest", Some("guest"));
-    assert_eq!(request.send().await.expect("an answer").status(), 403);
+    assert_eq!(request.send().await.expect("a response").status(), 403);
     assert_eq!(site.count(TaskState::Archived).await, 1);
 }
 
@@ -173,14 +173,14 @@ async fn a_read_only_monitor_changes_nothing_for_anyone() {
     assert!(!server.is_quiet());
 }
 
-/// A page of another site that the same browser has open.
+/// Cross-site request forgery.
 #[tokio::test]
-async fn a_change_that_another_site_asks_for_is_refused() {
+async fn cross_site_changes_are_rejected() {
     let site = Site::new().await;
     let post = async |name: &'static str, value: &str| {
         let request = site.form("/queues/mail/tasks", "state=archived&which=all&do=delete");
         let request = request.header(name, value);
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.expect("a response").status().as_u16()
     };
     assert_eq!(post("sec-fetch-site", "cross-site").await, 403);
     assert_eq!(post("origin", "https://evil.example").await, 403);
@@ -190,15 +190,15 @@ async fn a_change_that_another_site_asks_for_is_refused() {
 }
 
 #[tokio::test]
-async fn answers_let_a_browser_run_nothing_but_our_own_file() {
+async fn responses_allow_browsers_to_run_only_the_script_of_the_monitor() {
     let site = guarded().await;
-    let answer = site
+    let response = site
         .client
         .get(site.url("/"))
         .send()
         .await
-        .expect("an answer");
-    let policy = answer.headers()["content-security-policy"]
+        .expect("a response");
+    let policy = response.headers()["content-security-policy"]
         .to_str()
         .expect("text");
     for rule in [
@@ -210,8 +210,8 @@ async fn answers_let_a_browser_run_nothing_but_our_own_file() {
         assert!(policy.contains(rule), "{policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
-    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
-    assert_eq!(answer.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(response.headers()["cache-control"], "no-store");
     let page = Site::new().await.page("/queues/mail").await;
     assert!(
         !page.contains(" style=") && !page.contains(" onclick="),
@@ -220,7 +220,7 @@ async fn answers_let_a_browser_run_nothing_but_our_own_file() {
 }
 
 #[tokio::test]
-async fn others_than_this_machine_need_a_password_or_an_explicit_word() {
+async fn other_machines_need_a_password_or_open_to_all() {
     let monitor = Monitor::new(MemoryBroker::new());
     let error = monitor
         .serve("0.0.0.0:0")
@@ -228,7 +228,10 @@ async fn others_than_this_machine_need_a_password_or_an_explicit_word() {
         .expect_err("unguarded")
         .to_string();
     assert!(
-        error.contains("open_to_all") && error.contains("0.0.0.0"),
+        error.starts_with("the monitor on 0.0.0.0:")
+            && error.ends_with(
+                " would give full access to anyone who can reach it: add a user, or set `open_to_all` if this is intended"
+            ),
         "{error}"
     );
     assert!(
@@ -238,10 +241,10 @@ async fn others_than_this_machine_need_a_password_or_an_explicit_word() {
             .serve("0.0.0.0:0")
             .await
             .is_err(),
-        "payloads are seen"
+        "payloads would be visible"
     );
     let served = monitor.clone().open_to_all().serve("0.0.0.0:0").await;
-    served.expect("meant").shutdown().await;
+    served.expect("allowed").shutdown().await;
     let guarded = monitor
         .user("ada", "secret", Role::Admin)
         .expect("a password");
@@ -254,7 +257,7 @@ async fn others_than_this_machine_need_a_password_or_an_explicit_word() {
 }
 
 #[tokio::test]
-async fn a_hash_of_argon2_is_a_password_too() {
+async fn a_password_may_be_an_argon2_hash() {
     let error = Monitor::new(MemoryBroker::new()).user("ada", "$argon2id$nonsense", Role::Admin);
     let error = error.expect_err("no hash").to_string();
     assert!(
@@ -268,16 +271,15 @@ async fn a_hash_of_argon2_is_a_password_too() {
             .get(site.url("/"))
             .basic_auth("ada", Some(password));
         assert_eq!(
-            request.send().await.expect("an answer").status(),
+            request.send().await.expect("a response").status(),
             status,
             "{password}"
         );
     }
 }
 
-/// A layer of the program's own that knows who someone is.
 #[tokio::test]
-async fn a_layer_of_the_programs_own_tells_who_someone_is() {
+async fn a_layer_of_the_program_provides_the_user() {
     let broker = MemoryBroker::new();
     let monitor = Monitor::new(broker)
         .user("ada", "secret", Role::Admin)
@@ -294,31 +296,31 @@ async fn a_layer_of_the_programs_own_tells_who_someone_is() {
         .expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let answer = reqwest::get(format!("http://{address}/ops"))
+    let response = reqwest::get(format!("http://{address}/ops"))
         .await
-        .expect("an answer");
-    assert_eq!(answer.status(), 200);
-    let page = answer.text().await.expect("text");
+        .expect("a response");
+    assert_eq!(response.status(), 200);
+    let page = response.text().await.expect("text");
     assert!(
-        page.contains("grace") && page.contains("may look only"),
+        page.contains("grace") && page.contains("grace, read-only access: open settings"),
         "{page}"
     );
 }
 
 #[tokio::test]
-async fn a_configuration_serves_it_or_says_what_is_missing() {
+async fn a_configuration_serves_the_monitor_or_names_what_is_missing() {
     let serve = async |monitoring: &Monitoring| {
         Monitor::serve_configured(MemoryBroker::new(), monitoring).await
     };
     let mut monitoring = Monitoring::default();
     monitoring.port = Some(0);
     monitoring.path = Some("/monitoring".into());
-    assert!(serve(&monitoring).await.expect("not asked for").is_none());
+    assert!(serve(&monitoring).await.expect("not enabled").is_none());
     monitoring.enable = Some(true);
     let endpoint = serve(&monitoring).await.expect("served").expect("enabled");
     assert!(endpoint.address().ip().is_loopback());
     let url = format!("http://{}/monitoring", endpoint.address());
-    assert_eq!(reqwest::get(url).await.expect("an answer").status(), 200);
+    assert_eq!(reqwest::get(url).await.expect("a response").status(), 200);
     endpoint.shutdown().await;
     monitoring.host = Some("0.0.0.0".into());
     let error = serve(&monitoring).await.expect_err("open to all");
@@ -338,7 +340,7 @@ async fn a_configuration_serves_it_or_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_configuration_has_accounts_with_roles_and_with_passwords_or_their_hashes() {
+async fn a_configuration_defines_users_with_roles_and_passwords_or_hashes() {
     let toml = format!(
         "addr = 'memory:'\n[monitoring]\nenable = true\nport = 0\nusername = 'ada'\npassword = 'secret'\n\
          [monitoring.users]\ngrace = {{ password = '{HASH}', role = 'admin' }}\nguest = {{ password = 'guest' }}\n"
@@ -349,7 +351,7 @@ async fn a_configuration_has_accounts_with_roles_and_with_passwords_or_their_has
     let endpoint = endpoint.await.expect("served").expect("enabled");
     assert!(
         endpoint.address().ip().is_loopback(),
-        "accounts open no address"
+        "users do not change the address"
     );
     let url = format!("http://{}/", endpoint.address());
     let client = reqwest::Client::new();
@@ -360,10 +362,10 @@ async fn a_configuration_has_accounts_with_roles_and_with_passwords_or_their_has
         ("guest", "secret", "nothing"),
     ] {
         let look = client.get(&url).basic_auth(name, Some(password));
-        let look = look.send().await.expect("an answer").status();
+        let look = look.send().await.expect("a response").status();
         let change = client.post(format!("{url}api/queues/mail/pause"));
         let change = change.basic_auth(name, Some(password));
-        let change = change.send().await.expect("an answer").status();
+        let change = change.send().await.expect("a response").status();
         let expected = match may {
             "change" => (200, false),
             "look" => (200, true),
@@ -375,7 +377,7 @@ async fn a_configuration_has_accounts_with_roles_and_with_passwords_or_their_has
 }
 
 #[tokio::test]
-async fn redacted_fields_are_not_shown_or_found_and_an_edit_keeps_them() {
+async fn redacted_fields_are_neither_shown_nor_found_and_survive_an_edit() {
     let site = Site::of(|monitor| monitor.redact(["TO"])).await;
     for path in [
         "/queues/mail/tasks/scheduled",
@@ -390,7 +392,7 @@ async fn redacted_fields_are_not_shown_or_found_and_an_edit_keeps_them() {
     let page = site
         .page("/queues/mail?state=scheduled&filter=payload~ada")
         .await;
-    assert!(page.contains("No task matches."), "{page}");
+    assert!(page.contains("No matching tasks."), "{page}");
     let form = "state=scheduled&which=chosen&back=task&do=edit&id=scheduled&payload=";
     let (_, to) = site
         .post(
@@ -410,7 +412,7 @@ async fn redacted_fields_are_not_shown_or_found_and_an_edit_keeps_them() {
     assert!(to.contains("%60to%60%20is%20redacted"), "{to}");
 }
 
-/// What was logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -425,7 +427,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
+async fn each_change_is_written_to_the_audit_log_with_its_user() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false);
@@ -434,7 +436,7 @@ async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
     let site = guarded().await;
     let post = async |path: &str, form: &str| {
         let request = site.form(path, form).basic_auth("ada", Some("secret"));
-        let status = request.send().await.expect("an answer").status();
+        let status = request.send().await.expect("a response").status();
         assert!(
             status.is_redirection() || status.is_success(),
             "{path}: {status}"
@@ -457,20 +459,20 @@ async fn each_change_is_a_line_for_audits_that_names_who_did_it() {
         .filter(|line| line.contains("asynqueue::audit"))
         .collect();
     for parts in [
-        ["action=\"pause\" on=\"mail\"", "mail is paused."],
+        ["action=\"pause\" on=\"mail\"", "Queue mail paused."],
         ["action=\"archive\" on=\"mail\"", "1 task archived."],
         [
-            "action=\"begin\" on=\"job 1\"",
+            "action=\"start\" on=\"job 1\"",
             "Deleting all archived tasks",
         ],
-        ["a job of the monitor has ended", "2 tasks deleted"],
+        ["job ended", "2 tasks deleted"],
         ["action=\"stop\" on=\"job 1\"", ""],
         ["action=\"resume\" on=\"mail\"", "resumed"],
         ["action=\"quiet\" on=\"worker-1\"", "worker-1 stops leasing"],
-        ["action=\"resume\" on=\"worker-1\"", "asked to lease again"],
+        ["action=\"resume\" on=\"worker-1\"", "resume requested"],
     ] {
-        let is_told = |line: &&&str| parts.iter().all(|part| line.contains(part));
-        let line = lines.iter().find(is_told);
+        let matches = |line: &&&str| parts.iter().all(|part| line.contains(part));
+        let line = lines.iter().find(matches);
         let line = line.unwrap_or_else(|| panic!("{parts:?}: {log}"));
         assert!(line.contains("user=\"ada\""), "{line}");
     }

@@ -1,4 +1,4 @@
-//! What can be done, as seen in the broker.
+//! Actions of pages and their effect on the broker.
 
 use std::time::Duration;
 
@@ -25,14 +25,17 @@ async fn a_queue_is_paused_and_resumed() {
     let (status, to) = site.post("/queues/mail/act", "do=pause").await;
     assert_eq!(
         (status, &*to),
-        (303, "/queues/mail?did=mail%20is%20paused.")
+        (303, "/queues/mail?did=Queue%20mail%20paused.")
     );
     assert!(is_paused().await);
-    assert!(site.page(&to).await.contains("mail is paused."));
+    assert!(site.page(&to).await.contains("Queue mail paused."));
     site.post("/queues/mail/act", "do=resume").await;
     assert!(!is_paused().await);
     let (_, to) = site.post("/queues/mail/act", "do=delete").await;
-    assert!(to.contains("was%20not%20deleted"), "{to}");
+    assert!(
+        to.contains("did=Queue%20mail%20not%20deleted%3A%20it%20still%20has%20tasks."),
+        "{to}"
+    );
     let (status, why) = site.post("/queues/mail/act", "do=explode").await;
     assert!(status == 400 && why.contains("`explode`"), "{why}");
     let (status, why) = site.post("/queues/mail/act", "do=quiet").await;
@@ -60,14 +63,14 @@ async fn a_task_offers_the_actions_that_apply_to_its_state() {
 }
 
 #[tokio::test]
-async fn chosen_tasks_are_run_archived_and_deleted() {
+async fn selected_tasks_are_retried_archived_and_deleted() {
     let site = Site::new().await;
     let path = "/queues/mail/tasks";
     let (status, to) = site
         .post(path, "state=archived&which=chosen&do=retry&id=archived")
         .await;
     assert!(
-        status == 303 && to.contains("did=1%20task%20to%20run."),
+        status == 303 && to.contains("did=1%20task%20queued%20to%20run."),
         "{to}"
     );
     assert_eq!(site.count(TaskState::Archived).await, 0);
@@ -78,18 +81,18 @@ async fn chosen_tasks_are_run_archived_and_deleted() {
     let form = "state=pending&which=chosen&do=delete&id=archived";
     let (_, to) = site.post(path, form).await;
     site.until(TaskState::Pending, 1).await;
-    let told = "Deleting mail/archived: 1 task deleted.";
-    site.until_says(&to, told).await;
+    let text = "Deleting mail/archived: 1 task deleted.";
+    site.until_says(&to, text).await;
     let form = "state=completed&which=chosen&do=run&id=completed";
     let (_, to) = site.post(path, form).await;
     assert!(
-        to.contains("1%20task%20not%3A%20it%20is%20active%2C%20completed"),
+        to.contains("1%20task%20unchanged%3A%20it%20is%20active%2C%20completed"),
         "{to}"
     );
 }
 
 #[tokio::test]
-async fn tasks_are_moved_to_another_queue_and_nothing_is_done_where_none_is_chosen() {
+async fn tasks_are_moved_to_another_queue_and_an_empty_selection_changes_nothing() {
     let site = Site::new().await;
     let path = "/queues/mail/tasks";
     let form = "state=archived&which=chosen&do=move&to=other&id=archived";
@@ -98,7 +101,7 @@ async fn tasks_are_moved_to_another_queue_and_nothing_is_done_where_none_is_chos
     let page = site.page("/queues/other/tasks/archived").await;
     assert!(page.contains("pending"), "{page}");
     let (_, to) = site.post(path, "state=retry&which=chosen&do=run").await;
-    assert!(to.ends_with("did=No%20task%20was%20chosen."), "{to}");
+    assert!(to.ends_with("did=No%20task%20selected."), "{to}");
     assert_eq!(site.count(TaskState::Retry).await, 1);
     let form = "state=retry&which=chosen&do=move&to=&id=retry";
     let (status, why) = site.post(path, form).await;
@@ -106,7 +109,7 @@ async fn tasks_are_moved_to_another_queue_and_nothing_is_done_where_none_is_chos
 }
 
 #[tokio::test]
-async fn all_that_match_are_changed_and_no_others() {
+async fn all_matching_tasks_are_changed_and_no_others() {
     let site = Site::new().await;
     let path = "/queues/mail/tasks";
     let (_, to) = site
@@ -115,8 +118,8 @@ async fn all_that_match_are_changed_and_no_others() {
             "state=archived&which=all&do=delete&filter=error~timeout",
         )
         .await;
-    let told = "Deleting all archived tasks of mail that match `error~timeout`: 0 tasks deleted.";
-    site.until_says(&to, told).await;
+    let text = "Deleting all archived tasks in mail matching `error~timeout`: 0 tasks deleted.";
+    site.until_says(&to, text).await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
     site.post(
         path,
@@ -140,68 +143,84 @@ async fn a_payload_is_edited_in_its_own_codec() {
     let again = form.replace("do=edit", "do=edit&then=run");
     let again = again.replace("bob", "eve");
     let (_, to) = site.post("/queues/mail/tasks", &again).await;
-    assert!(to.contains("changed%2C%20to%20run"), "{to}");
+    assert!(
+        to.contains("did=1%20task%20changed%20and%20queued%20to%20run."),
+        "{to}"
+    );
     let info = site.task("archived").await;
     assert_eq!(info.state, TaskState::Pending);
     assert_eq!(site.inspector.payload(&info).to_string(), r#"{"to":"eve"}"#);
     let (status, why) = site
         .post("/queues/mail/tasks", &form.replace("%7B", ""))
         .await;
-    assert!(status == 400 && why.contains("not JSON"), "{why}");
+    assert!(
+        status == 400 && why.contains("the payload is not valid JSON: "),
+        "{why}"
+    );
 }
 
 #[tokio::test]
-async fn a_completed_task_runs_once_more_as_a_new_one_with_another_payload() {
+async fn a_completed_task_is_enqueued_again_with_another_payload() {
     let site = Site::new().await;
     let path = "/queues/mail/tasks/completed";
     let (status, to) = site.post(path, "payload=%7B%22to%22%3A%22eve%22%7D").await;
     assert_eq!(status, 303, "{to}");
     let page = site.page(&to).await;
-    assert!(page.contains("This is mail/completed once more."), "{page}");
+    assert!(
+        page.contains("Enqueued as a copy of mail/completed."),
+        "{page}"
+    );
     assert!(page.contains("&quot;eve&quot;"), "{page}");
     assert_eq!(site.count(TaskState::Pending).await, 2);
     assert_eq!(site.count(TaskState::Completed).await, 1);
     let (status, why) = site.post(path, "payload=%7B").await;
-    assert!(status == 400 && why.contains("not JSON"), "{why}");
+    assert!(
+        status == 400 && why.contains("the payload is not valid JSON: "),
+        "{why}"
+    );
     let (status, _) = site.post("/queues/mail/tasks/nobody", "payload=1").await;
     assert_eq!(status, 404);
 }
 
 #[tokio::test]
-async fn a_deletion_is_undone_before_it_begins() {
+async fn a_deletion_is_undone_before_it_starts() {
     let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
     let form = "state=archived&which=all&do=delete";
     let (_, to) = site.post("/queues/mail/tasks", form).await;
     let page = site.page(&to).await;
     assert!(
-        page.contains("begins in") && page.contains(">Undo</button>"),
+        page.contains("Deleting all archived tasks in mail starts in ")
+            && page.contains(">Undo</button>"),
         "{page}"
     );
-    // A page without script looks again by itself.
+    // Without script, the page reloads by itself.
     assert!(page.contains("http-equiv=\"refresh\""), "{page}");
     let (status, to) = site.post("/jobs/1", "").await;
     assert_eq!(status, 303, "{to}");
-    site.until_says(&to, "undone, nothing was changed").await;
+    site.until_says(&to, "undone. No tasks changed.").await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
     let (status, page) = site.post("/jobs/2", "").await;
     assert_eq!(status, 404, "{page}");
 }
 
 #[tokio::test]
-async fn a_queue_is_deleted_with_its_tasks_by_who_types_its_name() {
+async fn a_queue_is_deleted_with_its_tasks_after_its_name_is_typed() {
     let site = Site::new().await;
     let path = "/queues/mail/act";
     let (_, to) = site.post(path, "do=delete&name=male").await;
-    assert!(to.contains("not%20deleted"), "{to}");
-    assert_eq!(site.inspector.queues().await.expect("answered").len(), 1);
+    assert!(
+        to.contains("not%20deleted%3A%20the%20typed%20name%20does%20not%20match."),
+        "{to}"
+    );
+    assert_eq!(site.inspector.queues().await.expect("read").len(), 1);
     let (_, to) = site.post(path, "do=delete&name=mail").await;
     assert!(to.starts_with("/?did="), "{to}");
-    assert_eq!(site.inspector.queues().await.expect("answered"), []);
+    assert_eq!(site.inspector.queues().await.expect("read"), []);
 }
 
-/// The task tells who cancelled it.
+/// The task records who archived it.
 #[tokio::test]
-async fn who_acts_is_named() {
+async fn the_acting_user_is_recorded() {
     let site = Site::new().await;
     site.post(
         "/queues/mail/tasks",
@@ -210,7 +229,7 @@ async fn who_acts_is_named() {
     .await;
     let info = site.task("retry").await;
     let last = info.envelope.last_failure().expect("a reason");
-    assert_eq!(last.message, "by anonymous: in the monitor");
+    assert_eq!(last.message, "by anonymous: via the monitor");
 }
 
 #[tokio::test]
@@ -219,21 +238,15 @@ async fn schedule_entries_are_paused_resumed_from_their_next_tick_and_run_now() 
     let broker = site.broker.clone();
     let email = Email { to: "ada".into() };
     let entry = Entry::new("digest", "@hourly", email).expect("a rule");
-    site.inspector.timetable().put(entry).await.expect("kept");
-    let kept = async || {
-        site.inspector
-            .schedules()
-            .await
-            .expect("answered")
-            .remove(0)
-    };
+    site.inspector.timetable().put(entry).await.expect("stored");
+    let kept = async || site.inspector.schedules().await.expect("read").remove(0);
 
     site.post("/schedules", "do=pause&entry=digest").await;
     let mut paused = kept().await;
     assert!(paused.paused);
-    // As if it had been paused for long.
+    // As if it had been paused for a long time.
     paused.next = Some(Timestamp::from_millis(0));
-    broker.put_schedules(vec![paused]).await.expect("kept");
+    broker.put_schedules(vec![paused]).await.expect("stored");
     site.post("/schedules", "do=resume&entry=digest").await;
     let resumed = kept().await;
     assert!(!resumed.paused && resumed.next > Some(broker.now()));
@@ -262,7 +275,7 @@ async fn a_server_is_made_quiet_and_resumed() {
     site.until_says("/servers", ">quiet<").await;
     let page = site.page("/servers").await;
     assert!(page.contains("Resume") && !page.contains("Stop leasing"));
-    // Back to the part of the list that it was on.
+    // Back to the same page of the list.
     let form = "do=resume&server=worker+1&after=50";
     let (_, to) = site.post("/servers", form).await;
     assert!(to.starts_with("/servers?after=50&did=worker%201"), "{to}");
@@ -275,10 +288,10 @@ async fn a_server_is_made_quiet_and_resumed() {
 }
 
 #[tokio::test]
-async fn an_edit_of_a_payload_that_has_changed_meanwhile_is_refused() {
+async fn an_edit_is_rejected_if_the_payload_has_changed_since() {
     let site = Site::new().await;
     let page = site.page("/queues/mail/tasks/scheduled").await;
-    let (_, seen) = page.split_once("name=\"seen\" value=\"").expect("there");
+    let (_, seen) = page.split_once("name=\"seen\" value=\"").expect("a field");
     let seen = seen.split('"').next().expect("a version");
     let edit = async |payload: &str| {
         let form = "state=scheduled&which=chosen&back=task&do=edit&id=scheduled";
@@ -287,26 +300,30 @@ async fn an_edit_of_a_payload_that_has_changed_meanwhile_is_refused() {
     };
     assert_eq!(edit("%7B%22to%22%3A%22eve%22%7D").await.0, 303);
     let (status, why) = edit("%7B%22to%22%3A%22bob%22%7D").await;
-    assert!(status == 400 && why.contains("changed meanwhile"), "{why}");
+    assert!(
+        status == 400
+            && why.contains("The payload of mail/scheduled has changed since you opened it."),
+        "{why}"
+    );
     let info = site.task("scheduled").await;
     assert_eq!(site.inspector.payload(&info)["to"], "eve");
 }
 
 #[tokio::test]
-async fn a_queue_that_is_not_there_is_not_made_by_a_form() {
+async fn a_form_does_not_create_a_queue() {
     let site = Site::new().await;
     let (status, why) = site.post("/queues/no%20such/act", "do=pause").await;
     assert!(status == 404 && why.contains("`no such`"), "{why}");
 }
 
-/// Text of others is not to look like ours.
+/// Text of another site must not look like a message of the monitor.
 #[tokio::test]
-async fn a_link_of_another_site_puts_no_words_on_a_page() {
+async fn a_link_from_another_site_shows_no_message() {
     let site = Site::new().await;
     let request = site.client.get(site.url("/?did=call%20555"));
     let request = request.header("sec-fetch-site", "cross-site");
-    let answer = request.send().await.expect("an answer");
-    let page = answer.text().await.expect("text");
+    let response = request.send().await.expect("a response");
+    let page = response.text().await.expect("text");
     assert!(!page.contains("call 555"), "{page}");
     assert!(site.page("/?did=call%20555").await.contains("call 555"));
 }

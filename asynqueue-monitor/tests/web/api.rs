@@ -13,27 +13,27 @@ use serde_json::{Value, json};
 use super::site::{Email, Site};
 
 impl Site {
-    /// Status and body of an answer.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    /// Status and body of a response.
+    async fn request(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.client.request(method, self.url(path));
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        let text = answer.text().await.expect("text");
+        let response = request.send().await.expect("a response");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("text");
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     pub(crate) async fn read(&self, path: &str) -> Value {
-        let (status, body) = self.ask(Method::GET, path, None).await;
+        let (status, body) = self.request(Method::GET, path, None).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
     async fn act(&self, body: Value) -> Value {
         let path = "/api/queues/mail/actions";
-        let (status, body) = self.ask(Method::POST, path, Some(body)).await;
+        let (status, body) = self.request(Method::POST, path, Some(body)).await;
         assert_eq!(status, 200, "{body}");
         body
     }
@@ -41,13 +41,13 @@ impl Site {
     async fn with_schedule(self) -> Self {
         let entry = Entry::new("digest", "@hourly", Email { to: "ada".into() });
         let timetable = self.inspector.timetable();
-        timetable.put(entry.expect("a rule")).await.expect("kept");
+        timetable.put(entry.expect("a rule")).await.expect("stored");
         self
     }
 }
 
 #[tokio::test]
-async fn the_api_tells_what_pages_show() {
+async fn the_api_returns_what_pages_show() {
     let site = Site::new().await.with_schedule().await;
     let queues = site.read("/api/queues").await;
     assert_eq!(queues[0]["name"], "mail");
@@ -88,7 +88,7 @@ async fn the_api_tells_what_pages_show() {
 }
 
 #[tokio::test]
-async fn lists_go_on_where_they_ended() {
+async fn lists_continue_at_their_cursor() {
     let site = Site::new().await;
     site.enqueue(25).await;
     let (mut seen, mut next) = (0, String::new());
@@ -135,7 +135,7 @@ async fn each_action_of_the_api_changes_the_broker() {
     assert_eq!(site.read("/api/find?id=retry").await[0]["queue"], "other");
     let path = "/api/queues/mail/tasks/completed/again";
     let body = json!({ "payload": { "to": "eve" } });
-    let (status, place) = site.ask(Method::POST, path, Some(body.clone())).await;
+    let (status, place) = site.request(Method::POST, path, Some(body.clone())).await;
     assert_eq!((status, &place["queue"]), (201, &json!("mail")), "{place}");
     let again = site.task(place["id"].as_str().expect("an id")).await;
     assert_eq!(site.inspector.payload(&again), body["payload"]);
@@ -149,20 +149,20 @@ async fn queues_are_paused_resumed_and_deleted_by_the_api() {
     let site = Site::new().await;
     let path = "/api/queues/mail";
     assert_eq!(
-        site.ask(Method::POST, "/api/queues/mail/pause", None)
+        site.request(Method::POST, "/api/queues/mail/pause", None)
             .await
             .0,
         204
     );
     assert_eq!(site.read(path).await["paused"], true);
     assert_eq!(
-        site.ask(Method::POST, "/api/queues/mail/resume", None)
+        site.request(Method::POST, "/api/queues/mail/resume", None)
             .await
             .0,
         204
     );
     assert_eq!(site.read(path).await["paused"], false);
-    let (status, why) = site.ask(Method::DELETE, path, None).await;
+    let (status, why) = site.request(Method::DELETE, path, None).await;
     assert!(
         status == 409
             && why["error"]
@@ -170,37 +170,41 @@ async fn queues_are_paused_resumed_and_deleted_by_the_api() {
                 .is_some_and(|why| why.contains("force=true"))
     );
     let forced = format!("{path}?force=true");
-    assert_eq!(site.ask(Method::DELETE, &forced, None).await.0, 204);
+    assert_eq!(site.request(Method::DELETE, &forced, None).await.0, 204);
     assert_eq!(site.read("/api/queues").await, json!([]));
 }
 
 #[tokio::test]
-async fn jobs_are_begun_and_undone_by_the_api() {
+async fn jobs_are_started_and_undone_by_the_api() {
     let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
     let order = json!({ "action": "delete", "state": "archived", "filter": "error~mailbox" });
     let path = "/api/queues/mail/jobs";
-    let (status, job) = site.ask(Method::POST, path, Some(order)).await;
+    let (status, job) = site.request(Method::POST, path, Some(order)).await;
     assert_eq!((status, &job["ended"]), (202, &json!(false)), "{job}");
     let path = format!("/api/jobs/{}", job["id"]);
-    assert_eq!(site.ask(Method::DELETE, &path, None).await.0, 202);
+    assert_eq!(site.request(Method::DELETE, &path, None).await.0, 202);
     let ended = async || site.read("/api/jobs").await[0]["ended"] == true;
     eventually("it has ended", ended).await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
 }
 
 #[tokio::test]
-async fn no_more_jobs_are_begun_than_a_page_can_show() {
+async fn the_number_of_unfinished_jobs_is_limited() {
     let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
     let order = json!({ "action": "delete", "state": "archived" });
-    let begin = async || {
+    let start = async || {
         let path = "/api/queues/mail/jobs";
-        site.ask(Method::POST, path, Some(order.clone())).await
+        site.request(Method::POST, path, Some(order.clone())).await
     };
     for _ in 0..20 {
-        assert_eq!(begin().await.0, 202);
+        assert_eq!(start().await.0, 202);
     }
-    let (status, why) = begin().await;
-    assert!(status == 429 && why["error"].is_string(), "{why}");
+    let (status, why) = start().await;
+    assert!(
+        status == 429
+            && why["error"] == "Too many jobs are in progress: wait until one ends, or stop one.",
+        "{why}"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +212,7 @@ async fn schedules_are_paused_resumed_and_triggered_by_the_api() {
     let site = Site::new().await.with_schedule().await;
     let post = async |action: &str| {
         let path = format!("/api/schedules/digest/{action}");
-        site.ask(Method::POST, &path, None).await
+        site.request(Method::POST, &path, None).await
     };
     assert_eq!(post("pause").await.0, 204);
     assert_eq!(site.read("/api/schedules").await[0]["paused"], true);
@@ -217,7 +221,7 @@ async fn schedules_are_paused_resumed_and_triggered_by_the_api() {
     let (status, task) = post("trigger").await;
     assert_eq!((status, &task["queue"]), (200, &json!("mail")));
     let (status, _) = site
-        .ask(Method::POST, "/api/schedules/none/pause", None)
+        .request(Method::POST, "/api/schedules/none/pause", None)
         .await;
     assert_eq!(status, 404);
 }
@@ -228,7 +232,7 @@ async fn servers_are_made_quiet_and_resumed_by_the_api() {
     let server = site.serve("worker-1").await;
     let post = async |name: &str, action: &str| {
         let path = format!("/api/servers/{name}/{action}");
-        site.ask(Method::POST, &path, None).await
+        site.request(Method::POST, &path, None).await
     };
     let shows =
         async |quiet: bool| site.read("/api/servers").await[0]["quiet"] == Value::Bool(quiet);
@@ -242,12 +246,12 @@ async fn servers_are_made_quiet_and_resumed_by_the_api() {
     let (status, why) = post("nobody", "quiet").await;
     assert_eq!(
         (status, &why["error"]),
-        (404, &json!("there is no server `nobody`"))
+        (404, &json!("server `nobody` does not exist"))
     );
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_named_in_json() {
+async fn invalid_requests_are_explained_in_json() {
     let site = Site::new().await;
     for (path, status, part) in [
         ("/api/queues/none", 404, "`none`"),
@@ -268,7 +272,7 @@ async fn what_makes_no_sense_is_named_in_json() {
         ("/api/find?id=", 400, "id"),
         ("/api/nothing", 404, "openapi.json"),
     ] {
-        let (found, body) = site.ask(Method::GET, path, None).await;
+        let (found, body) = site.request(Method::GET, path, None).await;
         let error = body["error"].as_str().unwrap_or_default();
         assert!(
             found == status && error.contains(part),
@@ -282,19 +286,25 @@ async fn what_makes_no_sense_is_named_in_json() {
             "action `pause` does not apply to tasks: expected one of retry, run, ",
         ),
         (json!({ "action": "run", "ids": [] }), "1 to 1000"),
-        (json!({ "action": "edit", "ids": ["a"] }), "needs `payload`"),
-        (json!({ "action": "move", "ids": ["a"] }), "needs `queue`"),
+        (
+            json!({ "action": "edit", "ids": ["a"] }),
+            "requires `payload`",
+        ),
+        (
+            json!({ "action": "move", "ids": ["a"] }),
+            "requires `queue`",
+        ),
         (json!({ "action": "run", "ids": ["a"], "idea": 1 }), "idea"),
     ] {
         let path = "/api/queues/mail/actions";
-        let (status, answer) = site.ask(Method::POST, path, Some(body)).await;
-        let error = answer["error"].as_str().unwrap_or_default();
-        assert!(status == 400 && error.contains(part), "{answer}");
+        let (status, response) = site.request(Method::POST, path, Some(body)).await;
+        let error = response["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && error.contains(part), "{response}");
     }
 }
 
 #[tokio::test]
-async fn the_api_asks_for_the_same_passwords_and_roles() {
+async fn the_api_requires_the_same_passwords_and_roles() {
     let site = Site::of(|monitor| {
         let monitor = monitor.user("guest", "guest", Role::Viewer);
         monitor.expect("a password")
@@ -303,11 +313,11 @@ async fn the_api_asks_for_the_same_passwords_and_roles() {
     assert_eq!(site.get("/api/queues").await.0, 401);
     let request = site.client.post(site.url("/api/queues/mail/pause"));
     let request = request.basic_auth("guest", Some("guest"));
-    assert_eq!(request.send().await.expect("an answer").status(), 403);
+    assert_eq!(request.send().await.expect("a response").status(), 403);
 }
 
 #[tokio::test]
-async fn the_description_names_where_the_api_is() {
+async fn the_description_contains_the_url_of_the_api() {
     let site = Site::of(|monitor| monitor.path("/ops")).await;
     let document = site.read("/ops/api/openapi.json").await;
     assert_eq!(document["servers"], json!([{ "url": "/ops" }]));
@@ -326,17 +336,17 @@ async fn the_description_lists_the_actions_that_apply_to_tasks() {
     }
 }
 
-/// Whatever a program sends, the answer is as the description says.
+/// Every response conforms to the description.
 #[tokio::test]
 async fn schemathesis_finds_nothing() {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/schemathesis");
     assert!(
         tool.exists(),
-        "no {}: run scripts/test once, which installs it",
+        "{} is missing: run scripts/test once to install it",
         tool.display()
     );
     let site = Site::of(Monitor::open_to_all).await.with_schedule().await;
-    // What the examples of the description name.
+    // The examples of the description name this task.
     let producer = Producer::new(site.broker.clone());
     let email = Email { to: "ada".into() };
     let task = producer.enqueue(email).id("welcome-42").await;
@@ -360,7 +370,7 @@ async fn schemathesis_finds_nothing() {
             "1",
         ])
         .args(["--generation-deterministic", "--no-color"])
-        // A filter, an id and a cursor have a grammar that no schema tells: much that fits the schema is refused.
+        // Filters, IDs and cursors have a grammar that the schema does not express, so valid data may be rejected.
         .args(["--exclude-checks", "positive_data_acceptance"])
         .stdin(Stdio::null())
         .output()

@@ -1,4 +1,4 @@
-//! What following the figures costs the broker.
+//! The cost of live updates for the broker.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::site::Email;
 
-/// Reads until so many looks were told.
-async fn read(answer: &mut Response, looks: usize) {
-    let mut told = 0;
-    while told < looks {
-        let chunk = answer.chunk().await.expect("it goes on");
-        let chunk = chunk.expect("it goes on");
-        told += String::from_utf8_lossy(&chunk).matches("data:").count();
+/// Reads a number of updates.
+async fn read(response: &mut Response, updates: usize) {
+    let mut received = 0;
+    while received < updates {
+        let chunk = response.chunk().await.expect("the stream is open");
+        let chunk = chunk.expect("the stream is open");
+        received += String::from_utf8_lossy(&chunk).matches("data:").count();
     }
 }
 
 async fn commands(broker: &SharedBroker) -> u64 {
     let nodes = Inspector::new(broker.clone()).nodes().await;
-    let nodes = nodes.expect("answered");
-    let mut told = nodes[0].info.iter();
-    let found = told.find(|(name, _)| name == "total_commands_processed");
-    let (_, count) = found.expect("told");
+    let nodes = nodes.expect("read");
+    let mut info = nodes[0].info.iter();
+    let found = info.find(|(name, _)| name == "total_commands_processed");
+    let (_, count) = found.expect("a detail");
     count.parse().expect("a number")
 }
 
@@ -58,7 +58,7 @@ impl System {
 
     async fn get(&self, path: &str) -> Response {
         let url = format!("http://{}{path}", self.endpoint.address());
-        reqwest::get(url).await.expect("an answer")
+        reqwest::get(url).await.expect("a response")
     }
 
     async fn commands(&self) -> u64 {
@@ -66,50 +66,50 @@ impl System {
     }
 }
 
-/// The commands that Redis gets while so many viewers are told of four looks.
+/// The commands that Redis receives during four updates, with a number of viewers.
 async fn commands_for(viewers: usize) -> u64 {
     let system = System::start().await;
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for _ in 0..viewers {
-        answers.push(system.get("/live").await);
+        responses.push(system.get("/live").await);
     }
-    for answer in &mut answers {
-        read(answer, 1).await;
+    for response in &mut responses {
+        read(response, 1).await;
     }
     let before = system.commands().await;
-    read(&mut answers[0], 4).await;
+    read(&mut responses[0], 4).await;
     system.commands().await - before
 }
 
-/// The commands that Redis gets while so many viewers, who are told of changes, load the same page at once.
+/// The commands that Redis receives while a number of viewers load the same page concurrently.
 async fn commands_for_pages(viewers: usize) -> u64 {
     let system = System::start().await;
-    let mut following = system.get("/live").await;
-    read(&mut following, 2).await;
+    let mut updates = system.get("/live").await;
+    read(&mut updates, 2).await;
     let before = system.commands().await;
     let pages = (0..viewers).map(|_| system.get("/queues/mail"));
-    for answer in futures_util::future::join_all(pages).await {
-        let page = answer.text().await.expect("text");
+    for response in futures_util::future::join_all(pages).await {
+        let page = response.text().await.expect("text");
         assert!(page.contains("email:send"), "{page}");
     }
     system.commands().await - before
 }
 
 #[tokio::test]
-async fn many_who_load_a_page_cost_the_broker_no_more_than_one() {
+async fn concurrent_page_loads_share_their_reads() {
     let (one, many) = (commands_for_pages(1).await, commands_for_pages(30).await);
     assert!(many < 5 * one, "{one} commands for one, {many} for many");
 }
 
 #[tokio::test]
-async fn many_who_look_cost_the_broker_no_more_than_one() {
+async fn viewers_share_the_polling() {
     let (one, many) = (commands_for(1).await, commands_for(30).await);
     assert!(many < 2 * one, "{one} commands for one, {many} for many");
 }
 
-/// Of a thousand tasks, none is left for which it was not done.
+/// All of a thousand tasks are archived.
 #[tokio::test]
-async fn a_change_is_made_whole_though_its_browser_goes_away() {
+async fn a_change_completes_after_its_client_disconnects() {
     let system = System::start().await;
     let producer = Producer::new(system.broker.clone());
     let hour = Duration::from_secs(3600);
@@ -135,7 +135,7 @@ async fn a_change_is_made_whole_though_its_browser_goes_away() {
     drop(connection);
     let inspector = Inspector::new(system.broker.clone());
     asynqueue_test_servers::eventually("all are archived", async || {
-        let queue = inspector.queue(&"mail".into()).await.expect("answered");
+        let queue = inspector.queue(&"mail".into()).await.expect("read");
         queue.stats.count(TaskState::Archived) == 1_000
     })
     .await;

@@ -1,4 +1,4 @@
-//! What pages show.
+//! The content of pages.
 
 use std::time::Duration;
 
@@ -13,24 +13,33 @@ use serde_json::json;
 use super::site::{Email, Site};
 
 #[tokio::test]
-async fn every_page_is_there_and_names_what_it_is_about() {
+async fn every_page_exists_and_shows_its_subject() {
     let site = Site::new().await;
     for (path, part) in [
         ("/", "email"),
         ("/queues/mail", "archived"),
         ("/queues/mail?state=retry", "busy"),
         ("/queues/mail/tasks/completed", "succeeded"),
-        ("/servers", "No server is heard of"),
-        ("/schedules", "There are none"),
-        ("/subscriptions", "Nobody subscribes"),
-        ("/charts", "the last 24 hours: 1 succeeded, 2 failed"),
+        (
+            "/servers",
+            "No servers. A running server sends a heartbeat every 5 seconds.",
+        ),
+        ("/schedules", "No schedule entries."),
+        ("/subscriptions", "No subscriptions."),
+        (
+            "/charts",
+            "Attempts in the last 24 hours: 1 succeeded, 2 failed",
+        ),
         (
             "/charts?span=week&queue=mail",
-            "the last 7 days: 1 succeeded",
+            "Attempts in the last 7 days: 1 succeeded",
         ),
-        ("/charts?span=quarter", "the last 90 days: 1 succeeded"),
+        (
+            "/charts?span=quarter",
+            "Attempts in the last 90 days: 1 succeeded",
+        ),
         ("/settings", "Europe/Berlin"),
-        ("/groups", "No task waits in a group"),
+        ("/groups", "No tasks are waiting in groups."),
         ("/storage", "in memory"),
         ("/storage", "<dialog id=\"keys\""),
         ("/assets/other/style.css", "--ground"),
@@ -46,7 +55,10 @@ async fn every_page_is_there_and_names_what_it_is_about() {
     let (status, page) = site.get("/nowhere").await;
     assert_eq!(status, 404, "{page}");
     let (status, page) = site.get("/queues/mail/tasks/nobody").await;
-    assert!(status == 404 && page.contains("mail/nobody"), "{page}");
+    assert!(
+        status == 404 && page.contains("Task mail/nobody does not exist."),
+        "{page}"
+    );
     let (status, page) = site.get("/queues/mail?state=lost").await;
     assert!(
         status == 400 && page.contains("unknown state `lost`"),
@@ -54,9 +66,9 @@ async fn every_page_is_there_and_names_what_it_is_about() {
     );
 }
 
-/// Payloads, ids, headers and errors come from anywhere.
+/// Payloads, IDs, headers and errors are untrusted.
 #[tokio::test]
-async fn what_comes_from_outside_is_shown_and_never_run() {
+async fn untrusted_text_is_escaped() {
     let site = Site::new().await;
     for path in [
         "/queues/mail?state=pending",
@@ -81,7 +93,7 @@ async fn what_comes_from_outside_is_shown_and_never_run() {
 }
 
 #[tokio::test]
-async fn a_filter_in_the_address_leaves_out_what_does_not_match() {
+async fn a_filter_in_the_url_hides_other_tasks() {
     let site = Site::new().await;
     let page = site
         .page("/queues/mail?state=archived&filter=error~mailbox")
@@ -90,7 +102,7 @@ async fn a_filter_in_the_address_leaves_out_what_does_not_match() {
     let page = site
         .page("/queues/mail?state=archived&filter=error~timeout")
         .await;
-    assert!(page.contains("No task matches."), "{page}");
+    assert!(page.contains("No matching tasks."), "{page}");
     let page = site
         .page("/queues/mail?state=archived&filter=sender%3Dada")
         .await;
@@ -103,20 +115,26 @@ async fn a_filter_in_the_address_leaves_out_what_does_not_match() {
 #[tokio::test]
 async fn a_task_is_found_by_its_id() {
     let site = Site::new().await;
-    let answer = site
+    let response = site
         .client
         .get(site.url("/find?id=archived"))
         .send()
         .await
-        .expect("an answer");
-    assert_eq!(answer.status(), 303);
-    assert_eq!(answer.headers()["location"], "/queues/mail/tasks/archived");
+        .expect("a response");
+    assert_eq!(response.status(), 303);
+    assert_eq!(
+        response.headers()["location"],
+        "/queues/mail/tasks/archived"
+    );
     let page = site.page("/find?id=nobody").await;
-    assert!(page.contains("No queue has a task"), "{page}");
+    assert!(
+        page.contains("No queue has a task with ID `nobody`."),
+        "{page}"
+    );
 }
 
 #[tokio::test]
-async fn links_stay_below_the_path_it_is_served_at() {
+async fn links_stay_below_the_path_of_the_monitor() {
     let site = Site::of(|monitor| monitor.path("/ops/queues/")).await;
     let page = site.page("/ops/queues").await;
     for link in [
@@ -141,22 +159,22 @@ async fn links_stay_below_the_path_it_is_served_at() {
 #[tokio::test]
 async fn figures_are_sent_as_they_change() {
     let site = Site::new().await;
-    let mut answer = site
+    let mut response = site
         .client
         .get(site.url("/live?all=true"))
         .send()
         .await
-        .expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        .expect("a response");
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut text = String::new();
     let mut paused = false;
     // The second figures come a second after the first.
     while !text.contains("\"retry\":\"0\"") {
-        let chunk = answer
+        let chunk = response
             .chunk()
             .await
-            .expect("it goes on")
-            .expect("it goes on");
+            .expect("the stream is open")
+            .expect("the stream is open");
         text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
         if text.contains("\"retry\":\"1\"") && !paused {
             paused = true;
@@ -167,9 +185,9 @@ async fn figures_are_sent_as_they_change() {
     assert!(text.contains("\"archived\":\"1\""), "{text}");
 }
 
-/// Wherever one has got lost, there is a way back.
+/// Error pages have the usual navigation.
 #[tokio::test]
-async fn what_goes_wrong_is_told_on_a_page_like_all_others() {
+async fn errors_are_shown_on_pages_with_navigation() {
     let site = Site::of(|monitor| monitor.path("/ops")).await;
     for path in [
         "/ops/nowhere",
@@ -205,7 +223,7 @@ async fn tasks_are_sorted() {
 }
 
 #[tokio::test]
-async fn a_filter_is_completed_by_what_is_there() {
+async fn filter_terms_are_suggested_from_existing_tasks() {
     let site = Site::new().await;
     let page = site.page("/queues/mail?state=pending").await;
     assert!(page.contains("data-term=\"event=email:send\""), "{page}");
@@ -239,7 +257,7 @@ async fn queues_are_sorted_and_found_by_a_part_of_their_name() {
 }
 
 #[tokio::test]
-async fn a_page_has_no_more_than_a_hundred_queues_and_leads_to_the_others() {
+async fn a_page_lists_at_most_a_hundred_queues_and_links_to_the_next() {
     let site = Site::new().await;
     let producer = asynqueue_core::producer::Producer::new(site.broker.clone());
     for queue in 0..104 {
@@ -254,16 +272,16 @@ async fn a_page_has_no_more_than_a_hundred_queues_and_leads_to_the_others() {
     assert!(page.contains(more), "{page}");
     let page = site.page(&format!("/{}", more.replace("&amp;", "&"))).await;
     assert_eq!(rows(&page), 4);
-    assert!(!page.contains("More"), "{page}");
+    assert!(!page.contains("Next page"), "{page}");
 }
 
 #[tokio::test]
-async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
+async fn a_read_only_monitor_lets_viewers_save_their_settings() {
     let site = Site::of(|monitor| monitor.read_only().path("/ops")).await;
     let form = site.form("/ops/settings", "theme=dark&zone=Asia/Tokyo&refresh=5");
-    let answer = form.send().await.expect("an answer");
-    assert_eq!(answer.status(), 303);
-    let cookie = answer.headers()["set-cookie"].to_str().expect("text");
+    let response = form.send().await.expect("a response");
+    assert_eq!(response.status(), 303);
+    let cookie = response.headers()["set-cookie"].to_str().expect("text");
     assert!(cookie.contains("Path=/ops;"), "{cookie}");
     let pair = cookie.split(';').next().expect("a pair").to_owned();
     let request = site
@@ -273,7 +291,7 @@ async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
         .header("cookie", pair)
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     let page = page.text().await.expect("text");
     for part in ["data-theme=\"dark\"", "data-refresh=\"5\"", " JST\""] {
         assert!(page.contains(part), "{part}: {page}");
@@ -286,7 +304,7 @@ async fn settings_are_kept_by_the_browser_of_whoever_may_only_look() {
 }
 
 #[tokio::test]
-async fn pages_are_compressed_for_who_asks_and_figures_are_not() {
+async fn pages_are_compressed_on_request_and_live_updates_are_not() {
     let site = Site::new().await;
     for (path, expected) in [
         ("/", true),
@@ -297,60 +315,60 @@ async fn pages_are_compressed_for_who_asks_and_figures_are_not() {
             .client
             .get(site.url(path))
             .header("accept-encoding", "gzip");
-        let answer = request.send().await.expect("an answer");
-        let is_compressed = answer.headers().contains_key("content-encoding");
+        let response = request.send().await.expect("a response");
+        let is_compressed = response.headers().contains_key("content-encoding");
         assert_eq!(is_compressed, expected, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_monitor_stops_though_somebody_follows_its_figures() {
+async fn a_monitor_stops_while_an_event_stream_is_open() {
     let site = Site::new().await;
-    let mut answer = site
+    let mut response = site
         .client
         .get(site.url("/live"))
         .send()
         .await
-        .expect("an answer");
-    answer.chunk().await.expect("it goes on");
+        .expect("a response");
+    response.chunk().await.expect("the stream is open");
     let stopped = tokio::time::timeout(Duration::from_secs(30), site.endpoint.shutdown());
     stopped.await.expect("it stops");
 }
 
-/// A browser that has a page of one version never gets a script of another without asking.
+/// A browser with a page of one version never loads a script of another.
 #[tokio::test]
-async fn style_and_script_are_kept_for_ever_by_an_address_of_their_content() {
+async fn assets_are_cached_forever_under_urls_with_a_content_hash() {
     let site = Site::new().await;
     let page = site.page("/").await;
     let links = page.split('"').filter(|part| part.starts_with("/assets/"));
     let mut paths: Vec<_> = links.map(str::to_owned).collect();
     assert_eq!(paths.len(), 2, "{page}");
     while let Some(path) = paths.pop() {
-        let answer = site.client.get(site.url(&path)).send().await;
-        let answer = answer.expect("an answer");
-        assert_eq!(answer.status(), 200, "{path}");
-        let cache = &answer.headers()["cache-control"];
+        let response = site.client.get(site.url(&path)).send().await;
+        let response = response.expect("a response");
+        assert_eq!(response.status(), 200, "{path}");
+        let cache = &response.headers()["cache-control"];
         assert_eq!(cache, "max-age=31536000, immutable");
-        let text = answer.text().await.expect("text");
+        let text = response.text().await.expect("text");
         let (folder, _) = path.rsplit_once('/').expect("a folder");
         let imports = text.lines().filter(|line| line.starts_with("import"));
         let names = imports.filter_map(|line| line.split("\"./").nth(1)?.split('"').next());
         paths.extend(names.map(|name| format!("{folder}/{name}")));
     }
     let other = site.client.get(site.url("/assets/other/main.js")).send();
-    let other = other.await.expect("an answer");
+    let other = other.await.expect("a response");
     assert_eq!(other.headers()["cache-control"], "no-store");
     assert_eq!(site.get("/assets/other/none.js").await.0, 404);
 }
 
 #[tokio::test]
-async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() {
+async fn a_page_lists_at_most_a_hundred_schedules_and_finds_others_by_name() {
     let site = Site::new().await;
     let timetable = site.inspector.timetable();
     for n in 0..105 {
         let email = Email { to: "ada".into() };
         let entry = Entry::new(&format!("entry-{n:03}"), "@hourly", email);
-        timetable.put(entry.expect("a rule")).await.expect("kept");
+        timetable.put(entry.expect("a rule")).await.expect("stored");
     }
     let page = site.page("/schedules").await;
     assert!(page.contains("entry-099") && !page.contains("entry-100"));
@@ -360,7 +378,7 @@ async fn a_page_has_no_more_than_a_hundred_schedules_and_finds_others_by_name() 
     assert!(found.contains("entry-042") && !found.contains("entry-041"));
 }
 
-/// They were deleted before anyone saw them.
+/// Nobody may have seen them.
 #[tokio::test]
 async fn archived_tasks_that_were_deleted_need_attention() {
     let site = Site::new().await;
@@ -369,10 +387,10 @@ async fn archived_tasks_that_were_deleted_need_attention() {
     let trimmed = all_of(broker.trim(&["mail".into()], keep, 10).await).expect("trimmed");
     assert_eq!(trimmed[0].by_count, 1);
     let page = site.page("/").await;
-    let says = "archived tasks were deleted: 1 beyond the limit of 0 so far, the last ";
+    let says = "archived tasks were deleted: 1 over the limit of 0. Last deletion: ";
     assert!(page.contains(says), "{page}");
     let page = site.page("/queues/mail").await;
-    assert!(page.contains("1 deleted from the archive"), "{page}");
+    assert!(page.contains("1 trimmed from the archive"), "{page}");
     let queue = site.read("/api/queues/mail").await;
     assert_eq!(
         (&queue["trimmed_by_count"], &queue["archived_max"]),
@@ -385,9 +403,9 @@ async fn archived_tasks_that_were_deleted_need_attention() {
     assert!(kinds.contains(&&json!("trimmed_archive")), "{kinds:?}");
 }
 
-/// It was killed, or is cut off: it has not said good-bye.
+/// The server was killed or is cut off, so it did not unregister.
 #[tokio::test]
-async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
+async fn a_lost_server_needs_attention_and_does_not_count_as_running() {
     let site = Site::new().await;
     let now = site.broker.now();
     let mut server = ServerInfo::new("worker-7", now);
@@ -399,11 +417,14 @@ async fn a_server_that_is_lost_needs_attention_and_is_none_of_those_at_work() {
     server.concurrency = 8;
     server.busy = 3;
     let hour = Duration::from_secs(3600);
-    let told = site.broker.beat(server, hour).await;
-    told.expect("kept");
+    let beat = site.broker.beat(server, hour).await;
+    beat.expect("stored");
     let page = site.page("/").await;
     assert!(page.contains("worker-7 (1m ago)"), "{page}");
-    assert!(page.contains("no server is there to run them"), "{page}");
+    assert!(
+        page.contains("Tasks are pending, but no server is running."),
+        "{page}"
+    );
     assert!(page.contains("data-total=\"slots\">0<"), "{page}");
     let servers = site.page("/servers").await;
     assert!(servers.contains(">lost<"), "{servers}");

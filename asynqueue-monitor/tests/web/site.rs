@@ -1,4 +1,4 @@
-//! A monitor that is served, on a broker with a task in each state.
+//! A running monitor, on a broker with a task in each state.
 
 use std::time::Duration;
 
@@ -63,16 +63,19 @@ impl Site {
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self
+        let response = self
             .client
             .get(self.url(path))
             .send()
             .await
-            .expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
+            .expect("a response");
+        (
+            response.status().as_u16(),
+            response.text().await.expect("text"),
+        )
     }
 
-    /// A page that must be there.
+    /// A page that must exist.
     pub(crate) async fn page(&self, path: &str) -> String {
         let (status, page) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {page}");
@@ -85,48 +88,49 @@ impl Site {
         request.header("content-type", "application/x-www-form-urlencoded")
     }
 
-    /// Sends a form; answers with status and where it leads, or what it says.
+    /// Sends a form. Returns the status, and the target of the redirect or the body.
     pub(crate) async fn post(&self, path: &str, form: &str) -> (u16, String) {
-        let answer = self.form(path, form).send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        let to = answer.headers().get("location");
+        let response = self.form(path, form).send().await;
+        let response = response.expect("a response");
+        let status = response.status().as_u16();
+        let to = response.headers().get("location");
         let to = to.map(|to| to.to_str().expect("text").to_owned());
-        let text = answer.text().await.expect("text");
+        let text = response.text().await.expect("text");
         (status, to.unwrap_or(text))
     }
 
     /// A task of the queue.
     pub(crate) async fn task(&self, id: &str) -> TaskInfo {
         let task = TaskRef::new("mail", TaskId::new(id).expect("an id"));
-        let info = self.inspector.task(&task).await.expect("answered");
-        info.expect("there")
+        let info = self.inspector.task(&task).await.expect("read");
+        info.expect("it exists")
     }
 
-    /// Waits until so many tasks of the queue are in a state.
+    /// Waits until a number of tasks of the queue are in a state.
     pub(crate) async fn until(&self, state: TaskState, count: u64) {
         let what = format!("{count} tasks {state}");
         eventually(&what, async || self.count(state).await == count).await;
     }
 
-    /// Waits until a page says something.
+    /// Waits until a page contains a text.
     pub(crate) async fn until_says(&self, path: &str, text: &str) {
         eventually(text, async || self.page(path).await.contains(text)).await;
     }
 
-    /// A server of a queue of its own, that is heard of.
+    /// A server with its own queue. Waits for its first heartbeat.
     pub(crate) async fn serve(&self, name: &'static str) -> ServerHandle {
         let broker = self.broker.clone();
         let server = Server::builder(broker).name(name).queue("other", 1);
         let server = server.process(send).start().await.expect("started");
-        let is_heard_of = async || {
-            let servers = self.inspector.servers().await.expect("answered");
+        let is_listed = async || {
+            let servers = self.inspector.servers().await.expect("read");
             servers.iter().any(|server| server.name == name)
         };
-        eventually("it is heard of", is_heard_of).await;
+        eventually("the server is listed", is_listed).await;
         server
     }
 
-    /// Enqueues so many more.
+    /// Enqueues a number of tasks.
     pub(crate) async fn enqueue(&self, tasks: usize) {
         let producer = Producer::new(self.broker.clone());
         let to = "ada".to_owned();
@@ -143,7 +147,7 @@ impl Site {
     }
 }
 
-/// One task in each state, named as it is.
+/// Creates one task in each state, with the state as its ID.
 async fn fill(broker: &MemoryBroker) {
     let producer = Producer::new(broker.clone());
     let email = |to: &str| Email { to: to.to_owned() };

@@ -1,4 +1,4 @@
-//! Where the tasks are kept, on a real Redis Cluster.
+//! The storage page, with a real Redis Cluster.
 
 use asynqueue_core::producer::Producer;
 use asynqueue_monitor::Monitor;
@@ -8,7 +8,7 @@ use asynqueue_test_servers::RedisCluster;
 use super::site::Email;
 
 #[tokio::test]
-async fn each_node_of_a_cluster_is_shown_with_its_details_and_each_queue_with_its_slot() {
+async fn cluster_nodes_are_shown_with_their_details_and_queues_with_their_slots() {
     let cluster = RedisCluster::start().await;
     let options = RedisOptions::new(&cluster.url()).expect("an address");
     let broker = RedisBroker::connect(options).await.expect("connected");
@@ -18,8 +18,8 @@ async fn each_node_of_a_cluster_is_shown_with_its_details_and_each_queue_with_it
     let monitor = Monitor::new(broker);
     let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
     let url = format!("http://{}/storage", endpoint.address());
-    let answer = reqwest::get(url).await.expect("an answer");
-    let page = answer.text().await.expect("text");
+    let response = reqwest::get(url).await.expect("a response");
+    let page = response.text().await.expect("text");
     for node in cluster.nodes() {
         let (_, address) = node
             .url()
@@ -28,7 +28,7 @@ async fn each_node_of_a_cluster_is_shown_with_its_details_and_each_queue_with_it
             .expect("an address");
         assert!(page.contains(&address), "{address}: {page}");
     }
-    for part in ["Places of queues", "connected_clients", "maxmemory_policy"] {
+    for part in ["Queue placement", "connected_clients", "maxmemory_policy"] {
         assert!(page.contains(part), "{part}: {page}");
     }
 }

@@ -1,4 +1,4 @@
-//! A receiver of spans over OTLP and gRPC, as a collector is.
+//! A collector that receives spans over OTLP and gRPC.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Collector {
     serving: JoinHandle<()>,
 }
 
-/// The spans, each with the name of the service that sent it.
+/// The received spans, each with the name of its service.
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<(String, Span)>>>);
 
@@ -66,7 +66,7 @@ impl Collector {
         }
     }
 
-    /// The spans of one trace, once there are so many, in the order they began.
+    /// Waits for a number of spans of one trace, and returns them by start time.
     pub(crate) async fn trace(&self, id: &str, spans: usize) -> Vec<Span> {
         let of_trace = || {
             let received = self.received.0.lock();
@@ -85,7 +85,7 @@ impl Collector {
         found.into_iter().map(|(_, span)| span).collect()
     }
 
-    /// How many spans have come, of any trace.
+    /// The number of received spans of all traces.
     pub(crate) fn count(&self) -> usize {
         self.received.0.lock().len()
     }

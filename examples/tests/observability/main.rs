@@ -1,4 +1,4 @@
-//! Runs the example of observability as an operator would: with a collector of traces and a real Prometheus.
+//! Runs the observability example with a trace collector and a real Prometheus.
 
 mod collector;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! What a real Prometheus makes of the metrics, the dashboard and the alerts.
+//! The metrics, the dashboard and the alerts, checked with a real Prometheus.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::shop::Shop;
 
-/// Nobody collects the spans of these tests.
+/// These tests do not collect spans.
 const NO_COLLECTOR: &str = "http://127.0.0.1:1";
 
 fn docs(path: &str) -> PathBuf {
@@ -38,20 +38,20 @@ fn promtool(dir: &Path, args: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("ended")
 }
 
-fn assert_fine(output: &Output) {
-    let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let all = said(&output.stdout) + &said(&output.stderr);
+fn assert_success(output: &Output) {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let all = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{all}");
 }
 
 #[test]
-fn the_alerts_are_valid_and_do_what_their_tests_say() {
+fn the_alerts_are_valid_and_pass_their_tests() {
     let dir = docs("prometheus");
-    assert_fine(&promtool(&dir, &["check", "rules", "alerts.yml"], ""));
-    assert_fine(&promtool(&dir, &["test", "rules", "alerts_test.yml"], ""));
+    assert_success(&promtool(&dir, &["check", "rules", "alerts.yml"], ""));
+    assert_success(&promtool(&dir, &["test", "rules", "alerts_test.yml"], ""));
 }
 
-/// Every query of the dashboard, with its panel, as Grafana would send it.
+/// Every query of the dashboard by its panel, as Grafana would send it.
 fn queries() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(docs("grafana/asynqueue.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
@@ -70,7 +70,7 @@ fn queries() -> BTreeMap<String, String> {
     targets.collect()
 }
 
-/// Those queries that have brought no number yet.
+/// The queries that have returned no number yet.
 async fn without_data(
     prometheus: &Prometheus,
     queries: BTreeMap<String, String>,
@@ -86,20 +86,20 @@ async fn without_data(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_scrapes_the_example_and_every_panel_shows_something() {
+async fn prometheus_scrapes_the_example_and_every_panel_has_data() {
     let redis = RedisServer::start().await;
     let shop = Shop::start(&redis.url(), NO_COLLECTOR);
     let (status, metrics) = shop.get("/metrics").await;
     assert_eq!(status, 200);
-    // Its rules on names and help texts.
-    assert_fine(&promtool(&docs(""), &["check", "metrics"], &metrics));
+    // Checks names and help texts.
+    assert_success(&promtool(&docs(""), &["check", "metrics"], &metrics));
 
     let address = shop.url.trim_start_matches("http://");
     let prometheus = Prometheus::scraping(address, &docs("prometheus/alerts.yml")).await;
     let mut left = queries();
     assert!(left.len() > 30, "{left:?}");
     let deadline = Instant::now() + Duration::from_secs(60);
-    // Each may need a few scrapes, with something happening between them.
+    // A rate needs a few scrapes with activity between them.
     while !left.is_empty() {
         assert!(Instant::now() < deadline, "no data for {left:#?}");
         for lines in [1, 2, 12] {
@@ -121,9 +121,10 @@ async fn prometheus_scrapes_the_example_and_every_panel_shows_something() {
     }
 }
 
-/// A load balancer stops sending requests, and does not have the process killed.
+/// Readiness fails, so that a load balancer stops sending requests; liveness does not, so that the process is not
+/// killed.
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_fails_while_redis_is_away_and_comes_back_with_it() {
+async fn readiness_fails_while_redis_is_down_and_recovers_with_it() {
     let mut redis = RedisServer::with(&["--appendonly", "yes"]).await;
     let shop = Shop::start(&redis.url(), NO_COLLECTOR);
     assert_eq!(shop.get("/readyz").await, (200, "ok\n".into()));
@@ -131,14 +132,15 @@ async fn readiness_fails_while_redis_is_away_and_comes_back_with_it() {
     let (status, reason) = shop.get("/readyz").await;
     assert_eq!(status, 503);
     assert!(
-        reason.contains("Redis at 127.0.0.1") || reason.contains("has not answered"),
+        reason.contains("Redis at 127.0.0.1")
+            || reason.contains("the broker did not respond within 2s"),
         "{reason}"
     );
     assert_eq!(shop.get("/livez").await.0, 200);
-    asynqueue_test_servers::eventually("the metrics tell of it", || async {
+    asynqueue_test_servers::eventually("the metrics show it", || async {
         let (_, metrics) = shop.get("/metrics").await;
-        let is_away = metrics.contains("\nasynqueue_broker_up 0\n");
-        is_away && metrics.contains("\nasynqueue_broker_failures_total{call=")
+        let is_down = metrics.contains("\nasynqueue_broker_up 0\n");
+        is_down && metrics.contains("\nasynqueue_broker_failures_total{call=")
     })
     .await;
     redis.start_again().await;

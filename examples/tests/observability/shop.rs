@@ -1,4 +1,4 @@
-//! The example, running.
+//! The running example.
 
 use std::{
     io::{BufRead, BufReader, Lines},
@@ -7,16 +7,16 @@ use std::{
 
 use serde_json::json;
 
-/// The shop, in a process of its own.
+/// The shop, in its own process.
 pub(crate) struct Shop {
     child: Child,
-    /// Held, so that it can write on.
-    _says: Lines<BufReader<ChildStdout>>,
+    /// Kept open, so that the shop can continue to write.
+    _lines: Lines<BufReader<ChildStdout>>,
     pub(crate) url: String,
 }
 
 impl Shop {
-    /// Starts it on a free port, with its broker and where its spans go.
+    /// Starts the shop on a free port, with a broker and a collector.
     pub(crate) fn start(broker: &str, collector: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_observability"))
             .args(["127.0.0.1:0", broker])
@@ -25,15 +25,15 @@ impl Shop {
             .stdout(Stdio::piped())
             .spawn()
             .expect("runs");
-        let mut says = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let line = says.next().expect("a line").expect("text");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let line = lines.next().expect("a line").expect("text");
         let url = line
             .strip_prefix("listening on ")
-            .expect("where")
+            .expect("an address")
             .to_owned();
         Self {
             child,
-            _says: says,
+            _lines: lines,
             url,
         }
     }
@@ -45,22 +45,23 @@ impl Shop {
         if let Some(traceparent) = traceparent {
             request = request.header("traceparent", traceparent);
         }
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 202);
-        answer.text().await.expect("an id")
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), 202);
+        response.text().await.expect("an ID")
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let answer = reqwest::get(format!("{}{path}", self.url))
+        let response = reqwest::get(format!("{}{path}", self.url))
             .await
-            .expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
+            .expect("a response");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("text"))
     }
 }
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        // One that has ended is what is wanted.
+        // Fails if the program has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

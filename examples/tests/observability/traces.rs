@@ -1,4 +1,4 @@
-//! What comes to a collector.
+//! The spans that a collector receives.
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 
@@ -10,7 +10,7 @@ use super::{
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// Name, kind and parent of each: a span as the test writes it down.
+/// The name, kind and parent of each span.
 fn tree(spans: &[Span]) -> Vec<(String, SpanKind, String)> {
     let name_of = |id: &[u8]| {
         let parent = spans.iter().find(|span| span.span_id == id);
@@ -37,7 +37,7 @@ async fn a_web_request_and_its_tasks_are_one_trace() {
     let expected = [
         ("POST /orders", SpanKind::Server, CALLER),
         ("send orders", SpanKind::Producer, "POST /orders"),
-        // It fails once.
+        // The first attempt fails.
         ("process orders", SpanKind::Consumer, "send orders"),
         ("process orders", SpanKind::Consumer, "send orders"),
         ("send mail", SpanKind::Producer, "process orders"),
@@ -64,12 +64,12 @@ async fn a_web_request_and_its_tasks_are_one_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_caller_does_not_sample_sends_no_spans() {
+async fn unsampled_traces_send_no_spans() {
     let collector = Collector::start().await;
     let shop = Shop::start("memory:", &collector.url);
     shop.order(1, Some(&format!("00-{TRACE}-{CALLER}-00")))
         .await;
-    // One that is sampled comes after it, through the same exporter.
+    // A sampled trace follows through the same exporter.
     let sampled = TRACE.replace("4bf9", "ffff");
     shop.order(1, Some(&format!("00-{sampled}-{CALLER}-01")))
         .await;

@@ -1,4 +1,4 @@
-//! Names and passwords.
+//! User names and passwords.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -12,18 +12,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Role, User};
 
-/// The most log-ins to remember, so that a slow hash is computed once for each.
+/// The maximum number of cached logins. The cache avoids a slow hash per request.
 const MAX_KNOWN: usize = 1_000;
 
-/// How many passwords are checked at a time.
-const MAX_AT_ONCE: usize = 4;
+/// The maximum number of concurrent password verifications.
+const MAX_CONCURRENT: usize = 4;
 
-/// Who may log in.
+/// All users and their passwords.
 pub(crate) struct Credentials {
     accounts: Vec<Account>,
-    /// Those who have logged in, by the hash of their header.
+    /// Users who have logged in, by the hash of their `Authorization` header.
     known: Mutex<HashMap<[u8; 32], User>>,
-    /// Those who may be checked at a time.
+    /// Limits concurrent verifications.
     turns: Arc<Semaphore>,
 }
 
@@ -32,7 +32,7 @@ impl Default for Credentials {
         Self {
             accounts: Vec::new(),
             known: Mutex::default(),
-            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+            turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
         }
     }
 }
@@ -45,29 +45,29 @@ struct Account {
 
 #[derive(Clone)]
 enum Secret {
-    /// The SHA-256 of a password, which is as long for each, and so compared in the same time.
+    /// The SHA-256 of a password. All digests have the same length, so comparison takes constant time.
     Plain([u8; 32]),
-    /// As `argon2` writes it.
+    /// An argon2 hash in PHC format.
     Argon2(String),
 }
 
-/// An account that cannot be.
+/// An invalid user name or password.
 #[derive(thiserror::Error)]
 pub(crate) enum InvalidAccount {
-    /// No name, or one that a browser cannot send.
-    #[error("the user name `{0}` is invalid: expected at least one character, and no colon")]
+    /// The name is empty or contains a colon, which Basic authentication cannot send.
+    #[error("the user name `{0}` is invalid: expected at least one character and no colon")]
     Name(String),
-    /// Anyone would know it.
-    #[error("the password of `{0}` is empty: set a password, or its argon2 hash")]
+    /// The password is empty.
+    #[error("the password of `{0}` is empty: set a password or its argon2 hash")]
     Empty(String),
-    /// It looks like a hash, and cannot be read.
+    /// The password starts with `$argon2` and is not a valid hash.
     #[error(
         "the password of `{name}` is an invalid argon2 hash: {reason}; expected `$argon2id$v=19$m=…,t=…,p=…$salt$hash`"
     )]
     Hash {
-        /// Whose it is.
+        /// The user name.
         name: String,
-        /// Why it cannot be read.
+        /// The error of the parser.
         reason: String,
     },
 }
@@ -84,7 +84,7 @@ impl Clone for Credentials {
 }
 
 impl Credentials {
-    /// Adds someone, with a password or its hash.
+    /// Adds a user with a password or its hash.
     pub(crate) fn add(
         &mut self,
         name: &str,
@@ -118,29 +118,29 @@ impl Credentials {
         self.accounts.is_empty()
     }
 
-    /// Whoever has logged in with this header before.
+    /// The user who has logged in with this header before.
     pub(super) fn known(&self, header: &HeaderValue) -> Option<User> {
         let hash: [u8; 32] = Sha256::digest(header.as_bytes()).into();
         self.known.lock().get(&hash).cloned()
     }
 
-    /// Waits until a password may be checked.
+    /// Waits for a permit to verify a password.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
-    /// Whoever logs in with this header, if name and password are right. It takes long, and a lot of memory.
+    /// Verifies a header. This is slow and takes a lot of memory if passwords are argon2 hashes.
     pub(super) fn check(&self, header: &HeaderValue) -> Option<User> {
         let (name, password) = basic(header)?;
         let account = self
             .accounts
             .iter()
             .find(|account| *account.user.name == *name);
-        // An unknown name takes as long as a wrong password, so that nobody learns which names there are.
+        // An unknown name takes as long as a wrong password, so that response times do not reveal user names.
         let mut slow = self.accounts.iter().filter(|account| account.is_slow());
-        let tried = account.or_else(|| slow.next()).or(self.accounts.first())?;
-        let is_right = tried.secret.is(&password);
-        let user = account.filter(|_| is_right)?.user.clone();
+        let candidate = account.or_else(|| slow.next()).or(self.accounts.first())?;
+        let matches = candidate.secret.matches(&password);
+        let user = account.filter(|_| matches)?.user.clone();
         let mut known = self.known.lock();
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -157,7 +157,7 @@ impl Account {
 }
 
 impl Secret {
-    fn is(&self, password: &str) -> bool {
+    fn matches(&self, password: &str) -> bool {
         match self {
             Self::Plain(hash) => {
                 let given: [u8; 32] = Sha256::digest(password).into();
@@ -172,7 +172,7 @@ impl Secret {
     }
 }
 
-/// Name and password of HTTP's Basic authentication.
+/// The user name and password of HTTP Basic authentication.
 fn basic(header: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

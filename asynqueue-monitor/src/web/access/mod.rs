@@ -1,7 +1,8 @@
-//! Who may see the monitor, and who may change things by it.
+//! Authentication and authorization.
 //!
-//! Every request passes here first: it is thrown out if it comes from another site, let in by name and password or by whatever
-//! the program has put in front, and its answer gets the headers that keep a browser from running anything but our own script.
+//! Every request passes [`guard`] first. It rejects cross-site changes, authenticates by password or by the [`User`]
+//! that a layer of the program has set, and adds security headers, which allow browsers to run the monitor's own script
+//! only.
 
 mod credentials;
 mod origin;
@@ -26,68 +27,68 @@ use axum::{
 };
 
 use self::throttle::Throttle;
-pub(crate) use self::{credentials::Credentials, origin::is_own};
+pub(crate) use self::{credentials::Credentials, origin::is_same_origin};
 
-/// What someone may do with a monitor.
+/// The permissions of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// See everything, and change nothing.
+    /// May see everything and change nothing.
     Viewer,
-    /// Also change things.
+    /// May see and change everything.
     Admin,
 }
 
-/// Who makes a request. A tower layer of your own that lets people in puts this into the request's extensions, so that the monitor
-/// knows their name and role.
+/// The user who makes a request. A tower layer that authenticates requests itself inserts this into the request
+/// extensions: see [`Monitor::router`](crate::Monitor::router).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Their name, which the tasks that they change tell.
+    /// The name, which is recorded in changed tasks and in the audit log.
     pub name: Arc<str>,
-    /// What they may do.
+    /// The permissions.
     pub role: Role,
 }
 
-/// What decides about requests.
+/// The rules for requests.
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) credentials: Arc<Credentials>,
-    /// Nobody may change anything, whatever their role.
+    /// Disables changes for every role.
     pub(crate) read_only: bool,
-    /// Only names that nobody but this machine can have lead here.
-    by_its_own_name: bool,
+    /// Accepts only `Host` headers that always refer to this machine.
+    local_names_only: bool,
     failures: Throttle,
 }
 
-/// Nothing from elsewhere, no script but that of a file, and no page of others around this one.
+/// Allows resources of the monitor only, no inline scripts or styles, and no embedding in other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Other sites cannot tell by our script who is logged in.
+/// Keeps other sites from loading our script, which would reveal whether the user is logged in.
 const SAME_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 impl Access {
     pub(crate) fn new(
         credentials: Arc<Credentials>,
         read_only: bool,
-        by_its_own_name: bool,
+        local_names_only: bool,
     ) -> Self {
         Self {
             credentials,
             read_only,
-            by_its_own_name,
+            local_names_only,
             failures: Throttle::default(),
         }
     }
 
-    /// Who makes a request, or the answer that turns it away.
-    async fn identify(self: &Arc<Self>, asked: Asked) -> Result<User, Response> {
-        let mut user = match asked.user {
+    /// The user who makes a request, or the response that rejects it.
+    async fn identify(self: &Arc<Self>, caller: Caller) -> Result<User, Response> {
+        let mut user = match caller.user {
             Some(user) => user,
             None if self.credentials.is_empty() => User {
                 name: "anonymous".into(),
                 role: Role::Admin,
             },
-            None => self.log_in(asked.header, asked.address).await?,
+            None => self.log_in(caller.header, caller.address).await?,
         };
         if self.read_only {
             user.role = Role::Viewer;
@@ -101,77 +102,77 @@ impl Access {
         address: Option<IpAddr>,
     ) -> Result<User, Response> {
         let Some(header) = header else {
-            return Err(ask_for_password());
+            return Err(unauthorized());
         };
         if let Some(user) = self.credentials.known(&header) {
             return Ok(user);
         }
         let turn = self.credentials.turn().await;
-        // Of many requests of one browser, the first is checked.
+        // Of many concurrent requests with the same header, only the first is verified.
         if let Some(user) = self.credentials.known(&header) {
             return Ok(user);
         }
         if let Err(wait) = self.failures.admit(address) {
             let seconds = wait.as_secs() + 1;
-            let message = format!("too many wrong passwords; try again in {seconds} s\n");
-            let mut answer = (StatusCode::TOO_MANY_REQUESTS, message).into_response();
-            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-            return Err(answer);
+            let message = format!("too many failed logins: retry in {seconds} s\n");
+            let mut response = (StatusCode::TOO_MANY_REQUESTS, message).into_response();
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            return Err(response);
         }
         let access = Arc::clone(self);
-        // It counts although whoever guesses goes away.
+        // A failure counts even if the client disconnects.
         let checked = tokio::task::spawn_blocking(move || {
             let user = access.credentials.check(&header);
             if user.is_none() {
-                access.failures.note(address);
-                tracing::warn!(target: "asynqueue::audit", ?address, "wrong name or password");
+                access.failures.record_failure(address);
+                tracing::warn!(target: "asynqueue::audit", ?address, "login failed: wrong name or password");
             }
             drop(turn);
             user
         });
-        checked.await.ok().flatten().ok_or_else(ask_for_password)
+        checked.await.ok().flatten().ok_or_else(unauthorized)
     }
 
-    /// Whether a browser may have been led here by a name that somebody else owns: without passwords, whoever gets a page of
-    /// theirs and ours to have the same name could read and change everything (DNS rebinding).
-    fn is_led_astray(&self, headers: &HeaderMap) -> bool {
+    /// Whether the request uses a host name that someone else may control. Without passwords, DNS rebinding would
+    /// otherwise give pages of other sites full access.
+    fn is_foreign_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        self.by_its_own_name && !host.is_none_or(origin::is_this_machine)
+        self.local_names_only && !host.is_none_or(origin::is_this_machine)
     }
 }
 
-/// Lets a request in, or turns it away.
+/// Accepts or rejects a request.
 pub(crate) async fn guard(
     State(access): State<Arc<Access>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    // What people set for their own browser.
-    let is_own_business = request.uri().path() == "/settings";
-    let mut answer = if access.is_led_astray(request.headers()) {
-        let message = "open this by the name `localhost` or by its number, or add a user\n";
+    // Viewers may change the settings of their own browser.
+    let is_own_setting = request.uri().path() == "/settings";
+    let mut response = if access.is_foreign_host(request.headers()) {
+        let message = "unexpected host name: open the monitor as `localhost` or by IP address, or add a user\n";
         (StatusCode::MISDIRECTED_REQUEST, message).into_response()
-    } else if changes && !origin::is_own(request.headers()) {
-        let message = "this request comes from another site, and is refused\n";
+    } else if changes && !origin::is_same_origin(request.headers()) {
+        let message = "cross-site request rejected\n";
         (StatusCode::FORBIDDEN, message).into_response()
     } else {
-        match access.identify(Asked::of(&request)).await {
-            Err(refusal) => refusal,
-            Ok(user) if changes && user.role != Role::Admin && !is_own_business => {
-                let message = "you may look at everything here, and change nothing\n";
+        match access.identify(Caller::of(&request)).await {
+            Err(rejection) => rejection,
+            Ok(user) if changes && user.role != Role::Admin && !is_own_setting => {
+                let message = "read-only access: changes are not permitted\n";
                 (StatusCode::FORBIDDEN, message).into_response()
             }
             Ok(user) => {
                 request.extensions_mut().insert(user);
                 match changes {
-                    true => to_its_end(next.run(request)).await,
+                    true => to_completion(next.run(request)).await,
                     false => next.run(request).await,
                 }
             }
         }
     };
-    let headers = answer.headers_mut();
+    let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -181,33 +182,33 @@ pub(crate) async fn guard(
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // Payloads are nobody else's, also after someone has left the machine.
+    // Payloads are confidential and must not remain in a browser's cache.
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
-/// Makes a change whole, and notes who made it, though whoever asked for it has gone away.
-async fn to_its_end(change: impl Future<Output = Response> + Send + 'static) -> Response {
+/// Completes a change and its audit log even if the client disconnects.
+async fn to_completion(change: impl Future<Output = Response> + Send + 'static) -> Response {
     tokio::spawn(change).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a change by the monitor has ended");
+        tracing::error!(%error, "a change in the monitor panicked");
         (
             StatusCode::INTERNAL_SERVER_ERROR,
-            "this is a fault of the monitor\n",
+            "internal error of the monitor; see its log\n",
         )
             .into_response()
     })
 }
 
-/// What a request tells of who makes it.
-struct Asked {
+/// The identity information of a request.
+struct Caller {
     user: Option<User>,
     header: Option<HeaderValue>,
     address: Option<IpAddr>,
 }
 
-impl Asked {
+impl Caller {
     fn of(request: &Request) -> Self {
         let extensions = request.extensions();
         let info = extensions.get::<ConnectInfo<SocketAddr>>();
@@ -219,7 +220,7 @@ impl Asked {
     }
 }
 
-fn ask_for_password() -> Response {
+fn unauthorized() -> Response {
     let challenge = [(
         WWW_AUTHENTICATE,
         "Basic realm=\"asynqueue\", charset=\"UTF-8\"",
@@ -227,7 +228,7 @@ fn ask_for_password() -> Response {
     (
         StatusCode::UNAUTHORIZED,
         challenge,
-        "name and password, please\n",
+        "authentication required\n",
     )
         .into_response()
 }

@@ -1,7 +1,9 @@
-//! Whether a change is asked for by our own pages: a page of another site can make a browser send it with the password along.
+//! Protection against cross-site request forgery: a page of another site can make a browser send a change with the
+//! user's credentials.
 //!
-//! Browsers say where a request comes from, in `Sec-Fetch-Site` and before that in `Origin`; programs say nothing, and nobody
-//! lends them a password. The same rule as in Go's `http.CrossOriginProtection`.
+//! Browsers send the origin of a request in `Sec-Fetch-Site`, or in `Origin` if they are older. Other clients send
+//! neither, and cannot be tricked into sending stored credentials. Go's `http.CrossOriginProtection` uses the same
+//! rule.
 
 use std::net::IpAddr;
 
@@ -10,7 +12,7 @@ use axum::http::{
     header::{HOST, ORIGIN},
 };
 
-pub(crate) fn is_own(headers: &HeaderMap) -> bool {
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").into_iter().peekable();
     if sites.peek().is_some() {
         return sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
@@ -26,7 +28,8 @@ pub(crate) fn is_own(headers: &HeaderMap) -> bool {
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin == host)
 }
 
-/// Whether a host, with or without a port, is a name that leads nowhere else: an address, or `localhost`.
+/// Whether a host, with or without a port, always refers to this machine or a fixed address: an IP address or
+/// `localhost`.
 pub(super) fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -42,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_localhost_lead_to_this_machine_and_no_other_name_does() {
+    fn ip_addresses_and_localhost_are_local_and_other_names_are_not() {
         for host in [
             "127.0.0.1:8089",
             "127.0.0.1",
@@ -75,16 +78,22 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_ours_if_the_browser_says_so_or_no_browser_asks() {
-        assert!(is_own(&headers(&[])));
-        assert!(is_own(&headers(&[("sec-fetch-site", "same-origin")])));
-        assert!(is_own(&headers(&[("sec-fetch-site", "none")])));
-        assert!(is_own(&headers(&[
+    fn a_request_is_same_origin_if_its_headers_say_so_or_are_missing() {
+        assert!(is_same_origin(&headers(&[])));
+        assert!(is_same_origin(&headers(&[(
+            "sec-fetch-site",
+            "same-origin"
+        )])));
+        assert!(is_same_origin(&headers(&[("sec-fetch-site", "none")])));
+        assert!(is_same_origin(&headers(&[
             ("host", "ops:80"),
             ("origin", "https://ops:80")
         ])));
         for site in ["cross-site", "same-site", "x"] {
-            assert!(!is_own(&headers(&[("sec-fetch-site", site)])), "{site}");
+            assert!(
+                !is_same_origin(&headers(&[("sec-fetch-site", site)])),
+                "{site}"
+            );
         }
         for origin in [
             "https://evil",
@@ -94,7 +103,7 @@ mod tests {
             "https://ops:80.evil",
         ] {
             assert!(
-                !is_own(&headers(&[("host", "ops:80"), ("origin", origin)])),
+                !is_same_origin(&headers(&[("host", "ops:80"), ("origin", origin)])),
                 "{origin}"
             );
         }

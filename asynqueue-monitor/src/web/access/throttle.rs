@@ -1,4 +1,4 @@
-//! Slows down who guesses passwords.
+//! Slows down password guessing.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// So many wrong passwords of one address in a [`WINDOW`] are borne.
+/// The failed logins that one address may make in a [`WINDOW`].
 const MAX_FAILURES: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The most addresses to remember; beyond, all unknown ones count as one.
+/// The maximum number of tracked addresses. Beyond this number, all other addresses count as one.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The wrong passwords of late, by address. Where the server tells no addresses, all count as one.
+/// The recent failed logins, by address. Without addresses, all requests count as one.
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<HashMap<Option<IpAddr>, Failures>>);
 
@@ -27,7 +27,7 @@ struct Failures {
 }
 
 impl Throttle {
-    /// Whether an address may try; else how long it has to wait.
+    /// Whether an address may try to log in. The error is the time it has to wait.
     pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         let failures = self.0.lock();
         let known = failures.get(&address.map(network));
@@ -42,8 +42,8 @@ impl Throttle {
         }
     }
 
-    /// Notes a wrong password.
-    pub(super) fn note(&self, address: Option<IpAddr>) {
+    /// Counts a failed login.
+    pub(super) fn record_failure(&self, address: Option<IpAddr>) {
         let mut address = address.map(network);
         let mut failures = self.0.lock();
         if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address) {
@@ -64,7 +64,7 @@ impl Throttle {
     }
 }
 
-/// What one household has: a whole network of IPv6 is easy to come by.
+/// The /64 network of an IPv6 address, because one client usually has all of its addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
@@ -79,12 +79,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_guesses_has_to_wait_and_others_have_not() {
+    fn an_address_that_guesses_has_to_wait_and_others_do_not() {
         let throttle = Throttle::default();
         let (guesser, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
         for _ in 0..MAX_FAILURES {
             assert_eq!(throttle.admit(guesser), Ok(()));
-            throttle.note(guesser);
+            throttle.record_failure(guesser);
         }
         assert!(throttle.admit(guesser).is_err_and(|wait| wait <= WINDOW));
         assert_eq!(throttle.admit(other), Ok(()));
@@ -95,7 +95,7 @@ mod tests {
         let throttle = Throttle::default();
         let address = |text: &str| Some(text.parse().expect("an address"));
         for n in 0..MAX_FAILURES {
-            throttle.note(address(&format!("2001:db8::{n}")));
+            throttle.record_failure(address(&format!("2001:db8::{n}")));
         }
         assert!(throttle.admit(address("2001:db8::ffff")).is_err());
         assert!(throttle.admit(address("2001:db8:0:1::1")).is_ok());
@@ -106,13 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_addresses_takes_bounded_memory() {
+    fn memory_is_bounded_for_any_number_of_addresses() {
         let throttle = Throttle::default();
         for n in 0..2 * MAX_ADDRESSES as u32 {
-            throttle.note(Some(IpAddr::from(n.to_be_bytes())));
+            throttle.record_failure(Some(IpAddr::from(n.to_be_bytes())));
         }
         assert!(throttle.0.lock().len() <= MAX_ADDRESSES + 1);
         let unknown = throttle.admit(Some([200, 0, 0, 1].into()));
-        assert!(unknown.is_err(), "all unknown count as one");
+        assert!(unknown.is_err(), "all untracked addresses count as one");
     }
 }

@@ -1,4 +1,4 @@
-//! The description of the API, as OpenAPI 3.1 has it.
+//! The OpenAPI 3.1 document of the API.
 
 use axum::Json;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::web::request::View;
 #[openapi(
     info(
         title = "asynqueue monitor",
-        description = "What the queues hold, what runs, what failed and why, and what to do about it."
+        description = "Inspect queues, tasks, servers and schedules, and act on them."
     ),
     paths(
         queues::list_queues,
@@ -48,24 +48,24 @@ use crate::web::request::View;
 )]
 struct Document;
 
-/// What every request may be answered with, whatever it asks for.
+/// The responses that every operation may return.
 const COMMON: [(&str, &str, bool); 8] = [
     ("400", "The request is invalid.", true),
-    ("401", "A name and a password are asked for.", false),
+    ("401", "Authentication is required.", false),
     (
         "403",
-        "Whoever asks may look only, or another site makes them ask.",
+        "The user has read-only access, or the request is cross-site.",
         false,
     ),
-    ("404", "There is no such thing.", true),
-    ("413", "What is sent is too large.", true),
-    ("415", "What is sent is not said to be JSON.", true),
+    ("404", "The resource does not exist.", true),
+    ("413", "The request body is too large.", true),
+    ("415", "The content type of the request is not JSON.", true),
     (
         "429",
-        "Too many wrong passwords came from there, or too many jobs go on.",
+        "Too many failed logins from this address, or too many unfinished jobs.",
         true,
     ),
-    ("503", "The broker does not answer.", true),
+    ("503", "The broker is not responding.", true),
 ];
 
 pub(super) async fn show(view: View) -> Result<Json<Value>, ApiError> {
@@ -73,12 +73,12 @@ pub(super) async fn show(view: View) -> Result<Json<Value>, ApiError> {
     Ok(Json(completed(document, &view.links.page(""))))
 }
 
-/// The document with where this monitor is, and what may go wrong everywhere.
+/// Adds the URL of this monitor and the common responses to the document.
 fn completed(mut document: Value, mounted_at: &str) -> Value {
     document["servers"] = json!([{ "url": mounted_at }]);
     document["components"]["securitySchemes"] =
         json!({ "password": { "type": "http", "scheme": "basic" } });
-    // Without users, nothing is asked for.
+    // Without users, no authentication is required.
     document["security"] = json!([{}, { "password": [] }]);
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     let operations = paths.flat_map(|(_, path)| path.as_object_mut().into_iter().flatten());

@@ -1,4 +1,4 @@
-//! What goes wrong, as JSON; and what a request is made of, so that this holds for what cannot be read too.
+//! Errors as JSON, and extractors whose rejections are JSON too.
 
 use axum::{
     Json,
@@ -11,17 +11,17 @@ use utoipa::ToSchema;
 
 use crate::web::request::Failed;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     error: String,
 }
 
-/// What went wrong.
+/// An error.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Error {
-    /// What was given, what was expected, and what to do.
+    /// The invalid input, what was expected, and how to fix it.
     error: String,
 }
 
@@ -42,13 +42,13 @@ impl ApiError {
     }
 }
 
-/// Whatever a request can fail for, by its status.
+/// Maps each error to its status code.
 impl<E: Into<Failed>> From<E> for ApiError {
     fn from(error: E) -> Self {
         let (status, error) = match error.into() {
             Failed::Broker(error) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("the broker does not answer: {error}"),
+                format!("the broker is not responding: {error}"),
             ),
             Failed::NotFound(error) => (StatusCode::NOT_FOUND, error),
             Failed::Conflict(error) => (StatusCode::CONFLICT, error),
@@ -65,7 +65,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The query of an address.
+/// The query string.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -78,7 +78,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The parts of a path.
+/// The path parameters.
 pub(super) struct Path<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
@@ -91,7 +91,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// JSON that is sent.
+/// A JSON request body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {

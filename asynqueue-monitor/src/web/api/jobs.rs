@@ -1,4 +1,4 @@
-//! Changes of all tasks that match: each begins after a while in which it can be undone.
+//! Jobs: bulk changes that start after a grace period in which they can be undone.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use super::{
     tasks::{REASON, State, task_actions},
 };
 use crate::web::{
-    changes::{action, all_that_match, audit, begin},
+    changes::{action, all_matching, audit, start},
     jobs,
     request::View,
 };
 
-/// A change of all tasks of a queue in one state that match a filter.
+/// A bulk change of the matching tasks of a queue in one state.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "action": "retry", "state": "archived", "filter": "error~timeout" }))]
@@ -30,24 +30,24 @@ pub(super) struct Order {
     action: ActionKind,
     #[schema(inline)]
     state: State,
-    /// Terms such as `event=email:*`; all tasks match without any.
+    /// Terms such as `event=email:*`. Without terms, all tasks match.
     #[serde(default)]
     filter: String,
-    /// The new payload, to edit.
+    /// The new payload, for `edit`.
     #[serde(default)]
     payload: Option<Value>,
-    /// Where to move to.
+    /// The destination queue, for `move`.
     #[serde(default)]
     queue: Option<String>,
 }
 
-/// A change that was asked for.
+/// A bulk change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Job {
     id: u64,
-    /// How far it is, in words.
+    /// The description and progress, in words.
     text: String,
-    /// Whether it has come to its end.
+    /// Whether the job has ended.
     ended: bool,
 }
 
@@ -61,8 +61,8 @@ impl From<&Arc<jobs::Job>> for Job {
     }
 }
 
-/// Does something with all tasks of a queue in one state that match a filter.
-#[utoipa::path(post, path = "/api/queues/{queue}/jobs", params(("queue" = String, Path, example = "mail")), request_body = Order, responses((status = 202, description = "It begins, unless it is stopped first.", body = Job)))]
+/// Starts a job that changes all matching tasks of a queue in one state.
+#[utoipa::path(post, path = "/api/queues/{queue}/jobs", params(("queue" = String, Path, example = "mail")), request_body = Order, responses((status = 202, description = "The job starts after the grace period unless it is undone.", body = Job)))]
 pub(super) async fn begin_job(
     view: View,
     Path(queue): Path<String>,
@@ -71,25 +71,25 @@ pub(super) async fn begin_job(
     let filter: Filter = order.filter.parse()?;
     let action = action(order.action, REASON, order.payload, order.queue)?;
     let (queue, state) = (Name::from(queue), order.state.into());
-    let order = all_that_match(&view, action, &queue, state, filter);
-    let job = begin(&view, order)?;
+    let spec = all_matching(&view, action, &queue, state, filter);
+    let job = start(&view, spec)?;
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 
-/// Those that go on, and those that ended in the last minute; the last first.
+/// Lists jobs that wait, run or ended in the last minute, newest first.
 #[utoipa::path(get, path = "/api/jobs", responses((status = 200, description = "The jobs.", body = Vec<Job>)))]
 pub(super) async fn list_jobs(view: View) -> Json<Vec<Job>> {
     let shown = view.shared.jobs.shown();
     Json(shown.iter().map(Job::from).collect())
 }
 
-/// Undoes a job that has not begun, and stops one that has; one that has ended stays as it is.
-#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = u64, Path, example = 1)), responses((status = 202, description = "It ends.", body = Job)))]
+/// Undoes a waiting job or stops a running one. An ended job is unchanged.
+#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = u64, Path, example = 1)), responses((status = 202, description = "The job is stopping or has ended.", body = Job)))]
 pub(super) async fn stop_job(
     view: View,
     Path(id): Path<u64>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
-    let missing = || ApiError::not_found(format!("there is no job {id}, or it ended long ago"));
+    let missing = || ApiError::not_found(format!("job {id} does not exist, or ended long ago"));
     let job = view.shared.jobs.get(id).ok_or_else(missing)?;
     job.stop();
     audit(&view, "stop", &format!("job {id}"), &job.text());

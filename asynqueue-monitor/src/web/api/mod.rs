@@ -1,4 +1,4 @@
-//! The JSON API: what pages show and do, for programs. Below `/api`, with a description of itself at `/api/openapi.json`.
+//! The JSON API below `/api`, with its OpenAPI document at `/api/openapi.json`.
 
 mod document;
 mod error;
@@ -72,16 +72,16 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 }
 
 async fn not_found() -> ApiError {
-    let why = "there is nothing here: see `/api/openapi.json` for what is";
+    let why = "unknown API path: see `/api/openapi.json` for all operations";
     ApiError::new(StatusCode::NOT_FOUND, why)
 }
 
-/// A time, as RFC 3339 has it.
+/// A time in RFC 3339 format.
 fn time(time: Timestamp) -> String {
     show::utc(time)
 }
 
 fn millis(duration: Duration) -> u64 {
-    // What programs take as a whole number.
+    // Many clients parse integers as `i64`.
     duration.as_millis().min(i64::MAX as u128) as u64
 }

@@ -25,32 +25,32 @@ use crate::web::{
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Queue {
     name: String,
-    /// Whether leasing is stopped.
+    /// Whether leasing from the queue is paused.
     paused: bool,
-    /// How many tasks are in each state.
+    /// The number of tasks in each state.
     tasks: BTreeMap<&'static str, u64>,
-    /// How long the task that is next has been pending, in milliseconds.
+    /// How long the next task has been pending, in milliseconds.
     latency_ms: u64,
-    /// Attempts that succeeded, ever.
+    /// Total number of attempts that succeeded.
     succeeded: u64,
-    /// Attempts that failed, ever.
+    /// Total number of attempts that failed.
     failed: u64,
-    /// Attempts that succeeded since midnight, UTC.
+    /// Number of attempts that succeeded since midnight UTC.
     succeeded_today: u64,
-    /// Attempts that failed since midnight, UTC.
+    /// Number of attempts that failed since midnight UTC.
     failed_today: u64,
-    /// Archived tasks that were deleted because there were more than `archived_max`, ever.
+    /// Total number of archived tasks that were deleted because there were more than `archived_max`.
     trimmed_by_count: u64,
-    /// Archived tasks that were deleted because they were older than is kept, ever.
+    /// Total number of archived tasks that were deleted because they exceeded the age limit.
     trimmed_by_age: u64,
     /// When an archived task was last deleted for either reason.
     #[schema(format = DateTime)]
     last_trimmed: Option<String>,
-    /// How many archived tasks it may have before the oldest are deleted, once a server has trimmed it.
+    /// The maximum number of archived tasks before the oldest are deleted. Null until a server has trimmed the queue.
     archived_max: Option<u64>,
-    /// About how many bytes it takes, where the storage can tell.
+    /// The approximate size in bytes, if the store reports it.
     memory_bytes: Option<u64>,
-    /// Where the storage keeps it, in its own words, such as `slot 1234`.
+    /// The location in the store, such as `slot 1234`, if the store distributes queues.
     place: Option<String>,
 }
 
@@ -76,27 +76,27 @@ impl From<&QueueInfo> for Queue {
     }
 }
 
-/// What ended in one hour.
+/// The attempts that ended in one hour.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Hour {
-    /// When the hour began.
+    /// The start of the hour.
     #[schema(format = DateTime)]
     start: String,
     succeeded: u64,
     failed: u64,
 }
 
-/// Tasks that wait for one another, to become one.
+/// A group of tasks that wait to be aggregated into one task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Group {
     event: String,
-    /// Empty for the group of all that name none.
+    /// Empty for the group of tasks without a group name.
     name: String,
-    /// How often its tasks have failed to become one; such tasks are set apart from their group.
+    /// How often aggregation of these tasks has failed. Failed tasks are kept apart from the rest of their group.
     tries: u32,
-    /// How many tasks wait in it.
+    /// The number of waiting tasks.
     size: u64,
-    /// Since when the oldest does.
+    /// When the oldest task joined the group.
     #[schema(format = DateTime)]
     oldest: String,
     #[schema(format = DateTime)]
@@ -119,7 +119,7 @@ impl From<GroupInfo> for Group {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Force {
-    /// Delete its tasks too.
+    /// Also delete the tasks of the queue.
     #[serde(default)]
     force: bool,
 }
@@ -127,7 +127,7 @@ pub(super) struct Force {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Span {
-    /// How many hours to go back, this one too.
+    /// How many hours to return, including the current one.
     #[serde(default = "a_day")]
     #[param(minimum = 1, maximum = 2160, default = 24)]
     hours: u64,
@@ -137,14 +137,14 @@ fn a_day() -> u64 {
     A_DAY
 }
 
-/// All queues that have had a task, by name.
+/// Lists all queues by name. A queue exists once it has had a task.
 #[utoipa::path(get, path = "/api/queues", responses((status = 200, description = "The queues.", body = Vec<Queue>)))]
 pub(super) async fn list_queues(view: View) -> Result<Json<Vec<Queue>>, ApiError> {
-    let seen = view.shared.live.now().await?;
-    Ok(Json(seen.queues.iter().map(Queue::from).collect()))
+    let snapshot = view.shared.live.now().await?;
+    Ok(Json(snapshot.queues.iter().map(Queue::from).collect()))
 }
 
-/// One queue.
+/// Returns one queue.
 #[utoipa::path(get, path = "/api/queues/{queue}", params(("queue" = String, Path, example = "mail")), responses((status = 200, description = "The queue.", body = Queue)))]
 pub(super) async fn get_queue(
     view: View,
@@ -155,27 +155,27 @@ pub(super) async fn get_queue(
     Ok(Json(Queue::from(&info)))
 }
 
-/// Deletes a queue: only if it has no tasks, unless that is forced.
+/// Deletes a queue. A queue with tasks is deleted only with `force=true`.
 #[utoipa::path(delete, path = "/api/queues/{queue}", params(("queue" = String, Path, example = "mail"), Force), responses(
-    (status = 204, description = "It is deleted."),
-    (status = 409, description = "It has tasks.", body = super::error::Error, content_type = "application/json")
+    (status = 204, description = "The queue is deleted."),
+    (status = 409, description = "The queue has tasks.", body = super::error::Error, content_type = "application/json")
 ))]
 pub(super) async fn delete_queue(
     view: View,
     Path(queue): Path<String>,
-    Query(asked): Query<Force>,
+    Query(params): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
     let queue = view.known_queue(queue).await?;
-    if !view.inspector.delete_queue(&queue, asked.force).await? {
-        let why = format!("queue `{queue}` has tasks: delete them first, or say `force=true`");
+    if !view.inspector.delete_queue(&queue, params.force).await? {
+        let why = format!("queue `{queue}` has tasks: delete them first, or set `force=true`");
         return Err(Failed::Conflict(why).into());
     }
     audit(&view, ActionKind::Delete.as_str(), &queue, "deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Stops leasing from a queue; what runs goes on.
-#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "It is paused.")))]
+/// Pauses a queue: servers stop leasing from it. Running tasks continue.
+#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "The queue is paused.")))]
 pub(super) async fn pause_queue(
     view: View,
     Path(queue): Path<String>,
@@ -186,8 +186,8 @@ pub(super) async fn pause_queue(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lets servers lease from a queue again.
-#[utoipa::path(post, path = "/api/queues/{queue}/resume", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "It goes on.")))]
+/// Resumes a queue: servers lease from it again.
+#[utoipa::path(post, path = "/api/queues/{queue}/resume", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "The queue is resumed.")))]
 pub(super) async fn resume_queue(
     view: View,
     Path(queue): Path<String>,
@@ -198,7 +198,7 @@ pub(super) async fn resume_queue(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How many attempts ended in each hour, oldest first; hours without any are left out.
+/// Returns the attempts that ended in each hour, oldest first. Hours without attempts are omitted.
 #[utoipa::path(get, path = "/api/queues/{queue}/history", params(("queue" = String, Path, example = "mail"), Span), responses((status = 200, description = "The hours.", body = Vec<Hour>)))]
 pub(super) async fn queue_history(
     view: View,
@@ -221,7 +221,7 @@ pub(super) async fn queue_history(
     Ok(Json(history.into_iter().map(hour).collect()))
 }
 
-/// Groups of tasks that wait for one another: no more than 1,000, those that are due first first.
+/// Lists groups of tasks that wait for aggregation: at most 1,000, earliest due first.
 #[utoipa::path(get, path = "/api/queues/{queue}/groups", params(("queue" = String, Path, example = "mail")), responses((status = 200, description = "The groups.", body = Vec<Group>)))]
 pub(super) async fn queue_groups(
     view: View,

@@ -1,4 +1,4 @@
-//! What is enqueued by the clock.
+//! Schedule entries.
 
 use asynqueue_core::{
     broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
@@ -15,18 +15,18 @@ use super::{
 };
 use crate::web::{changes::audit, request::View};
 
-/// One entry of the schedule.
+/// One schedule entry.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Entry {
     name: String,
-    /// When it runs, such as `0 9 * * mon`.
+    /// The rule, such as `0 9 * * mon`.
     rule: String,
     event: String,
     queue: String,
-    /// When it runs next; none if never again.
+    /// The next tick. Null if there is none.
     next: Option<String>,
     paused: bool,
-    /// Who has put it there.
+    /// Where the entry is defined: `code`, `runtime`, or `file:` with the path of the schedule file.
     source: String,
 }
 
@@ -44,18 +44,18 @@ impl From<ScheduleEntry> for Entry {
     }
 }
 
-/// What came of a tick.
+/// The outcome of a tick.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Event {
-    /// When it was due.
+    /// When the tick was due.
     #[schema(format = DateTime)]
     tick: String,
-    /// When it was seen to.
+    /// When the tick was handled.
     #[schema(format = DateTime)]
     at: String,
     /// `enqueued`, `refused` or `skipped`.
     outcome: &'static str,
-    /// The id of the task, or the reason why there is none.
+    /// The ID of the task, or why none was enqueued.
     detail: String,
 }
 
@@ -76,7 +76,7 @@ impl From<ScheduleEvent> for Event {
     }
 }
 
-/// A task that was enqueued.
+/// An enqueued task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Enqueued {
     queue: String,
@@ -95,14 +95,14 @@ fn twenty() -> usize {
     20
 }
 
-/// All entries, by name.
+/// Lists all schedule entries by name.
 #[utoipa::path(get, path = "/api/schedules", responses((status = 200, description = "The entries.", body = Vec<Entry>)))]
 pub(super) async fn list_schedules(view: View) -> Result<Json<Vec<Entry>>, ApiError> {
     let entries = view.inspector.schedules().await?;
     Ok(Json(entries.into_iter().map(Entry::from).collect()))
 }
 
-/// What came of the last ticks of an entry, newest first.
+/// Returns the outcomes of the recent ticks of an entry, newest first.
 #[utoipa::path(get, path = "/api/schedules/{entry}/events", params(("entry" = String, Path, example = "digest"), Last), responses((status = 200, description = "The ticks.", body = Vec<Event>)))]
 pub(super) async fn schedule_events(
     view: View,
@@ -121,8 +121,8 @@ pub(super) async fn schedule_events(
     Ok(Json(events.into_iter().map(Event::from).collect()))
 }
 
-/// Lets an entry miss its ticks until it is resumed.
-#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "It is paused.")))]
+/// Pauses an entry: it skips its ticks until it is resumed.
+#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "The entry is paused.")))]
 pub(super) async fn pause_schedule(
     view: View,
     Path(entry): Path<String>,
@@ -132,8 +132,8 @@ pub(super) async fn pause_schedule(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lets an entry run again, from its next tick.
-#[utoipa::path(post, path = "/api/schedules/{entry}/resume", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "It goes on.")))]
+/// Resumes an entry from its next tick.
+#[utoipa::path(post, path = "/api/schedules/{entry}/resume", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "The entry is resumed.")))]
 pub(super) async fn resume_schedule(
     view: View,
     Path(entry): Path<String>,
@@ -143,7 +143,7 @@ pub(super) async fn resume_schedule(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Enqueues the task of an entry now.
+/// Triggers an entry: enqueues its task now.
 #[utoipa::path(post, path = "/api/schedules/{entry}/trigger", params(("entry" = String, Path, example = "digest")), responses((status = 200, description = "The task.", body = Enqueued)))]
 pub(super) async fn trigger_schedule(
     view: View,

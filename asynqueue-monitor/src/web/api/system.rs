@@ -1,4 +1,4 @@
-//! Who works, who subscribes, and where the tasks are kept.
+//! Servers, subscriptions and store nodes.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::web::{
     attention,
-    changes::{ask_server, audit},
+    changes::{audit, set_quiet},
     request::View,
 };
 
@@ -29,33 +29,33 @@ pub(super) struct Server {
     pid: u32,
     #[schema(format = DateTime)]
     started: String,
-    /// When it was heard of.
+    /// The time of the last heartbeat.
     #[schema(format = DateTime)]
     seen: String,
-    /// Whether it has fallen silent; it is remembered for an hour.
+    /// Whether the server stopped sending heartbeats. Lost servers are listed for an hour.
     lost: bool,
-    /// Its queues, with their weights.
+    /// The queues with their weights.
     queues: BTreeMap<String, u32>,
-    /// Whether a queue of more weight goes before all others.
+    /// Whether queues are served in strict order of their weights.
     strict: bool,
-    /// The events that it has processes for.
+    /// The events that the server handles.
     events: Vec<String>,
-    /// How many tasks it runs at once at most.
+    /// The maximum number of concurrently running tasks.
     concurrency: usize,
     busy: usize,
     running: Vec<Running>,
-    /// Handlers that go on though their slot was given up.
+    /// Abandoned handlers, which block their threads past their timeout.
     abandoned: usize,
-    /// Attempts that have ended.
+    /// Attempts that have ended on this server.
     finished: u64,
     stopping: bool,
-    /// Whether it leases nothing until it is resumed.
+    /// Whether the server leases no tasks until it is resumed.
     quiet: bool,
-    /// Tasks that it gave back, since it has no process for their event.
+    /// Tasks that the server released because it has no handler for their event.
     unhandled: Vec<Unhandled>,
 }
 
-/// Tasks of an event that a server has no process for.
+/// Tasks of an event that a server has no handler for.
 #[derive(Debug, Serialize, ToSchema)]
 struct Unhandled {
     queue: String,
@@ -63,7 +63,7 @@ struct Unhandled {
     tasks: u64,
 }
 
-/// What runs.
+/// A running task.
 #[derive(Debug, Serialize, ToSchema)]
 struct Running {
     queue: String,
@@ -72,7 +72,7 @@ struct Running {
     attempt: u32,
     #[schema(format = DateTime)]
     started: String,
-    /// When it is given up.
+    /// When the attempt times out.
     #[schema(format = DateTime)]
     deadline: String,
 }
@@ -127,7 +127,7 @@ impl Server {
     }
 }
 
-/// Who subscribes to what.
+/// A subscription.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Subscription {
     event: String,
@@ -137,50 +137,50 @@ pub(super) struct Subscription {
     since: String,
 }
 
-/// A server that the storage consists of.
+/// A node of the store.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Node {
     address: String,
     version: String,
     memory_bytes: Option<u64>,
-    /// What it reports of itself, in its own words, such as its `role` and `slots`.
+    /// The details that the node reports, under their original names, such as `role` and `slots`.
     info: BTreeMap<String, String>,
 }
 
-/// Something that somebody should look at.
+/// A problem that needs attention.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
-    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`, `failing_queue`, `trimmed_archive` or
-    /// `full_archive`.
+    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`,
+    /// `failing_queue`, `trimmed_archive` or `full_archive`.
     kind: &'static str,
-    /// The queue that it is about, if it is about one.
+    /// The affected queue, if there is one.
     queue: Option<String>,
-    /// What is the matter.
+    /// The message.
     text: String,
 }
 
-/// What needs attention, the gravest first. Backlogs that grow are noticed only while somebody follows the pages.
-#[utoipa::path(get, path = "/api/attention", responses((status = 200, description = "What needs attention.", body = Vec<Concern>)))]
+/// Lists problems, most severe first. Growing backlogs are detected only while a page of the monitor is open.
+#[utoipa::path(get, path = "/api/attention", responses((status = 200, description = "The problems.", body = Vec<Concern>)))]
 pub(super) async fn list_concerns(view: View) -> Result<Json<Vec<Concern>>, ApiError> {
-    let seen = view.shared.live.now().await?;
-    let slow = view.shared.live.slow(&seen).await?;
+    let snapshot = view.shared.live.now().await?;
+    let slow = view.shared.live.slow(&snapshot).await?;
     let concern = |concern: &attention::Concern| {
         let queue = concern.queue().map(|(queue, _)| queue);
-        let blame = queue.and_then(|queue| slow.blame.get(queue));
+        let failure = queue.and_then(|queue| slow.top_failures.get(queue));
         Concern {
             kind: concern.kind(),
             queue: queue.map(ToString::to_string),
-            text: concern.text(view.now, blame.map(String::as_str)),
+            text: concern.text(view.now, failure.map(String::as_str)),
         }
     };
-    Ok(Json(seen.concerns.iter().map(concern).collect()))
+    Ok(Json(snapshot.concerns.iter().map(concern).collect()))
 }
 
-/// The servers that are at work, and those that were lost in the last hour.
+/// Lists the running servers and those lost in the last hour.
 #[utoipa::path(get, path = "/api/servers", responses((status = 200, description = "The servers.", body = Vec<Server>)))]
 pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiError> {
-    let seen = view.shared.live.now().await?;
-    let servers = seen.servers.iter();
+    let snapshot = view.shared.live.now().await?;
+    let servers = snapshot.servers.iter();
     Ok(Json(
         servers
             .map(|server| Server::new(server, view.now))
@@ -188,42 +188,43 @@ pub(super) async fn list_servers(view: View) -> Result<Json<Vec<Server>>, ApiErr
     ))
 }
 
-/// Makes a server finish what runs and lease nothing more, within five seconds. It stays so until it is resumed or ends.
-#[utoipa::path(post, path = "/api/servers/{server}/quiet", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "It is asked for.")))]
+/// Makes a server quiet: within 5 seconds it stops leasing and only finishes its running tasks, until it is resumed or
+/// ends.
+#[utoipa::path(post, path = "/api/servers/{server}/quiet", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "The request is recorded.")))]
 pub(super) async fn quiet_server(
     view: View,
     Path(server): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let server = Name::from(server);
-    ask_server(&view, &server, true).await?;
+    set_quiet(&view, &server, true).await?;
     audit(
         &view,
         ActionKind::Quiet.as_str(),
         &server,
-        "asked to stop leasing",
+        "quiet requested",
     );
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lets a quiet server lease again, within five seconds.
-#[utoipa::path(post, path = "/api/servers/{server}/resume", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "It is asked for.")))]
+/// Resumes a quiet server: it leases again within 5 seconds.
+#[utoipa::path(post, path = "/api/servers/{server}/resume", params(("server" = String, Path, example = "worker-1")), responses((status = 204, description = "The request is recorded.")))]
 pub(super) async fn resume_server(
     view: View,
     Path(server): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let server = Name::from(server);
-    ask_server(&view, &server, false).await?;
+    set_quiet(&view, &server, false).await?;
     audit(
         &view,
         ActionKind::Resume.as_str(),
         &server,
-        "asked to lease again",
+        "resume requested",
     );
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// All subscribers, by event and name.
-#[utoipa::path(get, path = "/api/subscriptions", responses((status = 200, description = "The subscribers.", body = Vec<Subscription>)))]
+/// Lists all subscriptions by event and name.
+#[utoipa::path(get, path = "/api/subscriptions", responses((status = 200, description = "The subscriptions.", body = Vec<Subscription>)))]
 pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscription>>, ApiError> {
     let all = view.inspector.subscriptions().await?.into_iter();
     let subscription = |one: asynqueue_core::broker::Subscription| Subscription {
@@ -235,8 +236,8 @@ pub(super) async fn list_subscriptions(view: View) -> Result<Json<Vec<Subscripti
     Ok(Json(all.map(subscription).collect()))
 }
 
-/// The servers that the storage consists of.
-#[utoipa::path(get, path = "/api/nodes", responses((status = 200, description = "The servers.", body = Vec<Node>)))]
+/// Lists the nodes of the store.
+#[utoipa::path(get, path = "/api/nodes", responses((status = 200, description = "The nodes.", body = Vec<Node>)))]
 pub(super) async fn list_nodes(view: View) -> Result<Json<Vec<Node>>, ApiError> {
     let nodes = view.inspector.nodes().await?.into_iter();
     let node = |node: asynqueue_core::broker::Node| Node {

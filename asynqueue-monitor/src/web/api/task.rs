@@ -1,4 +1,4 @@
-//! A task, as the API tells it.
+//! A task, as the API returns it.
 
 use std::collections::BTreeMap;
 
@@ -17,35 +17,35 @@ pub(super) struct Task {
     id: String,
     event: String,
     state: &'static str,
-    /// When it is due, was archived, or is forgotten, whichever its state has.
+    /// When the task is due, was archived, or its retention ends, depending on the state.
     at: Option<String>,
     #[schema(format = DateTime)]
     enqueued_at: String,
     /// Attempts that have failed.
     attempts: u32,
-    /// Attempts that may fail before it is archived.
+    /// The number of retries after the first attempt. When they have failed too, the task is archived.
     max_retry: u32,
     priority: u8,
-    /// How long an attempt may take.
+    /// The time limit of an attempt, in milliseconds.
     timeout_ms: u64,
-    /// How long it is kept after it was done.
+    /// How long the task is kept after completion, in milliseconds.
     retention_ms: u64,
-    /// When no attempt may begin or go on any more.
+    /// The time after which no attempt may start or continue.
     deadline: Option<String>,
     group: Option<String>,
     unique_key: Option<String>,
-    /// What its payload is encoded in.
+    /// The codec of the payload.
     codec: String,
-    /// As JSON, whatever the codec; fields may be redacted.
+    /// The payload as JSON with any codec. Fields may be redacted.
     payload: Value,
     result: Option<Value>,
     headers: BTreeMap<String, String>,
     progress: Option<Progress>,
-    /// Who runs it.
+    /// The server that runs the task.
     worker: Option<String>,
-    /// The attempts that are known, oldest first.
+    /// The recorded attempts, oldest first.
     history: Vec<Attempt>,
-    /// The last of what else has happened to it, such as having been archived by somebody.
+    /// Recent events other than attempts, such as archiving by a user.
     put_aside: Vec<Reason>,
 }
 
@@ -62,7 +62,7 @@ struct Attempt {
     started: Option<String>,
     ended: Option<String>,
     worker: Option<String>,
-    /// Why it failed, if it did.
+    /// The failure, if the attempt failed.
     failure: Option<Reason>,
 }
 

@@ -1,4 +1,4 @@
-//! Tasks, and what to do with some of them.
+//! Tasks and actions on them.
 
 use asynqueue_core::{
     broker::{Cursor, Page},
@@ -22,7 +22,7 @@ use crate::web::{
     request::View,
 };
 
-/// A state of tasks.
+/// A task state.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
@@ -51,13 +51,13 @@ impl From<State> for TaskState {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Asked {
+pub(super) struct ListParams {
     #[param(inline)]
     state: State,
-    /// Terms such as `event=email:*`, `error~timeout` and `age>1h`; all have to match.
+    /// Terms such as `event=email:*`, `error~timeout` and `age>1h`. All terms have to match.
     #[serde(default)]
     filter: String,
-    /// `next` of the answer before.
+    /// The cursor `next` of the previous page.
     after: Option<String>,
     #[serde(default = "fifty")]
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -68,26 +68,26 @@ fn fifty() -> usize {
     50
 }
 
-/// A part of a list.
+/// A page of tasks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tasks {
-    /// Those that match; fewer than asked for, or none, although there are more.
+    /// The matching tasks. A page may have fewer than `limit`, or none, even if more follow.
     tasks: Vec<Task>,
-    /// Where to go on; none at the end.
+    /// The cursor of the next page. Null on the last page.
     next: Option<String>,
-    /// How many tasks were looked at.
+    /// How many tasks were scanned.
     scanned: usize,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Sought {
+pub(super) struct FindParams {
     #[param(example = "welcome-42")]
     id: String,
 }
 
-/// Why tasks are archived or cancelled.
-pub(super) const REASON: &str = "by the API";
+/// The reason that is recorded when tasks are archived or cancelled.
+pub(super) const REASON: &str = "via the API";
 
 /// The actions that apply to tasks.
 pub(super) fn task_actions() -> Object {
@@ -97,12 +97,12 @@ pub(super) fn task_actions() -> Object {
         .map(ActionKind::as_str);
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("What to do with the tasks."))
+        .description(Some("The action on the tasks."))
         .enum_values(Some(names))
         .build()
 }
 
-/// A change of some tasks.
+/// An action on individual tasks.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "action": "archive", "ids": ["welcome-42"] }))]
@@ -111,39 +111,39 @@ pub(super) struct Change {
     action: ActionKind,
     #[schema(min_items = 1, max_items = 1000)]
     ids: Vec<String>,
-    /// The new payload, to edit.
+    /// The new payload, for `edit`.
     #[serde(default)]
     payload: Option<Value>,
-    /// Where to move to.
+    /// The destination queue, for `move`.
     #[serde(default)]
     queue: Option<String>,
 }
 
-/// What came of it for one task.
+/// The outcome for one task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outcome {
     id: String,
     done: bool,
-    /// Why it was not done.
+    /// Why the task is unchanged.
     reason: Option<String>,
 }
 
-/// The tasks of a queue in one state that match a filter, a part at a time.
-#[utoipa::path(get, path = "/api/queues/{queue}/tasks", params(("queue" = String, Path, example = "mail"), Asked), responses((status = 200, description = "The tasks.", body = Tasks)))]
+/// Lists the matching tasks of a queue in one state, page by page.
+#[utoipa::path(get, path = "/api/queues/{queue}/tasks", params(("queue" = String, Path, example = "mail"), ListParams), responses((status = 200, description = "The tasks.", body = Tasks)))]
 pub(super) async fn list_tasks(
     view: View,
     Path(queue): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<ListParams>,
 ) -> Result<Json<Tasks>, ApiError> {
-    if !(1..=200).contains(&asked.limit) {
-        let limit = asked.limit;
+    if !(1..=200).contains(&params.limit) {
+        let limit = params.limit;
         return Err(ApiError::bad(format!(
             "`limit` is {limit}: expected 1 to 200"
         )));
     }
-    let filter: Filter = asked.filter.parse()?;
-    let page = Page::first(asked.limit).after(asked.after.map(Cursor));
-    let (queue, state) = (Name::from(queue), asked.state.into());
+    let filter: Filter = params.filter.parse()?;
+    let page = Page::first(params.limit).after(params.after.map(Cursor));
+    let (queue, state) = (Name::from(queue), params.state.into());
     let listing = view.inspector.list(&queue, state, &filter, page).await?;
     let tasks = listing.tasks.iter().map(|task| Task::new(&view, task));
     Ok(Json(Tasks {
@@ -153,7 +153,7 @@ pub(super) async fn list_tasks(
     }))
 }
 
-/// One task.
+/// Returns one task.
 #[utoipa::path(get, path = "/api/queues/{queue}/tasks/{id}", params(("queue" = String, Path, example = "mail"), ("id" = String, Path, example = "welcome-42")), responses((status = 200, description = "The task.", body = Task)))]
 pub(super) async fn get_task(
     view: View,
@@ -161,27 +161,27 @@ pub(super) async fn get_task(
 ) -> Result<Json<Task>, ApiError> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
     let info = view.inspector.task(&task).await?;
-    let missing = || ApiError::not_found(format!("there is no task `{task}`"));
+    let missing = || ApiError::not_found(format!("task `{task}` does not exist"));
     Ok(Json(Task::new(&view, &info.ok_or_else(missing)?)))
 }
 
-/// A payload in place of that of another task.
+/// A copy of a task.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Again {
-    /// The other's own, without one.
+    /// The payload of the copy. Default: the payload of the original.
     #[serde(default)]
     payload: Option<Value>,
 }
 
-/// Where a task is.
+/// The queue and ID of a task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Place {
     queue: String,
     id: String,
 }
 
-/// Enqueues a new task like another, whatever the state of that.
+/// Enqueues a copy of a task. The original may be in any state.
 #[utoipa::path(post, path = "/api/queues/{queue}/tasks/{id}/again", params(("queue" = String, Path, example = "mail"), ("id" = String, Path, example = "welcome-42")), request_body = Again, responses(
     (status = 201, description = "The new task.", body = Place),
     (status = 409, description = "Another task holds its unique lock.", body = super::error::Error, content_type = "application/json")
@@ -189,29 +189,29 @@ pub(super) struct Place {
 pub(super) async fn enqueue_again(
     view: View,
     Path((queue, id)): Path<(String, String)>,
-    Body(asked): Body<Again>,
+    Body(body): Body<Again>,
 ) -> Result<(StatusCode, Json<Place>), ApiError> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
-    let again = view.inspector.enqueue_again(&task, asked.payload.as_ref());
+    let again = view.inspector.enqueue_again(&task, body.payload.as_ref());
     let again = again.await?;
     audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
     let (queue, id) = (again.queue.to_string(), again.id.to_string());
     Ok((StatusCode::CREATED, Json(Place { queue, id })))
 }
 
-/// The tasks with an id, whichever queues they are in.
-#[utoipa::path(get, path = "/api/find", params(Sought), responses((status = 200, description = "The tasks.", body = Vec<Task>)))]
+/// Finds tasks by ID in all queues.
+#[utoipa::path(get, path = "/api/find", params(FindParams), responses((status = 200, description = "The tasks.", body = Vec<Task>)))]
 pub(super) async fn find_tasks(
     view: View,
-    Query(sought): Query<Sought>,
+    Query(params): Query<FindParams>,
 ) -> Result<Json<Vec<Task>>, ApiError> {
-    let found = view.inspector.find(&sought.id).await?;
+    let found = view.inspector.find(&params.id).await?;
     let tasks = found.iter().map(|task| Task::new(&view, task));
     Ok(Json(tasks.collect()))
 }
 
-/// Does something with some tasks of a queue, at once.
-#[utoipa::path(post, path = "/api/queues/{queue}/actions", params(("queue" = String, Path, example = "mail")), request_body = Change, responses((status = 200, description = "What came of each, in the order given.", body = Vec<Outcome>)))]
+/// Applies an action to individual tasks of a queue immediately.
+#[utoipa::path(post, path = "/api/queues/{queue}/actions", params(("queue" = String, Path, example = "mail")), request_body = Change, responses((status = 200, description = "The outcome for each task, in the order of `ids`.", body = Vec<Outcome>)))]
 pub(super) async fn act_on_tasks(
     view: View,
     Path(queue): Path<String>,
@@ -220,7 +220,7 @@ pub(super) async fn act_on_tasks(
     if !(1..=MOST).contains(&change.ids.len()) {
         let given = change.ids.len();
         return Err(ApiError::bad(format!(
-            "there are {given} `ids`: expected 1 to {MOST}"
+            "`ids` has {given} entries: expected 1 to {MOST}"
         )));
     }
     let (queue, kind) = (Name::from(queue), change.action);
@@ -229,12 +229,12 @@ pub(super) async fn act_on_tasks(
     let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
     let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
     let outcomes = view.inspector.apply(&action, &tasks).await?;
-    let did = format!("done for {} of {} tasks", done(&outcomes), tasks.len());
+    let did = format!("{} of {} tasks changed", done(&outcomes), tasks.len());
     audit(&view, kind.as_str(), &queue, &did);
     let outcomes = change.ids.into_iter().zip(outcomes).map(|(id, outcome)| {
         let reason = match outcome {
             ActionOutcome::Done => None,
-            ActionOutcome::NotFound => Some("it is not there".into()),
+            ActionOutcome::NotFound => Some("it does not exist".into()),
             ActionOutcome::Refused(reason) => Some(reason),
         };
         let done = reason.is_none();

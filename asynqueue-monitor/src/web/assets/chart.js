@@ -1,4 +1,4 @@
-// The chart of the moment.
+// The live chart.
 
 const SECONDS = 120;
 

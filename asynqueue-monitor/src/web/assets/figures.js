@@ -1,4 +1,4 @@
-// Figures that follow what the server tells.
+// Live updates of the numbers on a page.
 import { draw } from "./chart.js";
 import { refresh } from "./fresh.js";
 
@@ -6,7 +6,7 @@ function write(element, text) {
   if (text !== undefined && element.textContent !== text) element.textContent = text;
 }
 
-// Where there was nothing, there was no link to it.
+// The server renders zeros without a link.
 function link(cell) {
   const page = cell.closest("tr").querySelector("a").getAttribute("href");
   const link = document.createElement("a");
@@ -37,7 +37,7 @@ let source;
 let again;
 let wait = 1;
 
-// A hidden tab asks for nothing. One that is not answered asks again, ever more seldom.
+// Hidden tabs do not connect. After an error, the connection is retried with exponential backoff.
 export function follow() {
   clearTimeout(again);
   source?.close();
@@ -46,8 +46,8 @@ export function follow() {
   if (document.hidden || every === "0") return;
   const { queue, id } = document.querySelector("[data-fresh=task], [data-fresh=tasks]")?.dataset ?? {};
   const [all, schedules] = ["queues", "schedules"].map((part) => document.querySelector(`[data-fresh=${part}]`) !== null);
-  const asked = new URLSearchParams({ every, all, schedules, ...(queue && { queue }), ...(id && { id }) });
-  source = new EventSource(`${live}?${asked}`);
+  const params = new URLSearchParams({ every, all, schedules, ...(queue && { queue }), ...(id && { id }) });
+  source = new EventSource(`${live}?${params}`);
   source.onmessage = (event) => {
     wait = 1;
     show(JSON.parse(event.data));

@@ -1,4 +1,4 @@
-// Asks before what destroys or changes much, and helps to choose.
+// Confirmation of destructive and bulk actions, and selection of tasks.
 
 document.addEventListener("submit", (event) => {
   const question = event.submitter && questionOf(event.target, event.submitter);
@@ -7,19 +7,19 @@ document.addEventListener("submit", (event) => {
 
 function questionOf(form, button) {
   if (!form.matches(".tasks")) return button.dataset.confirm;
-  const does = button.textContent.trim();
-  if (form.elements.which.value === "all") return `${does} all tasks that match, on every page?`;
-  const count = chosen(form);
-  return button.dataset.confirm && `${does} ${count === 1 ? "this task" : `these ${count} tasks`}?`;
+  const action = button.textContent.trim();
+  if (form.elements.which.value === "all") return `${action} all matching tasks, on every page?`;
+  const count = selected(form);
+  return button.dataset.confirm && `${action} ${count === 1 ? "this task" : `these ${count} tasks`}?`;
 }
 
-const chosen = (form) => form.querySelectorAll("input[name=id]:checked").length;
+const selected = (form) => form.querySelectorAll("input[name=id]:checked").length;
 
-// Says how many are chosen, and offers nothing to do while none is.
+// Shows the number of selected tasks, and disables the actions while none is selected.
 function tally(form) {
   const { which } = form.elements;
-  const count = chosen(form);
-  which.options[0].textContent = count ? `those chosen (${count})` : "those chosen";
+  const count = selected(form);
+  which.options[0].textContent = count ? `Selected tasks (${count})` : "Selected tasks";
   const isIdle = which.value === "chosen" && !count;
   for (const button of form.querySelectorAll("button[name=do]")) button.disabled = isIdle;
 }
@@ -37,10 +37,10 @@ document.addEventListener("change", ({ target }) => {
   tally(form);
 });
 
-// Browsers bring back what was chosen when one comes back to a page.
+// Browsers restore checkboxes when the user navigates back to a page.
 window.addEventListener("pageshow", () => prepare(document));
 
-// Completes the last term of a filter, where browsers complete the whole.
+// Completes only the last term of a filter. Browsers would replace the entire value.
 document.addEventListener("input", ({ target }) => {
   if (!target.matches(".filter [list]")) return;
   const before = target.value.slice(0, target.value.lastIndexOf(" ") + 1);

@@ -1,4 +1,4 @@
-// The parts of a page that have changed, as the server writes them.
+// Replaces the parts of a page that have changed on the server.
 import { prepare } from "./forms.js";
 
 let refreshing = false;
@@ -8,17 +8,17 @@ export async function refresh(versions) {
   if (refreshing || ![...document.querySelectorAll("[data-fresh]")].some((part) => isOld(part) && !isInUse(part))) return;
   refreshing = true;
   try {
-    const answer = await fetch(location.href);
-    if (answer.status === 404) leave();
-    else if (answer.ok) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const response = await fetch(location.href);
+    if (response.status === 404) leave();
+    else if (response.ok) replace(new DOMParser().parseFromString(await response.text(), "text/html"));
   } catch {
-    // Tried again with the next figures.
+    // Retried with the next update.
   } finally {
     refreshing = false;
   }
 }
 
-// Somebody chooses or types there.
+// Whether the user is typing in a part or has selected something in it.
 function isInUse(part) {
   const { activeElement } = document;
   const isTyping = part.contains(activeElement) && activeElement.matches("input:not([type=checkbox]), select, textarea");
@@ -38,12 +38,12 @@ function replace(page) {
   }
 }
 
-// What the page is about is gone. Whoever reads it may go on.
+// The task was deleted. The page stays readable, without updates.
 function leave() {
   for (const part of document.querySelectorAll("[data-fresh]")) delete part.dataset.fresh;
   const notice = document.createElement("p");
   notice.className = "notice";
   notice.role = "status";
-  notice.textContent = "This is not there any more; it is shown as it was.";
+  notice.textContent = "No longer exists. The last known state is shown.";
   document.querySelector("h1").after(notice);
 }

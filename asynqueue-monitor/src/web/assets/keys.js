@@ -1,9 +1,9 @@
-// What keys do; a dialog of the page lists them.
+// Keyboard shortcuts. The dialog `#keys` lists them.
 
-// The first link of each row of the page's lists.
+// The first link of each table row.
 const rows = () => [...document.querySelectorAll("tbody tr")].map((row) => row.querySelector("a")).filter(Boolean);
 
-function go(by) {
+function move(by) {
   const links = rows();
   const place = links.indexOf(document.activeElement) + by;
   links[Math.max(0, Math.min(place, links.length - 1))]?.focus();
@@ -12,8 +12,8 @@ function go(by) {
 const keys = {
   "/": () => (document.querySelector(".filter [type=search]") ?? document.querySelector(".find [type=search]")).focus(),
   "?": () => document.getElementById("keys").showModal(),
-  j: () => go(1),
-  k: () => go(-1),
+  j: () => move(1),
+  k: () => move(-1),
   x: () => document.activeElement.closest("tbody tr")?.querySelector("[type=checkbox]")?.click(),
 };
 

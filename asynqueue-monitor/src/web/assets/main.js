@@ -1,4 +1,4 @@
-// Makes pages live and quicker to use. They work without it.
+// Live updates and shortcuts. All pages work without JavaScript.
 import "./forms.js";
 import "./keys.js";
 import "./times.js";

@@ -1,4 +1,4 @@
-//! What browsers fetch beside the pages: style and script, kept in the program.
+//! The style sheet and scripts, embedded in the binary.
 
 use std::{
     hash::{DefaultHasher, Hasher},
@@ -19,7 +19,7 @@ macro_rules! files {
     };
 }
 
-/// Name, type and content of each.
+/// Name, content type and content of each file.
 const FILES: [(&str, &str, &str); 8] = files! {
     "style.css": "text/css",
     "main.js": "text/javascript",
@@ -31,7 +31,7 @@ const FILES: [(&str, &str, &str); 8] = files! {
     "times.js": "text/javascript",
 };
 
-/// Stands for the content of all, so that no browser mixes those of two versions.
+/// A hash of all files. It is part of their URLs, so that a browser never mixes files of two versions.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
     for (_, _, content) in FILES {
@@ -40,19 +40,19 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:x}", hasher.finish())
 });
 
-/// Where a file is, below the path of the monitor.
+/// The path of a file, below the path of the monitor.
 pub(super) fn path(name: &str) -> String {
     format!("assets/{}/{name}", *VERSION)
 }
 
-/// A file, for ever where it is of this version: while a monitor is replaced by another, each may be asked for those of the
-/// other.
+/// Serves a file. Only files of this version are cacheable: during a rolling update, browsers may request files of the
+/// other version.
 pub(super) async fn file(
     Path((version, name)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Failed> {
     let found = FILES.into_iter().find(|(known, _, _)| *known == name);
     let (_, kind, content) =
-        found.ok_or_else(|| Failed::NotFound("There is no such file.".into()))?;
+        found.ok_or_else(|| Failed::NotFound("This file does not exist.".into()))?;
     let cache = match version == *VERSION {
         true => "max-age=31536000, immutable",
         false => "no-store",

@@ -1,12 +1,12 @@
-// Keeps true how long ago times were, and how far away they are.
+// Keeps relative times current.
 
 const loaded = performance.now();
 const then = Number(document.body.dataset.now);
 
-// By the clock of the broker.
+// The time by the clock of the broker.
 const now = () => then + performance.now() - loaded;
 
-// In the words of the server.
+// The same format as on the server.
 function duration(millis) {
   if (millis < 1_000) return `${Math.floor(millis)}ms`;
   if (millis < 10_000) return `${(millis / 1_000).toFixed(1)}s`;
@@ -14,8 +14,8 @@ function duration(millis) {
   const units = [["d", 86_400, Infinity], ["h", 3_600, 24], ["m", 60, 60], ["s", 1, 60]];
   const parts = units.map(([unit, size, most]) => [Math.floor(seconds / size) % most, unit]);
   const first = parts.findIndex(([count]) => count > 0);
-  const told = parts.slice(first, first + 2).filter(([count]) => count > 0);
-  return told.map(([count, unit]) => `${count}${unit}`).join(" ");
+  const shown = parts.slice(first, first + 2).filter(([count]) => count > 0);
+  return shown.map(([count, unit]) => `${count}${unit}`).join(" ");
 }
 
 setInterval(() => {

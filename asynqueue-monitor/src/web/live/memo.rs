@@ -1,4 +1,4 @@
-//! What many ask for at once is read once.
+//! A cache that reads each value once for concurrent requests.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How long an answer is kept that nobody asks for.
+/// How long an unused value is kept.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The last answers, by what was asked.
-pub(in crate::web) struct Memo<K, V>(Mutex<HashMap<K, Arc<Answer<V>>>>);
+/// The last values by key.
+pub(in crate::web) struct Memo<K, V>(Mutex<HashMap<K, Arc<Slot<V>>>>);
 
-/// When it was read, and what. Whoever comes while it is read waits for it here.
-type Answer<V> = tokio::sync::Mutex<Option<(Instant, Arc<V>)>>;
+/// A value and when it was read. Concurrent requests wait on the lock while one of them reads.
+type Slot<V> = tokio::sync::Mutex<Option<(Instant, Arc<V>)>>;
 
 impl<K, V> Default for Memo<K, V> {
     fn default() -> Self {
@@ -25,31 +25,31 @@ impl<K, V> Default for Memo<K, V> {
 }
 
 impl<K: Eq + Hash, V> Memo<K, V> {
-    /// An answer that was read at `not_before` or later; `read` makes one if there is none.
+    /// A value that was read at `not_before` or later. Calls `read` if there is none.
     pub(super) async fn get<E>(
         &self,
         key: K,
         not_before: Instant,
         read: impl Future<Output = Result<V, E>>,
     ) -> Result<Arc<V>, E> {
-        let answer = self.entry(key);
-        let mut answer = answer.lock().await;
-        if let Some((at, value)) = &*answer
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        if let Some((at, value)) = &*slot
             && *at >= not_before
         {
             return Ok(Arc::clone(value));
         }
         let at = Instant::now();
         let value = Arc::new(read.await?);
-        *answer = Some((at, Arc::clone(&value)));
+        *slot = Some((at, Arc::clone(&value)));
         Ok(value)
     }
 
-    fn entry(&self, key: K) -> Arc<Answer<V>> {
+    fn slot(&self, key: K) -> Arc<Slot<V>> {
         let mut known = self.0.lock();
-        known.retain(|_, answer| match answer.try_lock() {
-            Ok(answer) => answer.as_ref().is_some_and(|(at, _)| at.elapsed() < KEPT),
-            // It is being read.
+        known.retain(|_, slot| match slot.try_lock() {
+            Ok(slot) => slot.as_ref().is_some_and(|(at, _)| at.elapsed() < KEPT),
+            // A read is in progress.
             Err(_) => true,
         });
         Arc::clone(known.entry(key).or_default())
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_ask_at_once_share_an_answer_and_none_is_older_than_asked_for() {
+    async fn concurrent_requests_share_a_read_and_none_gets_an_older_value() {
         let (memo, reads) = (Memo::default(), AtomicUsize::new(0));
         let read = |key, not_before| {
             let read = async {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_read_by_the_next_who_asks() {
+    async fn the_next_request_retries_a_failed_read() {
         let (memo, start) = (Memo::default(), Instant::now());
         let failed = memo.get("a", start, async { Err::<u8, _>("gone") }).await;
         assert_eq!(failed, Err("gone"));

@@ -1,10 +1,11 @@
-//! Figures that change while one looks: server-sent events, a second apart.
+//! Live updates: server-sent events, one per second.
 //!
-//! The broker is asked once a second, however many look, and not at all while nobody does. Pages that are loaded while
-//! somebody looks are made of what was seen last, and what else they need is read once for all who look at the same.
+//! The broker is polled once per second for any number of viewers, and not at all without viewers. While there are
+//! viewers, pages are rendered from the last snapshot, and additional data is read once for all viewers of the same
+//! page.
 
 mod memo;
-mod seen;
+mod snapshot;
 mod stream;
 
 use std::{
@@ -24,10 +25,10 @@ use tokio::sync::watch;
 
 use self::{
     memo::Memo,
-    seen::{More, Past},
+    snapshot::{More, Past},
 };
 pub(super) use self::{
-    seen::{Fleet, Seen},
+    snapshot::{Fleet, Snapshot},
     stream::stream,
 };
 use super::{
@@ -41,26 +42,27 @@ use super::{
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The broker is left alone for so many times as long as it took to answer, so that thousands of queues are no load.
+/// The pause between polls, as a multiple of the response time. It bounds the load on the broker with thousands of
+/// queues.
 const REST: u32 = 9;
 
-/// How many tasks are looked at beside queues and servers.
+/// The maximum number of individual tasks that a poll reads.
 const WATCHED: usize = 100;
 
-/// For how long what changes slowly is not asked for again.
-const SLOWLY: Duration = Duration::from_secs(10);
+/// How long slowly changing data is cached.
+const SLOW_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What all viewers are told.
+/// The shared state of all viewers.
 pub(super) struct Live {
     inspector: Inspector,
-    /// What was seen last; there only while someone looks.
-    seen: Arc<Mutex<Option<Told>>>,
-    /// The tasks whose pages are open, and how often.
+    /// The last snapshot. Set only while there are viewers.
+    snapshots: Arc<Mutex<Option<Snapshots>>>,
+    /// The tasks with open pages, and the number of pages of each.
     watched: Arc<Mutex<HashMap<TaskRef, usize>>>,
-    /// When something was changed here: what was seen before that is not shown any more.
+    /// The time of the last change by this monitor. Older snapshots are not used for pages.
     changed: Arc<Mutex<Option<Instant>>>,
-    /// How many look at schedules.
-    of_schedules: Arc<()>,
+    /// Its reference count is the number of open schedule pages, plus one.
+    schedule_viewers: Arc<()>,
     slow: Memo<(), Slow>,
     pub(super) contents: Memo<(Name, queue::Part), Contents>,
     pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
@@ -68,25 +70,25 @@ pub(super) struct Live {
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
 }
 
-type Told = watch::Receiver<Option<Arc<Seen>>>;
+type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 
-/// What changes slowly.
+/// Slowly changing data.
 #[derive(Debug, Default)]
 pub(super) struct Slow {
-    /// What ended in each hour of the last day, in all queues.
+    /// The attempts that ended in each hour of the last 24 hours, in all queues.
     pub(super) hours: Vec<HourStats>,
-    /// What fails most in the queues where much does, in words.
-    pub(super) blame: HashMap<Name, String>,
+    /// The most frequent failure of each failing queue, in words.
+    pub(super) top_failures: HashMap<Name, String>,
 }
 
 impl Live {
     pub(super) fn new(inspector: Inspector) -> Self {
         Self {
             inspector,
-            seen: Arc::default(),
+            snapshots: Arc::default(),
             watched: Arc::default(),
             changed: Arc::default(),
-            of_schedules: Arc::default(),
+            schedule_viewers: Arc::default(),
             slow: Memo::default(),
             contents: Memo::default(),
             tasks: Memo::default(),
@@ -95,88 +97,100 @@ impl Live {
         }
     }
 
-    /// Queues and servers: what was seen last, if someone looks; else as they are now.
-    pub(super) async fn now(&self) -> Result<Arc<Seen>, BrokerError> {
+    /// Queues and servers: the last snapshot if it is current, otherwise a new one.
+    pub(super) async fn now(&self) -> Result<Arc<Snapshot>, BrokerError> {
         match self.last() {
-            Some(seen) => Ok(seen),
-            None => Seen::read(&self.inspector, &mut Past::default(), More::default())
+            Some(snapshot) => Ok(snapshot),
+            None => Snapshot::read(&self.inspector, &mut Past::default(), More::default())
                 .await
                 .map(Arc::new),
         }
     }
 
-    /// What was seen last, if someone looks and nothing was changed here since.
-    fn last(&self) -> Option<Arc<Seen>> {
+    /// The last snapshot, if there are viewers and this monitor has changed nothing since.
+    fn last(&self) -> Option<Arc<Snapshot>> {
         let last = {
-            let seen = self.seen.lock();
-            seen.as_ref().and_then(|seen| seen.borrow().clone())
+            let snapshots = self.snapshots.lock();
+            snapshots.as_ref().and_then(|last| last.borrow().clone())
         };
         let changed = *self.changed.lock();
-        last.filter(|seen| {
-            let lasts = (2 * INTERVAL).max((REST + 2) * seen.took);
-            seen.at.elapsed() < lasts && changed.is_none_or(|changed| changed < seen.at)
+        last.filter(|snapshot| {
+            let max_age = (2 * INTERVAL).max((REST + 2) * snapshot.took);
+            snapshot.at.elapsed() < max_age && changed.is_none_or(|changed| changed < snapshot.at)
         })
     }
 
-    /// The servers: those that were seen last, if someone looks; else as they are now.
+    /// The servers in the last snapshot if it is current, otherwise as the broker lists them now.
     pub(super) async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
         match self.last() {
-            Some(seen) => Ok(seen.servers.clone()),
+            Some(snapshot) => Ok(snapshot.servers.clone()),
             None => self.inspector.servers().await,
         }
     }
 
-    /// What else a page needs. While someone looks, it is read once after each look for all who ask for the same.
+    /// Reads additional data for a page. While there are viewers, equal requests share one read per snapshot.
     pub(super) async fn read<K: Eq + Hash, V>(
         &self,
         memo: &Memo<K, V>,
-        asked: K,
+        key: K,
         read: impl Future<Output = Result<V, BrokerError>>,
     ) -> Result<Arc<V>, BrokerError> {
         match self.last() {
-            Some(seen) => memo.get(asked, seen.at, read).await,
+            Some(snapshot) => memo.get(key, snapshot.at, read).await,
             None => read.await.map(Arc::new),
         }
     }
 
-    /// Says that something was changed here, so that the next page shows it.
-    pub(super) fn has_changed(&self) {
+    /// Records a change by this monitor, so that the next page shows it.
+    pub(super) fn record_change(&self) {
         *self.changed.lock() = Some(Instant::now());
     }
 
-    /// The same, for who has nothing but this.
+    /// Like [`record_change`](Self::record_change), as a callback.
     pub(super) fn on_change(&self) -> impl FnOnce() + Send + 'static {
         let changed = Arc::clone(&self.changed);
         move || *changed.lock() = Some(Instant::now())
     }
 
-    /// What changes slowly, as it was some seconds ago at most.
-    pub(super) async fn slow(&self, seen: &Seen) -> Result<Arc<Slow>, BrokerError> {
+    /// Slowly changing data, at most [`SLOW_INTERVAL`] old.
+    pub(super) async fn slow(&self, snapshot: &Snapshot) -> Result<Arc<Slow>, BrokerError> {
         let now = Instant::now();
-        let not_before = now.checked_sub(SLOWLY).unwrap_or(now);
-        self.slow.get((), not_before, self.read_slow(seen)).await
+        let not_before = now.checked_sub(SLOW_INTERVAL).unwrap_or(now);
+        self.slow
+            .get((), not_before, self.read_slow(snapshot))
+            .await
     }
 
-    async fn read_slow(&self, seen: &Seen) -> Result<Slow, BrokerError> {
-        let names: Vec<_> = seen.queues.iter().map(|queue| queue.name.clone()).collect();
+    async fn read_slow(&self, snapshot: &Snapshot) -> Result<Slow, BrokerError> {
+        let names: Vec<_> = snapshot
+            .queues
+            .iter()
+            .map(|queue| queue.name.clone())
+            .collect();
         let since = first_hour(self.inspector.now(), A_DAY);
         let history = self.inspector.history_since(&names, since).await?;
-        let mut blame = HashMap::new();
-        let failing = seen.concerns.iter().filter_map(|concern| match concern {
-            Concern::Failing { queue, .. } => Some(queue),
-            _ => None,
-        });
+        let mut top_failures = HashMap::new();
+        let failing = snapshot
+            .concerns
+            .iter()
+            .filter_map(|concern| match concern {
+                Concern::Failing { queue, .. } => Some(queue),
+                _ => None,
+            });
         for queue in failing.take(5) {
-            if let Some(words) = self.blame(queue).await? {
-                blame.insert(queue.clone(), words);
+            if let Some(failure) = self.top_failure(queue).await? {
+                top_failures.insert(queue.clone(), failure);
             }
         }
         let hours = history.into_iter().flatten().collect();
-        Ok(Slow { hours, blame })
+        Ok(Slow {
+            hours,
+            top_failures,
+        })
     }
 
-    /// What most of the tasks that failed last in a queue are, and why they failed.
-    async fn blame(&self, queue: &Name) -> Result<Option<String>, BrokerError> {
+    /// The most frequent event and error message among the recently failed tasks of a queue.
+    async fn top_failure(&self, queue: &Name) -> Result<Option<String>, BrokerError> {
         let mut counts: HashMap<(Name, String), usize> = HashMap::new();
         for state in [TaskState::Retry, TaskState::Archived] {
             let page = Page::first(50);
@@ -193,46 +207,46 @@ impl Live {
         Ok(most.map(|((event, message), _)| format!("{event}: {message}")))
     }
 
-    /// What is seen from now on. The first who looks lets it be looked at.
-    fn look(&self) -> Told {
-        let mut seen = self.seen.lock();
-        // One that nobody tells any more has been broken off.
-        if let Some(seen) = seen.as_ref().filter(|seen| seen.has_changed().is_ok()) {
-            return seen.clone();
+    /// All snapshots from now on. The first viewer starts the polling.
+    fn subscribe(&self) -> Snapshots {
+        let mut snapshots = self.snapshots.lock();
+        // Without a sender, the polling task was aborted.
+        if let Some(current) = snapshots.as_ref().filter(|one| one.has_changed().is_ok()) {
+            return current.clone();
         }
-        let (tell, told) = watch::channel(None);
-        *seen = Some(told.clone());
-        let (inspector, seen) = (self.inspector.clone(), Arc::clone(&self.seen));
-        let (watched, of_schedules) = (
+        let (sender, receiver) = watch::channel(None);
+        *snapshots = Some(receiver.clone());
+        let (inspector, snapshots) = (self.inspector.clone(), Arc::clone(&self.snapshots));
+        let (watched, schedule_viewers) = (
             Arc::clone(&self.watched),
-            Arc::downgrade(&self.of_schedules),
+            Arc::downgrade(&self.schedule_viewers),
         );
         tokio::spawn(async move {
             let mut past = Past::default();
             loop {
                 let more = More {
                     tasks: watched.lock().keys().cloned().collect(),
-                    // One is kept by all.
-                    schedules: of_schedules.strong_count() > 1,
+                    // `Live` holds one reference itself.
+                    schedules: schedule_viewers.strong_count() > 1,
                 };
-                let begun = Instant::now();
-                // What cannot be read now is read in a second; the figures stand still meanwhile.
-                if let Ok(seen) = Seen::read(&inspector, &mut past, more).await {
-                    tell.send_replace(Some(Arc::new(seen)));
+                let started = Instant::now();
+                // After an error, pages keep the previous numbers until the next poll.
+                if let Ok(snapshot) = Snapshot::read(&inspector, &mut past, more).await {
+                    sender.send_replace(Some(Arc::new(snapshot)));
                 }
-                tokio::time::sleep(INTERVAL.max(REST * begun.elapsed())).await;
-                let mut seen = seen.lock();
-                // One is kept in `seen`.
-                if tell.receiver_count() <= 1 {
-                    *seen = None;
+                tokio::time::sleep(INTERVAL.max(REST * started.elapsed())).await;
+                let mut snapshots = snapshots.lock();
+                // One receiver is kept in `snapshots`.
+                if sender.receiver_count() <= 1 {
+                    *snapshots = None;
                     return;
                 }
             }
         });
-        told
+        receiver
     }
 
-    /// Looks at a task too, until the answer is dropped; not if that would be too many.
+    /// Includes a task in each poll until the returned guard is dropped. `None` if too many tasks are watched.
     fn watch(&self, task: TaskRef) -> Option<Watched> {
         let mut watched = self.watched.lock();
         if watched.len() >= WATCHED && !watched.contains_key(&task) {
@@ -246,7 +260,7 @@ impl Live {
     }
 }
 
-/// A task whose page is open.
+/// A task with an open page.
 struct Watched {
     task: TaskRef,
     all: Arc<Mutex<HashMap<TaskRef, usize>>>,

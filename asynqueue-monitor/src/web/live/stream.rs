@@ -1,4 +1,4 @@
-//! What one viewer is told.
+//! The event stream of one viewer.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -11,23 +11,23 @@ use futures_util::{Stream, StreamExt, stream as streams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Told, Watched};
+use super::{Snapshots, Watched};
 use crate::web::{Shared, version::version_of_jobs};
 
 #[derive(Debug, Deserialize)]
-pub(in crate::web) struct Asked {
-    /// Seconds between two looks.
+pub(in crate::web) struct Params {
+    /// Seconds between two updates.
     #[serde(default = "one")]
     every: u64,
-    /// Whether the figures of all queues are shown.
+    /// Whether the page shows the numbers of all queues.
     #[serde(default)]
     all: bool,
-    /// Whether schedules are shown.
+    /// Whether the page shows schedules.
     #[serde(default)]
     schedules: bool,
-    /// The queue whose figures and tasks are shown.
+    /// The queue whose numbers and tasks the page shows.
     queue: Option<String>,
-    /// The task of it that is shown.
+    /// The task of the queue that the page shows.
     id: Option<String>,
 }
 
@@ -37,35 +37,35 @@ fn one() -> u64 {
 
 struct Viewer {
     shared: Arc<Shared>,
-    told: Told,
+    snapshots: Snapshots,
     every: u64,
     all: bool,
     queue: Option<Name>,
     task: Option<Watched>,
-    /// Lets schedules be looked at.
+    /// Makes the poll read schedules.
     _schedules: Option<Arc<()>>,
-    /// The number of the look that was told last.
+    /// The number of the snapshot that was sent last.
     last: u64,
 }
 
 pub(in crate::web) async fn stream(
     State(shared): State<Arc<Shared>>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<Params>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let id = asked.id.and_then(|id| TaskId::new(&id).ok());
-    let queue = asked.queue.map(Name::from);
+    let id = params.id.and_then(|id| TaskId::new(&id).ok());
+    let queue = params.queue.map(Name::from);
     let task = queue.clone().zip(id);
     let task = task.and_then(|(queue, id)| shared.live.watch(TaskRef::new(queue, id)));
-    let schedules = asked
+    let schedules = params
         .schedules
-        .then(|| Arc::clone(&shared.live.of_schedules));
-    let mut told = shared.live.look();
-    told.mark_changed();
+        .then(|| Arc::clone(&shared.live.schedule_viewers));
+    let mut snapshots = shared.live.subscribe();
+    snapshots.mark_changed();
     let viewer = Viewer {
         shared,
-        told,
-        every: asked.every.clamp(1, 60),
-        all: asked.all,
+        snapshots,
+        every: params.every.clamp(1, 60),
+        all: params.all,
         queue,
         task,
         _schedules: schedules,
@@ -79,36 +79,39 @@ pub(in crate::web) async fn stream(
 }
 
 impl Viewer {
-    /// Waits for the next look, and tells what has changed since the last that was told.
+    /// Waits for the next snapshot and returns the changes since the last one that was sent.
     async fn next(&mut self) -> Option<String> {
         if self.last > 0 && self.every > 1 {
             tokio::time::sleep(Duration::from_secs(self.every - 1)).await;
         }
-        let seen = loop {
-            self.told.changed().await.ok()?;
-            let seen = self.told.borrow_and_update().clone();
-            if let Some(seen) = seen {
-                break seen;
+        let snapshot = loop {
+            self.snapshots.changed().await.ok()?;
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            if let Some(snapshot) = snapshot {
+                break snapshot;
             }
         };
-        let follows = self.last > 0 && seen.number == self.last + 1;
-        self.last = seen.number;
-        let mut told = self.figures(if follows { &seen.changes } else { &seen.all });
+        let follows = self.last > 0 && snapshot.number == self.last + 1;
+        self.last = snapshot.number;
+        let mut update = self.figures(match follows {
+            true => &snapshot.changes,
+            false => &snapshot.all,
+        });
         let jobs = self.shared.jobs.shown();
-        told["jobs"] = jobs.iter().map(|job| job.figures()).collect();
-        told["versions"]["jobs"] = version_of_jobs(&jobs).into();
+        update["jobs"] = jobs.iter().map(|job| job.figures()).collect();
+        update["versions"]["jobs"] = version_of_jobs(&jobs).into();
         if let Some(task) = &self.task {
-            told["versions"]["task"] = json!(seen.tasks.get(&task.task));
+            update["versions"]["task"] = json!(snapshot.tasks.get(&task.task));
         } else if let Some(queue) = &self.queue {
-            told["versions"]["tasks"] = json!(seen.version_of_tasks(queue));
+            update["versions"]["tasks"] = json!(snapshot.version_of_tasks(queue));
         }
-        Some(told.to_string())
+        Some(update.to_string())
     }
 
-    /// Those of the figures that are shown.
-    fn figures(&self, told: &Value) -> Value {
-        let told = told.as_object().into_iter().flatten();
-        let shown = told.map(|(name, figures)| {
+    /// The numbers that the page shows.
+    fn figures(&self, all: &Value) -> Value {
+        let all = all.as_object().into_iter().flatten();
+        let shown = all.map(|(name, figures)| {
             let figures = match &self.queue {
                 _ if name != "queues" || self.all => figures.clone(),
                 Some(queue) => json!({ queue.as_str(): figures.get(queue.as_str()) }),

@@ -1,4 +1,4 @@
-//! What ended over time, by the broker's own statistics.
+//! Attempts over time, from the broker's own statistics.
 
 #[cfg(feature = "prometheus")]
 use std::time::Duration;
@@ -23,27 +23,28 @@ use crate::web::{
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     #[serde(default)]
     span: String,
     queue: Option<String>,
 }
 
-/// A time to look back.
+/// A time range that ends now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     name: &'static str,
     title: &'static str,
+    /// The time that one bar covers, such as `hour`.
     each: &'static str,
     hours: u64,
-    /// How many hours a bar has; those of a day are divided by it.
+    /// The hours that one bar covers: a divisor of 24.
     bar: u32,
 }
 
 pub(super) const DAY: Span = Span {
     name: "day",
-    title: "the last 24 hours",
-    each: "in an hour",
+    title: "24 hours",
+    each: "hour",
     hours: A_DAY,
     bar: 1,
 };
@@ -52,27 +53,27 @@ const SPANS: [Span; 3] = [
     DAY,
     Span {
         name: "week",
-        title: "the last 7 days",
-        each: "in four hours",
+        title: "7 days",
+        each: "4 hours",
         hours: 7 * 24,
         bar: 4,
     },
     Span {
         name: "quarter",
-        title: "the last 90 days",
-        each: "in a day",
+        title: "90 days",
+        each: "day",
         hours: 90 * 24,
         bar: 24,
     },
 ];
 
-/// How many queues the table has.
+/// The maximum number of rows in the table.
 const ROWS: usize = 100;
 
-pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
-    let span = SPANS.into_iter().find(|span| span.name == asked.span);
+pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {
+    let span = SPANS.into_iter().find(|span| span.name == params.span);
     let span = span.unwrap_or(DAY);
-    let queues = match &asked.queue {
+    let queues = match &params.queue {
         Some(queue) => vec![Name::from(queue.as_str())],
         None => view.inspector.queue_names().await?,
     };
@@ -84,30 +85,30 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Marku
         .zip(history.iter().map(|hours| sum(hours)))
         .collect();
     sums.sort_by_key(|(_, (succeeded, failed))| Reverse((*failed, *succeeded)));
-    let gathered = gathered(&view, span, asked.queue.as_deref()).await;
-    let of_queue = asked
+    let gathered = gathered(&view, span, params.queue.as_deref()).await;
+    let of_queue = params
         .queue
         .as_ref()
         .map_or(String::new(), |queue| format!("&queue={}", encoded(queue)));
     Ok(view.page("Metrics", html! {
-        nav.tabs aria-label="Spans" {
+        nav.tabs aria-label="Time range" {
             @for one in SPANS {
                 a href=(format!("{}?span={}{of_queue}", view.links.page("charts"), one.name)) aria-current=[(one.name == span.name).then_some("page")] { (one.title) }
             }
         }
-        @if let Some(queue) = &asked.queue {
-            p.crumbs { "Queue " a href=(view.links.queue(&queue.as_str().into())) { (queue) } " · " a href=(format!("{}?span={}", view.links.page("charts"), span.name)) { "all queues" } }
+        @if let Some(queue) = &params.queue {
+            p.crumbs { "Queue " a href=(view.links.queue(&queue.as_str().into())) { (queue) } " · " a href=(format!("{}?span={}", view.links.page("charts"), span.name)) { "All queues" } }
         } @else { (of_now()) }
         (each_minute(&view, "charts", html! {
-            (chart::attempts(span.title, span.each, &bars))
-            @if asked.queue.is_none() { (table(&view, span, &sums)) }
-            @if sums.len() > ROWS { p.note { "The " (ROWS) " queues with the most failures are shown." } }
+            (attempts(span, &bars))
+            @if params.queue.is_none() { (table(&view, span, &sums)) }
+            @if sums.len() > ROWS { p.note { "Only the " (ROWS) " queues with the most failures are shown." } }
             (gathered)
         }))
     }))
 }
 
-/// Charts by Prometheus, if there is one.
+/// Charts from Prometheus, if a server is configured.
 #[cfg(feature = "prometheus")]
 async fn gathered(view: &View, span: Span, queue: Option<&str>) -> Markup {
     use crate::web::prometheus::{PANELS, Unit};
@@ -127,7 +128,7 @@ async fn gathered(view: &View, span: Span, queue: Option<&str>) -> Markup {
         .map(|panel| prometheus.lines(panel, queue, span.hours, view.now));
     let all = futures_util::future::join_all(lines).await;
     html! {
-        h2 { "As Prometheus has gathered it" }
+        h2 { "From Prometheus" }
         @for (panel, lines) in PANELS.iter().zip(all) {
             @match lines {
                 Ok(lines) => { (chart::lines(panel.title, write(panel.unit), &lines)) },
@@ -142,11 +143,11 @@ async fn gathered(_: &View, _: Span, _: Option<&str>) -> Markup {
     html! {}
 }
 
-/// Attempts of the last two minutes, which the script draws while one looks.
+/// The attempts of the last two minutes. The script draws them while the page is visible.
 pub(super) fn of_now() -> Markup {
     html! {
         figure.chart id="recent" {
-            figcaption { "Attempts, the last two minutes: " span { "0" } " succeeded, " span { "0" } " failed in the last second." }
+            figcaption { "Attempts per second in the last 2 minutes. Now: " span { "0" } " succeeded, " span { "0" } " failed." }
             svg viewBox="0 0 1200 100" preserveAspectRatio="none" aria-hidden="true" {}
         }
     }
@@ -156,7 +157,7 @@ fn table(view: &View, span: Span, sums: &[(&Name, (u64, u64))]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
-                th scope="col" { "Queue" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } th.number scope="col" { "Failed of all" }
+                th scope="col" { "Queue" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" } th.number scope="col" { "Failure rate" }
             } }
             tbody { @for (queue, (succeeded, failed)) in sums.iter().take(ROWS) {
                 tr {
@@ -175,7 +176,16 @@ fn sum(hours: &[HourStats]) -> (u64, u64) {
     hours.iter().fold((0, 0), add)
 }
 
-/// The hours of a span as bars, days as they begin in the zone of who looks.
+/// The chart of a time range.
+fn attempts(span: Span, bars: &[Bar]) -> Markup {
+    chart::attempts(
+        &format!("Attempts in the last {}", span.title),
+        span.each,
+        bars,
+    )
+}
+
+/// The hours of a time range as bars. Days start at midnight in the time zone of the viewer.
 pub(super) fn bars<'a>(
     view: &View,
     span: Span,
@@ -213,8 +223,8 @@ pub(super) fn bars<'a>(
     bars
 }
 
-/// The chart of the last day.
+/// The chart of the last 24 hours.
 pub(super) fn of_day<'a>(view: &View, history: impl Iterator<Item = &'a HourStats>) -> Markup {
-    let chart = chart::attempts(DAY.title, DAY.each, &bars(view, DAY, history));
+    let chart = attempts(DAY, &bars(view, DAY, history));
     each_minute(view, "day", chart)
 }

@@ -1,10 +1,10 @@
-//! What is around the content of each page.
+//! The frame around the content of each page.
 
 use maud::{DOCTYPE, Markup, html};
 
 use crate::web::{assets, request::View, settings::Theme, version::version_of_jobs};
 
-/// The pages that lead to all others.
+/// The pages in the navigation bar: path and label.
 const PLACES: [(&str, &str); 7] = [
     ("", "Queues"),
     ("charts", "Metrics"),
@@ -16,7 +16,7 @@ const PLACES: [(&str, &str); 7] = [
 ];
 
 impl View {
-    /// A whole page around its content.
+    /// A complete page around its content.
     pub(in crate::web) fn page(&self, title: &str, content: Markup) -> Markup {
         let theme = self.settings.theme;
         let schemes = match theme {
@@ -31,7 +31,7 @@ impl View {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content=(schemes);
                     title { (title) " · asynqueue" }
-                    // Or browsers look for one above the path that this is mounted at.
+                    // Otherwise browsers request `/favicon.ico`, outside the path of the monitor.
                     link rel="icon" href="data:,";
                     link rel="stylesheet" href=(self.links.page(&assets::path("style.css")));
                     script type="module" src=(self.links.page(&assets::path("main.js"))) {}
@@ -49,10 +49,10 @@ impl View {
     }
 
     fn header(&self) -> Markup {
-        let may = if self.may_change() {
-            "may change things"
+        let access = if self.may_change() {
+            "full access"
         } else {
-            "may look only"
+            "read-only access"
         };
         html! {
             a.brand href=(self.links.page("")) { "asynqueue" }
@@ -62,13 +62,13 @@ impl View {
                 }
             }
             form.find action=(self.links.page("find")) role="search" {
-                input type="search" name="id" placeholder="Task id" aria-label="Find a task by its id";
+                input type="search" name="id" placeholder="Task ID" aria-label="Find a task by its ID";
             }
-            a.user href=(self.links.page("settings")) title=(format!("{}: {may}; settings", self.user.name)) { (self.user.name) }
+            a.user href=(self.links.page("settings")) title=(format!("{}, {access}: open settings", self.user.name)) { (self.user.name) }
         }
     }
 
-    /// Whether the page belongs to a place of the navigation.
+    /// Whether the page belongs to an entry of the navigation bar.
     fn is_at(&self, place: &str) -> bool {
         match self.place.as_str() {
             "queues" => place.is_empty(),
@@ -76,7 +76,7 @@ impl View {
         }
     }
 
-    /// The changes of many tasks that go on, or have just ended.
+    /// The jobs that wait, run or have just ended.
     fn jobs(&self) -> Markup {
         let jobs = self.shared.jobs.shown();
         html! {
@@ -92,18 +92,18 @@ impl View {
     }
 }
 
-/// What keys do, shown by one of them.
+/// The list of keyboard shortcuts, opened by `?`.
 fn keys() -> Markup {
     let keys = [
-        ("/", "to the filter, or to the search for a task"),
-        ("j", "down a list"),
-        ("k", "up a list"),
-        ("x", "choose the task that one is at"),
-        ("?", "this help; Escape closes it"),
+        ("/", "Focus the filter or the task search"),
+        ("j", "Next row"),
+        ("k", "Previous row"),
+        ("x", "Select or deselect the focused task"),
+        ("?", "Show this help; Escape closes it"),
     ];
     html! {
         dialog id="keys" aria-labelledby="keys-title" {
-            h2 id="keys-title" { "Keys" }
+            h2 id="keys-title" { "Keyboard shortcuts" }
             dl.facts { @for (key, does) in keys { dt { kbd { (key) } } dd { (does) } } }
             form method="dialog" { button { "Close" } }
         }

@@ -1,4 +1,4 @@
-//! Tasks that wait for one another, to become one.
+//! Groups of tasks that wait to be aggregated into one task.
 
 use asynqueue_core::{broker::GroupInfo, task::TaskState};
 use maud::{Markup, html};
@@ -12,14 +12,14 @@ use crate::web::{
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let live = &view.shared.live;
-    let seen = live.now().await?;
+    let snapshot = live.now().await?;
     let groups = live
-        .read(&live.groups, (), read(&view.inspector, &seen.queues))
+        .read(&live.groups, (), read(&view.inspector, &snapshot.queues))
         .await?;
-    let version = version_of_groups(&seen.queues);
+    let version = version_of_groups(&snapshot.queues);
     Ok(view.page("Groups", html! { div id="groups" data-fresh="groups" data-version=(version) {
         @if groups.is_empty() {
-            p.empty { "No task waits in a group." }
+            p.empty { "No tasks are waiting in groups." }
         } @else {
             div.scroll { table {
                 thead { tr {
@@ -29,7 +29,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                 tbody { @for group in groups.iter().take(MOST) { (row(&view, group)) } }
             } }
         }
-        @if is_cut(&groups) { p.note { "No more than " (GROUPS) " groups of each queue and " (show::number(MOST as u64)) " in all are shown: those that are due first." } }
+        @if is_cut(&groups) { p.note { "Only the first " (GROUPS) " groups due in each queue are shown, at most " (show::number(MOST as u64)) " in total." } }
     } }))
 }
 
@@ -38,8 +38,8 @@ fn row(view: &View, group: &GroupInfo) -> Markup {
     html! {
         tr {
             th scope="row" {
-                @if group.name.is_empty() { "of those without a name" } @else { (group.name) }
-                @if group.tries > 0 { " · failed " (group.tries) "×" }
+                @if group.name.is_empty() { "(unnamed)" } @else { (group.name) }
+                @if group.tries > 0 { " · failed " (group.tries) " ×" }
             }
             td { a href=(tasks) { (group.queue) } }
             td { (group.event) }

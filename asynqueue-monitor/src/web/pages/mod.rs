@@ -1,7 +1,7 @@
-//! One file a page, and what all have in common: how they are written. What they show is read elsewhere.
+//! One file per page, and their common markup. The data of the pages is read in `reading/`.
 
 pub(super) mod charts;
-mod explained;
+mod errors;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
@@ -22,21 +22,21 @@ use asynqueue_core::{
 };
 use maud::{Markup, html};
 
-pub(super) use self::explained::{explained, not_found};
+pub(super) use self::errors::{not_found, render_errors};
 use super::{request::View, show, version::version_of_minute};
 
 impl View {
-    /// Says what an action has come to, after the redirect; not to whom a link of another site has brought here.
+    /// The outcome of an action, shown after its redirect. Links of other sites cannot put text here.
     fn notice(&self, text: Option<&str>) -> Markup {
-        html! { @if let Some(text) = text.filter(|_| self.is_asked_by_us) { p.notice role="status" { (text) } } }
+        html! { @if let Some(text) = text.filter(|_| self.is_same_origin) { p.notice role="status" { (text) } } }
     }
 
-    /// A time as the distance from now, with the time itself for who points at it.
+    /// A time relative to now, with the absolute time as its tooltip.
     fn time(&self, time: Timestamp) -> Markup {
         html! { time datetime=(show::utc(time)) title=(self.date(time)) { (show::distance(time, self.now)) } }
     }
 
-    /// A time in the zone that was chosen.
+    /// A time in the time zone of the viewer.
     fn date(&self, time: Timestamp) -> String {
         let date = self.settings.date(time);
         let date = date.map(|date| date.format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
@@ -44,31 +44,35 @@ impl View {
     }
 }
 
-/// A part of a page that is written anew each minute while one looks.
+/// A part of a page that the script refreshes each minute.
 fn each_minute(view: &View, id: &str, content: Markup) -> Markup {
     html! { div id=(id) data-fresh="minute" data-version=(version_of_minute(view.now)) { (content) } }
 }
 
-/// Looks for things by a part of their names, and keeps their order.
+/// A search form for names, which keeps the current sort order.
 fn search(what: &str, name: &str, sort: &str) -> Markup {
     html! {
         form.filter {
             @if !sort.is_empty() { input type="hidden" name="sort" value=(sort); }
-            input type="search" name="name" value=(name) placeholder=(format!("A part of a {what}'s name")) aria-label=(format!("Show each {what} by name"));
-            button { "Show" }
+            input type="search" name="name" value=(name) placeholder=(format!("Part of the {what} name")) aria-label=(format!("Filter by {what} name"));
+            button { "Filter" }
         }
     }
 }
 
-/// The button that asks for an action.
+/// The button of an action. An action that destroys something has to be confirmed.
 fn button(kind: ActionKind, target: ActionTarget) -> Markup {
     let (label, destroys) = (kind.label(target), kind.destroys());
+    let question = || match target {
+        ActionTarget::Task(_) => format!("{label} this task?"),
+        _ => format!("{label}?"),
+    };
     html! {
-        button.danger[destroys] name="do" value=(kind) data-confirm=[destroys.then(|| format!("{label}?"))] { (label) }
+        button.danger[destroys] name="do" value=(kind) data-confirm=[destroys.then(question)] { (label) }
     }
 }
 
-/// The first button of a form is what the Enter key presses: one that does nothing, where others change something.
+/// The Enter key presses the first button of a form. This one does nothing, so that Enter changes nothing.
 fn no_default() -> Markup {
     html! { button hidden disabled {} }
 }

@@ -1,4 +1,4 @@
-//! All queues at a glance, what needs attention first.
+//! The overview of all queues, with problems first.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -16,117 +16,120 @@ use super::{
 };
 use crate::web::{
     links::encoded,
-    live::{Fleet, Seen},
+    live::{Fleet, Snapshot},
     request::{Failed, View},
     show,
     version::version_of_queues,
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     did: Option<String>,
     #[serde(default)]
     sort: String,
-    /// A part of the names of the queues to show.
+    /// Shows only queues whose name contains this.
     #[serde(default)]
     name: String,
-    /// How many queues are before those to show.
+    /// How many queues to skip.
     #[serde(default)]
     after: usize,
 }
 
-/// A column of figures: what it is called, and its figure in figures and addresses.
+/// A column of numbers: its label, its key in live updates and URLs, and its value.
 type Column = (&'static str, &'static str, fn(&QueueInfo) -> u64);
 
 const COLUMNS: [Column; 10] = [
-    ("pending", "pending", |queue| {
+    ("Pending", "pending", |queue| {
         queue.stats.count(TaskState::Pending)
     }),
-    ("active", "active", |queue| {
+    ("Active", "active", |queue| {
         queue.stats.count(TaskState::Active)
     }),
-    ("scheduled", "scheduled", |queue| {
+    ("Scheduled", "scheduled", |queue| {
         queue.stats.count(TaskState::Scheduled)
     }),
-    ("retry", "retry", |queue| {
+    ("Retry", "retry", |queue| {
         queue.stats.count(TaskState::Retry)
     }),
-    ("archived", "archived", |queue| {
+    ("Archived", "archived", |queue| {
         queue.stats.count(TaskState::Archived)
     }),
-    ("completed", "completed", |queue| {
+    ("Completed", "completed", |queue| {
         queue.stats.count(TaskState::Completed)
     }),
-    ("oldest", "latency", |queue| {
+    ("Latency", "latency", |queue| {
         queue.stats.latency.as_millis() as u64
     }),
-    ("done today", "succeeded", |queue| queue.today.succeeded),
-    ("failed today", "failed", |queue| queue.today.failed),
-    ("memory", "memory", |queue| queue.memory.unwrap_or_default()),
+    ("Succeeded today", "succeeded", |queue| {
+        queue.today.succeeded
+    }),
+    ("Failed today", "failed", |queue| queue.today.failed),
+    ("Memory", "memory", |queue| queue.memory.unwrap_or_default()),
 ];
 
-/// How many of them are states.
+/// The number of columns that are states.
 const STATES: usize = 6;
 
-/// How many queues a page shows.
+/// The number of queues on a page.
 const PAGE: usize = 100;
 
-/// How many things that need attention are shown.
+/// The maximum number of listed problems.
 const CONCERNS: usize = 20;
 
-pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
-    let seen = view.shared.live.now().await?;
-    let slow = view.shared.live.slow(&seen).await?;
-    let mut queues: Vec<_> = seen
+pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {
+    let snapshot = view.shared.live.now().await?;
+    let slow = view.shared.live.slow(&snapshot).await?;
+    let mut queues: Vec<_> = snapshot
         .queues
         .iter()
-        .filter(|queue| queue.name.contains(&asked.name))
+        .filter(|queue| queue.name.contains(&params.name))
         .collect();
-    if let Some((_, _, figure)) = COLUMNS.iter().find(|(_, key, _)| *key == asked.sort) {
+    if let Some((_, _, figure)) = COLUMNS.iter().find(|(_, key, _)| *key == params.sort) {
         queues.sort_by_key(|queue| Reverse(figure(queue)));
     }
     Ok(view.page(
         "Queues",
         html! {
-            (view.notice(asked.did.as_deref()))
-            (totals(&view, &seen))
-            (attention(&view, &seen, &slow.blame))
+            (view.notice(params.did.as_deref()))
+            (totals(&view, &snapshot))
+            (attention(&view, &snapshot, &slow.top_failures))
             div.columns {
                 (of_day(&view, slow.hours.iter()))
                 (of_now())
             }
-            @if seen.queues.len() > 10 { (search("queue", &asked.name, &asked.sort)) }
-            div id="queues" data-fresh="queues" data-version=(version_of_queues(&seen.queues)) {
-                @if seen.queues.is_empty() {
-                    p.empty { "No queue has had a task yet." }
+            @if snapshot.queues.len() > 10 { (search("queue", &params.name, &params.sort)) }
+            div id="queues" data-fresh="queues" data-version=(version_of_queues(&snapshot.queues)) {
+                @if snapshot.queues.is_empty() {
+                    p.empty { "No queues yet. A queue appears with its first task." }
                 } @else {
-                    (table(&view, &asked, &queues))
+                    (table(&view, &params, &queues))
                 }
             }
         },
     ))
 }
 
-fn totals(view: &View, seen: &Seen) -> Markup {
-    let sum = |figure: fn(&QueueInfo) -> u64| show::number(seen.queues.iter().map(figure).sum());
-    let fleet = Fleet::of(&seen.servers, view.now);
+fn totals(view: &View, snapshot: &Snapshot) -> Markup {
+    let sum =
+        |figure: fn(&QueueInfo) -> u64| show::number(snapshot.queues.iter().map(figure).sum());
+    let fleet = Fleet::of(&snapshot.servers, view.now);
     html! {
         dl.figures {
             div { dt { "Pending" } dd data-total="pending" { (sum(|queue| queue.stats.count(TaskState::Pending))) } }
             div { dt { "Running" } dd { span data-total="busy" { (fleet.busy) } " of " span data-total="slots" { (fleet.slots) } } }
             div { dt { "Servers" } dd data-total="servers" { (fleet.servers) } }
-            div { dt { "Done today" } dd data-total="succeeded" { (sum(|queue| queue.today.succeeded)) } }
+            div { dt { "Succeeded today" } dd data-total="succeeded" { (sum(|queue| queue.today.succeeded)) } }
             div { dt { "Failed today" } dd data-total="failed" { (sum(|queue| queue.today.failed)) } }
         }
     }
 }
 
-/// What an operator should look at first.
-fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup {
-    let concerns = &seen.concerns;
+/// The list of problems.
+fn attention(view: &View, snapshot: &Snapshot, top_failures: &HashMap<Name, String>) -> Markup {
+    let concerns = &snapshot.concerns;
     html! {
-        // There although it is empty, so that it can come later.
-        section.attention id="attention" data-fresh="attention" data-version=(seen.version_of_attention()) aria-label="Needs attention" hidden[concerns.is_empty()] {
+        // Rendered even if it is empty, so that the script can fill it later.
+        section.attention id="attention" data-fresh="attention" data-version=(snapshot.version_of_attention()) aria-label="Needs attention" hidden[concerns.is_empty()] {
             @if !concerns.is_empty() {
                 h2 { "Needs attention" }
                 ul { @for concern in concerns.iter().take(CONCERNS) {
@@ -134,7 +137,7 @@ fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup 
                         @match concern.queue() {
                             Some((queue, state)) => {
                                 a href=(view.links.state(queue, state)) { (queue) } ": "
-                                (concern.text(view.now, blame.get(queue).map(String::as_str)))
+                                (concern.text(view.now, top_failures.get(queue).map(String::as_str)))
                             },
                             None => {
                                 (concern.text(view.now, None)) " "
@@ -143,28 +146,28 @@ fn attention(view: &View, seen: &Seen, blame: &HashMap<Name, String>) -> Markup 
                         }
                     }
                 } }
-                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { "And " (others) " more." } }
+                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (others) " more not shown." } }
             }
         }
     }
 }
 
-fn table(view: &View, asked: &Asked, queues: &[&QueueInfo]) -> Markup {
-    let name = encoded(&asked.name);
+fn table(view: &View, params: &Params, queues: &[&QueueInfo]) -> Markup {
+    let name = encoded(&params.name);
     let sorted = |key: &str| format!("?sort={key}&name={name}");
-    let next = asked.after.saturating_add(PAGE);
+    let next = params.after.saturating_add(PAGE);
     html! {
         div.scroll { table {
             thead { tr {
                 th scope="col" { a href=(sorted("")) { "Queue" } }
                 @for (title, key, _) in COLUMNS {
-                    th.number scope="col" aria-sort=[(key == asked.sort).then_some("descending")] { a href=(sorted(key)) { (title) } }
+                    th.number scope="col" aria-sort=[(key == params.sort).then_some("descending")] { a href=(sorted(key)) { (title) } }
                 }
             } }
-            tbody { @for queue in queues.iter().skip(asked.after).take(PAGE) { (row(view, queue)) } }
+            tbody { @for queue in queues.iter().skip(params.after).take(PAGE) { (row(view, queue)) } }
         } }
-        @if queues.len() > next { p { a.next href=(format!("{}&after={next}", sorted(&asked.sort))) { "More" } } }
-        @if queues.is_empty() { p.empty { "No queue's name has " code { (asked.name) } " in it." } }
+        @if queues.len() > next { p { a.next href=(format!("{}&after={next}", sorted(&params.sort))) { "Next page" } } }
+        @if queues.is_empty() { p.empty { "No queue name contains " code { (params.name) } "." } }
     }
 }
 
@@ -177,7 +180,7 @@ fn row(view: &View, queue: &QueueInfo) -> Markup {
                 @if queue.stats.paused { " " span.paused { "paused" } }
             }
             @for (_, state, figure) in &COLUMNS[..STATES] {
-                // A link each, even for nothing, would be most of the page.
+                // Links for zeros would make up most of the page.
                 td.number data-figure=(state) data-link {
                     @match figure(queue) {
                         0 => "0",

@@ -1,4 +1,4 @@
-//! One schedule entry: when it runs, and what came of it.
+//! One schedule entry: its rule and the outcome of its recent ticks.
 
 use asynqueue_core::{
     broker::{FireOutcome, ScheduleEntry, TaskInfo},
@@ -16,26 +16,26 @@ use crate::web::{
     show,
 };
 
-/// How many ticks to show, of those that were and of those to come.
+/// How many past and future ticks to show.
 const EVENTS: usize = 100;
 const NEXT: usize = 5;
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     did: Option<String>,
 }
 
 pub(crate) async fn show(
     view: View,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<Params>,
 ) -> Result<Markup, Failed> {
     let entries = view.inspector.schedules().await?;
     let found = entries
         .into_iter()
         .find(|entry| entry.name == name.as_str());
-    let entry =
-        found.ok_or_else(|| Failed::NotFound(format!("There is no schedule entry `{name}`.")))?;
+    let entry = found
+        .ok_or_else(|| Failed::NotFound(format!("Schedule entry `{name}` does not exist.")))?;
     let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
     let mut template = TaskInfo::new(
         Arc::new(entry.template.clone()),
@@ -45,18 +45,18 @@ pub(crate) async fn show(
     template.at = entry.next;
     let payload = view.inspector.payload(&template);
     Ok(view.page(&name, html! {
-        (view.notice(asked.did.as_deref()))
+        (view.notice(params.did.as_deref()))
         p.crumbs { a href=(view.links.page("schedules")) { "Schedules" } @if entry.paused { " " span.paused { "paused" } } }
         @if view.may_change() { (buttons(&view, &entry)) }
         div.columns {
-            section { h2 { "Facts" } (facts(&view, &entry)) }
+            section { h2 { "Details" } (details(&view, &entry)) }
             section { h2 { "Payload" } pre { (format!("{payload:#}")) } }
         }
         section {
-            h2 { "Last ticks" }
-            @if events.is_empty() { p.empty { "None so far." } }
+            h2 { "Recent ticks" }
+            @if events.is_empty() { p.empty { "No ticks yet." } }
             @else { div.scroll { table {
-                thead { tr { th scope="col" { "Tick" } th scope="col" { "Late by" } th scope="col" { "What came of it" } } }
+                thead { tr { th scope="col" { "Tick" } th scope="col" { "Delay" } th scope="col" { "Outcome" } } }
                 tbody { @for event in &events {
                     tr {
                         td { (view.time(event.tick)) }
@@ -65,7 +65,7 @@ pub(crate) async fn show(
                             FireOutcome::Enqueued(_) => { "enqueued " (outcome(&view, event)) },
                             FireOutcome::Refused(_) => { span.kind { "refused" } " " (outcome(&view, event)) },
                             FireOutcome::Skipped(_) => { span.paused { "skipped" } " " (outcome(&view, event)) },
-                            _ => { "unknown to this version" },
+                            _ => { "unknown outcome" },
                         } }
                     }
                 } }
@@ -74,16 +74,16 @@ pub(crate) async fn show(
     }))
 }
 
-fn facts(view: &View, entry: &ScheduleEntry) -> Markup {
+fn details(view: &View, entry: &ScheduleEntry) -> Markup {
     html! {
         dl {
             dt { "Rule" } dd { code { (entry.rule) } }
             dt { "Event" } dd { (entry.template.event) }
             dt { "Queue" } dd { a href=(view.links.queue(&entry.template.queue)) { (entry.template.queue) } }
-            dt { "From" } dd { (entry.source) }
-            @if !entry.jitter.is_zero() { dt { "Spread over" } dd { (show::duration(entry.jitter)) } }
-            dt { "Next" } dd {
-                @if entry.next.is_none() { "never again" }
+            dt { "Source" } dd { (entry.source) }
+            @if !entry.jitter.is_zero() { dt { "Jitter" } dd { (show::duration(entry.jitter)) } }
+            dt { "Next ticks" } dd {
+                @if entry.next.is_none() { "none" }
                 ul.ticks { @for tick in next(entry) { li { (view.time(tick)) } } }
             }
         }

@@ -1,4 +1,4 @@
-//! What is enqueued by the clock.
+//! The schedule entries.
 
 use asynqueue_core::{
     broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
@@ -16,32 +16,32 @@ use crate::web::{
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     did: Option<String>,
-    /// A part of the names of the entries to show.
+    /// Shows only entries whose name contains this.
     #[serde(default)]
     name: String,
-    /// How many entries are before those to show.
+    /// How many entries to skip.
     #[serde(default)]
     after: usize,
 }
 
-pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
+pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {
     let live = &view.shared.live;
     let part = Part {
-        name: asked.name.clone(),
-        after: asked.after,
+        name: params.name.clone(),
+        after: params.after,
     };
     let read = Schedules::read(&view.inspector, &part);
     let shown = live.read(&live.schedules, part.clone(), read).await?;
-    let next = asked.after.saturating_add(PAGE);
+    let next = params.after.saturating_add(PAGE);
     Ok(view.page("Schedules", html! {
-        (view.notice(asked.did.as_deref()))
-        @if shown.count > 10 { (search("schedule", &asked.name, "")) }
+        (view.notice(params.did.as_deref()))
+        @if shown.count > 10 { (search("schedule", &params.name, "")) }
         div id="schedules" data-fresh="schedules" data-version=(shown.version) {
-            @if shown.rows.is_empty() { p.empty { "There are none." } }
+            @if shown.rows.is_empty() { p.empty { "No schedule entries." } }
             @else { (table(&view, &shown)) }
-            @if shown.has_more { p { a.next href=(format!("?name={}&after={next}", encoded(&asked.name))) { "More" } } }
+            @if shown.has_more { p { a.next href=(format!("?name={}&after={next}", encoded(&params.name))) { "Next page" } } }
         }
     }))
 }
@@ -51,7 +51,7 @@ fn table(view: &View, shown: &Schedules) -> Markup {
         div.scroll { table {
             thead { tr {
                 th scope="col" { "Entry" } th scope="col" { "Rule" } th scope="col" { "Task" }
-                th scope="col" { "Next" } th scope="col" { "Last ticks" } th scope="col" { "From" }
+                th scope="col" { "Next tick" } th scope="col" { "Recent ticks" } th scope="col" { "Source" }
                 @if view.may_change() { th {} }
             } }
             tbody { @for (entry, events) in &shown.rows { (row(view, entry, events)) } }
@@ -68,7 +68,7 @@ fn row(view: &View, entry: &ScheduleEntry, events: &[ScheduleEvent]) -> Markup {
             th scope="row" { a href=(page) { (entry.name) } @if entry.paused { " " span.paused { "paused" } } }
             td { code { (entry.rule) } }
             td { (entry.template.event) " in " a href=(view.links.queue(&entry.template.queue)) { (entry.template.queue) } }
-            td { @match entry.next { Some(next) => { (view.time(next)) }, None => { "never again" } } }
+            td { @match entry.next { Some(next) => { (view.time(next)) }, None => { "none" } } }
             td { ul.ticks { @for event in events { li { (view.time(event.tick)) ": " (outcome(view, event)) } } } }
             td { (entry.source) }
             @if view.may_change() { td { (buttons(view, entry)) } }

@@ -1,4 +1,4 @@
-//! The servers, and what each of them runs.
+//! The servers, and the tasks that each of them runs.
 
 use asynqueue_core::{
     broker::ServerInfo,
@@ -15,25 +15,25 @@ use crate::web::{
     version::version_of_servers,
 };
 
-/// How many servers a page shows, and how many of the tasks that each runs.
+/// The maximum number of servers on a page, and of running tasks listed per server.
 const PAGE: usize = 50;
 const RUNNING: usize = 25;
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
-    /// How many servers are before those to show.
+pub(crate) struct Params {
+    /// How many servers to skip.
     #[serde(default)]
     after: usize,
 }
 
-pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Result<Markup, Failed> {
-    let seen = view.shared.live.now().await?;
-    let servers = &seen.servers;
-    let next = asked.after.saturating_add(PAGE);
+pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {
+    let snapshot = view.shared.live.now().await?;
+    let servers = &snapshot.servers;
+    let next = params.after.saturating_add(PAGE);
     Ok(view.page("Servers", html! { div id="servers" data-fresh="servers" data-version=(version_of_servers(servers, view.now)) {
-        @if servers.is_empty() { p.empty { "No server is heard of. One that runs tells of itself every five seconds." } }
-        @for server in servers.iter().skip(asked.after).take(PAGE) { (section(&view, server, asked.after)) }
-        @if servers.len() > next { p { a.next href=(format!("?after={next}")) { "More" } } }
+        @if servers.is_empty() { p.empty { "No servers. A running server sends a heartbeat every 5 seconds." } }
+        @for server in servers.iter().skip(params.after).take(PAGE) { (section(&view, server, params.after)) }
+        @if servers.len() > next { p { a.next href=(format!("?after={next}")) { "Next page" } } }
     } }))
 }
 
@@ -48,25 +48,25 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
             }
             @if view.may_change() && !server.stopping && !server.is_lost(view.now) { (form(view, server, after)) }
             dl.facts {
-                dt { "Host" } dd { (server.host) ", process " (server.pid) }
+                dt { "Host" } dd { (server.host) ", PID " (server.pid) }
                 dt { "Started" } dd { (view.time(server.started)) }
-                dt { "Heard of" } dd { (view.time(server.seen)) }
-                dt { "Queues" } dd {
+                dt { "Last heartbeat" } dd { (view.time(server.seen)) }
+                dt { "Queues and weights" } dd {
                     @for (queue, weight) in &server.queues {
-                        a href=(view.links.queue(queue)) { (queue) } " × " (weight) " "
+                        a href=(view.links.queue(queue)) { (queue) } " ×\u{a0}" (weight) " "
                     }
-                    @if server.strict { "strictly by weight" }
+                    @if server.strict { "(strict priority)" }
                 }
                 dt { "Events" } dd { (server.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")) }
                 dt { "Running" } dd { (server.busy) " of " (server.concurrency) }
-                dt { "Ended" } dd { (show::number(server.finished)) " attempts" }
-                @if server.abandoned > 0 { dt { "Abandoned" } dd { (server.abandoned) " handlers that block their thread" } }
+                dt { "Finished" } dd { (show::number(server.finished)) " attempts" }
+                @if server.abandoned > 0 { dt { "Abandoned" } dd { (server.abandoned) " handlers blocking their threads past their timeout" } }
             }
             @if !server.running.is_empty() {
                 div.scroll { table {
                     thead { tr {
                         th scope="col" { "Task" } th scope="col" { "Event" } th scope="col" { "Attempt" }
-                        th scope="col" { "Began" } th scope="col" { "Given up" }
+                        th scope="col" { "Started" } th scope="col" { "Deadline" }
                     } }
                     tbody { @for running in server.running.iter().take(RUNNING) {
                         tr {
@@ -78,7 +78,7 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                         }
                     } }
                 } }
-                @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { "And " (others) " more, which began later." } }
+                @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { (others) " more not shown; they started later." } }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What people set for themselves.
+//! The settings of one viewer.
 
 use axum::{
     Form,
@@ -15,7 +15,7 @@ use crate::web::{
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     did: Option<String>,
 }
 
@@ -29,15 +29,15 @@ pub(crate) struct Chosen {
     refresh: String,
 }
 
-pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Markup {
+pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Markup {
     let Settings {
         theme,
         zone,
         refresh,
     } = &view.settings;
     view.page("Settings", html! {
-        (view.notice(asked.did.as_deref()))
-        p.note { "Kept in a cookie of this browser." }
+        (view.notice(params.did.as_deref()))
+        p.note { "Saved in a cookie in this browser." }
         form.settings method="post" {
             label { "Theme "
                 select name="theme" { @for one in Theme::ALL { option value=(one.name()) selected[one == *theme] { (one.name()) } } }
@@ -46,7 +46,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Markup {
                 input name="zone" value=(zone.name()) list="zones" autocomplete="off" spellcheck="false";
             }
             datalist id="zones" { @for zone in chrono_tz::TZ_VARIANTS { option value=(zone.name()) {} } }
-            label { "Figures are refreshed "
+            label { "Refresh "
                 select name="refresh" { @for one in REFRESH { option value=(one) selected[one == *refresh] { (every(one)) } } }
             }
             button { "Save" }
@@ -56,7 +56,7 @@ pub(crate) async fn show(view: View, Query(asked): Query<Asked>) -> Markup {
 
 fn every(seconds: u64) -> String {
     match seconds {
-        0 => "never".into(),
+        0 => "off".into(),
         1 => "every second".into(),
         seconds => format!("every {seconds} seconds"),
     }

@@ -1,4 +1,4 @@
-//! The servers that the storage consists of.
+//! The nodes of the store, and the queues on each of them.
 
 use asynqueue_core::{broker::Node, task::Name};
 use maud::{Markup, html};
@@ -9,7 +9,7 @@ use crate::web::{
     show,
 };
 
-/// How many queues are shown with their places.
+/// The maximum number of queues that are listed with their location.
 const PLACES: usize = 1_000;
 
 pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
@@ -32,22 +32,22 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             } }
         } }
         (places(&view, &nodes, &queues))
-        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (told(node)) }
+        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (node_info(node)) }
     };
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
 }
 
-/// What a server tells of itself, in its own words.
-fn told(node: &Node) -> Markup {
+/// The details that a node reports, under their original names.
+fn node_info(node: &Node) -> Markup {
     html! {
         section {
             h2 { (node.address) }
-            dl.told { @for (name, value) in &node.info { dt { code { (name) } } dd { (value) } } }
+            dl.node-info { @for (name, value) in &node.info { dt { code { (name) } } dd { (value) } } }
         }
     }
 }
 
-/// Where each queue is, if the storage keeps queues in places of their own.
+/// The location of each queue, if the store distributes queues.
 fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     let places: Vec<_> = queues
         .iter()
@@ -55,15 +55,15 @@ fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
         .collect();
     html! {
         @if !places.is_empty() {
-            h2 { "Places of queues" }
-            @if places.len() > PLACES { p.note { "The first " (PLACES) " of " (places.len()) " queues are shown. The page of a queue shows its place too." } }
+            h2 { "Queue placement" }
+            @if places.len() > PLACES { p.note { "Only the first " (PLACES) " of " (places.len()) " queues are listed. The page of each queue also shows its location." } }
             div.scroll { table {
-                thead { tr { th scope="col" { "Queue" } th scope="col" { "Place" } th scope="col" { "Kept by" } } }
+                thead { tr { th scope="col" { "Queue" } th scope="col" { "Location" } th scope="col" { "Node" } } }
                 tbody { @for (queue, place) in places.into_iter().take(PLACES) {
                     tr {
                         th scope="row" { a href=(view.links.queue(queue)) { (queue) } }
                         td { (place) }
-                        td { (keeper(nodes, &place).unwrap_or("no node: the cluster is not whole")) }
+                        td { (owner(nodes, &place).unwrap_or("none: no node serves this slot")) }
                     }
                 } }
             } }
@@ -71,17 +71,17 @@ fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     }
 }
 
-/// The node whose details say that it has this slot. Replicas name none.
-fn keeper<'a>(nodes: &'a [Node], place: &str) -> Option<&'a str> {
+/// The node that serves a slot, according to its details. Replicas list no slots.
+fn owner<'a>(nodes: &'a [Node], place: &str) -> Option<&'a str> {
     let slot: u16 = place.strip_prefix("slot ")?.parse().ok()?;
     let has = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let bounds = first.parse().ok().zip(last.parse().ok());
         bounds.is_some_and(|(first, last): (u16, u16)| (first..=last).contains(&slot))
     };
-    let keeps = |node: &&Node| {
+    let serves = |node: &&Node| {
         node.detail("slots")
             .is_some_and(|slots| slots.split(", ").any(has))
     };
-    nodes.iter().find(keeps).map(|node| node.address.as_str())
+    nodes.iter().find(serves).map(|node| node.address.as_str())
 }

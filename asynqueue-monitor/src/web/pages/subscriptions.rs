@@ -1,4 +1,4 @@
-//! Who subscribes to what.
+//! The subscriptions.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
     let subscriptions = view.inspector.subscriptions().await?;
     Ok(view.page("Subscriptions", html! {
         @if subscriptions.is_empty() {
-            p.empty { "Nobody subscribes to anything." }
+            p.empty { "No subscriptions." }
         } @else {
             div.scroll { table {
                 thead { tr { th scope="col" { "Event" } th scope="col" { "Subscriber" } th scope="col" { "Queue" } th scope="col" { "Since" } } }

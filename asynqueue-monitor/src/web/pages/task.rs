@@ -1,4 +1,4 @@
-//! One task: what it is, what has happened to it, and what to do about it.
+//! One task: its details, its history and its actions.
 
 use asynqueue_core::{
     broker::{BrokerError, RunningTask, TaskInfo},
@@ -18,24 +18,24 @@ use crate::web::{
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     did: Option<String>,
 }
 
 pub(crate) async fn show(
     view: View,
     Path((queue, id)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<Params>,
 ) -> Result<Markup, Failed> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
     let live = &view.shared.live;
     let read = view.inspector.task(&task);
     let found = live.read(&live.tasks, task.clone(), read).await?;
     let Some(info) = &*found else {
-        let gone = format!(
-            "Task {task} is not there: it never was, or is done and not kept, or was deleted."
+        let missing = format!(
+            "Task {task} does not exist. It may have been deleted, or completed without `retention`."
         );
-        return Err(Failed::NotFound(gone));
+        return Err(Failed::NotFound(missing));
     };
     let running = running(&view, info).await?;
     let version = version_of_task(&view.inspector, Some(info));
@@ -45,7 +45,7 @@ pub(crate) async fn show(
         }
     };
     Ok(view.page(task.id.as_str(), html! {
-        (view.notice(asked.did.as_deref()))
+        (view.notice(params.did.as_deref()))
         (fresh("task", html! {
             p.crumbs {
                 a href=(view.links.queue(&task.queue)) { (task.queue) } " › "
@@ -55,7 +55,7 @@ pub(crate) async fn show(
         }))
         div.columns {
             section { h2 { "Payload" } (payload(&view, info)) }
-            section { h2 { "Facts" } (fresh("facts", facts(&view, info))) }
+            section { h2 { "Details" } (fresh("details", details(&view, info))) }
         }
         (fresh("events", html! {
             (outcome(&view, info))
@@ -70,7 +70,7 @@ pub(crate) async fn show(
     }))
 }
 
-/// What a server tells of the attempt that goes on.
+/// The running attempt, as its server reports it.
 async fn running(view: &View, info: &TaskInfo) -> Result<Option<RunningTask>, BrokerError> {
     if info.lease.is_none() {
         return Ok(None);
@@ -81,7 +81,7 @@ async fn running(view: &View, info: &TaskInfo) -> Result<Option<RunningTask>, Br
     Ok(running.filter(|running| running.task == task).last())
 }
 
-/// How far it is, and what has come of it.
+/// The progress and the result.
 fn outcome(view: &View, info: &TaskInfo) -> Markup {
     html! {
         @if let Some(result) = view.inspector.result(info) {
@@ -91,14 +91,15 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
             section {
                 h2 { "Progress" }
                 progress max=(progress.total) value=(progress.done) aria-label="Progress" {}
-                " " (progress.done) " of " (progress.total) " " (progress.note)
+                " " (progress.done) " of " (progress.total)
+                @if !progress.note.is_empty() { ": " (progress.note) }
             }
         }
     }
 }
 
 fn pretty(value: &Value) -> String {
-    // A value that was shown as JSON can be written as such.
+    // Serializing a `Value` does not fail in practice.
     serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string())
 }
 
@@ -138,7 +139,7 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
                         button { "Save" }
                         @if applies(ActionKind::Run) { button name="then" value=(ActionKind::Run) { "Save and run" } }
                     }
-                    button formaction=(view.links.task(&task)) { "Run as a new task" }
+                    button formaction=(view.links.task(&task)) { "Run as new task" }
                 }
             }
         } @else {
@@ -147,26 +148,26 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
     }
 }
 
-fn facts(view: &View, info: &TaskInfo) -> Markup {
+fn details(view: &View, info: &TaskInfo) -> Markup {
     let (envelope, options) = (&info.envelope, &info.envelope.options);
     html! {
         dl {
             dt { "State" } dd { (info.state.as_str()) }
             dt { "Event" } dd { (envelope.event) }
             @if let Some(lease) = &info.lease {
-                dt { "Runs on" } dd { (lease.worker) ", lease ends " (view.time(lease.until)) }
+                dt { "Worker" } dd { (lease.worker) ", lease expires " (view.time(lease.until)) }
             }
             dt { "Enqueued" } dd { (view.time(envelope.enqueued_at)) }
-            dt { "Failed" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) " attempts" }
+            dt { "Failed attempts" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) }
             dt { "Timeout" } dd { (show::duration(options.timeout)) }
             @if let Some(deadline) = envelope.deadline { dt { "Deadline" } dd { (view.time(deadline)) } }
-            @if let Some(expires) = envelope.expires_at() { dt { "Worth starting until" } dd { (view.time(expires)) } }
+            @if let Some(expires) = envelope.expires_at() { dt { "Expires" } dd { (view.time(expires)) } }
             @if options.priority > 0 { dt { "Priority" } dd { (options.priority) } }
             @if let Some(group) = &options.group { dt { "Group" } dd { (group) } }
             @if let Some(key) = view.inspector.unique_key(info) { dt { "Unique key" } dd { code { (key) } } }
-            @if !options.retention.is_zero() { dt { "Kept for" } dd { (show::duration(options.retention)) } }
+            @if !options.retention.is_zero() { dt { "Retention" } dd { (show::duration(options.retention)) } }
             @if let Some(trace) = envelope.headers.get("traceparent").and_then(|parent| parent.get(3..35)) {
-                dt { "Trace" } dd { code { (trace) } }
+                dt { "Trace ID" } dd { code { (trace) } }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What has happened to a task, and what will.
+//! The past and future events of a task.
 
 use asynqueue_core::{
     broker::{RunningTask, TaskInfo},
@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::web::{request::View, show};
 
-/// From the oldest to what is due. `running` is what a server tells of the attempt that goes on.
+/// All events, oldest first. `running` is the running attempt, as its server reports it.
 pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTask>) -> Markup {
     let envelope = &info.envelope;
     let mut events = vec![(envelope.enqueued_at, html! { "enqueued" })];
@@ -16,8 +16,8 @@ pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTas
     let others = others.filter(|failure| !failure.is_attempt());
     events.extend(others.map(|other| (other.at, reason(other))));
     for attempt in info.attempts() {
-        let began = running.map(|running| running.started);
-        let at = attempt.started.or(attempt.ended).or(began);
+        let started = running.map(|running| running.started);
+        let at = attempt.started.or(attempt.ended).or(started);
         events.push((at.unwrap_or(view.now), one(view, &attempt, running)));
     }
     events.extend(next(info));
@@ -27,13 +27,13 @@ pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTas
     }
 }
 
-/// When it came, or comes, to the state that it is in.
+/// When the task entered its state or will leave it.
 fn next(info: &TaskInfo) -> Option<(Timestamp, Markup)> {
     let words = match info.state {
         TaskState::Scheduled => "due",
-        TaskState::Retry => "due again",
+        TaskState::Retry => "retry due",
         TaskState::Archived => "archived",
-        TaskState::Completed => "forgotten",
+        TaskState::Completed => "retention ends",
         _ => return None,
     };
     Some((info.at?, html! { (words) }))
@@ -45,23 +45,23 @@ fn one(view: &View, attempt: &Attempt, running: Option<&RunningTask>) -> Markup 
         @match &attempt.failure {
             Some(failure) => { span.kind { (failure.kind) } },
             None if attempt.ended.is_some() => { span.good { "succeeded" } },
-            None => { span.paused { "goes on" } },
+            None => { span.paused { "running" } },
         }
         @if let (Some(started), Some(ended)) = (attempt.started, attempt.ended) {
             " after " (show::duration(ended.since(started)))
         }
         @if let Some(worker) = &attempt.worker { ", on " (worker) }
-        @if let Some(running) = running.filter(|_| attempt.ended.is_none()) { ", given up " (view.time(running.deadline)) }
-        @if let Some(failure) = &attempt.failure { (told(failure)) }
+        @if let Some(running) = running.filter(|_| attempt.ended.is_none()) { ", deadline " (view.time(running.deadline)) }
+        @if let Some(failure) = &attempt.failure { (message(failure)) }
     }
 }
 
-/// What else has happened to it.
+/// An event that is not an attempt, such as an operator's action.
 fn reason(failure: &Failure) -> Markup {
-    html! { span.kind { (failure.kind) } (told(failure)) }
+    html! { span.kind { (failure.kind) } (message(failure)) }
 }
 
-fn told(failure: &Failure) -> Markup {
+fn message(failure: &Failure) -> Markup {
     html! {
         pre.message { (failure.message) }
         @if let Some(backtrace) = &failure.backtrace {

@@ -1,4 +1,4 @@
-//! What ended in the last hours.
+//! Attempts by hour.
 
 use asynqueue_core::{
     broker::{BrokerError, HourStats},
@@ -6,16 +6,16 @@ use asynqueue_core::{
     task::{Name, Timestamp},
 };
 
-/// The hours of a day.
+/// The hours in a day.
 pub(in crate::web) const A_DAY: u64 = 24;
 
-/// When the first of these hours began, of which the last is the current one.
+/// The start of the first of these hours. The last of them is the current hour.
 pub(in crate::web) fn first_hour(now: Timestamp, hours: u64) -> Timestamp {
     let next = now.as_millis() / HourStats::MILLIS + 1;
     Timestamp::from_millis(next.saturating_sub(hours) * HourStats::MILLIS)
 }
 
-/// What ended in a queue in the last hours, of which the last is the current one.
+/// The attempts that ended in a queue in the last hours, including the current one.
 pub(in crate::web) async fn last_hours(
     inspector: &Inspector,
     queue: &Name,

@@ -1,9 +1,9 @@
-//! What is read of a broker for pages and the API, before it is written: nothing here knows of HTML, JSON or requests.
+//! Queries for pages and the API. Nothing here depends on HTML, JSON or requests.
 
 pub(super) mod groups;
 pub(super) mod history;
 pub(super) mod queue;
 pub(super) mod schedules;
 
-/// How many calls of the broker are made at a time.
+/// The maximum number of concurrent calls to the broker.
 const AT_A_TIME: usize = 8;

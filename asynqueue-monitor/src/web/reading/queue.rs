@@ -1,4 +1,4 @@
-//! What is in a queue, as a page shows it.
+//! The contents of a queue.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -10,37 +10,37 @@ use asynqueue_core::{
 
 use super::history::{A_DAY, last_hours};
 
-/// How many tasks a page shows.
+/// The tasks on a page.
 const PAGE: usize = 50;
 
-/// How many tasks are looked at to sort them.
+/// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
 
-/// How many terms are suggested.
+/// The maximum number of suggested filter terms.
 const TERMS: usize = 60;
 
-/// All that a page needs to know of a queue.
+/// The data for the page of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {
     pub(in crate::web) info: QueueInfo,
     pub(in crate::web) state: TaskState,
     pub(in crate::web) listing: Listing,
     pub(in crate::web) servers: Vec<ServerInfo>,
-    /// What ended in the last day.
+    /// The attempts of the last 24 hours.
     pub(in crate::web) history: Vec<HourStats>,
 }
 
-/// Which part of a queue.
+/// The part of a queue to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::web) struct Part {
-    /// The state that needs a look first, without one.
+    /// Default: the state that most needs attention.
     pub(in crate::web) state: Option<TaskState>,
     pub(in crate::web) filter: Filter,
     pub(in crate::web) order: Order,
     pub(in crate::web) after: Option<String>,
 }
 
-/// The order of a list.
+/// The sort order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::web) enum Order {
     Queue,
@@ -59,7 +59,7 @@ impl Order {
         Self::Event,
     ];
 
-    /// As addresses have it.
+    /// The name in URLs.
     pub(in crate::web) fn name(self) -> &'static str {
         match self {
             Self::Queue => "",
@@ -72,19 +72,20 @@ impl Order {
 
     pub(in crate::web) fn title(self) -> &'static str {
         match self {
-            Self::Queue => "in the order of the queue",
-            Self::Newest => "newest first",
-            Self::Oldest => "oldest first",
-            Self::Attempts => "most attempts first",
-            Self::Event => "by event",
+            Self::Queue => "Queue order",
+            Self::Newest => "Newest first",
+            Self::Oldest => "Oldest first",
+            Self::Attempts => "Most attempts first",
+            Self::Event => "By event",
         }
     }
 
     pub(in crate::web) fn of(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|order| order.name() == name);
         found.ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("unknown order `{name}`: expected one of{known}")
+            let known = Self::ALL[1..].iter().map(|order| order.name());
+            let known = known.collect::<Vec<_>>().join(", ");
+            format!("unknown sort order `{name}`: expected one of {known}")
         })
     }
 
@@ -113,7 +114,7 @@ impl Contents {
             last_hours(inspector, queue, A_DAY)
         )?;
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
-        // After the figures, so that it is no older than they tell.
+        // Read after the counts, so that the list is not older than they are.
         let listing = part.list(inspector, queue, state).await?;
         Ok(Self {
             info,
@@ -124,7 +125,7 @@ impl Contents {
         })
     }
 
-    /// What may complete a filter: the events that servers know, and events and headers of the tasks that are shown.
+    /// Suggestions for a filter: the events of the servers, and the events and headers of the listed tasks.
     pub(in crate::web) fn terms(&self) -> Vec<String> {
         let tasks = &self.listing.tasks;
         let of_servers = self.servers.iter().flat_map(|server| &server.events);
@@ -141,7 +142,7 @@ impl Contents {
         always.chain(known.into_iter().take(TERMS)).collect()
     }
 
-    /// The queues that servers take from, other than this one.
+    /// The other queues that servers lease from.
     pub(in crate::web) fn other_queues(&self) -> BTreeSet<&Name> {
         let queues = self.servers.iter().flat_map(|server| &server.queues);
         let names = queues.map(|(name, _)| name);
@@ -166,14 +167,14 @@ impl Part {
         inspector.list(queue, state, &self.filter, page).await
     }
 
-    /// A part of the first tasks that match, sorted. It goes on after a number of tasks.
+    /// A page of the first matching tasks, sorted. The cursor is the number of tasks to skip.
     async fn sorted(
         self,
         inspector: &Inspector,
         queue: &Name,
         state: TaskState,
     ) -> Result<Listing, BrokerError> {
-        // What is no number comes from no link of ours.
+        // Only a manipulated URL contains something other than a number.
         let from = self.after.and_then(|after| after.parse().ok()).unwrap_or(0);
         let mut all = Listing::default();
         loop {
@@ -194,7 +195,7 @@ impl Part {
     }
 }
 
-/// A value as a filter takes it.
+/// Quotes a value for a filter if necessary.
 fn quoted(value: &str) -> String {
     if value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
         let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
@@ -204,7 +205,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// What needs a look first: failures, then what runs, then what waits.
+/// The first state with tasks: failures before running tasks, running tasks before waiting ones.
 fn first_with_tasks(info: &QueueInfo) -> TaskState {
     let order = [
         TaskState::Archived,

@@ -1,4 +1,4 @@
-//! The schedule, a page at a time.
+//! The schedule entries, page by page.
 
 use asynqueue_core::{
     broker::{BrokerError, ScheduleEntry, ScheduleEvent},
@@ -9,26 +9,26 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::AT_A_TIME;
 use crate::web::version::version_of_schedules;
 
-/// How many ticks of each entry to read.
+/// The number of recent ticks that are read per entry.
 const EVENTS: usize = 5;
 
-/// How many entries a page has.
+/// The entries on a page.
 pub(in crate::web) const PAGE: usize = 100;
 
-/// Which part of the schedule.
+/// The part of the schedule to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::web) struct Part {
-    /// A part of the names of the entries.
+    /// Selects entries whose name contains this.
     pub(in crate::web) name: String,
-    /// How many such entries are before it.
+    /// How many of these entries to skip.
     pub(in crate::web) after: usize,
 }
 
-/// A part of the entries, each with its last ticks.
+/// A page of entries with their recent ticks.
 #[derive(Debug)]
 pub(in crate::web) struct Schedules {
     pub(in crate::web) rows: Vec<(ScheduleEntry, Vec<ScheduleEvent>)>,
-    /// How many entries there are, whatever their names.
+    /// The number of all entries.
     pub(in crate::web) count: usize,
     pub(in crate::web) has_more: bool,
     pub(in crate::web) version: String,

@@ -1,4 +1,4 @@
-//! Why a request fails: a page and the API each write it in their own way.
+//! The errors of requests. Pages and the API render them in their own ways.
 
 use asynqueue_core::{
     broker::BrokerError,
@@ -7,7 +7,7 @@ use asynqueue_core::{
     task::{InvalidQueueName, InvalidTaskId},
 };
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub(in crate::web) enum Failed {
     Broker(BrokerError),
@@ -53,7 +53,7 @@ impl From<FindError> for Failed {
     }
 }
 
-/// Errors in what was sent.
+/// Errors in the request itself.
 macro_rules! bad_request {
     ($($error:ty),+ $(,)?) => { $(
         impl From<$error> for Failed {

@@ -1,4 +1,4 @@
-//! What a request for a page or by the API has in common: who asks, and why there is no answer.
+//! The context of a request, for pages and the API, and its errors.
 
 mod failed;
 
@@ -14,9 +14,9 @@ use axum::{
 };
 
 pub(super) use self::failed::Failed;
-use super::{Role, Shared, User, access::is_own, links::Links, settings::Settings};
+use super::{Role, Shared, User, access::is_same_origin, links::Links, settings::Settings};
 
-/// Who asks, for what, and where the answer comes from.
+/// The context of a request: the user, the settings and access to the broker.
 pub(in crate::web) struct View {
     pub(in crate::web) links: Links,
     pub(in crate::web) user: User,
@@ -24,10 +24,10 @@ pub(in crate::web) struct View {
     pub(in crate::web) now: Timestamp,
     pub(in crate::web) settings: Settings,
     pub(in crate::web) shared: Arc<Shared>,
-    /// The part of the address that names the page.
+    /// The first path segment, which identifies the page.
     pub(in crate::web) place: String,
-    /// No page of another site has led here.
-    pub(in crate::web) is_asked_by_us: bool,
+    /// Whether the request does not come from a page of another site.
+    pub(in crate::web) is_same_origin: bool,
 }
 
 impl FromRequestParts<Arc<Shared>> for View {
@@ -37,9 +37,9 @@ impl FromRequestParts<Arc<Shared>> for View {
         parts: &mut Parts,
         shared: &Arc<Shared>,
     ) -> Result<Self, Infallible> {
-        let asked = parts.extensions.get::<OriginalUri>().cloned();
-        let asked = asked.unwrap_or_else(|| OriginalUri(parts.uri.clone()));
-        // The guard has put someone there, or the request would not have come here.
+        let original = parts.extensions.get::<OriginalUri>().cloned();
+        let original = original.unwrap_or_else(|| OriginalUri(parts.uri.clone()));
+        // The guard always sets the user. The fallback has no permissions.
         let user = parts
             .extensions
             .get::<User>()
@@ -51,14 +51,14 @@ impl FromRequestParts<Arc<Shared>> for View {
         let place = parts.uri.path().split('/').nth(1).unwrap_or_default();
         let inspector = shared.inspector.clone().acting_as(&*user.name);
         Ok(Self {
-            links: Links::new(shared.base.as_deref(), &asked, &parts.uri),
+            links: Links::new(shared.base.as_deref(), &original, &parts.uri),
             now: inspector.now(),
             user,
             inspector,
             settings: Settings::of(&parts.headers),
             shared: Arc::clone(shared),
             place: place.to_owned(),
-            is_asked_by_us: is_own(&parts.headers),
+            is_same_origin: is_same_origin(&parts.headers),
         })
     }
 }
@@ -68,11 +68,11 @@ impl View {
         self.user.role == Role::Admin
     }
 
-    /// A queue that there is.
+    /// The queue, if it exists.
     pub(in crate::web) async fn known_queue(&self, queue: String) -> Result<Name, Failed> {
         let queue = Name::from(queue);
         let queues = self.inspector.queue_names().await?;
-        let missing = || Failed::NotFound(format!("there is no queue `{queue}`"));
+        let missing = || Failed::NotFound(format!("queue `{queue}` does not exist"));
         queues
             .contains(&queue)
             .then(|| queue.clone())
@@ -80,7 +80,7 @@ impl View {
     }
 }
 
-/// A state by its name.
+/// Parses a task state.
 pub(in crate::web) fn state_of(name: &str) -> Result<TaskState, Failed> {
     let found = TaskState::ALL
         .into_iter()

@@ -1,4 +1,4 @@
-//! The tasks of a queue in one state, and what can be done with them.
+//! The tasks of a queue in one state, and their actions.
 
 use asynqueue_core::{
     broker::TaskInfo,
@@ -36,9 +36,9 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
         div id="tasks" data-fresh="tasks" data-version=(version_of_tasks(info)) data-queue=(info.name) {
             @if listing.tasks.is_empty() {
                 p.empty {
-                    @if next.is_some() { "None of the " (listing.scanned) " tasks looked at match; there are more." }
-                    @else if filter.is_empty() { "No task is " (state.as_str()) "." }
-                    @else { "No task matches." }
+                    @if next.is_some() { "None of these " (listing.scanned) " tasks match. More tasks remain." }
+                    @else if filter.is_empty() { "No " (state.as_str()) " tasks." }
+                    @else { "No matching tasks." }
                 }
             } @else if !view.may_change() {
                 div.scroll { (table(view, *state, &listing.tasks)) }
@@ -52,9 +52,9 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
                 }
             }
             @if order != Order::Queue && listing.scanned >= SORTED {
-                p.note { "The first " (show::number(listing.scanned as u64)) " tasks of the queue are sorted; those behind them are not among these." }
+                p.note { "Only the first " (show::number(listing.scanned as u64)) " tasks in queue order are sorted and shown." }
             }
-            @if let Some(next) = next { p { a.next href=(next) { "More" } } }
+            @if let Some(next) = next { p { a.next href=(next) { "Next page" } } }
         }
     }
 }
@@ -64,7 +64,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
     html! {
         table.tasks {
             thead { tr {
-                @if view.may_change() { th { input type="checkbox" data-all aria-label="Choose all on this page"; } }
+                @if view.may_change() { th { input type="checkbox" data-all aria-label="Select all on this page"; } }
                 th scope="col" { "Task" } th scope="col" { "Event" } th scope="col" { "Attempts" }
                 th scope="col" { "Enqueued" }
                 th scope="col" { (when_title(state)) }
@@ -74,7 +74,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                 @let envelope = &task.envelope;
                 tr {
                     @if view.may_change() {
-                        td { input type="checkbox" name="id" value=(envelope.id) aria-label=(format!("Choose {}", envelope.id)); }
+                        td { input type="checkbox" name="id" value=(envelope.id) aria-label=(format!("Select {}", envelope.id)); }
                     }
                     td { a.id href=(view.links.task(&envelope.task_ref())) { (envelope.id) } }
                     td { (envelope.event) }
@@ -110,7 +110,8 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
     }
 }
 
-/// What buttons offer for tasks of a state. Not what needs a value; nor to cancel tasks that wait, which archiving does too.
+/// The actions that have a button for tasks in a state. Actions with a parameter have separate forms. Waiting tasks
+/// have no `Cancel`, because `Archive` has the same effect.
 pub(in crate::web::pages) fn offered(state: TaskState) -> impl Iterator<Item = ActionKind> {
     let kinds = ActionKind::ALL.iter().copied();
     kinds.filter(move |kind| match kind {
@@ -124,15 +125,15 @@ fn task_actions(contents: &Contents) -> Markup {
     let task = ActionTarget::Task(contents.state);
     html! {
         div.actions {
-            select name="which" aria-label="Which tasks" {
-                option value="chosen" { "those chosen" }
-                option value="all" { "all that match, on every page" }
+            select name="which" aria-label="Tasks to change" {
+                option value="chosen" { "Selected tasks" }
+                option value="all" { "All matching tasks, on every page" }
             }
             @for kind in offered(contents.state) { (button(kind, task)) }
             @if ActionKind::Move.applies_to(task) {
                 details {
                     summary { (ActionKind::Move.label(task)) }
-                    input name="to" list="queues" autocomplete="off" aria-label="Queue to move to" placeholder="to another queue";
+                    input name="to" list="queues" autocomplete="off" aria-label="Destination queue" placeholder="Destination queue";
                     datalist id="queues" { @for queue in contents.other_queues() { option value=(queue) {} } }
                     (button(ActionKind::Move, task))
                 }

@@ -1,4 +1,4 @@
-//! One queue: its tasks by state, a filter in the address, and what to do with those that are chosen.
+//! One queue: its tasks by state, with a filter in the URL and actions on selected tasks.
 
 mod list;
 
@@ -20,9 +20,9 @@ use crate::web::{
     show,
 };
 
-/// Which part of a queue is asked for.
+/// The part of a queue to show.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Params {
     state: Option<String>,
     #[serde(default)]
     filter: String,
@@ -35,12 +35,12 @@ pub(crate) struct Asked {
 pub(crate) async fn show(
     view: View,
     Path(queue): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<Params>,
 ) -> Result<Markup, Failed> {
     let queue = Name::from(queue);
-    let order = Order::of(&asked.sort).map_err(Failed::BadRequest)?;
-    let state = asked.state.as_deref().map(state_of).transpose()?;
-    let (filter, invalid) = match asked.filter.parse() {
+    let order = Order::of(&params.sort).map_err(Failed::BadRequest)?;
+    let state = params.state.as_deref().map(state_of).transpose()?;
+    let (filter, invalid) = match params.filter.parse() {
         Ok(filter) => (filter, None),
         Err(invalid) => (Filter::default(), Some(invalid)),
     };
@@ -48,23 +48,23 @@ pub(crate) async fn show(
         state,
         filter,
         order,
-        after: asked.after.clone(),
+        after: params.after.clone(),
     };
     let live = &view.shared.live;
     let key = (queue.clone(), part.clone());
     let read = Contents::read(&view.inspector, &queue, part, live.servers());
     let contents = live.read(&live.contents, key, read).await?;
     let content = html! {
-        (view.notice(asked.did.as_deref()))
+        (view.notice(params.did.as_deref()))
         (figures(&view, &contents.info))
         (tabs(&view, &contents))
-        (form(&asked, &contents, order))
+        (form(&params, &contents, order))
         @match &invalid {
             Some(invalid) => { p.error role="alert" { (invalid) } },
-            None => { (list(&view, &contents, &asked.filter, order)) },
+            None => { (list(&view, &contents, &params.filter, order)) },
         }
         (of_day(&view, contents.history.iter()))
-        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "Longer ago" } }
+        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } }
     };
     Ok(view.page(queue.as_str(), content))
 }
@@ -72,13 +72,13 @@ pub(crate) async fn show(
 fn figures(view: &View, info: &QueueInfo) -> Markup {
     html! {
         div.bar data-queue=(info.name) {
-            span { "oldest pending " b data-figure="latency" { (show::wait(info.stats.latency)) } }
-            span { "today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " done, "
+            span { "Latency " b data-figure="latency" { (show::wait(info.stats.latency)) } }
+            span { "Today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
                 b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
             @if let Some(place) = &info.place { span { (place) } }
-            @if info.stats.repaired > 0 { span { (show::number(info.stats.repaired)) " put right after the storage had lost something" } }
-            @if info.stats.archive.trimmed() > 0 { span { (show::number(info.stats.archive.trimmed())) " deleted from the archive for its limits" } }
+            @if info.stats.repaired > 0 { span { (show::number(info.stats.repaired)) " repairs after data loss in the store" } }
+            @if info.stats.archive.trimmed() > 0 { span { (show::number(info.stats.archive.trimmed())) " trimmed from the archive" } }
             @if info.stats.paused { span.paused { "paused" } }
             @if view.may_change() { (queue_actions(view, info)) }
         }
@@ -99,14 +99,14 @@ fn tabs(view: &View, contents: &Contents) -> Markup {
     }
 }
 
-fn form(asked: &Asked, contents: &Contents, order: Order) -> Markup {
+fn form(params: &Params, contents: &Contents, order: Order) -> Markup {
     html! {
         form.filter {
             input type="hidden" name="state" value=(contents.state.as_str());
-            input type="search" name="filter" value=(asked.filter) list="terms" aria-label="Filter"
+            input type="search" name="filter" value=(params.filter) list="terms" aria-label="Filter"
                 placeholder="event=email:* error~timeout age>1h payload~text id=… header.tenant=acme";
             datalist id="terms" { @for term in contents.terms() { option value=(term) data-term=(term) {} } }
-            select name="sort" aria-label="Order" {
+            select name="sort" aria-label="Sort order" {
                 @for one in Order::ALL { option value=(one.name()) selected[one == order] { (one.title()) } }
             }
             button { "Filter" }
@@ -124,9 +124,9 @@ fn queue_actions(view: &View, info: &QueueInfo) -> Markup {
                 button.danger name="do" value=(ActionKind::Delete) data-confirm="Delete this empty queue?" { "Delete" }
             } @else {
                 details.danger {
-                    summary { "Delete with its tasks" }
-                    input name="name" autocomplete="off" aria-label=(format!("Type {} to delete it with its tasks", info.name)) placeholder=(info.name);
-                    button.danger name="do" value=(ActionKind::Delete) { "Delete all" }
+                    summary { "Delete queue and tasks" }
+                    input name="name" autocomplete="off" aria-label=(format!("Type {} to confirm", info.name)) placeholder=(info.name);
+                    button.danger name="do" value=(ActionKind::Delete) { "Delete queue and tasks" }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What goes wrong, as a page.
+//! Errors as pages.
 
 use axum::{
     extract::Request,
@@ -10,44 +10,44 @@ use maud::html;
 
 use crate::web::request::{Failed, View};
 
-/// What a page tells about it.
+/// The content of an error page.
 #[derive(Clone, Debug)]
 struct Problem {
     title: &'static str,
     message: String,
 }
 
-/// The status, and what [`explained`] makes a page of.
+/// The status code, and the [`Problem`] that [`render_errors`] turns into a page.
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let (status, title, message) = match self {
             Self::Broker(error) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The broker does not answer",
+                "Broker unavailable",
                 error.to_string(),
             ),
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
             Self::Conflict(why) => (StatusCode::CONFLICT, "Conflict", why),
             Self::BadRequest(why) => (StatusCode::BAD_REQUEST, "Invalid request", why),
-            Self::TooMany(why) => (StatusCode::TOO_MANY_REQUESTS, "Too much at once", why),
+            Self::TooMany(why) => (StatusCode::TOO_MANY_REQUESTS, "Too many jobs", why),
         };
-        let mut answer = status.into_response();
+        let mut response = status.into_response();
         let problem = Problem { title, message };
-        answer.extensions_mut().insert(problem);
-        answer
+        response.extensions_mut().insert(problem);
+        response
     }
 }
 
-/// Puts what goes wrong into a page with the way to all others.
-pub(in crate::web) async fn explained(view: View, request: Request, next: Next) -> Response {
-    let mut answer = next.run(request).await;
-    let Some(Problem { title, message }) = answer.extensions_mut().remove() else {
-        return answer;
+/// Renders errors as pages with the usual navigation.
+pub(in crate::web) async fn render_errors(view: View, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let Some(Problem { title, message }) = response.extensions_mut().remove() else {
+        return response;
     };
     let page = view.page(title, html! { p.error role="alert" { (message) } });
-    (answer.status(), page).into_response()
+    (response.status(), page).into_response()
 }
 
 pub(in crate::web) async fn not_found() -> Failed {
-    Failed::NotFound("There is no such page.".into())
+    Failed::NotFound("This page does not exist.".into())
 }

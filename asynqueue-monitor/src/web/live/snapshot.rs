@@ -1,4 +1,4 @@
-//! What is seen of a broker at one time, and how it differs from what was seen before.
+//! A snapshot of a broker, and its differences from the previous one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,44 +21,44 @@ use crate::web::{
     },
 };
 
-/// How many seconds the chart of the moment shows.
+/// The seconds that the live chart shows.
 const RECENT: usize = 120;
 
-/// How far apart the looks at backlogs are, and how many of them.
+/// The interval between backlog samples, and their number.
 const SAMPLE: Duration = Duration::from_secs(10);
 const SAMPLES: usize = 7;
 
-/// What was seen at one time.
-pub(in crate::web) struct Seen {
-    /// When it was asked for.
+/// The state of a broker at one moment.
+pub(in crate::web) struct Snapshot {
+    /// When the read started.
     pub(in crate::web) at: Instant,
-    /// How long the broker took to answer.
+    /// How long the read took.
     pub(super) took: Duration,
     pub(in crate::web) queues: Vec<QueueInfo>,
     pub(in crate::web) servers: Vec<ServerInfo>,
-    /// What somebody should look at.
+    /// The current problems.
     pub(in crate::web) concerns: Vec<Concern>,
     now: Timestamp,
-    /// Counts the looks.
+    /// The number of the poll.
     pub(super) number: u64,
-    /// All figures, and those that have changed since the look before.
+    /// All numbers, and the changes since the previous snapshot.
     pub(super) all: Value,
     pub(super) changes: Value,
-    /// The versions of the tasks that are watched.
+    /// The versions of the watched tasks.
     pub(super) tasks: HashMap<TaskRef, String>,
 }
 
-/// What is looked at beside queues and servers.
+/// What a poll reads in addition to queues and servers.
 #[derive(Default)]
 pub(super) struct More {
     pub(super) tasks: Vec<TaskRef>,
     pub(super) schedules: bool,
 }
 
-/// What is remembered from one look to the next.
+/// State that is kept between polls.
 #[derive(Default)]
 pub(super) struct Past {
-    looks: u64,
+    polls: u64,
     ended: Option<(u64, u64)>,
     recent: VecDeque<(u64, u64)>,
     queues: Map<String, Value>,
@@ -66,7 +66,7 @@ pub(super) struct Past {
     backlogs: VecDeque<HashMap<Name, u64>>,
 }
 
-impl Seen {
+impl Snapshot {
     pub(super) async fn read(
         inspector: &Inspector,
         past: &mut Past,
@@ -88,9 +88,9 @@ impl Seen {
             schedules = Some(version_of_schedules(&inspector.schedules().await?));
         }
         let took = at.elapsed();
-        past.looks += 1;
+        past.polls += 1;
         let figures: Map<_, _> = queues.iter().map(figures).collect();
-        let last = past.note_ended(&queues);
+        let last = past.record_ended(&queues);
         past.sample(&queues, at);
         let now = inspector.now();
         let concerns = concerns(&queues, &servers, past.growing(), now);
@@ -108,7 +108,7 @@ impl Seen {
             took,
             concerns,
             now,
-            number: past.looks,
+            number: past.polls,
             queues,
             servers,
             all,
@@ -117,7 +117,7 @@ impl Seen {
         })
     }
 
-    /// Changes when something else needs attention, and each minute.
+    /// Changes when the problems change, and each minute.
     pub(in crate::web) fn version_of_attention(&self) -> String {
         version_of_attention(&self.concerns, self.now)
     }
@@ -131,12 +131,12 @@ impl Seen {
 }
 
 impl Past {
-    /// Notes how many attempts have ended since the look before.
-    fn note_ended(&mut self, queues: &[QueueInfo]) -> Option<(u64, u64)> {
+    /// Records the attempts that have ended since the previous poll.
+    fn record_ended(&mut self, queues: &[QueueInfo]) -> Option<(u64, u64)> {
         let succeeded = queues.iter().map(|queue| queue.stats.succeeded).sum();
         let failed = queues.iter().map(|queue| queue.stats.failed).sum();
         let before = self.ended.replace((succeeded, failed))?;
-        // Less than before if a queue was deleted.
+        // The totals shrink when a queue is deleted.
         let last = (
             u64::saturating_sub(succeeded, before.0),
             u64::saturating_sub(failed, before.1),
@@ -164,7 +164,7 @@ impl Past {
         }
     }
 
-    /// Those with more tasks waiting at each look than at the one before.
+    /// The queues with more pending tasks in each sample than in the one before.
     fn growing(&self) -> Vec<Name> {
         let Some(last) = self
             .backlogs
@@ -183,7 +183,7 @@ impl Past {
         growing
     }
 
-    /// The queues whose figures are others than before.
+    /// The queues whose numbers have changed.
     fn changed(&mut self, figures: Map<String, Value>) -> Map<String, Value> {
         let before = std::mem::replace(&mut self.queues, figures);
         let differs = |(name, figures): &(&String, &Value)| before.get(*name) != Some(*figures);
@@ -194,7 +194,7 @@ impl Past {
     }
 }
 
-/// The figures of a queue, as they are written on pages.
+/// The numbers of a queue, formatted for pages.
 fn figures(queue: &QueueInfo) -> (String, Value) {
     let mut figures = Map::new();
     for state in TaskState::ALL {
@@ -208,7 +208,7 @@ fn figures(queue: &QueueInfo) -> (String, Value) {
     (queue.name.to_string(), figures.into())
 }
 
-/// What all pages show.
+/// The data for every page.
 fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value {
     let sum = |of: fn(&QueueInfo) -> u64| show::number(queues.iter().map(of).sum());
     let fleet = Fleet::of(servers, now);
@@ -230,7 +230,7 @@ fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value
     })
 }
 
-/// The servers that are at work, in sum.
+/// The totals of the running servers.
 pub(in crate::web) struct Fleet {
     pub(in crate::web) servers: usize,
     pub(in crate::web) busy: usize,
@@ -239,11 +239,11 @@ pub(in crate::web) struct Fleet {
 
 impl Fleet {
     pub(in crate::web) fn of(servers: &[ServerInfo], now: Timestamp) -> Self {
-        let at_work = || servers.iter().filter(|server| !server.is_lost(now));
+        let running = || servers.iter().filter(|server| !server.is_lost(now));
         Self {
-            servers: at_work().count(),
-            busy: at_work().map(|server| server.busy).sum(),
-            slots: at_work().map(|server| server.concurrency).sum(),
+            servers: running().count(),
+            busy: running().map(|server| server.busy).sum(),
+            slots: running().map(|server| server.concurrency).sum(),
         }
     }
 }
@@ -262,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_grows_if_it_does_so_for_a_minute() {
+    fn a_backlog_counts_as_growing_after_a_minute_of_growth() {
         let (mut past, start) = (Past::default(), Instant::now());
         for sample in 0..SAMPLES as u32 {
             assert_eq!(past.growing(), [] as [Name; 0]);
             let size = u64::from(sample);
             let queues = [queue("grows", size, 0), queue("stays", 9, 0)];
             past.sample(&queues, start + sample * SAMPLE);
-            // One that comes too early does not count.
+            // A sample that comes too early is ignored.
             past.sample(&[], start + sample * SAMPLE);
         }
         assert_eq!(past.growing(), [Name::from("grows")]);
@@ -278,22 +278,22 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_between_two_looks_is_told_also_when_a_queue_is_gone() {
+    fn ended_attempts_are_counted_even_if_a_queue_is_deleted() {
         let mut past = Past::default();
-        assert_eq!(past.note_ended(&[queue("a", 0, 5)]), None);
-        assert_eq!(past.note_ended(&[queue("a", 0, 8)]), Some((3, 0)));
-        assert_eq!(past.note_ended(&[]), Some((0, 0)));
+        assert_eq!(past.record_ended(&[queue("a", 0, 5)]), None);
+        assert_eq!(past.record_ended(&[queue("a", 0, 8)]), Some((3, 0)));
+        assert_eq!(past.record_ended(&[]), Some((0, 0)));
         assert_eq!(past.recent, [(3, 0), (0, 0)]);
     }
 
     #[test]
-    fn only_what_has_changed_is_told_again() {
+    fn only_changed_queues_are_sent_again() {
         let mut past = Past::default();
-        let mut look = |queues: [QueueInfo; 2]| {
+        let mut poll = |queues: [QueueInfo; 2]| {
             let changed = past.changed(queues.iter().map(figures).collect());
             changed.keys().cloned().collect::<Vec<_>>()
         };
-        assert_eq!(look([queue("a", 1, 0), queue("b", 1, 0)]), ["a", "b"]);
-        assert_eq!(look([queue("a", 1, 0), queue("b", 2, 0)]), ["b"]);
+        assert_eq!(poll([queue("a", 1, 0), queue("b", 1, 0)]), ["a", "b"]);
+        assert_eq!(poll([queue("a", 1, 0), queue("b", 2, 0)]), ["b"]);
     }
 }

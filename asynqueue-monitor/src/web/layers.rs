@@ -1,18 +1,18 @@
-//! Which rooms of the monitor may know of which, held by a look at what their files import.
+//! Checks the dependencies between the modules of the monitor by reading their imports.
 //!
-//! `reading/` knows of the broker alone. `request/`, `changes.rs` and `live/` are what answers have in common. `pages/` with
-//! `forms.rs`, and `api/`, are two ways to answer: neither knows of the other, and nothing but the router knows of them.
+//! `reading/` depends on the broker alone. `request/`, `changes.rs` and `live/` are shared. `pages/` with `forms.rs`
+//! renders HTML, `api/` renders JSON: neither imports the other, and only the router imports them.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The rooms that a file may not import from.
+/// The modules that a file must not import.
 fn forbidden(file: &str) -> &'static [&'static str] {
     match file.split(['/', '.']).next().unwrap_or_default() {
-        // The router, and this.
-        "mod" | "rooms" => &[],
+        // The router, and this file.
+        "mod" | "layers" => &[],
         "api" => &["pages", "forms"],
         "pages" => &["api", "forms"],
         "reading" => &["pages", "api", "forms", "request", "changes", "live"],
@@ -20,13 +20,13 @@ fn forbidden(file: &str) -> &'static [&'static str] {
     }
 }
 
-/// The first of some rooms that a source names in a path or a `use`.
-fn named<'r>(source: &str, rooms: &[&'r str]) -> Option<&'r str> {
+/// The first of some modules that a source names in a path or a `use`.
+fn named<'r>(source: &str, modules: &[&'r str]) -> Option<&'r str> {
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
     let code: Vec<_> = source.lines().filter(is_code).collect();
     let code = code.join("\n");
     let imports = code.split(';').filter_map(|item| {
-        // Attributes, and whatever ends with a brace, stand before it.
+        // Attributes and blocks may precede it.
         let start = item.find("use ").filter(|start| {
             let before = item[..*start].trim_end_matches(|c: char| c != '\n');
             before.is_empty() || before.ends_with('\n')
@@ -34,16 +34,16 @@ fn named<'r>(source: &str, rooms: &[&'r str]) -> Option<&'r str> {
         Some(&item[start..])
     });
     let imports: Vec<_> = imports.collect();
-    let names = |text: &str, room: &str| {
+    let names = |text: &str, module: &str| {
         let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        words.any(|word| word == room)
+        words.any(|word| word == module)
     };
-    let in_path = |room: &str| {
-        let before = format!("::{room}::");
-        code.contains(&before) || code.contains(&format!(" {room}::"))
+    let in_path = |module: &str| {
+        let inner = format!("::{module}::");
+        code.contains(&inner) || code.contains(&format!(" {module}::"))
     };
-    let mut rooms = rooms.iter().copied();
-    rooms.find(|room| imports.iter().any(|import| names(import, room)) || in_path(room))
+    let mut modules = modules.iter().copied();
+    modules.find(|module| imports.iter().any(|import| names(import, module)) || in_path(module))
 }
 
 fn sources(of: &Path, into: &mut Vec<PathBuf>) {
@@ -58,7 +58,7 @@ fn sources(of: &Path, into: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn pages_and_api_import_nothing_from_each_other_and_nothing_imports_from_them() {
+fn pages_and_api_do_not_import_each_other_and_only_the_router_imports_them() {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web");
     let mut files = Vec::new();
     sources(&web, &mut files);
@@ -68,12 +68,15 @@ fn pages_and_api_import_nothing_from_each_other_and_nothing_imports_from_them() 
         let name = name.to_str().expect("text").replace('\\', "/");
         let source = fs::read_to_string(&file).expect("text");
         let found = named(&source, forbidden(&name));
-        assert_eq!(found, None, "{name} imports from a room beside or above it");
+        assert_eq!(
+            found, None,
+            "{name} imports a module that it must not depend on"
+        );
     }
 }
 
 #[test]
-fn an_import_is_found_however_it_is_written() {
+fn every_form_of_import_is_found() {
     for source in [
         "use crate::web::pages::View;",
         "use super::{\n    links,\n    pages::{Failed, View},\n};",
