@@ -180,10 +180,10 @@ async fn a_failed_attempt_is_a_warning_with_the_next_retry_and_an_archived_task_
     ] {
         assert_says(line, level, &common);
     }
-    let message = "attempt 1 of 2 failed; the next is in 20ms";
+    let message = "attempt 1 of 2 failed; retrying in 20ms";
     let expected = [("attempt", "1"), ("retry_in", "20ms"), ("message", message)];
     assert_says(first, Level::WARN, &expected);
-    let message = "attempt 2 of 2 failed; no other follows";
+    let message = "attempt 2 of 2 failed; archiving the task";
     assert_says(
         last,
         Level::WARN,
@@ -331,7 +331,7 @@ async fn a_lost_worker_is_a_warning_that_says_the_task_runs_again_at_once() {
     all_of(broker.lease(&request).await).unwrap().concat();
     let server = server(&broker).lease(lease).start().await.unwrap();
     let warning = line("reclaimed", Level::WARN).await;
-    let message = "attempt 1 of 2 failed; the next is at once";
+    let message = "attempt 1 of 2 failed; retrying immediately";
     let expected = [("kind", "lease expired"), ("message", message)];
     assert_says(&warning, Level::WARN, &expected);
     server.shutdown().await.unwrap();

@@ -194,7 +194,7 @@ async fn an_output_that_cannot_be_decoded_again_is_archived_with_the_reason_and_
         .unwrap();
     let task = producer.enqueue(Measured { value: None }).await.unwrap();
     let failure = failure_of(&task).await;
-    let expected = "its output cannot be encoded: JSON cannot represent inf";
+    let expected = "could not encode the output: JSON cannot represent inf";
     assert!(failure.message.starts_with(expected), "{}", failure.message);
     assert_eq!(runs.load(SeqCst), 1);
 }

@@ -276,7 +276,7 @@ async fn an_attempt_that_waits_for_a_limit_past_its_timeout_is_not_said_to_block
     let failure = failure_of(&waits.timeout(Duration::from_millis(20)).await.unwrap()).await;
     assert_eq!(
         failure.message,
-        "timed out after 20ms; its handler blocks its thread, or a layer around it waits, and may still be running"
+        "timed out after 20ms; the handler blocks its thread or a layer around it waits, and may still be running"
     );
 }
 

@@ -75,7 +75,7 @@ async fn a_panic_with_a_value_that_is_not_text_is_a_failure_too() {
     let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
     assert_eq!(
         failure_of(&task).await.message,
-        "panicked: (a value that is not text)"
+        "panicked: (not a string)"
     );
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }

@@ -285,7 +285,7 @@ async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and
             continue;
         }
         let failure = failure_of(&task).await;
-        let expected = "the result is 1001 bytes, and this server takes up to 1000: ";
+        let expected = "the result is 1001 bytes, over the limit of 1000: ";
         assert!(failure.message.starts_with(expected), "{}", failure.message);
         let info = info(&task).await;
         assert_eq!((info.envelope.attempts, info.result), (1, None));

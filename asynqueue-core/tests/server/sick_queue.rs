@@ -216,7 +216,7 @@ async fn a_queue_that_fails_and_answers_again_is_logged_by_name() {
     .await;
     faulty.recover();
     until("that it answers again is logged", async || {
-        !with(&lines, "queue `sick`: the broker answers again").is_empty()
+        !with(&lines, "queue `sick`: the broker is responding again").is_empty()
     })
     .await;
     assert!(with(&lines, "queue `good`").is_empty());

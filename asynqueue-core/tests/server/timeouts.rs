@@ -111,7 +111,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert_eq!(
         failure.message,
-        "timed out after 50ms; its handler blocks its thread, or a layer around it waits, and may still be running"
+        "timed out after 50ms; the handler blocks its thread or a layer around it waits, and may still be running"
     );
     assert_eq!((server.stats().abandoned, server.stats().running), (1, 0));
     until("the slot is replaced", async || server.stats().slots == 2).await;
@@ -210,7 +210,7 @@ async fn a_task_whose_deadline_passes_while_it_runs_is_archived_and_not_retried(
     let failure = failure_of(&task).await;
     assert_eq!(
         (failure.kind, failure.message.as_str(), failure.attempt),
-        (FailureKind::Deadline, "deadline exceeded while it ran", 1)
+        (FailureKind::Deadline, "deadline exceeded while running", 1)
     );
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }

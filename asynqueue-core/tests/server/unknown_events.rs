@@ -127,7 +127,7 @@ async fn a_task_comes_back_after_as_long_as_it_is_unhandled_and_is_archived_afte
     let failure = task.last_failure().unwrap();
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
     let start =
-        "no process is registered for event `fresh`, and no other server has taken the task in 3";
+        "no handler is registered for event `fresh`, and no other server has taken the task in 3";
     assert!(failure.message.starts_with(start), "{}", failure.message);
 }
 
@@ -167,7 +167,7 @@ async fn a_grace_of_zero_archives_at_once() {
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
     assert_eq!(
         failure.message,
-        "no process is registered for event `fresh`"
+        "no handler is registered for event `fresh`"
     );
 }
 
