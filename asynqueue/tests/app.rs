@@ -48,9 +48,12 @@ fn config(toml: &str) -> Config {
 }
 
 async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let answer = reqwest::get(format!("http://{address}{path}")).await;
-    let answer = answer.expect("an answer");
-    (answer.status().as_u16(), answer.text().await.expect("text"))
+    let response = reqwest::get(format!("http://{address}{path}")).await;
+    let response = response.expect("a response");
+    (
+        response.status().as_u16(),
+        response.text().await.expect("text"),
+    )
 }
 
 /// The addresses of an app's metrics and monitor.
@@ -106,7 +109,7 @@ async fn every_configured_part_responds_and_all_stop_in_order() {
     assert_eq!(get(monitor, "/ops").await.0, 401);
     let page = reqwest::Client::new().get(format!("http://{monitor}/ops/schedules"));
     let page = page.basic_auth("ada", Some("secret")).send().await;
-    let page = page.expect("an answer").text().await.expect("text");
+    let page = page.expect("a response").text().await.expect("text");
     assert!(page.contains("hourly"), "{page}");
 
     app.producer().enqueue(Slow).await.expect("enqueued");

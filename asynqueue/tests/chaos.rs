@@ -201,9 +201,9 @@ impl Worker {
             .env(ENV, format!("{} {queue}", redis.url()))
             .stdout(Stdio::piped());
         let mut process = command.spawn().expect("runs");
-        let mut says = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let mut output = BufReader::new(process.stdout.take().expect("its output")).lines();
         // The test runner prints a word before it.
-        let url = says.find_map(|line| {
+        let url = output.find_map(|line| {
             let line = line.expect("text");
             line.find("http://").map(|at| line[at..].to_owned())
         });
@@ -212,8 +212,8 @@ impl Worker {
     }
 
     async fn completed(&self) -> usize {
-        let answer = reqwest::get(&self.url).await.expect("an answer");
-        let text = answer.text().await.expect("text");
+        let response = reqwest::get(&self.url).await.expect("a response");
+        let text = response.text().await.expect("text");
         sum(
             &text,
             "asynqueue_tasks_processed_total",

@@ -62,7 +62,7 @@ impl<H: Hook> ArchiveHook for H {
     }
 }
 
-/// The hooks around a handler, from the inside out. Costs nothing if there are none.
+/// The hooks around a handler, from the inside out. An empty set costs nothing.
 #[derive(Clone, Default)]
 pub(crate) struct ArchiveHooks(Option<Arc<[Arc<dyn ArchiveHook>]>>);
 

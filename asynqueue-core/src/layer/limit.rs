@@ -19,8 +19,8 @@ use super::{
 ///
 /// The server checks the limit before an attempt starts. A task over it waits in the broker, about in its order, and
 /// takes neither a slot nor any of its timeout. It comes back about when its turn is near; the next in line is back
-/// within a second after another attempt has ended. If a layer of another crate is composed around this one, or there
-/// is no server, the limit is invisible to the server: then the attempt itself waits, while its timeout runs.
+/// within a second after another attempt has ended. The server cannot see the limit if a layer of another crate is
+/// composed around this one. Then, and without a server, the attempt itself waits, while its timeout runs.
 ///
 /// ```
 /// # use asynqueue_core::{

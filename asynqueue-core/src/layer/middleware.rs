@@ -7,7 +7,7 @@ use tower::Layer;
 use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::TaskError;
 
-/// Turns an async closure into a layer, for the common case that needs no separate type.
+/// Turns an async closure into a layer. Most layers need no separate type.
 ///
 /// The closure
 ///

@@ -65,7 +65,7 @@ impl Turns {
     /// How long there has been a turn to take.
     pub(super) fn idle(&self) -> Duration {
         let next = *self.next.lock();
-        // If no turn was ever taken, the wait is over since forever.
+        // If no turn was ever taken, one has always been free.
         let since = next.map(|next| next.checked_sub(self.burst));
         since
             .flatten()
@@ -81,7 +81,7 @@ pub(super) struct Pace(Mutex<Attempts>);
 struct Attempts {
     /// The average duration of recent attempts, once one has ended.
     took: Option<Duration>,
-    /// The same, changed only if it is well off, so that tasks that wait by one pace keep their order.
+    /// The same, updated only after a large change, so that tasks that wait by one pace keep their order.
     steady: Duration,
     /// When an attempt last started or ended.
     changed: Instant,

@@ -16,9 +16,9 @@ use crate::{ambient, process::TaskError};
 /// A burst of `max` attempts starts immediately, then one every `period / max`.
 ///
 /// The server checks the limit before an attempt starts. A task over it waits in the broker, in its order, and takes
-/// neither a slot nor any of its timeout. If a layer of another crate is composed around this one, or there is no
-/// server, the limit is invisible to the server: then an attempt whose turn is near waits for it, while its timeout
-/// runs, and other tasks return to the broker until their turn, without counting an attempt.
+/// neither a slot nor any of its timeout. The server cannot see the limit if a layer of another crate is composed
+/// around this one. Then, and without a server, an attempt whose turn is near waits for it, while its timeout runs;
+/// other tasks return to the broker until their turn, without counting an attempt.
 #[derive(Clone, Debug)]
 pub struct RateLimitLayer {
     gate: Arc<Gate>,

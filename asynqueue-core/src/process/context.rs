@@ -211,7 +211,7 @@ impl Context {
         self.0.started
     }
 
-    /// How long the task was pending before this attempt, by the broker's clock; `None` if the broker does not know.
+    /// How long the task was pending before this attempt, by the broker's clock; `None` if the broker does not record it.
     pub fn waited(&self) -> Option<Duration> {
         self.0.waited
     }
@@ -304,7 +304,7 @@ impl Context {
     }
 
     /// Whether this error releases the task instead of failing it: the attempt was cut off by a shutdown, and the error
-    /// asks for a retry.
+    /// requests a retry.
     pub(crate) fn releases(&self, error: &TaskError) -> bool {
         let is_retried = matches!(
             error.kind(),

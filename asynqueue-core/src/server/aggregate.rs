@@ -43,12 +43,12 @@ impl Aggregator {
             event: Name::from_static(T::EVENT),
             queue: T::options().queue.clone(),
             combine: Box::new(move |producer, group| {
-                let whole = combine(decode(group)?);
+                let combined = combine(decode(group)?);
                 let mut call = CallOptions::default().queue(group.queue.clone());
                 if !group.name.is_empty() {
                     call = call.group(group.name.clone());
                 }
-                let task = call.build(producer, &whole);
+                let task = call.build(producer, &combined);
                 task.map_err(CannotCombine::Refused)
             }),
         }
@@ -81,16 +81,16 @@ impl Shared {
         }
         let wakes: Vec<_> = self.queue_names.iter().map(|_| Notify::new()).collect();
         let queues = self.queue_names.iter().zip(&wakes);
-        let looks = join_all(queues.map(|(queue, wake)| self.aggregate_in(queue, wake)));
-        let pass_on = async {
+        let loops = join_all(queues.map(|(queue, wake)| self.aggregate_in(queue, wake)));
+        let wake_all = async {
             loop {
                 self.group_due.notified().await;
                 wakes.iter().for_each(Notify::notify_one);
             }
         };
         tokio::select! {
-            _ = looks => {}
-            () = pass_on => {}
+            _ = loops => {}
+            () = wake_all => {}
         }
     }
 

@@ -45,7 +45,7 @@ impl ServerBuilder {
     /// state that the server does not have.
     pub fn build(mut self) -> Result<Server, ServerError> {
         self.check_settings()?;
-        self.mount_registered()?;
+        self.add_registered()?;
         self.check_state()?;
         self.check_aggregators()?;
         let queues = self.queue_set()?;
@@ -121,7 +121,7 @@ impl ServerBuilder {
         }
     }
 
-    fn mount_registered(&mut self) -> Result<(), ServerError> {
+    fn add_registered(&mut self) -> Result<(), ServerError> {
         if self.registered {
             for registration in Registration::all() {
                 let process = registration.build(&self.state).map_err(|source| {

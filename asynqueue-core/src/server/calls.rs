@@ -72,7 +72,7 @@ impl Calls {
     }
 
     /// Opens the queues that may share a call, and closes the others: queues with a call under way, failing ones, and
-    /// those whose outcomes cannot be recorded.
+    /// queues whose outcomes cannot be recorded.
     pub(super) fn open(&self, queues: &mut QueueSet, failing: &HashSet<Name>) {
         for (place, state) in self.queues.iter().enumerate() {
             let is_open = !state.calling && !state.retrying.fails();

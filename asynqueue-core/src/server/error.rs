@@ -39,7 +39,7 @@ pub enum ServerError {
          section with `std::mem::take(&mut config.{section})`"
     )]
     NeedsApp {
-        /// The section of the configuration, such as `monitor`.
+        /// The section of the configuration, such as `scheduler`.
         section: &'static str,
         /// The first key found in the section.
         key: &'static str,

@@ -203,8 +203,7 @@ impl Server {
     /// # Errors
     ///
     /// If the broker is closed while the server runs, or an internal task panics. An unreachable broker is not an
-    /// error: the
-    /// server waits for it.
+    /// error: the server waits for it.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { shared, queues } = self;
         // Also when this future is dropped early: no slot may keep running unobserved.

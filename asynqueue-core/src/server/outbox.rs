@@ -1,4 +1,4 @@
-//! Outcomes on their lane to the broker. Outcomes of a failing queue wait separately, so that they do not delay the
+//! Outcomes on their way to the broker. Outcomes of a failing queue wait separately, so that they do not delay the
 //! others.
 
 use std::{
@@ -28,14 +28,14 @@ pub(super) struct Outbox {
     settlements: Mutex<Vec<Settlement>>,
     lanes: Mutex<Lanes>,
     filled: Notify,
-    /// How many outcomes are here, including those of calls under lane.
+    /// How many outcomes are here, including those of calls under way.
     unrecorded: AtomicUsize,
     /// How many of them belong to failing queues.
     stuck: AtomicUsize,
     recorded: Notify,
 }
 
-/// Lanes in which outcomes are sent, each with at most one call under lane.
+/// Lanes in which outcomes are sent, each with at most one call under way.
 #[derive(Debug, Default)]
 struct Lanes {
     /// The lane of all queues that do not have their own.
@@ -173,7 +173,7 @@ impl Outbox {
             task: settlement.envelope.task_ref(),
             token: settlement.token,
         };
-        // Under both locks, so that no outcome is missed on its lane from one to the other.
+        // Under both locks, so that no outcome is missed on its way from one to the other.
         let lanes = self.lanes.lock();
         let mut leases: Vec<_> = self.settlements.lock().iter().map(lease).collect();
         let sorted = lanes.own.values().chain([&lanes.common]);

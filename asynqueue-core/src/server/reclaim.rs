@@ -54,7 +54,7 @@ impl Chore for ReclaimLost {
         fails: bool,
     ) -> BoxFuture<'static, Result<Each<usize>, BrokerError>> {
         let (now, apart) = (Instant::now(), self.seen.apart);
-        let mut by = self.seen.look(now, self.shared.broker.now());
+        let mut by = self.seen.read(now, self.shared.broker.now());
         self.away
             .retain(|_, back| back.is_none_or(|back| now.duration_since(back) < apart));
         if fails {
@@ -62,10 +62,10 @@ impl Chore for ReclaimLost {
             by = Timestamp::default();
         }
         let is_back = |queue: &Name| !fails && self.away.contains_key(queue);
-        let queues_to_call = queues.into_iter().map(|queue| (is_back(&queue), queue));
-        let queues_to_call: Vec<_> = queues_to_call.collect();
+        let queues = queues.into_iter().map(|queue| (is_back(&queue), queue));
+        let queues: Vec<_> = queues.collect();
         let shared = Arc::clone(&self.shared);
-        async move { shared.reclaim_of(queues_to_call, by).await }.boxed()
+        async move { shared.reclaim_of(queues, by).await }.boxed()
     }
 
     fn act(&mut self, queue: &Name, reclaimed: usize) -> Duration {
@@ -195,47 +195,47 @@ impl Shared {
     }
 }
 
-/// The readings of the broker's clock at recent looks. A lease counts as lost if it had expired at each of them, of
+/// The readings of the broker's clock at recent checks. A lease counts as lost if it had expired at each of them, of
 /// which the first was half a lease ago by a monotonic clock. A live worker has extended it since then, because it does
 /// so every third of a lease. So a step of the broker's clock, in either direction, expires no lease.
 struct Sightings {
     apart: Duration,
-    looks: VecDeque<(Instant, Timestamp)>,
+    readings: VecDeque<(Instant, Timestamp)>,
 }
 
 impl Sightings {
     fn new(apart: Duration) -> Self {
         Self {
             apart,
-            looks: VecDeque::new(),
+            readings: VecDeque::new(),
         }
     }
 
-    /// Adds a look. Returns the time by which a lease must have expired to count as lost.
-    fn look(&mut self, at: Instant, now: Timestamp) -> Timestamp {
+    /// Adds a reading. Returns the time by which a lease must have expired to count as lost.
+    fn read(&mut self, at: Instant, now: Timestamp) -> Timestamp {
         let pause = |last: &(Instant, _)| at.duration_since(last.0);
         if self
-            .looks
+            .readings
             .back()
             .is_some_and(|last| pause(last) > self.apart)
         {
             // This process was paused, and others may have been too.
             self.forget();
         }
-        self.looks.push_back((at, now));
-        // Keep only the youngest of the looks that are old enough.
-        while self.looks.len() > 1 && at.duration_since(self.looks[1].0) >= self.apart {
-            self.looks.pop_front();
+        self.readings.push_back((at, now));
+        // Keep only the youngest of the readings that are old enough.
+        while self.readings.len() > 1 && at.duration_since(self.readings[1].0) >= self.apart {
+            self.readings.pop_front();
         }
-        if at.duration_since(self.looks[0].0) < self.apart {
+        if at.duration_since(self.readings[0].0) < self.apart {
             return Timestamp::default();
         }
-        let times = self.looks.iter().map(|(_, time)| *time);
+        let times = self.readings.iter().map(|(_, time)| *time);
         times.min().unwrap_or_default()
     }
 
     fn forget(&mut self) {
-        self.looks.clear();
+        self.readings.clear();
     }
 }
 
@@ -265,52 +265,52 @@ mod tests {
 
     const HALF: Duration = Duration::from_secs(15);
 
-    /// Looks each second from `from` on, and returns the last result.
-    fn look_for(seen: &mut Sightings, from: Instant, secs: u64, clock: impl Fn(u64) -> u64) -> u64 {
+    /// Reads each second from `from` on, and returns the last result.
+    fn read_for(seen: &mut Sightings, from: Instant, secs: u64, clock: impl Fn(u64) -> u64) -> u64 {
         let at = |n| from + Duration::from_secs(n);
-        let look = |n| seen.look(at(n), Timestamp::from_millis(clock(n)));
-        (0..=secs).map(look).last().expect("a look").as_millis()
+        let read = |n| seen.read(at(n), Timestamp::from_millis(clock(n)));
+        (0..=secs).map(read).last().expect("a reading").as_millis()
     }
 
     #[test]
     fn a_lease_is_lost_after_it_was_seen_expired_for_half_a_lease() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
-        assert_eq!(look_for(&mut seen, start, 14, |n| 1_000 + n), 0);
+        assert_eq!(read_for(&mut seen, start, 14, |n| 1_000 + n), 0);
         let mut seen = Sightings::new(HALF);
-        assert_eq!(look_for(&mut seen, start, 15, |n| 1_000 + n), 1_000);
-        assert_eq!(look_for(&mut seen, start + HALF, 500, |n| 1_015 + n), 1_500);
-        assert!(seen.looks.len() < 20, "bounded");
+        assert_eq!(read_for(&mut seen, start, 15, |n| 1_000 + n), 1_000);
+        assert_eq!(read_for(&mut seen, start + HALF, 500, |n| 1_015 + n), 1_500);
+        assert!(seen.readings.len() < 20, "bounded");
     }
 
     #[test]
     fn a_clock_that_steps_forward_expires_no_lease_until_half_a_lease_later() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
         let clock = |n| if n < 20 { 1_000 + n } else { 9_000 + n };
-        let by = look_for(&mut seen, start, 30, clock);
+        let by = read_for(&mut seen, start, 30, clock);
         assert!(by < 1_020, "{by}");
         let mut seen = Sightings::new(HALF);
-        assert_eq!(look_for(&mut seen, start, 35, clock), 9_020);
+        assert_eq!(read_for(&mut seen, start, 35, clock), 9_020);
     }
 
     #[test]
     fn a_clock_that_steps_back_counts_immediately() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
         let clock = |n| if n < 20 { 9_000 + n } else { 1_000 + n };
-        assert_eq!(look_for(&mut seen, start, 21, clock), 1_020);
+        assert_eq!(read_for(&mut seen, start, 21, clock), 1_020);
     }
 
     #[test]
     fn a_pause_of_this_process_or_of_the_broker_starts_over() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
-        look_for(&mut seen, start, 20, |n| 1_000 + n);
+        read_for(&mut seen, start, 20, |n| 1_000 + n);
         let later = start + Duration::from_secs(60);
         assert_eq!(
-            seen.look(later, Timestamp::from_millis(2_000)).as_millis(),
+            seen.read(later, Timestamp::from_millis(2_000)).as_millis(),
             0
         );
         seen.forget();
         assert_eq!(
-            seen.look(later, Timestamp::from_millis(2_000)).as_millis(),
+            seen.read(later, Timestamp::from_millis(2_000)).as_millis(),
             0
         );
     }

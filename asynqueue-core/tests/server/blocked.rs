@@ -171,7 +171,7 @@ fn a_handler_that_blocks_its_thread_is_reported_once_with_its_event() {
         server.shutdown().await.unwrap();
     });
     drop(log);
-    let reported = with(&lines, "keeps its thread");
+    let reported = with(&lines, "blocked its thread");
     assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(reported[0].contains("event=job"), "{reported:?}");
 }

@@ -1,4 +1,4 @@
-//! Workers that die, and those whose outcome comes too late.
+//! Workers that die, and outcomes that come too late.
 
 use std::{
     sync::{

@@ -42,7 +42,7 @@ async fn start(broker: &MemoryBroker) -> ServerHandle {
 }
 
 /// The server still works, and no task is missing.
-async fn goes_on(broker: &MemoryBroker, producer: &Producer, archived: u64) {
+async fn still_works(broker: &MemoryBroker, producer: &Producer, archived: u64) {
     output_of(&producer.enqueue(job(0)).await.unwrap()).await;
     let expected = [(TaskState::Completed, 1), (TaskState::Archived, archived)];
     counts_become(broker, &expected[..1 + usize::from(archived > 0)]).await;
@@ -109,7 +109,7 @@ async fn a_task_that_is_too_large_names_its_largest_part_and_the_limit() {
             assert!(text.contains(part), "no {part} in: {text:.200}");
         }
     }
-    goes_on(&broker, &producer, 0).await;
+    still_works(&broker, &producer, 0).await;
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_payload_of_another_type_is_archived_immediately_if_the_server_is_conf
         failure.message
     );
     assert_eq!(info(&task).await.envelope.attempts, 1, "not retried");
-    goes_on(&broker, &producer, 1).await;
+    still_works(&broker, &producer, 1).await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_codec_that_the_worker_does_not_know_is_rejected_with_the_known_ones_n
         "{}",
         failure.message
     );
-    goes_on(&broker, &producer, 1).await;
+    still_works(&broker, &producer, 1).await;
 }
 
 #[tokio::test]
