@@ -104,7 +104,7 @@ pub mod task {
 }
 
 pub mod process {
-    //! Handlers: what users write, the arguments it receives and the errors it returns.
+    //! Handlers: the code that users write, the arguments it receives and the errors it returns.
     pub use asynqueue_core::process::*;
     pub use asynqueue_macros::FromState;
 }

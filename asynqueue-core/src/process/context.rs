@@ -216,7 +216,7 @@ impl Context {
         self.0.waited
     }
 
-    /// When this attempt is ended: at its timeout or the task's deadline, whichever comes first.
+    /// When this attempt has to end: at its timeout or the task's deadline, whichever comes first.
     pub fn deadline(&self) -> std::time::Instant {
         self.0.end.at.into_std()
     }

@@ -219,7 +219,7 @@ impl fmt::Display for TaskError {
     }
 }
 
-/// The same text as `Display`, because it is what a `main` or a test prints that returns the error.
+/// The same text as `Display`, because a `main` or a test that returns the error prints it.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

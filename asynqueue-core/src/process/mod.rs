@@ -1,4 +1,4 @@
-//! Handlers: what users write, the arguments it receives and the errors it returns.
+//! Handlers: the code that users write, the arguments it receives and the errors it returns.
 
 mod arguments;
 mod blocking;
