@@ -2,8 +2,7 @@
 //!
 //! The path of a task, one file per step:
 //!
-//! 1. `fetch` leases a batch, divided among the queues by `queues`; `admission` puts the tasks that may start into the
-//! `inbox`;
+//! 1. `fetch` leases a batch, shared among the queues by `queues`; `admission` puts what may start into the `inbox`;
 //! 2. a slot of `execute` takes a task from the inbox and runs it; `running` holds the state of each slot;
 //! 3. `outcome` decides what happens next, and `settle` records outcomes in batches;
 //! 4. `archived` calls hooks for archived tasks, and `failures` writes the log lines.
@@ -15,8 +14,7 @@
 //! workers, `watch` abandons handlers that do not stop, `maintenance` forwards due tasks and trims old ones,
 //! `aggregate` combines groups into one task, `presence` reports this server to the fleet, and `shutdown` stops
 //! everything in order.
-//! All of it except the slots and the application's callbacks runs on the thread of `keeper`, which no handler can
-//! block.
+//! All of it runs on the thread of `keeper`, which no handler can block, except the slots and the application's callbacks.
 
 mod admission;
 mod aggregate;
