@@ -211,7 +211,8 @@ impl Context {
         self.0.started
     }
 
-    /// How long the task was pending before this attempt, by the broker's clock; `None` if the broker does not record it.
+    /// How long the task was pending before this attempt, by the broker's clock; `None` if the broker does not record
+    /// it.
     pub fn waited(&self) -> Option<Duration> {
         self.0.waited
     }

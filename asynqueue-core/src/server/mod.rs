@@ -13,8 +13,8 @@
 //! Beside that path: `listener` listens for signals, `heartbeat` extends leases, `reclaim` takes tasks back from lost
 //! workers, `watch` abandons handlers that do not stop, `maintenance` forwards due tasks and trims old ones,
 //! `aggregate` combines groups into one task, `presence` reports this server to the fleet, and `shutdown` stops
-//! everything in order.
-//! All of it runs on the thread of `keeper`, which no handler can block, except the slots and the application's callbacks.
+//! everything in order. All of it runs on the thread of `keeper`, which no handler can block, except the slots and the
+//! application's callbacks.
 
 mod admission;
 mod aggregate;

@@ -168,7 +168,7 @@ impl Gate {
         }
     }
 
-    /// How many tasks start about now: within [`WORTH_WAITING`], or, for a rate, also if a few before them are gone.
+    /// How many tasks start about now: within [`WORTH_WAITING`], or, at a rate, if a few before them are gone.
     fn about_next(&self) -> u64 {
         let interval = match &self.limit {
             Limit::AtOnce { max, pace, .. } => pace.interval(*max),
