@@ -1,8 +1,8 @@
-//! The framework of asynqueue: tasks and their processes, producer, server and the traits that brokers implement.
+//! The framework of asynqueue: tasks and their handlers, producer, server, and the traits that brokers implement.
 //!
-//! Users depend on the `asynqueue` crate, which brings this one together with a broker and the derive.
+//! Applications depend on the `asynqueue` crate, which adds a broker and the derives.
 //!
-//! Each name has one address, in its module: `asynqueue_core::task::TaskId`.
+//! Each item has one path, in its module: `asynqueue_core::task::TaskId`.
 
 mod ambient;
 pub mod broker;
@@ -33,7 +33,7 @@ pub mod task;
 pub mod testing;
 mod trace;
 
-/// What the derives' code and macros name.
+/// Items used by the code that derives and macros generate.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{error_text::with_causes, process::checked};

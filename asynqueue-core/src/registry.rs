@@ -1,4 +1,4 @@
-//! Which process handles which event.
+//! Maps events to their handlers.
 
 use std::{
     any::TypeId,
@@ -16,19 +16,19 @@ use crate::{
         TaskRequest, TaskService, TimeoutLayer,
     },
     process::{
-        Context, FromState, MissingState, Noted, OnDecodeError, Payload, Process, ServerState,
-        TaskError, TaskErrorKind,
+        Context, FromState, LogMissingState, MissingState, OnDecodeError, Payload, Process,
+        ServerState, TaskError, TaskErrorKind,
     },
     task::{Envelope, FailureKind, Name, Task},
 };
 
-/// A process with the layers of its own around it, whatever its payload's type.
+/// A type-erased handler with its own layers.
 #[derive(Clone)]
 pub struct ProcessWrapper {
     event: Name,
-    /// The event that values of its type are published as.
+    /// The event under which values of its payload type are published.
     published_as: &'static str,
-    /// Where tasks of its type go by default.
+    /// The default queue of its payload type.
     queue: Name,
     service: BoxProcess,
     check_state: CheckState,
@@ -37,23 +37,24 @@ pub struct ProcessWrapper {
 type CheckState = Arc<dyn Fn(&ServerState) -> Result<(), MissingState> + Send + Sync>;
 
 impl ProcessWrapper {
-    /// Wraps a process, or an async function. Where a process handles several types of tasks, the type says which one is
-    /// meant: `ProcessWrapper::new::<Welcome>(process)`.
+    /// Wraps a [`Process`] or an async function. If the type handles several types of tasks, name one:
+    /// `ProcessWrapper::new::<Welcome>(mailer)`.
     pub fn new<Marker>(process: impl IntoProcess<Marker>) -> Self {
         process.into_process()
     }
 
-    /// Wraps a function that blocks its thread: see [`ServerBuilder::process_blocking`](crate::server::ServerBuilder::process_blocking).
+    /// Wraps a blocking function: see
+    /// [`ServerBuilder::process_blocking`](crate::server::ServerBuilder::process_blocking).
     pub fn blocking<Marker>(function: impl IntoBlockingProcess<Marker>) -> Self {
         function.into_blocking_process()
     }
 
     pub(crate) fn of<T: Task, P: Process<T>>(process: P) -> Self {
         let event = Name::from(process.event_name());
-        let process = Arc::new(Noted::new(process));
+        let process = Arc::new(LogMissingState::new(process));
         let checked = Arc::clone(&process);
         let base = BoxProcess::from_fn(move |request| attempt(Arc::clone(&process), request));
-        // In this order, since a handler can panic too when it is dropped at its timeout.
+        // In this order, because dropping a handler at its timeout can panic too.
         let service = CatchPanicLayer.layer(TimeoutLayer.layer(base));
         Self {
             event,
@@ -64,23 +65,23 @@ impl ProcessWrapper {
         }
     }
 
-    /// Whether a server with this state has what the process needs: see [`Process::check_state`].
+    /// Checks that a server with this state has what the handler needs: see [`Process::check_state`].
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that it needs.
+    /// If the state lacks a value that it needs.
     pub fn check_state(&self, state: &ServerState) -> Result<(), MissingState> {
         (self.check_state)(state)
     }
 
-    /// Runs `hook` around each attempt, outside of the hooks and layers added before, and for each task of this process that
-    /// is archived.
+    /// Runs `hook` around each attempt, outside the hooks and layers added before, and for each archived task of this
+    /// handler.
     #[must_use]
     pub fn with_hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Puts a [`tower::Layer`] around each attempt, outside of the hooks and layers added before.
+    /// Applies a [`tower::Layer`] to each attempt, outside the hooks and layers added before.
     #[must_use]
     pub fn layer(self, layer: impl Layer<BoxProcess, Service: TaskService>) -> Self {
         Self {
@@ -89,12 +90,12 @@ impl ProcessWrapper {
         }
     }
 
-    /// The event it handles.
+    /// The event that it handles.
     pub fn event(&self) -> &Name {
         &self.event
     }
 
-    /// The queue that tasks of its type go to by default.
+    /// The default queue of its payload type.
     pub fn queue(&self) -> &Name {
         &self.queue
     }
@@ -104,7 +105,7 @@ impl ProcessWrapper {
         self.service.run(request)
     }
 
-    /// The event that values of its type are published as.
+    /// The event under which values of its payload type are published.
     pub(crate) fn published_as(&self) -> &'static str {
         self.published_as
     }
@@ -129,7 +130,7 @@ impl fmt::Debug for ProcessWrapper {
     }
 }
 
-/// Decodes the payload, runs the process, encodes the output.
+/// Decodes the payload, runs the handler, encodes the output.
 fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> TaskFuture {
     Box::pin(async move {
         let ctx = request.context;
@@ -138,9 +139,9 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
             .decode::<T, T::Codec>(&ctx.envelope().payload)
             .map_err(|error| undecodable::<T>(&ctx, error))?;
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
-        ctx.begin(!returns_unit);
+        ctx.start(!returns_unit);
         let output = process.handle(Payload(payload), &ctx).await?;
-        // `()` is not a result to keep.
+        // `()` is not stored as a result.
         let result = match returns_unit {
             true => ctx.take_result(),
             false => Some(encode_output::<T>(&ctx, &output)?),
@@ -161,29 +162,29 @@ fn undecodable<T: Task>(ctx: &Context, error: impl fmt::Display) -> TaskError {
 }
 
 fn encode_output<T: Task>(ctx: &Context, output: &T::Output) -> Result<Vec<u8>, TaskError> {
-    // The work is done; doing it again would not help.
+    // The work is done, and repeating it would fail the same way.
     let encoded = ctx.envelope().codec.encode_checked::<_, T::Codec>(output);
     let encoded = encoded
-        .map_err(|error| TaskError::skip_retry(format!("its output cannot be encoded: {error}")))?;
+        .map_err(|error| TaskError::skip_retry(format!("could not encode the output: {error}")))?;
     ctx.check_result(&encoded).map_err(TaskError::skip_retry)?;
     Ok(encoded)
 }
 
-/// What a server can mount: a [`ProcessWrapper`], a [`Process`] or an async function.
+/// A handler that a server can register: a [`ProcessWrapper`], a [`Process`] or an async function.
 ///
-/// `Marker` keeps the implementations apart, and is inferred. Of a [`Process`] it is the type of its tasks, which has to be
-/// written out where there are several: `.process::<Welcome>(process)`.
+/// `Marker` distinguishes the implementations and is inferred. For a [`Process`] it is the type of its tasks, which has
+/// to be named if there are several: `.process::<Welcome>(mailer)`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a process",
-    label = "not a process",
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
     note = "put `#[asynqueue::process]` on the function to see what is wrong with it",
     note = "a handler is an `async fn(task: Payload<T>, …) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`, \
             and whose `Error` is any error, a boxed one, `anyhow::Error` or text",
     note = "its other arguments are `State<S>`, `Context`, types with `#[derive(FromState)]`, and types that implement `FromTask`",
-    note = "a type is a process by `impl Process<T>`"
+    note = "a type is a handler if it implements `Process<T>`"
 )]
 pub trait IntoProcess<Marker> {
-    /// Wraps it.
+    /// Wraps the handler.
     fn into_process(self) -> ProcessWrapper;
 }
 
@@ -199,24 +200,24 @@ impl<T: Task, P: Process<T>> IntoProcess<T> for P {
     }
 }
 
-/// What a server can mount that blocks its thread: a function that is not async.
+/// A blocking handler that a server can register: a function that is not async.
 ///
-/// `Marker` keeps the implementations apart, and is inferred.
+/// `Marker` distinguishes the implementations and is inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a function that a server can run on a thread of its own",
+    message = "`{Self}` is not a function that a server can run on a separate thread",
     label = "not a blocking handler",
     note = "put `#[asynqueue::process(blocking)]` on the function to see what is wrong with it",
     note = "a blocking handler is a plain `fn(task: Payload<T>, …) -> Result<Output, Error>`, whose `Output` is `<T as Task>::Output`; \
-            mount an `async fn` by `.process(…)`",
+            register an `async fn` with `.process(…)`",
     note = "its other arguments are `State<S>`, `Context`, types with `#[derive(FromState)]`, and types that implement `FromTask`"
 )]
 pub trait IntoBlockingProcess<Marker> {
-    /// Wraps it.
+    /// Wraps the handler.
     fn into_blocking_process(self) -> ProcessWrapper;
 }
 
-/// A process that `#[task(process = …)]` registers at link time;
-/// [`ServerBuilder::registered`](crate::server::ServerBuilder::registered) mounts every one.
+/// A handler that `#[task(process = …)]` declares at link time.
+/// [`ServerBuilder::registered`](crate::server::ServerBuilder::registered) registers all of them.
 #[derive(Clone, Copy)]
 pub struct Registration {
     event: &'static str,
@@ -224,7 +225,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers process `P` for tasks of type `T`.
+    /// Declares handler `P` for tasks of type `T`.
     pub const fn new<T: Task, P: Process<T> + FromState>() -> Self {
         Self {
             event: T::EVENT,
@@ -232,21 +233,21 @@ impl Registration {
         }
     }
 
-    /// All that are linked into this program.
+    /// All handlers declared in this program.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         inventory::iter::<Self>()
     }
 
-    /// The event.
+    /// The event that it handles.
     pub fn event(&self) -> &'static str {
         self.event
     }
 
-    /// Builds the process.
+    /// Builds the handler.
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that it needs.
+    /// If the state lacks a value that it needs.
     pub fn build(&self, state: &ServerState) -> Result<ProcessWrapper, MissingState> {
         (self.build)(state)
     }
@@ -262,19 +263,19 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// The processes of a server.
+/// The handlers of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_event: HashMap<Name, BoxProcess>,
-    /// Those that have a queue to themselves, such as subscribers, with their event.
+    /// Handlers with their own queue, such as subscribers, with their event.
     by_queue: HashMap<Name, (Name, BoxProcess)>,
     events: BTreeSet<Name>,
-    /// The hooks of the server, used for tasks that it has no process for.
+    /// The hooks of the server, for tasks without a handler here.
     hooks: ArchiveHooks,
 }
 
 impl Registry {
-    /// A registry of a server with these hooks.
+    /// Creates a registry for a server with these hooks.
     pub(crate) fn with_hooks(hooks: ArchiveHooks) -> Self {
         Self {
             hooks,
@@ -282,12 +283,12 @@ impl Registry {
         }
     }
 
-    /// The hooks that are called when a task has been archived.
+    /// The hooks to call when a task has been archived.
     pub(crate) fn hooks_of(&self, task: &Envelope) -> &ArchiveHooks {
         self.of(task).map_or(&self.hooks, BoxProcess::hooks)
     }
 
-    /// Adds a process, or fails with the event that has one already.
+    /// Adds a handler. Returns the event as the error if it has one already.
     pub(crate) fn insert(&mut self, process: ProcessWrapper) -> Result<(), Name> {
         let ProcessWrapper { event, service, .. } = process;
         if self.by_event.contains_key(&event) {
@@ -298,13 +299,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds what runs all tasks of an event in a queue.
+    /// Adds the handler of an event in one queue.
     pub(crate) fn insert_for_queue(&mut self, queue: Name, event: Name, service: BoxProcess) {
         self.events.insert(event.clone());
         self.by_queue.insert(queue, (event, service));
     }
 
-    /// What runs a task.
+    /// The handler of a task.
     pub(crate) fn of(&self, task: &Envelope) -> Option<&BoxProcess> {
         if self.by_queue.is_empty() {
             return self.by_event.get(&task.event);
@@ -319,7 +320,7 @@ impl Registry {
         &self.events
     }
 
-    /// Whether anything runs tasks of this event.
+    /// Whether there is a handler for this event.
     pub(crate) fn knows(&self, event: &Name) -> bool {
         self.events.contains(event)
     }

@@ -1,4 +1,4 @@
-//! What the log says of failures. A subscriber for the whole program notes every line, from whichever thread.
+//! The log lines about failures. A subscriber for the complete program captures every line, from any thread.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -93,7 +93,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
     }
 }
 
-/// A broker with everything noted from here on.
+/// A broker with all log lines captured from here on.
 fn noted() -> (MemoryBroker, Producer) {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
@@ -180,10 +180,10 @@ async fn a_failed_attempt_is_a_warning_with_the_next_retry_and_an_archived_task_
     ] {
         assert_says(line, level, &common);
     }
-    let message = "attempt 1 of 2 failed; the next is in 20ms";
+    let message = "attempt 1 of 2 failed; retrying in 20ms";
     let expected = [("attempt", "1"), ("retry_in", "20ms"), ("message", message)];
     assert_says(first, Level::WARN, &expected);
-    let message = "attempt 2 of 2 failed; no other follows";
+    let message = "attempt 2 of 2 failed; archiving the task";
     assert_says(
         last,
         Level::WARN,
@@ -220,12 +220,12 @@ async fn a_failed_attempt_is_logged_in_the_span_of_its_task() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason() {
-    /// Of an event that no server handles.
+async fn a_task_archived_without_an_attempt_is_an_error_with_its_reason() {
+    /// A task of an event without a handler.
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "unheard-of", crate = asynqueue_core)]
     struct Unheard;
-    /// Another idea of a greeting.
+    /// A different type of the same event.
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "greet", max_retry = 0, crate = asynqueue_core)]
     struct Other(u64);
@@ -272,7 +272,7 @@ async fn a_task_that_is_archived_without_an_attempt_is_an_error_with_its_reason(
 }
 
 #[tokio::test]
-async fn what_is_no_failure_is_not_logged_as_one() {
+async fn an_outcome_that_is_not_a_failure_is_not_logged_as_one() {
     let (broker, producer) = noted();
     let server = server(&broker).start().await.unwrap();
     for name in ["fine", "snooze", "revoke"] {
@@ -290,7 +290,7 @@ async fn what_is_no_failure_is_not_logged_as_one() {
 }
 
 #[tokio::test]
-async fn a_task_that_someone_cancels_is_no_failure() {
+async fn a_cancelled_task_is_not_a_failure() {
     let (broker, producer) = noted();
     let server = server(&broker).start().await.unwrap();
     let task = producer.enqueue(named("wait")).id("cancelled");
@@ -308,7 +308,7 @@ async fn a_task_that_someone_cancels_is_no_failure() {
 }
 
 #[tokio::test]
-async fn log_failures_turns_these_lines_off() {
+async fn log_failures_disables_these_lines() {
     let (broker, producer) = noted();
     let server = server(&broker).log_failures(false).start().await.unwrap();
     let task = producer.enqueue(named("retry")).id("unlogged");
@@ -317,9 +317,9 @@ async fn log_failures_turns_these_lines_off() {
     assert!(lines("unlogged").is_empty(), "{:?}", lines("unlogged"));
 }
 
-/// Where its worker was lost but attempts are left.
+/// The worker was lost, but attempts are left.
 #[tokio::test]
-async fn a_lost_worker_is_a_warning_that_says_the_task_runs_again_at_once() {
+async fn a_lost_worker_is_a_warning_that_the_task_is_retried_immediately() {
     let (broker, producer) = noted();
     producer
         .enqueue(named("fine"))
@@ -331,7 +331,7 @@ async fn a_lost_worker_is_a_warning_that_says_the_task_runs_again_at_once() {
     all_of(broker.lease(&request).await).unwrap().concat();
     let server = server(&broker).lease(lease).start().await.unwrap();
     let warning = line("reclaimed", Level::WARN).await;
-    let message = "attempt 1 of 2 failed; the next is at once";
+    let message = "attempt 1 of 2 failed; retrying immediately";
     let expected = [("kind", "lease expired"), ("message", message)];
     assert_says(&warning, Level::WARN, &expected);
     server.shutdown().await.unwrap();

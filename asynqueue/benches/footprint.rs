@@ -1,4 +1,4 @@
-//! Bytes a waiting task takes in the in-memory broker: `cargo bench -p asynqueue --bench footprint`.
+//! Bytes per waiting task in the in-memory broker: `cargo bench -p asynqueue --bench footprint`.
 //!
 //! Counts what is allocated and not freed, with 100-byte payloads.
 

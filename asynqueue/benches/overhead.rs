@@ -1,8 +1,9 @@
-//! CPU time a task that metrics and traces add: `cargo bench -p asynqueue --features metrics,otel --bench overhead`.
+//! CPU time per task added by metrics and traces: `cargo bench -p asynqueue --features metrics,otel --bench overhead`.
 //!
-//! A no-op handler and a 100-byte payload on the in-memory broker, enqueued in bulk and one by one, and processed. Each variant
-//! runs in a process of its own, in turns, since a recorder and a subscriber cannot be taken out again. Shown is the CPU time of
-//! the whole process a task, the median of the rounds; measurements are bucketed in it, spans are made and not exported.
+//! A no-op handler and a 100-byte payload on the in-memory broker; tasks are enqueued in bulk and one by one, and run.
+//! Each variant runs in its own process, in turns, because a recorder and a subscriber cannot be removed again. The
+//! result is the CPU time of the complete process per task, the median of the rounds. Measurements are recorded in
+//! histograms; spans are created and not exported.
 
 mod work;
 
@@ -36,7 +37,7 @@ fn main() {
     }
 }
 
-/// Runs the variants in turns, and shows what each adds to the first.
+/// Runs the variants in turns, and prints what each adds to the first.
 fn compare() {
     let mut figures = vec![(Vec::new(), Vec::new()); VARIANTS.len()];
     for _ in 0..ROUNDS {
@@ -104,7 +105,7 @@ fn measure(variant: &str) {
         })
     });
     let single = cpu_per_task(|| {
-        // As by the handler of a web request, which has a span of its own.
+        // As in the handler of a web request, which has its own span.
         let request = info_span!("request");
         runtime.block_on(
             async {
@@ -135,7 +136,7 @@ fn trace(sampler: Sampler, leaves_unsampled_out: bool) {
         .init();
 }
 
-/// Where spans end: an exporter's own work, in a thread of its own, is left out.
+/// A sink for spans, without the work of an exporter on its own thread.
 #[derive(Debug)]
 struct Nowhere;
 

@@ -1,7 +1,7 @@
 //! How long a scrape takes: `cargo bench -p asynqueue --features metrics,redis --bench scrape`.
 //!
-//! 200 queues of 500 tasks each, on the in-memory broker and on a Redis that is started for it, and as many series of the
-//! process's own.
+//! 200 queues of 500 tasks each, on the in-memory broker and on a Redis started for the benchmark, and as many series
+//! of the process itself.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! Tasks a second, and CPU time a task, on the in-memory broker: `cargo bench -p asynqueue --bench throughput`.
+//! Tasks per second and CPU time per task, on the in-memory broker: `cargo bench -p asynqueue --bench throughput`.
 //!
-//! No-op handler, 100-byte payload, concurrency 64, two worker threads. Divan shows items a second; the CPU time of
-//! the whole process, a task, is printed below its table.
+//! No-op handler, 100-byte payload, concurrency 64, two worker threads. Divan prints items per second; the CPU time of
+//! the complete process per task is printed below its table.
 
 mod work;
 

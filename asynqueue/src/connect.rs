@@ -1,24 +1,24 @@
-//! A broker from a URL.
+//! Connecting to a broker by URL.
 
 use asynqueue_core::{
     broker::{BrokerError, SharedBroker},
     memory::MemoryBroker,
 };
 
-/// The broker that a URL names.
+/// Connects to the broker that a URL names.
 ///
 /// | URL | broker | feature |
 /// |---|---|---|
-/// | `memory:` | a new one in this process's memory, gone with it | |
+/// | `memory:` | a new broker in the memory of this process | |
 /// | `redis://[user:password@]host[:6379][/db]` | one Redis | `redis` |
-/// | `redis+sentinel://host[:26379],…[/db]?master=name` | the master that Sentinels name | `redis` |
+/// | `redis+sentinel://host[:26379],…[/db]?master=name` | the master that the Sentinels report | `redis` |
 /// | `redis+cluster://host[:6379],…` | a Redis Cluster | `redis` |
 ///
-/// With `rediss` in place of `redis` these talk TLS.
+/// With `rediss` instead of `redis` the connection uses TLS.
 ///
 /// # Errors
 ///
-/// When the URL names no broker that this program is built with, or the broker does not answer.
+/// If the URL does not name a broker that this program is built with, or the broker does not respond.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -60,44 +60,44 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
     })
 }
 
-/// A URL that leads to no broker. The messages leave out what may be a password.
+/// Why a URL did not lead to a broker. The messages omit anything that may be a password.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// There is no scheme.
+    /// The URL has no scheme.
     #[error(
-        "the broker's URL has no scheme: write `memory:` for a broker in this process's memory, or `redis://host`"
+        "the broker URL has no scheme: expected `memory:` for a broker in this process, or `redis://host`"
     )]
     NoScheme,
-    /// The scheme names no broker.
+    /// The scheme is unknown.
     #[error(
         "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:` or `redis://…`"
     )]
     Scheme {
-        /// The scheme.
+        /// The unknown scheme.
         scheme: String,
     },
-    /// The scheme names a broker that this program is built without.
+    /// The scheme is of a broker that this program is built without.
     #[error(
-        "cannot connect to `{scheme}://…`: this program is built without it; turn on the feature `{feature}` of asynqueue"
+        "cannot connect to `{scheme}://…`: this program is built without that broker: enable the feature `{feature}` of asynqueue"
     )]
     Feature {
-        /// The scheme.
+        /// The scheme of the URL.
         scheme: String,
-        /// What to turn on.
+        /// The feature of `asynqueue` to enable.
         feature: &'static str,
     },
-    /// A broker in memory has no address.
-    #[error("`memory:{rest}` has an address, but a broker in memory has none: write `memory:`")]
+    /// The URL of an in-memory broker has an address.
+    #[error("`memory:{rest}` has an address: the in-memory broker has none, expected `memory:`")]
     Memory {
-        /// What follows the scheme.
+        /// The text after `memory:`.
         rest: String,
     },
-    /// Redis cannot be used.
+    /// Redis could not be used.
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] asynqueue_redis::ConnectError),
-    /// The broker does not answer.
+    /// The broker is not responding.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

@@ -1,10 +1,10 @@
-//! Clients of a broker from a configuration.
+//! Producers and inspectors from a configuration.
 
 use asynqueue_core::{config::Config, inspector::Inspector, producer::Producer};
 
 use crate::{ConnectError, connect};
 
-/// Makes a [`Producer`] or an [`Inspector`] for the broker of a [`Config`]. The prelude has it.
+/// Creates a [`Producer`] or an [`Inspector`] for the broker of a [`Config`]. Included in the prelude.
 ///
 /// ```
 /// use asynqueue::{Config, Producer, config::FromConfig};
@@ -16,8 +16,8 @@ use crate::{ConnectError, connect};
 /// # Ok(()) }
 /// ```
 ///
-/// Each call connects anew. A program that needs several takes the first one's [broker](Producer::broker). What a configuration
-/// says of a server and of what runs beside it is of no use here, and is left to [`App`](crate::App).
+/// Each call opens a new connection. To share one, use the [broker](Producer::broker) of the first. Settings of the
+/// server and the parts beside it are ignored here; [`App`](crate::App) uses them.
 #[expect(
     async_fn_in_trait,
     reason = "only types of these crates implement it, and their futures are Send"

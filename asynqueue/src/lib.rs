@@ -1,6 +1,6 @@
 //! Typed background tasks: queues, retries, priorities, delays and results.
 //!
-//! Derive [`Task`](derive@Task) on a payload, write a [`Process`] for it, and you have a queue:
+//! Derive [`Task`](derive@Task) on a payload, write a handler for it, and run both:
 //!
 //! ```
 //! use asynqueue::prelude::*;
@@ -28,24 +28,24 @@
 //! | to | see |
 //! |---|---|
 //! | enqueue tasks | [`Producer`], [`Enqueue`], [`TaskHandle`] |
-//! | run a whole program, with all that is beside its server | [`App`] |
-//! | run them | [`Server`], [`Process`], [`Context`], [`State`] |
-//! | say what becomes of a task that failed | [`TaskError`], [`process::TaskResultExt`] |
-//! | put code around them | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
+//! | run a complete program: server, scheduler, metrics, monitor | [`App`] |
+//! | run tasks | [`Server`], [`Process`], [`Context`], [`State`] |
+//! | decide what happens to a failed task | [`TaskError`], [`process::TaskResultExt`] |
+//! | run code around handlers | [`layer`], [`layer::Hook`], [`layer::middleware_fn`] |
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
-//! | make one task of many | [`task::Aggregate`], [`ServerBuilder::aggregate`] |
-//! | look into queues and act on tasks | [`Inspector`], [`inspector`] |
+//! | combine many tasks into one | [`task::Aggregate`], [`ServerBuilder::aggregate`] |
+//! | inspect queues and act on tasks | [`Inspector`], [`inspector`] |
 //! | export metrics to Prometheus, answer health checks | `metrics` (with the feature `metrics`) |
-//! | see what is going on, and act on it | `Monitor` (with the feature `monitor`) |
-//! | follow a task in one trace | the feature `otel`, and the book's chapter on traces |
-//! | enqueue tasks by the clock | `scheduler` (with the feature `scheduler`) |
+//! | watch and operate queues in a browser | `Monitor` (with the feature `monitor`) |
+//! | follow a task in one trace | the feature `otel`, and the chapter on traces in the book |
+//! | enqueue tasks on a schedule | `scheduler` (with the feature `scheduler`) |
 //! | read settings from a file | `config` (with the feature `config`) |
-//! | test your own processes | `testing` (with the feature `testing`) |
-//! | keep tasks in Redis | `redis` (with the feature `redis`) |
+//! | test your handlers | `testing` (with the feature `testing`) |
+//! | store tasks in Redis | `redis` (with the feature `redis`) |
 //! | write a broker | [`broker`] |
 //!
-//! Everything is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most programs
-//! need are at the root too.
+//! Every item is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most
+//! programs need are also at the root.
 
 pub mod app;
 mod connect;
@@ -93,18 +93,18 @@ pub use asynqueue_monitor::Monitor;
 pub use asynqueue_redis as redis;
 pub use connect::{ConnectError, connect};
 
-/// What the derives' code names.
+/// Items used by the code that derives and macros generate.
 #[doc(hidden)]
 pub use asynqueue_core::__private;
 
 pub mod task {
-    //! The nouns: what a task is, how it is named, what travels with it and which states it goes through.
+    //! Tasks: their types, options, envelopes and states.
     pub use asynqueue_core::task::*;
     pub use asynqueue_macros::Task;
 }
 
 pub mod process {
-    //! What users write: processes, what they are handed and what they return.
+    //! Handlers: the code that users write, the arguments it receives and the errors it returns.
     pub use asynqueue_core::process::*;
     pub use asynqueue_macros::FromState;
 }
@@ -125,15 +125,15 @@ pub mod metrics {
 
 #[cfg(feature = "monitor")]
 pub mod monitor {
-    //! The web monitor: who may see and do what, and where it is served.
+    //! The web monitor: its users and roles, and where it is served.
     pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
 }
 
 pub mod prelude {
-    //! What most programs need, in one `use`: for a payload, for its handler and for `main`. All else is imported by its name.
+    //! What most programs need, in one `use`: for a payload, for its handler and for `main`.
     //!
-    //! A name that you import or define by yourself wins over one of the prelude, so none of yours is hidden. Where yours has the
-    //! same name as one of these, such as `anyhow::Context` or `axum::extract::State`, write ours with its path:
+    //! Names that you import or define yourself take precedence over the prelude. If yours has the same name as one of
+    //! these, such as `anyhow::Context` or `axum::extract::State`, refer to ours by its path:
     //!
     //! ```
     //! use anyhow::Context;
@@ -150,7 +150,7 @@ pub mod prelude {
     //! # ProcessWrapper::new(report);
     //! ```
     //!
-    //! Or leave the prelude out, and import what you use: `use asynqueue::{Payload, Server, Task};`.
+    //! Or skip the prelude, and import what you use: `use asynqueue::{Payload, Server, Task};`.
     #[cfg(feature = "config")]
     #[doc(no_inline)]
     pub use crate::config::FromConfig as _;

@@ -1,4 +1,4 @@
-//! A whole program in one call: its parts start, answer, and stop in order.
+//! An app runs a complete program: its parts start, respond, and stop in order.
 
 use std::{
     net::SocketAddr,
@@ -48,19 +48,22 @@ fn config(toml: &str) -> Config {
 }
 
 async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let answer = reqwest::get(format!("http://{address}{path}")).await;
-    let answer = answer.expect("an answer");
-    (answer.status().as_u16(), answer.text().await.expect("text"))
+    let response = reqwest::get(format!("http://{address}{path}")).await;
+    let response = response.expect("a response");
+    (
+        response.status().as_u16(),
+        response.text().await.expect("text"),
+    )
 }
 
-/// Where metrics and the monitor of an app listen.
+/// The addresses of an app's metrics and monitor.
 fn addresses(app: &AppHandle) -> (SocketAddr, SocketAddr) {
     let metrics = app.metrics_address().expect("metrics are on");
     (metrics, app.monitor_address().expect("the monitor is on"))
 }
 
 #[tokio::test]
-async fn an_embedded_program_needs_one_line() {
+async fn an_app_needs_one_line() {
     static ENQUEUED: LazyLock<MemoryBroker> = LazyLock::new(MemoryBroker::new);
     let broker = ENQUEUED.clone();
     let task = Producer::new(broker.clone()).enqueue(Welcome).await;
@@ -74,11 +77,11 @@ async fn an_embedded_program_needs_one_line() {
         .expect("runs");
 
     let open = ENQUEUED.ping().await;
-    assert!(open.is_ok(), "a broker of the program's own stays open");
+    assert!(open.is_ok(), "a broker passed to the app stays open");
 }
 
 #[tokio::test]
-async fn every_part_of_a_configuration_answers_and_all_stop_in_order() {
+async fn every_configured_part_responds_and_all_stop_in_order() {
     let directory = tempfile::tempdir().expect("a directory");
     let schedule = directory.path().join("schedule.toml");
     let entry = "[[schedule]]\nname = 'hourly'\nrule = '@every 1h'\nevent = 'email:welcome'\n";
@@ -106,7 +109,7 @@ async fn every_part_of_a_configuration_answers_and_all_stop_in_order() {
     assert_eq!(get(monitor, "/ops").await.0, 401);
     let page = reqwest::Client::new().get(format!("http://{monitor}/ops/schedules"));
     let page = page.basic_auth("ada", Some("secret")).send().await;
-    let page = page.expect("an answer").text().await.expect("text");
+    let page = page.expect("a response").text().await.expect("text");
     assert!(page.contains("hourly"), "{page}");
 
     app.producer().enqueue(Slow).await.expect("enqueued");
@@ -148,7 +151,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
             app().process(welcome).monitor_at(taken.to_string()),
             format!("the web monitor: cannot listen on `{taken}`: "),
         ),
-        (app(), "the server: no process is mounted".to_owned()),
+        (app(), "the server: no handler is registered".to_owned()),
         (
             app()
                 .process(welcome)
@@ -173,7 +176,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_closed_ends_all_parts_with_the_reason() {
+async fn a_closed_broker_ends_all_parts_with_the_reason() {
     let broker = MemoryBroker::new();
     let app = App::new(broker.clone()).process(welcome);
     let app = app
@@ -194,7 +197,7 @@ async fn a_broker_that_is_closed_ends_all_parts_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_scheduler_that_is_turned_off_leaves_its_entries_to_other_programs() {
+async fn a_disabled_scheduler_leaves_its_entries_to_other_programs() {
     let config = config("scheduler.enable = false\nscheduler.file = 'no/such/schedule.toml'");
     let app = App::from_config(&config).await.expect("connected");
     let nightly = Entry::new("nightly", "0 3 * * *", Welcome).expect("a rule");
@@ -220,7 +223,7 @@ async fn an_app_and_a_producer_of_one_configuration_meet_in_redis() {
     app.shutdown().await.expect("stops");
 }
 
-/// As by SIGTERM, while the broker does not answer.
+/// As with a SIGTERM while the broker is not responding.
 #[tokio::test]
 async fn an_app_that_is_stopped_while_it_starts_runs_nothing() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! The book holds together: each chapter is listed, its links lead somewhere, its code is tested, and the metrics, settings and
+//! The book is consistent: each chapter is listed, its links are valid, its code is tested, and the metrics, settings and
 //! messages that it names exist.
 
 use std::{
@@ -11,7 +11,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
 }
 
-/// All files under `folder`, chapters and pictures, by their path from the book's sources.
+/// All files in `folder`, chapters and images, by their path relative to the book's sources.
 fn files(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder of the book") {
         let path = entry.expect("readable").path();
@@ -27,7 +27,7 @@ fn read(chapter: &str) -> String {
     fs::read_to_string(sources().join(chapter)).expect(chapter)
 }
 
-/// What the links of a chapter lead to, but for those out of the book.
+/// The targets of a chapter's links, except links to other sites.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1);
     targets
@@ -37,7 +37,7 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// A heading as a link names it.
+/// The anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");
     kept.chars()
@@ -46,7 +46,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_chapter_is_listed_and_every_picture_shown() {
+fn every_chapter_is_listed_and_every_image_used() {
     let mut found = BTreeSet::new();
     files(&sources(), &mut found);
     found.remove("SUMMARY.md");
@@ -63,7 +63,7 @@ fn every_chapter_is_listed_and_every_picture_shown() {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_is_valid() {
     for chapter in links(&read("SUMMARY.md")) {
         let text = read(chapter);
         let folder = sources()

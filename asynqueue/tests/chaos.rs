@@ -1,4 +1,4 @@
-//! Whether the counters add up to the tasks after workers were killed and Redis was restarted.
+//! The counters match the tasks after workers were killed and Redis was restarted.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,12 +13,12 @@ use asynqueue::{
 };
 use asynqueue_test_servers::{RedisServer, eventually};
 
-/// Where a child finds Redis, and the queue it works for.
+/// The environment variable with the URL of Redis and the queue of a child.
 const ENV: &str = "ASYNQUEUE_TEST_CHAOS";
 
 const TASKS: usize = 1_500;
 
-/// One in so many fails at its first attempt.
+/// One in this many tasks fails at its first attempt.
 const FAILS: u64 = 10;
 
 #[derive(Serialize, Deserialize, Task)]
@@ -30,7 +30,7 @@ struct Work {
 async fn work(task: Payload<Work>, ctx: Context) -> Result<(), TaskError> {
     tokio::time::sleep(Duration::from_millis(10)).await;
     match task.n.is_multiple_of(FAILS) && ctx.attempt() == 1 {
-        true => Err(TaskError::retry("as it should")),
+        true => Err(TaskError::retry("expected by the test")),
         false => Ok(()),
     }
 }
@@ -47,7 +47,7 @@ fn server(broker: SharedBroker, queue: &str) -> asynqueue::ServerBuilder {
         .process(work)
 }
 
-/// A Redis that loses nothing it has answered for.
+/// A Redis that loses nothing it has acknowledged.
 async fn redis() -> RedisServer {
     RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
 }
@@ -59,7 +59,7 @@ async fn enqueue(broker: &SharedBroker, queue: &str) {
     assert!(results.await.iter().all(Result::is_ok));
 }
 
-/// The sum of a metric's samples that have all these labels.
+/// The sum of a metric's samples with all these labels.
 fn sum(text: &str, metric: &str, labels: &[&str]) -> usize {
     let of_metric = text
         .lines()
@@ -71,7 +71,7 @@ fn sum(text: &str, metric: &str, labels: &[&str]) -> usize {
         .sum()
 }
 
-/// The exporter's text once nothing is left of a queue.
+/// The exporter's text when the queue is empty.
 async fn when_done(exporter: &Exporter, queue: &str) -> String {
     let queue = format!("queue=\"{queue}\"");
     eventually("all tasks are done", || async {
@@ -84,7 +84,7 @@ async fn when_done(exporter: &Exporter, queue: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counters_add_up_to_the_tasks_over_restarts_of_redis() {
+async fn counters_match_the_tasks_over_restarts_of_redis() {
     let (mut redis, queue) = (redis().await, "restarts");
     let exporter = install().expect("installed");
     let broker = connect(&redis).await;
@@ -102,7 +102,7 @@ async fn counters_add_up_to_the_tasks_over_restarts_of_redis() {
     let exporter = exporter.broker(broker);
     for part in 1..=2 {
         let labels = [r#"queue="restarts""#, r#"outcome="completed""#];
-        eventually("a part is done", || async {
+        eventually("some tasks are done", || async {
             let done = sum(
                 &exporter.render().await,
                 "asynqueue_tasks_processed_total",
@@ -145,7 +145,7 @@ async fn counters_add_up_to_the_tasks_over_restarts_of_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scripts_that_redis_refuses_are_counted() {
+async fn scripts_rejected_by_redis_are_counted() {
     let redis = RedisServer::with(&["--maxmemory", "3mb"]).await;
     let exporter = install().expect("installed");
     let producer = Producer::new(connect(&redis).await);
@@ -156,7 +156,7 @@ async fn scripts_that_redis_refuses_are_counted() {
     let mut accepted = 0;
     while large().await.is_ok() {
         accepted += 1;
-        assert!(accepted < 20, "3 MB are full by now");
+        assert!(accepted < 20, "3 MB should be full");
     }
     let text = exporter.render().await;
     let enqueue = [r#"script="ENQUEUE""#];
@@ -168,12 +168,12 @@ async fn scripts_that_redis_refuses_are_counted() {
     assert_eq!(sum(&text, "asynqueue_tasks_enqueued_total", &failed), 1);
 }
 
-/// The child: a worker that serves its metrics, until it is killed.
+/// The child process: a worker that serves its metrics until it is killed.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run as a child of the test below"]
+#[ignore = "run as a child process of the test below"]
 async fn child() {
-    let told = std::env::var(ENV).expect("where Redis is");
-    let (url, queue) = told.split_once(' ').expect("URL and queue");
+    let variable = std::env::var(ENV).expect("where Redis is");
+    let (url, queue) = variable.split_once(' ').expect("URL and queue");
     let endpoint = install()
         .expect("installed")
         .serve("127.0.0.1:0")
@@ -186,7 +186,7 @@ async fn child() {
     server.shutdown().await.expect("not reached");
 }
 
-/// A worker in a process of its own, and where it serves its metrics.
+/// A worker in its own process, and where it serves its metrics.
 struct Worker {
     process: Child,
     url: String,
@@ -201,9 +201,9 @@ impl Worker {
             .env(ENV, format!("{} {queue}", redis.url()))
             .stdout(Stdio::piped());
         let mut process = command.spawn().expect("runs");
-        let mut says = BufReader::new(process.stdout.take().expect("its output")).lines();
-        // The test runner has a word before it.
-        let url = says.find_map(|line| {
+        let mut output = BufReader::new(process.stdout.take().expect("its output")).lines();
+        // The test runner prints a word before it.
+        let url = output.find_map(|line| {
             let line = line.expect("text");
             line.find("http://").map(|at| line[at..].to_owned())
         });
@@ -212,8 +212,8 @@ impl Worker {
     }
 
     async fn completed(&self) -> usize {
-        let answer = reqwest::get(&self.url).await.expect("an answer");
-        let text = answer.text().await.expect("text");
+        let response = reqwest::get(&self.url).await.expect("a response");
+        let text = response.text().await.expect("text");
         sum(
             &text,
             "asynqueue_tasks_processed_total",
@@ -224,14 +224,14 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // SIGKILL, as the kernel does to one that takes too much memory.
+        // SIGKILL, as from the kernel's out-of-memory killer.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn totals_of_the_broker_are_exact_though_workers_are_killed() {
+async fn totals_of_the_broker_are_exact_when_workers_are_killed() {
     let (redis, queue) = (redis().await, "killed");
     let broker = connect(&redis).await;
     let exporter = install().expect("installed").broker(broker.clone());
@@ -239,12 +239,12 @@ async fn totals_of_the_broker_are_exact_though_workers_are_killed() {
     let mut seen = 0;
     for _ in 0..3 {
         let worker = Worker::start(&redis, queue);
-        eventually("it has done some", || async {
+        eventually("it has done some tasks", || async {
             worker.completed().await > 50
         })
         .await;
         seen += worker.completed().await;
-        // Killed, at whatever it is.
+        // Killed in the middle of its work.
         drop(worker);
     }
     let survivor = server(broker, queue).start().await.expect("a server");
@@ -267,7 +267,8 @@ async fn totals_of_the_broker_are_exact_though_workers_are_killed() {
         failed >= reclaimed && failed <= first + 3 * 16,
         "{failed} of {text}"
     );
-    // What the survivor and the scrapes before each kill tell is true; a little of the killed ones was never told.
+    // The survivor and the scrapes before each kill count correctly; what killed workers counted after their last
+    // scrape is lost.
     let completed = of("asynqueue_tasks_processed_total", r#"outcome="completed""#);
     assert!(completed + seen <= TASKS, "{completed} + {seen}");
     assert!(completed + seen > TASKS / 2, "{completed} + {seen}");

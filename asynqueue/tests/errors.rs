@@ -1,4 +1,4 @@
-//! Errors as users meet them: printed by a `main` that returns one.
+//! Errors as users see them: printed by a `main` that returns one.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use asynqueue::{
     producer::ResultError,
 };
 
-/// What `fn main() -> Result<(), E>` prints, after `Error: `.
+/// What a `fn main() -> Result<(), E>` prints after `Error: `.
 fn printed(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
@@ -30,7 +30,7 @@ async fn a_main_that_cannot_connect_prints_what_to_do() {
     };
     assert_eq!(
         printed(error),
-        "cannot connect to `redis://…`: this program is built without it; turn on the feature `redis` of asynqueue"
+        "cannot connect to `redis://…`: this program is built without that broker: enable the feature `redis` of asynqueue"
     );
 }
 
@@ -63,9 +63,9 @@ fn an_error_prints_its_causes_once_each() {
     assert_eq!(printed(error), "no such user");
 }
 
-/// Each is in a source file of a crate, so that one added later is found too.
+/// Reads the source files of all crates, so that errors added later are checked too.
 #[test]
-fn no_error_prints_its_fields_in_place_of_its_sentence() {
+fn no_error_prints_its_fields_instead_of_its_message() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let root = root.expect("the workspace");
     let mut errors = 0;

@@ -1,4 +1,4 @@
-//! What a business crate writes, with nothing but the facade.
+//! What the crate of an application writes, with nothing but the facade.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Process<Greeting> for Greet {
 }
 
 #[tokio::test]
-async fn a_process_registered_at_link_time_runs_with_the_servers_state() -> Result<(), BoxError> {
+async fn a_handler_declared_at_link_time_runs_with_the_servers_state() -> Result<(), BoxError> {
     let broker = MemoryBroker::new();
     let server = Server::builder(broker.clone())
         .state(Greetings("Good evening,".into()))
@@ -41,7 +41,7 @@ async fn a_process_registered_at_link_time_runs_with_the_servers_state() -> Resu
 }
 
 #[test]
-fn a_registered_process_names_the_state_it_lacks() {
+fn a_declared_handler_names_the_state_it_lacks() {
     assert_eq!(
         Registration::all()
             .map(Registration::event)

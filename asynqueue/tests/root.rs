@@ -1,4 +1,4 @@
-//! The front door stays small: few names at the root, and each name at one address in its module.
+//! The facade stays small: few names at its root, and one path for each name in its module.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,7 +10,7 @@ fn items(source: &str) -> Vec<Item> {
     syn::parse_file(&text).expect("Rust").items
 }
 
-/// The paths that a `use` names, as `asynqueue_core::broker`.
+/// The paths that a `use` names, such as `asynqueue_core::broker`.
 fn paths(tree: &UseTree, prefix: &str, found: &mut Vec<(String, String)>) {
     match tree {
         UseTree::Path(path) => paths(&path.tree, &format!("{prefix}{}::", path.ident), found),
@@ -29,7 +29,7 @@ fn paths(tree: &UseTree, prefix: &str, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Where the names come from that are re-exported from here, and what they are called. A type and a derive of one name are one.
+/// The paths and names of all re-exports. A type and a derive with the same name count once.
 fn exported(items: &[Item]) -> BTreeSet<(String, String)> {
     let mut found = Vec::new();
     for item in items {
@@ -42,7 +42,7 @@ fn exported(items: &[Item]) -> BTreeSet<(String, String)> {
     found.into_iter().collect()
 }
 
-/// Whether a whole module or crate is re-exported.
+/// Whether a complete module or crate is re-exported.
 fn is_module(from: &str, name: &str) -> bool {
     let whole_crate = !from.contains("::");
     let of_core = from.strip_prefix("asynqueue_core::") == Some(name);
@@ -69,7 +69,7 @@ fn the_root_has_at_most_thirty_names() {
 }
 
 #[test]
-fn the_prelude_has_few_names_and_they_are_of_tasks() {
+fn the_prelude_has_few_names_and_all_concern_tasks() {
     let prelude = items("src/lib.rs").into_iter().find_map(|item| match item {
         Item::Mod(item) if item.ident == "prelude" => item.content,
         _ => None,
@@ -90,7 +90,7 @@ fn the_prelude_has_few_names_and_they_are_of_tasks() {
 }
 
 #[test]
-fn the_root_of_core_has_modules_alone() {
+fn the_root_of_core_has_only_modules() {
     let exported = exported(&items("../asynqueue-core/src/lib.rs"));
     assert!(
         exported.is_empty(),

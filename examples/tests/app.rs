@@ -132,9 +132,9 @@ async fn one_file_starts_every_part_and_a_signal_stops_them_in_order() {
     for line in [
         "scheduler stopped",
         "server stopped",
-        "the web monitor stopped",
-        "metrics and health stopped",
-        "the broker is closed",
+        "web monitor stopped",
+        "metrics and health endpoint stopped",
+        "broker closed",
     ] {
         program.logs(line);
     }

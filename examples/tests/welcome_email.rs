@@ -14,7 +14,7 @@ fn a_thousand_emails_are_all_accounted_for() {
         "archived        7",
         "total        1000",
         "panic: panicked: no template for user 13",
-        "unknown event: no process is registered for event `email:newsletter`",
+        "unknown event: no handler is registered for event `email:newsletter`",
         "decode: payload is not a `email:welcome`",
         "   4  error: mailbox does not exist",
     ] {

@@ -1,14 +1,14 @@
-//! Tasks that end in the archive, and which hooks are called for them.
+//! Archived tasks, and which hooks are called for them.
 //!
-//! A task may be archived without an attempt, so nothing passes through the layers. Each process therefore carries the
-//! hooks that are around it.
+//! A task may be archived without an attempt, and then nothing passes through the layers. So each handler carries the
+//! hooks around it.
 
 use std::{cell::RefCell, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::Hook;
 use crate::task::{Envelope, Failure, Name, TaskId, TaskRef};
 
-/// A task that has been archived, for [`Hook::on_archived`].
+/// An archived task, passed to [`Hook::on_archived`].
 #[derive(Clone, Debug)]
 pub struct Archived {
     envelope: Arc<Envelope>,
@@ -25,17 +25,17 @@ impl Archived {
         &self.envelope.id
     }
 
-    /// The queue whose archive it is in.
+    /// The queue whose archive holds the task.
     pub fn queue(&self) -> &Name {
         &self.envelope.queue
     }
 
-    /// The event.
+    /// The task's event.
     pub fn event(&self) -> &Name {
         &self.envelope.event
     }
 
-    /// Points at this task, as to [run it again](crate::broker::Control::run_now).
+    /// A reference to the task, for example to [run it again](crate::broker::Control::run_now).
     pub fn task_ref(&self) -> TaskRef {
         self.envelope.task_ref()
     }
@@ -45,7 +45,7 @@ impl Archived {
         &self.envelope
     }
 
-    /// Why it was archived.
+    /// Why the task was archived.
     pub fn failure(&self) -> &Failure {
         &self.failure
     }
@@ -62,7 +62,7 @@ impl<H: Hook> ArchiveHook for H {
     }
 }
 
-/// The hooks around a process, from the inside out. Free where there are none.
+/// The hooks around a handler, from the inside out. An empty set costs nothing.
 #[derive(Clone, Default)]
 pub(crate) struct ArchiveHooks(Option<Arc<[Arc<dyn ArchiveHook>]>>);
 
@@ -75,8 +75,8 @@ impl ArchiveHooks {
         self.0.iter().flat_map(|hooks| hooks.iter())
     }
 
-    /// These hooks, and around them those of the layers that `wrap` applies.
-    pub(super) fn and_those_of<R>(&self, wrap: impl FnOnce() -> R) -> (R, Self) {
+    /// Applies layers with `wrap`. Returns the result, and these hooks followed by those of the layers.
+    pub(super) fn with_hooks_of<R>(&self, wrap: impl FnOnce() -> R) -> (R, Self) {
         let outer = APPLIED.replace(Some(Vec::new()));
         let wrapped = wrap();
         let applied = APPLIED.replace(outer).unwrap_or_default();
@@ -95,12 +95,12 @@ impl fmt::Debug for ArchiveHooks {
 }
 
 thread_local! {
-    /// The hooks of the layers that are being applied. A layer may be part of a stack of foreign ones, whose services
-    /// hide what they wrap: but all of them are applied by one call, on one thread.
+    /// Collects the hooks of the layers being applied. A layer may be part of a foreign stack whose services hide what
+    /// they wrap, but one call applies the complete stack on one thread.
     static APPLIED: RefCell<Option<Vec<Arc<dyn ArchiveHook>>>> = const { RefCell::new(None) };
 }
 
-/// Notes that a layer with this hook is applied.
+/// Records that a layer with this hook is being applied.
 pub(super) fn applied(hook: Arc<dyn ArchiveHook>) {
     APPLIED.with_borrow_mut(|applied| {
         if let Some(applied) = applied

@@ -1,4 +1,4 @@
-//! Turns a panic into an error with a backtrace.
+//! Turning panics into errors with a backtrace.
 
 use std::{
     any::Any,
@@ -18,9 +18,9 @@ use crate::{
     task::FailureKind,
 };
 
-/// Makes panics of the service into errors that are retried, with the backtrace kept on the task.
+/// Turns panics of the service into retried errors. The backtrace is stored with the task.
 ///
-/// The server has it around every process. Has no effect where the program is built with `panic = "abort"`.
+/// The server applies it to every handler. It has no effect in a program built with `panic = "abort"`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CatchPanicLayer;
 
@@ -40,16 +40,16 @@ impl<S: TaskService> Layer<S> for CatchPanicLayer {
 }
 
 thread_local! {
-    /// Whether a panic on this thread is going to be caught here.
+    /// Whether a panic on this thread will be caught here.
     static CATCHING: Cell<bool> = const { Cell::new(false) };
-    /// Where the last such panic happened.
+    /// The backtrace of the last such panic.
     static BACKTRACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `f`, and makes its panic an error.
+/// Runs `f`, and turns a panic into an error.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
     let outer = CATCHING.replace(true);
-    // What `f` left half done is dropped with the attempt, and never looked at again.
+    // The state that `f` left behind is dropped with the attempt and not used again.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(outer);
     result.map_err(|payload| panicked(payload).with_backtrace(BACKTRACE.take()))
@@ -62,14 +62,14 @@ pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
     TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, error)
 }
 
-/// Drops a value of the application's, whose destructor may panic.
+/// Drops a value of the application, whose destructor may panic.
 pub(crate) fn discard<T>(value: T) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
         tracing::error!(
             panic = message(&*payload),
-            "a destructor of the application panicked"
+            "a destructor panicked in application code"
         );
-        // Its own destructor may panic in turn, without end.
+        // Its destructor could panic again, without end.
         std::mem::forget(payload);
     }
 }
@@ -79,10 +79,11 @@ fn message(payload: &(dyn Any + Send)) -> &str {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(a value that is not text)")
+        .unwrap_or("(not a string)")
 }
 
-/// Only a panic hook runs early enough to see the panicking stack. The program's own hook still runs after it.
+/// Installs a panic hook, since only a hook runs early enough to see the panicking stack. The program's own hook runs
+/// after it.
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -1,4 +1,4 @@
-//! Hooks: code before and after each attempt.
+//! Hooks: code that runs before and after each attempt.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
@@ -11,7 +11,8 @@ use super::{
 use crate::process::{Context, TaskError, TaskErrorKind};
 
 /// Code that runs around each attempt and for each archived task, where a layer would be too much: audit lines, set-up,
-/// alerts. A panic in [`before`](Self::before) is the attempt's outcome; later ones are logged and change nothing.
+/// alerts. A panic in [`before`](Self::before) fails the attempt. Panics in the other methods are logged and have no
+/// effect.
 ///
 /// ```
 /// use asynqueue_core::layer::{Archived, Hook};
@@ -25,47 +26,48 @@ use crate::process::{Context, TaskError, TaskErrorKind};
 /// }
 /// ```
 pub trait Hook: Send + Sync + 'static {
-    /// Runs before the process.
+    /// Runs before the handler.
     ///
     /// # Errors
     ///
-    /// An error is the attempt's outcome, as if the process had returned it; the process does not run.
+    /// An error becomes the outcome of the attempt, as if the handler had returned it. The handler does not run.
     fn before(&self, _ctx: &Context) -> impl Future<Output = Result<(), TaskError>> + Send {
         async { Ok(()) }
     }
 
-    /// Runs when the process has succeeded.
+    /// Runs after the handler has succeeded.
     fn after(&self, _ctx: &Context) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Runs when the process has failed, panicked or timed out; not when it asked to snooze or revoke its task, nor when
-    /// it stopped because the server shuts down and its task is given back.
+    /// Runs after the handler has failed, panicked or timed out. Not called when the handler snoozes or revokes its
+    /// task, nor when it stopped because the server is shutting down and the task is released.
     fn on_error(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Runs after [`on_error`](Self::on_error) when no attempt is left: the task is going to be archived. Not for a task
-    /// that is archived without such an attempt: [`on_archived`](Self::on_archived) is called for each that is.
+    /// Runs after [`on_error`](Self::on_error) if no attempt is left and the task is about to be archived. Tasks can be
+    /// archived without such an attempt; [`on_archived`](Self::on_archived) is called for every archived task.
     fn on_exhausted(&self, _ctx: &Context, _error: &TaskError) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Runs when a task has been archived, however it came to that: its last attempt failed, it panicked or asked not to
-    /// be retried, its payload could not be decoded, no process is registered for its event, its deadline passed or it
-    /// expired, its worker was lost in its last attempt, it was cancelled while a server had it, or it was the
-    /// member of a group and could not be read.
+    /// Runs when a task has been archived, for any reason: its last attempt failed or panicked, it returned an error
+    /// that skips retries, its payload could not be decoded, its event has no handler, its deadline passed or it
+    /// expired, its worker was lost in the last attempt, it was cancelled while a server held it, or it was an
+    /// undecodable member of a group.
     ///
-    /// The server that recorded this calls it, once, after the broker has taken the task into the archive. A hook of a
-    /// [process](crate::registry::ProcessWrapper::with_hook) is called for the tasks of its event, one of the
-    /// [server](crate::server::ServerBuilder::hook) for all tasks. It is not called where no server is involved: when a producer or
-    /// the [`Inspector`](crate::inspector::Inspector) cancels or shelves a task that waits, or when a broker archives what it cannot
-    /// read at all. A server that dies right after it recorded this does not call it either.
+    /// The server that recorded the outcome calls it once, after the broker has archived the task. A hook of a
+    /// [handler](crate::registry::ProcessWrapper::with_hook) is called for the tasks of its event; a hook of the
+    /// [server](crate::server::ServerBuilder::hook) is called for all tasks. It is not called if no server is involved:
+    /// when a producer or the [`Inspector`](crate::inspector::Inspector) cancels or archives a waiting task, or when a
+    /// broker archives a task that it cannot read. It is also lost if the server dies right after recording the
+    /// outcome.
     ///
-    /// It runs apart from attempts, on a thread of its own, and holds up neither them nor the recording of outcomes. The
-    /// server runs it for up to 16 tasks at once, in no order of tasks, gives a call up at its first `await` after 30 s, and
-    /// waits on shutdown up to 10 s for the calls that are left. At most 10,000 tasks, with 64 MiB of payloads, wait for their
-    /// calls; further ones are left out, and an error in the log says how many. A panic is logged and changes nothing.
+    /// It runs on a separate thread, and delays neither attempts nor the recording of outcomes. Up to 16 tasks have
+    /// their hooks called concurrently, in no particular order. A call is abandoned at its first `await` after 30 s. A
+    /// shutdown waits up to 10 s for remaining calls. Up to 10,000 tasks, with 64 MiB of payloads, wait for their
+    /// calls; further tasks are skipped, and their number is logged as an error. A panic is logged and has no effect.
     fn on_archived(&self, _task: &Archived) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -76,7 +78,7 @@ pub trait Hook: Send + Sync + 'static {
 pub struct HookLayer<H>(Arc<H>);
 
 impl<H: Hook> HookLayer<H> {
-    /// A layer that runs `hook`.
+    /// Creates a layer that runs `hook`.
     pub fn new(hook: H) -> Self {
         Self(Arc::new(hook))
     }
@@ -111,23 +113,23 @@ async fn around(
         Ok(()) => inner.run(request).await,
         Err(error) => Err(error),
     };
-    // What has come of the attempt stands, whatever happens to those who are told.
-    let told = AssertUnwindSafe(tell(hook, &ctx, &result))
+    // The outcome of the attempt stands, even if a hook panics.
+    let called = AssertUnwindSafe(call_after(hook, &ctx, &result))
         .catch_unwind()
         .await;
-    if let Err(payload) = told {
+    if let Err(payload) = called {
         discard(payload);
-        tracing::error!(task = %ctx.task_ref(), "a hook panicked after its process");
+        tracing::error!(task = %ctx.task_ref(), "a hook panicked after its handler");
     }
     result
 }
 
-async fn tell(hook: &impl Hook, ctx: &Context, result: &Result<TaskOutput, TaskError>) {
+async fn call_after(hook: &impl Hook, ctx: &Context, result: &Result<TaskOutput, TaskError>) {
     let error = match result {
         Ok(_) => return hook.after(ctx).await,
         Err(error) => error,
     };
-    if ctx.gives_back(error)
+    if ctx.releases(error)
         || matches!(
             error.kind(),
             TaskErrorKind::Revoke | TaskErrorKind::Snooze(_)

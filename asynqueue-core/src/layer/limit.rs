@@ -1,4 +1,4 @@
-//! At most so many at once.
+//! Limiting how many attempts run concurrently.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use super::{
     pace::Pace,
 };
 
-/// Runs at most `max` attempts at once in this process, for what is behind this one layer value.
+/// Runs at most `max` attempts concurrently in this process, counting everything behind this layer value and its
+/// clones.
 ///
-/// Around one [`ProcessWrapper`](crate::registry::ProcessWrapper) it limits that event; around a server, or cloned around
-/// several processes, it limits them together.
+/// Around a [`ProcessWrapper`](crate::registry::ProcessWrapper) it limits that event. Around a server, or cloned around
+/// several handlers, it limits them together.
 ///
-/// The server knows the limit before an attempt starts: a task over it waits in the broker, about in its order, and takes
-/// neither a slot nor any of its timeout. It comes back about when its turn is; one that is next is back within a second
-/// of the end of another. Only where a layer of another crate is composed around this one, or without a server, the
-/// server cannot see the limit, and the attempt itself waits, with its timeout running.
+/// The server checks the limit before an attempt starts. A task over it waits in the broker, about in its order, and
+/// takes neither a slot nor any of its timeout. It comes back about when its turn is near; the next in line is back
+/// within a second after another attempt has ended. The server cannot see the limit if a layer of another crate is
+/// composed around this one. Then, and without a server, the attempt itself waits, while its timeout runs.
 ///
 /// ```
 /// # use asynqueue_core::{
@@ -43,7 +44,7 @@ pub struct ConcurrencyLimitLayer {
 }
 
 impl ConcurrencyLimitLayer {
-    /// At most `max` attempts at once, at least one.
+    /// Allows `max` concurrent attempts, at least one.
     pub fn new(max: usize) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max));
@@ -64,7 +65,7 @@ impl<S: TaskService> Layer<S> for ConcurrencyLimitLayer {
         let gates = inner.gates().within(&self.gate);
         let (permits, gate) = (Arc::clone(&self.permits), Arc::clone(&self.gate));
         BoxProcess::from_fn(move |request| {
-            if request.context.was_let_in(&gate) {
+            if request.context.has_passed(&gate) {
                 return inner.run(request);
             }
             let (inner, permits) = (inner.clone(), Arc::clone(&permits));

@@ -1,13 +1,14 @@
-//! Times and counts attempts.
+//! Measuring attempts.
 
 use tower::Layer;
 
 use super::{BoxProcess, TaskService};
 use crate::metrics::Measured;
 
-/// Tells the recorder of the [`metrics`](crate::metrics) facade how long each attempt has waited and takes, and how many go on.
+/// Records, with the [`metrics`](crate::metrics) facade, how long each attempt waited and ran, and how many are
+/// running.
 ///
-/// The server has it around every process and its layers.
+/// The server applies it around every handler and its layers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetricsLayer;
 
@@ -20,7 +21,7 @@ impl<S: TaskService> Layer<S> for MetricsLayer {
             let measured = Measured::begin(&request.context);
             let attempt = inner.run(request);
             Box::pin(async move {
-                // Told when this is dropped, whether the attempt has ended or was given up.
+                // Recorded on drop, so that an abandoned attempt counts too.
                 let _measured = measured;
                 attempt.await
             })

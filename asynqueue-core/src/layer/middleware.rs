@@ -1,4 +1,4 @@
-//! A layer from an async closure.
+//! Layers made from async closures.
 
 use std::{future::Future, sync::Arc};
 
@@ -7,13 +7,13 @@ use tower::Layer;
 use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::TaskError;
 
-/// Makes an async closure a layer, for the common case that needs no type of its own.
+/// Turns an async closure into a layer. Most layers need no separate type.
 ///
 /// The closure
 ///
 /// 1. takes a [`TaskRequest`] and a [`Next`],
 /// 2. returns `Result<TaskOutput, TaskError>`,
-/// 3. and calls [`Next::run`] to go on, or does not.
+/// 3. and calls [`Next::run`] to continue, or does not.
 ///
 /// ```
 /// use asynqueue_core::layer::{Next, TaskRequest, middleware_fn};
@@ -35,7 +35,7 @@ where
     MiddlewareLayer(Arc::new(f))
 }
 
-/// See [`middleware_fn`].
+/// The layer returned by [`middleware_fn`].
 #[derive(Debug)]
 pub struct MiddlewareLayer<F>(Arc<F>);
 
@@ -59,16 +59,16 @@ where
     }
 }
 
-/// The rest of the way to the process.
+/// The rest of the layers, and the handler.
 #[derive(Clone, Debug)]
 pub struct Next(BoxProcess);
 
 impl Next {
-    /// Goes on.
+    /// Runs the rest of the layers and the handler.
     ///
     /// # Errors
     ///
-    /// What the process or a layer further in returns.
+    /// The error of the handler or of an inner layer.
     pub async fn run(self, request: TaskRequest) -> Result<TaskOutput, TaskError> {
         self.0.run(request).await
     }

@@ -1,18 +1,18 @@
-//! What goes around a process: tower layers over one request type.
+//! Tower layers around a handler, over one request type.
 //!
-//! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
-//! around it. Its error is a [`StdTaskError`](crate::process::StdTaskError), which layers can box; a layer's own error is anything
-//! that becomes a [`TaskError`](crate::process::TaskError). From the outside in:
+//! A handler with its layers is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any tower layer fits
+//! around it. Its error is a [`StdTaskError`](crate::process::StdTaskError), which layers can box; a layer may return
+//! any error that converts into a [`TaskError`](crate::process::TaskError). From the outside in:
 //!
-//! 1. a span, and with the feature `metrics` what measures attempts,
+//! 1. a span and, with the feature `metrics`, the measuring of attempts,
 //! 2. the layers of [`ServerBuilder::layer`](crate::server::ServerBuilder::layer), the first added outermost,
 //! 3. the layers and hooks of the [`ProcessWrapper`](crate::registry::ProcessWrapper), the last added outermost,
-//! 4. catch panic and timeout, so that all of the above see both as plain errors,
-//! 5. the process.
+//! 4. catch panic and timeout, so that all layers above see both as ordinary errors,
+//! 5. the handler.
 //!
-//! A limit among these layers is applied before all of them: the server admits a task only when there is room.
+//! Limits among these layers apply before all of them: the server admits a task only when there is room.
 //!
-//! Each layer has a catch panic of its own around it: a panic in one ends an attempt, and never a worker.
+//! Each layer is wrapped in its own catch panic. A panic in a layer ends an attempt, never a worker.
 
 mod archived;
 mod catch_panic;
@@ -49,5 +49,5 @@ pub(crate) use self::{
     timeout::expired,
 };
 
-/// What layers of other crates make errors into.
+/// The boxed error that layers of other crates produce.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

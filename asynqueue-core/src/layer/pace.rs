@@ -1,22 +1,22 @@
-//! How fast turns come: by the clock, or as tasks end.
+//! How fast turns become free: by the clock, or as attempts end.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Turns at a steady rate after a burst: the generic cell rate algorithm, as in ATM networks and GCRA limiters since.
+/// Turns at a steady rate after a burst: the generic cell rate algorithm (GCRA).
 #[derive(Debug)]
 pub(super) struct Turns {
-    /// Between two starts at the steady rate.
+    /// The time between two starts at the steady rate.
     interval: Duration,
-    /// How far ahead of the steady rate starts may be.
+    /// How far starts may be ahead of the steady rate.
     burst: Duration,
     /// When the next start would be due at the steady rate.
     next: Mutex<Option<Instant>>,
 }
 
-/// Keeps the sum of now and a period in range. No program runs for longer.
+/// The upper bound of a period, so that adding it to the current time does not overflow.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 24 * 3600);
 
 impl Turns {
@@ -34,7 +34,7 @@ impl Turns {
         self.interval
     }
 
-    /// Takes the next turn if it is within `limit`, and returns how long it is until then.
+    /// Takes the next turn if it comes within `limit`. Returns the time until then.
     pub(super) fn take_within(&self, limit: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut next = self.next.lock();
@@ -47,13 +47,13 @@ impl Turns {
         Some(wait)
     }
 
-    /// Gives back a turn that was not used.
-    pub(super) fn give_back(&self) {
+    /// Returns an unused turn.
+    pub(super) fn return_turn(&self) {
         let mut next = self.next.lock();
         *next = next.and_then(|next| next.checked_sub(self.interval));
     }
 
-    /// How long it is until the next turn.
+    /// The time until the next turn.
     pub(super) fn wait(&self) -> Duration {
         let next = *self.next.lock();
         next.map_or(Duration::ZERO, |next| {
@@ -62,10 +62,10 @@ impl Turns {
         })
     }
 
-    /// For how long there has been a turn to take.
+    /// How long there has been a turn to take.
     pub(super) fn idle(&self) -> Duration {
         let next = *self.next.lock();
-        // With no turn taken so far, there is none to wait for either.
+        // If no turn was ever taken, one has always been free.
         let since = next.map(|next| next.checked_sub(self.burst));
         since
             .flatten()
@@ -73,21 +73,22 @@ impl Turns {
     }
 }
 
-/// How long attempts take, where the next begins as one ends.
+/// The duration of attempts, where one ends before the next starts.
 #[derive(Debug)]
 pub(super) struct Pace(Mutex<Attempts>);
 
 #[derive(Debug)]
 struct Attempts {
-    /// How long recent ones took, once one has ended.
+    /// The average duration of recent attempts, once one has ended.
     took: Option<Duration>,
-    /// The same, changed only when it is well off: tasks that wait by one pace stay in their order.
+    /// The same, updated only after a large change, so that tasks that wait by one pace keep their order.
     steady: Duration,
-    /// When one began or ended last.
+    /// When an attempt last started or ended.
     changed: Instant,
 }
 
-/// How long an attempt is assumed to last until one has ended: short, since a task that comes back too early only comes again.
+/// The assumed duration until an attempt has ended. It is short, because a task that comes back too early only comes
+/// again.
 const AT_FIRST: Duration = Duration::from_millis(10);
 
 impl Pace {
@@ -99,7 +100,7 @@ impl Pace {
         }))
     }
 
-    pub(super) fn began(&self) {
+    pub(super) fn started(&self) {
         self.0.lock().changed = Instant::now();
     }
 
@@ -116,16 +117,16 @@ impl Pace {
         attempts.changed = Instant::now();
     }
 
-    /// For how long nothing has begun or ended.
+    /// How long no attempt has started or ended.
     pub(super) fn idle(&self) -> Duration {
         self.0.lock().changed.elapsed()
     }
 
-    /// How long it takes from one start to the next, with `max` at once.
+    /// The expected time between two starts, with `max` concurrent attempts.
     pub(super) fn interval(&self, max: usize) -> Duration {
         let attempts = self.0.lock();
         let quiet = attempts.changed.elapsed();
-        // Where nothing has ended for much longer than that, it takes longer.
+        // If nothing has ended for much longer than that, attempts now take longer.
         let took = if attempts.took.is_none() || quiet > attempts.steady * 2 {
             attempts.steady.max(quiet)
         } else {
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_starts_at_once_and_the_rest_at_the_steady_rate() {
+    async fn a_burst_starts_immediately_and_the_rest_at_the_steady_rate() {
         let turns = Turns::new(3, Duration::from_secs(3));
         let near = Duration::from_millis(100);
         for _ in 0..3 {
@@ -153,12 +154,12 @@ mod tests {
         assert_eq!(turns.take_within(near), Some(Duration::from_millis(50)));
         assert_eq!(turns.take_within(near), None);
         assert_eq!(turns.wait(), Duration::from_millis(1050));
-        turns.give_back();
+        turns.return_turn();
         assert_eq!(turns.wait(), Duration::from_millis(50));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_is_that_of_late_and_slower_while_nothing_ends() {
+    async fn the_pace_follows_recent_attempts_and_slows_while_none_ends() {
         let pace = Pace::new();
         pace.ended(Duration::from_secs(4));
         assert_eq!(pace.interval(2), Duration::from_secs(2));

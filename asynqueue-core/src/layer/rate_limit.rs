@@ -1,4 +1,4 @@
-//! At most so many in a time.
+//! Limiting how many attempts start in a period.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,19 +13,19 @@ use crate::{ambient, process::TaskError};
 
 /// Starts at most `max` attempts in each `period`, in this process.
 ///
-/// A burst of `max` starts at once, then one each `period / max`.
+/// A burst of `max` attempts starts immediately, then one every `period / max`.
 ///
-/// The server knows the limit before an attempt starts: a task over it waits in the broker, in its order, and takes
-/// neither a slot nor any of its timeout. Only where a layer of another crate is composed around this one, or without a
-/// server, the server cannot see the limit: an attempt whose turn is near waits for it, with its timeout running, and one
-/// whose turn is far goes back to the broker until then, without counting.
+/// The server checks the limit before an attempt starts. A task over it waits in the broker, in its order, and takes
+/// neither a slot nor any of its timeout. The server cannot see the limit if a layer of another crate is composed
+/// around this one. Then, and without a server, an attempt whose turn is near waits for it, while its timeout runs;
+/// other tasks return to the broker until their turn, without counting an attempt.
 #[derive(Clone, Debug)]
 pub struct RateLimitLayer {
     gate: Arc<Gate>,
 }
 
 impl RateLimitLayer {
-    /// At most `max` attempts, at least one, in each `period`. A period of zero is no limit.
+    /// Allows `max` attempts, at least one, in each `period`. With a period of zero there is no limit.
     pub fn new(max: u32, period: Duration) -> Self {
         Self {
             gate: Gate::new(Limit::PerTime(Turns::new(max, period))),
@@ -44,7 +44,7 @@ impl<S: TaskService> Layer<S> for RateLimitLayer {
             let Limit::PerTime(turns) = gate.limit() else {
                 return inner.run(request);
             };
-            if request.context.was_let_in(&gate) {
+            if request.context.has_passed(&gate) {
                 return inner.run(request);
             }
             let (inner, turn, far) = (
@@ -56,7 +56,7 @@ impl<S: TaskService> Layer<S> for RateLimitLayer {
                 match turn {
                     Some(Duration::ZERO) => {}
                     Some(wait) => tokio::time::sleep(wait).await,
-                    // Spread, so that a whole backlog does not come back at the same moment.
+                    // Jitter, so that a large backlog does not come back all in one moment.
                     None => {
                         return Err(TaskError::snooze(
                             far.mul_f64(1.0 + ambient::random::<f64>()),

@@ -1,4 +1,4 @@
-//! The one request type, and a service over it whose type is erased.
+//! The request type of handlers, and a type-erased service over it.
 
 use std::{
     any::Any,
@@ -16,31 +16,31 @@ use tower::{Layer, Service, ServiceExt};
 use super::{CatchPanicLayer, archived::ArchiveHooks, gate::Gates};
 use crate::process::{Context, StdTaskError, TaskError};
 
-/// One attempt at one task, on its way through the layers to the process.
+/// One attempt at one task, on its way through the layers to the handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskRequest {
-    /// The task; the payload is in its [envelope](Context::envelope), still encoded.
+    /// The context of the attempt. The encoded payload is in its [envelope](Context::envelope).
     pub context: Context,
 }
 
-/// What an attempt yields.
+/// The output of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskOutput {
-    /// The process's output in the task's codec, if there is any.
+    /// The output of the handler, encoded with the task's codec. `None` if it has none.
     pub result: Option<Bytes>,
 }
 
 impl TaskRequest {
-    /// An attempt with this context.
+    /// Creates a request for an attempt with this context.
     pub fn new(context: Context) -> Self {
         Self { context }
     }
 }
 
 impl TaskOutput {
-    /// An output that is encoded in the task's codec; `None` for an attempt without one.
+    /// Creates an output. `result` is encoded with the task's codec.
     pub fn new(result: Option<Bytes>) -> Self {
         Self { result }
     }
@@ -49,13 +49,13 @@ impl TaskOutput {
 /// The future of an attempt.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Result<TaskOutput, TaskError>> + Send>>;
 
-/// A [`tower::Service`] over tasks, which is what a layer makes. Implemented for each that
+/// A [`tower::Service`] over tasks, which a layer returns. Implemented for every service that
 ///
-/// 1. takes a [`TaskRequest`] and yields a [`TaskOutput`],
-/// 2. can be cloned and shared among threads, as can its future be sent,
-/// 3. and has an error that becomes a [`TaskError`], as a box does.
+/// 1. takes a [`TaskRequest`] and returns a [`TaskOutput`],
+/// 2. is `Clone`, `Send` and `Sync`, with a future that is `Send`,
+/// 3. and has an error that converts into a [`TaskError`], such as a boxed error.
 pub trait TaskService: 'static {
-    /// Erases its type. Each attempt runs on a clone of it, once that is ready.
+    /// Erases the type. Each attempt runs on a clone of the service, after that is ready.
     fn boxed(self) -> BoxProcess;
 }
 
@@ -76,17 +76,17 @@ where
     }
 }
 
-/// A process with its layers around it, whatever their types. Cheap to clone.
+/// A type-erased handler with its layers. Cheap to clone.
 #[derive(Clone)]
 pub struct BoxProcess {
     run: Arc<dyn Fn(TaskRequest) -> TaskFuture + Send + Sync>,
-    /// Called for its tasks that are archived.
+    /// Called for its archived tasks.
     hooks: ArchiveHooks,
     gates: Gates,
 }
 
 impl BoxProcess {
-    /// A service that is a plain function, and always ready.
+    /// Creates an always ready service from a function.
     pub(crate) fn from_fn(run: impl Fn(TaskRequest) -> TaskFuture + Send + Sync + 'static) -> Self {
         Self {
             run: Arc::new(run),
@@ -95,7 +95,7 @@ impl BoxProcess {
         }
     }
 
-    /// Admits tasks through these gates only.
+    /// Replaces the gates that admit tasks.
     pub(super) fn behind(self, gates: Gates) -> Self {
         Self { gates, ..self }
     }
@@ -105,7 +105,7 @@ impl BoxProcess {
         &self.gates
     }
 
-    /// Puts a layer around it, whose panics are caught too.
+    /// Applies a layer, and catches the panics of that layer too.
     pub(crate) fn wrap<L>(self, layer: &L) -> Self
     where
         L: Layer<Self, Service: TaskService>,
@@ -113,13 +113,13 @@ impl BoxProcess {
         self.within(layer).within(&CatchPanicLayer)
     }
 
-    /// Puts a layer around it, through which its gates and hooks are still seen.
+    /// Applies a layer, and keeps the gates and hooks visible through it.
     pub(crate) fn within<L>(self, layer: &L) -> Self
     where
         L: Layer<Self, Service: TaskService>,
     {
         let (gates, hooks) = (self.gates.clone(), self.hooks.clone());
-        let (outer, hooks) = hooks.and_those_of(|| layer.layer(self).boxed());
+        let (outer, hooks) = hooks.with_hooks_of(|| layer.layer(self).boxed());
         let gates = outer.gates.clone().or(&gates);
         outer.behind(gates).with_hooks(hooks)
     }
@@ -129,7 +129,7 @@ impl BoxProcess {
         (self.run)(request)
     }
 
-    /// The hooks around it, which are called for its tasks that are archived.
+    /// The hooks around it, called for its archived tasks.
     pub(crate) fn hooks(&self) -> &ArchiveHooks {
         &self.hooks
     }
@@ -139,7 +139,7 @@ impl BoxProcess {
     }
 }
 
-/// With an error that layers of other crates can box, as many of tower's do.
+/// The error type is one that layers of other crates can box, as many of tower's do.
 impl Service<TaskRequest> for BoxProcess {
     type Response = TaskOutput;
     type Error = StdTaskError;

@@ -1,4 +1,4 @@
-//! Ends an attempt at its timeout or deadline.
+//! Ending attempts at their timeout or deadline.
 
 use tokio::time::{Instant, timeout_at};
 use tower::Layer;
@@ -11,8 +11,8 @@ use crate::{
 
 /// Drops the service's future at the [end of the attempt](crate::process::Context::deadline), and cancels its token.
 ///
-/// The server has it around every process. A process that blocks its thread and so can't be dropped loses its slot and
-/// its lease all the same: see [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
+/// The server applies it to every handler. A handler that blocks its thread cannot be dropped, but loses its slot and
+/// its lease: see [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeoutLayer;
 
@@ -25,11 +25,11 @@ impl<S: TaskService> Layer<S> for TimeoutLayer {
             let context = request.context.clone();
             let attempt = inner.run(request);
             Box::pin(async move {
-                // What is around this may have waited.
+                // An outer layer may have waited.
                 if Instant::now() >= context.end() {
                     return Err(expired(&context));
                 }
-                // The timer is set only once the attempt has to wait for something.
+                // The timer is registered only when the attempt first waits.
                 let in_time = timeout_at(context.end(), attempt).await;
                 in_time.unwrap_or_else(|_| Err(expired(&context)))
             })
@@ -37,12 +37,12 @@ impl<S: TaskService> Layer<S> for TimeoutLayer {
     }
 }
 
-/// The error of an attempt that took too long, whose token is cancelled with it.
+/// Returns the error of an attempt that took too long, and cancels its token.
 pub(crate) fn expired(context: &Context) -> TaskError {
     context.cancellation_token().cancel();
     if context.ends_by_deadline() {
         // Another attempt would start past the deadline.
-        let message = "deadline exceeded while it ran";
+        let message = "deadline exceeded while running";
         TaskError::of(TaskErrorKind::SkipRetry, FailureKind::Deadline, message)
     } else {
         let timeout = context.envelope().options.timeout;

@@ -5,10 +5,11 @@ use tower::Layer;
 use super::{BoxProcess, TaskService};
 use crate::trace;
 
-/// Runs each attempt in a `process` span that names the task, so that log lines in a handler do too. With the feature `otel`
-/// it is part of the trace in which the task was enqueued, in [`tracing_opentelemetry`](https://docs.rs/tracing-opentelemetry).
+/// Runs each attempt in a `process` span that names the task, so that the handler's log lines carry it too. With the
+/// feature `otel` the span belongs to the trace in which the task was enqueued, through
+/// [`tracing_opentelemetry`](https://docs.rs/tracing-opentelemetry).
 ///
-/// The server has it around every process and its layers.
+/// The server applies it around every handler and its layers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceLayer;
 

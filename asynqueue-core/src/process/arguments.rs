@@ -1,34 +1,35 @@
-//! The arguments of a handler: one payload, and what is built from the attempt around it.
+//! The arguments of a handler: one payload, and values built from the attempt.
 
 use super::{Context, FromTask, MissingState, Payload, ServerState, TaskError};
 
-/// A handler's arguments as a tuple, one of which is the `Payload<T>`. `Via` says which, and how each of the others is built.
+/// A handler's arguments as a tuple, exactly one of which is the `Payload<T>`. `Via` marks which one, and how each of
+/// the others is built.
 #[diagnostic::on_unimplemented(
-    message = "a handler takes up to 8 arguments, exactly one of which is a `Payload<T>`: these are `{Self}`",
+    message = "a handler takes up to 8 arguments, exactly one of which is a `Payload<T>`, not `{Self}`",
     label = "not the arguments of a handler",
     note = "write `task: Payload<T>`, where `T` is the struct with `#[derive(Task)]`"
 )]
 pub trait Arguments<T, Via>: Sized + Send + 'static {
-    /// Whether they can be built on a server with this state.
+    /// Checks that they can be built on a server with this state.
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that one of them needs.
+    /// If the state lacks a value that one of them needs.
     fn check(state: &ServerState) -> Result<(), MissingState>;
 
-    /// The arguments for one attempt.
+    /// Builds the arguments for one attempt.
     ///
     /// # Errors
     ///
-    /// The error of the first that cannot be built.
+    /// The error of the first argument that cannot be built.
     fn build(task: Payload<T>, ctx: &Context) -> Result<Self, TaskError>;
 }
 
-/// Marks the place of the payload.
+/// Marks the position of the payload.
 #[derive(Debug)]
 pub struct ViaPayload(());
 
-/// The arguments with some before the payload, and some after it.
+/// Implements `Arguments` with some arguments before the payload and some after it.
 macro_rules! arguments {
     ([$($before:ident by $via_before:ident,)*] [$($after:ident by $via_after:ident,)*]) => {
         #[diagnostic::do_not_recommend]
@@ -53,7 +54,7 @@ macro_rules! arguments {
     };
 }
 
-/// The arguments with the payload in each place among these.
+/// Implements `Arguments` for every position of the payload.
 macro_rules! places {
     ([$($before:tt)*]) => {
         arguments!([$($before)*] []);

@@ -1,4 +1,4 @@
-//! Blocking code: run on threads of its own, and accounted for like the handler that started it.
+//! Blocking code: it runs on separate threads, and counts as part of the handler that started it.
 
 use std::{
     any::Any,
@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, TaskError, TaskErrorKind};
 use crate::{layer::catch, task::FailureKind};
 
-/// What bounds the blocking code of a slot.
+/// The bounds on the blocking code of a slot.
 pub(crate) struct Bounds {
-    /// How many threads of this kind the server may still have.
+    /// The server's remaining threads for blocking code.
     threads: Arc<Semaphore>,
-    /// Held for as long as something occupies the slot.
+    /// Held while something occupies the slot.
     _slot: Arc<dyn Any + Send + Sync>,
 }
 
@@ -40,14 +40,14 @@ impl Bounds {
 pub(super) struct Blocking {
     running: AtomicUsize,
     ended: Notify,
-    /// The attempt has ended, and no more code is run for it.
+    /// The attempt has ended, and no more blocking code may start.
     has_ended: AtomicBool,
 }
 
-/// Counts one piece of blocking code for as long as it runs.
+/// Counts one call while it runs.
 struct Counted {
     context: Context,
-    /// Nothing else ran for this attempt when it began.
+    /// Whether no other call was running for this attempt when it started.
     is_first: bool,
 }
 
@@ -76,15 +76,17 @@ impl Drop for Counted {
 }
 
 impl Context {
-    /// Runs CPU-bound or blocking code on a thread of its own, so that it holds up nothing else. `work` is given the
-    /// token that is cancelled when the task is cancelled, times out or loses its lease, or the server shuts down: look
-    /// at it between two steps.
+    /// Runs CPU-bound or blocking code on a separate thread, so that it delays nothing else. `work` receives a token
+    /// that is cancelled when the task is cancelled, times out or loses its lease, or the server shuts down. Check it
+    /// between two steps.
     ///
-    /// The slot stays taken until `work` returns, also when the handler has timed out meanwhile. Code that does not stop
-    /// within the [grace](crate::server::ServerBuilder::cancel_grace) after that counts as
-    /// [abandoned](crate::server::ServerStats::abandoned). When the handler returns first, the token is cancelled and the handler's
-    /// result counts. An attempt has a thread at any time. What it runs beside that shares as many threads with the other
-    /// attempts as the server runs handlers at once: `work` waits for one of these, until the token is cancelled.
+    /// The slot stays occupied until `work` returns, even if the handler has timed out. If `work` does not stop within
+    /// the [grace](crate::server::ServerBuilder::cancel_grace) after that, it counts as
+    /// [abandoned](crate::server::ServerStats::abandoned). If the handler returns first, the token is cancelled and the
+    /// handler's result counts.
+    ///
+    /// One call per attempt always gets a thread. Further concurrent calls of all attempts share a number of threads
+    /// equal to the server's concurrency: `work` waits for one of these until the token is cancelled.
     ///
     /// ```
     /// # use asynqueue_core::process::{Context, Payload, TaskError};
@@ -100,8 +102,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// When `work` panics, as a failure of kind [`Panic`](crate::task::FailureKind::Panic), the attempt is cancelled before a thread
-    /// is free or has ended already, or the operating system has no thread left.
+    /// If `work` panics (a failure of kind [`Panic`](crate::task::FailureKind::Panic)), the attempt is cancelled before
+    /// a thread is free or has already ended, or the operating system cannot start a thread.
     pub async fn run_blocking<R, F>(&self, work: F) -> Result<R, TaskError>
     where
         F: FnOnce(&CancellationToken) -> R + Send + 'static,
@@ -132,12 +134,12 @@ impl Context {
             let worked = tracing::dispatcher::with_default(&log, || {
                 span.in_scope(|| catch(|| work(&cancelled)))
             });
-            // The handler may have timed out, so there may be no receiver.
+            // There is no receiver if the handler has timed out.
             let _ = sender.send(worked);
         });
         if let Err(error) = spawned {
             return Err(TaskError::retry(format!(
-                "no thread for blocking code: {error}"
+                "could not start a thread for blocking code: {error}"
             )));
         }
         receiver.await.unwrap_or_else(|_| {
@@ -150,17 +152,17 @@ impl Context {
         })
     }
 
-    /// Runs no more blocking code for this attempt.
+    /// Prevents further blocking code for this attempt.
     pub(crate) fn end_blocking(&self) {
         self.blocking().has_ended.store(true, SeqCst);
     }
 
-    /// Whether blocking code of this attempt is still running.
+    /// Whether blocking code of this attempt is running.
     pub(crate) fn is_blocking(&self) -> bool {
         self.blocking().running.load(SeqCst) > 0
     }
 
-    /// Waits until no blocking code of this attempt runs. For one caller at a time.
+    /// Waits until no blocking code of this attempt runs. Supports one caller at a time.
     pub(crate) async fn blocking_ended(&self) {
         while self.is_blocking() {
             self.blocking().ended.notified().await;

@@ -1,11 +1,11 @@
-//! Whether an attempt is to stop.
+//! Whether an attempt should stop.
 
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
 
-/// Whether the attempt is to stop: the task is cancelled, its lease is lost, or the server shuts down. An argument of
-/// handlers that need no more of the [`Context`]. Cheap to clone.
+/// Whether the attempt should stop: the task is cancelled, its lease is lost, or the server is shutting down. An
+/// argument for handlers that need nothing else of the [`Context`]. Cheap to clone.
 ///
 /// ```
 /// use asynqueue_core::process::{Cancellation, Payload, TaskError};
@@ -31,17 +31,17 @@ impl Cancellation {
         Self(ctx.cancellation_token().clone())
     }
 
-    /// Completes when the attempt is to stop.
+    /// Completes when the attempt should stop.
     pub async fn cancelled(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether the attempt is to stop.
+    /// Whether the attempt should stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// The token behind it, to hand to libraries.
+    /// The underlying token, to pass to libraries.
     pub fn token(&self) -> &CancellationToken {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What a process knows of the task it runs.
+//! The context of an attempt.
 
 use std::{
     fmt,
@@ -27,7 +27,7 @@ use crate::{
     task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut},
 };
 
-/// The task that is being run: where it comes from, how long it may take, and ways to report back. Cheap to clone.
+/// The attempt that is running: its task, its time limits, and ways to report progress and a result. Cheap to clone.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -38,75 +38,75 @@ struct Inner {
     waited: Option<Duration>,
     end: AttemptEnd,
     cancelled: CancellationToken,
-    /// Whether it was asked to stop because the task is cancelled or its lease lost.
+    /// Whether a stop was requested because the task is cancelled or its lease is lost.
     stopped: AtomicBool,
-    /// Whether it was asked to stop because the server shuts down.
+    /// Whether a stop was requested because the server is shutting down.
     cut_off: AtomicBool,
-    /// Whether its outcome was decided without waiting for it any longer.
-    given_up: AtomicBool,
+    /// Whether the slot was abandoned, with the outcome decided by the server.
+    abandoned: AtomicBool,
     provided: Arc<Provided>,
     /// The limits that it has passed.
     gates: Gates,
     report: Mutex<Report>,
-    /// The slot that it runs in; none outside of a server.
+    /// The bounds of its slot; none outside a server.
     bounds: Weak<Bounds>,
     blocking: Blocking,
 }
 
-/// What all attempts on a server have in common.
+/// What all attempts on a server share.
 #[derive(Debug)]
 pub(crate) struct Provided {
     pub(crate) state: ServerState,
     pub(crate) broker: SharedBroker,
 }
 
-/// When an attempt is given up.
+/// When an attempt ends if it has not returned.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptEnd {
     pub(crate) at: Instant,
-    /// Whether that is the task's deadline, and not just this attempt's timeout.
+    /// Whether this is the task's deadline rather than the attempt's timeout.
     pub(crate) is_deadline: bool,
 }
 
 #[derive(Default)]
 struct Report {
     progress: Option<Progress>,
-    /// Whether `progress` is newer than what was last sent.
+    /// Whether `progress` is newer than the last report sent.
     unsent: bool,
     result: Outcome,
-    /// The span of the attempt, once that has ended without success.
+    /// The span of the attempt, if it ended without success.
     span: Option<Span>,
 }
 
-/// The result that a process may set.
+/// The result that a handler may set.
 #[derive(Default)]
 enum Outcome {
     #[default]
     Unset,
     Set(Vec<u8>),
-    /// The task's output takes its place.
+    /// The result is the output of the handler.
     IsOutput,
-    /// The process has returned.
+    /// The handler has returned.
     Over,
 }
 
-/// How far a task has come.
+/// The progress of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Units of work done.
+    /// Units of work done so far.
     pub done: u64,
-    /// Units of work in all.
+    /// Units of work in total.
     pub total: u64,
-    /// What is being done. Cut to [`Progress::MAX_NOTE`] bytes.
+    /// The current step, for display. Truncated to [`Progress::MAX_NOTE`] bytes.
     pub note: String,
 }
 
 impl Progress {
-    /// Bytes kept of a note.
+    /// The maximum length of a note, in bytes.
     pub const MAX_NOTE: usize = 4 * 1024;
 
-    /// `done` units of work of `total`, and what is being done.
+    /// Creates a report that `done` units of `total` are done, with a note on the current step.
     pub fn new(done: u64, total: u64, note: impl Into<String>) -> Self {
         Self {
             done,
@@ -135,7 +135,7 @@ impl Context {
             cancelled: CancellationToken::new(),
             stopped: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             provided,
             gates: Gates::default(),
             report: Mutex::default(),
@@ -144,15 +144,15 @@ impl Context {
         }))
     }
 
-    /// Notes the limits that this attempt has passed on its server, before anything else has this context.
-    pub(crate) fn let_in(&mut self, gates: &Gates) {
+    /// Records the limits that this attempt has passed on its server. Called before the context is shared.
+    pub(crate) fn set_passed(&mut self, gates: &Gates) {
         if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
             inner.gates = gates.clone();
         }
     }
 
     /// Whether this attempt has passed a limit on its server.
-    pub(crate) fn was_let_in(&self, gate: &Arc<Gate>) -> bool {
+    pub(crate) fn has_passed(&self, gate: &Arc<Gate>) -> bool {
         self.0.gates.has(gate)
     }
 
@@ -161,62 +161,63 @@ impl Context {
         &self.0.envelope.id
     }
 
-    /// The queue it came from.
+    /// The queue the task was leased from.
     pub fn queue(&self) -> &Name {
         &self.0.envelope.queue
     }
 
-    /// The event.
+    /// The task's event.
     pub fn event(&self) -> &Name {
         &self.0.envelope.event
     }
 
-    /// Points at this task.
+    /// A reference to the task: its queue and id.
     pub fn task_ref(&self) -> TaskRef {
         self.0.envelope.task_ref()
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.0.envelope.attempts.saturating_add(1)
     }
 
-    /// How often it is retried before it is archived.
+    /// How often the task is retried before it is archived.
     pub fn max_retry(&self) -> u32 {
         self.0.envelope.options.max_retry
     }
 
-    /// The caller's own key-value pairs.
+    /// The key-value pairs that the producer attached to the task.
     pub fn headers(&self) -> &Headers {
         &self.0.envelope.headers
     }
 
-    /// The label of its group.
+    /// The task's group, if it has one.
     pub fn group(&self) -> Option<&Name> {
         self.0.envelope.options.group.as_ref()
     }
 
-    /// All that travels with the task.
+    /// The complete task: payload, options, headers and last failures.
     pub fn envelope(&self) -> &Arc<Envelope> {
         &self.0.envelope
     }
 
-    /// The worker that runs it.
+    /// The name of the server that runs it.
     pub fn worker(&self) -> &Name {
         &self.0.worker
     }
 
-    /// When this attempt began, by the broker's clock.
+    /// When this attempt started, by the broker's clock.
     pub fn started(&self) -> Timestamp {
         self.0.started
     }
 
-    /// How long it was pending before this attempt, by the broker's clock; `None` where the broker could not tell.
+    /// How long the task was pending before this attempt, by the broker's clock; `None` if the broker does not record
+    /// it.
     pub fn waited(&self) -> Option<Duration> {
         self.0.waited
     }
 
-    /// When this attempt is given up: at its timeout or its deadline, whichever is first.
+    /// When this attempt has to end: at its timeout or the task's deadline, whichever comes first.
     pub fn deadline(&self) -> std::time::Instant {
         self.0.end.at.into_std()
     }
@@ -237,33 +238,33 @@ impl Context {
         self.0.end.is_deadline
     }
 
-    /// How long this attempt may still take.
+    /// How much time this attempt has left.
     pub fn remaining(&self) -> Duration {
         self.0.end.at.saturating_duration_since(Instant::now())
     }
 
-    /// Completes when the task is cancelled, its lease is lost or the server shuts down.
+    /// Completes when the task is cancelled, its lease is lost, or the server shuts down.
     pub async fn cancelled(&self) {
         self.0.cancelled.cancelled().await;
     }
 
-    /// Whether the task is cancelled, its lease lost or the server shutting down.
+    /// Whether the task is cancelled, its lease is lost, or the server is shutting down.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.is_cancelled()
     }
 
-    /// The token behind [`cancelled`](Self::cancelled), to hand to libraries.
+    /// The token behind [`cancelled`](Self::cancelled), to pass to libraries.
     pub fn cancellation_token(&self) -> &CancellationToken {
         &self.0.cancelled
     }
 
-    /// The server's shared value of type `T`. A function that takes it as an argument of type [`State<T>`](crate::process::State)
-    /// has it checked when the server is built.
+    /// The server's shared value of type `T`. Prefer an argument of type [`State<T>`](crate::process::State), which is
+    /// checked when the server is built.
     ///
     /// # Errors
     ///
-    /// When the server was given none. A handler that returns this error asks for another attempt, which is not counted:
-    /// it is the server that lacks something, and another may have it.
+    /// If the server has no such value. A handler that returns this error is retried without counting an attempt,
+    /// because another server may have the value.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0.provided.state.get()
     }
@@ -276,35 +277,36 @@ impl Context {
         &self.0.provided.broker
     }
 
-    /// Asks the handler to stop because the task is cancelled or its lease lost.
+    /// Requests a stop because the task is cancelled or its lease is lost.
     pub(crate) fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
         self.0.cancelled.cancel();
     }
 
-    /// Whether the handler was asked to stop because the task is cancelled or its lease lost.
+    /// Whether a stop was requested because the task is cancelled or its lease is lost.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stopped.load(SeqCst)
     }
 
-    /// Tells the handler to stop because the server shuts down.
+    /// Requests a stop because the server is shutting down.
     pub(crate) fn cut_off(&self) {
         self.0.cut_off.store(true, SeqCst);
         self.0.cancelled.cancel();
     }
 
-    /// Notes that its slot was given up.
-    pub(crate) fn give_up(&self) {
-        self.0.given_up.store(true, SeqCst);
+    /// Records that the slot was abandoned.
+    pub(crate) fn abandon(&self) {
+        self.0.abandoned.store(true, SeqCst);
     }
 
-    /// Whether its slot was given up, so that what it comes to counts no more.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.0.given_up.load(SeqCst)
+    /// Whether the slot was abandoned, so that the attempt's result no longer counts.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.abandoned.load(SeqCst)
     }
 
-    /// Whether the task is given back after this error, rather than failed: it was cut off, and asks for another attempt.
-    pub(crate) fn gives_back(&self, error: &TaskError) -> bool {
+    /// Whether this error releases the task instead of failing it: the attempt was cut off by a shutdown, and the error
+    /// requests a retry.
+    pub(crate) fn releases(&self, error: &TaskError) -> bool {
         let is_retried = matches!(
             error.kind(),
             TaskErrorKind::Retry | TaskErrorKind::RetryAfter(_)
@@ -312,17 +314,19 @@ impl Context {
         is_retried && self.0.cut_off.load(SeqCst)
     }
 
-    /// Whether an error that is to be retried counts as an attempt.
+    /// Whether an error that will be retried counts as an attempt.
     pub(crate) fn is_failure(&self, error: &TaskError) -> bool {
-        // A fault of this server's set-up. One that is set up well, as after the next deploy, can run the task.
+        // The fault is in the set-up of this server. A server with the right set-up can run the task, for example after
+        // the next deploy.
         error.failure_kind() != FailureKind::MissingState
             && self
                 .state::<IsFailure>()
                 .map_or(true, |is_failure| (is_failure.0)(error))
     }
 
-    /// Reports that `done` of `total` units are done. Cheap: the server sends on the newest report a few times a
-    /// second, and observers see it in the task's [`progress`](crate::broker::TaskInfo::progress). A note is cut after 4 KiB.
+    /// Reports that `done` units of `total` are done. Cheap: the server sends only the latest report, a few times a
+    /// second. Observers see it in the task's [`progress`](crate::broker::TaskInfo::progress). The note is truncated to
+    /// 4 KiB.
     pub fn progress(&self, done: u64, total: u64, note: impl Into<String>) {
         let mut note = note.into();
         cut(&mut note, Progress::MAX_NOTE);
@@ -331,13 +335,13 @@ impl Context {
         report.unsent = true;
     }
 
-    /// Sets the task's result, for processes whose output is `()`. It is encoded as the payload was, in MessagePack
-    /// or JSON. Types with a human-readable form, such as `Uuid`, are written in that form.
+    /// Sets the task's result, for handlers whose output is `()`. It is encoded with the codec of the payload,
+    /// MessagePack or JSON. Types with a human-readable form, such as `Uuid`, are written in that form.
     ///
     /// # Errors
     ///
-    /// When the task's type has an output, which is its result, or the process has returned; when `value` cannot be encoded, or
-    /// the payload is in another codec; and when the result is [too large](crate::server::ServerBuilder::max_result).
+    /// If the task's type has an output (which is its result), the handler has already returned, `value` cannot be
+    /// encoded, the payload uses another codec, or the result is [too large](crate::server::ServerBuilder::max_result).
     pub fn set_result(&self, value: &impl Serialize) -> Result<(), SetResultError> {
         let encoded = self.envelope().codec.encode_for_any(value);
         let encoded = encoded.map_err(SetResultError::Encode)?;
@@ -352,7 +356,7 @@ impl Context {
         Ok(())
     }
 
-    /// Checks that a result is not too large for this server.
+    /// Checks the size of a result against the limit of this server.
     pub(crate) fn check_result(&self, encoded: &[u8]) -> Result<(), ResultTooLarge> {
         let limit = self
             .state::<MaxResult>()
@@ -364,13 +368,14 @@ impl Context {
         Ok(())
     }
 
-    /// Notes whether the process that begins has an output, which excludes any other result. A layer may run it again.
-    pub(crate) fn begin(&self, has_output: bool) {
+    /// Records whether the handler about to start has an output, which excludes any other result. A layer may run it
+    /// again.
+    pub(crate) fn start(&self, has_output: bool) {
         let result = &mut self.0.report.lock().result;
         match (has_output, &*result) {
             (true, Outcome::Set(_)) => {
                 tracing::warn!(task = %self.task_ref(), event = %self.event(),
-                "a layer has set a result, but the output of the process takes its place")
+                "a layer has set a result; the output of the handler replaces it")
             }
             (false, Outcome::Over) => *result = Outcome::Unset,
             _ => {}
@@ -380,7 +385,7 @@ impl Context {
         }
     }
 
-    /// The newest progress, if it was not taken yet.
+    /// The latest progress, unless it was taken already.
     pub(crate) fn take_progress(&self) -> Option<Progress> {
         let mut report = self.0.report.lock();
         std::mem::take(&mut report.unsent)
@@ -398,7 +403,7 @@ impl Context {
         span.unwrap_or_else(Span::none)
     }
 
-    /// The result that was set; none can be set from now on.
+    /// Takes the result that was set. None can be set from then on.
     pub(crate) fn take_result(&self) -> Option<Vec<u8>> {
         let result = std::mem::replace(&mut self.0.report.lock().result, Outcome::Over);
         match result {

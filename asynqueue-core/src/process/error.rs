@@ -1,4 +1,4 @@
-//! What a handler can return other than its output.
+//! The error of a handler, which decides what happens to its task.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -9,22 +9,22 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a task did not complete, and what happens to it next.
 ///
-/// Any error becomes one with `?`, and is retried by the task's backoff: each [`std::error::Error`], a boxed one,
-/// `anyhow::Error`, `eyre::Report`, a `String` and a `&str`. [`TaskResultExt`](crate::process::TaskResultExt) decides otherwise
-/// in the same line.
+/// Any error converts into one with `?`, and is then retried with the task's backoff: every [`std::error::Error`], a
+/// boxed one, `anyhow::Error`, `eyre::Report`, a `String` and a `&str`.
+/// [`TaskResultExt`](crate::process::TaskResultExt) chooses another outcome in the same line.
 ///
 /// ```
 /// use asynqueue_core::process::{TaskError, TaskResultExt};
 /// use std::time::Duration;
 ///
 /// fn charge(card: &str) -> Result<(), TaskError> {
-///     let number: u64 = card.parse().or_archive()?; // archived at once
+///     let number: u64 = card.parse().or_archive()?; // archived immediately
 ///     let _rates = std::fs::read("/dev/null")?; // retried
 ///     match number {
-///         0 => Err("the bank does not answer".into()), // retried
+///         0 => Err("the bank is not responding".into()), // retried
 ///         1 => Err(TaskError::retry_after(Duration::from_secs(60), "the bank is busy")),
-///         2 => Err(TaskError::skip_retry("no such card")), // archived at once
-///         3 => Err(TaskError::snooze(Duration::from_secs(3600))), // later, and not counted as an attempt
+///         2 => Err(TaskError::skip_retry("no such card")), // archived immediately
+///         3 => Err(TaskError::snooze(Duration::from_secs(3600))), // run again later, without counting an attempt
 ///         4 => Err(TaskError::revoke()), // dropped
 ///         _ => Ok(()),
 ///     }
@@ -32,9 +32,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// # assert!(charge("5").is_ok());
 /// ```
 ///
-/// As with `anyhow::Error`, that works because this type is not itself a [`std::error::Error`]. To return one from a
-/// function with another error type, such as a box or `anyhow::Error`, convert it by [`into_std`](Self::into_std): what it
-/// asks for is kept on the way.
+/// Like `anyhow::Error`, this type does not implement [`std::error::Error`] itself, which makes these conversions
+/// possible. To return one from a function with another error type, such as a boxed error or `anyhow::Error`, convert
+/// it with [`into_std`](Self::into_std). The requested outcome is preserved.
 pub struct TaskError {
     kind: TaskErrorKind,
     failure: FailureKind,
@@ -46,25 +46,25 @@ pub struct TaskError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDecodeError {
-    /// It has failed like any other, and is retried by its backoff.
+    /// The attempt fails like any other, and the task is retried with its backoff.
     #[default]
     Retry,
-    /// It is archived at once.
+    /// The task is archived immediately.
     Archive,
 }
 
-/// Whether an error counts as an attempt. In the state of servers that set it.
+/// Whether an error counts as an attempt. Stored in the state of servers that set it.
 pub(crate) struct IsFailure(pub(crate) Box<dyn Fn(&TaskError) -> bool + Send + Sync>);
 
-/// What a [`TaskError`] asks for.
+/// The outcome that a [`TaskError`] requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
-    /// Retry by the task's backoff; archive when no attempt is left.
+    /// Retry with the task's backoff; archive if no attempt is left.
     Retry,
-    /// Retry after this long.
+    /// Retry after this delay instead of the backoff.
     RetryAfter(Duration),
-    /// Archive at once.
+    /// Archive immediately.
     SkipRetry,
     /// Drop the task.
     Revoke,
@@ -73,12 +73,12 @@ pub enum TaskErrorKind {
 }
 
 impl TaskError {
-    /// Retries by the task's backoff, as `?` does.
+    /// Retries with the task's backoff, as `?` does.
     pub fn retry(error: impl Into<BoxError>) -> Self {
         Self::new(TaskErrorKind::Retry, FailureKind::Error, error.into())
     }
 
-    /// Retries after `delay` in place of the backoff's.
+    /// Retries after `delay` instead of the backoff.
     pub fn retry_after(delay: Duration, error: impl Into<BoxError>) -> Self {
         Self::new(
             TaskErrorKind::RetryAfter(delay),
@@ -87,26 +87,26 @@ impl TaskError {
         )
     }
 
-    /// Archives the task at once, since another attempt would fail too.
+    /// Archives the task immediately, because another attempt would fail too.
     pub fn skip_retry(error: impl Into<BoxError>) -> Self {
         Self::new(TaskErrorKind::SkipRetry, FailureKind::Error, error.into())
     }
 
-    /// Drops the task: there is nothing left to do, and nothing to keep.
+    /// Drops the task, because there is nothing left to do and nothing to keep.
     pub fn revoke() -> Self {
         Self::new(
             TaskErrorKind::Revoke,
             FailureKind::Error,
-            "revoked by its process".into(),
+            "revoked by its handler".into(),
         )
     }
 
-    /// Runs the task again after `delay`, without counting this as an attempt.
+    /// Runs the task again after `delay`, without counting an attempt.
     pub fn snooze(delay: Duration) -> Self {
         Self::new(
             TaskErrorKind::Snooze(delay),
             FailureKind::Error,
-            "snoozed by its process".into(),
+            "snoozed by its handler".into(),
         )
     }
 
@@ -119,7 +119,7 @@ impl TaskError {
         }
     }
 
-    /// An error of the framework's own, that is retried or not.
+    /// An error of the framework itself.
     pub(crate) fn of(
         kind: TaskErrorKind,
         failure: FailureKind,
@@ -133,32 +133,33 @@ impl TaskError {
         self
     }
 
-    /// What happens to the task.
+    /// The requested outcome for the task.
     pub fn kind(&self) -> TaskErrorKind {
         self.kind
     }
 
-    /// What ended the attempt.
+    /// What kind of failure ended the attempt.
     pub fn failure_kind(&self) -> FailureKind {
         self.failure
     }
 
-    /// The error that the process returned.
+    /// The error that the handler returned.
     pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
     }
 
-    /// Where the process panicked, if it did.
+    /// Where the handler panicked, if it did.
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }
 
-    /// The error's text, then that of each cause.
+    /// The text of the error, followed by the text of each cause.
     pub fn message(&self) -> String {
         with_causes(&*self.source)
     }
 
-    /// A [`std::error::Error`] that asks for the same: for functions that return a box, `anyhow::Error` or the like.
+    /// Converts this into a [`std::error::Error`] that requests the same outcome, for functions that return a boxed
+    /// error, `anyhow::Error` or similar.
     ///
     /// ```
     /// use asynqueue_core::{layer::BoxError, process::{TaskError, TaskErrorKind}};
@@ -173,13 +174,13 @@ impl TaskError {
         StdTaskError::new(self)
     }
 
-    /// The same error, with another request.
+    /// The same error with another requested outcome.
     pub(crate) fn with_kind(self, kind: TaskErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// A [`TaskError`] that went into the box comes out as it was. One that is somewhere below, as the cause of an error
-    /// that adds context, decides for the whole.
+    /// Unwraps a boxed [`TaskError`]. If one is among the causes, because context was added to it, the complete error
+    /// takes its outcome.
     fn from_boxed(error: BoxError) -> Self {
         let error = match error.downcast::<StdTaskError>() {
             Ok(whole) => return whole.into_inner(),
@@ -204,8 +205,8 @@ impl TaskError {
     }
 }
 
-/// The bound is not `E: Error`, so that `anyhow::Error`, boxes and text are accepted, which do not implement it. In return,
-/// a [`TaskError`] cannot become a box by `?`: see [`TaskError::into_std`].
+/// The bound is not `E: Error`, so that `anyhow::Error`, boxed errors and strings are accepted, which do not implement
+/// it. The price is that `?` cannot box a [`TaskError`]: see [`TaskError::into_std`].
 impl<E: Into<BoxError>> From<E> for TaskError {
     fn from(error: E) -> Self {
         Self::from_boxed(error.into())
@@ -218,7 +219,7 @@ impl fmt::Display for TaskError {
     }
 }
 
-/// The same text, since that is what a `main` or a test that returns the error prints.
+/// The same text as `Display`, because a `main` or a test that returns the error prints it.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_becomes_a_task_error_by_the_question_mark() {
+    fn any_error_becomes_a_task_error_with_the_question_mark() {
         fn into_task_error<E>(error: E) -> TaskError
         where
             TaskError: From<E>,
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_error_keeps_its_kind_on_its_way_through_other_error_types() {
+    fn a_task_error_keeps_its_kind_through_other_error_types() {
         use anyhow::Context as _;
         use eyre::WrapErr as _;
         fn boxed(error: TaskError) -> Result<(), BoxError> {
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_an_attempt_is_kept_on_the_way_too() {
+    fn the_kind_of_failure_is_kept_through_other_error_types() {
         let panic = || {
             TaskError::of(TaskErrorKind::Retry, FailureKind::Panic, "boom")
                 .with_backtrace(Some("here".into()))
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_in_its_line_what_becomes_of_the_task() {
+    fn an_error_decides_the_outcome_in_its_line() {
         let text = "refused by the bank: no funds".to_owned();
         let archived = || -> Result<(), TaskError> { Ok(pay(true).or_archive()?) };
         assert_eq!(

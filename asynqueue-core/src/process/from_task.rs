@@ -1,4 +1,4 @@
-//! What a handler can take as an argument beside its payload.
+//! The arguments of a handler other than its payload.
 
 use super::{Cancellation, Context, FromState, MissingState, ServerState, TaskError};
 use crate::{
@@ -6,22 +6,22 @@ use crate::{
     task::{Attempt, Headers, TaskId},
 };
 
-/// An argument of a handler, built from the attempt that is about to run. Arguments stand in any order around the one
-/// [`Payload`](crate::process::Payload).
+/// An argument of a handler, built from the attempt that is about to run. Arguments may be in any order, before or
+/// after the [`Payload`](crate::process::Payload).
 ///
-/// | an argument | is |
+/// | argument | value |
 /// |---|---|
 /// | [`State<S>`](crate::process::State) | a clone of the server's shared value of type `S` |
-/// | a type with `#[derive(FromState)]` | a struct of such values |
-/// | [`Context`] | the attempt: all that the others are built from |
-/// | [`Producer`] | enqueues to the server's own broker: see [`Context::producer`] |
-/// | [`Cancellation`] | whether to stop, and a wait for it |
+/// | a type with `#[derive(FromState)]` | a struct of shared values |
+/// | [`Context`] | the attempt, from which all other arguments are built |
+/// | [`Producer`] | a producer on the server's own broker: see [`Context::producer`] |
+/// | [`Cancellation`] | whether the attempt should stop, and a way to wait for that |
 /// | [`TaskId`] | the task's id |
-/// | [`Attempt`] | this attempt: its number, the worker, and when it began |
-/// | [`Headers`] | the key-value pairs that travel with the task |
+/// | [`Attempt`] | this attempt: its number, its worker, and when it started |
+/// | [`Headers`] | the key-value pairs attached to the task |
 ///
-/// A type of one's own is one by an implementation. It can fail, and its error decides what happens to the task as an
-/// error of the handler would:
+/// Implement it to make a type an argument. It can fail, and its error decides what happens to the task, like an error
+/// of the handler:
 ///
 /// ```
 /// use asynqueue_core::process::{Context, FromTask, Payload, TaskError};
@@ -45,30 +45,30 @@ use crate::{
 /// }
 /// ```
 ///
-/// Arguments are built in their order, after the payload is decoded, and without an `await`: work that waits belongs in the
-/// handler. They are built for each attempt, so clone what is cheap to clone.
+/// Arguments are built in their order, after the payload is decoded, and without an `await`: anything that waits
+/// belongs in the handler. They are built for each attempt, so cloning them should be cheap.
 ///
-/// A type implements either this or [`FromState`], not both. `Via` keeps the two apart, and is inferred: implement
-/// `FromTask`, without a parameter.
+/// A type implements either this or [`FromState`], not both. `Via` distinguishes the two and is inferred: implement
+/// `FromTask` without a parameter.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "not an argument of a handler",
-    note = "the task itself is taken as `Payload<{Self}>`, and a value shared by `.state(…)` as `State<{Self}>`",
+    note = "take the task itself as `Payload<{Self}>`, and a value shared with `.state(…)` as `State<{Self}>`",
     note = "`Context`, `Producer`, `Cancellation`, `TaskId`, `Attempt` and `Headers` are arguments too, and so are types with \
             `#[derive(FromState)]` and types that implement `FromTask`"
 )]
 pub trait FromTask<Via = ViaTask>: Sized + Send {
-    /// Whether the argument can be built on a server with this state: a server where this fails is refused when it is built.
-    /// By default nothing is checked.
+    /// Checks that the argument can be built on a server with this state. If this fails, the server cannot be built. By
+    /// default nothing is checked.
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that it needs.
+    /// If the state lacks a value that it needs.
     fn check(_state: &ServerState) -> Result<(), MissingState> {
         Ok(())
     }
 
-    /// The argument for one attempt.
+    /// Builds the argument for one attempt.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ pub struct ViaTask(());
 #[derive(Debug)]
 pub struct ViaState(());
 
-// Of a type that is no argument, the compiler says what is at the top of `FromTask`, and not what this lacks.
+// For a type that is not an argument, the compiler shows the message at `FromTask` rather than what this impl lacks.
 #[diagnostic::do_not_recommend]
 impl<A: FromState + Send> FromTask<ViaState> for A {
     fn check(state: &ServerState) -> Result<(), MissingState> {
@@ -96,7 +96,7 @@ impl<A: FromState + Send> FromTask<ViaState> for A {
     }
 }
 
-/// Arguments that every attempt has.
+/// Implements `FromTask` for parts that every attempt has.
 macro_rules! parts {
     ($($type:ty: |$ctx:ident| $part:expr;)*) => { $(
         impl FromTask for $type {

@@ -1,4 +1,4 @@
-//! Functions and closures as processes: async ones, and ones that block.
+//! Functions and closures as handlers: async and blocking ones.
 
 use std::{future::Future, marker::PhantomData, sync::Arc};
 
@@ -12,14 +12,14 @@ use crate::{
 
 /// A function of a tuple of arguments.
 pub trait Function<Arguments> {
-    /// What it returns: of an async function, its future.
+    /// The return type. For an async function, its future.
     type Returned;
 
     /// Calls it.
     fn call(&self, arguments: Arguments) -> Self::Returned;
 }
 
-/// Functions of these arguments.
+/// Implements `Function` for functions of these arguments.
 macro_rules! functions {
     ($($argument:ident)*) => {
         impl<Fun, R, $($argument,)*> Function<($($argument,)*)> for Fun
@@ -45,19 +45,19 @@ functions! { A B C D E F }
 functions! { A B C D E F G }
 functions! { A B C D E F G H }
 
-/// What the handler of a task with the output `O` returns.
+/// The return type of a handler whose task has the output `O`.
 #[diagnostic::on_unimplemented(
-    message = "a handler of this task returns `Result<{O}, E>`, not `{Self}`",
+    message = "the handler of this task returns `Result<{O}, E>`, not `{Self}`",
     label = "expected `Result<{O}, E>`",
-    note = "`{O}` is the output of its task: set another by `#[task(output = …)]`, which is `()` where it is left out",
-    note = "`E` is any error that becomes a `TaskError`: a type that implements `std::error::Error`, a boxed one, `anyhow::Error` or text"
+    note = "`{O}` is the output of its task: set it with `#[task(output = …)]`; the default is `()`",
+    note = "`E` is any error that converts into a `TaskError`: a type that implements `std::error::Error`, a boxed one, `anyhow::Error` or text"
 )]
 pub trait Returned<O> {
-    /// The output or the error.
+    /// Converts it into the output or the error.
     ///
     /// # Errors
     ///
-    /// When the handler returned one.
+    /// If the handler returned an error.
     fn into_result(self) -> Result<O, TaskError>;
 }
 
@@ -68,10 +68,10 @@ impl<O, E: Into<TaskError>> Returned<O> for Result<O, E> {
     }
 }
 
-/// Marks functions among what can be mounted, with what is inferred about them.
+/// Marks functions among the types that can be registered, with the inferred types.
 pub struct OfFunction<T, Args, Via>(PhantomData<fn(T, Args, Via)>);
 
-/// An async function as the process of one type of task.
+/// An async function as the handler of one type of task.
 struct Async<F, Args, Via> {
     function: F,
     arguments: PhantomData<fn(Args, Via)>,
@@ -111,7 +111,7 @@ where
     }
 }
 
-/// The same of a function that blocks its thread.
+/// A blocking function as the handler of one type of task.
 struct Blocking<F, Args, Via> {
     function: Arc<F>,
     arguments: PhantomData<fn(Args, Via)>,

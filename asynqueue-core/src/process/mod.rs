@@ -1,4 +1,4 @@
-//! What users write: processes, what they are handed and what they return.
+//! Handlers: the code that users write, the arguments it receives and the errors it returns.
 
 mod arguments;
 mod blocking;
@@ -9,7 +9,7 @@ mod context;
 mod error;
 mod from_task;
 mod function;
-mod noted;
+mod missing_state;
 mod payload;
 mod result;
 mod result_ext;
@@ -22,7 +22,7 @@ pub(crate) use self::{
     blocking::Bounds,
     context::{AttemptEnd, Provided},
     error::IsFailure,
-    noted::Noted,
+    missing_state::LogMissingState,
     result::MaxResult,
 };
 pub use self::{
@@ -56,9 +56,10 @@ use crate::task::Task;
 /// }
 /// ```
 ///
-/// An async function is a process too. It takes up to eight arguments in any order, exactly one of which is the [`Payload`];
-/// the others are a [`State`], the [`Context`], a [`Producer`](crate::producer::Producer) and [whatever else](FromTask) can be
-/// built from the attempt. It returns the task's output, or any error that becomes a [`TaskError`]:
+/// An async function is a handler too. It takes up to eight arguments in any order, exactly one of which is the
+/// [`Payload`]. The others are a [`State`], the [`Context`], a [`Producer`](crate::producer::Producer) and [other
+/// types](FromTask) built from the attempt. It returns the task's output, or any error that converts into a
+/// [`TaskError`]:
 ///
 /// ```
 /// # use asynqueue_core::{process::{Context, Payload, State}, registry::ProcessWrapper};
@@ -75,36 +76,38 @@ use crate::task::Task;
 /// assert_eq!(process.event(), "email:welcome");
 /// ```
 ///
-/// Delivery is at least once: a worker can die after the work and before it is recorded, and then the task runs again.
+/// Delivery is at least once: if a worker dies after the work is done but before the outcome is recorded, the task runs
+/// again.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a process for `{T}`",
+    message = "`{Self}` is not a handler for `{T}`",
     label = "does not handle `{T}`",
     note = "implement `Process<{T}>` for it"
 )]
 pub trait Process<T: Task>: Send + Sync + 'static {
-    /// The event whose tasks this handles. By default the payload's own, which is the one that a producer enqueues and publishes
-    /// a `T` under. Another is for tasks of the same form that are enqueued under another name, as by another program. A process
-    /// with a name of its own cannot [subscribe](crate::server::ServerBuilder::subscribe): it would receive no published `T`.
+    /// The event whose tasks this handles. Default: the event of the payload's type, under which a producer enqueues
+    /// and publishes a `T`. Override it for tasks with the same payload that are enqueued under another name, for
+    /// example by another program. A handler with an overridden event cannot
+    /// [subscribe](crate::server::ServerBuilder::subscribe): it would receive no published `T`.
     fn event_name(&self) -> &str {
         T::EVENT
     }
 
-    /// Does the work of one task. Written as an `async fn`, whose future can be sent between threads.
+    /// Runs one task. Written as an `async fn` whose future is `Send`.
     ///
-    /// Dropped at the next `await` when the task's timeout or deadline has passed; [`Context::cancelled`] tells
-    /// beforehand when it is cancelled or the server shuts down.
+    /// The future is dropped at its next `await` after the task's timeout or deadline has passed.
+    /// [`Context::cancelled`] completes when the task is cancelled or the server shuts down.
     ///
     /// # Errors
     ///
-    /// Any error is retried by the task's backoff; [`TaskError`] has constructors for other outcomes.
+    /// Any error is retried with the task's backoff; [`TaskError`] has constructors for other outcomes.
     fn handle(
         &self,
         task: Payload<T>,
         ctx: &Context,
     ) -> impl Future<Output = Result<T::Output, TaskError>> + Send;
 
-    /// Whether the server's state has what this takes from it by [`Context::state`]: a server where this fails is refused
-    /// when it is built. By default nothing is checked; functions check their arguments.
+    /// Checks that the server's state has the values this takes with [`Context::state`]. If this fails, the server
+    /// cannot be built. By default nothing is checked. Functions check their arguments.
     ///
     /// ```
     /// # use asynqueue_core::process::{Context, MissingState, Payload, Process, ServerState, TaskError};
@@ -127,7 +130,7 @@ pub trait Process<T: Task>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that it needs.
+    /// If the state lacks a value that it needs.
     fn check_state(&self, _state: &ServerState) -> Result<(), MissingState> {
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// A task's decoded payload; derefs to it.
+/// A task's decoded payload. Dereferences to `T`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Payload<T>(pub T);
 
 impl<T> Payload<T> {
-    /// The payload itself.
+    /// Returns the payload.
     pub fn into_inner(self) -> T {
         self.0
     }

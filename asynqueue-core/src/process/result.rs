@@ -1,51 +1,51 @@
-//! The result that a process sets, and why one cannot be set.
+//! The limits on a task's result, and the errors of setting it.
 
 use crate::{codec::CodecError, task::Name};
 
-/// Encoded results larger than this are refused unless the server is configured otherwise: 16 MiB.
+/// The default limit of an encoded result: 16 MiB.
 pub const DEFAULT_MAX_RESULT: usize = 16 * 1024 * 1024;
 
-/// The largest result. In the state of servers that set it.
+/// The limit of a result. Stored in the state of servers that set it.
 pub(crate) struct MaxResult(pub(crate) usize);
 
-/// A result that is too large to be kept.
+/// A result is too large to be stored.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the result is {size} bytes, and this server takes up to {limit}: keep large data elsewhere and return a reference, or \
-     raise the limit with `ServerBuilder::max_result`"
+    "the result is {size} bytes, over the limit of {limit}: store large data elsewhere and return a reference, or raise the \
+     limit with `ServerBuilder::max_result`"
 )]
 #[non_exhaustive]
 pub struct ResultTooLarge {
-    /// The encoded result's size in bytes.
+    /// The size of the encoded result, in bytes.
     pub size: usize,
-    /// The largest size taken.
+    /// The limit of this server, in bytes.
     pub limit: usize,
 }
 
 crate::debug_as_text!(ResultTooLarge, SetResultError);
 
-/// A result that was not [set](crate::process::Context::set_result).
+/// A result could not be [set](crate::process::Context::set_result).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SetResultError {
     /// The task's type has an output, which is its result.
     #[error(
-        "the result of `{event}` is its output: return it, or take `output` off the task's type to set another result"
+        "the result of `{event}` is its output: return it, or remove `output` from the task's type to set another result"
     )]
     HasOutput {
-        /// The event.
+        /// The event of the task.
         event: Name,
     },
-    /// The process has returned.
-    #[error("the process of `{event}` has returned: set its result before that")]
+    /// The handler has already returned.
+    #[error("the handler of `{event}` has returned: set the result before that")]
     TooLate {
-        /// The event.
+        /// The event of the task.
         event: Name,
     },
-    /// The codec of the payload cannot represent it.
-    #[error("the result cannot be encoded")]
+    /// The codec of the payload cannot represent the value.
+    #[error("could not encode the result")]
     Encode(#[source] CodecError),
-    /// It is too large.
+    /// The encoded result is over the server's limit.
     #[error(transparent)]
     TooLarge(#[from] ResultTooLarge),
 }

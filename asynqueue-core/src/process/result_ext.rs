@@ -1,11 +1,11 @@
-//! Deciding what an error asks for, where it is returned.
+//! Choosing the outcome of an error where it is returned.
 
 use std::time::Duration;
 
 use super::{StdTaskError, TaskError, TaskErrorKind};
 
-/// What becomes of the task when a step of its handler fails, in the same line as the `?`. Without it, an error is
-/// retried by the task's backoff.
+/// Chooses what happens to the task when a step of its handler fails, in the same line as the `?`. Otherwise an error
+/// is retried with the task's backoff.
 ///
 /// ```
 /// use asynqueue_core::process::{Context, Payload, TaskError, TaskResultExt};
@@ -19,36 +19,36 @@ use super::{StdTaskError, TaskError, TaskErrorKind};
 /// # async fn pay(_: u64) -> Result<(), BankError> { Ok(()) }
 ///
 /// async fn charge(task: Payload<Charge>) -> Result<(), TaskError> {
-///     let card = task.card.parse().or_archive()?; // the number will not get better
+///     let card = task.card.parse().or_archive()?; // a retry would fail too
 ///     bank_is_open().await.or_retry_after(Duration::from_secs(60))?;
-///     pay(card).await.or_archive_if(BankError::is_final)?; // else retried by the backoff
+///     pay(card).await.or_archive_if(BankError::is_final)?; // otherwise retried with the backoff
 ///     Ok(())
 /// }
 /// # let _ = asynqueue_core::registry::ProcessWrapper::new(charge);
 /// ```
 ///
-/// It works in functions that return a [`TaskError`], a box, `anyhow::Error` or `eyre::Report`. Of two decisions about one
-/// error, the later one counts.
+/// It works in functions that return a [`TaskError`], a boxed error, `anyhow::Error` or `eyre::Report`. If two calls
+/// choose an outcome for the same error, the later one counts.
 pub trait TaskResultExt<T, E> {
-    /// On an error, archives the task at once: another attempt would fail too.
+    /// On an error, archives the task immediately, because another attempt would fail too.
     ///
     /// # Errors
     ///
-    /// The error, as one that asks for that.
+    /// The error, requesting that outcome.
     fn or_archive(self) -> Result<T, StdTaskError>;
 
-    /// On an error of which `is_permanent` is true, archives the task at once. Others are left as they are.
+    /// On an error for which `is_permanent` returns true, archives the task immediately. Other errors are unchanged.
     ///
     /// # Errors
     ///
-    /// The error, as one that asks for that.
+    /// The error, requesting that outcome.
     fn or_archive_if(self, is_permanent: impl FnOnce(&E) -> bool) -> Result<T, StdTaskError>;
 
-    /// On an error, retries the task after `delay` in place of the backoff's.
+    /// On an error, retries the task after `delay` instead of the backoff.
     ///
     /// # Errors
     ///
-    /// The error, as one that asks for that.
+    /// The error, requesting that outcome.
     fn or_retry_after(self, delay: Duration) -> Result<T, StdTaskError>;
 }
 

@@ -1,4 +1,4 @@
-//! Values that all handlers of a server share.
+//! Values shared by all handlers of a server.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -9,21 +9,21 @@ use std::{
     sync::Arc,
 };
 
-/// The values given to [`ServerBuilder::state`](crate::server::ServerBuilder::state), one per type.
+/// The values passed to [`ServerBuilder::state`](crate::server::ServerBuilder::state), one per type.
 #[derive(Clone, Default)]
 pub struct ServerState(Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
 
 impl ServerState {
-    /// Keeps `value` under its type, in place of another of the same type.
+    /// Stores `value` under its type, replacing any other value of the same type.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         Arc::make_mut(&mut self.0).insert(TypeId::of::<T>(), Arc::new(value));
     }
 
-    /// The value of type `T`.
+    /// Returns the value of type `T`.
     ///
     /// # Errors
     ///
-    /// When the server was given none.
+    /// If the server has no such value.
     pub fn get<T: Send + Sync + 'static>(&self) -> Result<&T, MissingState> {
         self.0
             .get(&TypeId::of::<T>())
@@ -38,14 +38,14 @@ impl fmt::Debug for ServerState {
     }
 }
 
-/// The state has no value of a type that was asked for.
+/// The state has no value of the requested type.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MissingState(#[source] Missing);
 
-/// The same once more as its own cause, which is all that can be found again of an error in `anyhow::Error`'s box.
+/// The error again as its own cause, because inside an `anyhow::Error` only the causes can be downcast.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no shared state of type `{type_name}`: give the server one with `.state(…)`")]
+#[error("no shared state of type `{type_name}`: add it to the server with `.state(…)`")]
 struct Missing {
     type_name: &'static str,
 }
@@ -58,19 +58,20 @@ impl MissingState {
         Self(Missing { type_name })
     }
 
-    /// The type, as [`type_name`] writes it.
+    /// The missing type, as [`type_name`] formats it.
     pub fn type_name(&self) -> &'static str {
         self.0.type_name
     }
 
-    /// Whether `link` of a chain of causes is one.
+    /// Whether `link` of a chain of causes is this error.
     pub(super) fn is(link: &(dyn Error + 'static)) -> bool {
         link.is::<Self>() || link.is::<Missing>()
     }
 }
 
-/// A shared value as an argument of a handler, cloned from what [`ServerBuilder::state`](crate::server::ServerBuilder::state)
-/// was given; derefs to it. A server that was given none of this type is refused when it is built.
+/// A shared value as an argument of a handler, cloned from the value passed to
+/// [`ServerBuilder::state`](crate::server::ServerBuilder::state). Dereferences to `T`. A server without a value of this
+/// type cannot be built.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -118,7 +119,7 @@ impl<T: Clone + Send + Sync + 'static> FromState for State<T> {
     }
 }
 
-/// Builds a value from the server's shared state: a process that `#[task(process = …)]` registers, when the server is
+/// Builds a value from the server's shared state: a handler registered by `#[task(process = …)]`, when the server is
 /// built, or an argument of a handler, for each attempt.
 ///
 /// Derived with `#[derive(FromState)]`, which clones each field from the state by its type.
@@ -127,10 +128,10 @@ impl<T: Clone + Send + Sync + 'static> FromState for State<T> {
     note = "put `#[derive(FromState)]` on it, or implement `FromState`"
 )]
 pub trait FromState: Sized {
-    /// Builds it.
+    /// Builds the value.
     ///
     /// # Errors
     ///
-    /// When the state lacks a value that it needs.
+    /// If the state lacks a value that it needs.
     fn from_state(state: &ServerState) -> Result<Self, MissingState>;
 }

@@ -1,16 +1,17 @@
-//! A [`TaskError`] on its way through functions that return other error types.
+//! A [`TaskError`] in functions that return other error types.
 
 use std::{error::Error, fmt, ops::Deref};
 
 use super::TaskError;
 use crate::error_text::with_causes;
 
-/// A [`TaskError`] that is a [`std::error::Error`], as [`TaskError::into_std`] makes it: `?` takes it into a box,
-/// `anyhow::Error` and the like, and a handler that returns one of these asks for the same as the [`TaskError`] did.
+/// A [`TaskError`] that implements [`std::error::Error`], returned by [`TaskError::into_std`]. `?` converts it into a
+/// boxed error, `anyhow::Error` and similar types. A handler that returns one of these requests the same outcome as the
+/// [`TaskError`] did.
 pub struct StdTaskError(Marked);
 
-/// The same error once more as its own cause: `anyhow` and `eyre` box an error in a type of theirs, and all that can be
-/// found again of what is inside are its causes.
+/// The error again as its own cause: `anyhow` and `eyre` wrap an error in a private type, so that only its causes can
+/// be downcast.
 struct Marked(TaskError);
 
 impl StdTaskError {
@@ -18,12 +19,12 @@ impl StdTaskError {
         Self(Marked(error))
     }
 
-    /// The error itself.
+    /// Returns the [`TaskError`].
     pub fn into_inner(self) -> TaskError {
         self.0.0
     }
 
-    /// The error itself, if `link` of a chain of causes is one.
+    /// Returns the [`TaskError`] if `link` of a chain of causes is one.
     pub(super) fn marked<'a>(link: &'a (dyn Error + 'static)) -> Option<&'a TaskError> {
         if let Some(outer) = link.downcast_ref::<Self>() {
             return Some(&outer.0.0);
@@ -52,7 +53,7 @@ impl Error for Marked {
     }
 }
 
-/// Without the causes, which follow as such.
+/// Omits the causes, which follow as `source`.
 impl fmt::Display for Marked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.0.source(), f)

@@ -1,4 +1,4 @@
-//! Making one task of the members of a group.
+//! Combining the members of a group into one task.
 
 use std::{fmt, iter, sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     trace,
 };
 
-/// The most groups of a queue to handle in one turn.
+/// The maximum number of groups of a queue to handle in one turn.
 const MAX_GROUPS: usize = 20;
 
-/// What makes one task of several.
+/// An aggregating function, and the event it aggregates.
 pub(super) struct Aggregator {
     pub(super) event: Name,
-    /// Where tasks of its event go by default.
+    /// The default queue of the event's tasks.
     pub(super) queue: Name,
     combine: Box<Combine>,
 }
@@ -29,9 +29,9 @@ pub(super) struct Aggregator {
 type Combine = dyn Fn(&Producer, &Group) -> Result<NewTask, CannotCombine> + Send + Sync;
 
 enum CannotCombine {
-    /// These members are no payloads of their event.
+    /// The payloads of these members cannot be decoded.
     Unreadable(Vec<(Arc<Envelope>, String)>),
-    /// The new task cannot be made.
+    /// The combined task cannot be built.
     Refused(EnqueueError),
 }
 
@@ -43,12 +43,12 @@ impl Aggregator {
             event: Name::from_static(T::EVENT),
             queue: T::options().queue.clone(),
             combine: Box::new(move |producer, group| {
-                let whole = combine(decode(group)?);
+                let combined = combine(decode(group)?);
                 let mut call = CallOptions::default().queue(group.queue.clone());
                 if !group.name.is_empty() {
                     call = call.group(group.name.clone());
                 }
-                let task = call.build(producer, &whole);
+                let task = call.build(producer, &combined);
                 task.map_err(CannotCombine::Refused)
             }),
         }
@@ -74,23 +74,23 @@ fn decode<T: Task>(group: &Group) -> Result<Vec<T>, CannotCombine> {
 }
 
 impl Shared {
-    /// Aggregates groups when they are due: those of each queue by themselves, so that none waits for another.
+    /// Aggregates due groups, in an independent loop per queue.
     pub(super) async fn aggregate_groups(self: Arc<Self>) {
         if self.aggregators.is_empty() {
             return;
         }
         let wakes: Vec<_> = self.queue_names.iter().map(|_| Notify::new()).collect();
         let queues = self.queue_names.iter().zip(&wakes);
-        let looks = join_all(queues.map(|(queue, wake)| self.aggregate_in(queue, wake)));
-        let pass_on = async {
+        let loops = join_all(queues.map(|(queue, wake)| self.aggregate_in(queue, wake)));
+        let wake_all = async {
             loop {
                 self.group_due.notified().await;
                 wakes.iter().for_each(Notify::notify_one);
             }
         };
         tokio::select! {
-            _ = looks => {}
-            () = pass_on => {}
+            _ = loops => {}
+            () = wake_all => {}
         }
     }
 
@@ -119,7 +119,8 @@ impl Shared {
         }
     }
 
-    /// Aggregates the groups of a queue that are due, each whether or not others fail; returns how long to wait for the next.
+    /// Aggregates the due groups of a queue; a failing group does not stop the others. Returns how long to wait for the
+    /// next.
     async fn aggregate_due(
         &self,
         producer: &Producer,
@@ -143,7 +144,7 @@ impl Shared {
             return Err(error);
         }
         if has_found_some {
-            // Of a group that had more members than become one task, the rest may be due by now.
+            // A group with more members than fit into one task may be due again.
             return Ok(Duration::ZERO);
         }
         let until_due = due.next_due.map(|due| due.since(self.broker.now()));
@@ -152,8 +153,8 @@ impl Shared {
             .min(self.settings.poll_interval))
     }
 
-    /// Nothing has changed until the broker has put one task in place of all members: a server that dies before leaves
-    /// the group to another.
+    /// Combines one group. Nothing changes until the broker replaces all members with one task, so a server that dies
+    /// before that leaves the group to another.
     async fn aggregate_one(
         &self,
         producer: &Producer,
@@ -165,9 +166,7 @@ impl Shared {
             return Ok(());
         };
         loop {
-            let combined = guarded("an aggregating function", || {
-                (aggregator.combine)(producer, &group)
-            });
+            let combined = guarded("aggregate", || (aggregator.combine)(producer, &group));
             let problem = match combined {
                 Some(Ok(task)) => return self.put_in_place(group, task).await,
                 Some(Err(CannotCombine::Unreadable(members))) => {
@@ -177,14 +176,17 @@ impl Shared {
                     if good.members.is_empty() {
                         return Ok(());
                     }
-                    // The others are not to wait for them.
+                    // The decodable members need not wait.
                     group = good;
                     continue;
                 }
                 Some(Err(CannotCombine::Refused(error))) => {
                     Problem::OneOfThem(FailureKind::Error, error.to_string())
                 }
-                None => Problem::OneOfThem(FailureKind::Panic, "its function panicked".into()),
+                None => Problem::OneOfThem(
+                    FailureKind::Panic,
+                    "the aggregating function panicked".into(),
+                ),
             };
             return self.failed_together(group, problem).await;
         }
@@ -200,7 +202,7 @@ impl Shared {
         };
         let aggregated = self.broker.aggregate(aggregation).instrument(span);
         match aggregated.await {
-            // Unless another server has done it before.
+            // It is not new if another server was faster.
             Ok(Ok(is_new)) => {
                 if is_new {
                     metrics::aggregated(&queue, &group.event, group.members.len());
@@ -212,7 +214,7 @@ impl Shared {
                 let problem = Problem::Conflict(conflict.to_string());
                 self.failed_together(group, problem).await
             }
-            // It will not get better, and another part of the group may do.
+            // A retry would fail the same way, but another part of the group may succeed.
             Err(BrokerError::Protocol(reason)) => {
                 let problem = Problem::OneOfThem(FailureKind::Error, reason.to_string());
                 self.failed_together(group, problem).await
@@ -223,7 +225,7 @@ impl Shared {
     }
 }
 
-/// Takes those members out of a group that are not among `members`, as a group.
+/// Splits a group: leaves `members` in it and returns the others as a group.
 fn without(group: &mut Group, members: &[(Arc<Envelope>, String)]) -> Group {
     let is_bad = |task: &Arc<Envelope>| members.iter().any(|(bad, _)| Arc::ptr_eq(bad, task));
     let (bad, good) = std::mem::take(&mut group.members)

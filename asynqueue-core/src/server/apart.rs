@@ -1,7 +1,8 @@
-//! What happens to members of a group that could not become one task.
+//! Members of a group that could not be combined into one task.
 //!
-//! They leave their group, with the failure noted, and are tried again by themselves: so the group continues without them, and
-//! how often they were tried is kept with them. Where one of them must be the cause, they are halved until it is alone.
+//! They leave their group with the failure recorded and are retried separately, so that the group can continue without
+//! them. The number of tries is kept with them. If one of several must be the cause, they are split in halves until it
+//! is alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,19 +14,19 @@ use crate::{
     task::{Envelope, Failure, FailureKind, TaskState},
 };
 
-/// How often members are tried together before they are halved.
+/// How often members are tried together before they are split.
 const TRIES: u32 = 3;
 
-/// How long a group waits when the broker has no room for it.
+/// How long a group waits if the broker has no room for the change.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
-/// Why members could not become one task.
+/// Why members could not be combined.
 pub(super) enum Problem {
-    /// None of these is a payload of its event, each with its own reason.
+    /// The payloads of these members cannot be decoded, each for its own reason.
     Unreadable(Vec<(Arc<Envelope>, String)>),
-    /// One of them must be the cause, or several.
+    /// One or several of them must be the cause.
     OneOfThem(FailureKind, String),
-    /// Another task stands in the way of the new one.
+    /// The combined task conflicts with another task.
     Conflict(String),
 }
 
@@ -45,7 +46,7 @@ impl Problem {
 }
 
 impl Shared {
-    /// Handles members that could not become one task. Where the broker cannot set them apart, their group waits.
+    /// Handles members that could not be combined. If the broker cannot set them apart, their group waits.
     pub(super) async fn failed_together(
         &self,
         group: Group,
@@ -95,12 +96,13 @@ impl Shared {
         if moved.await? > 0 {
             let (_, reason) = problem.of(first);
             tracing::warn!(queue = %group.queue, event = %group.event, group = %group.name, tasks = members.len(), tries,
-                again_in = ?delay, reason, "tasks of a group could not become one task; they are tried again by themselves");
+                again_in = ?delay, reason, "could not combine the tasks of a group; they are retried separately");
         }
         Ok(())
     }
 
-    /// Sets each half of the members apart, to be tried at once. One that is alone is tried as often as any task.
+    /// Sets each half of the members apart, to be tried immediately. A single member gets all the tries of an ordinary
+    /// task.
     async fn halve(&self, group: &Group, problem: &Problem, tries: u32) -> Result<(), BrokerError> {
         let (first, second) = group.members.split_at(group.members.len() / 2);
         for half in [first, second] {
@@ -112,11 +114,11 @@ impl Shared {
         }
         let (queue, event, group, tasks) =
             (&group.queue, &group.event, &group.name, group.members.len());
-        tracing::warn!(%queue, %event, %group, tasks, tries, "tasks of a group could not become one task; each half is tried by itself");
+        tracing::warn!(%queue, %event, %group, tasks, tries, "could not combine the tasks of a group; each half is tried separately");
         Ok(())
     }
 
-    /// Members with their failure noted. Those that this version cannot read stay as they are.
+    /// Members with their failure recorded. Members that this version cannot read stay unchanged.
     fn apart(&self, group: &Group, members: &[Arc<Envelope>], problem: &Problem) -> SetApart {
         let noted = |member: &Arc<Envelope>| {
             if member.codec == CodecName::unreadable() {
@@ -152,7 +154,7 @@ impl Shared {
         Arc::new(envelope)
     }
 
-    /// Archives members that have been tried often enough.
+    /// Archives members that have no tries left.
     async fn archive(
         &self,
         members: &[Arc<Envelope>],
@@ -161,7 +163,7 @@ impl Shared {
         if members.is_empty() {
             return Ok(());
         }
-        // As they are now, with what their replacement is compared with.
+        // `replace` compares against the current state, so read it first.
         let refs: Vec<_> = members.iter().map(|member| member.task_ref()).collect();
         let found = self.broker.tasks(&refs).await?;
         let change = |(member, found): (&Arc<Envelope>, Option<TaskInfo>)| {
@@ -185,10 +187,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets a group wait for a while, with all its members.
+    /// Postpones a group with all its members.
     pub(super) async fn postpone(&self, group: &Group, reason: &str) -> Result<(), BrokerError> {
         tracing::error!(queue = %group.queue, event = %group.event, group = %group.name, tasks = group.members.len(), reason,
-            "a group could not become one task; it is tried again later");
+            "could not combine the tasks of a group; retrying it later");
         self.broker.postpone(group, TRY_AGAIN).await
     }
 }

@@ -1,4 +1,4 @@
-//! What a server reports of archives that reach their limits.
+//! Reporting archives that reach their limits.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,14 +16,14 @@ use crate::{
 /// How often an archive that stays near its limit is logged.
 const AGAIN: Duration = Duration::from_secs(3600);
 
-/// How long a server that trims without a pause waits before it logs what it has deleted.
+/// The longest time between two log lines while trimming continues without a pause.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Counts what is trimmed, and logs it: one line a queue and turn, however many tasks and batches that was.
+/// Counts and logs trimmed tasks: one line per queue and turn, however many tasks and batches.
 #[derive(Debug)]
 pub(super) struct ArchiveLog {
     keep: Keep,
-    /// What was deleted since the last lines.
+    /// Trimmed since the last log line.
     trimmed: BTreeMap<Name, Trimmed>,
     since: Instant,
     /// When each queue was last logged as near its limit.
@@ -32,7 +32,7 @@ pub(super) struct ArchiveLog {
 
 impl ArchiveLog {
     pub(super) fn new(keep: Keep, queues: &[Name]) -> Self {
-        // There from the start, so that the first that is deleted is seen as an increase.
+        // Registered at the start, so that the first deletion shows as an increase.
         queues
             .iter()
             .for_each(|queue| metrics::trimmed(queue, &Trimmed::default()));
@@ -44,7 +44,7 @@ impl ArchiveLog {
         }
     }
 
-    /// Notes what one call has deleted of a queue, and what it has left.
+    /// Adds what one call has deleted from a queue, and how much it has left.
     pub(super) fn note(&mut self, queue: &Name, trimmed: &Trimmed) {
         metrics::trimmed(queue, trimmed);
         if trimmed.by_count + trimmed.by_age > 0 {
@@ -67,7 +67,7 @@ impl ArchiveLog {
         let is_known = |at: &Instant| at.elapsed() < AGAIN;
         if !self.nearly_full.get(queue).is_some_and(is_known) {
             self.nearly_full.insert(queue.clone(), Instant::now());
-            tracing::warn!(%queue, archived, max, "the archive is nearly full: beyond its limit, the oldest tasks are deleted; run or delete what is in it, or raise `archived_max`");
+            tracing::warn!(%queue, archived, max, "the archive is nearly full; at its limit the oldest tasks are deleted: run or delete archived tasks, or raise `archived_max`");
         }
     }
 
@@ -79,7 +79,7 @@ impl ArchiveLog {
         }
     }
 
-    /// Logs what was deleted of a queue since the last time.
+    /// Logs what was deleted from a queue since the last time.
     pub(super) fn log_of(&mut self, queue: &Name) {
         if let Some(trimmed) = self.trimmed.remove(queue) {
             self.log_trimmed(queue, &trimmed);
@@ -97,7 +97,7 @@ impl ArchiveLog {
             archived_max: max,
             archived_for,
         } = self.keep;
-        tracing::warn!(%queue, by_count, by_age, max, ?archived_for, "archived tasks were deleted, since they were more than `archived_max` or older than `archived_for`");
+        tracing::warn!(%queue, by_count, by_age, max, ?archived_for, "deleted archived tasks beyond `archived_max` or older than `archived_for`");
     }
 }
 

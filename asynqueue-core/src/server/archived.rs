@@ -1,4 +1,4 @@
-//! What follows when tasks have been archived: a log line, and the hooks, which run apart from all else.
+//! What follows the archiving of a task: a log line, and the hooks, which run independently of everything else.
 
 use std::{
     collections::VecDeque,
@@ -23,42 +23,42 @@ use crate::{
     task::{Envelope, Failure, FailureKind},
 };
 
-/// The most tasks whose hooks run at once.
+/// The maximum number of tasks whose hooks run concurrently.
 const MAX_AT_ONCE: usize = 16;
 
-/// The most tasks that wait for their hooks.
+/// The maximum number of tasks waiting for their hooks.
 const MAX_WAITING: usize = 10_000;
 
-/// The most bytes of payload that these may have in all.
+/// The maximum total size of their payloads, in bytes.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// The longest that one hook may take for one task.
+/// The time limit of one hook for one task.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
-/// Archived tasks whose hooks are to be called.
+/// Archived tasks whose hooks have not been called yet.
 #[derive(Debug, Default)]
 pub(super) struct HookCalls {
     waiting: Mutex<Waiting>,
     filled: Notify,
-    /// How many were left out since there was room last.
+    /// How many were skipped since the queue was last empty.
     left_out: AtomicUsize,
-    /// No more come.
+    /// Cancelled when no more tasks come.
     closed: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     calls: VecDeque<HookCall>,
-    /// Of all payloads.
+    /// The total size of the payloads.
     bytes: usize,
 }
 
-/// A task whose hooks are to be called.
+/// A task whose hooks have to be called.
 #[derive(Debug)]
 struct HookCall {
     hooks: ArchiveHooks,
     task: Arc<Envelope>,
-    /// Only the broker knows by whom it was cancelled, and why.
+    /// The reason has to be read from the broker.
     cancelled: bool,
 }
 
@@ -69,7 +69,7 @@ impl HookCalls {
         } else if self.left_out.fetch_add(1, SeqCst) == 0 {
             tracing::error!(
                 waiting = self.len(),
-                "hooks take too long: `on_archived` is not called for further tasks until they catch up"
+                "hooks are too slow; `on_archived` is not called for further tasks until they catch up"
             );
         }
     }
@@ -79,7 +79,7 @@ impl HookCalls {
         if call.is_none() {
             let tasks = self.left_out.swap(0, SeqCst);
             if tasks > 0 {
-                tracing::error!(tasks, "`on_archived` was not called for these");
+                tracing::error!(tasks, "`on_archived` was not called for these tasks");
             }
         }
         call
@@ -91,7 +91,7 @@ impl HookCalls {
 }
 
 impl Waiting {
-    /// Takes a call in, unless there are too many; returns whether it did.
+    /// Adds a call, unless there is no room. Returns whether it did.
     fn push(&mut self, call: HookCall) -> bool {
         let bytes = self.bytes.saturating_add(call.task.payload.len());
         let has_room = self.calls.len() < MAX_WAITING && bytes <= MAX_WAITING_BYTES;
@@ -111,7 +111,7 @@ impl Waiting {
 }
 
 impl Shared {
-    /// Acts on what the broker has answered to outcomes, as far as it has archived tasks.
+    /// Handles the tasks that the broker has archived, according to its response.
     pub(super) fn note_archived(&self, batch: &[Settlement], settled: &[Settled]) {
         for (settlement, settled) in batch.iter().zip(settled) {
             match (settled, &settlement.outcome) {
@@ -122,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// Acts on a task that the broker has archived.
+    /// Handles a task that the broker has archived.
     pub(super) fn archived(&self, task: &Arc<Envelope>, cancelled: bool) {
         if cancelled {
             self.log_cancelled(task);
@@ -139,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Calls hooks until no more are to come and all are done.
+    /// Calls hooks until no more tasks come and all calls are done.
     pub(super) async fn call_hooks(self: Arc<Self>) {
         let mut calls = JoinSet::new();
         let runtime = Handle::current();
@@ -156,7 +156,7 @@ impl Shared {
                     calls.spawn(ambient::here(call));
                     continue;
                 }
-                // On a thread of its own: one that blocks holds up nothing else.
+                // On a separate thread, so that a hook that blocks delays nothing else.
                 calls.spawn_blocking(move || {
                     let call = shared.call_hooks_of(call);
                     runtime.block_on(cut_off.run_until_cancelled(call));
@@ -174,7 +174,7 @@ impl Shared {
         }
     }
 
-    /// Calls the hooks that wait, in the foreground.
+    /// Calls the waiting hooks in the foreground.
     #[cfg(feature = "testing")]
     pub(super) async fn call_waiting_hooks(&self) {
         while let Some(call) = self.hook_calls.pop() {
@@ -199,12 +199,12 @@ impl Shared {
                     tracing::error!(%task, "a hook panicked in `on_archived`");
                 }
                 Err(_) => tracing::error!(%task, limit = ?LONGEST_CALL,
-                    "a hook took too long in `on_archived`; the call was given up"),
+                    "a hook took too long in `on_archived`; the call is abandoned"),
             }
         }
     }
 
-    /// A cancelled task as the broker keeps it, with the reason; with none if the task has moved on meanwhile.
+    /// A cancelled task as the broker stores it, with the reason; without one if the task has already moved on.
     async fn cancelled(&self, task: Arc<Envelope>) -> Archived {
         let tasks = [task.task_ref()];
         let found = timeout(LONGEST_CALL, self.broker.tasks(&tasks)).await;
@@ -224,18 +224,18 @@ impl Shared {
         Archived::new(task, failure)
     }
 
-    /// Lets [`call_hooks`](Self::call_hooks) come to its end.
+    /// Lets [`call_hooks`](Self::call_hooks) finish.
     pub(super) fn close_hooks(&self) {
         self.hook_calls.closed.cancel();
     }
 
-    /// Says which hooks were not called.
+    /// Logs how many hooks were not called.
     pub(super) fn note_uncalled_hooks(&self) {
         let tasks = self.hook_calls.len();
         if tasks > 0 {
             tracing::error!(
                 tasks,
-                "hooks were cut off at shutdown; `on_archived` is not called for these"
+                "shutdown cut off the hooks; `on_archived` is not called for these tasks"
             );
         }
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_wait_are_bounded_in_number() {
+    fn waiting_calls_are_bounded_in_number() {
         let calls = HookCalls::default();
         (0..MAX_WAITING + 2).for_each(|_| calls.push(call(0)));
         assert_eq!((calls.len(), calls.left_out.load(SeqCst)), (MAX_WAITING, 2));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_wait_are_bounded_in_bytes_but_one_fits_always() {
+    fn waiting_calls_are_bounded_in_bytes_but_one_always_fits() {
         let calls = HookCalls::default();
         calls.push(call(2 * MAX_WAITING_BYTES));
         calls.push(call(1));

@@ -1,4 +1,4 @@
-//! Making a server of what it was told.
+//! Building a server from its builder.
 
 use std::{
     collections::HashSet,
@@ -33,19 +33,19 @@ use crate::{
     task::Name,
 };
 
-/// Each slot takes memory, and is looked at ten times a second.
+/// Each slot uses memory, and is checked ten times a second.
 const MOST_AT_ONCE: usize = 1_000_000;
 
 impl ServerBuilder {
-    /// Checks the settings and makes the server.
+    /// Validates the settings and builds the server.
     ///
     /// # Errors
     ///
-    /// When a setting is invalid, no process is mounted or two have the same event, or a process needs a shared value
-    /// that the server was not given.
+    /// If a setting is invalid, no handler is registered, two handlers have the same event, or a handler needs shared
+    /// state that the server does not have.
     pub fn build(mut self) -> Result<Server, ServerError> {
         self.check_settings()?;
-        self.mount_registered()?;
+        self.add_registered()?;
         self.check_state()?;
         self.check_aggregators()?;
         let queues = self.queue_set()?;
@@ -78,8 +78,8 @@ impl ServerBuilder {
             hook_calls: HookCalls::default(),
             due: Notify::new(),
             group_due: Notify::new(),
-            unheard: Notify::new(),
-            asked: Default::default(),
+            missed_signals: Notify::new(),
+            lease_checks: Default::default(),
             quiet: Quiet::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -121,7 +121,7 @@ impl ServerBuilder {
         }
     }
 
-    fn mount_registered(&mut self) -> Result<(), ServerError> {
+    fn add_registered(&mut self) -> Result<(), ServerError> {
         if self.registered {
             for registration in Registration::all() {
                 let process = registration.build(&self.state).map_err(|source| {
@@ -134,7 +134,7 @@ impl ServerBuilder {
         Ok(())
     }
 
-    /// Whether the state has what each process needs, as far as it says so.
+    /// Checks the state that handlers declare to need.
     fn check_state(&self) -> Result<(), ServerError> {
         let subscribers = self.subscribers.iter().map(|(_, process)| process);
         for process in self.processes.iter().chain(subscribers) {
@@ -159,7 +159,7 @@ impl ServerBuilder {
         Ok(())
     }
 
-    /// Each subscriber has a queue of its own, and shares the outbox of the event with the others.
+    /// Each subscriber has its own queue. The outbox of an event is shared by all its subscribers.
     fn subscribed_queues(&self) -> Result<Vec<Name>, ServerError> {
         let mut queues = Vec::new();
         for (subscriber, process) in &self.subscribers {
@@ -207,7 +207,7 @@ impl ServerBuilder {
         for process in &self.processes {
             if !self.queues.iter().any(|(name, _)| name == process.queue()) {
                 tracing::warn!(event = %process.event(), queue = %process.queue(),
-                    "tasks of this event go to a queue that this server does not take from");
+                    "tasks of this event go to a queue that this server does not lease from");
             }
         }
         QueueSet::new(
@@ -218,7 +218,7 @@ impl ServerBuilder {
     }
 
     fn registry(&mut self) -> Result<Registry, ServerError> {
-        // The first layer added is the outermost, so it goes on last.
+        // The first layer added is the outermost, so it is applied last.
         let layers = &self.layers;
         let around = |service| {
             let layers = layers.iter().rev();
@@ -226,7 +226,7 @@ impl ServerBuilder {
         };
         let layered =
             |process: ProcessWrapper| process.map_service(|service| observed(around(service)));
-        // What is around any process is around none, too.
+        // Hooks also see archived tasks that have no handler.
         let hooks = around(BoxProcess::from_fn(|_| Box::pin(pending())));
         let hooks = hooks.hooks().clone();
         let mut registry = Registry::with_hooks(hooks.clone());
@@ -251,7 +251,7 @@ impl ServerBuilder {
     }
 }
 
-/// Puts what tells of attempts around all else.
+/// Adds tracing and metrics as the outermost layers.
 fn observed(service: BoxProcess) -> BoxProcess {
     #[cfg(feature = "metrics")]
     let service = service.within(&MetricsLayer);

@@ -23,30 +23,30 @@ pub struct ServerBuilder {
     pub(crate) strict: bool,
     pub(super) processes: Vec<ProcessWrapper>,
     pub(super) registered: bool,
-    /// Name and process of each.
+    /// Name and handler of each.
     pub(super) subscribers: Vec<(Name, ProcessWrapper)>,
     pub(super) aggregators: Vec<Aggregator>,
-    /// What an aggregating function makes, if that is to be aggregated itself.
+    /// Events of a combined task that would be aggregated again, and of its members.
     pub(super) aggregated_again: Option<(Name, Name)>,
     pub(super) layers: Vec<ApplyLayer>,
     pub(crate) state: ServerState,
     pub(super) max_abandoned: Option<usize>,
-    /// What a configuration asks for that a server does not run.
+    /// A configured part that a server does not run.
     pub(crate) beyond: Option<Beyond>,
     pub(crate) settings: Settings,
 }
 
-/// A setting of a part of a program that is beside its server.
+/// A setting that belongs to a part of the program outside the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beyond {
     pub(crate) section: &'static str,
     pub(crate) key: &'static str,
 }
 
-/// Less than this can't be extended in time.
+/// A shorter lease could expire before it is extended.
 pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
 
-/// Less than this is no wait.
+/// A shorter interval would be a busy loop.
 pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 type ApplyLayer = Box<dyn Fn(BoxProcess) -> BoxProcess + Send + Sync>;
@@ -72,45 +72,44 @@ impl ServerBuilder {
         }
     }
 
-    /// Takes tasks from a queue, with a weight: while both have tasks, a queue of weight 6 gets twice the turns of one
-    /// of weight 3. By default the server takes, with equal weights, from the queues that the types of its processes
-    /// name.
+    /// Leases from this queue, with a weight: while both have tasks, a queue of weight 6 gets twice the turns of one of
+    /// weight 3. Default: the queues named by the task types of the registered handlers, with equal weights.
     pub fn queue(mut self, name: impl Into<Name>, weight: u32) -> Self {
         self.queues.push((name.into(), weight));
         self
     }
 
-    /// Runs at most `max` tasks of this queue at once, on this server.
+    /// Runs at most `max` tasks of this queue concurrently on this server. Default: no limit but the concurrency.
     pub fn queue_concurrency(mut self, name: impl Into<Name>, max: usize) -> Self {
         self.queue_limits.push((name.into(), max));
         self
     }
 
-    /// Takes from a queue only while those of a higher weight are empty. By default turns are shared by weight, so
-    /// that none starves.
+    /// Leases from a queue only while all queues of a higher weight are empty. By default the queues share turns by
+    /// weight, so that no queue starves.
     pub fn strict_priority(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// Runs at most `max` tasks at once. Default 16.
+    /// Sets how many tasks run concurrently. Default 16, at most 1,000,000.
     pub fn concurrency(mut self, max: usize) -> Self {
         self.settings.concurrency = max;
         self
     }
 
-    /// Mounts a process: a [`Process`], an async function or a [`ProcessWrapper`]. A process of several types
-    /// of tasks is mounted once for each, by [`process_for`](Self::process_for).
+    /// Registers a handler: a [`Process`], an async function or a [`ProcessWrapper`]. Register a type that handles
+    /// several types of tasks once for each, with [`process_for`](Self::process_for).
     pub fn process<M>(
         mut self,
-        process: impl IntoProcess<M>, // of several types of tasks: `.process_for::<T>(…)`
+        process: impl IntoProcess<M>, // handles several types of tasks: use `.process_for::<T>(…)`
     ) -> Self {
         self.processes.push(process.into_process());
         self
     }
 
-    /// Mounts a process for the tasks of type `T`: a type that implements [`Process`] for several types is mounted once for
-    /// each.
+    /// Registers a handler for the tasks of type `T`. A type that implements [`Process`] for several types is
+    /// registered once for each.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -150,8 +149,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Mounts a plain function that computes for long or blocks its thread. Each call runs on a thread of its own, bounded and
-    /// accounted for as [`Context::run_blocking`] says; look at `ctx.is_cancelled()` to stop early.
+    /// Registers a synchronous function that computes for long or blocks its thread. Each call runs on its own thread,
+    /// under the limits described at [`Context::run_blocking`]. Check `ctx.is_cancelled()` to stop early.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -184,18 +183,21 @@ impl ServerBuilder {
         self
     }
 
-    /// Mounts every process that `#[task(process = …)]` registers in this program, built from the
+    /// Registers all handlers that `#[task(process = …)]` declares in this program, built from the
     /// [state](Self::state).
     pub fn registered(mut self) -> Self {
         self.registered = true;
         self
     }
 
-    /// Subscribes a process to an event: it gets a task for each that is [published](crate::producer::Producer::publish) from now on,
-    /// in a queue of its own, named `subscriber@event`. A subscriber stays known when its servers stop, and finds what was
-    /// published meanwhile when they come back; [`Subscriptions::unsubscribe`](crate::broker::Subscriptions::unsubscribe) ends it.
-    /// The name has no `@`, and the event is that of the payload's type.
-    /// Servers that use the same name share one queue, and each event goes to one of them.
+    /// Subscribes a handler to an event. The subscriber gets a task for each payload
+    /// [published](crate::producer::Producer::publish) from then on, in its own queue, named `subscriber@event`. The
+    /// event is that of the payload's type.
+    ///
+    /// A subscription outlives its servers: tasks published while they are stopped wait in the queue.
+    /// [`Subscriptions::unsubscribe`](crate::broker::Subscriptions::unsubscribe) ends it.
+    /// Servers that use the same name share one queue, and each task runs on one of them. The name must not contain
+    /// `@`.
     pub fn subscribe<M>(
         mut self,
         subscriber: impl Into<Name>,
@@ -206,13 +208,16 @@ impl ServerBuilder {
         self
     }
 
-    /// Makes one task of the members of a group, for tasks that are [aggregated](crate::task::Aggregate): the function is given
-    /// their payloads, oldest first. It may be called again for the same tasks, as after a crash, and only one of the tasks
-    /// that it makes is kept: so let it do nothing else. The new task is put into the queue of its members, and has their
-    /// group as its own.
+    /// Combines the members of a group into one task, for tasks that are [aggregated](crate::task::Aggregate). The
+    /// function receives their payloads, oldest first. The new task is put into the queue of its members and keeps
+    /// their group.
     ///
-    /// Members that could not become one task leave their group, and are tried again by themselves: by their backoff, and
-    /// up to their `max_retry` before they are archived. After three tries they are halved, until the cause is alone.
+    /// The function may run again for the same tasks, for example after a crash, and only one of the resulting tasks is
+    /// kept. It must not have side effects.
+    ///
+    /// Members that could not be combined leave their group and are retried together, with their backoff and up to
+    /// their `max_retry`, before they are archived. After three tries the batch is split in halves until the failing
+    /// task is alone.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -257,7 +262,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Puts a [`tower::Layer`] around every process. The first one added is the outermost, as in
+    /// Wraps every handler in a [`tower::Layer`]. The first layer added is the outermost, as in
     /// [`tower::ServiceBuilder`].
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -267,92 +272,91 @@ impl ServerBuilder {
         self
     }
 
-    /// Runs a hook around every process, and for every task that this server archives, with or without a process.
+    /// Wraps every handler in a hook. It also sees every task that this server archives, with or without a handler.
     pub fn hook(self, hook: impl Hook) -> Self {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Shares a value with all processes, by its type. A function takes it as an argument of type
-    /// [`State<T>`](crate::process::State), which is checked when the server is built; see also [`FromState`](crate::process::FromState)
-    /// and [`Context::state`].
+    /// Shares a value with all handlers, by its type. A function takes it as an argument of type
+    /// [`State<T>`](crate::process::State), which is checked when the server is built. See also
+    /// [`FromState`](crate::process::FromState) and [`Context::state`].
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
         self
     }
 
-    /// Names this server among all that work for the broker. By default made of host, process and a random part.
+    /// Names this server, uniquely among the servers of the broker. Default: host name, process id and a random suffix.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How long a task stays with this server after the last heartbeat, which it sends each third of this. A task of a
-    /// server that died runs elsewhere after this long, half as long again, and up to 4 s. Servers that share a queue should
-    /// use the same length. Default 30 s.
+    /// Sets how long a lease is valid without a heartbeat. A heartbeat is sent every third of this. If the server dies,
+    /// its tasks run elsewhere after 1.5 times this, plus up to 4 s. Servers that share a queue should use the same
+    /// value. Default 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How often to look for tasks while the broker gives no signals, as after a lost connection. While it does, each queue is
-    /// looked at once in ten of these, and at most ten queues a second. Default 1 s.
+    /// Sets how often queues are polled while the broker sends no signals, for example after a lost connection. While
+    /// it does, each queue is polled once in ten intervals, and at most ten queues a second. Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = interval;
         self
     }
 
-    /// How long to wait on shutdown for what runs. Default 20 s.
+    /// Sets how long a shutdown waits for running tasks. Default 20 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
         self
     }
 
-    /// How long a task that is cancelled, or still runs when the shutdown timeout is up, may take to stop by itself
-    /// before it is dropped. Default 1 s.
+    /// Sets how long a task may take to stop after it is cancelled or the shutdown timeout has elapsed, before its slot
+    /// is abandoned. Default 1 s.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.settings.cancel_grace = grace;
         self
     }
 
-    /// How large an encoded result may be, in bytes. A task that returns a larger one is archived, since its work is done and would
-    /// end the same way again. Default [16 MiB](crate::process::DEFAULT_MAX_RESULT).
+    /// Sets the maximum size of an encoded result, in bytes. A task with a larger result is archived: its work is done,
+    /// and a retry would fail the same way. Default [16 MiB](crate::process::DEFAULT_MAX_RESULT).
     pub fn max_result(mut self, bytes: usize) -> Self {
         self.state.insert(MaxResult(bytes));
         self
     }
 
-    /// How many handlers may still run after their slot was given up, because they block their thread past their
-    /// deadline. At that number, slots are not replaced any more and the server runs fewer tasks. By default as many
-    /// as the concurrency.
+    /// Sets how many abandoned handlers may still be running, because they block their thread past their deadline. At
+    /// this number, abandoned slots are no longer replaced and the server runs fewer tasks. Default: the concurrency.
     pub fn max_abandoned(mut self, max: usize) -> Self {
         self.max_abandoned = Some(max);
         self
     }
 
-    /// For how long a task is given back whose event no process of this server handles, so that another server can run
-    /// it, as in a rolling deploy or where services share a queue. Each time it comes back later, from 1 s up to 60 s,
-    /// and no attempt counts. When it has been given back for this long it is archived, with the reason. Zero archives it
-    /// at once. Default 1 h.
+    /// Sets how long tasks of an event without a handler on this server are released for other servers, for example in
+    /// a rolling deploy or where services share a queue. Each release delays the task longer, from 1 s to 60 s, and
+    /// counts no attempt. After this long the task is archived, with the reason. Zero archives it immediately. Default
+    /// 1 h.
     pub fn unknown_event_grace(mut self, grace: Duration) -> Self {
         self.settings.unknown_event_grace = grace;
         self
     }
 
-    /// What happens to a task whose payload cannot be decoded. By default that is a failure like any other, and is
-    /// retried: in a rolling deploy another server may be able to decode it.
+    /// Sets what happens to a task whose payload cannot be decoded. By default it fails and is retried: in a rolling
+    /// deploy another server may be able to decode it.
     pub fn on_decode_error(mut self, on_decode_error: OnDecodeError) -> Self {
         self.state.insert(on_decode_error);
         self
     }
 
-    /// Which archived tasks are kept.
+    /// Sets which archived tasks are kept, by number and age.
     pub fn keep_archived(mut self, keep: Keep) -> Self {
         self.settings.keep = keep;
         self
     }
 
-    /// Which errors count as an attempt; the others are retried without end, by the backoff of the attempt they would
-    /// have been. By default all count.
+    /// Sets which errors count as an attempt. All others are retried without limit, with the backoff of the current
+    /// attempt. By default all errors count.
     pub fn is_failure(
         mut self,
         is_failure: impl Fn(&TaskError) -> bool + Send + Sync + 'static,
@@ -361,15 +365,15 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether to log failures, under the target `asynqueue::failures`: a warning for each failed attempt, within its span
-    /// if it has one, and an error for each task that is archived because of a failure. Default true.
+    /// Sets whether failures are logged, under the target `asynqueue::failures`: a warning for each failed attempt,
+    /// within its span if it has one, and an error for each task archived because of a failure. Default true.
     pub fn log_failures(mut self, log: bool) -> Self {
         self.settings.log_failures = log;
         self
     }
 
-    /// Calls `on_error` for every attempt on this server that counts as failed. An attempt whose worker was lost has no context to
-    /// call it with; [`Hook::on_archived`] is called for every task that ends in the archive.
+    /// Calls `on_error` for every attempt on this server that counts as failed. An attempt whose worker was lost has no
+    /// context, so it is not reported here; [`Hook::on_archived`] is called for every archived task.
     pub fn on_error(
         mut self,
         on_error: impl Fn(&Context, &TaskError) + Send + Sync + 'static,
@@ -378,7 +382,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Calls `check` at each interval with whether the broker answers.
+    /// Pings the broker at each interval and calls `check` with the result.
     pub fn health_check(
         mut self,
         interval: Duration,
@@ -392,7 +396,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build), or when the broker does not answer.
+    /// As [`build`](Self::build), or if the broker does not respond.
     pub async fn start(self) -> Result<ServerHandle, ServerError> {
         let server = self.build()?;
         server.shared.broker.ping().await?;
@@ -405,7 +409,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build), or when the broker does not answer at first.
+    /// As [`build`](Self::build), or if the broker does not respond at the start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let server = self.build()?;
         server.shared.broker.ping().await?;

@@ -1,4 +1,4 @@
-//! Calls for leases that are under way, and the queues that are left alone since they fail.
+//! The lease calls under way, and the queues that fail and wait for a retry.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -17,43 +17,43 @@ use crate::{
 
 const DOING: &str = "lease";
 
-/// How long the room for what a call may bring is kept free. One that takes longer may be for a queue that is away, and must not
-/// keep slots from others; should it bring tasks all the same, they wait for a slot.
+/// How long room is reserved for the tasks of a call. A slower call may be for an unreachable queue, and must not keep
+/// slots from other queues. If it returns tasks after all, they wait for a slot.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What came back of a call.
-pub(super) struct Answered {
-    /// What was asked for.
+/// The response to a call.
+pub(super) struct Response {
+    /// What was requested.
     pub(super) shares: Vec<Share>,
-    /// How many tasks at most in all.
+    /// The maximum number of tasks in total.
     pub(super) max: usize,
-    /// When it was asked for.
-    pub(super) asked: Instant,
-    /// One answer for each of the shares, unless the whole call failed.
-    pub(super) answers: Result<Each<Vec<Leased>>, BrokerError>,
+    /// When the call was made.
+    pub(super) called: Instant,
+    /// One result per share, unless the call failed.
+    pub(super) results: Result<Each<Vec<Leased>>, BrokerError>,
 }
 
-/// The calls of a server.
+/// The lease calls of a server.
 pub(super) struct Calls {
-    under_way: FuturesUnordered<BoxFuture<'static, (u64, Answered)>>,
-    /// Until when room is kept for each call, and how much.
+    under_way: FuturesUnordered<BoxFuture<'static, (u64, Response)>>,
+    /// The room reserved for each call, and until when.
     reserved: Vec<(u64, Instant, usize)>,
     made: u64,
     queues: Vec<State>,
 }
 
-/// Where the calls are with one queue.
+/// The state of one queue.
 struct State {
-    asked: bool,
+    calling: bool,
     retrying: Retrying,
-    /// When one that fails is tried again.
+    /// When a failing queue is retried.
     next: Instant,
 }
 
 impl Calls {
     pub(super) fn new(queues: usize) -> Self {
         let state = || State {
-            asked: false,
+            calling: false,
             retrying: Retrying::new(DOING),
             next: Instant::now(),
         };
@@ -65,44 +65,45 @@ impl Calls {
         }
     }
 
-    /// How many tasks calls may bring that room is kept for.
+    /// How much room is reserved for the calls under way.
     pub(super) fn reserved(&mut self, now: Instant) -> usize {
         self.reserved.retain(|(_, until, _)| *until > now);
         self.reserved.iter().map(|(_, _, max)| max).sum()
     }
 
-    /// Opens the queues that may be asked together, and closes the others: those that are asked, that fail, or whose outcomes cannot
-    /// be recorded.
+    /// Opens the queues that may share a call, and closes the others: queues with a call under way, failing ones, and
+    /// queues whose outcomes cannot be recorded.
     pub(super) fn open(&self, queues: &mut QueueSet, failing: &HashSet<Name>) {
         for (place, state) in self.queues.iter().enumerate() {
-            let is_open = !state.asked && !state.retrying.fails();
+            let is_open = !state.calling && !state.retrying.fails();
             let takes = failing.is_empty() || !failing.contains(queues.name(place));
             queues.set_open(place, is_open && takes);
         }
     }
 
-    /// Whether the answer to a call is to be waited for before more is asked: the weights of the queues that it is for count.
+    /// Whether to wait for a response before the next call. Otherwise the weights of its queues would not count.
     pub(super) fn are_due(&self, now: Instant) -> bool {
         self.reserved.iter().any(|(_, until, _)| *until > now)
     }
 
     /// Whether a call for a queue is under way.
-    pub(super) fn is_asked(&self, queue: usize) -> bool {
-        self.queues[queue].asked
+    pub(super) fn is_calling(&self, queue: usize) -> bool {
+        self.queues[queue].calling
     }
 
-    /// The queues that fail, and are to be tried again now.
+    /// The failing queues that are due for a retry.
     pub(super) fn to_try(&self, now: Instant) -> Vec<usize> {
-        let is_to_try = |state: &State| state.retrying.fails() && !state.asked && state.next <= now;
+        let is_to_try =
+            |state: &State| state.retrying.fails() && !state.calling && state.next <= now;
         let numbered = self.queues.iter().enumerate();
         let to_try = numbered.filter(|(_, state)| is_to_try(state));
         to_try.map(|(place, _)| place).collect()
     }
 
-    /// Waits until a queue that fails is to be tried again, or room is no longer kept for a call.
+    /// Waits until a failing queue is due for a retry, or a reservation ends.
     pub(super) fn next(&self, now: Instant) -> impl Future<Output = ()> + use<> {
         let waiting = self.queues.iter();
-        let waiting = waiting.filter(|state| state.retrying.fails() && !state.asked);
+        let waiting = waiting.filter(|state| state.retrying.fails() && !state.calling);
         let tries = waiting.map(|state| state.next).filter(|next| *next > now);
         let kept = self.reserved.iter().map(|(_, until, _)| *until);
         let next = tries.chain(kept).min();
@@ -114,8 +115,8 @@ impl Calls {
         }
     }
 
-    /// Asks for shares: with one call, or one for each queue where they are kept `apart`.
-    pub(super) fn ask(
+    /// Leases shares with one call, or with one per queue if the broker is partitioned.
+    pub(super) fn lease(
         &mut self,
         shared: &Shared,
         queues: &mut QueueSet,
@@ -123,29 +124,29 @@ impl Calls {
         max: usize,
     ) {
         if shared.broker.capabilities().is_partitioned {
-            // With strict priority, the next one is asked once it is known what the first one leaves.
-            let at_once = if queues.share_turns() {
+            // With strict priority, the next queue is called when it is known how much room the first one leaves.
+            let together = if queues.share_turns() {
                 shares.len()
             } else {
                 1
             };
-            for share in shares.into_iter().take(at_once) {
+            for share in shares.into_iter().take(together) {
                 let max = share.max;
-                self.ask_once(shared, queues, vec![share], max, max);
+                self.call(shared, queues, vec![share], max, max);
             }
         } else {
             let in_all = shares.iter().map(|share| share.max);
             let in_all = in_all.fold(0, usize::saturating_add).min(max);
-            self.ask_once(shared, queues, shares, max, in_all);
+            self.call(shared, queues, shares, max, in_all);
         }
     }
 
-    /// Asks a queue that fails for one task, by itself, so that no other waits for its answer.
+    /// Leases one task from a failing queue in a separate call, so that no other queue waits for it.
     pub(super) fn try_again(&mut self, shared: &Shared, queues: &mut QueueSet, queue: usize) {
-        self.ask_once(shared, queues, vec![Share { queue, max: 1 }], 1, 0);
+        self.call(shared, queues, vec![Share { queue, max: 1 }], 1, 0);
     }
 
-    fn ask_once(
+    fn call(
         &mut self,
         shared: &Shared,
         queues: &mut QueueSet,
@@ -154,8 +155,8 @@ impl Calls {
         reserved: usize,
     ) {
         for share in &shares {
-            self.queues[share.queue].asked = true;
-            // What is signalled from now on counts.
+            self.queues[share.queue].calling = true;
+            // Signals count from now on.
             queues.set_ready(share.queue, false);
         }
         let named = |share: &Share| (queues.name(share.queue).clone(), share.max);
@@ -172,36 +173,36 @@ impl Calls {
             self.reserved.push((call, until, reserved));
         }
         let broker = Arc::clone(&shared.broker);
-        let asking = async move {
-            let asked = Instant::now();
-            let answers = broker.lease(&request).await;
-            let answered = Answered {
+        let calling = async move {
+            let called = Instant::now();
+            let results = broker.lease(&request).await;
+            let response = Response {
                 shares,
                 max,
-                asked,
-                answers,
+                called,
+                results,
             };
-            (call, answered)
+            (call, response)
         };
-        self.under_way.push(asking.boxed());
+        self.under_way.push(calling.boxed());
     }
 
-    /// The next call that comes back; `None` if none is under way.
-    pub(super) async fn answered(&mut self) -> Option<Answered> {
-        let (call, answered) = self.under_way.next().await?;
+    /// Waits for the next response. Returns `None` if no call is under way.
+    pub(super) async fn next_response(&mut self) -> Option<Response> {
+        let (call, response) = self.under_way.next().await?;
         self.reserved.retain(|(of, ..)| *of != call);
-        for share in &answered.shares {
-            self.queues[share.queue].asked = false;
+        for share in &response.shares {
+            self.queues[share.queue].calling = false;
         }
-        Some(answered)
+        Some(response)
     }
 
-    /// Notes that a queue has answered.
+    /// Records that a queue has responded.
     pub(super) fn worked(&mut self, queues: &QueueSet, queue: usize) {
         self.queues[queue].retrying.worked_for(queues.name(queue));
     }
 
-    /// Notes that queues have failed, each with its error.
+    /// Records that queues have failed, each with its error.
     pub(super) fn failed(&mut self, queues: &mut QueueSet, failed: Vec<(usize, BrokerError)>) {
         let (now, mut new) = (Instant::now(), Vec::new());
         let mut last = None;

@@ -1,4 +1,4 @@
-//! Running what is due in the foreground, for tests.
+//! Running due tasks in the foreground, for tests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,11 @@ use crate::{
     layer::Passes,
 };
 
-/// The most tasks to make pending in one call.
+/// The maximum number of tasks to make pending in one call.
 const MAX_BATCH: usize = 1_000;
 
 impl Server {
-    /// Runs one task after the other until none is pending or due, and shows what came of each.
+    /// Runs one task after another until none is pending or due, and passes each recorded outcome to `settled`.
     pub(crate) async fn drain(
         mut self,
         mut settled: impl FnMut(&Settlement),
@@ -23,16 +23,16 @@ impl Server {
         loop {
             while let Some(job) = next(&self.shared, &mut self.queues).await? {
                 if let Some(job) = self.shared.receive_alone(job).await {
-                    // It counts as any other, though it never was in the inbox.
-                    self.shared.inbox.began(job.queue);
+                    // It counts like any other task, although it was not in the inbox.
+                    self.shared.inbox.started(job.queue);
                     self.shared.run_job(job, &place).await;
                 }
                 let outcomes = self.shared.outbox.take();
-                let answers = all_of(self.shared.broker.settle(&outcomes).await)?;
-                self.shared.note_archived(&outcomes, &answers);
+                let results = all_of(self.shared.broker.settle(&outcomes).await)?;
+                self.shared.note_archived(&outcomes, &results);
                 self.shared.call_waiting_hooks().await;
-                for (outcome, answer) in outcomes.iter().zip(answers) {
-                    if answer != Settled::Stale {
+                for (outcome, result) in outcomes.iter().zip(results) {
+                    if result != Settled::Stale {
                         settled(outcome);
                     }
                 }
@@ -50,7 +50,7 @@ impl Server {
     }
 }
 
-/// Leases the task whose turn it is.
+/// Leases the next task.
 async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>, BrokerError> {
     queues.set_all_ready();
     loop {
@@ -75,7 +75,7 @@ async fn next(shared: &Arc<Shared>, queues: &mut QueueSet) -> Result<Option<Job>
                 leased,
                 queue,
                 since: Instant::now(),
-                // Nothing reclaims while a test drains.
+                // Nothing reclaims tasks while a test drains.
                 held_until: Job::held_until(Instant::now(), Duration::MAX),
                 passes: Passes::default(),
             }));

@@ -1,4 +1,4 @@
-//! What keeps a server from running.
+//! Errors of building and running a server.
 
 use std::time::Duration;
 
@@ -10,141 +10,143 @@ use crate::{
     task::{InvalidQueueName, Name},
 };
 
-/// A server could not be set up, or had to stop.
+/// Why a server could not be built, or had to stop.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// It could run nothing.
-    #[error("concurrency is 0: a server needs at least one slot to run tasks in")]
+    /// The concurrency is 0.
+    #[error("concurrency is 0: expected at least 1")]
     ZeroConcurrency,
-    /// It would run more than a process can.
-    #[error("concurrency is {value}: a server runs at most 1000000 tasks at once")]
+    /// The concurrency is above the limit.
+    #[error("concurrency is {value}: expected at most 1000000")]
     TooConcurrent {
-        /// The concurrency.
+        /// The configured concurrency.
         value: usize,
     },
-    /// A time is too short to work with.
+    /// A duration is below its minimum.
     #[error(
-        "`{setting}` is {value:?}, which is too short: a lease has at least 30ms, an interval at least 1ms"
+        "`{setting}` is {value:?}: expected at least 30ms for a lease, at least 1ms for an interval"
     )]
     TooShort {
-        /// The setting.
+        /// The name of the builder method, such as `lease`.
         setting: &'static str,
-        /// Its value.
+        /// The configured duration.
         value: Duration,
     },
-    /// A configuration asks for a part of a program that a server alone does not run.
+    /// The configuration contains a section that only an `App` runs.
     #[error(
-        "`{section}.{key}` is set, but a server alone does not run this part: start the program by `App::from_config`, or take \
-         `{section}` out of the configuration by `std::mem::take(&mut config.{section})`"
+        "`{section}.{key}` is set, but a server runs without this part: start the program with `App::from_config`, or remove the \
+         section with `std::mem::take(&mut config.{section})`"
     )]
     NeedsApp {
-        /// The section of the configuration.
+        /// The section of the configuration, such as `scheduler`.
         section: &'static str,
-        /// The key in it.
+        /// The first key found in the section.
         key: &'static str,
     },
-    /// It has nothing to run.
+    /// No handler is registered.
     #[error(
-        "no process is mounted: add one with `.process(…)` or `.subscribe(…)`, or all that derives register with `.registered()`"
+        "no handler is registered: add one with `.process(…)` or `.subscribe(…)`, or use `.registered()` for derived ones"
     )]
     NoProcess,
-    /// Two processes for one event.
-    #[error("event `{event}` has two processes: mount one, or give them different events")]
+    /// Two handlers are registered for one event.
+    #[error("event `{event}` has two handlers: register one of them, or rename the other's event")]
     DuplicateProcess {
-        /// The event.
+        /// The event that both handle.
         event: Name,
     },
-    /// Two functions that aggregate one event.
-    #[error("event `{event}` is aggregated twice: give it one function")]
+    /// Two aggregating functions are registered for one event.
+    #[error("event `{event}` has two aggregating functions: register one of them")]
     DuplicateAggregator {
-        /// The event.
+        /// The event that both aggregate.
         event: Name,
     },
-    /// What is made of several tasks would wait for others itself.
+    /// An aggregating function produces tasks that would be aggregated again.
     #[error(
-        "tasks of `{event}` would become `{into}`, which is aggregated too: take `aggregate` off `{into}`"
+        "tasks of `{event}` are aggregated into `{into}`, which is aggregated itself: remove `aggregate` from `{into}`"
     )]
     AggregatedAgain {
-        /// The event of the tasks.
+        /// The event of the group's members.
         event: Name,
-        /// The event of what they become.
+        /// The event of the combined task.
         into: Name,
     },
-    /// Two subscribers of one name.
-    #[error("`{subscriber}` subscribes to `{event}` twice: give one of them another name")]
+    /// Two subscribers to one event have the same name.
+    #[error("`{subscriber}` subscribes to `{event}` twice: rename one of the subscribers")]
     DuplicateSubscriber {
-        /// The event.
+        /// The event they subscribe to.
         event: Name,
-        /// The subscriber.
+        /// The name they share.
         subscriber: Name,
     },
-    /// A subscriber without a name.
-    #[error("a subscriber to `{event}` has no name: its name tells its queue from those of others")]
+    /// A subscriber has an empty name.
+    #[error(
+        "a subscriber to `{event}` has an empty name: name it, since its queue is named after it"
+    )]
     UnnamedSubscriber {
-        /// The event.
+        /// The event it subscribes to.
         event: Name,
     },
-    /// A subscriber's name that could give it the queue of another.
+    /// A subscriber's name could collide with the queue of another.
     #[error(transparent)]
     InvalidSubscriber(#[from] InvalidSubscriber),
-    /// A subscriber whose process handles another event than its payload is published as.
+    /// The handler of a subscriber has an `event_name` that differs from the event its payload is published as.
     #[error(
-        "`{subscriber}` would subscribe to `{event}`, the `event_name` of its process, while its payload is published as \
-         `{published_as}`: leave `event_name` out, or write the event on the payload's type"
+        "subscriber `{subscriber}` handles `{event}`, but its payload is published as `{published_as}`: remove `event_name`, or \
+         set the event on the payload's type"
     )]
     OtherEvent {
-        /// The subscriber.
+        /// The name of the subscriber.
         subscriber: Name,
-        /// The event that the process handles.
+        /// The event that the handler is registered for.
         event: Name,
         /// The event of the payload's type.
         published_as: &'static str,
     },
-    /// A queue that is named twice.
-    #[error("queue `{queue}` is named twice: name it once, with one weight")]
+    /// A queue is listed twice.
+    #[error("queue `{queue}` is listed twice: list it once, with one weight")]
     DuplicateQueue {
-        /// The queue.
+        /// The queue listed twice.
         queue: Name,
     },
-    /// A limit that lets nothing run, or that has no queue.
+    /// The concurrency limit of a queue is 0, or its queue is not served.
     #[error("the limit of queue `{queue}` is {problem}")]
     QueueLimit {
-        /// The queue.
+        /// The queue with the limit.
         queue: Name,
-        /// What is wrong with it.
+        /// What is wrong, and how to fix it.
         problem: &'static str,
     },
-    /// A queue that would never get a turn.
-    #[error("queue `{queue}` has weight 0 and would never get a turn: give it at least 1")]
+    /// A queue has weight 0, so the server would never lease from it.
+    #[error("queue `{queue}` has weight 0: expected at least 1")]
     ZeroWeight {
-        /// The queue.
+        /// The queue with the weight.
         queue: Name,
     },
-    /// A queue name that cannot be used.
+    /// A queue name is invalid.
     #[error(transparent)]
     InvalidQueue(#[from] InvalidQueueName),
-    /// A process needs a shared value that the server was not given.
-    #[error("the process of `{event}` cannot run here: {source}")]
+    /// A handler needs shared state that the server does not have.
+    #[error("the handler of `{event}` cannot run: {source}")]
     State {
-        /// The event.
+        /// The event that the handler is registered for.
         event: Name,
-        /// What the state lacks.
+        /// The missing state.
         source: MissingState,
     },
-    /// The thread that keeps leases and records outcomes could not be started.
+    /// The server's internal thread could not be started.
     #[error(
-        "the server's own thread could not be started: check the limits on threads and open files"
+        "could not start the server's internal thread: check the limits on threads and open files"
     )]
     Thread(#[source] std::io::Error),
-    /// A part of the server panicked, and the others were shut down. The parts call the broker, whose panic it most
-    /// likely was; processes, layers, hooks and callbacks end no more than their attempt.
-    #[error("the server stopped, for a part of it panicked: {message}")]
+    /// An internal task panicked, and the server shut down. The most likely cause is a panic in the broker; a panic in
+    /// a handler, layer, hook or callback ends only its attempt.
+    #[error("the server stopped because an internal task panicked: {message}")]
     Panicked {
-        /// What it panicked with.
+        /// The panic, as tokio reports it.
         message: String,
     },
-    /// The broker is closed, or did not answer at the start.
+    /// The broker is closed, or was unavailable when the server started.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

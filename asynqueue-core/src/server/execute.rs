@@ -1,4 +1,4 @@
-//! Running one task after the other.
+//! The loop of a slot: running one task after another.
 
 use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     trace,
 };
 
-/// Nobody waits longer for a handler, however long its timeout.
+/// The upper bound of any timeout.
 const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A slot, and what bounds the blocking code of the handlers that run in it.
+/// A slot, and the bounds on the blocking code of the handlers that run in it.
 pub(super) struct Place {
     slot: Arc<Slot>,
     bounds: Arc<Bounds>,
 }
 
 impl Shared {
-    /// Opens slots up to the concurrency, but not more than abandoned handlers leave room for.
+    /// Opens slots up to the concurrency, as far as abandoned handlers leave room.
     pub(super) fn open_slots(self: &Arc<Self>) {
         let settings = &self.settings;
         let Some(runtime) = self.slots.runtime() else {
@@ -52,15 +52,15 @@ impl Shared {
         let place = self.place(slot);
         while let Some(job) = self.inbox.next().await {
             if !self.run_job(job, &place).await {
-                // Given up meanwhile: another slot is in this one's place.
+                // Abandoned while it ran: another slot has replaced this one.
                 return;
             }
-            // A handler that is ready at once must not keep its thread to itself.
+            // A handler that never waits must not keep its thread to itself.
             tokio::task::consume_budget().await;
         }
     }
 
-    /// A slot to run tasks in.
+    /// Prepares a slot for running tasks.
     pub(super) fn place(&self, slot: Arc<Slot>) -> Place {
         let guard = Arc::new(SlotGuard(Arc::clone(&slot)));
         let bounds = Bounds::new(Arc::clone(&self.blocking), guard);
@@ -70,9 +70,9 @@ impl Shared {
         }
     }
 
-    /// Runs a task and records its outcome, whatever panics. Returns whether the slot still counts.
+    /// Runs a task and records its outcome, even after a panic. Returns whether the slot still counts.
     pub(super) async fn run_job(&self, job: Job, place: &Place) -> bool {
-        // What is being concluded: should that panic, its task must not be lost.
+        // The attempt whose outcome is being recorded. If that panics, the task must not be lost.
         let mut concluding = None;
         let running = self.run_leased(job, place, &mut concluding);
         match AssertUnwindSafe(running).catch_unwind().await {
@@ -84,8 +84,8 @@ impl Shared {
                         self.conclude_failed(&running, &error);
                         true
                     }
-                    // Recorded, or given up.
-                    None => !place.slot.is_given_up(),
+                    // Recorded already, or abandoned.
+                    None => !place.slot.is_abandoned(),
                 }
             }
         }
@@ -94,8 +94,8 @@ impl Shared {
     async fn run_leased(&self, job: Job, place: &Place, concluding: &mut Option<Running>) -> bool {
         if Instant::now() >= job.held_until {
             tracing::warn!(task = %job.leased.envelope.task_ref(),
-                "the lease ended before the handler could start; the task is released");
-            self.give_back(job.leased, job.queue);
+                "the lease expired before the handler could start; the task is released");
+            self.release(job.leased, job.queue);
             return true;
         }
         let Job {
@@ -105,7 +105,7 @@ impl Shared {
             ..
         } = job;
         if leased.envelope.place().is_some() {
-            // It is in no line any more.
+            // It has left the line.
             Arc::make_mut(&mut leased.envelope).set_place(None);
         }
         // It may have waited here since it was leased.
@@ -116,9 +116,9 @@ impl Shared {
         }
         let mut context = self.context(&leased, now, place);
         if let Ok(service) = &admitted {
-            // The time that it waited for a limit is over.
-            passes.begin();
-            context.let_in(service.gates());
+            // Its wait for limits is over.
+            passes.start();
+            context.set_passed(service.gates());
         }
         let running = Running {
             token: leased.token,
@@ -129,11 +129,11 @@ impl Shared {
         };
         let mut result = match admitted {
             Ok(service) => {
-                place.slot.begin(running);
+                place.slot.start(running);
                 let request = TaskRequest {
                     context: context.clone(),
                 };
-                let result = attend(service.run(request), &place.slot).await;
+                let result = watch_polls(service.run(request), &place.slot).await;
                 context.end_blocking();
                 let has_stopped = self.wait_for_blocking(&context, &result).await;
                 *concluding = place.slot.end();
@@ -145,13 +145,13 @@ impl Shared {
                     self.slots.abandon(&place.slot);
                 }
                 if let Err(error) = &result
-                    && context.gives_back(error)
+                    && context.releases(error)
                 {
-                    // Stopping when asked to is not a failure.
+                    // Stopping on request is not a failure.
                     *concluding = None;
-                    self.give_back_begun(&context, leased, queue);
+                    self.release_started(&context, leased, queue);
                     discard(result);
-                    return !place.slot.is_given_up();
+                    return !place.slot.is_abandoned();
                 }
                 result
             }
@@ -168,11 +168,11 @@ impl Shared {
         if let Err(error) = result {
             discard(error);
         }
-        !place.slot.is_given_up()
+        !place.slot.is_abandoned()
     }
 
-    /// Keeps the slot taken while blocking code of an attempt runs. Returns whether it has stopped: what a handler has left
-    /// behind when it returned has the grace to.
+    /// Keeps the slot occupied while blocking code of an attempt runs. Returns whether the code has stopped. Code still
+    /// running after its handler has returned has the cancel grace to stop.
     async fn wait_for_blocking(
         &self,
         context: &Context,
@@ -186,7 +186,7 @@ impl Shared {
             kind == FailureKind::Timeout || kind == FailureKind::Deadline
         });
         if timed_out {
-            // The watch gives up on it.
+            // `watch` abandons it if it does not stop.
             context.blocking_ended().await;
             return true;
         }
@@ -194,7 +194,7 @@ impl Shared {
         within(self.settings.cancel_grace, context.blocking_ended()).await
     }
 
-    /// The process for a task, unless it must not run.
+    /// Returns the handler of a task, or the reason not to run it.
     fn admit(&self, leased: &Leased, now: Timestamp) -> Result<&BoxProcess, TaskError> {
         let envelope = &leased.envelope;
         let refuse =
@@ -206,13 +206,13 @@ impl Shared {
             );
         }
         if envelope.is_expired(now) {
-            let message = "expired: no worker had begun it in time".into();
+            let message = "expired: no worker started it in time".into();
             return refuse(FailureKind::Expired, message);
         }
         match self.registry.of(envelope) {
             Some(service) => Ok(service),
             None => {
-                // Not given back any more.
+                // It has been released for long enough.
                 refuse(FailureKind::UnknownEvent, self.unhandled_for(envelope, now))
             }
         }
@@ -221,7 +221,7 @@ impl Shared {
     fn context(&self, leased: &Leased, now: Timestamp, place: &Place) -> Context {
         let envelope = &leased.envelope;
         let timeout = envelope.options.timeout;
-        // By the broker's clock, which the deadline is in.
+        // Deadlines are in the broker's time.
         let left = envelope
             .deadline
             .map_or(FAR_AWAY, |deadline| deadline.since(now));
@@ -240,7 +240,7 @@ impl Shared {
         )
     }
 
-    /// Hands the outcome of an attempt to the outbox.
+    /// Puts the outcome of an attempt into the outbox.
     fn conclude(
         &self,
         leased: Leased,
@@ -250,7 +250,7 @@ impl Shared {
         let settlement = match result {
             Ok(output) => {
                 let mut leased = leased;
-                // A task that is kept shows which worker ran it, and when.
+                // A retained task shows which worker ran it, and when.
                 if !leased.envelope.options.retention.is_zero() {
                     Arc::make_mut(&mut leased.envelope).set_completed(Run {
                         started: context.started(),
@@ -264,12 +264,12 @@ impl Shared {
             }
             Err(error) => self.failed(context, leased.original(), leased.token, error),
         };
-        // First, so that the figures include what the broker shows as finished.
+        // First, so that the counters include every task that the broker shows as finished.
         Counters::add(&self.counters.finished, 1);
         self.outbox.push(settlement);
     }
 
-    /// Records the failure of an attempt that did not get to record its own outcome.
+    /// Records a failure for an attempt that could not record its own outcome.
     pub(super) fn conclude_failed(&self, running: &Running, error: &TaskError) {
         Counters::add(&self.counters.finished, 1);
         self.outbox
@@ -278,11 +278,11 @@ impl Shared {
     }
 }
 
-/// Awaits an attempt, and lets the watch see for how long each poll takes its thread.
-async fn attend(attempt: TaskFuture, slot: &Slot) -> Result<TaskOutput, TaskError> {
+/// Awaits an attempt, and lets `watch` see how long each poll occupies its thread.
+async fn watch_polls(attempt: TaskFuture, slot: &Slot) -> Result<TaskOutput, TaskError> {
     let mut attempt = pin!(attempt);
     poll_fn(|cx| {
-        slot.begin_poll();
+        slot.start_poll();
         let polled = attempt.as_mut().poll(cx);
         slot.end_poll();
         polled

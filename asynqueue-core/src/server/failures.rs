@@ -1,4 +1,4 @@
-//! Log lines about failures, each with the fields to search for.
+//! Log lines about failures, with fields to search by.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     trace::trace_of,
 };
 
-/// The target to filter these lines by.
+/// The target of these lines, to filter by.
 const TARGET: &str = "asynqueue::failures";
 
-/// Logs one line of a level.
+/// Logs one line at a level.
 macro_rules! log {
     ($log:ident, $task:ident, $failure:ident, $($rest:tt)*) => {
         tracing::$log!(
@@ -31,7 +31,7 @@ macro_rules! log {
 }
 
 impl Shared {
-    /// Warns of an attempt that has failed, as `settlement` says.
+    /// Logs a warning for a failed attempt.
     pub(super) fn log_attempt(&self, settlement: &Settlement) {
         let task = &*settlement.envelope;
         let Some(failure) = self.loggable(task) else {
@@ -39,13 +39,13 @@ impl Shared {
         };
         let (delay, next) = match settlement.outcome {
             Outcome::Retry { delay } if delay.is_zero() => {
-                (Some(delay), "the next is at once".into())
+                (Some(delay), "retrying immediately".into())
             }
             Outcome::Retry { delay } => {
                 let delay = Duration::from_millis(delay.as_millis() as u64);
-                (Some(delay), format!("the next is in {delay:?}"))
+                (Some(delay), format!("retrying in {delay:?}"))
             }
-            Outcome::Archive => (None, "no other follows".to_owned()),
+            Outcome::Archive => (None, "archiving the task".to_owned()),
             // These are not failures.
             Outcome::Complete { .. }
             | Outcome::Snooze { .. }
@@ -63,14 +63,14 @@ impl Shared {
         );
     }
 
-    /// Reports a task that has been archived because it failed.
+    /// Logs a task that was archived because it failed.
     pub(super) fn log_archived(&self, task: &Envelope) {
         if let Some(failure) = self.loggable(task) {
             log!(error, task, failure, "task archived");
         }
     }
 
-    /// Logs a task that has been archived because its cancellation was requested.
+    /// Logs a task that was archived because it was cancelled.
     pub(super) fn log_cancelled(&self, task: &Envelope) {
         if self.settings.log_failures {
             tracing::info!(target: TARGET, event = task.event.as_str(), queue = task.queue.as_str(), id = task.id.as_str(),
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// The failure that a line is about; `None` if failures are not logged.
+    /// The failure to log. `None` if failures are not logged.
     fn loggable<'a>(&self, task: &'a Envelope) -> Option<&'a Failure> {
         let is_wanted = self.settings.log_failures;
         is_wanted.then(|| task.last_failure()).flatten()

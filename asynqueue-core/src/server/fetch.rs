@@ -1,4 +1,4 @@
-//! Leasing: as much as there is room for, as soon as there is something.
+//! Leasing tasks whenever there is room for them.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -10,10 +10,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::{
     Shared,
     admission::Received,
-    calls::{Answered, Calls},
-    hearing::{AFTER_END, AFTER_FAILURE, Heard, Hearing},
+    calls::{Calls, Response},
     inbox::Job,
     is_closed,
+    listener::{AFTER_END, AFTER_FAILURE, Listener, ListenerEvent},
     queues::{QueueSet, Share},
 };
 use crate::{
@@ -22,25 +22,26 @@ use crate::{
     layer::Passes,
 };
 
-/// The most tasks to lease in one call.
+/// The maximum number of tasks to lease in one call.
 const MAX_BATCH: usize = 1_000;
 
-/// Besides a task for each slot, the server leases ahead what it finishes in this time: nothing where tasks are long,
-/// so that none waits here while another server idles, and enough where they are quick to keep the slots busy.
+/// Besides one task per slot, the server leases ahead what it finishes in this time. Long tasks are not leased ahead,
+/// so that none waits here while another server is idle; with short tasks, enough are leased to keep the slots busy.
 const AHEAD: Duration = Duration::from_millis(5);
 
-/// The most outcomes that may wait to be recorded before no more tasks are leased: a broker that gives tasks and takes
-/// no outcomes must not be emptied.
+/// The maximum number of unrecorded outcomes before leasing stops. Otherwise a broker that leases tasks but accepts no
+/// outcomes would be emptied.
 const MAX_UNRECORDED: usize = 4 * MAX_BATCH;
 
-/// How long to leave precedence to other servers after tasks that nothing here handles: giving back is quicker than working, so
-/// this server would win most of them again.
+/// How long to let other servers go first after a batch of tasks without a handler here. Releasing is faster than
+/// running tasks, so this server would otherwise lease most of them again.
 const YIELD: Duration = Duration::from_millis(5);
 
-/// In how many intervals each queue is polled once while there are signals.
+/// While there are signals, each queue is polled once in this many intervals.
 const POLL_IN: f64 = 10.0;
 
-/// How many queues are polled in a second while there are signals, so that the cost of an idle server does not grow with them.
+/// The maximum number of queues polled per second while there are signals. It bounds the cost of an idle server with
+/// many queues.
 const MAX_POLLS: f64 = 10.0;
 
 impl Shared {
@@ -48,7 +49,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// When the broker is closed.
+    /// If the broker is closed.
     pub(super) async fn fetch(self: Arc<Self>, queues: QueueSet) -> Result<(), BrokerError> {
         let pace = Pace {
             since: Instant::now(),
@@ -61,15 +62,15 @@ impl Shared {
             shared: &self,
             calls: Calls::new(queues.len()),
             queues,
-            hearing: Hearing::new(&self),
+            listener: Listener::new(&self),
             poll,
-            // Servers that start at the same time poll at different ones.
+            // Spreads the polls of servers that start together.
             polls: ambient::random(),
             woken: Vec::new(),
             pace,
             yields: false,
         };
-        // Also when the broker is closed or panics: then the server has nothing to go on for.
+        // Also when the broker is closed or panics: without leasing, the server has to stop.
         let _stop = self.stopping.clone().drop_guard();
         fetcher.run().await
     }
@@ -79,44 +80,44 @@ struct Fetcher<'a> {
     shared: &'a Arc<Shared>,
     queues: QueueSet,
     calls: Calls,
-    hearing: Hearing,
+    listener: Listener,
     poll: Interval,
     /// How many queues are due to be polled.
     polls: f64,
-    /// Queues that this server was woken for since it last asked them.
+    /// Queues this server was woken for since the last lease call.
     woken: Vec<usize>,
     pace: Pace,
-    /// Whether nothing here handles the last tasks that came.
+    /// Whether the last batch had no task with a handler here.
     yields: bool,
 }
 
-/// When there is more to lease; otherwise only a signal or an answer can tell.
+/// When there will be room to lease. Without it, only a signal or a response can change anything.
 enum MoreRoom {
-    /// Once the load here is this low.
+    /// When the load is at most this.
     AtLoad(usize),
-    /// Once more tasks have left than these.
+    /// When more tasks than this have left.
     AfterLeft(usize),
 }
 
 impl Fetcher<'_> {
     async fn run(&mut self) -> Result<(), BrokerError> {
-        self.hearing.begin();
-        self.act_on_heard()?;
+        self.listener.start();
+        self.act_on_events()?;
         loop {
             let (target, ahead) = self.target();
             let now = Instant::now();
-            // Before the queues' own loads: a task that finishes in between is seen in one of the two.
+            // Read before the loads of the queues, so that a task that finishes in between is seen in one of the two.
             let (here, left) = (self.shared.inbox.load(), self.shared.inbox.left());
             let load = here + self.calls.reserved(now);
             let room = self.room(target, load);
-            if !self.ask(room, now) {
+            if !self.lease(room, now) {
                 let more_room = match room {
-                    // Half of what is ahead has to be used up first, for the next lease to be a batch.
+                    // Wait until half of the tasks leased ahead are used up, so that the next lease is a batch.
                     0 if target > 0 => (target - ahead.div_ceil(2).max(1))
                         .checked_sub(load - here)
                         .map(MoreRoom::AtLoad),
-                    // A queue that is at its limit: the next task to leave may be one of its. What a call under way brings is waited
-                    // for first.
+                    // A queue is at its limit, and the next task to leave may belong to it. The result of a call under
+                    // way is awaited first.
                     1.. if self.queues.any_ready() && !self.calls.are_due(now) => {
                         Some(MoreRoom::AfterLeft(left))
                     }
@@ -127,15 +128,15 @@ impl Fetcher<'_> {
                     self.pause(YIELD).await;
                 }
             }
-            self.act_on_heard()?;
+            self.act_on_events()?;
             if self.shared.stopping.is_cancelled() {
                 return self.end().await;
             }
         }
     }
 
-    /// Asks the queues that may have tasks for as much as there is room for. Returns whether any was asked.
-    fn ask(&mut self, room: usize, now: Instant) -> bool {
+    /// Leases from the queues that may have tasks, up to `room`. Returns whether any call was made.
+    fn lease(&mut self, room: usize, now: Instant) -> bool {
         if room == 0 {
             self.pass_on(&[]);
             return false;
@@ -143,35 +144,35 @@ impl Fetcher<'_> {
         let (shared, queues) = (self.shared, &mut self.queues);
         let failing = shared.outbox.failing();
         self.calls.open(queues, &failing);
-        let mut asks = false;
+        let mut called_any = false;
         for queue in self.calls.to_try(now) {
             let takes = !failing.contains(queues.name(queue));
             if takes && queues.has_room(queue, shared.inbox.load_of(queue)) {
                 self.calls.try_again(shared, queues, queue);
-                asks = true;
+                called_any = true;
             }
         }
         if self.calls.are_due(now) {
-            return asks;
+            return called_any;
         }
         let shares = queues.shares(room, |queue| shared.inbox.load_of(queue));
         self.pass_on(&shares);
         if !shares.is_empty() {
-            self.calls.ask(shared, &mut self.queues, shares, room);
-            asks = true;
+            self.calls.lease(shared, &mut self.queues, shares, room);
+            called_any = true;
         }
-        asks
+        called_any
     }
 
-    /// Waits for the calls under way: what they lease must be given back.
+    /// Waits for the calls under way: the tasks they lease must be released.
     async fn end(&mut self) -> Result<(), BrokerError> {
-        while let Some(answered) = self.calls.answered().await {
-            self.take(answered)?;
+        while let Some(response) = self.calls.next_response().await {
+            self.take(response)?;
         }
         Ok(())
     }
 
-    /// How many tasks to have here, and how many of them ahead of the slots.
+    /// How many tasks to hold, and how many of them are ahead of the slots.
     fn target(&mut self) -> (usize, usize) {
         let finished = self.shared.counters.finished.load(Ordering::Relaxed);
         let ahead = self.pace.per_second(finished) * AHEAD.as_secs_f64();
@@ -180,7 +181,7 @@ impl Fetcher<'_> {
             return (0, 0);
         }
         match self.shared.slots.open() {
-            // Nothing to lease ahead for.
+            // No slot to lease for.
             0 => (0, 0),
             slots => (slots + ahead, ahead),
         }
@@ -194,52 +195,52 @@ impl Fetcher<'_> {
         target.saturating_sub(load).min(MAX_BATCH)
     }
 
-    /// Takes in what a call has brought, also when another queue that it asked has failed.
-    fn take(&mut self, answered: Answered) -> Result<(), BrokerError> {
-        let Answered {
+    /// Processes the result of a call. Tasks of one queue are kept when another queue of the call fails.
+    fn take(&mut self, response: Response) -> Result<(), BrokerError> {
+        let Response {
             shares,
             max,
-            asked,
-            answers,
-        } = answered;
-        let answers = match answers {
-            Ok(answers) => answers,
+            called,
+            results,
+        } = response;
+        let results = match results {
+            Ok(results) => results,
             Err(error) if is_closed(&error) => return Err(error),
             Err(error) => vec![Err(error); shares.len()],
         };
-        let held_until = Job::held_until(asked, self.shared.settings.lease);
-        let jobs = self.sort(&shares, max, answers, held_until);
+        let held_until = Job::held_until(called, self.shared.settings.lease);
+        let jobs = self.sort(&shares, max, results, held_until);
         let count = jobs.len();
         let Received { jobs, unhandled } = self.shared.receive(jobs);
         if count > 0 {
             self.yields = unhandled == count;
         }
-        // The last one first: each goes to the front of its queue.
+        // Each goes to the front of its queue, so the last one is released first.
         for job in self.shared.inbox.push(jobs).into_iter().rev() {
             self.shared.outbox.push(job.leased.settle(Outcome::Release));
         }
         Ok(())
     }
 
-    /// Finds out which queues may have more: those that gave as many as they were asked for. The others are empty.
+    /// Turns the results into jobs. Queues that filled their share may have more tasks; the others are empty.
     fn sort(
         &mut self,
         shares: &[Share],
         max: usize,
-        answers: Each<Vec<Leased>>,
+        results: Each<Vec<Leased>>,
         held_until: Instant,
     ) -> Vec<Job> {
         let since = Instant::now();
         let (mut given, mut jobs) = (vec![0; self.queues.len()], Vec::new());
         let (mut left, mut failed) = (max, Vec::new());
-        let mut answers = answers.into_iter();
+        let mut results = results.into_iter();
         for share in shares {
-            let short = || BrokerError::protocol("fewer answers than queues");
-            match answers.next().unwrap_or_else(|| Err(short())) {
+            let short = || BrokerError::protocol("expected one lease result per queue");
+            match results.next().unwrap_or_else(|| Err(short())) {
                 Ok(leased) => {
-                    let asked = share.max.min(left);
+                    let requested = share.max.min(left);
                     let count = leased.len();
-                    if asked == 0 || count >= asked {
+                    if requested == 0 || count >= requested {
                         self.queues.set_ready(share.queue, true);
                     }
                     left -= count.min(left);
@@ -265,12 +266,12 @@ impl Fetcher<'_> {
         jobs
     }
 
-    /// Waits until there is more room, or something else is new.
+    /// Waits until there is more room, or something has changed.
     async fn wait(&mut self, more_room: Option<MoreRoom>) -> Result<(), BrokerError> {
         let Self {
             shared,
             calls,
-            hearing,
+            listener,
             poll,
             ..
         } = self;
@@ -285,21 +286,22 @@ impl Fetcher<'_> {
         let again = calls.next(Instant::now());
         tokio::select! {
             () = shared.stopping.cancelled() => {}
-            Some(answered) = calls.answered() => self.take(answered)?,
+            Some(response) = calls.next_response() => self.take(response)?,
             () = more_room => {}
             () = shared.slots.opened() => {}
-            heard = hearing.next() => self.act_on(heard)?,
+            event = listener.next() => self.act_on(event)?,
             () = again => {}
             _ = poll.tick() => self.poll(),
         }
         Ok(())
     }
 
-    /// Looks for tasks without a signal: in all queues while there are no signals, else in a few, since a signal can be lost.
+    /// Looks for tasks without a signal: in all queues while there are no signals, otherwise in a few, because a signal
+    /// can be lost.
     fn poll(&mut self) {
-        if !self.hearing.is_on() {
+        if !self.listener.is_on() {
             self.queues.set_all_ready();
-            self.hearing.begin();
+            self.listener.start();
             return;
         }
         let queues = self.queues.len() as f64;
@@ -309,16 +311,16 @@ impl Fetcher<'_> {
         self.polls = self.polls.fract();
     }
 
-    fn act_on(&mut self, heard: Heard) -> Result<(), BrokerError> {
+    fn act_on(&mut self, event: ListenerEvent) -> Result<(), BrokerError> {
         let period = self.poll.period();
-        match heard {
-            Heard::Signal(signal) => self.act_on_signal(signal),
-            // What was asked for before had nobody to be signalled to.
-            Heard::Began => self.queues.set_all_ready(),
-            // Signals until the next subscription are lost, so the next look is soon.
-            Heard::Ended => self.poll.reset_after(AFTER_END.min(period)),
-            Heard::Failed(error) if is_closed(&error) => return Err(error),
-            Heard::Failed(error) => {
+        match event {
+            ListenerEvent::Signal(signal) => self.act_on_signal(signal),
+            // Tasks that came before the subscription were not signalled.
+            ListenerEvent::Started => self.queues.set_all_ready(),
+            // Signals are lost until the next subscription, so poll again soon.
+            ListenerEvent::Ended => self.poll.reset_after(AFTER_END.min(period)),
+            ListenerEvent::Failed(error) if is_closed(&error) => return Err(error),
+            ListenerEvent::Failed(error) => {
                 tracing::debug!(%error, "no signals from the broker; polling");
                 self.poll.reset_after(AFTER_FAILURE.min(period));
             }
@@ -338,34 +340,34 @@ impl Fetcher<'_> {
                 self.shared.due.notify_one();
                 self.shared.group_due.notify_one();
             }
-            Signal::Cancel(task) => self.shared.ask_if_cancelled(&task),
+            Signal::Cancel(task) => self.shared.check_if_cancelled(&task),
         }
     }
 
-    fn act_on_heard(&mut self) -> Result<(), BrokerError> {
-        while let Some(heard) = self.hearing.next_now() {
-            self.act_on(heard)?;
+    fn act_on_events(&mut self) -> Result<(), BrokerError> {
+        while let Some(event) = self.listener.next_now() {
+            self.act_on(event)?;
         }
         Ok(())
     }
 
-    /// Lets another server take what this one was woken for and has no room for. Of a queue that is being asked, that is not
-    /// known yet.
+    /// Passes a wake-up on to another server if there is no room here. A queue with a call under way is decided when
+    /// that returns.
     fn pass_on(&mut self, shares: &[Share]) {
         self.woken.sort_unstable();
         self.woken.dedup();
-        let is_asked = |queue: &usize| self.calls.is_asked(*queue);
-        let (later, now): (Vec<_>, Vec<_>) = self.woken.drain(..).partition(is_asked);
+        let is_calling = |queue: &usize| self.calls.is_calling(*queue);
+        let (later, now): (Vec<_>, Vec<_>) = self.woken.drain(..).partition(is_calling);
         self.woken = later;
         for queue in now {
             if shares.iter().any(|share| share.queue == queue) {
                 continue;
             }
             let (shared, queue) = (Arc::clone(self.shared), self.queues.name(queue).clone());
-            // Beside the work, which it must not hold up.
+            // In the background, so that it does not delay leasing.
             tokio::spawn(ambient::here(async move {
                 if let Err(error) = shared.broker.pass_on(&queue).await {
-                    tracing::debug!(%error, %queue, "a wake-up could not be passed on; left to a poll");
+                    tracing::debug!(%error, %queue, "could not pass on a wake-up; the next poll finds the task");
                 }
             }));
         }
@@ -379,20 +381,20 @@ impl Fetcher<'_> {
     }
 }
 
-/// Spreads the tasks of each queue evenly over a batch, so that a large one is no row of turns of one queue.
+/// Spreads the tasks of each queue evenly over the batch, so that a large queue does not take many turns in a row.
 fn interleave(jobs: &mut [Job], given: &[usize]) {
     if given.iter().filter(|given| **given > 0).count() < 2 {
         return;
     }
     let mut turns = vec![0; given.len()];
-    // The middle of the k-th of n equal parts of the batch, in halves of a millionth of it.
+    // The sort key: the middle of the k-th of n equal parts of the batch, in half millionths.
     jobs.sort_by_cached_key(|job| {
         turns[job.queue] += 1;
         (2 * turns[job.queue] - 1) * 1_000_000 / given[job.queue]
     });
 }
 
-/// How many tasks the server has recently finished in a second.
+/// The recent rate of finished tasks.
 struct Pace {
     since: Instant,
     finished: u64,
@@ -404,7 +406,7 @@ impl Pace {
         let elapsed = self.since.elapsed();
         if elapsed >= AHEAD {
             let rate = (finished - self.finished) as f64 / elapsed.as_secs_f64();
-            // The longer ago the last look, the less it counts: half after each `AHEAD`.
+            // An exponential average with a half-life of `AHEAD`.
             let kept = 0.5_f64.powf(elapsed.div_duration_f64(AHEAD));
             self.per_second = self.per_second * kept + rate * (1.0 - kept);
             (self.since, self.finished) = (Instant::now(), finished);
@@ -418,7 +420,7 @@ mod tests {
     use super::{super::inbox::tests::job, *};
 
     #[test]
-    fn a_batch_takes_turns_by_what_each_queue_gave() {
+    fn a_batch_interleaves_its_queues_in_proportion() {
         let mut jobs: Vec<_> = [0; 6]
             .into_iter()
             .chain([1; 3])

@@ -1,4 +1,4 @@
-//! A server in the background.
+//! A server that runs in the background.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -7,8 +7,7 @@ use tokio::task::JoinHandle;
 use super::{Server, ServerError, Shared};
 use crate::{ambient, broker::BrokerError, task::Name};
 
-/// A running server. When it is dropped the server shuts down in the background, as it does at
-/// [`shutdown`](Self::shutdown).
+/// A running server. Dropping the handle shuts the server down in the background, as [`shutdown`](Self::shutdown) does.
 #[derive(Debug)]
 #[must_use = "the server shuts down when this is dropped"]
 pub struct ServerHandle {
@@ -16,21 +15,21 @@ pub struct ServerHandle {
     running: Option<JoinHandle<Result<(), ServerError>>>,
 }
 
-/// A running server's figures.
+/// Counters and gauges of a running server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Tasks that run now.
+    /// Tasks whose handlers are running.
     pub running: usize,
-    /// Slots that are open: the concurrency, less what abandoned handlers take.
+    /// Open slots: the concurrency, less the slots taken by abandoned handlers.
     pub slots: usize,
-    /// Handlers that go on though their slot was given up.
+    /// Handlers that are still running after their slot was abandoned.
     pub abandoned: usize,
-    /// Attempts that have ended.
+    /// Attempts that have ended since the start.
     pub finished: u64,
-    /// Outcomes that the broker refused, since their lease had ended.
+    /// Outcomes that the broker refused because the lease had expired.
     pub stale: u64,
-    /// Tasks of lost workers that this server took back.
+    /// Tasks of lost workers that this server reclaimed.
     pub reclaimed: u64,
 }
 
@@ -44,12 +43,12 @@ impl ServerHandle {
         }
     }
 
-    /// The server's name among all that work for the broker.
+    /// The server's name, unique among the servers of the broker.
     pub fn name(&self) -> &Name {
         &self.shared.worker
     }
 
-    /// The figures now.
+    /// Returns the current figures.
     pub fn stats(&self) -> ServerStats {
         let counters = &self.shared.counters;
         ServerStats {
@@ -62,24 +61,27 @@ impl ServerHandle {
         }
     }
 
-    /// Whether the broker answers.
+    /// Checks whether the broker responds.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// If it does not respond.
     pub async fn health(&self) -> Result<(), BrokerError> {
         self.shared.broker.ping().await
     }
 
-    /// Stops leasing tasks, or resumes it. A quiet server finishes what it runs and gives back what has not started; it
-    /// keeps its leases, and its upkeep of the queues, as it did. For the time before a deploy, or to look into a server
-    /// that still runs. Also by SIGUSR1, where [`shutdown_signal`](crate::server::shutdown_signal) receives signals, and from outside by
-    /// [`Inspector::set_server_quiet`](crate::inspector::Inspector::set_server_quiet). The latest of them wins, by the broker's clock.
+    /// Stops leasing tasks, or resumes it. A quiet server finishes its running tasks and releases the tasks that have
+    /// not started. It keeps its leases and continues the upkeep of the queues. Use it before a deploy, or to inspect a
+    /// server while it still runs.
+    ///
+    /// SIGUSR1 does the same where [`shutdown_signal`](crate::server::shutdown_signal) listens for signals, and
+    /// [`Inspector::set_server_quiet`](crate::inspector::Inspector::set_server_quiet) does it remotely. The latest
+    /// request wins, by the broker's clock.
     pub fn set_quiet(&self, quiet: bool) {
         self.shared.set_quiet(quiet);
     }
 
-    /// Whether it is [quiet](Self::set_quiet).
+    /// Whether the server is [quiet](Self::set_quiet).
     pub fn is_quiet(&self) -> bool {
         self.shared.quiet.is_on()
     }
@@ -88,17 +90,17 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// When the server had to stop because the broker was closed or panicked.
+    /// If the server had to stop because the broker was closed or an internal task panicked.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
         self.shared.stopping.cancel();
         self.ended().await
     }
 
-    /// Waits until the server stops by itself, which it does when the broker is closed or panics.
+    /// Waits until the server stops without a request, because the broker is closed or an internal task panics.
     ///
     /// # Errors
     ///
-    /// The reason.
+    /// Why it stopped.
     pub async fn ended(&mut self) -> Result<(), ServerError> {
         let Some(running) = &mut self.running else {
             return Ok(());
@@ -106,7 +108,7 @@ impl ServerHandle {
         let ended = running
             .await
             .unwrap_or_else(|error| Err(ServerError::panicked(&error)));
-        // Only now: whoever stops waiting here may wait again, or shut down.
+        // Not earlier: a caller that stops waiting here may wait again, or shut down.
         self.running = None;
         ended
     }

@@ -1,4 +1,4 @@
-//! Extending the leases of tasks that are here, and passing on progress.
+//! Extending the leases of the tasks held here, and reporting progress.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,23 +21,23 @@ use crate::{
     task::{Envelope, Name, TaskRef},
 };
 
-/// The most leases to extend, or progress to report, in one call.
+/// The maximum number of leases to extend, or of progress to report, in one call.
 const MAX_BATCH: usize = 1_000;
 
-/// How often progress is passed on.
+/// How often progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Leases of tasks that are said to be cancelled. A signal can be false, so the answer to extending them decides.
+/// Leases of tasks reported as cancelled. A signal can be wrong, so the broker's response to extending them decides.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct LeaseChecks {
     leases: Mutex<Vec<Lease>>,
     notify: Notify,
 }
 
-/// Extends the leases of all that is here.
+/// Extends all leases held here.
 struct ExtendLeases {
     shared: Arc<Shared>,
-    /// What is to be extended in this round.
+    /// The leases still to be extended in this round.
     leases: HashMap<Name, Vec<Lease>>,
     /// When the leases of a queue were last extended.
     last: HashMap<Name, Instant>,
@@ -45,7 +45,7 @@ struct ExtendLeases {
 
 impl Chore for ExtendLeases {
     /// Whether there were any.
-    type Answer = bool;
+    type Output = bool;
 
     const DOING: &'static str = "extend leases";
 
@@ -53,7 +53,7 @@ impl Chore for ExtendLeases {
         self.shared.settings.lease / 3
     }
 
-    fn begin(&mut self) {
+    fn start_round(&mut self) {
         self.leases.clear();
         for lease in self.shared.leases() {
             let of_queue = self.leases.entry(lease.task.queue.clone()).or_default();
@@ -61,7 +61,7 @@ impl Chore for ExtendLeases {
         }
     }
 
-    fn ask(
+    fn call(
         &mut self,
         queues: Vec<Name>,
         _: bool,
@@ -80,16 +80,16 @@ impl Chore for ExtendLeases {
             && since > lease
         {
             tracing::warn!(%queue, ?since, ?lease,
-                "leases were extended too late: other servers may have reclaimed tasks of this one; is the process or the machine \
-                 short of CPU, or was it paused?");
+                "leases were extended too late; other servers may have reclaimed tasks of this one: check whether the process or \
+                 the machine was paused or is short of CPU");
         }
         lease / 3
     }
 }
 
 impl Shared {
-    /// Extends the leases of all that is here, each third of a lease; sooner when the signal of a cancellation may have been lost,
-    /// since the answer shows it; and of single tasks that are said to be cancelled at once.
+    /// Extends all leases held here every third of a lease; sooner if the signal of a cancellation may have been lost,
+    /// because the response shows it. Leases of tasks reported as cancelled are extended immediately.
     pub(super) async fn extend_leases(self: Arc<Self>) {
         let chore = ExtendLeases {
             shared: Arc::clone(&self),
@@ -98,26 +98,26 @@ impl Shared {
         };
         let first = self.settings.lease / 3;
         tokio::join!(
-            self.go_round(chore, first, &self.unheard),
-            self.extend_asked()
+            self.run_chore(chore, first, &self.missed_signals),
+            self.check_leases()
         );
     }
 
-    async fn extend_asked(&self) {
-        while self.runs_until(self.asked.notify.notified()).await {
-            let leases = std::mem::take(&mut *self.asked.leases.lock());
+    async fn check_leases(&self) {
+        while self.runs_until(self.lease_checks.notify.notified()).await {
+            let leases = std::mem::take(&mut *self.lease_checks.leases.lock());
             if let Err(error) = all_of(self.extend_all(vec![leases]).await) {
-                tracing::debug!(%error, "leases of tasks that are said to be cancelled were not extended");
-                // With all others, where a queue that fails waits by itself.
-                self.unheard.notify_one();
+                tracing::debug!(%error, "could not extend the leases of cancelled tasks");
+                // Extend them with all others, where a failing queue is retried separately.
+                self.missed_signals.notify_one();
             }
         }
     }
 
-    /// Extends the leases of some queues, and answers for each queue whether it had any.
+    /// Extends the leases of some queues. Returns for each queue whether it had any.
     async fn extend_all(&self, leases: Vec<Vec<Lease>>) -> Result<Each<bool>, BrokerError> {
         let had_any = |leases: &Vec<Lease>| Ok(!leases.is_empty());
-        let mut answers: Each<bool> = leases.iter().map(had_any).collect();
+        let mut results: Each<bool> = leases.iter().map(had_any).collect();
         let numbered = leases.into_iter().enumerate();
         let numbered =
             numbered.flat_map(|(place, leases)| leases.into_iter().map(move |one| (place, one)));
@@ -129,15 +129,15 @@ impl Shared {
             for ((lease, place), extended) in leases.iter().zip(places).zip(extended) {
                 match extended {
                     Ok(extended) => known.push((lease, extended)),
-                    Err(error) => answers[*place] = Err(error),
+                    Err(error) => results[*place] = Err(error),
                 }
             }
             self.act_on_extended(&known, held_until);
         }
-        Ok(answers)
+        Ok(results)
     }
 
-    /// Stops work that is lost or to be cancelled.
+    /// Stops tasks that are lost or cancelled.
     fn act_on_extended(&self, extended: &[(&Lease, Extended)], held_until: Instant) {
         let held = extended
             .iter()
@@ -152,14 +152,14 @@ impl Shared {
         if stop.is_empty() {
             return;
         }
-        // What has just been settled is among the lost too; only what still waits or runs is stopped.
+        // Tasks that have just been settled are among the lost ones too. Only waiting or running ones are stopped.
         for (lease, extended) in &stop {
             if let Some(job) = self.inbox.remove(|leased| leased.lease() == **lease) {
                 if *extended == Extended::Lost {
                     self.note_lost(&job.leased.envelope);
                 }
-                // Refused if the lease is lost, archived if the task is cancelled.
-                self.give_back(job.leased, job.queue);
+                // Refused if the lease is lost; archived if the task is cancelled.
+                self.release(job.leased, job.queue);
             }
         }
         self.slots.each(|running| {
@@ -174,12 +174,12 @@ impl Shared {
     }
 
     fn note_lost(&self, task: &Envelope) {
-        tracing::warn!(task = %task.task_ref(), "lease lost; the task is stopped here");
+        tracing::warn!(task = %task.task_ref(), "lease lost; stopping the task on this server");
         metrics::lease_lost(task, self.registry.knows(&task.event));
     }
 
-    /// Asks the broker about a task that is said to be cancelled, if it is here.
-    pub(super) fn ask_if_cancelled(&self, task: &TaskRef) {
+    /// Checks with the broker whether a task held here is cancelled.
+    pub(super) fn check_if_cancelled(&self, task: &TaskRef) {
         let mut leases = self.inbox.leases_of(task);
         self.slots.each(|running| {
             if running.context.id() == &task.id && running.context.queue() == &task.queue {
@@ -187,17 +187,17 @@ impl Shared {
             }
         });
         if !leases.is_empty() {
-            self.asked.leases.lock().extend(leases);
-            self.asked.notify.notify_one();
+            self.lease_checks.leases.lock().extend(leases);
+            self.lease_checks.notify.notify_one();
         }
     }
 
-    /// Passes on the newest progress of what runs. That of a queue which does not answer holds up no other's where queues are
-    /// kept apart.
+    /// Reports the latest progress of running tasks. Where the broker is partitioned, a queue that does not respond
+    /// does not delay the others.
     pub(super) async fn report_progress(self: Arc<Self>) {
         let mut ticks = interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let apart = self.broker.capabilities().is_partitioned;
+        let partitioned = self.broker.capabilities().is_partitioned;
         let (mut calls, mut busy) = (FuturesUnordered::new(), HashSet::new());
         loop {
             tokio::select! {
@@ -206,10 +206,10 @@ impl Shared {
                     busy.remove(&of);
                 }
                 _ = ticks.tick() => {
-                    for (of, news) in self.news(apart) {
-                        // Newer progress follows; one that is lost is not worth a retry.
+                    for (of, updates) in self.updates(partitioned) {
+                        // Newer progress follows, so a lost report is not retried.
                         if busy.insert(of.clone()) {
-                            calls.push(self.report_all(of, news));
+                            calls.push(self.report_all(of, updates));
                         }
                     }
                 }
@@ -217,27 +217,31 @@ impl Shared {
         }
     }
 
-    /// The newest progress of what runs; by queue where they are kept `apart`.
-    fn news(&self, apart: bool) -> HashMap<Option<Name>, Vec<(Lease, Progress)>> {
-        let mut news = HashMap::<_, Vec<_>>::new();
+    /// The latest progress of running tasks; by queue if `partitioned`.
+    fn updates(&self, partitioned: bool) -> HashMap<Option<Name>, Vec<(Lease, Progress)>> {
+        let mut updates = HashMap::<_, Vec<_>>::new();
         self.slots.each(|running| {
             if let Some(progress) = running.context.take_progress() {
                 let lease = running.lease();
-                let of = apart.then(|| lease.task.queue.clone());
-                news.entry(of).or_default().push((lease, progress));
+                let of = partitioned.then(|| lease.task.queue.clone());
+                updates.entry(of).or_default().push((lease, progress));
             }
         });
-        news
+        updates
     }
 
-    async fn report_all(&self, of: Option<Name>, mut news: Vec<(Lease, Progress)>) -> Option<Name> {
-        while !news.is_empty() {
-            let rest = news.split_off(news.len().min(MAX_BATCH));
-            if let Err(error) = self.broker.report(news).await {
-                tracing::debug!(%error, "progress could not be reported");
+    async fn report_all(
+        &self,
+        of: Option<Name>,
+        mut updates: Vec<(Lease, Progress)>,
+    ) -> Option<Name> {
+        while !updates.is_empty() {
+            let rest = updates.split_off(updates.len().min(MAX_BATCH));
+            if let Err(error) = self.broker.report(updates).await {
+                tracing::debug!(%error, "could not report progress");
                 break;
             }
-            news = rest;
+            updates = rest;
         }
         of
     }

@@ -1,4 +1,4 @@
-//! Leased tasks on their way to a slot.
+//! Leased tasks that wait for a slot.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,47 +17,47 @@ use crate::{
     task::TaskRef,
 };
 
-/// No lease lasts longer here.
+/// The upper bound of a lease in this process.
 const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A leased task, and which of the server's queues it is from.
+/// A leased task, and the queue of the server that it belongs to.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) leased: Leased,
     pub(super) queue: usize,
-    /// When it came in.
+    /// When it arrived here.
     pub(super) since: Instant,
-    /// Until when no other server can have reclaimed it. Counted from before its lease was asked for or last extended, since an
-    /// answer can be late and this process can be paused.
+    /// The lease certainly holds until then. Counted from before the call that leased the task or extended the lease,
+    /// because the response can be late and this process can be paused.
     pub(super) held_until: Instant,
-    /// What admits it through the limits of its process.
+    /// Its passes through the limits of its handler.
     pub(super) passes: Passes,
 }
 
 impl Job {
-    /// Until when a lease holds that was asked for at a time, or extended.
-    pub(super) fn held_until(asked: Instant, lease: Duration) -> Instant {
-        asked + lease.min(FAR_AWAY)
+    /// Until when a lease certainly holds if the call for it was made at `called`.
+    pub(super) fn held_until(called: Instant, lease: Duration) -> Instant {
+        called + lease.min(FAR_AWAY)
     }
 
-    /// With what admits it through the limits of its process.
-    pub(super) fn let_in(self, passes: Passes) -> Self {
+    /// Adds the passes through the limits of its handler.
+    pub(super) fn with_passes(self, passes: Passes) -> Self {
         Self { passes, ..self }
     }
 }
 
-/// Holds what is leased and has not started, and counts what is here in all.
+/// Holds leased tasks that have not started, and counts all unfinished tasks of this server.
 #[derive(Debug)]
 pub(super) struct Inbox {
     jobs: Mutex<Jobs>,
-    /// Wakes a slot.
+    /// Notified to wake a slot.
     available: Notify,
-    /// Leased and not finished, here or in a slot.
+    /// Leased and unfinished tasks, here or in a slot.
     load: AtomicUsize,
     load_of_queue: Vec<AtomicUsize>,
-    /// How many tasks have left, by which a queue at its limit has room again.
+    /// How many tasks have left. Each may have made room in a queue at its limit.
     left: AtomicUsize,
-    /// When a finishing task brings the load down to this, the fetcher is woken.
+    /// The fetcher is woken when a finished task brings the load down to this.
     low_water: AtomicUsize,
     room: Notify,
 }
@@ -65,18 +65,18 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
-    /// What waits for a limit, and for no slot yet. Counts for its queue, and not for the load.
+    /// Tasks that wait for a limit. They count for their queue, but not for the load.
     held: Vec<Job>,
-    /// A slot was woken and has not come yet. One at a time is enough, since each wakes the next: so a few busy slots
-    /// take all quick tasks, and the others sleep on.
+    /// A woken slot is on its way. One at a time is enough, because each wakes the next. So a few busy slots take all
+    /// quick tasks, and the other slots sleep.
     waking: bool,
     closed: bool,
 }
 
-/// What a slot that asks for a job gets.
+/// What a slot gets when it requests a job.
 enum Next {
     Job(Job),
-    /// Another slot was woken, and has to get off this thread first.
+    /// Another slot was woken, and this one has to leave the thread to it first.
     AfterOthers,
     None,
     Closed,
@@ -95,7 +95,7 @@ impl Inbox {
         }
     }
 
-    /// Takes jobs in; gives them back if it is closed.
+    /// Adds jobs. Returns them if the inbox is closed.
     pub(super) fn push(&self, jobs: Vec<Job>) -> Vec<Job> {
         let mut inbox = self.jobs.lock();
         if inbox.closed {
@@ -110,7 +110,7 @@ impl Inbox {
         Vec::new()
     }
 
-    /// Keeps a job that waits for a limit; gives it back if this is closed.
+    /// Holds a job that waits for a limit. Returns it if the inbox is closed.
     pub(super) fn hold(&self, job: Job) -> Result<(), Job> {
         let mut jobs = self.jobs.lock();
         if jobs.closed {
@@ -121,25 +121,25 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets a job that waited for a limit proceed to a slot, if it is still here.
-    pub(super) fn let_in(&self, lease: &Lease, passes: Passes) {
+    /// Makes a held job available to the slots, if it is still here.
+    pub(super) fn admit(&self, lease: &Lease, passes: Passes) {
         let mut jobs = self.jobs.lock();
         if let Some(mut job) = jobs.take_held(|leased| leased.lease() == *lease) {
             self.load.fetch_add(1, SeqCst);
             job.since = Instant::now();
-            jobs.waiting.push_back(job.let_in(passes));
+            jobs.waiting.push_back(job.with_passes(passes));
             self.wake_one(&mut jobs);
         }
     }
 
-    /// Takes out a job that waits for a limit, if it is still here.
+    /// Removes a held job, if it is still here.
     pub(super) fn take_held(&self, lease: &Lease) -> Option<Job> {
         let held = (self.jobs.lock()).take_held(|leased| leased.lease() == *lease)?;
         self.leave(held.queue, self.load());
         Some(held)
     }
 
-    /// The next job, once there is one; `None` when the inbox is closed.
+    /// Waits for the next job. Returns `None` when the inbox is closed.
     pub(super) async fn next(&self) -> Option<Job> {
         let mut woken = false;
         loop {
@@ -151,7 +151,7 @@ impl Inbox {
                     woken = false;
                 }
                 Next::None => {
-                    // A wake-up from before this line has left a permit.
+                    // A wake-up that came before this line has left a permit.
                     self.available.notified().await;
                     woken = true;
                 }
@@ -170,7 +170,7 @@ impl Inbox {
         match jobs.waiting.pop_front() {
             Some(job) => Next::Job(job),
             None if jobs.closed => {
-                // Pass it on: the others have to see it too.
+                // All waiting slots have to see it.
                 self.available.notify_one();
                 Next::Closed
             }
@@ -188,22 +188,22 @@ impl Inbox {
         wakes
     }
 
-    /// Wakes another slot if tasks wait, whether or not one was woken: that one may be next in line on a thread which a
-    /// handler blocks, where tokio lets no other thread take it from.
+    /// Wakes another slot if tasks wait, even if one was woken already. That one may be scheduled on a thread blocked
+    /// by a handler, from which tokio does not let other threads steal it.
     pub(super) fn nudge(&self) {
         if !self.jobs.lock().waiting.is_empty() {
             self.available.notify_one();
         }
     }
 
-    /// Counts a task in that does not come through here.
+    /// Counts a task that was not pushed here as started.
     #[cfg(feature = "testing")]
-    pub(super) fn began(&self, queue: usize) {
+    pub(super) fn started(&self, queue: usize) {
         self.load_of_queue[queue].fetch_add(1, SeqCst);
         self.load.fetch_add(1, SeqCst);
     }
 
-    /// Counts a task out that has been handed to the outbox.
+    /// Counts a task as finished once its outcome is in the outbox.
     pub(super) fn finished(&self, queue: usize) {
         let load = self.load.fetch_sub(1, SeqCst) - 1;
         self.leave(queue, load);
@@ -227,8 +227,8 @@ impl Inbox {
 
     /// Waits until the load is at most `load`.
     pub(super) async fn load_at_most(&self, load: usize) {
-        // This store and the load below are ordered against their twins in `finished`: of two that cross, at least
-        // one sees the other.
+        // This store and the load below are ordered against their counterparts in `finished`: if they race, at least
+        // one side sees the other.
         self.low_water.store(load, SeqCst);
         while self.load() > load {
             self.room.notified().await;
@@ -240,16 +240,16 @@ impl Inbox {
         self.left.load(SeqCst)
     }
 
-    /// Waits until more tasks have left than had before.
+    /// Waits until more tasks have left than `before`.
     pub(super) async fn left_more_than(&self, before: usize) {
-        // Whatever the load: as above, of a store and a load that cross one sees the other.
+        // Wake at any load. The ordering is as above.
         self.low_water.store(usize::MAX, SeqCst);
         while self.left() == before {
             self.room.notified().await;
         }
     }
 
-    /// The leases of what waits here.
+    /// The leases of the tasks that wait here.
     pub(super) fn leases(&self) -> Vec<Lease> {
         self.jobs
             .lock()
@@ -258,7 +258,7 @@ impl Inbox {
             .collect()
     }
 
-    /// Notes that leases of what waits here were extended.
+    /// Records that leases were extended.
     pub(super) fn extended<'a>(
         &self,
         leases: impl Iterator<Item = &'a Lease>,
@@ -266,7 +266,7 @@ impl Inbox {
     ) {
         let mut jobs = self.jobs.lock();
         if jobs.all().next().is_none() {
-            // Most leases are of what runs.
+            // Most leases belong to running tasks.
             return;
         }
         let leases: HashSet<_> = leases.collect();
@@ -290,7 +290,7 @@ impl Inbox {
             .collect()
     }
 
-    /// Takes out what has waited for a slot for longer than `limit`. It still counts.
+    /// Removes the jobs that have waited for a slot longer than `limit`. They still count.
     pub(super) fn take_hoarded(&self, limit: Duration, now: Instant) -> Vec<Job> {
         let mut jobs = self.jobs.lock();
         // The oldest are in front.
@@ -299,7 +299,7 @@ impl Inbox {
         jobs.waiting.drain(..count).collect()
     }
 
-    /// Takes out what has not started. It still counts.
+    /// Removes the jobs that have not started. They still count.
     pub(super) fn take_waiting(&self) -> Vec<Job> {
         self.drain(&mut self.jobs.lock())
     }
@@ -310,7 +310,7 @@ impl Inbox {
         jobs.waiting.drain(..).chain(held).collect()
     }
 
-    /// Takes out a task that has not started. It still counts.
+    /// Removes a job that has not started. It still counts.
     pub(super) fn remove(&self, is_it: impl Fn(&Leased) -> bool) -> Option<Job> {
         let mut jobs = self.jobs.lock();
         if let Some(place) = jobs.waiting.iter().position(|job| is_it(&job.leased)) {
@@ -321,7 +321,7 @@ impl Inbox {
         Some(held)
     }
 
-    /// Lets slots go home, takes nothing more, and hands out what has not started.
+    /// Closes the inbox, which ends the slots, and returns the jobs that have not started.
     pub(super) fn close(&self) -> Vec<Job> {
         let mut jobs = self.jobs.lock();
         jobs.closed = true;
@@ -345,8 +345,8 @@ impl Jobs {
     }
 }
 
-/// Goes to the end of this thread's queue, where other threads find it. What it has woken runs next here, and no other
-/// thread could take that while a handler blocks this one.
+/// Reschedules this slot at the end of its thread's queue, where other threads can steal it. The slot that it woke runs
+/// next on this thread, where no other thread could steal it while a handler blocks.
 async fn step_back() {
     let mut has_waited = false;
     poll_fn(|cx| {
@@ -387,7 +387,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_limit_is_leased_and_takes_no_room() {
+    fn a_task_that_waits_for_a_limit_is_leased_and_takes_no_room() {
         let inbox = Inbox::new(1);
         let (one, two, three) = (job(0), job(0), job(0));
         let leases = [&one, &two, &three].map(|job| job.leased.lease());
@@ -397,14 +397,14 @@ pub(super) mod tests {
         assert_eq!(inbox.leases(), leases);
         assert_eq!((inbox.load(), inbox.load_of(0)), (0, 3));
 
-        inbox.let_in(&leases[0], Passes::default());
+        inbox.admit(&leases[0], Passes::default());
         assert_eq!((inbox.load(), inbox.load_of(0)), (1, 3));
         inbox.take_held(&leases[1]).expect("held");
         assert_eq!((inbox.load(), inbox.load_of(0)), (1, 2));
         assert!(inbox.take_held(&leases[1]).is_none());
 
-        assert_eq!(inbox.close().len(), 2, "given back when it stops");
-        assert_eq!(inbox.load(), 2, "each counts until it is given back");
+        assert_eq!(inbox.close().len(), 2, "returned when the inbox closes");
+        assert_eq!(inbox.load(), 2, "each counts until it is released");
         assert!(inbox.hold(job(0)).is_err());
     }
 }

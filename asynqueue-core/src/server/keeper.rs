@@ -1,4 +1,4 @@
-//! The server's own thread: what keeps leases, fetches tasks and records outcomes runs where no handler can block it.
+//! The server's internal thread: extends leases, fetches tasks and records outcomes where no handler can block it.
 
 use std::{io, sync::Arc, thread};
 
@@ -8,25 +8,25 @@ use tokio::{sync::oneshot, task::JoinSet};
 use super::{ServerError, Shared, panicked, queues::QueueSet};
 use crate::ambient;
 
-/// A thread with a runtime of its own. Dropping it ends what runs there at once.
+/// A thread with its own runtime. Dropping this stops it immediately.
 pub(super) struct Keeper {
     ended: oneshot::Receiver<Result<(), ServerError>>,
-    /// Dropped to end it.
+    /// Dropped to stop the thread.
     _held: oneshot::Sender<()>,
 }
 
 impl Keeper {
-    /// Starts the thread. In a simulation there is only one, and what runs there takes turns with the handlers.
+    /// Starts the thread. A simulation has only one thread, shared with the handlers.
     pub(super) fn start(shared: Arc<Shared>, queues: QueueSet) -> io::Result<Self> {
-        let (held, let_go) = oneshot::channel::<()>();
+        let (held, dropped) = oneshot::channel::<()>();
         let (end, ended) = oneshot::channel();
         let kept = async move {
             tokio::select! {
                 kept = keep(shared, queues) => {
-                    // Without a receiver, the server was dropped meanwhile.
+                    // There is no receiver if the server was dropped.
                     let _ = end.send(kept);
                 }
-                _ = let_go => {}
+                _ = dropped => {}
             }
         };
         let keeper = Self { ended, _held: held };
@@ -37,7 +37,7 @@ impl Keeper {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // A subscriber that is set for the caller's thread alone sees this thread too.
+        // A tracing subscriber set only for the caller's thread also applies to this one.
         let log = tracing::dispatcher::get_default(Clone::clone);
         thread::Builder::new()
             .name("asynqueue-server".into())
@@ -54,13 +54,13 @@ impl Keeper {
         match (&mut self.ended).await {
             Ok(ended) => ended,
             Err(_) => Err(ServerError::Panicked {
-                message: "the server's own thread ended unexpectedly".into(),
+                message: "the server's internal thread ended unexpectedly".into(),
             }),
         }
     }
 }
 
-/// Runs the server's parts until it is stopped, then winds down.
+/// Runs the parts of the server until it is stopped, then winds down.
 async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> {
     let mut upkeep = JoinSet::new();
     let parts: [fn(Arc<Shared>) -> Part; 10] = [
@@ -71,24 +71,24 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.forward_due().boxed(),
         |shared| shared.reclaim_lost().boxed(),
         |shared| shared.trim_old().boxed(),
-        |shared| shared.tell_of_itself().boxed(),
+        |shared| shared.report_presence().boxed(),
         |shared| shared.keep_subscribed().boxed(),
-        |shared| shared.hear_quiet().boxed(),
+        |shared| shared.watch_quiet_signals().boxed(),
     ];
     for part in parts {
         upkeep.spawn(ambient::here(part(Arc::clone(&shared))));
     }
     let fetching = ambient::here(Arc::clone(&shared).fetch(queues));
     let mut fetching = tokio::spawn(fetching);
-    // Without one of its parts a server would look alive, and run or record nothing.
+    // Without one of its parts a server would look alive but run or record nothing.
     let mut panic = None;
     tokio::select! {
         () = shared.stopping.cancelled() => {}
         error = panicked(&mut upkeep) => panic = Some(error),
     }
     shared.stopping.cancel();
-    shared.give_back_waiting();
-    // A lease call under way is waited for, however short the shutdown timeout: what it leases must be released.
+    shared.release_waiting();
+    // Wait for a lease call under way, however short the shutdown timeout: the tasks it leases must be released.
     let last_lease = async {
         tokio::select! {
             fetched = &mut fetching => Some(fetched),
@@ -105,7 +105,7 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
     match (panic, fetched) {
         (Some(error), _) | (None, Some(Err(error))) => Err(ServerError::panicked(&error)),
         (None, Some(Ok(fetched))) => fetched.map_err(ServerError::Broker),
-        // It was still leasing when its time was up.
+        // A lease call was still under way when the time was up.
         (None, None) => Ok(()),
     }
 }

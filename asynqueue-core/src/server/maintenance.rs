@@ -1,4 +1,4 @@
-//! Upkeep of the queues: each part a loop that fails and recovers by itself.
+//! Upkeep of the queues: independent loops that retry on failure.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -10,24 +10,24 @@ use crate::{
     task::Name,
 };
 
-/// The most tasks of a queue to move or trim in one call.
+/// The maximum number of tasks of a queue to move or trim in one call.
 const MAX_BATCH: usize = 1_000;
 
-/// How soon after the start to delete what is old.
+/// How soon after the start old tasks are first deleted.
 const FIRST_TRIM: Duration = Duration::from_secs(1);
 
-/// How often to delete what is old.
+/// How often old tasks are deleted.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Makes tasks pending when they are due.
+/// Makes due tasks pending.
 struct ForwardDue(Arc<Shared>);
 
 impl Chore for ForwardDue {
-    type Answer = Forwarded;
+    type Output = Forwarded;
 
     const DOING: &'static str = "forward due tasks";
 
-    fn ask(
+    fn call(
         &mut self,
         queues: Vec<Name>,
         _: bool,
@@ -44,18 +44,18 @@ impl Chore for ForwardDue {
     }
 }
 
-/// Deletes what is kept no longer.
+/// Deletes tasks past their retention.
 struct TrimOld {
     shared: Arc<Shared>,
     archives: ArchiveLog,
 }
 
 impl Chore for TrimOld {
-    type Answer = Trimmed;
+    type Output = Trimmed;
 
     const DOING: &'static str = "trim old tasks";
 
-    fn ask(
+    fn call(
         &mut self,
         queues: Vec<Name>,
         _: bool,
@@ -75,49 +75,49 @@ impl Chore for TrimOld {
 }
 
 impl Shared {
-    /// Makes tasks pending when they are due, and sooner where a task comes in that is due before others.
+    /// Makes tasks pending when they are due. It runs earlier when a task comes in that is due before all others.
     pub(super) async fn forward_due(self: Arc<Self>) {
         let chore = ForwardDue(Arc::clone(&self));
-        self.go_round(chore, Duration::ZERO, &self.due).await;
+        self.run_chore(chore, Duration::ZERO, &self.due).await;
         self.hand_over_upkeep().await;
     }
 
-    /// Lets others look after the queues at once.
+    /// Lets other servers take over the upkeep immediately.
     async fn hand_over_upkeep(&self) {
         if let Err(error) = self.broker.hand_over(&self.queue_names).await {
-            tracing::debug!(%error, "the upkeep of the queues was not handed over; others take it over soon");
+            tracing::debug!(%error, "could not hand over the upkeep of the queues; other servers take over soon");
         }
     }
 
-    /// Deletes what is kept no longer.
+    /// Deletes tasks past their retention, and trims archives.
     pub(super) async fn trim_old(self: Arc<Self>) {
         let chore = TrimOld {
             archives: ArchiveLog::new(self.settings.keep, &self.queue_names),
             shared: Arc::clone(&self),
         };
-        self.go_round_alone(chore, FIRST_TRIM).await;
+        self.run_chore_by_timer(chore, FIRST_TRIM).await;
     }
 
-    /// Reports to the user's health check whether the broker answers.
+    /// Calls the health check of the application with the broker's response.
     pub(super) async fn check_health(self: Arc<Self>) {
         let Some((interval, check)) = &self.settings.health_check else {
             return;
         };
         loop {
-            let answer = self.broker.ping().await;
-            guarded("health_check", || check(answer));
+            let result = self.broker.ping().await;
+            guarded("health_check", || check(result));
             if !self.runs_after(*interval).await {
                 return;
             }
         }
     }
 
-    /// Waits; returns whether the server still runs.
+    /// Waits for a time. Returns whether the server still runs.
     pub(super) async fn runs_after(&self, wait: Duration) -> bool {
         self.runs_until(tokio::time::sleep(wait)).await
     }
 
-    /// Waits for something; returns whether the server still runs.
+    /// Waits for a future. Returns whether the server still runs.
     pub(super) async fn runs_until<T>(&self, something: impl Future<Output = T>) -> bool {
         tokio::select! {
             () = self.stopped.cancelled() => false,

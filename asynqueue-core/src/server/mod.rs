@@ -1,19 +1,20 @@
-//! The server: fetches tasks, runs them, records their outcomes.
+//! The server: leases tasks, runs their handlers and records the outcomes.
 //!
-//! A task's way through it, each step a file:
+//! The path of a task, one file per step:
 //!
-//! 1. `fetch` leases a batch, as `queues` shares it out, and `admission` lets into the `inbox` what may start;
-//! 2. a slot of `execute` takes it from there and runs it; `running` knows what each slot is at;
-//! 3. `outcome` says what comes next, and `settle` records outcomes in batches;
-//! 4. `archived` calls hooks for tasks that are archived, and `failures` writes the log lines.
+//! 1. `fetch` leases a batch, shared among the queues by `queues`; `admission` puts what may start into the `inbox`;
+//! 2. a slot of `execute` takes a task from the inbox and runs it; `running` holds the state of each slot;
+//! 3. `outcome` decides what happens next, and `settle` records outcomes in batches;
+//! 4. `archived` calls hooks for archived tasks, and `failures` writes the log lines.
 //!
-//! What a server asks of several queues fails and recovers for each by itself: `calls` leases, `outbox` keeps the outcomes, and
-//! `rounds` does what each queue needs now and then.
+//! Calls that cover several queues fail and recover per queue: `calls` leases, `outbox` buffers the outcomes, and
+//! `rounds` does the periodic work of each queue.
 //!
-//! Beside that way: `hearing` listens for signals, `heartbeat` extends leases, `reclaim` takes tasks back from lost workers, `watch` gives up on handlers
-//! that don't stop, `maintenance` forwards due tasks and trims old ones, `aggregate` makes groups one task, `presence` reports
-//! this server to the fleet, and `shutdown` brings all of it to an end.
-//! All of that but the slots and the application's callbacks runs on the thread of `keeper`, where no handler can block it.
+//! Beside that path: `listener` listens for signals, `heartbeat` extends leases, `reclaim` takes tasks back from lost
+//! workers, `watch` abandons handlers that do not stop, `maintenance` forwards due tasks and trims old ones,
+//! `aggregate` combines groups into one task, `presence` reports this server to the fleet, and `shutdown` stops
+//! everything in order. All of it runs on the thread of `keeper`, which no handler can block, except the slots and the
+//! application's callbacks.
 
 mod admission;
 mod aggregate;
@@ -30,10 +31,10 @@ mod execute;
 mod failures;
 mod fetch;
 mod handle;
-mod hearing;
 mod heartbeat;
 mod inbox;
 mod keeper;
+mod listener;
 mod maintenance;
 mod outbox;
 mod outcome;
@@ -69,7 +70,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "config")]
 pub(crate) use self::builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
-    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::Asked,
+    admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::LeaseChecks,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
     settings::Settings, shutdown::LAST_HOOKS,
 };
@@ -95,7 +96,7 @@ use crate::{
     task::Name,
 };
 
-/// Runs the tasks of some queues.
+/// Leases tasks from queues and runs their handlers.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -126,7 +127,7 @@ pub struct Server {
     queues: QueueSet,
 }
 
-/// What the parts of a running server share.
+/// State shared by the parts of a running server.
 #[derive(Debug)]
 struct Shared {
     broker: SharedBroker,
@@ -138,30 +139,30 @@ struct Shared {
     weights: Vec<(Name, u32)>,
     strict: bool,
     aggregators: Vec<Aggregator>,
-    /// Event and name of those who subscribe.
+    /// Event and name of each subscriber.
     subscribers: Vec<(Name, Name)>,
-    /// Whether the broker knows them.
+    /// Whether the broker has accepted the subscribers.
     subscribed: AtomicBool,
     inbox: Inbox,
     unhandled: Unhandled,
     slots: Slots,
-    /// How many threads the blocking code of attempts may still have beside the first of each.
+    /// Threads available to blocking code, beyond the first one of each attempt.
     blocking: Arc<Semaphore>,
     outbox: Outbox,
     hook_calls: HookCalls,
-    /// Woken when a task is due earlier than was known.
+    /// Notified when a task becomes due earlier than expected.
     due: Notify,
-    /// Woken when a group is due earlier than was known.
+    /// Notified when a group becomes due earlier than expected.
     group_due: Notify,
-    /// Woken when cancellations may have gone unheard.
-    unheard: Notify,
-    /// Leases to ask about at once.
-    asked: Asked,
+    /// Notified when signals of cancellations may have been lost.
+    missed_signals: Notify,
+    /// Leases to check immediately.
+    lease_checks: LeaseChecks,
     /// Leasing is suspended until it is resumed.
     quiet: Quiet,
-    /// Leasing stops.
+    /// Cancelled when leasing stops.
     stopping: CancellationToken,
-    /// Everything stops.
+    /// Cancelled when everything stops.
     stopped: CancellationToken,
     counters: Counters,
     meter: ServerMeter,
@@ -181,7 +182,7 @@ impl Counters {
 }
 
 impl Server {
-    /// Begins a server on `broker`.
+    /// Returns a builder for a server on `broker`.
     pub fn builder(broker: impl Into<SharedBroker>) -> ServerBuilder {
         ServerBuilder::new(broker.into())
     }
@@ -191,23 +192,24 @@ impl Server {
         ServerHandle::start(self)
     }
 
-    /// Runs until `shutdown` completes, then shuts down gracefully: leases nothing more, gives back what has not
-    /// started, waits for what runs up to the [shutdown timeout](ServerBuilder::shutdown_timeout), then cancels it and
-    /// gives it back without counting an attempt.
+    /// Runs until `shutdown` completes, then shuts down gracefully: stops leasing, releases the tasks that have not
+    /// started, waits for running tasks up to the [shutdown timeout](ServerBuilder::shutdown_timeout), then cancels and
+    /// releases them without counting an attempt.
     ///
-    /// Dropping the future stops at once instead; what ran is run again when its lease has ended.
+    /// Dropping the future stops the server immediately. Interrupted tasks run again after their leases expire.
     ///
     /// # Errors
     ///
-    /// When the broker is closed meanwhile, or panics. An unreachable broker is waited for.
+    /// If the broker is closed while the server runs, or an internal task panics. An unreachable broker is not an
+    /// error: the server waits for it.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { shared, queues } = self;
-        // Also when this future is dropped halfway: no slot may run on unseen.
+        // Also when this future is dropped early: no slot may keep running unobserved.
         let _stop = StopOnDrop(Arc::clone(&shared));
         tracing::info!(worker = %shared.worker, queues = ?shared.queue_names, events = ?shared.registry.events(),
             concurrency = shared.settings.concurrency, "server started");
 
-        // Handlers and the application's own code run where the application runs, and all else where they cannot block it.
+        // Handlers and callbacks run on the application's runtime; everything else runs where they cannot block it.
         shared.slots.run_on(Handle::current());
         shared.open_slots();
         let mut callbacks = JoinSet::new();
@@ -230,7 +232,7 @@ impl Server {
         };
         let last_callbacks = async {
             while callbacks.join_next().await.is_some() {}
-            // Only now: until here tasks can be archived.
+            // Not earlier: tasks can be archived up to this point.
             shared.close_hooks();
             let _ = hooks.join_next().await;
         };
@@ -243,7 +245,7 @@ impl Server {
     }
 }
 
-/// Waits for one that panics; the others may end.
+/// Waits until one of them panics; the others may end.
 async fn panicked(parts: &mut JoinSet<()>) -> JoinError {
     while let Some(ended) = parts.join_next().await {
         if let Err(error) = ended {
@@ -259,13 +261,13 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stopping.cancel();
         self.0.stopped.cancel();
-        // A slot that is being opened just now finds nothing to run.
+        // A slot that is being opened concurrently finds nothing to run.
         self.0.inbox.close();
         self.0.slots.abort_all();
     }
 }
 
-/// Whether the broker is gone for good, so that trying again is useless.
+/// Whether the broker is closed permanently, so that retrying is useless.
 pub(crate) fn is_closed(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Closed)
 }

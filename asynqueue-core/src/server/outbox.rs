@@ -1,4 +1,5 @@
-//! Outcomes on their way to the broker: those of a queue that fails wait apart, so that they hold up no other's.
+//! Outcomes on their way to the broker. Outcomes of a failing queue wait separately, so that they do not delay the
+//! others.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,48 +18,49 @@ use crate::{
     task::Name,
 };
 
-/// The most outcomes to record in one call.
+/// The maximum number of outcomes to record in one call.
 const MAX_BATCH: usize = 1_000;
 
-/// Outcomes that are to be recorded.
+/// Outcomes waiting to be recorded.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Those that have just come.
+    /// Outcomes not yet sorted into lanes.
     settlements: Mutex<Vec<Settlement>>,
-    ways: Mutex<Ways>,
+    lanes: Mutex<Lanes>,
     filled: Notify,
-    /// How many are here, those of calls under way among them.
+    /// How many outcomes are here, including those of calls under way.
     unrecorded: AtomicUsize,
-    /// How many of them wait for queues that fail.
-    apart: AtomicUsize,
+    /// How many of them belong to failing queues.
+    stuck: AtomicUsize,
     recorded: Notify,
 }
 
-/// The ways that outcomes go, each with one call under way at a time.
+/// Lanes in which outcomes are sent, each with at most one call under way.
 #[derive(Debug, Default)]
-struct Ways {
-    /// That of all queues which do not have one of their own.
-    common: Way,
-    /// Those of queues that fail, or that are kept apart.
-    own: HashMap<Name, Way>,
+struct Lanes {
+    /// The lane of all queues that do not have their own.
+    common: Lane,
+    /// The lanes of failing queues, and of all queues of a partitioned broker.
+    own: HashMap<Name, Lane>,
 }
 
 #[derive(Debug)]
-struct Way {
-    /// What was sent and failed, the next one last. It is sent again as it was: the broker knows it by that.
+struct Lane {
+    /// Parts that failed, the next one last. Each is sent again unchanged, because the broker recognises it by its
+    /// content.
     again: Vec<Part>,
     waiting: Vec<Settlement>,
     under_way: Option<Arc<Part>>,
     retrying: Retrying,
-    /// When to try again.
+    /// When to retry.
     next: Option<Instant>,
 }
 
-/// Outcomes that are recorded with one call.
+/// Outcomes recorded with one call.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) settlements: Vec<Settlement>,
-    /// Why the broker refuses the one outcome of this part: its task is archived instead.
+    /// Why the broker refused the only outcome of this part. Its task is archived instead.
     pub(super) refused: Option<BrokerError>,
 }
 
@@ -68,7 +70,7 @@ pub(super) struct Failed {
     pub(super) error: BrokerError,
 }
 
-impl Default for Way {
+impl Default for Lane {
     fn default() -> Self {
         Self {
             again: Vec::new(),
@@ -80,9 +82,9 @@ impl Default for Way {
     }
 }
 
-impl Way {
-    /// What to send now.
-    fn begin(&mut self, now: Instant) -> Option<Arc<Part>> {
+impl Lane {
+    /// Takes the part to send now.
+    fn next_part(&mut self, now: Instant) -> Option<Arc<Part>> {
         if self.under_way.is_some() || self.next.is_some_and(|next| next > now) {
             return None;
         }
@@ -117,8 +119,8 @@ impl Way {
         self.again.is_empty() && self.waiting.is_empty() && self.under_way.is_none()
     }
 
-    /// Keeps a part that was not recorded, to send it again after a while.
-    fn put_off(&mut self, part: Part, wait: std::time::Duration) {
+    /// Keeps a part that was not recorded, to send it again after `wait`.
+    fn retry_in(&mut self, part: Part, wait: std::time::Duration) {
         self.again.push(part);
         self.next = Some(Instant::now() + wait);
     }
@@ -137,45 +139,45 @@ impl Outbox {
         }
     }
 
-    /// Waits until outcomes have come.
+    /// Waits until there are new outcomes.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }
 
-    /// How many outcomes are not recorded yet, without those of queues that fail.
+    /// How many outcomes are not recorded yet, without those of failing queues.
     pub(super) fn unrecorded(&self) -> usize {
-        let apart = self.apart.load(SeqCst);
-        self.unrecorded.load(SeqCst).saturating_sub(apart)
+        let stuck = self.stuck.load(SeqCst);
+        self.unrecorded.load(SeqCst).saturating_sub(stuck)
     }
 
-    /// Waits until at most `max` outcomes are not recorded, or some are.
+    /// Waits until at most `max` outcomes are unrecorded.
     pub(super) async fn unrecorded_at_most(&self, max: usize) {
         while self.unrecorded() > max {
             self.recorded.notified().await;
         }
     }
 
-    /// The queues whose outcomes cannot be recorded: a broker that gives their tasks and takes no outcomes must not be emptied.
+    /// The queues whose outcomes cannot be recorded. Nothing more is leased from them, so that they are not emptied.
     pub(super) fn failing(&self) -> HashSet<Name> {
-        if self.apart.load(SeqCst) == 0 {
+        if self.stuck.load(SeqCst) == 0 {
             return HashSet::new();
         }
-        let ways = self.ways.lock();
-        let failing = ways.own.iter().filter(|(_, way)| way.retrying.fails());
+        let lanes = self.lanes.lock();
+        let failing = lanes.own.iter().filter(|(_, lane)| lane.retrying.fails());
         failing.map(|(queue, _)| queue.clone()).collect()
     }
 
-    /// The leases of what is not recorded yet.
+    /// The leases of the unrecorded outcomes.
     pub(super) fn leases(&self) -> Vec<Lease> {
         let lease = |settlement: &Settlement| Lease {
             task: settlement.envelope.task_ref(),
             token: settlement.token,
         };
-        // Both at once: what is on its way from one to the other is in one of them.
-        let ways = self.ways.lock();
+        // Under both locks, so that no outcome is missed on its way from one to the other.
+        let lanes = self.lanes.lock();
         let mut leases: Vec<_> = self.settlements.lock().iter().map(lease).collect();
-        let sorted = ways.own.values().chain([&ways.common]);
-        leases.extend(sorted.flat_map(Way::all).map(lease));
+        let sorted = lanes.own.values().chain([&lanes.common]);
+        leases.extend(sorted.flat_map(Lane::all).map(lease));
         leases
     }
 
@@ -185,128 +187,128 @@ impl Outbox {
         std::mem::replace(&mut settlements, Vec::with_capacity(capacity))
     }
 
-    /// Sorts what has come, and begins to send what can be sent: each with its queue, where that has a way of its own. Each queue has
-    /// where `apart`.
-    pub(super) fn begin(&self, apart: bool) -> Vec<(Option<Name>, Arc<Part>)> {
-        let mut ways = self.ways.lock();
-        let Ways { common, own } = &mut *ways;
+    /// Sorts new outcomes into lanes, and returns the parts to send now, with the queue if the lane belongs to one. If
+    /// `partitioned`, every queue has its own lane.
+    pub(super) fn start_calls(&self, partitioned: bool) -> Vec<(Option<Name>, Arc<Part>)> {
+        let mut lanes = self.lanes.lock();
+        let Lanes { common, own } = &mut *lanes;
         let new = self.take();
-        if !apart && own.is_empty() && common.waiting.is_empty() {
+        if !partitioned && own.is_empty() && common.waiting.is_empty() {
             common.waiting = new;
         } else {
             for settlement in new {
                 let queue = &settlement.envelope.queue;
                 match own.get_mut(queue) {
-                    Some(way) => way.waiting.push(settlement),
-                    None if apart => {
-                        let way = own.entry(queue.clone()).or_default();
-                        way.waiting.push(settlement);
+                    Some(lane) => lane.waiting.push(settlement),
+                    None if partitioned => {
+                        let lane = own.entry(queue.clone()).or_default();
+                        lane.waiting.push(settlement);
                     }
                     None => common.waiting.push(settlement),
                 }
             }
         }
         let now = Instant::now();
-        let mut begun = Vec::new();
-        begun.extend(common.begin(now).map(|part| (None, part)));
-        for (queue, way) in own.iter_mut() {
-            begun.extend(way.begin(now).map(|part| (Some(queue.clone()), part)));
+        let mut parts = Vec::new();
+        parts.extend(common.next_part(now).map(|part| (None, part)));
+        for (queue, lane) in own.iter_mut() {
+            parts.extend(lane.next_part(now).map(|part| (Some(queue.clone()), part)));
         }
-        self.count_apart(&ways);
-        begun
+        self.count_stuck(&lanes);
+        parts
     }
 
-    /// When the next part is to be sent again.
+    /// When to send the next failed part again.
     pub(super) fn next(&self) -> Option<Instant> {
-        let ways = self.ways.lock();
-        let all = ways.own.values().chain([&ways.common]);
-        let idle = all.filter(|way| way.under_way.is_none());
-        idle.filter_map(|way| way.next).min()
+        let lanes = self.lanes.lock();
+        let all = lanes.own.values().chain([&lanes.common]);
+        let idle = all.filter(|lane| lane.under_way.is_none());
+        idle.filter_map(|lane| lane.next).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.unrecorded.load(SeqCst) == 0
     }
 
-    /// Notes that the call for a part has come back, and what of it is to be sent again.
-    pub(super) fn came_back(&self, of: Option<&Name>, part: &Arc<Part>, failed: Vec<Failed>) {
-        let mut ways = self.ways.lock();
-        let is_same = |way: &Way| {
-            let under_way = way.under_way.as_ref();
+    /// Records the result of a call, and what of it has to be sent again.
+    pub(super) fn call_ended(&self, of: Option<&Name>, part: &Arc<Part>, failed: Vec<Failed>) {
+        let mut lanes = self.lanes.lock();
+        let is_same = |lane: &Lane| {
+            let under_way = lane.under_way.as_ref();
             under_way.is_some_and(|sent| Arc::ptr_eq(sent, part))
         };
-        let way = match of {
-            Some(queue) => ways.own.entry(queue.clone()).or_default(),
-            None => &mut ways.common,
+        let lane = match of {
+            Some(queue) => lanes.own.entry(queue.clone()).or_default(),
+            None => &mut lanes.common,
         };
-        if is_same(way) {
-            way.under_way = None;
+        if is_same(lane) {
+            lane.under_way = None;
         }
-        way.next = None;
+        lane.next = None;
         let mut left = 0;
         if failed.is_empty() {
             match of {
-                Some(queue) => way.retrying.worked_for(queue),
-                None => way.retrying.worked(),
+                Some(queue) => lane.retrying.worked_for(queue),
+                None => lane.retrying.worked(),
             }
         }
         for failed in failed {
             left += failed.part.settlements.len();
-            ways.keep(failed);
+            lanes.keep(failed);
         }
-        // Where nothing fails any more, the common way is the shorter one.
+        // The common lane batches better, so a lane that is done is closed.
         if let Some(queue) = of
-            && ways.own.get(queue).is_some_and(Way::is_done)
+            && lanes.own.get(queue).is_some_and(Lane::is_done)
         {
-            ways.own.remove(queue);
+            lanes.own.remove(queue);
         }
-        self.count_apart(&ways);
-        drop(ways);
+        self.count_stuck(&lanes);
+        drop(lanes);
         self.unrecorded
             .fetch_sub(part.settlements.len() - left, SeqCst);
         self.recorded.notify_one();
     }
 
-    /// Notes that all queues have failed alike: the part goes the common way again, after a while.
+    /// Records that a call failed for all queues alike. The part is sent again in the common lane after a wait.
     pub(super) fn all_failed(&self, part: &Arc<Part>, error: &BrokerError) {
-        let mut ways = self.ways.lock();
-        let way = &mut ways.common;
-        way.under_way = None;
-        let wait = way.retrying.failed(error);
-        way.put_off(Part::clone(part), wait);
+        let mut lanes = self.lanes.lock();
+        let lane = &mut lanes.common;
+        lane.under_way = None;
+        let wait = lane.retrying.failed(error);
+        lane.retry_in(Part::clone(part), wait);
     }
 
-    fn count_apart(&self, ways: &Ways) {
-        let failing = ways.own.values().filter(|way| way.retrying.fails());
-        let apart = failing.map(|way| way.all().count()).sum();
-        self.apart.store(apart, SeqCst);
+    fn count_stuck(&self, lanes: &Lanes) {
+        let failing = lanes.own.values().filter(|lane| lane.retrying.fails());
+        let stuck = failing.map(|lane| lane.all().count()).sum();
+        self.stuck.store(stuck, SeqCst);
     }
 }
 
-impl Ways {
-    /// Keeps what failed of one queue on a way of its own: what the broker does not take for now as it was, and what it
-    /// refuses in halves, until the culprit is alone.
+impl Lanes {
+    /// Keeps failed outcomes in the lane of their queue. After a temporary error the part is sent again unchanged.
+    /// Refused outcomes are split in halves until the failing one is alone.
     fn keep(&mut self, failed: Failed) {
         let Failed { mut part, error } = failed;
         let Some(first) = part.settlements.first() else {
             return;
         };
         let queue = first.envelope.queue.clone();
-        let way = self.own.entry(queue.clone()).or_default();
+        let lane = self.own.entry(queue.clone()).or_default();
         if error.is_temporary() {
-            let wait = way.retrying.failed_for(&queue, &error);
-            way.put_off(part, wait);
+            let wait = lane.retrying.failed_for(&queue, &error);
+            lane.retry_in(part, wait);
         } else if part.settlements.len() > 1 {
-            tracing::debug!(%queue, %error, tasks = part.settlements.len(), "outcomes were refused together; recorded in halves");
+            tracing::debug!(%queue, %error, tasks = part.settlements.len(), "outcomes refused; sending them in halves");
             let second = part.settlements.split_off(part.settlements.len() / 2);
-            way.again.push(Part {
+            lane.again.push(Part {
                 settlements: second,
                 refused: None,
             });
-            way.again.push(part);
+            lane.again.push(part);
         } else {
             part.refused = Some(error);
-            way.again.push(part);
+            lane.again.push(part);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes after a failed attempt.
+//! What happens after a failed attempt.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Shared {
-    /// The outcome of an attempt that ended in an error, which the error handler is told of. `leased` is the task as it was
-    /// leased: the context has it as it was begun.
+    /// Returns the outcome of an attempt that ended in an error, after calling the error handler. `leased` is the task
+    /// as it was leased; the context has it as it was started.
     pub(super) fn failed(
         &self,
         context: &Context,
@@ -34,7 +34,7 @@ impl Shared {
         settlement.leased = Arc::clone(leased);
         let span = context.take_span();
         trace::carry_on(&span, &mut settlement);
-        // To stop on request is not a failure; what follows is logged once it is known.
+        // Stopping on request is not a failure. Its outcome is logged when it is known.
         if !context.is_stopped() {
             span.in_scope(|| self.log_attempt(&settlement));
         }
@@ -42,7 +42,7 @@ impl Shared {
     }
 }
 
-/// Calls back into the user's code; a panic there ends nothing else.
+/// Calls a callback of the application, and contains its panic.
 pub(crate) fn guarded<R>(callback: &str, call: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Some(result),
@@ -65,7 +65,7 @@ pub(crate) fn counts(context: &Context, error: &TaskError) -> bool {
     }
 }
 
-/// What comes next for a task whose attempt ended in `error` at the time `at`.
+/// Decides what happens to a task whose attempt ended in `error` at the time `at`.
 pub(crate) fn after_error(
     context: &Context,
     token: LeaseToken,
@@ -83,14 +83,14 @@ fn failure(context: &Context, error: &TaskError, at: Timestamp) -> Failure {
         started: Some(context.started()),
         at,
         kind: error.failure_kind(),
-        message: guarded("an error's text", || error.message())
-            .unwrap_or_else(|| "(the error's text panicked)".into()),
+        message: guarded("error message", || error.message())
+            .unwrap_or_else(|| "(formatting the error panicked)".into()),
         backtrace: error.backtrace().map(str::to_owned),
         worker: Some(context.worker().clone()),
     }
 }
 
-/// What comes next for a task after `failure`, which counts as an attempt or does not.
+/// Decides what happens to a task after `failure`. `counts` is whether it counts as an attempt.
 pub(super) fn after_failure(
     envelope: &Arc<Envelope>,
     token: LeaseToken,
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_does_not_count_is_retried_without_end() {
+    fn an_error_that_does_not_count_is_retried_without_limit() {
         let settlement = settled(
             3,
             3,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn skip_retry_archives_at_once_and_revoke_and_snooze_leave_no_trace() {
+    fn skip_retry_archives_immediately_and_revoke_and_snooze_leave_no_trace() {
         assert_eq!(
             settled(0, 3, TaskErrorKind::SkipRetry, true).outcome,
             Outcome::Archive

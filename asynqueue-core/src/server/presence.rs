@@ -1,4 +1,4 @@
-//! Telling the fleet of this server.
+//! Reporting this server to the fleet.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,34 +10,34 @@ use crate::{
     task::{Name, TaskId, Timestamp},
 };
 
-/// How often a server tells of itself.
+/// How often a server reports itself.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long it is remembered after it was heard of last, so that people see that it was lost.
+/// How long the fleet remembers a server after its last report, so that users can see that it was lost.
 const TTL: Duration = Duration::from_secs(3600);
 
 impl Shared {
-    /// Reports this server until it stops, and leaves the fleet then.
-    pub(super) async fn tell_of_itself(self: Arc<Self>) {
+    /// Reports this server until it stops, then leaves the fleet.
+    pub(super) async fn report_presence(self: Arc<Self>) {
         let started = self.broker.now();
-        self.quiet.begin(started);
+        self.quiet.ignore_before(started);
         loop {
             match self.broker.beat(self.info(started), TTL).await {
                 Ok(Some(request)) => self.follow_request(request),
                 Ok(None) => {}
                 // Nothing depends on it, and the next report follows soon.
                 Err(error) => {
-                    tracing::debug!(%error, "the server could not report itself to the fleet")
+                    tracing::debug!(%error, "could not report the server to the fleet")
                 }
             }
-            // A change is reported at once, so that people see that it was made.
+            // A change is reported immediately, so that users can see that it was applied.
             let changed = tokio::time::timeout(INTERVAL, self.quiet.changed.notified());
             if !self.runs_until(changed).await {
                 break;
             }
         }
         if let Err(error) = self.broker.leave(&self.worker).await {
-            tracing::debug!(%error, "the server could not leave the fleet");
+            tracing::debug!(%error, "could not remove the server from the fleet");
         }
     }
 
@@ -81,7 +81,7 @@ impl Shared {
     }
 }
 
-/// A name for a server, made of host, process and a random part.
+/// A server name made of the host name, the process id and a random suffix.
 pub(super) fn worker_name() -> Name {
     let random = TaskId::generate();
     let (_, random) = random.as_str().split_at(16);
@@ -89,9 +89,9 @@ pub(super) fn worker_name() -> Name {
 }
 
 fn host() -> String {
-    let told = std::env::var("HOSTNAME").ok();
+    let variable = std::env::var("HOSTNAME").ok();
     let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = told.or_else(kernel).unwrap_or_default();
+    let host = variable.or_else(kernel).unwrap_or_default();
     match host.trim() {
         "" => "worker".into(),
         host => host.into(),

@@ -8,7 +8,7 @@ use crate::task::Name;
 pub(super) struct QueueSet {
     queues: Vec<Queue>,
     strict: bool,
-    /// Where the next poll begins.
+    /// Where the next poll starts.
     polled: usize,
 }
 
@@ -17,22 +17,22 @@ struct Queue {
     name: Name,
     weight: u32,
     limit: Option<usize>,
-    /// Whether it may have tasks. A queue that gave fewer than it was asked for was empty then, and is left alone
-    /// until a signal or the poll says otherwise; so an idle queue costs nothing.
+    /// Whether it may have tasks. A queue that returned fewer tasks than requested was empty, and is not leased from
+    /// again until a signal or a poll. So an idle queue costs nothing.
     ready: bool,
-    /// Whether it may be asked together with others: not while it is asked already, or fails.
+    /// Whether it may be leased from together with others: not during another call, nor while it fails.
     open: bool,
-    /// The credit of smooth weighted round-robin, as in nginx: each turn adds a queue's weight, the richest goes, and
-    /// pays the sum of all.
+    /// The credit of smooth weighted round-robin, as in nginx: each turn adds a queue's weight; the queue with the
+    /// highest credit gets the turn and pays the sum of all weights.
     credit: i64,
 }
 
-/// What to ask one queue for.
+/// How many tasks to lease from a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Which of the set.
+    /// The index in the set.
     pub(super) queue: usize,
-    /// How many tasks at most.
+    /// The maximum number of tasks.
     pub(super) max: usize,
 }
 
@@ -71,9 +71,9 @@ impl QueueSet {
             };
             let queue = set
                 .position(name)
-                .ok_or_else(|| problem("for a queue this server does not take from"))?;
+                .ok_or_else(|| problem("set, but this server does not lease from the queue: add the queue, or remove the limit"))?;
             if *limit == 0 {
-                return Err(problem("0, which lets none of its tasks run"));
+                return Err(problem("0: expected at least 1"));
             }
             set.queues[queue].limit = Some(*limit);
         }
@@ -106,7 +106,7 @@ impl QueueSet {
         self.queues.iter().position(|queue| queue.name == *name)
     }
 
-    /// Whether queues take turns, rather than one going before the other.
+    /// Whether queues take turns by weight, rather than in strict priority.
     pub(super) fn share_turns(&self) -> bool {
         !self.strict
     }
@@ -119,7 +119,7 @@ impl QueueSet {
         self.queues[queue].open = open;
     }
 
-    /// Whether a queue may have tasks, and its limit allows one more beside those `running`.
+    /// Whether a queue may have tasks, and its limit allows one more than `running`.
     pub(super) fn has_room(&self, queue: usize, running: usize) -> bool {
         let queue = &self.queues[queue];
         queue.ready && queue.limit.is_none_or(|limit| running < limit)
@@ -133,7 +133,7 @@ impl QueueSet {
         self.queues.iter_mut().for_each(|queue| queue.ready = true);
     }
 
-    /// Lets the next `count` queues have tasks, each in its turn.
+    /// Marks the next `count` queues as ready, in turn.
     pub(super) fn set_next_ready(&mut self, count: usize) {
         for _ in 0..count.min(self.queues.len()) {
             self.queues[self.polled].ready = true;
@@ -141,7 +141,7 @@ impl QueueSet {
         }
     }
 
-    /// Shares `room` out among the queues that may have tasks. `running` tells how many tasks of a queue are here.
+    /// Divides `room` among the queues that may have tasks. `running` returns how many tasks of a queue are held here.
     pub(super) fn shares(&mut self, room: usize, running: impl Fn(usize) -> usize) -> Vec<Share> {
         let mut open: Vec<Share> = Vec::with_capacity(self.queues.len());
         for (index, queue) in self
@@ -166,7 +166,7 @@ impl QueueSet {
         open
     }
 
-    /// Cuts shares down to turns by weight, `room` in all.
+    /// Reduces the shares to turns by weight, `room` in total.
     fn weigh(&mut self, open: &mut Vec<Share>, room: usize) {
         let mut turns = vec![0; open.len()];
         for _ in 0..room {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_go_round_the_queues() {
+    fn polls_rotate_over_the_queues() {
         let mut set = set(&[("a", 1), ("b", 1), ("c", 1)], &[], true);
         let mut polled = |count| {
             (0..3).for_each(|queue| set.set_ready(queue, false));
@@ -266,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn strict_priority_asks_the_heaviest_first_for_all() {
+    fn strict_priority_offers_all_room_to_the_heaviest_queue_first() {
         let mut set = set(&[("low", 1), ("high", 9)], &[], true);
         assert_eq!(shared(&mut set, 5), [(0, 5), (1, 5)]);
         assert_eq!(set.name(0), &"high");
     }
 
     #[test]
-    fn a_queue_at_its_limit_is_not_asked() {
+    fn a_queue_at_its_limit_gets_no_share() {
         let mut set = set(&[("a", 1), ("b", 1)], &[("a", 2)], false);
         assert_eq!(
             set.shares(10, |_| 0),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_that_make_no_sense_are_refused_by_name() {
+    fn invalid_queues_are_rejected_by_name() {
         let refused = |queues: &[(&str, u32)], limits: &[(&str, usize)]| {
             let queues = queues
                 .iter()
@@ -294,13 +294,13 @@ mod tests {
                 .map(|(name, max)| (Name::from(*name), *max))
                 .collect();
             QueueSet::new(queues, &limits, false)
-                .expect_err("refused")
+                .expect_err("invalid")
                 .to_string()
         };
         assert!(refused(&[("a", 0)], &[]).contains("`a` has weight 0"));
-        assert!(refused(&[("a", 1), ("a", 2)], &[]).contains("`a` is named twice"));
-        assert!(refused(&[("a", 1)], &[("b", 2)]).contains("`b` is for a queue"));
-        assert!(refused(&[("a", 1)], &[("a", 0)]).contains("`a` is 0"));
+        assert!(refused(&[("a", 1), ("a", 2)], &[]).contains("`a` is listed twice"));
+        assert!(refused(&[("a", 1)], &[("b", 2)]).contains("`b` is set, but"));
+        assert!(refused(&[("a", 1)], &[("a", 0)]).contains("`a` is 0: expected at least 1"));
         assert!(refused(&[("a b", 1)], &[]).contains("`a b`"));
     }
 }

@@ -1,4 +1,4 @@
-//! Quiet mode: a server that keeps running and leases nothing.
+//! Quiet mode: the server finishes its tasks and leases no more.
 
 use std::sync::{
     Arc,
@@ -8,10 +8,10 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Shared, signals::Asked};
+use super::{Shared, signals::SignalRequests};
 use crate::{broker::QuietRequest, task::Timestamp};
 
-/// Whether a server is quiet, and since when by whose word.
+/// Whether a server is quiet, and the request that decided it.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     on: AtomicBool,
@@ -20,12 +20,12 @@ pub(super) struct Quiet {
     pub(super) changed: Notify,
 }
 
-/// The last word on it.
+/// The last request.
 #[derive(Debug, Default)]
 struct Last {
-    /// When it was said in this process, or the server was started, by the broker's clock.
+    /// When quiet mode was last set in this process, or the server was started, by the broker's clock.
     here: Timestamp,
-    /// When the last request was made that was read from the broker, which returns it again at each beat.
+    /// When the last request read from the broker was made. The broker returns it again at each heartbeat.
     requested: Option<Timestamp>,
 }
 
@@ -34,21 +34,21 @@ impl Quiet {
         self.on.load(SeqCst)
     }
 
-    /// Passes over requests from before the start: they were made to a server of the same name that was killed.
-    pub(super) fn begin(&self, started: Timestamp) {
+    /// Ignores requests from before the start: they were made to an earlier server of the same name.
+    pub(super) fn ignore_before(&self, started: Timestamp) {
         let mut last = self.last.lock();
         last.here = last.here.max(started);
     }
 
-    /// Says it in this process; returns whether that is a change.
+    /// Sets it from this process. Returns whether it changed.
     fn set(&self, quiet: bool, now: Timestamp) -> bool {
         let mut last = self.last.lock();
         last.here = now;
         self.on.swap(quiet, SeqCst) != quiet
     }
 
-    /// Follows a request of the broker unless it is known already, or older than what was said here; returns whether that
-    /// is a change.
+    /// Follows a request from the broker, unless it is known already or older than the last change in this process.
+    /// Returns whether quiet mode changed.
     fn follow(&self, request: QuietRequest) -> bool {
         let mut last = self.last.lock();
         if last.requested == Some(request.at) || request.at < last.here {
@@ -60,42 +60,42 @@ impl Quiet {
 }
 
 impl Shared {
-    /// Stops leasing, or resumes it. Running tasks finish; what has not started goes back.
+    /// Stops leasing, or resumes it. Running tasks finish; tasks that have not started are released.
     pub(super) fn set_quiet(&self, quiet: bool) {
         if self.quiet.set(quiet, self.broker.now()) {
             self.quiet_has_changed(quiet);
         }
     }
 
-    /// Does what the broker returns from a beat.
+    /// Follows a request returned by a heartbeat.
     pub(super) fn follow_request(&self, request: QuietRequest) {
         if self.quiet.follow(request) {
             self.quiet_has_changed(request.quiet);
         }
     }
 
-    /// Becomes quiet at each signal, and at once in a process that had one.
-    pub(super) async fn hear_quiet(self: Arc<Self>) {
-        let mut asked = Asked::of_process().quiet.subscribe();
-        let mut heard = 0;
+    /// Becomes quiet at each signal, and immediately in a process that has already received one.
+    pub(super) async fn watch_quiet_signals(self: Arc<Self>) {
+        let mut requests = SignalRequests::of_process().quiet.subscribe();
+        let mut seen = 0;
         loop {
-            let more = async { asked.wait_for(|asked| *asked > heard).await.map(drop) };
+            let more = async { requests.wait_for(|count| *count > seen).await.map(drop) };
             if !self.runs_until(more).await {
                 return;
             }
-            heard = *asked.borrow_and_update();
+            seen = *requests.borrow_and_update();
             self.set_quiet(true);
         }
     }
 
     fn quiet_has_changed(&self, quiet: bool) {
         if quiet {
-            tracing::info!(worker = %self.worker, "the server is quiet: it finishes what runs and leases nothing");
+            tracing::info!(worker = %self.worker, "the server is quiet: it finishes its running tasks and leases no more");
             for job in self.inbox.take_waiting().into_iter().rev() {
-                self.give_back(job.leased, job.queue);
+                self.release(job.leased, job.queue);
             }
         } else {
-            tracing::info!(worker = %self.worker, "the server leases tasks again");
+            tracing::info!(worker = %self.worker, "the server resumes leasing");
         }
         self.slots.wake_fetcher();
         self.quiet.changed.notify_one();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_followed_once_and_the_latest_word_wins() {
+    fn a_request_is_followed_once_and_the_latest_one_wins() {
         let quiet = Quiet::default();
         quiet.set(false, at(10));
         assert!(quiet.follow(request(true, 20)) && quiet.is_on());
@@ -126,22 +126,22 @@ mod tests {
         assert!(!quiet.follow(request(true, 20)));
         assert!(quiet.set(false, at(20)));
         assert!(!quiet.follow(request(true, 20)) && !quiet.is_on());
-        // Made before what was said here, and read after it.
+        // Made before the change in this process, and read after it.
         assert!(quiet.set(true, at(40)));
         assert!(!quiet.follow(request(false, 30)) && quiet.is_on());
         assert!(quiet.follow(request(false, 50)) && !quiet.is_on());
     }
 
     #[test]
-    fn a_request_from_before_the_start_is_passed_over() {
+    fn a_request_from_before_the_start_is_ignored() {
         let quiet = Quiet::default();
-        quiet.begin(at(10));
+        quiet.ignore_before(at(10));
         assert!(!quiet.follow(request(true, 9)) && !quiet.is_on());
         assert!(quiet.follow(request(true, 10)) && quiet.is_on());
     }
 
     #[test]
-    fn saying_again_what_is_so_counts_as_the_latest_word() {
+    fn setting_the_current_mode_again_counts_as_the_latest_request() {
         let quiet = Quiet::default();
         quiet.set(true, at(10));
         assert!(!quiet.set(true, at(30)));

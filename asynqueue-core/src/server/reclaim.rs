@@ -1,4 +1,4 @@
-//! Taking tasks back from lost workers, however clocks behave.
+//! Reclaiming the tasks of lost workers, even if clocks step.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,49 +22,50 @@ use crate::{
     task::{Failure, FailureKind, Name, Timestamp},
 };
 
-/// The most tasks to reclaim in one round.
+/// The maximum number of tasks to reclaim in one round.
 const MAX_BATCH: usize = 1_000;
 
-/// The least of them that a queue is asked for, however many queues there are.
+/// The minimum batch per queue, however many queues there are.
 const MIN_OF_QUEUE: usize = 20;
 
-/// How often to look for lost leases; a sixth of the lease if that is shorter.
+/// How often to look for expired leases; a sixth of the lease if that is shorter.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Takes tasks back whose worker is lost.
+/// Reclaims the tasks of lost workers.
 struct ReclaimLost {
     shared: Arc<Shared>,
     seen: Sightings,
-    /// Queues that failed or have answered again lately. While a queue was away no lease of it could be extended.
+    /// Queues that fail or have recently recovered. While a queue was unreachable, none of its leases could be
+    /// extended.
     away: HashMap<Name, Away>,
 }
 
-/// Since when a queue answers again; not yet if there is no time.
+/// When a queue recovered; `None` while it fails.
 type Away = Option<Instant>;
 
 impl Chore for ReclaimLost {
-    type Answer = usize;
+    type Output = usize;
 
     const DOING: &'static str = "reclaim lost tasks";
 
-    fn ask(
+    fn call(
         &mut self,
         queues: Vec<Name>,
         fails: bool,
     ) -> BoxFuture<'static, Result<Each<usize>, BrokerError>> {
         let (now, apart) = (Instant::now(), self.seen.apart);
-        let mut by = self.seen.look(now, self.shared.broker.now());
+        let mut by = self.seen.read(now, self.shared.broker.now());
         self.away
             .retain(|_, back| back.is_none_or(|back| now.duration_since(back) < apart));
         if fails {
-            // It is to show that it answers, and its leases count as lost later.
+            // The call only checks whether the queue responds. Its leases count as lost later.
             by = Timestamp::default();
         }
         let is_back = |queue: &Name| !fails && self.away.contains_key(queue);
-        let asked = queues.into_iter().map(|queue| (is_back(&queue), queue));
-        let asked: Vec<_> = asked.collect();
+        let queues = queues.into_iter().map(|queue| (is_back(&queue), queue));
+        let queues: Vec<_> = queues.collect();
         let shared = Arc::clone(&self.shared);
-        async move { shared.reclaim_of(asked, by).await }.boxed()
+        async move { shared.reclaim_of(queues, by).await }.boxed()
     }
 
     fn act(&mut self, queue: &Name, reclaimed: usize) -> Duration {
@@ -84,7 +85,7 @@ impl Chore for ReclaimLost {
 }
 
 impl Shared {
-    /// Takes tasks back whose worker is lost.
+    /// Reclaims the tasks of lost workers.
     pub(super) async fn reclaim_lost(self: Arc<Self>) {
         let chore = ReclaimLost {
             seen: Sightings::new(self.settings.lease / 2),
@@ -92,36 +93,40 @@ impl Shared {
             shared: Arc::clone(&self),
         };
         let first = self.reclaim_interval();
-        self.go_round_alone(chore, first).await;
+        self.run_chore_by_timer(chore, first).await;
     }
 
     fn reclaim_interval(&self) -> Duration {
         INTERVAL.min(self.settings.lease / 6)
     }
 
-    /// The most tasks of a queue to reclaim in one call.
+    /// The maximum number of tasks of a queue to reclaim in one call.
     fn most_to_reclaim(&self) -> usize {
         (MAX_BATCH / self.queue_names.len().max(1)).max(MIN_OF_QUEUE)
     }
 
-    /// Takes tasks of some queues back; of none that is to be left alone, which each comes with. Answers with how many they were.
+    /// Reclaims tasks of some queues, except those marked to be left alone. Returns the number for each queue.
     async fn reclaim_of(
         &self,
         queues: Vec<(bool, Name)>,
         by: Timestamp,
     ) -> Result<Each<usize>, BrokerError> {
-        let asked = queues.iter().filter(|(left_alone, _)| !left_alone);
-        let asked: Vec<_> = asked.map(|(_, queue)| queue.clone()).collect();
+        let queues_to_call = queues.iter().filter(|(left_alone, _)| !left_alone);
+        let queues_to_call: Vec<_> = queues_to_call.map(|(_, queue)| queue.clone()).collect();
         let mut reclaimed = Vec::new().into_iter();
-        if !asked.is_empty() {
-            reclaimed = self.reclaim(&asked, by).await?.into_iter();
+        if !queues_to_call.is_empty() {
+            reclaimed = self.reclaim(&queues_to_call, by).await?.into_iter();
         }
-        let short = || Err(BrokerError::protocol("fewer answers than queues"));
-        let answer = |(left_alone, _): (bool, Name)| match left_alone {
+        let short = || {
+            Err(BrokerError::protocol(
+                "expected one reclaim result per queue",
+            ))
+        };
+        let result = |(left_alone, _): (bool, Name)| match left_alone {
             true => Ok(0),
             false => reclaimed.next().unwrap_or_else(short),
         };
-        Ok(queues.into_iter().map(answer).collect())
+        Ok(queues.into_iter().map(result).collect())
     }
 
     async fn reclaim(&self, queues: &[Name], by: Timestamp) -> Result<Each<usize>, BrokerError> {
@@ -173,7 +178,7 @@ impl Shared {
             }
         }
         self.note_archived(settlements, &settled);
-        // One that was refused was not lost: its worker is alive, or another server was faster.
+        // A stale one was not lost: its worker is alive, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);
         guarded("metrics", || {
@@ -181,7 +186,7 @@ impl Shared {
         });
     }
 
-    /// The leases of all that this server holds: what waits, what runs, and what is finished and not recorded yet.
+    /// The leases of all tasks that this server holds: waiting, running, and finished but not recorded.
     pub(super) fn leases(&self) -> HashSet<Lease> {
         let mut leases: HashSet<_> = self.inbox.leases().into_iter().collect();
         leases.extend(self.slots.leases());
@@ -190,47 +195,47 @@ impl Shared {
     }
 }
 
-/// What the broker's clock showed at the last looks. A lease counts as lost when it had ended by each of them, the
-/// first of which was half a lease ago by a clock that cannot be set. A worker that is alive has extended it since: it does
-/// so each third of a lease. So a step of the broker's clock ends no lease, in either direction.
+/// The readings of the broker's clock at recent checks. A lease counts as lost if it had expired at each of them, of
+/// which the first was half a lease ago by a monotonic clock. A live worker has extended it since then, because it does
+/// so every third of a lease. So a step of the broker's clock, in either direction, expires no lease.
 struct Sightings {
     apart: Duration,
-    looks: VecDeque<(Instant, Timestamp)>,
+    readings: VecDeque<(Instant, Timestamp)>,
 }
 
 impl Sightings {
     fn new(apart: Duration) -> Self {
         Self {
             apart,
-            looks: VecDeque::new(),
+            readings: VecDeque::new(),
         }
     }
 
-    /// Notes a look; returns by when a lease must have ended to be lost.
-    fn look(&mut self, at: Instant, now: Timestamp) -> Timestamp {
+    /// Adds a reading. Returns the time by which a lease must have expired to count as lost.
+    fn read(&mut self, at: Instant, now: Timestamp) -> Timestamp {
         let pause = |last: &(Instant, _)| at.duration_since(last.0);
         if self
-            .looks
+            .readings
             .back()
             .is_some_and(|last| pause(last) > self.apart)
         {
             // This process was paused, and others may have been too.
             self.forget();
         }
-        self.looks.push_back((at, now));
-        // Of those that are old enough the youngest will do.
-        while self.looks.len() > 1 && at.duration_since(self.looks[1].0) >= self.apart {
-            self.looks.pop_front();
+        self.readings.push_back((at, now));
+        // Keep only the youngest of the readings that are old enough.
+        while self.readings.len() > 1 && at.duration_since(self.readings[1].0) >= self.apart {
+            self.readings.pop_front();
         }
-        if at.duration_since(self.looks[0].0) < self.apart {
+        if at.duration_since(self.readings[0].0) < self.apart {
             return Timestamp::default();
         }
-        let times = self.looks.iter().map(|(_, time)| *time);
+        let times = self.readings.iter().map(|(_, time)| *time);
         times.min().unwrap_or_default()
     }
 
     fn forget(&mut self) {
-        self.looks.clear();
+        self.readings.clear();
     }
 }
 
@@ -245,7 +250,7 @@ pub(crate) fn lease_expired(lost: &Leased) -> Settlement {
         backtrace: None,
         worker: None,
     };
-    // At once: the lease's length was wait enough.
+    // Without a backoff: the length of the lease was wait enough.
     let kind = TaskErrorKind::RetryAfter(Duration::ZERO);
     let settlement = after_failure(&lost.envelope, lost.token, kind, failure, true);
     Settlement {
@@ -260,52 +265,52 @@ mod tests {
 
     const HALF: Duration = Duration::from_secs(15);
 
-    /// Looks each second from `from` on, and returns what the last one says.
-    fn look_for(seen: &mut Sightings, from: Instant, secs: u64, clock: impl Fn(u64) -> u64) -> u64 {
+    /// Reads each second from `from` on, and returns the last result.
+    fn read_for(seen: &mut Sightings, from: Instant, secs: u64, clock: impl Fn(u64) -> u64) -> u64 {
         let at = |n| from + Duration::from_secs(n);
-        let look = |n| seen.look(at(n), Timestamp::from_millis(clock(n)));
-        (0..=secs).map(look).last().expect("a look").as_millis()
+        let read = |n| seen.read(at(n), Timestamp::from_millis(clock(n)));
+        (0..=secs).map(read).last().expect("a reading").as_millis()
     }
 
     #[test]
-    fn a_lease_is_lost_once_it_was_seen_expired_for_half_a_lease() {
+    fn a_lease_is_lost_after_it_was_seen_expired_for_half_a_lease() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
-        assert_eq!(look_for(&mut seen, start, 14, |n| 1_000 + n), 0);
+        assert_eq!(read_for(&mut seen, start, 14, |n| 1_000 + n), 0);
         let mut seen = Sightings::new(HALF);
-        assert_eq!(look_for(&mut seen, start, 15, |n| 1_000 + n), 1_000);
-        assert_eq!(look_for(&mut seen, start + HALF, 500, |n| 1_015 + n), 1_500);
-        assert!(seen.looks.len() < 20, "bounded");
+        assert_eq!(read_for(&mut seen, start, 15, |n| 1_000 + n), 1_000);
+        assert_eq!(read_for(&mut seen, start + HALF, 500, |n| 1_015 + n), 1_500);
+        assert!(seen.readings.len() < 20, "bounded");
     }
 
     #[test]
-    fn a_clock_that_steps_on_ends_no_lease_until_half_a_lease_later() {
+    fn a_clock_that_steps_forward_expires_no_lease_until_half_a_lease_later() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
         let clock = |n| if n < 20 { 1_000 + n } else { 9_000 + n };
-        let by = look_for(&mut seen, start, 30, clock);
+        let by = read_for(&mut seen, start, 30, clock);
         assert!(by < 1_020, "{by}");
         let mut seen = Sightings::new(HALF);
-        assert_eq!(look_for(&mut seen, start, 35, clock), 9_020);
+        assert_eq!(read_for(&mut seen, start, 35, clock), 9_020);
     }
 
     #[test]
-    fn a_clock_that_steps_back_counts_at_once() {
+    fn a_clock_that_steps_back_counts_immediately() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
         let clock = |n| if n < 20 { 9_000 + n } else { 1_000 + n };
-        assert_eq!(look_for(&mut seen, start, 21, clock), 1_020);
+        assert_eq!(read_for(&mut seen, start, 21, clock), 1_020);
     }
 
     #[test]
-    fn a_pause_of_this_process_or_of_the_broker_begins_anew() {
+    fn a_pause_of_this_process_or_of_the_broker_starts_over() {
         let (mut seen, start) = (Sightings::new(HALF), Instant::now());
-        look_for(&mut seen, start, 20, |n| 1_000 + n);
+        read_for(&mut seen, start, 20, |n| 1_000 + n);
         let later = start + Duration::from_secs(60);
         assert_eq!(
-            seen.look(later, Timestamp::from_millis(2_000)).as_millis(),
+            seen.read(later, Timestamp::from_millis(2_000)).as_millis(),
             0
         );
         seen.forget();
         assert_eq!(
-            seen.look(later, Timestamp::from_millis(2_000)).as_millis(),
+            seen.read(later, Timestamp::from_millis(2_000)).as_millis(),
             0
         );
     }

@@ -1,4 +1,4 @@
-//! Waiting between tries of a broker that does not answer.
+//! Backoff and log lines for calls to a broker that is not responding.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::{ambient, broker::BrokerError, metrics, task::Name};
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The most queues that a log line names.
+/// The maximum number of queues named in a log line.
 const NAMED: usize = 10;
 
-/// Doubles the wait at each failure in a row, with a random part so that a fleet does not come back in step. Logs when
-/// the broker goes and when it is back, and not in between.
+/// Doubles the wait at each consecutive failure, with jitter so that a fleet does not retry in step. Logs the first
+/// failure and the recovery, and nothing in between.
 #[derive(Debug)]
 pub(crate) struct Retrying {
     doing: &'static str,
@@ -23,40 +23,40 @@ impl Retrying {
         Self { doing, failures: 0 }
     }
 
-    /// Whether the last try failed.
+    /// Whether the last call failed.
     pub(super) fn fails(&self) -> bool {
         self.failures > 0
     }
 
-    /// Notes that it worked.
+    /// Records a success.
     pub(crate) fn worked(&mut self) {
         if self.failures > 0 {
             tracing::info!(
                 doing = self.doing,
                 failures = self.failures,
-                "the broker answers again"
+                "the broker is responding again"
             );
             self.failures = 0;
         }
     }
 
-    /// Notes that it worked for a queue.
+    /// Records a success for a queue.
     pub(super) fn worked_for(&mut self, queue: &Name) {
         if self.failures > 0 {
             let failures = std::mem::take(&mut self.failures);
-            tracing::info!(doing = self.doing, %queue, failures, "queue `{queue}`: the broker answers again");
+            tracing::info!(doing = self.doing, %queue, failures, "queue `{queue}`: the broker is responding again");
         }
     }
 
-    /// Notes that it failed; returns how long to wait.
+    /// Records a failure. Returns how long to wait.
     pub(crate) fn failed(&mut self, error: &BrokerError) -> Duration {
         if self.failures == 0 {
-            tracing::warn!(doing = self.doing, %error, "the broker does not answer; trying again");
+            tracing::warn!(doing = self.doing, %error, "the broker is not responding; retrying");
         }
         self.wait()
     }
 
-    /// The same for a queue.
+    /// Records a failure for a queue. Returns how long to wait.
     pub(super) fn failed_for(&mut self, queue: &Name, error: &BrokerError) -> Duration {
         if self.failures == 0 {
             log_failed(self.doing, std::slice::from_ref(queue), error);
@@ -64,7 +64,7 @@ impl Retrying {
         self.wait()
     }
 
-    /// How long to wait after one more failure.
+    /// Counts one more failure. Returns how long to wait.
     pub(super) fn wait(&mut self) -> Duration {
         metrics::broker_failed(self.doing);
         let full = FIRST
@@ -75,16 +75,16 @@ impl Retrying {
     }
 }
 
-/// Logs that queues have begun to fail: one line for those that fail together.
+/// Logs that queues have started to fail, in one line for all that failed together.
 pub(super) fn log_failed(doing: &'static str, queues: &[Name], error: &BrokerError) {
     match queues {
         [] => {}
         [queue] => {
-            tracing::warn!(doing, %queue, %error, "queue `{queue}`: the broker does not answer; trying again");
+            tracing::warn!(doing, %queue, %error, "queue `{queue}`: the broker is not responding; retrying");
         }
         queues => {
             let named = &queues[..queues.len().min(NAMED)];
-            tracing::warn!(doing, count = queues.len(), ?named, %error, "the broker does not answer; trying again");
+            tracing::warn!(doing, count = queues.len(), ?named, %error, "the broker is not responding; retrying");
         }
     }
 }

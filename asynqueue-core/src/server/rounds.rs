@@ -1,4 +1,4 @@
-//! Rounds: what each queue needs now and then, where a queue that fails waits by itself and holds up no other.
+//! Periodic work per queue. A failing queue is retried separately and does not delay the others.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -14,67 +14,68 @@ use crate::{
     task::Name,
 };
 
-/// What each queue needs now and then.
+/// Periodic work on each queue.
 pub(super) trait Chore: Send {
-    /// What comes back of each queue.
-    type Answer: Send + 'static;
+    /// The result for one queue.
+    type Output: Send + 'static;
 
-    /// What it is, for messages.
+    /// The name of the work in log lines.
     const DOING: &'static str;
 
-    /// The longest time between two tries of a queue that fails.
+    /// The longest time between two attempts for a failing queue.
     fn longest_wait(&self) -> Duration {
         Duration::MAX
     }
 
     /// Called before the calls of a round.
-    fn begin(&mut self) {}
+    fn start_round(&mut self) {}
 
-    /// One call for some queues. `fails`: the last call for them failed, and this one finds out whether they answer again.
-    fn ask(
+    /// Makes one call for some queues. `fails`: the last call failed, and this one checks whether the queue has
+    /// recovered.
+    fn call(
         &mut self,
         queues: Vec<Name>,
         fails: bool,
-    ) -> BoxFuture<'static, Result<Each<Self::Answer>, BrokerError>>;
+    ) -> BoxFuture<'static, Result<Each<Self::Output>, BrokerError>>;
 
-    /// Acts on the answer of one queue; returns when to ask again.
-    fn act(&mut self, queue: &Name, answer: Self::Answer) -> Duration;
+    /// Acts on the result for one queue. Returns when to call again.
+    fn act(&mut self, queue: &Name, result: Self::Output) -> Duration;
 
-    /// Notes that a call for a queue failed.
+    /// Called when a call failed for a queue.
     fn failed(&mut self, _queue: &Name) {}
 }
 
-/// Where the rounds are with one queue.
+/// The state of one queue.
 struct Turn {
     retrying: Retrying,
     next: Instant,
     /// Whether a call for it is under way.
-    asked: bool,
-    /// Whether it was woken since then.
+    calling: bool,
+    /// Whether it was woken during that call.
     woken: bool,
 }
 
-/// What came back of a call for some queues.
-struct Answered<T> {
+/// The response to a call for some queues.
+struct Response<T> {
     queues: Vec<usize>,
-    answers: Result<Each<T>, BrokerError>,
+    results: Result<Each<T>, BrokerError>,
 }
 
 struct Rounds<'a, C: Chore> {
     shared: &'a Shared,
     chore: C,
     turns: Vec<Turn>,
-    calls: FuturesUnordered<BoxFuture<'static, Answered<C::Answer>>>,
+    calls: FuturesUnordered<BoxFuture<'static, Response<C::Output>>>,
 }
 
 impl Shared {
-    /// Does a chore for each queue until the server stops: first after `first`, then as the chore says, and when it is
-    /// `woken`.
-    pub(super) async fn go_round(&self, chore: impl Chore, first: Duration, woken: &Notify) {
+    /// Does a chore for each queue until the server stops: first after `first`, then at the intervals that the chore
+    /// returns, and whenever `woken` is notified.
+    pub(super) async fn run_chore(&self, chore: impl Chore, first: Duration, woken: &Notify) {
         let turn = |_: &Name| Turn {
             retrying: Retrying::new(doing(&chore)),
             next: Instant::now() + first,
-            asked: false,
+            calling: false,
             woken: false,
         };
         let turns = self.queue_names.iter().map(turn).collect();
@@ -86,20 +87,20 @@ impl Shared {
         };
         let mut stopped = pin!(self.stopped.cancelled());
         loop {
-            rounds.ask_due();
+            rounds.call_due();
             tokio::select! {
                 () = &mut stopped => return,
                 () = woken.notified() => rounds.wake(),
                 () = rounds.next_due() => {}
-                Some(answered) = rounds.calls.next() => {
-                    if rounds.act(answered) == Goes::Over {
+                Some(response) = rounds.calls.next() => {
+                    if rounds.act(response) == Flow::Stop {
                         return;
                     }
                 }
             }
-            // What else has come back, before the queues are looked through again.
-            while let Some(Some(answered)) = rounds.calls.next().now_or_never() {
-                if rounds.act(answered) == Goes::Over {
+            // Take in all other completed calls before looking for due queues again.
+            while let Some(Some(response)) = rounds.calls.next().now_or_never() {
+                if rounds.act(response) == Flow::Stop {
                     return;
                 }
             }
@@ -111,69 +112,69 @@ fn doing<C: Chore>(_: &C) -> &'static str {
     C::DOING
 }
 
-/// Whether there is a point in another round.
+/// Whether to continue after a response.
 #[derive(PartialEq)]
-enum Goes {
-    On,
-    Over,
+enum Flow {
+    Continue,
+    Stop,
 }
 
 impl<C: Chore> Rounds<'_, C> {
-    /// Asks for what is due: in one call for all queues that answer, or one for each where they are kept apart. One that
-    /// fails is asked for by itself, so that no other waits for it.
-    fn ask_due(&mut self) {
+    /// Makes the calls that are due: one call for all healthy queues, or one per queue if the broker is partitioned. A
+    /// failing queue gets its own call, so that no other waits for it.
+    fn call_due(&mut self) {
         let now = Instant::now();
-        let is_due = |turn: &Turn| !turn.asked && turn.next <= now;
+        let is_due = |turn: &Turn| !turn.calling && turn.next <= now;
         let due = |(place, turn): (usize, &Turn)| is_due(turn).then_some(place);
         let due: Vec<_> = self.turns.iter().enumerate().filter_map(due).collect();
         if due.is_empty() {
             return;
         }
-        self.chore.begin();
-        let apart = self.shared.broker.capabilities().is_partitioned;
-        let is_alone = |place: &usize| apart || self.turns[*place].retrying.fails();
+        self.chore.start_round();
+        let partitioned = self.shared.broker.capabilities().is_partitioned;
+        let is_alone = |place: &usize| partitioned || self.turns[*place].retrying.fails();
         let (alone, together): (Vec<_>, Vec<_>) = due.into_iter().partition(is_alone);
         if !together.is_empty() {
-            self.ask(together);
+            self.call(together);
         }
         for place in alone {
-            self.ask(vec![place]);
+            self.call(vec![place]);
         }
     }
 
-    fn ask(&mut self, queues: Vec<usize>) {
+    fn call(&mut self, queues: Vec<usize>) {
         let mut fails = false;
         for place in &queues {
             let turn = &mut self.turns[*place];
-            (turn.asked, turn.woken) = (true, false);
+            (turn.calling, turn.woken) = (true, false);
             fails |= turn.retrying.fails();
         }
         let names = queues
             .iter()
             .map(|place| self.shared.queue_names[*place].clone());
-        let asking = self.chore.ask(names.collect(), fails);
-        let asking = asking.map(|answers| Answered { queues, answers });
-        self.calls.push(asking.boxed());
+        let call = self.chore.call(names.collect(), fails);
+        let call = call.map(|results| Response { queues, results });
+        self.calls.push(call.boxed());
     }
 
-    /// Acts on the answers of a call. It is over when the broker is closed.
-    fn act(&mut self, answered: Answered<C::Answer>) -> Goes {
-        let (mut answers, whole) = match answered.answers {
-            Ok(answers) => (answers.into_iter(), short()),
+    /// Acts on a response. The chore stops when the broker is closed.
+    fn act(&mut self, response: Response<C::Output>) -> Flow {
+        let (mut results, missing) = match response.results {
+            Ok(results) => (results.into_iter(), short()),
             Err(error) => (Vec::new().into_iter(), error),
         };
         let (now, mut failed) = (Instant::now(), Vec::new());
         let mut last_error = None;
-        for place in answered.queues {
+        for place in response.queues {
             let (turn, queue) = (&mut self.turns[place], &self.shared.queue_names[place]);
-            turn.asked = false;
-            let wait = match answers.next().unwrap_or_else(|| Err(whole.clone())) {
-                Ok(answer) => {
+            turn.calling = false;
+            let wait = match results.next().unwrap_or_else(|| Err(missing.clone())) {
+                Ok(result) => {
                     turn.retrying.worked_for(queue);
-                    let wait = self.chore.act(queue, answer);
+                    let wait = self.chore.act(queue, result);
                     if turn.woken { Duration::ZERO } else { wait }
                 }
-                Err(error) if is_closed(&error) => return Goes::Over,
+                Err(error) if is_closed(&error) => return Flow::Stop,
                 Err(error) => {
                     if !turn.retrying.fails() {
                         failed.push(queue.clone());
@@ -188,10 +189,10 @@ impl<C: Chore> Rounds<'_, C> {
         if let Some(error) = last_error {
             log_failed(C::DOING, &failed, &error);
         }
-        Goes::On
+        Flow::Continue
     }
 
-    /// Makes all queues that answer due.
+    /// Makes all healthy queues due.
     fn wake(&mut self) {
         let now = Instant::now();
         for turn in self.turns.iter_mut().filter(|turn| !turn.retrying.fails()) {
@@ -202,7 +203,7 @@ impl<C: Chore> Rounds<'_, C> {
 
     /// Waits until a queue is due.
     fn next_due(&self) -> impl Future<Output = ()> + use<C> {
-        let idle = self.turns.iter().filter(|turn| !turn.asked);
+        let idle = self.turns.iter().filter(|turn| !turn.calling);
         let next = idle.map(|turn| turn.next).min();
         async move {
             match next {
@@ -213,16 +214,16 @@ impl<C: Chore> Rounds<'_, C> {
     }
 }
 
-/// As good as never: adding more to the time of now might overflow.
+/// Practically never. A longer wait could overflow when added to the current time.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
 fn short() -> BrokerError {
-    BrokerError::protocol("the broker gave fewer answers than there were questions")
+    BrokerError::protocol("expected one result per queue")
 }
 
 impl Shared {
-    /// As [`go_round`](Self::go_round), and nothing wakes it.
-    pub(super) async fn go_round_alone(self: &Arc<Self>, chore: impl Chore, first: Duration) {
-        self.go_round(chore, first, &Notify::new()).await;
+    /// As [`run_chore`](Self::run_chore), without a wake-up.
+    pub(super) async fn run_chore_by_timer(self: &Arc<Self>, chore: impl Chore, first: Duration) {
+        self.run_chore(chore, first, &Notify::new()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What each slot is at.
+//! The slots of a server and what runs in them.
 
 use std::sync::{
     Arc, OnceLock,
@@ -14,17 +14,17 @@ use crate::{
     task::{Envelope, Name},
 };
 
-/// The slots of a server. A slot runs one task after the other.
+/// The slots of a server. A slot runs one task after another.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// How many there are; `slots` has the same number, but is locked.
+    /// How many there are. The same as the length of `slots`, without its lock.
     open: AtomicUsize,
-    /// Slots given up whose handler is still running.
+    /// Abandoned slots whose handler is still running.
     abandoned: Arc<AtomicUsize>,
-    /// Wakes the fetcher when there is a new one.
+    /// Wakes the fetcher when a slot is added.
     opened: Notify,
-    /// Where handlers run: the application's runtime.
+    /// The application's runtime, where handlers run.
     runtime: OnceLock<Handle>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     running: Mutex<Option<Running>>,
     handler: Mutex<Option<AbortHandle>>,
-    given_up: AtomicBool,
+    is_abandoned: AtomicBool,
     /// Its future has ended, and nothing runs here.
     ended: AtomicBool,
     /// Odd while the handler is being polled.
@@ -41,53 +41,53 @@ pub(super) struct Slot {
     abandoned: Arc<AtomicUsize>,
 }
 
-/// A task that is being run. Taking this out of its slot means to decide its outcome: the slot does when the handler is
-/// done, or the watch when it is given up.
+/// A running task. Taking this out of its slot is the right to decide the outcome. The slot takes it when the handler
+/// returns, or `watch` when it abandons the slot.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) token: LeaseToken,
     /// The task as it was leased.
     pub(super) leased: Arc<Envelope>,
     pub(super) context: Context,
-    /// Which of the server's queues it is from.
+    /// The index of its queue in the server's queues.
     pub(super) queue: usize,
-    /// Since when it is cancelled.
+    /// When it was cancelled.
     pub(super) cancelled: Option<Instant>,
 }
 
 impl Slot {
-    pub(super) fn begin(&self, running: Running) {
+    pub(super) fn start(&self, running: Running) {
         *self.running.lock() = Some(running);
     }
 
-    /// Ends what runs here; `None` if it was given up.
+    /// Takes out the running task; `None` if it was taken out already because the slot is abandoned.
     pub(super) fn end(&self) -> Option<Running> {
         self.running.lock().take()
     }
 
-    /// Ends what runs here if it is due to be given up, and its handler with it: at once if it waits, else at its next
-    /// `await`, until when it counts as abandoned.
-    pub(super) fn give_up_if(
+    /// Abandons the slot if its task is overdue, and aborts the handler: immediately if it is waiting, otherwise at its
+    /// next `await`. Until then it counts as abandoned.
+    pub(super) fn abandon_if(
         self: &Arc<Self>,
         overdue: impl FnOnce(&Running) -> bool,
     ) -> Option<Running> {
         let mut running = self.running.lock();
-        let given_up = if running.as_ref().is_some_and(overdue) {
+        let abandoned = if running.as_ref().is_some_and(overdue) {
             running.take()
         } else {
             None
         };
-        if let Some(running) = &given_up {
-            running.context.give_up();
-            self.given_up.store(true, Ordering::SeqCst);
+        if let Some(running) = &abandoned {
+            running.context.abandon();
+            self.is_abandoned.store(true, Ordering::SeqCst);
             self.abandoned.fetch_add(1, Ordering::SeqCst);
             self.abort();
         }
-        given_up
+        abandoned
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::SeqCst)
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::SeqCst)
     }
 
     pub(super) fn abort(&self) {
@@ -96,46 +96,47 @@ impl Slot {
         }
     }
 
-    /// Notes that a poll of the handler begins. The one before may have ended in a panic, unnoted.
-    pub(super) fn begin_poll(&self) {
+    /// Marks the start of a poll. The previous one may have ended in a panic, without its end being marked.
+    pub(super) fn start_poll(&self) {
         let polls = self.polls.load(Ordering::Relaxed);
         self.polls
             .store(polls.wrapping_add(1) | 1, Ordering::Relaxed);
     }
 
-    /// Notes that the poll has ended.
+    /// Marks the end of a poll.
     pub(super) fn end_poll(&self) {
         let polls = self.polls.load(Ordering::Relaxed);
         self.polls
             .store(polls.wrapping_add(1) & !1, Ordering::Relaxed);
     }
 
-    /// The number of the poll that the handler is in, if it is in one.
+    /// The number of the current poll, if the handler is being polled.
     fn poll(&self) -> Option<u32> {
         let polls = self.polls.load(Ordering::Relaxed);
         (polls % 2 == 1).then_some(polls)
     }
 }
 
-/// Held by all that occupies a slot: its future, and code that the handler has started on threads of its own.
+/// Held by everything that occupies a slot: its future, and blocking code that the handler has started on other
+/// threads.
 pub(crate) struct SlotGuard(pub(super) Arc<Slot>);
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::SeqCst);
-        if self.0.given_up.load(Ordering::SeqCst) {
+        if self.0.is_abandoned.load(Ordering::SeqCst) {
             self.0.abandoned.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
 impl Slots {
-    /// How many tasks can run at once.
+    /// How many tasks can run concurrently.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Lets the fetcher look again how many tasks can run.
+    /// Makes the fetcher check again how many tasks can run.
     pub(super) fn wake_fetcher(&self) {
         self.opened.notify_one();
     }
@@ -145,23 +146,23 @@ impl Slots {
         self.opened.notified().await;
     }
 
-    /// Says where handlers run.
+    /// Sets the runtime of the handlers.
     pub(super) fn run_on(&self, runtime: Handle) {
         // A server runs once.
         let _ = self.runtime.set(runtime);
     }
 
-    /// Where handlers run.
+    /// The runtime of the handlers.
     pub(super) fn runtime(&self) -> Option<&Handle> {
         self.runtime.get()
     }
 
-    /// How many handlers are still running though their slot was given up.
+    /// How many handlers are still running after their slot was abandoned.
     pub(super) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::SeqCst)
     }
 
-    /// Adds a slot, run by what `spawn` starts.
+    /// Adds a slot, whose future `spawn` starts.
     pub(super) fn add(&self, spawn: impl FnOnce(Arc<Slot>) -> AbortHandle) {
         let slot = Arc::new(Slot {
             abandoned: Arc::clone(&self.abandoned),
@@ -174,47 +175,47 @@ impl Slots {
         self.opened.notify_one();
     }
 
-    /// Gives up what is overdue, and the slots it runs in.
-    pub(super) fn give_up(&self, overdue: impl Fn(&Running) -> bool) -> Vec<Running> {
+    /// Abandons the slots whose tasks are overdue, and returns what ran in them.
+    pub(super) fn abandon_if(&self, overdue: impl Fn(&Running) -> bool) -> Vec<Running> {
         let mut slots = self.slots.lock();
-        let mut given_up = Vec::new();
-        slots.retain(|slot| match slot.give_up_if(&overdue) {
+        let mut abandoned = Vec::new();
+        slots.retain(|slot| match slot.abandon_if(&overdue) {
             Some(running) => {
-                given_up.push(running);
+                abandoned.push(running);
                 false
             }
             None => true,
         });
         self.open.store(slots.len(), Ordering::SeqCst);
-        given_up
+        abandoned
     }
 
-    /// Takes a slot out whose attempt has ended while blocking code that it left behind runs on.
+    /// Abandons a slot whose attempt has ended but whose blocking code is still running.
     pub(super) fn abandon(&self, slot: &Arc<Slot>) {
-        slot.given_up.store(true, Ordering::SeqCst);
+        slot.is_abandoned.store(true, Ordering::SeqCst);
         self.abandoned.fetch_add(1, Ordering::SeqCst);
         let mut slots = self.slots.lock();
         slots.retain(|other| !Arc::ptr_eq(other, slot));
         self.open.store(slots.len(), Ordering::SeqCst);
     }
 
-    /// Removes slots whose future has ended though the server runs, as after a panic outside of every catch, with what
-    /// they ran.
+    /// Removes slots whose future has ended although the server runs, for example after a panic that nothing caught.
+    /// Returns what ran in them.
     pub(super) fn remove_ended(&self) -> Vec<Running> {
         let mut slots = self.slots.lock();
-        let mut left_over = Vec::new();
+        let mut unfinished = Vec::new();
         slots.retain(|slot| {
             let ended = slot.ended.load(Ordering::SeqCst);
             if ended {
-                left_over.extend(slot.end());
+                unfinished.extend(slot.end());
             }
             !ended
         });
         self.open.store(slots.len(), Ordering::SeqCst);
-        left_over
+        unfinished
     }
 
-    /// How many tasks run.
+    /// How many tasks are running.
     pub(super) fn busy(&self) -> usize {
         self.slots
             .lock()
@@ -223,7 +224,7 @@ impl Slots {
             .count()
     }
 
-    /// The polls that handlers are in now, each with its slot's address and event.
+    /// The polls under way, each with its slot's address and its event.
     pub(super) fn polls(&self) -> Vec<(usize, u32, Name)> {
         let slots = self.slots.lock();
         let in_poll = slots.iter().filter_map(|slot| {
@@ -234,7 +235,7 @@ impl Slots {
         in_poll.collect()
     }
 
-    /// Looks at everything that runs.
+    /// Visits every running task.
     pub(super) fn each(&self, mut look: impl FnMut(&mut Running)) {
         for slot in self.slots.lock().iter() {
             if let Some(running) = &mut *slot.running.lock() {
@@ -243,14 +244,14 @@ impl Slots {
         }
     }
 
-    /// The leases of everything that runs.
+    /// The leases of all running tasks.
     pub(super) fn leases(&self) -> Vec<Lease> {
         let mut leases = Vec::new();
         self.each(|running| leases.push(running.lease()));
         leases
     }
 
-    /// Ends all handlers at their next `await`, whatever they are at.
+    /// Aborts all handlers at their next `await`.
     pub(super) fn abort_all(&self) {
         self.slots.lock().iter().for_each(|slot| slot.abort());
     }
@@ -264,7 +265,7 @@ impl Running {
         }
     }
 
-    /// Tells the handler to stop.
+    /// Requests the handler to stop.
     pub(super) fn cancel(&mut self) {
         self.context.stop();
         self.cancelled.get_or_insert_with(Instant::now);

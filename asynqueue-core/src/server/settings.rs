@@ -1,4 +1,4 @@
-//! What a server was told.
+//! A server's settings.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     process::{Context, TaskError},
 };
 
-/// A server's settings, with their defaults.
+/// The settings of a server, with their defaults.
 pub(crate) struct Settings {
     pub(super) concurrency: usize,
     pub(super) lease: Duration,

@@ -1,4 +1,4 @@
-//! Recording outcomes, in batches that form while the one before is under way.
+//! Recording outcomes, in batches that collect while the previous call is under way.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::{
     task::{Envelope, Failure, FailureKind, Name},
 };
 
-/// What came back of a call that was to record a part.
-struct Answered {
-    /// The queue, if its outcomes go by themselves.
+/// The response to a call that records a part.
+struct Response {
+    /// The queue, if the part was sent in its own lane.
     of: Option<Name>,
     part: Arc<Part>,
-    answers: Result<Each<Settled>, BrokerError>,
+    results: Result<Each<Settled>, BrokerError>,
 }
 
 impl Shared {
-    /// Records outcomes until the server has stopped and nothing is left, or the broker is closed.
+    /// Records outcomes until the server has stopped and none is left, or the broker is closed.
     pub(super) async fn settle_outcomes(self: Arc<Self>) {
-        let mut calls: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
-        let apart = self.broker.capabilities().is_partitioned;
+        let mut calls: FuturesUnordered<BoxFuture<'static, Response>> = FuturesUnordered::new();
+        let partitioned = self.broker.capabilities().is_partitioned;
         loop {
-            for (of, part) in self.outbox.begin(apart) {
+            for (of, part) in self.outbox.start_calls(partitioned) {
                 calls.push(Arc::clone(&self).record(of, part).boxed());
             }
             let has_stopped = self.stopped.is_cancelled();
@@ -45,11 +45,11 @@ impl Shared {
             };
             tokio::select! {
                 () = self.outbox.filled() => {
-                    // What else is finished in this turn of the runtime comes along.
+                    // Let the tasks that finish in the same scheduler tick join the batch.
                     tokio::task::yield_now().await;
                 }
-                Some(answered) = calls.next() => {
-                    if !self.came_back(answered) {
+                Some(response) = calls.next() => {
+                    if !self.act_on(response) {
                         return;
                     }
                 }
@@ -59,25 +59,25 @@ impl Shared {
         }
     }
 
-    async fn record(self: Arc<Self>, of: Option<Name>, part: Arc<Part>) -> Answered {
-        let answers = match &part.refused {
+    async fn record(self: Arc<Self>, of: Option<Name>, part: Arc<Part>) -> Response {
+        let results = match &part.refused {
             None => self.broker.settle(&part.settlements).await,
             Some(error) => {
                 let archived = self.archived_in_place(&part.settlements[0], error);
                 self.broker.settle(&[archived]).await
             }
         };
-        Answered { of, part, answers }
+        Response { of, part, results }
     }
 
-    /// Acts on what has come back; returns whether to continue.
-    fn came_back(&self, answered: Answered) -> bool {
-        let Answered { of, part, answers } = answered;
-        let answers = match answers {
-            Ok(answers) => answers,
+    /// Acts on a response. Returns whether to continue.
+    fn act_on(&self, response: Response) -> bool {
+        let Response { of, part, results } = response;
+        let results = match results {
+            Ok(results) => results,
             Err(error) if is_closed(&error) => {
-                // Their leases end, and they run again elsewhere.
-                tracing::error!(%error, tasks = part.settlements.len(), "outcomes could not be recorded");
+                // The leases expire, and the tasks run again on another server.
+                tracing::error!(%error, tasks = part.settlements.len(), "could not record outcomes: the broker is closed; the tasks run again");
                 return false;
             }
             Err(error) if of.is_none() && error.is_temporary() => {
@@ -86,35 +86,35 @@ impl Shared {
             }
             Err(error) => vec![Err(error); part.settlements.len()],
         };
-        if answers.len() == part.settlements.len() && answers.iter().all(Result::is_ok) {
-            let settled = answers.into_iter().flatten().collect();
+        if results.len() == part.settlements.len() && results.iter().all(Result::is_ok) {
+            let settled = results.into_iter().flatten().collect();
             self.note_settled(&part.settlements, settled);
-            self.outbox.came_back(of.as_ref(), &part, Vec::new());
+            self.outbox.call_ended(of.as_ref(), &part, Vec::new());
             return true;
         }
-        let failed = self.note_partly_settled(&part, answers);
-        self.outbox.came_back(of.as_ref(), &part, failed);
+        let failed = self.note_partly_settled(&part, results);
+        self.outbox.call_ended(of.as_ref(), &part, failed);
         true
     }
 
-    /// Notes what was recorded of a part, once; returns the rest, by queue and reason.
-    fn note_partly_settled(&self, part: &Part, answers: Each<Settled>) -> Vec<Failed> {
-        let short = || BrokerError::protocol("fewer answers than outcomes");
-        let mut answers = answers.into_iter();
+    /// Reports what was recorded of a part, once. Returns the rest, by queue and kind of error.
+    fn note_partly_settled(&self, part: &Part, results: Each<Settled>) -> Vec<Failed> {
+        let short = || BrokerError::protocol("expected one result per outcome");
+        let mut results = results.into_iter();
         let (mut recorded, mut settled) = (Vec::new(), Vec::new());
         let mut failed: Vec<Failed> = Vec::new();
         for settlement in &part.settlements {
-            let error = match answers.next().unwrap_or_else(|| Err(short())) {
-                Ok(answer) => {
+            let error = match results.next().unwrap_or_else(|| Err(short())) {
+                Ok(result) => {
                     recorded.push(settlement.clone());
-                    settled.push(answer);
+                    settled.push(result);
                     continue;
                 }
                 Err(error) => error,
             };
             if part.refused.is_some() && !error.is_temporary() {
                 tracing::error!(task = %settlement.envelope.task_ref(), %error,
-                    "this task cannot be archived either; it runs again when its lease has ended");
+                    "this task cannot be archived either; it runs again after its lease has expired");
                 continue;
             }
             let is_alike = |other: &&mut Failed| {
@@ -136,19 +136,19 @@ impl Shared {
         failed
     }
 
-    /// What archives a task whose outcome the broker refuses, without its result, so that it holds up no other and does not
-    /// run again and again.
+    /// Archives a task whose outcome the broker refuses, without its result, so that it does not block others or run
+    /// endlessly.
     fn archived_in_place(&self, refused: &Settlement, error: &BrokerError) -> Settlement {
         let task = refused.envelope.task_ref();
         tracing::error!(%task, event = %refused.envelope.event, %error,
-            "the broker refuses the outcome of this task; it is archived without its result");
+            "the broker refused the outcome of this task; archiving it without its result");
         let mut envelope = Envelope::clone(&refused.envelope);
         envelope.push_failure(Failure {
             attempt: envelope.attempts.saturating_add(1),
             started: None,
             at: self.broker.now(),
             kind: FailureKind::Error,
-            message: format!("the store refused its outcome: {error}"),
+            message: format!("the broker refused its outcome: {error}"),
             backtrace: None,
             worker: Some(self.worker.clone()),
         });
@@ -174,7 +174,7 @@ impl Shared {
         for (settlement, settled) in batch.iter().zip(settled) {
             if *settled == Settled::Stale {
                 Counters::add(&self.counters.stale, 1);
-                tracing::warn!(task = %settlement.envelope.task_ref(), "outcome refused: its lease had ended");
+                tracing::warn!(task = %settlement.envelope.task_ref(), "outcome refused: the lease had expired");
             }
         }
     }

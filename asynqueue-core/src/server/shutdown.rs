@@ -1,63 +1,64 @@
-//! Shutting down without losing anything, and resting when quiet.
+//! Graceful shutdown, and releasing tasks that cannot start soon.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Shared, signals::Asked};
+use super::{Shared, signals::SignalRequests};
 use crate::{
     broker::{Leased, Outcome},
     process::Context,
     trace,
 };
 
-/// A leased task that has waited for a slot for longer than this goes back.
+/// A leased task that has waited longer than this for a slot is released.
 const HOARDED: Duration = Duration::from_millis(100);
 
-/// How long the broker may take to respond to a lease that is under way when the server stops, and then to record the last
-/// outcomes. With the default timeouts and [`LAST_HOOKS`], a shutdown takes 26 s at most, and a whole application 29 s: platforms allow 30 s.
+/// How long to wait for a lease call that is under way when the server stops, and then for the last outcomes to be recorded.
+///
+/// With the default timeouts and [`LAST_HOOKS`], a server stops within 26 s and an application within 29 s. Platforms allow 30 s.
 const LAST_CALLS: Duration = Duration::from_secs(3);
 
-/// How long hooks and callbacks may take after that.
+/// How long hooks and callbacks may run after that.
 pub(super) const LAST_HOOKS: Duration = Duration::from_secs(2);
 
 /// The same limits after a second signal.
 const IN_HASTE: Duration = Duration::from_secs(1);
 
 impl Shared {
-    /// Gives back what has not started.
-    pub(super) fn give_back_waiting(&self) {
-        // Each goes to the front of its queue: the last one first keeps their order.
+    /// Releases tasks that have not started.
+    pub(super) fn release_waiting(&self) {
+        // Each goes to the front of its queue. Releasing the last one first keeps the order.
         for job in self.inbox.close().into_iter().rev() {
-            self.give_back(job.leased, job.queue);
+            self.release(job.leased, job.queue);
         }
     }
 
-    /// Gives back what this server holds and cannot start soon, so that another can run it.
-    pub(super) fn give_back_hoarded(&self) {
+    /// Releases tasks that this server cannot start soon, so that another can run them.
+    pub(super) fn release_hoarded(&self) {
         let hoarded = self.inbox.take_hoarded(HOARDED, Instant::now());
         for job in hoarded.into_iter().rev() {
-            self.give_back(job.leased, job.queue);
+            self.release(job.leased, job.queue);
         }
     }
 
-    /// Gives back a task that was leased and has not started.
-    pub(super) fn give_back(&self, leased: Leased, queue: usize) {
+    /// Releases a leased task that has not started.
+    pub(super) fn release(&self, leased: Leased, queue: usize) {
         self.outbox.push(leased.settle(Outcome::Release));
         self.inbox.finished(queue);
     }
 
-    /// Gives back a task whose attempt has stopped.
-    pub(super) fn give_back_begun(&self, context: &Context, leased: Leased, queue: usize) {
+    /// Releases a task whose attempt was stopped.
+    pub(super) fn release_started(&self, context: &Context, leased: Leased, queue: usize) {
         let mut settlement = leased.settle(Outcome::Release);
         trace::carry_on(&context.take_span(), &mut settlement);
         self.outbox.push(settlement);
         self.inbox.finished(queue);
     }
 
-    /// Waits for what runs, and gives it back when it takes too long or a second signal comes.
+    /// Waits for running tasks, and releases them after the shutdown timeout or at a second signal.
     pub(super) async fn wind_down(self: &Arc<Self>) {
-        let hurry = &Asked::of_process().hurry;
+        let hurry = &SignalRequests::of_process().hurry;
         let idle = || self.inbox.load_at_most(0);
         let finished = tokio::select! {
             finished = within(self.settings.shutdown_timeout, idle()) => finished,
@@ -66,14 +67,14 @@ impl Shared {
         if !finished {
             tracing::warn!(
                 running = self.slots.busy(),
-                "shutdown timeout is up; cancelling what runs"
+                "shutdown timeout elapsed; cancelling running tasks"
             );
             self.slots.each(|running| running.context.cut_off());
             tokio::select! {
                 _ = within(self.settings.cancel_grace, idle()) => {}
                 () = hurry.cancelled() => {}
             }
-            self.give_back_all();
+            self.release_running();
         }
     }
 
@@ -87,14 +88,14 @@ impl Shared {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = async {
-                Asked::of_process().hurry.cancelled().await;
+                SignalRequests::of_process().hurry.cancelled().await;
                 tokio::time::sleep(IN_HASTE).await;
             } => {}
         }
     }
 }
 
-/// Waits for something up to `limit`; returns whether it came.
+/// Waits for `something` up to `limit`. Returns whether it completed.
 pub(super) async fn within(limit: Duration, something: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(limit, something).await.is_ok()
 }

@@ -1,73 +1,72 @@
-//! What signals of the operating system have requested from the servers of this process.
+//! Operating system signals received by this process.
 
 use std::{future::Future, sync::OnceLock};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What was requested so far, from all servers of this process.
+/// The requests made by signals so far, to all servers of this process.
 #[derive(Debug)]
-pub(super) struct Asked {
-    /// How many signals have requested a stop.
-    ends: watch::Sender<u32>,
-    /// Cancelled by the second.
+pub(super) struct SignalRequests {
+    /// The number of signals that requested a stop.
+    stops: watch::Sender<u32>,
+    /// Cancelled by the second of them.
     pub(super) hurry: CancellationToken,
-    /// How many signals have asked for quiet.
+    /// The number of signals that requested quiet mode.
     pub(super) quiet: watch::Sender<u32>,
 }
 
-impl Asked {
+impl SignalRequests {
     pub(super) fn of_process() -> &'static Self {
-        static ASKED: OnceLock<Asked> = OnceLock::new();
-        ASKED.get_or_init(|| Self {
-            ends: watch::Sender::new(0),
+        static REQUESTS: OnceLock<SignalRequests> = OnceLock::new();
+        REQUESTS.get_or_init(|| Self {
+            stops: watch::Sender::new(0),
             hurry: CancellationToken::new(),
             quiet: watch::Sender::new(0),
         })
     }
 
-    fn end(&self, code: i32) {
-        self.ends.send_modify(|ends| *ends += 1);
-        match *self.ends.borrow() {
+    fn stop(&self, code: i32) {
+        self.stops.send_modify(|stops| *stops += 1);
+        match *self.stops.borrow() {
             1 => {}
             2 => {
-                tracing::warn!(
-                    "a second signal: running tasks are given back without waiting for them"
-                );
+                tracing::warn!("second signal received: releasing running tasks without waiting");
                 self.hurry.cancel();
             }
             _ => {
-                tracing::error!("a third signal: the process exits at once");
+                tracing::error!("third signal received: exiting the process immediately");
                 std::process::exit(128 + code);
             }
         }
     }
 }
 
-/// Completes at the first SIGINT or SIGTERM, or Ctrl-C where there are no signals; for
-/// [`ServerBuilder::run`](crate::server::ServerBuilder::run). Signals count from the call on, before the future is first polled,
-/// and are received on a thread of their own, which no handler can block.
+/// Completes at the first SIGINT or SIGTERM (Ctrl-C where there are no signals); for
+/// [`ServerBuilder::run`](crate::server::ServerBuilder::run). Signals count from the moment of the call, before the
+/// future is first polled. They are received on a separate thread, which no handler can block.
 ///
-/// The first lets running tasks finish within the [shutdown timeout](crate::server::ServerBuilder::shutdown_timeout). A second
-/// cuts that short: servers give back what runs, without counting an attempt, and stop. A third exits the process at once.
-/// SIGUSR1 makes the servers of this process [quiet](crate::server::ServerHandle::set_quiet), as before a deploy.
+/// After the first signal, running tasks may finish within the [shutdown
+/// timeout](crate::server::ServerBuilder::shutdown_timeout). After a second one, servers release running tasks without
+/// counting an attempt, and stop. A third one exits the process immediately. SIGUSR1 makes the servers of this process
+/// [quiet](crate::server::ServerHandle::set_quiet), for example before a deploy.
 pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let listening = listen();
-    let mut ends = Asked::of_process().ends.subscribe();
-    // One that had come before the call counts for other servers.
-    let before = *ends.borrow_and_update();
+    let mut stops = SignalRequests::of_process().stops.subscribe();
+    // Signals received before this call were meant for other servers.
+    let before = *stops.borrow_and_update();
     async move {
         if let Err(error) = listening {
-            // To stop at once would be worse than not at all.
-            tracing::error!(%error, "no signal can be received; the server runs until it is stopped otherwise");
+            // Running without signals is better than stopping immediately.
+            tracing::error!(%error, "could not listen for signals; the server runs until it is stopped in another way");
             return std::future::pending().await;
         }
         // The sender lives as long as the process.
-        let _ = ends.wait_for(|ends| *ends > before).await;
+        let _ = stops.wait_for(|stops| *stops > before).await;
     }
 }
 
-/// Starts to receive signals, once in a process.
+/// Starts listening for signals, once per process.
 fn listen() -> Result<(), String> {
     static LISTENING: OnceLock<Result<(), String>> = OnceLock::new();
     let start = || start_listening().map_err(|error| error.to_string());
@@ -88,13 +87,13 @@ fn start_listening() -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("asynqueue-signal".into())
         .spawn(move || {
-            let asked = Asked::of_process();
+            let requests = SignalRequests::of_process();
             runtime.block_on(async {
                 loop {
                     tokio::select! {
-                        _ = interrupt.recv() => asked.end(SignalKind::interrupt().as_raw_value()),
-                        _ = terminate.recv() => asked.end(SignalKind::terminate().as_raw_value()),
-                        _ = quiet.recv() => asked.quiet.send_modify(|asked| *asked += 1),
+                        _ = interrupt.recv() => requests.stop(SignalKind::interrupt().as_raw_value()),
+                        _ = terminate.recv() => requests.stop(SignalKind::terminate().as_raw_value()),
+                        _ = quiet.recv() => requests.quiet.send_modify(|count| *count += 1),
                     }
                 }
             });
@@ -110,10 +109,10 @@ fn start_listening() -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("asynqueue-signal".into())
         .spawn(move || {
-            let asked = Asked::of_process();
+            let requests = SignalRequests::of_process();
             runtime.block_on(async {
                 while tokio::signal::ctrl_c().await.is_ok() {
-                    asked.end(2);
+                    requests.stop(2);
                 }
             });
         })?;

@@ -1,4 +1,4 @@
-//! Subscribers that code declares: they are made known at the start, and put back if the broker loses them.
+//! Subscribers declared in code: registered at the start, and restored if the broker loses them.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -12,19 +12,19 @@ use crate::{
     task::Name,
 };
 
-/// How often to see whether the broker has lost any.
+/// How often to check whether the broker has lost any.
 const CHECK: Duration = Duration::from_millis(800);
 
-/// The subscribers that a server puts back: not those that were removed on demand.
+/// The subscribers that this server restores. Subscribers that were removed on request are not restored.
 struct Declared {
     subscribers: Vec<(Name, Name)>,
-    /// The state in which none of them was missing.
+    /// The state of the broker at which none was missing.
     seen: Option<StateMark>,
 }
 
 impl Shared {
-    /// Makes sure that the subscribers are known, though the broker may be away at first, and stay known though it may lose
-    /// them. One that is removed on demand while the server runs stays removed.
+    /// Keeps the subscribers registered, even if the broker is unreachable at the start or loses them later. A
+    /// subscriber that is removed on request while the server runs stays removed.
     pub(super) async fn keep_subscribed(self: Arc<Self>) {
         let mut retrying = Retrying::new("subscribe");
         while !self.subscribed.load(Ordering::SeqCst)
@@ -61,14 +61,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts back what the broker has lost since the last look.
+    /// Restores the subscribers lost since the last check.
     async fn restore_subscribers(&self, declared: &mut Declared) -> Result<(), BrokerError> {
         if declared.seen == Some(self.broker.subscriptions_mark().await?) {
             return Ok(());
         }
         let subscribers = &mut declared.subscribers;
         let found = self.broker.restore_subscriptions(subscribers).await?;
-        // Even if the broker forgets that it was removed, as when it loses all.
+        // They stay removed even if the broker loses the record of the removal together with all else.
         subscribers.retain(|subscriber| !found.removed.contains(subscriber));
         declared.seen = Some(found.mark);
         if !found.restored.is_empty() {
@@ -76,8 +76,8 @@ impl Shared {
             let restored: Vec<_> = restored
                 .map(|(event, name)| format!("{name} of {event}"))
                 .collect();
-            tracing::warn!(subscribers = ?restored, "subscribers were missing and are put back: the broker has lost data; \
-                what was published meanwhile did not reach them");
+            tracing::warn!(subscribers = ?restored, "the broker has lost data; missing subscribers are restored, but did not receive \
+                tasks published in between");
             metrics::restored("subscription", restored.len());
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Future for Attempt {
         let this = &mut *self;
         let progress = &mut this.progress;
         let result = ready!(this.traced.inside(|| progress.poll(cx)));
-        if this.context.is_given_up() {
+        if this.context.is_abandoned() {
             this.traced.given_up();
         } else if let Err(error) = &result {
             note(&this.traced.span, &this.context, error);

@@ -158,7 +158,7 @@ pub(super) fn processed(span: &Span, context: &Context, error: &TaskError) {
     match error.kind() {
         TaskErrorKind::Snooze(_) => note(span, "snoozed"),
         TaskErrorKind::Revoke => note(span, "revoked"),
-        _ if context.gives_back(error) => note(span, "released"),
+        _ if context.releases(error) => note(span, "released"),
         _ => {
             let kind = error.failure_kind().as_str();
             failed(span, kind, &error.message(), error.backtrace());

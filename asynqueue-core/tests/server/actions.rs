@@ -1,4 +1,4 @@
-//! The actions of an inspector, on a task in each state.
+//! The actions of an inspector on a task in each state.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::harness::{AN_HOUR, until};
 
-/// What becomes of a task, by the state that it is to come to.
+/// The outcome of a task, by the state that it should reach.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "fate", retention = "1h", queue = "fates", crate = asynqueue_core)]
 struct Fate {
@@ -55,9 +55,9 @@ async fn with_task_in(state: TaskState) -> (Inspector, TaskRef) {
         let server = server.shutdown_timeout(Duration::ZERO);
         let server = server.start().await.unwrap();
         let is = async || inspector.task(&task).await.unwrap().unwrap().state == state;
-        until("it is in its state", is).await;
+        until("it has reached its state", is).await;
         if state == TaskState::Active {
-            // It goes with the runtime of the test: to stop it would end the attempt.
+            // It ends with the runtime of the test: stopping it earlier would end the attempt.
             std::mem::forget(server);
         } else {
             server.shutdown().await.unwrap();
@@ -66,7 +66,7 @@ async fn with_task_in(state: TaskState) -> (Inspector, TaskRef) {
     (inspector, task)
 }
 
-/// What there is of the task. Not its lease: the server extends that whenever it likes.
+/// The task as observers see it. Without its lease, which the server extends at any time.
 async fn seen(inspector: &Inspector, task: &TaskRef) -> Option<TaskInfo> {
     let mut seen = inspector.task(task).await.unwrap()?;
     seen.lease = None;
@@ -101,7 +101,7 @@ async fn an_action_changes_a_task_in_the_states_that_it_applies_to_and_in_no_oth
             let outcomes = inspector.apply(&action, tasks).await.unwrap();
             let is_done = outcomes == [ActionOutcome::Done];
             let after = seen(&inspector, &task).await;
-            // That an active one is asked to stop is seen by its worker alone.
+            // The stop request of an active task is visible only to its worker.
             let is_asked = state == TaskState::Active && *kind == ActionKind::Cancel;
             let applies = kind.applies_to(ActionTarget::Task(state));
             assert_eq!(

@@ -1,4 +1,4 @@
-//! What a server reports of archives that reach their limits.
+//! Reports about archives that reach their limits.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use metrics::{
 
 use crate::harness::{Job, broker, enqueue_jobs, lines, until, with};
 
-/// The counters of one metric by their labels.
+/// The counters of one metric, by their labels.
 struct Counters {
     metric: &'static str,
     values: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
@@ -60,7 +60,7 @@ impl Recorder for Counters {
     }
 }
 
-/// A server whose tasks all fail and are not retried, and which keeps this many of them.
+/// A server whose tasks all fail without a retry, and which keeps this many of them.
 async fn start(broker: &MemoryBroker, archived_max: usize) -> ServerHandle {
     let fail = |_: Payload<Job>, _: Context| async {
         Err::<(), _>(TaskError::skip_retry("unknown parameter"))
@@ -77,12 +77,12 @@ async fn archived(broker: &MemoryBroker) -> (u64, u64) {
 
 #[tokio::test]
 async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() {
-    // The server reports from a thread of its own, so the recorder is that of the whole process.
+    // The server reports from its internal thread, so the recorder is that of the process.
     static COUNTERS: Counters = Counters {
         metric: "asynqueue_tasks_trimmed_total",
         values: Mutex::new(BTreeMap::new()),
     };
-    set_global_recorder(&COUNTERS).expect("it is the only one");
+    set_global_recorder(&COUNTERS).expect("the only recorder");
     let (lines, _log) = lines();
     let (broker, producer) = broker();
     enqueue_jobs(&producer, 2_500).await;
@@ -92,18 +92,18 @@ async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() 
     })
     .await;
     until("it is logged", async || {
-        !with(&lines, "archived tasks were deleted").is_empty()
+        !with(&lines, "deleted archived tasks").is_empty()
     })
     .await;
     server.shutdown().await.unwrap();
-    // Other tests of this process trim no archive by count.
+    // Other tests of this process do not trim archives by count.
     let counted = COUNTERS.all();
     assert!(
         counted.contains(&("default count".into(), 2_496)),
         "{counted:?}"
     );
     assert!(counted.contains(&("default age".into(), 0)), "{counted:?}");
-    let deleted = with(&lines, "archived tasks were deleted");
+    let deleted = with(&lines, "deleted archived tasks");
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     let line = &deleted[0];
     assert!(line.contains("WARN"), "{line}");
@@ -113,7 +113,7 @@ async fn trimmed_tasks_are_counted_by_queue_and_reason_and_logged_in_one_line() 
     );
 }
 
-/// Archives all that waits, looks once at the limits of the archive, and ends.
+/// Archives all waiting tasks, checks the limits of the archive once, and ends.
 async fn archive_all(broker: &MemoryBroker, archived_max: usize, expected: (u64, u64)) {
     let server = start(broker, archived_max).await;
     until("all are archived", async || {
@@ -121,7 +121,7 @@ async fn archive_all(broker: &MemoryBroker, archived_max: usize, expected: (u64,
     })
     .await;
     server.shutdown().await.unwrap();
-    // One that comes later begins with a look.
+    // A later server starts with a check.
     let server = start(broker, archived_max + 1).await;
     until("it has looked", async || {
         let stats = broker.stats(&["default".into()]).await.unwrap().remove(0);

@@ -1,4 +1,4 @@
-//! `on_archived`: which tasks it is called for, and what it must not harm.
+//! `on_archived`: which tasks it is called for, and what it must not disturb.
 
 use std::{
     sync::{
@@ -32,10 +32,10 @@ use crate::{
     },
 };
 
-/// Shorter than any test waits.
+/// Shorter than the wait of any test.
 const LEASE: Duration = Duration::from_millis(100);
 
-/// Notes the tasks that are archived.
+/// Records the archived tasks.
 #[derive(Clone, Default)]
 struct Deaths(Arc<Mutex<Vec<(String, FailureKind, String)>>>);
 
@@ -52,7 +52,7 @@ impl Deaths {
         self.0.lock().unwrap().clone()
     }
 
-    /// Of all, in words and in their order.
+    /// The kinds of all failures, in their order.
     fn kinds(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = (self.all().iter())
             .map(|(_, kind, _)| kind.as_str())
@@ -61,7 +61,7 @@ impl Deaths {
         kinds
     }
 
-    /// Of all, in their order.
+    /// The messages of all failures, in their order.
     fn messages(&self) -> Vec<String> {
         let mut messages: Vec<_> = (self.all().into_iter())
             .map(|(_, _, message)| message)
@@ -70,19 +70,19 @@ impl Deaths {
         messages
     }
 
-    /// Waits for the one death, which is of `task`.
+    /// Waits for the only archived task, which is `task`.
     async fn of<T: Task>(&self, task: &TaskHandle<T>) -> (FailureKind, String) {
         until("a hook is called", async || !self.all().is_empty()).await;
         let all = self.all();
         let [(id, kind, message)] = &all[..] else {
-            panic!("one is archived: {all:?}");
+            panic!("expected one archived task: {all:?}");
         };
         assert_eq!(id, task.id().as_str());
         (*kind, message.clone())
     }
 }
 
-/// A server whose handler succeeds, and the notes of its hook.
+/// A server whose handler succeeds, and the records of its hook.
 fn server(broker: &MemoryBroker) -> (ServerBuilder, Deaths) {
     let deaths = Deaths::default();
     let server = Server::builder(broker.clone())
@@ -92,7 +92,7 @@ fn server(broker: &MemoryBroker) -> (ServerBuilder, Deaths) {
 }
 
 #[tokio::test]
-async fn on_archived_is_called_for_a_task_of_an_event_without_a_process() {
+async fn on_archived_is_called_for_a_task_of_an_event_without_a_handler() {
     let (broker, producer) = broker();
     let (server, deaths) = server(&broker);
     let server = server.unknown_event_grace(Duration::ZERO);
@@ -103,7 +103,7 @@ async fn on_archived_is_called_for_a_task_of_an_event_without_a_process() {
 
 #[tokio::test]
 async fn on_archived_is_called_for_a_payload_that_does_not_decode() {
-    /// Another idea of what a job is.
+    /// A different type of the same event.
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "job", max_retry = 0, crate = asynqueue_core)]
     struct Other(String);
@@ -152,7 +152,7 @@ async fn on_archived_is_called_for_a_task_whose_worker_was_lost_in_its_last_atte
 }
 
 #[tokio::test]
-async fn on_archived_is_called_with_the_reason_for_a_task_that_is_cancelled_while_it_runs() {
+async fn on_archived_is_called_with_the_reason_for_a_task_cancelled_while_it_runs() {
     let (broker, producer) = broker();
     let deaths = Deaths::default();
     let _server = Server::builder(broker.clone())
@@ -174,7 +174,7 @@ async fn on_archived_is_called_with_the_reason_for_a_task_that_is_cancelled_whil
 }
 
 #[tokio::test]
-async fn on_archived_is_called_once_for_each_way_that_an_attempt_can_fail_for_good() {
+async fn on_archived_is_called_once_for_each_way_that_an_attempt_can_fail_permanently() {
     let (broker, producer) = broker();
     let deaths = Deaths::default();
     let _server = Server::builder(broker.clone())
@@ -209,8 +209,8 @@ struct News {
 }
 
 #[tokio::test]
-async fn on_archived_is_called_for_the_member_of_a_group_that_cannot_be_read() {
-    /// Another idea of what news are.
+async fn on_archived_is_called_for_an_undecodable_member_of_a_group() {
+    /// A different type of the same event.
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "news", max_retry = 0, aggregate(grace = "1ms", max_delay = "1s", max_size = 2), crate = asynqueue_core)]
     struct Bad(u64);
@@ -223,12 +223,12 @@ async fn on_archived_is_called_for_the_member_of_a_group_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_hook_of_a_process_is_called_for_its_event_only_and_one_of_the_server_for_all() {
+async fn a_hook_of_a_handler_is_called_for_its_event_and_one_of_the_server_for_all() {
     let (broker, producer) = broker();
     let (of_job, of_sum, of_server) = (Deaths::default(), Deaths::default(), Deaths::default());
     let fails = |_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::skip_retry("job")) };
     let sum = |_: Payload<Sum>, _: Context| async { Err::<u64, _>(TaskError::skip_retry("sum")) };
-    // One is added by itself, one inside of a stack of foreign layers.
+    // One is added by itself, one inside a stack of foreign layers.
     let stack = ServiceBuilder::new()
         .layer(HookLayer::new(of_sum.clone()))
         .concurrency_limit(3);
@@ -274,7 +274,7 @@ async fn on_archived_is_not_called_for_an_outcome_that_the_broker_refuses() {
 }
 
 #[tokio::test]
-async fn on_archived_is_called_once_though_the_broker_was_away_when_the_outcome_came() {
+async fn on_archived_is_called_once_if_the_broker_was_unreachable_when_the_outcome_came() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     let deaths = Deaths::default();
@@ -294,7 +294,7 @@ async fn on_archived_is_called_once_though_the_broker_was_away_when_the_outcome_
     assert_eq!(deaths.all().len(), 1);
 }
 
-/// Panics, or never ends, or blocks its thread.
+/// Panics, never ends, or blocks its thread.
 struct Unruly {
     how: &'static str,
     calls: Arc<AtomicUsize>,
@@ -321,7 +321,7 @@ impl Hook for Unruly {
     }
 }
 
-/// A server whose handler refuses odd jobs, and whose first hook is unruly.
+/// A server whose handler fails odd jobs, and whose first hook misbehaves.
 fn unruly(
     broker: &MemoryBroker,
     how: &'static str,
@@ -349,7 +349,7 @@ fn unruly(
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_in_on_archived_harms_neither_outcomes_nor_other_hooks() {
+async fn a_hook_that_panics_in_on_archived_disturbs_neither_outcomes_nor_other_hooks() {
     let (broker, producer) = broker();
     let (server, deaths, calls, _) = unruly(&broker, "panics");
     let server = server.start().await.unwrap();
@@ -365,7 +365,7 @@ async fn a_hook_that_panics_in_on_archived_harms_neither_outcomes_nor_other_hook
 }
 
 #[tokio::test]
-async fn hooks_that_wait_hold_up_no_outcome_and_are_called_a_few_at_a_time() {
+async fn waiting_hooks_delay_no_outcome_and_are_called_a_few_at_a_time() {
     let (broker, producer) = broker();
     let (server, deaths, calls, release) = unruly(&broker, "waits");
     let server = server.start().await.unwrap();
@@ -387,7 +387,7 @@ async fn hooks_that_wait_hold_up_no_outcome_and_are_called_a_few_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hook_that_blocks_its_thread_holds_up_no_outcome() {
+async fn a_hook_that_blocks_its_thread_delays_no_outcome() {
     let (broker, producer) = broker();
     let (server, deaths, calls, release) = unruly(&broker, "blocks");
     let server = server.start().await.unwrap();
@@ -402,7 +402,7 @@ async fn a_hook_that_blocks_its_thread_holds_up_no_outcome() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_hooks_that_are_still_to_be_called() {
+async fn shutdown_waits_for_hooks_not_called_yet() {
     let (broker, producer) = broker();
     let (server, deaths, calls, release) = unruly(&broker, "waits");
     let server = server.start().await.unwrap();
@@ -420,7 +420,7 @@ async fn shutdown_waits_for_hooks_that_are_still_to_be_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_never_ends_is_given_up_and_the_next_is_called() {
+async fn a_hook_that_never_ends_is_abandoned_and_the_next_is_called() {
     let (broker, producer) = broker();
     let (server, deaths, calls, _) = unruly(&broker, "waits");
     producer.enqueue(job(1)).await.unwrap();

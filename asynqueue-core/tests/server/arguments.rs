@@ -1,4 +1,4 @@
-//! What a handler takes as arguments, in which order, and what it enqueues.
+//! The arguments of a handler: their order, and what a handler enqueues.
 
 use std::sync::{
     Arc,
@@ -52,7 +52,7 @@ async fn sum_by(process: ProcessWrapper) -> u64 {
 }
 
 #[tokio::test]
-async fn the_payload_may_stand_anywhere_among_the_arguments() {
+async fn the_payload_may_be_any_of_the_arguments() {
     assert_eq!(sum_by(first.into_process()).await, 103);
     assert_eq!(sum_by(middle.into_process()).await, 103);
     assert_eq!(sum_by(last.into_process()).await, 103);
@@ -62,7 +62,7 @@ async fn the_payload_may_stand_anywhere_among_the_arguments() {
 }
 
 #[tokio::test]
-async fn the_arguments_show_the_attempt_that_runs() {
+async fn the_arguments_show_the_running_attempt() {
     async fn shown(
         id: TaskId,
         attempt: Attempt,
@@ -95,7 +95,7 @@ async fn the_arguments_show_the_attempt_that_runs() {
 }
 
 #[tokio::test]
-async fn a_handler_waits_for_cancellation_by_its_argument_alone() {
+async fn a_handler_can_wait_for_cancellation_with_its_argument_alone() {
     async fn waits(cancellation: Cancellation, _: Payload<Job>) -> Result<(), TaskError> {
         cancellation.cancelled().await;
         assert!(cancellation.token().is_cancelled());
@@ -113,7 +113,7 @@ async fn a_handler_waits_for_cancellation_by_its_argument_alone() {
     assert_eq!(failure_of(&task).await.kind, FailureKind::Cancelled);
 }
 
-/// An argument of one's own, which needs a shared value and a header.
+/// A custom argument, which needs a shared value and a header.
 struct Tenant(String);
 
 /// How often a [`Tenant`] was built.
@@ -140,7 +140,7 @@ async fn by_tenant(Tenant(tenant): Tenant, task: Payload<Job>) -> Result<(), Tas
 }
 
 #[tokio::test]
-async fn an_argument_of_ones_own_is_built_once_an_attempt_and_its_error_decides() {
+async fn a_custom_argument_is_built_once_per_attempt_and_its_error_decides() {
     let (broker, producer) = broker();
     let built = Built::default();
     let server = Server::builder(broker)
@@ -158,7 +158,7 @@ async fn an_argument_of_ones_own_is_built_once_an_attempt_and_its_error_decides(
 }
 
 #[test]
-fn an_argument_of_ones_own_is_checked_when_the_server_is_built() {
+fn a_custom_argument_is_checked_when_the_server_is_built() {
     let (broker, _) = broker();
     let error = Server::builder(broker).process(by_tenant).build();
     let error = error.expect_err("the state is missing");
@@ -166,7 +166,7 @@ fn an_argument_of_ones_own_is_checked_when_the_server_is_built() {
     assert!(error.to_string().contains("arguments::Built`"), "{error}");
 }
 
-/// A process of two types of tasks.
+/// A handler of two types of tasks.
 #[derive(Clone)]
 struct Both;
 
@@ -183,7 +183,7 @@ impl Process<Sum> for Both {
 }
 
 #[tokio::test]
-async fn a_type_that_handles_two_tasks_is_mounted_for_each() {
+async fn a_type_that_handles_two_tasks_is_registered_for_each() {
     let (broker, producer) = broker();
     let server = Server::builder(broker).process_for::<Job>(Both);
     let server = server.process_for::<Sum>(Both);
@@ -268,7 +268,7 @@ async fn a_handler_that_closes_its_producer_closes_no_other() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_run_inline_enqueues_to_the_broker_it_is_given() {
+async fn a_handler_run_inline_enqueues_to_the_given_broker() {
     let broker = MemoryBroker::new();
     let run = run_inline(next, job(2)).broker(broker.clone());
     run.header("tenant", "acme").await.expect("done");
@@ -276,5 +276,5 @@ async fn a_process_that_is_run_inline_enqueues_to_the_broker_it_is_given() {
         headers_of(&broker, "job-1").await.get("tenant"),
         Some("acme")
     );
-    run_inline(next, job(2)).await.expect("one of its own");
+    run_inline(next, job(2)).await.expect("its own broker");
 }

@@ -21,7 +21,7 @@ use crate::harness::{Job, becomes, broker, info, job, lines, output_of, until, w
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Keeps its thread until it is released.
+/// Blocks its thread until it is released.
 pub(crate) fn block_until(released: &AtomicBool) {
     while !released.load(SeqCst) {
         thread::sleep(MS);
@@ -69,7 +69,7 @@ async fn the_outcome_of_a_finished_task_is_recorded_while_another_blocks_its_thr
         let (broker, producer) = broker();
         let (released, runs) = Default::default();
         let server = blocks_at_even_numbers(&broker, MS * 30_000, &released, &runs).await;
-        // One slot runs them one after the other on one thread: the quick one first.
+        // One slot runs them one after another on one thread: the quick one first.
         let quick = producer.enqueue(job(1)).await.unwrap();
         let blocks = producer.enqueue(job(2)).await.unwrap();
         becomes(&quick, TaskState::Completed).await;
@@ -82,7 +82,7 @@ async fn the_outcome_of_a_finished_task_is_recorded_while_another_blocks_its_thr
 
 #[test]
 fn handlers_that_block_every_thread_keep_their_leases_and_run_once() {
-    // Handlers block all threads of the runtimes that they run on, so the test looks from another.
+    // Handlers block all threads of the runtimes that they run on, so the test observes them from another.
     let test = tokio::runtime::Runtime::new().unwrap();
     let workers = || {
         let builder = tokio::runtime::Builder::new_multi_thread()
@@ -100,7 +100,7 @@ fn handlers_that_block_every_thread_keep_their_leases_and_run_once() {
     test.block_on(async {
         let tasks = producer.enqueue_many((0..4).map(|n| job(2 * n))).await;
         let tasks: Vec<_> = tasks.into_iter().map(Result::unwrap).collect();
-        // Also when an assertion fails: a runtime waits for its threads.
+        // Also when an assertion fails, because a runtime waits for its threads.
         let _release = Release(Arc::clone(&released));
         until("all block their thread", async || runs.load(SeqCst) == 4).await;
         let end = broker.now() + lease * 8;
@@ -123,7 +123,7 @@ fn handlers_that_block_every_thread_keep_their_leases_and_run_once() {
 }
 
 #[test]
-fn a_server_on_a_single_thread_that_is_blocked_still_leases_for_no_other_and_shuts_down() {
+fn a_blocked_server_on_a_single_thread_still_keeps_its_leases_and_shuts_down() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -171,7 +171,7 @@ fn a_handler_that_blocks_its_thread_is_reported_once_with_its_event() {
         server.shutdown().await.unwrap();
     });
     drop(log);
-    let reported = with(&lines, "keeps its thread");
+    let reported = with(&lines, "blocked its thread");
     assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(reported[0].contains("event=job"), "{reported:?}");
 }

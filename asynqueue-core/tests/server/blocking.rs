@@ -1,4 +1,4 @@
-//! Code that blocks its thread and is meant to.
+//! Code that blocks its thread by design.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Enqueues a job whose handler runs blocking code that stops when it is released, and says what it saw.
+/// Enqueues a job whose handler runs blocking code that stops when it is released, and reports what it saw.
 struct Blocking {
     released: Arc<AtomicBool>,
     running: Arc<AtomicUsize>,
@@ -74,7 +74,7 @@ impl Blocking {
 }
 
 #[tokio::test]
-async fn blocking_code_sees_that_its_task_timed_out_and_holds_its_slot_until_it_ends() {
+async fn blocking_code_sees_that_its_task_timed_out_and_keeps_its_slot_until_it_ends() {
     let (broker, producer) = broker();
     let blocking = Blocking::new();
     let server = blocking.server(&broker, true).await;
@@ -158,7 +158,7 @@ async fn a_panic_in_blocking_code_is_a_failure_with_its_backtrace() {
     .await;
 }
 
-/// Runs pieces of blocking code side by side in each of `tasks` attempts; returns how many ran at most.
+/// Runs pieces of blocking code concurrently in each of `tasks` attempts. Returns how many ran at most.
 async fn most_at_once(concurrency: usize, pieces: usize, tasks: u64) -> usize {
     let (broker, producer) = broker();
     let most = Arc::new(AtomicUsize::new(0));
@@ -195,13 +195,13 @@ async fn most_at_once(concurrency: usize, pieces: usize, tasks: u64) -> usize {
 }
 
 #[tokio::test]
-async fn each_attempt_has_a_thread_for_blocking_code_and_shares_as_many_more() {
+async fn each_attempt_has_a_thread_for_blocking_code_and_shares_the_same_number_more() {
     assert!(most_at_once(2, 8, 4).await <= 4);
     assert_eq!(most_at_once(3, 1, 9).await, 3);
 }
 
 #[tokio::test]
-async fn an_attempt_that_takes_all_shared_threads_keeps_no_other_from_its_own() {
+async fn an_attempt_that_takes_all_shared_threads_leaves_the_others_their_own() {
     let (broker, producer) = broker();
     let blocking = Blocking::new();
     let released = Arc::clone(&blocking.released);
@@ -240,7 +240,7 @@ async fn an_attempt_that_takes_all_shared_threads_keeps_no_other_from_its_own() 
 }
 
 #[tokio::test]
-async fn blocking_code_that_waits_for_more_of_its_own_ends_with_its_attempt() {
+async fn blocking_code_that_waits_for_more_of_it_ends_with_its_attempt() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .concurrency(1)
@@ -249,7 +249,7 @@ async fn blocking_code_that_waits_for_more_of_its_own_ends_with_its_attempt() {
             if task.n > 1 {
                 return ctx.run_blocking(|_| ()).await;
             }
-            // Each holds a thread and waits for another, of which there is none.
+            // Each occupies a thread and waits for another, of which there is none.
             let nested = || {
                 let inner = ctx.clone();
                 ctx.run_blocking(move |_| {
@@ -282,7 +282,7 @@ async fn blocking_code_that_waits_for_more_of_its_own_ends_with_its_attempt() {
 }
 
 #[tokio::test]
-async fn the_result_of_a_handler_counts_though_it_has_left_blocking_code_behind() {
+async fn the_result_of_a_handler_counts_if_it_leaves_blocking_code_behind() {
     let (broker, producer) = broker();
     let released = Arc::new(AtomicBool::new(false));
     let release = Arc::clone(&released);
@@ -313,7 +313,7 @@ async fn the_result_of_a_handler_counts_though_it_has_left_blocking_code_behind(
 }
 
 #[tokio::test]
-async fn a_function_that_blocks_is_mounted_with_its_arguments_and_holds_up_nothing() {
+async fn a_blocking_function_is_registered_with_its_arguments_and_delays_nothing() {
     #[derive(Clone)]
     struct Factor(u64);
     /// Blocks the thread that it runs on until the other task has ended.
@@ -335,7 +335,7 @@ async fn a_function_that_blocks_is_mounted_with_its_arguments_and_holds_up_nothi
         .state(Factor(3))
         .process_blocking(multiply);
     let server = server.start().await.unwrap();
-    // On this one thread it would hold up all else.
+    // On this single thread it would block everything else.
     let blocks = producer
         .enqueue(Sum { of: vec![] })
         .max_retry(0)

@@ -61,7 +61,7 @@ async fn a_waiting_task_is_archived_with_the_reason_and_never_runs() {
     .await;
 }
 
-/// How a handler answers its cancellation.
+/// How a handler responds to its cancellation.
 async fn cancelled_while_running(
     max_retry: u32,
     answer: impl Fn() -> Result<(), TaskError> + Send + Sync + 'static,
@@ -71,7 +71,7 @@ async fn cancelled_while_running(
     let run = Arc::clone(&runs);
     let _server = Server::builder(broker.clone())
         .poll_interval(AN_HOUR)
-        // So that the heartbeat tells soon, should the signal come before the server listens.
+        // So that a heartbeat follows soon if the signal comes before the server listens.
         .lease(std::time::Duration::from_secs(1))
         .cancel_grace(AN_HOUR)
         .process(move |_: Payload<Job>, ctx: Context| {
@@ -98,14 +98,14 @@ async fn cancelled_while_running(
 }
 
 #[tokio::test]
-async fn a_running_task_that_stops_when_told_is_archived_with_the_reason() {
+async fn a_running_task_that_stops_on_request_is_archived_with_the_reason() {
     let (info, runs) = cancelled_while_running(3, || Err(TaskError::retry("stopped"))).await;
     assert_cancelled(&info, "too late");
     assert_eq!(runs, 1, "not retried");
 }
 
 #[tokio::test]
-async fn the_reason_is_kept_too_when_no_retry_was_left() {
+async fn the_reason_is_kept_if_no_retry_was_left() {
     let (info, _) = cancelled_while_running(0, || Err(TaskError::retry("stopped"))).await;
     assert_cancelled(&info, "too late");
 }
@@ -124,24 +124,24 @@ async fn a_cancelled_task_that_snoozes_is_archived_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_running_task_that_succeeds_all_the_same_is_completed() {
+async fn a_running_task_that_succeeds_in_spite_of_it_is_completed() {
     let (info, _) = cancelled_while_running(3, || Ok(())).await;
     assert_eq!(info.state, TaskState::Completed);
 }
 
-/// A server whose handlers ignore cancellation until they are dropped, which is told.
+/// A server whose handlers ignore cancellation until they are dropped, which is recorded.
 async fn ignores_cancellation(grace: Duration) {
     let (broker, producer) = broker();
-    let (tell, dropped) = oneshot::channel::<()>();
-    let tell = Mutex::new(Some(tell));
+    let (in_handler, dropped) = oneshot::channel::<()>();
+    let in_handler = Mutex::new(Some(in_handler));
     let server = Server::builder(broker.clone())
         .cancel_grace(grace)
         .process(move |task: Payload<Job>, _: Context| {
-            let tell = tell.lock().unwrap().take();
+            let in_handler = in_handler.lock().unwrap().take();
             async move {
                 if task.n == 1 {
                     // Dropped with this future.
-                    let _tell = tell;
+                    let _tell = in_handler;
                     std::future::pending::<()>().await;
                 }
                 Ok::<_, TaskError>(())
@@ -176,7 +176,7 @@ async fn a_running_task_that_ignores_its_cancellation_is_dropped_after_the_grace
 }
 
 #[tokio::test]
-async fn the_longest_grace_there_is_waits_for_handlers_without_end() {
+async fn with_the_longest_grace_a_server_waits_for_handlers_without_limit() {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
     let pass = Arc::clone(&gate);
@@ -196,7 +196,7 @@ async fn the_longest_grace_there_is_waits_for_handlers_without_end() {
     let cancelled = producer.enqueue(job(1)).await.unwrap();
     until("it runs", async || server.stats().running == 1).await;
     cancelled.cancel("enough").await.unwrap();
-    // Timeouts are still looked after.
+    // Timeouts still apply.
     let overdue = producer.enqueue(job(2)).max_retry(0);
     let overdue = overdue.timeout(Duration::from_millis(300)).await.unwrap();
     failure_of(&overdue).await;
@@ -210,7 +210,7 @@ async fn the_longest_grace_there_is_waits_for_handlers_without_end() {
 async fn a_leased_task_that_is_cancelled_before_it_starts_does_not_run() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
-    // The server gets both tasks, and has one slot.
+    // The server leases both tasks, and has one slot.
     faulty.faults.generous.store(1, SeqCst);
     let gate = Arc::new(Semaphore::new(0));
     let (pass, ran) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
@@ -237,7 +237,7 @@ async fn a_leased_task_that_is_cancelled_before_it_starts_does_not_run() {
         second.cancel("not needed").await.unwrap(),
         CancelOutcome::Requested
     );
-    // At once: it does not wait for the slot.
+    // Immediately: it does not wait for the slot.
     failure_of(&second).await;
     assert_cancelled(&info(&second).await, "not needed");
     pass.add_permits(1);
@@ -251,12 +251,12 @@ async fn a_leased_task_that_is_cancelled_before_it_starts_does_not_run() {
 }
 
 #[tokio::test]
-async fn the_heartbeat_tells_every_cancelled_task_when_signals_are_lost() {
+async fn the_heartbeat_finds_every_cancelled_task_when_signals_are_lost() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.deaf.store(true, SeqCst);
-    let told = Arc::new(Semaphore::new(0));
-    let tell = Arc::clone(&told);
+    let seen = Arc::new(Semaphore::new(0));
+    let in_handler = Arc::clone(&seen);
     let server = Server::builder(faulty)
         .queue("a", 1)
         .queue("b", 1)
@@ -264,12 +264,12 @@ async fn the_heartbeat_tells_every_cancelled_task_when_signals_are_lost() {
         .poll_interval(Duration::from_millis(10))
         .cancel_grace(AN_HOUR)
         .process(move |_: Payload<Job>, ctx: Context| {
-            let told = Arc::clone(&tell);
+            let seen = Arc::clone(&in_handler);
             async move {
                 ctx.cancelled().await;
-                told.add_permits(1);
-                // Until both are told: neither makes way for the other.
-                let _both = told.acquire_many(2).await;
+                seen.add_permits(1);
+                // Until both are cancelled: neither replaces the other.
+                let _both = seen.acquire_many(2).await;
                 Err::<(), _>(TaskError::retry("stopped"))
             }
         })
@@ -284,13 +284,13 @@ async fn the_heartbeat_tells_every_cancelled_task_when_signals_are_lost() {
     b.cancel("enough").await.unwrap();
     failure_of(&a).await;
     failure_of(&b).await;
-    drop(told);
+    drop(seen);
     counts_become(&broker, &[(TaskState::Archived, 2)]).await;
 }
 
-/// It may be of another's task with the same name, or come late.
+/// The signal may be about another task with the same name, or come late.
 #[tokio::test]
-async fn a_signal_of_a_cancellation_that_nobody_asked_for_stops_nothing() {
+async fn a_signal_of_a_cancellation_that_nobody_requested_stops_nothing() {
     let (inner, producer) = broker();
     let broker = Faulty::new(&inner);
     let (started, cancelled) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -319,19 +319,19 @@ async fn a_signal_of_a_cancellation_that_nobody_asked_for_stops_nothing() {
         .unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
     soon("started", started.acquire()).await.unwrap().forget();
-    // Of the leases that are extended one may be for the sake of the new subscription.
+    // One of the extensions may be due to the new subscription.
     for _ in 0..3 {
         let asked = broker.faults.extensions.load(SeqCst);
         let rumour = Signal::Cancel(task.task_ref().clone());
         broker.faults.rumours.send(rumour).unwrap();
         let extended = async || broker.faults.extensions.load(SeqCst) > asked;
-        until("it is asked about", extended).await;
+        until("its lease is checked", extended).await;
     }
     go_on.add_permits(1);
     soon("done", task.result()).await.unwrap();
     assert_eq!(cancelled.load(SeqCst), 0);
 
-    // And one that was asked for is believed.
+    // And a requested cancellation is applied.
     let task = producer.enqueue(job(2)).await.unwrap();
     soon("started", started.acquire()).await.unwrap().forget();
     task.cancel("indeed").await.unwrap();

@@ -23,7 +23,7 @@ use crate::harness::{AN_HOUR, Job, becomes, info, job, output_of, until};
 
 const LEASE: Duration = Duration::from_millis(300);
 
-/// Two servers run four tasks through `step`, which is followed by several leases of real time.
+/// Two servers run four tasks during `step`, which is followed by several leases of real time.
 async fn tasks_run_once_through(step: impl Fn(&TestClock)) {
     let clock = TestClock::default();
     let broker = MemoryBroker::with_clock(clock.clone());
@@ -81,12 +81,12 @@ async fn a_clock_that_is_set_an_hour_back_starts_nothing_twice() {
 }
 
 #[tokio::test]
-async fn an_hour_in_which_the_whole_process_stood_still_starts_nothing_twice() {
+async fn an_hour_in_which_the_process_was_paused_starts_nothing_twice() {
     tasks_run_once_through(|clock| clock.advance(AN_HOUR)).await;
 }
 
 #[tokio::test]
-async fn a_worker_that_is_lost_while_the_clock_is_behind_is_found_all_the_same() {
+async fn a_worker_lost_while_the_clock_is_behind_is_still_found() {
     let clock = TestClock::default();
     let broker = MemoryBroker::with_clock(clock.clone());
     let producer = Producer::new(broker.clone());

@@ -1,4 +1,4 @@
-//! Codecs and headers: what a producer writes, a worker reads.
+//! Codecs and headers: a worker reads what a producer writes.
 
 use std::{
     error::Error,
@@ -26,7 +26,7 @@ struct InJson {
     name: String,
 }
 
-/// JSON backwards: unlike all that is built in.
+/// JSON backwards: unlike any built-in codec.
 struct Backwards;
 
 impl Codec for Backwards {
@@ -52,7 +52,7 @@ struct InBackwards {
 }
 
 #[tokio::test]
-async fn a_payload_in_json_and_its_output_make_the_round_trip() {
+async fn a_payload_in_json_and_its_output_survive_the_round_trip() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|task: Payload<InJson>, _: Context| async move {
@@ -73,7 +73,7 @@ async fn a_payload_in_json_and_its_output_make_the_round_trip() {
 }
 
 #[tokio::test]
-async fn a_codec_of_the_users_own_makes_the_round_trip() {
+async fn a_custom_codec_survives_the_round_trip() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|task: Payload<InBackwards>, _: Context| async move {
@@ -93,7 +93,7 @@ async fn a_codec_of_the_users_own_makes_the_round_trip() {
 }
 
 #[tokio::test]
-async fn headers_arrive_at_the_process() {
+async fn headers_arrive_at_the_handler() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|_: Payload<Job>, ctx: Context| async move {
@@ -121,7 +121,7 @@ enum Account {
 }
 
 #[tokio::test]
-async fn an_address_in_a_tagged_payload_and_its_output_makes_the_round_trip() {
+async fn an_address_in_a_tagged_payload_and_its_output_survive_the_round_trip() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|task: Payload<Account>, _: Context| async move {
@@ -157,7 +157,7 @@ struct Measured {
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_decoded_again_is_refused_with_the_reason() {
+async fn an_undecodable_payload_is_rejected_with_the_reason() {
     let (broker, producer) = broker();
     let value = Some(f64::NAN);
     let error = producer.enqueue(Measured { value }).await.expect_err("NaN");
@@ -180,7 +180,7 @@ async fn a_payload_that_cannot_be_decoded_again_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_output_that_cannot_be_decoded_again_is_archived_with_the_reason_and_not_run_again() {
+async fn an_undecodable_output_is_archived_with_the_reason_and_not_run_again() {
     let (broker, producer) = broker();
     let runs = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&runs);
@@ -194,7 +194,7 @@ async fn an_output_that_cannot_be_decoded_again_is_archived_with_the_reason_and_
         .unwrap();
     let task = producer.enqueue(Measured { value: None }).await.unwrap();
     let failure = failure_of(&task).await;
-    let expected = "its output cannot be encoded: JSON cannot represent inf";
+    let expected = "could not encode the output: JSON cannot represent inf";
     assert!(failure.message.starts_with(expected), "{}", failure.message);
     assert_eq!(runs.load(SeqCst), 1);
 }

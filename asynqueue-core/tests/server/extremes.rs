@@ -1,4 +1,4 @@
-//! The largest and smallest values that settings take.
+//! The largest and smallest values of settings.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn abandoned_handlers_need_no_limit() {
 }
 
 #[tokio::test]
-async fn a_server_takes_the_longest_of_times() {
+async fn a_server_accepts_the_longest_durations() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .poll_interval(Duration::MAX)
@@ -51,7 +51,7 @@ async fn a_server_takes_the_longest_of_times() {
 }
 
 #[tokio::test]
-async fn a_task_takes_the_longest_of_times() {
+async fn a_task_accepts_the_longest_durations() {
     let (broker, producer) = broker();
     let fails = |_: Payload<Job>, _: Context| async {
         Err::<(), _>(TaskError::retry_after(Duration::MAX, "no"))
@@ -76,7 +76,7 @@ async fn a_task_takes_the_longest_of_times() {
 }
 
 #[tokio::test]
-async fn a_rate_of_one_in_all_time_lets_one_start() {
+async fn a_rate_of_one_in_the_longest_period_starts_one() {
     let (broker, producer) = broker();
     let process = ProcessWrapper::new(nothing).layer(RateLimitLayer::new(1, Duration::MAX));
     let _server = Server::builder(broker.clone())
@@ -94,7 +94,7 @@ async fn a_rate_of_one_in_all_time_lets_one_start() {
 }
 
 #[tokio::test]
-async fn the_last_attempt_that_can_be_counted_is_as_any_other() {
+async fn the_last_countable_attempt_is_like_any_other() {
     let (broker, producer) = broker();
     let mut envelope = Envelope::new(
         TaskId::generate(),

@@ -23,17 +23,17 @@ pub(crate) struct Faulty {
 pub(crate) struct Faults {
     /// No signal ever arrives.
     pub(crate) deaf: AtomicBool,
-    /// Signals that are not true go to all that listen from now on.
+    /// False signals for all listeners from then on.
     pub(crate) rumours: broadcast::Sender<Signal>,
-    /// How many tasks more than asked for a lease gives.
+    /// How many tasks more than requested a lease returns.
     pub(crate) generous: AtomicUsize,
-    /// Nothing can be reached.
+    /// The broker is unreachable.
     pub(crate) unavailable: AtomicBool,
-    /// A queue that takes no tasks.
+    /// A queue that accepts no tasks.
     pub(crate) away: OnceLock<Name>,
     /// A queue that fails in every call, and how.
     pub(crate) sick: Mutex<Option<(Name, Sickness)>>,
-    /// Queues are kept apart: a call for one waits for no other.
+    /// The broker is partitioned: a call for one queue waits for no other.
     pub(crate) partitioned: AtomicBool,
     /// Leasing panics.
     pub(crate) lease_panics: AtomicBool,
@@ -41,29 +41,29 @@ pub(crate) struct Faults {
     pub(crate) settle_panics: AtomicBool,
     /// Outcomes cannot be recorded.
     pub(crate) settle_fails: AtomicBool,
-    /// Results of more bytes than this are refused, with all that is recorded beside them.
+    /// Results above this size in bytes are rejected, with everything recorded in the same call.
     pub(crate) largest_result: AtomicUsize,
-    /// Entries whose name begins with this cannot be fired.
+    /// Entries whose name starts with this cannot be fired.
     pub(crate) unfired: Mutex<Option<&'static str>>,
-    /// Firing entries whose name begins with this has no answer.
+    /// Firing entries whose name starts with this never returns.
     pub(crate) unanswered: Mutex<Option<&'static str>>,
-    /// Payloads of more bytes than this are refused where they take the place of a group.
+    /// Payloads above this size in bytes are rejected when they replace a group.
     pub(crate) max_aggregate: AtomicUsize,
-    /// A group that cannot be reached.
+    /// A group that is unreachable.
     pub(crate) away_group: OnceLock<Name>,
-    /// Asking for the groups of this queue has no answer.
+    /// Reading the groups of this queue never returns.
     pub(crate) silent: OnceLock<Name>,
-    /// How often it was asked for entries that are due.
+    /// How many calls asked for due entries.
     pub(crate) turns: AtomicUsize,
-    /// How often a lease was asked for.
+    /// How many lease calls there were.
     pub(crate) leases: AtomicUsize,
-    /// How often leases were extended.
+    /// How many calls extended leases.
     pub(crate) extensions: AtomicUsize,
     /// How many calls of `enqueue` there were.
     pub(crate) enqueues: AtomicUsize,
     /// Each call of `enqueue` takes a permit.
     pub(crate) enqueue_gate: Semaphore,
-    /// Each answer to a lease takes a permit.
+    /// Each response to a lease takes a permit.
     pub(crate) lease_answers: Semaphore,
     /// Each subscription to signals takes a permit.
     pub(crate) subscriptions: Semaphore,
@@ -74,9 +74,9 @@ pub(crate) struct Faults {
 pub(crate) enum Sickness {
     /// With this error.
     Error(BrokerError),
-    /// A call that asks for it does not come back.
+    /// Calls for it never return.
     Silence,
-    /// Its outcomes alone fail, with this error.
+    /// Only its outcomes fail, with this error.
     Outcomes(BrokerError),
 }
 
@@ -113,12 +113,12 @@ impl Faulty {
         }
     }
 
-    /// Lets a queue fail.
+    /// Makes a queue fail.
     pub(crate) fn fall_sick(&self, queue: &'static str, how: Sickness) {
         *self.faults.sick.lock().unwrap() = Some((queue.into(), how));
     }
 
-    /// Lets all queues answer again.
+    /// Makes all queues respond again.
     pub(crate) fn recover(&self) {
         *self.faults.sick.lock().unwrap() = None;
     }
@@ -131,7 +131,7 @@ impl Faulty {
         }
     }
 
-    /// Does not return while a queue does not answer that is asked for.
+    /// Does not return while one of these queues is not responding.
     pub(super) async fn hear(&self, queues: impl Iterator<Item = &Name> + Send) {
         let sick = self.faults.sick.lock().unwrap().clone();
         if let Some((sick, Sickness::Silence)) = sick
@@ -141,7 +141,7 @@ impl Faulty {
         }
     }
 
-    /// Puts errors in place of the answers of a queue that fails.
+    /// Replaces the results of a failing queue with errors.
     pub(super) fn spoil<T>(
         &self,
         answers: Result<Each<T>, BrokerError>,
@@ -168,7 +168,7 @@ impl From<Faulty> for SharedBroker {
     }
 }
 
-/// Lets nobody pass until permits are added.
+/// Blocks all callers until permits are added.
 pub(crate) fn shut(gate: &Semaphore) {
     gate.forget_permits(Semaphore::MAX_PERMITS);
 }

@@ -1,4 +1,4 @@
-//! The misbehaving store's methods: what they break, and the rest as the store has it that it wraps.
+//! The methods of the misbehaving store: what they break, and otherwise the wrapped store.
 
 use std::{
     future::pending,
@@ -265,7 +265,7 @@ impl Store for Faulty {
     }
 }
 
-/// Whether a scheduler that fires an entry of this name looks at its history.
+/// Whether a scheduler that fires an entry with this name reads its history.
 fn fires(change: &DocumentSwap, name: &str) -> bool {
     let looks = change.space == Space::ScheduleEvents && change.put == Put::Keep;
     looks && change.name.starts_with(name)

@@ -39,7 +39,7 @@ struct Digest {
     texts: Vec<String>,
 }
 
-/// How many news were in each digest.
+/// The number of news in each digest.
 type Sizes = Arc<Mutex<Vec<usize>>>;
 
 fn server(broker: &Faulty, sizes: &Sizes) -> ServerBuilder {
@@ -71,7 +71,7 @@ fn clocked() -> (TestClock, MemoryBroker, Faulty, Producer) {
 }
 
 #[tokio::test]
-async fn a_group_that_the_broker_refuses_holds_up_no_other_and_becomes_several_tasks() {
+async fn a_group_that_the_broker_rejects_delays_no_other_and_becomes_several_tasks() {
     let (clock, broker, faulty, producer) = clocked();
     faulty.faults.max_aggregate.store(1_000, SeqCst);
     for _ in 0..8 {
@@ -102,7 +102,7 @@ async fn a_group_that_the_broker_refuses_holds_up_no_other_and_becomes_several_t
         sizes.lock().unwrap().iter().sum::<usize>() == 18
     })
     .await;
-    // As large as the broker takes them.
+    // As large as the broker accepts.
     let sizes = sizes.lock().unwrap();
     assert_eq!(
         sizes.iter().filter(|size| **size == 2).count(),
@@ -112,7 +112,7 @@ async fn a_group_that_the_broker_refuses_holds_up_no_other_and_becomes_several_t
 }
 
 #[tokio::test]
-async fn a_member_that_the_broker_refuses_alone_is_archived_with_the_reason() {
+async fn a_member_that_the_broker_rejects_alone_is_archived_with_the_reason() {
     let (clock, broker, faulty, producer) = clocked();
     faulty.faults.max_aggregate.store(1_000, SeqCst);
     let large = News {
@@ -138,7 +138,7 @@ async fn a_member_that_the_broker_refuses_alone_is_archived_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_answer_holds_up_no_group_of_another() {
+async fn a_queue_that_does_not_respond_delays_no_group_of_another() {
     let (clock, _, faulty, producer) = clocked();
     faulty.faults.silent.set("silent".into()).unwrap();
     publish(&producer, "a", 1, "silent").await;
@@ -154,7 +154,7 @@ async fn a_queue_that_does_not_answer_holds_up_no_group_of_another() {
 }
 
 #[tokio::test]
-async fn a_group_that_cannot_be_reached_holds_up_no_other_and_is_not_counted() {
+async fn an_unreachable_group_delays_no_other_and_is_not_counted() {
     let (clock, broker, faulty, producer) = clocked();
     faulty.faults.away_group.set("away".into()).unwrap();
     publish(&producer, "away", 1, "default").await;

@@ -1,4 +1,4 @@
-//! The shapes that a handler may have: its errors and its arguments.
+//! The forms of a handler: its errors and its arguments.
 
 use std::{
     error::Error,
@@ -23,32 +23,32 @@ use asynqueue_macros::FromState;
 
 use crate::harness::{Job, Sum, broker, counts_become, info, job, output_of, soon, until};
 
-async fn says_anyhow(_: Payload<Job>, _: Context) -> anyhow::Result<()> {
+async fn returns_anyhow(_: Payload<Job>, _: Context) -> anyhow::Result<()> {
     Err(std::io::Error::other("lost"))?
 }
 
-async fn says_eyre(_: Payload<Job>, _: Context) -> eyre::Result<()> {
+async fn returns_eyre(_: Payload<Job>, _: Context) -> eyre::Result<()> {
     Err(std::io::Error::other("lost"))?
 }
 
-async fn says_box(_: Payload<Job>, _: Context) -> Result<(), BoxError> {
+async fn returns_box(_: Payload<Job>, _: Context) -> Result<(), BoxError> {
     Err("lost")?
 }
 
-async fn says_text(_: Payload<Job>, _: Context) -> Result<(), String> {
+async fn returns_text(_: Payload<Job>, _: Context) -> Result<(), String> {
     Err("lost".into())
 }
 
-async fn says_static_text(_: Payload<Job>, _: Context) -> Result<(), &'static str> {
+async fn returns_static_text(_: Payload<Job>, _: Context) -> Result<(), &'static str> {
     Err("lost")
 }
 
-async fn says_io(_: Payload<Job>, _: Context) -> std::io::Result<()> {
+async fn returns_io(_: Payload<Job>, _: Context) -> std::io::Result<()> {
     Err(std::io::Error::other("lost"))
 }
 
-async fn says_task_error(task: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
-    says_anyhow(task, ctx).await?;
+async fn returns_task_error(task: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
+    returns_anyhow(task, ctx).await?;
     Ok(())
 }
 
@@ -61,17 +61,17 @@ async fn message_of<M>(process: impl IntoProcess<M>) -> String {
 
 #[tokio::test]
 async fn a_handler_may_return_any_error() {
-    assert_eq!(message_of(says_anyhow).await, "lost");
-    assert_eq!(message_of(says_eyre).await, "lost");
-    assert_eq!(message_of(says_box).await, "lost");
-    assert_eq!(message_of(says_text).await, "lost");
-    assert_eq!(message_of(says_static_text).await, "lost");
-    assert_eq!(message_of(says_io).await, "lost");
-    assert_eq!(message_of(says_task_error).await, "lost");
+    assert_eq!(message_of(returns_anyhow).await, "lost");
+    assert_eq!(message_of(returns_eyre).await, "lost");
+    assert_eq!(message_of(returns_box).await, "lost");
+    assert_eq!(message_of(returns_text).await, "lost");
+    assert_eq!(message_of(returns_static_text).await, "lost");
+    assert_eq!(message_of(returns_io).await, "lost");
+    assert_eq!(message_of(returns_task_error).await, "lost");
 }
 
 #[tokio::test]
-async fn a_step_that_cannot_succeed_archives_its_task_whatever_the_handler_returns() {
+async fn a_step_that_cannot_succeed_archives_its_task_with_any_error_type() {
     async fn pay(_: Payload<Job>) -> anyhow::Result<()> {
         use anyhow::Context as _;
         let paid = "x".parse::<u64>().or_archive();
@@ -132,17 +132,17 @@ async fn sum_by<M>(process: impl IntoProcess<M>) -> u64 {
 }
 
 #[tokio::test]
-async fn a_function_takes_what_it_needs_after_its_payload_in_any_order() {
+async fn a_function_takes_the_arguments_it_needs_in_any_order() {
     assert_eq!(sum_by(bare).await, 3);
     assert_eq!(sum_by(with_offset).await, 103);
     assert_eq!(sum_by(with_all).await, 106);
     assert_eq!(sum_by(ProcessWrapper::new(with_offset)).await, 103);
 }
 
-/// Takes its state from the context, and says so.
-struct Says;
+/// Takes its state from the context, and checks it.
+struct Checked;
 
-impl Process<Sum> for Says {
+impl Process<Sum> for Checked {
     async fn handle(&self, _: Payload<Sum>, ctx: &Context) -> Result<u64, TaskError> {
         Ok(ctx.state::<Factor>()?.0)
     }
@@ -155,17 +155,17 @@ impl Process<Sum> for Says {
 fn refused(setup: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ServerError {
     let (broker, _) = broker();
     let server = setup(Server::builder(broker).state(Offset(1)));
-    server.build().expect_err("refused")
+    server.build().expect_err("missing state")
 }
 
 #[test]
-fn a_server_without_the_state_that_a_handler_needs_is_refused_by_event_and_type() {
+fn a_server_without_the_state_of_a_handler_is_not_built_and_names_event_and_type() {
     type Setup = fn(ServerBuilder) -> ServerBuilder;
     let setups: [Setup; 4] = [
         |server| server.process(with_all),
         |server| server.process(ProcessWrapper::new(with_all)),
         |server| server.subscribe("accounts", with_all),
-        |server| server.process(Says),
+        |server| server.process(Checked),
     ];
     for setup in setups {
         let error = refused(setup);
@@ -182,8 +182,8 @@ fn a_server_without_the_state_that_a_handler_needs_is_refused_by_event_and_type(
     }
 }
 
-/// Whatever it is on its way through.
-async fn asks_inside(_: Payload<Job>, ctx: Context) -> anyhow::Result<()> {
+/// Missing state, wrapped in several error types.
+async fn needs_state(_: Payload<Job>, ctx: Context) -> anyhow::Result<()> {
     let _factor: &Factor = match ctx.id().as_str() {
         "plain" => ctx.state()?,
         "with-context" => anyhow::Context::context(ctx.state(), "cannot multiply")?,
@@ -195,9 +195,9 @@ async fn asks_inside(_: Payload<Job>, ctx: Context) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_task_whose_server_lacks_state_uses_up_no_attempt_and_runs_where_it_is_there() {
+async fn a_task_whose_server_lacks_state_spends_no_attempt_and_runs_where_it_is_present() {
     let (broker, producer) = broker();
-    let lacking = Server::builder(broker.clone()).process(asks_inside);
+    let lacking = Server::builder(broker.clone()).process(needs_state);
     let lacking = lacking.start().await.unwrap();
     let mut tasks = Vec::new();
     for id in ["plain", "with-context", "as-a-task-error"] {
@@ -205,9 +205,10 @@ async fn a_task_whose_server_lacks_state_uses_up_no_attempt_and_runs_where_it_is
         tasks.push(task.await.unwrap());
     }
     for task in &tasks {
-        until("it has failed more often than it may", async || {
-            info(task).await.envelope.failures().len() > 3
-        })
+        until(
+            "it has failed more often than its retries allow",
+            async || info(task).await.envelope.failures().len() > 3,
+        )
         .await;
     }
     lacking.shutdown().await.unwrap();
@@ -220,14 +221,14 @@ async fn a_task_whose_server_lacks_state_uses_up_no_attempt_and_runs_where_it_is
         }
     }
     let server = Server::builder(broker.clone()).state(Factor(1));
-    let _server = server.process(asks_inside).start().await.unwrap();
+    let _server = server.process(needs_state).start().await.unwrap();
     for task in &tasks {
         soon("it is done", task.result()).await.expect("done");
     }
 }
 
 #[tokio::test]
-async fn state_that_a_hand_written_argument_lacks_is_found_at_the_start() {
+async fn state_that_a_custom_argument_lacks_is_found_when_the_server_is_built() {
     struct Fresh(Arc<AtomicBool>);
 
     impl FromState for Fresh {

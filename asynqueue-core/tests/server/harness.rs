@@ -1,4 +1,4 @@
-//! What all these tests need: two task types, waiting with a deadline, and a look at what the broker keeps.
+//! Shared by all these tests: two task types, waiting with a deadline, and reading what the broker holds.
 
 use std::{
     future::Future,
@@ -17,13 +17,13 @@ use asynqueue_macros::Task;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// So long that a test which needs it to pass has failed.
+/// A test that waits this long has failed.
 pub(crate) const AN_HOUR: Duration = Duration::from_secs(3600);
 
-/// How long a test waits for what must come.
+/// How long a test waits for an expected event.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A task without output. It is kept when it is done, so that no task is ever missing from the counts.
+/// A task without output. It is retained, so that the counts include completed tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Task)]
 #[task(event = "job", retention = "1h", backoff = fixed("2ms"), crate = asynqueue_core)]
 pub(crate) struct Job {
@@ -56,18 +56,18 @@ pub(crate) async fn enqueue_jobs(producer: &Producer, n: u64) -> Vec<TaskHandle<
         .collect()
 }
 
-/// Waits for what must come.
+/// Waits for an expected event.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+        .unwrap_or_else(|_| panic!("timed out waiting: {what}"))
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -84,7 +84,7 @@ pub(crate) async fn counts(broker: &MemoryBroker) -> Vec<(TaskState, u64)> {
         .collect()
 }
 
-/// Waits until the broker keeps exactly these.
+/// Waits until the broker holds exactly these.
 pub(crate) async fn counts_become(broker: &MemoryBroker, expected: &[(TaskState, u64)]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -94,13 +94,13 @@ pub(crate) async fn counts_become(broker: &MemoryBroker, expected: &[(TaskState,
         }
         assert!(
             Instant::now() < deadline,
-            "waited in vain until the counts are {expected:?}; they are {now:?}"
+            "timed out waiting for the counts {expected:?}; they are {now:?}"
         );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// The task as the broker keeps it.
+/// The task as the broker stores it.
 pub(crate) async fn info<T: Task>(handle: &TaskHandle<T>) -> TaskInfo {
     match handle.status().await.expect("the broker answers") {
         TaskStatus::Known(info) => *info,
@@ -132,7 +132,7 @@ pub(crate) async fn output_of<T: Task>(handle: &TaskHandle<T>) -> T::Output {
         .unwrap_or_else(|error| panic!("failed: {error}"))
 }
 
-/// Where log lines go.
+/// Captured log lines.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -147,9 +147,9 @@ impl io::Write for Lines {
     }
 }
 
-/// Notes the log lines of this thread and of servers that are started on it.
+/// Captures the log lines of this thread and of servers started on it.
 pub(crate) fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
-    // With one subscriber in the process, a line that another thread comes to first is switched off for all of them.
+    // With one subscriber in the process, a line that another thread reaches first is disabled for all of them.
     static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
     OTHER.get_or_init(|| {
         let unread = tracing_subscriber::fmt().with_writer(io::sink);
@@ -163,7 +163,7 @@ pub(crate) fn lines() -> (Lines, tracing::subscriber::DefaultGuard) {
     (lines, log.set_default())
 }
 
-/// The lines with some text in them.
+/// The lines that contain some text.
 pub(crate) fn with(lines: &Lines, text: &str) -> Vec<String> {
     let all = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let found = all.lines().filter(|line| line.contains(text));

@@ -17,7 +17,7 @@ use crate::harness::{
     AN_HOUR, Job, broker, counts_become, failure_of, info, job, output_of, soon, until,
 };
 
-/// Notes what it sees.
+/// Records its calls.
 #[derive(Clone, Default)]
 struct Diary {
     name: &'static str,
@@ -149,7 +149,7 @@ async fn hooks_run_from_the_outside_in_and_back() {
     assert_eq!(diary.lines(), expected);
 }
 
-/// Lets nothing through.
+/// Fails every attempt before it starts.
 struct Closed;
 
 impl Hook for Closed {
@@ -159,7 +159,7 @@ impl Hook for Closed {
 }
 
 #[tokio::test]
-async fn an_error_of_before_is_the_outcome_and_the_process_does_not_run() {
+async fn an_error_of_before_is_the_outcome_and_the_handler_does_not_run() {
     let (broker, producer) = broker();
     let diary = Diary::default();
     let noted = diary.clone();
@@ -204,13 +204,13 @@ async fn an_error_that_does_not_count_does_not_exhaust_the_task() {
     assert_eq!(exhausted, 0, "{:?}", diary.lines());
 }
 
-/// Takes its time to tell of an error, as one that calls another service does.
+/// Takes its time to report an error, like one that calls another service.
 struct Unhurried(Diary);
 
 impl Hook for Unhurried {
     async fn on_error(&self, _: &Context, _: &TaskError) {
         tokio::time::sleep(Duration::from_millis(600)).await;
-        self.0.note("told".into());
+        self.0.note("reported".into());
     }
 
     async fn on_exhausted(&self, _: &Context, _: &TaskError) {
@@ -219,7 +219,7 @@ impl Hook for Unhurried {
 }
 
 #[tokio::test]
-async fn a_hook_has_time_to_tell_of_a_timeout() {
+async fn a_hook_has_time_to_report_a_timeout() {
     let (broker, producer) = broker();
     let diary = Diary::default();
     let _server = Server::builder(broker.clone())
@@ -234,11 +234,11 @@ async fn a_hook_has_time_to_tell_of_a_timeout() {
         (failure.kind, failure.message.as_str()),
         (FailureKind::Timeout, "timed out after 10ms")
     );
-    assert_eq!(diary.lines(), ["told", "exhausted"]);
+    assert_eq!(diary.lines(), ["reported", "exhausted"]);
 }
 
 #[tokio::test]
-async fn hooks_are_not_told_of_an_attempt_that_shutdown_gives_back() {
+async fn hooks_are_not_called_for_an_attempt_released_by_shutdown() {
     let (broker, producer) = broker();
     let diary = Diary::default();
     let server = Server::builder(broker.clone())

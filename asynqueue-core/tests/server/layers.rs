@@ -1,4 +1,4 @@
-//! Tower's own layers and others around processes.
+//! Layers of tower and others around handlers.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,7 +21,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn towers_timeout_around_a_process_fails_the_attempt() {
+async fn towers_timeout_around_a_handler_fails_the_attempt() {
     let (broker, producer) = broker();
     let process = ProcessWrapper::new(|task: Payload<Job>, _: Context| async move {
         if task.n == 1 {
@@ -72,13 +72,13 @@ async fn a_stack_of_towers_layers_fits_a_server() {
         .start()
         .await
         .unwrap();
-    // Those beyond two at once are shed, and come back.
+    // Attempts beyond two concurrent ones are shed, and retried.
     enqueue_jobs(&producer, 50).await;
     counts_become(&broker, &[(TaskState::Completed, 50)]).await;
 }
 
 #[tokio::test]
-async fn layers_are_called_in_the_order_that_is_documented() {
+async fn layers_are_called_in_the_documented_order() {
     let (broker, producer) = broker();
     let order = Arc::new(Mutex::new(Vec::new()));
     let noting = |name: &'static str| {
@@ -116,7 +116,7 @@ async fn layers_are_called_in_the_order_that_is_documented() {
 }
 
 #[tokio::test]
-async fn a_middleware_can_answer_in_the_place_of_the_process() {
+async fn a_middleware_can_return_instead_of_the_handler() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::retry("no")) })

@@ -16,7 +16,7 @@ use crate::harness::{
     AN_HOUR, Job, Sum, broker, counts_become, enqueue_jobs, job, output_of, soon, until,
 };
 
-/// A process that is a type.
+/// A handler that is a type.
 struct Adds;
 
 impl Process<Sum> for Adds {
@@ -25,13 +25,13 @@ impl Process<Sum> for Adds {
     }
 }
 
-/// A process that is a function, with an error of its own.
+/// A handler that is a function, with its own error type.
 async fn checks(task: Payload<Job>, _: Context) -> Result<(), std::num::TryFromIntError> {
     u8::try_from(task.n).map(drop)
 }
 
 #[tokio::test]
-async fn types_functions_closures_and_wrappers_are_processes() {
+async fn types_functions_closures_and_wrappers_are_handlers() {
     let (broker, producer) = broker();
     let by_function = Server::builder(broker.clone()).process(checks);
     let server = by_function.process(Adds).start().await.unwrap();
@@ -72,7 +72,7 @@ async fn an_idle_server_is_woken_without_a_poll() {
     counts_become(&broker, &[(TaskState::Completed, 50)]).await;
 }
 
-/// How often each job ran, and servers that note it.
+/// How often each job ran, with servers that record it.
 #[derive(Clone, Default)]
 struct Runs(Arc<Mutex<HashMap<u64, u32>>>);
 
@@ -109,7 +109,7 @@ async fn several_servers_on_one_broker_run_each_task_once() {
         servers.push(runs.server(&broker).await);
     }
     let names: std::collections::HashSet<_> = servers.iter().map(|s| s.name().clone()).collect();
-    assert_eq!(names.len(), 4, "each has a name of its own");
+    assert_eq!(names.len(), 4, "each has its own name");
     enqueue_jobs(&producer, 5_000).await;
     counts_become(&broker, &[(TaskState::Completed, 5_000)]).await;
     runs.assert_each_once(5_000);
@@ -137,7 +137,7 @@ async fn servers_that_come_and_go_lose_no_task() {
 }
 
 #[tokio::test]
-async fn a_paused_queue_waits_and_goes_on_at_once_when_resumed() {
+async fn a_paused_queue_waits_and_continues_immediately_when_resumed() {
     use asynqueue_core::broker::Control;
     let (broker, producer) = broker();
     let queues = ["default".into()];

@@ -1,4 +1,4 @@
-//! The layers that limit how many attempts run at once or start in a time.
+//! The layers that limit how many attempts run concurrently or start in a period.
 
 use std::{
     future::Future,
@@ -31,7 +31,7 @@ use crate::harness::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_concurrency_limit_layer_lets_no_more_in_at_once() {
+async fn the_concurrency_limit_layer_admits_no_more_than_its_limit() {
     let (broker, producer) = broker();
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (entered, peak) = (Arc::clone(&now), Arc::clone(&most));
@@ -82,7 +82,7 @@ async fn the_rate_limit_layer_starts_no_more_in_any_period_and_counts_no_attempt
     }
     let starts = starts.lock().unwrap();
     assert_eq!(starts.len(), 30);
-    // A burst, then the steady rate. The bounds leave room for a start that is noted late.
+    // A burst, then the steady rate. The bounds leave room for a start that is recorded late.
     let whole = starts[29] - starts[0];
     assert!(whole >= PERIOD * 3 / 2, "30 started in {whole:?}");
     for window in starts.windows(2 * MAX + 1) {
@@ -116,7 +116,7 @@ async fn an_attempt_whose_turn_is_far_gives_its_slot_to_others() {
     .await;
 }
 
-/// Runs jobs, each for as long as `work` takes, and notes the order in which they start.
+/// Runs jobs, each for as long as `work` takes, and records the order in which they start.
 fn noting<F: Future<Output = ()> + Send + 'static>(
     work: impl Fn() -> F + Send + Sync + 'static,
 ) -> (ProcessWrapper, Arc<Mutex<Vec<u64>>>) {
@@ -140,12 +140,12 @@ async fn starts(broker: &MemoryBroker, process: ProcessWrapper) -> ServerHandle 
 }
 
 #[tokio::test]
-async fn tasks_over_a_limit_hold_no_slot() {
+async fn tasks_over_a_limit_occupy_no_slot() {
     let (broker, producer) = broker();
     let (process, _) = noting(std::future::pending);
     let handles = enqueue_jobs(&producer, 100).await;
     let server = starts(&broker, process.layer(ConcurrencyLimitLayer::new(2))).await;
-    // Behind them all, with 14 slots that are free.
+    // Behind them all, with 14 free slots.
     output_of(&producer.enqueue(Sum { of: vec![] }).await.unwrap()).await;
     until("two run", async || server.stats().running == 2).await;
     for handle in &handles {
@@ -173,7 +173,7 @@ async fn waiting_for_a_limit_spends_no_timeout_and_no_attempt_and_keeps_the_orde
         let task = info(handle).await.envelope;
         assert_eq!((task.attempts, task.place()), (0, None));
     }
-    // Those that come back at the same time may start one before the other.
+    // Tasks that come back at the same time may start in either order.
     let order = order.lock().unwrap();
     let early = order
         .iter()
@@ -197,7 +197,7 @@ async fn a_rate_over_a_backlog_keeps_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_around_a_server_holds_for_all_its_processes_together() {
+async fn a_limit_around_a_server_applies_to_all_its_handlers_together() {
     let (broker, producer) = broker();
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = |now: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>| {
@@ -241,7 +241,7 @@ async fn a_limit_around_a_server_holds_for_all_its_processes_together() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_gives_back_what_waits_at_a_limit() {
+async fn a_server_that_stops_releases_the_tasks_waiting_at_a_limit() {
     let (broker, producer) = broker();
     let (process, _) = noting(std::future::pending);
     enqueue_jobs(&producer, 3).await;
@@ -257,7 +257,7 @@ async fn a_server_that_stops_gives_back_what_waits_at_a_limit() {
     assert_eq!(left.iter().map(|(_, n)| n).sum::<u64>(), 3);
 }
 
-/// Hides what it is around from the server.
+/// Hides a limit from the server.
 fn hidden(limit: ConcurrencyLimitLayer) -> impl Layer<BoxProcess, Service: TaskService> {
     tower::layer::layer_fn(move |inner: BoxProcess| {
         let limited = limit.layer(inner);
@@ -266,7 +266,7 @@ fn hidden(limit: ConcurrencyLimitLayer) -> impl Layer<BoxProcess, Service: TaskS
 }
 
 #[tokio::test]
-async fn an_attempt_that_waits_for_a_limit_past_its_timeout_is_not_said_to_block() {
+async fn an_attempt_that_waits_for_a_limit_past_its_timeout_is_not_reported_as_blocking() {
     let (broker, producer) = broker();
     let (process, _) = noting(std::future::pending);
     let process = process.layer(hidden(ConcurrencyLimitLayer::new(1)));
@@ -276,12 +276,12 @@ async fn an_attempt_that_waits_for_a_limit_past_its_timeout_is_not_said_to_block
     let failure = failure_of(&waits.timeout(Duration::from_millis(20)).await.unwrap()).await;
     assert_eq!(
         failure.message,
-        "timed out after 20ms; its handler blocks its thread, or a layer around it waits, and may still be running"
+        "timed out after 20ms; the handler blocks its thread or a layer around it waits, and may still be running"
     );
 }
 
 #[tokio::test]
-async fn a_handler_is_not_polled_once_its_deadline_has_passed() {
+async fn a_handler_is_not_polled_after_its_deadline_has_passed() {
     let (process, order) = noting(|| std::future::ready(()));
     let late = middleware_fn(|request: TaskRequest, next: Next| async move {
         tokio::time::sleep_until(request.context.deadline().into()).await;
@@ -298,7 +298,7 @@ async fn a_handler_is_not_polled_once_its_deadline_has_passed() {
 }
 
 #[tokio::test]
-async fn a_free_place_is_taken_at_once_after_a_slow_task_though_many_wait() {
+async fn a_free_place_is_taken_immediately_after_a_slow_task_with_many_waiting() {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
     let pass = Arc::clone(&gate);
@@ -315,16 +315,16 @@ async fn a_free_place_is_taken_at_once_after_a_slow_task_though_many_wait() {
     let server = Server::builder(broker.clone()).process(limited);
     let server = server.start().await.unwrap();
     enqueue_jobs(&producer, 200).await;
-    until("all others have looked in vain", async || {
+    until("all others have come once without success", async || {
         counts(&broker).await.contains(&(TaskState::Scheduled, 198))
             || counts(&broker).await.contains(&(TaskState::Scheduled, 199))
     })
     .await;
-    // The slow one makes the pace look like a task in three seconds.
+    // After the slow one, the pace looks like one task in three seconds.
     let start = broker.now() + Duration::from_secs(3);
     until("it is slow", async || broker.now() > start).await;
     gate.add_permits(1);
-    // By the pace of the slow one they would take ten minutes, longer than this waits.
+    // At the pace of the slow one they would take ten minutes, longer than this waits.
     counts_become(&broker, &[(TaskState::Completed, 200)]).await;
     server.shutdown().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Workers that vanish, and those that come back too late.
+//! Workers that die, and outcomes that come too late.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() 
         .await
         .unwrap();
     output_of(&task).await;
-    // What the design promises, and not a measure of speed.
+    // The bound that the documentation promises, not a measure of speed.
     assert!(started.elapsed() < LEASE + Duration::from_secs(5));
     let info = info(&task).await;
     let failure = info.envelope.last_failure().expect("kept");
@@ -59,7 +59,7 @@ async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() 
     );
     assert_eq!(server.stats().reclaimed, 1);
 
-    // The zombie's outcome comes late.
+    // The outcome of the lost worker comes late.
     let lease = zombie.lease();
     let late = zombie.settle(Outcome::Archive);
     assert_eq!(
@@ -74,7 +74,7 @@ async fn a_task_of_a_dead_worker_runs_again_within_its_lease_and_five_seconds() 
 }
 
 #[tokio::test]
-async fn a_task_does_not_start_when_its_lease_ended_before_the_answer_came() {
+async fn a_task_does_not_start_if_its_lease_expired_before_the_response_came() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     shut(&faulty.faults.lease_answers);
@@ -106,7 +106,7 @@ async fn a_task_does_not_start_when_its_lease_ended_before_the_answer_came() {
 }
 
 #[tokio::test]
-async fn a_task_that_kills_its_worker_each_time_is_archived_in_the_end() {
+async fn a_task_that_kills_its_worker_each_time_is_archived_eventually() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
     lease_and_die(&broker).await;
@@ -121,7 +121,7 @@ async fn a_task_that_kills_its_worker_each_time_is_archived_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_task_of_a_server_that_was_dropped_runs_on_another() {
+async fn a_task_of_a_dropped_server_runs_on_another() {
     let (broker, producer) = broker();
     let (started, gone) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let (start, count) = (Arc::clone(&started), Arc::clone(&gone));
@@ -185,7 +185,7 @@ async fn a_task_longer_than_several_leases_runs_exactly_once() {
     let first = server(Arc::clone(&run), Arc::clone(&gate)).await.unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
     let leased = becomes(&task, TaskState::Active).await;
-    // Another that would take it.
+    // Another server that would take it.
     let second = server(run, gate).await.unwrap();
     let first_end = leased.lease.expect("active").until;
     until("five leases have passed", async || {
@@ -200,17 +200,17 @@ async fn a_task_longer_than_several_leases_runs_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
+async fn a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_refused() {
     let (broker, producer) = broker();
-    let told = Arc::new(Semaphore::new(0));
-    let tell = Arc::clone(&told);
+    let cancelled = Arc::new(Semaphore::new(0));
+    let in_handler = Arc::clone(&cancelled);
     let server = Server::builder(broker.clone())
         .lease(Duration::from_secs(3))
         .process(move |_: Payload<Job>, ctx: Context| {
-            let told = Arc::clone(&tell);
+            let cancelled = Arc::clone(&in_handler);
             async move {
                 ctx.cancelled().await;
-                told.add_permits(1);
+                cancelled.add_permits(1);
                 Ok::<_, TaskError>(())
             }
         })
@@ -220,7 +220,7 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
     let task = producer.enqueue(job(1)).await.unwrap();
     let leased = becomes(&task, TaskState::Active).await;
     until("it runs", async || server.stats().running == 1).await;
-    // Someone else settles it, as if its lease had ended.
+    // Another worker settles it, as if its lease had expired.
     let stolen = asynqueue_core::broker::Settlement {
         leased: leased.envelope.clone(),
         envelope: leased.envelope,
@@ -232,7 +232,9 @@ async fn a_handler_whose_lease_is_lost_is_told_and_its_outcome_refused() {
         all_of(broker.settle(&[stolen]).await).unwrap(),
         [Settled::Recorded]
     );
-    let _told = soon("the handler is told", told.acquire()).await.unwrap();
+    let _stopped = soon("the handler is cancelled", cancelled.acquire())
+        .await
+        .unwrap();
     until("its outcome is refused", async || server.stats().stale == 1).await;
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }

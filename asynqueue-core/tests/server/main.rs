@@ -1,4 +1,4 @@
-//! The server from outside, on the in-memory broker: a file a concern.
+//! The server's behaviour on the in-memory broker, one file per topic.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -14,7 +14,7 @@ mod codecs;
 mod extremes;
 mod faulty;
 mod faulty_store;
-mod fired_meanwhile;
+mod fired_concurrently;
 mod groups;
 mod handlers;
 mod harness;

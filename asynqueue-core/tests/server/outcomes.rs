@@ -26,7 +26,7 @@ async fn export(task: Payload<Export>, _: Context) -> Result<String, TaskError> 
 }
 
 #[tokio::test]
-async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_holds_up_no_other() {
+async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_delays_no_other() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.largest_result.store(1_000, SeqCst);
@@ -46,7 +46,7 @@ async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_holds_up_no_ot
             assert_eq!(failure.kind, FailureKind::Error);
             assert_eq!(
                 failure.message,
-                "the store refused its outcome: unexpected answer from the broker: invalid bulk length"
+                "the broker refused its outcome: unexpected answer from the broker: invalid bulk length"
             );
         } else {
             assert_eq!(output_of(task).await, "x".repeat(10));

@@ -1,4 +1,4 @@
-//! What panics, and where.
+//! Panics in every place that runs application code.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ async fn panics_at_odd_numbers(task: Payload<Job>, _: Context) -> Result<(), Tas
 }
 
 #[tokio::test]
-async fn a_panic_is_kept_with_a_backtrace_that_names_the_handler_and_the_server_goes_on() {
+async fn a_panic_is_kept_with_a_backtrace_that_names_the_handler_and_the_server_continues() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .concurrency(1)
@@ -60,7 +60,7 @@ async fn a_panic_is_kept_with_a_backtrace_that_names_the_handler_and_the_server_
 }
 
 #[tokio::test]
-async fn a_panic_with_a_value_that_is_not_text_is_a_failure_too() {
+async fn a_panic_with_a_value_that_is_not_a_string_is_a_failure_too() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .process(|_: Payload<Job>, _: Context| async {
@@ -73,10 +73,7 @@ async fn a_panic_with_a_value_that_is_not_text_is_a_failure_too() {
         .await
         .unwrap();
     let task = producer.enqueue(job(1)).max_retry(0).await.unwrap();
-    assert_eq!(
-        failure_of(&task).await.message,
-        "panicked: (a value that is not text)"
-    );
+    assert_eq!(failure_of(&task).await.message, "panicked: (not a string)");
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }
 
@@ -102,7 +99,7 @@ async fn a_panicking_middleware_ends_one_attempt_only() {
     assert_eq!((info.envelope.attempts, server.stats().slots), (1, 1));
 }
 
-/// Panics where a service may not: before it is called.
+/// Panics before it is called, which a service should not do.
 struct Brittle {
     clones: &'static AtomicUsize,
     at: Place,
@@ -118,7 +115,7 @@ enum Place {
 
 impl Clone for Brittle {
     fn clone(&self) -> Self {
-        // Once, in the first attempt; building the server may clone too, but not after `arm`.
+        // Once, in the first attempt. Building the server may clone too, but not after `arm`.
         self.panic_once(Place::Clone);
         Self {
             clones: self.clones,
@@ -205,7 +202,7 @@ async fn a_layer_that_panics_when_it_is_cloned_ends_one_attempt_only() {
     one_panic_at(Place::Clone, &LEFT).await;
 }
 
-/// An error whose text panics.
+/// An error whose `Display` panics.
 #[derive(Debug)]
 struct Unprintable;
 
@@ -218,7 +215,7 @@ impl fmt::Display for Unprintable {
 impl std::error::Error for Unprintable {}
 
 #[tokio::test]
-async fn an_error_whose_text_panics_is_a_failure_like_others() {
+async fn an_error_whose_display_panics_is_a_failure_like_others() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .concurrency(1)
@@ -243,7 +240,7 @@ async fn an_error_whose_text_panics_is_a_failure_like_others() {
     .await;
 }
 
-/// A handler's local whose destructor panics, as when it is dropped at its timeout.
+/// A local variable of a handler whose destructor panics, for example when it is dropped at its timeout.
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
@@ -278,7 +275,7 @@ async fn a_handler_whose_destructor_panics_at_the_timeout_ends_one_attempt_only(
     assert_eq!(
         (server.stats().abandoned, server.stats().slots),
         (0, 1),
-        "the slot goes on"
+        "the slot continues"
     );
 }
 
@@ -296,7 +293,7 @@ impl Hook for PanickingHook {
 }
 
 #[tokio::test]
-async fn a_panicking_hook_ends_attempts_and_the_task_is_archived_all_the_same() {
+async fn a_panicking_hook_ends_attempts_and_the_task_is_still_archived() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .process(|_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::retry("no")) })
@@ -311,7 +308,7 @@ async fn a_panicking_hook_ends_attempts_and_the_task_is_archived_all_the_same() 
 }
 
 #[tokio::test]
-async fn callbacks_that_panic_harm_nothing() {
+async fn callbacks_that_panic_change_nothing() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .process(|task: Payload<Job>, _: Context| async move {
@@ -384,7 +381,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Ten tasks fail by `fail`, and after that all four slots still run.
+/// Ten tasks fail with `fail`, and afterwards all four slots still run.
 async fn all_slots_still_run(fail: fn() -> Result<(), TaskError>, kind: FailureKind) {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
@@ -409,7 +406,10 @@ async fn all_slots_still_run(fail: fn() -> Result<(), TaskError>, kind: FailureK
         assert_eq!(failure_of(&task).await.kind, kind);
     }
     let good = producer.enqueue_many((0..8).map(|_| job(2))).await;
-    until("four run at a time", async || server.stats().running == 4).await;
+    until("four run concurrently", async || {
+        server.stats().running == 4
+    })
+    .await;
     gate.add_permits(8);
     for task in good {
         output_of(&task.unwrap()).await;
@@ -425,12 +425,12 @@ async fn all_slots_still_run(fail: fn() -> Result<(), TaskError>, kind: FailureK
 }
 
 #[tokio::test]
-async fn an_error_whose_destructor_panics_is_a_failure_and_keeps_no_slot() {
+async fn an_error_whose_destructor_panics_is_a_failure_and_occupies_no_slot() {
     all_slots_still_run(|| Err(Bomb.into()), FailureKind::Error).await;
 }
 
 #[tokio::test]
-async fn a_panic_whose_value_panics_in_its_destructor_keeps_no_slot() {
+async fn a_panic_whose_value_panics_in_its_destructor_occupies_no_slot() {
     all_slots_still_run(|| std::panic::panic_any(Bomb), FailureKind::Panic).await;
 }
 

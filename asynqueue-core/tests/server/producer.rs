@@ -70,7 +70,7 @@ async fn every_option_of_a_call_is_in_the_envelope() {
 }
 
 #[tokio::test]
-async fn times_that_are_given_as_such_are_kept_as_such() {
+async fn absolute_times_are_kept_unchanged() {
     let (_, producer) = broker();
     let (at, until) = (
         Timestamp::from_millis(1 << 50),
@@ -93,7 +93,7 @@ struct WithOptions {
 }
 
 #[tokio::test]
-async fn a_call_changes_nothing_for_other_tasks_of_its_type() {
+async fn an_option_of_a_call_does_not_change_other_tasks_of_its_type() {
     let (_, producer) = broker();
     let one = producer
         .enqueue(WithOptions { n: 1 })
@@ -112,7 +112,7 @@ async fn a_call_changes_nothing_for_other_tasks_of_its_type() {
 }
 
 #[tokio::test]
-async fn many_tasks_are_answered_each_in_its_order() {
+async fn results_of_many_tasks_come_in_their_order() {
     let (broker, producer) = broker();
     producer.enqueue(WithOptions { n: 7 }).await.unwrap();
     let tasks = (0..2_500).map(|n| WithOptions { n });
@@ -151,7 +151,7 @@ async fn many_tasks_are_answered_each_in_its_order() {
 }
 
 #[tokio::test]
-async fn options_that_make_no_sense_are_refused_by_name() {
+async fn invalid_options_are_rejected_by_name() {
     let (broker, producer) = broker();
     let zero = Duration::ZERO;
     let errors = [
@@ -181,7 +181,7 @@ async fn options_that_make_no_sense_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn closing_waits_for_what_is_under_way_and_refuses_the_rest() {
+async fn closing_waits_for_calls_under_way_and_rejects_later_ones() {
     let (broker, _) = broker();
     let slow = Faulty::new(&broker);
     shut(&slow.faults.enqueue_gate);
@@ -226,7 +226,7 @@ async fn closing_waits_for_what_is_under_way_and_refuses_the_rest() {
 }
 
 #[tokio::test]
-async fn an_enqueue_that_is_given_up_does_not_keep_the_producer_from_closing() {
+async fn an_abandoned_enqueue_does_not_keep_the_producer_from_closing() {
     let (broker, _) = broker();
     let slow = Faulty::new(&broker);
     shut(&slow.faults.enqueue_gate);
@@ -244,7 +244,7 @@ async fn an_enqueue_that_is_given_up_does_not_keep_the_producer_from_closing() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_lock_is_refused() {
+async fn a_key_without_a_lock_is_rejected() {
     let (broker, producer) = broker();
     let refused = producer.enqueue(job(1)).unique_key("customer-7").await;
     let error = refused.expect_err("not unique");
@@ -259,7 +259,7 @@ async fn a_key_without_a_lock_is_refused() {
 }
 
 #[tokio::test]
-async fn a_queue_whose_server_is_away_keeps_out_no_task_of_others() {
+async fn an_unreachable_queue_keeps_out_no_task_of_others() {
     let (inner, _) = broker();
     let faulty = Faulty::new(&inner);
     faulty.faults.away.set("away".into()).unwrap();
@@ -276,7 +276,7 @@ async fn a_queue_whose_server_is_away_keeps_out_no_task_of_others() {
     assert!(error.contains("its server is away"), "{error}");
 }
 
-/// As a broker does that takes it in a transaction of the caller's.
+/// As a broker does that enqueues it in a transaction of the caller.
 async fn enqueue_by_hand(broker: &MemoryBroker, task: NewTask) -> Result<(), Conflict> {
     broker.enqueue(vec![task]).await.unwrap().remove(0)
 }
@@ -309,7 +309,7 @@ async fn a_prepared_task_is_enqueued_by_its_caller_and_followed_by_its_handle() 
         "{refused}"
     );
 
-    // It runs, and its result is there.
+    // It runs, and its result is available.
     let server = Server::builder(broker.clone())
         .process(|_: Payload<Job>| async { Ok::<(), TaskError>(()) })
         .start()
@@ -320,7 +320,7 @@ async fn a_prepared_task_is_enqueued_by_its_caller_and_followed_by_its_handle() 
 }
 
 #[tokio::test]
-async fn what_cannot_be_enqueued_cannot_be_prepared() {
+async fn a_task_that_cannot_be_enqueued_cannot_be_prepared() {
     let (broker, producer) = broker();
     let refused = producer.enqueue(job(1)).priority(10).prepare().unwrap_err();
     assert!(
@@ -340,7 +340,7 @@ async fn what_cannot_be_enqueued_cannot_be_prepared() {
 }
 
 #[tokio::test]
-async fn a_durability_that_the_broker_does_not_offer_is_refused_by_name() {
+async fn a_durability_that_the_broker_does_not_offer_is_rejected_by_name() {
     let (broker, producer) = broker();
     let refused = producer.enqueue(job(1)).durability(Durability::Fsync).await;
     let error = refused.expect_err("more than memory offers");
@@ -356,7 +356,7 @@ async fn a_durability_that_the_broker_does_not_offer_is_refused_by_name() {
     );
     let primary = producer.enqueue(job(2)).durability(Durability::Primary);
     primary.await.unwrap();
-    // Of many, each has its own.
+    // In a batch, each has its own.
     let mixed = (3..7).map(job);
     let mixed = producer.enqueue_many_with(mixed, |job, call| match job.n % 2 {
         0 => call.durability(Durability::Replicas(2)),

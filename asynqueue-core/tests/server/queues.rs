@@ -1,4 +1,4 @@
-//! Several queues: shares, priority and limits.
+//! Several queues: weights, priority and limits.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ async fn fill(producer: &Producer, queue: &'static str, n: u64) {
 /// The queues of the tasks that ran, in order.
 type Order = Arc<Mutex<Vec<String>>>;
 
-/// A process that notes each task's queue.
+/// A handler that records each task's queue.
 fn noting(
     order: &Order,
 ) -> impl Fn(Payload<Job>, Context) -> std::future::Ready<Result<(), TaskError>> + Send + Sync + use<>
@@ -66,7 +66,7 @@ async fn full_queues_share_the_slots_by_weight_and_none_starves() {
     for queue in &first {
         *shares.entry(queue.as_str()).or_insert(0) += 1;
     }
-    // A turn of ten more or less at the edges of what was leased.
+    // Ten turns more or less at the edges of the leased batches.
     for (queue, expected) in [("high", 600_i32), ("middle", 300), ("low", 100)] {
         assert!(
             (shares[queue] - expected).abs() <= 60,
@@ -84,7 +84,7 @@ async fn full_queues_share_the_slots_by_weight_and_none_starves() {
 }
 
 #[tokio::test]
-async fn strict_priority_takes_from_the_high_queue_first() {
+async fn strict_priority_leases_from_the_high_queue_first() {
     let (broker, producer) = broker();
     fill(&producer, "low", 100).await;
     fill(&producer, "high", 300).await;
@@ -107,7 +107,7 @@ async fn strict_priority_takes_from_the_high_queue_first() {
     );
 }
 
-/// Counts handlers that run at once, by queue and in all.
+/// Counts concurrent handlers, by queue and in total.
 #[derive(Default)]
 struct Gauge {
     now: AtomicUsize,
@@ -126,7 +126,7 @@ impl Gauge {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queues_own_limit_is_never_exceeded_while_others_go_on() {
+async fn a_queues_own_limit_is_never_exceeded_while_others_continue() {
     let (broker, producer) = broker();
     let (limited, all) = (Arc::new(Gauge::default()), Arc::new(Gauge::default()));
     let (limited_now, all_now) = (Arc::clone(&limited), Arc::clone(&all));
@@ -227,12 +227,12 @@ async fn at_most(concurrency: usize, tasks: u64) {
     counts_become(&broker, &[(TaskState::Completed, tasks)]).await;
     assert_eq!(server.stats().slots, concurrency);
     let most = gauge.most.load(SeqCst);
-    assert!(most <= concurrency, "{most} ran at once");
+    assert!(most <= concurrency, "{most} ran concurrently");
     soon("the server ends", server.shutdown()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_tasks_run_at_once_than_the_concurrency() {
+async fn no_more_tasks_run_concurrently_than_the_concurrency() {
     at_most(1, 200).await;
     at_most(7, 700).await;
 }
@@ -253,7 +253,7 @@ async fn a_server_never_opens_more_slots_than_its_concurrency() {
 }
 
 #[tokio::test]
-async fn within_a_queue_the_higher_priority_runs_first_and_equals_in_order() {
+async fn within_a_queue_the_higher_priority_runs_first_and_equal_ones_in_order() {
     let (broker, producer) = broker();
     for (n, priority) in [(1, 0), (2, 5), (3, 9), (4, 5), (5, 0)] {
         let task = producer.enqueue(job(n)).priority(priority);
@@ -275,7 +275,7 @@ async fn within_a_queue_the_higher_priority_runs_first_and_equals_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_queue_goes_on_while_a_task_of_another_takes_long() {
+async fn a_limited_queue_continues_while_a_task_of_another_takes_long() {
     let (broker, producer) = broker();
     producer.enqueue(job(0)).queue("long").await.unwrap();
     fill(&producer, "limited", 50_000).await;

@@ -1,4 +1,4 @@
-//! Tasks that cannot be accepted or run: each says why, is kept, and stops nothing else.
+//! Tasks that cannot be accepted or run: each reports why, is kept, and stops nothing else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ async fn start(broker: &MemoryBroker) -> ServerHandle {
 }
 
 /// The server still works, and no task is missing.
-async fn goes_on(broker: &MemoryBroker, producer: &Producer, archived: u64) {
+async fn still_works(broker: &MemoryBroker, producer: &Producer, archived: u64) {
     output_of(&producer.enqueue(job(0)).await.unwrap()).await;
     let expected = [(TaskState::Completed, 1), (TaskState::Archived, archived)];
     counts_become(broker, &expected[..1 + usize::from(archived > 0)]).await;
@@ -109,7 +109,7 @@ async fn a_task_that_is_too_large_names_its_largest_part_and_the_limit() {
             assert!(text.contains(part), "no {part} in: {text:.200}");
         }
     }
-    goes_on(&broker, &producer, 0).await;
+    still_works(&broker, &producer, 0).await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn the_parts_of_a_task_are_within_the_limit_together() {
         let task = producer.enqueue(Blob("x".repeat(payload)));
         task.header("k", "v".repeat(value))
     };
-    // A short text is two bytes more in MessagePack.
+    // A short string is two bytes longer in MessagePack.
     send(57, 40).await.expect("100 bytes");
     let error = send(57, 41).await.expect_err("101 bytes");
     assert_eq!(
@@ -131,7 +131,7 @@ async fn the_parts_of_a_task_are_within_the_limit_together() {
 }
 
 #[tokio::test]
-async fn a_producer_with_a_higher_limit_takes_a_large_payload() {
+async fn a_producer_with_a_higher_limit_accepts_a_large_payload() {
     let (broker, _) = broker();
     let producer = Producer::with_max_payload(broker.clone(), 11 << 20);
     producer
@@ -142,7 +142,7 @@ async fn a_producer_with_a_higher_limit_takes_a_large_payload() {
 }
 
 #[tokio::test]
-async fn a_payload_of_another_type_is_archived_at_once_where_the_server_is_set_so() {
+async fn a_payload_of_another_type_is_archived_immediately_if_the_server_is_configured_so() {
     let (broker, producer) = broker();
     let _server = start(&broker).await;
     let other = OtherJob { name: "no".into() };
@@ -155,7 +155,7 @@ async fn a_payload_of_another_type_is_archived_at_once_where_the_server_is_set_s
         failure.message
     );
     assert_eq!(info(&task).await.envelope.attempts, 1, "not retried");
-    goes_on(&broker, &producer, 1).await;
+    still_works(&broker, &producer, 1).await;
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_payload_that_does_not_decode_is_retried_until_a_server_can_decode_it(
     output_of(&task).await;
 }
 
-/// A codec that only its own producer has.
+/// A codec known only to its producer.
 struct Secret;
 
 impl asynqueue_core::codec::Codec for Secret {
@@ -202,7 +202,7 @@ impl asynqueue_core::codec::Codec for Secret {
 }
 
 #[tokio::test]
-async fn a_codec_that_the_worker_does_not_know_is_refused_with_the_known_ones_named() {
+async fn a_codec_that_the_worker_does_not_know_is_rejected_with_the_known_ones_named() {
     let (broker, producer) = broker();
     let _server = start(&broker).await;
     let codec = CodecName::of::<Secret>();
@@ -224,7 +224,7 @@ async fn a_codec_that_the_worker_does_not_know_is_refused_with_the_known_ones_na
         "{}",
         failure.message
     );
-    goes_on(&broker, &producer, 1).await;
+    still_works(&broker, &producer, 1).await;
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_duplicate_id_names_its_holder_and_the_holders_state() {
 }
 
 #[tokio::test]
-async fn a_closed_broker_refuses_tasks_and_ends_the_server_with_a_typed_error() {
+async fn a_closed_broker_rejects_tasks_and_ends_the_server_with_a_typed_error() {
     let (broker, producer) = broker();
     let mut server = start(&broker).await;
     output_of(&producer.enqueue(job(1)).await.unwrap()).await;
@@ -274,7 +274,7 @@ async fn start_on_closed(broker: &MemoryBroker) -> Result<ServerHandle, ServerEr
 }
 
 #[tokio::test]
-async fn an_idle_server_that_seldom_polls_notices_at_once_that_the_broker_is_closed() {
+async fn an_idle_server_that_seldom_polls_notices_immediately_that_the_broker_is_closed() {
     let (broker, producer) = broker();
     let mut server = Server::builder(broker.clone())
         .poll_interval(AN_HOUR)
@@ -282,7 +282,7 @@ async fn an_idle_server_that_seldom_polls_notices_at_once_that_the_broker_is_clo
         .start()
         .await
         .unwrap();
-    // The last of these is heard of by a signal, so the server listens by now.
+    // The last of these is found by a signal, so the server is listening.
     for n in 0..3 {
         output_of(&producer.enqueue(job(n)).await.unwrap()).await;
     }

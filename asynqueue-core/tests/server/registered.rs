@@ -1,4 +1,4 @@
-//! Processes that are registered at link time and built from the server's state.
+//! Handlers declared at link time and built from the server's state.
 
 use asynqueue_core::{
     process::{Context, Payload, Process, TaskError},
@@ -33,7 +33,7 @@ impl Process<Greet> for Greets {
 }
 
 #[tokio::test]
-async fn a_registered_process_is_mounted_and_built_from_the_state() {
+async fn a_declared_handler_is_registered_and_built_from_the_state() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .state(Greeting("Welcome"))
@@ -49,7 +49,7 @@ async fn a_registered_process_is_mounted_and_built_from_the_state() {
 }
 
 #[test]
-fn a_missing_state_is_an_error_that_names_event_and_type() {
+fn missing_state_is_an_error_that_names_event_and_type() {
     let (broker, _) = broker();
     let error = Server::builder(broker)
         .registered()
@@ -62,7 +62,7 @@ fn a_missing_state_is_an_error_that_names_event_and_type() {
 }
 
 #[test]
-fn a_process_that_is_registered_and_mounted_too_is_a_duplicate() {
+fn a_handler_that_is_declared_and_registered_again_is_a_duplicate() {
     let (broker, _) = broker();
     let greets = Greets {
         greeting: Greeting("Hi"),

@@ -26,7 +26,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn those_who_wait_are_told_when_the_task_completes() {
+async fn waiters_get_the_result_when_the_task_completes() {
     let (broker, producer) = broker();
     let sum = producer.enqueue(Sum { of: vec![1, 2] }).await.unwrap();
     let unit = producer.enqueue(job(1)).await.unwrap();
@@ -46,15 +46,15 @@ async fn those_who_wait_are_told_when_the_task_completes() {
         assert_eq!(waiting.await.unwrap(), 3);
     }
     waiting_unit.await.unwrap();
-    // And those who ask afterwards.
+    // And callers that come later.
     assert_eq!(output_of(&sum).await, 3);
 }
 
 #[tokio::test]
-async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
+async fn a_task_without_retention_returns_its_result_to_waiters_and_is_gone() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).retention(Duration::ZERO);
-    // From elsewhere, where it is not known that the task is not kept.
+    // From another process, which does not know that the task is not kept.
     let task: TaskHandle<Job> = producer.handle(task.await.unwrap().task_ref().clone());
     let waiting = task.clone();
     let waiting = tokio::spawn(async move { output_of(&waiting).await });
@@ -71,7 +71,7 @@ async fn a_task_without_retention_tells_those_who_wait_and_is_gone() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_task_that_is_not_kept_is_refused_before_it_can_be_a_race() {
+async fn waiting_for_a_task_that_is_not_retained_is_rejected_before_it_can_be_a_race() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).retention(Duration::ZERO);
     let task = task.await.unwrap();
@@ -88,12 +88,14 @@ async fn waiting_for_a_task_that_is_not_kept_is_refused_before_it_can_be_a_race(
 }
 
 #[tokio::test]
-async fn a_wait_that_begins_with_a_refused_enqueue_says_why() {
+async fn a_wait_that_starts_with_a_rejected_enqueue_returns_the_reason() {
     let (_, producer) = broker();
     let first = producer.enqueue(job(1)).id("one").await;
     first.expect("accepted");
     let again = producer.enqueue(job(1)).id("one").result();
-    let refused = soon("an answer", again).await.expect_err("the id is taken");
+    let refused = soon("a response", again)
+        .await
+        .expect_err("the id is taken");
     assert!(
         matches!(&refused, ResultError::NotEnqueued(error) if matches!(**error, EnqueueError::Conflict(_))),
         "{refused}"
@@ -141,7 +143,7 @@ async fn the_result_of_a_failed_task_is_its_last_failure() {
 }
 
 #[tokio::test]
-async fn a_task_can_set_a_result_of_its_own_that_inspectors_see() {
+async fn a_task_can_set_another_result_that_inspectors_see() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|_: Payload<Job>, ctx: Context| async move {
@@ -152,7 +154,7 @@ async fn a_task_can_set_a_result_of_its_own_that_inspectors_see() {
         .await
         .unwrap();
     let task = producer.enqueue(job(1)).await.unwrap();
-    // Whoever waits by the task's type waits for `()`.
+    // A waiter that uses the task's type waits for `()`.
     output_of(&task).await;
     let info = info(&task).await;
     let result = info.result.expect("kept");
@@ -200,7 +202,7 @@ async fn progress_is_seen_while_the_task_runs() {
 }
 
 #[tokio::test]
-async fn a_result_beside_an_output_is_an_error() {
+async fn setting_a_result_beside_an_output_is_an_error() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|_: Payload<Sum>, ctx: Context| async move {
@@ -217,7 +219,7 @@ async fn a_result_beside_an_output_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_set_after_the_process_has_returned_is_an_error() {
+async fn setting_a_result_after_the_handler_has_returned_is_an_error() {
     let (broker, producer) = broker();
     let (sender, mut contexts) = tokio::sync::mpsc::unbounded_channel();
     let _server = Server::builder(broker)
@@ -237,7 +239,7 @@ async fn a_result_that_is_set_after_the_process_has_returned_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_process_that_a_layer_runs_again_sets_its_result_again() {
+async fn a_handler_that_a_layer_runs_again_sets_its_result_again() {
     let (broker, producer) = broker();
     let runs = Arc::new(AtomicU64::new(0));
     let _server = Server::builder(broker)
@@ -264,8 +266,7 @@ async fn a_process_that_a_layer_runs_again_sets_its_result_again() {
 struct Report(usize);
 
 #[tokio::test]
-async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and_holds_up_no_other()
-{
+async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and_delays_no_other() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .max_result(1_000)
@@ -279,13 +280,13 @@ async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and
     let tasks = producer.enqueue_many(sizes.map(Report)).await;
     for (size, task) in sizes.into_iter().zip(tasks) {
         let task = task.unwrap();
-        // A text of this length has three bytes before it.
+        // A string of this length has three bytes before it.
         if size <= 997 {
             assert_eq!(output_of(&task).await.len(), size);
             continue;
         }
         let failure = failure_of(&task).await;
-        let expected = "the result is 1001 bytes, and this server takes up to 1000: ";
+        let expected = "the result is 1001 bytes, over the limit of 1000: ";
         assert!(failure.message.starts_with(expected), "{}", failure.message);
         let info = info(&task).await;
         assert_eq!((info.envelope.attempts, info.result), (1, None));
@@ -293,7 +294,7 @@ async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and
 }
 
 #[tokio::test]
-async fn a_result_that_is_set_is_within_the_limit() {
+async fn a_result_within_the_limit_can_be_set() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .max_result(1_000)
@@ -316,7 +317,7 @@ async fn a_result_that_is_set_is_within_the_limit() {
 }
 
 #[tokio::test]
-async fn a_note_that_is_too_long_is_cut() {
+async fn a_note_that_is_too_long_is_truncated() {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
     let pass = Arc::clone(&gate);

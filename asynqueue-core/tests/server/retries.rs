@@ -1,4 +1,4 @@
-//! What comes after an error.
+//! What happens after an error.
 
 use std::{
     sync::{Arc, Mutex},
@@ -29,7 +29,7 @@ impl Attempts {
     }
 }
 
-/// A server whose process answers each attempt as `answer` says.
+/// A server whose handler returns `answer` of each attempt.
 fn server(
     broker: &MemoryBroker,
     answer: impl Fn(u32) -> Result<(), TaskError> + Send + Sync + 'static,
@@ -45,7 +45,7 @@ fn server(
 }
 
 #[tokio::test]
-async fn an_error_is_retried_by_the_backoff_until_it_works() {
+async fn an_error_is_retried_with_the_backoff_until_it_succeeds() {
     let (broker, producer) = broker();
     let (server, attempts) = server(&broker, |attempt| match attempt {
         4 => Ok(()),
@@ -88,7 +88,7 @@ async fn a_task_without_retries_runs_once() {
 }
 
 #[tokio::test]
-async fn the_retry_waits_as_long_as_the_backoff_says() {
+async fn a_retry_waits_for_the_backoff() {
     let (broker, producer) = broker();
     let (server, _) = server(&broker, |_| Err(TaskError::retry("no")));
     let _server = server.start().await.unwrap();
@@ -102,7 +102,7 @@ async fn the_retry_waits_as_long_as_the_backoff_says() {
 }
 
 #[tokio::test]
-async fn skip_retry_archives_at_once() {
+async fn skip_retry_archives_immediately() {
     let (broker, producer) = broker();
     let (server, attempts) = server(&broker, |_| Err(TaskError::skip_retry("no such user")));
     let _server = server.start().await.unwrap();
@@ -130,7 +130,7 @@ async fn revoke_drops_the_task() {
 }
 
 #[tokio::test]
-async fn retry_after_goes_before_the_backoff() {
+async fn retry_after_replaces_the_backoff() {
     let (broker, producer) = broker();
     let (server, attempts) = server(&broker, |attempt| match attempt {
         1 => Err(TaskError::retry_after(Duration::from_millis(1), "busy")),
@@ -187,7 +187,7 @@ async fn a_snoozed_task_is_scheduled_that_far_ahead() {
 }
 
 #[tokio::test]
-async fn an_error_that_is_no_failure_counts_no_attempt_and_is_told_to_nobody() {
+async fn an_error_that_is_not_a_failure_counts_no_attempt_and_is_not_reported() {
     let (broker, producer) = broker();
     let left = std::sync::atomic::AtomicU32::new(4);
     let (server, attempts) = server(&broker, move |_| {
@@ -197,13 +197,13 @@ async fn an_error_that_is_no_failure_counts_no_attempt_and_is_told_to_nobody() {
             _ => Err(TaskError::retry("rate limited")),
         }
     });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&reported);
     let _server = server
         .is_failure(|error| error.message() != "rate limited")
         .on_error(move |ctx, error| {
             let line = format!("{} {}", ctx.attempt(), error.message());
-            tell.lock().unwrap().push(line);
+            report.lock().unwrap().push(line);
         })
         .start()
         .await
@@ -212,23 +212,28 @@ async fn an_error_that_is_no_failure_counts_no_attempt_and_is_told_to_nobody() {
     output_of(&task).await;
     assert_eq!(attempts.seen(), [1, 1, 1, 2]);
     assert_eq!(info(&task).await.envelope.attempts, 1);
-    assert_eq!(*told.lock().unwrap(), ["1 a real one"]);
+    assert_eq!(*reported.lock().unwrap(), ["1 a real one"]);
 }
 
 #[tokio::test]
-async fn on_error_is_told_of_each_failed_attempt_once() {
+async fn on_error_is_called_for_each_failed_attempt_once() {
     let (broker, producer) = broker();
     let (server, _) = server(&broker, |n| Err(TaskError::retry(format!("no {n}"))));
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&reported);
     let _server = server
-        .on_error(move |ctx, error| tell.lock().unwrap().push((ctx.attempt(), error.message())))
+        .on_error(move |ctx, error| {
+            report
+                .lock()
+                .unwrap()
+                .push((ctx.attempt(), error.message()))
+        })
         .start()
         .await
         .unwrap();
     failure_of(&producer.enqueue(job(1)).max_retry(1).await.unwrap()).await;
     assert_eq!(
-        *told.lock().unwrap(),
+        *reported.lock().unwrap(),
         [(1, "no 1".into()), (2, "no 2".into())]
     );
 }

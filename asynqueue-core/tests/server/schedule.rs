@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A server that seldom polls, whose tasks return the broker's time when they ran.
-fn tells_the_time(builder: ServerBuilder, broker: &MemoryBroker) -> ServerBuilder {
+fn returns_the_time(builder: ServerBuilder, broker: &MemoryBroker) -> ServerBuilder {
     let clock = broker.clone();
     builder
         .poll_interval(AN_HOUR)
@@ -31,7 +31,7 @@ fn tells_the_time(builder: ServerBuilder, broker: &MemoryBroker) -> ServerBuilde
         })
 }
 
-/// Has a server run some tasks one after the other: to hear of the last it has to listen to signals.
+/// Has a server run some tasks one after another: for the last one it has to be listening to signals.
 async fn is_listening(producer: &Producer) {
     for _ in 0..3 {
         output_of(&producer.enqueue(sum()).await.unwrap()).await;
@@ -45,7 +45,7 @@ fn sum() -> Sum {
 #[tokio::test]
 async fn a_scheduled_task_never_runs_early_and_needs_no_poll() {
     let (broker, producer) = broker();
-    let server = tells_the_time(Server::builder(broker.clone()), &broker);
+    let server = returns_the_time(Server::builder(broker.clone()), &broker);
     let _server = server.start().await.unwrap();
     is_listening(&producer).await;
     let mut tasks = Vec::new();
@@ -67,7 +67,7 @@ async fn a_scheduled_task_never_runs_early_and_needs_no_poll() {
 #[tokio::test]
 async fn a_task_that_is_due_before_all_others_wakes_the_forwarder() {
     let (broker, producer) = broker();
-    let server = tells_the_time(Server::builder(broker.clone()), &broker);
+    let server = returns_the_time(Server::builder(broker.clone()), &broker);
     let _server = server.start().await.unwrap();
     is_listening(&producer).await;
     let far = producer.enqueue(sum()).delay(AN_HOUR).await.unwrap();
@@ -82,13 +82,13 @@ async fn a_task_that_is_due_before_all_others_wakes_the_forwarder() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_scheduled_before_the_server_listens_is_not_missed() {
+async fn a_task_scheduled_before_the_server_listens_is_not_missed() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     shut(&faulty.faults.subscriptions);
-    let server = tells_the_time(Server::builder(faulty.clone()), &broker);
+    let server = returns_the_time(Server::builder(faulty.clone()), &broker);
     let _server = server.start().await.unwrap();
-    // By then the forwarder has seen that nothing is due.
+    // The forwarder has already seen that nothing is due.
     until("the server asks for tasks", async || {
         faulty.faults.leases.load(SeqCst) > 0
     })
@@ -108,7 +108,7 @@ async fn a_task_that_is_scheduled_before_the_server_listens_is_not_missed() {
 #[tokio::test]
 async fn a_time_that_has_passed_means_now() {
     let (broker, producer) = broker();
-    let server = tells_the_time(Server::builder(broker.clone()), &broker);
+    let server = returns_the_time(Server::builder(broker.clone()), &broker);
     let _server = server.start().await.unwrap();
     output_of(
         &producer

@@ -57,7 +57,7 @@ async fn until_enqueued(broker: &MemoryBroker, name: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn an_entry_that_fails_holds_up_no_other_and_is_fired_once_it_can_be() {
+async fn a_failing_entry_delays_no_other_and_is_fired_when_it_recovers() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unfired.lock().unwrap() = Some("bad");
@@ -73,7 +73,7 @@ async fn an_entry_that_fails_holds_up_no_other_and_is_fired_once_it_can_be() {
 }
 
 #[tokio::test]
-async fn an_entry_whose_queue_does_not_answer_holds_up_no_other() {
+async fn an_entry_whose_queue_does_not_respond_delays_no_other() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unanswered.lock().unwrap() = Some("bad");
@@ -86,7 +86,7 @@ async fn an_entry_whose_queue_does_not_answer_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn however_many_entries_fail_the_others_are_fired() {
+async fn any_number_of_failing_entries_leaves_the_others_fired() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unfired.lock().unwrap() = Some("bad");
@@ -126,7 +126,7 @@ async fn a_clock_that_was_ahead_while_a_scheduler_runs_silences_no_entry() {
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_back_a_little_fires_no_tick_twice() {
+async fn a_clock_that_steps_back_a_little_fires_no_tick_twice() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     let scheduler = start(&faulty, &["e"]).await;
@@ -137,8 +137,8 @@ async fn a_clock_that_goes_back_a_little_fires_no_tick_twice() {
         let right = broker.now();
         clock.set(right - Duration::from_secs(back));
         let before = faulty.faults.turns.load(SeqCst);
-        // In one it sees that, in the next it looks at all entries.
-        until("it has looked at all entries", async || {
+        // In one turn it detects the step, in the next it reads all entries.
+        until("it has read all entries", async || {
             faulty.faults.turns.load(SeqCst) > before + 2
         })
         .await;
@@ -150,7 +150,7 @@ async fn a_clock_that_goes_back_a_little_fires_no_tick_twice() {
 }
 
 #[tokio::test]
-async fn a_durability_of_a_schedules_tasks_is_refused() {
+async fn a_durability_of_a_schedules_tasks_is_rejected() {
     let (_, broker) = clocked();
     let durable = entry("e").options(|call| call.durability(Durability::Replicas(1)));
     let timetable = Timetable::new(broker);
@@ -162,9 +162,9 @@ async fn a_durability_of_a_schedules_tasks_is_refused() {
     );
 }
 
-/// It is cut off: the next scheduler makes up for what was under way.
+/// It is cut off: the next scheduler catches up on what was under way.
 #[tokio::test]
-async fn a_scheduler_stops_though_its_broker_does_not_answer() {
+async fn a_scheduler_stops_although_its_broker_does_not_respond() {
     let (clock, memory) = clocked();
     let broker = Faulty::new(&memory);
     let scheduler = start(&broker, &["stuck"]).await;

@@ -1,4 +1,4 @@
-//! Servers that make no sense are refused before they run.
+//! Invalid servers are rejected before they run.
 
 use std::{
     fmt,
@@ -26,11 +26,11 @@ async fn nothing(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
 
 fn refused(setup: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ServerError {
     let (broker, _) = broker();
-    setup(Server::builder(broker)).build().expect_err("refused")
+    setup(Server::builder(broker)).build().expect_err("invalid")
 }
 
 #[test]
-fn a_server_without_slots_is_refused() {
+fn a_server_without_slots_is_rejected() {
     assert!(matches!(
         refused(|server| server.process(nothing).concurrency(0)),
         ServerError::ZeroConcurrency
@@ -38,7 +38,7 @@ fn a_server_without_slots_is_refused() {
 }
 
 #[test]
-fn a_server_with_more_slots_than_a_process_can_run_is_refused() {
+fn a_server_with_more_slots_than_allowed_is_rejected() {
     let refused = refused(|server| server.process(nothing).concurrency(usize::MAX));
     assert!(
         matches!(refused, ServerError::TooConcurrent { .. }),
@@ -47,19 +47,19 @@ fn a_server_with_more_slots_than_a_process_can_run_is_refused() {
 }
 
 #[test]
-fn a_server_without_a_process_is_refused() {
+fn a_server_without_a_handler_is_rejected() {
     assert!(matches!(refused(|server| server), ServerError::NoProcess));
 }
 
 #[test]
-fn two_processes_for_one_event_are_refused_by_name() {
+fn two_handlers_for_one_event_are_rejected_by_name() {
     let error = refused(|server| server.process(nothing).process(nothing));
     assert!(matches!(&error, ServerError::DuplicateProcess { event } if *event == "job"));
     assert!(error.to_string().contains("`job`"), "{error}");
 }
 
 #[test]
-fn times_that_are_too_short_are_refused_by_the_settings_name() {
+fn durations_that_are_too_short_are_rejected_by_the_name_of_the_setting() {
     let short = Duration::from_micros(1);
     type Setup = fn(ServerBuilder, Duration) -> ServerBuilder;
     let settings: [(&str, Setup); 3] = [
@@ -78,7 +78,7 @@ fn times_that_are_too_short_are_refused_by_the_settings_name() {
     }
 }
 
-/// Keeps the warnings and errors of this thread.
+/// Captures the warnings and errors of this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -115,7 +115,7 @@ impl Subscriber for Warnings {
 }
 
 #[test]
-fn a_process_whose_queue_the_server_does_not_take_from_is_warned_of() {
+fn a_handler_whose_queue_the_server_does_not_lease_from_causes_a_warning() {
     let warnings = Warnings::default();
     tracing::subscriber::with_default(warnings.clone(), || {
         let (broker, _) = broker();
@@ -124,13 +124,13 @@ fn a_process_whose_queue_the_server_does_not_take_from_is_warned_of() {
     });
     let warnings = warnings.0.lock().unwrap();
     assert_eq!(warnings.len(), 1);
-    for part in ["event=job", "queue=default", "does not take from"] {
+    for part in ["event=job", "queue=default", "does not lease from"] {
         assert!(warnings[0].contains(part), "no {part} in {}", warnings[0]);
     }
 }
 
 #[tokio::test]
-async fn state_that_a_handler_asks_for_in_vain_is_logged_once_with_event_and_type() {
+async fn missing_state_of_a_handler_is_logged_once_with_event_and_type() {
     async fn asks(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
         let _: &Duration = ctx.state()?;
         Ok(())

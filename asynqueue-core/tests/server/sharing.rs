@@ -1,4 +1,4 @@
-//! What one server holds that another could run.
+//! Tasks held by one server that another could run.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::harness::{Job, broker, counts, job, output_of, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_gives_back_what_it_cannot_start_soon_so_that_an_idle_one_runs_it() {
+async fn a_server_releases_what_it_cannot_start_soon_so_that_an_idle_one_runs_it() {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
     let server = |concurrency| {
@@ -34,7 +34,7 @@ async fn a_server_gives_back_what_it_cannot_start_soon_so_that_an_idle_one_runs_
             })
             .start()
     };
-    // Quick tasks teach it to lease ahead, and then come long ones.
+    // After quick tasks it leases ahead, and then long ones come.
     let busy = server(4).await.unwrap();
     let many = |producer: Producer, n, count: usize| async move {
         let tasks = producer.enqueue_many((0..count).map(|_| job(n))).await;
@@ -42,7 +42,7 @@ async fn a_server_gives_back_what_it_cannot_start_soon_so_that_an_idle_one_runs_
     };
     many(producer.clone(), 0, 20_000).await;
     many(producer.clone(), 1, 200).await;
-    until("it has come to the long ones", async || {
+    until("it has reached the long ones", async || {
         busy.stats().running == 4
     })
     .await;
@@ -82,7 +82,7 @@ async fn a_quiet_server_finishes_what_runs_and_leases_nothing_until_it_resumes()
     let second = producer.enqueue(job(2)).await.unwrap();
     gate.add_permits(2);
     output_of(&first).await;
-    // A server that leases is there to see that this one does not.
+    // A server that leases shows that this one does not.
     assert_eq!(
         counts(&broker).await,
         [(TaskState::Pending, 1), (TaskState::Completed, 1)]
@@ -104,7 +104,7 @@ async fn info(broker: &MemoryBroker) -> Option<ServerInfo> {
 }
 
 #[tokio::test]
-async fn a_server_is_made_quiet_and_resumed_from_outside_and_says_so() {
+async fn a_server_is_made_quiet_and_resumed_remotely_and_reports_it() {
     let (broker, producer) = broker();
     let inspector = Inspector::new(broker.clone());
     let server = start(&broker).await;
@@ -116,7 +116,7 @@ async fn a_server_is_made_quiet_and_resumed_from_outside_and_says_so() {
     until("it says so", async || says(true).await).await;
     assert!(server.is_quiet());
     let task = producer.enqueue(job(1)).await.unwrap();
-    // What is said here later wins, though the broker returns the request again.
+    // A later change in this process wins, although the broker returns the request again.
     server.set_quiet(false);
     until("it says so", async || says(false).await).await;
     output_of(&task).await;
@@ -129,9 +129,9 @@ async fn a_server_is_made_quiet_and_resumed_from_outside_and_says_so() {
     assert!(!inspector.set_server_quiet(&name, true).await.unwrap());
 }
 
-/// A server that was killed is remembered for an hour, with what was requested of it.
+/// A killed server is remembered for an hour, with the last request to it.
 #[tokio::test]
-async fn a_server_does_not_follow_what_was_requested_of_one_of_the_same_name_before_it() {
+async fn a_server_ignores_requests_made_to_an_earlier_one_of_the_same_name() {
     let (broker, producer) = broker();
     let server = start(&broker).await;
     until("it is known", async || info(&broker).await.is_some()).await;

@@ -1,4 +1,4 @@
-//! Coming to an end: nothing is lost, and nothing stays leased.
+//! Shutdown: nothing is lost, and nothing stays leased.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn shutdown_waits_for_what_runs_and_gives_back_what_has_not_started() {
+async fn shutdown_waits_for_running_tasks_and_releases_the_others() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     // Leased ahead: one runs and four wait for the slot.
@@ -46,7 +46,7 @@ async fn shutdown_waits_for_what_runs_and_gives_back_what_has_not_started() {
         .unwrap();
     becomes(&handles[4], TaskState::Active).await;
     let shutdown = tokio::spawn(server.shutdown());
-    // Given back while the first still runs.
+    // Released while the first still runs.
     counts_become(&broker, &[(TaskState::Pending, 4), (TaskState::Active, 1)]).await;
     assert!(!shutdown.is_finished());
     pass.add_permits(1);
@@ -63,7 +63,7 @@ async fn shutdown_waits_for_what_runs_and_gives_back_what_has_not_started() {
 }
 
 #[tokio::test]
-async fn tasks_that_are_given_back_keep_their_order() {
+async fn released_tasks_keep_their_order() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.generous.store(4, SeqCst);
@@ -93,7 +93,7 @@ async fn tasks_that_are_given_back_keep_their_order() {
 }
 
 #[tokio::test]
-async fn what_ignores_the_shutdown_is_cut_off_and_given_back_uncounted() {
+async fn a_task_that_ignores_the_shutdown_is_cut_off_and_released_uncounted() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .shutdown_timeout(Duration::from_millis(20))
@@ -113,7 +113,7 @@ async fn what_ignores_the_shutdown_is_cut_off_and_given_back_uncounted() {
 }
 
 #[tokio::test]
-async fn what_heeds_the_shutdown_and_returns_an_error_is_given_back_uncounted() {
+async fn a_task_that_returns_an_error_at_shutdown_is_released_uncounted() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .shutdown_timeout(Duration::from_millis(20))
@@ -146,7 +146,7 @@ async fn what_heeds_the_shutdown_and_returns_an_error_is_given_back_uncounted() 
 }
 
 #[tokio::test]
-async fn a_task_given_back_runs_on_the_next_server() {
+async fn a_released_task_runs_on_the_next_server() {
     let (broker, producer) = broker();
     let cut_off = Server::builder(broker.clone())
         .shutdown_timeout(Duration::ZERO)
@@ -191,7 +191,7 @@ async fn dropping_the_handle_shuts_down_gracefully_in_the_background() {
     drop(server);
     pass.add_permits(1);
     output_of(&running).await;
-    // Nobody is left to lease this one.
+    // No server is left to lease this one.
     let next = producer.enqueue(job(2)).await.unwrap();
     counts_become(
         &broker,
@@ -202,7 +202,7 @@ async fn dropping_the_handle_shuts_down_gracefully_in_the_background() {
 }
 
 #[tokio::test]
-async fn shutdown_after_an_interrupted_wait_for_the_end_still_waits_for_what_runs() {
+async fn shutdown_after_an_interrupted_wait_for_the_end_still_waits_for_running_tasks() {
     let (broker, producer) = broker();
     let gate = Arc::new(Semaphore::new(0));
     let pass = Arc::clone(&gate);
@@ -236,7 +236,7 @@ async fn shutdown_after_an_interrupted_wait_for_the_end_still_waits_for_what_run
 }
 
 #[tokio::test]
-async fn an_idle_server_ends_at_once_when_told() {
+async fn an_idle_server_ends_immediately_on_request() {
     let (broker, _) = broker();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder(broker)
@@ -251,7 +251,7 @@ async fn an_idle_server_ends_at_once_when_told() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_under_way_at_shutdown_is_given_back_however_short_the_timeout() {
+async fn a_lease_under_way_at_shutdown_is_released_however_short_the_timeout() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     shut(&faulty.faults.lease_answers);

@@ -17,7 +17,7 @@ use asynqueue_core::{
 
 use crate::harness::{AN_HOUR, Job, broker, counts, info, job, soon, until};
 
-/// A child that runs one of the tests below which are ignored.
+/// A child process that runs one of the ignored tests below.
 struct Program {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -51,9 +51,9 @@ impl Program {
     }
 }
 
-/// The child: a server that says when its task runs, and that it has ended in order.
+/// The child: a server that prints when its task runs, and that it has ended in order.
 #[tokio::test]
-#[ignore = "run as a child of a test below"]
+#[ignore = "run as a child process of a test below"]
 async fn serve_until_a_signal_comes() {
     let (broker, producer) = broker();
     producer.enqueue(job(1)).await.unwrap();
@@ -63,7 +63,7 @@ async fn serve_until_a_signal_comes() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok::<_, TaskError>(())
     });
-    // Not for ever, should no signal end it.
+    // Bounded, in case no signal ends it.
     soon("the signal ends it", server.run(shutdown_signal()))
         .await
         .unwrap();
@@ -82,7 +82,7 @@ fn sigterm_lets_the_running_task_finish_and_ends_the_process_in_order() {
 
 /// The child: a server whose task never ends and blocks the only thread.
 #[tokio::test]
-#[ignore = "run as a child of a test below"]
+#[ignore = "run as a child process of a test below"]
 async fn serve_a_task_that_never_ends() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).await.unwrap();
@@ -109,7 +109,7 @@ async fn serve_a_task_that_never_ends() {
 }
 
 #[test]
-fn a_second_signal_gives_back_what_runs_and_ends_the_server_at_once() {
+fn a_second_signal_releases_running_tasks_and_ends_the_server_immediately() {
     let mut program = Program::start("serve_a_task_that_never_ends");
     program.says("the task runs");
     program.signal("-INT");
@@ -121,7 +121,7 @@ fn a_second_signal_gives_back_what_runs_and_ends_the_server_at_once() {
 
 /// The child: a program that hangs after its server has ended.
 #[tokio::test]
-#[ignore = "run as a child of a test below"]
+#[ignore = "run as a child process of a test below"]
 async fn hang_after_a_signal() {
     let signal = shutdown_signal();
     println!("listens");
@@ -136,7 +136,7 @@ fn a_third_signal_exits_a_process_that_hangs() {
     program.says("listens");
     program.signal("-TERM");
     program.says("heard the first");
-    // Signals of one kind may arrive as one while the first is not received yet.
+    // Signals of one kind may be merged while the first is not received yet.
     while program.child.try_wait().unwrap().is_none() {
         program.signal("-TERM");
         std::thread::sleep(Duration::from_millis(20));
@@ -145,9 +145,9 @@ fn a_third_signal_exits_a_process_that_hangs() {
     assert_eq!((status.code(), status.signal()), (Some(128 + 15), None));
 }
 
-/// The child: a server that becomes quiet, and resumes when it has said so.
+/// The child: a server that becomes quiet, and resumes after it has printed that.
 #[tokio::test]
-#[ignore = "run as a child of a test below"]
+#[ignore = "run as a child process of a test below"]
 async fn be_quiet_at_a_signal() {
     let (broker, producer) = broker();
     let _listens = shutdown_signal();

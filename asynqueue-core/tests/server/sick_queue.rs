@@ -1,4 +1,4 @@
-//! One queue that fails, beside one that does not.
+//! A failing queue beside a healthy one.
 
 use std::{
     sync::{
@@ -52,7 +52,7 @@ async fn send(producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
     producer.enqueue(job(1)).queue(queue).await.unwrap()
 }
 
-/// A task of the queue that a worker has leased which is no more.
+/// A task of the queue, leased by a worker that has died.
 async fn lost(broker: &MemoryBroker, producer: &Producer, queue: &'static str) -> TaskHandle<Job> {
     let task = send(producer, queue).await;
     let request = LeaseRequest::new(
@@ -68,7 +68,8 @@ async fn lost(broker: &MemoryBroker, producer: &Producer, queue: &'static str) -
     task
 }
 
-/// Pending, delayed and lost tasks of one queue run while another fails, and those of that one once it answers again.
+/// Pending, delayed and lost tasks of one queue run while another fails, and those of the failing one after it
+/// recovers.
 async fn the_good_queue_is_served(how: Sickness, partitioned: bool) {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
@@ -91,7 +92,7 @@ async fn the_good_queue_is_served(how: Sickness, partitioned: bool) {
     }
     faulty.recover();
     if partitioned {
-        // What did not come back does not.
+        // Calls that never returned still do not.
         return;
     }
     output_of(&of_sick).await;
@@ -101,23 +102,23 @@ async fn the_good_queue_is_served(how: Sickness, partitioned: bool) {
 }
 
 #[tokio::test]
-async fn a_queue_that_refuses_every_call_delays_nothing_of_another() {
+async fn a_queue_that_fails_every_call_delays_nothing_of_another() {
     the_good_queue_is_served(protocol(), false).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_is_away_delays_nothing_of_another() {
+async fn an_unreachable_queue_delays_nothing_of_another() {
     the_good_queue_is_served(away(), false).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_never_answers_delays_nothing_of_another_where_queues_are_kept_apart() {
+async fn a_queue_that_never_responds_delays_nothing_of_another_on_a_partitioned_broker() {
     the_good_queue_is_served(Sickness::Silence, true).await;
 }
 
-/// The lease of one that waits to be recorded is extended all the while, and each is counted once.
+/// The lease of each waiting outcome is extended all the time, and each is counted once.
 #[tokio::test]
-async fn outcomes_of_a_queue_that_takes_none_wait_apart_and_are_recorded_once() {
+async fn outcomes_of_a_queue_that_accepts_none_wait_separately_and_are_recorded_once() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
@@ -139,14 +140,14 @@ async fn outcomes_of_a_queue_that_takes_none_wait_apart_and_are_recorded_once() 
     faulty.fall_sick("sick", Sickness::Outcomes(error));
     let later = send(&producer, "sick").await;
     gate.add_permits(1_000);
-    // The good one is served for longer than a lease.
+    // The healthy one is served for longer than a lease.
     let start = std::time::Instant::now();
     while start.elapsed() < LEASE * 2 {
         output_of(&send(&producer, "good").await).await;
     }
     assert!(
         runs.load(SeqCst) <= 3,
-        "a queue that takes no outcomes is emptied"
+        "a queue that accepts no outcomes is emptied"
     );
     faulty.recover();
     for task in tasks.iter().chain([&later]) {
@@ -158,7 +159,7 @@ async fn outcomes_of_a_queue_that_takes_none_wait_apart_and_are_recorded_once() 
     soon("the server ends", server.shutdown()).await.unwrap();
 }
 
-/// However many outcomes there are: they do not count for the others.
+/// However many outcomes wait, they do not count for the other queues.
 #[tokio::test]
 async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
     const MANY: u64 = 6_000;
@@ -198,14 +199,14 @@ async fn outcomes_that_wait_for_one_queue_do_not_stop_leasing_from_others() {
 }
 
 #[tokio::test]
-async fn a_queue_that_fails_and_answers_again_is_logged_by_name() {
+async fn a_queue_that_fails_and_recovers_is_logged_by_name() {
     let (lines, _log) = lines();
     let (broker, _) = broker();
     let faulty = Faulty::new(&broker);
     faulty.fall_sick("sick", away());
     let server = start(&faulty).await;
     until("it is logged", async || {
-        let failing = with(&lines, "queue `sick`: the broker does not answer");
+        let failing = with(&lines, "queue `sick`: the broker is not responding");
         ["lease", "forward due tasks", "reclaim lost tasks"]
             .iter()
             .all(|doing| {
@@ -215,8 +216,8 @@ async fn a_queue_that_fails_and_answers_again_is_logged_by_name() {
     })
     .await;
     faulty.recover();
-    until("that it answers again is logged", async || {
-        !with(&lines, "queue `sick`: the broker answers again").is_empty()
+    until("its recovery is logged", async || {
+        !with(&lines, "queue `sick`: the broker is responding again").is_empty()
     })
     .await;
     assert!(with(&lines, "queue `good`").is_empty());

@@ -1,4 +1,4 @@
-//! Subscribers: a queue each, and the event that is published.
+//! Subscribers: each with its own queue, and the event that is published.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::{Job, broker, job, until};
 
-/// Of the same form as `Job`.
+/// The same fields as `Job`.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "lookalike", crate = asynqueue_core)]
 struct Lookalike {
@@ -27,7 +27,7 @@ async fn ignore(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
 }
 
 #[test]
-fn a_subscriber_whose_queue_could_be_that_of_another_is_refused_by_name() {
+fn a_subscriber_whose_queue_could_collide_with_another_is_rejected_by_name() {
     for bad in ["a@b", "@", "a\nb"] {
         let server = Server::builder(broker().0).subscribe(bad, ignore);
         let error = server.build().expect_err(bad);
@@ -64,7 +64,7 @@ fn no_two_subscriptions_have_the_same_queue() {
 }
 
 #[tokio::test]
-async fn a_process_runs_no_task_of_another_event_in_its_queue() {
+async fn a_handler_runs_no_task_of_another_event_in_its_queue() {
     let (broker, producer) = broker();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&seen);
@@ -86,7 +86,7 @@ async fn a_process_runs_no_task_of_another_event_in_its_queue() {
     assert_eq!(*seen.lock(), [("job".to_owned(), 7)]);
 }
 
-/// Handles tasks of the same form under another name.
+/// Handles tasks with the same fields under another name.
 struct Renamed;
 
 impl Process<Job> for Renamed {
@@ -100,14 +100,14 @@ impl Process<Job> for Renamed {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_would_hear_nothing_of_what_is_published_is_refused() {
+async fn a_subscriber_that_would_receive_nothing_published_is_rejected() {
     let (broker, _) = broker();
     let server = Server::builder(broker.clone()).subscribe("audit", Renamed);
     let error = server.build().expect_err("refused").to_string();
     for part in ["`audit`", "`other`", "`job`", "event_name"] {
         assert!(error.contains(part), "no {part} in: {error}");
     }
-    // What is published and what is subscribed to has one name.
+    // Publishing and subscribing use one name.
     let _server = Server::builder(broker.clone())
         .process(Renamed)
         .subscribe("audit", ignore)

@@ -1,4 +1,4 @@
-//! Timeouts, deadlines, and handlers that don't stop.
+//! Timeouts, deadlines, and handlers that do not stop.
 
 use std::{
     sync::{
@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// Tells when it is dropped.
-struct TellsWhenDropped(Option<oneshot::Sender<bool>>, Context);
+/// Reports when it is dropped.
+struct ReportsWhenDropped(Option<oneshot::Sender<bool>>, Context);
 
-impl Drop for TellsWhenDropped {
+impl Drop for ReportsWhenDropped {
     fn drop(&mut self) {
-        if let Some(tell) = self.0.take() {
-            let _ = tell.send(self.1.is_cancelled());
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(self.1.is_cancelled());
         }
     }
 }
@@ -37,14 +37,14 @@ impl Drop for TellsWhenDropped {
 #[tokio::test]
 async fn a_handler_that_waits_is_dropped_at_its_timeout_and_its_token_cancelled() {
     let (broker, producer) = broker();
-    let (tell, dropped) = oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
+    let (sender, dropped) = oneshot::channel();
+    let sender = std::sync::Mutex::new(Some(sender));
     let (token_tx, token) = oneshot::channel();
     let token_tx = std::sync::Mutex::new(Some(token_tx));
     let server = Server::builder(broker.clone())
         .concurrency(1)
         .process(move |_: Payload<Job>, ctx: Context| {
-            let local = TellsWhenDropped(tell.lock().unwrap().take(), ctx.clone());
+            let local = ReportsWhenDropped(sender.lock().unwrap().take(), ctx.clone());
             if let Some(tx) = token_tx.lock().unwrap().take() {
                 let _ = tx.send(ctx.cancellation_token().clone());
             }
@@ -69,7 +69,7 @@ async fn a_handler_that_waits_is_dropped_at_its_timeout_and_its_token_cancelled(
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }
 
-/// Keeps its thread to itself until it is let go, but not for ever.
+/// Blocks its thread until it is released, with an upper bound.
 fn block_until(released: &AtomicBool) {
     let started = Instant::now();
     while !released.load(SeqCst) && started.elapsed() < Duration::from_secs(20) {
@@ -102,7 +102,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
         .timeout(Duration::from_millis(50))
         .await
         .unwrap();
-    // Others go on meanwhile.
+    // Other tasks run during that time.
     becomes(&hung, TaskState::Active).await;
     for n in 2..20 {
         output_of(&producer.enqueue(job(n)).await.unwrap()).await;
@@ -111,7 +111,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert_eq!(
         failure.message,
-        "timed out after 50ms; its handler blocks its thread, or a layer around it waits, and may still be running"
+        "timed out after 50ms; the handler blocks its thread or a layer around it waits, and may still be running"
     );
     assert_eq!((server.stats().abandoned, server.stats().running), (1, 0));
     until("the slot is replaced", async || server.stats().slots == 2).await;
@@ -121,7 +121,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
         server.stats().abandoned == 0
     })
     .await;
-    // It returned Ok in the end, which does not count.
+    // It returned Ok eventually, which does not count.
     assert_eq!(info(&hung).await.state, TaskState::Archived);
     output_of(&producer.enqueue(job(20)).await.unwrap()).await;
     counts_become(
@@ -134,7 +134,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_that_come_back_from_abandoned_handlers_are_used_at_once() {
+async fn slots_that_come_back_from_abandoned_handlers_are_used_immediately() {
     let (broker, producer) = broker();
     let released = Arc::new(AtomicBool::new(false));
     let release = Arc::clone(&released);
@@ -210,7 +210,7 @@ async fn a_task_whose_deadline_passes_while_it_runs_is_archived_and_not_retried(
     let failure = failure_of(&task).await;
     assert_eq!(
         (failure.kind, failure.message.as_str(), failure.attempt),
-        (FailureKind::Deadline, "deadline exceeded while it ran", 1)
+        (FailureKind::Deadline, "deadline exceeded while running", 1)
     );
     counts_become(&broker, &[(TaskState::Archived, 1)]).await;
 }
@@ -219,7 +219,7 @@ async fn a_task_whose_deadline_passes_while_it_runs_is_archived_and_not_retried(
 async fn a_deadline_that_passes_while_a_leased_task_waits_for_a_slot_is_before_its_start() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
-    // The server gets both tasks, and has one slot.
+    // The server leases both tasks, and has one slot.
     faulty.faults.generous.store(1, SeqCst);
     let gate = Arc::new(Semaphore::new(0));
     let (pass, ran) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
@@ -258,7 +258,7 @@ async fn a_deadline_that_passes_while_a_leased_task_waits_for_a_slot_is_before_i
 }
 
 #[tokio::test]
-async fn an_attempt_that_a_layer_holds_up_ends_at_its_timeout_too() {
+async fn an_attempt_delayed_by_a_layer_ends_at_its_timeout_too() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .process(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })
@@ -274,14 +274,14 @@ async fn an_attempt_that_a_layer_holds_up_ends_at_its_timeout_too() {
 }
 
 #[tokio::test]
-async fn a_context_knows_how_long_its_attempt_may_take() {
+async fn a_context_shows_how_much_time_its_attempt_has_left() {
     let (broker, producer) = broker();
-    let (tell, told) = oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
+    let (sender, receiver) = oneshot::channel();
+    let sender = std::sync::Mutex::new(Some(sender));
     let _server = Server::builder(broker.clone())
         .process(move |_: Payload<Job>, ctx: Context| {
-            if let Some(tell) = tell.lock().unwrap().take() {
-                let _ = tell.send(ctx.remaining());
+            if let Some(sender) = sender.lock().unwrap().take() {
+                let _ = sender.send(ctx.remaining());
             }
             async { Ok::<_, TaskError>(()) }
         })
@@ -290,7 +290,7 @@ async fn a_context_knows_how_long_its_attempt_may_take() {
         .unwrap();
     let task = producer.enqueue(job(1)).timeout(AN_HOUR * 3);
     task.deadline(AN_HOUR).await.unwrap();
-    let remaining = soon("the handler runs", told).await.unwrap();
+    let remaining = soon("the handler runs", receiver).await.unwrap();
     assert!(
         remaining <= AN_HOUR && remaining > AN_HOUR - Duration::from_secs(60),
         "the nearer of both counts: {remaining:?}"

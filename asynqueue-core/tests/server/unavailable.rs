@@ -1,4 +1,4 @@
-//! A broker that cannot be reached for a while.
+//! A broker that is unreachable for a while.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_server_outlives_an_outage_and_records_what_ended_meanwhile() {
+async fn a_server_survives_an_outage_and_records_what_ended_during_it() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     let gate = Arc::new(Semaphore::new(0));
@@ -65,7 +65,7 @@ async fn a_server_outlives_an_outage_and_records_what_ended_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_server_does_not_start_on_a_broker_that_does_not_answer() {
+async fn a_server_does_not_start_on_a_broker_that_does_not_respond() {
     let (broker, _) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.unavailable.store(true, SeqCst);
@@ -80,7 +80,7 @@ async fn a_server_does_not_start_on_a_broker_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_broker_that_records_nothing_is_not_asked_for_ever_more_tasks() {
+async fn a_broker_that_records_nothing_is_not_emptied() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.settle_fails.store(true, SeqCst);
@@ -115,7 +115,7 @@ async fn a_broker_that_records_nothing_is_not_asked_for_ever_more_tasks() {
 }
 
 #[tokio::test]
-async fn the_health_check_is_told_when_the_broker_goes_and_when_it_is_back() {
+async fn the_health_check_reports_the_outage_and_the_recovery() {
     let (broker, _) = broker();
     let faulty = Faulty::new(&broker);
     let (well, ill) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -129,22 +129,22 @@ async fn the_health_check_is_told_when_the_broker_goes_and_when_it_is_back() {
         .start()
         .await
         .unwrap();
-    let told = async |semaphore: &Semaphore| {
-        soon("it is told", semaphore.acquire())
+    let reported = async |semaphore: &Semaphore| {
+        soon("the check is called", semaphore.acquire())
             .await
             .unwrap()
             .forget();
     };
-    told(&well).await;
+    reported(&well).await;
     faulty.faults.unavailable.store(true, SeqCst);
-    told(&ill).await;
+    reported(&ill).await;
     faulty.faults.unavailable.store(false, SeqCst);
     well.forget_permits(Semaphore::MAX_PERMITS);
-    told(&well).await;
+    reported(&well).await;
 }
 
 #[tokio::test]
-async fn a_server_outlives_signals_that_end_while_it_leases() {
+async fn a_server_survives_signals_that_end_while_it_leases() {
     let (broker, _) = broker();
     let faulty = Faulty::new(&broker);
     shut(&faulty.faults.lease_answers);

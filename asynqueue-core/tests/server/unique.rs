@@ -1,4 +1,4 @@
-//! Unique tasks: equal payloads are one task, whatever order their parts are in.
+//! Unique tasks: equal payloads are one task, in any order of their parts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,7 @@ fn is_duplicate<T>(result: &Result<T, EnqueueError>) -> bool {
 }
 
 #[tokio::test]
-async fn of_equal_payloads_one_is_accepted_whatever_order_their_maps_are_in() {
+async fn one_of_equal_payloads_is_accepted_in_any_order_of_their_maps() {
     let (broker, producer) = broker();
     let labelled = |_| Labelled {
         labels: (0..6).map(|n| (n.to_string(), "x".to_owned())).collect(),
@@ -45,7 +45,7 @@ async fn of_equal_payloads_one_is_accepted_whatever_order_their_maps_are_in() {
 }
 
 #[tokio::test]
-async fn of_payloads_with_equal_fields_one_is_accepted_whatever_order_their_sets_are_in() {
+async fn one_of_payloads_with_equal_fields_is_accepted_in_any_order_of_their_sets() {
     let (broker, producer) = broker();
     let tagged = |note| Tagged {
         tags: (0..6).collect(),

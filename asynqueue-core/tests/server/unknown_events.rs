@@ -1,4 +1,4 @@
-//! Tasks whose event a server does not know: another server may, so they go back without an attempt.
+//! Tasks whose event has no handler on a server: another may have one, so they are released without an attempt.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::{AN_HOUR, Job, broker, counts, enqueue_jobs, failure_of, info, job, until};
 
-/// The type that only today's build knows.
+/// A type known only to the newest build.
 #[derive(Clone, Serialize, Deserialize, Task)]
 #[task(event = "fresh", retention = "7d", crate = asynqueue_core)]
 struct Fresh;
@@ -31,7 +31,7 @@ async fn known(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// A server of eight slots that looks for what is due all the time.
+/// A server with eight slots that polls all the time.
 fn server(broker: &MemoryBroker) -> ServerBuilder {
     let server = Server::builder(broker.clone()).concurrency(8);
     server
@@ -39,7 +39,7 @@ fn server(broker: &MemoryBroker) -> ServerBuilder {
         .lease(AN_HOUR)
 }
 
-/// Lets time pass until all tasks have completed, and nothing else has become of any.
+/// Advances time until all tasks have completed, with no other outcome.
 async fn all_complete(clock: &TestClock, broker: &MemoryBroker, tasks: u64) {
     until("all have completed", async || {
         clock.advance(Duration::from_millis(100));
@@ -64,7 +64,7 @@ async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_services_that_share_a_queue_work_through_their_own_tasks() {
+async fn two_services_that_share_a_queue_run_their_own_tasks() {
     let (clock, broker, producer) = on_test_clock();
     for n in 0..500 {
         producer.enqueue(job(n)).await.unwrap();
@@ -76,7 +76,7 @@ async fn two_services_that_share_a_queue_work_through_their_own_tasks() {
 }
 
 #[tokio::test]
-async fn tasks_that_no_server_handles_hold_no_slot_and_are_told_of() {
+async fn tasks_without_a_handler_occupy_no_slot_and_are_reported() {
     let (broker, producer) = broker();
     let handles = producer.enqueue_many((0..300).map(|_| Fresh)).await;
     let server = Server::builder(broker.clone()).concurrency(1);
@@ -96,7 +96,7 @@ async fn tasks_that_no_server_handles_hold_no_slot_and_are_told_of() {
     assert!(!counts(&broker).await.iter().any(archived));
 }
 
-/// A server that knows no `Fresh`, on a clock of the test's own.
+/// A server without a handler for `Fresh`, on the test's clock.
 fn on_test_clock() -> (TestClock, MemoryBroker, Producer) {
     let clock = TestClock::default();
     let broker = MemoryBroker::with_clock(clock.clone());
@@ -122,17 +122,17 @@ async fn a_task_comes_back_after_as_long_as_it_is_unhandled_and_is_archived_afte
         waited += wait.mul_f64(1.26);
     }
     // 1 s, 1.26 s, 2.8 s … 60 s, and then one a minute.
-    assert!((50..=60).contains(&times), "given back {times} times");
+    assert!((50..=60).contains(&times), "released {times} times");
     let task = info(&task).await.envelope;
     let failure = task.last_failure().unwrap();
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
     let start =
-        "no process is registered for event `fresh`, and no other server has taken the task in 3";
+        "no handler is registered for event `fresh`, and no other server has taken the task in 3";
     assert!(failure.message.starts_with(start), "{}", failure.message);
 }
 
 #[tokio::test]
-async fn a_task_that_is_old_at_its_first_refusal_has_the_whole_grace_before_it() {
+async fn a_task_that_is_old_when_first_released_gets_the_full_grace() {
     let (clock, broker, producer) = on_test_clock();
     let two_hours = Duration::from_secs(2 * 3600);
     let task = producer.enqueue(Fresh).delay(two_hours).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_task_that_is_old_at_its_first_refusal_has_the_whole_grace_before_it()
 }
 
 #[tokio::test]
-async fn a_task_that_is_run_again_has_the_whole_grace_before_it() {
+async fn a_task_that_is_run_again_gets_the_full_grace() {
     let (clock, broker, producer) = on_test_clock();
     let task = producer.enqueue(Fresh).await.unwrap();
     drained(&broker).await;
@@ -159,7 +159,7 @@ async fn a_task_that_is_run_again_has_the_whole_grace_before_it() {
 }
 
 #[tokio::test]
-async fn a_grace_of_zero_archives_at_once() {
+async fn a_grace_of_zero_archives_immediately() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone()).unknown_event_grace(Duration::ZERO);
     let _server = server.process(known).start().await.unwrap();
@@ -167,12 +167,12 @@ async fn a_grace_of_zero_archives_at_once() {
     assert_eq!(failure.kind, FailureKind::UnknownEvent);
     assert_eq!(
         failure.message,
-        "no process is registered for event `fresh`"
+        "no handler is registered for event `fresh`"
     );
 }
 
 #[tokio::test]
-async fn a_task_that_was_begun_in_time_goes_back_from_a_server_that_does_not_know_it() {
+async fn a_task_started_in_time_is_released_by_a_server_without_its_handler() {
     let (clock, broker, producer) = on_test_clock();
     let task = producer.enqueue(Fresh).expires_in(AN_HOUR);
     let task = task.backoff(Backoff::Fixed(AN_HOUR)).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_task_that_was_begun_in_time_goes_back_from_a_server_that_does_not_kno
 }
 
 #[tokio::test]
-async fn a_task_past_its_deadline_is_archived_for_that_by_whichever_server_sees_it() {
+async fn a_task_past_its_deadline_is_archived_for_that_by_any_server() {
     let (clock, broker, producer) = on_test_clock();
     let second = Duration::from_secs(1);
     let task = producer.enqueue(Fresh).deadline(second).await.unwrap();

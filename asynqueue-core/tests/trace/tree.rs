@@ -408,7 +408,7 @@ async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
     let attempt = traced.span("process orders");
     let kind = attribute(&attempt, "error.type");
     assert_eq!(kind.as_deref(), Some("unknown event"));
-    let message = "no process is registered for event `order`";
+    let message = "no handler is registered for event `order`";
     assert_eq!(attempt.status, Status::error(message));
 }
 

@@ -53,7 +53,9 @@ async fn a_result_that_redis_refuses_archives_its_task_and_holds_up_no_other() {
             Err(ResultError::Failed { failure, .. }) => {
                 let failure = failure.expect("the reason");
                 assert!(
-                    failure.message.starts_with("the store refused its outcome"),
+                    failure
+                        .message
+                        .starts_with("the broker refused its outcome"),
                     "{}",
                     failure.message
                 );

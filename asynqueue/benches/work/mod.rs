@@ -1,4 +1,4 @@
-//! The work of benches: a task that does nothing, and the CPU time that this takes.
+//! The workload of the benchmarks: a task that does nothing, and its CPU time.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn noop(_: Payload<Noop>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Runs a server until the broker keeps no task.
+/// Runs a server until the broker holds no task.
 pub(crate) async fn drain(broker: SharedBroker) {
     let server = Server::builder(broker.clone())
         .concurrency(64)

@@ -1,25 +1,25 @@
-//! What keeps an app from running.
+//! Errors of starting and running an app.
 
 use asynqueue_core::server::ServerError;
 
 use crate::ConnectError;
 
-/// An app could not start, or had to stop. The message names the part.
+/// Why an app could not start, or had to stop. The message names the part.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AppError {
-    /// The configuration asks for a part that this program is built without.
+    /// The configuration needs a part that this program is built without.
     #[error(
-        "`{key}` is set, but this program is built without that part: turn on the feature `{feature}` of asynqueue, or remove the \
-         key"
+        "`{key}` is set, but this program is built without that part: enable the feature `{feature}` of asynqueue, or remove the \
+             key"
     )]
     Feature {
-        /// The key of the configuration.
+        /// The key in the configuration, such as `scheduler.file`.
         key: &'static str,
-        /// The feature to turn on.
+        /// The feature of `asynqueue` to enable.
         feature: &'static str,
     },
-    /// The broker cannot be reached.
+    /// The broker could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The server could not start, or had to stop.
@@ -29,11 +29,11 @@ pub enum AppError {
     #[cfg(feature = "scheduler")]
     #[error("the scheduler: {0}")]
     Scheduler(#[from] asynqueue_core::scheduler::ScheduleError),
-    /// Metrics and health cannot be served.
+    /// Metrics and health could not be served.
     #[cfg(feature = "metrics")]
     #[error(transparent)]
     Metrics(#[from] asynqueue_monitor::metrics::MetricsError),
-    /// The web monitor cannot be served.
+    /// The web monitor could not be served.
     #[cfg(feature = "monitor")]
     #[error("the web monitor: {0}")]
     Monitor(#[from] asynqueue_monitor::ServeError),

@@ -1,4 +1,4 @@
-//! An app in the background.
+//! A running app.
 
 use std::sync::{
     Arc,
@@ -16,8 +16,8 @@ use asynqueue_monitor::Endpoint;
 
 use super::AppError;
 
-/// A running app. When it is dropped, all parts stop in the background, in no order; [`shutdown`](Self::shutdown) stops them in
-/// order.
+/// A running app. Dropping the handle stops all parts in the background, in no particular order;
+/// [`shutdown`](Self::shutdown) stops them in order.
 #[derive(Debug)]
 #[must_use = "the app stops when this is dropped"]
 pub struct AppHandle {
@@ -33,7 +33,7 @@ pub struct AppHandle {
     pub(super) monitor: Option<Endpoint>,
 }
 
-/// Whether an app has started, runs or stops.
+/// Whether an app is starting, running or stopping.
 #[derive(Debug)]
 pub(super) struct Phase(AtomicU8);
 
@@ -46,7 +46,7 @@ impl Phase {
         self.0.store(phase, Ordering::Release);
     }
 
-    /// Whether the app can do its work, or the reason why not.
+    /// Returns the reason if the app is not ready.
     #[cfg(feature = "metrics")]
     pub(super) fn ready(&self) -> Result<(), String> {
         match self.0.load(Ordering::Acquire) {
@@ -73,38 +73,39 @@ impl AppHandle {
         }
     }
 
-    /// The server. `None` once it has stopped.
+    /// The running server. `None` after it has stopped.
     pub fn server(&self) -> Option<&ServerHandle> {
         self.server.as_ref()
     }
 
-    /// The address at which metrics and health are served.
+    /// The address of the metrics and health endpoint, if it is served.
     #[cfg(feature = "metrics")]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(Endpoint::address)
     }
 
-    /// The address at which the web monitor is served.
+    /// The address of the web monitor, if it is served.
     #[cfg(feature = "monitor")]
     pub fn monitor_address(&self) -> Option<SocketAddr> {
         self.monitor.as_ref().map(Endpoint::address)
     }
 
-    /// A producer for the app's broker.
+    /// Returns a producer for the app's broker.
     pub fn producer(&self) -> Producer {
         Producer::new(self.broker.clone())
     }
 
-    /// An inspector of the app's broker.
+    /// Returns an inspector of the app's broker.
     pub fn inspector(&self) -> Inspector {
         Inspector::new(self.broker.clone())
     }
 
-    /// Waits until the server or the scheduler stops by itself, which they do when the broker is closed or panics.
+    /// Waits until the server or the scheduler stops without a request, because the broker is closed or an internal
+    /// task panics.
     ///
     /// # Errors
     ///
-    /// The reason.
+    /// Why it stopped.
     pub async fn ended(&mut self) -> Result<(), AppError> {
         let server = async {
             match &mut self.server {
@@ -127,12 +128,13 @@ impl AppHandle {
         }
     }
 
-    /// Stops all parts in order: scheduler, server, web monitor, metrics and health, and then closes the broker if the app has
+    /// Stops all parts in order: scheduler, server, web monitor, metrics and health. Then closes the broker if the app
     /// connected to it.
     ///
     /// # Errors
     ///
-    /// When the server had to stop because the broker was closed or panicked. The other parts are stopped all the same.
+    /// If the server had to stop because the broker was closed or an internal task panicked. The other parts are
+    /// stopped anyway.
     pub async fn shutdown(mut self) -> Result<(), AppError> {
         self.phase.set(Phase::STOPPING);
         #[cfg(feature = "scheduler")]
@@ -150,26 +152,26 @@ impl AppHandle {
         let server = self.server.take();
         let server = async {
             match server {
-                // It logs that it has stopped.
+                // The server logs its own stop.
                 Some(server) => server.shutdown().await.map_err(AppError::from),
                 None => Ok(()),
             }
         };
-        // Both are stopped before either is waited for: a call that hangs in one takes no time from the other.
+        // Stop both before waiting for either, so that a call that hangs in one takes no time from the other.
         let ((), stopped) = tokio::join!(scheduler, server);
         #[cfg(feature = "monitor")]
         if let Some(monitor) = self.monitor.take() {
             monitor.shutdown().await;
-            tracing::info!("the web monitor stopped");
+            tracing::info!("web monitor stopped");
         }
         #[cfg(feature = "metrics")]
         if let Some(metrics) = self.metrics.take() {
             metrics.shutdown().await;
-            tracing::info!("metrics and health stopped");
+            tracing::info!("metrics and health endpoint stopped");
         }
         if self.closes_broker {
             self.broker.close().await;
-            tracing::info!("the broker is closed");
+            tracing::info!("broker closed");
         }
         stopped
     }

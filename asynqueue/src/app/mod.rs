@@ -1,4 +1,4 @@
-//! A whole program in one call: the server, and what runs beside it.
+//! A complete program in one call: the server, and the parts that run beside it.
 
 mod error;
 mod handle;
@@ -22,7 +22,7 @@ use tower::Layer;
 use self::parts::Parts;
 pub use self::{error::AppError, handle::AppHandle};
 
-/// A program that runs tasks: a server, and beside it a scheduler, metrics with health checks, and the web monitor.
+/// A program that runs tasks: a server and, optionally, a scheduler, metrics with health checks, and the web monitor.
 ///
 /// ```
 /// use asynqueue::{App, prelude::*};
@@ -44,27 +44,27 @@ pub use self::{error::AppError, handle::AppHandle};
 /// # }
 /// ```
 ///
-/// With the feature `config`, `App::from_config` connects to the broker and sets up each part as a configuration says.
+/// With the feature `config`, `App::from_config` connects to the broker and sets up each part from a configuration.
 ///
 /// # Order
 ///
-/// The parts start in this order: metrics and health, web monitor, server, scheduler. `/readyz` fails until all have started. If
-/// one cannot start, those that have are stopped, and the error names the part.
+/// The parts start in this order: metrics and health, web monitor, server, scheduler. `/readyz` fails until all have
+/// started. If one cannot start, the parts already running are stopped, and the error names the failed one.
 ///
-/// They stop in the reverse order: the scheduler enqueues nothing more, the server finishes what runs, the monitor stops, and
-/// metrics and health are last, so that a scrape sees the end. `/readyz` fails from the first moment on. At last the broker is
-/// closed, if the app has connected to it.
+/// They stop in the reverse order: the scheduler stops enqueueing, the server finishes its running tasks, the monitor
+/// stops, and metrics and health stop last, so that a final scrape sees the end. `/readyz` fails from the start of the
+/// shutdown. Finally the broker is closed, if the app connected to it.
 #[must_use = "an app does nothing until it runs"]
 pub struct App {
     broker: SharedBroker,
-    /// Whether the broker is this app's to close.
+    /// Whether the app closes the broker when it ends.
     closes_broker: bool,
     server: ServerBuilder,
     parts: Parts,
 }
 
 impl App {
-    /// A program that works for `broker`: so far a server alone. The broker stays open when it ends.
+    /// Creates an app that runs a server on `broker`. The broker stays open when the app ends.
     pub fn new(broker: impl Into<SharedBroker>) -> Self {
         let broker = broker.into();
         Self {
@@ -75,7 +75,8 @@ impl App {
         }
     }
 
-    /// Connects to the broker of a configuration, and sets up all that it asks for. The broker is closed when the app ends.
+    /// Connects to the broker of a configuration, and sets up all configured parts. The broker is closed when the app
+    /// ends.
     ///
     /// ```
     /// # use asynqueue::prelude::*;
@@ -96,14 +97,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached, a setting is invalid, or the configuration asks for a part that this program is built
-    /// without; then the error names the feature to turn on.
+    /// If the broker cannot be reached, a setting is invalid, or the configuration needs a part that this program is
+    /// built without; then the error names the feature to enable.
     #[cfg(feature = "config")]
     pub async fn from_config(config: &asynqueue_core::config::Config) -> Result<Self, AppError> {
         Parts::check(config)?;
         let broker = crate::connect(&config.addr).await?;
         let mut of_server = config.clone();
-        // The other parts are this app's to run.
+        // The app runs the other parts itself.
         of_server.scheduler = Default::default();
         of_server.metrics = Default::default();
         of_server.monitoring = Default::default();
@@ -115,32 +116,32 @@ impl App {
         })
     }
 
-    /// Mounts a process: see [`ServerBuilder::process`].
+    /// Registers a handler: see [`ServerBuilder::process`].
     pub fn process<M>(self, process: impl IntoProcess<M>) -> Self {
         self.server(|server| server.process(process))
     }
 
-    /// Mounts a type that is a process for several types of tasks, for one of them: see [`ServerBuilder::process_for`].
+    /// Registers a handler for one of its several types of tasks: see [`ServerBuilder::process_for`].
     pub fn process_for<T: Task>(self, process: impl Process<T>) -> Self {
         self.server(|server| server.process_for::<T>(process))
     }
 
-    /// Mounts a function that computes for long or blocks its thread: see [`ServerBuilder::process_blocking`].
+    /// Registers a function that computes for long or blocks its thread: see [`ServerBuilder::process_blocking`].
     pub fn process_blocking<M>(self, function: impl IntoBlockingProcess<M>) -> Self {
         self.server(|server| server.process_blocking(function))
     }
 
-    /// Mounts every process that `#[task(process = …)]` registers: see [`ServerBuilder::registered`].
+    /// Registers all handlers that `#[task(process = …)]` declares: see [`ServerBuilder::registered`].
     pub fn registered(self) -> Self {
         self.server(ServerBuilder::registered)
     }
 
-    /// Subscribes a process to an event: see [`ServerBuilder::subscribe`].
+    /// Subscribes a handler to an event: see [`ServerBuilder::subscribe`].
     pub fn subscribe<M>(self, subscriber: impl Into<Name>, process: impl IntoProcess<M>) -> Self {
         self.server(|server| server.subscribe(subscriber, process))
     }
 
-    /// Makes one task of the members of a group: see [`ServerBuilder::aggregate`].
+    /// Combines the members of a group into one task: see [`ServerBuilder::aggregate`].
     pub fn aggregate<T: Task, U: Task>(
         self,
         combine: impl Fn(Vec<T>) -> U + Send + Sync + 'static,
@@ -148,12 +149,12 @@ impl App {
         self.server(|server| server.aggregate(combine))
     }
 
-    /// Shares a value with all processes: see [`ServerBuilder::state`].
+    /// Shares a value with all handlers: see [`ServerBuilder::state`].
     pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
         self.server(|server| server.state(value))
     }
 
-    /// Puts a layer around every process: see [`ServerBuilder::layer`].
+    /// Wraps every handler in a layer: see [`ServerBuilder::layer`].
     pub fn layer<L>(self, layer: L) -> Self
     where
         L: Layer<BoxProcess, Service: TaskService> + Send + Sync + 'static,
@@ -161,12 +162,12 @@ impl App {
         self.server(|server| server.layer(layer))
     }
 
-    /// Runs a hook around every process: see [`ServerBuilder::hook`].
+    /// Wraps every handler in a hook: see [`ServerBuilder::hook`].
     pub fn hook(self, hook: impl Hook) -> Self {
         self.server(|server| server.hook(hook))
     }
 
-    /// Changes whatever else the server has, beyond a configuration and the methods here.
+    /// Changes any other setting of the server, beyond the configuration and the methods here.
     ///
     /// ```
     /// # use asynqueue::{App, MemoryBroker};
@@ -179,13 +180,14 @@ impl App {
         self
     }
 
-    /// Enqueues a task by the clock: see [`SchedulerBuilder::entry`](asynqueue_core::scheduler::SchedulerBuilder::entry).
+    /// Enqueues a task on a schedule: see
+    /// [`SchedulerBuilder::entry`](asynqueue_core::scheduler::SchedulerBuilder::entry).
     #[cfg(feature = "scheduler")]
     pub fn schedule(self, entry: asynqueue_core::scheduler::Entry) -> Self {
         self.scheduler(|scheduler| scheduler.entry(entry))
     }
 
-    /// Runs a scheduler, and changes whatever it has beyond its [entries](Self::schedule).
+    /// Runs a scheduler, and changes its settings beyond its [entries](Self::schedule).
     #[cfg(feature = "scheduler")]
     pub fn scheduler(
         mut self,
@@ -212,7 +214,7 @@ impl App {
         self
     }
 
-    /// Changes the web monitor, if it is served: its users, what it hides, its paths.
+    /// Changes the web monitor, if it is served: for example its users, its redacted fields or its path.
     ///
     /// ```
     /// # use asynqueue::{App, MemoryBroker};
@@ -230,17 +232,17 @@ impl App {
         self
     }
 
-    /// The broker that it works for.
+    /// The broker of the app.
     pub fn broker(&self) -> &SharedBroker {
         &self.broker
     }
 
-    /// A producer for the same broker.
+    /// Returns a producer for the app's broker.
     pub fn producer(&self) -> Producer {
         Producer::new(self.broker.clone())
     }
 
-    /// An inspector of the same broker.
+    /// Returns an inspector of the app's broker.
     pub fn inspector(&self) -> Inspector {
         Inspector::new(self.broker.clone())
     }
@@ -249,7 +251,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// When a part cannot start. Those that have started are stopped then.
+    /// If a part cannot start. The parts already running are stopped.
     pub async fn start(self) -> Result<AppHandle, AppError> {
         let never = std::future::pending::<Infallible>();
         match start::start_unless(self, never).await? {
@@ -258,15 +260,16 @@ impl App {
         }
     }
 
-    /// Starts all parts and runs them until `shutdown` completes, such as
+    /// Starts all parts and runs them until `shutdown` completes; see
     /// [`shutdown_signal`](asynqueue_core::server::shutdown_signal).
     ///
-    /// Where that comes while they start, those that have started are stopped, and nothing else starts. When this future is dropped, all
-    /// parts stop in the background, in no order.
+    /// If `shutdown` completes during the start, no further part is started and the running ones are stopped. If this
+    /// future is dropped, all parts stop in the background, in no particular order.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and when the server or the scheduler stops by itself: the others are stopped then.
+    /// As [`start`](Self::start), and if the server or the scheduler stops without a request. The other parts are
+    /// stopped then.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AppError> {
         tokio::pin!(shutdown);
         let mut app = match start::start_unless(self, &mut shutdown).await? {

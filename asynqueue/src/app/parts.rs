@@ -1,4 +1,4 @@
-//! What an app runs beside its server.
+//! The parts that an app runs beside its server.
 
 use asynqueue_core::broker::SharedBroker;
 
@@ -20,9 +20,9 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct SchedulerPart {
     pub(super) builder: asynqueue_core::scheduler::SchedulerBuilder,
-    /// Whether code or a configuration has given it something to do.
+    /// Whether code or a configuration has added something to it.
     pub(super) is_used: bool,
-    /// Whether a configuration turns it on or off.
+    /// Whether a configuration enables or disables it.
     pub(super) enable: Option<bool>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct MonitorPart {
 }
 
 impl Parts {
-    /// Nothing but what code adds.
+    /// Parts without a configuration.
     pub(super) fn new(broker: &SharedBroker) -> Self {
         // Some programs are built without any part.
         let _ = broker;
@@ -62,7 +62,8 @@ impl Parts {
         }
     }
 
-    /// Refuses what this program is built without, and prepares what has to be there before the broker is.
+    /// Rejects parts that this program is built without, and installs the metrics recorder before the broker is
+    /// connected.
     #[cfg(feature = "config")]
     pub(super) fn check(config: &asynqueue_core::config::Config) -> Result<(), AppError> {
         let scheduler = &config.scheduler;
@@ -96,7 +97,7 @@ impl Parts {
                 return Err(AppError::Feature { key, feature });
             }
         }
-        // Counts what happens while the broker is connected, too.
+        // Installed now, so that it also counts what happens while the broker connects.
         #[cfg(feature = "metrics")]
         if has_metrics {
             asynqueue_monitor::metrics::install()?;
@@ -104,7 +105,7 @@ impl Parts {
         Ok(())
     }
 
-    /// What a configuration asks for.
+    /// Parts set up from a configuration.
     #[cfg(feature = "config")]
     pub(super) fn of(
         broker: &SharedBroker,
@@ -183,7 +184,7 @@ mod tests {
 
     /// Each build of these tests checks its own features: run them with and without `--all-features`.
     #[test]
-    fn a_part_that_the_program_is_built_without_is_refused_with_the_feature_to_turn_on() {
+    fn a_part_that_the_program_is_built_without_is_rejected_with_the_feature_to_enable() {
         for (line, feature, is_built) in [
             (
                 "scheduler.file = 'x.toml'",
@@ -212,7 +213,7 @@ mod tests {
             if let Err(error) = checked {
                 let (key, _) = line.split_once(' ').expect("a key");
                 let expected = format!(
-                    "`{key}` is set, but this program is built without that part: turn on the feature `{feature}` of asynqueue, \
+                    "`{key}` is set, but this program is built without that part: enable the feature `{feature}` of asynqueue, \
                      or remove the key"
                 );
                 assert_eq!(error.to_string(), expected);

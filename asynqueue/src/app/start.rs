@@ -1,4 +1,4 @@
-//! Starting the parts of an app, one after the other.
+//! Starting the parts of an app, one after another.
 
 use std::future::Future;
 #[cfg(feature = "metrics")]
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
 
-/// Starts all parts, or none: if one fails, or `shutdown` completes first, those that have started are stopped. Returns the output of
-/// `shutdown` for the latter.
+/// Starts all parts, or none: if one fails, or `shutdown` completes first, the parts already running are stopped. In
+/// the latter case it returns the output of `shutdown`.
 pub(super) async fn start_unless<T>(
     app: App,
     shutdown: impl Future<Output = T>,
@@ -23,7 +23,7 @@ pub(super) async fn start_unless<T>(
             Ok(Ok(handle))
         }
         Ok(Err(error)) => {
-            // What stops now has nothing to add to the reason.
+            // An error of stopping adds nothing to the reason.
             drop(handle.shutdown().await);
             Err(error)
         }

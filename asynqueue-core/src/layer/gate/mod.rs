@@ -1,9 +1,10 @@
-//! Where tasks wait for a limit: before their attempt starts, so that neither a slot nor a timeout is spent on it.
+//! Gates: where tasks wait for a limit before their attempt starts, so that the wait costs neither a slot nor their
+//! timeout.
 //!
-//! A server passes a task through the gates of its process right after the lease. A task that may start soon waits at
-//! the gate. All others go back to the broker, each with its [place](crate::task::Envelope::place) in the line and for about
-//! as long as it takes until its turn. The gate keeps two numbers of the line, however long it is: the place that was
-//! given last, and the one that was served last.
+//! A server passes a task through the gates of its handler right after leasing it. A task that may start soon waits at
+//! the gate. All others return to the broker, each with its [place](crate::task::Envelope::place) in the line and a
+//! delay until about its turn. However long the line is, the gate stores two numbers: the place given last, and the
+//! place served last.
 
 use std::{fmt, future::Future, iter, pin::Pin, sync::Arc, time::Duration};
 
@@ -20,16 +21,16 @@ use super::{
 };
 use crate::task::Timestamp;
 
-/// A task whose turn is within this waits at the gate, leased. At least one does.
+/// A task whose turn is at most this far away waits at the gate, leased. At least one task does.
 pub(super) const WORTH_WAITING: Duration = Duration::from_millis(100);
 
-/// A limit on the attempts of one or several processes, with those that wait for it.
+/// A limit on the attempts of one or several handlers, and the line of the tasks that wait for it.
 pub(crate) struct Gate {
     limit: Limit,
     line: Mutex<Line>,
 }
 
-/// What is limited.
+/// The kinds of limits.
 #[derive(Debug)]
 pub(super) enum Limit {
     AtOnce {
@@ -40,16 +41,16 @@ pub(super) enum Limit {
     PerTime(Turns),
 }
 
-/// A turn that is near.
+/// A turn that is near. Resolves to `None` if nothing becomes free in time.
 pub(crate) type Turn = Pin<Box<dyn Future<Output = Option<Pass>> + Send>>;
 
-/// What a gate answers a task.
+/// The decision of a gate.
 pub(crate) enum Entry {
-    /// It may start.
+    /// The task may start.
     Now(Pass),
-    /// It may wait for its turn here. It yields `None` if nothing becomes free in time.
+    /// The task may wait for its turn here.
     Soon { place: u64, turn: Turn },
-    /// It is to come back after this long.
+    /// The task has to come back after this long.
     Later { place: u64, wait: Duration },
 }
 
@@ -57,10 +58,10 @@ pub(crate) enum Entry {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    /// Held for its drop.
+    /// Held until the pass is dropped.
     _permit: Option<OwnedSemaphorePermit>,
-    /// When the attempt began. One that never did gives its turn back.
-    began: Option<Instant>,
+    /// When the attempt started. If it did not, the turn is returned.
+    started: Option<Instant>,
 }
 
 impl Gate {
@@ -73,8 +74,8 @@ impl Gate {
         &self.limit
     }
 
-    /// Admits a task, or says where and for how long it waits. `place` is the one it was given before; a new one comes
-    /// behind all that wait.
+    /// Admits a task, or decides where and how long it waits. `place` is the place it was given earlier. A new task
+    /// joins the line at its end.
     pub(crate) fn enter(self: &Arc<Self>, place: Option<u64>, now: Timestamp) -> Entry {
         let mut line = self.line.lock();
         let is_new = place.is_none();
@@ -82,17 +83,17 @@ impl Gate {
         let number = line.number(place);
         let is_next = number <= line.held as u64 + 1;
         let is_near = !is_new && self.is_near(number);
-        // Those that come back do so in the order of the line.
+        // Returning tasks come back in the order of the line.
         let is_next = is_next || !is_new && number <= self.about_next();
         let patience = match &self.limit {
             _ if is_near => self.patience(),
-            // The front of the line looks more often than that.
+            // The front of the line comes back more often than that.
             Limit::AtOnce { .. } if !is_new => LOOK_AGAIN / 2,
             _ => LOOK_AGAIN,
         };
         let may_start = is_next || self.idle() > patience;
         if may_start && let Some(pass) = self.try_pass() {
-            line.let_in(place, is_next || is_near);
+            line.record_start(place, is_next || is_near);
             return Entry::Now(pass);
         }
         line.last = line.last.max(place);
@@ -107,8 +108,8 @@ impl Gate {
         Entry::Later { place, wait }
     }
 
-    /// When a task that had no turn here comes back.
-    pub(crate) fn come_back(&self, place: u64) -> Duration {
+    /// How long a task without a turn here stays away.
+    pub(crate) fn send_back(&self, place: u64) -> Duration {
         let number = self.line.lock().send_back(place);
         self.until_back(number)
     }
@@ -124,12 +125,12 @@ impl Gate {
         }
     }
 
-    /// Lines up for a turn that is near. Callers have their turns in the order of their calls.
+    /// Queues for a turn that is near. Turns are given in the order of the calls.
     fn turn(self: &Arc<Self>, place: u64) -> Option<Turn> {
         match &self.limit {
             Limit::AtOnce { permits, .. } => {
                 let mut acquire = Box::pin(Arc::clone(permits).acquire_owned());
-                // Its place among the waiters is that of its first poll.
+                // The first poll decides its place among the waiters.
                 let first = acquire.as_mut().now_or_never();
                 let held = Held(Arc::clone(self));
                 Some(Box::pin(async move {
@@ -139,7 +140,7 @@ impl Gate {
                     };
                     // The semaphore is never closed.
                     let pass = held.0.pass(Some(permit.ok()?));
-                    held.0.line.lock().let_in(place, true);
+                    held.0.line.lock().record_start(place, true);
                     Some(pass)
                 }))
             }
@@ -149,7 +150,7 @@ impl Gate {
                 let pass = self.pass(None);
                 Some(Box::pin(async move {
                     tokio::time::sleep(wait).await;
-                    held.0.line.lock().let_in(place, true);
+                    held.0.line.lock().record_start(place, true);
                     Some(pass)
                 }))
             }
@@ -158,16 +159,16 @@ impl Gate {
 
     fn pass(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> Pass {
         if let Limit::AtOnce { pace, .. } = &self.limit {
-            pace.began();
+            pace.started();
         }
         Pass {
             gate: Arc::clone(self),
             _permit: permit,
-            began: None,
+            started: None,
         }
     }
 
-    /// How many tasks start about now: within [`WORTH_WAITING`], or by the clock if a few before them are gone.
+    /// How many tasks start about now: within [`WORTH_WAITING`], or, at a rate, if a few before them are gone.
     fn about_next(&self) -> u64 {
         let interval = match &self.limit {
             Limit::AtOnce { max, pace, .. } => pace.interval(*max),
@@ -181,13 +182,13 @@ impl Gate {
         (starts as u64).clamp(least, 1_000)
     }
 
-    /// For how long a turn may be free until it goes to any task that comes, since the front of the line is away.
+    /// How long a turn may be free before it goes to any task that comes, because the front of the line is away.
     fn patience(&self) -> Duration {
         let interval = match &self.limit {
             Limit::AtOnce { max, pace, .. } => pace.interval(*max),
             Limit::PerTime(turns) => turns.interval(),
         };
-        // Less than those have that are not near: the line keeps its order.
+        // Less than for tasks that are not near, so that the line keeps its order.
         let most = match &self.limit {
             Limit::AtOnce { .. } => LOOK_AGAIN / 4,
             Limit::PerTime(_) => LOOK_AGAIN,
@@ -195,7 +196,7 @@ impl Gate {
         (interval / 4).clamp(Duration::from_millis(5), most)
     }
 
-    /// For how long a turn has been free.
+    /// How long a turn has been free.
     fn idle(&self) -> Duration {
         match &self.limit {
             Limit::AtOnce { permits, pace, .. } if permits.available_permits() > 0 => pace.idle(),
@@ -204,13 +205,13 @@ impl Gate {
         }
     }
 
-    /// How long it takes until the turn of the one with this number.
+    /// How long until the turn of the task with this number in the line.
     fn until_turn(&self, number: u64) -> Duration {
         let times = |interval: Duration, n: u64| {
             interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
         };
         match &self.limit {
-            // When it becomes one of the next, since another may end at any time after that.
+            // The time until it is among the next ones, because another attempt may end at any time after that.
             Limit::AtOnce { max, pace, .. } => {
                 let before = (number - 1).saturating_sub(self.about_next() / 2);
                 times(pace.interval(*max), before)
@@ -221,7 +222,7 @@ impl Gate {
         }
     }
 
-    /// Whether a task comes back just for its turn, rather than to look whether the line has become shorter.
+    /// Whether a task comes back for its turn, rather than to check whether the line has become shorter.
     fn is_near(&self, number: u64) -> bool {
         match &self.limit {
             Limit::AtOnce { max, .. } => {
@@ -231,14 +232,16 @@ impl Gate {
         }
     }
 
-    /// When a task comes back: at its turn if that is known, else sooner, since the line may have become shorter.
+    /// When a task comes back: at its turn if that is known, otherwise sooner, because the line may have become
+    /// shorter.
     fn until_back(&self, number: u64) -> Duration {
         let turn = self.until_turn(number);
         let back = match &self.limit {
             Limit::AtOnce { .. } if turn <= LOOK_AGAIN => turn.max(self.patience()),
-            // Any that is free goes to one of these.
+            // The next free turn goes to one of these.
             Limit::AtOnce { max, .. } if number <= *max as u64 => LOOK_AGAIN / 4,
-            // The next attempts may be far quicker than the last, so that the whole line comes back soon, one after the other.
+            // The next attempts may be much shorter than the last ones, so the line comes back soon, one task after
+            // another.
             Limit::AtOnce { pace, .. } => {
                 let each = (pace.idle() / 200).clamp(LEAST_APART, MOST_APART);
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
@@ -252,20 +255,20 @@ impl Gate {
     }
 }
 
-/// How soon those that are next look again whether another task has ended.
+/// How soon the next tasks check again whether another one has ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long after the task before it one comes back whose turn depends on how long others take, at least and at most: the
-/// longer nothing has ended, the longer. It bounds how many come back for nothing to some 150 a second, and fewer where
-/// attempts are long.
+/// The bounds of the interval between two tasks that come back, when their turn depends on the duration of other
+/// attempts. The interval grows with the time since the last attempt ended. At most about 150 tasks a second come back
+/// without a turn, and fewer if attempts are long.
 const LEAST_APART: Duration = Duration::from_millis(10);
 const MOST_APART: Duration = Duration::from_millis(100);
 
-/// How long a task is away at most that is not far from its turn; and how long at most in all.
+/// The longest time away: of a task not far from its turn, and of any task.
 const FAR: Duration = Duration::from_secs(300);
 const FARTHEST: Duration = Duration::from_secs(3600);
 
-/// One that waits at a gate.
+/// A task that waits at a gate.
 struct Held(Arc<Gate>);
 
 impl Drop for Held {
@@ -276,23 +279,23 @@ impl Drop for Held {
 }
 
 impl Pass {
-    /// Notes that the attempt begins.
-    fn begin(&mut self) {
-        self.began = Some(Instant::now());
+    /// Records the start of the attempt.
+    fn start(&mut self) {
+        self.started = Some(Instant::now());
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        match (&self.gate.limit, self.began) {
-            (Limit::AtOnce { pace, .. }, Some(began)) => pace.ended(began.elapsed()),
-            (Limit::PerTime(turns), None) => turns.give_back(),
+        match (&self.gate.limit, self.started) {
+            (Limit::AtOnce { pace, .. }, Some(started)) => pace.ended(started.elapsed()),
+            (Limit::PerTime(turns), None) => turns.return_turn(),
             _ => {}
         }
     }
 }
 
-/// What admits one attempt through all gates of its process.
+/// Admits one attempt through all gates of its handler.
 #[derive(Debug, Default)]
 pub(crate) struct Passes(Vec<Pass>);
 
@@ -301,13 +304,13 @@ impl Passes {
         self.0.push(pass);
     }
 
-    /// Notes that the attempt begins.
-    pub(crate) fn begin(&mut self) {
-        self.0.iter_mut().for_each(Pass::begin);
+    /// Records the start of the attempt.
+    pub(crate) fn start(&mut self) {
+        self.0.iter_mut().for_each(Pass::start);
     }
 }
 
-/// The gates around a process, from the outside in. Most have none.
+/// The gates around a handler, from the outside in. Most handlers have none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gates(Option<Arc<[Arc<Gate>]>>);
 
@@ -325,7 +328,7 @@ impl Gates {
         gates.any(|other| Arc::ptr_eq(other, gate))
     }
 
-    /// These with one more around them. A gate that is among them already is passed once.
+    /// These gates with one more around them. A gate that is already among them is passed once.
     pub(super) fn within(&self, gate: &Arc<Gate>) -> Self {
         if self.has(gate) {
             return self.clone();
@@ -334,7 +337,7 @@ impl Gates {
         Self(Some(iter::once(gate).chain(inner).cloned().collect()))
     }
 
-    /// These, or those of what is inside where a layer between hides them.
+    /// These gates, or those of `inner` if a layer in between hides them.
     pub(super) fn or(self, inner: &Self) -> Self {
         if self.is_empty() { inner.clone() } else { self }
     }

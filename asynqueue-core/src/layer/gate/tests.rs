@@ -1,4 +1,4 @@
-//! Gates before a backlog, in paused time.
+//! Gates in front of a backlog, in paused time.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::*;
 
-/// Tasks that wait in a broker, by when they are due; in this order they come to the gate.
+/// Tasks that wait in a broker, by when they are due, which is the order in which they come to the gate.
 struct Backlog {
     gate: Arc<Gate>,
     start: Instant,
     due: BTreeMap<(Instant, u64), (u64, Option<u64>)>,
-    /// How often a task has come.
+    /// How often a task has come to the gate.
     comes: u64,
-    put_off: u64,
+    add_back: u64,
     started: Vec<u64>,
     held: FuturesUnordered<BoxFuture<'static, (u64, u64, Option<Pass>)>>,
 }
@@ -27,7 +27,7 @@ impl Backlog {
             start,
             due: due.collect(),
             comes: 0,
-            put_off: 0,
+            add_back: 0,
             started: Vec::new(),
             held: FuturesUnordered::new(),
         }
@@ -37,13 +37,13 @@ impl Backlog {
         self.due.insert((Instant::now(), u64::MAX), (task, None));
     }
 
-    fn put_off(&mut self, task: u64, place: u64, wait: Duration) {
-        self.put_off += 1;
-        let due = (Instant::now() + wait, 1_000_000 + self.put_off);
+    fn add_back(&mut self, task: u64, place: u64, wait: Duration) {
+        self.add_back += 1;
+        let due = (Instant::now() + wait, 1_000_000 + self.add_back);
         self.due.insert(due, (task, Some(place)));
     }
 
-    /// Takes the next to the gate when it is due; returns its pass once it is admitted.
+    /// Takes the next task to the gate when it is due. Returns its pass when it is admitted.
     async fn next(&mut self) -> Option<Pass> {
         let due = self.due.first_key_value().map(|((due, _), _)| *due);
         let far = Instant::now() + Duration::from_secs(1 << 30);
@@ -51,8 +51,8 @@ impl Backlog {
             biased;
             Some((task, place, pass)) = self.held.next() => {
                 if pass.is_none() {
-                    let wait = self.gate.come_back(place);
-                    self.put_off(task, place, wait);
+                    let wait = self.gate.send_back(place);
+                    self.add_back(task, place, wait);
                 } else {
                     self.started.push(task);
                 }
@@ -72,24 +72,24 @@ impl Backlog {
                 let held = async move { (task, place, turn.await) };
                 self.held.push(Box::pin(held));
             }
-            Entry::Later { place, wait } => self.put_off(task, place, wait),
+            Entry::Later { place, wait } => self.add_back(task, place, wait),
         }
         None
     }
 }
 
 impl Backlog {
-    /// By how many places a task started before its turn.
+    /// The largest number of places by which a task started before its turn.
     fn most_early(&self) -> usize {
         let early = |(n, task): (usize, &u64)| (*task as usize).saturating_sub(n);
         let all = self.started.iter().enumerate().map(early);
         all.max().unwrap_or_default()
     }
 
-    /// Takes the next to the gate, and runs it in no time if it is admitted.
+    /// Takes the next task to the gate, and runs it in no time if it is admitted.
     async fn run(&mut self) {
         if let Some(mut pass) = self.next().await {
-            pass.begin();
+            pass.start();
         }
     }
 }
@@ -109,7 +109,7 @@ fn at_once(max: usize) -> Arc<Gate> {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_serves_a_backlog_in_order_at_full_rate_and_looks_at_each_task_a_few_times() {
+async fn a_rate_serves_a_backlog_in_order_at_full_rate_and_checks_each_task_a_few_times() {
     let mut backlog = Backlog::new(rate(1, SECOND), 2_000);
     while backlog.started.len() < 2_000 {
         backlog.run().await;
@@ -121,7 +121,7 @@ async fn a_rate_serves_a_backlog_in_order_at_full_rate_and_looks_at_each_task_a_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_thousand_over_one_a_second_are_looked_at_rarely() {
+async fn a_hundred_thousand_tasks_over_one_a_second_are_checked_rarely() {
     let mut backlog = Backlog::new(rate(1, SECOND), 100_000);
     for _ in 0..100_000 {
         backlog.run().await;
@@ -136,7 +136,7 @@ async fn a_hundred_thousand_over_one_a_second_are_looked_at_rarely() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_later_goes_behind_the_line_and_a_turn_that_nobody_takes_is_not_lost() {
+async fn new_tasks_go_behind_the_line_and_an_unused_turn_is_not_lost() {
     let gate = rate(1, SECOND);
     let mut backlog = Backlog::new(Arc::clone(&gate), 10);
     for _ in 0..10 {
@@ -147,7 +147,7 @@ async fn what_comes_later_goes_behind_the_line_and_a_turn_that_nobody_takes_is_n
         backlog.run().await;
     }
     assert_eq!(backlog.started, [0, 1, 2, 3, 4]);
-    // All that wait are deleted. The next ones must not wait for them forever.
+    // All waiting tasks are deleted. The next ones must not wait for them forever.
     backlog.due.clear();
     tokio::time::advance(3 * SECOND).await;
     for n in 11..20 {
@@ -159,29 +159,29 @@ async fn what_comes_later_goes_behind_the_line_and_a_turn_that_nobody_takes_is_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_never_began_gives_its_turn_back() {
+async fn an_attempt_that_never_started_returns_its_turn() {
     let gate = rate(1, SECOND);
     let now = Timestamp::default();
     let Entry::Now(pass) = gate.enter(None, now) else {
-        panic!("the first")
+        panic!("the first task was not admitted")
     };
     drop(pass);
     let Entry::Now(mut pass) = gate.enter(None, now) else {
-        panic!("its turn is free again")
+        panic!("its turn is not free again")
     };
-    pass.begin();
+    pass.start();
     drop(pass);
     assert!(matches!(gate.enter(None, now), Entry::Later { .. }));
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_at_once_serve_a_backlog_in_order_and_idle_little() {
+async fn concurrent_attempts_serve_a_backlog_in_order_and_idle_little() {
     for (max, took, tasks) in [(1, 300, 200), (2, 20, 1_000), (4, 30_000, 100)] {
         let took = Duration::from_millis(took);
         let mut backlog = Backlog::new(at_once(max), tasks);
         while backlog.started.len() < tasks as usize {
             if let Some(mut pass) = backlog.next().await {
-                pass.begin();
+                pass.start();
                 tokio::spawn(async move {
                     tokio::time::sleep(took).await;
                     drop(pass);
@@ -195,7 +195,7 @@ async fn attempts_at_once_serve_a_backlog_in_order_and_idle_little() {
         let looks = 5.0 * tasks as f64 + 150.0 * whole.as_secs_f64();
         assert!((backlog.comes as f64) < looks, "{max}: {figures:?}");
         let most = backlog.most_early();
-        // Only while it is not known yet how long an attempt takes.
+        // Only until it is known how long an attempt takes.
         assert!(most <= 20, "{max}: {most} early, {figures:?}");
     }
 }

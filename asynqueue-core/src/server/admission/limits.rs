@@ -1,4 +1,5 @@
-//! Tasks over a limit of their process: one whose turn is near waits here, leased; the others go back until theirs.
+//! Tasks over a limit of their handler. A task whose turn is near waits here under its lease; the others are snoozed
+//! until their turn.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,23 +14,23 @@ use crate::{
     task::Timestamp,
 };
 
-/// A task on its way through the gates of its process.
+/// A task on its way through the gates of its handler.
 struct AtGates {
     gates: Gates,
-    /// How many it has passed.
+    /// How many gates it has passed.
     passed: usize,
     passes: Passes,
     /// Its place in the line, if it has one.
     place: Option<u64>,
 }
 
-/// How far a task has come.
+/// The progress of a task.
 enum Step {
-    /// Through all gates.
+    /// It has passed all gates.
     In(Passes),
-    /// It may wait for its turn at the next.
+    /// It waits here for its turn at the next gate.
     Wait(Turn),
-    /// It comes back after this long.
+    /// It has to come back after this long.
     Later(Duration),
 }
 
@@ -43,8 +44,8 @@ impl AtGates {
         }
     }
 
-    /// Passes the next gates, as far as they admit the task at once.
-    fn go_on(&mut self, now: Timestamp) -> Step {
+    /// Passes gates as long as they admit the task immediately.
+    fn advance(&mut self, now: Timestamp) -> Step {
         while let Some(gate) = self.gates.get(self.passed) {
             match gate.enter(self.place, now) {
                 Entry::Now(pass) => {
@@ -64,25 +65,25 @@ impl AtGates {
         Step::In(std::mem::take(&mut self.passes))
     }
 
-    /// Waits for its turn at a gate, and passes the next ones.
+    /// Waits for the turn at a gate, and passes the following gates.
     async fn take(&mut self, turn: Turn, now: impl Fn() -> Timestamp) -> Step {
         match turn.await {
             Some(pass) => {
                 self.passes.push(pass);
                 self.passed += 1;
-                self.go_on(now())
+                self.advance(now())
             }
             None => {
                 let gate = self.gates.get(self.passed).zip(self.place);
-                Step::Later(gate.map_or(Duration::ZERO, |(gate, place)| gate.come_back(place)))
+                Step::Later(gate.map_or(Duration::ZERO, |(gate, place)| gate.send_back(place)))
             }
         }
     }
 }
 
 impl Shared {
-    /// Admits a job through the gates of its process if there is room. Otherwise it waits at one, or goes back.
-    pub(super) fn let_in_or_hold(
+    /// Admits a job through the gates of its handler if there is room. Otherwise it waits at one, or is snoozed.
+    pub(super) fn admit_or_hold(
         self: &Arc<Self>,
         job: Job,
         gates: &Gates,
@@ -93,15 +94,15 @@ impl Shared {
             return Some(job);
         }
         let mut at = AtGates::new(gates, &job.leased);
-        match at.go_on(now) {
-            Step::In(passes) => Some(job.let_in(passes)),
+        match at.advance(now) {
+            Step::In(passes) => Some(job.with_passes(passes)),
             Step::Later(wait) => {
-                self.put_off(job.leased, &at, wait);
+                self.snooze(job.leased, &at, wait);
                 None
             }
             Step::Wait(turn) => {
                 let lease = job.leased.lease();
-                // One that is closed has it given back.
+                // A closed inbox returns the job; the caller's push then returns it too, and it is released.
                 self.inbox.hold(job).map_or_else(Some, |()| {
                     let waiting = Arc::clone(self).wait_at_gate(lease, at, turn);
                     tokio::spawn(ambient::here(waiting));
@@ -111,15 +112,15 @@ impl Shared {
         }
     }
 
-    /// Waits with a job that the inbox holds until it is admitted, or is to come back later.
+    /// Waits with a held job until it is admitted or has to come back later.
     async fn wait_at_gate(self: Arc<Self>, lease: Lease, mut at: AtGates, mut turn: Turn) {
         loop {
             match at.take(turn, || self.broker.now()).await {
-                Step::In(passes) => return self.inbox.let_in(&lease, passes),
+                Step::In(passes) => return self.inbox.admit(&lease, passes),
                 Step::Wait(next) => turn = next,
                 Step::Later(wait) => {
                     if let Some(job) = self.inbox.take_held(&lease) {
-                        self.put_off(job.leased, &at, wait);
+                        self.snooze(job.leased, &at, wait);
                     }
                     return;
                 }
@@ -127,9 +128,9 @@ impl Shared {
         }
     }
 
-    /// Waits in the foreground until a job is admitted, unless it is to come back later.
+    /// Waits in the foreground until a job is admitted, unless it has to come back later.
     #[cfg(feature = "testing")]
-    pub(super) async fn wait_to_be_let_in(
+    pub(super) async fn wait_for_admission(
         &self,
         job: Job,
         gates: &Gates,
@@ -139,21 +140,21 @@ impl Shared {
             return Some(job);
         }
         let mut at = AtGates::new(gates, &job.leased);
-        let mut step = at.go_on(now);
+        let mut step = at.advance(now);
         loop {
             match step {
-                Step::In(passes) => return Some(job.let_in(passes)),
+                Step::In(passes) => return Some(job.with_passes(passes)),
                 Step::Wait(turn) => step = at.take(turn, || self.broker.now()).await,
                 Step::Later(wait) => {
-                    self.put_off(job.leased, &at, wait);
+                    self.snooze(job.leased, &at, wait);
                     return None;
                 }
             }
         }
     }
 
-    /// Gives a task back for a while, with its place in the line.
-    fn put_off(&self, mut leased: Leased, at: &AtGates, wait: Duration) {
+    /// Snoozes a task, with its place in the line.
+    fn snooze(&self, mut leased: Leased, at: &AtGates, wait: Duration) {
         let left = time_left(&leased.envelope, self.broker.now());
         let delay = left.map_or(wait, |left| left.min(wait));
         if leased.envelope.place() != at.place {

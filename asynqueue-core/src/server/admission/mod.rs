@@ -1,7 +1,7 @@
-//! Whether a task that was leased may start here. It is decided before the task takes a slot: what may not start goes
-//! back to the broker, and neither an attempt nor its timeout is spent.
+//! Decides whether a leased task may start here, before it takes a slot. A task that may not start returns to the
+//! broker without spending an attempt or its timeout.
 //!
-//! A task may not start whose event nothing here handles (`unhandled`), or that is over a limit of its process
+//! A task may not start if its event has no handler here (`unhandled`), or if it is over a limit of its handler
 //! (`limits`).
 
 mod limits;
@@ -18,17 +18,17 @@ use crate::{
 
 /// A batch after admission.
 pub(super) struct Received {
-    /// What may start.
+    /// The tasks that may start.
     pub(super) jobs: Vec<Job>,
-    /// How many went back because nothing here handles them.
+    /// How many were released because their event has no handler here.
     pub(super) unhandled: usize,
 }
 
 impl Shared {
-    /// Keeps the tasks that may start now. The others wait at a limit, or go back.
+    /// Returns the tasks that may start now. The others wait at a limit, or return to the broker.
     pub(super) fn receive(self: &Arc<Self>, jobs: Vec<Job>) -> Received {
         let (now, mut unhandled) = (self.broker.now(), 0);
-        // Most of a batch are of one event.
+        // Most tasks of a batch have the same event.
         let mut last: Option<(Name, Name, Option<&BoxProcess>)> = None;
         let received = jobs.into_iter().filter_map(|job| {
             let task = &job.leased.envelope;
@@ -48,7 +48,7 @@ impl Shared {
             };
             match process {
                 Some(process) if !process.gates().is_empty() => {
-                    self.let_in_or_hold(job, process.gates(), now)
+                    self.admit_or_hold(job, process.gates(), now)
                 }
                 _ => Some(job),
             }
@@ -57,19 +57,19 @@ impl Shared {
         Received { jobs, unhandled }
     }
 
-    /// Receives a task that runs in the foreground: what may start soon is waited for.
+    /// Receives a task that runs in the foreground, waiting if it may start soon.
     #[cfg(feature = "testing")]
     pub(super) async fn receive_alone(&self, job: Job) -> Option<Job> {
         let process = self.registry.of(&job.leased.envelope);
         let now = self.broker.now();
         let job = self.known(job, process, now)?;
         match process {
-            Some(process) => self.wait_to_be_let_in(job, process.gates(), now).await,
+            Some(process) => self.wait_for_admission(job, process.gates(), now).await,
             None => Some(job),
         }
     }
 
-    /// Lets a task pass that a process here handles, or whose time is up; gives others back.
+    /// Passes a task that has a handler here or has run out of time. Releases all others.
     fn known(&self, mut job: Job, process: Option<&BoxProcess>, now: Timestamp) -> Option<Job> {
         if process.is_some() {
             if job.leased.envelope.unhandled_since().is_some() {
@@ -77,9 +77,9 @@ impl Shared {
             }
             return Some(job);
         }
-        match self.give_back_unhandled(job.leased, now) {
-            Ok(given_back) => {
-                self.outbox.push(given_back);
+        match self.release_unhandled(job.leased, now) {
+            Ok(released) => {
+                self.outbox.push(released);
                 None
             }
             Err(leased) => Some(Job { leased, ..job }),
@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-/// How long a task may still start; `None` if it has no latest start. Zero if it is too late.
+/// How much longer a task may start; zero if it is too late, `None` if there is no limit.
 fn time_left(task: &Envelope, now: Timestamp) -> Option<Duration> {
     task.latest_start().map(|end| end.since(now))
 }

@@ -1,4 +1,4 @@
-//! Tasks whose event nothing here handles: they go back, since another server may handle them.
+//! Tasks whose event has no handler here. They are released, because another server may have one.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,21 +12,21 @@ use crate::{
     task::{Envelope, Name, Timestamp},
 };
 
-/// How soon a task comes back that no process here handles. It comes back after as long as it has been unhandled, so
-/// the wait doubles from the least to the most.
+/// The bounds of the wait before such a task comes back. It waits as long as it has been unhandled, so the wait doubles
+/// between the bounds.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 const MOST_WAIT: Duration = Duration::from_secs(60);
 
-/// The most pairs of queue and event to keep apart. Tasks of further events go back all the same, and are not counted.
+/// The maximum number of pairs of queue and event to count. Tasks of further pairs are released too, but not counted.
 const MAX_EVENTS: usize = 100;
 
-/// Seconds that a task may be away: more than the longest wait.
+/// The seconds covered: more than the longest wait.
 const SECONDS: usize = 80;
 
 impl Shared {
-    /// Gives back a task whose event nothing here handles. `Err` has the task if its time is up, and it is to be
-    /// archived instead.
-    pub(super) fn give_back_unhandled(
+    /// Releases a task whose event has no handler here. Returns it as `Err` if its time is up and it has to be
+    /// archived.
+    pub(super) fn release_unhandled(
         &self,
         mut leased: Leased,
         now: Timestamp,
@@ -40,7 +40,7 @@ impl Shared {
         if unhandled >= self.settings.unknown_event_grace {
             return Err(leased);
         }
-        // Spread, so that a whole backlog does not come back at one moment.
+        // Jitter, so that a large backlog does not come back all in one moment.
         let wait = unhandled.clamp(LEAST_WAIT, MOST_WAIT);
         let delay = wait.mul_f64(0.75 + ambient::random::<f64>() / 2.0);
         let delay = time_left(&leased.envelope, now).map_or(delay, |left| left.min(delay));
@@ -50,28 +50,28 @@ impl Shared {
         metrics::unhandled(queue);
         if self.unhandled.note(queue, event, now, now + delay) {
             tracing::warn!(%event, %queue, grace = ?self.settings.unknown_event_grace,
-                "no process of this server handles the event: its tasks go back to the queue for other servers, and are \
-                 archived when the grace is over; mount a process for it, or give the event a queue of its own");
+                "this server has no handler for the event; its tasks are released for other servers, and archived when the grace \
+                 period ends: register a handler, or give the event its own queue");
         }
         Ok(leased.settle(Outcome::Snooze { delay }))
     }
 
-    /// Why a task is archived whose event nothing here handles.
+    /// The reason to archive a task whose event has no handler.
     pub(in crate::server) fn unhandled_for(&self, task: &Envelope, now: Timestamp) -> String {
         let event = &task.event;
         match unhandled_since(task) {
             Some(since) => {
                 let unhandled = Duration::from_secs(now.since(since).as_secs());
                 format!(
-                    "no process is registered for event `{event}`, and no other server has taken the task in {unhandled:?}"
+                    "no handler is registered for event `{event}`, and no other server has taken the task in {unhandled:?}"
                 )
             }
-            None => format!("no process is registered for event `{event}`"),
+            None => format!("no handler is registered for event `{event}`"),
         }
     }
 }
 
-/// Since when a task is unhandled. What was archived and is run again has the whole grace before it.
+/// Since when a task is unhandled. A task that was archived and is run again gets the full grace period.
 fn unhandled_since(task: &Envelope) -> Option<Timestamp> {
     let archived = task.last_failure().map(|failure| failure.at);
     let since = task.unhandled_since()?;
@@ -80,7 +80,8 @@ fn unhandled_since(task: &Envelope) -> Option<Timestamp> {
         .then_some(since)
 }
 
-/// What this server gave back and is not due again yet, by queue and event. Its size does not depend on the number of tasks.
+/// The tasks that this server released and that are not due again yet, by queue and event. Its size does not depend on
+/// their number.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Unhandled {
     events: Mutex<HashMap<(Name, Name), Returns>>,
@@ -89,7 +90,7 @@ pub(in crate::server) struct Unhandled {
 /// How many tasks are due again in each of the next seconds.
 #[derive(Debug)]
 struct Returns {
-    /// The second, and how many.
+    /// The second, and the number of tasks.
     due: Vec<(u64, u32)>,
 }
 
@@ -116,7 +117,7 @@ impl Unhandled {
         true
     }
 
-    /// Of which events tasks are away, by queue and event.
+    /// The events whose tasks are away, by queue and event.
     pub(in crate::server) fn away(&self, now: Timestamp) -> Vec<UnhandledTasks> {
         let events = self.events.lock();
         let away = events
@@ -141,7 +142,7 @@ impl Returns {
         place.1 = place.1.saturating_add(1);
     }
 
-    /// How many are due after this second. Some of those due in it have come back, and may have gone again.
+    /// How many are due after this second. Tasks due in it may have come back and been released again.
     fn after(&self, now: u64) -> u64 {
         let due = self.due.iter().filter(|(second, _)| *second > now);
         due.map(|(_, tasks)| u64::from(*tasks)).sum()
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_task_of_an_event_is_news() {
+    fn only_the_first_task_of_an_event_is_reported() {
         let (unhandled, queue) = (Unhandled::default(), Name::from("q"));
         assert!(unhandled.note(&queue, &"a".into(), at(0), at(1)));
         assert!(!unhandled.note(&queue, &"a".into(), at(1), at(2)));
@@ -184,11 +185,15 @@ mod tests {
         assert_eq!(tasks(&unhandled, 2), [1]);
         assert_eq!(tasks(&unhandled, 75), [0; 0]);
         unhandled.note(&queue, &"a".into(), at(80), at(82));
-        assert_eq!(tasks(&unhandled, 80), [1], "the place of second 2 is anew");
+        assert_eq!(
+            tasks(&unhandled, 80),
+            [1],
+            "the place of second 2 is reused"
+        );
     }
 
     #[test]
-    fn no_number_of_events_takes_more_than_a_hundred_places() {
+    fn at_most_a_hundred_events_are_counted() {
         let (unhandled, queue) = (Unhandled::default(), Name::from("q"));
         let note = |n: u64, now| {
             let event = Name::from(format!("e{n}"));
@@ -197,7 +202,7 @@ mod tests {
         assert!((0..100).all(|n| note(n, 0)));
         assert!(!note(100, 0));
         assert_eq!(tasks(&unhandled, 0).len(), 100);
-        assert!(note(101, 10), "those that are back make room");
+        assert!(note(101, 10), "tasks that are back make room");
         assert_eq!(tasks(&unhandled, 10), [1]);
     }
 }

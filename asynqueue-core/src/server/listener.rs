@@ -1,4 +1,4 @@
-//! Listening for signals, beside the work: a broker that takes long over a subscription keeps no server from leasing.
+//! Listening for signals, concurrently with leasing: a slow subscription does not delay it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,30 +7,30 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::Fuse};
 use super::Shared;
 use crate::broker::{BrokerError, Signal, Signals};
 
-/// How long to wait after a subscription that failed.
+/// How long to wait after a failed subscription.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How soon to listen again when signals end.
+/// How soon to subscribe again when the signals end.
 pub(super) const AFTER_END: Duration = Duration::from_millis(50);
 
-/// The signals of a server's queues, or the subscription to them that is under way.
-pub(super) struct Hearing {
+/// The signals of a server's queues, or the subscription under way.
+pub(super) struct Listener {
     shared: Arc<Shared>,
     signals: Option<Fuse<Signals>>,
     subscribing: Option<BoxFuture<'static, Result<Signals, BrokerError>>>,
 }
 
-/// What is new.
-pub(super) enum Heard {
+/// An event of the subscription.
+pub(super) enum ListenerEvent {
     Signal(Signal),
-    /// From now on there are signals.
-    Began,
-    /// There are none any more, or none yet.
+    /// Signals arrive from now on.
+    Started,
+    /// No more signals arrive.
     Ended,
     Failed(BrokerError),
 }
 
-impl Hearing {
+impl Listener {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -40,7 +40,7 @@ impl Hearing {
     }
 
     /// Subscribes, unless that is done or under way.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.signals.is_none() && self.subscribing.is_none() {
             let shared = Arc::clone(&self.shared);
             let subscribing = async move { shared.broker.signals(&shared.queue_names).await };
@@ -48,46 +48,46 @@ impl Hearing {
         }
     }
 
-    /// Whether there are signals.
+    /// Whether signals arrive.
     pub(super) fn is_on(&self) -> bool {
         self.signals.is_some()
     }
 
-    /// What is new; it waits for ever where nothing is listened to. Nothing is lost when this is dropped and called again.
-    pub(super) async fn next(&mut self) -> Heard {
+    /// The next event; never completes without a subscription. Cancel safe: nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> ListenerEvent {
         if let Some(subscribing) = &mut self.subscribing {
-            let answer = subscribing.await;
+            let result = subscribing.await;
             self.subscribing = None;
-            return match answer {
+            return match result {
                 Ok(signals) => {
                     self.signals = Some(signals.fuse());
-                    self.look_anew();
-                    Heard::Began
+                    self.check_missed();
+                    ListenerEvent::Started
                 }
-                Err(error) => Heard::Failed(error),
+                Err(error) => ListenerEvent::Failed(error),
             };
         }
         let Some(signals) = &mut self.signals else {
             return std::future::pending().await;
         };
         match signals.next().await {
-            Some(signal) => Heard::Signal(signal),
+            Some(signal) => ListenerEvent::Signal(signal),
             None => {
                 self.signals = None;
-                Heard::Ended
+                ListenerEvent::Ended
             }
         }
     }
 
-    /// What is new already.
-    pub(super) fn next_now(&mut self) -> Option<Heard> {
+    /// The next event, if there is one already.
+    pub(super) fn next_now(&mut self) -> Option<ListenerEvent> {
         self.next().now_or_never()
     }
 
-    /// Sees to what was signalled before there was anyone to hear it: a task that was scheduled, one that was cancelled.
-    fn look_anew(&self) {
+    /// Looks for scheduled and cancelled tasks whose signals came before the subscription.
+    fn check_missed(&self) {
         self.shared.due.notify_one();
         self.shared.group_due.notify_one();
-        self.shared.unheard.notify_one();
+        self.shared.missed_signals.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! Entries that change between the task of a tick and the step that moves them on.
+//! Entries that change between enqueueing the task of a tick and moving the entry to its next tick.
 
 use asynqueue_core::{
     broker::{Conflict, Control, Fire, ScheduleEntry, Schedules, SharedBroker, Tick},
@@ -39,7 +39,7 @@ fn fire(tick: Timestamp, next: Timestamp) -> Fire {
 
 type Fired = Vec<Result<bool, Conflict>>;
 
-/// Fires ticks of the entry `e`, and does something once it was read and its tasks are about to be enqueued.
+/// Fires ticks of the entry `e`, and does something after it was read and before its tasks are enqueued.
 async fn fire_while(
     broker: &MemoryBroker,
     ticks: Vec<Fire>,
@@ -72,7 +72,7 @@ async fn history(broker: &MemoryBroker) -> Vec<Timestamp> {
 }
 
 #[tokio::test]
-async fn a_change_of_an_entry_while_it_fires_is_kept_and_the_entry_moves_on() {
+async fn a_change_of_an_entry_while_it_fires_is_kept_and_the_entry_advances() {
     let broker = MemoryBroker::new();
     let mut changed = entry();
     changed.rule = "@daily".into();
@@ -112,14 +112,18 @@ async fn an_entry_that_is_removed_while_it_fires_stays_removed() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_added_again_while_the_one_before_fires_starts_anew() {
+async fn an_entry_added_again_while_the_previous_one_fires_starts_over() {
     let broker = MemoryBroker::new();
     let again = async {
         broker.remove_schedules(&["e".into()]).await.unwrap();
         broker.put_schedules(vec![entry()]).await.unwrap();
     };
     let fired = fire_while(&broker, vec![fire(TICK, NEXT)], again).await;
-    assert_eq!(fired, [Ok(true)], "the task of the one before was enqueued");
+    assert_eq!(
+        fired,
+        [Ok(true)],
+        "the task of the previous one was enqueued"
+    );
     assert_eq!(kept(&broker).await, Some(entry()));
     let first = TaskRef::new("default", TaskId::new("e-1000").unwrap());
     broker.delete(&[first]).await.unwrap();
@@ -129,7 +133,7 @@ async fn an_entry_that_is_added_again_while_the_one_before_fires_starts_anew() {
 }
 
 #[tokio::test]
-async fn ticks_that_another_scheduler_fires_meanwhile_are_noted_once() {
+async fn ticks_fired_concurrently_by_another_scheduler_are_recorded_once() {
     let broker = MemoryBroker::new();
     let later = Timestamp::from_millis(3_000);
     let first = async {
@@ -145,7 +149,7 @@ async fn ticks_that_another_scheduler_fires_meanwhile_are_noted_once() {
 }
 
 #[tokio::test]
-async fn a_skip_that_another_scheduler_was_first_with_is_not_noted_again() {
+async fn a_skip_recorded_by_another_scheduler_is_not_recorded_again() {
     let broker = MemoryBroker::new();
     let later = Timestamp::from_millis(3_000);
     let skip = |tick, next| Fire {

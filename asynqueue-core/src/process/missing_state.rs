@@ -1,24 +1,24 @@
-//! A fault of the server's set-up that shows only when a task runs, in the log.
+//! Logs missing shared state that shows only when a task runs.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{Context, MissingState, Payload, Process, ServerState, TaskError};
 use crate::task::{FailureKind, Task};
 
-/// A process whose first lack of a shared value is logged: every task meets the same, so one line says it all.
-pub(crate) struct Noted<P> {
+/// A handler whose first error of missing state is logged. Every task fails the same way, so one line is enough.
+pub(crate) struct LogMissingState<P> {
     process: P,
-    is_noted: AtomicBool,
+    is_logged: AtomicBool,
 }
 
-impl<P> Noted<P> {
+impl<P> LogMissingState<P> {
     pub(crate) fn new(process: P) -> Self {
-        let is_noted = AtomicBool::new(false);
-        Self { process, is_noted }
+        let is_logged = AtomicBool::new(false);
+        Self { process, is_logged }
     }
 }
 
-impl<T: Task, P: Process<T>> Process<T> for Noted<P> {
+impl<T: Task, P: Process<T>> Process<T> for LogMissingState<P> {
     fn event_name(&self) -> &str {
         self.process.event_name()
     }
@@ -27,11 +27,11 @@ impl<T: Task, P: Process<T>> Process<T> for Noted<P> {
         let result = self.process.handle(task, ctx).await;
         if let Err(error) = &result
             && error.failure_kind() == FailureKind::MissingState
-            && !self.is_noted.swap(true, Relaxed)
+            && !self.is_logged.swap(true, Relaxed)
         {
             tracing::error!(event = %ctx.event(), %error,
-                "a handler needs shared state that this server does not have: until a server has it, the tasks of \
-                 this event are retried without counting an attempt");
+                "a handler needs shared state that this server does not have; the tasks of this event are retried without \
+                 counting an attempt until a server has it: pass the value to `.state(…)`");
         }
         result
     }
