@@ -17,7 +17,7 @@ impl<S: TaskService> Layer<S> for MetricsLayer {
     fn layer(&self, inner: S) -> BoxProcess {
         let inner = inner.boxed();
         BoxProcess::from_fn(move |request| {
-            let measured = Measured::begin(&request.context);
+            let measured = Measured::start(&request.context);
             let attempt = inner.run(request);
             Box::pin(async move {
                 // Told when this is dropped, whether the attempt has ended or was given up.

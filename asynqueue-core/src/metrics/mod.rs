@@ -1,9 +1,9 @@
-//! Counts, times and sizes, told to the recorder that the program has installed for the [`metrics`](https://docs.rs/metrics)
-//! facade. Without one, nothing is kept.
+//! Counters, durations and sizes for the recorder that the program has installed for the
+//! [`metrics`](https://docs.rs/metrics) facade. Without a recorder, nothing is kept.
 //!
-//! Each producer and server tells of what it does by itself; [`QueueMetrics`] reads what the broker knows of its queues.
-//! Labels are bounded: events without a process count as `unknown`, and beyond [`MAX_SERIES`] pairs of queue and event, or
-//! [`QueueMetrics::max_queues`] queues, the rest as `other` or not at all.
+//! Producers and servers record what they do; [`QueueMetrics`] reads the broker's figures of its queues. The number of
+//! labels is bounded: events without a handler count as `unknown`. Beyond [`MAX_SERIES`] pairs of queue and event,
+//! further ones count as `other`. Beyond [`QueueMetrics::max_queues`] queues, further ones are left out.
 //!
 #![doc = include_str!("names.md")]
 
@@ -26,45 +26,45 @@ pub(crate) use self::{
     },
 };
 
-/// Upper bounds for histograms of seconds, fit for what takes from 100 µs to hours.
+/// Upper bounds for histograms of seconds, from 100 µs to hours.
 pub const BUCKETS: [f64; 22] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0,
 ];
 
-/// Tells the recorder what each metric is, as once after it was installed.
+/// Describes each metric to the recorder. Call it once after installing the recorder.
 pub fn describe() {
     describe_counter!(
         "asynqueue_tasks_enqueued_total",
-        "Tasks that were enqueued, by result"
+        "Tasks enqueued, by result"
     );
     describe_counter!(
         "asynqueue_tasks_processed_total",
-        "Outcomes that the broker has recorded: tasks completed, archived, cancelled or revoked, and attempts retried, snoozed or released"
+        "Recorded outcomes: tasks completed, archived, cancelled or revoked, and attempts retried, snoozed or released"
     );
     describe_counter!(
         "asynqueue_tasks_aggregated_total",
-        "Tasks that became part of another"
+        "Tasks that were aggregated into another"
     );
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
-        "Attempts of lost workers that this server ended"
+        "Attempts of lost workers whose tasks this server reclaimed"
     );
     describe_counter!(
         "asynqueue_tasks_trimmed_total",
-        "Archived tasks that this server deleted for the limits of the archive, by reason"
+        "Archived tasks that this server deleted because of the archive limits, by reason"
     );
     describe_counter!(
         "asynqueue_unknown_events_total",
-        "Times that this server gave a task back because it has no process for its event"
+        "Times that this server released a task because it has no handler for its event"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",
-        "Attempts whose outcome came after their lease had ended"
+        "Attempts whose outcome was refused because their lease had expired"
     );
     describe_counter!(
         "asynqueue_leases_lost_total",
-        "Attempts that lost their lease while they waited or ran here"
+        "Attempts that lost their lease while they waited or ran on this server"
     );
     describe_histogram!(
         "asynqueue_task_waiting_seconds",
@@ -74,20 +74,20 @@ pub fn describe() {
     describe_histogram!(
         "asynqueue_task_handling_seconds",
         Unit::Seconds,
-        "How long attempts took, with all their layers"
+        "How long attempts took, including all layers"
     );
-    describe_gauge!("asynqueue_tasks_running", "Attempts that go on");
-    describe_gauge!("asynqueue_server_slots", "Tasks that can run at once");
+    describe_gauge!("asynqueue_tasks_running", "Attempts that are running");
+    describe_gauge!("asynqueue_server_slots", "Tasks that can run concurrently");
     describe_gauge!(
         "asynqueue_server_slots_abandoned",
-        "Handlers that go on though their slot was given up"
+        "Handlers still running after their worker slot was freed"
     );
     describe_counter!(
         "asynqueue_broker_failures_total",
-        "Calls that the broker did not answer"
+        "Calls to the broker that failed"
     );
     describe_counter!(
         "asynqueue_declarations_restored_total",
-        "Subscribers and schedule entries that code declares, the broker had lost and this process has put back"
+        "Declared subscribers and schedule entries that the broker had lost and this process restored"
     );
 }

@@ -1,4 +1,4 @@
-//! What a broker knows of its queues and servers, as metrics.
+//! Metrics of the broker's queues and servers.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -7,7 +7,7 @@ use crate::{
     task::{Name, TaskState},
 };
 
-/// Reads the figures of a broker's queues, as for each scrape.
+/// Reads the figures of a broker's queues, for example for each scrape.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@ pub struct QueueMetrics {
 #[derive(Clone, Debug)]
 pub struct QueueSnapshot {
     queues: Vec<Queue>,
-    /// How many queues there are, those beyond the most to tell of among them.
+    /// How many queues exist, including those that are left out.
     known: usize,
     servers: Vec<ServerInfo>,
 }
@@ -48,15 +48,15 @@ impl QueueMetrics {
         }
     }
 
-    /// Tells of at most so many queues, the first by name, so that neither a scrape nor what keeps it grows without end.
-    /// Default 1,000.
+    /// Sets how many queues are recorded, the first by name, so that scrapes and the memory of the recorder stay
+    /// bounded. Default 1,000.
     #[must_use]
     pub fn max_queues(mut self, max: usize) -> Self {
         self.max_queues = max;
         self
     }
 
-    /// Reads the figures, at the price of two small calls a queue and two more.
+    /// Reads the figures, with two small broker calls per queue and two more.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl QueueMetrics {
 }
 
 impl QueueSnapshot {
-    /// Tells the current recorder: the global one, or that of [`metrics::with_local_recorder`]. A recorder that is made
-    /// anew each time forgets queues that were deleted.
+    /// Records the figures in the current recorder: the global one, or that of [`metrics::with_local_recorder`]. A
+    /// recorder created for each scrape contains no deleted queues.
     pub fn record(&self) {
         describe();
         self.queues.iter().for_each(Queue::record);
@@ -100,7 +100,7 @@ impl QueueSnapshot {
 impl Queue {
     fn record(&self) {
         let (stats, labels) = (&self.stats, [("queue", self.name.to_string())]);
-        // Also those without a task, so that a graph falls to zero and does not end.
+        // Includes states without tasks, so that a graph falls to zero instead of ending.
         for state in TaskState::ALL {
             let size = gauge!("asynqueue_queue_size", "queue" => self.name.to_string(), "state" => state.as_str());
             size.set(stats.count(state) as f64);
@@ -126,12 +126,12 @@ fn describe() {
     describe_gauge!(
         "asynqueue_queue_latency_seconds",
         Unit::Seconds,
-        "How long the task that is next has been pending"
+        "How long the next task has been pending"
     );
     describe_gauge!(
         "asynqueue_queue_memory_bytes",
         Unit::Bytes,
-        "About what the queue takes"
+        "Approximate memory of the queue"
     );
     describe_gauge!("asynqueue_queue_paused", "1 while the queue is paused");
     describe_counter!(
@@ -144,25 +144,28 @@ fn describe() {
     );
     describe_counter!(
         "asynqueue_queue_repaired_total",
-        "Tasks, locks and leases that the storage lost and the broker put right"
+        "Inconsistent tasks, locks and leases that the broker repaired"
     );
     describe_counter!(
         "asynqueue_queue_trimmed_total",
-        "Archived tasks that were deleted for the limits of the archive, by all servers"
+        "Archived tasks deleted because of the archive limits, by all servers"
     );
     describe_gauge!(
         "asynqueue_queue_archived_max",
-        "Archived tasks that the queue may have before the oldest are deleted"
+        "Archived tasks that the queue keeps at most"
     );
-    describe_gauge!("asynqueue_queues", "Queues there are");
-    describe_gauge!("asynqueue_fleet_servers", "Servers that are heard of");
+    describe_gauge!("asynqueue_queues", "Queues of the broker");
+    describe_gauge!("asynqueue_fleet_servers", "Servers that are running");
     describe_gauge!(
         "asynqueue_fleet_slots",
-        "Tasks that all servers can run at once"
+        "Tasks that all servers can run concurrently"
     );
-    describe_gauge!("asynqueue_fleet_running", "Tasks that all servers run");
+    describe_gauge!(
+        "asynqueue_fleet_running",
+        "Tasks that are running on all servers"
+    );
     describe_gauge!(
         "asynqueue_fleet_abandoned",
-        "Handlers that go on though their slot was given up, on all servers"
+        "Handlers still running after their worker slot was freed, on all servers"
     );
 }

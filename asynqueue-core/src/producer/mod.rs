@@ -263,7 +263,7 @@ impl Producer {
             let mut answers = answers.map(Vec::into_iter);
             for place in places {
                 let answer = match &mut answers {
-                    Ok(answers) => answers.next().ok_or_else(unanswered),
+                    Ok(answers) => answers.next().ok_or_else(missing_result),
                     Err(error) => Err(error.clone()),
                 };
                 match answer {

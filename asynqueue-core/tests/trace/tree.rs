@@ -413,7 +413,7 @@ async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
+async fn an_abandoned_handler_ends_its_span_with_an_error() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
@@ -438,7 +438,7 @@ async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
     // The runtime drops what was aborted at its next turn.
     traced.until_there_is("process default").await;
     let kind = attribute(&traced.span("process default"), "error.type");
-    assert_eq!(kind.as_deref(), Some("given up"));
+    assert_eq!(kind.as_deref(), Some("abandoned"));
 }
 
 /// Its outcome was a timeout, whatever it comes to in the end.
@@ -476,5 +476,5 @@ fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
         server.shutdown().await.expect("stopped");
     });
     let kind = attribute(&traced.span("process default"), "error.type");
-    assert_eq!(kind.as_deref(), Some("given up"));
+    assert_eq!(kind.as_deref(), Some("abandoned"));
 }
