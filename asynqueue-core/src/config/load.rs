@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn the_environment_takes_precedence_over_the_file() {
         let toml = "addr = 'memory:'\nconcurrency = 4\nstrict_priority = true\n[queue]\ncritical = 6\n\
-            [monitoring]\nenable = true\n[monitoring.users.ada]\nrole = 'admin'\n";
+                    [monitoring]\nenable = true\n[monitoring.users.ada]\nrole = 'admin'\n";
         let file = Config::from_toml(toml).expect("valid");
         let config = layered(
             file,

@@ -76,7 +76,7 @@ impl Scheduler {
                     self.broker().schedule(&swap.name).await
                 {
                     tracing::error!(entry = %swap.name, %error, "the stored schedule entry is undecodable \
-                        and was not replaced; remove it to add the new one");
+                                                                 and was not replaced; remove it to add the new one");
                     unreadable.insert(swap.name);
                 }
             }
