@@ -33,7 +33,7 @@ impl Shared {
         let mut settlement = after_error(context, token, error, counts, now);
         settlement.leased = Arc::clone(leased);
         let span = context.take_span();
-        trace::continue_trace(&span, &mut settlement);
+        trace::carry_on(&span, &mut settlement);
         // To stop on request is not a failure; what follows is logged once it is known.
         if !context.is_stopped() {
             span.in_scope(|| self.log_attempt(&settlement));

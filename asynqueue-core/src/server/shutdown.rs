@@ -46,7 +46,7 @@ impl Shared {
     /// Gives back a task whose attempt has stopped.
     pub(super) fn give_back_begun(&self, context: &Context, leased: Leased, queue: usize) {
         let mut settlement = leased.settle(Outcome::Release);
-        trace::continue_trace(&context.take_span(), &mut settlement);
+        trace::carry_on(&context.take_span(), &mut settlement);
         self.outbox.push(settlement);
         self.inbox.finished(queue);
     }

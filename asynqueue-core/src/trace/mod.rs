@@ -84,10 +84,10 @@ pub(crate) fn link(task: &mut Envelope, group: &Group) {
 }
 
 /// Makes the next attempt part of the same trace, if the task came without one.
-pub(crate) fn continue_trace(span: &Span, settlement: &mut Settlement) {
+pub(crate) fn carry_on(span: &Span, settlement: &mut Settlement) {
     #[cfg(feature = "otel")]
     if !span.is_disabled() && settlement.outcome != crate::broker::Outcome::Drop {
-        otel::continue_trace(span, &mut settlement.envelope);
+        otel::carry_on(span, &mut settlement.envelope);
     }
     #[cfg(not(feature = "otel"))]
     let _ = (span, settlement);

@@ -90,7 +90,7 @@ fn carry<'a>(
 }
 
 /// Adds the context of an attempt to the headers of its task, unless they contain a trace.
-pub(super) fn continue_trace(span: &Span, task: &mut Arc<Envelope>) {
+pub(super) fn carry_on(span: &Span, task: &mut Arc<Envelope>) {
     let names_a_trace =
         |headers| extract(headers).is_some_and(|context| context.span().span_context().is_valid());
     let context = span.context();

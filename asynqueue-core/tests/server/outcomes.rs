@@ -46,7 +46,7 @@ async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_holds_up_no_ot
             assert_eq!(failure.kind, FailureKind::Error);
             assert_eq!(
                 failure.message,
-                "the store refused its outcome: unexpected answer from the broker: invalid bulk length"
+                "the store refused its outcome: unexpected response from the broker: invalid bulk length"
             );
         } else {
             assert_eq!(output_of(task).await, "x".repeat(10));
