@@ -33,7 +33,7 @@ async fn add_field(store: &MemoryBroker, space: Space, name: &str) {
     let bytes = read(store, space, name).await.expect("a document");
     let mut map = value(&bytes);
     let Value::Map(fields) = &mut map else {
-        panic!("{map} is no map")
+        panic!("{map} is not a map")
     };
     fields.push((
         "later".into(),

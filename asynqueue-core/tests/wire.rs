@@ -442,7 +442,7 @@ mod specification {
                     '0'..='9' => digit as u64 - '0' as u64,
                     'A'..='Z' => digit as u64 - 'A' as u64 + 10,
                     'a'..='z' => digit as u64 - 'a' as u64 + 36,
-                    _ => panic!("{digit} is no digit"),
+                    _ => panic!("{digit} is not a digit"),
                 };
                 n * 62 + value
             })

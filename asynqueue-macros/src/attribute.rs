@@ -99,7 +99,7 @@ impl KeyList {
         Ok(Value { key, name, input })
     }
 
-    /// The first key's example, for an error without a key.
+    /// The first key's example, to show in an error without a key.
     fn mean_first(&mut self) -> &'static str {
         self.meant.push(self.keys[0].name);
         self.keys[0].example

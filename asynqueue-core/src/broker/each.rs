@@ -10,11 +10,11 @@ use super::BrokerError;
 /// for all of them.
 pub type Each<T> = Vec<Result<T, BrokerError>>;
 
-/// All results of a call, for a caller that needs all of them or none.
+/// All results of a call, if a caller needs all of them or none.
 ///
 /// # Errors
 ///
 /// The error of the call, or the first error among its results.
-pub fn all_of<T>(answers: Result<Each<T>, BrokerError>) -> Result<Vec<T>, BrokerError> {
-    answers?.into_iter().collect()
+pub fn all_of<T>(results: Result<Each<T>, BrokerError>) -> Result<Vec<T>, BrokerError> {
+    results?.into_iter().collect()
 }

@@ -31,7 +31,7 @@ pub enum Change {
     /// Requests the cancellation of an active task: its worker is signalled, and each extension of its lease reports
     /// the request. The first reason is kept.
     Cancel {
-        /// Why the task is cancelled, for its failure.
+        /// The reason, which its failure will contain.
         reason: String,
     },
 }

@@ -201,7 +201,7 @@ pub struct Fire {
 pub enum Tick {
     /// Enqueue this task, to run no sooner than at this time.
     Enqueue(Envelope, Timestamp),
-    /// Enqueue nothing, for this reason.
+    /// Enqueue nothing. Contains the reason.
     Skip(String),
 }
 
@@ -236,8 +236,8 @@ impl ScheduleEvent {
 pub enum FireOutcome {
     /// Its task was enqueued.
     Enqueued(TaskRef),
-    /// Its task was refused, for this reason.
+    /// Its task was refused. Contains the reason.
     Refused(String),
-    /// It was skipped, for this reason.
+    /// It was skipped. Contains the reason.
     Skipped(String),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::task::Timestamp;
 
-/// Which archived tasks are kept. The limits apply to all archived tasks, including those that never ran.
+/// Which archived tasks are kept. The limits apply to all archived tasks, including tasks that never ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keep {

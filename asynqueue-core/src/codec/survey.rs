@@ -214,9 +214,9 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
     forward! { text: serialize_char: char, serialize_str: &str, serialize_bytes: &[u8] }
 
     fn is_human_readable(&self) -> bool {
-        let answer = self.inner.is_human_readable();
-        self.view.survey.readable.set(Some(answer));
-        answer
+        let readable = self.inner.is_human_readable();
+        self.view.survey.readable.set(Some(readable));
+        readable
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {

@@ -175,9 +175,9 @@ impl Inspector {
             let open: Vec<_> = (0..tasks.len())
                 .filter(|at| outcomes[*at].is_none())
                 .collect();
-            let asked: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
+            let refs: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
             let (mut changes, mut places) = (Vec::new(), Vec::new());
-            for (at, found) in open.into_iter().zip(self.broker.tasks(&asked).await?) {
+            for (at, found) in open.into_iter().zip(self.broker.tasks(&refs).await?) {
                 match found.ok_or(ActionOutcome::NotFound).and_then(|task| {
                     may_change(&task)
                         .and_then(|()| change(&task))
@@ -283,11 +283,11 @@ impl Inspector {
             envelope = envelope.renewed(self.broker.now()).unwrap_or(envelope);
         }
         // If an earlier call enqueued it and its response was lost, it already exists, which is just as good.
-        let mut answers = self
+        let mut results = self
             .broker
             .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
-        Ok(answers.pop().unwrap_or(Ok(())))
+        Ok(results.pop().unwrap_or(Ok(())))
     }
 
     /// Restores a task, unless the copy that was archived for the move has changed since.

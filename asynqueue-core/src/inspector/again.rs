@@ -69,11 +69,11 @@ impl Inspector {
         }
         let new = envelope.task_ref();
         let when = When::Now;
-        let answers = self
+        let results = self
             .broker
             .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
-        match answers.into_iter().next() {
+        match results.into_iter().next() {
             Some(Err(conflict)) => Err(self.hidden(conflict, &like).into()),
             _ => Ok(new),
         }

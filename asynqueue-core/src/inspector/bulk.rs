@@ -107,9 +107,9 @@ impl Bulk {
         if self.has_ended {
             return None;
         }
-        let answer = self.chunk().await;
-        self.has_ended |= answer.is_err();
-        Some(answer.map(|()| self.progress))
+        let result = self.chunk().await;
+        self.has_ended |= result.is_err();
+        Some(result.map(|()| self.progress))
     }
 
     async fn chunk(&mut self) -> Result<(), BrokerError> {

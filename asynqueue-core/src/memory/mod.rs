@@ -126,11 +126,11 @@ impl MemoryBroker {
     fn each_known<R: Default>(
         &self,
         queues: &[Name],
-        mut answer: impl FnMut(&mut Queue) -> R,
+        mut call: impl FnMut(&mut Queue) -> R,
     ) -> Each<R> {
         let mut of = |name| {
             let queue = self.known(name);
-            Ok(queue.map_or_else(R::default, |queue| answer(&mut queue.lock())))
+            Ok(queue.map_or_else(R::default, |queue| call(&mut queue.lock())))
         };
         queues.iter().map(&mut of).collect()
     }
@@ -140,20 +140,20 @@ impl MemoryBroker {
         &self,
         items: impl IntoIterator<Item = I>,
         queue_of: impl Fn(&I) -> &Name,
-        mut answer: impl FnMut(&mut Queue, I) -> R,
+        mut call: impl FnMut(&mut Queue, I) -> R,
     ) -> Vec<R> {
         let mut items = items.into_iter().peekable();
-        let mut answers = Vec::with_capacity(items.size_hint().0);
+        let mut results = Vec::with_capacity(items.size_hint().0);
         while let Some(first) = items.next() {
             let name = queue_of(&first).clone();
             let queue = self.queue(&name);
             let mut queue = queue.lock();
-            answers.push(answer(&mut queue, first));
+            results.push(call(&mut queue, first));
             while let Some(item) = items.next_if(|item| *queue_of(item) == name) {
-                answers.push(answer(&mut queue, item));
+                results.push(call(&mut queue, item));
             }
         }
-        answers
+        results
     }
 }
 

@@ -172,14 +172,14 @@ impl Queue {
             return Extended::Lost;
         };
         let before = std::mem::replace(&mut activity.until, until);
-        let answer = if activity.cancel.is_some() {
+        let extended = if activity.cancel.is_some() {
             Extended::CancelRequested
         } else {
             Extended::Yes
         };
         self.active.remove(before, id.clone());
         self.active.insert(until, id.clone());
-        answer
+        extended
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement, now: Now) -> Settled {

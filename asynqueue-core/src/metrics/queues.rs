@@ -27,7 +27,7 @@ pub struct QueueMetrics {
 #[derive(Clone, Debug)]
 pub struct QueueSnapshot {
     queues: Vec<Queue>,
-    /// How many queues exist, including those that are left out.
+    /// How many queues exist, including the ones left out.
     known: usize,
     servers: Vec<ServerInfo>,
 }

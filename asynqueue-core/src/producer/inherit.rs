@@ -61,7 +61,7 @@ impl Context {
     /// A producer on the server's broker, for handlers that enqueue tasks. Tasks and events that it enqueues or
     /// publishes inherit from this task:
     ///
-    /// - the headers, except those that start with `asynqueue-`. A `.header(…)` of the call replaces an inherited
+    /// - the headers, except the ones that start with `asynqueue-`. A `.header(…)` of the call replaces an inherited
     ///   one of the same key;
     /// - the trace: `traceparent`, `tracestate` and `baggage`. With the feature `otel` they name the span that
     ///   enqueues, as for every producer. Without such a span, the task's own trace is passed on. A call that sets

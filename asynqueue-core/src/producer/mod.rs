@@ -65,7 +65,7 @@ struct Inner {
     broker: SharedBroker,
     max_payload: usize,
     in_flight: InFlight,
-    /// What tasks inherit, for the producer of a handler.
+    /// What its tasks inherit. Empty unless it is the producer of a handler.
     inherited: Inherited,
 }
 
@@ -194,7 +194,7 @@ impl Producer {
         let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
         let queue = task.envelope.queue.clone();
         match self.call::<T>(&queue, vec![task], durability).await?.pop() {
-            Some(answer) => answer.map(|()| handle).map_err(Into::into),
+            Some(result) => result.map(|()| handle).map_err(Into::into),
             None => Err(missing_result().into()),
         }
     }
@@ -213,11 +213,11 @@ impl Producer {
             None => self.0.broker.enqueue(tasks),
             Some(durability) => self.0.broker.enqueue_durably(tasks, durability),
         };
-        let answers = calling.instrument(span.clone()).await;
+        let results = calling.instrument(span.clone()).await;
         let counter = Enqueueing::of(queue, &Name::from_static(T::EVENT));
-        match &answers {
-            Ok(answers) => {
-                let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        match &results {
+            Ok(results) => {
+                let accepted = results.iter().filter(|result| result.is_ok()).count();
                 counter.add(EnqueueResult::Accepted, accepted);
                 counter.add(EnqueueResult::Duplicate, sent - accepted);
             }
@@ -226,7 +226,7 @@ impl Producer {
                 trace::not_sent(&span, error);
             }
         }
-        answers
+        results
     }
 
     /// Enqueues the valid tasks, in one broker call per queue and durability. If queues are on different servers,
@@ -254,19 +254,19 @@ impl Producer {
         }
         note_refused::<T>(results.iter().filter(|result| result.is_err()).count());
         let calls = batches.into_iter().map(|batch| async move {
-            let answers = self
+            let results = self
                 .call::<T>(&batch.queue, batch.tasks, batch.durability)
                 .await;
-            (batch.places, answers)
+            (batch.places, results)
         });
-        for (places, answers) in join_all(calls).await {
-            let mut answers = answers.map(Vec::into_iter);
+        for (places, results) in join_all(calls).await {
+            let mut results = results.map(Vec::into_iter);
             for place in places {
-                let answer = match &mut answers {
-                    Ok(answers) => answers.next().ok_or_else(missing_result),
+                let result = match &mut results {
+                    Ok(results) => results.next().ok_or_else(missing_result),
                     Err(error) => Err(error.clone()),
                 };
-                match answer {
+                match result {
                     Ok(Ok(())) => {}
                     Ok(Err(conflict)) => results[place] = Err(conflict.into()),
                     Err(error) => results[place] = Err(error.into()),

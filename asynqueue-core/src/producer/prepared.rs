@@ -45,7 +45,7 @@ impl<T: Task> Prepared<T> {
         &self.task
     }
 
-    /// The task to pass to the broker, for a caller that needs no handle.
+    /// The task to pass to the broker, if the caller needs no handle.
     pub fn into_task(self) -> NewTask {
         self.task
     }
@@ -56,13 +56,13 @@ impl<T: Task> Prepared<T> {
     /// # Errors
     ///
     /// The conflict, if the task was refused.
-    pub fn accepted(self, answer: Result<(), Conflict>) -> Result<TaskHandle<T>, EnqueueError> {
-        let result = match &answer {
+    pub fn accepted(self, response: Result<(), Conflict>) -> Result<TaskHandle<T>, EnqueueError> {
+        let result = match &response {
             Ok(()) => EnqueueResult::Accepted,
             Err(_) => EnqueueResult::Duplicate,
         };
         Enqueueing::of(&self.task.envelope.queue, &Name::from_static(T::EVENT)).add(result, 1);
-        answer?;
+        response?;
         Ok(self.handle)
     }
 }

@@ -73,7 +73,7 @@ impl Scheduler {
         // Failing entries must not take the places of others.
         let limit = MAX_BATCH + self.failing.len() + self.busy.len();
         let due = self.broker().due_schedules(limit).await?;
-        let asked = Instant::now();
+        let started = Instant::now();
         self.watch.saw(due.now);
         for entry in &ahead {
             self.set_back(entry, due.now).await?;
@@ -81,9 +81,9 @@ impl Scheduler {
         let next = self.fire_all(due.entries, due.now).await?;
         let next = [due.next_due, next].into_iter().flatten().min();
         let until_due = next.map_or(Duration::MAX, |next| next.since(due.now));
-        let until_check = self.watch.again.saturating_duration_since(asked);
+        let until_check = self.watch.again.saturating_duration_since(started);
         let wait = until_due.min(until_check).min(CHECK_ENTRIES);
-        Ok(wait.saturating_sub(asked.elapsed()))
+        Ok(wait.saturating_sub(started.elapsed()))
     }
 
     /// Fires entries concurrently. Entries that take longer than a turn continue in the background, so that a queue

@@ -191,7 +191,7 @@ impl Envelope {
         })
     }
 
-    /// The attempt that succeeded, for a completed task that is kept.
+    /// The attempt that succeeded. Only set in a completed task.
     pub fn completed(&self) -> Option<&Run> {
         self.rest.as_ref()?.completed.as_ref()
     }

@@ -114,7 +114,11 @@ fn a_restart_changes_the_build_and_releases_running_tasks() {
         Event::Began(_, attempt) => Some(attempt),
         _ => None,
     });
-    assert_eq!(began.collect::<Vec<_>>(), [1, 1], "a release is no attempt");
+    assert_eq!(
+        began.collect::<Vec<_>>(),
+        [1, 1],
+        "a release does not count"
+    );
 }
 
 #[test]

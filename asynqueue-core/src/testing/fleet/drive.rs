@@ -153,7 +153,7 @@ impl Stage {
                 let _ = self.forget().await;
             }
             _ => {
-                self.around.network.begin(&strike);
+                self.around.network.start(&strike);
                 lasts.await;
                 self.around.network.end(&strike);
             }

@@ -67,7 +67,7 @@ impl Network {
         }
     }
 
-    pub(super) fn begin(&self, strike: &Strike) {
+    pub(super) fn start(&self, strike: &Strike) {
         self.active.lock().push(strike.clone());
     }
 

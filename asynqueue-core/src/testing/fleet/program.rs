@@ -122,10 +122,10 @@ async fn serve(life: Life, server: impl Fn(&Life) -> ServerBuilder) {
         }
     };
     life.stopping().await;
-    let asked = Instant::now();
+    let requested = Instant::now();
     if let Err(error) = server.shutdown().await {
         let problem = format!("a server ended with an error: {error}");
         life.journal.note(Event::Problem(problem));
     }
-    life.journal.note(Event::ShutDown(asked.elapsed()));
+    life.journal.note(Event::ShutDown(requested.elapsed()));
 }

@@ -129,7 +129,7 @@ impl Judge {
         }
     }
 
-    pub(super) fn began(&mut self, entry: &Entry, id: &TaskRef, attempt: u32) {
+    pub(super) fn started(&mut self, entry: &Entry, id: &TaskRef, attempt: u32) {
         let Some(story) = self.stories.get_mut(id) else {
             let what = format!("{id} started, but had not been accepted");
             return self.broken(Promise::States, entry, what);

@@ -95,7 +95,7 @@ impl Judge {
                 self.freed.retain(|(of, _), _| of != queue);
                 self.counts.remove(queue);
             }
-            Event::Began(task, attempt) => self.began(entry, task, *attempt),
+            Event::Began(task, attempt) => self.started(entry, task, *attempt),
             Event::Done(task, attempt, how) => self.ended(entry, task, *attempt, *how),
             Event::ShutDown(took) if *took > self.bounds.shutdown => {
                 let what = format!("a server took {took:?} to stop");
@@ -131,10 +131,8 @@ impl Judge {
             When::At(time) => time,
         };
         let is_member = envelope.options.aggregate.is_some();
-        self.stories.insert(
-            id,
-            Story::begin(entry.at, due, envelope.attempts, is_member),
-        );
+        self.stories
+            .insert(id, Story::new(entry.at, due, envelope.attempts, is_member));
     }
 
     fn edited(&mut self, entry: &Entry, edit: &Edit) {

@@ -53,7 +53,7 @@ pub(super) struct Run {
 }
 
 impl Story {
-    pub(super) fn begin(at: Duration, due: Timestamp, attempts: u32, is_member: bool) -> Self {
+    pub(super) fn new(at: Duration, due: Timestamp, attempts: u32, is_member: bool) -> Self {
         Self {
             state: State::Waiting(due),
             since: at,

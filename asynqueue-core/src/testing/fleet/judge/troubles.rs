@@ -108,10 +108,10 @@ impl Troubles {
 
     /// Whether no fault affected a queue between two times, ignoring other sick queues.
     pub(super) fn all_is_well(&self, queue: &Name, from: Duration, until: Duration) -> bool {
-        let strikes = |(begin, end): &(Duration, Duration)| *begin <= until && *end >= from;
+        let strikes = |(start, end): &(Duration, Duration)| *start <= until && *end >= from;
         let mut sick = self.sick.iter();
         let is_sick =
-            sick.any(|(sick, begin, end)| sick.as_ref() == Some(queue) && strikes(&(*begin, *end)));
+            sick.any(|(sick, start, end)| sick.as_ref() == Some(queue) && strikes(&(*start, *end)));
         // After a clock was set, servers may sleep past a due task for up to a poll interval.
         !self.clock_was_set(until) && !self.faults.iter().any(strikes) && !is_sick
     }
