@@ -254,16 +254,16 @@ impl Producer {
         }
         note_refused::<T>(results.iter().filter(|result| result.is_err()).count());
         let calls = batches.into_iter().map(|batch| async move {
-            let results = self
+            let accepted = self
                 .call::<T>(&batch.queue, batch.tasks, batch.durability)
                 .await;
-            (batch.places, results)
+            (batch.places, accepted)
         });
-        for (places, results) in join_all(calls).await {
-            let mut results = results.map(Vec::into_iter);
+        for (places, accepted) in join_all(calls).await {
+            let mut accepted = accepted.map(Vec::into_iter);
             for place in places {
-                let result = match &mut results {
-                    Ok(results) => results.next().ok_or_else(missing_result),
+                let result = match &mut accepted {
+                    Ok(accepted) => accepted.next().ok_or_else(missing_result),
                     Err(error) => Err(error.clone()),
                 };
                 match result {
