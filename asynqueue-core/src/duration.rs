@@ -23,7 +23,7 @@ pub fn parse_millis(text: &str) -> Result<u64, String> {
         return Err("expected a number with a unit, such as `30s`".into());
     }
     if text.contains(char::is_whitespace) {
-        return Err("white space is not allowed; write `1h30m`".into());
+        return Err("white space is not allowed; use a form such as `1h30m`".into());
     }
     let mut total = 0_u64;
     let mut rest = text;
@@ -110,7 +110,10 @@ mod tests {
             ("s", "expected a number with a unit"),
             ("-5s", "expected a number with a unit"),
             ("5sec", "unknown unit `sec`: expected ms, s, m, h, d or w"),
-            ("5 s", "white space is not allowed; write `1h30m`"),
+            (
+                "5 s",
+                "white space is not allowed; use a form such as `1h30m`",
+            ),
             ("1h 30m", "white space is not allowed"),
             ("5S", "unknown unit `S`"),
             ("1.5h", "fractions are not supported; write `1h30m`"),
