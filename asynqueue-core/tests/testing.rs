@@ -256,11 +256,11 @@ async fn enqueued_lists_all_tasks_when_an_assertion_fails() {
     let messages = [
         (
             fails(|| _ = emails.assert_none()),
-            "expected none of `email:welcome`, and found 1; ",
+            "expected none of `email:welcome`, found 1; ",
         ),
         (
             fails(|| _ = emails.in_queue("slow").assert_count(1)),
-            "expected 1 of `email:welcome` in queue `slow`, and found 0; ",
+            "expected 1 of `email:welcome` in queue `slow`, found 0; ",
         ),
         (
             fails(|| _ = emails.assert_any(|email| email.user_id == 8)),

@@ -193,7 +193,7 @@ fn invalid_bytes_are_refused_with_the_reason() {
         ),
         (
             with("u", list(&["key".into(), "start".into()])),
-            "`u` is not a key",
+            "invalid lock `u`: expected a key, `start`, `success` or `window`, and milliseconds",
         ),
         (
             with("u", list(&["key".into(), "start".into(), 0.into()])),
@@ -205,11 +205,11 @@ fn invalid_bytes_are_refused_with_the_reason() {
         ),
         (
             with("b", list(&["fixed".into()])),
-            "`b` is not a kind of backoff",
+            "invalid backoff `b`: expected a kind and milliseconds",
         ),
         (
             with("b", list(&["fixed".into(), (-1).into()])),
-            "`b` is not a kind of backoff",
+            "invalid backoff `b`: expected a kind and milliseconds",
         ),
     ] {
         let error = refused(&bytes);

@@ -146,7 +146,7 @@ async fn a_handler_that_never_ends_is_reported() {
     let error = test.check(|()| ()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`charge` did not end: an attempt waited 51 times, and the limit is 50. Let the handler return, or raise the limit by \
+        "`charge` did not end: an attempt waited 51 times; the limit is 50. Make the handler return, or raise the limit with \
          `.max_awaits(…)`."
     );
     let snoozes = |_: Payload<Charge>| async { Err::<(), _>(TaskError::snooze(Duration::ZERO)) };

@@ -348,7 +348,7 @@ async fn a_durability_that_the_broker_does_not_offer_is_refused_by_name() {
     assert!(
         error
             .to_string()
-            .contains("durability `fsync` is not offered"),
+            .contains("this broker does not support durability `fsync`: remove it, or use a store that supports it"),
         "{error}"
     );
     let primary = producer.enqueue(job(2)).durability(Durability::Primary);

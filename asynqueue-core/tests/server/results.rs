@@ -101,7 +101,7 @@ async fn a_wait_that_begins_with_a_refused_enqueue_says_why() {
     assert!(
         refused
             .to_string()
-            .contains("task default/one exists already"),
+            .contains("task default/one already exists"),
         "{refused}"
     );
 }
