@@ -239,7 +239,8 @@ impl Inspector {
         if task.envelope.queue == *target {
             return refused(format!("the task is already in queue `{target}`"));
         }
-        let moving = format!("being moved to queue `{target}`; if the task stays here, move it again");
+        let moving =
+            format!("being moved to queue `{target}`; if the task stays here, move it again");
         let shelved = self.shelved(task, &moving);
         let mut archived = Envelope::clone(&task.envelope);
         archived.push_failure(shelved);
