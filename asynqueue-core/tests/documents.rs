@@ -189,7 +189,12 @@ async fn undecodable_subscribers_do_not_affect_other_events() {
     put(&store, Space::Subscriptions, "a", "of a later version").await;
     let both = vec![pair("a", "x"), pair("b", "x")];
     let error = store.subscribe(both.clone()).await.expect_err("unreadable");
-    assert!(error.to_string().contains("subscribers of `a`"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("subscriber list of event `a` is undecodable"),
+        "{error}"
+    );
     let all = store.subscriptions().await.expect("listed");
     assert_eq!(all.len(), 1);
     assert_eq!((&*all[0].event, &*all[0].name), ("b", "x"));

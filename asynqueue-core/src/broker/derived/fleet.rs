@@ -78,7 +78,7 @@ impl<S: Store> Fleet for S {
         let (gone, known): (Vec<_>, Vec<_>) =
             (all.into_iter()).partition(|(_, document)| is_gone(document, now));
         forget(self, gone).await?;
-        let of = |name: &Name| format!("what server `{name}` reports");
+        let of = |name: &Name| format!("the report of server `{name}`");
         let known = known.iter();
         let known = known.filter_map(|(name, document)| readable(&document.bytes, of(name)));
         Ok(known.collect())
