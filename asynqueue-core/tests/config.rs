@@ -296,7 +296,8 @@ fn an_invalid_value_is_reported_with_its_key_line_and_expected_value() {
 
 #[test]
 fn an_address_is_required() {
-    let problem = "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`";
+    let problem = "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable \
+                   `ASYNQUEUE_ADDR`";
     for error in [
         Config::from_toml("").expect_err("no address"),
         Config::default()

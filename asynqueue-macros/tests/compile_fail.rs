@@ -1,4 +1,4 @@
-//! What the compiler reports about invalid attributes and handlers. The `.stderr` file beside each case has the messages.
+//! What the compiler reports about invalid attributes and handlers. The `.stderr` file of each case has the messages.
 
 #[test]
 fn every_mistake_is_reported_in_its_place() {

@@ -95,7 +95,8 @@ impl Config {
         }
         Err(ConfigError::Invalid {
             place: origin.to_owned(),
-            problem: "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`"
+            problem: "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable \
+                      `ASYNQUEUE_ADDR`"
                 .into(),
         })
     }

@@ -162,8 +162,8 @@ impl Scheduler {
             return Ok(());
         }
         let next = rule.next_after(now);
-        tracing::warn!(entry = %entry.name, was = ?entry.next, ?next, "the next tick of a schedule entry was too far ahead, \
-            because the broker's clock was wrong; setting it back");
+        tracing::warn!(entry = %entry.name, was = ?entry.next, ?next, "the next tick was too far ahead because \
+            the broker's clock was wrong; setting it back");
         let reason = "the clock went back: this tick was later than the rule's next one";
         self.note(entry, reason.into(), next).await
     }
@@ -188,7 +188,8 @@ impl Scheduler {
         match self.broker().fire(vec![skip]).await {
             Err(error) if is_closed(&error) => Err(error),
             Err(error) => {
-                tracing::warn!(entry = %entry.name, %error, "could not update the history of a schedule entry; retrying");
+                tracing::warn!(entry = %entry.name, %error, "could not update the history of a schedule \
+                    entry; retrying");
                 Ok(())
             }
             Ok(_) => Ok(()),

@@ -146,8 +146,8 @@ async fn a_handler_that_never_ends_is_reported() {
     let error = test.check(|()| ()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`charge` did not end: an attempt waited 51 times; the limit is 50. Make the handler return, or raise the limit with \
-         `.max_awaits(…)`."
+        "`charge` did not end: an attempt waited 51 times; the limit is 50. Make the handler return, or raise the limit \
+         with `.max_awaits(…)`."
     );
     let snoozes = |_: Payload<Charge>| async { Err::<(), _>(TaskError::snooze(Duration::ZERO)) };
     let test = crash_everywhere(snoozes, CHARGE);

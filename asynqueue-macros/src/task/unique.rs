@@ -45,7 +45,8 @@ const UNTIL: [(&str, &str); 3] = [
     ("window", "Window"),
 ];
 
-const NO_TTL: &str = "a lock with a ttl of 0 has no effect: write the maximum time that it is held, such as `ttl = \"1h\"`";
+const NO_TTL: &str = "a lock with a ttl of 0 has no effect: write the maximum time that it is held, \
+    such as `ttl = \"1h\"`";
 
 /// Tuples of more than this many values have no `Serialize`.
 const MAX_FIELDS: usize = 16;

@@ -116,8 +116,8 @@ impl Display for CrashFinding {
             difference.fmt(f)?;
         }
         f.write_str(
-            "\n  Give each effect a key that is the same in all attempts, such as the task's id, and make the target of \
-             the effect refuse duplicates.",
+            "\n  Give each effect a key that is the same in all attempts, such as the task's id, and make the target \
+             of the effect refuse duplicates.",
         )
     }
 }
