@@ -96,7 +96,7 @@ pub struct ServerInfo {
     pub busy: usize,
     /// The tasks it is running, longest first; at most [`ServerInfo::MAX_RUNNING`] of them.
     pub running: Vec<RunningTask>,
-    /// Handlers that are still running although their worker slot was freed: they did not stop at their timeout.
+    /// Handlers that are still running although their worker slot was freed: they did not stop in time.
     pub abandoned: usize,
     /// Attempts that have ended since it started.
     pub finished: u64,
@@ -157,7 +157,7 @@ pub struct UnhandledTasks {
     pub queue: Name,
     /// The event without a handler.
     pub event: Name,
-    /// How many tasks of the event the server has released.
+    /// How many tasks of the event are waiting.
     pub tasks: u64,
 }
 

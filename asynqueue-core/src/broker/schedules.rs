@@ -125,7 +125,7 @@ pub struct ScheduleSwap {
 pub struct ScheduleEntry {
     /// The entry's name, unique in the broker.
     pub name: Name,
-    /// When it fires, such as `every 5m` or a cron expression; the scheduler parses it.
+    /// When it fires, such as `@every 5m` or a cron expression. The scheduler parses it.
     pub rule: String,
     /// The task of each tick. Only its id and times differ.
     pub template: Envelope,

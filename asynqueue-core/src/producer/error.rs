@@ -94,7 +94,7 @@ pub enum ResultError {
     },
     /// It is deleted when it completes, so waiting for it would be a race.
     #[error(
-        "tasks of `{event}` are deleted when they complete, so the result of {task} may be lost: use \
+        "tasks of `{event}` are deleted when they complete, so the result of {task} cannot be read: use \
          `enqueue(…).result()`, or set a `retention`"
     )]
     NotKept {

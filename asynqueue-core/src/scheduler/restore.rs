@@ -102,7 +102,7 @@ impl Scheduler {
             .retain(|_, entries| !entries.is_empty());
         self.declared.seen = Some(found.mark);
         if !found.restored.is_empty() {
-            tracing::warn!(entries = ?found.restored, "the broker has lost data; schedule entries restored");
+            tracing::warn!(entries = ?found.restored, "the broker has lost data; missing schedule entries are restored");
             metrics::restored("schedule", found.restored.len());
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::{Name, Timestamp};
 pub struct Failure {
     /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// When the attempt started. `None` if it never ran.
+    /// When the attempt started. `None` if it did not start, or if this is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
     /// When the attempt ended.
