@@ -113,7 +113,9 @@ async fn the_result_of_an_unknown_task_is_gone() {
         producer.handle(TaskRef::new("default", TaskId::new("no").unwrap()));
     let error = soon("an answer", unknown.result()).await.expect_err("gone");
     assert!(
-        error.to_string().starts_with("task default/no is gone"),
+        error
+            .to_string()
+            .starts_with("task default/no is no longer stored: "),
         "{error}"
     );
 }
