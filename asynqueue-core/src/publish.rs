@@ -25,7 +25,7 @@ use crate::{
 pub const PUBLISH_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// How long the outbox waits before it retries a failed delivery.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The header that lists the subscribers of a published event, one per line.
 const SUBSCRIBERS: &str = "asynqueue-subscribers";
@@ -205,7 +205,7 @@ async fn deliver(broker: &SharedBroker, ctx: &Context) -> Result<TaskOutput, Tas
         }
         Err(error) => {
             tracing::warn!(task = %event.task_ref(), %error, "delivery of an event failed; retrying");
-            Err(TaskError::snooze(TRY_AGAIN))
+            Err(TaskError::snooze(RETRY_AFTER))
         }
     }
 }

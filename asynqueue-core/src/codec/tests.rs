@@ -177,7 +177,7 @@ fn a_value_for_unknown_readers_is_decoded_by_all_of_them() {
 }
 
 #[test]
-fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
+fn an_error_describes_the_form_of_the_bytes() {
     let error = |bytes: &[u8]| {
         let error = MessagePack::decode::<Parts>(bytes).expect_err("incomplete");
         error.to_string()

@@ -55,7 +55,7 @@ impl Inspector {
         let found = found.ok_or_else(|| AgainError::NotFound(task.clone()))?;
         let like = found.envelope;
         let now = self.broker.now();
-        let mut envelope = like.anew(TaskId::generate_at(now), now);
+        let mut envelope = like.copied(TaskId::generate_at(now), now);
         if found.state.is_final()
             && let Some(lock) = &mut envelope.unique
             && lock.until == UniqueUntil::Window

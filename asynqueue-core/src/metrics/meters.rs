@@ -19,7 +19,7 @@ pub const MAX_SERIES: usize = 1_000;
 static OTHER: Name = Name::from_static("other");
 
 /// How long it takes until a recorder installed later is used.
-const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+const REGISTER_EVERY: Duration = Duration::from_secs(1);
 
 /// The handles of one queue and event.
 pub(super) trait Meter: Sized {
@@ -55,7 +55,7 @@ impl<M: Meter> Meters<M> {
             is_full.then(|| known.get(&Pair(&OTHER, event))).flatten()
         };
         if let Some(found) = known.get(&Pair(queue, event)).or_else(of_others)
-            && found.registered.elapsed() < REGISTER_AGAIN
+            && found.registered.elapsed() < REGISTER_EVERY
         {
             return Arc::clone(&found.meter);
         }

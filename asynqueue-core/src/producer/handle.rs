@@ -170,7 +170,7 @@ impl<T: Task> TaskHandle<T> {
 }
 
 /// How often to poll for changes.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The changes of a task until it finishes.
 struct Changes<T> {
@@ -196,7 +196,7 @@ impl<T: Task> Changes<T> {
             }
             // Until the end is signalled or the next poll is due.
             let end = self.handle.broker.finished(&self.handle.task);
-            let _ = tokio::time::timeout(LOOK_AGAIN, end).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, end).await;
         }
         None
     }

@@ -13,7 +13,7 @@ const FIRST: Duration = Duration::from_secs(1);
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
 /// The longest wait for a broker that does not respond. It is short because ticks pass in the meantime.
-pub(super) const LONGEST_AWAY: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 /// The entries whose last try failed.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ mod tests {
         let codec = CodecName::of::<MessagePack>();
         let task = Envelope::new(TaskId::generate(), "tick", codec, Bytes::new());
         let entry = ScheduleEntry::new("tick", "@every 1s", task);
-        for longest in [LONGEST_AWAY, LONGEST] {
+        for longest in [LONGEST_UNAVAILABLE, LONGEST] {
             let mut failing = Failing::default();
             for _ in 0..20 {
                 failing.failed(entry.clone(), "no luck".into(), longest);

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Rule, Scheduler,
-    failing::{LONGEST, LONGEST_AWAY},
+    failing::{LONGEST, LONGEST_UNAVAILABLE},
     fire::CannotFire,
 };
 use crate::{
@@ -133,7 +133,7 @@ impl Scheduler {
             Err(CannotFire::Broker(error)) => {
                 metrics::broker_failed("fire schedules");
                 let longest = match error.is_temporary() {
-                    true => LONGEST_AWAY,
+                    true => LONGEST_UNAVAILABLE,
                     false => LONGEST,
                 };
                 self.failing.failed(entry, error.to_string(), longest);

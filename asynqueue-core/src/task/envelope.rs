@@ -166,7 +166,7 @@ impl Envelope {
 
     /// Records the start of a task that may [expire](Self::is_expired), because it may be released without a
     /// failure.
-    pub(crate) fn begin(self: &mut Arc<Self>) {
+    pub(crate) fn record_start(self: &mut Arc<Self>) {
         if self.expires_at().is_some() && !self.has_started() {
             Arc::make_mut(self).set_started();
         }
@@ -228,7 +228,7 @@ impl Envelope {
     /// A copy of the task, as if it were enqueued now: its times are shifted accordingly.
     ///
     /// If the unique key is the task's id, it becomes the new id; otherwise the original would block the copy.
-    pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
+    pub(crate) fn copied(&self, id: TaskId, now: Timestamp) -> Self {
         let mut task = self.clone();
         if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {
             lock.key = UniqueKey::of_task(&id);
@@ -392,7 +392,7 @@ mod tests {
     fn a_task_expires_unless_a_worker_has_started_it() {
         let started = {
             let mut task = Arc::new(expiring());
-            task.begin();
+            task.record_start();
             Envelope::clone(&task)
         };
         let kinds = [
@@ -429,7 +429,7 @@ mod tests {
         task.set_expires_at(None);
         let task = Arc::new(task);
         let mut same = Arc::clone(&task);
-        same.begin();
+        same.record_start();
         assert!(Arc::ptr_eq(&task, &same));
     }
 

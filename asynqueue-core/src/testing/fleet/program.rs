@@ -67,7 +67,7 @@ impl Life {
 }
 
 /// The maximum time until a server that could not reach its broker is started again.
-const START_AGAIN: Duration = Duration::from_secs(5);
+const RESTART_AFTER: Duration = Duration::from_secs(5);
 
 /// Starts a life.
 #[derive(Clone)]
@@ -110,7 +110,7 @@ async fn serve(life: Life, server: impl Fn(&Life) -> ServerBuilder) {
         {
             Ok(server) => break server,
             // Like a supervisor.
-            Err(ServerError::Broker(_)) => life.pause(START_AGAIN).await,
+            Err(ServerError::Broker(_)) => life.pause(RESTART_AFTER).await,
             Err(error) => {
                 let problem = format!("could not build a server: {error}");
                 life.journal.note(Event::Problem(problem));
