@@ -85,13 +85,13 @@ impl Inspector {
         Ok(match action {
             Action::RunNow => {
                 let runs = self.broker.run_now(tasks).await?.into_iter();
-                let refusal = "the task is active, completed or deleted, or another task holds its unique lock";
+                let refusal =
+                    "it is active, completed or deleted, or another task holds its unique lock";
                 runs.map(done(refusal)).collect()
             }
             Action::Delete => {
                 let gone = self.broker.delete(tasks).await?.into_iter();
-                gone.map(done("the task is active: cancel it first"))
-                    .collect()
+                gone.map(done("it is active: cancel it first")).collect()
             }
             Action::Cancel(reason) => {
                 let outcomes = self.broker.cancel(tasks, &self.reason(reason)).await?;
@@ -121,7 +121,7 @@ impl Inspector {
         let to = match action {
             Action::Retry if task.state != TaskState::Archived => {
                 return Err(format!(
-                    "the task is {}: only archived tasks can be retried",
+                    "it is {}: only archived tasks can be retried",
                     task.state
                 ));
             }
@@ -130,7 +130,7 @@ impl Inspector {
                 Some(Move::Pending)
             }
             Action::Archive(_) if task.state == TaskState::Archived => {
-                return Err("the task is already archived".into());
+                return Err("it is already archived".into());
             }
             Action::Archive(reason) => {
                 envelope.push_failure(self.shelved(task, reason));
@@ -200,7 +200,7 @@ impl Inspector {
             }
         }
         let refused = || {
-            let reason = "the task keeps changing, or another task holds its unique lock";
+            let reason = "it keeps changing, or another task holds its unique lock";
             ActionOutcome::Refused(reason.into())
         };
         Ok(outcomes
@@ -237,7 +237,7 @@ impl Inspector {
             return refused(reason);
         }
         if task.envelope.queue == *target {
-            return refused(format!("the task is already in queue `{target}`"));
+            return refused(format!("it is already in queue `{target}`"));
         }
         let moving =
             format!("being moved to queue `{target}`; if the task stays here, move it again");
@@ -251,7 +251,7 @@ impl Inspector {
             to: Some(Move::Archived),
         };
         if self.broker.replace(vec![away]).await? != [true] {
-            return refused("the task has changed in between".into());
+            return refused("it has changed in between".into());
         }
         match self.enqueue_in(task, target).await? {
             Ok(()) => {
@@ -316,8 +316,8 @@ const TRIES: usize = 3;
 
 fn may_change(task: &TaskInfo) -> Result<(), String> {
     match task.state {
-        TaskState::Active => Err("the task is active: cancel it first".into()),
-        TaskState::Completed => Err("the task is completed".into()),
+        TaskState::Active => Err("it is active: cancel it first".into()),
+        TaskState::Completed => Err("it is completed".into()),
         _ => Ok(()),
     }
 }
@@ -325,9 +325,7 @@ fn may_change(task: &TaskInfo) -> Result<(), String> {
 fn cancelled(outcome: CancelOutcome) -> ActionOutcome {
     match outcome {
         CancelOutcome::Cancelled | CancelOutcome::Requested => ActionOutcome::Done,
-        CancelOutcome::AlreadyFinished => {
-            ActionOutcome::Refused("the task has already finished".into())
-        }
+        CancelOutcome::AlreadyFinished => ActionOutcome::Refused("it has already finished".into()),
         CancelOutcome::NotFound => ActionOutcome::NotFound,
     }
 }

@@ -34,29 +34,26 @@ pub const BUCKETS: [f64; 22] = [
 
 /// Describes each metric to the recorder. Call it once after installing the recorder.
 pub fn describe() {
-    describe_counter!(
-        "asynqueue_tasks_enqueued_total",
-        "Tasks enqueued, by result"
-    );
+    describe_counter!("asynqueue_tasks_enqueued_total", "Enqueued tasks by result");
     describe_counter!(
         "asynqueue_tasks_processed_total",
-        "Recorded outcomes: tasks completed, archived, cancelled or revoked, and attempts retried, snoozed or released"
+        "Outcomes recorded by the broker: tasks completed, archived, cancelled or revoked; attempts retried, snoozed or released"
     );
     describe_counter!(
         "asynqueue_tasks_aggregated_total",
-        "Tasks that were aggregated into another"
+        "Tasks aggregated into another task"
     );
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
-        "Attempts of lost workers whose tasks this server reclaimed"
+        "Attempts with an expired lease that this server reclaimed"
     );
     describe_counter!(
         "asynqueue_tasks_trimmed_total",
-        "Archived tasks that this server deleted because of the archive limits, by reason"
+        "Archived tasks deleted by this server because of an archive limit, by reason"
     );
     describe_counter!(
         "asynqueue_unknown_events_total",
-        "Times that this server released a task because it has no handler for its event"
+        "Tasks released by this server because it has no handler for their event"
     );
     describe_counter!(
         "asynqueue_outcomes_refused_total",
@@ -64,30 +61,33 @@ pub fn describe() {
     );
     describe_counter!(
         "asynqueue_leases_lost_total",
-        "Attempts that lost their lease while they waited or ran on this server"
+        "Attempts that lost their lease while waiting or running on this server"
     );
     describe_histogram!(
         "asynqueue_task_waiting_seconds",
         Unit::Seconds,
-        "How long tasks were pending before each attempt"
+        "Time that tasks were pending before each attempt"
     );
     describe_histogram!(
         "asynqueue_task_handling_seconds",
         Unit::Seconds,
-        "How long attempts took, including all layers"
+        "Duration of attempts, including all layers"
     );
-    describe_gauge!("asynqueue_tasks_running", "Attempts that are running");
-    describe_gauge!("asynqueue_server_slots", "Tasks that can run concurrently");
+    describe_gauge!("asynqueue_tasks_running", "Running attempts");
+    describe_gauge!(
+        "asynqueue_server_slots",
+        "Concurrent tasks that the server can run"
+    );
     describe_gauge!(
         "asynqueue_server_slots_abandoned",
-        "Handlers still running after their worker slot was freed"
+        "Abandoned handlers, which block their threads past their timeout"
     );
     describe_counter!(
         "asynqueue_broker_failures_total",
-        "Calls to the broker that failed"
+        "Failed calls to the broker"
     );
     describe_counter!(
         "asynqueue_declarations_restored_total",
-        "Declared subscribers and schedule entries that the broker had lost and this process restored"
+        "Declared subscriptions and schedule entries that the broker had lost and this process restored"
     );
 }

@@ -126,14 +126,17 @@ fn describe() {
     describe_gauge!(
         "asynqueue_queue_latency_seconds",
         Unit::Seconds,
-        "How long the next task has been pending"
+        "Time that the next task has been pending"
     );
     describe_gauge!(
         "asynqueue_queue_memory_bytes",
         Unit::Bytes,
-        "Approximate memory of the queue"
+        "Approximate memory usage of the queue"
     );
-    describe_gauge!("asynqueue_queue_paused", "1 while the queue is paused");
+    describe_gauge!(
+        "asynqueue_queue_paused",
+        "1 while the queue is paused, otherwise 0"
+    );
     describe_counter!(
         "asynqueue_queue_processed_total",
         "Attempts that succeeded or failed, on all servers"
@@ -144,28 +147,25 @@ fn describe() {
     );
     describe_counter!(
         "asynqueue_queue_repaired_total",
-        "Inconsistent tasks, locks and leases that the broker repaired"
+        "Tasks, locks and leases that the store lost and the broker repaired"
     );
     describe_counter!(
         "asynqueue_queue_trimmed_total",
-        "Archived tasks deleted because of the archive limits, by all servers"
+        "Archived tasks deleted by all servers because of an archive limit"
     );
     describe_gauge!(
         "asynqueue_queue_archived_max",
-        "Archived tasks that the queue keeps at most"
+        "Archived tasks that the queue keeps before the oldest are deleted"
     );
-    describe_gauge!("asynqueue_queues", "Queues of the broker");
-    describe_gauge!("asynqueue_fleet_servers", "Servers that are running");
+    describe_gauge!("asynqueue_queues", "Number of queues");
+    describe_gauge!("asynqueue_fleet_servers", "Running servers");
     describe_gauge!(
         "asynqueue_fleet_slots",
-        "Tasks that all servers can run concurrently"
+        "Concurrent tasks that all servers can run"
     );
-    describe_gauge!(
-        "asynqueue_fleet_running",
-        "Tasks that are running on all servers"
-    );
+    describe_gauge!("asynqueue_fleet_running", "Tasks running on all servers");
     describe_gauge!(
         "asynqueue_fleet_abandoned",
-        "Handlers still running after their worker slot was freed, on all servers"
+        "Abandoned handlers on all servers, which block their threads past their timeout"
     );
 }

@@ -83,7 +83,7 @@ async fn chosen_tasks_are_run_archived_and_deleted() {
     let form = "state=completed&which=chosen&do=run&id=completed";
     let (_, to) = site.post(path, form).await;
     assert!(
-        to.contains("1%20task%20not%3A%20the%20task%20is%20active%2C%20completed"),
+        to.contains("1%20task%20not%3A%20it%20is%20active%2C%20completed"),
         "{to}"
     );
 }
