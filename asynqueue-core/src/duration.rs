@@ -1,7 +1,7 @@
-//! Durations as settings have them: `"30s"`, `"1h30m"`.
+//! Durations in settings: `"30s"`, `"1h30m"`.
 //!
-//! The same text as in `#[task(…)]`, whose parser is in a crate of macros, from which nothing else can be taken; a test
-//! holds the two together.
+//! The format is the same as in `#[task(…)]`. The macro crate has its own parser, because a procedural macro crate
+//! cannot export it; a test keeps the two in sync.
 
 /// The units with their milliseconds.
 const UNITS: [(&str, u64); 6] = [
@@ -13,19 +13,17 @@ const UNITS: [(&str, u64); 6] = [
     ("w", 7 * 24 * 3_600 * 1_000),
 ];
 
-/// The milliseconds of one or more numbers that are each followed by a unit, or what is wrong with them.
+/// The milliseconds of one or more numbers, each followed by a unit.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, and what to write.
+/// What is wrong with the text, and what was expected.
 pub fn parse_millis(text: &str) -> Result<u64, String> {
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(
-            "it does not start with a number; write one with its unit, such as `30s`".into(),
-        );
+        return Err("expected a number with a unit, such as `30s`".into());
     }
     if text.contains(char::is_whitespace) {
-        return Err("it has white space; write it without, such as `1h30m`".into());
+        return Err("white space is not allowed; use a form such as `1h30m`".into());
     }
     let mut total = 0_u64;
     let mut rest = text;
@@ -33,13 +31,13 @@ pub fn parse_millis(text: &str) -> Result<u64, String> {
         let (part, after) = parse_part(rest)?;
         total = total
             .checked_add(part)
-            .ok_or("it is too long to be counted in milliseconds")?;
+            .ok_or("it exceeds the maximum of 2^64 milliseconds")?;
         rest = after;
     }
     Ok(total)
 }
 
-/// A duration as [`parse_millis`] reads it.
+/// Formats a duration as [`parse_millis`] reads it.
 pub fn format_millis(mut millis: u64) -> String {
     let mut text = String::new();
     for (unit, length) in UNITS.into_iter().rev() {
@@ -54,29 +52,27 @@ pub fn format_millis(mut millis: u64) -> String {
     text
 }
 
-/// The milliseconds of the number and unit that `text` starts with, and the text after them.
+/// Parses the number and unit at the start of `text`. Returns their milliseconds and the remaining text.
 fn parse_part(text: &str) -> Result<(u64, &str), String> {
     let (digits, rest) = split_at_first(text, |c| !c.is_ascii_digit());
     let (unit, after) = split_at_first(rest, |c| c.is_ascii_digit());
     match (digits, unit) {
         (_, "") => return Err(format!("`{digits}` has no unit; write `{digits}s`")),
         (_, "." | ",") => {
-            return Err(
-                "only whole numbers are taken; write `1h30m` in place of `1.5h`".to_owned(),
-            );
+            return Err("fractions are not supported; write `1h30m` instead of `1.5h`".to_owned());
         }
         _ => {}
     }
     let (_, millis) = UNITS
         .into_iter()
         .find(|(name, _)| *name == unit)
-        .ok_or_else(|| format!("`{unit}` is not a unit; the units are ms, s, m, h, d and w"))?;
+        .ok_or_else(|| format!("unknown unit `{unit}`: expected ms, s, m, h, d or w"))?;
     digits
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(millis))
         .map(|part| (part, after))
-        .ok_or_else(|| format!("`{digits}{unit}` is too long to be counted in milliseconds"))
+        .ok_or_else(|| format!("`{digits}{unit}` exceeds the maximum of 2^64 milliseconds"))
 }
 
 fn split_at_first(text: &str, found: impl Fn(char) -> bool) -> (&str, &str) {
@@ -105,23 +101,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_refused_with_what_to_write() {
+    fn an_invalid_duration_is_refused_with_the_expected_form() {
         for (text, part_of_the_reason) in [
-            ("", "write one with its unit"),
+            ("", "expected a number with a unit, such as `30s`"),
             ("30", "`30` has no unit; write `30s`"),
             ("1h30", "`30` has no unit; write `30s`"),
-            ("thirty seconds", "does not start with a number"),
-            ("s", "does not start with a number"),
-            ("-5s", "does not start with a number"),
+            ("thirty seconds", "expected a number with a unit"),
+            ("s", "expected a number with a unit"),
+            ("-5s", "expected a number with a unit"),
+            ("5sec", "unknown unit `sec`: expected ms, s, m, h, d or w"),
             (
-                "5sec",
-                "`sec` is not a unit; the units are ms, s, m, h, d and w",
+                "5 s",
+                "white space is not allowed; use a form such as `1h30m`",
             ),
-            ("5 s", "write it without, such as `1h30m`"),
-            ("1h 30m", "write it without"),
-            ("5S", "`S` is not a unit"),
-            ("1.5h", "write `1h30m`"),
-            ("٣s", "does not start with a number"),
+            ("1h 30m", "white space is not allowed"),
+            ("5S", "unknown unit `S`"),
+            ("1.5h", "fractions are not supported; write `1h30m`"),
+            ("٣s", "expected a number with a unit"),
         ] {
             let reason = parse_millis(text).expect_err(text);
             assert!(reason.contains(part_of_the_reason), "{text}: {reason}");
@@ -136,7 +132,7 @@ mod tests {
             "18446744073709551615ms1ms",
         ] {
             let reason = parse_millis(text).expect_err(text);
-            assert!(reason.contains("too long"), "{text}: {reason}");
+            assert!(reason.contains("exceeds the maximum"), "{text}: {reason}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! How errors read: the sentence of each, followed by its causes.
+//! The text of errors: the message of each, followed by its causes.
 
 use std::error::Error;
 
-/// The error's text, then that of each cause that the text before it does not repeat.
+/// The error's message, then that of each cause that the text so far does not end with.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -17,8 +17,8 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Implements [`Debug`](std::fmt::Debug) for errors as their sentence and its causes, since that is what a `main` that
-/// returns an error prints, and what `unwrap` and `expect` print.
+/// Implements [`Debug`](std::fmt::Debug) for errors as their message and its causes, because `main`, `unwrap` and
+/// `expect` print errors with it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! debug_as_text {

@@ -1,8 +1,8 @@
-//! Publish and subscribe: one event, a task for each of its subscribers.
+//! Publish and subscribe: one event, and a task for each of its subscribers.
 //!
-//! An event is published by one task, in the event's outbox. A server that works for any of the subscribers takes it from
-//! there and enqueues a task for each of them, all under the id of the event. If that server dies halfway, another does it
-//! again; what was delivered already is known by its id, and for a while after it is done by a lock.
+//! Publishing enqueues one task in the event's outbox. A server that works for any of the subscribers runs it and
+//! enqueues a task for each of them, all under the id of the event. If that server dies halfway, another one repeats
+//! it; deliveries already made are recognized by the id, and for a while after they complete by a lock.
 
 use std::{
     future::{Future, IntoFuture},
@@ -20,14 +20,14 @@ use crate::{
     task::{Envelope, Name, Task, TaskId, Timestamp, UniqueKey, UniqueLock, UniqueUntil},
 };
 
-/// How long an event is known by its id after it has been published, and after each subscriber is done with it. Published
-/// again within this time, it is not delivered again.
+/// How long the id of an event is remembered after publishing, and after each subscriber completes. Within this time,
+/// publishing the id again delivers nothing.
 pub const PUBLISH_WINDOW: Duration = Duration::from_secs(10 * 60);
 
-/// How long the outbox waits before it tries again what the broker did not take.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How long the outbox waits before it retries a failed delivery.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The header that names the subscribers of an event on its way, a line each.
+/// The header that lists the subscribers of a published event, one per line.
 const SUBSCRIBERS: &str = "asynqueue-subscribers";
 
 /// The queue that an event is published to.
@@ -35,7 +35,7 @@ pub(crate) fn outbox(event: &str) -> Name {
     Subscription::queue_of(event, "")
 }
 
-/// An event about to be published: set what differs, then `.await` it.
+/// An event to be published: override options, then `.await` it.
 #[must_use = "an event is published once this is awaited"]
 #[derive(Debug)]
 pub struct Publish<'a, T> {
@@ -50,18 +50,18 @@ pub struct Publish<'a, T> {
 pub struct Published {
     /// The event's id, which each subscriber's task has too.
     pub id: TaskId,
-    /// How many subscribers it goes to.
+    /// How many subscribers it is delivered to.
     pub subscribers: usize,
-    /// Whether it is new: not if an event of this id has been published already.
+    /// `false` if an event with this id has already been published.
     pub is_new: bool,
 }
 
 impl Producer {
-    /// Publishes an event to all that [subscribe](crate::server::ServerBuilder::subscribe) to it by now, once the returned value is
-    /// awaited. Each of them gets a task of its own, in a queue of its own, with its own retries. From the moment this
-    /// returns `Ok`, none of them misses it.
+    /// Publishes an event to all current [subscribers](crate::server::ServerBuilder::subscribe), once the returned
+    /// value is awaited. Each subscriber gets a separate task in a separate queue, with separate retries. Once this
+    /// returns `Ok`, no subscriber misses the event.
     ///
-    /// It costs one look at the subscribers and, if there are any, one task, however many they are.
+    /// It costs one read of the subscribers and, if there are any, one task, regardless of their number.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -97,27 +97,27 @@ impl Producer {
 }
 
 impl<'a, T: Task> Publish<'a, T> {
-    /// Gives the event an id, in place of a generated one. Publishing it again under the same id, as after an error, is
-    /// safe for [`PUBLISH_WINDOW`]: nobody gets it twice.
+    /// Sets the event's id. By default one is generated. Publishing it again under the same id, for example after
+    /// an error, is safe for [`PUBLISH_WINDOW`]: no subscriber receives it twice.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.call = self.call.id(id);
         self
     }
 
-    /// Sends a key-value pair along.
+    /// Adds a header to the event.
     pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.call = self.call.header(key, value);
         self
     }
 
-    /// How long from now it is worth starting to handle it: a subscriber that has not begun by then archives it. One that has
-    /// begun retries it at any time.
+    /// The time from now until which handling must start; a subscriber's task that has not started then is
+    /// archived. Retries may run at any time.
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.call = self.call.expires_in(time);
         self
     }
 
-    /// 0 to 9: within each subscriber's queue, higher goes first.
+    /// The priority within each subscriber's queue, from 0 to 9. Higher runs first.
     pub fn priority(mut self, priority: u8) -> Self {
         self.call = self.call.priority(priority);
         self
@@ -155,7 +155,7 @@ impl<'a, T: Task> Publish<'a, T> {
     }
 }
 
-/// Lets no other task of this id into the same queue, for a while even after it is done.
+/// Refuses other tasks of this id in the same queue, also for a while after it completes.
 fn once(envelope: &mut Envelope) {
     envelope.unique = Some(Box::new(UniqueLock {
         key: UniqueKey::of_task(&envelope.id),
@@ -176,7 +176,7 @@ impl<'a, T: Task> IntoFuture for Publish<'a, T> {
     }
 }
 
-/// What takes events from the outbox to their subscribers.
+/// The handler that delivers events from the outbox to their subscribers.
 pub(crate) fn deliverer(broker: SharedBroker) -> BoxProcess {
     BoxProcess::from_fn(move |request| -> TaskFuture {
         let broker = Arc::clone(&broker);
@@ -194,7 +194,7 @@ async fn deliver(broker: &SharedBroker, ctx: &Context) -> Result<TaskOutput, Tas
     match broker.enqueue(tasks).await {
         Ok(answers) => {
             for (queue, answer) in queues.iter().zip(answers) {
-                // A conflict is with what was delivered before.
+                // A conflict means that it was delivered before.
                 let result = match answer {
                     Ok(()) => EnqueueResult::Accepted,
                     Err(_) => EnqueueResult::Duplicate,
@@ -204,13 +204,13 @@ async fn deliver(broker: &SharedBroker, ctx: &Context) -> Result<TaskOutput, Tas
             Ok(TaskOutput::default())
         }
         Err(error) => {
-            tracing::warn!(task = %event.task_ref(), %error, "an event could not be delivered yet");
-            Err(TaskError::snooze(TRY_AGAIN))
+            tracing::warn!(task = %event.task_ref(), %error, "delivery of an event failed; retrying");
+            Err(TaskError::snooze(RETRY_AFTER))
         }
     }
 }
 
-/// The task of each subscriber.
+/// The task for each subscriber.
 fn deliveries(event: &Envelope, now: Timestamp) -> Vec<NewTask> {
     let mut template = Envelope::with_options(
         event.id.clone(),

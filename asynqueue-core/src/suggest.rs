@@ -1,19 +1,19 @@
-//! The known name that someone most likely meant.
+//! Suggests the known name that was most likely meant.
 //!
-//! The same as for the attributes of the derive, whose crate of macros can give nothing else away.
+//! A copy of the module in the macro crate, because a procedural macro crate cannot export it.
 
-/// The known name that `typed` most likely stands for, whatever its capitals.
+/// The known name closest to `typed`, ignoring case.
 pub(crate) fn closest<'n>(
     typed: &str,
     known: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    // Two slips, or more in a long name; a name that must be changed all over is another name.
+    // Two typos, or more in a long name; beyond that it is a different name.
     let letters = typed.chars().count();
     let limit = (letters / 5).max(2).min(letters.saturating_sub(1));
     closest_within(typed, known, limit)
 }
 
-/// The known name that is `limit` slips at most from `typed`, whatever its capitals.
+/// The known name at most `limit` typos away from `typed`, ignoring case.
 pub(crate) fn closest_within<'n>(
     typed: &str,
     known: impl IntoIterator<Item = &'n str>,
@@ -28,9 +28,9 @@ pub(crate) fn closest_within<'n>(
         .map(|(_, name)| name)
 }
 
-/// How many characters must be put in, taken out or replaced to get from `a` to `b` (Levenshtein).
+/// The number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
-    // The distances from the characters of `a` so far to each beginning of `b`.
+    // The distances from the part of `a` read so far to each prefix of `b`.
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for from in a.chars() {
         let mut diagonal = row[0];
@@ -51,7 +51,7 @@ mod tests {
     const ZONES: [&str; 4] = ["Europe/Berlin", "Europe/Dublin", "America/Havana", "UTC"];
 
     #[test]
-    fn a_slip_of_the_fingers_is_put_right() {
+    fn a_typo_gets_a_suggestion() {
         for (typed, meant) in [
             ("Europe/Berln", "Europe/Berlin"),
             ("europe/dublin", "Europe/Dublin"),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_kind_gets_no_suggestion() {
+    fn an_unrelated_name_gets_no_suggestion() {
         for typed in ["", "x", "Mars/Olympus", "Europe"] {
             assert_eq!(closest(typed, ZONES), None, "{typed}");
         }

@@ -1,4 +1,4 @@
-//! Settings from text: what they set, and how what is wrong with them is said.
+//! Settings from text: their effects and their errors.
 
 #![cfg(feature = "config")]
 
@@ -143,7 +143,7 @@ fn every_key_is_read_in_both_formats() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
+fn an_unknown_key_is_reported_with_its_line_and_a_suggestion() {
     for (toml, problem) in [
         (
             "concurency = 8",
@@ -173,7 +173,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
 }
 
 #[test]
-fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
+fn an_invalid_value_is_reported_with_its_key_line_and_expected_value() {
     for (toml, key, problem) in [
         (
             "concurrency = 'many'",
@@ -222,20 +222,16 @@ fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
             "lease",
             "`30` is not a duration: `30` has no unit; write `30s`",
         ),
-        (
-            "lease = '1.5h'",
-            "lease",
-            "write `1h30m` in place of `1.5h`",
-        ),
+        ("lease = '1.5h'", "lease", "write `1h30m` instead of `1.5h`"),
         (
             "lease = '0s'",
             "lease",
-            "0ns is too short: it is at least 30ms",
+            "0ns is too short: expected at least 30ms",
         ),
         (
             "poll_interval = '0ms'",
             "poll_interval",
-            "0ns is too short: it is at least 1ms",
+            "0ns is too short: expected at least 1ms",
         ),
         (
             "on_decode_error = 'drop'",
@@ -300,7 +296,8 @@ fn an_invalid_value_is_named_with_its_key_its_line_and_what_was_expected() {
 
 #[test]
 fn an_address_is_required() {
-    let problem = "`addr` is missing: write the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`";
+    let problem = "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable \
+                   `ASYNQUEUE_ADDR`";
     for error in [
         Config::from_toml("").expect_err("no address"),
         Config::default()
@@ -313,7 +310,7 @@ fn an_address_is_required() {
 }
 
 #[test]
-fn text_in_another_format_is_refused_where_it_begins() {
+fn text_in_another_format_is_refused_at_its_start() {
     let error = Config::from_json("addr = 'memory:'").expect_err("not JSON");
     assert_eq!(
         error.to_string(),
@@ -336,11 +333,11 @@ fn a_line_that_is_not_toml_is_not_quoted() {
 }
 
 #[test]
-fn files_are_read_by_their_ending_and_named_in_errors() {
+fn files_are_read_by_their_extension_and_named_in_errors() {
     let read = |path: &str| Config::from_file(path).expect_err(path).to_string();
     assert_eq!(
         read("tasks.yaml"),
-        "`tasks.yaml` has an unknown format: name it `….toml` or `….json`"
+        "`tasks.yaml` has an unknown format: expected a file name that ends in `.toml` or `.json`"
     );
     let missing = read("no/such.toml");
     let start = "cannot read the settings in `no/such.toml`: ";
@@ -354,7 +351,7 @@ fn files_are_read_by_their_ending_and_named_in_errors() {
     assert!(error.contains(&place), "{error}");
 }
 
-/// Sets variables for a second run of this test alone, since they belong to the whole process.
+/// Sets variables only for a second run of this test, because they apply to the entire process.
 #[test]
 fn the_environment_is_read() {
     if std::env::var_os("ASYNQUEUE_ADDR").is_some() {
@@ -372,7 +369,7 @@ fn the_environment_is_read() {
         .envs([
             ("ASYNQUEUE_ADDR", "memory:"),
             ("ASYNQUEUE_CONCURRENCY", "7"),
-            // Not settings: of the project's command, and what Kubernetes sets for a Service of this name.
+            // Not settings: variables of the `asynqueue` command, and of Kubernetes for a Service of this name.
             ("ASYNQUEUE_MONITOR_PASSWORD", "x"),
             ("ASYNQUEUE_SERVICE_HOST", "10.0.0.1"),
             ("ASYNQUEUE_PORT", "tcp://10.0.0.1:6379"),
@@ -387,7 +384,7 @@ fn the_environment_is_read() {
     );
 }
 
-/// In a process whose environment sets the address and the concurrency.
+/// Runs in a process whose environment sets the address and the concurrency.
 fn embedded_settings_have_the_environment() {
     #[derive(Deserialize)]
     struct Nested {
@@ -430,14 +427,14 @@ fn secrets_are_not_shown() {
     assert!(!shown.contains("hunter"), "{shown}");
     let error = refused_toml("monitoring.password = 1234");
     assert!(
-        error.contains("`monitoring.password`: a password is text: put it in quotes"),
+        error.contains("`monitoring.password`: expected a password as text: put it in quotes"),
         "{error}"
     );
     assert!(!error.contains("1234"), "{error}");
 }
 
 #[tokio::test]
-async fn a_server_takes_it_over() {
+async fn a_server_applies_the_settings() {
     let config = Config::from_toml("addr = 'memory:'\nconcurrency = 3\nqueue.default = 1");
     let config = config.expect("valid");
     let builder = || Server::builder(MemoryBroker::new()).process(nap);
@@ -459,7 +456,7 @@ async fn a_server_takes_it_over() {
 }
 
 #[test]
-fn what_a_server_alone_does_not_run_is_refused_and_not_ignored() {
+fn settings_that_a_server_does_not_support_are_refused() {
     for (toml, section) in [
         ("monitoring.enable = true", "monitoring"),
         ("metrics.address = '127.0.0.1:0'", "metrics"),
@@ -500,9 +497,9 @@ fn the_monitor_listens_on_the_loopback_address_unless_a_host_is_given() {
     }
 }
 
-/// Durations are read by two parsers: here, and at compile time in the macros.
+/// Durations have two parsers: this one, and that of the macros at compile time.
 #[test]
-fn durations_are_what_the_derive_takes_them_for() {
+fn durations_are_parsed_as_by_the_derive() {
     macro_rules! same {
         ($($name:ident = $text:literal),*) => { $(
             #[derive(Serialize, Deserialize, Task)]
@@ -524,7 +521,7 @@ fn durations_are_what_the_derive_takes_them_for() {
 
 /// It may be a password in the wrong place.
 #[test]
-fn what_stands_in_the_place_of_a_table_is_refused_and_not_quoted() {
+fn a_value_in_place_of_a_table_is_refused_and_not_quoted() {
     for (line, part) in [
         ("monitoring = 'hunter2'", "`monitoring`: invalid type: text"),
         ("monitoring = 12345", "`monitoring`: invalid type: a number"),

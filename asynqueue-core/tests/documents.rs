@@ -1,4 +1,4 @@
-//! Documents that a later version has written stay as they are and harm no others; those that are over are forgotten.
+//! Documents of a later version are kept and do not affect others; expired documents are deleted.
 
 use asynqueue_core::{
     broker::{
@@ -28,12 +28,12 @@ async fn read(store: &MemoryBroker, space: Space, name: &str) -> Option<Bytes> {
     found[0].as_ref().map(|document| document.bytes.clone())
 }
 
-/// Adds a field to a document, as a later version may.
+/// Adds a field to a document, like a later version.
 async fn add_field(store: &MemoryBroker, space: Space, name: &str) {
     let bytes = read(store, space, name).await.expect("a document");
     let mut map = value(&bytes);
     let Value::Map(fields) = &mut map else {
-        panic!("{map} is no map")
+        panic!("{map} is not a map")
     };
     fields.push((
         "later".into(),
@@ -81,7 +81,7 @@ fn names(entries: &[ScheduleEntry]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_entry_that_cannot_be_read_hides_no_other_and_stays_as_it_is() {
+async fn an_undecodable_entry_hides_no_other_and_is_kept() {
     let store = MemoryBroker::new();
     for name in ["a", "b", "c"] {
         put(&store, Space::Schedules, name, "of a later version").await;
@@ -99,7 +99,7 @@ async fn an_entry_that_cannot_be_read_hides_no_other_and_stays_as_it_is() {
     assert!(
         error
             .to_string()
-            .contains("schedule entry `a` cannot be read"),
+            .contains("schedule entry `a` is undecodable"),
         "{error}"
     );
     let error = store
@@ -118,7 +118,7 @@ async fn an_entry_that_cannot_be_read_hides_no_other_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_later_version_stays_when_an_entry_changes_or_fires() {
+async fn a_field_of_a_later_version_is_kept_when_an_entry_changes_or_fires() {
     let store = MemoryBroker::new();
     store.put_schedules(vec![entry("e")]).await.expect("put");
     add_field(&store, Space::Schedules, "e").await;
@@ -138,7 +138,7 @@ async fn a_field_of_a_later_version_stays_when_an_entry_changes_or_fires() {
 }
 
 #[tokio::test]
-async fn a_history_that_cannot_be_read_keeps_no_entry_from_firing() {
+async fn an_undecodable_history_does_not_stop_an_entry_from_firing() {
     let store = MemoryBroker::new();
     store
         .put_schedules(vec![entry("e"), entry("f")])
@@ -154,7 +154,7 @@ async fn a_history_that_cannot_be_read_keeps_no_entry_from_firing() {
 }
 
 #[tokio::test]
-async fn an_event_of_a_later_version_is_kept_and_left_out() {
+async fn an_event_of_a_later_version_is_kept_and_skipped() {
     #[derive(serde::Serialize)]
     struct Later {
         events: Vec<Bytes>,
@@ -184,12 +184,17 @@ fn pair(event: &str, name: &str) -> (Name, Name) {
 }
 
 #[tokio::test]
-async fn subscribers_that_cannot_be_read_harm_no_other_event() {
+async fn undecodable_subscribers_do_not_affect_other_events() {
     let store = MemoryBroker::new();
     put(&store, Space::Subscriptions, "a", "of a later version").await;
     let both = vec![pair("a", "x"), pair("b", "x")];
     let error = store.subscribe(both.clone()).await.expect_err("unreadable");
-    assert!(error.to_string().contains("subscribers of `a`"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("subscriber list of event `a` is undecodable"),
+        "{error}"
+    );
     let all = store.subscriptions().await.expect("listed");
     assert_eq!(all.len(), 1);
     assert_eq!((&*all[0].event, &*all[0].name), ("b", "x"));
@@ -209,7 +214,7 @@ async fn subscribers_that_cannot_be_read_harm_no_other_event() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_later_version_stays_with_the_subscribers() {
+async fn a_field_of_a_later_version_is_kept_with_the_subscribers() {
     let store = MemoryBroker::new();
     store.subscribe(vec![pair("a", "x")]).await.expect("added");
     add_field(&store, Space::Subscriptions, "a").await;
@@ -220,7 +225,7 @@ async fn a_field_of_a_later_version_stays_with_the_subscribers() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_read_hides_no_other() {
+async fn an_undecodable_server_hides_no_other() {
     let store = MemoryBroker::new();
     let in_a_while = Some(Broker::now(&store) + std::time::Duration::from_secs(60));
     for (space, name) in [(Space::Servers, "a"), (Space::Requests, "b")] {
@@ -234,7 +239,7 @@ async fn a_server_that_cannot_be_read_hides_no_other() {
 }
 
 #[tokio::test]
-async fn removals_that_are_over_are_forgotten_when_another_is_added() {
+async fn expired_removals_are_deleted_when_another_is_added() {
     let clock = TestClock::default();
     let store = MemoryBroker::with_clock(clock.clone());
     let many: Vec<_> = (0..150).map(|n| pair("a", &n.to_string())).collect();
@@ -260,7 +265,7 @@ fn server(name: &str) -> ServerInfo {
 }
 
 #[tokio::test]
-async fn servers_that_are_gone_are_forgotten_though_nobody_looks_at_them() {
+async fn servers_that_are_gone_are_deleted_even_if_none_is_read() {
     let clock = TestClock::default();
     let store = MemoryBroker::with_clock(clock.clone());
     let ttl = std::time::Duration::from_secs(3_600);

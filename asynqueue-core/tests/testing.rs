@@ -1,4 +1,4 @@
-//! The helpers for users' tests.
+//! The tools for users' tests.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -48,7 +48,7 @@ async fn run_inline_returns_the_output() {
 }
 
 #[tokio::test]
-async fn run_inline_shows_the_process_the_context_that_was_set() {
+async fn run_inline_passes_the_configured_context() {
     let process = |_: Payload<WelcomeEmail>, ctx: Context| async move {
         assert_eq!(
             (ctx.attempt(), ctx.headers().get("tenant")),
@@ -64,7 +64,7 @@ async fn run_inline_shows_the_process_the_context_that_was_set() {
 }
 
 #[tokio::test]
-async fn run_inline_returns_errors_as_they_are_and_panics_and_timeouts_as_errors() {
+async fn run_inline_returns_errors_unchanged_and_panics_and_timeouts_as_errors() {
     let fails = |_: Payload<Sum>, _: Context| async { Err::<u64, _>(TaskError::skip_retry("no")) };
     let error = run_inline(fails, Sum { of: vec![] })
         .await
@@ -88,7 +88,7 @@ async fn run_inline_returns_errors_as_they_are_and_panics_and_timeouts_as_errors
 }
 
 #[tokio::test]
-async fn run_inline_runs_the_layers_of_the_process() {
+async fn run_inline_runs_the_layers_of_the_handler() {
     let process =
         ProcessWrapper::new(|_: Payload<Sum>, _: Context| async { Ok::<_, TaskError>(1) }).layer(
             middleware_fn(|_: TaskRequest, _| async { Err(TaskError::retry("not today")) }),
@@ -99,7 +99,7 @@ async fn run_inline_runs_the_layers_of_the_process() {
     assert_eq!(error.message(), "not today");
 }
 
-/// User 0 cannot be reached, user 1 wants none, user 2 later, user 3 has no address, user 4 has two.
+/// User 0 cannot be reached, user 1 wants no email, user 2 wants it later, user 3 has no address, user 4 has two.
 async fn send_welcome(task: Payload<WelcomeEmail>, ctx: Context) -> Result<(), TaskError> {
     match task.user_id {
         0 if ctx.attempt() < 3 => Err(TaskError::retry("no route")),
@@ -128,14 +128,14 @@ fn server(broker: &MemoryBroker) -> ServerBuilder {
 }
 
 #[tokio::test]
-async fn drain_runs_all_that_is_due_and_says_what_came_of_it() {
+async fn drain_runs_all_due_tasks_and_returns_their_outcomes() {
     let (_, broker, producer) = setup();
     for result in producer.enqueue_many((0..6).map(email)).await {
         result.unwrap();
     }
     producer.enqueue(email(7)).delay(MINUTE).await.unwrap();
     let drained = drain(server(&broker)).await.unwrap();
-    // User 4's second is among the completed.
+    // The second email of user 4 is among the completed ones.
     assert_eq!((drained.completed, drained.retried), (3, 1));
     assert_eq!(
         (drained.snoozed, drained.archived, drained.dropped),
@@ -155,7 +155,7 @@ async fn drain_runs_all_that_is_due_and_says_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn drain_goes_on_where_the_clock_was_moved() {
+async fn drain_continues_after_the_clock_was_advanced() {
     let (clock, broker, producer) = setup();
     producer.enqueue(email(0)).await.unwrap();
     for (attempt, (completed, retried)) in [(0, 1), (0, 1), (1, 0)].into_iter().enumerate() {
@@ -171,7 +171,7 @@ async fn drain_goes_on_where_the_clock_was_moved() {
 }
 
 #[tokio::test]
-async fn drain_takes_queues_by_the_servers_own_order() {
+async fn drain_uses_the_queue_order_of_the_server() {
     let (_, broker, producer) = setup();
     for (queue, id) in [("low", 10), ("high", 11), ("low", 12), ("high", 13)] {
         producer.enqueue(email(id)).queue(queue).await.unwrap();
@@ -190,7 +190,7 @@ async fn drain_takes_queues_by_the_servers_own_order() {
     assert_eq!(*order.lock().unwrap(), [11, 13, 10, 12]);
 }
 
-/// The message of an assertion that fails.
+/// The message of a failing assertion.
 fn fails(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("it holds");
     *panic.downcast::<String>().expect("a message")
@@ -235,12 +235,12 @@ async fn enqueued_finds_tasks_by_payload_queue_state_and_time() {
 }
 
 #[tokio::test]
-async fn enqueued_lists_what_is_there_when_it_is_not_what_was_expected() {
+async fn enqueued_lists_all_tasks_when_an_assertion_fails() {
     let (_, broker, producer) = setup();
     let emails = Enqueued::<WelcomeEmail>::in_broker(&broker).await.unwrap();
     assert_eq!(
         fails(|| _ = emails.assert_count(1)),
-        "expected 1 of `email:welcome`, and found 0; the broker has:\n  nothing"
+        "expected 1 of `email:welcome`, found 0; the broker has:\n  nothing"
     );
 
     producer.enqueue(email(7)).id("a").await.unwrap();
@@ -256,19 +256,19 @@ async fn enqueued_lists_what_is_there_when_it_is_not_what_was_expected() {
     let messages = [
         (
             fails(|| _ = emails.assert_none()),
-            "expected none of `email:welcome`, and found 1; ",
+            "expected none of `email:welcome`, found 1; ",
         ),
         (
             fails(|| _ = emails.in_queue("slow").assert_count(1)),
-            "expected 1 of `email:welcome` in queue `slow`, and found 0; ",
+            "expected 1 of `email:welcome` in queue `slow`, found 0; ",
         ),
         (
             fails(|| _ = emails.assert_any(|email| email.user_id == 8)),
-            "expected one, such as the closure describes, of `email:welcome`, and found 1; ",
+            "expected at least one that the closure accepts of `email:welcome`, found 1; ",
         ),
         (
             fails(|| _ = emails.assert_all(|email| email.user_id == 8)),
-            "expected all to be as the closure describes, of `email:welcome`, and found 1; ",
+            "expected the closure to accept all of `email:welcome`, found 1; ",
         ),
     ];
     for (message, expected) in messages {

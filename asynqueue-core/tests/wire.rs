@@ -1,7 +1,7 @@
-//! The envelope's bytes: what this version writes, what it reads of older and newer ones, and what it refuses.
+//! The encoding of envelopes: what this version writes, how it reads older and newer versions, and what it refuses.
 //!
-//! The files in `golden/` were put together by hand from `docs/src/protocol.md`, and not by the code under test. They
-//! stay as they are: tasks with these bytes wait in somebody's queue.
+//! The files in `golden/` were written by hand from `docs/src/protocol.md`, not by the code under test. Never change
+//! them: tasks with these bytes wait in the queues of users.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -82,7 +82,7 @@ fn full() -> Envelope {
 }
 
 #[test]
-fn what_is_written_is_the_golden_bytes_and_reads_back() {
+fn an_envelope_is_written_as_the_golden_bytes_and_read_back() {
     for (task, golden) in [(minimal(), MINIMAL), (full(), FULL)] {
         assert_eq!(task.to_bytes(), golden);
         assert_eq!(read(golden).expect("reads"), task);
@@ -90,7 +90,7 @@ fn what_is_written_is_the_golden_bytes_and_reads_back() {
 }
 
 #[test]
-fn an_older_writers_bytes_read_with_the_defaults() {
+fn bytes_of_an_older_version_are_read_with_the_defaults() {
     let mut expected = minimal();
     expected.enqueued_at = Timestamp::default();
     expected.push_failure(failure(1, SENT, FailureKind::Error, "no"));
@@ -98,7 +98,7 @@ fn an_older_writers_bytes_read_with_the_defaults() {
 }
 
 #[test]
-fn a_newer_writers_bytes_run_here_and_keep_what_only_it_knows() {
+fn bytes_of_a_newer_version_are_read_and_keep_their_unknown_fields() {
     let task = read(NEWER).expect("reads");
     assert_eq!(task.event, "email:welcome");
     assert_eq!(
@@ -131,7 +131,7 @@ fn field<'a>(fields: &'a [(Value, Value)], key: &str) -> Option<&'a Value> {
     found.map(|(_, value)| value)
 }
 
-/// The minimal envelope with one field set to something else, by another library than the one under test.
+/// The minimal envelope with one field changed, encoded by another library than the one under test.
 fn with(key: &str, value: Value) -> Vec<u8> {
     let mut fields = fields(MINIMAL);
     fields.retain(|(name, _)| name.as_str() != Some(key));
@@ -147,19 +147,19 @@ fn list(values: &[Value]) -> Value {
 
 #[test]
 fn a_higher_version_is_refused() {
-    let start = "not a task envelope of version 1 or lower: ";
+    let start = "invalid task envelope: ";
     assert_eq!(
         refused(&with("v", 2.into())),
-        format!("{start}it is of version 2")
+        format!("{start}unsupported version 2: expected at most 1")
     );
     assert_eq!(
         refused(&with("v", 0.into())),
-        format!("{start}it is of version 0")
+        format!("{start}unsupported version 0: expected at most 1")
     );
 }
 
 #[test]
-fn garbage_is_refused_with_what_is_wrong() {
+fn invalid_bytes_are_refused_with_the_reason() {
     let followed = [MINIMAL, b"\x01"].concat();
     let no_version: Vec<u8> = [b"\x83", &MINIMAL[4..]].concat();
     for (bytes, problem) in [
@@ -167,7 +167,7 @@ fn garbage_is_refused_with_what_is_wrong() {
         (b"\xc1".to_vec(), "Reserved"),
         (
             b"\x93\x01\x02\x03".to_vec(),
-            "expected a map of a task's fields",
+            "expected a map of task fields",
         ),
         (b"\x80".to_vec(), "missing field `v`"),
         (no_version, "missing field `v`"),
@@ -175,44 +175,41 @@ fn garbage_is_refused_with_what_is_wrong() {
             MINIMAL[..MINIMAL.len() - 1].to_vec(),
             "failed to fill whole buffer",
         ),
-        (followed, "more bytes follow its map"),
+        (followed, "unexpected bytes after the map"),
         (with("e", "".into()), "missing field `e`"),
         (with("p", "text".into()), "expected a binary payload"),
         (
             with("n", (-1).into()),
             "invalid value: integer `-1`, expected u32",
         ),
-        (
-            with("y", 10.into()),
-            "priority `y` is 10: it goes from 0 to 9",
-        ),
+        (with("y", 10.into()), "priority `y` is 10: expected 0 to 9"),
         (
             with("o", 0.into()),
-            "timeout `o` is 0: it is at least 1 millisecond",
+            "timeout `o` is 0: expected at least 1 millisecond",
         ),
         (
             with("u", "key".into()),
-            "`u` is not a key, what releases it, and its milliseconds",
+            "invalid lock `u`: expected a key, `start`, `success` or `window`, and milliseconds",
         ),
         (
             with("u", list(&["key".into(), "start".into()])),
-            "`u` is not a key",
+            "invalid lock `u`: expected a key, `start`, `success` or `window`, and milliseconds",
         ),
         (
             with("u", list(&["key".into(), "start".into(), 0.into()])),
-            "time of lock `u` is 0",
+            "ttl of lock `u` is 0",
         ),
         (
             with("b", list(&[])),
-            "`b` is not a kind of backoff and its milliseconds",
+            "invalid backoff `b`: expected a kind and milliseconds",
         ),
         (
             with("b", list(&["fixed".into()])),
-            "`b` is not a kind of backoff",
+            "invalid backoff `b`: expected a kind and milliseconds",
         ),
         (
             with("b", list(&["fixed".into(), (-1).into()])),
-            "`b` is not a kind of backoff",
+            "invalid backoff `b`: expected a kind and milliseconds",
         ),
     ] {
         let error = refused(&bytes);
@@ -222,7 +219,7 @@ fn garbage_is_refused_with_what_is_wrong() {
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The minimal envelope after all that the golden changes say.
+/// The minimal envelope with the golden changes applied.
 fn changed() -> Envelope {
     let mut task = read(&with("shard", 7.into())).expect("reads");
     let second = Duration::from_secs(1);
@@ -233,7 +230,7 @@ fn changed() -> Envelope {
     task.set_unhandled_since(Some(SENT));
     task.set_place(Some(7));
     task.headers.insert("traceparent", TRACEPARENT);
-    // There is no other way to note from outside that a worker has begun it.
+    // There is no other public way to record that a worker has started it.
     let bytes = task.to_bytes();
     let begun = [&bytes[..1], b"\xa1i\xc3", &bytes[1..]].concat();
     let begun = [&[begun[0] + 1], &begun[1..]].concat();
@@ -241,7 +238,7 @@ fn changed() -> Envelope {
 }
 
 #[test]
-fn changes_are_the_golden_bytes_and_make_of_a_stored_envelope_what_it_has_become() {
+fn changes_are_the_golden_bytes_and_update_a_stored_envelope() {
     let changed = changed();
     let changes = EnvelopeChanges::of(&changed);
     assert_eq!(changes.to_bytes(), CHANGES);
@@ -257,7 +254,7 @@ fn changes_are_the_golden_bytes_and_make_of_a_stored_envelope_what_it_has_become
     expected.headers.insert("tenant", "acme");
     task.apply(changes);
     assert_eq!(task, expected);
-    // What is no more is taken away, and the producer's fields stay.
+    // Absent fields are reset, and the producer's fields are kept.
     task.apply(EnvelopeChanges::of(&minimal()));
     let mut expected = read(&with("shard", 7.into())).expect("reads");
     expected.headers.insert("tenant", "acme");
@@ -265,7 +262,7 @@ fn changes_are_the_golden_bytes_and_make_of_a_stored_envelope_what_it_has_become
 }
 
 #[test]
-fn changes_leave_alone_what_only_a_later_version_knows_of_the_producers_fields() {
+fn changes_keep_values_of_a_later_version_in_the_producers_fields() {
     let task = read(NEWER).expect("reads");
     let bytes = EnvelopeChanges::of(&task).to_bytes();
     let known: Vec<_> = fields(&bytes)
@@ -283,12 +280,15 @@ fn changes_leave_alone_what_only_a_later_version_knows_of_the_producers_fields()
 }
 
 #[test]
-fn changes_of_a_higher_version_and_garbage_are_refused() {
-    let start = "not changes of a task of version 1 or lower: ";
+fn changes_of_a_higher_version_and_invalid_bytes_are_refused() {
+    let start = "invalid task changes: ";
     for (bytes, problem) in [
-        (&b"\x81\xa1v\x02"[..], "it is of version 2"),
+        (
+            &b"\x81\xa1v\x02"[..],
+            "unsupported version 2: expected at most 1",
+        ),
         (b"\x80", "missing field `v`"),
-        (b"\x81\xa1v\x01\x01", "more bytes follow its map"),
+        (b"\x81\xa1v\x01\x01", "unexpected bytes after the map"),
         (
             b"\x82\xa1v\x01\xa1n\xff",
             "invalid value: integer `-1`, expected u32",
@@ -304,9 +304,9 @@ fn changes_of_a_higher_version_and_garbage_are_refused() {
     }
 }
 
-/// Else it would expire, though a worker had begun it in time.
+/// Otherwise it would expire although a worker had started it in time.
 #[test]
-fn it_is_kept_that_an_expiring_task_was_begun() {
+fn the_start_of_an_expiring_task_is_stored() {
     let mut begun = fields(MINIMAL);
     begun.push(("l".into(), (SENT.as_millis() + 1).into()));
     let expiring = begun.clone();
@@ -327,7 +327,7 @@ fn it_is_kept_that_an_expiring_task_was_begun() {
 }
 
 #[test]
-fn what_a_server_notes_on_a_task_it_gives_back_is_a_time_and_a_number() {
+fn a_released_task_stores_a_time_and_a_place() {
     let mut task = minimal();
     task.set_unhandled_since(Some(SENT));
     task.set_place(Some(42));
@@ -342,7 +342,7 @@ fn what_a_server_notes_on_a_task_it_gives_back_is_a_time_and_a_number() {
 }
 
 #[test]
-fn a_time_that_a_generated_id_says_is_left_out() {
+fn a_time_contained_in_the_generated_id_is_left_out() {
     let id = TaskId::new("08EGOeVbdVQ00000000000").expect("an id");
     let mut task = minimal();
     task.id = id.clone();
@@ -374,7 +374,7 @@ fn any_number_of_unknown_fields_is_kept() {
 }
 
 #[test]
-fn a_part_of_a_millisecond_is_rounded_up() {
+fn a_fraction_of_a_millisecond_is_rounded_up() {
     let mut options = TaskOptions::default();
     options.retention = Duration::from_micros(1);
     let mut task = minimal();
@@ -389,7 +389,7 @@ mod specification {
 
     const PROTOCOL: &str = include_str!("../../docs/src/protocol.md");
 
-    /// The bytes of the first hex dump: what is before a `;` in each line.
+    /// The bytes of the first hex dump: the part before `;` in each line.
     fn hex_dump() -> Vec<u8> {
         let (_, dump) = PROTOCOL.split_once("```hex\n").expect("a dump");
         let (dump, _) = dump.split_once("```").expect("its end");
@@ -405,12 +405,12 @@ mod specification {
     }
 
     #[test]
-    fn the_hex_dump_is_what_is_written() {
+    fn the_envelope_is_encoded_as_the_hex_dump() {
         assert_eq!(hex_dump(), minimal().to_bytes());
     }
 
     #[test]
-    fn the_unique_key_is_what_is_made() {
+    fn the_unique_key_is_as_specified() {
         let payload = MessagePack::encode(&[42]).expect("encodes");
         assert_eq!(payload, [0x91, 0x2a]);
         let key = UniqueKey::of_bytes("email:welcome", &payload);
@@ -432,7 +432,7 @@ mod specification {
     }
 
     #[test]
-    fn an_id_begins_with_its_time() {
+    fn an_id_starts_with_its_time() {
         let before = now();
         let id = TaskId::generate();
         let after = now();
@@ -442,7 +442,7 @@ mod specification {
                     '0'..='9' => digit as u64 - '0' as u64,
                     'A'..='Z' => digit as u64 - 'A' as u64 + 10,
                     'a'..='z' => digit as u64 - 'a' as u64 + 36,
-                    _ => panic!("{digit} is no digit"),
+                    _ => panic!("{digit} is not a digit"),
                 };
                 n * 62 + value
             })
@@ -553,17 +553,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_envelope_reads_back_as_it_was_written(task in envelopes()) {
+    fn any_envelope_is_read_back_unchanged(task in envelopes()) {
         prop_assert_eq!(read(&task.to_bytes()).expect("reads"), task);
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_do_not_panic(bytes in collection::vec(any::<u8>(), 0..200)) {
         let _ = read(&bytes);
     }
 
     #[test]
-    fn no_damage_makes_the_reader_panic(place in 0..FULL.len(), byte in any::<u8>()) {
+    fn damaged_bytes_do_not_panic(place in 0..FULL.len(), byte in any::<u8>()) {
         let mut bytes = FULL.to_vec();
         bytes[place] = byte;
         let _ = read(&bytes);

@@ -1,24 +1,24 @@
-//! Lists of `key = value`, as attributes hold them.
+//! Lists of `key = value` in attributes.
 
 use proc_macro2::TokenTree;
 use syn::{Error, Ident, Meta, Result, Token, ext::IdentExt, parse::ParseStream};
 
 use crate::{mistakes::Mistakes, suggest, value::Value};
 
-/// A key that a list takes.
+/// A key of a list.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
-    /// The key with a value, as error messages show it.
+    /// The key with a value, for error messages.
     pub(crate) example: &'static str,
 }
 
-/// A list of keys, each of which may stand in it once.
+/// A list of keys, each of which may occur once.
 pub(crate) struct KeyList {
-    /// What the list belongs to, as error messages name it.
+    /// What the list belongs to, for error messages.
     owner: &'static str,
     keys: &'static [Key],
     seen: Vec<&'static str>,
-    /// Keys that a mistake most likely stands for, so that they are not missed as well.
+    /// Keys that an error most likely stands for, so that they are not reported as missing too.
     meant: Vec<&'static str>,
 }
 
@@ -32,12 +32,12 @@ impl KeyList {
         }
     }
 
-    /// Whether the key was given, be it rightly or wrongly.
+    /// Whether the key was given, valid or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.seen.contains(&name) || self.meant.contains(&name)
     }
 
-    /// Reads all attributes called `attribute` as if they were one list.
+    /// Parses all attributes named `attribute` as if they were one list.
     pub(crate) fn read_attributes(
         &mut self,
         attributes: &[syn::Attribute],
@@ -53,8 +53,9 @@ impl KeyList {
                 }),
                 other => {
                     let example = self.mean_first();
-                    let message =
-                        format!("`{attribute}` takes a list, such as `#[{attribute}({example})]`");
+                    let message = format!(
+                        "`{attribute}` expects a list, such as `#[{attribute}({example})]`"
+                    );
                     Err(Error::new_spanned(other, message))
                 }
             };
@@ -62,7 +63,7 @@ impl KeyList {
         }
     }
 
-    /// Reads one list to its end. After a mistake it goes on at the next comma, so that every mistake is found.
+    /// Parses one list to its end. After an error it continues after the next comma, so that every error is found.
     pub(crate) fn read(
         &mut self,
         input: ParseStream<'_>,
@@ -91,14 +92,14 @@ impl KeyList {
         if self.seen.contains(&key.name) {
             return Err(Error::new(
                 name.span(),
-                format!("`{text}` is given twice; take one of them out"),
+                format!("`{text}` is set twice: remove one of them"),
             ));
         }
         self.seen.push(key.name);
         Ok(Value { key, name, input })
     }
 
-    /// The first key's example, to be shown where there is no key.
+    /// The first key's example, to show in an error without a key.
     fn mean_first(&mut self) -> &'static str {
         self.meant.push(self.keys[0].name);
         self.keys[0].example
@@ -109,7 +110,7 @@ impl KeyList {
         let closest = suggest::closest(text, names.iter().copied());
         self.meant.extend(closest);
         let message = format!(
-            "unknown key `{text}`{} {} takes `{}`",
+            "unknown key `{text}`{} {} accepts `{}`",
             suggest::did_you_mean(closest),
             self.owner,
             names.join("`, `")

@@ -23,13 +23,13 @@ static FIELD_KEYS: [Key; 1] = [Key {
     example: "default",
 }];
 
-/// Where a field's value comes from.
+/// The source of a field's value.
 enum Source {
     State,
     Default,
 }
 
-/// The implementation and, for each mistake, a compile error.
+/// The implementation, and a compile error for each mistake.
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut mistakes = Mistakes::default();
     let krate = read_crate(input, &mut mistakes);
@@ -53,8 +53,8 @@ fn fields_of(input: &DeriveInput) -> Result<&Fields> {
         Data::Union(data) => ("a union", data.union_token.span),
     };
     let message = format!(
-        "{keyword} can't be filled from the state, since nothing tells which part of it to build: \
-         make it a struct, or implement `FromState` by hand"
+        "{keyword} cannot be built from the state, because its variant or field is ambiguous: \
+         use a struct, or implement `FromState` by hand"
     );
     Err(Error::new(span, message))
 }
@@ -87,7 +87,7 @@ fn refuse_value(value: &Value<'_>) -> Result<()> {
     if value.input.is_empty() || value.input.peek(Token![,]) {
         return Ok(());
     }
-    let message = "`default` takes no value, it is the type's `Default`: \
+    let message = "`default` does not accept a value, it uses the type's `Default`: \
                    for another value, implement `FromState` by hand";
     Err(Error::new(value.input.span(), message))
 }
@@ -99,7 +99,7 @@ fn expand(input: &DeriveInput, fields: &Fields, sources: &[Source], krate: &Path
         .iter()
         .zip(sources)
         .map(|(field, source)| expand_value(&field.ty, source));
-    // A process without fields from the state would otherwise be warned of an unused parameter.
+    // Without fields from the state, the parameter would cause an unused warning.
     let state = match sources.iter().any(|source| matches!(source, Source::State)) {
         true => quote!(state),
         false => quote!(_),
@@ -118,7 +118,7 @@ fn expand(input: &DeriveInput, fields: &Fields, sources: &[Source], krate: &Path
     }
 }
 
-/// The span is the type's, so that a type which can't be cloned or shared is shown at its field.
+/// Uses the span of the type, so that a type that is not `Clone`, `Send` or `Sync` is reported at its field.
 fn expand_value(ty: &Type, source: &Source) -> TokenStream {
     match source {
         Source::State => quote_spanned! {ty.span()=>
@@ -130,8 +130,8 @@ fn expand_value(ty: &Type, source: &Source) -> TokenStream {
     }
 }
 
-/// Asks of a generic process's fields what taking them from the state needs. Where nothing is generic, the compiler
-/// knows without being told.
+/// Adds the bounds that the fields of a generic process need to be taken from the state. Without generics, the compiler
+/// checks them anyway.
 fn bound_fields(generics: &Generics, fields: &Fields, sources: &[Source]) -> Generics {
     let mut generics = generics.clone();
     if generics.type_params().next().is_none() {

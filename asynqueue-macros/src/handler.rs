@@ -1,4 +1,4 @@
-//! `#[process]` on a function: what is wrong with a handler, reported where it stands.
+//! `#[process]` on a function: reports what is wrong with a handler in its own code.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -23,26 +23,26 @@ static KEYS: [Key; 2] = [
     },
 ];
 
-/// As many as the framework has implementations for.
+/// As many as the framework implements.
 const MAX_ARGUMENTS: usize = 8;
 
-/// What the attribute says.
+/// The options of the attribute.
 struct Options {
     krate: Path,
     is_blocking: bool,
 }
 
-/// The function as it is and, beside it, what asks the compiler about its types, or a compile error for each mistake.
+/// The unchanged function, followed by code that makes the compiler check its types, or by a compile error for each
+/// mistake.
 pub(crate) fn check(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
     let options = read_options(attribute, &mut mistakes);
     let checks = match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) => check_function(&function, &options, &mut mistakes),
-        // The compiler says what is wrong with it.
+        // The compiler reports the error itself.
         Err(_) if is_function(&item) => TokenStream::new(),
         Err(_) => {
-            let message =
-                "`#[process]` goes above a function: a type is a process by `impl Process<T>`";
+            let message = "`#[process]` must be on a function; for a type, write `impl Process<T>`";
             mistakes.add(Error::new(Span::call_site(), message));
             TokenStream::new()
         }
@@ -77,7 +77,7 @@ fn read_options(attribute: TokenStream, mistakes: &mut Mistakes) -> Options {
     options
 }
 
-/// The checks of a function whose form is right; of another, its mistakes.
+/// The type checks of a function with a valid signature, or the mistakes of another.
 fn check_function(function: &ItemFn, options: &Options, mistakes: &mut Mistakes) -> TokenStream {
     let signature = &function.sig;
     let types = argument_types(signature, mistakes);
@@ -107,18 +107,18 @@ fn check_function(function: &ItemFn, options: &Options, mistakes: &mut Mistakes)
     }
 }
 
-/// The function is there only where these hold, and so are its checks.
+/// The `cfg` attributes of the function, which apply to its checks too.
 fn conditions_of(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
     attributes.iter().filter(|a| a.path().is_ident("cfg"))
 }
 
-/// The types of the arguments. Each that no handler can have is a mistake.
+/// The types of the arguments. Adds a mistake for each type that no handler can have.
 fn argument_types<'a>(signature: &'a Signature, mistakes: &mut Mistakes) -> Vec<&'a Type> {
     let mut types = Vec::new();
     for input in &signature.inputs {
         let argument = match input {
             FnArg::Receiver(receiver) => {
-                let message = "a handler is a function without `self`: take what `self` holds as `State<S>`, or implement \
+                let message = "a handler must not have a `self` argument: take its data as `State<S>`, or implement \
                                `Process<T>` for the type";
                 Err(Error::new_spanned(receiver, message))
             }
@@ -134,12 +134,12 @@ fn check_type(ty: &Type) -> Result<()> {
         Type::Reference(reference) => {
             let name = &reference.elem;
             format!(
-                "a handler takes its arguments by value: write `{}`",
+                "a handler must take its arguments by value: write `{}`",
                 quote!(#name)
             )
         }
         Type::ImplTrait(_) => {
-            "`impl …` cannot be an argument of a handler, which has one type for each: name the type".into()
+            "`impl …` is not supported as an argument of a handler: write the concrete type".into()
         }
         _ => return Ok(()),
     };
@@ -150,8 +150,7 @@ fn check_generics(signature: &Signature) -> Result<()> {
     if signature.generics.params.is_empty() {
         return Ok(());
     }
-    let message = "a handler has no generic parameters, since it handles the tasks of one type: write the type in place of each, \
-                   and a handler for each type of task";
+    let message = "a handler must not be generic: write the concrete types, and one handler for each type of task";
     Err(Error::new_spanned(&signature.generics, message))
 }
 
@@ -160,14 +159,15 @@ fn check_async(signature: &Signature, options: &Options) -> Result<()> {
     match &signature.asyncness {
         Some(asyncness) if options.is_blocking => {
             let message = format!(
-                "`blocking` is for a plain `fn`, which is mounted by `.process_blocking({name})`: remove `blocking`, or `async`"
+                "`blocking` requires a plain `fn`, registered with `.process_blocking({name})`: remove `blocking` or \
+                 `async`"
             );
             Err(Error::new_spanned(asyncness, message))
         }
         None if !options.is_blocking && !may_be_future(&signature.output) => {
             let message = format!(
-                "a handler is async: write `async fn {name}(…)`. One that blocks its thread stays a plain `fn`, is mounted by \
-                 `.process_blocking({name})`, and checked by `#[process(blocking)]`"
+                "a handler must be async: write `async fn {name}(…)`; for a handler that blocks its thread, keep the \
+                 plain `fn`, register it with `.process_blocking({name})` and use `#[process(blocking)]`"
             );
             Err(Error::new_spanned(signature.fn_token, message))
         }
@@ -175,7 +175,7 @@ fn check_async(signature: &Signature, options: &Options) -> Result<()> {
     }
 }
 
-/// Whether a function that is not async may return a future nevertheless.
+/// Whether a function that is not async may still return a future.
 fn may_be_future(output: &ReturnType) -> bool {
     match output {
         ReturnType::Default => false,
@@ -187,7 +187,8 @@ fn check_count(signature: &Signature, types: &[&Type]) -> Result<()> {
     let name = &signature.ident;
     if signature.inputs.is_empty() {
         let message = format!(
-            "a handler takes its task: write `{name}(task: Payload<T>)`, where `T` is the struct with `#[derive(Task)]`"
+            "a handler must take its task: write `{name}(task: Payload<T>)`, where `T` is the type with \
+             `#[derive(Task)]`"
         );
         return Err(Error::new(name.span(), message));
     }
@@ -195,7 +196,8 @@ fn check_count(signature: &Signature, types: &[&Type]) -> Result<()> {
         None => Ok(()),
         Some(ninth) => {
             let message = format!(
-                "a handler takes up to {MAX_ARGUMENTS} arguments: put some of them into a struct with `#[derive(FromState)]`"
+                "a handler takes at most {MAX_ARGUMENTS} arguments: move some of them into a struct with \
+                 `#[derive(FromState)]`"
             );
             Err(Error::new_spanned(ninth, message))
         }
@@ -206,7 +208,8 @@ fn check_payloads(types: &[&Type]) -> Result<()> {
     match types.iter().filter(|ty| is_payload(ty)).nth(1) {
         None => Ok(()),
         Some(second) => {
-            let message = "a handler takes one `Payload<T>`, and this is another: write a handler for each type of task";
+            let message =
+                "a handler takes exactly one `Payload<T>`: write one handler for each type of task";
             Err(Error::new_spanned(second, message))
         }
     }
@@ -216,13 +219,14 @@ fn return_type(signature: &Signature) -> Result<&Type> {
     match &signature.output {
         ReturnType::Type(_, ty) => Ok(ty),
         ReturnType::Default => {
-            let message = "a handler returns a `Result`, such as `-> Result<(), TaskError>` for a task without output";
+            let message = "a handler must return a `Result`, such as `-> Result<(), TaskError>` for a task without \
+                           output";
             Err(Error::new(signature.ident.span(), message))
         }
     }
 }
 
-/// The name that a type has at the end of its path, and the arguments there.
+/// The last segment of a type's path, and its generic arguments.
 fn last_segment(ty: &Type) -> Option<(&Ident, &PathArguments)> {
     let Type::Path(path) = ty else {
         return None;
@@ -247,7 +251,7 @@ fn task_of(ty: &Type) -> Option<&Type> {
     }
 }
 
-/// A function whose form is right. What is left to check are its types.
+/// A function with a valid signature, whose types remain to be checked.
 struct Checks<'a> {
     options: &'a Options,
     signature: &'a Signature,
@@ -256,11 +260,11 @@ struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    /// Constants and closures, so that nothing is left unused, and no name is taken.
+    /// Expands to constants and closures, so that nothing is reported as unused and no name is taken.
     fn expand(&self) -> TokenStream {
         let (types, returned) = (&self.types, self.returned);
         let Some(task) = types.iter().find_map(|ty| task_of(ty)) else {
-            // A payload may go by another name.
+            // A payload may have another name.
             let place = self.signature.paren_token.span.join();
             let checked = self.checked_at(place);
             let check = quote_spanned! {place=>
@@ -305,7 +309,7 @@ impl Checks<'_> {
         }
     }
 
-    /// The path of the checks, at a place in the function: the compiler reports there what a check finds.
+    /// The path of the checks with the span of `place`, where the compiler reports their errors.
     fn checked_at(&self, place: Span) -> TokenStream {
         let krate = &self.options.krate;
         let path = quote!(#krate::__private::checked).into_iter();

@@ -1,8 +1,8 @@
-//! The mistakes found in one derive.
+//! The mistakes found in one macro call.
 
 use proc_macro2::TokenStream;
 
-/// Collects errors, so that a user sees all of them in one build and not one a build.
+/// Collects errors, so that a user sees all of them in one build.
 #[derive(Default)]
 pub(crate) struct Mistakes(Option<syn::Error>);
 
@@ -14,7 +14,7 @@ impl Mistakes {
         }
     }
 
-    /// The value, or nothing once its error is noted.
+    /// The value. `None` if there was an error, which is added.
     pub(crate) fn catch<T>(&mut self, outcome: syn::Result<T>) -> Option<T> {
         outcome.map_err(|error| self.add(error)).ok()
     }

@@ -1,16 +1,16 @@
 //! "Did you mean …?"
 
-/// The end of the sentence `unknown …`: the question, or a full stop where no known name is near.
+/// The middle of the message `unknown …`: a question, or a colon if no known name is similar.
 pub(crate) fn did_you_mean(closest: Option<&str>) -> String {
     closest.map_or_else(
-        || ".".to_owned(),
+        || ":".to_owned(),
         |name| format!(", did you mean `{name}`?"),
     )
 }
 
-/// The known name that `typed` most likely stands for.
+/// The known name closest to `typed`.
 pub(crate) fn closest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    // Two slips, or three in a long name such as `max_retries`; a name that must be changed all over is another name.
+    // Two typos, or three in a long name such as `max_retries`; beyond that it is a different name.
     let limit = (typed.len() / 3).max(2).min(typed.len().saturating_sub(1));
     known
         .map(|name| (edit_distance(&typed.to_lowercase(), name), name))
@@ -19,9 +19,9 @@ pub(crate) fn closest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> 
         .map(|(_, name)| name)
 }
 
-/// How many characters must be put in, taken out or replaced to get from `a` to `b` (Levenshtein).
+/// The number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein).
 fn edit_distance(a: &str, b: &str) -> usize {
-    // Row i holds the distances from the first i characters of `a` to each beginning of `b`.
+    // Row i holds the distances from the first i characters of `a` to each prefix of `b`.
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, from) in a.chars().enumerate() {
         let mut diagonal = row[0];
@@ -42,7 +42,7 @@ mod tests {
     const KNOWN: [&str; 6] = ["event", "queue", "max_retry", "timeout", "ttl", "until"];
 
     #[test]
-    fn a_slip_of_the_fingers_is_put_right() {
+    fn a_typo_gets_a_suggestion() {
         for (typed, meant) in [
             ("evnt", "event"),
             ("Queue", "queue"),
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_kind_gets_no_suggestion() {
+    fn an_unrelated_name_gets_no_suggestion() {
         for typed in ["name", "schedule", "x", "retention"] {
             assert_eq!(closest(typed, KNOWN.into_iter()), None, "{typed}");
         }

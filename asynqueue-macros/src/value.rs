@@ -1,4 +1,4 @@
-//! The value of one key, and what each kind of value may be.
+//! The value of a key, and the kinds of values.
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
@@ -7,7 +7,7 @@ use syn::{
 
 use crate::{attribute::Key, duration};
 
-/// A key whose value is about to be read.
+/// A key whose value is read next.
 pub(crate) struct Value<'i> {
     pub(crate) key: &'static Key,
     pub(crate) name: Ident,
@@ -15,27 +15,27 @@ pub(crate) struct Value<'i> {
 }
 
 impl<'i> Value<'i> {
-    /// Text in quotes.
+    /// A string.
     pub(crate) fn text(&self) -> Result<LitStr> {
-        self.equals("text in quotes")?;
+        self.equals("a string")?;
         self.input
             .parse()
-            .map_err(|error: Error| self.expected_at(error.span(), "text in quotes"))
+            .map_err(|error: Error| self.expected_at(error.span(), "a string"))
     }
 
-    /// Text in quotes that passes `check`.
+    /// A string that passes `check`.
     pub(crate) fn checked_text(&self, check: fn(&LitStr) -> Result<()>) -> Result<LitStr> {
         let text = self.text()?;
         check(&text)?;
         Ok(text)
     }
 
-    /// A whole number from 0 to `max`.
+    /// An integer from 0 to `max`.
     pub(crate) fn number<N>(&self, max: N) -> Result<N>
     where
         N: std::str::FromStr<Err: std::fmt::Display> + std::fmt::Display + PartialOrd,
     {
-        let what = format!("a whole number from 0 to {max}");
+        let what = format!("an integer from 0 to {max}");
         self.equals(&what)?;
         let literal: LitInt = self
             .input
@@ -50,12 +50,12 @@ impl<'i> Value<'i> {
 
     /// A duration in milliseconds.
     pub(crate) fn millis(&self) -> Result<u64> {
-        let what = "a duration in quotes";
+        let what = "a duration string";
         self.equals(what)?;
         millis_of(self.input, self.key.name)?.ok_or_else(|| self.expected(what))
     }
 
-    /// A duration in milliseconds that is not zero, because of `reason`.
+    /// A duration in milliseconds. Zero is refused for `reason`.
     pub(crate) fn millis_above_zero(&self, reason: &str) -> Result<u64> {
         let start = self.input.fork();
         match self.millis()? {
@@ -82,7 +82,7 @@ impl<'i> Value<'i> {
         self.input.call(Path::parse_mod_style)
     }
 
-    /// Reads what stands in parentheses after the key, all of it.
+    /// Parses everything in the parentheses after the key.
     pub(crate) fn parenthesized<T>(
         &self,
         what: &str,
@@ -96,24 +96,24 @@ impl<'i> Value<'i> {
         syn::parenthesized!(content in self.input);
         let outcome = read(&content).and_then(|value| match content.is_empty() {
             true => Ok(value),
-            false => Err(Error::new(
-                content.span(),
-                "nothing is expected here: take it out",
-            )),
+            false => Err(Error::new(content.span(), "unexpected input: remove it")),
         });
-        // syn reports unread tokens as a mistake of their own; one message a mistake is enough.
+        // syn would report unread tokens as another error; one error per mistake is enough.
         content.parse::<TokenStream>()?;
         outcome
     }
 
-    /// An error at what is there in place of the value.
+    /// An error in the place of the value.
     pub(crate) fn expected(&self, what: &str) -> Error {
         self.expected_at(self.input.span(), what)
     }
 
     fn expected_at(&self, span: Span, what: &str) -> Error {
         let Key { name, example } = self.key;
-        Error::new(span, format!("`{name}` takes {what}, such as `{example}`"))
+        Error::new(
+            span,
+            format!("`{name}` expects {what}, such as `{example}`"),
+        )
     }
 
     pub(crate) fn equals(&self, what: &str) -> Result<()> {
@@ -123,7 +123,7 @@ impl<'i> Value<'i> {
         Err(self.expected_at(self.name.span(), what))
     }
 
-    /// Types and paths stand without quotes, unlike in some other derives.
+    /// Types and paths have no quotes, unlike in some other derives.
     fn no_literal(&self, what: &str) -> Result<()> {
         if self.input.peek(Lit) {
             return Err(self.expected(&format!("{what} without quotes")));
@@ -132,7 +132,7 @@ impl<'i> Value<'i> {
     }
 }
 
-/// The milliseconds of the duration that comes next, or nothing if what comes is neither text nor a number.
+/// The milliseconds of the next duration. `None` if the next token is neither a string nor a number.
 pub(crate) fn millis_of(input: ParseStream<'_>, name: &str) -> Result<Option<u64>> {
     if input.peek(LitInt) {
         let number: LitInt = input.parse()?;
@@ -145,21 +145,21 @@ pub(crate) fn millis_of(input: ParseStream<'_>, name: &str) -> Result<Option<u64
     duration::parse_millis(&text.value())
         .map(Some)
         .map_err(|reason| {
-            let message = format!("\"{}\" is no duration: {reason}", text.value());
+            let message = format!("\"{}\" is not a duration: {reason}", text.value());
             Error::new(text.span(), message)
         })
 }
 
-/// What to say of a duration such as `30` or `30s`, without quotes.
+/// The error for a duration without quotes, such as `30` or `30s`.
 fn unquoted(number: &LitInt, name: &str) -> String {
     let (digits, unit) = (number.base10_digits(), number.suffix());
     if digits.starts_with('-') {
-        return format!("`{name}` takes a duration, which can't be negative");
+        return format!("`{name}` expects a duration, which cannot be negative");
     }
     if unit.is_empty() {
         return format!(
-            "`{name}` takes a duration with its unit: write `\"{digits}s\"` if you mean seconds"
+            "`{name}` expects a duration with a unit: write `\"{digits}s\"` for seconds"
         );
     }
-    format!("`{name}` takes its duration in quotes: write `\"{digits}{unit}\"`")
+    format!("`{name}` expects a duration string: write `\"{digits}{unit}\"`")
 }

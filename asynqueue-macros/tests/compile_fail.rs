@@ -1,7 +1,7 @@
-//! What the compiler reports about wrong attributes and handlers: each message is kept in a `.stderr` file beside its case.
+//! What the compiler reports about invalid attributes and handlers. The `.stderr` file of each case has the messages.
 
 #[test]
-fn what_is_wrong_is_explained_where_it_stands() {
+fn every_mistake_is_reported_in_its_place() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/task/*.rs");
     cases.compile_fail("tests/ui/from_state/*.rs");

@@ -46,18 +46,18 @@ struct Full {
     note: String,
 }
 
-/// Also an enum, and the attribute in two pieces.
+/// An enum, with the attribute in two parts.
 #[derive(Serialize, Deserialize, Task)]
 #[task(event = "pieces", crate = asynqueue_core)]
 #[task(backoff = fixed("10s"), unique(ttl = "1h"), output = Vec<Receipt>)]
 #[expect(clippy::upper_case_acronyms, reason = "the name is the point")]
 enum Pieces {
-    // Named as the trait's own items are, which must not confuse the generated code.
+    // Has the same names as the trait's items, which must not confuse the generated code.
     EVENT { options: u32 },
     Codec,
 }
 
-/// The options that `change` makes of the defaults.
+/// The default options with `change` applied.
 fn options(change: impl FnOnce(&mut TaskOptions)) -> TaskOptions {
     let mut options = TaskOptions::default();
     change(&mut options);
@@ -71,7 +71,7 @@ fn codec_of<T: Task>() -> &'static str {
 fn same_output<T: Task<Output = O>, O>() {}
 
 #[test]
-fn an_event_name_is_enough_and_leaves_the_defaults() {
+fn an_event_name_is_enough_and_keeps_the_defaults() {
     assert_eq!(Plain::EVENT, "plain");
     assert_eq!(codec_of::<Plain>(), MessagePack::NAME);
     same_output::<Plain, ()>();
@@ -82,7 +82,7 @@ fn an_event_name_is_enough_and_leaves_the_defaults() {
 }
 
 #[test]
-fn every_attribute_arrives() {
+fn every_attribute_is_applied() {
     assert_eq!(Full::EVENT, "email:welcome");
     assert_eq!(codec_of::<Full>(), Json::NAME);
     same_output::<Full, Receipt>();
@@ -105,13 +105,13 @@ fn every_attribute_arrives() {
 }
 
 #[test]
-fn an_attribute_in_two_pieces_is_one() {
+fn an_attribute_in_two_parts_is_one() {
     assert_eq!(Pieces::EVENT { options: 1 }.event(), "pieces");
     assert_eq!(codec_of::<Pieces>(), MessagePack::NAME);
     let expected = options(|o| {
         o.backoff = Backoff::Fixed(Duration::from_secs(10));
         o.unique = Some(Unique::new(UniqueUntil::Success, HOUR));
-        o.retention = HOUR; // so that the output can be fetched
+        o.retention = HOUR; // so that the output can be read
     });
     assert_eq!(*Pieces::options(), expected);
 }
@@ -136,7 +136,7 @@ fn a_retention_of_zero_keeps_no_result() {
 }
 
 #[test]
-fn named_fields_alone_make_the_unique_key() {
+fn listed_fields_determine_the_unique_key() {
     let task = |user_id, kind: &str, note: &str| Full {
         user_id,
         r#type: kind.into(),
@@ -151,7 +151,7 @@ fn named_fields_alone_make_the_unique_key() {
 }
 
 #[test]
-fn without_named_fields_the_whole_payload_makes_the_unique_key() {
+fn without_listed_fields_the_entire_payload_determines_the_unique_key() {
     let key = |task: Pieces| task.unique_key().expect("encodes");
     assert_eq!(key(Pieces::Codec), key(Pieces::Codec));
     assert_ne!(
@@ -160,7 +160,7 @@ fn without_named_fields_the_whole_payload_makes_the_unique_key() {
     );
 }
 
-/// Names of the user's own that are also used in generated code.
+/// Names in the user's code that the generated code uses too.
 mod clashing_names {
     use asynqueue_macros::Task;
 
@@ -196,7 +196,7 @@ mod clashing_names {
 }
 
 #[test]
-fn generated_code_is_deaf_to_the_names_around_it() {
+fn generated_code_ignores_the_names_around_it() {
     use clashing_names::Task as Clash;
     assert_eq!(Clash::options().queue, "q");
     assert!(Clash { task: 1 }.unique_key().is_ok());
@@ -215,7 +215,7 @@ struct Sets {
 struct AllOfSets(Sets);
 
 #[test]
-fn equal_maps_and_sets_make_one_unique_key() {
+fn equal_maps_and_sets_have_one_unique_key() {
     let sets = |list: Vec<u64>| Sets {
         tags: (0..6).map(|n| n.to_string()).collect(),
         labels: Some((0..6).map(|n| (n.to_string(), n)).collect()),

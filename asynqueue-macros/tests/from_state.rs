@@ -70,7 +70,7 @@ fn each_field_is_cloned_from_the_state_by_its_type() {
 }
 
 #[test]
-fn a_type_that_the_state_lacks_is_named() {
+fn a_type_missing_in_the_state_is_named() {
     let mut state = ServerState::default();
     state.insert(Mailer("smtp"));
     let error = Named::from_state(&state).expect_err("no Arc<str>");
@@ -95,7 +95,7 @@ impl Process<WelcomeEmail> for SendWelcome {
 }
 
 #[test]
-fn the_named_process_is_registered_at_link_time() {
+fn the_given_process_is_registered_at_link_time() {
     let events: Vec<&str> = Registration::all().map(Registration::event).collect();
     assert_eq!(events, ["email:welcome"]);
     let registration = Registration::all().next().expect("one");

@@ -59,7 +59,7 @@ fn orders_are_confirmed_by_background_tasks() {
         "{text}"
     );
     assert!(
-        text.contains("again: task default/confirm-1 exists already"),
+        text.contains("again: task default/confirm-1 already exists"),
         "{text}"
     );
     assert!(

@@ -497,7 +497,7 @@ pub async fn entries_that_make_no_sense_are_refused(harness: &dyn Harness) {
         never
             .unwrap_err()
             .to_string()
-            .contains("`leap`: its rule `0 0 30 2 *` is never due")
+            .contains("`leap`: rule `0 0 30 2 *` is never due")
     );
     let twice = builder(&f)
         .entry(tidy("a", "@daily"))

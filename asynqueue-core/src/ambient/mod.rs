@@ -1,4 +1,4 @@
-//! What code takes from its surroundings: chance, the wall clock, and where its tasks run. A simulation puts its own in their place.
+//! The environment of the code: randomness, the wall clock, and where its tasks run. A simulation replaces them.
 
 #[cfg(feature = "testing")]
 pub(crate) mod node;
@@ -11,7 +11,7 @@ use rand::distr::{Distribution, StandardUniform};
 
 use crate::task::Timestamp;
 
-/// A random value; a simulation draws it from its seed.
+/// A random value. A simulation draws it from its seed.
 pub(crate) fn random<T>() -> T
 where
     StandardUniform: Distribution<T>,
@@ -30,11 +30,11 @@ pub(crate) fn system_time() -> Timestamp {
         return time;
     }
     let age = SystemTime::UNIX_EPOCH.elapsed();
-    // Down: a time that is not yet reached must not count as reached.
+    // Rounded down: a time that is not reached must not count as reached.
     Timestamp::from_millis(age.map_or(0, |age| age.as_millis() as u64))
 }
 
-/// Whether this thread is a simulation's, which has all it runs on one thread.
+/// Whether this thread runs a simulation, which uses no other threads.
 pub(crate) fn is_simulated() -> bool {
     #[cfg(feature = "testing")]
     return simulated::time().is_some();
@@ -42,7 +42,7 @@ pub(crate) fn is_simulated() -> bool {
     false
 }
 
-/// A task that is about to be spawned: in a simulation it stays on the node that spawns it.
+/// A task to be spawned. In a simulation it stays on the node that spawns it.
 #[cfg(not(feature = "testing"))]
 pub(crate) fn here<F: Future>(task: F) -> F {
     task

@@ -1,4 +1,4 @@
-//! A simulated process: its tasks run on the simulation's one thread, and can be frozen and killed together.
+//! A simulated process: its tasks run on the thread of the simulation, and are frozen and killed together.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,7 +17,7 @@ use tokio::{
 thread_local! {
     /// The node whose task this thread polls.
     static CURRENT: RefCell<Option<Arc<Node>>> = const { RefCell::new(None) };
-    /// Until when the task that this thread polls keeps its own thread.
+    /// How long the task that this thread polls blocks its own thread.
     static BLOCKS: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Node {
 #[derive(Debug, Default)]
 struct State {
     phase: Phase,
-    /// The tasks that wait, by their numbers.
+    /// The waiting tasks, by their numbers.
     wakers: BTreeMap<u64, Waker>,
     tasks: u64,
 }
@@ -47,13 +47,13 @@ enum Phase {
 }
 
 impl Node {
-    /// The node at this place of its fleet.
+    /// The node at this index of its fleet.
     pub(crate) fn new(place: usize) -> Arc<Self> {
         let state = Mutex::default();
         Arc::new(Self { place, state })
     }
 
-    /// Lets none of its tasks run until it is [thawed](Self::thaw). What it has sent is under way all the same.
+    /// Stops its tasks until it is [thawed](Self::thaw). Messages that it has sent are still delivered.
     pub(crate) fn freeze(&self) {
         let mut state = self.state.lock();
         if state.phase == Phase::Runs {
@@ -61,12 +61,12 @@ impl Node {
         }
     }
 
-    /// Lets its tasks run again: all that should have woken in the meantime do.
+    /// Resumes its tasks, and wakes those that should have woken in the meantime.
     pub(crate) fn thaw(&self) {
         self.change(Phase::Frozen, Phase::Runs);
     }
 
-    /// Ends all its tasks where they are.
+    /// Drops all its tasks at their current point.
     pub(crate) fn kill(&self) {
         self.change(Phase::Frozen, Phase::Runs);
         self.change(Phase::Runs, Phase::Dead);
@@ -96,12 +96,12 @@ impl Node {
     }
 }
 
-/// The place of the node whose task this thread runs.
+/// The index of the node whose task this thread runs.
 pub(crate) fn current() -> Option<usize> {
     CURRENT.with_borrow(|node| node.as_ref().map(|node| node.place))
 }
 
-/// A task that is about to be spawned: it stays on the node that spawns it.
+/// A task to be spawned. It stays on the node that spawns it.
 pub(crate) fn here<F: Future + Send + 'static>(task: F) -> Hosted<F> {
     match CURRENT.with_borrow(Clone::clone) {
         Some(node) => node.host(task),
@@ -113,17 +113,17 @@ pub(crate) fn here<F: Future + Send + 'static>(task: F) -> Hosted<F> {
     }
 }
 
-/// A task, and the node that it runs on.
+/// A task and its node.
 #[derive(Debug)]
 pub(crate) struct Hosted<F: Send + 'static> {
     host: Option<(Arc<Node>, u64)>,
-    /// None once its node is dead.
+    /// `None` once its node is dead.
     task: Option<Pin<Box<F>>>,
-    /// Ends when it keeps its thread no longer.
+    /// Ends when it stops blocking its thread.
     blocks: Option<Pin<Box<Sleep>>>,
 }
 
-/// Keeps the thread of the task that calls this until then: nothing ends it, and it is polled again only after that.
+/// Blocks the thread of the calling task until `end`: it cannot be dropped, and is polled again only after that.
 pub(crate) async fn block_until(end: Instant) {
     BLOCKS.set(Some(end));
     tokio::task::yield_now().await;
@@ -145,7 +145,7 @@ impl<F: Future + Send + 'static> Future for Hosted<F> {
         };
         let phase = {
             let mut state = node.state.lock();
-            // Kept while it runs too: it has to hear of the node's death.
+            // Kept while it runs, too: it must be woken by the node's death.
             if state.phase != Phase::Dead {
                 state.wakers.insert(*number, cx.waker().clone());
             }
@@ -188,7 +188,7 @@ impl<F: Send + 'static> Drop for Hosted<F> {
             && let Ok(runtime) = Handle::try_current()
         {
             let node = self.host.as_ref().map(|(node, _)| Arc::clone(node));
-            // What keeps a thread is dropped at its next `await`.
+            // A task that blocks its thread is dropped at its next `await`.
             runtime.spawn(async move {
                 blocks.await;
                 let _current = node.as_ref().map(Current::set);
@@ -203,7 +203,7 @@ impl<F: Send + 'static> Drop for Hosted<F> {
     }
 }
 
-/// Restores the node that was current before.
+/// Restores the previous current node.
 struct Current(Option<Arc<Node>>);
 
 impl Current {

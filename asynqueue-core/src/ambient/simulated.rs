@@ -1,4 +1,4 @@
-//! The surroundings of a thread that runs a simulation.
+//! The environment of a thread that runs a simulation.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -12,12 +12,12 @@ thread_local! {
 
 #[derive(Debug)]
 struct Surroundings {
-    /// Its algorithm is fixed, so that a seed means the same for ever.
+    /// A fixed algorithm, so that a seed has the same meaning forever.
     chance: Xoshiro256PlusPlus,
     clock: Arc<dyn Clock>,
 }
 
-/// Ends the simulation of this thread when it is dropped.
+/// Ends the simulation of this thread on drop.
 #[derive(Debug)]
 pub(crate) struct Entered(());
 
@@ -27,14 +27,14 @@ impl Drop for Entered {
     }
 }
 
-/// Makes this thread a simulation's until the guard is dropped.
+/// Makes this thread run a simulation until the guard is dropped.
 pub(crate) fn enter(seed: u64, clock: Arc<dyn Clock>) -> Entered {
     let chance = Xoshiro256PlusPlus::seed_from_u64(seed);
     SURROUNDINGS.set(Some(Surroundings { chance, clock }));
     Entered(())
 }
 
-/// Draws from the simulation's chance, if this thread has one.
+/// Draws from the simulation's random numbers, if this thread runs a simulation.
 pub(crate) fn draw<T>(draw: impl FnOnce(&mut Xoshiro256PlusPlus) -> T) -> Option<T> {
     SURROUNDINGS.with_borrow_mut(|surroundings| {
         let surroundings = surroundings.as_mut()?;
@@ -42,7 +42,7 @@ pub(crate) fn draw<T>(draw: impl FnOnce(&mut Xoshiro256PlusPlus) -> T) -> Option
     })
 }
 
-/// The simulation's time, if this thread has one.
+/// The simulation's time, if this thread runs a simulation.
 pub(crate) fn time() -> Option<Timestamp> {
     SURROUNDINGS.with_borrow(|surroundings| {
         let surroundings = surroundings.as_ref()?;

@@ -13,43 +13,45 @@ use crate::{
     task::{Envelope, Failure, Name, TaskRef, Timestamp},
 };
 
-/// What happens in a queue, for servers to act on at once. Signals can be lost, as when a connection drops: they save
-/// time, and nothing depends on them.
+/// An event in a queue that servers react to immediately. Signals can be lost, for example when a connection drops:
+/// they save time, and nothing depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Signal {
-    /// The queue has a pending task that this server may take: it had none before, or this is the server that was chosen.
+    /// The queue has a pending task that this server may lease: either the queue was empty before, or the broker chose
+    /// this server.
     Pending(Name),
-    /// A task is due at this time, earlier than all others that wait.
+    /// A task is due at this time, earlier than all other waiting tasks.
     Due(Name, Timestamp),
-    /// An active task is said to be cancelled. The answer to [extending its lease](super::Broker::extend) decides.
+    /// Cancellation of an active task may have been requested. The result of [extending its
+    /// lease](super::Broker::extend) decides.
     Cancel(TaskRef),
 }
 
-/// The signals of some queues, from the time of asking on.
+/// The signals of some queues, from the call on.
 pub type Signals = BoxStream<'static, Signal>;
 
-/// Messages to those who run and wait for tasks.
+/// Messages to the programs that run tasks or wait for them, and changes of tasks and queues.
 #[async_trait]
 pub trait Control: Send + Sync {
-    /// The signals of these queues.
+    /// The signals of these queues, from now on.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError>;
 
-    /// Wakes another server for what a server was [woken](Signal::Pending) for that has no room for it. There is nothing to do
-    /// for a broker that wakes all servers.
+    /// Wakes another server for a task that this server was [woken](Signal::Pending) for but has no free worker to run.
+    /// Does nothing in a broker that wakes all servers.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Nothing is lost by that but time.
+    /// When the broker cannot be reached. The task is then only leased later.
     async fn pass_on(&self, queue: &Name) -> Result<(), BrokerError>;
 
-    /// Cancels tasks, each final at once if it waits: it is archived with a failure of kind
-    /// [`Cancelled`](crate::task::FailureKind::Cancelled) that has `reason`. If it runs, its worker is told, now and at each
-    /// extension of its lease.
+    /// Cancels tasks. A waiting task is archived immediately, with a failure of kind
+    /// [`Cancelled`](crate::task::FailureKind::Cancelled) that contains `reason`. The worker of an active task is
+    /// notified now and at each extension of the lease.
     ///
     /// # Errors
     ///
@@ -60,74 +62,76 @@ pub trait Control: Send + Sync {
         reason: &str,
     ) -> Result<Vec<CancelOutcome>, BrokerError>;
 
-    /// Waits until a task has come to its end; at once if it has already, or is not known.
+    /// Waits until a task has finished. Returns immediately if it already has, or if it is not known.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError>;
 
-    /// Keeps the newest progress of active tasks. Leases that are not current any more are passed over.
+    /// Stores the newest progress of active tasks. Leases that are no longer current are skipped.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError>;
 
-    /// Stops or resumes leasing from queues; what is leased goes on.
+    /// Pauses or resumes leasing from queues. Active tasks continue.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError>;
 
-    /// Deletes tasks that are not active. Tells for each whether it is gone: not if it is active.
+    /// Deletes tasks that are not active. The result for each is `true` if the task no longer exists, and `false` if it
+    /// is active.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
 
-    /// Puts new versions of tasks in place of those that were seen, and moves them to another state if asked to, each
-    /// only while it still is as it was seen. Tells for each whether it was done: not if it has changed, is active or
-    /// completed, or leaves the archive and its unique lock is another's by now. A task that is archived gives its lock
-    /// back, and one that leaves the archive takes it again. The times of one that is made pending or scheduled are renewed as
-    /// [`run_now`](Self::run_now) does.
+    /// Replaces tasks with new versions and, if requested, moves them to another state; each only if the task has not
+    /// changed since it was read. The result for each is `false` if the task has changed, is active or completed, or
+    /// would leave the archive while another task holds its unique lock. A task that is archived releases its lock; a
+    /// task that leaves the archive takes it again. The times of a task that becomes pending or scheduled are renewed
+    /// as by [`run_now`](Self::run_now).
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn replace(&self, changes: Vec<Replacement>) -> Result<Vec<bool>, BrokerError>;
 
-    /// Deletes a queue with its locks, counters and history: only if it has no tasks, unless `force` is set. With that,
-    /// those who wait for a task of it are told that it is gone, and outcomes of tasks that run are refused. Tells whether
-    /// it is gone.
+    /// Deletes a queue with its locks, counters and history: only if it has no tasks, unless `force` is set. With
+    /// `force`, waiters for its tasks receive [`Finished::Gone`], and outcomes of its running tasks are refused.
+    /// Returns whether the queue no longer exists.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached. Deleting it again is safe.
     async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError>;
 
-    /// Makes scheduled, retry, aggregating and archived tasks pending at once. Tells for each whether it is: not if it is active or
-    /// completed, or archived and its unique lock is another's by now; else an archived task takes its lock again.
+    /// Makes scheduled, retry, aggregating and archived tasks pending immediately. The result for each is `false` if
+    /// the task is active or completed, or archived while another task holds its unique lock. An archived task takes
+    /// its lock again.
     ///
-    /// The times of a task whose deadline has passed, or which has expired, are [renewed](Envelope::renewed), also if it is
-    /// pending: as it is, no worker would start it.
+    /// The times of a task whose deadline has passed, or which has expired, are [renewed](Envelope::renewed), even if
+    /// it is already pending: no worker would start it otherwise.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn run_now(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError>;
 
-    /// Whether the broker answers.
+    /// Checks that the broker responds.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// When it does not respond.
     async fn ping(&self) -> Result<(), BrokerError>;
 
-    /// Closes this handle on the broker and its clones: from now on every call fails with [`BrokerError::Closed`], as
-    /// do those that [wait](Self::finished) already, and the streams of [signals](Self::signals) end.
+    /// Closes this broker handle and its clones: every later call and every pending [wait](Self::finished) fails with
+    /// [`BrokerError::Closed`], and the streams of [signals](Self::signals) end.
     async fn close(&self);
 }
 
@@ -135,51 +139,51 @@ pub trait Control: Send + Sync {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replacement {
-    /// The task as it was seen: its [version](TaskInfo::version) decides whether it still is.
+    /// The task as it was read. It is replaced only if it still has this [version](TaskInfo::version).
     pub seen: TaskInfo,
-    /// What takes its place: of the same id, queue, priority, unique lock and group.
+    /// The new envelope, with the same id, queue, priority, unique lock and group.
     pub envelope: Arc<Envelope>,
-    /// Where the task goes; `None` leaves it where it is.
+    /// Where the task goes. `None` keeps its place.
     pub to: Option<Move>,
 }
 
 impl Replacement {
-    /// Puts an envelope in the place of the task that was seen, and moves it there.
+    /// Replaces the envelope of the task `seen`, and moves the task to `to`.
     pub fn new(seen: TaskInfo, envelope: Arc<Envelope>, to: Option<Move>) -> Self {
         Self { seen, envelope, to }
     }
 }
 
-/// What cancelling a task has done.
+/// The result of a request to cancel a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CancelOutcome {
-    /// It waited, and is archived.
+    /// The task was waiting and is archived now.
     Cancelled,
-    /// It runs; its worker is asked to stop, and it will not be retried.
+    /// The task is active: its worker was signalled to stop, and it will not be retried.
     Requested,
-    /// It had come to its end.
+    /// The task had already finished.
     AlreadyFinished,
-    /// There is no such task.
+    /// The task does not exist.
     NotFound,
 }
 
-/// How a task came to its end.
+/// How a task finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finished {
-    /// It completed, with this encoded output.
+    /// The task completed.
     Completed {
-        /// None for an output of `()`.
+        /// The encoded output. `None` for an output of `()`.
         result: Option<Bytes>,
-        /// What the output is encoded with: the same as the payload.
+        /// The codec of the output, which is that of the payload.
         codec: CodecName,
     },
-    /// It was archived, for this reason.
+    /// The task was archived.
     Archived {
-        /// The last of its failures.
+        /// Why it was archived: the last of its failures.
         failure: Option<Box<Failure>>,
     },
-    /// It is not known: deleted, completed without retention, or never enqueued.
+    /// The task is not stored: it was deleted, completed without retention, or never enqueued.
     Gone,
 }

@@ -4,23 +4,24 @@ use bytes::Bytes;
 
 use crate::task::{Name, Timestamp};
 
-/// A kind of document. Names are unique within a space, and all spaces share one step of [`swap`](super::Store::swap).
+/// A kind of document. Names are unique within a space. One [`swap`](super::Store::swap) can change documents of all
+/// spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Space {
-    /// What each server reports of itself, by the server's name. Due when the server counts as gone.
+    /// What each server reports about itself, by the server's name. Due when the server counts as gone.
     Servers,
-    /// What servers are asked for, by the server's name.
+    /// The requests to servers, by the server's name.
     Requests,
     /// The subscribers of each event, by the event.
     Subscriptions,
     /// Schedule entries, by name. Due at the next tick, unless paused.
     Schedules,
-    /// The outcomes of the last ticks of each schedule entry, by its name.
+    /// The results of the last ticks of each schedule entry, by its name.
     ScheduleEvents,
-    /// What was removed on demand. Due when that is to be forgotten.
+    /// What was removed on request. Due when the removal can be forgotten.
     Removals,
-    /// The marks of what is declared.
+    /// The marks of what programs declare.
     Marks,
 }
 
@@ -50,59 +51,59 @@ impl Space {
     }
 }
 
-/// Tells one state of a document or task from every other that it has or may come to have. A store counts changes, or takes a hash of the
-/// content: what is again as it was has the same version then, and no caller can tell.
+/// Distinguishes one state of a document or task from all earlier and later ones. A store counts changes or hashes the
+/// content. With a hash, content that changes back has its old version again, which no caller can notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
-/// A small record as it is kept.
+/// A stored record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// Its content.
     pub bytes: Bytes,
     /// When it is [due](super::Store::due). `None`: never.
     pub due: Option<Timestamp>,
-    /// Its version.
+    /// Changes with the content and the due time.
     pub version: Version,
 }
 
-/// One change of a document. A set of changes names each document once.
+/// A change of one document. A set of changes names each document once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentSwap {
-    /// The space.
+    /// The space of the document.
     pub space: Space,
-    /// The document's name.
+    /// The document's name, unique in its space.
     pub name: Name,
-    /// What it has to be before the change.
+    /// The condition for the change.
     pub expect: Expect,
-    /// What to put in its place.
+    /// The change.
     pub put: Put,
 }
 
-/// What a document has to be for a change to be made.
+/// The condition for a change of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Anything, or absent.
+    /// No condition: any content, or absent.
     Any,
-    /// Absent.
+    /// The document does not exist.
     Absent,
-    /// As it was in this version.
+    /// The document has this version.
     Version(Version),
 }
 
-/// What to put in the place of a document.
+/// The change of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It stays, and is returned.
+    /// No change: the document is only returned.
     Keep,
-    /// It has this content, and is due then.
+    /// Sets the content and the due time.
     Set(Bytes, Option<Timestamp>),
-    /// It is gone.
+    /// Deletes the document.
     Remove,
 }
 
 impl DocumentSwap {
-    /// A change of a document.
+    /// A change of the document `name` in `space`.
     pub fn new(space: Space, name: impl Into<Name>, expect: Expect, put: Put) -> Self {
         Self {
             space,
@@ -113,22 +114,23 @@ impl DocumentSwap {
     }
 }
 
-/// The answer to a set of changes.
+/// The result of a set of changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swapped {
-    /// Whether the set was made.
+    /// Whether the set was applied.
     pub is_done: bool,
-    /// The documents of the set's [`Put::Keep`], in that order, as they were at that step, whether or not it was made.
+    /// The documents of the set's [`Put::Keep`] changes, in that order, as of this step. Returned whether or not the
+    /// set was applied.
     pub kept: Vec<Option<Document>>,
 }
 
-/// What [`Store::due`](super::Store::due) finds.
+/// The result of [`Store::due`](super::Store::due).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueDocuments {
-    /// Those that are due, by name, earliest first.
+    /// The due documents with their names, earliest first.
     pub documents: Vec<(Name, Document)>,
-    /// When the next after them is due. In the past, if `limit` left some behind.
+    /// When the next one is due. In the past if `limit` left some behind.
     pub next_due: Option<Timestamp>,
-    /// The time by the store's clock when it was asked.
+    /// The time of the read, by the store's clock.
     pub now: Timestamp,
 }

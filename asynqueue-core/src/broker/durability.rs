@@ -1,9 +1,9 @@
-//! What has to have a task before a call counts as done.
+//! Where a change must be stored before a call succeeds.
 
 use std::{fmt, str::FromStr};
 
-/// What has to have a change before the call that makes it returns `Ok`: a choice by name, for a broker as a whole and for a
-/// [single call](crate::producer::Enqueue::durability). Which names a broker offers, and what each costs, is a matter of its store.
+/// Where a change must be stored before the call that makes it returns `Ok`. Set for a broker or for a [single
+/// call](crate::producer::Enqueue::durability). The store determines which values a broker supports and what they cost.
 ///
 /// As text it is `primary`, `replicas=1` or `fsync`.
 ///
@@ -16,17 +16,17 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The server that answers, which keeps it as it is set up to. The default.
+    /// In the server that responds, as far as its configuration makes it durable. The default.
     #[default]
     Primary,
-    /// This many replicas of that server have it in memory too. With 0 it is [`Primary`](Self::Primary).
+    /// Also in the memory of this many replicas of that server. 0 is the same as [`Primary`](Self::Primary).
     Replicas(u32),
-    /// The disk of the server that answers.
+    /// On the disk of the server that responds.
     Fsync,
 }
 
 impl Durability {
-    /// Whether the answer of the server is enough.
+    /// Whether the response of the server is enough.
     pub fn is_primary(self) -> bool {
         matches!(self, Self::Primary | Self::Replicas(0))
     }
@@ -42,10 +42,10 @@ impl fmt::Display for Durability {
     }
 }
 
-/// Text that names no durability.
+/// The error for text that is not a durability.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a durability: it is `primary`, `replicas=1` with the number of replicas, or `fsync`"
+    "`{0}` is not a durability: expected `primary`, `replicas=` with a number of at least 1, or `fsync`"
 )]
 pub struct InvalidDurability(String);
 
@@ -93,7 +93,7 @@ mod tests {
         ] {
             let error = text.parse::<Durability>().expect_err(text).to_string();
             assert!(
-                error.starts_with(&format!("`{text}` is not a durability: it is `primary`")),
+                error.starts_with(&format!("`{text}` is not a durability: expected `primary`")),
                 "{error}"
             );
         }

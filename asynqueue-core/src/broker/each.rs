@@ -1,18 +1,20 @@
-//! Answers of calls that span several queues: one for each, so that a fault of one queue hides no other's answer.
+//! Results of calls that span several queues: one per queue, so that a failing queue does not hide the results of the
+//! others.
 
 use super::BrokerError;
 
-/// An answer for each queue or item that was asked for, in that order.
+/// One result for each queue or item of the call, in the order given.
 ///
-/// A store keeps queues where one can fail by itself: its part of the storage is away, or what is stored of it is damaged. The
-/// others' answers count all the same. A store that keeps all queues in one place answers all of them alike.
+/// In some stores a single queue can fail: its part of the storage is unavailable, or its stored data is damaged. The
+/// results of the other queues stay valid. A store that keeps all queues in one place returns the same kind of result
+/// for all of them.
 pub type Each<T> = Vec<Result<T, BrokerError>>;
 
-/// All answers of a call, for a caller that needs all of them or none.
+/// All results of a call, if a caller needs all of them or none.
 ///
 /// # Errors
 ///
-/// The error of the whole call, or the first of an answer.
-pub fn all_of<T>(answers: Result<Each<T>, BrokerError>) -> Result<Vec<T>, BrokerError> {
-    answers?.into_iter().collect()
+/// The error of the call, or the first error among its results.
+pub fn all_of<T>(results: Result<Each<T>, BrokerError>) -> Result<Vec<T>, BrokerError> {
+    results?.into_iter().collect()
 }

@@ -1,71 +1,72 @@
-//! Changes of single tasks that are asked for: each is made only while the task still is as it was seen.
+//! Changes of single tasks on request. Each is made only if the task has not changed since it was read.
 
 use std::sync::Arc;
 
 use super::TaskInfo;
 use crate::task::{Envelope, TaskRef, Timestamp};
 
-/// A change of a task that was looked up.
+/// A change of a task that was read before.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    /// The task as it was seen. Only one of this [version](TaskInfo::version) is changed.
+    /// The task as it was read. The change is made only if the task still has this [version](TaskInfo::version).
     pub seen: TaskInfo,
-    /// What to do.
+    /// The change to make.
     pub change: Change,
 }
 
-/// What to do with a task.
+/// How to change a task.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Puts an envelope of the same id, queue, priority, unique lock and group in the task's place, and moves it. Of a task that is neither
-    /// active nor completed. One that leaves the archive takes its unique lock again, and one that is archived gives it back.
+    /// Replaces the task's envelope with one that has the same id, queue, priority, unique lock and group, and moves
+    /// the task. Refused for active and completed tasks. A task that leaves the archive takes its unique lock again; a
+    /// task that is archived releases it.
     Put {
-        /// The envelope. Where it is the very one that was seen, only the move is made.
+        /// The new envelope. If it is the `Arc` that was read, the task is only moved.
         envelope: Arc<Envelope>,
-        /// Where the task goes. `None` leaves it in its place.
+        /// Where the task goes. `None` keeps its place.
         to: Option<Move>,
     },
-    /// Deletes the task, which is not active.
+    /// Deletes the task. Refused for active tasks.
     Delete,
-    /// Requests the cancellation of an active task: its worker is signalled, and the answer to each extension of its lease says so. The first
-    /// reason counts.
+    /// Requests the cancellation of an active task: its worker is signalled, and each extension of its lease reports
+    /// the request. The first reason is kept.
     Cancel {
-        /// Why.
+        /// The reason, which its failure will contain.
         reason: String,
     },
 }
 
-/// Where a task is moved.
+/// Where to move a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// Behind those that are pending.
+    /// Pending, behind the other pending tasks.
     Pending,
-    /// It waits until then.
+    /// Scheduled for this time.
     Scheduled(Timestamp),
-    /// Into the archive, which ends it for its waiters.
+    /// Into the archive. This ends the task for its waiters.
     Archived,
 }
 
-/// The outcome of an edit.
+/// The result of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edited {
-    /// It was made.
+    /// The change was made.
     Done,
-    /// The task has changed since it was seen, or is gone.
+    /// The task has changed since it was read, or no longer exists.
     Changed,
-    /// The task would leave the archive, and its unique lock is another's.
+    /// The task would leave the archive, and another task holds its unique lock.
     Locked,
-    /// It cannot be made to a task in that state.
+    /// Tasks in this state cannot be changed this way.
     Refused,
 }
 
 impl Edit {
-    /// Points at the task.
+    /// A reference to the task.
     pub fn task_ref(&self) -> TaskRef {
         self.seen.envelope.task_ref()
     }
 
-    /// The envelope to keep in place of the one that is there, if it is another.
+    /// The envelope to store, if it differs from the stored one.
     pub fn new_envelope(&self) -> Option<&Arc<Envelope>> {
         match &self.change {
             Change::Put { envelope, .. } if !Arc::ptr_eq(envelope, &self.seen.envelope) => {

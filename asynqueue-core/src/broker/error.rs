@@ -1,10 +1,10 @@
-//! What a broker can refuse.
+//! Errors of brokers, and why a task was refused.
 
 use std::{error::Error, fmt, sync::Arc};
 
 use crate::task::{TaskId, TaskRef, TaskState, UniqueKey};
 
-/// The broker did not do what was asked.
+/// A broker call failed.
 ///
 /// ```
 /// use std::{error::Error, io};
@@ -19,21 +19,22 @@ use crate::task::{TaskId, TaskRef, TaskState, UniqueKey};
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// This handle on the broker was closed.
+    /// This broker handle was closed.
     Closed,
-    /// The broker cannot be reached; it may be again later.
+    /// The broker cannot be reached. A later call may succeed.
     Unavailable(Reason),
     /// The broker has no room for more tasks.
     Full(Reason),
-    /// The broker made the change, and it is not known to be as [durable](super::Durability) as asked for. Making it again is safe.
+    /// The broker made the change but could not confirm the requested [durability](super::Durability). Making it again
+    /// is safe.
     NotDurable(Reason),
-    /// The broker does not offer what was asked for.
+    /// The broker does not offer this feature.
     Unsupported(Reason),
-    /// The broker's answer was not what this version expects, or it refused the request for good.
+    /// The broker's response was unexpected, or it rejected the request permanently.
     Protocol(Reason),
 }
 
-/// Why a broker did not do what was asked: a message, and the error that it comes from, if there is one. Clones share it.
+/// Why a broker call failed: a message and, if known, the underlying error. Clones share it.
 #[derive(Clone)]
 pub struct Reason(Arc<Parts>);
 
@@ -51,7 +52,7 @@ impl Reason {
         }))
     }
 
-    /// The message, without those of its causes.
+    /// The message without the messages of its causes.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -70,7 +71,7 @@ impl fmt::Debug for Reason {
 }
 
 impl BrokerError {
-    /// The broker [cannot be reached](Self::Unavailable) for now.
+    /// The broker [cannot be reached](Self::Unavailable).
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable(Reason::new(message.into()))
     }
@@ -80,22 +81,22 @@ impl BrokerError {
         Self::Full(Reason::new(message.into()))
     }
 
-    /// The change was made, and may not be [durable](Self::NotDurable).
+    /// The change was made but may not be [durable](Self::NotDurable).
     pub fn not_durable(message: impl Into<String>) -> Self {
         Self::NotDurable(Reason::new(message.into()))
     }
 
-    /// The broker [does not offer](Self::Unsupported) this.
+    /// The broker [does not offer](Self::Unsupported) this feature.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::Unsupported(Reason::new(message.into()))
     }
 
-    /// The broker's answer was [unexpected](Self::Protocol).
+    /// The broker's response was [unexpected](Self::Protocol).
     pub fn protocol(message: impl Into<String>) -> Self {
         Self::Protocol(Reason::new(message.into()))
     }
 
-    /// The same error with what it comes from, which is then its [source](Error::source). [`Closed`](Self::Closed) has none.
+    /// Sets the underlying error, which becomes the [source](Error::source). [`Closed`](Self::Closed) has none.
     #[must_use]
     pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         if let Some(reason) = self.reason_mut() {
@@ -104,7 +105,8 @@ impl BrokerError {
         self
     }
 
-    /// Whether the same call may succeed later. One that is not may succeed in parts.
+    /// Whether the same call may succeed later. A call that fails with a permanent error may still have succeeded in
+    /// part.
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
@@ -112,18 +114,18 @@ impl BrokerError {
         )
     }
 
-    /// What it is, and why.
+    /// The kind of the error in words, and the reason.
     fn parts(&self) -> (&'static str, Option<&Reason>) {
         match self {
             Self::Closed => ("the broker is closed: connect again to continue", None),
             Self::Unavailable(reason) => ("the broker is unavailable", Some(reason)),
-            Self::Full(reason) => ("the broker takes no more tasks", Some(reason)),
+            Self::Full(reason) => ("the broker is full", Some(reason)),
             Self::NotDurable(reason) => (
-                "the broker has it, but not as durably as asked for",
+                "the broker made the change, but could not confirm the requested durability",
                 Some(reason),
             ),
-            Self::Unsupported(reason) => ("the broker does not offer this", Some(reason)),
-            Self::Protocol(reason) => ("unexpected answer from the broker", Some(reason)),
+            Self::Unsupported(reason) => ("the broker does not support this", Some(reason)),
+            Self::Protocol(reason) => ("unexpected response from the broker", Some(reason)),
         }
     }
 
@@ -157,32 +159,32 @@ impl Error for BrokerError {
 
 crate::debug_as_text!(BrokerError);
 
-/// What stands in the way of a new task.
+/// Why a new task was refused.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
     /// The queue has a task with this id.
-    #[error("task {task} exists already and is {state}: use another id, or delete that task first")]
+    #[error("task {task} already exists and is {state}: use another id, or delete that task first")]
     Id {
-        /// The task that has the id.
+        /// The existing task.
         task: TaskRef,
-        /// Its state.
+        /// The state of the existing task.
         state: TaskState,
     },
-    /// The queue has taken a task for this [tick](super::NewTask::tick), or a later one.
-    #[error("task {task} is of a tick that was fired before")]
+    /// The queue has already accepted a task for this [tick](super::NewTask::tick) or a later one.
+    #[error("task {task} belongs to a tick that has already fired")]
     Fired {
-        /// The task that was refused.
+        /// The refused task.
         task: TaskRef,
     },
     /// Another task holds the unique lock.
-    #[error("task {holder} holds the unique key `{}` and is {state}", key.as_str())]
+    #[error("unique key `{}` is held by task {holder}, which is {state}", key.as_str())]
     Unique {
-        /// The key.
+        /// The unique key that both tasks have.
         key: UniqueKey,
-        /// The task that holds it.
+        /// The task that holds the key.
         holder: TaskId,
-        /// The holder's state; completed if it is gone and the lock is held for a window.
+        /// The holder's state. `Completed` if the holder is no longer stored and the lock is held for a time window.
         state: TaskState,
     },
 }
@@ -204,13 +206,13 @@ mod tests {
         assert!(source(&caused) && source(&caused.clone()));
         assert_eq!(
             caused.to_string(),
-            "unexpected answer from the broker: row 7 is not a task"
+            "unexpected response from the broker: row 7 is not a task"
         );
         assert!(BrokerError::Closed.caused_by(fmt::Error).source().is_none());
     }
 
     #[test]
-    fn an_error_takes_little_room_in_each_answer() {
+    fn an_error_is_small_in_each_result() {
         assert_eq!(size_of::<BrokerError>(), 16);
     }
 }

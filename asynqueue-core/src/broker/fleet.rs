@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::BrokerError;
 use crate::task::{Name, TaskRef, Timestamp};
 
-/// Knows the servers that are at work, as each of them tells.
+/// Knows the running servers, from what each of them reports.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Keeps what a server reports of itself, until its next report or until it has been silent for `ttl`. Returns the latest request
-    /// that was made of it by [`request_quiet`](Self::request_quiet), again at each beat.
+    /// Stores what a server reports about itself until its next report, or until it has been silent for `ttl`. Returns
+    /// the latest [request](Self::request_quiet) to this server, again at each beat.
     ///
     /// # Errors
     ///
@@ -23,23 +23,23 @@ pub trait Fleet: Send + Sync {
         ttl: Duration,
     ) -> Result<Option<QuietRequest>, BrokerError>;
 
-    /// Asks a server to stop leasing tasks, or to resume it. The request is kept until a later one takes its place or the
-    /// server is gone; the server reads it at its next [`beat`](Self::beat). Returns whether the server is known: a request
-    /// to one that is not is dropped.
+    /// Requests that a server stop leasing tasks, or resume. The request is kept until a later one replaces it or the
+    /// server leaves. The server reads it at its next [`beat`](Self::beat). Returns whether the server is known; a
+    /// request to an unknown server is dropped.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Asking again is safe.
+    /// When the broker cannot be reached. Requesting again is safe.
     async fn request_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError>;
 
-    /// Forgets a server, and what was requested of it.
+    /// Removes a server and the request to it.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn leave(&self, server: &Name) -> Result<(), BrokerError>;
 
-    /// The servers that are at work, and those that were [lost](ServerInfo::is_lost) of late, by name.
+    /// The running servers, and servers [lost](ServerInfo::is_lost) within the last hour, by name.
     ///
     /// # Errors
     ///
@@ -47,18 +47,19 @@ pub trait Fleet: Send + Sync {
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;
 }
 
-/// What a server is asked to do about leasing tasks.
+/// A request to a server to stop leasing tasks, or to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QuietRequest {
-    /// Whether to stop leasing, rather than to resume it.
+    /// `true` to stop leasing, `false` to resume.
     pub quiet: bool,
-    /// When this was requested, by the broker's clock. No two requests to a server have the same time.
+    /// When it was requested, by the broker's clock. No two requests to a server have the same time.
     pub at: Timestamp,
 }
 
 impl QuietRequest {
-    /// A request that is made at the time `now`, and later than the one `before` it, whatever the clock says.
+    /// A request made at the time `now`. Its time is later than that of the request `before`, even if the clock went
+    /// back.
     #[must_use]
     pub fn after(before: Option<Self>, quiet: bool, now: Timestamp) -> Self {
         let earliest = before.map(|before| before.at + Duration::from_millis(1));
@@ -69,49 +70,49 @@ impl QuietRequest {
     }
 }
 
-/// A server, as it tells of itself every few seconds.
+/// What a server reports about itself every five seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerInfo {
-    /// Its name among all.
+    /// The server's name, unique in the fleet.
     pub name: Name,
-    /// The machine it runs on.
+    /// The host name of the machine it runs on.
     pub host: String,
-    /// Its process.
+    /// The id of its operating system process.
     pub pid: u32,
-    /// When it was started.
+    /// When it started.
     pub started: Timestamp,
-    /// When it told this.
+    /// When it sent this report, by the broker's clock.
     pub seen: Timestamp,
-    /// The queues it takes from, with their weights.
+    /// The queues it leases from, with their weights.
     pub queues: Vec<(Name, u32)>,
-    /// Whether it takes from a queue only while those of a higher weight are empty.
+    /// Whether it leases from a queue only while all queues of a higher weight are empty.
     pub strict: bool,
-    /// The events it has a process for.
+    /// The events it has a handler for.
     pub events: Vec<Name>,
-    /// How many tasks it runs at once at most.
+    /// How many tasks it runs concurrently at most.
     pub concurrency: usize,
-    /// How many tasks it runs.
+    /// How many tasks it is running.
     pub busy: usize,
-    /// What it runs, longest first; [`ServerInfo::MAX_RUNNING`] of them at most.
+    /// The tasks it is running, longest first; at most [`ServerInfo::MAX_RUNNING`] of them.
     pub running: Vec<RunningTask>,
-    /// Handlers that go on though their slot was given up.
+    /// Handlers that are still running although their worker slot was freed: they did not stop in time.
     pub abandoned: usize,
-    /// Attempts that have ended since it was started.
+    /// Attempts that have ended since it started.
     pub finished: u64,
-    /// Whether it leases nothing more, and waits for what runs.
+    /// Whether it is shutting down: it leases no more tasks and waits for the running ones.
     pub stopping: bool,
-    /// Whether it is [quiet](crate::server::ServerHandle::set_quiet): it leases nothing until it is asked to resume. Servers of
-    /// versions that do not know this never are.
+    /// Whether it is [quiet](crate::server::ServerHandle::set_quiet): it leases no tasks until it is resumed. Always
+    /// `false` for servers of versions without this feature.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quiet: bool,
-    /// Tasks that it gave back since it has no process for their event, and that are not due again yet.
+    /// Tasks that it released because it has no handler for their event, and that are not due again yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unhandled: Vec<UnhandledTasks>,
 }
 
 impl ServerInfo {
-    /// A server that was started then, and has reported nothing else.
+    /// A server that started at `started` and has reported nothing else.
     pub fn new(name: impl Into<Name>, started: Timestamp) -> Self {
         Self {
             name: name.into(),
@@ -135,33 +136,33 @@ impl ServerInfo {
 }
 
 impl ServerInfo {
-    /// At most this many of the tasks that it runs are reported by a server.
+    /// A server reports at most this many of its running tasks.
     pub const MAX_RUNNING: usize = 200;
 
-    /// A server that has not reported for this long is lost: each reports every five seconds.
+    /// A server that has not reported for this long is lost. Servers report every five seconds.
     pub const LOST_AFTER: Duration = Duration::from_secs(15);
 
-    /// Whether it stopped reporting without leaving: it was killed, or is cut off. Others take over what it ran when
-    /// its leases end; it is remembered for an hour.
+    /// Whether it stopped reporting without leaving: it was killed, or cannot reach the broker. Other servers reclaim
+    /// its tasks when their leases expire. It is listed for an hour.
     pub fn is_lost(&self, now: Timestamp) -> bool {
         now.since(self.seen) > Self::LOST_AFTER
     }
 }
 
-/// Tasks of an event that a server has no process for.
+/// Tasks of an event that a server has no handler for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnhandledTasks {
-    /// The queue they are in.
+    /// The queue that contains the tasks.
     pub queue: Name,
-    /// The event.
+    /// The event without a handler.
     pub event: Name,
-    /// How many.
+    /// How many tasks of the event are waiting.
     pub tasks: u64,
 }
 
 impl UnhandledTasks {
-    /// So many tasks of an event in a queue.
+    /// `tasks` tasks of an event in a queue.
     pub fn new(queue: Name, event: Name, tasks: u64) -> Self {
         Self {
             queue,
@@ -171,24 +172,24 @@ impl UnhandledTasks {
     }
 }
 
-/// A task that a server runs.
+/// A task that a server is running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunningTask {
-    /// The task.
+    /// The task's queue and id.
     pub task: TaskRef,
-    /// Its event.
+    /// The task's event.
     pub event: Name,
-    /// Which attempt it is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// When the attempt began.
+    /// When the attempt started.
     pub started: Timestamp,
-    /// When it is given up.
+    /// When the attempt times out.
     pub deadline: Timestamp,
 }
 
 impl RunningTask {
-    /// An attempt that began at `started` and is given up at `deadline`.
+    /// An attempt that started at `started` and times out at `deadline`.
     pub fn new(
         task: TaskRef,
         event: Name,
@@ -210,9 +211,9 @@ impl RunningTask {
 mod tests {
     use super::*;
 
-    /// Servers of versions before and after it share a broker.
+    /// Servers of earlier and later versions share a broker.
     #[test]
-    fn a_server_that_is_not_quiet_writes_what_one_of_an_older_version_does() {
+    fn a_server_that_is_not_quiet_writes_the_same_report_as_an_older_version() {
         let mut server = ServerInfo {
             name: "worker-1".into(),
             host: "host".into(),
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_later_than_the_one_before_it_whatever_the_clock_says() {
+    fn a_request_is_later_than_the_previous_one_even_if_the_clock_went_back() {
         let at = Timestamp::from_millis;
         let first = QuietRequest::after(None, true, at(1_000));
         assert_eq!((first.quiet, first.at), (true, at(1_000)));

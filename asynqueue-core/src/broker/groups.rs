@@ -1,4 +1,4 @@
-//! Groups: tasks that wait for one another, to become one.
+//! Groups: tasks that wait together to become one task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use super::{BrokerError, Conflict, NewTask};
 use crate::task::{Envelope, Name, TaskId, TaskRef, Timestamp};
 
-/// Keeps tasks that are to be [aggregated](Envelope::aggregated_in), by queue, event and group.
+/// Stores tasks that are to be [aggregated](Envelope::aggregated_in), by queue, event and group.
 ///
-/// A group is due once one of the limits is reached that its newest member has. Until its members become one task, all in
-/// one step, they stay as they are: whoever reads a group and dies has changed nothing.
+/// A group is due once it reaches one of the limits of its newest member. Its members become one task in a single step
+/// and are unchanged until then, so a server that reads a group and dies has changed nothing.
 #[async_trait]
 pub trait Groups: Send + Sync {
-    /// Up to `limit` groups of these events that are due, with their members: no more than the limit of size, oldest first.
+    /// Up to `limit` due groups of these events, oldest first. Each has at most as many members as its size limit.
     ///
     /// # Errors
     ///
@@ -25,37 +25,38 @@ pub trait Groups: Send + Sync {
         limit: usize,
     ) -> Result<DueGroups, BrokerError>;
 
-    /// What the groups of a queue are, to be looked at: no more than `limit`, those that are due first first.
+    /// The groups of a queue for display: up to `limit`, by the time they are due.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError>;
 
-    /// Puts one task in place of members of a group: `Ok(true)` if it was done. With `Ok(false)` or an error nothing was:
-    /// one of the members does not wait in its group any more, as when another server was first, or the new task is
-    /// refused.
+    /// Replaces members of a group with one task. Returns `Ok(true)` if this was done. After `Ok(false)`, a conflict or
+    /// an error nothing was changed: a member no longer waits in the group, for example because another server was
+    /// faster, or the new task was refused.
     ///
-    /// The unique locks of the members are free, and those who wait for them are told that they are gone.
+    /// The unique locks of the members are released, and their waiters receive
+    /// [`Finished::Gone`](super::Finished::Gone).
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Doing it again is safe.
+    /// When the broker cannot be reached. Repeating the call is safe.
     async fn aggregate(
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError>;
 
-    /// Takes members out of their group that could not become one task, each only while it waits there and is as it was
-    /// seen. They become a [part](Part) of the group, which is due by itself after a delay and which no other task joins:
-    /// so the group continues without them. Returns how many were set apart.
+    /// Takes members that could not become one task out of their group, each only if it still waits there and has not
+    /// changed since it was read. They form a [part](Part) of the group, which is due after a delay and which no other
+    /// task joins, so that the group continues without them. Returns how many members were set apart.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Doing it again is safe.
+    /// When the broker cannot be reached. Repeating the call is safe.
     async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError>;
 
-    /// Lets a group be due no sooner than this long from now.
+    /// Delays a group: it is due no sooner than `delay` from now.
     ///
     /// # Errors
     ///
@@ -63,37 +64,37 @@ pub trait Groups: Send + Sync {
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError>;
 }
 
-/// What [`Groups::due_groups`] finds.
+/// The result of [`Groups::due_groups`].
 #[derive(Clone, Debug, Default)]
 pub struct DueGroups {
-    /// Those that are due.
+    /// The due groups.
     pub groups: Vec<Group>,
-    /// When the next one is due, of any event. In the past if `limit` left some behind.
+    /// When the next group of any event is due. In the past if `limit` left some behind.
     pub next_due: Option<Timestamp>,
 }
 
-/// A group, or as much of it as becomes one task.
+/// A group, or the members of it that become one task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// The queue.
+    /// The queue of its members.
     pub queue: Name,
     /// The event of its members.
     pub event: Name,
-    /// Its name; empty for the group of all that name none.
+    /// The group's name. Empty for tasks without a group name.
     pub name: Name,
-    /// The part of the group that this is, if its members were set apart.
+    /// Which part of the group this is, if its members were set apart.
     pub part: Option<Part>,
     /// Its members, oldest first.
     pub members: Vec<Arc<Envelope>>,
 }
 
 impl Group {
-    /// Points at its members.
+    /// References to its members.
     pub fn task_refs(&self) -> Vec<TaskRef> {
         self.members.iter().map(|task| task.task_ref()).collect()
     }
 
-    /// How often its members have been tried without success.
+    /// How often aggregating its members has failed.
     pub fn tries(&self) -> u32 {
         self.part.as_ref().map_or(0, |part| part.tries)
     }
@@ -102,28 +103,28 @@ impl Group {
 /// Members of a group that were [set apart](Groups::set_apart).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part {
-    /// The oldest of the members it was made of, which distinguishes it from other parts of the group.
+    /// The oldest of its initial members, which identifies the part within the group.
     pub first: TaskId,
-    /// How often they have been tried without success.
+    /// How often aggregating its members has failed.
     pub tries: u32,
 }
 
 /// Members to take out of their group.
 #[derive(Clone, Debug)]
 pub struct SetApart {
-    /// The group with these members as they were seen, oldest first.
+    /// The group, with these members as they were read, oldest first.
     pub group: Group,
-    /// What takes the place of each member, such as with a failure noted: of the same id, queue, priority, unique lock and
-    /// group. A member that could not be read is kept as it is.
+    /// The new envelope of each member, for example with a failure added. It has the same id, queue, priority, unique
+    /// lock and group. An undecodable member is kept unchanged.
     pub members: Vec<Arc<Envelope>>,
-    /// How often they have been tried without success.
+    /// How often aggregating them has failed.
     pub tries: u32,
     /// How long until they are due.
     pub delay: Duration,
 }
 
 impl SetApart {
-    /// The part of the group that they become; `None` if there are none.
+    /// The part that they become. `None` if there are no members.
     pub fn part(&self) -> Option<Part> {
         let first = self.group.members.first()?;
         Some(Part {
@@ -133,28 +134,28 @@ impl SetApart {
     }
 }
 
-/// A group, to be looked at.
+/// A group, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupInfo {
-    /// The queue.
+    /// The queue of its members.
     pub queue: Name,
     /// The event of its members.
     pub event: Name,
-    /// Its name; empty for the group of all that name none.
+    /// The group's name. Empty for tasks without a group name.
     pub name: Name,
-    /// How often its members have been tried without success, if they are a [part](Part) of the group.
+    /// How often aggregating its members has failed, if they are a [part](Part) of the group.
     pub tries: u32,
     /// How many tasks wait in it.
     pub size: u64,
-    /// Since when the oldest of them waits in it.
+    /// When its oldest member was added.
     pub oldest: Timestamp,
-    /// When it is due, unless its newest member lets it wait for longer.
+    /// When it is due, unless its newest member extends the wait.
     pub due: Timestamp,
 }
 
 impl GroupInfo {
-    /// A group of so many tasks that has not been tried.
+    /// A group of `size` tasks, never tried.
     pub fn new(
         queue: Name,
         event: Name,
@@ -175,11 +176,11 @@ impl GroupInfo {
     }
 }
 
-/// One task in place of several.
+/// One task that replaces several.
 #[derive(Clone, Debug)]
 pub struct Aggregation {
-    /// The members, all of one group.
+    /// The members to replace, all of one group.
     pub group: Group,
-    /// What takes their place; in the same queue, and not itself to be aggregated.
+    /// The task that replaces them: in the same queue, and not to be aggregated itself.
     pub task: NewTask,
 }

@@ -1,4 +1,4 @@
-//! Looking into a broker.
+//! Inspecting a broker.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,25 +12,25 @@ use crate::{
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
 };
 
-/// Reads what a broker keeps, and changes nothing.
+/// Reads what a broker stores, and changes nothing.
 #[async_trait]
 pub trait Inspect: Send + Sync {
-    /// The queues that have had a task, by name.
+    /// The queues that have ever had a task, by name.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn queues(&self) -> Result<Vec<Name>, BrokerError>;
 
-    /// The figures of queues, in the order given; a queue that is not known is empty.
+    /// The figures of queues, in the order given. An unknown queue has the figures of an empty one.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
 
-    /// How many attempts ended in each hour from the one of `since` on, of each queue in the order given: oldest first, hours
-    /// without any left out. They are kept for 90 days.
+    /// How many attempts ended in each hour since that of `since`, for each queue in the order given. Oldest first;
+    /// hours without attempts are left out. Hours are kept for 90 days.
     ///
     /// # Errors
     ///
@@ -41,32 +41,32 @@ pub trait Inspect: Send + Sync {
         since: Timestamp,
     ) -> Result<Vec<Vec<HourStats>>, BrokerError>;
 
-    /// About how many bytes each queue takes, in the order given; `None` where the storage cannot tell.
+    /// The approximate memory of each queue in bytes, in the order given. `None` if the storage does not report it.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn memory(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError>;
 
-    /// The servers that the storage consists of.
+    /// The servers of the storage, such as the nodes of a Redis Cluster.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn nodes(&self) -> Result<Vec<Node>, BrokerError>;
 
-    /// Where a queue is kept, in the storage's own words, such as `slot 1234`. `None` if it is in no place of its own.
+    /// Where a queue is stored, in the storage's terms, such as `slot 1234`. `None` if queues have no separate place.
     fn place(&self, queue: &Name) -> Option<String>;
 
-    /// Tasks, in the order given; `None` where there is none.
+    /// Tasks, in the order given. `None` for a task that does not exist.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
 
-    /// The tasks of a queue in one state, a page at a time: waiting ones in the order they will run, finished ones
-    /// newest first, aggregating ones by event and group, oldest first.
+    /// One page of the tasks of a queue in one state: waiting tasks in the order they will run, finished tasks newest
+    /// first, aggregating tasks by event and group, oldest first.
     ///
     /// # Errors
     ///
@@ -79,25 +79,25 @@ pub trait Inspect: Send + Sync {
     ) -> Result<TaskPage, BrokerError>;
 }
 
-/// One queue's figures.
+/// The figures of one queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// How many tasks are in each state; states without one are left out.
+    /// How many tasks are in each state. States without tasks are left out.
     pub counts: BTreeMap<TaskState, u64>,
-    /// Attempts that succeeded, ever.
+    /// Attempts that succeeded, in total.
     pub succeeded: u64,
-    /// Attempts that failed, ever.
+    /// Attempts that failed, in total.
     pub failed: u64,
-    /// How long the task that is next has been pending; zero if none is. One that was accepted to run at once is pending
-    /// since its `enqueued_at`.
+    /// How long the next task to run has been pending. Zero if none is. A task that was enqueued to run immediately is
+    /// pending since its `enqueued_at`.
     pub latency: Duration,
-    /// Whether leasing is stopped.
+    /// Whether the queue is paused: no tasks are leased from it.
     pub paused: bool,
-    /// Tasks that were found in no state or missing, and locks and leases without a task, ever: what a broker's storage
-    /// lost, and the broker put right.
+    /// Inconsistencies that the broker found in its storage and repaired, in total: tasks that were missing or in no
+    /// state, and locks and leases without a task.
     pub repaired: u64,
-    /// What the limits of its archive have deleted.
+    /// How many tasks the archive limits have deleted.
     pub archive: ArchiveStats,
 }
 
@@ -107,23 +107,23 @@ impl QueueStats {
         self.counts.get(&state).copied().unwrap_or_default()
     }
 
-    /// Whether its archive has 80 % of the tasks that it may have, or more.
+    /// Whether the archive is at 80 % of its limit or above.
     pub fn is_archive_nearly_full(&self) -> bool {
         let size = self.count(TaskState::Archived);
         (self.archive.max).is_some_and(|max| is_archive_nearly_full(size, max))
     }
 
-    /// How many tasks the queue keeps in all.
+    /// How many tasks the queue has in all states.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 }
 
-/// What came of the attempts of one hour.
+/// The attempts of one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HourStats {
-    /// When the hour began.
+    /// When the hour started.
     pub start: Timestamp,
     /// Attempts that succeeded.
     pub succeeded: u64,
@@ -132,7 +132,7 @@ pub struct HourStats {
 }
 
 impl HourStats {
-    /// What ended in the hour that began then.
+    /// The attempts of the hour that started at `start`.
     pub fn new(start: Timestamp, succeeded: u64, failed: u64) -> Self {
         Self {
             start,
@@ -153,19 +153,19 @@ impl HourStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
-    /// Where it is, such as `10.0.0.7:6379`.
+    /// Its address, such as `10.0.0.7:6379`.
     pub address: String,
-    /// What it runs, such as `redis 7.0.15`.
+    /// Its software, such as `redis 7.0.15`.
     pub version: String,
-    /// Bytes that its data takes, where it can tell.
+    /// The size of its data in bytes, if it reports it.
     pub memory: Option<u64>,
-    /// What else it reports of itself, in its own words: its role, which part of the data it keeps, how long it runs, who is
-    /// connected, what it has evicted, and more.
+    /// What else it reports, in its own terms: its role, its part of the data, its uptime, its clients, its evictions
+    /// and more.
     pub info: Vec<(String, String)>,
 }
 
 impl Node {
-    /// A node that reports no more than what it runs.
+    /// A node that reports only its version.
     pub fn new(address: impl Into<String>, version: impl Into<String>) -> Self {
         Self {
             address: address.into(),
@@ -177,7 +177,7 @@ impl Node {
 }
 
 impl Node {
-    /// One of the things that it reports of itself, by its name.
+    /// One of the reported [details](Self::info), by its name.
     pub fn detail(&self, name: &str) -> Option<&str> {
         let mut details = self.info.iter();
         let (_, value) = details.find(|(known, _)| known == name)?;
@@ -185,29 +185,30 @@ impl Node {
     }
 }
 
-/// One task as its broker keeps it.
+/// A task as its broker stores it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// What travels with it.
+    /// The task's payload and options.
     pub envelope: Arc<Envelope>,
-    /// Names this state of the task and its envelope: an [edit](super::Store::edit) is made only while it is this one. The progress and
-    /// the end of a lease are not part of it.
+    /// Identifies this state of the task and its envelope: an [edit](super::Store::edit) is made only if the task still
+    /// has it. Changes of the progress and the end of the lease do not count.
     pub version: Version,
-    /// Where it is.
+    /// The task's state.
     pub state: TaskState,
-    /// When it is due (scheduled, retry), when it is deleted (completed) or when it was archived.
+    /// When it is due (scheduled, retry), when it will be deleted (completed) or when it was archived. `None` in other
+    /// states.
     pub at: Option<Timestamp>,
-    /// Who runs it.
+    /// The worker that runs it, if it is active.
     pub lease: Option<LeaseInfo>,
-    /// How far it has come.
+    /// The last progress that its handler reported.
     pub progress: Option<Progress>,
-    /// Its output, in the payload's codec.
+    /// Its output, encoded with the payload's codec.
     pub result: Option<Bytes>,
 }
 
 impl TaskInfo {
-    /// A task in a state, of which no more is known.
+    /// A task in a state, without further information.
     pub fn new(envelope: Arc<Envelope>, state: TaskState, version: Version) -> Self {
         Self {
             envelope,
@@ -222,8 +223,8 @@ impl TaskInfo {
 }
 
 impl TaskInfo {
-    /// The attempts that are known, oldest first: the last [`Failure::KEPT`](crate::task::Failure::KEPT) that failed, and the
-    /// one that goes on or succeeded.
+    /// The known attempts, oldest first: the last [`Failure::KEPT`](crate::task::Failure::KEPT) failed ones, and the
+    /// one that is running or succeeded.
     pub fn attempts(&self) -> Vec<Attempt> {
         let failed = self.envelope.failures().iter().cloned();
         let mut attempts: Vec<_> = failed
@@ -252,30 +253,30 @@ impl TaskInfo {
     }
 }
 
-/// Who runs a task.
+/// Which worker runs a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseInfo {
-    /// The worker.
+    /// The worker's name.
     pub worker: Name,
-    /// When the lease ends unless it is extended.
+    /// When the lease expires unless it is extended.
     pub until: Timestamp,
 }
 
 impl LeaseInfo {
-    /// A lease of this worker until then.
+    /// A lease of `worker` that expires at `until`.
     pub fn new(worker: Name, until: Timestamp) -> Self {
         Self { worker, until }
     }
 }
 
-/// Which part of a list to read.
+/// Which page of a list to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
-    /// Where to go on, from the page before; `None` starts.
+    /// Where the page starts, from [`TaskPage::next`] of the page before. `None` for the first page.
     pub after: Option<Cursor>,
-    /// How many tasks at most. Default 100.
+    /// How many tasks to return at most. Default 100.
     pub limit: usize,
 }
 
@@ -285,7 +286,7 @@ impl Page {
         Self { after: None, limit }
     }
 
-    /// The part behind this place, as the page before names it in [`TaskPage::next`]. `None` starts.
+    /// Starts at the place that [`TaskPage::next`] of the page before returned. `None` for the first page.
     #[must_use]
     pub fn after(self, after: impl Into<Option<Cursor>>) -> Self {
         Self {
@@ -304,24 +305,24 @@ impl Default for Page {
     }
 }
 
-/// A place in a list, in a form of the broker's own. Where the list changes between two pages, tasks can be missed or met
+/// A place in a list, in the broker's format. If the list changes between two pages, tasks can be missed or returned
 /// twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub String);
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TaskPage {
-    /// The tasks.
+    /// The tasks of the page.
     pub tasks: Vec<TaskInfo>,
-    /// Where the next page goes on; `None` at the end.
+    /// Where the next page starts. `None` at the end.
     pub next: Option<Cursor>,
 }
 
 impl TaskPage {
-    /// A part of a list, and where the next one begins.
+    /// A page of a list, and where the next one starts.
     pub fn new(tasks: Vec<TaskInfo>, next: Option<Cursor>) -> Self {
         Self { tasks, next }
     }

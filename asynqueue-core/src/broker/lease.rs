@@ -1,4 +1,4 @@
-//! Leases: who runs a task, until when, and what comes of it.
+//! Leases: which worker runs a task, until when, and with which outcome.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,22 +6,22 @@ use bytes::Bytes;
 
 use crate::task::{Envelope, EnvelopeChanges, Name, TaskRef, Timestamp};
 
-/// Asks for pending tasks.
+/// A request for pending tasks.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LeaseRequest {
-    /// The queues to take from, in order, and how many at most from each.
+    /// The queues to lease from, in this order, each with the maximum number of tasks from it.
     pub queues: Vec<(Name, usize)>,
-    /// How many at most in all.
+    /// The maximum number of tasks in total.
     pub max: usize,
     /// How long the leases last unless they are extended.
     pub lease: Duration,
-    /// Who asks.
+    /// The name of the worker that leases.
     pub worker: Name,
 }
 
 impl LeaseRequest {
-    /// Asks for up to `max` tasks of these queues, and how many at most from each.
+    /// Requests up to `max` tasks from these queues, each with the maximum number of tasks from it.
     pub fn new(queues: Vec<(Name, usize)>, max: usize, lease: Duration, worker: Name) -> Self {
         Self {
             queues,
@@ -32,37 +32,37 @@ impl LeaseRequest {
     }
 }
 
-/// Tells one lease of a task from all others, so that a worker whose lease ran out can't settle the task that another
-/// has by now.
+/// Identifies one lease of a task, so that a worker whose lease has expired cannot settle a task that another worker
+/// has leased since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseToken(pub u64);
 
-/// Points at a lease.
+/// A reference to a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// The task.
+    /// The task that is leased.
     pub task: TaskRef,
-    /// The lease.
+    /// The token of the lease.
     pub token: LeaseToken,
 }
 
 /// A leased task.
 #[derive(Clone, Debug)]
 pub struct Leased {
-    /// The task.
+    /// The task, including the changes that the worker makes to it.
     pub envelope: Arc<Envelope>,
-    /// The lease.
+    /// The token to extend and settle the lease with.
     pub token: LeaseToken,
-    /// The broker's time when it was leased, to compare the task's deadline with.
+    /// The broker's time of the lease, to compare the task's deadline with.
     pub now: Timestamp,
-    /// Since when it had been pending, where the broker can tell.
+    /// Since when it had been pending, if the broker knows.
     pub pending_since: Option<Timestamp>,
-    /// The task as it was leased, whatever becomes of `envelope`.
+    /// The task as it was leased, even after `envelope` changes.
     original: Arc<Envelope>,
 }
 
 impl Leased {
-    /// A task that is leased under this token since `now`, by the broker's clock.
+    /// A task leased under this token at `now`, by the broker's clock.
     pub fn new(envelope: Arc<Envelope>, token: LeaseToken, now: Timestamp) -> Self {
         Self {
             original: Arc::clone(&envelope),
@@ -73,12 +73,12 @@ impl Leased {
         }
     }
 
-    /// The task as it was leased. [`envelope`](Self::envelope) also has what the worker notes on it.
+    /// The task as it was leased. [`envelope`](Self::envelope) also contains what the worker has changed.
     pub fn original(&self) -> &Arc<Envelope> {
         &self.original
     }
 
-    /// Points at this lease.
+    /// A reference to this lease.
     pub fn lease(&self) -> Lease {
         Lease {
             task: self.envelope.task_ref(),
@@ -98,14 +98,14 @@ impl Leased {
     }
 }
 
-/// What became of a lease that was to be extended.
+/// The result of extending a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extended {
-    /// It goes on.
+    /// The lease was extended.
     Yes,
-    /// It goes on, and someone has asked for the task to be cancelled.
+    /// The lease was extended, and cancellation of the task was requested.
     CancelRequested,
-    /// It had ended, and the task is settled, leased to another or deleted.
+    /// The lease is no longer current: the task has been settled, leased again or deleted.
     Lost,
 }
 
@@ -114,67 +114,69 @@ pub enum Extended {
 pub struct Settlement {
     /// The task as it was leased.
     pub leased: Arc<Envelope>,
-    /// The task, with what the attempt adds to its failures and attempts. The broker keeps this version.
+    /// The task with the failures and attempts that this attempt adds. The broker stores this version.
     pub envelope: Arc<Envelope>,
-    /// The lease that this ends.
+    /// The token of the lease that this ends.
     pub token: LeaseToken,
-    /// What comes next.
+    /// What happens to the task next.
     pub outcome: Outcome,
-    /// Whether it counts only while the lease has ended. So does that of a server which reclaims the task of another:
-    /// the other may turn out to live, and extend its lease, in between.
+    /// Whether it is valid only if the lease has expired. Set by a server that reclaims a task of another server: the
+    /// other one may still be alive and extend its lease in between.
     pub only_if_expired: bool,
 }
 
 impl Settlement {
-    /// Whether the attempt has changed nothing of the task: then a broker that keeps it leaves what it has stored of it.
+    /// Whether the attempt changed nothing in the task. A broker that keeps the task then leaves its stored version as
+    /// it is.
     pub fn is_unchanged(&self) -> bool {
         Arc::ptr_eq(&self.leased, &self.envelope) || self.leased == self.envelope
     }
 
-    /// What workers have changed of the task so far, with what the attempt adds to that; `None` if it adds nothing. A store
-    /// can keep these few bytes beside the envelope that was enqueued, and never write that again.
+    /// All changes that workers have made to the task so far, including those of this attempt. `None` if this attempt
+    /// adds nothing. A store can keep these few bytes beside the enqueued envelope and never rewrite the envelope.
     pub fn changes(&self) -> Option<EnvelopeChanges> {
         (!self.is_unchanged()).then(|| EnvelopeChanges::of(&self.envelope))
     }
 }
 
-/// What comes next for a task.
+/// What happens to a task after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done: completed if it has a retention, else gone.
+    /// The task succeeded: it is completed if it has a retention, and deleted otherwise.
     Complete {
-        /// The encoded output.
+        /// The encoded output. `None` for an output of `()`.
         result: Option<Bytes>,
     },
-    /// It has failed and is to run again after this long. Archived instead if its cancellation was requested.
+    /// The task failed and runs again after a delay. Archived instead if its cancellation was requested.
     Retry {
-        /// Zero makes it pending at once.
+        /// How long until the retry. Zero makes the task pending immediately.
         delay: Duration,
     },
-    /// It is to run again after this long, and has not failed. A lock [until its start](crate::task::UniqueUntil::Start) is taken
-    /// again, if it is free. Archived instead if its cancellation was requested.
+    /// The task runs again after a delay, without a failure. A lock [until its start](crate::task::UniqueUntil::Start)
+    /// is taken again if it is free. Archived instead if its cancellation was requested.
     Snooze {
-        /// How long it is scheduled ahead. Zero makes it pending at once.
+        /// How long until the task runs again. Zero makes it pending immediately.
         delay: Duration,
     },
-    /// It is given back, untouched, to the front of those of its priority; of several in a batch the last goes first. A lock
-    /// [until its start](crate::task::UniqueUntil::Start) is taken again; if another task holds it, the task waits without it.
-    /// Archived instead if its cancellation was requested.
+    /// The task is released unchanged to the front of its priority; of several in a batch, the last one runs first. A
+    /// lock [until its start](crate::task::UniqueUntil::Start) is taken again; if another task holds it, the task waits
+    /// without it. Archived instead if its cancellation was requested.
     Release,
-    /// It will not run again; its last failure says why, and one more who cancelled it if someone has asked to.
+    /// The task will not run again. Its last failure is the reason; a failure for the cancellation is added if one was
+    /// requested.
     Archive,
-    /// It is deleted.
+    /// The task is deleted.
     Drop,
 }
 
 /// Whether an outcome was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It was.
+    /// The outcome was recorded.
     Recorded,
-    /// The task was archived in place of it, since its cancellation was requested.
+    /// The task was archived instead, because its cancellation was requested.
     Cancelled,
-    /// It was refused, since its token is not current: the lease had run out and the task is settled, leased to
-    /// another or deleted.
+    /// The outcome was refused because its token is not current: the lease had expired, and the task has been settled,
+    /// leased again or deleted.
     Stale,
 }

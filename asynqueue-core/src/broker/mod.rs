@@ -1,29 +1,28 @@
-//! The seam to storage: what a broker keeps and promises.
+//! The interface to storage: what a broker keeps and what it guarantees.
 //!
-//! Callers see [`Broker`], which is the way of a task (enqueue, lease, settle, and the upkeep in between), and beside it
-//! [`Inspect`], [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`], so that each stays small. A store
-//! implements [`Store`] alone: all of these are implemented for every store. The suites of the crate `asynqueue-conformance`
-//! are the full specification of what each method owes.
+//! Callers use [`Broker`], which covers the life of a task (enqueue, lease, settle, and the maintenance in between),
+//! and the smaller traits [`Inspect`], [`Control`], [`Groups`], [`Schedules`], [`Subscriptions`] and [`Fleet`]. A store
+//! implements only [`Store`]; the other traits are implemented for every store. The test suites in the crate
+//! `asynqueue-conformance` are the full specification of each method.
 //!
-//! These traits and their types are outside Semantic Versioning until 1.0.
-//!
-//! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks.
-//! Where a call spans several queues, each has [an answer of its own](Each), so that one that fails holds up no other.
-//! Every change of state is atomic: a task is in exactly one state at any instant, and a process that dies between two
+//! Every method takes and returns batches, so that a broker across the network needs one round trip for many tasks. A
+//! call that spans several queues returns [one result per queue](Each): a queue that fails does not hold up the others.
+//! Every change of state is atomic. A task is in exactly one state at any moment, and a process that dies between two
 //! calls leaves nothing half done.
 //!
 //! # Versions
 //!
-//! These traits and the types that only brokers use are outside of semantic versioning until 1.0: a minor version may add a
-//! method or a field. A broker in a crate of its own depends on one version of `asynqueue-core`, such as `=0.1.0`, and
-//! runs the suite of the same version of `asynqueue-conformance`. Programs that call a broker through a producer, a server
-//! or an inspector are not affected.
+//! These traits and the types that only brokers use are outside Semantic Versioning until 1.0: a minor version may add
+//! a method or a field. A broker in a separate crate depends on one exact version of `asynqueue-core`, such as
+//! `=0.1.0`, and runs the suite of the same version of `asynqueue-conformance`. Programs that reach a broker through a
+//! producer, a server or an inspector are not affected.
 //!
 //! # Runtimes
 //!
-//! Methods are called from several runtimes: a server calls them from its own, which lives on a thread of its own and ends
-//! with the server, and producers and handlers from the application's, which a handler may block. So what a broker spawns must not depend
-//! on the runtime of the caller. A broker with connections drives them on a thread of its own.
+//! Methods are called from several runtimes. A server calls them from its own runtime, which runs on a separate thread
+//! and ends with the server. Producers and handlers call them from the application's runtime, which a handler may
+//! block. Anything that a broker spawns must therefore not depend on the caller's runtime: a broker with connections
+//! drives them on its own thread.
 
 mod capabilities;
 mod control;
@@ -71,94 +70,98 @@ pub use self::{
 };
 use crate::task::{Envelope, Name, Timestamp};
 
-/// A broker to share among producers, servers and inspectors.
+/// A broker that producers, servers and inspectors share.
 pub type SharedBroker = Arc<dyn Broker>;
 
-/// The way of a task through storage.
+/// The life of a task in storage: enqueue, lease, settle, and maintenance.
 #[async_trait]
 pub trait Broker:
     Inspect + Control + Groups + Schedules + Subscriptions + Fleet + fmt::Debug + Send + Sync + 'static
 {
-    /// The broker's clock, as well as this process knows it without asking. It decides what is due and expired, so
-    /// that a worker whose own clock is wrong runs nothing early.
+    /// The broker's clock, as this process knows it without a request. It decides which tasks are due and which leases
+    /// have expired, so a worker with a wrong clock runs nothing early.
     fn now(&self) -> Timestamp;
 
-    /// Accepts tasks: once this has returned `Ok`, they are kept until they come to their end. Answers each task in
-    /// the order given.
+    /// Accepts tasks. Once this returns `Ok`, the broker keeps them until they finish. The results are in the order of
+    /// the tasks.
     ///
-    /// A task whose id is taken in its queue, or whose unique lock is held, is refused with what stands in its way;
-    /// the others are accepted all the same. One to be [aggregated](Envelope::aggregated_in) waits in its group, and is
-    /// not pending. Accepting the first pending task of an empty queue sends
-    /// [`Signal::Pending`].
+    /// A task is refused if its id is taken in its queue or another task holds its unique lock; the [`Conflict`] names
+    /// the reason. The other tasks are accepted all the same. A task to be [aggregated](Envelope::aggregated_in) waits
+    /// in its group and is not pending. The first pending task of an empty queue sends [`Signal::Pending`].
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached or takes nothing more. Then each task may or may not have been accepted;
-    /// enqueueing it again under the same id is safe.
+    /// When the broker cannot be reached or is full. Each task may or may not have been accepted; enqueueing it again
+    /// under the same id is safe.
     async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
 
-    /// As [`enqueue`](Self::enqueue), with a durability of this call's own, in place of the one that the broker has for all calls.
-    /// A refusal has it too: the task in the way is as durable as asked for.
+    /// Like [`enqueue`](Self::enqueue), with a durability for this call in place of the broker's default. It covers
+    /// refusals too: the conflicting task is stored at least as durably.
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Unsupported`] when the broker does not offer this durability; then no task was accepted.
-    /// [`BrokerError::NotDurable`] when the tasks were accepted, and are not known to be that durable in time; enqueueing them again
-    /// under the same ids is safe. Else as for [`enqueue`](Self::enqueue).
+    /// [`BrokerError::Unsupported`] when the broker does not offer this durability; no task was accepted.
+    /// [`BrokerError::NotDurable`] when the tasks were accepted but the durability was not confirmed in time;
+    /// enqueueing them again under the same ids is safe. Otherwise as for [`enqueue`](Self::enqueue).
     async fn enqueue_durably(
         &self,
         tasks: Vec<NewTask>,
         durability: Durability,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
 
-    /// What the broker offers beyond what every broker has to.
+    /// The optional features that the broker offers.
     fn capabilities(&self) -> Capabilities;
 
-    /// Leases pending tasks to a worker: they are active until they are settled or their lease ends. By priority, then
-    /// first in, first out. Takes nothing from a paused queue. Answers each queue in the order given.
+    /// Leases pending tasks to a worker: they are active until they are settled or their lease expires. Tasks are
+    /// leased by priority, then first in, first out. Nothing is leased from a paused queue. The results are in the
+    /// order of the queues.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of a queue, when that one cannot.
+    /// When the broker cannot be reached. The result of a single queue is an error when only that queue cannot be
+    /// reached.
     async fn lease(&self, request: &LeaseRequest) -> Result<Each<Vec<Leased>>, BrokerError>;
 
-    /// Lets leases end `lease` from now instead. Answers each in the order given.
+    /// Sets the end of leases to `lease` from now. The results are in the order given.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of a lease, when its queue cannot.
+    /// When the broker cannot be reached. The result of a single lease is an error when only its queue cannot be
+    /// reached.
     async fn extend(
         &self,
         leases: &[Lease],
         lease: Duration,
     ) -> Result<Each<Extended>, BrokerError>;
 
-    /// Records outcomes, each in one step with all that follows from it: the task's next state, its unique lock, its
-    /// result, who waits for it. Answers each in the order given; an outcome under a token that is no longer current
-    /// is [refused](Settled::Stale).
+    /// Records outcomes. Each is one step that includes all its consequences: the task's next state, its unique lock,
+    /// its result and the wake-up of its waiters. The results are in the order given. An outcome whose token is no
+    /// longer current is [refused](Settled::Stale).
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of an outcome, when its queue cannot. Settling again what failed of a queue, all of
-    /// it in the same order, is safe.
+    /// When the broker cannot be reached. The result of a single outcome is an error when only its queue cannot be
+    /// reached. Settling everything that failed in a queue again, in the same order, is safe.
     async fn settle(&self, settlements: &[Settlement]) -> Result<Each<Settled>, BrokerError>;
 
-    /// Moves up to `limit` tasks of each queue that are due, scheduled or to be retried, to pending. Answers each queue in the
-    /// order given.
+    /// Makes up to `limit` due tasks of each queue pending, both scheduled tasks and retries. The results are in the
+    /// order of the queues.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of a queue, when that one cannot.
+    /// When the broker cannot be reached. The result of a single queue is an error when only that queue cannot be
+    /// reached.
     async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError>;
 
-    /// Up to `limit` active tasks of each queue whose lease has ended, and had ended at the time `by` already, with the
-    /// token to settle them under. Answers each queue in the order given. They stay as they are:
-    /// of the servers that see them, the one that settles first wins. To leave a task to a worker that extends its lease
-    /// after all, they settle it [only if it has expired](Settlement::only_if_expired).
+    /// Up to `limit` active tasks of each queue whose lease has expired, and had already expired at the time `by`, each
+    /// with the token to settle it under. The results are in the order of the queues. The tasks do not change: if
+    /// several servers see a task, the first to settle it wins. To spare a task whose worker extends its lease after
+    /// all, settle it [only if it has expired](Settlement::only_if_expired).
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of a queue, when that one cannot.
+    /// When the broker cannot be reached. The result of a single queue is an error when only that queue cannot be
+    /// reached.
     async fn expired(
         &self,
         queues: &[Name],
@@ -166,13 +169,14 @@ pub trait Broker:
         limit: usize,
     ) -> Result<Each<Vec<Leased>>, BrokerError>;
 
-    /// Deletes up to `limit` tasks of each queue, completed tasks past their retention and archived tasks beyond `keep`, oldest
-    /// first, and gives back what memory they held. Answers each queue in the order given. Archived tasks that it deletes are
-    /// counted in [`QueueStats::archive`] in the same step.
+    /// Deletes up to `limit` tasks of each queue, oldest first: completed tasks past their retention and archived tasks
+    /// beyond `keep`. Frees the memory that they used. The results are in the order of the queues. The same step counts
+    /// the deleted archived tasks in [`QueueStats::archive`].
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: of a queue, when that one cannot, and nothing of it was deleted.
+    /// When the broker cannot be reached. The result of a single queue is an error when only that queue cannot be
+    /// reached; none of its tasks was deleted.
     async fn trim(
         &self,
         queues: &[Name],
@@ -180,29 +184,30 @@ pub trait Broker:
         limit: usize,
     ) -> Result<Each<Trimmed>, BrokerError>;
 
-    /// Leaves the upkeep of queues to others, as when a server stops. A store may let one process at a time look after a queue:
-    /// then [`forward`](Self::forward), [`expired`](Self::expired) and [`trim`](Self::trim) take a queue that has no
-    /// owner, and do and find nothing in one that another process looks after. Nothing happens where there are no owners.
+    /// Leaves the maintenance of queues to other processes, for example when a server stops. A store may let one
+    /// process at a time maintain a queue. Then [`forward`](Self::forward), [`expired`](Self::expired) and
+    /// [`trim`](Self::trim) claim a queue that has no owner, and neither change nor return anything in a queue that
+    /// another process owns. Does nothing in a store without owners.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Then others take the queues over after a while.
+    /// When the broker cannot be reached. Then other processes take over the queues after a while.
     async fn hand_over(&self, queues: &[Name]) -> Result<(), BrokerError>;
 }
 
-/// A task on its way into the broker.
+/// A task to be enqueued.
 #[derive(Clone, Debug)]
 pub struct NewTask {
-    /// The task.
+    /// The task, with its id, queue, payload and options.
     pub envelope: Envelope,
-    /// When it is to run.
+    /// When it is to run. Default: now.
     pub when: When,
-    /// The tick of a schedule entry that it is of: the queue takes one task for each.
+    /// Set for a task of a schedule entry: the queue accepts one task per tick.
     pub tick: Option<TickGuard>,
 }
 
 impl NewTask {
-    /// A task to run then.
+    /// A task to run at `when`.
     pub fn new(envelope: Envelope, when: When) -> Self {
         Self {
             envelope,
@@ -212,18 +217,20 @@ impl NewTask {
     }
 }
 
-/// Lets a queue take the task of a tick once, however often it is sent. The queue remembers the last tick of each guard; a memory of
-/// a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of a clock that was wrong, and is ignored.
+/// Makes a queue accept the task of a tick only once, however often it is sent. The queue remembers the last tick of
+/// each guard. If that tick is more than [`CLOCK_TOLERANCE`] ahead of both the new tick and the clock, it came from a
+/// wrong clock and is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickGuard {
-    /// What the ticks are of: a schedule entry, from its addition to its removal.
+    /// The source of the ticks: one schedule entry, from its addition to its removal.
     pub guard: Name,
-    /// The tick.
+    /// The time of the tick.
     pub tick: Timestamp,
 }
 
 impl TickGuard {
-    /// Whether a queue takes no task for this tick at the time `now`, which remembers `last` as the last tick of the guard.
+    /// Whether a queue refuses a task for this tick at the time `now`, if the last tick that it remembers for the guard
+    /// is `last`.
     pub fn has_fired(&self, last: Timestamp, now: Timestamp) -> bool {
         let tick = self.tick;
         last == tick || (last > tick && last <= tick.max(now) + CLOCK_TOLERANCE)
@@ -236,17 +243,17 @@ pub enum When {
     /// As soon as a worker is free.
     #[default]
     Now,
-    /// This long after it is accepted, by the broker's clock.
+    /// This long after the broker accepts it, by the broker's clock.
     After(Duration),
     /// At this time, by the broker's clock.
     At(Timestamp),
 }
 
-/// What [`Broker::forward`] has done in one queue.
+/// What [`Broker::forward`] did in one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// How many tasks became pending.
     pub moved: usize,
-    /// When the next is due. In the past, if `limit` left some behind.
+    /// When the next task is due. In the past if `limit` left some behind.
     pub next_due: Option<Timestamp>,
 }

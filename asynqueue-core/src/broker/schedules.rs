@@ -1,4 +1,4 @@
-//! Schedule entries that a broker keeps, for any number of schedulers to share.
+//! Schedule entries that a broker stores, shared by any number of schedulers.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use serde::{Deserialize, Serialize};
 use super::{BrokerError, Conflict, Restored, StateMark};
 use crate::task::{Envelope, Name, TaskRef, Timestamp};
 
-/// Keeps schedule entries, and fires each tick of them once.
+/// Stores schedule entries, and fires each of their ticks once.
 #[async_trait]
 pub trait Schedules: Send + Sync {
-    /// Changes entries, each in one step and only while it still is as it was seen. Answers each in the order given:
-    /// `false` if it was changed, added or removed meanwhile. Then read it again, and decide again.
+    /// Changes entries, each in one step and only if it has not changed since it was read. The result for each, in the
+    /// order given, is `false` if the entry was changed, added or removed in between: read it again and decide again.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached. Then each change may or may not have been made.
+    /// When the broker cannot be reached. Each change may or may not have been made.
     async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError>;
 
-    /// Adds entries, each in place of one of the same name, whatever its current value. To change an entry that was read,
-    /// [swap](Self::swap_schedules) it: what another has changed meanwhile would be undone.
+    /// Adds entries. Each replaces an entry of the same name, whatever its current value. To change an entry that was
+    /// read, [swap](Self::swap_schedules) it: this method would overwrite changes made by others in between.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached, or cannot read an entry of the same name.
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError>;
 
-    /// Removes entries with their history, whatever their current value, and what queues remember of their last ticks.
-    /// Answers for each name whether there was one. An entry that is removed returns only if it is added again.
+    /// Removes entries with their history, whatever their current value, and the last ticks that queues remember for
+    /// them. The result for each name is whether the entry existed. A removed entry returns only if it is added again.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn remove_schedules(&self, names: &[Name]) -> Result<Vec<bool>, BrokerError>;
 
-    /// Names the present state of which entries there are, at a small cost that does not grow with their number. A change of
-    /// an entry that stays is no change of it.
+    /// Identifies the current set of entries. The cost is small and independent of their number. A change of an
+    /// existing entry does not change the mark.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn schedules_mark(&self) -> Result<StateMark, BrokerError>;
 
-    /// Adds those of the entries that are missing, unless they were removed within [`REMOVALS_KEPT`](super::REMOVALS_KEPT), be it by
-    /// a [swap](Self::swap_schedules) or by [name](Self::remove_schedules). A removal by name counts whether or not the
-    /// entry was there, and until it is added by a swap. Those that are there stay as they are.
+    /// Adds the entries that are missing, unless they were removed within [`REMOVALS_KEPT`](super::REMOVALS_KEPT), by a
+    /// [swap](Self::swap_schedules) or by [name](Self::remove_schedules). A removal by name counts whether or not the
+    /// entry existed, until a swap adds the entry. Existing entries do not change.
     ///
     /// # Errors
     ///
@@ -55,43 +55,44 @@ pub trait Schedules: Send + Sync {
         declared: Vec<ScheduleEntry>,
     ) -> Result<Restored<Name>, BrokerError>;
 
-    /// The entry of this name.
+    /// The entry of this name. `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached, or cannot read the entry, as when a later version has written it.
+    /// When the broker cannot be reached, or the entry is undecodable, for example because a later version has written
+    /// it.
     async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError>;
 
-    /// All entries that can be read, by name.
+    /// All decodable entries, by name.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn schedules(&self) -> Result<Vec<ScheduleEntry>, BrokerError>;
 
-    /// Up to `limit` entries that are due by the broker's clock and not paused, earliest first. The cost does not grow with
-    /// the number of entries. Entries that cannot be read are passed over, and do not count.
+    /// Up to `limit` entries that are due by the broker's clock and not paused, earliest first. The cost does not grow
+    /// with the number of entries. Undecodable entries are skipped and do not count.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError>;
 
-    /// Fires ticks: enqueues the task of each, sets the entry's next tick, and notes both in its history. A tick that is
-    /// not the entry's next, since another scheduler was first, and one of an entry that is gone or paused are passed over
-    /// with `Ok(false)`.
+    /// Fires ticks: for each, enqueues the task, sets the entry's next tick, and adds both to its history. The result
+    /// is `Ok(false)` if the tick is not the entry's next one, because another scheduler fired it first, or if the
+    /// entry is paused or no longer exists.
     ///
-    /// However many schedulers fire a tick, and wherever they die, its task is enqueued once: the queue remembers the last
-    /// tick of each entry. A memory of a tick more than [`CLOCK_TOLERANCE`] ahead of both the tick and the clock is that of
-    /// a clock that was wrong, and is ignored. A task that is refused leaves the tick out, and the entry moves on
-    /// all the same.
+    /// Any number of schedulers may fire a tick and die at any point: its task is enqueued once, because the queue
+    /// remembers the last tick of each entry. If that tick is more than [`CLOCK_TOLERANCE`] ahead of both the new tick
+    /// and the clock, it came from a wrong clock and is ignored. If the task is refused, the tick is skipped and the
+    /// entry advances all the same.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached. Firing again is safe.
     async fn fire(&self, ticks: Vec<Fire>) -> Result<Vec<Result<bool, Conflict>>, BrokerError>;
 
-    /// What came of an entry's last ticks, newest first: up to `limit` of the last [`ScheduleEvent::KEPT`].
+    /// The results of an entry's last ticks, newest first: up to `limit` of the last [`ScheduleEvent::KEPT`].
     ///
     /// # Errors
     ///
@@ -103,45 +104,46 @@ pub trait Schedules: Send + Sync {
     ) -> Result<Vec<ScheduleEvent>, BrokerError>;
 }
 
-/// How far the broker's clock may go back without any tick being fired twice. It takes this long at most until ticks are
-/// fired again after the clock has gone back.
+/// How far the broker's clock may go back without firing a tick twice. After the clock has gone back, it takes at most
+/// this long until ticks are fired again.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// A change of one entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleSwap {
-    /// The entry.
+    /// The name of the entry.
     pub name: Name,
-    /// The entry as it was seen; `None` if there was none.
+    /// The entry as it was read. `None` if it did not exist.
     pub seen: Option<ScheduleEntry>,
-    /// What takes its place, under the same name. `None` removes it with its history.
+    /// The new entry, with the same name. `None` removes the entry and its history.
     pub new: Option<ScheduleEntry>,
 }
 
-/// A task that is enqueued again and again.
+/// A task that is enqueued repeatedly.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ScheduleEntry {
-    /// Names the entry among all.
+    /// The entry's name, unique in the broker.
     pub name: Name,
-    /// The rule that gives its ticks, as its scheduler reads it.
+    /// When it fires, such as `@every 5m` or a cron expression. The scheduler parses it.
     pub rule: String,
-    /// The task of each tick; only its id and times differ.
+    /// The task of each tick. Only its id and times differ.
     pub template: Envelope,
-    /// The next tick, by the broker's clock; `None` if it has no more.
+    /// The next tick, by the broker's clock. `None` if there are no more.
     pub next: Option<Timestamp>,
-    /// Whether schedulers are to pass it over.
+    /// Whether the entry is paused: schedulers skip it. Default `false`.
     pub paused: bool,
-    /// What happens to ticks that no scheduler was there for.
+    /// What happens to ticks that passed while no scheduler was running. Default: the last one is made up.
     pub missed: MissedTicks,
-    /// Each task waits a random time up to this after its tick.
+    /// Each task is delayed by a random time up to this. Default zero.
     pub jitter: Duration,
-    /// Where the entry is from: whoever put it there may remove it when it is not there any more.
+    /// What declared the entry, such as a file. The same source may remove the entry once it no longer declares it.
+    /// Default empty.
     pub source: String,
 }
 
 impl ScheduleEntry {
-    /// An entry without a next tick, with the defaults of what else it has.
+    /// An entry without a next tick, with the default of each field.
     pub fn new(name: impl Into<Name>, rule: impl Into<String>, template: Envelope) -> Self {
         Self {
             name: name.into(),
@@ -156,86 +158,86 @@ impl ScheduleEntry {
     }
 }
 
-/// What happens to ticks that no scheduler was there for.
+/// What happens to ticks that passed while no scheduler was running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MissedTicks {
-    /// They are left out.
+    /// They are skipped.
     Skip,
-    /// The last of them is made up for, however many there were.
+    /// The last of them is fired late, however many there were.
     #[default]
     Once,
-    /// The last so many are made up for.
+    /// The last ones are fired late, up to this number.
     Last(u32),
 }
 
-/// What [`Schedules::due_schedules`] finds.
+/// The result of [`Schedules::due_schedules`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DueSchedules {
-    /// Those that are due.
+    /// The due entries, earliest first.
     pub entries: Vec<ScheduleEntry>,
-    /// When the next is due. In the past, if `limit` left some behind.
+    /// When the next one is due. In the past if `limit` left some behind.
     pub next_due: Option<Timestamp>,
-    /// The time by the broker's clock when it was asked.
+    /// The time of the read, by the broker's clock.
     pub now: Timestamp,
 }
 
 /// One tick of an entry.
 #[derive(Clone, Debug)]
 pub struct Fire {
-    /// The entry.
+    /// The name of the entry.
     pub name: Name,
-    /// The tick that is due, as the scheduler saw it in the entry.
+    /// The due tick, as the scheduler read it in the entry.
     pub tick: Timestamp,
-    /// What to do.
+    /// What to do at the tick.
     pub what: Tick,
-    /// The tick after it.
+    /// The entry's next tick. `None` if there are no more.
     pub next: Option<Timestamp>,
 }
 
 /// What to do at a tick.
 #[derive(Clone, Debug)]
 pub enum Tick {
-    /// Enqueue a task, to run no sooner than at this time.
+    /// Enqueue this task, to run no sooner than at this time.
     Enqueue(Envelope, Timestamp),
-    /// Nothing, for this reason.
+    /// Enqueue nothing. Contains the reason.
     Skip(String),
 }
 
-/// What came of a tick.
+/// The result of a tick.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScheduleEvent {
-    /// The tick.
+    /// The time of the tick, by the entry's rule.
     pub tick: Timestamp,
     /// When it was fired.
     pub at: Timestamp,
-    /// What came of it.
+    /// Whether its task was enqueued.
     pub outcome: FireOutcome,
 }
 
 impl ScheduleEvent {
-    /// What a tick that was fired then has led to.
+    /// The result of `tick`, fired at `at`.
     pub fn new(tick: Timestamp, at: Timestamp, outcome: FireOutcome) -> Self {
         Self { tick, at, outcome }
     }
 }
 
 impl ScheduleEvent {
-    /// How many are kept of each entry.
+    /// How many results are kept for each entry.
     pub const KEPT: usize = 100;
 }
 
-/// What came of a tick.
+/// Whether the task of a tick was enqueued.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FireOutcome {
     /// Its task was enqueued.
     Enqueued(TaskRef),
-    /// Its task was refused, for this reason.
+    /// Its task was refused. Contains the reason.
     Refused(String),
-    /// It was left out, for this reason.
+    /// It was skipped. Contains the reason.
     Skipped(String),
 }

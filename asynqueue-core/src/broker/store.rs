@@ -1,4 +1,4 @@
-//! What a store implements: twenty required methods, from which all that callers use is derived.
+//! What a store implements: twenty required methods, from which the callers' traits are derived.
 
 use std::{fmt, time::Duration};
 
@@ -16,28 +16,29 @@ use crate::{
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 
-/// Keeps tasks, and small records.
+/// Stores tasks, and small documents beside them.
 ///
-/// Whatever implements this is a [`Broker`](super::Broker): cancelling, deleting, schedules, subscriptions and the fleet are
-/// made of these methods, once and for every store. The suite in `asynqueue-conformance` specifies what each of them owes.
+/// Every store is a [`Broker`](super::Broker): cancelling, deleting, schedules, subscriptions and the fleet are
+/// implemented once for all stores, with these methods. The suite in `asynqueue-conformance` specifies the behaviour of
+/// each.
 ///
-/// Each change is one atomic step, and each method can be cut off at any `await`: then the change was made or was not, and
-/// nothing is half done. Methods take and return batches, so that a store across the network needs one round trip for many
-/// items. Where a batch spans several queues, each has [an answer of its own](Each).
+/// Each change is one atomic step. Each method can be cut off at any `await`: the change was made or it was not, and
+/// nothing is half done. Methods take and return batches, so that a store across the network needs one round trip for
+/// many items. A batch that spans several queues returns [one result per queue](Each).
 ///
-/// The methods after [`close`](Self::close) have a default, which is right for a store that offers no more; what a store
-/// offers, it states in its [`capabilities`](Self::capabilities). A store that wraps another implements the required methods
-/// and [`inner`](Self::inner): the defaults are then those of the inner store.
+/// The methods after [`close`](Self::close) have defaults, which suit a store without the feature; a store lists its
+/// features in its [`capabilities`](Self::capabilities). A store that wraps another one implements the required methods
+/// and [`inner`](Self::inner): the defaults then call the inner store.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    // The way of a task.
+    // The life of a task.
 
-    /// The store's clock, as well as this process knows it without asking: see [`Broker::now`](super::Broker::now).
+    /// The store's clock, as this process knows it without a request: see [`Broker::now`](super::Broker::now).
     fn now(&self) -> Timestamp;
 
-    /// Accepts tasks: see [`Broker::enqueue`](super::Broker::enqueue). A task with a [tick](NewTask::tick) whose guard the queue
-    /// remembers is refused with [`Conflict::Fired`], before all else; accepting it makes the queue remember the tick, in the
-    /// same step.
+    /// Accepts tasks: see [`Broker::enqueue`](super::Broker::enqueue). First of all, a task with a
+    /// [tick](NewTask::tick) that its queue remembers is refused with [`Conflict::Fired`]. Accepting such a task makes
+    /// the queue remember the tick in the same step.
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// As [`Broker::forward`](super::Broker::forward).
     async fn forward(&self, queues: &[Name], limit: usize) -> Result<Each<Forwarded>, BrokerError>;
 
-    /// Finds leases that have ended: see [`Broker::expired`](super::Broker::expired).
+    /// Finds expired leases: see [`Broker::expired`](super::Broker::expired).
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Each<Vec<Leased>>, BrokerError>;
 
-    /// Deletes what is kept no longer: see [`Broker::trim`](super::Broker::trim).
+    /// Deletes tasks that are no longer kept: see [`Broker::trim`](super::Broker::trim).
     ///
     /// # Errors
     ///
@@ -100,30 +101,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Each<Trimmed>, BrokerError>;
 
-    // Looking.
+    // Reading.
 
-    /// The queues that have had a task, by name.
+    /// The queues that have ever had a task, by name.
     ///
     /// # Errors
     ///
     /// When the store cannot be reached.
     async fn queues(&self) -> Result<Vec<Name>, BrokerError>;
 
-    /// The figures of queues, in the order given; a queue that is not known is empty.
+    /// The figures of queues, in the order given. An unknown queue has the figures of an empty one.
     ///
     /// # Errors
     ///
     /// When the store cannot be reached.
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
 
-    /// Tasks, in the order given, each with its [version](TaskInfo::version); `None` where there is none.
+    /// Tasks, in the order given, each with its [version](TaskInfo::version). `None` for a task that does not exist.
     ///
     /// # Errors
     ///
     /// When the store cannot be reached.
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
 
-    /// The tasks of a queue in one state, a page at a time: see [`Inspect::list`](super::Inspect::list).
+    /// One page of the tasks of a queue in one state: see [`Inspect::list`](super::Inspect::list).
     ///
     /// # Errors
     ///
@@ -137,15 +138,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     // Changing.
 
-    /// Changes tasks, each in one step and only while it has the version that was seen. Answers each in the order given, as
-    /// if they were made one after the other.
+    /// Changes tasks, each in one step and only if it still has the version that was read. The results are in the order
+    /// given, as if the edits were made one after the other.
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached. Then each change may or may not have been made.
+    /// When the store cannot be reached. Each change may or may not have been made.
     async fn edit(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError>;
 
-    /// Stops or resumes leasing from queues. What is leased continues.
+    /// Pauses or resumes leasing from queues. Active tasks continue.
     ///
     /// # Errors
     ///
@@ -159,9 +160,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be reached. Deleting it again is safe.
     async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError>;
 
-    // Small records.
+    // Documents.
 
-    /// Documents of a space, in the order given; `None` where there is none.
+    /// Documents of a space, in the order given. `None` for a document that does not exist.
     ///
     /// # Errors
     ///
@@ -179,15 +180,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be reached.
     async fn documents(&self, space: Space) -> Result<Vec<(Name, Document)>, BrokerError>;
 
-    /// Makes sets of changes to documents, one set after the other. All changes of a set are made in one step, or none: if a
-    /// document is not as its change [expects](DocumentSwap::expect), none is. Answers each set in the order given.
+    /// Applies sets of changes to documents, one set after the other. The changes of a set are made in one step, all or
+    /// nothing: if a document is not as its change [expects](DocumentSwap::expect), none of the set is made. The
+    /// results are in the order of the sets.
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached. Then each set may or may not have been made.
+    /// When the store cannot be reached. Each set may or may not have been applied.
     async fn swap(&self, sets: Vec<Vec<DocumentSwap>>) -> Result<Vec<Swapped>, BrokerError>;
 
-    /// Up to `limit` documents of a space whose [time](Document::due) has come by the store's clock, earliest first. The cost
+    /// Up to `limit` documents of a space that are [due](Document::due) by the store's clock, earliest first. The cost
     /// does not grow with the number of documents that are not due.
     ///
     /// # Errors
@@ -198,24 +200,24 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Closes this handle and its clones: see [`Control::close`](super::Control::close).
     async fn close(&self);
 
-    // What a store may offer beyond that.
+    // Optional features.
 
-    /// The store that this one wraps, which then answers what this one does not implement. Default: none.
+    /// The store that this one wraps. It serves the optional methods that this store does not implement. Default: none.
     fn inner(&self) -> Option<&dyn Store> {
         None
     }
 
-    /// What this store offers.
+    /// The optional features of this store. Default: those of the inner store, or none.
     fn capabilities(&self) -> Capabilities {
         self.inner()
             .map_or_else(Capabilities::default, |inner| inner.capabilities())
     }
 
-    /// Whether the store answers.
+    /// Checks that the store responds.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// When it does not respond.
     async fn ping(&self) -> Result<(), BrokerError> {
         match self.inner() {
             Some(inner) => inner.ping().await,
@@ -226,8 +228,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Accepts tasks with a durability of this call's own: see [`Broker::enqueue_durably`](super::Broker::enqueue_durably). By
-    /// default only [`Durability::Primary`] is offered.
+    /// Accepts tasks with a durability for this call: see [`Broker::enqueue_durably`](super::Broker::enqueue_durably).
+    /// The default supports only [`Durability::Primary`].
     ///
     /// # Errors
     ///
@@ -244,8 +246,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Lets queues forget the last tick of guards, each given as queue and [guard](super::TickGuard::guard): no task comes under them any
-    /// more. By default they are kept.
+    /// Makes queues forget the last tick of guards, given as queue and [guard](super::TickGuard::guard), because no
+    /// more tasks will be enqueued under them. The default keeps the ticks.
     ///
     /// # Errors
     ///
@@ -257,8 +259,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Leaves the upkeep of queues to other processes: see [`Broker::hand_over`](super::Broker::hand_over). By default there are
-    /// no owners.
+    /// Leaves the maintenance of queues to other processes: see [`Broker::hand_over`](super::Broker::hand_over). Does
+    /// nothing by default: queues have no owners.
     ///
     /// # Errors
     ///
@@ -270,7 +272,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// The signals of queues: see [`Control::signals`](super::Control::signals). By default there are none, and servers poll.
+    /// The signals of queues: see [`Control::signals`](super::Control::signals). By default there are none, and servers
+    /// poll.
     ///
     /// # Errors
     ///
@@ -282,7 +285,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Wakes another server: see [`Control::pass_on`](super::Control::pass_on). By default all servers are woken.
+    /// Wakes another server: see [`Control::pass_on`](super::Control::pass_on). Does nothing by default: signals wake
+    /// all servers.
     ///
     /// # Errors
     ///
@@ -294,9 +298,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Waits for the end of a task: see [`Control::finished`](super::Control::finished). By default the task is looked up in
-    /// growing intervals of up to one second. A store that leaves it at that keeps a task that completes without retention for
-    /// some seconds, as a completed one: else its result would be gone before it is found.
+    /// Waits until a task has finished: see [`Control::finished`](super::Control::finished). The default polls the task
+    /// at intervals that grow to one second. A store with this default must keep a task without retention for some
+    /// seconds as completed, or its result would be gone before the poll finds it.
     ///
     /// # Errors
     ///
@@ -308,7 +312,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Keeps the newest progress of active tasks: see [`Control::report`](super::Control::report). By default none is kept.
+    /// Stores the newest progress of active tasks: see [`Control::report`](super::Control::report). The default
+    /// discards it.
     ///
     /// # Errors
     ///
@@ -320,7 +325,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// How many attempts ended in each hour: see [`Inspect::history`](super::Inspect::history). By default none are counted.
+    /// How many attempts ended in each hour: see [`Inspect::history`](super::Inspect::history). The default counts
+    /// none.
     ///
     /// # Errors
     ///
@@ -336,7 +342,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// About how many bytes each queue takes, in the order given. By default it is not known.
+    /// The approximate memory of each queue in bytes, in the order given. By default unknown.
     ///
     /// # Errors
     ///
@@ -348,7 +354,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// The servers that the storage consists of. By default none is known.
+    /// The servers of the storage. By default none are known.
     ///
     /// # Errors
     ///
@@ -360,12 +366,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Where a queue is kept, in the store's own words, such as `slot 1234`. Default: in no place of its own.
+    /// Where a queue is stored: see [`Inspect::place`](super::Inspect::place). Default: no separate place.
     fn place(&self, queue: &Name) -> Option<String> {
         self.inner().and_then(|inner| inner.place(queue))
     }
 
-    /// Groups that are due: see [`Groups::due_groups`](super::Groups::due_groups). By default there are none.
+    /// Due groups: see [`Groups::due_groups`](super::Groups::due_groups). By default there are none.
     ///
     /// # Errors
     ///
@@ -394,11 +400,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Puts one task in place of members of a group: see [`Groups::aggregate`](super::Groups::aggregate).
+    /// Replaces members of a group with one task: see [`Groups::aggregate`](super::Groups::aggregate).
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached, or has no groups, which is the default.
+    /// When the store cannot be reached, or does not support groups, which is the default.
     async fn aggregate(
         &self,
         aggregation: Aggregation,
@@ -413,7 +419,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached, or has no groups, which is the default.
+    /// When the store cannot be reached, or does not support groups, which is the default.
     async fn set_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
         match self.inner() {
             Some(inner) => inner.set_apart(members).await,
@@ -425,7 +431,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached, or has no groups, which is the default.
+    /// When the store cannot be reached, or does not support groups, which is the default.
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         match self.inner() {
             Some(inner) => inner.postpone(group, delay).await,

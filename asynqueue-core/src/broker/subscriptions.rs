@@ -1,4 +1,4 @@
-//! Who subscribes to which events.
+//! The subscribers of each event.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::{BrokerError, Restored, StateMark};
 use crate::task::{Name, Timestamp};
 
-/// Knows the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it: so it
-/// misses nothing that is published meanwhile.
+/// Knows the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it,
+/// so it misses no event in between.
 #[async_trait]
 pub trait Subscriptions: Send + Sync {
-    /// Adds subscribers, each given as event and name, which servers [check](Subscription::check) beforehand. One that is there
-    /// already stays as it is, since when it was added. That one was removed before is forgotten.
+    /// Adds subscribers, given as event and name, which servers [check](Subscription::check) beforehand. An existing
+    /// subscriber keeps the time it was added. Clears the record of an earlier removal.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached. Subscribing again is safe.
     async fn subscribe(&self, subscribers: Vec<(Name, Name)>) -> Result<(), BrokerError>;
 
-    /// Removes subscribers, each given as event and name. Tells for each whether it was there. What it has been sent stays
-    /// in its queue.
+    /// Removes subscribers, given as event and name. The result for each is whether it existed. Tasks already sent to
+    /// it stay in its queue.
     ///
     /// # Errors
     ///
@@ -40,15 +40,15 @@ pub trait Subscriptions: Send + Sync {
     /// When the broker cannot be reached.
     async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError>;
 
-    /// Names the present state of all subscriptions, at a small cost that does not grow with their number.
+    /// Identifies the current state of all subscriptions. The cost is small and independent of their number.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn subscriptions_mark(&self) -> Result<StateMark, BrokerError>;
 
-    /// Adds those of the subscribers that are missing, unless they were [removed](Self::unsubscribe) within
-    /// [`REMOVALS_KEPT`](super::REMOVALS_KEPT). A removal counts whether or not the subscriber was there.
+    /// Adds the subscribers that are missing, unless they were [removed](Self::unsubscribe) within
+    /// [`REMOVALS_KEPT`](super::REMOVALS_KEPT). A removal counts whether or not the subscriber existed.
     ///
     /// # Errors
     ///
@@ -63,47 +63,48 @@ pub trait Subscriptions: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Subscription {
-    /// The event.
+    /// The event that the subscriber receives.
     pub event: Name,
-    /// The subscriber's name.
+    /// The subscriber's name, unique for the event.
     pub name: Name,
-    /// Since when it is there: it gets what is published from then on.
+    /// When it was added. It receives events published from then on.
     pub since: Timestamp,
 }
 
 impl Subscription {
-    /// A subscriber of an event since then.
+    /// A subscriber of `event`, added at `since`.
     pub fn new(event: Name, name: Name, since: Timestamp) -> Self {
         Self { event, name, since }
     }
 }
 
-/// A subscriber's name that could give it the queue of another.
+/// A subscriber name that could be mapped to the queue of another subscriber.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid subscriber `{subscriber}` of `{event}`: its queue is named `subscriber@event`, so its name has at least one \
-     character, no `@` and no control characters"
+    "invalid subscriber name `{subscriber}` for event `{event}`: expected at least one character, no `@` and no \
+     control characters, because its queue is named `subscriber@event`"
 )]
 pub struct InvalidSubscriber {
-    /// The event.
+    /// The event of the subscription.
     pub event: Name,
-    /// The name as given.
+    /// The rejected name.
     pub subscriber: Name,
 }
 
 crate::debug_as_text!(InvalidSubscriber);
 
 impl Subscription {
-    /// The queue of the subscriber's own: its name, an `@` and the event.
+    /// The queue of this subscriber: its name, `@` and the event.
     pub fn queue(&self) -> Name {
         Self::queue_of(&self.event, &self.name)
     }
 
-    /// Checks that a subscriber's queue is of no other subscriber: the name ends at the first `@`, so it has none itself.
+    /// Checks that a subscriber's queue cannot be that of another one: the name ends at the first `@`, so it must not
+    /// contain one.
     ///
     /// # Errors
     ///
-    /// When the name is empty, or has an `@` or a control character.
+    /// When the name is empty, or contains `@` or a control character.
     pub fn check(event: &Name, subscriber: &Name) -> Result<(), InvalidSubscriber> {
         if subscriber.is_empty() || subscriber.contains(|c: char| c == '@' || c.is_control()) {
             return Err(InvalidSubscriber {
@@ -114,7 +115,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// The queue of a subscriber. Of names that [may subscribe](Self::check), no two have the same.
+    /// The queue of a subscriber. No two [valid](Self::check) names have the same queue.
     pub fn queue_of(event: &str, subscriber: &str) -> Name {
         format!("{subscriber}@{event}").into()
     }

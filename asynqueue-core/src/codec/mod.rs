@@ -1,4 +1,4 @@
-//! How payloads and results become bytes.
+//! Encoding of payloads and results.
 
 mod canonical;
 mod order;
@@ -13,9 +13,9 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::canonical::encode as encode_canonical;
 use self::survey::Survey;
 
-/// Turns values into bytes and back.
+/// Encodes values as bytes, and decodes them.
 ///
-/// The codec's name travels with each task, so a consumer can read what any producer wrote.
+/// Each task contains the name of its codec, so a consumer can read what any producer has written.
 ///
 /// ```
 /// use asynqueue_core::codec::{Codec, CodecError};
@@ -36,7 +36,7 @@ use self::survey::Survey;
 /// }
 /// ```
 pub trait Codec: Send + Sync + 'static {
-    /// The name that travels with the task. `msgpack` and `json` are taken.
+    /// The name that is stored with each task. `msgpack` and `json` are reserved.
     const NAME: &'static str;
 
     /// Encodes a value.
@@ -53,11 +53,11 @@ pub trait Codec: Send + Sync + 'static {
     /// When the bytes are not a `T` in this codec.
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>;
 
-    /// Encodes a value that a server, or a caller that waits for a result, has to decode: the bytes can be decoded as a `T`.
-    /// Producers encode payloads by it, and servers results.
+    /// Encodes a value that a server, or a caller that waits for a result, has to decode, and ensures that it can be
+    /// decoded as a `T`. Producers encode payloads with it, and servers results.
     ///
-    /// By default it decodes in debug builds, and where the feature `testing` is on, what [`encode`](Self::encode) wrote. The
-    /// stock codecs do so in every build for values that could fail.
+    /// The default implementation decodes the result of [`encode`](Self::encode) in debug builds and with the feature
+    /// `testing`. The built-in codecs do so in every build for values that could fail.
     ///
     /// # Errors
     ///
@@ -71,14 +71,14 @@ pub trait Codec: Send + Sync + 'static {
     }
 }
 
-/// Whether all that is written is read back at once, and not only what could fail.
+/// Whether every encoded value is decoded as a check, not only values that could fail.
 const CHECKS_ALL: bool = cfg!(any(debug_assertions, feature = "testing"));
 
-/// MessagePack with field names, the default: compact, quick, and open to new fields.
+/// MessagePack with field names: compact, fast, and open to new fields. The default codec.
 ///
-/// Types such as `IpAddr` and `Uuid` have two forms, a compact and a human-readable one. The compact one is written. Where it
-/// could not be decoded, as inside of enums that are tagged or untagged and of flattened fields, all of the value is in the
-/// human-readable form. Both are decoded.
+/// Types such as `IpAddr` and `Uuid` have two forms, a compact and a human-readable one. The compact one is written. If
+/// it could not be decoded, which is the case inside tagged and untagged enums and flattened fields, the complete value
+/// is written in the human-readable form. Both are decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 
@@ -114,7 +114,7 @@ impl Codec for MessagePack {
 }
 
 impl MessagePack {
-    /// Encodes a value for readers whose type is not known here. The human-readable form can be decoded by all of them.
+    /// Encodes a value for readers of unknown type. All of them can decode the human-readable form.
     pub(crate) fn encode_for_any<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
         let survey = Survey::default();
         let bytes = Self::encode(&survey.of(value))?;
@@ -138,8 +138,8 @@ impl MessagePack {
         T::deserialize(&mut deserializer).map_err(CodecError::new)
     }
 
-    /// Whether bytes in the human-readable form are read as the value that they encode, and not as another that has the same
-    /// compact form. The order in a map or a set may differ, so it does not count.
+    /// Whether bytes in the human-readable form decode to the value that they encode, and not to another one with the
+    /// same compact form. The order in a map or a set may differ and does not count.
     fn reads_back<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
         let again = Self::decode::<T>(bytes).and_then(|value| Self::encode_readable(&value));
         again.is_ok_and(|mut again| {
@@ -151,9 +151,9 @@ impl MessagePack {
     }
 }
 
-/// JSON, for producers that support no other form.
+/// JSON, for producers that support no other format.
 ///
-/// It cannot represent NaN and infinity, so they are refused.
+/// NaN and infinity have no JSON form and are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
@@ -192,11 +192,11 @@ impl Json {
 
 pub(crate) const UNREADABLE: &str = "unreadable";
 
-/// The name of a codec, as it travels.
+/// The name of a codec, as stored with a task.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CodecName(Repr);
 
-/// Two words rather than three, since every waiting task has one.
+/// Two words instead of three, because every waiting task has one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Repr {
     MessagePack,
@@ -210,8 +210,8 @@ impl CodecName {
         Self::from_wire(C::NAME)
     }
 
-    /// What brokers say of an envelope that they cannot read, such as one of a later version: its payload is then the whole
-    /// envelope, as a diagnostic.
+    /// The codec name of an envelope that a broker cannot decode, for example one of a later version. Its payload is
+    /// then the complete encoded envelope, for diagnosis.
     pub fn unreadable() -> Self {
         Self::from_wire(UNREADABLE)
     }
@@ -233,11 +233,11 @@ impl CodecName {
         }
     }
 
-    /// Encodes a value with the codec of this name: a stock one, or `C`.
+    /// Encodes a value with the codec of this name: a built-in one, or `C`.
     ///
     /// # Errors
     ///
-    /// When this process does not know the codec, or the codec cannot represent the value.
+    /// When the codec is unknown to this process, or cannot represent the value.
     pub fn encode<T: Serialize, C: Codec>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::encode(value),
@@ -247,7 +247,7 @@ impl CodecName {
         }
     }
 
-    /// As [`encode`](Self::encode), for a value that can be [decoded again](Codec::encode_checked).
+    /// Like [`encode`](Self::encode), for a value that can be [decoded again](Codec::encode_checked).
     pub(crate) fn encode_checked<T, C>(&self, value: &T) -> Result<Vec<u8>, CodecError>
     where
         T: Serialize + DeserializeOwned,
@@ -261,7 +261,7 @@ impl CodecName {
         }
     }
 
-    /// Encodes a value for readers whose type is not known here.
+    /// Encodes a value for readers of unknown type.
     pub(crate) fn encode_for_any<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         match self.as_str() {
             MessagePack::NAME => MessagePack::encode_for_any(value),
@@ -270,11 +270,11 @@ impl CodecName {
         }
     }
 
-    /// Decodes bytes that were written by the codec of this name: a stock one, or `C`.
+    /// Decodes bytes written by the codec of this name: a built-in one, or `C`.
     ///
     /// # Errors
     ///
-    /// When this process does not know the codec, or the bytes are not a `T`.
+    /// When the codec is unknown to this process, or the bytes are not a `T`.
     pub fn decode<T: DeserializeOwned, C: Codec>(&self, bytes: &[u8]) -> Result<T, CodecError> {
         match self.as_str() {
             name if name == C::NAME => C::decode(bytes),
@@ -297,7 +297,7 @@ impl fmt::Debug for CodecName {
     }
 }
 
-/// A value that could not be encoded or decoded.
+/// The error of encoding or decoding a value.
 #[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct CodecError(Box<dyn std::error::Error + Send + Sync>);
@@ -305,23 +305,21 @@ pub struct CodecError(Box<dyn std::error::Error + Send + Sync>);
 crate::debug_as_text!(CodecError);
 
 impl CodecError {
-    /// An error of the codec's own.
+    /// An error of a custom codec.
     pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }
 
-    /// What could be read in neither of two forms; for the same reason, as a rule.
+    /// The error for bytes that are invalid in both forms, usually for the same reason.
     fn either(compact: rmp_serde::decode::Error, readable: Self) -> Self {
         let (one, other) = (compact.to_string(), readable.to_string());
         if one == other {
             return Self::new(compact);
         }
-        Self::new(format!(
-            "{one}; with values such as addresses in their human-readable form: {other}"
-        ))
+        Self::new(format!("{one}; in the human-readable form: {other}"))
     }
 
-    /// What was written cannot be read.
+    /// The error for a value whose encoded form cannot be decoded.
     fn one_way(cause: impl fmt::Display) -> Self {
         Self::new(format!("its encoded form cannot be decoded: {cause}"))
     }
@@ -332,7 +330,7 @@ impl CodecError {
             known.push(own);
         }
         Self::new(format!(
-            "unknown codec `{name}`: this process knows {}",
+            "unknown codec `{name}`: expected one of {}",
             known.join(", ")
         ))
     }

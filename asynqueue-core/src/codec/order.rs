@@ -1,19 +1,19 @@
-//! What decides whether the order of a value's parts means anything.
+//! Decides whether the order of a value's parts is significant.
 //!
-//! Serde shows a set as a sequence and gives each map the same way, so the order is decided by the name of the type. Where that
-//! says nothing, the order of a sequence counts and that of a map does not.
+//! Serde presents a set as a sequence, and all maps alike, so the name of the type decides. For other types, the order
+//! of a sequence is significant and that of a map is not.
 
-/// What is known of the order of a collection's parts.
+/// The order of a collection's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// It depends on the parts alone.
+    /// Determined by the parts.
     Fixed,
-    /// It is by chance or by history, and equal sets can have another.
+    /// Arbitrary: equal sets can have different orders.
     OfASet,
     Unknown,
 }
 
-/// What serde passes over, so that the name of what is inside decides.
+/// Types that serde ignores, so that the inner type decides.
 const WRAPPERS: [&str; 9] = [
     "Box", "Arc", "Rc", "Cow", "Cell", "RefCell", "Mutex", "RwLock", "Reverse",
 ];
@@ -35,8 +35,8 @@ impl Order {
     }
 }
 
-/// Whether the key of a map is a field's name, as a flattened struct writes them: these have an order. The keys of a collection
-/// have a known size, while a name is a plain `str`.
+/// Whether the key of a map is a field name, as written by a flattened struct: these have an order. The keys of a
+/// collection are sized types, while a field name is a plain `str`.
 pub(super) fn is_field_name<K: ?Sized>() -> bool {
     size_of::<&K>() > size_of::<usize>()
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_standard_collections_are_known_behind_references_and_pointers() {
+    fn the_standard_collections_are_recognized_behind_references_and_pointers() {
         type Set = HashSet<String>;
         for name in [
             type_name::<Set>(),

@@ -1,8 +1,8 @@
-//! What a value is made of, noted while it is encoded: whether its bytes could fail to be decoded again, and whether an equal
-//! value could have other bytes.
+//! Observes a value while it is encoded: whether its bytes could fail to decode, and whether an equal value could have
+//! other bytes.
 //!
-//! A serializer around the codec's own that hands each call on. What it notes is constant for most types, so that the
-//! compiler leaves little of it.
+//! A serializer that wraps the codec's own and forwards each call. For most types the observations are constant, so
+//! that the compiler removes almost all of it.
 
 use std::{
     any::type_name,
@@ -17,22 +17,22 @@ use super::{
     order::{Order, is_field_name},
 };
 
-/// What is known of a value once it is encoded.
+/// The observations about an encoded value.
 #[derive(Default)]
 pub(super) struct Survey {
-    /// Whether a part asked if the codec is human-readable, and so has two forms; and the answer it got.
+    /// Whether a part has two forms, because it checked if the codec is human-readable; and the result of the check.
     readable: Cell<Option<bool>>,
-    /// Whether a part is a number of 128 bits, which serde cannot buffer.
+    /// Whether a part is a 128-bit number, which serde cannot buffer.
     wide: Cell<bool>,
     /// Whether a map has keys that are neither text nor bytes.
     has_other_keys: Cell<bool>,
-    /// Whether an equal value could be encoded otherwise.
+    /// Whether an equal value could have other bytes.
     has_equals: Cell<bool>,
-    /// Whether that is asked for, since it takes a look at the name of each collection's type.
+    /// Whether to observe this, which requires the type name of each collection.
     seeks_equals: bool,
     /// Whether numbers that are not finite are refused.
     only_finite: bool,
-    /// The fields around the part that was refused, from the inside.
+    /// The fields that contain the refused part, innermost first.
     path: RefCell<Vec<&'static str>>,
 }
 
@@ -45,7 +45,7 @@ impl Survey {
         }
     }
 
-    /// To learn whether an equal value could be encoded otherwise.
+    /// Observes whether an equal value could have other bytes.
     pub(super) fn seeking_equals() -> Self {
         Self {
             seeks_equals: true,
@@ -53,7 +53,7 @@ impl Survey {
         }
     }
 
-    /// The value, to be encoded in its stead.
+    /// The value to encode instead of `value`.
     pub(super) fn of<'a, T: Serialize + ?Sized>(&'a self, value: &'a T) -> Surveyed<'a, T> {
         let view = View {
             survey: self,
@@ -62,7 +62,7 @@ impl Survey {
         view.of(value)
     }
 
-    /// Whether a part has a human-readable form and a compact one; `Some(true)` if the former was written.
+    /// Whether a part has a human-readable form and a compact one. `Some(true)` if the former was written.
     pub(super) fn readable(&self) -> Option<bool> {
         self.readable.get()
     }
@@ -79,18 +79,18 @@ impl Survey {
         self.has_equals.get()
     }
 
-    /// The error of a value that was encoded and cannot be decoded.
+    /// The error for a value whose encoded form cannot be decoded.
     pub(super) fn one_way(&self, cause: impl Display) -> CodecError {
         if !self.is_wide() {
             return CodecError::one_way(cause);
         }
         CodecError::one_way(format_args!(
-            "{cause}. Serde cannot read 128-bit numbers inside tagged, untagged and flattened types: write them as text there, \
-             with `#[serde(with = \"…\")]`"
+            "{cause}; serde cannot decode 128-bit numbers inside tagged, untagged and flattened types: encode them \
+             as text with `#[serde(with = \"…\")]`"
         ))
     }
 
-    /// Where the value was refused, such as `order.price`; nothing for the value itself.
+    /// The place of the refused part, such as `order.price`. `None` for the value itself.
     pub(super) fn place(&self) -> Option<String> {
         let path = self.path.borrow();
         let fields: Vec<_> = path.iter().rev().copied().collect();
@@ -98,11 +98,11 @@ impl Survey {
     }
 }
 
-/// The survey, and where in the value it is.
+/// The survey, and the current place in the value.
 #[derive(Clone, Copy)]
 struct View<'a> {
     survey: &'a Survey,
-    /// Whether it is at the key of a map.
+    /// Whether the place is the key of a map.
     is_key: bool,
 }
 
@@ -125,13 +125,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The order of a collection's parts, if that is of interest and there is more than one.
+    /// The order of a collection's parts, if it is needed and there is more than one part.
     fn order(self, len: Option<usize>, type_name: fn() -> &'static str) -> Option<Order> {
         let may_have_many = len.is_none_or(|len| len > 1);
         (self.survey.seeks_equals && may_have_many).then(|| Order::of(type_name()))
     }
 
-    /// Notes a value that is neither text nor bytes.
+    /// Records a value that is neither text nor bytes.
     fn note_plain(self) {
         if self.is_key {
             self.survey.has_other_keys.set(true);
@@ -145,14 +145,14 @@ impl<'a> View<'a> {
         }
         if self.survey.only_finite && !value.is_finite() {
             return Err(E::custom(format_args!(
-                "JSON cannot represent {value}: send an `Option` that is `None`, or use another codec"
+                "JSON cannot represent {value}: use `None` of an `Option`, or another codec"
             )));
         }
         Ok(())
     }
 }
 
-/// A value whose encoding is surveyed.
+/// A value whose encoding is observed.
 pub(super) struct Surveyed<'a, T: ?Sized> {
     value: &'a T,
     view: View<'a>,
@@ -176,11 +176,11 @@ struct Surveyor<'a, S> {
     type_name: fn() -> &'static str,
 }
 
-/// Hands plain values on.
-macro_rules! hand_on {
+/// Forwards plain values.
+macro_rules! forward {
     ($note:ident: $($method:ident: $type:ty),* $(,)?) => {
         $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
-            hand_on!(@$note self value);
+            forward!(@$note self value);
             self.inner.$method(value)
         })*
     };
@@ -204,19 +204,19 @@ impl<'a, S: Serializer> Serializer for Surveyor<'a, S> {
     type SerializeStruct = Parts<'a, S::SerializeStruct>;
     type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
 
-    hand_on! { plain:
+    forward! { plain:
         serialize_bool: bool,
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
     }
-    hand_on! { wide: serialize_i128: i128, serialize_u128: u128 }
-    hand_on! { float: serialize_f32: f32, serialize_f64: f64 }
-    hand_on! { text: serialize_char: char, serialize_str: &str, serialize_bytes: &[u8] }
+    forward! { wide: serialize_i128: i128, serialize_u128: u128 }
+    forward! { float: serialize_f32: f32, serialize_f64: f64 }
+    forward! { text: serialize_char: char, serialize_str: &str, serialize_bytes: &[u8] }
 
     fn is_human_readable(&self) -> bool {
-        let answer = self.inner.is_human_readable();
-        self.view.survey.readable.set(Some(answer));
-        answer
+        let readable = self.inner.is_human_readable();
+        self.view.survey.readable.set(Some(readable));
+        readable
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {

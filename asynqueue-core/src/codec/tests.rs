@@ -1,4 +1,4 @@
-//! What is encoded can be decoded, by this build and by those before it, or is refused.
+//! Every encoded value can be decoded, by this build and by earlier ones, or is refused.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::*;
 
-/// A type with two forms, as `Uuid` has: bytes where it is compact, digits where it is human-readable.
+/// A type with two forms, like `Uuid`: bytes in compact codecs, digits in human-readable ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Id([u8; 2]);
 
@@ -108,7 +108,7 @@ where
 }
 
 #[test]
-fn types_with_two_forms_can_be_decoded_inside_of_tagged_untagged_and_flattened_types() {
+fn types_with_two_forms_are_decodable_in_tagged_untagged_and_flattened_types() {
     let flattened = Flattened {
         first: Id([3, 4]),
         parts: parts(),
@@ -133,7 +133,7 @@ fn types_with_two_forms_can_be_decoded_inside_of_tagged_untagged_and_flattened_t
 }
 
 #[test]
-fn a_build_that_knows_the_compact_form_alone_reads_all_that_it_could_and_tagged_types_too() {
+fn a_build_with_only_the_compact_form_reads_all_it_could_and_tagged_types_too() {
     let value = (parts(), u128::MAX, i128::MIN, -7_i64, "text");
     assert_eq!(
         MessagePack::encode_checked(&parts()).expect("encodes"),
@@ -152,7 +152,7 @@ fn a_build_that_knows_the_compact_form_alone_reads_all_that_it_could_and_tagged_
 }
 
 #[test]
-fn what_earlier_builds_wrote_is_decoded() {
+fn values_written_by_earlier_builds_are_decoded() {
     for bytes in [
         compact(&parts()),
         MessagePack::encode_readable(&parts()).expect("encodes"),
@@ -165,7 +165,7 @@ fn what_earlier_builds_wrote_is_decoded() {
 }
 
 #[test]
-fn a_value_of_unknown_readers_can_be_decoded_by_all_of_them() {
+fn a_value_for_unknown_readers_is_decoded_by_all_of_them() {
     let tagged = Tagged::With(parts());
     let bytes = MessagePack::encode_for_any(&(&tagged, parts())).expect("encodes");
     let decoded: (Tagged, Parts) = MessagePack::decode(&bytes).expect("decodes");
@@ -177,7 +177,7 @@ fn a_value_of_unknown_readers_can_be_decoded_by_all_of_them() {
 }
 
 #[test]
-fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
+fn an_error_describes_the_form_of_the_bytes() {
     let error = |bytes: &[u8]| {
         let error = MessagePack::decode::<Parts>(bytes).expect_err("incomplete");
         error.to_string()
@@ -190,7 +190,7 @@ fn an_error_names_what_is_wrong_in_the_form_that_the_bytes_are_in() {
     assert!(in_readable.ends_with(missing), "{in_readable}");
 }
 
-/// A type whose human-readable form is text, and which reads that text as bytes where it expects bytes.
+/// A type whose human-readable form is text, and which decodes that text as bytes if it expects bytes.
 #[derive(Clone, Debug, PartialEq)]
 struct Hex(Vec<u8>);
 
@@ -300,24 +300,24 @@ fn json_refuses_keys_that_it_writes_as_text_and_serde_cannot_read() {
     round_trip::<MessagePack, _>(&counts);
 }
 
-/// Cannot be read, which its encoded form does not show.
+/// Cannot be decoded, which its encoded form does not reveal.
 #[derive(Debug, Serialize)]
 struct OneWay(u8);
 
 impl<'de> Deserialize<'de> for OneWay {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("only to be written"))
+        Err(serde::de::Error::custom("only for writing"))
     }
 }
 
 #[test]
-fn a_debug_build_decodes_all_that_it_encodes() {
+fn a_debug_build_decodes_everything_it_encodes() {
     for error in [
         MessagePack::encode_checked(&OneWay(1)),
         Json::encode_checked(&OneWay(1)),
     ] {
         let error = error.expect_err("cannot be read").to_string();
-        assert!(error.ends_with("only to be written"), "{error}");
+        assert!(error.ends_with("only for writing"), "{error}");
     }
 }
 
@@ -337,7 +337,7 @@ fn a_survey_changes_no_byte() {
 }
 
 #[test]
-fn a_consumer_reads_what_any_stock_codec_wrote() {
+fn a_consumer_reads_the_bytes_of_any_built_in_codec() {
     for (name, bytes) in [
         (
             CodecName::of::<MessagePack>(),
@@ -356,18 +356,18 @@ fn a_consumer_reads_what_any_stock_codec_wrote() {
 }
 
 #[test]
-fn an_unknown_codec_is_named_with_the_known_ones() {
+fn an_unknown_codec_is_reported_with_the_known_ones() {
     let error = CodecName::from_wire("bson")
         .decode::<String, MessagePack>(b"")
         .expect_err("unknown");
     assert_eq!(
         error.to_string(),
-        "unknown codec `bson`: this process knows msgpack, json"
+        "unknown codec `bson`: expected one of msgpack, json"
     );
 }
 
 #[test]
-fn a_release_build_decodes_what_could_fail() {
+fn a_release_build_decodes_values_that_could_fail() {
     let survey_of = |value: &dyn Fn(&Survey)| {
         let survey = Survey::default();
         value(&survey);

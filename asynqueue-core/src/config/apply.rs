@@ -1,4 +1,4 @@
-//! What settings change of a server.
+//! Applies settings to a server.
 
 use super::Config;
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
 };
 
 impl ServerBuilder {
-    /// Takes over every setting of a server. Each one that `config` leaves out stays as it is here. Its `addr` is for the
-    /// program that connects to the broker.
+    /// Applies all server settings of `config`. Settings that `config` leaves out keep their current value. Its `addr`
+    /// is for the program that connects to the broker.
     ///
-    /// A configuration that also asks for a scheduler, metrics or the web monitor makes [`build`](Self::build) fail, since a
-    /// server runs none of them: `App` of the `asynqueue` crate does.
+    /// [`build`](Self::build) fails if `config` also enables a scheduler, metrics or the web monitor, because a server
+    /// runs none of them; `App` of the `asynqueue` crate does.
     pub fn config(mut self, config: &Config) -> Self {
         for (queue, weight) in &config.queue {
             self = self.queue(queue, *weight);
@@ -50,7 +50,7 @@ impl ServerBuilder {
     }
 }
 
-/// What a configuration asks for that a server does not run.
+/// The first setting that a server does not support.
 fn beyond(config: &Config) -> Option<Beyond> {
     let of = |section, key| Some(Beyond { section, key });
     if config.monitoring.is_enabled() {
@@ -80,7 +80,7 @@ mod tests {
         server::Server,
     };
 
-    /// The setters of a server that are data, the key that sets each, and a line that does.
+    /// The setters of a server that take data, the key of each, and a value for it.
     const DATA: [(&str, &str, &str); 17] = [
         ("name", "server_name", "'worker-1'"),
         ("queue", "queue", "{ a = 1 }"),
@@ -98,11 +98,11 @@ mod tests {
         ("keep_archived", "archived_max", "9"),
         ("keep_archived", "archived_for", "'9s'"),
         ("log_failures", "log_failures", "false"),
-        // Set before a server is built.
+        // Applied before a server is built.
         ("", "addr", "'memory:x'"),
     ];
 
-    /// The setters whose values are code.
+    /// The setters that take code.
     const CODE: [&str; 12] = [
         "process",
         "process_for",
@@ -119,9 +119,9 @@ mod tests {
     ];
 
     #[test]
-    fn each_setter_of_a_server_is_a_setting_or_takes_code() {
+    fn each_setter_of_a_server_has_a_setting_or_takes_code() {
         let source = include_str!("../server/builder.rs");
-        // Those that start it take `self`, and not `mut self`, but for a few that call other setters.
+        // Setters take `mut self`, methods that start the server `self`, except for a few setters that call others.
         let functions = source.split("\n    pub fn ").skip(1);
         let functions = functions.filter(|text| {
             let (signature, _) = text.split_once('{').expect("a body");
@@ -137,12 +137,12 @@ mod tests {
         let new: Vec<_> = setters.difference(&known).collect();
         assert!(
             new.is_empty(),
-            "{new:?}: add a key to `Config`, or name it in `CODE`"
+            "{new:?}: add a key to `Config`, or add it to `CODE`"
         );
     }
 
     #[test]
-    fn each_setter_of_a_scheduler_is_a_setting_or_takes_code() {
+    fn each_setter_of_a_scheduler_has_a_setting_or_takes_code() {
         let source = include_str!("../scheduler/mod.rs");
         let setters = source.split("\n    pub fn ").skip(1);
         let setters = setters.filter(|text| text.contains("mut self") && text.contains("-> Self"));
@@ -151,12 +151,12 @@ mod tests {
         assert_eq!(
             setters,
             ["after", "before", "entry", "file", "owner"].into(),
-            "add a key to `Scheduling`, or name it here"
+            "add a key to `Scheduling`, or add it here"
         );
     }
 
     #[test]
-    fn each_setting_is_of_a_server_or_of_a_section() {
+    fn each_setting_belongs_to_a_server_or_a_section() {
         let keys: BTreeSet<_> = fields_of::<Config>().iter().copied().collect();
         let known = DATA.iter().map(|(_, key, _)| *key).chain(SECTIONS);
         assert_eq!(keys, known.collect());

@@ -1,4 +1,4 @@
-//! Settings as a tree whose values know where they are from, so that an error names the place.
+//! Settings as a tree whose values know their origin, so that an error can name it.
 
 use std::fmt::Display;
 
@@ -11,14 +11,14 @@ use serde::{
 
 use crate::suggest::closest;
 
-/// A value of a document.
+/// A value, with its place.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) content: Content,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Debug)]
 pub(super) enum Content {
     Text(String),
@@ -26,7 +26,7 @@ pub(super) enum Content {
     Unsigned(u64),
     Float(f64),
     Flag(bool),
-    /// A value of a kind that no setting has.
+    /// A value of a type that no setting has.
     Other(&'static str),
     List(Vec<Node>),
     Table(Vec<(Key, Node)>),
@@ -39,21 +39,21 @@ pub(super) struct Key {
     pub(super) name: String,
 }
 
-/// Where something is from.
+/// The origin of a value.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// Bytes from the start of the text.
+    /// The offset in the text, in bytes.
     Text(usize),
-    /// A variable of the environment, by its full name.
+    /// An environment variable, by its full name.
     Variable(String),
 }
 
-/// What is wrong with a document, and where.
+/// A problem in a document, and its place.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) problem: String,
     pub(super) place: Option<Place>,
-    /// The keys that lead there, the last one first.
+    /// The keys that lead to the problem, innermost first.
     keys: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl Fault {
         }
     }
 
-    /// The problem, with its key first.
+    /// The problem, preceded by its key.
     pub(super) fn describe(&self) -> String {
         if self.keys.is_empty() {
             return self.problem.clone();
@@ -75,7 +75,7 @@ impl Fault {
         format!("`{}`: {}", keys.join("."), self.problem)
     }
 
-    /// This fault, at `place` unless it knows a more precise one.
+    /// Sets the place, unless a more precise one is known.
     fn at(mut self, place: &Place) -> Self {
         self.place.get_or_insert_with(|| place.clone());
         self
@@ -104,7 +104,7 @@ impl de::Error for Fault {
         }
     }
 
-    /// Text in the place of something else may be a secret, and is not quoted.
+    /// Text of the wrong type may be a secret and is not quoted.
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         match unexpected {
             Unexpected::Str(_) => {
@@ -152,7 +152,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_some(self)
     }
 
-    /// Only a table is one. What stands in its place is not quoted, since it may be a secret.
+    /// Accepts only a table. Other content is not quoted, because it may be a secret.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,

@@ -1,8 +1,8 @@
-//! Settings in variables of the environment.
+//! Settings in environment variables.
 //!
-//! A file is written for this program alone, so an unknown key in it is an error. The environment is shared: Kubernetes puts the
-//! addresses of services into it, and the project's own command has variables there. So a variable is refused only if it is
-//! close to a known one.
+//! A file is written for this program only, so an unknown key in it is an error. The environment is shared: Kubernetes
+//! adds the addresses of services, and the `asynqueue` command has its own variables. A variable is therefore refused
+//! only if its name is close to a known one.
 
 use std::{env, ffi::OsString};
 
@@ -20,7 +20,7 @@ use crate::suggest::closest_within;
 
 const PREFIX: &str = "ASYNQUEUE_";
 
-/// Variables of the command `asynqueue`.
+/// Variables of the `asynqueue` command.
 const OF_THE_COMMAND: [&str; 1] = ["MONITOR_PASSWORD"];
 
 /// The settings in the environment of this process.
@@ -28,11 +28,11 @@ pub(super) fn of_process() -> Result<Node, Fault> {
     read(env::vars_os())
 }
 
-/// The settings in some variables.
+/// The settings in the given variables.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Node, Fault> {
-    // In order, so that of several faults the same one is reported each time.
+    // Sorted, so that of several problems the same one is reported each time.
     let mut ours: Vec<_> = variables
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value)))
@@ -49,7 +49,7 @@ pub(super) fn read(
                 let problem = format!("unknown variable: did you mean `{PREFIX}{meant}`?");
                 return Err(Fault::new(place, problem));
             }
-            tracing::debug!(%variable, "this variable sets nothing, and is ignored");
+            tracing::debug!(%variable, "ignoring unknown environment variable");
             continue;
         };
         let Ok(value) = value.into_string() else {
@@ -67,7 +67,7 @@ fn table() -> Content {
     Content::Table(Vec::new())
 }
 
-/// Puts a value at a path, with the tables that lead there.
+/// Sets a value at a path, and creates the tables that lead to it.
 fn put(content: &mut Content, path: &[String], value: String, place: &Place) {
     let (Content::Table(entries), Some((name, rest))) = (content, path.split_first()) else {
         return;
@@ -93,7 +93,7 @@ fn put(content: &mut Content, path: &[String], value: String, place: &Place) {
     }
 }
 
-/// The key that a variable sets, without its prefix; `None` if it is of no known key.
+/// The key that a variable sets, without the prefix. `None` for an unknown key.
 fn path_of(rest: &str) -> Option<Vec<String>> {
     let name = rest.to_lowercase();
     let (first, inner) = match name.split_once("__") {
@@ -117,14 +117,14 @@ fn path_of(rest: &str) -> Option<Vec<String>> {
     Some(parts.into_iter().map(str::to_owned).collect())
 }
 
-/// The variable that was most likely meant by one that is of no known key.
+/// The variable that was most likely meant by an unknown one.
 fn meant(rest: &str, value: &str) -> Option<String> {
     if OF_THE_COMMAND.contains(&rest) || is_service_link(rest, value) {
         return None;
     }
     let name = rest.to_lowercase();
     if value.parse::<u64>().is_ok() {
-        // A queue's number behind a single underscore, or without a name.
+        // A queue after a single underscore, or without a name.
         for map in MAPS {
             match name.strip_prefix(map) {
                 Some("") => return Some(format!("{map}__name").to_uppercase()),
@@ -139,7 +139,7 @@ fn meant(rest: &str, value: &str) -> Option<String> {
         return Some(key);
     }
     let known = known();
-    // Shorter names are more likely to be of another program.
+    // A short name more likely belongs to another program.
     let limit = (name.chars().count() / 4).clamp(1, 3);
     let near = closest_within(&name, known.iter().map(String::as_str), limit);
     let swapped = || known.iter().find(|known| letters(known) == letters(&name));
@@ -149,7 +149,7 @@ fn meant(rest: &str, value: &str) -> Option<String> {
     meant.filter(|meant| meant != rest)
 }
 
-/// A variable inside of a table, of which the name alone was given.
+/// A variable in a table, if only the name of the table was given.
 fn inside(table: &str) -> Option<String> {
     let key = match section_of(table) {
         Some(keys) => *keys.first()?,
@@ -159,14 +159,14 @@ fn inside(table: &str) -> Option<String> {
     Some(format!("{table}__{key}").to_uppercase())
 }
 
-/// The letters of a name, for one in which two have changed places.
+/// The sorted letters of a name, to recognize transposed ones.
 fn letters(name: &str) -> Vec<u8> {
     let mut letters = name.as_bytes().to_vec();
     letters.sort_unstable();
     letters
 }
 
-/// Two underscores behind the name of a table are only ours, however different the rest is.
+/// Two underscores after the name of a table are only used by us, however different the rest is.
 fn in_a_table(name: &str) -> Option<String> {
     let (typed, rest) = name.split_once("__")?;
     let tables = MAPS.into_iter().chain(SECTIONS);
@@ -186,8 +186,8 @@ fn in_a_table(name: &str) -> Option<String> {
     Some(format!("{table}__{rest}").to_uppercase())
 }
 
-/// Whether a container platform sets this for a service that is named `asynqueue…`: `SERVICE_HOST`, `SERVICE_PORT_HTTP`,
-/// `PORT`, `PORT_6379_TCP_ADDR` and the like.
+/// Whether a container platform sets this variable for a service named `asynqueue…`: `SERVICE_HOST`,
+/// `SERVICE_PORT_HTTP`, `PORT`, `PORT_6379_TCP_ADDR` and others.
 fn is_service_link(rest: &str, value: &str) -> bool {
     let rest = format!("_{rest}");
     let has_protocol = |part: &str| {
@@ -202,7 +202,7 @@ fn is_service_link(rest: &str, value: &str) -> bool {
         || rest.split("_PORT_").skip(1).any(has_protocol)
 }
 
-/// Each variable that is one setting, without its prefix and in lower case.
+/// Each variable that is one setting, without the prefix and in lower case.
 fn known() -> Vec<String> {
     let top = fields_of::<Config>().iter();
     let mut known: Vec<_> = top.map(|key| (*key).to_owned()).collect();
@@ -216,7 +216,7 @@ fn known() -> Vec<String> {
 /// The tables with a number for each queue.
 const MAPS: [&str; 2] = ["queue_concurrency", "queue"];
 
-/// The tables of settings with keys of their own.
+/// The tables with fixed keys.
 pub(super) const SECTIONS: [&str; 3] = ["scheduler", "metrics", "monitoring"];
 
 /// The keys of a section.
@@ -229,15 +229,15 @@ fn section_of(name: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// The keys of a type, as it names them when it is read.
+/// The keys of a type, as listed by its `Deserialize` implementation.
 pub(super) fn fields_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
-    // Always an error, since nothing is read.
+    // Always an error, because nothing is read.
     drop(T::deserialize(Fields(&mut fields)));
     fields
 }
 
-/// Reads nothing, and notes the fields that a struct would have.
+/// Reads nothing, and records the fields that a struct expects.
 struct Fields<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Fields<'_> {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_the_platform_and_of_the_command_pass() {
+    fn variables_of_the_platform_and_of_the_command_are_ignored() {
         for (variable, value) in [
             ("ASYNQUEUE_MONITOR_PASSWORD", "x"),
             ("ASYNQUEUE_SERVICE_HOST", "10.0.0.1"),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_is_refused_with_the_name_that_was_meant() {
+    fn a_typo_is_refused_with_a_suggestion() {
         for (variable, value, meant) in [
             ("ASYNQUEUE_CONCURENCY", "8", "ASYNQUEUE_CONCURRENCY"),
             ("ASYNQUEUE_ADR", "memory:", "ASYNQUEUE_ADDR"),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_settings_are_known() {
+    fn setting_keys_are_known() {
         assert!(fields_of::<Config>().contains(&"concurrency"));
         for section in SECTIONS {
             assert!(fields_of::<Config>().contains(&section), "{section}");
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_in_the_book() {
+    fn each_key_is_documented() {
         let page = include_str!("../../../docs/src/operations/config.md");
         for key in known() {
             let row = format!("\n| `{}` | ", key.replace("__", "."));

@@ -1,31 +1,31 @@
-//! What can be wrong with settings.
+//! Errors of settings.
 
 use std::{io, path::PathBuf};
 
-/// Settings that cannot be used.
+/// The settings are invalid or cannot be read.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the settings in `{}`: {source}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The file's name does not say what is in it.
-    #[error("`{}` has an unknown format: name it `….toml` or `….json`", path.display())]
+    /// The file name has an unknown extension.
+    #[error("`{}` has an unknown format: expected a file name that ends in `.toml` or `.json`", path.display())]
     Format {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// A key or a value is not as expected.
+    /// A key or a value is invalid.
     #[error("invalid settings in {place}: {problem}")]
     Invalid {
         /// The variable, or the file with line and column.
         place: String,
-        /// The key, what it has and what was expected. It quotes no value that may be a secret.
+        /// The key, its value and what was expected. Values that may be secret are not quoted.
         problem: String,
     },
 }

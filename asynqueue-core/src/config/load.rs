@@ -1,4 +1,4 @@
-//! Reading settings: a text, then what the environment has in its place.
+//! Loading settings: a file first, then the environment, which overrides it.
 
 use std::{fs, path::Path};
 
@@ -12,46 +12,49 @@ use super::{
 };
 
 impl Config {
-    /// Reads TOML.
+    /// Parses TOML.
     ///
     /// # Errors
     ///
-    /// When it is not TOML, has an unknown key or an invalid value, or lacks `addr`; the message names the key and its line.
+    /// When it is not valid TOML, has an unknown key or an invalid value, or lacks `addr`. The message names the key
+    /// and its line.
     pub fn from_toml(toml: &str) -> Result<Self, ConfigError> {
         read("the TOML", Format::Toml, toml)?.complete("the TOML")
     }
 
-    /// Reads JSON.
+    /// Parses JSON.
     ///
     /// # Errors
     ///
-    /// When it is not JSON, has an unknown key or an invalid value, or lacks `addr`; the message names the key and its line.
+    /// When it is not valid JSON, has an unknown key or an invalid value, or lacks `addr`. The message names the key
+    /// and its line.
     pub fn from_json(json: &str) -> Result<Self, ConfigError> {
         read("the JSON", Format::Json, json)?.complete("the JSON")
     }
 
-    /// Reads a file, by the ending of its name: `.toml` or `.json`.
+    /// Loads a file, by its extension: `.toml` or `.json`.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, has another ending, or its settings are invalid.
+    /// When it cannot be read, has another extension, or its settings are invalid.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         read_file(path)?.complete(&quoted(path))
     }
 
-    /// Reads a file, if one is given, and then the environment, whose variables take precedence.
+    /// Loads a file, if given, and then the environment, which overrides the file.
     ///
-    /// A variable is named `ASYNQUEUE_` and the key in capitals, with two underscores for each level:
-    /// `ASYNQUEUE_ADDR`, `ASYNQUEUE_SHUTDOWN_TIMEOUT`, `ASYNQUEUE_QUEUE__CRITICAL`, `ASYNQUEUE_MONITORING__PORT`. Names of
-    /// queues and users are in lower case there, and the items of a list are separated by commas.
+    /// The name of a variable is `ASYNQUEUE_` and the key in upper case, with two underscores per level:
+    /// `ASYNQUEUE_ADDR`, `ASYNQUEUE_SHUTDOWN_TIMEOUT`, `ASYNQUEUE_QUEUE__CRITICAL`, `ASYNQUEUE_MONITORING__PORT`. Names
+    /// of queues and users are converted to lower case; the items of a list are separated by commas.
     ///
-    /// Other variables that begin with `ASYNQUEUE_` are ignored, with a line of the log at the level `debug`: Kubernetes sets some
-    /// in each pod if a Service is named `asynqueue`. One that is close to a known one is refused as a typing error.
+    /// Other variables that start with `ASYNQUEUE_` are ignored and logged at the level `debug`: Kubernetes sets some
+    /// in each pod if a Service is named `asynqueue`. A variable whose name is close to a known one is refused as a
+    /// likely typo.
     ///
     /// # Errors
     ///
-    /// As [`from_file`](Self::from_file), and when a variable is invalid or a likely typing error; the message names it.
+    /// As [`from_file`](Self::from_file), and when a variable is invalid or a likely typo. The message names it.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else {
             return Self::default().with_environment();
@@ -60,8 +63,8 @@ impl Config {
             .complete(&format!("{} and the environment", quoted(path)))
     }
 
-    /// Puts the variables of the environment over these settings, as [`load`](Self::load) does: for settings that are a part of
-    /// your own, whatever has read them.
+    /// Applies the environment variables to these settings, as [`load`](Self::load) does: for settings that are part of
+    /// your own, loaded by other means.
     ///
     /// ```
     /// use asynqueue_core::config::Config;
@@ -80,19 +83,20 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When a variable is invalid or a likely typing error, or `addr` is set nowhere.
+    /// When a variable is invalid or a likely typo, or `addr` is not set.
     pub fn with_environment(self) -> Result<Self, ConfigError> {
         layer(self, environment::of_process())?.complete("the environment")
     }
 
-    /// These settings, if they are enough to start with.
+    /// These settings, if `addr` is set.
     fn complete(self, origin: &str) -> Result<Self, ConfigError> {
         if !self.addr.is_empty() {
             return Ok(self);
         }
         Err(ConfigError::Invalid {
             place: origin.to_owned(),
-            problem: "`addr` is missing: write the broker's URL, such as `memory:`, or set the variable `ASYNQUEUE_ADDR`"
+            problem: "`addr` is missing: set it to the broker's URL, such as `memory:`, or set the variable \
+                      `ASYNQUEUE_ADDR`"
                 .into(),
         })
     }
@@ -134,7 +138,7 @@ fn read(origin: &str, format: Format, text: &str) -> Result<Config, ConfigError>
     })
 }
 
-/// Puts what variables set over other settings.
+/// Overrides settings with those of the environment.
 fn layer(config: Config, variables: Result<Node, Fault>) -> Result<Config, ConfigError> {
     let over = variables.and_then(|variables| Config::deserialize(&variables));
     let over = over.map_err(|fault| {
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn the_environment_takes_precedence_over_the_file() {
         let toml = "addr = 'memory:'\nconcurrency = 4\nstrict_priority = true\n[queue]\ncritical = 6\n\
-            [monitoring]\nenable = true\n[monitoring.users.ada]\nrole = 'admin'\n";
+                    [monitoring]\nenable = true\n[monitoring.users.ada]\nrole = 'admin'\n";
         let file = Config::from_toml(toml).expect("valid");
         let config = layered(
             file,
@@ -202,7 +206,7 @@ mod tests {
             (Some(true), Some(9000))
         );
         let password = monitoring.password.expect("set");
-        assert_eq!(password.reveal(), "007", "text stays text");
+        assert_eq!(password.reveal(), "007", "text is kept as text");
         assert_eq!(
             monitoring.users["ada"],
             Account::new("secret", AccountRole::Admin),
@@ -217,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_alone_is_enough() {
+    fn settings_from_the_environment_alone_are_complete() {
         let config = layered(Config::default(), &[("ASYNQUEUE_ADDR", "memory:")]);
         assert_eq!(config.expect("valid"), Config::new("memory:"));
     }
 
     #[test]
-    fn an_invalid_variable_is_named_in_full_and_its_secret_is_not_quoted() {
+    fn an_invalid_variable_is_named_and_its_secret_is_not_quoted() {
         for (variable, value, problem) in [
             (
                 "ASYNQUEUE_CONCURENCY",

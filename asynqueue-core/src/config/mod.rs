@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{process::OnDecodeError, task::Name};
 
-/// What a program that runs tasks reads at its start: where the broker is, how the server works, and what runs beside it.
+/// The settings of a program that runs tasks: the broker, the server, and what runs beside it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,19 +47,19 @@ use crate::{process::OnDecodeError, task::Name};
 ///     "#,
 /// )?;
 ///
-/// // With the `asynqueue` crate, `App::from_config(&config)` connects to the broker and runs all that is set.
+/// // With the `asynqueue` crate, `App::from_config(&config)` connects to the broker and runs everything that is set.
 /// let broker = MemoryBroker::new();
 /// let server = Server::builder(broker).config(&config).process(send_welcome).start().await?;
 /// server.shutdown().await?;
 /// # Ok(()) }
 /// ```
 ///
-/// A setting that is left out keeps the default of what it sets; only `addr` is required. Unknown keys and invalid values are
-/// errors that name the key and its place. Durations are text such as `"250ms"`, `"30s"` or `"1h30m"`, in the units `ms`,
+/// A setting that is left out keeps its default; only `addr` is required. Unknown keys and invalid values are errors
+/// that name the key and its place. Durations are text such as `"250ms"`, `"30s"` or `"1h30m"`, with the units `ms`,
 /// `s`, `m`, `h`, `d` and `w`, as in `#[task(…)]`.
 ///
-/// It can be a part of your own settings: it implements [`Deserialize`], nested or with `#[serde(flatten)]`. Call
-/// [`with_environment`](Self::with_environment) on it then.
+/// It can be part of your own settings: it implements [`Deserialize`], nested or with `#[serde(flatten)]`. Then call
+/// [`with_environment`](Self::with_environment) on it.
 #[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(
     default,
@@ -68,40 +68,49 @@ use crate::{process::OnDecodeError, task::Name};
 )]
 #[non_exhaustive]
 pub struct Config {
-    /// The broker's URL. It may contain a password, and is left out of the `Debug` form. Empty until it is set.
+    /// The broker's URL. Required. It may contain a password, so the `Debug` output omits it.
     #[serde(deserialize_with = "values::text")]
     pub addr: String,
-    /// The server's name among all that work for the broker: [`ServerBuilder::name`](crate::server::ServerBuilder::name).
+    /// The server's name, unique among all servers of the broker:
+    /// [`ServerBuilder::name`](crate::server::ServerBuilder::name).
     #[serde(deserialize_with = "values::name")]
     pub server_name: Option<String>,
-    /// How many tasks run at once: [`ServerBuilder::concurrency`](crate::server::ServerBuilder::concurrency).
+    /// How many tasks run concurrently: [`ServerBuilder::concurrency`](crate::server::ServerBuilder::concurrency).
     #[serde(deserialize_with = "values::count")]
     pub concurrency: Option<usize>,
-    /// The queues to take from, each with its weight: [`ServerBuilder::queue`](crate::server::ServerBuilder::queue).
+    /// The queues to lease from, each with its weight: [`ServerBuilder::queue`](crate::server::ServerBuilder::queue).
     #[serde(deserialize_with = "values::counts")]
     pub queue: BTreeMap<Name, u32>,
-    /// Whether a queue has to wait until those of a higher weight are empty: [`ServerBuilder::strict_priority`](crate::server::ServerBuilder::strict_priority).
+    /// Whether a queue waits until all queues of a higher weight are empty:
+    /// [`ServerBuilder::strict_priority`](crate::server::ServerBuilder::strict_priority).
     #[serde(deserialize_with = "values::flag")]
     pub strict_priority: Option<bool>,
-    /// How many tasks of a queue run at once: [`ServerBuilder::queue_concurrency`](crate::server::ServerBuilder::queue_concurrency).
+    /// How many tasks of a queue run concurrently:
+    /// [`ServerBuilder::queue_concurrency`](crate::server::ServerBuilder::queue_concurrency).
     #[serde(deserialize_with = "values::counts")]
     pub queue_concurrency: BTreeMap<Name, usize>,
-    /// How long a task stays with a server after its last heartbeat: [`ServerBuilder::lease`](crate::server::ServerBuilder::lease).
+    /// How long a task stays leased after its server's last heartbeat:
+    /// [`ServerBuilder::lease`](crate::server::ServerBuilder::lease).
     #[serde(deserialize_with = "values::lease")]
     pub lease: Option<Duration>,
-    /// How often to look for tasks while the broker gives no signals: [`ServerBuilder::poll_interval`](crate::server::ServerBuilder::poll_interval).
+    /// How often to poll for tasks while the broker sends no signals:
+    /// [`ServerBuilder::poll_interval`](crate::server::ServerBuilder::poll_interval).
     #[serde(deserialize_with = "values::interval")]
     pub poll_interval: Option<Duration>,
-    /// How long to wait on shutdown for what runs: [`ServerBuilder::shutdown_timeout`](crate::server::ServerBuilder::shutdown_timeout). `"0s"` does not wait.
+    /// How long a shutdown waits for running tasks:
+    /// [`ServerBuilder::shutdown_timeout`](crate::server::ServerBuilder::shutdown_timeout). `"0s"` does not wait.
     #[serde(deserialize_with = "values::duration")]
     pub shutdown_timeout: Option<Duration>,
-    /// How long a cancelled task may take to stop by itself: [`ServerBuilder::cancel_grace`](crate::server::ServerBuilder::cancel_grace). `"0s"` drops it at once.
+    /// How long a cancelled handler may take to stop by itself:
+    /// [`ServerBuilder::cancel_grace`](crate::server::ServerBuilder::cancel_grace). `"0s"` drops it immediately.
     #[serde(deserialize_with = "values::duration")]
     pub cancel_grace: Option<Duration>,
-    /// How large an encoded result may be, in bytes: [`ServerBuilder::max_result`](crate::server::ServerBuilder::max_result).
+    /// The maximum size of an encoded result, in bytes:
+    /// [`ServerBuilder::max_result`](crate::server::ServerBuilder::max_result).
     #[serde(deserialize_with = "values::count")]
     pub max_result: Option<usize>,
-    /// How many handlers may still run after their slot was given up: [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
+    /// How many handlers may still run after their worker slot was freed:
+    /// [`ServerBuilder::max_abandoned`](crate::server::ServerBuilder::max_abandoned).
     #[serde(deserialize_with = "values::count_or_zero")]
     pub max_abandoned: Option<usize>,
     /// How many archived tasks of a queue are kept: [`Keep::archived_max`](crate::broker::Keep::archived_max).
@@ -113,24 +122,25 @@ pub struct Config {
     /// Whether to log failed attempts and archived tasks: [`ServerBuilder::log_failures`](crate::server::ServerBuilder::log_failures).
     #[serde(deserialize_with = "values::flag")]
     pub log_failures: Option<bool>,
-    /// For how long tasks are given back whose event the server does not handle: [`ServerBuilder::unknown_event_grace`](crate::server::ServerBuilder::unknown_event_grace).
-    /// `"0s"` archives them at once.
+    /// How long tasks of an event without a handler are released before they are archived:
+    /// [`ServerBuilder::unknown_event_grace`](crate::server::ServerBuilder::unknown_event_grace). `"0s"` archives them
+    /// immediately.
     #[serde(deserialize_with = "values::duration")]
     pub unknown_event_grace: Option<Duration>,
-    /// What happens to tasks whose payload cannot be decoded, `"retry"` or `"archive"`:
+    /// What happens to tasks with an undecodable payload, `"retry"` or `"archive"`:
     /// [`ServerBuilder::on_decode_error`](crate::server::ServerBuilder::on_decode_error).
     #[serde(deserialize_with = "values::on_decode_error")]
     pub on_decode_error: Option<OnDecodeError>,
-    /// The scheduler.
+    /// Settings of the scheduler.
     pub scheduler: Scheduling,
-    /// Metrics and health over HTTP.
+    /// Settings of the metrics and health endpoint.
     pub metrics: Metrics,
-    /// The web monitor.
+    /// Settings of the web monitor.
     pub monitoring: Monitoring,
 }
 
 impl Config {
-    /// Settings with nothing but the broker's URL.
+    /// Settings with only the broker's URL.
     pub fn new(addr: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
@@ -138,7 +148,7 @@ impl Config {
         }
     }
 
-    /// These settings, and those of `other` where these leave one out.
+    /// These settings, completed by those of `other`.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             addr: match self.addr.is_empty() {

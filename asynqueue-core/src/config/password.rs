@@ -1,10 +1,10 @@
-//! A password that no log shows.
+//! A password that is never logged.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A password. Its `Debug` form, and the errors of reading it, leave it out.
+/// A password. Its `Debug` output and deserialization errors do not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -14,7 +14,7 @@ impl Password {
         Self(password.into())
     }
 
-    /// The password itself.
+    /// The password in clear text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -34,9 +34,9 @@ impl<'de> Deserialize<'de> for Password {
 
 struct PasswordVisitor;
 
-/// Serde's own errors would show the value.
+/// Replaces serde's own errors, which would contain the value.
 fn not_text<E: de::Error>() -> Result<Password, E> {
-    Err(E::custom("a password is text: put it in quotes"))
+    Err(E::custom("expected a password as text: put it in quotes"))
 }
 
 impl de::Visitor<'_> for PasswordVisitor {

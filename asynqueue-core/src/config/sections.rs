@@ -6,90 +6,91 @@ use serde::Deserialize;
 
 use super::{Password, values};
 
-/// How the scheduler runs.
+/// Settings of the scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct Scheduling {
-    /// Whether to run it. By default it runs if there are entries in code or a `file`. `false` leaves both to other programs.
+    /// Whether to run it. Default: if there are entries in code or a `file`. `false` leaves both to other programs.
     #[serde(deserialize_with = "values::flag")]
     pub enable: Option<bool>,
-    /// A TOML file of entries, which is read again when it changes: `SchedulerBuilder::file`. Relative to the directory that
-    /// the program runs in.
+    /// A TOML file of entries, reloaded when it changes: `SchedulerBuilder::file`. Relative to the working directory.
+    /// Default none.
     #[serde(deserialize_with = "values::some_text")]
     pub file: Option<String>,
-    /// Owns the entries in code: those that are gone from it are removed. See `SchedulerBuilder::owner`.
+    /// The owner of the entries in code: entries that it no longer declares are removed. See `SchedulerBuilder::owner`.
     #[serde(deserialize_with = "values::some_text")]
     pub owner: Option<String>,
 }
 
-/// How metrics and health are served, by `/metrics`, `/livez` and `/readyz`.
+/// Settings of the HTTP endpoint for metrics and health: `/metrics`, `/livez` and `/readyz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct Metrics {
-    /// The address to listen on, such as `127.0.0.1:9464`. Without one they are not served.
+    /// The address to listen on, such as `127.0.0.1:9464`. Default none: the endpoint is not served.
     #[serde(deserialize_with = "values::address")]
     pub address: Option<String>,
-    /// How many queues are exported at most. Default 1,000.
+    /// The maximum number of queues in the metrics. Default 1,000.
     #[serde(deserialize_with = "values::count")]
     pub max_queues: Option<usize>,
 }
 
-/// How the web monitor is served.
+/// Settings of the web monitor.
 ///
-/// A server alone serves no monitor: `App` of the `asynqueue` crate does, and [`ServerBuilder::config`] refuses a configuration
-/// that enables it. A program that serves it itself passes these settings to `Monitor::serve_configured`, and takes them out of
-/// the configuration first: `std::mem::take(&mut config.monitoring)`.
+/// A server does not serve the monitor: `App` of the `asynqueue` crate does, and [`ServerBuilder::config`] refuses a
+/// configuration that enables it. A program that serves the monitor itself passes these settings to
+/// `Monitor::serve_configured`, and removes them from the configuration first:
+/// `std::mem::take(&mut config.monitoring)`.
 ///
 /// [`ServerBuilder::config`]: crate::server::ServerBuilder::config
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct Monitoring {
-    /// Whether to serve it. Default false.
+    /// Whether to serve it. Default `false`.
     #[serde(deserialize_with = "values::flag")]
     pub enable: Option<bool>,
-    /// The host or IP address to listen on. Default `127.0.0.1`, which only this machine reaches. `0.0.0.0` is every IPv4
-    /// address of the machine, and `::` every address.
+    /// The host or IP address to listen on. Default `127.0.0.1`, which is reachable only from this machine. `0.0.0.0`
+    /// is every IPv4 address of the machine, and `::` every address.
     #[serde(deserialize_with = "values::some_text")]
     pub host: Option<String>,
-    /// The port to listen on. Default 8080. 0 lets the system choose one, which the log names.
+    /// The port to listen on. Default 8080. 0 lets the system choose one, which is logged.
     #[serde(deserialize_with = "values::count_or_zero")]
     pub port: Option<u16>,
-    /// The path below which its pages are. Default `/`.
+    /// The path below which its pages are served. Default `/`.
     #[serde(deserialize_with = "values::path")]
     pub path: Option<String>,
-    /// The path that browsers have before that of a page, where a proxy removes it. Default none.
+    /// The path prefix that browsers see, if a proxy removes it. Default none.
     #[serde(deserialize_with = "values::path")]
     pub base: Option<String>,
-    /// The name of an administrator, with [`password`](Self::password): the short form of one account in
+    /// The name of an administrator, together with [`password`](Self::password). A short form for one account in
     /// [`users`](Self::users).
     #[serde(deserialize_with = "values::some_text")]
     pub username: Option<String>,
     /// The administrator's password, or its argon2 hash.
     pub password: Option<Password>,
-    /// The accounts, by name. Without any, and without a `username`, anyone who can reach the monitor may do everything.
+    /// The accounts, by name. Without any, and without a `username`, anyone who can reach the monitor has full access.
     pub users: BTreeMap<String, Account>,
-    /// Whether nobody may change anything, whatever their role. Default false.
+    /// Whether all changes are disabled, regardless of the role. Default `false`.
     #[serde(deserialize_with = "values::flag")]
     pub read_only: Option<bool>,
     /// Names of fields whose values are hidden in payloads and results, such as `password`. Default none.
     #[serde(deserialize_with = "values::texts")]
     pub redact: Option<Vec<String>>,
-    /// How long a change of many tasks, and each deletion, can be undone before it begins. Default 5 s.
+    /// How long a bulk change or a deletion can be undone before it starts. Default 5 s.
     #[serde(deserialize_with = "values::duration")]
     pub grace: Option<Duration>,
-    /// Whether to serve other machines without any account. Default false, which is refused then.
+    /// Whether to serve other machines without any account. Default `false`: this is refused.
     #[serde(deserialize_with = "values::flag")]
     pub open_to_all: Option<bool>,
-    /// The URL of a Prometheus server whose charts are shown, such as `http://prometheus:9090`. It may contain a password. Default
+    /// The URL of a Prometheus server for charts, such as `http://prometheus:9090`. It may contain a password. Default
     /// none.
     #[serde(deserialize_with = "values::some_text")]
     pub prometheus: Option<String>,
 }
 
-/// Somebody who may log in to the web monitor.
+/// A user of the web monitor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -100,18 +101,18 @@ pub struct Monitoring {
 pub struct Account {
     /// The password, or its argon2 hash. Required.
     pub password: Option<Password>,
-    /// What they may do. Default viewer.
+    /// The role of the account. Default viewer.
     #[serde(deserialize_with = "values::role")]
     pub role: Option<AccountRole>,
 }
 
-/// What an [`Account`] may do.
+/// The role of an [`Account`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccountRole {
-    /// See everything, and change nothing: `"viewer"`.
+    /// Sees everything and changes nothing: `"viewer"`.
     Viewer,
-    /// Also change things: `"admin"`.
+    /// Can also make changes: `"admin"`.
     Admin,
 }
 
@@ -152,7 +153,7 @@ impl Metrics {
 }
 
 impl Monitoring {
-    /// Whether the monitor is to be served.
+    /// Whether the monitor is enabled.
     pub fn is_enabled(&self) -> bool {
         self.enable == Some(true)
     }
@@ -161,7 +162,7 @@ impl Monitoring {
     pub fn address(&self) -> String {
         let host = self.host.as_deref().unwrap_or("127.0.0.1");
         let port = self.port.unwrap_or(8080);
-        // An IPv6 address would run into the port.
+        // An IPv6 address needs brackets before the port.
         match host.contains(':') && !host.starts_with('[') {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
@@ -192,7 +193,7 @@ impl Monitoring {
     }
 }
 
-/// All of `first`, and what only `second` has.
+/// All entries of `first`, and those of `second` with other keys.
 pub(super) fn union<K: Ord, V>(first: BTreeMap<K, V>, second: BTreeMap<K, V>) -> BTreeMap<K, V> {
     let mut all = second;
     all.extend(first);

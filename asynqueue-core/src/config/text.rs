@@ -1,4 +1,4 @@
-//! Text as a tree of settings: TOML and JSON.
+//! Parses TOML and JSON into a tree of settings.
 
 use std::{borrow::Cow, fmt, ops::Range};
 
@@ -11,14 +11,14 @@ use toml::{
 
 use super::document::{Content, Fault, Key, Node, Place};
 
-/// How settings are written.
+/// The format of a settings file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Format {
     Toml,
     Json,
 }
 
-/// Reads text.
+/// Parses text.
 pub(super) fn parse(format: Format, text: &str) -> Result<Node, Fault> {
     match format {
         Format::Toml => toml_table(text),
@@ -26,7 +26,7 @@ pub(super) fn parse(format: Format, text: &str) -> Result<Node, Fault> {
     }
 }
 
-/// Line and column of a byte of the text, both from 1.
+/// The line and column of a byte offset, both from 1.
 pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -37,7 +37,7 @@ pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 fn toml_table(text: &str) -> Result<Node, Fault> {
     let table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
-        // The parser's own form also has the line, which may contain a password.
+        // The parser's `Display` output also contains the line, which may contain a password.
         Fault::new(place(&span), error.message().trim().replace('\n', ": "))
     })?;
     let span = table.span();
@@ -96,14 +96,14 @@ fn json_document(text: &str) -> Result<Node, Fault> {
             offset -= 1;
         }
         let message = error.to_string();
-        // Its place is given in our own form.
+        // The place is added in our own format.
         let (problem, _) = message.rsplit_once(" at line ").unwrap_or((&message, ""));
         Fault::new(Place::Text(offset), problem)
     })?;
     json_value(text, root)
 }
 
-/// A value is a part of the text, so the distance of their beginnings is its place.
+/// The offset of a value, which is a slice of the text.
 fn offset(text: &str, part: &RawValue) -> usize {
     let place = part.get().as_ptr().addr();
     place.saturating_sub(text.as_ptr().addr())
@@ -139,17 +139,17 @@ fn json_value(text: &str, raw: &RawValue) -> Result<Node, Fault> {
 fn json_entries(text: &str, members: Vec<(String, &RawValue)>) -> Result<Content, Fault> {
     let mut entries: Vec<(Key, Node)> = Vec::with_capacity(members.len());
     for (name, value) in members {
-        // Keys have no place of their own: that of the value is on the same line, as people write it.
+        // The parser gives no place for keys. That of the value is usually on the same line.
         let place = Place::Text(offset(text, value));
         if entries.iter().any(|(known, _)| known.name == name) {
-            return Err(Fault::new(place, format!("`{name}` is given twice")));
+            return Err(Fault::new(place, format!("`{name}` is set twice")));
         }
         entries.push((Key { place, name }, json_value(text, value)?));
     }
     Ok(Content::Table(entries))
 }
 
-/// The members of an object, in their order, also those of the same name.
+/// The members of an object in order, including duplicates.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_json_is_placed_where_it_is() {
+    fn a_json_error_has_its_exact_place() {
         for (json, place) in [
             ("{\"a\": 1,\n \"b\": }", (2, 7)),
             ("{\"a\": 1,\n \"a\": 2}", (2, 7)),

@@ -1,4 +1,4 @@
-//! Reading single values. A value from the environment is always text, so each type takes its text form too.
+//! Parsers of single values. Values from the environment are always text, so each type also accepts its text form.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
@@ -75,7 +75,7 @@ where
     <Count<N, 0>>::deserialize(deserializer).map(|Count(count)| Some(count))
 }
 
-/// The name of a queue that tasks can be taken from.
+/// A valid queue name.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct QueueName(Name);
 
@@ -146,14 +146,14 @@ where
     text(deserializer).map(Some)
 }
 
-/// A list of texts, or one text with commas.
+/// A list of texts, or one text separated by commas.
 struct TextsVisitor;
 
 impl<'de> Visitor<'de> for TextsVisitor {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of texts")
+        f.write_str("a list of text values")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
@@ -178,7 +178,7 @@ where
     deserializer.deserialize_any(TextsVisitor).map(Some)
 }
 
-/// A path below the root, of characters that need no escape and mean nothing to a router.
+/// A path of characters that need no escaping and have no meaning for a router.
 pub(super) fn path<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
@@ -190,7 +190,7 @@ where
     })
 }
 
-/// A name that is not empty, as that of an unset variable is.
+/// A non-empty name: an unset variable expands to an empty one.
 pub(super) fn name<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
@@ -265,7 +265,7 @@ where
 fn at_least<E: Error>(shortest: Duration, given: Option<Duration>) -> Result<Option<Duration>, E> {
     match given {
         Some(given) if given < shortest => Err(E::custom(format_args!(
-            "{given:?} is too short: it is at least {shortest:?}"
+            "{given:?} is too short: expected at least {shortest:?}"
         ))),
         given => Ok(given),
     }

@@ -1,4 +1,4 @@
-//! Changes to tasks that people ask for.
+//! Changes to tasks on request.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -15,50 +15,50 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Scheduled, retry, aggregating and archived tasks become pending. An archived one has one attempt more. The times of one
-    /// whose deadline has passed, or which has expired, lie as far ahead as they did when it was enqueued.
+    /// Makes scheduled, retry, aggregating and archived tasks pending. An archived task gets one more attempt. If the
+    /// deadline of a task has passed or it has expired, its times are shifted as if it were enqueued now.
     RunNow,
-    /// Archived tasks become pending with all their attempts before them again; their failures are kept. Their times are renewed
-    /// as by [`RunNow`](Self::RunNow).
+    /// Makes archived tasks pending with all their attempts again. Their failures are kept. Their times are renewed as
+    /// by [`RunNow`](Self::RunNow).
     Retry,
-    /// Waiting tasks are put away with this reason, to be run later or not at all.
+    /// Archives waiting tasks for this reason, to run later or never.
     Archive(String),
-    /// Tasks that are not active are deleted.
+    /// Deletes tasks that are not active.
     Delete,
-    /// Waiting tasks are archived with this reason, and running ones asked to stop.
+    /// Archives waiting tasks for this reason, and signals running ones to stop.
     Cancel(String),
-    /// Waiting and archived tasks get this payload, encoded in their codec. Fields that are
-    /// [redacted](Inspector::redact) keep their values where `"[redacted]"` stands for them.
+    /// Replaces the payload of waiting and archived tasks. It is encoded with their codec.
+    /// [Redacted](Inspector::redact) fields whose value is `"[redacted]"` keep their value.
     EditPayload(Value),
-    /// Waiting and archived tasks go to another queue, under the same id and with the time that they wait for. One that was
-    /// archived is to run there, with its times renewed as by [`RunNow`](Self::RunNow).
+    /// Moves waiting and archived tasks to another queue, with the same id and due time. An archived task becomes
+    /// pending there, with its times renewed as by [`RunNow`](Self::RunNow).
     ///
-    /// The queues may be on different servers, so it takes two steps: a task is archived where it is, then enqueued where
-    /// it goes to and deleted where it was. Whoever dies in between leaves it archived with a reason that says so: do it
-    /// again then. No task runs twice, and none is lost.
+    /// The queues may be on different servers, so moving takes two steps: the task is archived in the old queue, then
+    /// enqueued in the new one and deleted from the old one. If the caller dies in between, the task stays archived
+    /// with a reason that says so: move it again. No task runs twice or is lost.
     MoveTo(Name),
 }
 
-/// What came of an action on one task. There will be no fourth: a new reason is a text.
+/// The result of an action for one task. Exhaustive: new reasons are text in `Refused`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionOutcome {
-    /// It was done.
+    /// The action was done.
     Done,
-    /// There is no such task.
+    /// The task does not exist.
     NotFound,
-    /// It was not, for this reason.
+    /// The action was refused for this reason.
     Refused(String),
 }
 
-/// How many tasks are changed at a time.
+/// How many tasks are changed per call.
 pub(super) const CHUNK: usize = 200;
 
 impl Inspector {
-    /// Does something with tasks, in bounded chunks. Answers each in the order given.
+    /// Applies an action to tasks, in chunks. The results are in the order given.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached: some of it may have been done. Doing it again is safe.
+    /// When the broker cannot be reached: the action may have been done for some tasks. Repeating it is safe.
     pub async fn apply(
         &self,
         action: &Action,
@@ -86,7 +86,7 @@ impl Inspector {
             Action::RunNow => {
                 let runs = self.broker.run_now(tasks).await?.into_iter();
                 let refusal =
-                    "it is active, completed or not there, or its unique lock is another's by now";
+                    "it is active, completed or deleted, or another task holds its unique lock";
                 runs.map(done(refusal)).collect()
             }
             Action::Delete => {
@@ -105,7 +105,7 @@ impl Inspector {
         })
     }
 
-    /// A reason, with who gives it.
+    /// A reason with the name of the acting user.
     fn reason(&self, reason: &str) -> String {
         let mut reason = match &self.user {
             Some(user) => format!("by {user}: {reason}"),
@@ -115,13 +115,13 @@ impl Inspector {
         reason
     }
 
-    /// What takes the place of a task, or why nothing does.
+    /// The replacement for a task, or why it cannot be replaced.
     fn change(&self, action: &Action, task: &TaskInfo) -> Result<Replacement, String> {
         let mut envelope = Envelope::clone(&task.envelope);
         let to = match action {
             Action::Retry if task.state != TaskState::Archived => {
                 return Err(format!(
-                    "it is {}: only archived tasks are retried",
+                    "it is {}: only archived tasks can be retried",
                     task.state
                 ));
             }
@@ -130,7 +130,7 @@ impl Inspector {
                 Some(Move::Pending)
             }
             Action::Archive(_) if task.state == TaskState::Archived => {
-                return Err("it is archived already".into());
+                return Err("it is already archived".into());
             }
             Action::Archive(reason) => {
                 envelope.push_failure(self.shelved(task, reason));
@@ -139,7 +139,7 @@ impl Inspector {
             Action::EditPayload(value) => {
                 let bytes = self.viewer.edit(&envelope.codec, &envelope.payload, value);
                 let bytes =
-                    bytes.map_err(|error| format!("the payload cannot be encoded: {error}"))?;
+                    bytes.map_err(|error| format!("could not encode the payload: {error}"))?;
                 envelope.payload = Bytes::from(bytes);
                 None
             }
@@ -164,7 +164,7 @@ impl Inspector {
         }
     }
 
-    /// Replaces tasks by what `change` makes of them as they are; once more where one has changed meanwhile.
+    /// Replaces tasks with the results of `change`, and tries again for tasks that have changed in between.
     async fn replace_all(
         &self,
         tasks: &[TaskRef],
@@ -175,9 +175,9 @@ impl Inspector {
             let open: Vec<_> = (0..tasks.len())
                 .filter(|at| outcomes[*at].is_none())
                 .collect();
-            let asked: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
+            let refs: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
             let (mut changes, mut places) = (Vec::new(), Vec::new());
-            for (at, found) in open.into_iter().zip(self.broker.tasks(&asked).await?) {
+            for (at, found) in open.into_iter().zip(self.broker.tasks(&refs).await?) {
                 match found.ok_or(ActionOutcome::NotFound).and_then(|task| {
                     may_change(&task)
                         .and_then(|()| change(&task))
@@ -200,7 +200,7 @@ impl Inspector {
             }
         }
         let refused = || {
-            let reason = "it keeps changing, or its unique lock is another's by now";
+            let reason = "it keeps changing, or another task holds its unique lock";
             ActionOutcome::Refused(reason.into())
         };
         Ok(outcomes
@@ -219,7 +219,7 @@ impl Inspector {
             return Ok(vec![refused; tasks.len()]);
         }
         let found = self.broker.tasks(tasks).await?;
-        // One by one: each is in two places for a moment, and a crash should leave one behind, not hundreds.
+        // One by one: each task is briefly in two queues, and a crash should leave one of them behind, not hundreds.
         let mut outcomes = Vec::with_capacity(tasks.len());
         let mut seen = HashSet::new();
         for (task, found) in tasks.iter().zip(found) {
@@ -237,9 +237,10 @@ impl Inspector {
             return refused(reason);
         }
         if task.envelope.queue == *target {
-            return refused(format!("it is in `{target}` already"));
+            return refused(format!("it is already in queue `{target}`"));
         }
-        let moving = format!("being moved to queue `{target}`; move it again if it stays here");
+        let moving =
+            format!("being moved to queue `{target}`; if the task stays here, move it again");
         let shelved = self.shelved(task, &moving);
         let mut archived = Envelope::clone(&task.envelope);
         archived.push_failure(shelved);
@@ -250,7 +251,7 @@ impl Inspector {
             to: Some(Move::Archived),
         };
         if self.broker.replace(vec![away]).await? != [true] {
-            return refused("it has changed meanwhile".into());
+            return refused("it has changed in between".into());
         }
         match self.enqueue_in(task, target).await? {
             Ok(()) => {
@@ -264,7 +265,7 @@ impl Inspector {
         }
     }
 
-    /// Enqueues a task as it was, in another queue.
+    /// Enqueues a task unchanged, in another queue.
     async fn enqueue_in(
         &self,
         task: &TaskInfo,
@@ -282,15 +283,15 @@ impl Inspector {
             envelope.attempts = 0;
             envelope = envelope.renewed(self.broker.now()).unwrap_or(envelope);
         }
-        // One that was enqueued by a call whose answer was lost is there already, and as good as enqueued now.
-        let mut answers = self
+        // If an earlier call enqueued it and its response was lost, it already exists, which is just as good.
+        let mut results = self
             .broker
             .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
-        Ok(answers.pop().unwrap_or(Ok(())))
+        Ok(results.pop().unwrap_or(Ok(())))
     }
 
-    /// Puts a task back as it was, unless the one that was archived for the move has been changed since.
+    /// Restores a task, unless the copy that was archived for the move has changed since.
     async fn put_back(&self, task: &TaskInfo, archived: Arc<Envelope>) -> Result<(), BrokerError> {
         let found = self.task(&archived.task_ref()).await?;
         let Some(seen) = found.filter(|found| found.envelope == archived) else {
@@ -310,7 +311,7 @@ impl Inspector {
     }
 }
 
-/// How often a task is looked at that changes all the time.
+/// How often to try to change a task that keeps changing.
 const TRIES: usize = 3;
 
 fn may_change(task: &TaskInfo) -> Result<(), String> {
@@ -324,7 +325,7 @@ fn may_change(task: &TaskInfo) -> Result<(), String> {
 fn cancelled(outcome: CancelOutcome) -> ActionOutcome {
     match outcome {
         CancelOutcome::Cancelled | CancelOutcome::Requested => ActionOutcome::Done,
-        CancelOutcome::AlreadyFinished => ActionOutcome::Refused("it has come to its end".into()),
+        CancelOutcome::AlreadyFinished => ActionOutcome::Refused("it has already finished".into()),
         CancelOutcome::NotFound => ActionOutcome::NotFound,
     }
 }

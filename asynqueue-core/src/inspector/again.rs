@@ -1,4 +1,4 @@
-//! Running a task once more, whatever has become of it.
+//! Running a task once more, regardless of its state.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,20 +9,22 @@ use crate::{
     task::{Envelope, TaskId, TaskRef, UniqueKey, UniqueUntil},
 };
 
-/// A task was not enqueued again.
+/// Enqueueing a task again failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AgainError {
-    /// There is no such task.
-    #[error("there is no task `{0}`: it never was, or is done and not kept, or was deleted")]
+    /// The task does not exist.
+    #[error(
+        "task `{0}` does not exist: it was never enqueued, completed without retention, or was deleted"
+    )]
     NotFound(TaskRef),
-    /// The codec of the task cannot represent the payload.
-    #[error("the payload cannot be encoded: {0}")]
+    /// The task's codec cannot encode the payload.
+    #[error("could not encode the payload: {0}")]
     NotEncoded(String),
     /// Another task holds its unique lock.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The broker did not answer.
+    /// The broker call failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
@@ -30,18 +32,19 @@ pub enum AgainError {
 crate::debug_as_text!(AgainError);
 
 impl Inspector {
-    /// Enqueues a new task that is like another, whatever the state of that: with the same event, queue, options and headers, no
-    /// attempts behind it, and with this payload, if there is one, in place of the other's. Fields that are
-    /// [redacted](Self::redact) keep their values where `"[redacted]"` stands for them. Returns the new task.
+    /// Enqueues a copy of a task, regardless of that task's state: with the same event, queue, options and headers,
+    /// without attempts, and with `payload`, if given, in place of the original's. [Redacted](Self::redact) fields
+    /// whose value is `"[redacted]"` keep their value. Returns the new task.
     ///
-    /// A unique key is the new task's too, so that it is refused while another task holds the lock, such as the one that it is
-    /// like while that waits or runs. Once that has come to its end, a lock [for a window](crate::task::UniqueUntil::Window) is not in
-    /// its way: the new task gets a key of its own. The same holds for the key that keeps a
-    /// [published](crate::producer::Producer::publish) event from being delivered twice.
+    /// The copy has the same unique key, so it is refused while another task holds the lock, for example the original
+    /// while it waits or runs. Once the original has finished, its lock [for a
+    /// window](crate::task::UniqueUntil::Window) does not block the copy, which then gets a different key. The same
+    /// applies to the key that prevents duplicate deliveries of a [published](crate::producer::Producer::publish)
+    /// event.
     ///
     /// # Errors
     ///
-    /// When there is no such task, the payload cannot be encoded, another task holds the unique lock of both, or the broker
+    /// When the task does not exist, the payload cannot be encoded, another task holds the unique lock, or the broker
     /// cannot be reached.
     pub async fn enqueue_again(
         &self,
@@ -52,7 +55,7 @@ impl Inspector {
         let found = found.ok_or_else(|| AgainError::NotFound(task.clone()))?;
         let like = found.envelope;
         let now = self.broker.now();
-        let mut envelope = like.anew(TaskId::generate_at(now), now);
+        let mut envelope = like.copied(TaskId::generate_at(now), now);
         if found.state.is_final()
             && let Some(lock) = &mut envelope.unique
             && lock.until == UniqueUntil::Window
@@ -66,17 +69,17 @@ impl Inspector {
         }
         let new = envelope.task_ref();
         let when = When::Now;
-        let answers = self
+        let results = self
             .broker
             .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
-        match answers.into_iter().next() {
+        match results.into_iter().next() {
             Some(Err(conflict)) => Err(self.hidden(conflict, &like).into()),
             _ => Ok(new),
         }
     }
 
-    /// A conflict, without a key that tells of redacted fields.
+    /// A conflict without a key that reveals redacted fields.
     fn hidden(&self, conflict: Conflict, like: &Envelope) -> Conflict {
         match conflict {
             Conflict::Unique { key, holder, state } if self.hides(&key, like) => {

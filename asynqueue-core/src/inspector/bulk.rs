@@ -1,4 +1,4 @@
-//! Actions on all tasks that match.
+//! Actions on all tasks that match a filter.
 
 use futures_util::{
     StreamExt,
@@ -11,20 +11,20 @@ use crate::{
     task::{Name, TaskState},
 };
 
-/// How far an action on all tasks that match has come.
+/// The progress of a bulk action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkProgress {
-    /// How many tasks were looked at.
+    /// How many tasks were read.
     pub scanned: u64,
-    /// For how many of them the action was done.
+    /// For how many tasks the action was done.
     pub done: u64,
-    /// For how many it was refused: they are not there any more, or not in a state for it.
+    /// For how many tasks the action was refused: they no longer exist, or are in an unsuitable state.
     pub refused: u64,
 }
 
 impl BulkProgress {
-    /// So many tasks looked at, changed and refused.
+    /// The progress after reading, changing and refusing these numbers of tasks.
     pub const fn new(scanned: u64, done: u64, refused: u64) -> Self {
         Self {
             scanned,
@@ -35,9 +35,9 @@ impl BulkProgress {
 }
 
 impl Inspector {
-    /// Does something with all tasks of a queue in one state that match a filter, a chunk each time the stream is polled:
-    /// so the broker serves others in between, and memory does not grow with the number of tasks. Each item tells how far it
-    /// has come. Dropping the stream stops it.
+    /// Applies an action to all tasks of a queue in one state that match a filter. Each poll of the stream processes
+    /// one chunk, so the broker serves others in between and memory does not grow with the number of tasks. Each item
+    /// is the progress so far. Dropping the stream stops the action.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -63,8 +63,8 @@ impl Inspector {
         state: TaskState,
         filter: Filter,
     ) -> BoxStream<'static, Result<BulkProgress, BrokerError>> {
-        // A place in these lists is a number, which tells another task once some before it are gone: such a list is gone
-        // through again until there is nothing left to do.
+        // In these lists a place is a number, which names another task once earlier ones have been removed. Such a list
+        // is read again until nothing is left to do.
         let by_number = matches!(state, TaskState::Pending | TaskState::Aggregating);
         let stays = matches!(action, Action::EditPayload(_));
         let bulk = Bulk {
@@ -93,10 +93,10 @@ struct Bulk {
     queue: Name,
     state: TaskState,
     filter: Filter,
-    /// Whether the list is gone through until nothing is left.
+    /// Whether the list is read again until nothing is left to do.
     goes_again: bool,
     next: Option<Cursor>,
-    /// How many were done when the list was begun.
+    /// How many tasks were done when the current pass started.
     done_before: u64,
     progress: BulkProgress,
     has_ended: bool,
@@ -107,9 +107,9 @@ impl Bulk {
         if self.has_ended {
             return None;
         }
-        let answer = self.chunk().await;
-        self.has_ended |= answer.is_err();
-        Some(answer.map(|()| self.progress))
+        let result = self.chunk().await;
+        self.has_ended |= result.is_err();
+        Some(result.map(|()| self.progress))
     }
 
     async fn chunk(&mut self) -> Result<(), BrokerError> {

@@ -1,4 +1,4 @@
-//! Which tasks of a list are meant.
+//! Filters for lists of tasks.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
 
 /// Conditions on tasks, all of which must hold. The default matches every task.
 ///
-/// As text they are terms with white space between them:
+/// As text, a filter is a list of terms separated by white space:
 ///
 /// | term | matches tasks |
 /// |---|---|
-/// | `event=email:welcome` | of this event; `event=email:*` of all that begin so |
-/// | `id=order-*` | with this id, or with one that begins so |
+/// | `event=email:welcome` | of this event; `event=email:*` of all events with this prefix |
+/// | `id=order-*` | with this id; with a `*` at the end, with this prefix |
 /// | `header.tenant=acme` | with this header |
-/// | `payload~"some text"` | whose payload, shown as JSON, has this text in it, in upper or lower case |
-/// | `error~timeout` | one of whose failures is of this kind or has this text in it |
-/// | `age>1h`, `age<5m` | enqueued longer ago than this, or not as long |
+/// | `payload~"some text"` | whose payload, as JSON, contains this text, ignoring case |
+/// | `error~timeout` | with a failure of this kind, or whose message contains this text |
+/// | `age>1h`, `age<5m` | enqueued more, or less, than this time ago |
 ///
 /// ```
 /// use asynqueue_core::inspector::Filter;
@@ -39,53 +39,53 @@ pub struct Filter {
     younger_than: Option<Duration>,
 }
 
-/// The names of what can be asked for.
-const FIELDS: &str = "`event=`, `id=`, `header.NAME=`, `payload~`, `error~`, `age>` and `age<`";
+/// The supported terms, for errors.
+const FIELDS: &str = "`event=`, `id=`, `header.NAME=`, `payload~`, `error~`, `age>` or `age<`";
 
 impl Filter {
-    /// Of this event; with a `*` at the end, of all that begin so.
+    /// Matches tasks of this event. With a `*` at the end, it is a prefix.
     #[must_use]
     pub fn event(mut self, event: impl Into<String>) -> Self {
         self.event = Some(event.into());
         self
     }
 
-    /// With this id; with a `*` at the end, with one that begins so.
+    /// Matches tasks with this id. With a `*` at the end, it is a prefix.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// With this header.
+    /// Matches tasks with this header.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Whose payload has this text in it.
+    /// Matches tasks whose payload contains this text.
     #[must_use]
     pub fn payload(mut self, text: impl Into<String>) -> Self {
         self.payload = Some(text.into());
         self
     }
 
-    /// One of whose failures has this text in it.
+    /// Matches tasks with a failure of this kind or with this text in its message.
     #[must_use]
     pub fn error(mut self, text: impl Into<String>) -> Self {
         self.error = Some(text.into());
         self
     }
 
-    /// Enqueued longer ago than this.
+    /// Matches tasks enqueued more than this time ago.
     #[must_use]
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
         self
     }
 
-    /// Enqueued not as long ago as this.
+    /// Matches tasks enqueued less than this time ago.
     #[must_use]
     pub fn younger_than(mut self, age: Duration) -> Self {
         self.younger_than = Some(age);
@@ -97,7 +97,7 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Whether a task is meant. `payload` shows its payload, and is called only if that makes a difference.
+    /// Whether a task matches. `payload` returns its payload, and is called only if needed.
     pub fn matches(
         &self,
         task: &TaskInfo,
@@ -127,13 +127,13 @@ impl Filter {
 
     fn add(&mut self, term: &Term<'_>) -> Result<(), InvalidFilter> {
         let text = |found: &mut Option<String>| match found.replace(term.value.clone()) {
-            Some(_) => Err(term.invalid("it is given twice")),
+            Some(_) => Err(term.invalid("the term is set twice")),
             None => Ok(()),
         };
         let age = |found: &mut Option<Duration>| {
             let millis = parse_millis(&term.value).map_err(|error| term.invalid(error))?;
             match found.replace(Duration::from_millis(millis)) {
-                Some(_) => Err(term.invalid("it is given twice")),
+                Some(_) => Err(term.invalid("the term is set twice")),
                 None => Ok(()),
             }
         };
@@ -149,7 +149,7 @@ impl Filter {
                     .push((field[7..].to_owned(), term.value.clone()));
                 Ok(())
             }
-            _ => Err(term.invalid(format!("a filter knows {FIELDS}"))),
+            _ => Err(term.invalid(format!("expected {FIELDS}"))),
         }
     }
 }
@@ -165,19 +165,19 @@ fn contains(text: &str, part: &str) -> bool {
     text.to_lowercase().contains(&part.to_lowercase())
 }
 
-/// A text that is no filter.
+/// The error for text that is not a filter.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid filter: `{term}` at character {position}: {problem}")]
 pub struct InvalidFilter {
     term: String,
-    /// Where the term begins, counted from 1.
+    /// Where the term starts, in characters from 1.
     pub position: usize,
     problem: String,
 }
 
 crate::debug_as_text!(InvalidFilter);
 
-/// A field, what to do with it, and a value.
+/// A field, an operator and a value.
 struct Term<'a> {
     field: &'a str,
     operator: char,
@@ -215,7 +215,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Reads the term that a text begins with.
+/// Parses the term at the start of a text.
 fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFilter> {
     let word = text.split(char::is_whitespace).next().unwrap_or(text);
     let mut term = Term {
@@ -226,13 +226,13 @@ fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFil
         position,
     };
     let Some(end) = word.find(['=', '~', '<', '>']) else {
-        return Err(term.invalid(format!("a filter knows {FIELDS}")));
+        return Err(term.invalid(format!("expected {FIELDS}")));
     };
     term.field = &text[..end];
     term.operator = text[end..].chars().next().unwrap_or(' ');
     let value = &text[end + 1..];
     let length = if value.starts_with('"') {
-        let unended = || term.invalid("the quotation mark that ends its value is missing");
+        let unended = || term.invalid("the closing quotation mark is missing");
         let (unquoted, length) = unquote(value).ok_or_else(unended)?;
         term.value = unquoted;
         length
@@ -249,7 +249,7 @@ fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFil
     Ok((term, rest))
 }
 
-/// The text in quotation marks that another begins with, and how long it is with them.
+/// Parses the quoted text at the start of a text. Returns it with its length, including the quotation marks.
 fn unquote(text: &str) -> Option<(String, usize)> {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1);
@@ -304,18 +304,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_named_with_its_position() {
-        assert!(
-            refused("event=a evnt=b").contains("`evnt=b` at character 9: a filter knows `event=`")
-        );
+    fn an_error_has_its_position() {
+        assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
-        assert!(refused("welcome").contains("`welcome` at character 1: a filter knows"));
+        assert!(refused("welcome").contains("`welcome` at character 1: expected `event=`"));
         assert!(refused("age>soon").contains("`age>soon`"));
-        assert!(refused("payload~\"open").contains("quotation mark"));
+        assert!(refused("payload~\"open").contains("the closing quotation mark is missing"));
         assert!(refused("event=").contains("a value is missing"));
-        assert!(refused("event=a event=b").contains("`event=b` at character 9: it is given twice"));
-        assert!(refused("event~a").contains("a filter knows"));
-        assert!(refused("header.=a").contains("a filter knows"));
+        assert!(
+            refused("event=a event=b").contains("`event=b` at character 9: the term is set twice")
+        );
+        assert!(refused("event~a").contains("expected `event=`"));
+        assert!(refused("header.=a").contains("expected `event=`"));
     }
 
     fn text() -> impl Strategy<Value = String> {
@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_filter_is_the_same_after_it_was_written(
+        fn a_filter_is_parsed_from_its_text(
             (event, id, payload, error) in (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
             headers in prop::collection::vec(("[a-c.]{1,3}", text()), 0..3),
             (older_than, younger_than) in (age(), age()),

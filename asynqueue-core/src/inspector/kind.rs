@@ -1,4 +1,4 @@
-//! The list of all actions that people ask for: how each is written, what it is called, and what it applies to.
+//! The kinds of all actions: their names, their labels, and what they apply to.
 
 use std::{fmt, str::FromStr};
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::Action;
 use crate::{suggest::closest, task::TaskState};
 
-/// What can be done with tasks, queues, schedule entries and servers, without the values that an [`Action`] has.
+/// An action on tasks, queues, schedule entries or servers, without the values of an [`Action`].
 ///
-/// Forms, the JSON API and the log name an action as [`as_str`](Self::as_str) does.
+/// Forms, the JSON API and the log use the name that [`as_str`](Self::as_str) returns.
 ///
 /// ```
 /// use asynqueue_core::{inspector::{ActionKind, ActionTarget}, task::TaskState};
@@ -22,32 +22,32 @@ use crate::{suggest::closest, task::TaskState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ActionKind {
-    /// Archived tasks become pending with all their attempts before them: [`Action::Retry`].
+    /// Makes archived tasks pending with all their attempts again: [`Action::Retry`].
     Retry,
-    /// Waiting and archived tasks become pending: [`Action::RunNow`].
+    /// Makes waiting and archived tasks pending: [`Action::RunNow`].
     Run,
-    /// Waiting tasks are archived: [`Action::Archive`].
+    /// Archives waiting tasks: [`Action::Archive`].
     Archive,
-    /// Waiting tasks are archived, and running ones asked to stop: [`Action::Cancel`].
+    /// Archives waiting tasks, and signals running ones to stop: [`Action::Cancel`].
     Cancel,
-    /// Waiting and archived tasks get another payload: [`Action::EditPayload`].
+    /// Replaces the payload of waiting and archived tasks: [`Action::EditPayload`].
     Edit,
-    /// Waiting and archived tasks go to another queue: [`Action::MoveTo`].
+    /// Moves waiting and archived tasks to another queue: [`Action::MoveTo`].
     Move,
-    /// Tasks that are not active, or a queue, are deleted: [`Action::Delete`] and
+    /// Deletes tasks that are not active, or a queue: [`Action::Delete`] and
     /// [`Inspector::delete_queue`](super::Inspector::delete_queue).
     Delete,
-    /// Servers lease nothing more from a queue, or an entry misses its ticks, until it is resumed.
+    /// Stops leasing from a queue, or firing an entry, until it is resumed.
     Pause,
-    /// A queue, an entry or a server that was paused or made quiet works again.
+    /// Resumes a paused queue or entry, or a quiet server.
     Resume,
-    /// The task of an entry is enqueued now.
+    /// Enqueues the task of an entry now.
     Trigger,
-    /// A server finishes what runs and leases nothing more, until it is resumed.
+    /// Makes a server finish its tasks and lease no more, until it is resumed.
     Quiet,
 }
 
-/// What an action is done to.
+/// What an action applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ActionTarget {
@@ -61,12 +61,12 @@ pub enum ActionTarget {
     Server,
 }
 
-/// A name that no action has.
+/// The error for an unknown action name.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown action `{name}`: expected {}", expected(.name))]
 #[non_exhaustive]
 pub struct UnknownAction {
-    /// The name.
+    /// The unknown name.
     pub name: String,
 }
 
@@ -81,7 +81,7 @@ fn expected(name: &str) -> String {
 }
 
 impl ActionKind {
-    /// All of them, in the order in which they are offered.
+    /// All actions, in the order in which they are offered.
     pub const ALL: &[Self] = &[
         Self::Retry,
         Self::Run,
@@ -113,7 +113,7 @@ impl ActionKind {
         }
     }
 
-    /// The words on its button, for a target that it applies to.
+    /// The label of its button for a target.
     pub const fn label(self, target: ActionTarget) -> &'static str {
         match (self, target) {
             (Self::Retry, _) => "Retry",
@@ -130,8 +130,8 @@ impl ActionKind {
         }
     }
 
-    /// Whether it can change such a target. Of tasks in other states, [`Inspector::apply`](super::Inspector::apply) refuses it or
-    /// leaves them as they are.
+    /// Whether it can change this target. For tasks in other states, [`Inspector::apply`](super::Inspector::apply)
+    /// refuses it or has no effect.
     pub const fn applies_to(self, target: ActionTarget) -> bool {
         use ActionTarget::{Queue, Schedule, Server, Task};
         use TaskState::{Active, Archived, Pending};
@@ -159,20 +159,20 @@ impl ActionKind {
             .any(|task| self.applies_to(task))
     }
 
-    /// Whether it ends something that cannot be had again, so that it is worth a question.
+    /// Whether it destroys something permanently, so that it needs a confirmation.
     pub const fn destroys(self) -> bool {
         matches!(self, Self::Cancel | Self::Delete)
     }
 }
 
-/// Whether a task in this state has not begun, and may still run without being asked to.
+/// Whether a task in this state has not started yet, and may still run without a request.
 const fn waits(state: TaskState) -> bool {
     use TaskState::{Aggregating, Pending, Retry, Scheduled};
     matches!(state, Scheduled | Pending | Retry | Aggregating)
 }
 
 impl Action {
-    /// Which action it is.
+    /// The kind of this action.
     pub const fn kind(&self) -> ActionKind {
         match self {
             Self::RunNow => ActionKind::Run,
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_action_has_a_name_of_its_own_that_names_it_everywhere() {
+    fn each_action_has_a_unique_name_that_is_used_everywhere() {
         for kind in ActionKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(*kind));
             let json = serde_json::to_string(kind).expect("JSON");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_that_are_known() {
+    fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = |name: &str| name.parse::<ActionKind>().expect_err("unknown").to_string();
         assert_eq!(error("Retry"), "unknown action `Retry`: expected `retry`");
         assert_eq!(
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_action_applies_to_something_and_its_button_says_what_it_does() {
+    fn each_action_applies_to_something_and_has_a_unique_label() {
         let states = TaskState::ALL.into_iter().map(ActionTarget::Task);
         let targets = states.chain([
             ActionTarget::Queue,

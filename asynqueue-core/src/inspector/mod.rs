@@ -1,4 +1,4 @@
-//! Looking into queues and changing what is in them, for people and the tools that they use.
+//! Inspecting and changing queues, for people and the tools that they use.
 
 mod action;
 mod again;
@@ -30,7 +30,7 @@ use crate::{
     task::{Name, Timestamp},
 };
 
-/// Sees all that a broker keeps, and changes it on demand.
+/// Reads everything that a broker stores, and changes it on request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,7 +59,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Looks into `broker`.
+    /// An inspector for `broker`.
     pub fn new(broker: impl Into<SharedBroker>) -> Self {
         Self {
             broker: broker.into(),
@@ -68,22 +68,22 @@ impl Inspector {
         }
     }
 
-    /// Names who acts, for the tasks that it changes to tell.
+    /// Sets the name of the acting user, which is recorded in the tasks that it changes.
     #[must_use]
     pub fn acting_as(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Also shows payloads and results in codec `C`.
+    /// Adds support for payloads and results in codec `C`.
     #[must_use]
     pub fn with_codec<C: Codec>(mut self) -> Self {
         self.viewer = self.viewer.with_codec::<C>();
         self
     }
 
-    /// Hides the values of fields of these names, such as `password`, in payloads and results: at any depth, and whatever their
-    /// case. Filters do not find them either. Errors and headers of tasks are shown as they are.
+    /// Hides the values of fields with these names, such as `password`, in payloads and results, at any depth and
+    /// ignoring case. Filters do not find them either. Errors and headers of tasks are not changed.
     ///
     /// ```
     /// # use asynqueue_core::{inspector::Inspector, memory::MemoryBroker};
@@ -95,18 +95,18 @@ impl Inspector {
         self
     }
 
-    /// What the broker offers.
+    /// The optional features that the broker offers.
     pub fn capabilities(&self) -> Capabilities {
         self.broker.capabilities()
     }
 
-    /// The time by the broker's clock, which all that it keeps is dated by.
+    /// The time by the broker's clock, which all stored times refer to.
     pub fn now(&self) -> Timestamp {
         self.broker.now()
     }
 
-    /// The servers that are at work, with what each of them runs, and those that were [lost](ServerInfo::is_lost) in the
-    /// last hour, with what they ran.
+    /// The running servers with their running tasks, and servers [lost](ServerInfo::is_lost) in the last hour with the
+    /// tasks they ran last.
     ///
     /// # Errors
     ///
@@ -115,10 +115,10 @@ impl Inspector {
         self.broker.servers().await
     }
 
-    /// Makes a server [quiet](crate::server::ServerHandle::set_quiet), so that it leases nothing more and finishes what runs, or lets it
-    /// lease again. The server learns it with its next report, within five seconds; [`ServerInfo::quiet`] says when
-    /// it has. The request is kept until a later one takes its place or the server is gone. Returns whether the server is
-    /// known. Servers of versions before this method ignore it.
+    /// Makes a server [quiet](crate::server::ServerHandle::set_quiet), so that it finishes its tasks and leases no
+    /// more, or resumes it. The server reads the request with its next report, within five seconds; then
+    /// [`ServerInfo::quiet`] changes. The request is kept until a later one replaces it or the server leaves. Returns
+    /// whether the server is known. Servers of versions without this method ignore it.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Inspector {
         self.broker.request_quiet(server, quiet).await
     }
 
-    /// The servers that the storage consists of.
+    /// The servers of the storage, such as the nodes of a Redis Cluster.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Queues: what is in them, what ended in them, and what is done to a queue as a whole.
+//! Queues: their tasks, their figures, and changes of a queue.
 
 use super::Inspector;
 use crate::{
@@ -6,24 +6,24 @@ use crate::{
     task::{Name, Timestamp},
 };
 
-/// One queue.
+/// A queue with its figures.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct QueueInfo {
-    /// Its name.
+    /// The queue's name.
     pub name: Name,
-    /// How many tasks are in each state, how long the next has waited, and more.
+    /// How many tasks are in each state, how long the next one has waited, and more.
     pub stats: QueueStats,
-    /// What ended since midnight, UTC; see [`Inspector::history`] for other days and other midnights.
+    /// The attempts that ended since midnight UTC. For other days and time zones, see [`Inspector::history`].
     pub today: HourStats,
-    /// About how many bytes it takes, where the storage can tell.
+    /// The approximate memory in bytes. `None` if the storage does not report it.
     pub memory: Option<u64>,
-    /// Where the storage keeps it, in its own words, such as `slot 1234`.
+    /// Where the storage keeps it, in its own terms, such as `slot 1234`.
     pub place: Option<String>,
 }
 
 impl QueueInfo {
-    /// A queue with these figures, of which no more is known.
+    /// A queue with these figures, without memory and place.
     pub fn new(name: Name, stats: QueueStats, today: HourStats) -> Self {
         Self {
             name,
@@ -36,18 +36,18 @@ impl QueueInfo {
 }
 
 impl Inspector {
-    /// All queues that have had a task, by name.
+    /// All queues that have ever had a task, by name.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached, as with all that follow.
+    /// When the broker cannot be reached.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>, BrokerError> {
         let names = self.broker.queues().await?;
         self.queues_of(&names).await
     }
 
-    /// The names of all queues that have had a task, in order. One call of the broker, where [`queues`](Self::queues) makes one
-    /// more for each kind of figures.
+    /// The names of all queues that have ever had a task, in order. Makes one broker call; [`queues`](Self::queues)
+    /// makes one more for each kind of figures.
     ///
     /// # Errors
     ///
@@ -56,14 +56,14 @@ impl Inspector {
         self.broker.queues().await
     }
 
-    /// One queue; empty if it is not known.
+    /// One queue. An unknown queue has the figures of an empty one.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     pub async fn queue(&self, name: &Name) -> Result<QueueInfo, BrokerError> {
         let mut found = self.queues_of(std::slice::from_ref(name)).await?;
-        let missing = || BrokerError::protocol("no answer for a queue");
+        let missing = || BrokerError::protocol("the result for a queue is missing");
         found.pop().ok_or_else(missing)
     }
 
@@ -102,8 +102,8 @@ impl Inspector {
         Ok(history.pop().unwrap_or_default())
     }
 
-    /// How many attempts succeeded and failed in each hour since a time, for each of these queues in the order given, the oldest
-    /// hour first. Hours without any are left out; those older than 90 days are forgotten.
+    /// How many attempts succeeded and failed in each hour since a time, for each queue in the order given. Oldest hour
+    /// first. Hours without attempts are left out, and hours older than 90 days are not kept.
     ///
     /// # Errors
     ///
@@ -116,13 +116,13 @@ impl Inspector {
         self.broker.history(queues, since).await
     }
 
-    /// Where the storage keeps a queue, in its own words, such as `slot 1234`; `None` if it has no place of its own. Computed, without a
-    /// call of the broker.
+    /// Where the storage keeps a queue, in its own terms, such as `slot 1234`. `None` if queues have no separate place.
+    /// Needs no broker call.
     pub fn place(&self, queue: &Name) -> Option<String> {
         self.broker.place(queue)
     }
 
-    /// Stops leasing from queues. What is leased continues.
+    /// Pauses queues: no tasks are leased from them. Active tasks continue.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Inspector {
         self.broker.set_paused(queues, false).await
     }
 
-    /// Deletes a queue: only if it has no tasks, unless `force` is set. Tells whether it is gone.
+    /// Deletes a queue, only if it has no tasks unless `force` is set. Returns whether the queue no longer exists.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Inspector {
         self.broker.delete_queue(queue, force).await
     }
 
-    /// The groups of a queue whose tasks wait to become one: no more than `limit`, those that are due first first.
+    /// The groups of a queue: up to `limit`, by the time they are due.
     ///
     /// # Errors
     ///

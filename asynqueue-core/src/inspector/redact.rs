@@ -1,13 +1,13 @@
-//! Fields that nobody is to see: hidden in what is shown, and kept by what is edited.
+//! Redacted fields: hidden when a payload is shown, and kept when it is edited.
 
 use serde_json::{Map, Value};
 
 use super::view::ViewError;
 
-/// What stands in the place of a value.
+/// The text shown in place of a redacted value.
 pub(super) const MARKER: &str = "[redacted]";
 
-/// The names of fields whose values are hidden, at any depth.
+/// The names of redacted fields, which are hidden at any depth.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Redaction {
     fields: Vec<String>,
@@ -23,7 +23,7 @@ impl Redaction {
     }
 
     fn hides(&self, key: &str) -> bool {
-        // A key that begins with `$` is shown with another before it.
+        // A key that starts with `$` is shown with another `$` before it.
         let key = if key.starts_with("$$") {
             &key[1..]
         } else {
@@ -33,7 +33,7 @@ impl Redaction {
         fields.any(|field| field.eq_ignore_ascii_case(key))
     }
 
-    /// Puts the marker in the place of each hidden value.
+    /// Replaces each redacted value with the marker.
     pub(super) fn hide(&self, value: &mut Value) {
         match value {
             Value::Array(list) => list.iter_mut().for_each(|value| self.hide(value)),
@@ -54,7 +54,7 @@ impl Redaction {
         }
     }
 
-    /// Puts the values that were hidden back where the marker still stands: in maps by their key, in lists by their place.
+    /// Restores the redacted values whose marker was not edited: by key in maps, by index in lists.
     pub(super) fn restore(
         &self,
         edited: &mut Value,
@@ -70,7 +70,7 @@ impl Redaction {
             }
             Value::Array(list) => {
                 let before = original.and_then(Value::as_array);
-                // In a list of another length, nobody can tell which value is which.
+                // In a list of another length it is unknown which value is which.
                 let before = before.filter(|before| before.len() == list.len());
                 for (place, value) in list.iter_mut().enumerate() {
                     self.restore(value, before.map(|before| &before[place]))?;
@@ -93,7 +93,7 @@ impl Redaction {
     }
 }
 
-/// Whether a key stands for a list or a map, in which a field may be where nobody looks for it.
+/// Whether a key represents a list or a map, which could contain a redacted field.
 fn has_nested_keys(map: &Map<String, Value>) -> bool {
     let mut keys = map.keys();
     keys.any(|key| key.starts_with("$[") || key.starts_with("${"))
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_hidden_at_any_depth_whatever_their_case_and_value() {
+    fn fields_are_hidden_at_any_depth_ignoring_case() {
         let value = json!({
             "user": "ada",
             "PassWord": { "old": "s3cret" },
@@ -143,17 +143,17 @@ mod tests {
         assert_eq!(shown, json!({ "$$ref": MARKER }));
     }
 
-    /// Nobody knows what is in it.
+    /// Its content is unknown.
     #[test]
-    fn what_cannot_be_decoded_is_hidden_as_a_whole() {
+    fn an_undecodable_payload_is_hidden_completely() {
         let shown = viewer().show(&CodecName::of::<Json>(), b"{\"password\":");
         assert_eq!(shown["$base64"], MARKER);
         assert!(shown["$error"].is_string(), "{shown}");
     }
 
-    /// It may have been written in any form.
+    /// It may contain redacted fields in any form.
     #[test]
-    fn an_envelope_that_cannot_be_read_is_hidden_too() {
+    fn an_undecodable_envelope_is_hidden_too() {
         let bytes =
             MessagePack::encode(&json!({ "p": { "password": "s3cret" } })).expect("encoded");
         let codec = CodecName::unreadable();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_keeps_what_is_hidden_unless_it_gives_another_value() {
+    fn an_edit_keeps_redacted_values_unless_it_replaces_them() {
         let original = json!({ "n": 1, "all": [{ "password": "a" }, { "password": "b" }] });
         let edited = json!({ "n": 2, "all": [{ "password": MARKER }, { "password": "c" }] });
         let expected = json!({ "n": 2, "all": [{ "password": "a" }, { "password": "c" }] });
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_that_stands_for_nothing_is_refused_by_its_field() {
+    fn a_marker_without_an_original_value_is_refused_by_its_field() {
         let original = json!({ "all": [{ "password": "a" }], "password": "b" });
         for edited in [
             json!({ "all": [{ "password": MARKER }, { "password": "c" }] }),
@@ -228,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_edit_that_changes_nothing_changes_nothing(original in value()) {
+        fn an_unchanged_edit_restores_the_same_value(original in value()) {
             for codec in [CodecName::of::<Json>(), CodecName::of::<MessagePack>()] {
                 let bytes = Viewer::default().parse(&codec, &original).expect("encoded");
                 let shown = viewer().show(&codec, &bytes);
@@ -238,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn no_part_of_a_hidden_value_is_shown(hidden in value()) {
+        fn no_part_of_a_redacted_value_is_shown(hidden in value()) {
             let bytes = Json::encode(&json!({ "a": [{ "Password": hidden }] })).expect("encoded");
             let shown = viewer().show(&CodecName::of::<Json>(), &bytes).to_string();
             prop_assert!(!shown.contains("s3cret"), "{}", shown);

@@ -1,4 +1,4 @@
-//! The schedule: its entries, the outcomes of their ticks, and what changes them.
+//! Schedule entries: reading them and the results of their ticks, and changing them.
 
 use super::Inspector;
 #[cfg(feature = "scheduler")]
@@ -18,7 +18,7 @@ impl Inspector {
         self.broker.schedules().await
     }
 
-    /// The outcomes of an entry's last ticks, newest first.
+    /// The results of an entry's last ticks, newest first.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Inspector {
         self.broker.schedule_events(name, limit).await
     }
 
-    /// The schedule entries, to be put, paused, resumed, triggered and removed.
+    /// The timetable, to add, pause, resume, trigger and remove entries.
     #[cfg(feature = "scheduler")]
     pub fn timetable(&self) -> Timetable {
         Timetable::new(self.broker.clone())

@@ -1,4 +1,4 @@
-//! Tasks: one, those of a list, and what they carry.
+//! Reading tasks: single ones, lists, and their payloads.
 
 use serde_json::Value;
 
@@ -8,30 +8,30 @@ use crate::{
     task::{Envelope, InvalidTaskId, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey},
 };
 
-/// How many tasks one call of [`Inspector::list`] looks at to find those that match.
+/// How many tasks one call of [`Inspector::list`] reads at most.
 const MAX_SCANNED: usize = 2_000;
 
-/// How many calls of the broker one call of [`Inspector::list`] makes.
+/// How many broker calls one call of [`Inspector::list`] makes at most.
 const MAX_CALLS: usize = 20;
 
-/// How many tasks are read at a time.
+/// How many tasks are read per broker call.
 const CHUNK: usize = 500;
 
-/// A part of a list, less what a filter leaves out.
+/// A page of a filtered list.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Listing {
-    /// The tasks that match.
+    /// The tasks that match the filter.
     pub tasks: Vec<TaskInfo>,
-    /// Where the next page begins; `None` at the end. There may be more although this page is short or empty: a call looks
-    /// at a limited number of tasks, whatever it finds.
+    /// Where the next page starts. `None` at the end. A page may be short or empty although more tasks follow: a call
+    /// reads a limited number of tasks, regardless of the matches.
     pub next: Option<Cursor>,
-    /// How many tasks were looked at.
+    /// How many tasks were read.
     pub scanned: usize,
 }
 
 impl Inspector {
-    /// One task, if it is there.
+    /// A task. `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Inspector {
         Ok(found.pop().flatten())
     }
 
-    /// Some tasks, each if it is there, in the order given.
+    /// Tasks, in the order given. `None` for a task that does not exist.
     ///
     /// # Errors
     ///
@@ -50,11 +50,11 @@ impl Inspector {
         self.broker.tasks(tasks).await
     }
 
-    /// The tasks with this id, whichever queues they are in.
+    /// The tasks with this id, in all queues.
     ///
     /// # Errors
     ///
-    /// When the broker cannot be reached, or it is no id that a task could have.
+    /// When the broker cannot be reached, or the text is not a valid id.
     pub async fn find(&self, id: &str) -> Result<Vec<TaskInfo>, FindError> {
         let id = TaskId::new(id)?;
         let queues = self.broker.queues().await?;
@@ -65,7 +65,7 @@ impl Inspector {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The tasks of a queue in one state that match a filter, a page at a time.
+    /// One page of the tasks of a queue in one state that match a filter.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Inspector {
             ..Listing::default()
         };
         for _ in 0..MAX_CALLS {
-            // Not more than there is room for: what a page leaves out would be lost to the next.
+            // No more than fit: matches that do not fit would be missing from the next page.
             let room = page.limit.saturating_sub(listing.tasks.len());
             let part = Page {
                 after: listing.next.take(),
@@ -96,7 +96,7 @@ impl Inspector {
             listing
                 .tasks
                 .extend(matching.filter(|task| self.matches(filter, task, now)));
-            // Half a page will do, rather than ever smaller parts for the rest.
+            // Stops at half a page instead of reading ever smaller parts for the rest.
             let is_full = listing.tasks.len() > page.limit / 2;
             if listing.next.is_none() || is_full || listing.scanned >= MAX_SCANNED {
                 break;
@@ -115,14 +115,14 @@ impl Inspector {
             .show(&task.envelope.codec, &task.envelope.payload)
     }
 
-    /// The result of a task as JSON, if it has one.
+    /// The result of a task as JSON. `None` if it has none.
     pub fn result(&self, task: &TaskInfo) -> Option<Value> {
         let result = task.result.as_ref()?;
         Some(self.viewer.show(&task.envelope.codec, result))
     }
 
-    /// What no other task may hold while this one does. Where fields are [redacted](Self::redact) it is hidden if it was made of
-    /// the payload, or it could be made of guesses too.
+    /// The unique key of a task. If fields are [redacted](Self::redact), a key that is a hash of the payload is hidden,
+    /// because it could be compared with hashes of guesses.
     pub fn unique_key<'a>(&self, task: &'a TaskInfo) -> Option<&'a str> {
         let lock = task.envelope.unique.as_ref()?;
         Some(match self.hides(&lock.key, &task.envelope) {
@@ -131,20 +131,20 @@ impl Inspector {
         })
     }
 
-    /// Whether a unique key shows fields that are redacted.
+    /// Whether a unique key reveals redacted fields.
     pub(super) fn hides(&self, key: &UniqueKey, of: &Envelope) -> bool {
         self.viewer.redacts() && key.is_hash_of(&of.event)
     }
 }
 
-/// A task could not be looked for.
+/// Finding a task failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
-    /// It is no id.
+    /// The text is not a valid id.
     #[error(transparent)]
     InvalidId(#[from] InvalidTaskId),
-    /// The broker did not answer.
+    /// The broker call failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

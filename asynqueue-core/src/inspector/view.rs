@@ -1,6 +1,6 @@
-//! Payloads and results as JSON, whatever their codec, to be looked at and edited.
+//! Payloads and results as JSON, regardless of their codec, to display and edit.
 //!
-//! What JSON cannot represent is marked by keys that begin with `$`.
+//! What JSON cannot represent is marked by keys that start with `$`.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack, UNREADABLE};
 
-/// Shows payloads and results as JSON, and makes bytes of edited ones again.
+/// Converts payloads and results to JSON, and edited JSON back to bytes.
 ///
-/// JSON is shown as it is, but for whole numbers beyond 64 bits, which become floats. MessagePack has some things that
-/// JSON has not:
+/// JSON payloads are shown unchanged, except that integers beyond 64 bits become floats. MessagePack has values that
+/// JSON lacks:
 ///
 /// | MessagePack | Shown as |
 /// |---|---|
@@ -24,22 +24,21 @@ use crate::codec::{Codec, CodecError, CodecName, Json, MessagePack, UNREADABLE};
 /// | bytes that are UTF-8 without control characters | the text |
 /// | an extension, such as a timestamp | `{"$ext": {"type": -1, "data": "<base64>"}}` |
 /// | a key of a map that is not text, such as 7 | `"$7"`: the key as JSON after a `$` |
-/// | a key of a map that begins with `$`, such as `$ref` | `"$$ref"` |
+/// | a key of a map that starts with `$`, such as `$ref` | `"$$ref"` |
 /// | a float that is not finite | `"NaN"`, `"Infinity"` or `"-Infinity"` |
 ///
-/// All but the second and the last become what they were when they are [parsed](Self::parse). Text in the place of bytes
-/// is taken by most types that hold bytes.
+/// All but the second and the last are restored when they are [parsed](Self::parse). Most types that hold bytes also
+/// accept text in their place.
 ///
-/// Other codecs can be shown if they are [registered](Self::with_codec) and decode values whose type is not known
-/// beforehand. Anything else, and what cannot be decoded, is
-/// `{"$codec": "<name>", "$base64": "<all bytes>", "$error": "<why>"}`.
+/// Other codecs are supported if they are [registered](Self::with_codec) and are self-describing. Unknown codecs and
+/// undecodable bytes are shown as `{"$codec": "<name>", "$base64": "<all bytes>", "$error": "<why>"}`.
 #[derive(Clone, Default)]
 pub struct Viewer {
     others: Vec<Registered>,
     redaction: Redaction,
 }
 
-/// A codec, as what it can do with JSON values.
+/// The operations of a codec on JSON values.
 #[derive(Clone, Copy)]
 struct Registered {
     name: &'static str,
@@ -47,33 +46,31 @@ struct Registered {
     encode: fn(&Value) -> Result<Vec<u8>, CodecError>,
 }
 
-/// A value that has no bytes in a codec.
+/// The error for a value that cannot be encoded.
 #[derive(thiserror::Error)]
 pub(super) enum ViewError {
-    #[error("unknown codec `{name}`: this viewer knows {known}; register it with `with_codec`")]
+    #[error("unknown codec `{name}`: expected one of {known}; register it with `with_codec`")]
     UnknownCodec { name: String, known: String },
     #[error("the value is nested too deeply: expected at most {MAX_DEPTH} levels")]
     TooDeep,
     #[error(
-        "the value is how a payload of `{codec}` is shown that cannot be decoded: expected the payload itself"
+        "the value is the placeholder for an undecodable `{codec}` payload: expected the payload itself"
     )]
     NotDecoded { codec: String },
-    #[error(
-        "`{field}` is redacted, and there is no value of that name at its place: expected a value of its own"
-    )]
+    #[error("`{field}` is redacted, but had no value in this place before: expected a new value")]
     Redacted { field: String },
 }
 
 crate::debug_as_text!(ViewError);
 
-/// How deeply values are nested at most, so that no stack overflows; JSON texts have the same limit.
+/// The maximum nesting of values, so that no stack overflows. The JSON parser has the same limit.
 pub(super) const MAX_DEPTH: usize = 127;
 
-/// The keys of what cannot be decoded.
+/// The keys of the placeholder for undecodable bytes.
 const NOT_DECODED: [&str; 3] = ["$codec", "$base64", "$error"];
 
 impl Viewer {
-    /// Shows values of codec `C` too, if it decodes values whose type is not known beforehand.
+    /// Adds support for codec `C`, if it is self-describing.
     #[must_use]
     pub fn with_codec<C: Codec>(mut self) -> Self {
         self.others.push(Registered {
@@ -84,15 +81,15 @@ impl Viewer {
         self
     }
 
-    /// Hides the values of fields of these names, at any depth and whatever their case: `"[redacted]"` is shown in their place.
-    /// What cannot be decoded is hidden as a whole, and so is a map with a key that is a list or a map itself.
+    /// Hides the values of fields with these names, at any depth and ignoring case: `"[redacted]"` is shown instead.
+    /// Undecodable payloads are hidden completely, and so is a map with a list or a map as a key.
     #[must_use]
     pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.redaction.add(fields);
         self
     }
 
-    /// Shows bytes that were written by a codec.
+    /// The JSON of bytes in a codec.
     pub fn show(&self, codec: &CodecName, bytes: &[u8]) -> Value {
         let decoded = self.decode(codec, bytes);
         let is_decoded = decoded.is_ok();
@@ -119,7 +116,7 @@ impl Viewer {
     fn decode(&self, codec: &CodecName, bytes: &[u8]) -> Result<Value, CodecError> {
         let shown = match codec.as_str() {
             MessagePack::NAME => msgpack::show(bytes),
-            // Fields that are to be hidden may be anywhere in it, in any form.
+            // Redacted fields may be anywhere in it, in any form.
             UNREADABLE if self.redaction.is_empty() => msgpack::show(bytes),
             Json::NAME => Json::decode(bytes),
             name => self
@@ -129,12 +126,13 @@ impl Viewer {
         shown.and_then(limited)
     }
 
-    /// Makes bytes of a value that was [shown](Self::show) and edited. Where `"[redacted]"` still stands for a redacted field
-    /// its value is kept: in maps by its name, in lists by its place.
+    /// Encodes a value that was [shown](Self::show) and edited. A redacted field that still is `"[redacted]"` keeps its
+    /// value; it is matched by key in maps and by index in lists.
     ///
     /// # Errors
     ///
-    /// As of [`parse`](Self::parse), and when the marker stands where there was no value, as in a list of another length.
+    /// As for [`parse`](Self::parse), and when `"[redacted]"` is in a place that had no value before, for example in a
+    /// list of another length.
     pub fn edit(
         &self,
         codec: &CodecName,
@@ -151,12 +149,12 @@ impl Viewer {
         self.parse(codec, &edited)
     }
 
-    /// Makes bytes of a value in a codec, as [`show`](Self::show) shows it.
+    /// Encodes a value in the form that [`show`](Self::show) returns.
     ///
     /// # Errors
     ///
-    /// When the codec is unknown, it cannot represent the value, or the value is nested more than 127 levels deep, a marker such as
-    /// `$binary` is not as it should be, or the value is how something is shown that could not be decoded.
+    /// When the codec is unknown or cannot represent the value, the value is nested more than 127 levels deep, a marker
+    /// such as `$binary` is malformed, or the value is the placeholder for an undecodable payload.
     pub fn parse(&self, codec: &CodecName, json: &Value) -> Result<Vec<u8>, CodecError> {
         check_depth(json)?;
         let encode: fn(&Value) -> _ = match codec.as_str() {
@@ -199,7 +197,7 @@ impl fmt::Debug for Viewer {
     }
 }
 
-/// Whether a value is how something is shown that cannot be decoded.
+/// Whether a value is the placeholder for undecodable bytes.
 fn is_not_decoded(value: &Value) -> bool {
     value.as_object().is_some_and(|map| {
         map.len() == NOT_DECODED.len() && NOT_DECODED.iter().all(|key| map.contains_key(*key))
@@ -219,7 +217,7 @@ fn check_depth(value: &Value) -> Result<(), CodecError> {
     }
 }
 
-/// Whether a value has so many levels of lists and maps at most. It is not looked at more deeply.
+/// Whether a value has at most this many levels of lists and maps. Deeper levels are not visited.
 pub(super) fn is_within(value: &Value, levels: usize) -> bool {
     let fits = |inner: &Value| levels > 0 && is_within(inner, levels - 1);
     match value {
@@ -253,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_shown_and_parsed_as_it_is() {
+    fn json_is_shown_and_parsed_unchanged() {
         let viewer = Viewer::default();
         let value = json!({"$binary": 1, "n": u64::MAX, "m": i64::MIN, "$7": [null, 0.5]});
         let bytes = value.to_string().into_bytes();
@@ -262,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_codec_is_known_once_it_is_registered() {
+    fn a_codec_is_supported_once_it_is_registered() {
         let codec = CodecName::of::<Pretty>();
         let viewer = Viewer::default();
         assert_eq!(
@@ -270,7 +268,7 @@ mod tests {
             json!({
                 "$codec": "pretty",
                 "$base64": "WzFd",
-                "$error": "unknown codec `pretty`: this viewer knows msgpack, json; register it with `with_codec`",
+                "$error": "unknown codec `pretty`: expected one of msgpack, json; register it with `with_codec`",
             })
         );
         let error = viewer.parse(&codec, &json!([1])).expect_err("unknown");
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_shown_with_the_reason_and_not_parsed() {
+    fn undecodable_bytes_are_shown_with_the_reason_and_not_parsed() {
         let viewer = Viewer::default();
         for (codec, bytes) in [
             (json_codec(), b"{".as_slice()),

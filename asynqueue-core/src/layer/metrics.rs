@@ -18,7 +18,7 @@ impl<S: TaskService> Layer<S> for MetricsLayer {
     fn layer(&self, inner: S) -> BoxProcess {
         let inner = inner.boxed();
         BoxProcess::from_fn(move |request| {
-            let measured = Measured::begin(&request.context);
+            let measured = Measured::start(&request.context);
             let attempt = inner.run(request);
             Box::pin(async move {
                 // Recorded on drop, so that an abandoned attempt counts too.

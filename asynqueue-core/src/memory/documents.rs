@@ -1,4 +1,4 @@
-//! Documents by space and name, and by when they are due.
+//! Documents by space and name, and by the time they are due.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::{
     task::{Name, Timestamp},
 };
 
-/// All documents. Each change goes through [`swap`](Self::swap), which keeps the order by time.
+/// All documents. Every change goes through [`swap`](Self::swap), which maintains the order by time.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     by_name: BTreeMap<(Space, Name), Document>,
@@ -28,7 +28,7 @@ impl Documents {
             .collect()
     }
 
-    /// Makes all changes, or none.
+    /// Applies all changes, or none.
     pub(super) fn swap(&mut self, set: Vec<DocumentSwap>) -> Swapped {
         let mut swapped = Swapped {
             is_done: true,
@@ -79,7 +79,7 @@ impl Documents {
         }
     }
 
-    /// Up to `limit` documents that are due, earliest first, and when the next after them is. Looks at these alone.
+    /// Up to `limit` due documents, earliest first, and when the next one is due. Visits only these.
     pub(super) fn due(&self, space: Space, now: Timestamp, limit: usize) -> DueDocuments {
         let waiting = self.by_due.range((space, Timestamp::default(), NO_NAME)..);
         let mut waiting = waiting.take_while(|(of, ..)| *of == space).peekable();
@@ -98,5 +98,5 @@ impl Documents {
     }
 }
 
-/// Comes before all names.
+/// Sorts before all names.
 const NO_NAME: Name = Name::from_static("");

@@ -1,4 +1,4 @@
-//! Changes of single tasks that are asked for, and of a queue as a whole.
+//! Changes of single tasks, and of a queue, on request.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Queue {
             (Change::Put { envelope, to }, place) => {
                 let leaves_archive = matches!(place, Place::Archived(_))
                     && !matches!(to, Some(Move::Archived) | None);
-                // It gave its lock back when it was archived.
+                // It released its lock when it was archived.
                 if leaves_archive && !self.lock_again(envelope, now) {
                     return Edited::Locked;
                 }
@@ -46,7 +46,7 @@ impl Queue {
         }
     }
 
-    /// Puts an envelope in the place of a task's own, here or somewhere else.
+    /// Replaces a task's envelope, and moves the task if requested.
     fn put(&mut self, envelope: &Arc<Envelope>, to: Option<Move>, now: Timestamp) {
         if to.is_some() {
             self.unlist(&envelope.id);
@@ -63,18 +63,18 @@ impl Queue {
         }
     }
 
-    /// Forgets all there is, if there are no tasks or it is forced. Those who listen go on.
+    /// Removes everything, if there are no tasks or `force` is set. Listeners are kept.
     pub(super) fn clear(&mut self, force: bool) -> bool {
         if self.tasks.len() > 0 && !force {
             return false;
         }
         let mut listeners = std::mem::take(&mut self.listeners);
         for record in self.tasks.iter() {
-            listeners.tell(&record.envelope.id, || Finished::Gone);
+            listeners.notify(&record.envelope.id, || Finished::Gone);
         }
         *self = Self {
             listeners,
-            // So that no lease of before is taken for one of then.
+            // So that no old lease is taken for a later one.
             last_token: self.last_token,
             ..Self::new(self.name.clone())
         };

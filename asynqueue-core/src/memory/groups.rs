@@ -1,4 +1,4 @@
-//! Tasks that wait for their group.
+//! Tasks that wait in their group.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct GroupTable {
     groups: BTreeMap<Key, Members>,
     due: BTreeSet<(Timestamp, Key)>,
-    /// The part of its group that a task is in, if it was set apart.
+    /// The part of the group, for tasks that were set apart.
     parts: HashMap<TaskId, Part>,
     len: usize,
 }
@@ -29,10 +29,10 @@ type Key = (Name, Name, Option<Part>);
 
 #[derive(Debug, Default)]
 struct Members {
-    /// By the time each came in.
+    /// By the time each was added.
     tasks: BTreeSet<(Timestamp, TaskId)>,
     due: Timestamp,
-    /// How long those wait that were set apart.
+    /// How long members that were set apart wait.
     delay: Option<Duration>,
 }
 
@@ -82,7 +82,7 @@ impl Queue {
         }
     }
 
-    /// Takes a task out of its group.
+    /// Removes a task from its group.
     pub(super) fn leave_group(&mut self, envelope: &Envelope, since: Timestamp) {
         let Some(name) = envelope.aggregated_in() else {
             return;
@@ -97,12 +97,12 @@ impl Queue {
         }
     }
 
-    /// Lets a group be due no sooner than then.
+    /// Delays a group: it is due no sooner than `until`.
     pub(super) fn postpone(&mut self, group: &Group, until: Timestamp) {
         self.set_due(&group.key(), Some(until));
     }
 
-    /// Sets when a group is due: then, or as its members have it. One without members is gone.
+    /// Sets when a group is due: at `at`, or by its members' limits. Removes a group without members.
     fn set_due(&mut self, key: &Key, at: Option<Timestamp>) {
         let Some(members) = self.groups.groups.get_mut(key) else {
             return;
@@ -197,7 +197,7 @@ impl Queue {
         Ok(true)
     }
 
-    /// Whether a task waits in a group, or in the part of it.
+    /// Whether a task waits in a group, or in that part of it.
     fn waits_in(&self, group: &Group, id: &TaskId) -> bool {
         let is_member = |record: &Record| {
             matches!(record.place, Place::Aggregating(_))
@@ -226,7 +226,7 @@ impl Queue {
         let group = &apart.group;
         let key = (group.event.clone(), group.name.clone(), Some(part.clone()));
         for (since, id) in moved.iter().enumerate() {
-            // In the order that they came.
+            // In the order in which they were added.
             let since = now + Duration::from_millis(since as u64);
             self.place(id, Place::Aggregating(since));
             self.groups.parts.insert(id.clone(), part.clone());

@@ -1,4 +1,4 @@
-//! Looking into queues.
+//! Reading queues.
 
 use super::{
     Now,
@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Queue {
-    /// A task as others see it.
+    /// The information about a task.
     pub(super) fn info(&self, id: &TaskId, now: Now) -> Option<TaskInfo> {
         let record = self.tasks.get(id)?;
         Some(record.info(self.version(record), now))
     }
 
-    /// The version of a task: a hash of its state and envelope, so that nothing more is kept of it.
+    /// The version of a task: a hash of its state and envelope, so that nothing more needs to be stored.
     pub(super) fn version(&self, record: &Record) -> Version {
         let state = record.state().as_str();
         Version(self.tasks.hash_of(&(state, record.envelope.to_bytes())))
@@ -62,7 +62,7 @@ impl Queue {
         }
     }
 
-    /// What the tasks take, as far as some of them tell for all.
+    /// The memory of the tasks, estimated from a sample.
     pub(super) fn memory(&self) -> u64 {
         const SAMPLE: usize = 1_000;
         let size = |record: &Record| {
@@ -123,7 +123,7 @@ impl Queue {
         )
     }
 
-    /// A page of tasks, each given with the cursor to go on after it.
+    /// A page of tasks, each given with the cursor of its place.
     fn page<'a>(
         &self,
         limit: usize,

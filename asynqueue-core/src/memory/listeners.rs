@@ -1,4 +1,4 @@
-//! Those who listen for signals, and those who wait for a task's end.
+//! Listeners for signals, and waiters for the ends of tasks.
 
 use std::collections::HashMap;
 
@@ -34,25 +34,25 @@ impl Listeners {
         finished
     }
 
-    /// Tells those who wait for a task, of whom there are usually none, how it has ended.
-    pub(super) fn tell(&mut self, id: &TaskId, finished: impl Fn() -> Finished) {
+    /// Notifies the waiters of a task, of which there are usually none, that it has finished.
+    pub(super) fn notify(&mut self, id: &TaskId, finished: impl Fn() -> Finished) {
         if self.waiting.is_empty() {
             return;
         }
         for waiter in self.waiting.remove(id).into_iter().flatten() {
-            // One that has stopped waiting has nothing to be told.
+            // Fails if the waiter has stopped waiting.
             let _ = waiter.send(finished());
         }
     }
 
-    /// Forgets those who have stopped waiting.
-    pub(super) fn forget_gone(&mut self) {
+    /// Removes waiters that have stopped waiting.
+    pub(super) fn remove_gone(&mut self) {
         self.waiting
             .retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
     }
 
-    /// Lets go of everyone.
-    pub(super) fn hang_up(&mut self) {
+    /// Disconnects all listeners and waiters.
+    pub(super) fn disconnect(&mut self) {
         self.listening.clear();
         self.waiting.clear();
     }

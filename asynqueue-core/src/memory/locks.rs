@@ -1,10 +1,10 @@
-//! Unique locks and who holds them.
+//! Unique locks and their holders.
 
 use std::collections::HashMap;
 
 use crate::task::{Envelope, TaskId, Timestamp, UniqueKey, UniqueUntil};
 
-/// The locks of a queue. One whose time is up counts for nothing, whether or not it is still here.
+/// The locks of a queue. A lock whose ttl has passed has no effect, even if it is still stored.
 #[derive(Debug, Default)]
 pub(super) struct Locks(HashMap<UniqueKey, Held>);
 
@@ -14,14 +14,14 @@ struct Held {
     until: Timestamp,
 }
 
-/// Who holds a lock that another asks for.
+/// The holder of a requested lock.
 pub(super) struct Holder {
     pub(super) key: UniqueKey,
     pub(super) id: TaskId,
 }
 
 impl Locks {
-    /// Takes the lock that a task asks for, if it asks for one.
+    /// Takes the lock of a task, if it is unique.
     pub(super) fn take(&mut self, task: &Envelope, now: Timestamp) -> Result<(), Holder> {
         let Some(lock) = &task.unique else {
             return Ok(());
@@ -40,22 +40,22 @@ impl Locks {
         Ok(())
     }
 
-    /// Takes the lock again that ended with the start of a task which comes back without having failed. If another holds it by
-    /// now, the task waits without it.
-    pub(super) fn take_back(&mut self, task: &Envelope, now: Timestamp) {
+    /// Takes the lock of a released or snoozed task again, which it released at its start. If another task holds the
+    /// lock, the task waits without it.
+    pub(super) fn retake(&mut self, task: &Envelope, now: Timestamp) {
         let lock = task.unique.as_ref();
         if lock.is_some_and(|lock| lock.until == UniqueUntil::Start) {
-            // The task that holds it keeps it.
+            // If another task holds it, it keeps it.
             let _ = self.take(task, now);
         }
     }
 
-    /// Releases what a task holds until its start.
+    /// Releases a lock that is held until the task's start.
     pub(super) fn release_at_start(&mut self, task: &Envelope) {
         self.release(task, |until| until == UniqueUntil::Start);
     }
 
-    /// Releases what a task holds until its end.
+    /// Releases a lock that is held until the task's end.
     pub(super) fn release_at_end(&mut self, task: &Envelope) {
         self.release(task, |until| until != UniqueUntil::Window);
     }
@@ -64,7 +64,7 @@ impl Locks {
         let Some(lock) = task.unique.as_ref().filter(|lock| ends(lock.until)) else {
             return;
         };
-        // It may have passed to another by now.
+        // Another task may hold it already.
         if self
             .0
             .get(&lock.key)

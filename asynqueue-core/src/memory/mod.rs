@@ -1,4 +1,4 @@
-//! The in-memory broker: the reference for all others, for tests, and for programs whose tasks may end with them.
+//! The in-memory broker: the reference for all others, for tests, and for programs that need no persistence.
 
 mod documents;
 mod edit;
@@ -28,7 +28,7 @@ use crate::{
     task::{Clock, Name, SystemClock, Timestamp},
 };
 
-/// Keeps tasks in this process's memory. Clones share them.
+/// Stores tasks in this process's memory. Clones share them.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::broker::BrokerError> {
@@ -41,8 +41,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct MemoryBroker(Arc<Inner>);
 
-/// The time, and the time elapsed by a clock that only moves forward: leases are measured by the latter, so that a step of
-/// the clock ends none.
+/// The time, and the time elapsed by a clock that only moves forward. Leases are measured with the latter, so that an
+/// adjusted clock does not end them.
 #[derive(Clone, Copy, Debug)]
 struct Now {
     time: Timestamp,
@@ -50,7 +50,7 @@ struct Now {
 }
 
 impl Now {
-    /// The time that it will be, or was, at a moment of the steady clock.
+    /// The time at a moment of the steady clock.
     fn time_at(self, steady: Timestamp) -> Timestamp {
         if steady >= self.steady {
             self.time + steady.since(self.steady)
@@ -64,7 +64,7 @@ impl Now {
 struct Inner {
     clock: Box<dyn Clock>,
     closed: AtomicBool,
-    /// A lock for each queue, so that queues don't wait for one another.
+    /// One lock per queue, so that queues do not block one another.
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
     documents: Mutex<Documents>,
 }
@@ -75,7 +75,7 @@ impl MemoryBroker {
         Self::with_clock(SystemClock)
     }
 
-    /// An empty broker that takes the time from `clock`.
+    /// An empty broker that uses the time of `clock`.
     pub fn with_clock(clock: impl Clock) -> Self {
         Self(Arc::new(Inner {
             clock: Box::new(clock),
@@ -109,7 +109,7 @@ impl MemoryBroker {
         self.0.queues.read().get(name).cloned()
     }
 
-    /// The queue, made if it is new.
+    /// The queue, which is created if it does not exist.
     fn queue(&self, name: &Name) -> Arc<Mutex<Queue>> {
         if let Some(queue) = self.known(name) {
             return queue;
@@ -122,38 +122,38 @@ impl MemoryBroker {
         )
     }
 
-    /// Answers each queue in its order: one that is not known as if it were empty.
+    /// One result per queue, in order. An unknown queue has the default result.
     fn each_known<R: Default>(
         &self,
         queues: &[Name],
-        mut answer: impl FnMut(&mut Queue) -> R,
+        mut call: impl FnMut(&mut Queue) -> R,
     ) -> Each<R> {
         let mut of = |name| {
             let queue = self.known(name);
-            Ok(queue.map_or_else(R::default, |queue| answer(&mut queue.lock())))
+            Ok(queue.map_or_else(R::default, |queue| call(&mut queue.lock())))
         };
         queues.iter().map(&mut of).collect()
     }
 
-    /// Answers each item in its order, locking a queue once for each run of items that are in it.
+    /// One result per item, in order. Locks a queue once for each run of items in it.
     fn each_in_queue<I, R>(
         &self,
         items: impl IntoIterator<Item = I>,
         queue_of: impl Fn(&I) -> &Name,
-        mut answer: impl FnMut(&mut Queue, I) -> R,
+        mut call: impl FnMut(&mut Queue, I) -> R,
     ) -> Vec<R> {
         let mut items = items.into_iter().peekable();
-        let mut answers = Vec::with_capacity(items.size_hint().0);
+        let mut results = Vec::with_capacity(items.size_hint().0);
         while let Some(first) = items.next() {
             let name = queue_of(&first).clone();
             let queue = self.queue(&name);
             let mut queue = queue.lock();
-            answers.push(answer(&mut queue, first));
+            results.push(call(&mut queue, first));
             while let Some(item) = items.next_if(|item| *queue_of(item) == name) {
-                answers.push(answer(&mut queue, item));
+                results.push(call(&mut queue, item));
             }
         }
-        answers
+        results
     }
 }
 

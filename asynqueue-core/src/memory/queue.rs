@@ -1,4 +1,4 @@
-//! One queue: every method is one atomic change of state, made under the queue's lock.
+//! One queue. Every method is one atomic change of state, made while holding the queue's lock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,7 +24,7 @@ use crate::{
     task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
 
-/// The tasks of one queue. A task's [`Place`] and the list of its state always agree.
+/// The tasks of one queue. The [`Place`] of a task and the list of its state are always consistent.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) name: Name,
@@ -44,7 +44,7 @@ pub(super) struct Queue {
     pub(super) archive: ArchiveStats,
     /// By the number of the hour since 1970.
     pub(super) hours: BTreeMap<u64, HourStats>,
-    /// The last tick of each guard that a task came under.
+    /// The last tick of each guard that a task had.
     pub(super) fired: HashMap<Name, Timestamp>,
     pub(super) locks: Locks,
     pub(super) last_token: u64,
@@ -153,7 +153,7 @@ impl Queue {
                 Place::Pending(since) => Some(since),
                 _ => None,
             };
-            // The record's: it may have been replaced while it waited.
+            // From the record: it may have been replaced while the task waited.
             let envelope = Arc::clone(&record.envelope);
             self.locks.release_at_start(&envelope);
             self.active.insert(until, envelope.id.clone());
@@ -172,14 +172,14 @@ impl Queue {
             return Extended::Lost;
         };
         let before = std::mem::replace(&mut activity.until, until);
-        let answer = if activity.cancel.is_some() {
+        let extended = if activity.cancel.is_some() {
             Extended::CancelRequested
         } else {
             Extended::Yes
         };
         self.active.remove(before, id.clone());
         self.active.insert(until, id.clone());
-        answer
+        extended
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement, now: Now) -> Settled {
@@ -204,7 +204,7 @@ impl Queue {
         record.envelope = Arc::clone(envelope);
         self.active.remove(until, envelope.id.clone());
         if cancel.is_none() && matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
-            self.locks.take_back(envelope, now);
+            self.locks.retake(envelope, now);
         }
         match (outcome, cancel) {
             (Outcome::Complete { result }, _) => {
@@ -232,7 +232,7 @@ impl Queue {
                 self.make_pending(envelope, now)
             }
             (Outcome::Snooze { delay }, None) => self.schedule(envelope, now + *delay),
-            (Outcome::Release, None) => self.give_back(envelope, now),
+            (Outcome::Release, None) => self.release(envelope, now),
         }
         Settled::Recorded
     }
@@ -240,7 +240,7 @@ impl Queue {
     pub(super) fn forward(&mut self, now: Timestamp, limit: usize) -> usize {
         let mut moved = 0;
         while moved < limit {
-            // Whichever is due first: neither a scheduled nor a retried backlog may hold up the other.
+            // By due time, so that neither a scheduled nor a retry backlog delays the other.
             let retry_is_first = match (self.scheduled.first_at(), self.retry.first_at()) {
                 (Some(scheduled), Some(retry)) => retry < scheduled,
                 (scheduled, _) => scheduled.is_none(),
@@ -282,7 +282,7 @@ impl Queue {
         }
     }
 
-    // The changes that the methods above and those of the control trait are made of.
+    // The steps that the methods above and those of the control trait consist of.
 
     pub(super) fn envelope(&self, id: &TaskId) -> Option<Arc<Envelope>> {
         self.tasks
@@ -307,7 +307,7 @@ impl Queue {
         }
     }
 
-    /// Sets the place of a task that is known to be there.
+    /// Sets the place of a task that exists.
     pub(super) fn place(&mut self, id: &TaskId, place: Place) {
         self.tasks
             .get_mut(id)
@@ -322,7 +322,7 @@ impl Queue {
         self.signal_pending(was_empty);
     }
 
-    fn give_back(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
+    fn release(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {
         self.place(&envelope.id, Place::Pending(now));
         let was_empty = self.pending.len() == 0;
         self.pending.push_front(Arc::clone(envelope));
@@ -346,7 +346,7 @@ impl Queue {
 
     fn complete(&mut self, envelope: &Arc<Envelope>, result: Option<Bytes>, now: Timestamp) {
         self.locks.release_at_end(envelope);
-        self.listeners.tell(&envelope.id, || Finished::Completed {
+        self.listeners.notify(&envelope.id, || Finished::Completed {
             result: result.clone(),
             codec: envelope.codec.clone(),
         });
@@ -366,7 +366,7 @@ impl Queue {
         self.locks.release_at_end(envelope);
         let failure = || envelope.last_failure().cloned().map(Box::new);
         self.listeners
-            .tell(&envelope.id, || Finished::Archived { failure: failure() });
+            .notify(&envelope.id, || Finished::Archived { failure: failure() });
         self.place(&envelope.id, Place::Archived(now));
         self.archived.insert(now, envelope.id.clone());
     }
@@ -388,11 +388,11 @@ impl Queue {
     /// Deletes a task that is in no list.
     pub(super) fn forget(&mut self, envelope: &Envelope) {
         self.locks.release_at_end(envelope);
-        self.listeners.tell(&envelope.id, || Finished::Gone);
+        self.listeners.notify(&envelope.id, || Finished::Gone);
         self.tasks.remove(&envelope.id);
     }
 
-    /// Takes a task that is not active out of its list.
+    /// Removes a task that is not active from its list.
     pub(super) fn unlist(&mut self, id: &TaskId) {
         let Some(record) = self.tasks.get(id) else {
             return;
@@ -411,7 +411,7 @@ impl Queue {
         }
     }
 
-    /// Takes the lock that the task asks for.
+    /// Takes the lock of a task, if it is unique.
     fn lock(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), Conflict> {
         self.locks.take(envelope, now).map_err(|holder| {
             let state = self
@@ -426,7 +426,7 @@ impl Queue {
         })
     }
 
-    /// Takes the lock that the task asks for, unless it has it still. Returns whether it has it then.
+    /// Takes the lock of a task, unless the task still holds it. Returns whether it holds it now.
     pub(super) fn lock_again(&mut self, envelope: &Envelope, now: Timestamp) -> bool {
         self.locks
             .take(envelope, now)

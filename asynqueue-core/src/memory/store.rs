@@ -1,4 +1,4 @@
-//! The store's methods: each finds its queues, and leaves the rest to them.
+//! The store's methods: each finds its queues and calls their methods.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -200,9 +200,9 @@ impl Store for MemoryBroker {
 
     async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
-        // Dropping the queues' senders ends the streams of signals and those who wait for results.
+        // Dropping the queues' senders ends the streams of signals, and fails the waiters for results.
         for queue in self.0.queues.read().values() {
-            queue.lock().listeners.hang_up();
+            queue.lock().listeners.disconnect();
         }
     }
 
@@ -237,7 +237,7 @@ impl Store for MemoryBroker {
         for name in queues {
             self.queue(name).lock().listeners.listen(listener.clone());
         }
-        // Again: a close that came in between has hung up on the listeners of before.
+        // Checked again: a close in between has disconnected only the listeners that existed then.
         self.open()?;
         let next = |mut signals: mpsc::UnboundedReceiver<_>| async {
             signals.recv().await.map(|signal| (signal, signals))
@@ -252,7 +252,7 @@ impl Store for MemoryBroker {
         };
         let finished = {
             let mut queue = queue.lock();
-            // Again: a close that came in between has hung up on the waiters of before.
+            // Checked again: a close in between has disconnected only the waiters that existed then.
             self.open()?;
             match queue.tasks.get(&task.id) {
                 None => return Ok(Finished::Gone),
@@ -262,7 +262,7 @@ impl Store for MemoryBroker {
                 },
             }
         };
-        // The sender lives as long as the queue does.
+        // The sender exists as long as the queue does.
         finished.await.map_err(|_| BrokerError::Closed)
     }
 

@@ -15,31 +15,31 @@ use crate::{
     task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
 
-/// One task and where it is.
+/// A task and its place.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) envelope: Arc<Envelope>,
     pub(super) place: Place,
 }
 
-/// A state, and what is known of a task in it. Kept to two words: most tasks wait.
+/// The state of a task with its details. Two words long, because most tasks wait.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// Pending since then.
+    /// Pending since this time.
     Pending(Timestamp),
-    /// Due then.
+    /// Due at this time.
     Scheduled(Timestamp),
-    /// Due then.
+    /// Due at this time.
     Retry(Timestamp),
     Active(Box<Activity>),
     Completed(Box<Completion>),
-    /// Archived then.
+    /// Archived at this time.
     Archived(Timestamp),
-    /// In its group since then.
+    /// In its group since this time.
     Aggregating(Timestamp),
 }
 
-/// A lease that is being worked on.
+/// The lease of an active task.
 #[derive(Debug)]
 pub(super) struct Activity {
     pub(super) token: LeaseToken,
@@ -47,11 +47,11 @@ pub(super) struct Activity {
     pub(super) until: Timestamp,
     pub(super) worker: Name,
     pub(super) progress: Option<Progress>,
-    /// Why it is to be cancelled, once someone has asked.
+    /// The reason of a requested cancellation.
     pub(super) cancel: Option<String>,
 }
 
-/// A finished task that is kept.
+/// A completed task that is kept.
 #[derive(Debug)]
 pub(super) struct Completion {
     pub(super) until: Timestamp,
@@ -79,7 +79,7 @@ impl Record {
         }
     }
 
-    /// How it came to its end, if it has.
+    /// How it finished, if it has.
     pub(super) fn end(&self) -> Option<Finished> {
         match &self.place {
             Place::Completed(kept) => Some(Finished::Completed {
@@ -94,7 +94,7 @@ impl Record {
         }
     }
 
-    /// The task as others see it.
+    /// The information about the task.
     pub(super) fn info(&self, version: Version, now: Now) -> TaskInfo {
         let mut info = TaskInfo {
             envelope: Arc::clone(&self.envelope),
@@ -122,7 +122,7 @@ impl Record {
     }
 }
 
-/// Finds a task by the id that its envelope has, so that a million waiting ids are not kept twice.
+/// Finds tasks by the id in their envelope, so that a million ids of waiting tasks are not stored twice.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     records: HashTable<Record>,
@@ -140,7 +140,7 @@ impl Table {
             .find_mut(self.hasher.hash_one(id), |record| record.envelope.id == *id)
     }
 
-    /// Adds a task whose id is known to be new.
+    /// Adds a task whose id is new.
     pub(super) fn insert(&mut self, record: Record) {
         let hash = self.hasher.hash_one(&record.envelope.id);
         self.records
@@ -156,7 +156,7 @@ impl Table {
         Some(entry.remove().0)
     }
 
-    /// A hash that is the same for as long as the table is there.
+    /// A hash that is stable for the lifetime of the table.
     pub(super) fn hash_of(&self, value: &impl Hash) -> u64 {
         self.hasher.hash_one(value)
     }
@@ -169,7 +169,7 @@ impl Table {
         self.records.iter()
     }
 
-    /// Gives back memory once most of it is unused.
+    /// Frees memory once most of it is unused.
     pub(super) fn shrink(&mut self) {
         if self.records.capacity() / 4 > self.records.len() {
             self.records.shrink_to(self.records.len() * 2, |record| {

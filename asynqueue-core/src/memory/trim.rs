@@ -1,4 +1,4 @@
-//! What is kept no longer.
+//! Deletes tasks that are no longer kept.
 
 use super::queue::Queue;
 use crate::{
@@ -30,13 +30,13 @@ impl Queue {
         let hour = now.as_millis() / HourStats::MILLIS;
         self.hours = self.hours.split_off(&hour.saturating_sub(HourStats::KEPT));
         self.locks.forget_ended(now);
-        self.listeners.forget_gone();
+        self.listeners.remove_gone();
         self.tasks.shrink();
         self.pending.shrink();
         trimmed
     }
 
-    /// Counts archived tasks that were deleted.
+    /// Counts deleted archived tasks.
     fn count_trimmed(&mut self, trimmed: &Trimmed, now: Timestamp) {
         let (by_count, by_age) = (trimmed.by_count as u64, trimmed.by_age as u64);
         self.archive.trimmed_by_count += by_count;

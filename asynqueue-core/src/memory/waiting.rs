@@ -1,4 +1,4 @@
-//! In which order tasks leave a state.
+//! The order in which tasks leave a state.
 
 use std::{
     cmp::Reverse,
@@ -11,26 +11,27 @@ use crate::task::{Envelope, TaskId, Timestamp};
 
 /// Tasks that wait for a worker: by priority, then first in, first out.
 ///
-/// A task that is taken out of the middle leaves its entry behind, since looking for it would take as long as the list is. Such an
-/// entry is dropped in its turn, and all of them once they are more than the tasks. Among the entries with one id and priority the
-/// last one is the task, if it waits still: a task goes to the front only from a worker, and then all before it have had their turn.
+/// A task that is removed from the middle leaves its entry behind, because finding the entry would take time in
+/// proportion to the length of the list. A stale entry is dropped when it reaches the front, and all of them once they
+/// outnumber the tasks. Of several entries with the same id and priority, the last one is the task, if it still waits:
+/// a task goes to the front only from a worker, and then all entries before it have already been dropped.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Those without a priority, which are nearly all.
+    /// Tasks of priority 0, which are almost all.
     plain: VecDeque<Arc<Envelope>>,
-    /// Those with one, by it and their turn.
+    /// Tasks with a priority, by priority and turn.
     urgent: BTreeMap<(Reverse<u8>, i64), Arc<Envelope>>,
-    /// Turns go up at the back and down at the front.
+    /// Turns increase at the back and decrease at the front.
     last_turn: i64,
     first_turn: i64,
-    /// The first entry of all is never one of these.
-    left_over: LeftOver,
+    /// The first entry of all is never stale.
+    stale: Stale,
 }
 
 impl Pending {
     pub(super) fn len(&self) -> usize {
         let entries = self.plain.len() + self.urgent.len();
-        entries.saturating_sub(self.left_over.len)
+        entries.saturating_sub(self.stale.len)
     }
 
     pub(super) fn push_back(&mut self, task: Arc<Envelope>) {
@@ -55,7 +56,7 @@ impl Pending {
         }
     }
 
-    /// The task that is next.
+    /// The next task.
     pub(super) fn first(&self) -> Option<&Arc<Envelope>> {
         let urgent = self.urgent.first_key_value();
         urgent.map_or_else(|| self.plain.front(), |(_, task)| Some(task))
@@ -63,7 +64,7 @@ impl Pending {
 
     pub(super) fn pop(&mut self) -> Option<Arc<Envelope>> {
         let task = self.pop_entry();
-        self.drop_left_over();
+        self.drop_stale();
         task
     }
 
@@ -74,24 +75,24 @@ impl Pending {
             .or_else(|| self.plain.pop_front())
     }
 
-    /// Takes a task out of the middle, at a cost that does not grow with the number of those that wait.
+    /// Removes a task from the middle. The cost does not grow with the number of waiting tasks.
     pub(super) fn remove(&mut self, task: &Envelope) {
-        self.left_over.add(task);
-        if self.left_over.len > self.len() {
-            let left_over = &mut self.left_over;
-            self.urgent.retain(|_, task| !left_over.take(task));
-            self.plain.retain(|task| !left_over.take(task));
+        self.stale.add(task);
+        if self.stale.len > self.len() {
+            let stale = &mut self.stale;
+            self.urgent.retain(|_, task| !stale.take(task));
+            self.plain.retain(|task| !stale.take(task));
         }
-        self.drop_left_over();
+        self.drop_stale();
     }
 
-    /// Drops the entries before the task that is next.
-    fn drop_left_over(&mut self) {
-        while self.left_over.len > 0 {
+    /// Drops stale entries before the next task.
+    fn drop_stale(&mut self) {
+        while self.stale.len > 0 {
             let Some(first) = self.first().cloned() else {
                 return;
             };
-            if !self.left_over.take(&first) {
+            if !self.stale.take(&first) {
                 return;
             }
             self.pop_entry();
@@ -99,12 +100,12 @@ impl Pending {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Envelope>> {
-        let mut left_over = self.left_over.clone();
+        let mut stale = self.stale.clone();
         let entries = self.urgent.values().chain(&self.plain);
-        entries.filter(move |task| !left_over.take(task))
+        entries.filter(move |task| !stale.take(task))
     }
 
-    /// Gives back memory once most of it is unused.
+    /// Frees memory once most of it is unused.
     pub(super) fn shrink(&mut self) {
         if self.plain.capacity() / 4 > self.plain.len() {
             self.plain.shrink_to(self.plain.len() * 2);
@@ -112,20 +113,20 @@ impl Pending {
     }
 }
 
-/// Entries whose tasks no longer wait: how many of each id and priority.
+/// Stale entries: their number for each id and priority.
 #[derive(Clone, Debug, Default)]
-struct LeftOver {
+struct Stale {
     counts: HashMap<(TaskId, u8), u32>,
     len: usize,
 }
 
-impl LeftOver {
+impl Stale {
     fn add(&mut self, task: &Envelope) {
         *self.counts.entry(key(task)).or_default() += 1;
         self.len += 1;
     }
 
-    /// Whether an entry is one of these; if so, it is removed from them.
+    /// Whether an entry is stale. If so, it is removed from the count.
     fn take(&mut self, entry: &Envelope) -> bool {
         if self.len == 0 {
             return false;
@@ -139,7 +140,7 @@ impl LeftOver {
         }
         self.len -= 1;
         if self.len == 0 {
-            // With its memory.
+            // Frees the memory.
             self.counts = HashMap::new();
         }
         true
@@ -150,7 +151,7 @@ fn key(task: &Envelope) -> (TaskId, u8) {
     (task.id.clone(), task.options.priority)
 }
 
-/// Tasks by a time: due, lease end, expiry or when they were archived.
+/// Tasks by time: when they are due, their lease or retention ends, or when they were archived.
 #[derive(Debug, Default)]
 pub(super) struct Timeline(BTreeSet<(Timestamp, TaskId)>);
 
@@ -171,7 +172,7 @@ impl Timeline {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the first task, if its time is not after `now`.
+    /// Removes and returns the first task, if its time is not after `now`.
     pub(super) fn pop_until(&mut self, now: Timestamp) -> Option<TaskId> {
         if self.first_at()? <= now {
             self.0.pop_first().map(|(_, id)| id)
@@ -188,7 +189,7 @@ impl Timeline {
         self.0.iter()
     }
 
-    /// From just after the place that a cursor names, forwards or backwards; all where there is none.
+    /// The tasks after the place of a cursor, forwards or backwards. All tasks without a cursor.
     pub(super) fn from<'a>(
         &'a self,
         cursor: Option<&str>,
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_one_of_many_out_leaves_the_others_where_they_are() {
+    fn removing_one_of_many_keeps_the_order_of_the_others() {
         for priority in [0, 3] {
             let (mut pending, tasks) = filled(priority);
             pending.remove(&tasks[MANY / 2]);
@@ -252,13 +253,13 @@ mod tests {
         }
     }
 
-    /// Each time that all are gone through, as many have been taken out since the time before as are left.
+    /// All entries are visited only after as many have been removed as are left.
     #[test]
-    fn taking_all_out_one_by_one_goes_through_them_a_few_times_in_all() {
+    fn removing_all_one_by_one_visits_each_entry_a_few_times() {
         for priority in [0, 3] {
             let (mut pending, tasks) = filled(priority);
             let (mut looked_at, mut before) = (0, MANY);
-            // From the back, so that none is dropped in its turn.
+            // From the back, so that no entry is dropped at the front.
             for task in tasks.iter().rev() {
                 pending.remove(task);
                 if entries(&pending) < before {
@@ -268,13 +269,13 @@ mod tests {
             }
             assert!(looked_at <= 2 * MANY, "{looked_at} for {MANY}");
             assert_eq!((pending.len(), entries(&pending)), (0, 0));
-            assert_eq!(pending.left_over.counts.capacity(), 0, "with its memory");
+            assert_eq!(pending.stale.counts.capacity(), 0, "the memory is freed");
         }
     }
 
-    /// Under the same id, in the same list or in the other one.
+    /// With the same id, in the same list or in the other one.
     #[test]
-    fn a_task_that_comes_back_is_not_taken_for_what_it_left_behind() {
+    fn a_returning_task_is_not_confused_with_its_stale_entry() {
         let mut pending = Pending::default();
         let (first, plain, urgent) = (task(0, 0), task(1, 0), task(1, 3));
         for task in [&first, &plain] {

@@ -1,4 +1,4 @@
-//! Handles of the recorder, kept so that the hot path looks none up by its labels.
+//! Cached handles of the recorder, so that the hot path does not look them up by labels.
 
 use std::{
     collections::hash_map::RandomState,
@@ -12,15 +12,16 @@ use parking_lot::RwLock;
 
 use crate::task::Name;
 
-/// The most pairs of queue and event to keep apart; tasks of further queues count under the queue `other`.
+/// The maximum number of queue and event pairs that are distinguished. Tasks of further queues count under the queue
+/// `other`.
 pub const MAX_SERIES: usize = 1_000;
 
 static OTHER: Name = Name::from_static("other");
 
-/// A recorder that is installed later is noticed after this long.
-const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+/// How long it takes until a recorder installed later is used.
+const REGISTER_EVERY: Duration = Duration::from_secs(1);
 
-/// Handles of one queue and event.
+/// The handles of one queue and event.
 pub(super) trait Meter: Sized {
     fn register(queue: &Name, event: &Name) -> Self;
 }
@@ -54,7 +55,7 @@ impl<M: Meter> Meters<M> {
             is_full.then(|| known.get(&Pair(&OTHER, event))).flatten()
         };
         if let Some(found) = known.get(&Pair(queue, event)).or_else(of_others)
-            && found.registered.elapsed() < REGISTER_AGAIN
+            && found.registered.elapsed() < REGISTER_EVERY
         {
             return Arc::clone(&found.meter);
         }
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_beyond_the_most_count_as_other() {
+    fn queues_beyond_the_maximum_count_as_other() {
         let (meters, event) = (Meters::<Labels>::new(), Name::from("e"));
         let queue = |n: usize| Name::from(format!("user-{n}"));
         for n in 0..MAX_SERIES {

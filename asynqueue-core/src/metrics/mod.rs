@@ -1,9 +1,9 @@
-//! Counts, times and sizes, told to the recorder that the program has installed for the [`metrics`](https://docs.rs/metrics)
-//! facade. Without one, nothing is kept.
+//! Counters, durations and sizes for the recorder that the program has installed for the
+//! [`metrics`](https://docs.rs/metrics) facade. Without a recorder, nothing is kept.
 //!
-//! Each producer and server tells of what it does by itself; [`QueueMetrics`] reads what the broker knows of its queues.
-//! Labels are bounded: events without a process count as `unknown`, and beyond [`MAX_SERIES`] pairs of queue and event, or
-//! [`QueueMetrics::max_queues`] queues, the rest as `other` or not at all.
+//! Producers and servers record what they do; [`QueueMetrics`] reads the broker's figures of its queues. The number of
+//! labels is bounded: events without a handler count as `unknown`. Beyond [`MAX_SERIES`] pairs of queue and event,
+//! further ones count as `other`. Beyond [`QueueMetrics::max_queues`] queues, further ones are left out.
 //!
 #![doc = include_str!("names.md")]
 
@@ -26,13 +26,13 @@ pub(crate) use self::{
     },
 };
 
-/// Upper bounds for histograms of seconds, fit for what takes from 100 µs to hours.
+/// Upper bounds for histograms of seconds, from 100 µs to hours.
 pub const BUCKETS: [f64; 22] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0,
 ];
 
-/// Tells the recorder what each metric is, as once after it was installed.
+/// Describes each metric to the recorder. Call it once after installing the recorder.
 pub fn describe() {
     describe_counter!("asynqueue_tasks_enqueued_total", "Enqueued tasks by result");
     describe_counter!(

@@ -1,4 +1,4 @@
-//! Stands in where the feature `metrics` is off: nothing is told of anything.
+//! Replaces the metrics if the feature `metrics` is off: nothing is recorded.
 
 use crate::{
     broker::{Settled, Settlement, Trimmed},

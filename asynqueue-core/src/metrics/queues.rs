@@ -1,4 +1,4 @@
-//! What a broker knows of its queues and servers, as metrics.
+//! Metrics of the broker's queues and servers.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -7,7 +7,7 @@ use crate::{
     task::{Name, TaskState},
 };
 
-/// Reads the figures of a broker's queues, as for each scrape.
+/// Reads the figures of a broker's queues, for example for each scrape.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@ pub struct QueueMetrics {
 #[derive(Clone, Debug)]
 pub struct QueueSnapshot {
     queues: Vec<Queue>,
-    /// How many queues there are, those beyond the most to tell of among them.
+    /// How many queues exist, including the ones left out.
     known: usize,
     servers: Vec<ServerInfo>,
 }
@@ -48,15 +48,15 @@ impl QueueMetrics {
         }
     }
 
-    /// Tells of at most so many queues, the first by name, so that neither a scrape nor what keeps it grows without end.
-    /// Default 1,000.
+    /// Sets how many queues are recorded, the first by name, so that scrapes and the memory of the recorder stay
+    /// bounded. Default 1,000.
     #[must_use]
     pub fn max_queues(mut self, max: usize) -> Self {
         self.max_queues = max;
         self
     }
 
-    /// Reads the figures, at the price of two small calls a queue and two more.
+    /// Reads the figures, with two small broker calls per queue and two more.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl QueueMetrics {
 }
 
 impl QueueSnapshot {
-    /// Tells the current recorder: the global one, or that of [`metrics::with_local_recorder`]. A recorder that is made
-    /// anew each time forgets queues that were deleted.
+    /// Records the figures in the current recorder: the global one, or that of [`metrics::with_local_recorder`]. A
+    /// recorder created for each scrape contains no deleted queues.
     pub fn record(&self) {
         describe();
         self.queues.iter().for_each(Queue::record);
@@ -100,7 +100,7 @@ impl QueueSnapshot {
 impl Queue {
     fn record(&self) {
         let (stats, labels) = (&self.stats, [("queue", self.name.to_string())]);
-        // Also those without a task, so that a graph falls to zero and does not end.
+        // Includes states without tasks, so that a graph falls to zero instead of ending.
         for state in TaskState::ALL {
             let size = gauge!("asynqueue_queue_size", "queue" => self.name.to_string(), "state" => state.as_str());
             size.set(stats.count(state) as f64);

@@ -1,4 +1,4 @@
-//! What is told of servers.
+//! Metrics of servers.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use metrics::{counter, gauge};
 static SLOTS: AtomicUsize = AtomicUsize::new(0);
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
-/// What one server adds to the figures of all that run in this process.
+/// The contribution of one server to the figures of all servers in this process.
 #[derive(Debug, Default)]
 pub(crate) struct ServerMeter {
     slots: AtomicUsize,
@@ -29,19 +29,19 @@ impl Drop for ServerMeter {
     }
 }
 
-/// Replaces a part of a total; returns the total.
+/// Replaces a part of a total. Returns the total.
 fn replace(total: &AtomicUsize, part: &AtomicUsize, value: usize) -> usize {
     let before = part.swap(value, Relaxed);
     let change = value.wrapping_sub(before);
     total.fetch_add(change, Relaxed).wrapping_add(change)
 }
 
-/// Counts declarations that the broker had lost and that were put back.
+/// Counts declarations that the broker had lost and that were restored.
 pub(crate) fn restored(kind: &'static str, count: usize) {
     counter!("asynqueue_declarations_restored_total", "kind" => kind).increment(count as u64);
 }
 
-/// Counts a call that the broker did not answer.
+/// Counts a failed call to the broker.
 pub(crate) fn broker_failed(call: &'static str) {
     counter!("asynqueue_broker_failures_total", "call" => call).increment(1);
 }

@@ -1,4 +1,4 @@
-//! What is told of tasks.
+//! Metrics of tasks.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,18 +16,18 @@ static TASKS: Meters<TaskMeter> = Meters::new();
 static TRIMMED: Meters<TrimMeter> = Meters::new();
 static UNHANDLED: Meters<UnhandledMeter> = Meters::new();
 
-/// The event of tasks that no process is registered for.
+/// The event label of tasks without a handler.
 static UNKNOWN: Name = Name::from_static("unknown");
 
-/// What came of enqueueing a task.
+/// The result of enqueueing a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum EnqueueResult {
     Accepted,
     /// Its id or its lock is taken.
     Duplicate,
-    /// It was not sent.
+    /// It was refused before it was sent.
     Refused,
-    /// The broker did not answer.
+    /// The broker call failed.
     Failed,
 }
 
@@ -44,7 +44,7 @@ impl Meter for EnqueueMeter {
     }
 }
 
-/// Counts what came of enqueueing tasks of one queue and event.
+/// Counts the results of enqueueing tasks of one queue and event.
 pub(crate) struct Enqueueing(Arc<EnqueueMeter>);
 
 impl Enqueueing {
@@ -119,18 +119,18 @@ impl Meter for TaskMeter {
     }
 }
 
-/// The meter of a task, of whose event a server knows or not.
+/// The meter of a task. `is_known` if the server has a handler for its event.
 fn meter_of(task: &Envelope, is_known: bool) -> Arc<TaskMeter> {
     let event = if is_known { &task.event } else { &UNKNOWN };
     TASKS.of(&task.queue, event)
 }
 
-/// Counts what the broker has answered to outcomes, of events that a server knows or not.
+/// Counts the outcomes that the broker has recorded. `is_known` is as for `meter_of`.
 pub(crate) fn settled<'a>(
     outcomes: impl Iterator<Item = (&'a Settlement, Settled)>,
     is_known: impl Fn(&Name) -> bool,
 ) {
-    // Most of a batch are of one kind.
+    // Most tasks of a batch have the same queue and event.
     let mut last: Option<(&Envelope, Arc<TaskMeter>)> = None;
     for (settlement, settled) in outcomes {
         let task = &*settlement.envelope;
@@ -148,12 +148,12 @@ pub(crate) fn settled<'a>(
     }
 }
 
-/// Counts a task that was taken back from a lost worker; its outcome is [counted](settled) besides.
+/// Counts a task that was reclaimed from a lost worker. Its outcome is [counted](settled) as well.
 pub(crate) fn reclaimed(task: &Envelope, is_known: bool) {
     meter_of(task, is_known).reclaimed.increment(1);
 }
 
-/// Counts a task whose lease has ended while it was here.
+/// Counts a task whose lease expired while it was here.
 pub(crate) fn lease_lost(task: &Envelope, is_known: bool) {
     meter_of(task, is_known).lost.increment(1);
 }
@@ -166,12 +166,12 @@ impl Meter for UnhandledMeter {
     }
 }
 
-/// Counts a task that was given back, since no process here handles its event.
+/// Counts a task that was released because this server has no handler for its event.
 pub(crate) fn unhandled(queue: &Name) {
     UNHANDLED.of(queue, &UNKNOWN).0.increment(1);
 }
 
-/// Counts tasks that became part of another.
+/// Counts tasks that were aggregated into another.
 pub(crate) fn aggregated(queue: &Name, event: &Name, tasks: usize) {
     TASKS.of(queue, event).aggregated.increment(tasks as u64);
 }
@@ -191,21 +191,21 @@ impl Meter for TrimMeter {
     }
 }
 
-/// Counts archived tasks of a queue that this process deleted for the limits of the archive.
+/// Counts archived tasks of a queue that this process deleted because of the archive limits.
 pub(crate) fn trimmed(queue: &Name, trimmed: &Trimmed) {
     let meter = TRIMMED.of(queue, &UNKNOWN);
     meter.by_count.increment(trimmed.by_count as u64);
     meter.by_age.increment(trimmed.by_age as u64);
 }
 
-/// An attempt that goes on. It ends when this is dropped, as with a handler that is given up.
+/// A running attempt. It ends on drop, so that an abandoned handler counts too.
 pub(crate) struct Measured {
     meter: Arc<TaskMeter>,
     started: Instant,
 }
 
 impl Measured {
-    pub(crate) fn begin(context: &Context) -> Self {
+    pub(crate) fn start(context: &Context) -> Self {
         let meter = TASKS.of(context.queue(), context.event());
         if let Some(waited) = context.waited() {
             meter.waiting.record(waited.as_secs_f64());

@@ -1,4 +1,4 @@
-//! One call of `enqueue`, and what it sets.
+//! A call of `enqueue` and its options.
 
 use std::{
     future::{Future, IntoFuture},
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A task about to be enqueued: set what differs, then `.await` it.
+/// A task to be enqueued: override options, then `.await` it.
 #[must_use = "a task is enqueued once this is awaited"]
 #[derive(Debug)]
 pub struct Enqueue<'a, T> {
@@ -28,7 +28,7 @@ pub struct Enqueue<'a, T> {
     pub(super) call: CallOptions,
 }
 
-/// What one call sets, in place of the task type's own options.
+/// The options of one call, which override those of the task's type.
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {
     id: Option<String>,
@@ -37,9 +37,9 @@ pub struct CallOptions {
     expires: Option<When>,
     headers: Headers,
     unique_key: Option<UniqueKey>,
-    /// That of the broker, if none is set.
+    /// `None` for the broker's default.
     pub(super) durability: Option<Durability>,
-    /// Changes to the options of the task's type, in the order they were made.
+    /// Overridden options of the task's type.
     overrides: Option<Box<Overrides>>,
 }
 
@@ -56,11 +56,11 @@ struct Overrides {
     aggregate: Option<Aggregate>,
 }
 
-/// The shortest time that a task is kept once it is done if its caller waits for it from the start. It has to last
-/// while that caller connects again.
+/// The minimum time to keep a completed task if its caller waits for it from the start. It must cover a reconnect of
+/// the caller.
 const KEPT_FOR_CALLER: Duration = Duration::from_secs(60);
 
-/// Writes the setters twice, for a single call and for each of many.
+/// Generates the setters twice: for a single call and for each of many.
 macro_rules! setters {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) $self:ident => $body:block)*) => {
         impl CallOptions {
@@ -77,73 +77,74 @@ macro_rules! setters {
 }
 
 setters! {
-    /// Runs it this long from now, by the broker's clock.
+        /// Runs the task after a delay, by the broker's clock.
     delay(delay: Duration) self => { self.when = When::After(delay); }
 
-    /// Runs it at this time, by the broker's clock; at once if that has passed.
+        /// Runs the task at this time, by the broker's clock, or immediately if the time has passed.
     at(time: impl Into<Timestamp>) self => { self.when = When::At(time.into()); }
 
-    /// Puts it in another queue.
+        /// Enqueues the task to another queue than its type's.
     queue(queue: impl Into<Name>) self => { self.overrides().queue = Some(queue.into()); }
 
-    /// Gives it an id, in place of a generated one. A second task with the same id in its queue is refused with
-    /// [`Conflict::Id`](crate::broker::Conflict::Id), so that enqueueing can be repeated safely. The id is free again once
-    /// the task is gone.
+        /// Sets the task's id. By default one is generated. A second task with the same id in the queue is refused with
+        /// [`Conflict::Id`](crate::broker::Conflict::Id), so that enqueueing can be repeated safely. The id is free
+        /// again once the task is no longer stored.
     id(id: impl Into<String>) self => { self.id = Some(id.into()); }
 
-    /// Refuses it while another with the same key is there, until it succeeds but no longer than `ttl`.
+        /// Makes the task unique: others with the same key are refused until it succeeds, but no longer than `ttl`.
     unique(ttl: Duration) self => { self = self.unique_until(UniqueUntil::Success, ttl); }
 
-    /// As [`unique`](Self::unique), with the lock released by `until`.
+        /// Like [`unique`](Self::unique), with the lock released by `until`.
     unique_until(until: UniqueUntil, ttl: Duration) self => {
         self.overrides().unique = Some(Unique { until, ttl });
     }
 
-    /// What makes it unique, in place of its payload. Refused for a task that is not unique, by its type or by this call.
+        /// The key that makes the task unique. Default: its payload. Refused unless the type or this call makes the
+        /// task unique.
     unique_key(key: impl Into<Box<str>>) self => { self.unique_key = Some(UniqueKey::new(key)); }
 
-    /// 0 to 9; within its queue, higher runs first.
+        /// The priority within the queue, from 0 to 9. Higher runs first.
     priority(priority: u8) self => { self.overrides().priority = Some(priority); }
 
-    /// Sends a key-value pair along.
+        /// Adds a header to the task.
     header(key: impl Into<String>, value: impl Into<String>) self => { self.headers.insert(key, value); }
 
-    /// How often it is retried before it is archived.
+        /// How often the task is retried before it is archived.
     max_retry(max_retry: u32) self => { self.overrides().max_retry = Some(max_retry); }
 
-    /// How long one attempt may take.
+        /// How long one attempt may take. At least 1 ms.
     timeout(timeout: Duration) self => { self.overrides().timeout = Some(timeout); }
 
-    /// How long from now it is worth running: past that it is archived.
+        /// The time from now after which the task is useless: it is archived then.
     deadline(deadline: Duration) self => { self.deadline = Some(When::After(deadline)); }
 
-    /// Until when it is worth running: past that it is archived.
+        /// The time after which the task is useless: it is archived then.
     deadline_at(time: impl Into<Timestamp>) self => { self.deadline = Some(When::At(time.into())); }
 
-    /// How long to wait before each retry.
+        /// How long to wait before each retry.
     backoff(backoff: Backoff) self => { self.overrides().backoff = Some(backoff); }
 
-    /// How long it and its result are kept once it is completed.
+        /// How long the task and its result are kept after it completes.
     retention(retention: Duration) self => { self.overrides().retention = Some(retention); }
 
-    /// How long from now it is worth starting: if no worker has begun by then, it is archived. It concerns the first start alone:
-    /// once begun, a task is retried, resumed after a snooze, and started again after a lost worker or a shutdown at any time.
-    /// A [deadline](Self::deadline) concerns each attempt, and ends one that runs.
+        /// The time from now until which the task must start; it is archived otherwise. This applies only to the first
+        /// start: afterwards, retries, snoozes, lost workers and shutdowns may restart it at any time. In contrast, a
+        /// [deadline](Self::deadline) applies to each attempt and ends a running one.
     expires_in(time: Duration) self => { self.expires = Some(When::After(time)); }
 
-    /// Until when it is worth starting: if no worker has begun by then, it is archived. As
-    /// [`expires_in`](Self::expires_in), it concerns the first start alone.
+        /// The time until which the task must start; it is archived otherwise. Like [`expires_in`](Self::expires_in),
+        /// this applies only to the first start.
     expires_at(time: impl Into<Timestamp>) self => { self.expires = Some(When::At(time.into())); }
 
-    /// What has to have the task before it counts as accepted, in place of what the broker is set to. It fails with
-    /// [`BrokerError::NotDurable`](crate::broker::BrokerError::NotDurable) if that is not so in time; then the task is there, and enqueueing it
-    /// again under the same id is safe.
+        /// Where the task must be stored before it counts as accepted. Default: the broker's setting. Fails with
+        /// [`BrokerError::NotDurable`](crate::broker::BrokerError::NotDurable) if this is not confirmed in time; the
+        /// task is enqueued then, and enqueueing it again under the same id is safe.
     durability(durability: Durability) self => { self.durability = Some(durability); }
 
-    /// Labels it as one of a group.
+        /// Labels the task as a member of a group.
     group(group: impl Into<Name>) self => { self.overrides().group = Some(group.into()); }
 
-    /// Lets it wait for others of its event and [group](Self::group), to become one task with them.
+        /// Lets the task wait for others of its event and [group](Self::group), to become one task with them.
     aggregate(limits: Aggregate) self => { self.overrides().aggregate = Some(limits); }
 }
 
@@ -152,7 +153,7 @@ impl CallOptions {
         self.overrides.get_or_insert_default()
     }
 
-    /// Refuses a durability where the tasks are enqueued by others.
+    /// Refuses a durability if the tasks are not enqueued by this producer.
     pub(crate) fn refuse_durability<T: Task>(
         &self,
         expected: &'static str,
@@ -163,7 +164,7 @@ impl CallOptions {
         invalid::<T, _>("durability", format!("`{durability}`"), expected)
     }
 
-    /// The task as it goes to the broker.
+    /// The task to send to the broker.
     pub(crate) fn build<T: Task>(
         self,
         producer: &Producer,
@@ -173,7 +174,7 @@ impl CallOptions {
             event: T::EVENT,
             source,
         };
-        // Without spare capacity, which a waiting task would keep.
+        // Drops spare capacity, which a waiting task would keep.
         let payload = T::Codec::encode_checked(task).map_err(encode)?;
         let payload = payload.into_boxed_slice();
         let now = producer.0.broker.now();
@@ -187,7 +188,7 @@ impl CallOptions {
         check::<T>(&options)?;
 
         if options.aggregate.is_some() && self.when != When::Now {
-            let expected = "a task that is aggregated waits for its group: leave the delay out";
+            let expected = "an aggregated task waits for its group; remove the delay";
             return invalid::<T, _>("delay", format!("{:?}", self.when), expected);
         }
         let time = |when| match when {
@@ -200,7 +201,7 @@ impl CallOptions {
             None => match self.unique_key {
                 None => None,
                 Some(key) => {
-                    let expected = "there is no lock to take under it; add `.unique(ttl)`";
+                    let expected = "the task is not unique; add `.unique(ttl)`";
                     return invalid::<T, _>("unique_key", format!("`{}`", key.as_str()), expected);
                 }
             },
@@ -269,7 +270,7 @@ fn invalid<T: Task, R>(
     })
 }
 
-/// Refuses what would be kept and then never work.
+/// Refuses options that would be stored but never work.
 fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
     options.queue.check_queue()?;
     if let Some(group) = &options.group {
@@ -281,22 +282,18 @@ fn check<T: Task>(options: &TaskOptions) -> Result<(), EnqueueError> {
             source,
         };
         limits.check().map_err(invalid)?;
-        // It is part of how brokers name the group.
+        // The event is part of the group's name in brokers.
         Name::from_static(T::EVENT).check_group()?;
     }
     if options.priority > MAX_PRIORITY {
-        return invalid::<T, _>(
-            "priority",
-            options.priority.to_string(),
-            "it goes from 0 to 9",
-        );
+        return invalid::<T, _>("priority", options.priority.to_string(), "expected 0 to 9");
     }
     if options.timeout < Duration::from_millis(1) {
-        let expected = "an attempt needs at least 1ms; leave it out for 30 minutes";
+        let expected = "expected at least 1ms; remove it for the default of 30 minutes";
         return invalid::<T, _>("timeout", format!("{:?}", options.timeout), expected);
     }
     if options.unique.is_some_and(|unique| unique.ttl.is_zero()) {
-        let expected = "its ttl must be longer, for the lock to be held at all";
+        let expected = "expected a ttl above zero";
         return invalid::<T, _>("unique", "0s".into(), expected);
     }
     Ok(())
@@ -311,8 +308,8 @@ impl<'a, T: Task> Enqueue<'a, T> {
         }
     }
 
-    /// Enqueues it and waits until it is done, as [`TaskHandle::result`] does. This works for tasks of any type: one that
-    /// would be gone at its end is kept for a minute.
+    /// Enqueues the task and waits until it completes, as [`TaskHandle::result`] does. Works for tasks of any type:
+    /// a task without retention is kept for a minute.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -339,7 +336,7 @@ impl<'a, T: Task> Enqueue<'a, T> {
     ///
     /// # Errors
     ///
-    /// As for a task that is enqueued and then [waited for](TaskHandle::result).
+    /// As for enqueueing the task and then [waiting for it](TaskHandle::result).
     pub async fn result(mut self) -> Result<T::Output, ResultError> {
         let retention = &mut self.call.overrides().retention;
         let wanted = retention.unwrap_or_else(|| T::options().retention);

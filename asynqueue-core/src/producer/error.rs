@@ -1,4 +1,4 @@
-//! Why a task was not accepted, or has no result.
+//! Errors of enqueueing, and of waiting for results.
 
 use crate::{
     broker::{BrokerError, Conflict},
@@ -15,115 +15,115 @@ pub enum EnqueueError {
     /// Its id is taken or its unique lock is held.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The payload and what goes with it are too large together.
+    /// The payload, the headers, the unique key and the group are too large together.
     #[error(
-        "`{event}` is {size} bytes, {field_size} of them in {field}, and this producer takes up to {limit}: keep large data \
-         elsewhere and send a reference, or raise the limit with `Producer::with_max_payload`"
+        "task of `{event}` has {size} bytes, {field_size} of them in {field}: expected at most {limit}; store \
+         large data elsewhere and send a reference, or raise the limit with `Producer::with_max_payload`"
     )]
     TooLarge {
-        /// The event.
+        /// The task's event.
         event: Name,
         /// The largest part: `payload`, `header` and its key, `unique_key` or `group`.
         field: String,
         /// Its size in bytes.
         field_size: usize,
-        /// The size of all parts in bytes.
+        /// The total size in bytes.
         size: usize,
-        /// The largest size taken.
+        /// The producer's limit in bytes. Default [1 MiB](crate::producer::DEFAULT_MAX_PAYLOAD).
         limit: usize,
     },
     /// The codec cannot represent the payload.
     #[error("the payload of `{event}` cannot be encoded")]
     Encode {
-        /// The event.
+        /// The task's event.
         event: &'static str,
-        /// What the codec says.
+        /// The error of the codec.
         #[source]
         source: CodecError,
     },
-    /// The id cannot be used.
+    /// The id is invalid.
     #[error(transparent)]
     InvalidId(#[from] InvalidTaskId),
-    /// The queue name cannot be used.
+    /// The queue name is invalid.
     #[error(transparent)]
     InvalidQueue(#[from] InvalidQueueName),
-    /// The group cannot be used.
+    /// The group is invalid.
     #[error(transparent)]
     InvalidGroup(#[from] InvalidGroup),
-    /// The limits of its group make no sense.
+    /// The limits of its group are invalid.
     #[error("`{event}`: {source}")]
     InvalidAggregate {
-        /// The event.
+        /// The task's event.
         event: &'static str,
-        /// The limit and what it should be.
+        /// The invalid limit, and what was expected.
         source: InvalidAggregate,
     },
-    /// An option makes no sense.
+    /// An option is invalid.
     #[error("option `{option}` of `{event}` is {value}: {expected}")]
     InvalidOption {
-        /// The event.
+        /// The task's event.
         event: &'static str,
-        /// The option.
+        /// The name of the option.
         option: &'static str,
-        /// Its value.
+        /// The rejected value.
         value: String,
-        /// What it should be.
+        /// What was expected, and how to fix it.
         expected: &'static str,
     },
     /// The producer was closed.
-    #[error("the producer is closed: make another to go on")]
+    #[error("the producer is closed: create a new one to enqueue more tasks")]
     ProducerClosed,
-    /// The broker did not take it. It may or may not have been accepted: enqueue it again under the same id.
+    /// The broker call failed. The task may or may not have been accepted: enqueue it again under the same id.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
 
 crate::debug_as_text!(EnqueueError);
 
-/// A task has no result to give.
+/// A task has no result to return.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ResultError {
-    /// It was archived: out of attempts, skipped, cancelled or unreadable.
-    #[error("task {task} failed: {}", failure.as_ref().map_or("no reason is known", |failure| &failure.message))]
+    /// It was archived: out of attempts, skipped, cancelled or undecodable.
+    #[error("task {task} failed: {}", failure.as_ref().map_or("the reason is unknown", |failure| &failure.message))]
     Failed {
-        /// The task.
+        /// The failed task.
         task: TaskRef,
-        /// The last of its failures.
+        /// Why it was archived: the last of its failures.
         failure: Option<Box<Failure>>,
     },
-    /// It will be gone the moment that it is done. A wait for it would be a race.
+    /// It is deleted when it completes, so waiting for it would be a race.
     #[error(
-        "tasks of `{event}` are not kept once they are done, so {task} has no result to wait for: wait by \
-         `enqueue(…).result()`, or give the task a `retention`"
+        "tasks of `{event}` are deleted when they complete, so the result of {task} cannot be read: use \
+         `enqueue(…).result()`, or set a `retention`"
     )]
     NotKept {
-        /// The event.
+        /// The task's event.
         event: &'static str,
-        /// The task.
+        /// The task to wait for.
         task: TaskRef,
     },
     /// It was not accepted in the first place.
     #[error(transparent)]
     NotEnqueued(#[from] Box<EnqueueError>),
-    /// It is not there (any more): completed without retention, past its retention, or deleted.
-    #[error("task {task} is gone: give it a `retention` to ask for its result after it is done")]
+    /// It is not stored: completed without retention, past its retention, or deleted.
+    #[error("task {task} is no longer stored: set `retention` to read results after completion")]
     Gone {
-        /// The task.
+        /// The task to read the result of.
         task: TaskRef,
     },
-    /// Its result is not what was asked for.
+    /// Its result is not an output of the requested type.
     #[error("the result of task {task} is not a `{expected}`")]
     Decode {
-        /// The task.
+        /// The task with the result.
         task: TaskRef,
-        /// The type asked for.
+        /// The requested type.
         expected: &'static str,
-        /// What the codec says.
+        /// The error of the codec.
         #[source]
         source: CodecError,
     },
-    /// The broker did not answer.
+    /// The broker call failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

@@ -1,4 +1,4 @@
-//! Following a task once it is enqueued.
+//! The handle of an enqueued task: its status, its result, and cancellation.
 
 use std::{
     any::{TypeId, type_name},
@@ -19,11 +19,11 @@ use crate::{
     task::{Envelope, Failure, Task, TaskId, TaskRef, TaskState, cut},
 };
 
-/// An enqueued task. Dropping the handle changes nothing for the task.
+/// An enqueued task. Dropping the handle does not affect the task.
 pub struct TaskHandle<T> {
     broker: SharedBroker,
     task: TaskRef,
-    /// Whether the broker keeps it once it is done, and so knows how it ended.
+    /// Whether the task is stored after it completes, so that its result can be read.
     is_kept: bool,
     payload: PhantomData<fn() -> T>,
 }
@@ -40,7 +40,7 @@ impl<T: Task> TaskHandle<T> {
         Self {
             broker,
             task,
-            // What another call has set is not known here.
+            // Options set by the enqueueing call are not known here.
             is_kept: true,
             payload: PhantomData,
         }
@@ -51,16 +51,16 @@ impl<T: Task> TaskHandle<T> {
         &self.task.id
     }
 
-    /// Points at the task, to find it again from elsewhere.
+    /// The task's queue and id, to find it again from elsewhere.
     pub fn task_ref(&self) -> &TaskRef {
         &self.task
     }
 
-    /// Where the task is now.
+    /// The current status of the task.
     ///
     /// # Errors
     ///
-    /// When the broker does not answer.
+    /// When the broker cannot be reached.
     pub async fn status(&self) -> Result<TaskStatus, BrokerError> {
         let info = self
             .broker
@@ -71,16 +71,16 @@ impl<T: Task> TaskHandle<T> {
         Ok(info.map_or(TaskStatus::Gone, |info| TaskStatus::Known(Box::new(info))))
     }
 
-    /// Waits until the task is done and returns what its process returned. The broker signals the end; nothing polls.
-    /// Retries are waited for; bound the wait with [`tokio::time::timeout`] where that is too long.
+    /// Waits until the task completes and returns its output. The broker signals the end; nothing polls. Waits
+    /// through retries: use [`tokio::time::timeout`] to limit the wait.
     ///
-    /// This needs a task that is kept once it is done: a type with an `output` is kept for an hour, and others as their
-    /// `retention` says. [`Enqueue::result`](crate::producer::Enqueue::result) waits for one that is not kept.
+    /// The task must be kept after it completes: types with an `output` are kept for an hour, others according to
+    /// their `retention`. For tasks that are not kept, use [`Enqueue::result`](crate::producer::Enqueue::result).
     ///
     /// # Errors
     ///
-    /// When the task is not kept, has failed for good or is not known any more, its result is not an output of `T`, or the
-    /// broker does not answer.
+    /// When the task is not kept, was archived or is no longer stored, its result is not an output of `T`, or the
+    /// broker cannot be reached.
     pub async fn result(&self) -> Result<T::Output, ResultError> {
         let task = || self.task.clone();
         if !self.is_kept {
@@ -109,8 +109,9 @@ impl<T: Task> TaskHandle<T> {
         }
     }
 
-    /// The task's status now and whenever it changes, its progress included, up to its end: a few looks a second, and none
-    /// is needed to know the end. The stream ends after [`TaskStatus::Gone`] or a final state, or with the first error.
+    /// The task's status now and after each change, including its progress, until it finishes. Changes are polled
+    /// every 250 ms; the end is signalled. The stream ends after [`TaskStatus::Gone`] or a final state, or with the
+    /// first error.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -153,12 +154,12 @@ impl<T: Task> TaskHandle<T> {
         .boxed()
     }
 
-    /// Cancels the task: one that waits is archived, one that runs is asked to stop and not retried. The reason is cut after
-    /// [4 KiB](crate::task::Failure::MAX_MESSAGE).
+    /// Cancels the task: a waiting task is archived; a running one is signalled to stop and is not retried. The
+    /// reason is truncated to [4 KiB](crate::task::Failure::MAX_MESSAGE).
     ///
     /// # Errors
     ///
-    /// When the broker does not answer.
+    /// When the broker cannot be reached.
     pub async fn cancel(&self, reason: &str) -> Result<CancelOutcome, BrokerError> {
         let mut reason = reason.to_owned();
         cut(&mut reason, Failure::MAX_MESSAGE);
@@ -168,10 +169,10 @@ impl<T: Task> TaskHandle<T> {
     }
 }
 
-/// How often to look for changes.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How often to poll for changes.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The changes of a task, up to its end.
+/// The changes of a task until it finishes.
 struct Changes<T> {
     handle: TaskHandle<T>,
     last: Option<TaskStatus>,
@@ -193,15 +194,15 @@ impl<T: Task> Changes<T> {
                 self.last = Some(status.clone());
                 return Some(Ok(status));
             }
-            // Whichever is first: the end, which is told, or the time for another look.
+            // Until the end is signalled or the next poll is due.
             let end = self.handle.broker.finished(&self.handle.task);
-            let _ = tokio::time::timeout(LOOK_AGAIN, end).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, end).await;
         }
         None
     }
 }
 
-/// Whether there is something new, other than that the lease was extended.
+/// Whether the status differs in more than the end of the lease.
 fn differ(last: &TaskStatus, now: &TaskStatus) -> bool {
     match (last, now) {
         (TaskStatus::Known(last), TaskStatus::Known(now)) => {
@@ -213,12 +214,12 @@ fn differ(last: &TaskStatus, now: &TaskStatus) -> bool {
     }
 }
 
-/// What a process returned, from what was kept of it.
+/// The output of a handler, decoded from the stored result.
 pub(crate) fn decode_output<T: Task>(
     codec: &CodecName,
     result: Option<&[u8]>,
 ) -> Result<T::Output, CodecError> {
-    // Of `()` nothing is kept, but its process may have set a result for others.
+    // An output of `()` is not stored, but the handler may have set a result for others.
     let is_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
     match result.filter(|_| !is_unit) {
         Some(bytes) => codec.decode::<_, T::Codec>(bytes),

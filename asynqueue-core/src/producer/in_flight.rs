@@ -1,4 +1,4 @@
-//! Counts what is under way, so that closing can wait for it.
+//! Counts the calls in progress, so that closing can wait for them.
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ struct Count {
 }
 
 impl InFlight {
-    /// Counts the caller in until it drops the guard; `None` once closed.
+    /// Counts a call until the guard is dropped. `None` after closing.
     pub(super) fn enter(&self) -> Option<Guard<'_>> {
         let mut count = self.count.lock();
         if count.closed {
@@ -26,7 +26,7 @@ impl InFlight {
         Some(Guard(self))
     }
 
-    /// Lets nobody in any more, and waits until all are out.
+    /// Refuses new calls, and waits until all calls in progress have ended.
     pub(super) async fn close(&self) {
         let idle = self.idle.notified();
         tokio::pin!(idle);

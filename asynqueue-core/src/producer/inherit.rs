@@ -1,4 +1,4 @@
-//! The producer of a handler, and the headers that its tasks inherit from the task that enqueues them.
+//! The producer of a handler, and the headers that its tasks inherit from the running task.
 
 use super::Producer;
 use crate::{
@@ -8,15 +8,15 @@ use crate::{
     trace::{self, is_trace_header},
 };
 
-/// Headers that the framework keeps for itself begin with this: they concern the one task that has them.
+/// The prefix of headers reserved for the framework. They concern only the task that has them.
 const RESERVED: &str = "asynqueue-";
 
-/// What a task takes over from the one whose handler enqueues it.
+/// What a task inherits from the task whose handler enqueues it.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    /// The caller's own.
+    /// The headers set by callers.
     headers: Headers,
-    /// Those of the trace. Apart, since the span of enqueueing takes their place where there is one.
+    /// The headers of the trace. Separate, because the span of enqueueing replaces them if there is one.
     trace: Headers,
 }
 
@@ -34,7 +34,7 @@ impl Inherited {
         }
     }
 
-    /// The headers of a call, and what it inherits beside them.
+    /// The headers of a call together with the inherited ones.
     pub(super) fn with(&self, mut call: Headers) -> Headers {
         if call.is_empty() {
             return self.headers.clone();
@@ -47,7 +47,7 @@ impl Inherited {
         call
     }
 
-    /// Keeps tasks in the trace, where neither their caller nor a span has given them one.
+    /// Adds the trace to tasks that neither their call nor a span has given one.
     pub(super) fn keep_trace(&self, tasks: &mut [NewTask]) {
         if !self.trace.is_empty() {
             for task in tasks {
@@ -58,19 +58,20 @@ impl Inherited {
 }
 
 impl Context {
-    /// A producer on the server's own broker, for handlers that enqueue. What it enqueues or publishes inherits from this
-    /// task:
+    /// A producer on the server's broker, for handlers that enqueue tasks. Tasks and events that it enqueues or
+    /// publishes inherit from this task:
     ///
-    /// - the headers, apart from those that begin with `asynqueue-`. A `.header(…)` of the call replaces one of the same key;
-    /// - the trace: `traceparent`, `tracestate` and `baggage`. With the feature `otel` they name the span that enqueues, as for
-    ///   every producer. A task whose handler runs without such a span passes on its own. A call that sets `traceparent`
-    ///   inherits none of the three.
+    /// - the headers, except the ones that start with `asynqueue-`. A `.header(…)` of the call replaces an inherited
+    ///   one of the same key;
+    /// - the trace: `traceparent`, `tracestate` and `baggage`. With the feature `otel` they name the span that
+    ///   enqueues, as for every producer. Without such a span, the task's own trace is passed on. A call that sets
+    ///   `traceparent` inherits none of the three.
     ///
-    /// Nothing else is inherited: queue, priority, deadline and the like are those of the new task's type. A handler that takes a
-    /// [`Producer`] as an argument is given this one. For a producer that passes on nothing or has other limits, share one by
-    /// [`state`](crate::server::ServerBuilder::state).
+    /// Nothing else is inherited: queue, priority, deadline and other options are those of the new task's type. A
+    /// handler with a [`Producer`] argument receives this one. For a producer without inheritance or with other
+    /// limits, share one as [`state`](crate::server::ServerBuilder::state).
     ///
-    /// Each call makes a producer, at the cost of one allocation. Closing it concerns no other.
+    /// Each call creates a producer, with one allocation. Closing it does not affect others.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_the_running_task_alone_is_not_inherited() {
+    fn reserved_headers_are_not_inherited() {
         let inherited = inherited(&[("asynqueue-links", "l"), ("tenant", "acme"), PARENT]);
         assert_eq!(
             pairs(&inherited.with(Headers::default())),

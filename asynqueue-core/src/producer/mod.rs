@@ -1,4 +1,4 @@
-//! Enqueueing.
+//! Enqueueing tasks.
 
 mod enqueue;
 mod error;
@@ -31,10 +31,10 @@ use crate::{
     trace,
 };
 
-/// Tasks larger than this are refused unless the producer is configured otherwise: 1 MiB.
+/// The default size limit of a task: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Tasks in one broker call of [`Producer::enqueue_many`].
+/// Tasks per broker call in [`Producer::enqueue_many`].
 const CHUNK: usize = 1_000;
 
 /// Enqueues tasks. Clones are cheap and share one broker.
@@ -65,7 +65,7 @@ struct Inner {
     broker: SharedBroker,
     max_payload: usize,
     in_flight: InFlight,
-    /// Of a handler's producer, what its tasks take over from the handler's.
+    /// What its tasks inherit. Empty unless it is the producer of a handler.
     inherited: Inherited,
 }
 
@@ -75,13 +75,13 @@ impl Producer {
         Self::with_max_payload(broker, DEFAULT_MAX_PAYLOAD)
     }
 
-    /// A producer that takes tasks of up to `max_payload` bytes, in place of [1 MiB](DEFAULT_MAX_PAYLOAD): the encoded payload
-    /// together with the headers, the unique key and the group.
+    /// A producer for tasks of up to `max_payload` bytes, in place of [1 MiB](DEFAULT_MAX_PAYLOAD). The encoded
+    /// payload, the headers, the unique key and the group count.
     pub fn with_max_payload(broker: impl Into<SharedBroker>, max_payload: usize) -> Self {
         Self::of(broker.into(), max_payload, Inherited::default())
     }
 
-    /// A producer whose tasks take over what a task has.
+    /// A producer whose tasks inherit from another task.
     fn inheriting(broker: SharedBroker, inherited: Inherited) -> Self {
         Self::of(broker, DEFAULT_MAX_PAYLOAD, inherited)
     }
@@ -95,18 +95,18 @@ impl Producer {
         }))
     }
 
-    /// The broker it enqueues to.
+    /// The broker that it enqueues to.
     pub fn broker(&self) -> &SharedBroker {
         &self.0.broker
     }
 
-    /// Enqueues a task once the returned value is awaited; its methods set what differs from the type's own options.
+    /// Enqueues a task once the returned value is awaited. Its methods override options of the task's type.
     pub fn enqueue<T: Task>(&self, task: T) -> Enqueue<'_, T> {
         Enqueue::new(self, task)
     }
 
-    /// Enqueues any number of tasks of one type, a thousand in a broker call. The results are in the order given: one
-    /// task that is refused does not keep the others out.
+    /// Enqueues any number of tasks of one type, up to a thousand per broker call. The results are in the order
+    /// given. A refused task does not affect the others.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -128,7 +128,8 @@ impl Producer {
             .await
     }
 
-    /// As [`enqueue_many`](Self::enqueue_many), with options for each: `configure` is given each task and its call.
+    /// Like [`enqueue_many`](Self::enqueue_many), with options for each task: `configure` receives the task and its
+    /// call.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -176,7 +177,7 @@ impl Producer {
                 return results;
             }
             results.extend(self.send(chunk).await);
-            // Encoding a long list takes no turns by itself.
+            // Encoding a long list never yields otherwise.
             tokio::task::yield_now().await;
         }
     }
@@ -193,12 +194,12 @@ impl Producer {
         let handle = TaskHandle::new(self.0.broker.clone(), &task.envelope);
         let queue = task.envelope.queue.clone();
         match self.call::<T>(&queue, vec![task], durability).await?.pop() {
-            Some(answer) => answer.map(|()| handle).map_err(Into::into),
-            None => Err(unanswered().into()),
+            Some(result) => result.map(|()| handle).map_err(Into::into),
+            None => Err(missing_result().into()),
         }
     }
 
-    /// Sends tasks of one queue to the broker, and tells of it.
+    /// Sends tasks of one queue to the broker, and records metrics and the trace.
     async fn call<T: Task>(
         &self,
         queue: &Name,
@@ -212,11 +213,11 @@ impl Producer {
             None => self.0.broker.enqueue(tasks),
             Some(durability) => self.0.broker.enqueue_durably(tasks, durability),
         };
-        let answers = calling.instrument(span.clone()).await;
+        let results = calling.instrument(span.clone()).await;
         let counter = Enqueueing::of(queue, &Name::from_static(T::EVENT));
-        match &answers {
-            Ok(answers) => {
-                let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        match &results {
+            Ok(results) => {
+                let accepted = results.iter().filter(|result| result.is_ok()).count();
                 counter.add(EnqueueResult::Accepted, accepted);
                 counter.add(EnqueueResult::Duplicate, sent - accepted);
             }
@@ -225,11 +226,11 @@ impl Producer {
                 trace::not_sent(&span, error);
             }
         }
-        answers
+        results
     }
 
-    /// Enqueues what could be built, in one broker call for each queue and durability: where queues are on different servers, one that
-    /// is away keeps out no task but its own.
+    /// Enqueues the valid tasks, in one broker call per queue and durability. If queues are on different servers,
+    /// an unavailable one affects only its own tasks.
     async fn send<T: Task>(
         &self,
         tasks: Vec<(Option<Durability>, Result<NewTask, EnqueueError>)>,
@@ -253,19 +254,19 @@ impl Producer {
         }
         note_refused::<T>(results.iter().filter(|result| result.is_err()).count());
         let calls = batches.into_iter().map(|batch| async move {
-            let answers = self
+            let accepted = self
                 .call::<T>(&batch.queue, batch.tasks, batch.durability)
                 .await;
-            (batch.places, answers)
+            (batch.places, accepted)
         });
-        for (places, answers) in join_all(calls).await {
-            let mut answers = answers.map(Vec::into_iter);
+        for (places, accepted) in join_all(calls).await {
+            let mut accepted = accepted.map(Vec::into_iter);
             for place in places {
-                let answer = match &mut answers {
-                    Ok(answers) => answers.next().ok_or_else(unanswered),
+                let result = match &mut accepted {
+                    Ok(accepted) => accepted.next().ok_or_else(missing_result),
                     Err(error) => Err(error.clone()),
                 };
-                match answer {
+                match result {
                     Ok(Ok(())) => {}
                     Ok(Err(conflict)) => results[place] = Err(conflict.into()),
                     Err(error) => results[place] = Err(error.into()),
@@ -275,8 +276,8 @@ impl Producer {
         results
     }
 
-    /// A handle on a task that was enqueued elsewhere, or before, in the queue of its type. For one that was put in another
-    /// queue, see [`handle`](Self::handle).
+    /// A handle for a task that was enqueued earlier or elsewhere, in the default queue of its type. For another
+    /// queue, use [`handle`](Self::handle).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -288,7 +289,7 @@ impl Producer {
     /// let producer = Producer::new(MemoryBroker::new());
     /// producer.enqueue(Welcome).id("welcome-42").await?;
     ///
-    /// let id: TaskId = "welcome-42".parse()?; // as a request names it
+    /// let id: TaskId = "welcome-42".parse()?; // as in a request
     /// let task = producer.handle_by_id::<Welcome>(id);
     /// assert_eq!(task.task_ref().to_string(), "emails/welcome-42");
     /// assert_eq!(task.status().await?.state_name(), "pending");
@@ -298,19 +299,19 @@ impl Producer {
         self.handle(TaskRef::new(&T::options().queue, id))
     }
 
-    /// A handle on a task that was enqueued elsewhere, or before, in any queue.
+    /// A handle for a task that was enqueued earlier or elsewhere, in any queue.
     pub fn handle<T: Task>(&self, task: TaskRef) -> TaskHandle<T> {
         TaskHandle::of(self.0.broker.clone(), task)
     }
 
-    /// Waits until everything under way is accepted or refused, and accepts nothing from then on. The broker stays
+    /// Closes the producer: later calls are refused. Waits until all calls in progress have ended. The broker stays
     /// open for others.
     pub async fn close(&self) {
         self.0.in_flight.close().await;
     }
 }
 
-/// Tasks of one queue and durability, and their places among all.
+/// Tasks of one queue and durability, and their indices among all tasks.
 struct Batch {
     queue: Name,
     durability: Option<Durability>,
@@ -319,7 +320,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// The batch of a queue: mostly the one before, else another or a new one.
+    /// The batch for a queue: usually the last one, otherwise another or a new one.
     fn of<'a>(
         batches: &'a mut Vec<Self>,
         queue: &Name,
@@ -345,7 +346,7 @@ impl Batch {
     }
 }
 
-/// Counts tasks that are not sent.
+/// Counts tasks that were refused before they were sent.
 fn note_refused<T: Task>(tasks: usize) {
     if tasks > 0 {
         let counter = Enqueueing::of(&T::options().queue, &Name::from_static(T::EVENT));
@@ -353,6 +354,6 @@ fn note_refused<T: Task>(tasks: usize) {
     }
 }
 
-fn unanswered() -> BrokerError {
-    BrokerError::protocol("no answer for a task")
+fn missing_result() -> BrokerError {
+    BrokerError::protocol("the result for a task is missing")
 }

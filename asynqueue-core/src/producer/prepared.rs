@@ -1,4 +1,4 @@
-//! Tasks that are ready for the broker, for callers that hand them over themselves.
+//! Tasks that are ready for the broker, for callers that enqueue them by themselves.
 
 use std::{fmt, iter};
 
@@ -12,8 +12,8 @@ use crate::{
     trace,
 };
 
-/// A task that was checked and encoded, and is not enqueued: a broker in a SQL database can enqueue it in a transaction of the
-/// caller's, so that the task is there if and only if the caller's own rows are.
+/// A task that is checked and encoded but not enqueued. A broker in a SQL database can enqueue it in the caller's
+/// transaction, so that the task exists if and only if the caller's rows do.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,9 +25,9 @@ use crate::{
 /// let broker = MemoryBroker::new();
 /// let producer = Producer::new(broker.clone());
 /// let prepared = producer.enqueue(WelcomeEmail { user_id: 42 }).priority(5).prepare()?;
-/// // In place of this call, a SQL broker takes the task together with a transaction.
-/// let mut answers = broker.enqueue(vec![prepared.task().clone()]).await?;
-/// let handle = prepared.accepted(answers.remove(0))?;
+/// // A SQL broker would take the task together with a transaction here.
+/// let mut results = broker.enqueue(vec![prepared.task().clone()]).await?;
+/// let handle = prepared.accepted(results.remove(0))?;
 /// println!("{} is enqueued", handle.id());
 /// # Ok(()) }
 /// ```
@@ -35,34 +35,34 @@ use crate::{
 pub struct Prepared<T> {
     task: NewTask,
     handle: TaskHandle<T>,
-    /// The span of sending, which ends with this.
+    /// The span of sending. It ends when this is dropped.
     _sending: Span,
 }
 
 impl<T: Task> Prepared<T> {
-    /// The task as the broker takes it.
+    /// The task to pass to the broker.
     pub fn task(&self) -> &NewTask {
         &self.task
     }
 
-    /// The task as the broker takes it, for a caller that needs no handle.
+    /// The task to pass to the broker, if the caller needs no handle.
     pub fn into_task(self) -> NewTask {
         self.task
     }
 
-    /// Ends the call with the answer of the broker: the handle on a task that was accepted. Until the caller's transaction is
-    /// committed, nothing can be done with it.
+    /// Ends the call with the broker's result, and returns the handle of an accepted task. The handle is of no use
+    /// until the caller's transaction is committed.
     ///
     /// # Errors
     ///
-    /// What stands in the way of the task.
-    pub fn accepted(self, answer: Result<(), Conflict>) -> Result<TaskHandle<T>, EnqueueError> {
-        let result = match &answer {
+    /// The conflict, if the task was refused.
+    pub fn accepted(self, response: Result<(), Conflict>) -> Result<TaskHandle<T>, EnqueueError> {
+        let result = match &response {
             Ok(()) => EnqueueResult::Accepted,
             Err(_) => EnqueueResult::Duplicate,
         };
         Enqueueing::of(&self.task.envelope.queue, &Name::from_static(T::EVENT)).add(result, 1);
-        answer?;
+        response?;
         Ok(self.handle)
     }
 }
@@ -76,12 +76,12 @@ impl<T> fmt::Debug for Prepared<T> {
 }
 
 impl Producer {
-    /// Checks and encodes a task for a caller that enqueues it by itself: see [`Prepared`]. For one with options of its own, there
-    /// is [`Enqueue::prepare`].
+    /// Checks and encodes a task for a caller that enqueues it by itself: see [`Prepared`]. To override options,
+    /// use [`Enqueue::prepare`].
     ///
     /// # Errors
     ///
-    /// As for [`enqueue`](Self::enqueue), where the task itself is refused, or the producer was closed.
+    /// As for [`enqueue`](Self::enqueue), except for errors of the broker.
     pub fn prepare<T: Task>(&self, task: T) -> Result<Prepared<T>, EnqueueError> {
         self.prepare_with(&task, CallOptions::default())
     }
@@ -95,7 +95,7 @@ impl Producer {
             None => Err(EnqueueError::ProducerClosed),
             Some(_) => call
                 .refuse_durability::<T>(
-                    "a prepared task is as durable as the transaction that it is enqueued in: leave it out",
+                    "a prepared task is as durable as its transaction; remove it",
                 )
                 .and_then(|()| call.build(self, task)),
         };
@@ -116,7 +116,7 @@ impl<T: Task> Enqueue<'_, T> {
     ///
     /// # Errors
     ///
-    /// As for [`Producer::prepare`]; also when a [durability](Self::durability) is set.
+    /// As for [`Producer::prepare`], and when a [durability](Self::durability) is set.
     pub fn prepare(self) -> Result<Prepared<T>, EnqueueError> {
         self.producer.prepare_with(&self.task, self.call)
     }

@@ -1,10 +1,10 @@
-//! How large a task is: its payload and all that a caller gives along.
+//! The size of a task: its payload and everything that a caller adds.
 
 use super::{EnqueueError, Producer};
 use crate::task::Envelope;
 
 impl Producer {
-    /// Refuses a task that is larger than this producer takes. The event, the id and the queue do not count: they are short.
+    /// Refuses a task that is larger than the limit. The event, the id and the queue do not count: they are short.
     pub(crate) fn check_size(&self, task: &Envelope) -> Result<(), EnqueueError> {
         let limit = self.0.max_payload;
         let size = parts(task).map(|(_, _, size)| size).sum();
@@ -26,7 +26,7 @@ impl Producer {
     }
 }
 
-/// The parts of a task: each with its name, the key of a header, and its size.
+/// The parts of a task, each with its name, the key if it is a header, and its size.
 fn parts(task: &Envelope) -> impl Iterator<Item = (&'static str, Option<&str>, usize)> {
     let headers = task.headers.iter();
     let headers = headers.map(|(key, value)| ("header", Some(key), key.len() + value.len()));

@@ -1,4 +1,4 @@
-//! Where an enqueued task is, as its handle sees it and as JSON.
+//! The status of an enqueued task, as its handle returns it and as JSON.
 
 use serde::{Serialize, Serializer};
 
@@ -8,23 +8,23 @@ use crate::{
     task::{Name, TaskId, TaskState, Timestamp},
 };
 
-/// Where an enqueued task is.
+/// The status of an enqueued task.
 ///
-/// It can be serialized as it is, for a web service that answers with it. The form is stable, though fields may be added:
+/// A web service can serialize it into a response. The form is stable, though fields may be added:
 ///
 /// | field | |
 /// |---|---|
-/// | `state` | the [state](TaskState)'s name, such as `active`, or `gone`, which has no other field |
-/// | `queue`, `id`, `event` | which task it is |
+/// | `state` | the name of the [state](TaskState), such as `active`; or `gone`, without any other field |
+/// | `queue`, `id`, `event` | the task's queue, id and event |
 /// | `enqueued_at_ms` | when it was enqueued, in milliseconds since 1970 |
-/// | `at_ms` | when it is due, is deleted or was archived, by its state; else null |
-/// | `attempts`, `max_retry` | how many attempts have failed and counted, and how many may be retried |
-/// | `progress` | how far it is, as `done`, `total` and `note`; else null |
-/// | `error` | the text of the last failure; else null |
+/// | `at_ms` | when it is due, will be deleted or was archived, depending on its state; else null |
+/// | `attempts`, `max_retry` | how many attempts have failed and counted, and how many retries are allowed |
+/// | `progress` | the last reported progress as `done`, `total` and `note`; else null |
+/// | `error` | the message of the last failure; else null |
 ///
-/// Payload, headers and result are left out, since not all who may see a status may see these. A result is decoded by
-/// [`TaskHandle::result`](crate::producer::TaskHandle::result), or as JSON by
-/// [`Inspector::result`](crate::inspector::Inspector::result).
+/// Payload, headers and result are left out, because not everyone who may see a status may see these. To decode a
+/// result, use [`TaskHandle::result`](crate::producer::TaskHandle::result), or
+/// [`Inspector::result`](crate::inspector::Inspector::result) for JSON.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,14 +40,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskStatus {
-    /// The broker has it.
+    /// The broker stores the task.
     Known(Box<TaskInfo>),
-    /// The broker does not have it (any more): completed without retention, past its retention, or deleted.
+    /// The broker does not store the task: it completed without retention, is past its retention, or was deleted.
     Gone,
 }
 
 impl TaskStatus {
-    /// The state, unless the task is gone.
+    /// The task's state. `None` if the task is gone.
     pub fn state(&self) -> Option<TaskState> {
         match self {
             Self::Known(info) => Some(info.state),
@@ -61,7 +61,7 @@ impl TaskStatus {
     }
 }
 
-/// The form of a task that the broker has.
+/// The JSON of a stored task.
 #[derive(Serialize)]
 struct Known<'a> {
     state: &'static str,
@@ -76,7 +76,7 @@ struct Known<'a> {
     error: Option<&'a str>,
 }
 
-/// The form of one that it does not have.
+/// The JSON of a task that is not stored.
 #[derive(Serialize)]
 struct Gone {
     state: &'static str,

@@ -1,4 +1,4 @@
-//! Changing kept entries: read, decide, and replace the entry only if it has not changed meanwhile.
+//! Changing stored entries: read, decide, and replace an entry only if it has not changed in between.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,8 +8,8 @@ use crate::{
     task::Name,
 };
 
-/// Changes an entry to what `decide` makes of it, and decides again whenever another has changed it in between.
-/// `Ok(None)` leaves it as it is.
+/// Changes an entry to the result of `decide`, and decides again if it has changed in between. `Ok(None)` leaves the
+/// entry unchanged.
 pub(super) async fn change(
     broker: &SharedBroker,
     name: &Name,
@@ -32,7 +32,7 @@ pub(super) async fn change(
 }
 
 impl Scheduler {
-    /// Puts entries that are new or have changed, and removes those of the same source that are gone, if asked to.
+    /// Adds or changes entries and, if requested, removes other entries of the same source.
     pub(super) async fn put(
         &mut self,
         entries: Vec<Entry>,
@@ -70,13 +70,13 @@ impl Scheduler {
                 self.declared.put(source, wanted.into_values());
                 return Ok(());
             }
-            // Another has changed them in between; or they are there, and were written by a later version.
+            // They have changed in between, or exist and were written by a later version.
             for swap in refused.into_iter().filter(|swap| swap.seen.is_none()) {
                 if let Err(error @ BrokerError::Protocol(_)) =
                     self.broker().schedule(&swap.name).await
                 {
-                    tracing::error!(entry = %swap.name, %error, "the stored schedule entry cannot be read, \
-                        and was not replaced; remove it to put another in its place");
+                    tracing::error!(entry = %swap.name, %error, "the stored schedule entry is undecodable \
+                                                                 and was not replaced; remove it to add the new one");
                     unreadable.insert(swap.name);
                 }
             }
@@ -84,7 +84,7 @@ impl Scheduler {
     }
 }
 
-/// What puts an entry in place of the one of its name: nothing if they say the same.
+/// The change that replaces the stored entry of the same name. `None` if they are equal.
 fn put_in_place(known: &[ScheduleEntry], new: &ScheduleEntry) -> Option<ScheduleSwap> {
     let old = known.iter().find(|old| old.name == new.name);
     let new = match old {
@@ -98,7 +98,7 @@ fn put_in_place(known: &[ScheduleEntry], new: &ScheduleEntry) -> Option<Schedule
     })
 }
 
-/// What takes the place of an entry: nothing if it says the same. Where it stands and whether it is paused stay as they are.
+/// The new value of an entry. `None` if nothing changes. Its next tick and whether it is paused are kept.
 fn changes(old: &ScheduleEntry, new: ScheduleEntry) -> Option<ScheduleEntry> {
     let as_it_stands = ScheduleEntry {
         next: if old.rule == new.rule {

@@ -1,6 +1,6 @@
-//! Cron expressions: when one is due next, also where clocks are put forward and back.
+//! Cron expressions: the next time one is due, including when clocks change.
 //!
-//! The `croner` crate finds the times; what a time that is twice or never means is decided here.
+//! The `croner` crate finds the times. This module decides what happens to times that occur twice or never.
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
@@ -13,9 +13,9 @@ use super::{fault::Fault, fields::check_fields};
 
 /// The times of a cron expression.
 ///
-/// A fixed one, without an asterisk in its second, minute and hour, says at which times of the clock something happens,
-/// once each: a time that is left out is made up for at once, and a time that is twice counts the first time. Any other
-/// says how often, and goes with the clock: what is left out is left out, and what is twice is twice.
+/// A fixed expression, without an asterisk in its second, minute and hour, names times of day. Each is due once: a
+/// skipped time is due immediately after the gap, and a repeated time is due the first time. Any other expression is an
+/// interval that follows the clock: skipped times are not due, and repeated times are due twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Calendar {
     cron: Cron,
@@ -50,14 +50,14 @@ impl Calendar {
         }
     }
 
-    /// `croner` has this meaning of fixed for a single time a day only: of `30 2,14 * * *` it would leave out one or do
-    /// one twice. So it is asked for times of the clock, which know no change of it.
+    /// `croner` treats only single times of day as fixed: of `30 2,14 * * *` it would skip one or repeat one. Therefore
+    /// it computes local times without a zone, which never change.
     fn next_fixed(&self, after: &DateTime<Tz>) -> Option<DateTime<Tz>> {
         let mut clock = after.naive_local();
         loop {
             clock = self.cron.find_next_occurrence(&clock, false).ok()?;
             let time = first_instant(after.timezone(), clock)?;
-            // It is not where the clock shows for the second time what it showed before.
+            // False if the clock shows this time for the second time.
             if time > *after {
                 return Some(time);
             }
@@ -65,7 +65,7 @@ impl Calendar {
     }
 }
 
-/// When the clock of a zone shows a time first, or has passed it by being put forward.
+/// When the clock of a zone first shows a time, or jumps past it.
 fn first_instant(zone: Tz, clock: NaiveDateTime) -> Option<DateTime<Tz>> {
     match zone.from_local_datetime(&clock) {
         LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => Some(time),
@@ -73,7 +73,7 @@ fn first_instant(zone: Tz, clock: NaiveDateTime) -> Option<DateTime<Tz>> {
     }
 }
 
-/// When a clock is put forward past `skipped`, which it never shows.
+/// When a clock jumps past `skipped`, which it never shows.
 fn end_of_gap(zone: Tz, skipped: NaiveDateTime) -> Option<DateTime<Tz>> {
     // Clocks are less than a day from UTC, and have skipped at most a day (Apia, in 2011).
     let margin = TimeDelta::try_days(2)?.num_seconds();
@@ -112,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_time_that_is_left_out_is_due_when_the_clock_is_put_forward() {
+    fn a_skipped_fixed_time_is_due_when_the_clock_jumps_forward() {
         for expression in ["30 2 * * *", "0 2 * * *", "10,30 2 * * *", "0-59 2 * * *"] {
             let times = times(expression, Tz::Europe__Berlin, "2026-03-28T12:00:00Z", 2);
             assert_eq!(times[0], "2026-03-29 03:00:00 CEST", "{expression}");
             assert!(times[1].starts_with("2026-03-30 02:"), "{times:?}");
         }
-        // Due at three o'clock for two reasons, and once.
+        // Three o'clock is due for two reasons, but only once.
         assert_eq!(
             times(
                 "0 2,3,4 * * *",
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_time_that_is_twice_is_due_the_first_time() {
+    fn a_repeated_fixed_time_is_due_the_first_time() {
         assert_eq!(
             times("30 2 * * *", Tz::Europe__Berlin, "2026-10-24T12:00:00Z", 2),
             ["2026-10-25 02:30:00 CEST", "2026-10-26 02:30:00 CET"]
@@ -149,7 +149,7 @@ mod tests {
                 "2026-10-26 02:30:00 CET"
             ]
         );
-        // Asked within the second 2:15, between the two times.
+        // Starts in the second 2:15, between the two times.
         assert_eq!(
             times(
                 "30 2 * * *",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_goes_on_evenly_when_clocks_change() {
+    fn an_interval_continues_evenly_when_clocks_change() {
         assert_eq!(
             times(
                 "*/30 * * * *",
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn midnight_can_be_left_out_and_half_an_hour_or_a_whole_day_too() {
+    fn midnight_half_an_hour_or_a_full_day_can_be_skipped() {
         assert_eq!(
             times("0 0 * * *", Tz::America__Havana, "2026-03-07T12:00:00Z", 2),
             ["2026-03-08 01:00:00 CDT", "2026-03-09 00:00:00 CDT"]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_still_change_in_years_to_come() {
+    fn clocks_still_change_in_future_years() {
         assert_eq!(
             times("0 12 1 7 *", Tz::Europe__Berlin, "2045-01-01T00:00:00Z", 1),
             ["2045-07-01 12:00:00 CEST"]

@@ -1,4 +1,4 @@
-//! One entry: a task and when it is due.
+//! A schedule entry: a task and a rule for when it is due.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     task::{Envelope, Name, Task, TaskId, Timestamp},
 };
 
-/// A task that is to be enqueued again and again.
+/// A task to enqueue repeatedly, by a rule.
 ///
 /// ```
 /// use asynqueue_core::{broker::MissedTicks, scheduler::Entry};
@@ -22,7 +22,7 @@ use crate::{
 ///     .options(|call| call.queue("low").max_retry(3));
 /// # Ok::<(), asynqueue_core::scheduler::ScheduleError>(())
 /// ```
-#[must_use = "an entry does nothing until it is given to a scheduler or to a timetable"]
+#[must_use = "an entry does nothing until it is added to a scheduler or a timetable"]
 pub struct Entry {
     pub(super) name: Name,
     rule: Rule,
@@ -34,72 +34,72 @@ pub struct Entry {
 
 type Build = dyn FnOnce(CallOptions, &Producer) -> Result<Envelope, EnqueueError> + Send;
 
-/// An entry could not be made, or not be changed.
+/// An entry is invalid, or the scheduler or a change of an entry failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// Its rule makes no sense.
+    /// Its rule is invalid.
     #[error("schedule entry `{entry}`: {source}")]
     Rule {
-        /// The entry.
+        /// The name of the entry.
         entry: String,
-        /// What is wrong with the rule.
+        /// What is invalid, and where.
         source: InvalidRule,
     },
-    /// Its name cannot be part of a task's id.
+    /// Its name cannot be part of a task id.
     #[error(
-        "invalid name of a schedule entry, `{entry}`: it has 1 to 200 bytes and no white space or control characters"
+        "invalid schedule entry name `{entry}`: expected 1 to 200 bytes without white space or control characters"
     )]
     Name {
-        /// The name as given.
+        /// The rejected name.
         entry: String,
     },
-    /// Its task makes no sense.
+    /// Its task is invalid.
     #[error("schedule entry `{entry}`: {source}")]
     Task {
-        /// The entry.
+        /// The name of the entry.
         entry: String,
-        /// What is wrong with the task.
+        /// Why the task was refused.
         source: Box<EnqueueError>,
     },
-    /// Its rule has no tick to come.
-    #[error("schedule entry `{entry}`: its rule `{rule}` is never due")]
+    /// Its rule has no future tick.
+    #[error("schedule entry `{entry}`: rule `{rule}` is never due")]
     Never {
-        /// The entry.
+        /// The name of the entry.
         entry: String,
-        /// The rule.
+        /// The rule that is never due.
         rule: String,
     },
-    /// There is no such entry.
-    #[error("there is no schedule entry `{entry}`")]
+    /// The entry does not exist.
+    #[error("schedule entry `{entry}` does not exist")]
     Unknown {
-        /// The name as given.
+        /// The requested name.
         entry: String,
     },
-    /// Two entries of one name.
-    #[error("two schedule entries are named `{entry}`: give one of them another name")]
+    /// Two entries have the same name.
+    #[error("two schedule entries are named `{entry}`: rename one of them")]
     Duplicate {
-        /// The name.
+        /// The duplicate name.
         entry: String,
     },
-    /// A file of entries cannot be read.
+    /// A schedule file is invalid or cannot be read.
     #[error("schedule file `{path}`: {problem}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What is wrong, and where.
+        /// What is invalid, and where.
         problem: String,
     },
-    /// A task that was triggered is refused.
+    /// The task of a triggered entry was refused.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The scheduler panicked: most likely the broker, which it calls.
-    #[error("the scheduler stopped, because a part of it panicked: {message}")]
+    /// The scheduler panicked. The most likely cause is the broker.
+    #[error("the scheduler stopped because an internal task panicked: {message}")]
     Panicked {
-        /// What it panicked with.
+        /// The panic message.
         message: String,
     },
-    /// The broker did not answer.
+    /// The broker call failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
@@ -107,15 +107,15 @@ pub enum ScheduleError {
 crate::debug_as_text!(ScheduleError);
 
 impl Entry {
-    /// An entry of this name, which is due by a [rule](Rule).
+    /// An entry with this name, which is due by a [rule](Rule).
     ///
     /// # Errors
     ///
-    /// When the rule makes no sense, or the name cannot be part of a task's id.
+    /// When the rule is invalid, or the name cannot be part of a task id.
     pub fn new<T: Task>(name: &str, rule: &str, task: T) -> Result<Self, ScheduleError> {
         let build = move |call: CallOptions, producer: &Producer| {
             call.refuse_durability::<T>(
-                "tasks of a schedule have the durability of the broker: set it there",
+                "scheduled tasks have the broker's durability; set it there",
             )?;
             Ok(call.build(producer, &task)?.envelope)
         };
@@ -145,25 +145,25 @@ impl Entry {
         })
     }
 
-    /// What happens to ticks that no scheduler was there for. By default the last of them is made up for.
+    /// Sets what happens to ticks that passed while no scheduler was running. Default: the last one is made up.
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Lets each task wait a random time up to this after its tick. Default none.
+    /// Delays each task by a random time up to this. Default none.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// Sets options of its tasks, as for a [single call](Producer::enqueue). An id or a delay is of no use here.
+    /// Sets options of its tasks, as for a [single call](Producer::enqueue). Ids and delays have no effect.
     pub fn options(mut self, set: impl FnOnce(CallOptions) -> CallOptions) -> Self {
         self.call = set(self.call);
         self
     }
 
-    /// The entry as the broker keeps it.
+    /// The entry as the broker stores it.
     pub(super) fn into_kept(
         self,
         producer: &Producer,
@@ -192,10 +192,10 @@ impl Entry {
     }
 }
 
-/// Leaves room for the tick in an id.
+/// Leaves room for the tick in a task id.
 const MAX_NAME: usize = 200;
 
-/// A task without an id of its own, all of whose times count from when it is enqueued.
+/// A task without an id, whose times are relative to its enqueueing.
 fn as_template(mut task: Envelope, entry: &Name) -> Envelope {
     let from_zero = |time: Timestamp| {
         let left = time.since(task.enqueued_at);

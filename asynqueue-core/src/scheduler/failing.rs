@@ -1,4 +1,4 @@
-//! Entries that cannot be fired for now: each waits for its next try by itself, and holds up no other.
+//! Entries that currently cannot be fired: each waits for its own retry and does not hold up others.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,22 +6,22 @@ use tokio::time::Instant;
 
 use crate::{broker::ScheduleEntry, task::Name};
 
-/// The wait after the first failure; it doubles with each one in a row.
+/// The wait after the first failure. It doubles with each further one in a row.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// The longest wait for an entry that has to be changed, or for a newer scheduler.
+/// The longest wait for an entry that must be changed, or for a newer scheduler.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
-/// The longest wait for a broker that does not answer: it may be back any moment, and ticks pass by.
-pub(super) const LONGEST_AWAY: Duration = Duration::from_secs(5);
+/// The longest wait for a broker that does not respond. It is short because ticks pass in the meantime.
+pub(super) const LONGEST_UNAVAILABLE: Duration = Duration::from_secs(5);
 
-/// What is known of entries whose last try has failed.
+/// The entries whose last try failed.
 #[derive(Debug, Default)]
 pub(super) struct Failing(HashMap<Name, Try>);
 
 #[derive(Debug)]
 struct Try {
-    /// As it was when it failed: one that has changed since is tried at once.
+    /// The entry as it was when it failed. If it has changed, it is retried immediately.
     entry: ScheduleEntry,
     reason: String,
     wait: Duration,
@@ -33,7 +33,7 @@ impl Failing {
         self.0.len()
     }
 
-    /// Whether it is time to fire an entry.
+    /// Whether an entry may be fired now.
     pub(super) fn may_fire(&self, entry: &ScheduleEntry, now: Instant) -> bool {
         let last = self.0.get(&entry.name);
         last.is_none_or(|last| last.again <= now || last.entry != *entry)
@@ -41,11 +41,12 @@ impl Failing {
 
     pub(super) fn worked(&mut self, name: &Name) {
         if self.0.remove(name).is_some() {
-            tracing::info!(entry = %name, "a schedule entry is fired again");
+            tracing::info!(entry = %name, "the schedule entry is firing again");
         }
     }
 
-    /// Notes that an entry could not be fired, and lets it wait for up to `longest`. Returns whether that is news; then it is logged.
+    /// Records that an entry could not be fired, and makes it wait for up to `longest`. Logs a new reason, and returns
+    /// whether it is new.
     pub(super) fn failed(
         &mut self,
         entry: ScheduleEntry,
@@ -56,7 +57,7 @@ impl Failing {
         let is_news = last.as_ref().is_none_or(|last| last.reason != reason);
         if is_news {
             tracing::error!(entry = %entry.name, rule = entry.rule, reason,
-                "a schedule entry cannot be fired; it is tried again, and the others are fired as usual");
+                "could not fire a schedule entry; retrying, other entries are not affected");
         }
         let wait = last.map_or(FIRST, |last| (last.wait * 2).min(longest));
         let failed = Try {
@@ -69,7 +70,7 @@ impl Failing {
         is_news
     }
 
-    /// Forgets those that are not due any more: another scheduler has fired them, or they were changed or removed.
+    /// Removes entries that are no longer due: another scheduler has fired them, or they were changed or removed.
     pub(super) fn keep(&mut self, due: &[ScheduleEntry]) {
         if !self.0.is_empty() {
             (self.0).retain(|name, _| due.iter().any(|entry| entry.name == *name));
@@ -88,11 +89,11 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn an_entry_waits_for_seconds_while_its_broker_is_away_and_longer_for_a_change() {
+    async fn an_entry_waits_briefly_for_its_broker_and_longer_for_a_change() {
         let codec = CodecName::of::<MessagePack>();
         let task = Envelope::new(TaskId::generate(), "tick", codec, Bytes::new());
         let entry = ScheduleEntry::new("tick", "@every 1s", task);
-        for longest in [LONGEST_AWAY, LONGEST] {
+        for longest in [LONGEST_UNAVAILABLE, LONGEST] {
             let mut failing = Failing::default();
             for _ in 0..20 {
                 failing.failed(entry.clone(), "no luck".into(), longest);

@@ -1,12 +1,12 @@
-//! What is wrong with a rule, and where.
+//! Errors of rules, with their position.
 
-/// A rule that says no time.
+/// The error for an invalid rule.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid rule `{rule}`, at position {position}: {reason}")]
 pub struct InvalidRule {
-    /// The rule as given, without white space around it.
+    /// The rejected rule, without surrounding white space.
     pub rule: String,
-    /// Where the fault is in the rule, in bytes from its start.
+    /// Where the error is in the rule, as a byte offset.
     pub position: usize,
     reason: String,
 }
@@ -15,7 +15,7 @@ crate::debug_as_text!(InvalidRule);
 
 impl InvalidRule {
     pub(super) fn new(rule: &str, fault: Fault<'_>) -> Self {
-        // The part is a slice of the rule, so the distance of their beginnings is its place.
+        // The part is a slice of the rule, so its address gives the position.
         let place = fault.part.as_ptr().addr();
         let position = place.saturating_sub(rule.as_ptr().addr());
         Self {
@@ -26,12 +26,12 @@ impl InvalidRule {
     }
 }
 
-/// A fault in a part of a rule's text, which tells by its place in memory where it is.
+/// An error in a part of a rule. The part's address gives its position in the rule.
 #[derive(Debug)]
 pub(super) struct Fault<'t> {
-    /// The faulty part, a slice of the rule's text.
+    /// The invalid part, a slice of the rule's text.
     pub(super) part: &'t str,
-    /// What is wrong with it, and what to write.
+    /// What is wrong, and what was expected.
     pub(super) reason: String,
 }
 

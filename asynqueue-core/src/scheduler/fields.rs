@@ -1,20 +1,20 @@
-//! The fields of a cron expression, checked one by one.
+//! Checks the fields of a cron expression.
 //!
-//! The crate that reads them says what is wrong but not where, and takes some expressions for others.
+//! The parser crate reports what is wrong but not where, and misreads some expressions.
 
 use super::fault::Fault;
 
-/// What one field may have.
+/// The allowed values of a field.
 struct Field {
     name: &'static str,
     min: u16,
     max: u16,
-    /// Names of values, from the least on.
+    /// Names of the values, from the lowest.
     names: &'static [&'static str],
     days: Days,
 }
 
-/// Which forms a field has for days that depend on the month.
+/// Which forms a field supports for days that depend on the month.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Days {
     None,
@@ -48,11 +48,11 @@ const FIELDS: [Field; 6] = [
     },
 ];
 
-/// Checks the fields of an expression, with seconds or without.
+/// Checks the fields of an expression, with or without seconds.
 ///
 /// # Errors
 ///
-/// The part that is wrong, with its field.
+/// The invalid part, with its field.
 pub(super) fn check_fields(expression: &str) -> Result<(), Fault<'_>> {
     let texts: Vec<_> = expression.split_whitespace().collect();
     let fields = match texts.len() {
@@ -60,8 +60,7 @@ pub(super) fn check_fields(expression: &str) -> Result<(), Fault<'_>> {
         6 => &FIELDS[..],
         count => {
             let reason = format!(
-                "it has {count} field{}; expected 5 (minute, hour, day of month, month, day of week) or 6 (second first)",
-                if count == 1 { "" } else { "s" },
+                "expected 5 fields (minute, hour, day of month, month, day of week) or 6 (second first), found {count}"
             );
             return Err(Fault::new(expression, reason));
         }
@@ -101,11 +100,11 @@ impl Field {
         match item {
             "" => Err(Fault::new(
                 item,
-                "a value is missing; a list is written as `1,2,3`",
+                "a value is missing: write a list as `1,2,3`",
             )),
             "*" => Err(Fault::new(
                 item,
-                "`*` is for all values, and stands alone in its field",
+                "`*` means all values and must be alone in its field",
             )),
             _ => match item.split_once('/') {
                 Some((range, step)) => self.check_step(range, step),
@@ -116,7 +115,7 @@ impl Field {
 
     fn check_step<'t>(&self, range: &'t str, step: &'t str) -> Result<(), Fault<'t>> {
         if number(step).is_none_or(|step| step == 0) {
-            let reason = format!("`{step}` is not a step; expected a number from 1 on");
+            let reason = format!("`{step}` is not a step: expected a number of at least 1");
             return Err(Fault::new(step, reason));
         }
         match range {
@@ -124,7 +123,7 @@ impl Field {
             _ if range.contains('-') => self.check_range(range),
             _ => {
                 let reason = format!(
-                    "`{range}` before a step is not a range; write `*/{step}` or `{}-{}/{step}`",
+                    "`{range}` before a step is not a range: write `*/{step}` or `{}-{}/{step}`",
                     number(range).unwrap_or(self.min),
                     self.max
                 );
@@ -133,7 +132,7 @@ impl Field {
         }
     }
 
-    /// Checks what has no step: values, ranges, and days that depend on the month.
+    /// Checks an item without a step: values, ranges, and days that depend on the month.
     fn check_days<'t>(&self, item: &'t str) -> Result<(), Fault<'t>> {
         let upper = item.to_ascii_uppercase();
         match self.days {
@@ -141,7 +140,7 @@ impl Field {
             Days::OfMonth if upper.ends_with('W') => self.check_value(&item[..item.len() - 1]),
             Days::OfWeek if upper == "L" => Err(Fault::new(
                 item,
-                "`L` needs a day; write `5L` for the last Friday of the month",
+                "`L` requires a day: write `5L` for the last Friday of the month",
             )),
             Days::OfWeek if item.contains('#') => self.check_nth(item),
             Days::OfWeek if upper.ends_with('L') => self.check_value(&item[..item.len() - 1]),
@@ -154,13 +153,13 @@ impl Field {
         let (days, nth) = item.split_once('#').unwrap_or((item, ""));
         let is_nth = nth.eq_ignore_ascii_case("L") || matches!(number(nth), Some(1..=5));
         if !is_nth {
-            let reason = format!("`{nth}` after `#` is not in 1–5, and not `L` for the last");
+            let reason = format!("`{nth}` after `#` is invalid: expected 1–5, or `L` for the last");
             return Err(Fault::new(nth, reason));
         }
         self.check_range(days)
     }
 
-    /// Checks a value, or two with a dash.
+    /// Checks a value, or two separated by a dash.
     fn check_range<'t>(&self, range: &'t str) -> Result<(), Fault<'t>> {
         let Some((first, last)) = range.split_once('-') else {
             return self.check_value(range);
@@ -168,14 +167,14 @@ impl Field {
         self.check_value(first)?;
         self.check_value(last)?;
         let (from, to) = (self.value(first), self.value(last));
-        // As the end of a range, Sunday is the seventh day.
+        // At the end of a range, Sunday is day 7.
         let to = to.map(|day| match day {
             0 if self.days == Days::OfWeek && last.eq_ignore_ascii_case("SUN") => 7,
             _ => day,
         });
         if from > to {
             let reason = format!(
-                "`{range}` goes backwards; write it as two ranges, `{first}-{},{}-{last}`",
+                "`{range}` runs backwards: write it as two ranges, `{first}-{},{}-{last}`",
                 self.max, self.min
             );
             return Err(Fault::new(range, reason));
@@ -208,7 +207,7 @@ impl Field {
     }
 }
 
-/// Digits only, where the standard parser also takes a sign.
+/// Parses only digits; the standard parser also accepts a sign.
 fn number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_let_through_is_a_cron_expression() {
+    fn every_accepted_expression_is_a_cron_expression() {
         for expression in [
             "* * * * *",
             "*/15 0-23/2 1,15 JAN-mar,12 mon-FRI",
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_faulty_field_is_named_with_the_part_that_is_wrong() {
+    fn an_invalid_field_is_named_with_its_invalid_part() {
         for (expression, part, reason) in [
             ("0 25 * * *", "25", "field 2 (hour): `25` is not in 0–23"),
             (
@@ -275,13 +274,13 @@ mod tests {
             ("*/x * * * *", "x", "`x` is not a step"),
             ("1,,2 * * * *", "", "a value is missing"),
             (", * * * *", "", "a value is missing"),
-            ("*,5 * * * *", "*", "stands alone"),
+            ("*,5 * * * *", "*", "must be alone"),
             ("+5 * * * *", "+5", "`+5` is not in 0–59"),
             ("? * * * *", "?", "`?` is not in 0–59"),
             ("0 L * * *", "L", "field 2 (hour): `L` is not in 0–23"),
             ("0 0 32W * *", "32", "`32` is not in 1–31"),
             ("0 0 * * L", "L", "write `5L`"),
-            ("0 0 * * 5#6", "6", "`6` after `#` is not in 1–5"),
+            ("0 0 * * 5#6", "6", "`6` after `#` is invalid: expected 1–5"),
             ("0 0 5#2 * *", "5#2", "`5#2` is not in 1–31"),
             ("ä * * * *", "ä", "`ä` is not in 0–59"),
         ] {
@@ -296,12 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_number_of_fields_is_told_with_the_right_ones() {
+    fn a_wrong_number_of_fields_is_reported_with_the_expected_ones() {
         for (expression, reason) in [
-            ("", "it has 0 fields; expected 5"),
-            ("5", "it has 1 field; expected 5"),
-            ("* * * *", "it has 4 fields; expected 5"),
-            ("* * * * * * 2026", "it has 7 fields; expected 5"),
+            ("", "found 0"),
+            ("5", "found 1"),
+            ("* * * *", "found 4"),
+            ("* * * * * * 2026", "found 7"),
         ] {
             let fault = check_fields(expression).expect_err(expression);
             assert!(fault.reason.contains(reason), "{}", fault.reason);

@@ -1,4 +1,4 @@
-//! Entries in a file, which is read again when it changes.
+//! Entries in a file, which is reloaded when it changes.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,10 +16,10 @@ use crate::{
     task::{Envelope, Name, Task},
 };
 
-/// How often to look whether the file has changed.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often to check whether the file has changed.
+pub(super) const CHECK_FILES: Duration = Duration::from_secs(2);
 
-/// A file of entries, and what was in it when it was read last.
+/// A schedule file and its content when it was last read.
 #[derive(Debug)]
 pub(super) struct ScheduleFile {
     path: PathBuf,
@@ -65,12 +65,12 @@ impl ScheduleFile {
         }
     }
 
-    /// Where its entries are from.
+    /// The source of its entries.
     pub(super) fn source(&self) -> String {
         format!("file:{}", self.path.display())
     }
 
-    /// The entries, if the file is not as it was when it was read last.
+    /// The entries, if the file has changed since it was last read.
     pub(super) fn read_if_changed(&mut self) -> Result<Option<Vec<Entry>>, ScheduleError> {
         let content = std::fs::read_to_string(&self.path)
             .map_err(|error| failed(&self.path, &error.to_string()))?;
@@ -84,7 +84,7 @@ impl ScheduleFile {
         entries.collect::<Result<_, _>>().map(Some)
     }
 
-    /// Lets the file be read again though it has not changed.
+    /// Makes the next check read the file even if it has not changed.
     pub(super) fn forget(&mut self) {
         self.content.clear();
     }
@@ -115,7 +115,7 @@ impl ScheduleFile {
                 "skip" => MissedTicks::Skip,
                 "once" => MissedTicks::Once,
                 other => {
-                    let expected = "it is \"skip\", \"once\" or a number";
+                    let expected = "expected \"skip\", \"once\" or a number";
                     return Err(problem("missed", format!("`{other}`: {expected}")));
                 }
             },
@@ -157,7 +157,7 @@ impl ScheduleFile {
     }
 }
 
-/// The task of a row: its options are checked as those of any task, and its payload is what the file has.
+/// The task of a row. Its options are checked like those of any task; its payload is taken from the file.
 fn build(
     call: CallOptions,
     producer: &Producer,
@@ -172,7 +172,7 @@ fn build(
     Ok(envelope)
 }
 
-/// Stands in for a payload whose type is not known here.
+/// Stands in for a payload of unknown type.
 #[derive(serde::Serialize, Deserialize)]
 struct Untyped;
 

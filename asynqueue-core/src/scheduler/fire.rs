@@ -16,12 +16,12 @@ use crate::{
 
 /// Why this scheduler could not fire an entry in this turn.
 pub(super) enum CannotFire {
-    /// This version cannot read its rule.
+    /// Its rule is invalid in this version.
     Rule(InvalidRule),
     Broker(BrokerError),
 }
 
-/// What firing an entry takes.
+/// What is needed to fire an entry.
 pub(super) struct Firing {
     pub(super) producer: Producer,
     pub(super) before: Vec<Arc<Before>>,
@@ -29,25 +29,25 @@ pub(super) struct Firing {
 }
 
 impl Firing {
-    /// Enqueues the tasks of an entry's ticks that have come. Returns its next tick.
+    /// Enqueues the tasks of an entry's due ticks. Returns its next tick.
     pub(super) async fn fire(
         &self,
         entry: &ScheduleEntry,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, CannotFire> {
-        // A later version may have put it there, and can read it: the entry stays as it is.
+        // A later version may have written the rule and can parse it: the entry stays as it is.
         let rule: Rule = entry.rule.parse().map_err(CannotFire::Rule)?;
         let mut fires = plan::plan(entry, &rule, now);
         let next = fires.last().and_then(|fire| fire.next);
         for fire in &mut fires {
             self.call_before(entry, fire);
         }
-        let told: Vec<_> = fires.iter_mut().map(Told::of).collect();
+        let records: Vec<_> = fires.iter_mut().map(Record::of).collect();
         let fired = self.producer.broker().fire(fires).await;
         let fired = fired.map_err(CannotFire::Broker)?;
-        for (Told { tick, task }, fired) in told.into_iter().zip(&fired) {
+        for (Record { tick, task }, fired) in records.into_iter().zip(&fired) {
             if let Err(conflict) = fired {
-                tracing::warn!(entry = %entry.name, %conflict, "the task of a tick was refused");
+                tracing::warn!(entry = %entry.name, %conflict, "the task of a tick was refused; skipping the tick");
             }
             if let Some((queue, event, _)) = task {
                 match fired {
@@ -74,7 +74,7 @@ impl Firing {
             let call = || before(entry, tick, task);
             let answer = guarded("a hook before a tick", call);
             match answer.unwrap_or_else(|| Err("a hook panicked".into())) {
-                // Where the task goes and what it is called make it one of its tick.
+                // The id and the queue identify the tick, so a hook cannot change them.
                 Ok(()) => (task.id, task.queue) = (id.clone(), queue.clone()),
                 Err(reason) => {
                     fire.what = Tick::Skip(reason);
@@ -85,14 +85,14 @@ impl Firing {
     }
 }
 
-/// What is told of a tick once it was fired.
-struct Told {
+/// What to record about a tick after it was fired.
+struct Record {
     tick: Timestamp,
     /// Queue, event and span of its task, if it has one.
     task: Option<(Name, Name, Span)>,
 }
 
-impl Told {
+impl Record {
     fn of(fire: &mut Fire) -> Self {
         let task = match &mut fire.what {
             Tick::Enqueue(task, _) => {

@@ -1,7 +1,8 @@
-//! The scheduler: enqueues tasks again and again, by the clock.
+//! The scheduler: enqueues tasks repeatedly, by the clock.
 //!
-//! Entries are kept in the broker, and so is what came of their ticks. Any number of processes may run a scheduler on the same
-//! broker: the first one that fires a tick enqueues its task, and the others, and those that die halfway, do no harm.
+//! Entries and the results of their ticks are stored in the broker. Any number of processes may run a scheduler on the
+//! same broker: the first one to fire a tick enqueues its task. Other schedulers, and schedulers that die halfway, do
+//! no harm.
 
 mod change;
 mod cron;
@@ -35,7 +36,7 @@ pub use self::{
 };
 use self::{
     failing::Failing,
-    file::{LOOK_AGAIN, ScheduleFile},
+    file::{CHECK_FILES, ScheduleFile},
     fire::Firing,
     restore::Declared,
     turn::{Fired, Watch},
@@ -48,10 +49,10 @@ use crate::{
     task::{Envelope, Name, Timestamp},
 };
 
-/// Where entries are from that are in code.
+/// The source of entries declared in code.
 const CODE: &str = "code";
 
-/// How long a step that is under way may take when the scheduler is shut down, as where the broker does not answer.
+/// How long a step in progress may take at shutdown, for example if the broker does not respond.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// Fires the entries of a broker when they are due.
@@ -75,7 +76,7 @@ pub struct Scheduler {
     files: Vec<ScheduleFile>,
     /// Entries that are being fired.
     under_way: JoinSet<Fired>,
-    /// Their names.
+    /// The names of these entries.
     busy: HashSet<Name>,
     failing: Failing,
     watch: Watch,
@@ -85,7 +86,7 @@ pub struct Scheduler {
 type Before = dyn Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String> + Send + Sync;
 type After = dyn Fn(&ScheduleEntry, Timestamp, &Result<bool, Conflict>) + Send + Sync;
 
-/// Sets up a [`Scheduler`].
+/// Configures a [`Scheduler`].
 #[must_use = "a scheduler does nothing until it is started"]
 pub struct SchedulerBuilder {
     broker: SharedBroker,
@@ -97,7 +98,7 @@ pub struct SchedulerBuilder {
 }
 
 impl Scheduler {
-    /// Begins a scheduler on `broker`. Without entries of its own it fires those that are in the broker.
+    /// Configures a scheduler for `broker`. Without entries of its own it fires those stored in the broker.
     pub fn builder(broker: impl Into<SharedBroker>) -> SchedulerBuilder {
         SchedulerBuilder {
             broker: broker.into(),
@@ -113,19 +114,19 @@ impl Scheduler {
         self.firing.producer.broker()
     }
 
-    /// Runs until `shutdown` completes, or the broker is closed. A broker that is away is waited for.
+    /// Runs until `shutdown` completes or the broker is closed. Waits while the broker is unavailable.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         let mut retrying = Retrying::new("fire schedules");
         let mut wait = Duration::ZERO;
-        let mut look_at_files = Instant::now() + LOOK_AGAIN;
+        let mut check_files = Instant::now() + CHECK_FILES;
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep(wait) => {}
             }
             let turned = {
-                let step = self.step(&mut look_at_files);
+                let step = self.step(&mut check_files);
                 tokio::pin!(step);
                 tokio::select! {
                     turned = &mut step => turned,
@@ -146,23 +147,23 @@ impl Scheduler {
         }
     }
 
-    /// Looks at files, puts back what is missing, and fires what is due. It may be cut off at any point: a tick that was fired and not
-    /// noted is not fired again by the next scheduler.
-    async fn step(&mut self, look_at_files: &mut Instant) -> Result<Duration, BrokerError> {
-        if !self.files.is_empty() && Instant::now() >= *look_at_files {
+    /// Checks files, restores missing entries, and fires due ones. It may be cut off at any point: a tick that was
+    /// fired but not recorded is not fired again by the next scheduler.
+    async fn step(&mut self, check_files: &mut Instant) -> Result<Duration, BrokerError> {
+        if !self.files.is_empty() && Instant::now() >= *check_files {
             self.read_files_again().await;
-            *look_at_files = Instant::now() + LOOK_AGAIN;
+            *check_files = Instant::now() + CHECK_FILES;
         }
         self.restore().await;
         self.turn().await
     }
 
-    /// What is wrong with a file is told, and its entries stay as they were.
+    /// Logs problems in a file; its entries do not change then.
     async fn read_files_again(&mut self) {
         let mut files = std::mem::take(&mut self.files);
         for file in &mut files {
             if let Err(error) = self.read_file(file).await {
-                tracing::error!(%error, "a schedule file was not taken; its entries stay as they were");
+                tracing::error!(%error, "the schedule file is invalid; the previous entries stay in effect");
             }
         }
         self.files = files;
@@ -175,7 +176,7 @@ impl Scheduler {
         let source = file.source();
         let put = self.put(entries, &source, true).await;
         if matches!(put, Err(ScheduleError::Broker(_))) {
-            // There was nothing wrong with the file.
+            // The problem was not in the file, so read it again.
             file.forget();
         }
         put
@@ -183,26 +184,26 @@ impl Scheduler {
 }
 
 impl SchedulerBuilder {
-    /// Adds an entry. One of the same name that the broker has already is changed to it; it stays paused if it was, and is
-    /// due when it was, unless its rule is another.
+    /// Adds an entry. It replaces an entry of the same name in the broker, but keeps whether that one is paused and,
+    /// unless the rule changes, its next tick.
     pub fn entry(mut self, entry: Entry) -> Self {
         self.entries.push(entry);
         self
     }
 
-    /// Adds the entries of a TOML file, which is read again when it changes: entries that are gone from it are removed. A
-    /// change that makes no sense is logged, and changes nothing.
+    /// Adds the entries of a TOML file. The file is reloaded when it changes: entries that it no longer contains are
+    /// removed. An invalid change is logged and has no effect.
     ///
     /// ```toml
     /// [[schedule]]
     /// name = "nightly"
     /// rule = "0 3 * * *"
-    /// zone = "Europe/Berlin"      # UTC without
+    /// zone = "Europe/Berlin"      # default UTC
     /// event = "clean-up"
     /// payload = { older_than_days = 90 }
-    /// # As they are without:
+    /// # Optional, with their defaults:
     /// queue = "default"
-    /// missed = "once"             # or "skip", or how many of the last to make up for
+    /// missed = "once"             # or "skip", or how many of the last ticks to make up
     /// jitter = "0s"
     /// max_retry = 25
     /// timeout = "30m"
@@ -214,15 +215,16 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Names whose entries those in code are: then the ones that are not in code any more are removed when the scheduler
-    /// starts. Without, they stay until someone removes them, since another program may have put them there.
+    /// Sets the owner of the entries in code: when the scheduler starts, entries of the same owner that are no longer
+    /// in code are removed. Without an owner they stay until someone removes them, because another program may have
+    /// added them.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Some(owner.into());
         self
     }
 
-    /// Is called before the task of a tick is enqueued, and may change its headers, payload and options; with an error the
-    /// tick is left out, for that reason.
+    /// Adds a hook that is called before the task of a tick is enqueued. It may change the task's headers, payload and
+    /// options. If it returns an error, the tick is skipped for this reason.
     pub fn before(
         mut self,
         hook: impl Fn(&ScheduleEntry, Timestamp, &mut Envelope) -> Result<(), String>
@@ -234,7 +236,7 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Is told what came of each tick: `Ok(false)` if another scheduler was first.
+    /// Adds a hook that is called with the result of each tick: `Ok(false)` if another scheduler fired it first.
     pub fn after(
         mut self,
         hook: impl Fn(&ScheduleEntry, Timestamp, &Result<bool, Conflict>) + Send + Sync + 'static,
@@ -243,11 +245,11 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Puts the entries into the broker, and makes the scheduler.
+    /// Adds the entries to the broker, and creates the scheduler.
     ///
     /// # Errors
     ///
-    /// When an entry or a file makes no sense, or the broker cannot be reached.
+    /// When an entry or a file is invalid, or the broker cannot be reached.
     pub async fn build(self) -> Result<Scheduler, ScheduleError> {
         let mut scheduler = Scheduler {
             firing: Arc::new(Firing {
@@ -277,7 +279,7 @@ impl SchedulerBuilder {
         Ok(scheduler)
     }
 
-    /// Starts it in the background.
+    /// Starts the scheduler in the background.
     ///
     /// # Errors
     ///
@@ -291,7 +293,7 @@ impl SchedulerBuilder {
         Ok(SchedulerHandle { stop, running })
     }
 
-    /// Runs it until `shutdown` completes.
+    /// Runs the scheduler until `shutdown` completes.
     ///
     /// # Errors
     ///
@@ -311,10 +313,11 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
-    /// Stops it, once what it does is done, or after two seconds. What is cut off is made up for by the next scheduler.
+    /// Stops the scheduler after its current step, or after two seconds. The next scheduler makes up for steps that
+    /// were cut off.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        // A panic was reported where it happened.
+        // The panic was reported where it happened.
         let _ = self.ended().await;
     }
 
@@ -330,7 +333,7 @@ impl SchedulerHandle {
         let ended = running.await.map_err(|error| ScheduleError::Panicked {
             message: error.to_string(),
         });
-        // Only now: a caller that stops waiting here may wait again, or shut down.
+        // Only after the wait: a caller that stops waiting here may wait again, or shut down.
         self.running = None;
         ended
     }

@@ -1,4 +1,4 @@
-//! What to do about the ticks of an entry that are due.
+//! What to do with the due ticks of an entry.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::{
     task::{Name, TaskId, Timestamp},
 };
 
-/// A tick that is not older than this was not missed: its scheduler was busy.
+/// A tick no older than this does not count as missed: the scheduler was only busy.
 const LATE: Duration = Duration::from_secs(10);
 
-/// The most ticks of one entry that are made up for.
+/// The maximum number of missed ticks of one entry that are made up.
 const MAX_MADE_UP: usize = 1_000;
 
 /// The ticks to fire now, in order.
 pub(super) fn plan(entry: &ScheduleEntry, rule: &Rule, now: Timestamp) -> Vec<Fire> {
-    // Where it is not due yet, another has moved it on.
+    // If it is not due, another scheduler has already advanced it.
     let Some(first) = entry.next.filter(|next| *next <= now) else {
         return Vec::new();
     };
@@ -31,12 +31,12 @@ pub(super) fn plan(entry: &ScheduleEntry, rule: &Rule, now: Timestamp) -> Vec<Fi
     }
     let after = rule.next_after(now);
     let mut fires = Vec::with_capacity(ticks.len() + 1);
-    // Those before what is made up for are left out in one step.
+    // Ticks before the first one to make up are skipped in one step.
     if ticks.first() != Some(&first) {
         fires.push(Fire {
             name: entry.name.clone(),
             tick: first,
-            what: Tick::Skip("it was missed: no scheduler was there in time".into()),
+            what: Tick::Skip("the tick was missed because no scheduler was running".into()),
             next: ticks.first().copied().or(after),
         });
     }
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_that_is_due_is_fired_whatever_happens_to_missed_ones() {
+    fn a_due_tick_is_fired_regardless_of_missed_ones() {
         for missed in [MissedTicks::Skip, MissedTicks::Once, MissedTicks::Last(3)] {
             assert_eq!(planned(missed, 10, 601), [(10, true, Some(11))]);
         }
     }
 
     #[test]
-    fn missed_ticks_are_left_out_or_made_up_for() {
+    fn missed_ticks_are_skipped_or_made_up() {
         let now = 20 * 60 + 30;
         assert_eq!(planned(MissedTicks::Skip, 10, now), [(10, false, Some(21))]);
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
             planned(MissedTicks::Last(100), 19, now),
             [(19, true, Some(20)), (20, true, Some(21))]
         );
-        // The last one is on time, though those before it were missed.
+        // The last one is on time, although those before it were missed.
         assert_eq!(
             planned(MissedTicks::Skip, 10, 1201),
             [(10, false, Some(20)), (20, true, Some(21))]

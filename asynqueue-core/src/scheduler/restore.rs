@@ -1,4 +1,4 @@
-//! Entries that code and files declare: they are put back if the broker loses them.
+//! Entries declared in code and files: they are restored if the broker loses them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,17 +11,17 @@ use crate::{
     server::{Retrying, is_closed},
 };
 
-/// How often to see whether the broker has lost any.
+/// How often to check whether the broker has lost any.
 const CHECK: Duration = Duration::from_millis(800);
 
-/// The entries that a scheduler puts back: not those that were removed on demand.
+/// The entries that a scheduler restores, without entries that were removed on request.
 #[derive(Debug)]
 pub(super) struct Declared {
-    /// By where they are from.
+    /// By source.
     entries: BTreeMap<String, Vec<ScheduleEntry>>,
-    /// The state in which none of them was missing.
+    /// The mark of a state in which none of them was missing.
     seen: Option<StateMark>,
-    /// When to look again.
+    /// When to check again.
     again: Instant,
     retrying: Retrying,
 }
@@ -38,7 +38,7 @@ impl Default for Declared {
 }
 
 impl Declared {
-    /// Takes the entries that are from a source now.
+    /// Replaces the entries of a source.
     pub(super) fn put(&mut self, source: &str, entries: impl Iterator<Item = ScheduleEntry>) {
         let entries: Vec<_> = entries.collect();
         if entries.is_empty() {
@@ -49,7 +49,7 @@ impl Declared {
         self.seen = None;
     }
 
-    /// How long to wait until the next turn, which may be to look for these.
+    /// How long to wait until the next turn or the next check.
     pub(super) fn wait(&self, wait: Duration) -> Duration {
         if self.entries.is_empty() {
             return wait;
@@ -59,7 +59,7 @@ impl Declared {
 }
 
 impl Scheduler {
-    /// Puts back what the broker has lost, if it is time to look. A broker that is away is asked again in a while.
+    /// Restores entries that the broker has lost, if it is time to check. Retries later if the broker is unavailable.
     pub(super) async fn restore(&mut self) {
         if self.declared.entries.is_empty() || Instant::now() < self.declared.again {
             return;
@@ -69,7 +69,7 @@ impl Scheduler {
                 self.declared.retrying.worked();
                 CHECK
             }
-            // The turn that follows meets it too.
+            // The turn that follows reports it.
             Err(error) if is_closed(&error) => CHECK,
             Err(error) => self.declared.retrying.failed(&error),
         };
@@ -93,7 +93,7 @@ impl Scheduler {
         };
         let entries: Vec<_> = entries.filter_map(from_now).collect();
         let found = self.broker().restore_schedules(entries).await?;
-        // Even if the broker forgets that it was removed, as when it loses all.
+        // Even if the broker loses the record of the removal, for example when it loses all data.
         for entries in self.declared.entries.values_mut() {
             entries.retain(|entry| !found.removed.contains(&entry.name));
         }
@@ -102,7 +102,7 @@ impl Scheduler {
             .retain(|_, entries| !entries.is_empty());
         self.declared.seen = Some(found.mark);
         if !found.restored.is_empty() {
-            tracing::warn!(entries = ?found.restored, "schedule entries were missing and are put back: the broker has lost data");
+            tracing::warn!(entries = ?found.restored, "the broker has lost data; missing schedule entries are restored");
             metrics::restored("schedule", found.restored.len());
         }
         Ok(())

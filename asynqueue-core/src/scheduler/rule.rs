@@ -11,31 +11,31 @@ use super::{
 };
 use crate::task::Timestamp;
 
-/// When a schedule entry is due: by the calendar of a time zone, or at even intervals.
+/// When a schedule entry is due: at calendar times in a time zone, or at regular intervals.
 ///
 /// | Rule | Due |
 /// |---|---|
 /// | `30 2 * * *` | every day at 2:30 |
 /// | `*/10 9-17 * * MON-FRI` | every ten minutes of office hours |
-/// | `15 30 2 * * *` | every day at 2:30:15: of six fields, the first are seconds |
-/// | `0 0 L * *`, `0 0 LW * *` | on the last day, the last working day of each month |
-/// | `0 0 * * 5#2`, `0 0 * * 5L` | on the second, the last Friday of each month |
-/// | `0 0 1 * MON`, `0 0 1 * +MON` | on each first *and* each Monday; on a first that is a Monday |
-/// | `@hourly`, `@daily` or `@midnight`, `@weekly` (Sunday), `@monthly`, `@yearly` or `@annually` | when each begins |
+/// | `15 30 2 * * *` | every day at 2:30:15: with six fields, the first one is the second |
+/// | `0 0 L * *`, `0 0 LW * *` | on the last day of each month; on its last working day |
+/// | `0 0 * * 5#2`, `0 0 * * 5L` | on the second Friday of each month; on its last Friday |
+/// | `0 0 1 * MON`, `0 0 1 * +MON` | on the first of each month *and* on each Monday; on the first only if it is a Monday |
+/// | `@hourly`, `@daily` or `@midnight`, `@weekly` (Sunday), `@monthly`, `@yearly` or `@annually` | at the start of each period |
 /// | `@every 1h30m` | every hour and a half |
-/// | `TZ=Europe/Berlin 30 2 * * *` | at 2:30 in Berlin; `CRON_TZ=` is the same, without it it is UTC |
+/// | `TZ=Europe/Berlin 30 2 * * *` | at 2:30 in Berlin; `CRON_TZ=` is a synonym; the default is UTC |
 ///
-/// `@every` ticks at the multiples of its interval since 1970 in UTC, whatever the zone: so all schedulers agree on the
-/// ticks without having to share when they began. The interval is at least 1 s.
+/// `@every` ticks at the multiples of its interval since 1970 in UTC, regardless of the zone, so all schedulers agree
+/// on the ticks no matter when they started. The interval is at least 1 s.
 ///
 /// # When clocks change
 ///
-/// A rule without `*` in its seconds, minutes and hours is for fixed times, each once a day. A time that is left out
-/// since clocks are put forward is due at once when they are: on such a night `30 2 * * *` is due when 2:00 turns into
-/// 3:00. A time that is there twice since clocks are put back is due the first time.
+/// A rule without `*` in its seconds, minutes and hours names fixed times, each due once a day. A time that is skipped
+/// when clocks go forward is due at that moment: in such a night `30 2 * * *` is due when the clock jumps from 2:00 to
+/// 3:00. A time that occurs twice when clocks go back is due the first time.
 ///
-/// Any other rule goes with the clock: `*/30 * * * *` is due every half hour of that night as well. What it has in the
-/// hour that is left out is not due, and what it has in the hour that is twice is due twice.
+/// Any other rule follows the clock: `*/30 * * * *` is due every half hour of that night as well. Times in the skipped
+/// hour are not due, and times in the repeated hour are due twice.
 ///
 /// ```
 /// use asynqueue_core::{scheduler::Rule, task::Timestamp};
@@ -47,18 +47,18 @@ use crate::task::Timestamp;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// As it was given.
+    /// The text that was parsed.
     text: String,
     zone: Tz,
     when: When,
 }
 
 impl Rule {
-    /// Reads a rule.
+    /// Parses a rule.
     ///
     /// # Errors
     ///
-    /// When it is none: what is wrong with it, and where.
+    /// When the rule is invalid. The error contains the position and what was expected.
     pub fn parse(text: &str) -> Result<Self, InvalidRule> {
         let text = text.trim();
         parts(text)
@@ -72,11 +72,11 @@ impl Rule {
             .map_err(|fault| InvalidRule::new(text, fault))
     }
 
-    /// The same rule in the time zone of an IANA name, such as `Europe/Berlin`.
+    /// The same rule in the time zone with an IANA name, such as `Europe/Berlin`.
     ///
     /// # Errors
     ///
-    /// When there is no such zone.
+    /// When the zone is unknown.
     pub fn with_zone(mut self, zone: &str) -> Result<Self, InvalidRule> {
         let (_, expression) =
             parts(&self.text).map_err(|fault| InvalidRule::new(&self.text, fault))?;
@@ -87,17 +87,17 @@ impl Rule {
         Ok(self)
     }
 
-    /// The name of the time zone, such as `Europe/Berlin`; `UTC` if the rule has none.
+    /// The name of the time zone, such as `Europe/Berlin`. `UTC` if the rule names none.
     pub fn zone(&self) -> &'static str {
         self.zone.name()
     }
 
-    /// The first time after `after` at which it is due; `None` if there is none, such as for the 30th of February.
+    /// The first time after `after` at which it is due. `None` if there is none, for example for February 30.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         self.when.next_after(after, self.zone)
     }
 
-    /// The times after `after` at which it is due, up to and with `until`. There can be very many: take a few.
+    /// The times at which it is due after `after`, up to and including `until`. There can be very many: take a few.
     pub fn ticks_between(
         &self,
         after: Timestamp,
@@ -109,7 +109,7 @@ impl Rule {
 }
 
 impl Rule {
-    /// The last times at which it is due from `first` on, up to and with `until`, oldest first: `max` of them at most.
+    /// The last times at which it is due from `first` up to and including `until`, oldest first, at most `max`.
     pub(super) fn last_until(
         &self,
         until: Timestamp,
@@ -117,7 +117,7 @@ impl Rule {
         max: usize,
     ) -> Vec<Timestamp> {
         let before_first = first - Duration::from_millis(1);
-        // Nothing tells how far apart they are: it looks back further and further.
+        // Their distance is unknown, so search back in growing spans.
         let mut span = Duration::from_secs(60);
         loop {
             let from = (until - span).max(before_first);
@@ -162,7 +162,7 @@ fn parts(text: &str) -> Result<(Option<&str>, &str), Fault<'_>> {
         Some((zone, rest)) => Ok((Some(zone), rest.trim_start())),
         None => Err(Fault::new(
             zoned,
-            format!("`{text}` is a time zone only; expected a cron expression after it"),
+            format!("expected a cron expression after the time zone `{text}`"),
         )),
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_due_next_when_its_expression_says() {
+    fn a_rule_is_next_due_by_its_expression() {
         for (text, after, next) in [
             (
                 "0 12 * * *",
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_never_due_says_so_at_once() {
+    fn a_rule_that_is_never_due_is_detected_quickly() {
         let start = Instant::now();
         assert_eq!(
             rule("0 0 30 2 *").next_after(at("2026-01-01T00:00:00Z")),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ticks_are_the_end_of_all() {
+    fn the_last_ticks_are_the_end_of_all_ticks() {
         let (first, until) = (at("2026-03-27T00:00:00Z"), at("2026-04-02T13:00:00Z"));
         for text in [
             "*/7 * * * *",
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_written_as_it_was_given() {
+    fn a_rule_is_displayed_as_it_was_parsed() {
         for text in ["0 2 * * MON", "@every 1h30m", "CRON_TZ=Asia/Tokyo  @daily"] {
             assert_eq!(rule(text).to_string(), text);
             assert_eq!(rule(&rule(text).to_string()), rule(text));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_can_be_given_and_replaced() {
+    fn a_zone_can_be_set_and_replaced() {
         for text in ["0 2 * * *", "TZ=Asia/Tokyo 0 2 * * *"] {
             let moved = rule(text).with_zone("Europe/Berlin").expect("a zone");
             assert_eq!(moved, rule("TZ=Europe/Berlin 0 2 * * *"));
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(rule("@daily").zone(), "UTC");
         for (zone, reason) in [
             ("Europe/Berln", "did you mean `Europe/Berlin`?"),
-            ("UTC 0", "unknown time zone `UTC 0`"),
+            ("UTC 0", "unknown time zone `UTC 0`: "),
         ] {
             let error = rule("0 2 * * *")
                 .with_zone(zone)
@@ -348,27 +348,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused_with_the_place_and_what_to_write() {
+    fn an_invalid_rule_is_refused_with_position_and_fix() {
         for (text, message) in [
             (
                 "0 25 * * *",
                 "invalid rule `0 25 * * *`, at position 2: field 2 (hour): `25` is not in 0–23",
             ),
             ("TZ=UTC 0 25 * * *", "at position 9: field 2 (hour)"),
-            ("* * * *", "at position 0: it has 4 fields; expected 5"),
-            ("", "it has 0 fields"),
+            ("* * * *", "at position 0: expected 5 fields"),
+            ("", "found 0"),
             (
                 "TZ=Europe/Berln @daily",
-                "at position 3: unknown time zone `Europe/Berln`; did you mean `Europe/Berlin`?",
+                "at position 3: unknown time zone `Europe/Berln`: did you mean `Europe/Berlin`?",
             ),
-            ("TZ=Europe/Berlin", "is a time zone only"),
+            (
+                "TZ=Europe/Berlin",
+                "expected a cron expression after the time zone `TZ=Europe/Berlin`",
+            ),
             (
                 "@dayly",
-                "at position 0: unknown nickname `@dayly`; did you mean `@daily`?",
+                "at position 0: unknown nickname `@dayly`: did you mean `@daily`?",
             ),
             (
                 "@reboot",
-                "there are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @every",
+                "expected one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @every",
             ),
             (
                 "@daily 5",
@@ -379,9 +382,9 @@ mod tests {
                 "@every 30",
                 "at position 7: `30` is not a duration: `30` has no unit; write `30s`",
             ),
-            ("@every 0s", "`0s` is too short; an interval is at least 1s"),
+            ("@every 0s", "`0s` is too short: expected at least 1s"),
             ("@every 999ms", "`999ms` is too short"),
-            ("@every 1h 30m", "it has white space"),
+            ("@every 1h 30m", "white space is not allowed"),
         ] {
             let error = refused(text);
             assert!(error.contains(message), "{error}");

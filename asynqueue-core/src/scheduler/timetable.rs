@@ -1,4 +1,4 @@
-//! Entries that are changed at run time.
+//! Changing entries at run time.
 
 use super::{Entry, Rule, ScheduleError, change::change, entry::task_of};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     task::{Name, TaskId, TaskRef},
 };
 
-/// Changes schedule entries in the broker, for whatever schedulers there are to act on: within a second.
+/// Changes schedule entries in the broker. All schedulers apply a change within a second.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,11 +29,11 @@ pub struct Timetable {
     producer: Producer,
 }
 
-/// Where entries are from that were added at run time.
+/// The source of entries that were added at run time.
 const SOURCE: &str = "runtime";
 
 impl Timetable {
-    /// The entries of `broker`.
+    /// The timetable of `broker`.
     pub fn new(broker: impl Into<SharedBroker>) -> Self {
         Self {
             producer: Producer::new(broker),
@@ -44,12 +44,12 @@ impl Timetable {
         self.producer.broker()
     }
 
-    /// Adds an entry, or puts it in place of one of the same name, which stays paused if it was. It is due next at the first
+    /// Adds an entry, or replaces the one of the same name and keeps whether it is paused. It is next due at the first
     /// tick from now.
     ///
     /// # Errors
     ///
-    /// When it is never due, its task makes no sense, or the broker cannot be reached.
+    /// When it is never due, its task is invalid, or the broker cannot be reached.
     pub async fn put(&self, entry: Entry) -> Result<(), ScheduleError> {
         let entry = entry.into_kept(&self.producer, SOURCE)?;
         let name = entry.name.clone();
@@ -63,7 +63,7 @@ impl Timetable {
         change(self.broker(), &name, put).await
     }
 
-    /// Removes an entry with its history. Tells whether there was one.
+    /// Removes an entry with its history. Returns whether it existed.
     ///
     /// # Errors
     ///
@@ -82,11 +82,11 @@ impl Timetable {
         Ok(self.broker().schedules().await?)
     }
 
-    /// Lets an entry fire no more until it is resumed.
+    /// Pauses an entry: its ticks are not fired until it is resumed.
     ///
     /// # Errors
     ///
-    /// When there is no such entry, or the broker cannot be reached.
+    /// When the entry does not exist, or the broker cannot be reached.
     pub async fn pause(&self, name: &str) -> Result<(), ScheduleError> {
         let pause = |entry: Option<&ScheduleEntry>| {
             let entry = entry.ok_or_else(|| unknown(name))?;
@@ -99,11 +99,11 @@ impl Timetable {
         change(self.broker(), &Name::from(name), pause).await
     }
 
-    /// Lets an entry fire again, from its next tick on: ticks meanwhile were not missed, but wanted away.
+    /// Resumes an entry from its next tick. Ticks that passed while it was paused are not made up.
     ///
     /// # Errors
     ///
-    /// When there is no such entry, its rule cannot be read, or the broker cannot be reached.
+    /// When the entry does not exist, its rule is invalid, or the broker cannot be reached.
     pub async fn resume(&self, name: &str) -> Result<(), ScheduleError> {
         let resume = |entry: Option<&ScheduleEntry>| {
             let entry = entry.ok_or_else(|| unknown(name))?;
@@ -123,11 +123,11 @@ impl Timetable {
         change(self.broker(), &Name::from(name), resume).await
     }
 
-    /// Enqueues an entry's task now, apart from its ticks, paused or not.
+    /// Enqueues an entry's task now, independently of its ticks, even if it is paused.
     ///
     /// # Errors
     ///
-    /// When there is no such entry, its task is refused, or the broker cannot be reached.
+    /// When the entry does not exist, its task is refused, or the broker cannot be reached.
     pub async fn trigger(&self, name: &str) -> Result<TaskRef, ScheduleError> {
         let entry = self.broker().schedule(&Name::from(name)).await?;
         let entry = entry.ok_or_else(|| unknown(name))?;

@@ -1,4 +1,4 @@
-//! One turn of a scheduler: each entry that is due is fired, and succeeds or fails alone.
+//! One turn of a scheduler: fires each due entry. Entries succeed or fail independently.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Rule, Scheduler,
-    failing::{LONGEST, LONGEST_AWAY},
+    failing::{LONGEST, LONGEST_UNAVAILABLE},
     fire::CannotFire,
 };
 use crate::{
@@ -18,21 +18,21 @@ use crate::{
     task::Timestamp,
 };
 
-/// The most entries to fire in one turn.
+/// The maximum number of entries fired per turn.
 const MAX_BATCH: usize = 100;
 
-/// How long to wait at most before another look: an entry may have been added that is due earlier than was known.
-const LOOK_FOR_ENTRIES: Duration = Duration::from_secs(1);
+/// The maximum time between turns: an entry that is due earlier may have been added.
+const CHECK_ENTRIES: Duration = Duration::from_secs(1);
 
-/// How often to look for entries whose next tick lies too far ahead; also at once when the clock goes back.
-const LOOK_AHEAD: Duration = Duration::from_secs(60);
+/// How often to check for entries whose next tick is too far ahead. Also checked when the clock goes back.
+const CHECK_AHEAD: Duration = Duration::from_secs(60);
 
-/// What a scheduler knows of the broker's clock.
+/// The scheduler's record of the broker's clock.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The last time it has seen.
+    /// The last time read from it.
     last: Timestamp,
-    /// When to look ahead again.
+    /// When to check for entries too far ahead again.
     again: Instant,
 }
 
@@ -47,7 +47,10 @@ impl Watch {
     fn saw(&mut self, now: Timestamp) {
         if now < self.last {
             let by = self.last.since(now);
-            tracing::warn!(?by, "the broker's clock went back");
+            tracing::warn!(
+                ?by,
+                "the broker's clock went back; checking the next ticks of all schedule entries"
+            );
             self.again = Instant::now();
         }
         self.last = now;
@@ -58,19 +61,19 @@ impl Watch {
 pub(super) type Fired = (ScheduleEntry, Result<Option<Timestamp>, CannotFire>);
 
 impl Scheduler {
-    /// Fires what is due; returns how long to wait for what is due next.
+    /// Fires due entries. Returns how long to wait for the next one.
     pub(super) async fn turn(&mut self) -> Result<Duration, BrokerError> {
-        // Read before the time is: an entry that another moves on meanwhile does not lie ahead.
+        // Read before the time: an entry that another scheduler advances in between is not too far ahead.
         let ahead = if self.watch.again <= Instant::now() {
-            self.watch.again = Instant::now() + LOOK_AHEAD;
+            self.watch.again = Instant::now() + CHECK_AHEAD;
             self.broker().schedules().await?
         } else {
             Vec::new()
         };
-        // Those that cannot be fired must not take the places of others.
+        // Failing entries must not take the places of others.
         let limit = MAX_BATCH + self.failing.len() + self.busy.len();
         let due = self.broker().due_schedules(limit).await?;
-        let asked = Instant::now();
+        let started = Instant::now();
         self.watch.saw(due.now);
         for entry in &ahead {
             self.set_back(entry, due.now).await?;
@@ -78,13 +81,13 @@ impl Scheduler {
         let next = self.fire_all(due.entries, due.now).await?;
         let next = [due.next_due, next].into_iter().flatten().min();
         let until_due = next.map_or(Duration::MAX, |next| next.since(due.now));
-        let until_look = self.watch.again.saturating_duration_since(asked);
-        let wait = until_due.min(until_look).min(LOOK_FOR_ENTRIES);
-        Ok(wait.saturating_sub(asked.elapsed()))
+        let until_check = self.watch.again.saturating_duration_since(started);
+        let wait = until_due.min(until_check).min(CHECK_ENTRIES);
+        Ok(wait.saturating_sub(started.elapsed()))
     }
 
-    /// Fires entries side by side. What takes longer than a look at all of them is left under way: an entry whose queue
-    /// does not answer holds up no other. Returns the first of the next ticks.
+    /// Fires entries concurrently. Entries that take longer than a turn continue in the background, so that a queue
+    /// that does not respond holds up no other. Returns the earliest next tick.
     async fn fire_all(
         &mut self,
         due: Vec<ScheduleEntry>,
@@ -102,7 +105,7 @@ impl Scheduler {
                 self.under_way.spawn(ambient::here(fire.in_current_span()));
             }
         }
-        let (until, mut first) = (started + LOOK_FOR_ENTRIES, None);
+        let (until, mut first) = (started + CHECK_ENTRIES, None);
         while let Ok(Some(fired)) = timeout_at(until, self.under_way.join_next()).await {
             match fired {
                 Ok((entry, fired)) => {
@@ -130,7 +133,7 @@ impl Scheduler {
             Err(CannotFire::Broker(error)) => {
                 metrics::broker_failed("fire schedules");
                 let longest = match error.is_temporary() {
-                    true => LONGEST_AWAY,
+                    true => LONGEST_UNAVAILABLE,
                     false => LONGEST,
                 };
                 self.failing.failed(entry, error.to_string(), longest);
@@ -138,8 +141,9 @@ impl Scheduler {
             Err(CannotFire::Rule(error)) => {
                 let reason = error.to_string();
                 if self.failing.failed(entry.clone(), reason, LONGEST) {
-                    let reason =
-                        format!("left to a scheduler of a version that can read its rule: {error}");
+                    let reason = format!(
+                        "this scheduler's version does not support the rule; left to a later version: {error}"
+                    );
                     self.note(&entry, reason, entry.next).await?;
                 }
             }
@@ -147,7 +151,7 @@ impl Scheduler {
         Ok(None)
     }
 
-    /// Sets an entry's next tick back that lies beyond the one which its rule gives: it was set by a clock that was ahead.
+    /// Sets back an entry's next tick that is later than its rule allows: a clock that was ahead had set it.
     async fn set_back(&self, entry: &ScheduleEntry, now: Timestamp) -> Result<(), BrokerError> {
         let Ok(rule) = entry.rule.parse::<Rule>() else {
             return Ok(());
@@ -158,14 +162,14 @@ impl Scheduler {
             return Ok(());
         }
         let next = rule.next_after(now);
-        tracing::warn!(entry = %entry.name, was = ?entry.next, ?next, "the next tick of a schedule entry lay too far ahead, \
-            and is set back; the broker's clock was wrong");
-        let reason = "the clock went back: this tick lay beyond the next one of the rule";
+        tracing::warn!(entry = %entry.name, was = ?entry.next, ?next, "the next tick was too far ahead because \
+            the broker's clock was wrong; setting it back");
+        let reason = "the clock went back: this tick was later than the rule's next one";
         self.note(entry, reason.into(), next).await
     }
 
-    /// Notes in an entry's history why its next tick is not fired, and sets the next. Where that fails it is done in
-    /// another turn, or by another scheduler.
+    /// Records in an entry's history why its next tick is not fired, and sets the next one. If this fails, a later turn
+    /// or another scheduler repeats it.
     async fn note(
         &self,
         entry: &ScheduleEntry,
@@ -184,7 +188,8 @@ impl Scheduler {
         match self.broker().fire(vec![skip]).await {
             Err(error) if is_closed(&error) => Err(error),
             Err(error) => {
-                tracing::warn!(entry = %entry.name, %error, "the history of a schedule entry could not be changed");
+                tracing::warn!(entry = %entry.name, %error, "could not update the history of a schedule \
+                    entry; retrying");
                 Ok(())
             }
             Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! What a rule says besides its time zone.
+//! The part of a rule after its time zone.
 
 use chrono::TimeZone;
 use chrono_tz::Tz;
@@ -9,13 +9,13 @@ use crate::{duration::parse_millis, suggest::closest, task::Timestamp};
 /// When a rule is due.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum When {
-    /// Boxed, since a parsed expression has tables.
+    /// Boxed, because a parsed expression contains tables.
     Calendar(Box<Calendar>),
-    /// At the multiples of so many milliseconds.
+    /// At the multiples of this many milliseconds.
     Every(u64),
 }
 
-/// The nicknames with what they stand for.
+/// The nicknames and their cron expressions.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
@@ -30,7 +30,7 @@ const EVERY: &str = "@every";
 const SHORTEST: u64 = 1_000;
 
 impl When {
-    /// Reads a cron expression, a nickname or an interval.
+    /// Parses a cron expression, a nickname or an interval.
     pub(super) fn parse(expression: &str) -> Result<Self, Fault<'_>> {
         if !expression.starts_with('@') {
             return Self::calendar(expression);
@@ -82,7 +82,7 @@ fn parse_interval(text: &str) -> Result<u64, Fault<'_>> {
     match parse_millis(text) {
         Ok(millis) if millis < SHORTEST => Err(Fault::new(
             text,
-            format!("`{text}` is too short; an interval is at least 1s"),
+            format!("`{text}` is too short: expected at least 1s"),
         )),
         Ok(millis) => Ok(millis),
         Err(reason) => Err(Fault::new(
@@ -95,8 +95,8 @@ fn parse_interval(text: &str) -> Result<u64, Fault<'_>> {
 fn unknown_nickname(nickname: &str) -> Fault<'_> {
     let known = || NICKNAMES.into_iter().map(|(name, _)| name).chain([EVERY]);
     let advice = closest(nickname, known()).map_or_else(
-        || format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+        || format!("expected one of {}", known().collect::<Vec<_>>().join(", ")),
         |name| format!("did you mean `{name}`?"),
     );
-    Fault::new(nickname, format!("unknown nickname `{nickname}`; {advice}"))
+    Fault::new(nickname, format!("unknown nickname `{nickname}`: {advice}"))
 }

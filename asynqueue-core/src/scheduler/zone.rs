@@ -5,10 +5,10 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use super::fault::Fault;
 use crate::suggest::closest;
 
-/// The zone of an IANA name, such as `Europe/Berlin`.
+/// The zone with an IANA name, such as `Europe/Berlin`.
 pub(super) fn parse_zone(name: &str) -> Result<Tz, Fault<'_>> {
     name.parse().map_err(|_| {
-        let reason = format!("unknown time zone `{name}`; {}", advice(name));
+        let reason = format!("unknown time zone `{name}`: {}", advice(name));
         Fault::new(name, reason)
     })
 }
@@ -16,7 +16,7 @@ pub(super) fn parse_zone(name: &str) -> Result<Tz, Fault<'_>> {
 fn advice(name: &str) -> String {
     let zones = || TZ_VARIANTS.iter().map(|zone| zone.name());
     let city = |zone: &str| zone.rsplit('/').next().map(str::to_lowercase);
-    // Most who leave the continent out know the city.
+    // People who omit the continent usually know the city.
     let same_city = zones().find(|zone| city(zone) == Some(name.to_lowercase()));
     same_city.or_else(|| closest(name, zones())).map_or_else(
         || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_zone_comes_with_the_nearest_name() {
+    fn an_unknown_zone_gets_a_suggestion() {
         for (name, meant) in [
             ("Europe/Berln", "did you mean `Europe/Berlin`?"),
             ("europe/berlin", "did you mean `Europe/Berlin`?"),

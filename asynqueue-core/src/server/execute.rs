@@ -112,7 +112,7 @@ impl Shared {
         let now = self.broker.now().max(leased.now);
         let admitted = self.admit(&leased, now);
         if admitted.is_ok() {
-            leased.envelope.begin();
+            leased.envelope.record_start();
         }
         let mut context = self.context(&leased, now, place);
         if let Ok(service) = &admitted {

@@ -1,9 +1,9 @@
-//! When the tasks of a group become one.
+//! When the tasks of a group become one task.
 
 use std::time::Duration;
 
-/// How the tasks of a group are aggregated: they wait until one of these limits is reached, and then become one task,
-/// made by the function that a server [aggregates](crate::server::ServerBuilder::aggregate) them with.
+/// When the tasks of a group become one task: as soon as one of these limits is reached. The function that a server
+/// registers with [`aggregate`](crate::server::ServerBuilder::aggregate) makes the new task.
 ///
 /// ```
 /// # use asynqueue_core::task::Aggregate;
@@ -13,33 +13,33 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Aggregate {
-    /// How long to wait after the last task that came for another one. Default 10 s.
+    /// How long to wait for another task after the last one. Default 10 s.
     pub grace: Duration,
-    /// How long to wait after the first task in any case. Default 1 minute.
+    /// How long to wait after the first task at most. Default 1 minute.
     pub max_delay: Duration,
     /// How many tasks become one at most, up to [`Aggregate::MAX_SIZE`]. Default 100.
     pub max_size: usize,
 }
 
 impl Aggregate {
-    /// The most tasks that become one.
+    /// The highest allowed [`max_size`](Self::max_size).
     pub const MAX_SIZE: usize = 1_000;
 
-    /// 10 s after the last task, 1 minute after the first, 100 tasks.
+    /// A grace period of 10 s, a maximum delay of 1 minute, and a maximum size of 100 tasks.
     pub const DEFAULT: Self = Self {
         grace: Duration::from_secs(10),
         max_delay: Duration::from_secs(60),
         max_size: 100,
     };
 
-    /// Sets how long to wait after the last task that came for another one. Default 10 s.
+    /// Sets how long to wait for another task after the last one. Default 10 s.
     #[must_use]
     pub const fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets how long to wait after the first task in any case. Default 1 minute.
+    /// Sets how long to wait after the first task at most. Default 1 minute.
     #[must_use]
     pub const fn max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
@@ -53,11 +53,11 @@ impl Aggregate {
         self
     }
 
-    /// Checks that these limits can be kept.
+    /// Checks the limits.
     ///
     /// # Errors
     ///
-    /// When a limit is 0, the size is above [`Aggregate::MAX_SIZE`], or the grace period is longer than the longest
+    /// When a limit is 0, the size is above [`Aggregate::MAX_SIZE`], or the grace period is longer than the maximum
     /// delay.
     pub fn check(&self) -> Result<(), InvalidAggregate> {
         let invalid = |limit, value, expected| {
@@ -69,19 +69,15 @@ impl Aggregate {
         };
         let millisecond = Duration::from_millis(1);
         if self.grace < millisecond {
-            let expected = "it is at least 1ms, for another task to come in";
+            let expected = "expected at least 1ms";
             return invalid("grace", format!("{:?}", self.grace), expected);
         }
         if self.max_delay < self.grace {
-            let expected = "it is at least as long as the grace period";
+            let expected = "expected at least the grace period";
             return invalid("max_delay", format!("{:?}", self.max_delay), expected);
         }
         if !(1..=Self::MAX_SIZE).contains(&self.max_size) {
-            return invalid(
-                "max_size",
-                self.max_size.to_string(),
-                "it goes from 1 to 1000",
-            );
+            return invalid("max_size", self.max_size.to_string(), "expected 1 to 1000");
         }
         Ok(())
     }
@@ -93,9 +89,9 @@ impl Default for Aggregate {
     }
 }
 
-/// Limits of a group that cannot be kept.
+/// The error for invalid limits of a group.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid aggregate: {limit} is {value}; {expected}")]
+#[error("invalid aggregate: {limit} is {value}: {expected}")]
 pub struct InvalidAggregate {
     limit: &'static str,
     value: String,
@@ -109,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_cannot_be_kept_are_refused_by_name() {
+    fn invalid_limits_are_refused_by_name() {
         let refused = |change: fn(&mut Aggregate)| {
             let mut limits = Aggregate::default();
             change(&mut limits);
@@ -117,7 +113,9 @@ mod tests {
         };
         assert!(refused(|limits| limits.grace = Duration::ZERO).contains("grace is 0ns"));
         assert!(refused(|limits| limits.max_delay = Duration::ZERO).contains("max_delay is 0ns"));
-        assert!(refused(|limits| limits.max_size = 0).contains("max_size is 0; it goes from 1"));
+        assert!(
+            refused(|limits| limits.max_size = 0).contains("max_size is 0: expected 1 to 1000")
+        );
         assert!(refused(|limits| limits.max_size = 1_001).contains("max_size is 1001"));
         assert_eq!(Aggregate::default().check(), Ok(()));
     }

@@ -1,14 +1,14 @@
-//! The attempts at a task.
+//! The attempts of a task.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Name, Timestamp};
 
-/// When and by whom a task was run, by an attempt that succeeded.
+/// The attempt that succeeded: when it ran and on which worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Run {
-    /// When it began.
+    /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
@@ -17,7 +17,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// An attempt of `worker` that succeeded.
+    /// A successful attempt on `worker`.
     pub fn new(started: Timestamp, ended: Timestamp, worker: Name) -> Self {
         Self {
             started,
@@ -27,19 +27,19 @@ impl Run {
     }
 }
 
-/// One attempt at a task, as [`TaskInfo::attempts`](crate::broker::TaskInfo::attempts) tells them.
+/// One attempt of a task, as [`TaskInfo::attempts`](crate::broker::TaskInfo::attempts) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Which attempt it was, from 1. Two have the same number if the first did not count.
+    /// The number of the attempt, from 1. Two attempts have the same number if the first did not count.
     pub number: u32,
-    /// When it began, where that is known.
+    /// When it started, if known.
     pub started: Option<Timestamp>,
-    /// When it ended; `None` if it goes on.
+    /// When it ended. `None` while it is running.
     pub ended: Option<Timestamp>,
-    /// The worker that ran it, where that is known.
+    /// The worker that ran it, if known.
     pub worker: Option<Name>,
-    /// Why it failed; `None` if it succeeded or goes on.
+    /// Why it failed. `None` if it succeeded or is running.
     pub failure: Option<Failure>,
 }
 

@@ -1,4 +1,5 @@
-//! What workers change of a task, as bytes of its own: a store that keeps these beside the envelope never writes the payload again.
+//! The changes that workers make to a task, encoded separately: a store that keeps them beside the envelope never
+//! rewrites the payload.
 //!
 //! Specified in `docs/src/protocol.md`.
 
@@ -10,17 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Envelope, Failure, Headers, Name, Run, Timestamp, WireError,
-    wire::{VERSION, read_whole, supported},
+    wire::{VERSION, decode_all, supported},
 };
 
-/// The headers that a worker may set: those of the W3C for traces.
+/// The headers that a worker may set: the W3C trace context.
 const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
-/// All that workers have changed of a task since it was enqueued: attempts, failures, the run that completed it, and what a
-/// server has noted on it.
+/// All changes that workers have made to a task since it was enqueued: attempts, failures, the run that completed it,
+/// and internal notes of servers.
 ///
-/// It is the whole state of these fields, not the difference that one attempt makes. So a store keeps the newest alone, beside an
-/// envelope that it never touches, and [applies](Envelope::apply) it to each envelope that it reads.
+/// It contains the complete state of these fields, not the difference made by one attempt. A store keeps only the
+/// newest one, beside an envelope that it never rewrites, and [applies](Envelope::apply) it to each envelope that it
+/// reads.
 ///
 /// ```
 /// # use asynqueue_core::{
@@ -44,7 +46,7 @@ const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnvelopeChanges(Fields);
 
-/// The fields under the keys that the envelope has them under.
+/// The fields, with the same keys as in the envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Fields {
     #[serde(rename = "v")]
@@ -54,14 +56,14 @@ struct Fields {
     #[serde(rename = "f", default, skip_serializing_if = "is_default")]
     failures: Vec<Failure>,
     #[serde(rename = "i", default, skip_serializing_if = "is_default")]
-    begun: bool,
+    started: bool,
     #[serde(rename = "z", default, skip_serializing_if = "is_default")]
     completed: Option<Run>,
     #[serde(rename = "w", default, skip_serializing_if = "is_default")]
     unhandled_since: Option<Timestamp>,
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     place: Option<u64>,
-    /// Those for traces alone.
+    /// Only the headers of the trace.
     #[serde(rename = "h", default, skip_serializing_if = "is_default")]
     headers: BTreeMap<Name, String>,
     /// Fields of a later version.
@@ -74,16 +76,16 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl EnvelopeChanges {
-    /// What workers have changed of a task.
+    /// The changes that workers have made to `task`.
     pub fn of(task: &Envelope) -> Self {
         let header = |key| Some((Name::from_static(key), task.headers.get(key)?.to_owned()));
-        // A known field with a word of a later version is as the producer has written it.
+        // A known key whose value is from a later version was written by the producer.
         let is_new = |(key, _): &&(String, Value)| !matches!(key.as_str(), "u" | "b");
         Self(Fields {
             version: VERSION,
             attempts: task.attempts,
             failures: task.failures().to_vec(),
-            begun: task.begun(),
+            started: task.is_started(),
             completed: task.completed().cloned(),
             unhandled_since: task.unhandled_since(),
             place: task.place(),
@@ -92,21 +94,21 @@ impl EnvelopeChanges {
         })
     }
 
-    /// As bytes: a few dozen, and those of the failures.
+    /// Encodes the changes: a few dozen bytes plus those of the failures.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = rmp_serde::to_vec_named(&self.0);
-        // Writing plain data into memory: there is nothing that can fail.
+        // Encoding plain data into memory cannot fail.
         debug_assert!(bytes.is_ok(), "{bytes:?}");
         bytes.unwrap_or_default()
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) has written.
+    /// Decodes the result of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
     ///
-    /// When the bytes are not that, or are of a version that is newer than this one in an incompatible way.
+    /// When the bytes are invalid, or of a later, incompatible version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        read_whole("changes of a task", bytes, |reader| {
+        decode_all("task changes", bytes, |reader| {
             let fields = Fields::deserialize(reader)?;
             supported::<DecodeError>(fields.version)?;
             Ok(Self(fields))
@@ -115,13 +117,13 @@ impl EnvelopeChanges {
 }
 
 impl Envelope {
-    /// Puts what workers have changed in place of these fields of the envelope as it was enqueued.
+    /// Replaces these fields of the enqueued envelope with the changed ones.
     pub fn apply(&mut self, changes: EnvelopeChanges) {
         let Fields {
             version: _,
             attempts,
             failures,
-            begun,
+            started,
             completed,
             unhandled_since,
             place,
@@ -129,7 +131,7 @@ impl Envelope {
             unknown,
         } = changes.0;
         self.attempts = attempts;
-        self.set_noted(failures, begun, completed, unhandled_since, place);
+        self.set_noted(failures, started, completed, unhandled_since, place);
         if TRACE_HEADERS
             .iter()
             .any(|key| self.headers.get(key) != headers.get(*key).map(String::as_str))

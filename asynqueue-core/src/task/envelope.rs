@@ -1,4 +1,4 @@
-//! What travels from producer to worker.
+//! The envelope: a task as it is passed from producer to worker.
 
 use std::sync::Arc;
 
@@ -9,53 +9,53 @@ use super::{
 };
 use crate::codec::CodecName;
 
-/// A task as brokers keep it: the encoded payload and all that is needed to run it.
+/// A task as brokers store it: the encoded payload and everything needed to run it.
 ///
-/// The fields that few tasks use are behind one pointer each, since a broker holds millions of these.
+/// Rarely used fields are behind pointers, because a broker holds millions of envelopes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Envelope {
-    /// The task's id within its queue.
+    /// The task's id, unique in its queue.
     pub id: TaskId,
     /// The queue the task is in.
     pub queue: Name,
-    /// The event, which names the process.
+    /// The event, which selects the handler.
     pub event: Name,
-    /// What the payload is encoded with.
+    /// The codec of the payload.
     pub codec: CodecName,
     /// The encoded payload.
     pub payload: Bytes,
-    /// How to run it; shared by tasks of one type.
+    /// How to run the task. Shared by tasks of one type.
     pub options: Arc<TaskOptions>,
-    /// The caller's own key-value pairs, such as a trace context.
+    /// Key-value pairs of the caller, and the trace context.
     pub headers: Headers,
-    /// When it was enqueued.
+    /// When the task was enqueued.
     pub enqueued_at: Timestamp,
-    /// When it is no longer worth running.
+    /// When the task becomes useless: it is not run after this. `None`: never.
     pub deadline: Option<Timestamp>,
-    /// The lock it holds.
+    /// The unique lock of the task, if it is unique.
     pub unique: Option<Box<UniqueLock>>,
-    /// Attempts that counted so far.
+    /// How many attempts have counted so far.
     pub attempts: u32,
     rest: Option<Box<Rest>>,
 }
 
-/// What few tasks have.
+/// The rarely used fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Rest {
     failures: Vec<Failure>,
     expires_at: Option<Timestamp>,
-    /// Whether a worker has begun it, of a task that expires.
-    begun: bool,
+    /// Whether a worker has started the task; recorded only for tasks that expire.
+    started: bool,
     completed: Option<Run>,
     unhandled_since: Option<Timestamp>,
     place: Option<u64>,
-    /// Fields of a later version, kept for whoever knows them.
+    /// Fields of a later version, kept for servers of that version.
     unknown: Vec<(String, rmpv::Value)>,
 }
 
 impl Envelope {
-    /// An envelope of `event` with nothing but a payload; set the other fields as needed.
+    /// An envelope of `event` with only a payload. Set the other fields as needed.
     pub fn new(id: TaskId, event: impl Into<Name>, codec: CodecName, payload: Bytes) -> Self {
         Self::with_options(
             id,
@@ -89,7 +89,7 @@ impl Envelope {
         }
     }
 
-    /// Points at this task.
+    /// A reference to this task.
     pub fn task_ref(&self) -> TaskRef {
         TaskRef {
             queue: self.queue.clone(),
@@ -97,18 +97,18 @@ impl Envelope {
         }
     }
 
-    /// The failed attempts, oldest first; the last [`Failure::KEPT`] of them.
+    /// The failed attempts, oldest first: the last [`Failure::KEPT`] of them.
     pub fn failures(&self) -> &[Failure] {
         self.rest.as_ref().map_or(&[], |rest| &rest.failures)
     }
 
-    /// The attempt that failed last.
+    /// The most recent failure.
     pub fn last_failure(&self) -> Option<&Failure> {
         self.failures().last()
     }
 
-    /// Keeps a failure with the task, and drops the oldest beyond [`Failure::KEPT`]. Whether it counts as an attempt
-    /// is for the caller to say, in [`attempts`](Self::attempts).
+    /// Adds a failure, and drops the oldest beyond [`Failure::KEPT`]. The caller decides whether it counts as an
+    /// attempt, and sets [`attempts`](Self::attempts).
     pub fn push_failure(&mut self, failure: Failure) {
         let failures = &mut self.rest.get_or_insert_default().failures;
         if failures.len() >= Failure::KEPT {
@@ -117,7 +117,7 @@ impl Envelope {
         failures.push(failure.bounded());
     }
 
-    /// The task as it is archived because it was cancelled for this reason.
+    /// The task with a failure of kind `Cancelled` for this reason, to be archived.
     #[must_use]
     pub fn cancelled(&self, reason: &str, now: Timestamp) -> Self {
         let mut task = self.clone();
@@ -126,59 +126,62 @@ impl Envelope {
         task
     }
 
-    /// When the task is no longer worth starting, unless a worker has begun it [by then](Self::is_expired).
+    /// The time until which the task must start. Has no effect once a worker [has started](Self::is_expired) it.
+    /// `None`: no limit.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.rest.as_ref().and_then(|rest| rest.expires_at)
     }
 
-    /// Sets when the task is no longer worth starting.
+    /// Sets the time until which the task must start.
     pub fn set_expires_at(&mut self, time: Option<Timestamp>) {
         if time.is_some() || self.rest.is_some() {
             self.rest.get_or_insert_default().expires_at = time;
         }
     }
 
-    /// Whether it may no longer start, since no worker has begun it before it [expires](Self::expires_at). Once a worker has
-    /// begun it, it does not expire, whatever became of that attempt.
+    /// Whether the task must not start any more, because no worker started it before it
+    /// [expired](Self::expires_at). Once a worker has started it, it never expires, regardless of the attempt's
+    /// outcome.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at().is_some_and(|time| time <= now) && !self.has_begun()
+        self.expires_at().is_some_and(|time| time <= now) && !self.has_started()
     }
 
-    /// Until when it may start; `None` if at any time. Once begun, it does not expire.
+    /// The time until which it may start. `None` if there is no limit, or once it has started.
     pub(crate) fn latest_start(&self) -> Option<Timestamp> {
-        let expires = self.expires_at().filter(|_| !self.has_begun());
+        let expires = self.expires_at().filter(|_| !self.has_started());
         [self.deadline, expires].into_iter().flatten().min()
     }
 
-    fn has_begun(&self) -> bool {
-        // A refusal counts as an attempt, and that count may have been set back.
+    fn has_started(&self) -> bool {
+        // A refusal counts as an attempt, and that count may have been reset.
         let is_start = |failure: &Failure| failure.is_attempt() && !failure.is_refusal();
         let refusals = self
             .failures()
             .iter()
             .filter(|failure| failure.is_refusal());
-        self.begun()
+        self.is_started()
             || self.failures().iter().any(is_start)
             || self.attempts as usize > refusals.count()
     }
 
-    /// Notes that a worker begins a task that may [expire](Self::is_expired): it may come back without a failure.
-    pub(crate) fn begin(self: &mut Arc<Self>) {
-        if self.expires_at().is_some() && !self.has_begun() {
-            Arc::make_mut(self).set_begun();
+    /// Records the start of a task that may [expire](Self::is_expired), because it may be released without a
+    /// failure.
+    pub(crate) fn record_start(self: &mut Arc<Self>) {
+        if self.expires_at().is_some() && !self.has_started() {
+            Arc::make_mut(self).set_started();
         }
     }
 
-    pub(super) fn begun(&self) -> bool {
-        self.rest.as_ref().is_some_and(|rest| rest.begun)
+    pub(super) fn is_started(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.started)
     }
 
-    pub(super) fn set_begun(&mut self) {
-        self.rest.get_or_insert_default().begun = true;
+    pub(super) fn set_started(&mut self) {
+        self.rest.get_or_insert_default().started = true;
     }
 
-    /// The task as it can be run on request, if it would not be started as it is: its deadline has passed, or it has
-    /// expired. Its times then lie as far ahead as they did when it was enqueued, and count as of now.
+    /// The task with new times, if it would not start as it is because its deadline has passed or it has expired.
+    /// The new times are as far from `now` as the old ones were from the enqueueing.
     pub fn renewed(&self, now: Timestamp) -> Option<Self> {
         let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
         (is_late || self.is_expired(now)).then(|| {
@@ -188,44 +191,44 @@ impl Envelope {
         })
     }
 
-    /// The attempt that succeeded, of a completed task that is kept.
+    /// The attempt that succeeded. Only set in a completed task.
     pub fn completed(&self) -> Option<&Run> {
         self.rest.as_ref()?.completed.as_ref()
     }
 
-    /// Notes the attempt that succeeded.
+    /// Records the attempt that succeeded.
     pub fn set_completed(&mut self, run: Run) {
         self.rest.get_or_insert_default().completed = Some(run);
     }
 
-    /// Since when servers give the task back because none of them knew its event.
+    /// Since when servers have been releasing the task because none of them has a handler for its event.
     pub fn unhandled_since(&self) -> Option<Timestamp> {
         self.rest.as_ref().and_then(|rest| rest.unhandled_since)
     }
 
-    /// Notes since when servers give the task back because none of them knew its event.
+    /// Records since when servers have been releasing the task because none of them has a handler for its event.
     pub fn set_unhandled_since(&mut self, time: Option<Timestamp>) {
         if time.is_some() || self.rest.is_some() {
             self.rest.get_or_insert_default().unhandled_since = time;
         }
     }
 
-    /// The task's place in the line of the limit that it waits for. Places only compare: a lower one came earlier.
+    /// The task's place in the queue of the limit that it waits for. Places only compare: a lower one came earlier.
     pub fn place(&self) -> Option<u64> {
         self.rest.as_ref().and_then(|rest| rest.place)
     }
 
-    /// Sets the task's place in the line of the limit that it waits for.
+    /// Sets the task's place in the queue of the limit that it waits for.
     pub fn set_place(&mut self, place: Option<u64>) {
         if place.is_some() || self.rest.is_some() {
             self.rest.get_or_insert_default().place = place;
         }
     }
 
-    /// The same task once more, as if it were enqueued only now: its times lie as far ahead as they did then.
+    /// A copy of the task, as if it were enqueued now: its times are shifted accordingly.
     ///
-    /// A key that is the task's own id becomes the new id, or the copy would be refused because of itself.
-    pub(crate) fn anew(&self, id: TaskId, now: Timestamp) -> Self {
+    /// If the unique key is the task's id, it becomes the new id; otherwise the original would block the copy.
+    pub(crate) fn copied(&self, id: TaskId, now: Timestamp) -> Self {
         let mut task = self.clone();
         if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {
             lock.key = UniqueKey::of_task(&id);
@@ -235,7 +238,7 @@ impl Envelope {
         task.attempts = 0;
         if let Some(rest) = &mut task.rest {
             rest.failures.clear();
-            rest.begun = false;
+            rest.started = false;
             rest.completed = None;
             rest.unhandled_since = None;
             rest.place = None;
@@ -243,7 +246,7 @@ impl Envelope {
         task
     }
 
-    /// Moves all times as if it were enqueued only now.
+    /// Shifts all times as if the task were enqueued now.
     fn move_times(&mut self, now: Timestamp) {
         let before = std::mem::replace(&mut self.enqueued_at, now);
         let later = |time: Timestamp| now + time.since(before);
@@ -253,8 +256,8 @@ impl Envelope {
         }
     }
 
-    /// The group in which the task waits to become one with others: empty for all of its event. `None` if it is not to
-    /// be [aggregated](TaskOptions::aggregate).
+    /// The group in which the task waits to be [aggregated](TaskOptions::aggregate). Empty for the group of all
+    /// tasks without a group name. `None` if it is not to be aggregated.
     pub fn aggregated_in(&self) -> Option<&Name> {
         static ALL: Name = Name::from_static("");
         self.options.aggregate.as_ref()?;
@@ -269,18 +272,18 @@ impl Envelope {
         self.rest.get_or_insert_default().failures = failures;
     }
 
-    /// Sets all that workers note on a task.
+    /// Sets all fields that workers change.
     pub(super) fn set_noted(
         &mut self,
         failures: Vec<Failure>,
-        begun: bool,
+        started: bool,
         completed: Option<Run>,
         unhandled_since: Option<Timestamp>,
         place: Option<u64>,
     ) {
         let rest = self.rest.get_or_insert_default();
         rest.failures = failures;
-        rest.begun = begun;
+        rest.started = started;
         rest.completed = completed;
         rest.unhandled_since = unhandled_since;
         rest.place = place;
@@ -289,7 +292,7 @@ impl Envelope {
         }
     }
 
-    /// Puts a field of a later version in place of that which is there.
+    /// Replaces a field of a later version.
     pub(super) fn put_unknown(&mut self, key: String, value: rmpv::Value) {
         let unknown = &mut self.rest.get_or_insert_default().unknown;
         unknown.retain(|(known, _)| *known != key);
@@ -300,13 +303,13 @@ impl Envelope {
         self.rest.get_or_insert_default().unknown.push((key, value));
     }
 
-    /// Whether another attempt is left after those that counted.
+    /// Whether attempts are left.
     pub fn may_retry(&self) -> bool {
         self.attempts <= self.options.max_retry
     }
 }
 
-/// Key-value pairs that travel with a task. Clones share them.
+/// Key-value pairs of a task. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Option<Arc<Pairs>>);
 
@@ -316,7 +319,7 @@ impl Headers {
     /// Sets `key` to `value`.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let (key, value) = (Name::from(key.into()), value.into().into_boxed_str());
-        // Sorted by key. There are few: a map would take more.
+        // A sorted list: there are few pairs, and a map would take more memory.
         let pairs = Arc::make_mut(self.0.get_or_insert_default());
         match pairs.binary_search_by(|(known, _)| known.cmp(&key)) {
             Ok(place) => pairs[place].1 = value,
@@ -331,13 +334,13 @@ impl Headers {
         Some(&pairs[place.ok()?].1)
     }
 
-    /// All pairs, by key.
+    /// All pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.0.iter().flat_map(|pairs| pairs.iter());
         pairs.map(|(key, value)| (key.as_str(), &**value))
     }
 
-    /// Whether there are none.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|pairs| pairs.is_empty())
     }
@@ -362,7 +365,7 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
-    /// Enqueued at 1,000, and to be begun within 500 ms.
+    /// Enqueued at 1,000, and to start within 500 ms.
     fn expiring() -> Envelope {
         let codec = CodecName::of::<MessagePack>();
         let mut task = Envelope::new(TaskId::generate(), "event", codec, Bytes::new());
@@ -386,10 +389,10 @@ mod tests {
     }
 
     #[test]
-    fn a_task_expires_unless_a_worker_has_begun_it() {
-        let begun = {
+    fn a_task_expires_unless_a_worker_has_started_it() {
+        let started = {
             let mut task = Arc::new(expiring());
-            task.begin();
+            task.record_start();
             Envelope::clone(&task)
         };
         let kinds = [
@@ -399,9 +402,9 @@ mod tests {
         ];
         assert!(!expiring().is_expired(at(1_499)));
         assert!(expiring().is_expired(at(1_500)));
-        assert!(!begun.is_expired(at(1_500)));
+        assert!(!started.is_expired(at(1_500)));
         for kind in kinds {
-            // Also if such a failure does not count.
+            // Even if such a failure does not count.
             for counts in [true, false] {
                 let task = failed(expiring(), kind, counts);
                 assert!(!task.is_expired(at(1_500)), "{kind} {counts}");
@@ -421,17 +424,17 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_an_expiry_is_not_copied_to_note_its_beginning() {
+    fn a_task_without_an_expiry_is_not_copied_to_record_its_start() {
         let mut task = expiring();
         task.set_expires_at(None);
         let task = Arc::new(task);
         let mut same = Arc::clone(&task);
-        same.begin();
+        same.record_start();
         assert!(Arc::ptr_eq(&task, &same));
     }
 
     #[test]
-    fn renewed_times_lie_as_far_ahead_as_they_did_however_often() {
+    fn renewed_times_keep_their_distance_each_time() {
         let mut task = expiring();
         task.deadline = Some(at(3_000));
         assert_eq!(task.renewed(at(1_499)), None);

@@ -1,4 +1,4 @@
-//! What is kept of an attempt that failed.
+//! The failures that are kept with a task.
 
 use std::fmt;
 
@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{Name, Timestamp};
 
-/// One failed attempt, as kept with its task.
+/// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// When the attempt began.
+    /// When the attempt started. `None` if it did not start, or if this is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
     /// When the attempt ended.
     pub at: Timestamp,
-    /// What ended it.
+    /// The cause of the failure.
     pub kind: FailureKind,
-    /// The error's text, with its causes. Cut to [`Failure::MAX_MESSAGE`] bytes.
+    /// The error message, with its causes. Truncated to [`Failure::MAX_MESSAGE`] bytes.
     pub message: String,
-    /// Where it panicked. Cut to [`Failure::MAX_BACKTRACE`] bytes.
+    /// The backtrace of a panic. Truncated to [`Failure::MAX_BACKTRACE`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
-    /// The worker that ran it.
+    /// The worker that ran it, if any did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
 }
 
 impl Failure {
-    /// How many failures are kept with a task; the oldest go first.
+    /// How many failures are kept with a task. Older ones are dropped.
     pub const KEPT: usize = 10;
-    /// Bytes kept of a message.
+    /// The maximum length of a message in bytes.
     pub const MAX_MESSAGE: usize = 4 * 1024;
-    /// Bytes kept of a backtrace.
+    /// The maximum length of a backtrace in bytes.
     pub const MAX_BACKTRACE: usize = 16 * 1024;
 
-    /// Why attempt `attempt`, counted from 1, ended at this time; without a start, a backtrace and a worker.
+    /// The failure of attempt `attempt` (from 1), which ended at `at`, without start, backtrace and worker.
     pub fn new(attempt: u32, at: Timestamp, kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             attempt,
@@ -50,17 +50,17 @@ impl Failure {
         }
     }
 
-    /// Whether the task was run, and not just put away.
+    /// Whether a worker had the task. `false` if it was archived by a request.
     pub fn is_attempt(&self) -> bool {
         self.worker.is_some() || self.kind == FailureKind::LeaseExpired
     }
 
-    /// Whether a worker had the task and did not begin it.
+    /// Whether a worker leased the task but did not start it.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self.kind, FailureKind::Expired | FailureKind::UnknownEvent)
     }
 
-    /// Cuts what is too long to be kept.
+    /// Truncates fields that are too long.
     pub(crate) fn bounded(mut self) -> Self {
         cut(&mut self.message, Self::MAX_MESSAGE);
         if let Some(backtrace) = &mut self.backtrace {
@@ -70,7 +70,7 @@ impl Failure {
     }
 }
 
-/// Cuts a text that is longer than `max` bytes.
+/// Truncates a text to `max` bytes.
 pub(crate) fn cut(text: &mut String, max: usize) {
     if text.len() > max {
         text.truncate(text.floor_char_boundary(max));
@@ -78,40 +78,40 @@ pub(crate) fn cut(text: &mut String, max: usize) {
     }
 }
 
-/// What ended an attempt, or kept a task from running.
+/// Why an attempt failed, or why a task was not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The process returned an error.
+    /// The handler returned an error.
     Error,
-    /// The process panicked.
+    /// The handler panicked.
     Panic,
     /// The attempt took longer than the task's timeout.
     Timeout,
-    /// The task's deadline passed, while it ran or before it started.
+    /// The task's deadline passed, before or during the attempt.
     Deadline,
-    /// Its time to be started was over.
+    /// The task did not start before it expired.
     Expired,
-    /// The worker vanished and its lease ran out.
+    /// The worker disappeared and its lease expired.
     LeaseExpired,
-    /// The payload is not what the process expects.
+    /// The payload does not match the handler's type.
     Decode,
-    /// No process is registered for the event.
+    /// No handler is registered for the event.
     UnknownEvent,
-    /// The server has no shared value of a type that the process needs.
+    /// The handler requires state that the server does not have.
     MissingState,
-    /// Someone cancelled it.
+    /// The task was cancelled on request.
     Cancelled,
-    /// Someone put it away, to be run later or not at all.
+    /// The task was archived on request, to run later or never.
     Shelved,
-    /// A kind that a newer version wrote.
+    /// A kind from a later version.
     #[serde(other)]
     Other,
 }
 
 impl FailureKind {
-    /// The kind in words.
+    /// The kind as text, in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",

@@ -10,28 +10,28 @@ use crate::ambient;
 
 /// Identifies a task within its queue.
 ///
-/// A generated id is 22 characters of base 62: 48 bits of milliseconds since 1970, then 80 random bits, so that ids
-/// sort by creation time and fit in a URL. An id of the caller's own makes enqueueing idempotent: a second task with it
-/// is refused with a conflict.
+/// A generated id has 22 characters of base 62: 48 bits of milliseconds since 1970, then 80 random bits. Ids therefore
+/// sort by creation time and fit in a URL. A custom id makes enqueueing idempotent: a second task with the same id is
+/// refused with a conflict.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(SmolStr);
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Digits of base 62 that hold any 64-bit number.
+/// The number of base 62 digits that hold any 64-bit number.
 const DIGITS_PER_U64: usize = 11;
 
 /// The longest id, in bytes.
 const MAX_TASK_ID: usize = 255;
 
 impl TaskId {
-    /// A new id, unlike any other.
+    /// A new, unique id.
     pub fn generate() -> Self {
         Self::generate_at(ambient::system_time())
     }
 
-    /// A new id, unlike any other, that [says](Self::time) when it was made.
+    /// A new, unique id that contains its [creation time](Self::time).
     pub(crate) fn generate_at(now: Timestamp) -> Self {
         let random: u128 = ambient::random();
         let mut id = SmolStrBuilder::new();
@@ -40,7 +40,7 @@ impl TaskId {
         Self(id.finish())
     }
 
-    /// When a generated id was made. An id of the caller's own that looks like one has a time too, which means nothing.
+    /// The creation time of a generated id. A custom id that looks like a generated one returns a meaningless time.
     pub(super) fn time(&self) -> Option<Timestamp> {
         let digits = self.0.as_bytes();
         if digits.len() != 2 * DIGITS_PER_U64 {
@@ -51,11 +51,11 @@ impl TaskId {
         Some(Timestamp::from_millis(number >> 16))
     }
 
-    /// An id of the caller's own.
+    /// A custom id.
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than 255 bytes, `.` or `..`, or has white space or control characters.
+    /// When it is empty, longer than 255 bytes, `.` or `..`, or contains white space or control characters.
     pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidTaskId> {
         let id = id.as_ref();
         let valid = !id.is_empty()
@@ -75,7 +75,7 @@ impl TaskId {
     }
 }
 
-/// What a digit of base 62 stands for.
+/// The value of a base 62 digit.
 fn value(digit: u8) -> Option<u64> {
     let value = match digit {
         b'0'..=b'9' => digit - b'0',
@@ -86,7 +86,7 @@ fn value(digit: u8) -> Option<u64> {
     Some(value.into())
 }
 
-/// Writes `n` most significant digit first in a fixed width, so that text order is numeric order.
+/// Writes `n` in a fixed width, most significant digit first, so that text order is numeric order.
 fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
     let mut digits = [0_u8; DIGITS_PER_U64];
     for digit in digits.iter_mut().rev() {
@@ -96,13 +96,13 @@ fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
     digits.iter().for_each(|&digit| text.push(digit.into()));
 }
 
-/// A task id that some broker could not keep.
+/// The error for text that is not a valid task id.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid task id `{id}`: a task id has 1 to 255 bytes and no white space or control characters, and is neither `.` nor `..`"
+    "invalid task id `{id}`: expected 1 to 255 bytes without white space or control characters, other than `.` and `..`"
 )]
 pub struct InvalidTaskId {
-    /// The id as given.
+    /// The rejected id.
     pub id: String,
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_id_says_when_it_was_made() {
+    fn a_generated_id_contains_its_creation_time() {
         for millis in [0, 1, 1_700_000_000_000, (1 << 48) - 1] {
             let now = Timestamp::from_millis(millis);
             assert_eq!(TaskId::generate_at(now).time(), Some(now));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_cannot_be_kept_are_refused_by_name() {
+    fn invalid_ids_are_refused_by_name() {
         for bad in ["", ".", "..", "a b", "a\u{7}", &"x".repeat(256)] {
             assert_eq!(TaskId::new(bad), Err(InvalidTaskId { id: bad.to_owned() }));
         }

@@ -1,4 +1,4 @@
-//! The nouns: what a task is, how it is named, what travels with it and which states it goes through.
+//! What a task is: its payload, its names, its envelope and its states.
 
 mod aggregate;
 mod attempt;
@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::codec::{Codec, CodecError};
 
-/// A payload that can be enqueued: its event name, its options and what its process returns.
+/// A payload that can be enqueued: its event name, its options and the output of its handler.
 ///
 /// Derived with `#[derive(Task)]`; written by hand it is:
 ///
@@ -55,32 +55,32 @@ use crate::codec::{Codec, CodecError};
 /// }
 /// ```
 ///
-/// The event name is written out, never taken from the Rust type's path, so that renaming a struct orphans no
-/// waiting task.
+/// The event name is written out and never derived from the Rust type's path, so that renaming a struct does not orphan
+/// waiting tasks.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task",
     label = "not a task",
-    note = "put `#[derive(Serialize, Deserialize, Task)]` and `#[task(event = \"…\")]` on the payload struct"
+    note = "add `#[derive(Serialize, Deserialize, Task)]` and `#[task(event = \"…\")]` to the payload struct"
 )]
 pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The name that ties a payload to its process, such as `email:welcome`.
+    /// The name that selects the handler of a payload, such as `email:welcome`.
     const EVENT: &'static str;
 
-    /// What the process returns, and [`TaskHandle::result`](crate::producer::TaskHandle::result) yields.
+    /// The output of the handler, which [`TaskHandle::result`](crate::producer::TaskHandle::result) returns.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
     /// The codec that producers encode this payload and its output with.
     type Codec: Codec;
 
-    /// The options of every task of this type; single calls can override them.
+    /// The options of every task of this type. Single calls can override them.
     ///
-    /// Shared, because a million waiting tasks of one type need them once.
+    /// Shared, so that a million waiting tasks of one type store them once.
     fn options() -> Arc<TaskOptions> {
         TaskOptions::shared_default()
     }
 
-    /// What makes this payload the same as another, for types that set [`TaskOptions::unique`]. By default [all of the
-    /// payload](UniqueKey::of_value); the derive's `unique(fields(…))` narrows it.
+    /// The key that makes this payload unique, for types that set [`TaskOptions::unique`]. Default: a hash of [the
+    /// entire payload](UniqueKey::of_value). The derive's `unique(fields(…))` selects some fields.
     ///
     /// # Errors
     ///

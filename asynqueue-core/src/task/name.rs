@@ -7,16 +7,16 @@ use smol_str::SmolStr;
 
 /// A short name of a queue, an event, a worker or a group.
 ///
-/// Cheap to clone: up to 23 bytes are kept inline, a longer name is shared.
+/// Cheap to clone: up to 23 bytes are stored inline, a longer name is shared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(SmolStr);
 
-/// The longest queue name, in bytes.
+/// The maximum length of a queue name, in bytes.
 const MAX_QUEUE_NAME: usize = 200;
 
 impl Name {
-    /// A name from a constant, without allocating.
+    /// A name from a constant, without allocation.
     pub const fn from_static(name: &'static str) -> Self {
         Self(SmolStr::new_static(name))
     }
@@ -26,18 +26,19 @@ impl Name {
         &self.0
     }
 
-    /// Checks that this can name a queue on every broker.
+    /// Checks that this is a valid queue name for every broker.
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than 200 bytes, `.` or `..`, or has a brace, white space or a control character: braces mark
-    /// the hash slot in a Redis Cluster key, dots are steps in the path of a page, and the rest cannot be typed or seen.
+    /// When it is empty, longer than 200 bytes, `.` or `..`, or contains a brace, white space or a control
+    /// character. Braces mark the hash slot in a Redis Cluster key, dots are path segments in a URL, and the rest
+    /// is invisible or hard to type.
     pub fn check_queue(&self) -> Result<(), InvalidQueueName> {
         let name = self.as_str();
         let expected = if name.is_empty() {
             "at least one character"
         } else if is_dots(name) {
-            "a name that is no step in a path"
+            "a name other than `.` and `..`"
         } else if name.len() > MAX_QUEUE_NAME {
             "at most 200 bytes"
         } else if name
@@ -54,17 +55,17 @@ impl Name {
     }
 }
 
-/// Browsers take these for steps, so that no page could have them in its address.
+/// Browsers resolve these as path segments, so no page could have them in its URL.
 pub(super) fn is_dots(name: &str) -> bool {
     matches!(name, "." | "..")
 }
 
 impl Name {
-    /// Checks that this can name a group on every broker.
+    /// Checks that this is a valid group name for every broker.
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than 200 bytes, or has a control character.
+    /// When it is empty, longer than 200 bytes, or contains a control character.
     pub fn check_group(&self) -> Result<(), InvalidGroup> {
         let name = self.as_str();
         if name.is_empty() || name.len() > MAX_QUEUE_NAME || name.contains(char::is_control) {
@@ -75,21 +76,21 @@ impl Name {
     }
 }
 
-/// A group that some broker could not keep.
+/// The error for an invalid group name.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid group `{name}`: a group has 1 to 200 bytes and no control characters")]
+#[error("invalid group `{name}`: expected 1 to 200 bytes without control characters")]
 pub struct InvalidGroup {
-    /// The name as given.
+    /// The rejected name.
     pub name: Name,
 }
 
 crate::debug_as_text!(InvalidGroup);
 
-/// A queue name that some broker could not keep.
+/// The error for an invalid queue name.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid queue name `{name}`: a queue name has {expected}")]
+#[error("invalid queue name `{name}`: expected {expected}")]
 pub struct InvalidQueueName {
-    /// The name as given.
+    /// The rejected name.
     pub name: Name,
     expected: &'static str,
 }
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_names_that_break_a_broker_are_refused_by_name() {
+    fn invalid_queue_names_are_refused_by_name() {
         for bad in ["", ".", "..", "a b", "a{b}", "a\n", &"x".repeat(201)] {
             let error = Name::from(bad).check_queue().expect_err(bad);
             assert!(error.to_string().contains(bad), "{error}");

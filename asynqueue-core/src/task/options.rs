@@ -7,35 +7,35 @@ use std::{
 
 use super::{Aggregate, Name, Unique};
 
-/// The queue of tasks that name none.
+/// The default queue of tasks.
 pub const DEFAULT_QUEUE: &str = "default";
 
 /// The highest priority within a queue.
 pub const MAX_PRIORITY: u8 = 9;
 
-/// How tasks of one type are run. `#[derive(Task)]` builds it from `#[task(…)]`.
+/// How tasks of a type are run. `#[derive(Task)]` builds it from `#[task(…)]`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TaskOptions {
-    /// The queue. Default `default`.
+    /// The queue to enqueue to. Default `default`.
     pub queue: Name,
-    /// Attempts after the first, before the task is archived. Default 25.
+    /// How many retries follow the first attempt before the task is archived. Default 25.
     pub max_retry: u32,
     /// How long one attempt may take. Default 30 minutes.
     pub timeout: Duration,
-    /// How long after enqueueing the task is still worth running. Default: for ever.
+    /// How long after enqueueing the task is useless and is archived. Default: never.
     pub deadline: Option<Duration>,
-    /// How long to wait before each retry.
+    /// How long to wait before each retry. Default [`Backoff::Standard`].
     pub backoff: Backoff,
-    /// Whether tasks with the same key are refused meanwhile. Default: they are not.
+    /// Whether and how long other tasks with the same key are refused. Default: they are not.
     pub unique: Option<Unique>,
     /// How long a completed task and its result are kept. Default: not at all.
     pub retention: Duration,
-    /// 0 to 9; within a queue, higher runs first. Default 0.
+    /// The priority within the queue, from 0 to 9. Higher runs first. Default 0.
     pub priority: u8,
-    /// A label that ties tasks of one group together.
+    /// The name of the group that the task belongs to. Default: none.
     pub group: Option<Name>,
-    /// When the tasks of one event and group become one task. Default: never.
+    /// When the tasks of the same event and group become one task. Default: never.
     pub aggregate: Option<Aggregate>,
 }
 
@@ -57,13 +57,13 @@ impl Default for TaskOptions {
 }
 
 impl TaskOptions {
-    /// The default options, allocated once.
+    /// The shared default options.
     pub fn shared_default() -> Arc<Self> {
         static DEFAULT: LazyLock<Arc<TaskOptions>> = LazyLock::new(Arc::default);
         Arc::clone(&DEFAULT)
     }
 
-    /// The default options with some changes, to be returned by [`Task::options`](super::Task::options).
+    /// The default options with some changes, to return from [`Task::options`](super::Task::options).
     ///
     /// ```
     /// # use asynqueue_core::task::TaskOptions;
@@ -81,14 +81,14 @@ impl TaskOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backoff {
-    /// n⁴ + 15 + a random part of 30·(n + 1) seconds after attempt n, as Sidekiq and asynq have it, where n
-    /// counts from 0: 15–45 s after the first failure, some three weeks in all for 25 retries.
+    /// n⁴ + 15 seconds plus a random part of 30·(n + 1) seconds, the formula of Sidekiq and asynq, where n counts
+    /// failures from 0: 15–45 s after the first failure, about three weeks in total for 25 retries.
     #[default]
     Standard,
     /// The same wait each time.
     Fixed(Duration),
-    /// Twice as long each time, from `base` up to `max`; a random half of it is left out, so that tasks which failed
-    /// together don't come back together.
+    /// Doubles each time from `base` up to `max`. A random part of up to half is subtracted, so that tasks that
+    /// failed together are not retried together.
     Exponential {
         /// The wait after the first failure.
         base: Duration,
@@ -118,12 +118,12 @@ impl Backoff {
     }
 }
 
-/// A year: past it the standard formula's answer means nothing, and the sum could overflow.
+/// One year. Beyond it the standard formula is meaningless and could overflow.
 const MAX_STANDARD_SECS: f64 = 365.0 * 24.0 * 3600.0;
 
-/// A backoff that makes no sense.
+/// The error for an invalid backoff.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid backoff: the base of {base:?} is longer than the maximum of {max:?}; swap them")]
+#[error("invalid backoff: base {base:?} is longer than max {max:?}; swap them")]
 pub struct InvalidBackoff {
     base: Duration,
     max: Duration,
@@ -132,7 +132,7 @@ pub struct InvalidBackoff {
 crate::debug_as_text!(InvalidBackoff);
 
 impl Backoff {
-    /// Doubles from `base` up to `max`.
+    /// A backoff that doubles from `base` up to `max`.
     ///
     /// # Errors
     ///

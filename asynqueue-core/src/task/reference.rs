@@ -1,4 +1,4 @@
-//! How to point at a task.
+//! References to tasks.
 
 use std::{fmt, str::FromStr};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidQueueName, InvalidTaskId, Name, TaskId};
 
-/// Points at one task: ids are unique within a queue.
+/// A reference to a task: its queue and its id, which is unique in the queue.
 ///
-/// Its text is `queue/id`, and is read back by [`FromStr`]. A slash in the id is written as `%2F` and a percent sign as `%25`,
-/// so that the last slash is always the one in the middle, whatever the queue is called.
+/// Its text is `queue/id` and is parsed by [`FromStr`]. In the id, a slash is written as `%2F` and a percent sign as
+/// `%25`, so that the last slash always separates queue and id.
 ///
 /// ```
 /// use asynqueue_core::task::{TaskId, TaskRef};
@@ -25,14 +25,14 @@ use super::{InvalidQueueName, InvalidTaskId, Name, TaskId};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskRef {
-    /// The queue the task is in.
+    /// The queue of the task.
     pub queue: Name,
-    /// The task's id.
+    /// The task's id, unique in its queue.
     pub id: TaskId,
 }
 
 impl TaskRef {
-    /// Points at task `id` of `queue`.
+    /// A reference to task `id` of `queue`.
     pub fn new(queue: impl Into<Name>, id: TaskId) -> Self {
         Self {
             queue: queue.into(),
@@ -80,37 +80,37 @@ impl FromStr for TaskRef {
     }
 }
 
-/// An id as it was before it became a part of a text. A percent sign that escapes nothing stands for itself.
+/// Reverses the escaping of an id. A percent sign that is not part of an escape is kept.
 fn unescaped(id: &str) -> String {
     id.replace("%2F", "/").replace("%25", "%")
 }
 
-/// A text that points at no task.
+/// The error for text that is not a task reference.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTaskRef {
-    /// It has no queue.
+    /// The queue is missing.
     #[error(
         "invalid task reference `{text}`: expected a queue, a slash and an id, such as `default/welcome-42`"
     )]
     NoSlash {
-        /// The text as given.
+        /// The rejected text.
         text: String,
     },
-    /// What precedes the last slash cannot be a queue.
+    /// The part before the last slash is not a queue name.
     #[error("invalid task reference `{text}`: {source}")]
     Queue {
-        /// The text as given.
+        /// The rejected text.
         text: String,
-        /// What is wrong with the queue.
+        /// What is invalid in the queue name.
         source: InvalidQueueName,
     },
-    /// What follows the last slash cannot be an id.
+    /// The part after the last slash is not a task id.
     #[error("invalid task reference `{text}`: {source}")]
     Id {
-        /// The text as given.
+        /// The rejected text.
         text: String,
-        /// What is wrong with the id.
+        /// What is invalid in the id.
         source: InvalidTaskId,
     },
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_read_back_from_its_text_whatever_slashes_it_has() {
+    fn a_reference_with_any_slashes_is_parsed_from_its_text() {
         for (queue, id, text) in [
             ("default", "order-42", "default/order-42"),
             ("tenants/acme", "order-42", "tenants/acme/order-42"),
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_sign_that_escapes_nothing_stands_for_itself() {
+    fn a_percent_sign_outside_an_escape_is_kept() {
         assert_eq!("default/100%".parse(), Ok(reference("default", "100%")));
         assert_eq!("default/%41".parse(), Ok(reference("default", "%41")));
     }
 
     #[test]
-    fn a_text_that_points_at_no_task_is_refused_by_name() {
+    fn text_that_is_not_a_reference_is_refused_by_name() {
         for (text, part) in [
             ("", "expected a queue, a slash and an id"),
             ("order-42", "such as `default/welcome-42`"),

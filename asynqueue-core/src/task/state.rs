@@ -1,23 +1,23 @@
-//! Where a task is.
+//! The states of a task.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The one state a task is in.
+/// The state of a task. A task is in exactly one.
 ///
 /// ```text
-/// scheduled ──due──▶ pending ──lease──▶ active ──▶ completed (kept for its retention, then gone)
+/// scheduled ──due──▶ pending ──lease──▶ active ──▶ completed (kept for its retention, then deleted)
 ///                       ▲                 │  ├───▶ retry ──due──▶ pending
-///                       └── given back ───┘  └───▶ archived
+///                       └─── released ────┘  └───▶ archived
 /// ```
 ///
-/// A task of a group waits as *aggregating*.
+/// A task that waits in a group is *aggregating*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Waits for the time it was enqueued for.
+    /// Waits for its scheduled time.
     Scheduled,
     /// Waits for a worker.
     Pending,
@@ -25,19 +25,19 @@ pub enum TaskState {
     Active,
     /// Failed; waits for its next attempt.
     Retry,
-    /// Finished, and kept for its retention.
+    /// Succeeded; kept for its retention.
     Completed,
-    /// Will not run again unless someone asks: out of attempts, skipped, cancelled or unreadable.
+    /// Will not run again unless requested: out of attempts, skipped, cancelled or undecodable.
     Archived,
-    /// Waits for its group to be complete.
+    /// Waits for its group to become one task.
     Aggregating,
-    /// A state that a later version has. No task of this version is in it.
+    /// A state from a later version. No task of this version has it.
     #[serde(other)]
     Other,
 }
 
 impl TaskState {
-    /// Every state of this version, in the order of a task's life.
+    /// Every state of this version, in the order that a task passes through them.
     pub const ALL: [Self; 7] = [
         Self::Scheduled,
         Self::Pending,
@@ -48,7 +48,7 @@ impl TaskState {
         Self::Aggregating,
     ];
 
-    /// The state's name in lower case.
+    /// The state's name, in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -62,7 +62,7 @@ impl TaskState {
         }
     }
 
-    /// Whether a task in this state has come to its end.
+    /// Whether a task in this state has finished.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Archived)
     }

@@ -1,4 +1,4 @@
-//! Points in time as brokers keep them.
+//! Points in time, as brokers store them.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Later than any other.
+    /// The latest timestamp.
     pub const MAX: Self = Self(u64::MAX);
 
     /// The timestamp that is `millis` milliseconds after 1970.
@@ -30,7 +30,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long ago `earlier` was, or zero if it is later than this.
+    /// The time since `earlier`. Zero if `earlier` is later than this.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -39,7 +39,7 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
-    /// Rounds a part of a millisecond up, so that nothing is due early.
+    /// Rounds a fraction of a millisecond up, so that nothing is due early.
     fn add(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(whole_millis(delay)))
     }
@@ -76,28 +76,28 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// What a broker takes the time from.
+/// The source of a broker's time.
 ///
-/// Tests give a broker a clock they can set.
+/// Tests use a clock that they can set.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// The time elapsed since some earlier moment, by a clock that only moves forward and cannot be set. The broker
-    /// in memory measures leases by it.
+    /// The time since some earlier moment, by a clock that only moves forward and cannot be set. The memory broker
+    /// measures leases with it.
     fn elapsed(&self) -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed()
     }
 }
 
-/// The operating system's clock.
+/// The clock of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // Down, where everything else rounds up: a time that is not yet reached must not count as reached.
+        // Rounds down, while everything else rounds up: a time that is not reached must not count as reached.
         Timestamp(
             SystemTime::UNIX_EPOCH
                 .elapsed()

@@ -8,39 +8,39 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use super::TaskId;
 use crate::codec::{self, Codec, CodecError};
 
-/// How a task type is kept unique.
+/// How tasks of a type are kept unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unique {
     /// What releases the lock.
     pub until: UniqueUntil,
-    /// The lock is released after this long in any case, so that a crash can't hold it for ever.
+    /// The maximum time that the lock is held, so that a crash cannot hold it forever.
     pub ttl: Duration,
 }
 
 impl Unique {
-    /// Unique until this, and for `ttl` at most.
+    /// Unique until `until`, for at most `ttl`.
     pub const fn new(until: UniqueUntil, ttl: Duration) -> Self {
         Self { until, ttl }
     }
 }
 
-/// What releases a unique lock before its time is up.
+/// What releases a unique lock before its ttl ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum UniqueUntil {
-    /// A worker starts the task. One that is given back or snoozed takes the lock again, unless another holds it by then. One
-    /// that has failed does not.
+    /// A worker starts the task. A released or snoozed task takes the lock again unless another task holds it. A
+    /// failed task does not.
     Start,
-    /// The task comes to its end: completed, archived or deleted.
+    /// The task finishes: it is completed, archived or deleted.
     Success,
-    /// Nothing: at most one task per window.
+    /// Nothing: at most one task per time window.
     Window,
 }
 
 impl UniqueUntil {
-    /// Its name in lower case.
+    /// The name in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -50,23 +50,23 @@ impl UniqueUntil {
     }
 }
 
-/// What makes two tasks the same.
+/// The key of a unique lock. Tasks with the same key are duplicates.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UniqueKey(Box<str>);
 
 impl UniqueKey {
-    /// A key of the caller's own, such as a customer number.
+    /// A custom key, such as a customer number.
     pub fn new(key: impl Into<Box<str>>) -> Self {
         Self(key.into())
     }
 
-    /// The key of a value: equal values have equal keys, in every process and version. It is that of the value's [encoded
-    /// bytes](Self::of_bytes), with the entries of maps and the elements of a `HashSet` or an `IndexSet` sorted, and negative
-    /// zero as zero.
+    /// The key of a value. Equal values have equal keys, in every process and version. It is the key of the value's
+    /// [encoded bytes](Self::of_bytes), with the entries of maps and the elements of a `HashSet` or an `IndexSet`
+    /// sorted, and negative zero as zero.
     ///
-    /// A set behind a type of its own that is `#[serde(transparent)]` or written by `serialize_with` looks like a list to serde,
-    /// and keeps the order it is in.
+    /// To serde, a set in a wrapper type with `#[serde(transparent)]` or `serialize_with` looks like a list; its
+    /// elements keep their order.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl UniqueKey {
         Ok(Self::of_bytes(event, &bytes))
     }
 
-    /// The key of encoded bytes: SipHash-2-4 with 128 bits, so that the same payload gives the same key in every
-    /// process and version.
+    /// The key of encoded bytes: their SipHash-2-4 with 128 bits, so that the same payload has the same key in
+    /// every process and version.
     pub fn of_bytes(event: &str, bytes: &[u8]) -> Self {
         let mut hasher = SipHasher24::new();
         hasher.write(event.as_bytes());
@@ -89,12 +89,12 @@ impl UniqueKey {
         Self(format!("{event}:{:032x}", hasher.finish128().as_u128()).into())
     }
 
-    /// The key of one task alone: its id.
+    /// The key of one specific task: its id.
     pub(crate) fn of_task(id: &TaskId) -> Self {
         Self::new(id.as_str())
     }
 
-    /// Whether it is made of a [value](Self::of_value) or of [bytes](Self::of_bytes), and not the caller's own.
+    /// Whether it is the hash of a [value](Self::of_value) or of [bytes](Self::of_bytes), not a custom key.
     pub(crate) fn is_hash_of(&self, event: &str) -> bool {
         let hash = self
             .0
@@ -117,25 +117,25 @@ impl fmt::Debug for UniqueKey {
     }
 }
 
-/// The lock that one task asks for and holds.
+/// The unique lock of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UniqueLock {
-    /// What no other task may hold meanwhile.
+    /// The key that no other task may hold at the same time.
     pub key: UniqueKey,
-    /// What releases it.
+    /// What releases the lock.
     pub until: UniqueUntil,
-    /// How long it is held at most.
+    /// The maximum time that it is held.
     pub ttl: Duration,
 }
 
 impl UniqueLock {
-    /// A lock on `key` until this, and for `ttl` at most.
+    /// A lock on `key` until `until`, for at most `ttl`.
     pub fn new(key: UniqueKey, until: UniqueUntil, ttl: Duration) -> Self {
         Self { key, until, ttl }
     }
 
-    /// Whether it is for a window, and for the task `id` alone: its key is [the task's own](UniqueKey::of_task).
+    /// Whether it is a window lock of task `id` alone, with the [key of that task](UniqueKey::of_task).
     pub(crate) fn is_of(&self, id: &TaskId) -> bool {
         self.until == UniqueUntil::Window && self.key.as_str() == id.as_str()
     }

@@ -1,7 +1,7 @@
-//! The envelope's bytes, specified for other languages in `docs/src/protocol.md`.
+//! The encoding of envelopes, specified for other languages in `docs/src/protocol.md`.
 //!
-//! One MessagePack map with short keys; what has its default value is left out. The id and the queue are not in it:
-//! they are where the bytes are kept.
+//! One MessagePack map with short keys. Fields with their default value are left out. The id and the queue are not part
+//! of it: they are part of the place where the bytes are stored.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::codec::{CodecName, MessagePack};
 
-/// The version written; a reader refuses a higher one.
+/// The version that is written. Higher versions are refused on reading.
 pub(super) const VERSION: u64 = 1;
 
 impl Envelope {
-    /// The envelope as bytes, without its id and queue.
+    /// Encodes the envelope without its id and queue.
     pub fn to_bytes(&self) -> Vec<u8> {
         let options = &*self.options;
         let defaults = &*TaskOptions::shared_default();
@@ -31,7 +31,7 @@ impl Envelope {
         map.entry("v", VERSION);
         map.entry("e", &self.event);
         map.entry("p", Blob(&self.payload));
-        // Eleven bytes of a hundred or so: worth leaving out, as nearly every id says it.
+        // Saves 11 of about 100 bytes: almost every id contains this time.
         let is_in_id = self.id.time() == Some(self.enqueued_at);
         map.entry_if(!is_in_id, "t", self.enqueued_at);
         map.entry_if(
@@ -65,7 +65,7 @@ impl Envelope {
             map.entry("a", (grace, max_delay, limits.max_size));
         }
         map.entry_if(self.expires_at().is_some(), "l", self.expires_at());
-        map.entry_if(self.begun(), "i", true);
+        map.entry_if(self.is_started(), "i", true);
         map.entry_if(self.completed().is_some(), "z", self.completed());
         map.entry_if(
             self.unhandled_since().is_some(),
@@ -86,13 +86,13 @@ impl Envelope {
         map.finish()
     }
 
-    /// Reads the envelope that is kept for task `id` of `queue`.
+    /// Decodes the envelope stored for task `id` of `queue`.
     ///
     /// # Errors
     ///
-    /// When the bytes are not an envelope, or are of a version that is newer than this one in an incompatible way.
+    /// When the bytes are not an envelope, or of a later, incompatible version.
     pub fn from_bytes(queue: Name, id: TaskId, bytes: &[u8]) -> Result<Self, WireError> {
-        read_whole("a task envelope", bytes, |reader| {
+        decode_all("task envelope", bytes, |reader| {
             Reader { queue, id }.deserialize(reader)
         })
     }
@@ -102,8 +102,8 @@ impl Envelope {
 pub(super) type Bytewise<'de> =
     rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'de, [u8]>>;
 
-/// Reads bytes to their end.
-pub(super) fn read_whole<'de, T>(
+/// Decodes bytes and checks that nothing follows.
+pub(super) fn decode_all<'de, T>(
     what: &'static str,
     bytes: &'de [u8],
     read: impl FnOnce(&mut Bytewise<'de>) -> Result<T, DecodeError>,
@@ -112,15 +112,15 @@ pub(super) fn read_whole<'de, T>(
     let error = |source| WireError { what, source };
     let value = read(&mut reader).map_err(error)?;
     match IgnoredAny::deserialize(&mut reader) {
-        // There is nothing left to read.
+        // No bytes are left.
         Err(DecodeError::InvalidMarkerRead(_)) => Ok(value),
-        _ => Err(error(de::Error::custom("more bytes follow its map"))),
+        _ => Err(error(de::Error::custom("unexpected bytes after the map"))),
     }
 }
 
-/// Bytes that are not an envelope, or not what workers have changed of one.
+/// The error for bytes that are not an envelope, or not the changes of one.
 #[derive(thiserror::Error)]
-#[error("not {what} of version {VERSION} or lower: {source}")]
+#[error("invalid {what}: {source}")]
 pub struct WireError {
     what: &'static str,
     source: DecodeError,
@@ -137,7 +137,7 @@ struct MapWriter {
 impl MapWriter {
     fn with_capacity(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
-        // The place of the length, which is one byte for all but the fullest of envelopes.
+        // Reserves the length, which is one byte for almost all envelopes.
         bytes.push(0);
         Self { bytes, len: 0 }
     }
@@ -146,7 +146,7 @@ impl MapWriter {
         let mut serializer = rmp_serde::Serializer::new(&mut self.bytes).with_struct_map();
         let written =
             (key.serialize(&mut serializer)).and_then(|()| value.serialize(&mut serializer));
-        // Writing plain data into memory: there is nothing that can fail.
+        // Encoding plain data into memory cannot fail.
         debug_assert!(written.is_ok(), "{key}: {written:?}");
         self.len += 1;
     }
@@ -167,7 +167,7 @@ impl MapWriter {
         self.bytes
     }
 
-    /// Puts a longer form of the length in its place.
+    /// Replaces the length with a longer form.
     fn lead(&mut self, marker: u8, len: &[u8]) {
         self.bytes.splice(..1, [&[marker], len].concat());
     }
@@ -189,7 +189,7 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-/// Reads the map for the task at the given place.
+/// Decodes the map of a task.
 struct Reader {
     queue: Name,
     id: TaskId,
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for Reader {
     type Value = Envelope;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of a task's fields")
+        f.write_str("a map of task fields")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
@@ -249,7 +249,7 @@ impl<'de> Visitor<'de> for Reader {
                 "l" => task.set_expires_at(map.next_value()?),
                 "i" => {
                     if map.next_value()? {
-                        task.set_begun();
+                        task.set_started();
                     }
                 }
                 "w" => task.set_unhandled_since(map.next_value()?),
@@ -283,7 +283,9 @@ pub(super) fn supported<E: de::Error>(version: u64) -> Result<u64, E> {
     if (1..=VERSION).contains(&version) {
         Ok(version)
     } else {
-        Err(E::custom(format_args!("it is of version {version}")))
+        Err(E::custom(format_args!(
+            "unsupported version {version}: expected at most {VERSION}"
+        )))
     }
 }
 
@@ -291,7 +293,7 @@ fn priority<E: de::Error>(priority: u8) -> Result<u8, E> {
     if priority <= MAX_PRIORITY {
         Ok(priority)
     } else {
-        let problem = format_args!("priority `y` is {priority}: it goes from 0 to {MAX_PRIORITY}");
+        let problem = format_args!("priority `y` is {priority}: expected 0 to {MAX_PRIORITY}");
         Err(E::custom(problem))
     }
 }
@@ -301,7 +303,7 @@ fn at_least_1ms<E: de::Error>(what: &str, millis: u64) -> Result<Duration, E> {
         Ok(Duration::from_millis(millis))
     } else {
         Err(E::custom(format_args!(
-            "{what} is 0: it is at least 1 millisecond"
+            "{what} is 0: expected at least 1 millisecond"
         )))
     }
 }
@@ -317,16 +319,20 @@ fn aggregate<E: de::Error>(limits: (u64, u64, usize)) -> Result<Aggregate, E> {
     Ok(limits)
 }
 
-/// A value with a word in it that says what it means.
+/// A value whose meaning depends on a keyword in it.
 enum Known<T> {
     Yes(T),
-    /// The word is of a later version. The task still runs, as if the value were not there; it is kept as it is for
-    /// whoever knows it.
+    /// The keyword is from a later version. The task runs as if the value were missing; the value is kept for
+    /// servers of that version.
     Later(Value),
 }
 
 fn lock<E: de::Error>(value: Value) -> Result<Known<UniqueLock>, E> {
-    let expected = || E::custom("`u` is not a key, what releases it, and its milliseconds");
+    let expected = || {
+        E::custom(
+            "invalid lock `u`: expected a key, `start`, `success` or `window`, and milliseconds",
+        )
+    };
     let [key, until, rest @ ..] = value.as_array().map_or(&[][..], Vec::as_slice) else {
         return Err(expected());
     };
@@ -340,14 +346,14 @@ fn lock<E: de::Error>(value: Value) -> Result<Known<UniqueLock>, E> {
         (Some(key), [ttl]) => Ok(Known::Yes(UniqueLock {
             key: UniqueKey::new(key),
             until,
-            ttl: at_least_1ms("time of lock `u`", ttl.as_u64().ok_or_else(expected)?)?,
+            ttl: at_least_1ms("ttl of lock `u`", ttl.as_u64().ok_or_else(expected)?)?,
         })),
         _ => Err(expected()),
     }
 }
 
 fn backoff<E: de::Error>(value: Value) -> Result<Known<Backoff>, E> {
-    let expected = || E::custom("`b` is not a kind of backoff and its milliseconds");
+    let expected = || E::custom("invalid backoff `b`: expected a kind and milliseconds");
     let wait = |wait: &Value| {
         wait.as_u64()
             .map(Duration::from_millis)

@@ -1,4 +1,4 @@
-//! A clock that tests set.
+//! A clock that tests can set.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use crate::task::{Clock, Timestamp};
 
-/// A clock that stands still until it is told otherwise. Clones show the same time.
+/// A clock that stands still unless it is advanced or set. Clones show the same time.
 ///
 /// ```
 /// use asynqueue_core::{broker::Broker, memory::MemoryBroker, testing::TestClock};
@@ -29,7 +29,7 @@ pub struct TestClock(Arc<Times>);
 struct Times {
     /// Milliseconds since 1970.
     now: AtomicU64,
-    /// Milliseconds by which it was moved on.
+    /// Milliseconds by which it was advanced.
     elapsed: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Default for TestClock {
 }
 
 impl TestClock {
-    /// Moves the time on, as when it passes.
+    /// Advances the time, as if it had passed.
     pub fn advance(&self, by: Duration) {
         let now = self.now();
         let millis = (now + by).since(now).as_millis() as u64;
@@ -52,8 +52,8 @@ impl TestClock {
         self.set(now + by);
     }
 
-    /// Sets the time, as when a clock is corrected: nothing has [elapsed](Clock::elapsed) meanwhile, so leases of the
-    /// broker in memory do not end by it.
+    /// Sets the time, as if the clock were corrected. Nothing has [elapsed](Clock::elapsed), so the memory broker's
+    /// leases do not expire.
     pub fn set(&self, time: Timestamp) {
         self.0.now.store(time.as_millis(), Ordering::SeqCst);
     }

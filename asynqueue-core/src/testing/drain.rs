@@ -1,4 +1,4 @@
-//! Running all that is due, to its end.
+//! Running all due tasks to completion.
 
 use crate::{
     broker::{Outcome, Settlement},
@@ -6,9 +6,9 @@ use crate::{
     task::{Failure, TaskRef},
 };
 
-/// Runs the tasks that are pending or due, one after the other, and those that they enqueue or that are due again at
-/// once, until none is left. Nothing is polled and nothing runs in the background, so that the outcome is the same each
-/// time; what is due later waits for the next call, after a [`TestClock`](super::TestClock) was moved on.
+/// Runs the pending and due tasks one after the other, including tasks that they enqueue or that become due
+/// immediately, until none is left. Nothing is polled and nothing runs in the background, so the result is the same
+/// each time. Tasks that are due later wait for the next call, after advancing a [`TestClock`](super::TestClock).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,7 +41,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the server cannot be built or the broker does not answer.
+/// When the server cannot be built or the broker cannot be reached.
 pub async fn drain(server: ServerBuilder) -> Result<Drained, ServerError> {
     let mut drained = Drained::default();
     server
@@ -51,17 +51,17 @@ pub async fn drain(server: ServerBuilder) -> Result<Drained, ServerError> {
     Ok(drained)
 }
 
-/// What came of the attempts that [`drain`] ran.
+/// The outcomes of the attempts that [`drain`] ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
     /// Tasks that completed.
     pub completed: usize,
-    /// Attempts that failed and are followed by another.
+    /// Attempts that failed and will be retried.
     pub retried: usize,
-    /// Tasks that were put off without counting an attempt.
+    /// Attempts that were snoozed, and did not count.
     pub snoozed: usize,
-    /// Tasks that failed for good.
+    /// Tasks that were archived after a failure.
     pub archived: usize,
     /// Tasks that were revoked.
     pub dropped: usize,
@@ -70,13 +70,13 @@ pub struct Drained {
 }
 
 impl Drained {
-    /// Panics unless exactly `completed` tasks completed and nothing failed; the message has the failures.
+    /// Panics unless exactly `completed` tasks completed and nothing failed. The message contains the failures.
     #[track_caller]
     pub fn assert_completed(&self, completed: usize) -> &Self {
         let (failures, others) = (&self.failures, self.snoozed + self.dropped);
         assert!(
             self.completed == completed && failures.is_empty() && others == 0,
-            "expected {completed} completed tasks and no others, got {self:#?}"
+            "expected {completed} completed tasks and nothing else, found {self:#?}"
         );
         self
     }

@@ -1,4 +1,4 @@
-//! Assertions on what was enqueued.
+//! Assertions about enqueued tasks.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     task::{Name, Task, TaskState, Timestamp},
 };
 
-/// The tasks of one type that a broker keeps, for assertions; a failing one lists all that the broker does keep.
+/// The tasks of one type in a broker, for assertions. A failing assertion lists all tasks in the broker.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,36 +29,36 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// A completed task without retention is gone, and so is not among them.
+/// A completed task without retention is not stored, and therefore not included.
 #[derive(Debug)]
 pub struct Enqueued<T> {
     tasks: Vec<Arc<EnqueuedTask<T>>>,
-    /// Everything in the broker, a line each.
+    /// All tasks in the broker, one per line.
     listing: String,
-    /// What the tasks were narrowed down by.
+    /// The filters applied so far.
     narrowed: String,
 }
 
-/// One of them.
+/// One of the enqueued tasks.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct EnqueuedTask<T> {
     /// The decoded payload.
     pub payload: T,
-    /// All that the broker knows of it.
+    /// Everything that the broker stores about the task.
     pub info: TaskInfo,
 }
 
 impl<T: Task> Enqueued<T> {
-    /// Reads them. A shared broker is passed as `&*broker`.
+    /// Reads the tasks. Pass a shared broker as `&*broker`.
     ///
     /// # Errors
     ///
-    /// When the broker does not answer.
+    /// When the broker cannot be reached.
     ///
     /// # Panics
     ///
-    /// When the payload of a task of `T`'s event is not a `T`.
+    /// When the payload of a task of `T`'s event cannot be decoded as a `T`.
     pub async fn in_broker(broker: &(impl Inspect + ?Sized)) -> Result<Self, BrokerError> {
         let mut enqueued = Self {
             tasks: Vec::new(),
@@ -95,12 +95,12 @@ impl<T: Task> Enqueued<T> {
         }
     }
 
-    /// The tasks, by queue, and in each by state and in the order they will run.
+    /// The tasks, by queue, then by state, then in the order they will run.
     pub fn tasks(&self) -> impl Iterator<Item = &EnqueuedTask<T>> {
         self.tasks.iter().map(|task| &**task)
     }
 
-    /// Those in one queue.
+    /// The tasks in one queue.
     #[must_use]
     pub fn in_queue(&self, queue: impl Into<Name>) -> Self {
         let queue = queue.into();
@@ -109,13 +109,13 @@ impl<T: Task> Enqueued<T> {
         })
     }
 
-    /// Those in one state.
+    /// The tasks in one state.
     #[must_use]
     pub fn in_state(&self, state: TaskState) -> Self {
-        self.narrow(format!("that are {state}"), |info| info.state == state)
+        self.narrow(format!("in state `{state}`"), |info| info.state == state)
     }
 
-    /// Those that are scheduled for this time.
+    /// The tasks scheduled for this time.
     #[must_use]
     pub fn due_at(&self, time: impl Into<Timestamp>) -> Self {
         let time = time.into();
@@ -135,7 +135,7 @@ impl<T: Task> Enqueued<T> {
 }
 
 impl<T: Task> Enqueued<T> {
-    /// Panics unless there are exactly so many.
+    /// Panics unless there are exactly `count` tasks.
     #[track_caller]
     pub fn assert_count(&self, count: usize) -> &Self {
         let found = self.tasks.len();
@@ -143,26 +143,26 @@ impl<T: Task> Enqueued<T> {
         self
     }
 
-    /// Panics if there are any.
+    /// Panics if there are any tasks.
     #[track_caller]
     pub fn assert_none(&self) -> &Self {
         self.check(self.tasks.is_empty(), "none of");
         self
     }
 
-    /// Panics unless `is_so` holds for the payload of one at least.
+    /// Panics unless `is_so` holds for the payload of at least one task.
     #[track_caller]
     pub fn assert_any(&self, is_so: impl Fn(&T) -> bool) -> &Self {
         let holds = self.tasks.iter().any(|task| is_so(&task.payload));
-        self.check(holds, "one, such as the closure describes, of");
+        self.check(holds, "at least one that the closure accepts of");
         self
     }
 
-    /// Panics unless `is_so` holds for the payloads of all.
+    /// Panics unless `is_so` holds for the payloads of all tasks.
     #[track_caller]
     pub fn assert_all(&self, is_so: impl Fn(&T) -> bool) -> &Self {
         let holds = self.tasks.iter().all(|task| is_so(&task.payload));
-        self.check(holds, "all to be as the closure describes, of");
+        self.check(holds, "the closure to accept all of");
         self
     }
 
@@ -176,12 +176,12 @@ impl<T: Task> Enqueued<T> {
         };
         assert!(
             holds,
-            "expected {expected} `{event}`{narrowed}, and found {found}; the broker has:{listing}"
+            "expected {expected} `{event}`{narrowed}, found {found}; the broker has:{listing}"
         );
     }
 }
 
-/// All tasks that a broker keeps, by queue, and in each by state and in the order they will run.
+/// All tasks in a broker, by queue, then by state, then in the order they will run.
 pub(super) async fn all_tasks(
     broker: &(impl Inspect + ?Sized),
 ) -> Result<Vec<TaskInfo>, BrokerError> {

@@ -1,4 +1,4 @@
-//! For tests of programs that use asynqueue.
+//! Tools to test programs that use asynqueue.
 
 mod clock;
 mod crash;

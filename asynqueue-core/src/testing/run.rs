@@ -1,4 +1,4 @@
-//! Running one attempt of a process, without broker or server.
+//! Running one attempt of a handler, without broker or server.
 
 use std::{
     future::{Future, IntoFuture},
@@ -21,8 +21,8 @@ use crate::{
     task::{Clock, Envelope, Headers, SystemClock, Task, TaskId},
 };
 
-/// Runs one attempt of `process` on `task`, with its hooks and layers if it is a
-/// [`ProcessWrapper`]. Payload and output go through their codec, and a panic or a timeout is an error, as on a server.
+/// Runs one attempt of a handler on `task`, with its hooks and layers if it is a [`ProcessWrapper`]. As on a server,
+/// payload and output are encoded and decoded, and a panic or a timeout is an error.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::layer::BoxError> {
@@ -52,7 +52,7 @@ pub fn run_inline<T: Task, M>(process: impl IntoProcess<M>, task: T) -> RunInlin
     }
 }
 
-/// An attempt about to run: set what its [`Context`] shows, then `.await` it.
+/// An attempt to run: set what its [`Context`] returns, then `.await` it.
 #[derive(Debug)]
 #[must_use = "an attempt runs once this is awaited"]
 pub struct RunInline<T> {
@@ -66,31 +66,31 @@ pub struct RunInline<T> {
 }
 
 impl<T: Task> RunInline<T> {
-    /// Which attempt it is, from 1.
+    /// Sets the number of the attempt, from 1. Default 1.
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Sends a key-value pair along.
+    /// Adds a header to the task.
     pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(key, value);
         self
     }
 
-    /// Shares a value with the process, by its type.
+    /// Adds a value to the state that the handler can access, by its type.
     pub fn state<V: Send + Sync + 'static>(mut self, value: V) -> Self {
         self.state.insert(value);
         self
     }
 
-    /// The broker that the process [enqueues to](Context::producer). By default one in memory, made for this attempt.
+    /// Sets the broker that the handler [enqueues to](Context::producer). Default: a new memory broker.
     pub fn broker(mut self, broker: impl Into<SharedBroker>) -> Self {
         self.broker = Some(broker.into());
         self
     }
 
-    /// Lets it run as one that is cancelled from the start.
+    /// Makes the attempt cancelled from the start.
     pub fn cancelled(mut self) -> Self {
         self.cancelled = true;
         self
@@ -133,7 +133,7 @@ impl<T: Task> RunInline<T> {
     }
 }
 
-/// Keeps the sum of now and a timeout in range.
+/// Keeps the sum of the current time and a timeout in range.
 pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<T: Task> IntoFuture for RunInline<T> {

@@ -35,11 +35,11 @@ pub(crate) fn attempt(process: &BoxProcess, request: TaskRequest) -> TaskFuture 
     })
 }
 
-/// What an attempt runs in.
+/// The environment of an attempt.
 struct Traced {
     span: Span,
-    /// Attached too where the span is not there for OpenTelemetry to see: what the handler begins belongs to the same trace,
-    /// and is sampled or not as that was.
+    /// Also attached if the span is invisible to OpenTelemetry: what the handler starts belongs to the same trace, with
+    /// the same sampling decision.
     #[cfg(feature = "otel")]
     carried: Option<opentelemetry::Context>,
 }
@@ -77,10 +77,10 @@ impl Traced {
         self.span.is_disabled()
     }
 
-    /// Whatever the handler comes to, or it is dropped in the middle: its outcome was decided before.
-    fn given_up(&self) {
+    /// Independent of whether the handler completes or is dropped: the outcome has already been decided.
+    fn abandoned(&self) {
         #[cfg(feature = "otel")]
-        otel::failed(&self.span, "given up", "the handler was given up", None);
+        otel::failed(&self.span, "abandoned", "the handler was abandoned", None);
     }
 
     fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -90,8 +90,7 @@ impl Traced {
     }
 }
 
-/// The future of an attempt. Not `Instrument`, which enters the span once more when the future is dropped: this is done for
-/// every task.
+/// The future of an attempt. Not `Instrument`, which enters the span once more on drop: this runs for every task.
 struct Attempt {
     progress: Progress,
     traced: Traced,
@@ -112,7 +111,7 @@ impl Future for Attempt {
         let progress = &mut this.progress;
         let result = ready!(this.traced.inside(|| progress.poll(cx)));
         if this.context.is_abandoned() {
-            this.traced.given_up();
+            this.traced.abandoned();
         } else if let Err(error) = &result {
             note(&this.traced.span, &this.context, error);
         }
@@ -135,17 +134,17 @@ impl Progress {
 }
 
 impl Drop for Attempt {
-    /// A handler that was given up ends here if it waits.
+    /// An abandoned handler ends here if it is waiting.
     fn drop(&mut self) {
         if let Progress::GoesOn(_) = &self.progress {
             let progress = &mut self.progress;
             self.traced.inside(|| *progress = Progress::Ended);
-            self.traced.given_up();
+            self.traced.abandoned();
         }
     }
 }
 
-/// The span of an attempt that ended before its process began.
+/// The span of an attempt that ended before its handler started.
 pub(crate) fn refused(context: &Context, error: &TaskError) {
     if !is_off() {
         note(&process_span(context), context, error);
@@ -169,7 +168,7 @@ fn process_span(context: &Context) -> Span {
     span
 }
 
-/// For log lines only, of a trace that is not sampled. Its target lets it be kept from layers that have no use for it.
+/// A span of a trace that is not sampled, only for log lines. Its target lets layers filter it out.
 #[cfg(feature = "otel")]
 fn unsampled_span(context: &Context) -> Span {
     info_span!(
@@ -183,10 +182,10 @@ fn unsampled_span(context: &Context) -> Span {
     )
 }
 
-/// Notes on its span how an attempt has failed, and keeps the span open until its outcome is decided.
+/// Records in its span how an attempt failed, and keeps the span open until the outcome is decided.
 fn note(span: &Span, context: &Context, error: &TaskError) {
     #[cfg(feature = "otel")]
-    // An error's text is made by code of the user's.
+    // The text of an error comes from user code.
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| otel::processed(span, context, error))) {
         crate::layer::discard(payload);
     }

@@ -1,9 +1,9 @@
 //! Spans of tasks, by the [conventions](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/) of
 //! OpenTelemetry for messaging.
 //!
-//! A task that is enqueued carries the context of its `send` span in its headers, and each attempt's `process` span is a
-//! child of that: attempts are siblings, and a task that a handler enqueues is a part of the same trace. The spans are
-//! there for any [`tracing`] subscriber; what makes them one trace needs the feature `otel`.
+//! An enqueued task carries the context of its `send` span in its headers, and the `process` span of each attempt is a
+//! child of it. Attempts are siblings, and tasks enqueued by a handler belong to the same trace. Any [`tracing`]
+//! subscriber receives the spans; linking them into one trace requires the feature `otel`.
 
 mod attempt;
 #[cfg(feature = "otel")]
@@ -17,13 +17,13 @@ use crate::{
     task::{Envelope, Headers, Name},
 };
 
-/// The header of the W3C that names a trace and a span.
+/// The W3C header that identifies a trace and a span.
 const TRACEPARENT: &str = "traceparent";
 
-/// The header of the W3C for what tracing systems add to that.
+/// The W3C header for vendor-specific trace data.
 const TRACESTATE: &str = "tracestate";
 
-/// The header of the W3C for values that belong to a trace.
+/// The W3C header for values that belong to a trace.
 const BAGGAGE_HEADER: &str = "baggage";
 
 /// Whether a header belongs to the trace of a task.
@@ -31,7 +31,7 @@ pub(crate) fn is_trace_header(key: &str) -> bool {
     matches!(key, TRACEPARENT | TRACESTATE | BAGGAGE_HEADER)
 }
 
-/// Puts a task that names no trace into the one that these headers name.
+/// Adds a task without a trace to the trace of these headers.
 pub(crate) fn inherit(task: &mut Headers, trace: &Headers) {
     if task.get(TRACEPARENT).is_some() {
         return;
@@ -43,7 +43,7 @@ pub(crate) fn inherit(task: &mut Headers, trace: &Headers) {
     }
 }
 
-/// The span of enqueueing `count` tasks to one queue, which they are going to carry.
+/// The span of enqueueing `count` tasks to one queue. The tasks will carry it.
 pub(crate) fn send<'a>(
     queue: &Name,
     count: usize,
@@ -65,7 +65,7 @@ fn send_span() -> Span {
     info_span!("send", otel.kind = "producer")
 }
 
-/// Notes on a `send` span that its tasks may not have come to the broker.
+/// Records in a `send` span that its tasks may not have reached the broker.
 pub(crate) fn not_sent(span: &Span, error: &dyn std::fmt::Display) {
     #[cfg(feature = "otel")]
     otel::failed(span, "broker", &error.to_string(), None);
@@ -73,7 +73,7 @@ pub(crate) fn not_sent(span: &Span, error: &dyn std::fmt::Display) {
     let _ = (span, error);
 }
 
-/// Lets the task that a group has become tell of its members.
+/// Links the task that a group has become to the traces of its members.
 pub(crate) fn link(task: &mut Envelope, group: &Group) {
     #[cfg(feature = "otel")]
     if !is_off() {
@@ -83,7 +83,7 @@ pub(crate) fn link(task: &mut Envelope, group: &Group) {
     let _ = (task, group);
 }
 
-/// Lets the next attempt be part of the same trace, where the task came without one.
+/// Makes the next attempt part of the same trace, if the task came without one.
 pub(crate) fn carry_on(span: &Span, settlement: &mut Settlement) {
     #[cfg(feature = "otel")]
     if !span.is_disabled() && settlement.outcome != crate::broker::Outcome::Drop {
@@ -93,12 +93,12 @@ pub(crate) fn carry_on(span: &Span, settlement: &mut Settlement) {
     let _ = (span, settlement);
 }
 
-/// Whether nobody listens to anything.
+/// Whether no subscriber is enabled.
 fn is_off() -> bool {
     LevelFilter::current() == LevelFilter::OFF
 }
 
-/// The id of the trace that headers tell of.
+/// The trace id in headers.
 pub(crate) fn trace_of(headers: &Headers) -> Option<&str> {
     headers.get(TRACEPARENT)?.get(3..35)
 }

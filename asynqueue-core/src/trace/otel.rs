@@ -1,6 +1,6 @@
-//! What makes the spans one trace: context in headers, and OpenTelemetry's attributes.
+//! Links the spans into one trace: context in headers, and OpenTelemetry's attributes.
 //!
-//! Attributes are set on spans that are sampled only, which leaves little cost to the others.
+//! Attributes are set only on sampled spans, so that the others cost little.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,10 +21,10 @@ use crate::{
     task::{Envelope, Headers, Name},
 };
 
-/// The header that tells of the spans which sent the members of a group, a line each.
+/// The header with the spans that sent the members of a group, one per line.
 const LINKS: &str = "asynqueue-links";
 
-/// As many links as a span has by default in OpenTelemetry's SDKs.
+/// The default maximum of links per span in OpenTelemetry's SDKs.
 const MAX_LINKS: usize = 128;
 
 static TRACE: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
@@ -37,7 +37,7 @@ pub(super) fn send<'a>(
 ) -> Span {
     let current = OtelContext::current();
     if is_unsampled(&current) {
-        // A span would tell nobody anything.
+        // A span would reach no subscriber.
         carry(&current, tasks);
         return Span::none();
     }
@@ -45,7 +45,7 @@ pub(super) fn send<'a>(
     let own = span.context();
     let otel = own.span();
     if !otel.span_context().is_valid() {
-        // Nobody sees this span, but maybe one around it.
+        // This span is disabled, but an enclosing one may be enabled.
         let around = Span::current().context();
         let is_seen = around.span().span_context().is_valid();
         carry(if is_seen { &around } else { &current }, tasks);
@@ -67,7 +67,7 @@ pub(super) fn send<'a>(
     span
 }
 
-/// Puts a context into the headers of tasks. Returns the last of them, and the size of all payloads.
+/// Adds a context to the headers of tasks. Returns the last task and the size of all payloads.
 fn carry<'a>(
     context: &OtelContext,
     tasks: impl Iterator<Item = &'a mut Envelope>,
@@ -79,7 +79,7 @@ fn carry<'a>(
         if task.headers.is_empty() {
             task.headers = headers.clone();
         } else if task.headers.get(TRACEPARENT).is_none() {
-            // Whoever gave it a context meant that one.
+            // A context set by the caller takes precedence.
             for (key, value) in headers.iter() {
                 task.headers.insert(key, value);
             }
@@ -89,7 +89,7 @@ fn carry<'a>(
     (last, size)
 }
 
-/// Puts the context of an attempt into the headers of its task, unless they name a trace already.
+/// Adds the context of an attempt to the headers of its task, unless they contain a trace.
 pub(super) fn carry_on(span: &Span, task: &mut Arc<Envelope>) {
     let names_a_trace =
         |headers| extract(headers).is_some_and(|context| context.span().span_context().is_valid());
@@ -108,9 +108,9 @@ fn is_unsampled(context: &OtelContext) -> bool {
     span.is_valid() && !span.is_sampled()
 }
 
-/// The context that a task was enqueued in, if that was not sampled.
+/// The context that a task was enqueued in, if it was not sampled.
 pub(super) fn unsampled(headers: &Headers) -> Option<OtelContext> {
-    // By far most of those that are sampled are told by this, at little cost.
+    // Recognizes almost all sampled ones at little cost.
     if headers.get(TRACEPARENT)?.ends_with('1') {
         return None;
     }
@@ -120,7 +120,7 @@ pub(super) fn unsampled(headers: &Headers) -> Option<OtelContext> {
 pub(super) fn process(span: &Span, context: &Context) {
     let (task, headers) = (context.envelope(), context.headers());
     if let Some(parent) = extract(headers) {
-        // Refused where no layer is there to tell OpenTelemetry.
+        // Fails if no layer connects to OpenTelemetry.
         let _ = span.set_parent(parent);
     }
     for link in headers.get(LINKS).unwrap_or_default().lines() {
@@ -166,7 +166,7 @@ pub(super) fn processed(span: &Span, context: &Context, error: &TaskError) {
     }
 }
 
-/// What an attempt came to that neither succeeded nor failed.
+/// Records an outcome that is neither success nor failure.
 fn note(span: &Span, outcome: &'static str) {
     let context = span.context();
     context
@@ -232,7 +232,7 @@ struct Injected(Headers);
 
 impl Injector for Injected {
     fn set(&mut self, key: &str, value: String) {
-        // An empty trace state says nothing.
+        // An empty trace state has no meaning.
         if !value.is_empty() {
             self.0.insert(key, value);
         }

@@ -15,7 +15,7 @@ use crate::{CHARGE, Charge, World, found, place_of};
 type Seen = Arc<Mutex<Vec<(u32, Vec<FailureKind>)>>>;
 
 #[tokio::test]
-async fn attempts_are_numbered_and_failures_kept_as_on_a_server() {
+async fn attempts_are_numbered_and_failures_kept_like_on_a_server() {
     let seen = Seen::default();
     let process = |_: Payload<Charge>, seen: State<Seen>, ctx: Context| async move {
         let failures = ctx.envelope().failures().iter();
@@ -66,7 +66,7 @@ async fn crash_points_of_later_attempts_are_tried_too() {
 }
 
 #[tokio::test]
-async fn layers_and_hooks_of_the_process_run_and_crash_with_it() {
+async fn layers_and_hooks_of_the_handler_run_and_crash_with_it() {
     struct Audit(World);
     impl Hook for Audit {
         async fn after(&self, ctx: &Context) {
@@ -90,9 +90,9 @@ async fn layers_and_hooks_of_the_process_run_and_crash_with_it() {
     assert_eq!(audit.lines().len(), 1);
 }
 
-// Paused, so that an attempt which waits for the limit comes to its timeout at once.
+// Paused, so that an attempt that waits for the limit reaches its timeout immediately.
 #[tokio::test(start_paused = true)]
-async fn a_limit_holds_up_no_attempt_since_each_is_on_a_server_of_its_own() {
+async fn a_limit_delays_no_attempt_because_each_is_on_a_separate_server() {
     let process = ProcessWrapper::new(|_: Payload<Charge>| async {
         crash_point().await;
         Ok::<_, TaskError>(())
@@ -103,7 +103,7 @@ async fn a_limit_holds_up_no_attempt_since_each_is_on_a_server_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_task_that_has_no_attempt_left_after_a_crash_is_a_finding() {
+async fn a_task_without_attempts_left_after_a_crash_is_a_finding() {
     let last = |_: Payload<Charge>, ctx: Context| async move {
         match ctx.attempt() > ctx.max_retry() {
             true => Ok(()),
@@ -133,7 +133,7 @@ async fn a_task_that_is_never_retried_is_refused() {
 }
 
 #[tokio::test]
-async fn a_panic_is_retried_and_one_in_a_destructor_is_not_the_tests() {
+async fn a_panic_is_retried_and_one_in_a_destructor_does_not_reach_the_test() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -179,7 +179,7 @@ async fn blocking_code_ends_before_the_task_is_redelivered() {
         lines.iter().step_by(2).any(|line| line != "begun")
     };
     let test = crash_everywhere(process, CHARGE).with_state(World::default);
-    // It may run beside that of a paused attempt.
+    // It may run at the same time as that of a paused attempt.
     if let Err(CrashError::Found(found)) = test.check(overlaps).await {
         assert_eq!(found.crash.kind, CrashKind::LateDuplicate, "{found}");
     }

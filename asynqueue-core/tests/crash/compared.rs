@@ -1,4 +1,4 @@
-//! What is compared with an undisturbed run.
+//! The comparison with an undisturbed run.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -49,13 +49,13 @@ async fn a_task_that_is_enqueued_twice_is_found() {
 }
 
 #[tokio::test]
-async fn a_task_that_may_be_enqueued_twice_is_left_out_on_request() {
+async fn enqueued_tasks_are_not_compared_on_request() {
     let test = crash_everywhere(send_receipt, CHARGE).ignore_enqueued();
     assert_eq!(test.check(|()| ()).await.unwrap().crash_points, 1);
 }
 
 #[tokio::test]
-async fn a_task_with_an_id_of_the_handlers_own_is_enqueued_once() {
+async fn a_task_with_a_custom_id_is_enqueued_once() {
     async fn send_once(
         task: Payload<Charge>,
         producer: Producer,
@@ -74,7 +74,7 @@ async fn a_task_with_an_id_of_the_handlers_own_is_enqueued_once() {
 }
 
 #[tokio::test]
-async fn the_task_itself_stands_in_the_way_of_what_its_handler_enqueues() {
+async fn the_task_itself_blocks_duplicates_that_its_handler_enqueues() {
     let again = |task: Payload<Charge>, producer: Producer, id: TaskId| async move {
         let same = producer
             .enqueue(Charge { cents: task.cents })
@@ -105,7 +105,7 @@ async fn the_task_itself_stands_in_the_way_of_what_its_handler_enqueues() {
 }
 
 #[tokio::test]
-async fn an_output_that_is_another_after_a_crash_is_found() {
+async fn an_output_that_differs_after_a_crash_is_found() {
     let count = |_: Payload<Count>, world: State<World>| async move {
         world.add_once("counted");
         world.add("again");
@@ -122,7 +122,7 @@ async fn an_output_that_is_another_after_a_crash_is_found() {
 }
 
 #[tokio::test]
-async fn a_check_that_panics_after_a_crash_is_a_finding_and_else_the_tests_own() {
+async fn a_check_that_panics_is_a_finding_after_a_crash_and_a_panic_otherwise() {
     let process = |_: Payload<Charge>, world: State<World>| async move {
         world.add("charged");
         Ok::<_, TaskError>(())
@@ -153,7 +153,7 @@ async fn a_check_may_await() {
 }
 
 #[tokio::test]
-async fn runs_that_differ_without_a_crash_are_reported_as_such() {
+async fn undisturbed_runs_that_differ_are_reported() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let process = |_: Payload<Charge>| async {
         crash_point().await;
@@ -171,7 +171,7 @@ async fn runs_that_differ_without_a_crash_are_reported_as_such() {
 }
 
 #[tokio::test]
-async fn a_task_that_does_not_complete_undisturbed_is_refused_unless_that_is_tested() {
+async fn a_task_that_does_not_complete_undisturbed_is_refused_unless_it_may_fail() {
     let declined = |_: Payload<Charge>, world: State<World>, id: TaskId| async move {
         world.add_once(id.as_str());
         Err::<(), _>(TaskError::skip_retry("declined"))

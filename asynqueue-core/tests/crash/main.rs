@@ -21,7 +21,7 @@ struct Charge {
 
 const CHARGE: Charge = Charge { cents: 5 };
 
-/// Stands for what is outside of the program.
+/// Represents everything outside of the program.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<Vec<String>>>);
 
@@ -41,7 +41,7 @@ impl World {
     }
 }
 
-/// What a test has found.
+/// The finding of a test.
 fn found<S: std::fmt::Debug>(result: Result<S, CrashError>) -> CrashFinding {
     match result {
         Err(CrashError::Found(found)) => *found,
@@ -49,7 +49,7 @@ fn found<S: std::fmt::Debug>(result: Result<S, CrashError>) -> CrashFinding {
     }
 }
 
-/// Kind, attempt, and which await of how many.
+/// The kind, the attempt, the await, and the number of awaits.
 fn place_of(crash: Crash) -> (CrashKind, u32, usize, usize) {
     (crash.kind, crash.attempt, crash.at, crash.of)
 }

@@ -1,4 +1,4 @@
-//! Where a handler crashes, and what is reported of it.
+//! Where a handler crashes, and how it is reported.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use asynqueue_core::{
 
 use crate::{CHARGE, Charge, World, found, place_of};
 
-/// Two awaits, an effect, and one more.
-async fn charge_anew(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
+/// Two awaits, an effect, and another await.
+async fn charge_again(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
     crash_point().await;
     tokio::task::yield_now().await;
     world.add("charged");
@@ -21,7 +21,7 @@ async fn charge_anew(_: Payload<Charge>, world: State<World>) -> Result<(), Task
 
 #[tokio::test]
 async fn an_effect_without_a_key_is_found_at_the_first_await_after_it() {
-    let test = crash_everywhere(charge_anew, CHARGE).with_state(World::default);
+    let test = crash_everywhere(charge_again, CHARGE).with_state(World::default);
     let found = found(test.check(World::lines).await);
     assert_eq!(place_of(found.crash), (CrashKind::Dropped, 1, 3, 3));
     let place = found.crash.place.expect("a crash point");
@@ -29,13 +29,13 @@ async fn an_effect_without_a_key_is_found_at_the_first_await_after_it() {
     assert_eq!(found.attempts, ["1 dropped at await 3", "2 completed"]);
     let expected = format!(
         r#"the handler of `charge` is not idempotent
-  crash:    attempt 1 was dropped at await 3 of 3, {place}, and the task redelivered
+  crash:    attempt 1 was dropped at await 3 of 3, {place}, and the task was redelivered
   attempts: 1 dropped at await 3
             2 completed
   world
     expected: ["charged"]
     found:    ["charged", "charged"]
-  Give each effect a key that is the same in all attempts, such as the task's id, and let what keeps the effect refuse a second one."#
+  Give each effect a key that is the same in all attempts, such as the task's id, and make the target of the effect refuse duplicates."#
     );
     assert_eq!(format!("{found:?}"), expected);
 }
@@ -53,12 +53,12 @@ async fn each_await_of_an_idempotent_handler_is_a_crash_point_and_is_counted() {
     let test = crash_everywhere(charge_once, CHARGE).with_state(World::default);
     let summary = test.check(World::lines).await.unwrap();
     assert_eq!(summary.crash_points, 3);
-    // Two undisturbed ones; one for each crash point and one past the last, dropped and paused; a lost outcome.
+    // Two undisturbed runs; one for each crash point and one past the last, both dropped and paused; one lost outcome.
     assert_eq!(summary.runs, 2 + 2 * 4 + 1);
 }
 
 #[tokio::test]
-async fn awaits_that_are_ready_at_once_are_not_crash_points_until_tokio_lets_others_run() {
+async fn awaits_that_are_ready_immediately_are_not_crash_points_until_tokio_yields() {
     let lock = |_: Payload<Charge>, times: State<usize>| async move {
         let lock = tokio::sync::Mutex::new(());
         for _ in 0..*times {
@@ -67,7 +67,7 @@ async fn awaits_that_are_ready_at_once_are_not_crash_points_until_tokio_lets_oth
         Ok::<_, TaskError>(())
     };
     for (times, crash_points) in [(0, 0), (100, 0), (200, 1), (300, 2)] {
-        // Each attempt begins with what tokio lets a task do before it has to wait.
+        // Each attempt starts with the full budget that tokio gives a task before it must wait.
         let test = crash_everywhere(lock, CHARGE).state::<usize>(times);
         let summary = test.check(|()| ()).await.unwrap();
         assert_eq!(summary.crash_points, crash_points, "{times}");
@@ -75,7 +75,7 @@ async fn awaits_that_are_ready_at_once_are_not_crash_points_until_tokio_lets_oth
 }
 
 #[tokio::test]
-async fn what_else_wakes_the_test_adds_no_crash_points() {
+async fn other_wakes_of_the_test_add_no_crash_points() {
     let waits = |_: Payload<Charge>| async {
         tokio::time::sleep(Duration::from_millis(2)).await;
         Ok::<_, TaskError>(())
@@ -99,7 +99,7 @@ async fn add(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn a_lost_outcome_is_found_where_nothing_is_awaited() {
+async fn a_lost_outcome_is_found_without_any_await() {
     let test = crash_everywhere(add, CHARGE).with_state(World::default);
     let found = found(test.check(World::lines).await);
     assert_eq!(place_of(found.crash), (CrashKind::OutcomeLost, 1, 0, 0));
@@ -108,8 +108,8 @@ async fn a_lost_outcome_is_found_where_nothing_is_awaited() {
     assert!(found.to_string().contains("its outcome was lost, and the"));
 }
 
-/// Looks first, and then acts.
-async fn look_then_add(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
+/// Checks first, and then acts.
+async fn check_then_add(_: Payload<Charge>, world: State<World>) -> Result<(), TaskError> {
     let is_new = world.lines().is_empty();
     crash_point().await;
     if is_new {
@@ -119,8 +119,8 @@ async fn look_then_add(_: Payload<Charge>, world: State<World>) -> Result<(), Ta
 }
 
 #[tokio::test]
-async fn a_check_before_the_effect_survives_a_drop_and_not_a_late_duplicate() {
-    let test = crash_everywhere(look_then_add, CHARGE).with_state(World::default);
+async fn a_check_before_the_effect_survives_a_drop_but_not_a_late_duplicate() {
+    let test = crash_everywhere(check_then_add, CHARGE).with_state(World::default);
     let found = found(test.check(World::lines).await);
     assert_eq!(place_of(found.crash), (CrashKind::LateDuplicate, 1, 1, 1));
     assert_eq!(
@@ -146,8 +146,8 @@ async fn a_handler_that_never_ends_is_reported() {
     let error = test.check(|()| ()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`charge` did not end: an attempt waited 51 times, and the limit is 50. Let the handler return, or raise the limit by \
-         `.max_awaits(…)`."
+        "`charge` did not end: an attempt waited 51 times; the limit is 50. Make the handler return, or raise the limit \
+         with `.max_awaits(…)`."
     );
     let snoozes = |_: Payload<Charge>| async { Err::<(), _>(TaskError::snooze(Duration::ZERO)) };
     let test = crash_everywhere(snoozes, CHARGE);
@@ -159,8 +159,8 @@ async fn a_handler_that_never_ends_is_reported() {
 }
 
 #[tokio::test]
-async fn a_handler_that_ends_no_more_after_a_crash_is_reported_with_the_crash() {
-    /// Waits until a claim is gone that a dropped attempt has left.
+async fn a_handler_that_does_not_end_after_a_crash_is_reported_with_the_crash() {
+    /// Waits until the claim of a dropped attempt is gone.
     async fn claim(_: Payload<Charge>, State(world): State<World>) -> Result<(), TaskError> {
         while !world.lines().is_empty() {
             crash_point().await;
@@ -187,7 +187,7 @@ async fn a_handler_that_ends_no_more_after_a_crash_is_reported_with_the_crash() 
 }
 
 #[tokio::test]
-async fn an_attempt_has_the_most_awaits_that_are_allowed() {
+async fn an_attempt_may_have_the_maximum_number_of_awaits() {
     let test = crash_everywhere(charge_once, CHARGE).with_state(World::default);
     let summary = test.max_awaits(3).check(World::lines).await.unwrap();
     assert_eq!(summary.crash_points, 3);

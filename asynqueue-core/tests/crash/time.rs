@@ -11,11 +11,11 @@ use asynqueue_core::{
 
 use crate::{CHARGE, Charge, World, found, place_of};
 
-/// One that a fake of another service may have.
+/// As in a fake of another service.
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_sleeps_keeps_its_timeout_however_long_all_runs_take() {
+async fn a_sleeping_handler_keeps_its_timeout_regardless_of_the_total_time() {
     // The timeout is one minute, and 59 runs take longer than that.
     let sleeps = |_: Payload<Charge>| async {
         for _ in 0..29 {
@@ -43,7 +43,7 @@ async fn a_timeout_is_a_failure_that_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_waits_for_a_lock_of_one_that_is_paused_comes_to_its_timeout() {
+async fn an_attempt_that_waits_for_the_lock_of_a_paused_one_times_out() {
     let locks = |_: Payload<Charge>, lock: State<Lock>| async move {
         let held = lock.lock().await;
         tokio::task::yield_now().await;
@@ -57,7 +57,7 @@ async fn an_attempt_that_waits_for_a_lock_of_one_that_is_paused_comes_to_its_tim
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_waits_in_a_layer_comes_to_its_timeout_too() {
+async fn an_attempt_that_waits_in_a_layer_times_out_too() {
     let lock = Lock::default();
     let locks = middleware_fn(move |request: TaskRequest, next: Next| {
         let lock = lock.clone();
@@ -77,7 +77,7 @@ async fn an_attempt_that_waits_in_a_layer_comes_to_its_timeout_too() {
 }
 
 #[tokio::test]
-async fn effects_under_a_key_made_of_the_time_are_found() {
+async fn effects_with_a_key_derived_from_the_time_are_found() {
     let process = |_: Payload<Charge>, world: State<World>, ctx: Context| async move {
         world.add_once(&format!("{:?}", ctx.started()));
         Ok::<_, TaskError>(())

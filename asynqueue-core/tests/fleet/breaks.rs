@@ -15,13 +15,13 @@ use super::{fleet, server};
 /// How a store is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
-    /// It answers that it has accepted a task, and has not, from the eighth on.
+    /// Reports the eighth task and later ones as accepted, but does not store them.
     Forgets,
-    /// It says of every lease that it has expired.
+    /// Reports every lease as expired.
     AllExpired,
-    /// It leases what is not due yet.
+    /// Leases tasks that are not due yet.
     Early,
-    /// It answers an outcome as recorded, and leaves the task to the next lease.
+    /// Reports outcomes as recorded, and leaves the task to the next lease.
     Unrecorded,
 }
 
@@ -160,7 +160,7 @@ impl Store for Flawed {
     }
 }
 
-/// A fleet on a store with a flaw, without faults.
+/// A fleet on a flawed store, without faults.
 fn run(flaw: Flaw) -> Report {
     let store = move |clock| Flawed {
         flaw,
@@ -190,12 +190,12 @@ fn breaks(flaw: Flaw, promise: Promise) {
 }
 
 #[test]
-fn a_store_that_forgets_what_it_accepted_is_found() {
+fn a_store_that_loses_accepted_tasks_is_found() {
     breaks(Flaw::Forgets, Promise::Kept);
 }
 
 #[test]
-fn a_store_that_lets_leases_of_live_workers_end_is_found() {
+fn a_store_that_ends_leases_of_live_workers_is_found() {
     breaks(Flaw::AllExpired, Promise::LeaseHeld);
 }
 
@@ -210,7 +210,7 @@ fn a_store_that_loses_outcomes_is_found() {
 }
 
 #[test]
-fn a_shutdown_that_takes_too_long_is_found_and_named_with_its_seed() {
+fn a_shutdown_that_takes_too_long_is_found_and_reported_with_its_seed() {
     let report = asynqueue_core::testing::fleet::Fleet::new(11)
         .servers(1, |life| {
             server(life).shutdown_timeout(Duration::from_secs(100))

@@ -40,7 +40,7 @@ fn fleet(seed: u64) -> Fleet {
         .client(|life| async move {
             let producer = Producer::new(life.broker.clone());
             for n in 0..50 {
-                // Without an answer it may have been accepted.
+                // After an error it may have been accepted.
                 let _ = producer.enqueue(Work { millis: n * 40 }).await;
                 life.pause(Duration::from_secs(2)).await;
             }
@@ -48,7 +48,7 @@ fn fleet(seed: u64) -> Fleet {
 }
 
 #[test]
-fn a_fleet_keeps_its_promises_whatever_strikes() {
+fn a_fleet_keeps_its_promises_under_all_faults() {
     for seed in 0..10 {
         let report = fleet(seed).faults(Fault::ALL).run();
         report.assert_kept();
@@ -57,21 +57,21 @@ fn a_fleet_keeps_its_promises_whatever_strikes() {
 }
 
 #[test]
-fn each_fault_alone_breaks_no_promise() {
+fn no_single_fault_breaks_a_promise() {
     for fault in Fault::ALL {
         fleet(7).faults([fault]).run().assert_kept();
     }
 }
 
 #[test]
-fn a_seed_has_one_plan_and_another_seed_another() {
+fn each_seed_has_its_own_plan() {
     let plan = |seed| fleet(seed).faults(Fault::ALL).plan();
     assert_eq!(plan(1), plan(1));
     assert_ne!(plan(1), plan(2));
 }
 
 #[test]
-fn a_seed_gives_the_same_ids_and_times_again() {
+fn a_seed_reproduces_the_same_ids_and_times() {
     let first = |seed| {
         let report = fleet(seed).run();
         let trace = report.trace();

@@ -18,22 +18,22 @@ use asynqueue_core::{
 
 use super::{Work, server};
 
-/// A fault for one node, from a time on, in milliseconds.
+/// A fault of one node. Times are in milliseconds.
 fn strike(fault: Fault, node: usize, at: u64, lasts: u64) -> Strike {
     let mut strike = Strike::new(fault);
     (strike.node, strike.at, strike.lasts) = (Some(node), at, lasts);
     strike
 }
 
-/// When events that these are happened, in seconds.
+/// When matching events happened, in seconds.
 fn times(report: &Report, is_it: impl Fn(&Entry) -> bool) -> Vec<u64> {
     let found = report.entries.iter().filter(|entry| is_it(entry));
     found.map(|entry| entry.at.as_secs()).collect()
 }
 
-/// Tasks end while the answer for more is under way, and another queue has tasks too.
+/// Tasks end while the response to a lease request is in flight, and another queue has tasks too.
 #[test]
-fn a_server_that_waits_for_an_answer_does_not_spin() {
+fn a_server_that_waits_for_a_response_does_not_spin() {
     let mut slow = Strike::new(Fault::Slow);
     (slow.lasts, slow.percent) = (60_000, 30);
     Fleet::new(5)
@@ -71,7 +71,7 @@ fn one_task(strikes: impl IntoIterator<Item = Strike>) -> Fleet {
 }
 
 #[test]
-fn a_node_that_is_killed_does_nothing_more_until_its_next_life() {
+fn a_killed_node_does_nothing_until_its_next_life() {
     let report = one_task([strike(Fault::Kill, 0, 5_000, 20_000)]).run();
     report.assert_kept();
     let of_node = |entry: &Entry| entry.node == Some(0);
@@ -82,16 +82,16 @@ fn a_node_that_is_killed_does_nothing_more_until_its_next_life() {
 }
 
 #[test]
-fn a_node_that_is_frozen_goes_on_where_it_was() {
+fn a_frozen_node_continues_where_it_was() {
     let report = one_task([strike(Fault::Freeze, 0, 5_000, 20_000)]).run();
     report.assert_kept();
     let done = times(&report, |entry| matches!(entry.event, Event::Done(..)));
-    // It should have ended at 11 s, and its timer rings at once.
+    // It should have ended at 11 s, so its timer fires immediately.
     assert_eq!(done, [25]);
 }
 
 #[test]
-fn a_restart_is_another_build_and_releases_what_runs() {
+fn a_restart_changes_the_build_and_releases_running_tasks() {
     let builds = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&builds);
     let report = Fleet::new(3)
@@ -114,7 +114,11 @@ fn a_restart_is_another_build_and_releases_what_runs() {
         Event::Began(_, attempt) => Some(attempt),
         _ => None,
     });
-    assert_eq!(began.collect::<Vec<_>>(), [1, 1], "a release is no attempt");
+    assert_eq!(
+        began.collect::<Vec<_>>(),
+        [1, 1],
+        "a release does not count"
+    );
 }
 
 /// Platforms kill a program 30 s after its signal, and an application still has its endpoints to stop.
@@ -147,7 +151,7 @@ fn a_shutdown_with_the_default_timeouts_takes_26_seconds_while_a_handler_and_the
 }
 
 #[test]
-fn a_handler_that_blocks_is_given_up_and_dropped_only_when_it_no_longer_does() {
+fn a_blocking_handler_is_abandoned_and_dropped_only_when_it_stops_blocking() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let drops = Arc::clone(&dropped);
     let process = move |_: Payload<Work>, ctx: Context| {
@@ -191,7 +195,7 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn a_client_that_runs_on_is_asked_to_stop_and_one_that_has_ended_is_not_started_again() {
+fn a_running_client_is_requested_to_stop_and_an_ended_one_is_not_restarted() {
     let lives = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&lives);
     Fleet::new(4)

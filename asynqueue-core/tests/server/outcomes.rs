@@ -46,7 +46,7 @@ async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_delays_no_othe
             assert_eq!(failure.kind, FailureKind::Error);
             assert_eq!(
                 failure.message,
-                "the broker refused its outcome: unexpected answer from the broker: invalid bulk length"
+                "the broker refused its outcome: unexpected response from the broker: invalid bulk length"
             );
         } else {
             assert_eq!(output_of(task).await, "x".repeat(10));

@@ -125,7 +125,7 @@ async fn the_parts_of_a_task_are_within_the_limit_together() {
     let error = send(57, 41).await.expect_err("101 bytes");
     assert_eq!(
         error.to_string(),
-        "`blob` is 101 bytes, 59 of them in payload, and this producer takes up to 100: keep large data elsewhere and \
+        "task of `blob` has 101 bytes, 59 of them in payload: expected at most 100; store large data elsewhere and \
          send a reference, or raise the limit with `Producer::with_max_payload`"
     );
 }
@@ -220,7 +220,7 @@ async fn a_codec_that_the_worker_does_not_know_is_rejected_with_the_known_ones_n
     assert!(
         failure
             .message
-            .contains("unknown codec `secret`: this process knows msgpack, json"),
+            .contains("unknown codec `secret`: expected one of msgpack, json"),
         "{}",
         failure.message
     );

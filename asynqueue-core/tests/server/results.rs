@@ -103,7 +103,7 @@ async fn a_wait_that_starts_with_a_rejected_enqueue_returns_the_reason() {
     assert!(
         refused
             .to_string()
-            .contains("task default/one exists already"),
+            .contains("task default/one already exists"),
         "{refused}"
     );
 }
@@ -115,7 +115,9 @@ async fn the_result_of_an_unknown_task_is_gone() {
         producer.handle(TaskRef::new("default", TaskId::new("no").unwrap()));
     let error = soon("an answer", unknown.result()).await.expect_err("gone");
     assert!(
-        error.to_string().starts_with("task default/no is gone"),
+        error
+            .to_string()
+            .starts_with("task default/no is no longer stored: "),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! A subscriber that keeps spans, and a look at them.
+//! A subscriber that keeps spans, and methods to inspect them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider,
 use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt};
 
-/// What was traced since it was made. The runtime of a test has one thread, which its subscriber is for.
+/// The spans since its creation. The runtime of a test has one thread, which uses this subscriber.
 pub(crate) struct Traced {
     provider: SdkTracerProvider,
     exporter: InMemorySpanExporter,
@@ -19,12 +19,12 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    /// Everything is sampled, unless what it belongs to is not.
+    /// Samples everything, except spans with an unsampled parent.
     pub(crate) fn new() -> Self {
         Self::with(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)), "trace")
     }
 
-    /// `filter` says which spans there are at all.
+    /// `filter` selects the enabled spans.
     pub(crate) fn with(sampler: Sampler, filter: &str) -> Self {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder()
@@ -42,7 +42,7 @@ impl Traced {
         }
     }
 
-    /// The spans that have ended, in the order they began.
+    /// The ended spans, in the order they started.
     pub(crate) fn spans(&self) -> Vec<SpanData> {
         self.provider.force_flush().expect("flushed");
         let mut spans = self.exporter.get_finished_spans().expect("spans");
@@ -74,7 +74,7 @@ impl Traced {
         in_time.expect("it ends");
     }
 
-    /// The spans of all traces, each behind those that it is a part of.
+    /// The spans of all traces, each after its ancestors.
     pub(crate) fn tree(&self) -> Vec<String> {
         tree(&self.spans())
     }

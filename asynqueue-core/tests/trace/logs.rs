@@ -21,7 +21,7 @@ use tracing_subscriber::{
 #[task(event = "greet", retention = "1h", crate = asynqueue_core)]
 struct Greet;
 
-/// Where lines go.
+/// The target of the lines.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -44,7 +44,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// The line that a handler logs, with what its spans add, and the context that the task came with.
+/// The line that a handler logs, with the fields of its spans; and the trace context of the task.
 async fn line(sampler: Option<Sampler>, header: Option<&str>) -> (String, Option<String>) {
     let lines = Lines::default();
     let log = tracing_subscriber::fmt::layer()
@@ -99,7 +99,7 @@ fn assert_names_the_task(line: &str) {
     assert!(line.contains(fields), "{line}");
 }
 
-fn assert_tells(line: &str, traceparent: Option<String>) {
+fn assert_has_trace(line: &str, traceparent: Option<String>) {
     assert_names_the_task(line);
     let traceparent = traceparent.expect("a context");
     let trace = format!("trace_id=\"{}\"", &traceparent[3..35]);
@@ -109,25 +109,25 @@ fn assert_tells(line: &str, traceparent: Option<String>) {
 #[tokio::test]
 async fn a_log_line_in_a_handler_carries_task_and_trace() {
     let (line, traceparent) = line(Some(Sampler::AlwaysOn), None).await;
-    assert_tells(&line, traceparent);
+    assert_has_trace(&line, traceparent);
 }
 
-/// Its span is there for the log alone.
+/// Its span exists only for the log.
 #[tokio::test]
-async fn a_log_line_carries_task_and_trace_also_where_the_trace_is_not_sampled() {
+async fn a_log_line_carries_task_and_trace_of_an_unsampled_trace() {
     let (line, traceparent) = line(Some(Sampler::AlwaysOff), None).await;
-    assert_tells(&line, traceparent);
+    assert_has_trace(&line, traceparent);
 }
 
 #[tokio::test]
-async fn a_log_line_carries_the_task_where_there_are_no_traces() {
+async fn a_log_line_carries_the_task_without_traces() {
     let (line, traceparent) = line(None, None).await;
     assert_names_the_task(&line);
     assert_eq!(traceparent, None);
 }
 
 #[tokio::test]
-async fn a_log_line_carries_a_trace_of_its_own_where_the_task_came_without() {
+async fn a_log_line_carries_a_new_trace_if_the_task_has_none() {
     let (line, _) = line(Some(Sampler::AlwaysOn), Some("")).await;
     let trace = line.split_once("trace_id=\"").expect("a trace").1;
     let trace = trace.split_once('"').expect("an end").0;

@@ -1,4 +1,4 @@
-//! Traces: which spans there are, how they belong together, and what they say.
+//! Traces: the spans, their relations and their content.
 
 mod harness;
 mod logs;

@@ -1,4 +1,4 @@
-//! What is sampled stays sampled, what is not stays out, and baggage goes along.
+//! Sampling decisions are kept across tasks, and baggage is propagated.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ struct First;
 #[task(event = "second", retention = "1h", crate = asynqueue_core)]
 struct Second;
 
-/// What the handlers saw.
+/// What the handlers observed.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     traceparents: Arc<Mutex<Vec<String>>>,
@@ -44,7 +44,7 @@ impl Seen {
     }
 }
 
-/// Runs a first task that is enqueued by `enqueue`, and a second that the first one enqueues.
+/// Runs a first task, enqueued by `enqueue`, and a second one, enqueued by the first.
 async fn run<F>(enqueue: impl FnOnce(Producer) -> F) -> Seen
 where
     F: Future<Output = TaskHandle<First>>,
@@ -92,7 +92,7 @@ fn trace_of(traceparent: &str) -> &str {
 }
 
 #[tokio::test]
-async fn a_trace_that_is_not_sampled_stays_so_over_all_its_tasks() {
+async fn an_unsampled_trace_stays_unsampled_across_its_tasks() {
     let traced = Traced::with(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)), "trace");
     let seen = run(|producer| enqueue(producer).instrument(info_span!("request"))).await;
     assert_eq!(traced.tree(), [""; 0]);
@@ -104,9 +104,9 @@ async fn a_trace_that_is_not_sampled_stays_so_over_all_its_tasks() {
     assert_eq!(trace_of(&traceparents[0]), trace_of(&traceparents[1]));
 }
 
-/// The span that is there for log lines is kept from OpenTelemetry: what the handler begins is left out all the same.
+/// The span for log lines is filtered out for OpenTelemetry. What the handler starts stays unsampled all the same.
 #[tokio::test]
-async fn what_was_left_out_stays_so_where_its_spans_are_turned_off() {
+async fn an_unsampled_trace_stays_unsampled_if_its_spans_are_disabled() {
     let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
     let traced = Traced::with(sampler, "trace,asynqueue::unsampled=off");
     let left_out = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -118,9 +118,9 @@ async fn what_was_left_out_stays_so_where_its_spans_are_turned_off() {
     assert_eq!(traced.tree(), ["send default"]);
 }
 
-/// The sampler here would take anything that is new; a parent that was left out must not look new.
+/// The sampler would sample any new trace; an unsampled parent must not look like one.
 #[tokio::test]
-async fn what_another_service_left_out_is_left_out_here() {
+async fn a_trace_that_another_service_did_not_sample_is_not_sampled_here() {
     let traced = Traced::new();
     let left_out = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let seen = run(async |producer| {
@@ -128,15 +128,15 @@ async fn what_another_service_left_out_is_left_out_here() {
         task.await.expect("accepted")
     })
     .await;
-    // The producer's own span is its own affair.
+    // The producer's own span is not relevant here.
     assert_eq!(traced.tree(), ["send default"]);
     assert_eq!(seen.traceparents.lock()[0], left_out);
     assert_eq!(trace_of(&seen.traceparents.lock()[1]), trace_of(left_out));
 }
 
-/// The first attempt decides, where the task came without a context.
+/// If the task has no context, the first attempt decides.
 #[tokio::test]
-async fn a_task_that_its_first_attempt_left_out_stays_out_when_it_is_retried() {
+async fn a_task_that_its_first_attempt_did_not_sample_stays_unsampled_on_retry() {
     #[derive(Serialize, Deserialize, Task)]
     #[task(event = "fails", retention = "1h", backoff = fixed("1ms"), crate = asynqueue_core)]
     struct Fails;
@@ -168,7 +168,7 @@ async fn a_task_that_its_first_attempt_left_out_stays_out_when_it_is_retried() {
 }
 
 #[tokio::test]
-async fn a_context_that_the_caller_gives_is_kept() {
+async fn a_context_set_by_the_caller_is_kept() {
     let traced = Traced::new();
     let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     run(async |producer| {
@@ -185,7 +185,7 @@ async fn a_context_that_the_caller_gives_is_kept() {
 }
 
 #[tokio::test]
-async fn a_broken_context_begins_a_new_trace_and_harms_nothing() {
+async fn an_invalid_context_starts_a_new_trace_and_does_no_harm() {
     for broken in [
         "",
         "00-nonsense",
@@ -205,7 +205,7 @@ async fn a_broken_context_begins_a_new_trace_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn baggage_comes_with_the_task_and_goes_on_to_the_next() {
+async fn baggage_is_propagated_to_the_task_and_to_the_next_one() {
     let _traced = Traced::new();
     let seen = run(|producer| {
         let tenant = OtelContext::current_with_baggage([KeyValue::new("tenant", "acme")]);
@@ -216,7 +216,7 @@ async fn baggage_comes_with_the_task_and_goes_on_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_trace_goes_on_where_the_spans_of_tasks_are_turned_off() {
+async fn a_trace_continues_if_the_spans_of_tasks_are_disabled() {
     let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
     let traced = Traced::with(sampler, "info,asynqueue_core=off");
     run(|producer| enqueue(producer).instrument(info_span!("request"))).await;
@@ -224,7 +224,7 @@ async fn a_trace_goes_on_where_the_spans_of_tasks_are_turned_off() {
 }
 
 #[tokio::test]
-async fn nothing_is_carried_where_nothing_is_traced() {
+async fn nothing_is_propagated_without_tracing() {
     let seen = run(enqueue).await;
     assert_eq!(*seen.traceparents.lock(), ["", ""]);
 }

@@ -1,4 +1,4 @@
-//! How spans belong together, and what they say.
+//! The relations between spans, and their content.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::SeqCst},
@@ -43,7 +43,7 @@ async fn invoice(_: Payload<Invoice>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// A process that tells when it has run.
+/// A process that reports when it has run.
 #[derive(Clone)]
 struct Hear(UnboundedSender<()>);
 
@@ -61,18 +61,18 @@ impl Process<Invoice> for Hear {
     }
 }
 
-/// Runs until a task has come to its end.
+/// Runs until a task has finished.
 async fn ended<T: asynqueue_core::task::Task>(
     server: ServerHandle,
     task: asynqueue_core::producer::TaskHandle<T>,
 ) {
-    // An error is an end too.
+    // A failed task has finished too.
     let _ = task.result().await;
     server.shutdown().await.expect("stopped");
 }
 
 #[tokio::test]
-async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_that_began_with_a_request() {
+async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_of_the_request() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
@@ -114,7 +114,7 @@ async fn a_task_that_a_handler_enqueues_is_part_of_the_trace_that_began_with_a_r
 }
 
 #[tokio::test]
-async fn what_the_producer_of_a_handler_enqueues_is_a_child_of_its_attempt() {
+async fn tasks_of_a_handlers_producer_are_children_of_its_attempt() {
     async fn order(producer: Producer, _: Payload<Order>) -> Result<(), TaskError> {
         producer.enqueue(Invoice).id("invoice").await?;
         Ok(())
@@ -143,7 +143,7 @@ async fn what_the_producer_of_a_handler_enqueues_is_a_child_of_its_attempt() {
 }
 
 #[tokio::test]
-async fn spans_say_what_the_conventions_for_messaging_ask_for() {
+async fn spans_follow_the_messaging_conventions() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let server = Server::builder(broker.clone())
@@ -179,7 +179,7 @@ async fn spans_say_what_the_conventions_for_messaging_ask_for() {
 }
 
 #[tokio::test]
-async fn attempts_are_siblings_and_each_says_how_it_failed() {
+async fn attempts_are_siblings_and_each_records_its_failure() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let order = |_: Payload<Order>, _: Context| async {
@@ -232,7 +232,7 @@ async fn attempts_are_siblings_and_each_says_how_it_failed() {
 }
 
 #[tokio::test]
-async fn attempts_are_one_trace_though_the_producer_was_not_traced() {
+async fn attempts_are_one_trace_even_if_the_producer_was_not_traced() {
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
     let task = producer
@@ -260,7 +260,7 @@ async fn attempts_are_one_trace_though_the_producer_was_not_traced() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_shutdown_gives_back_is_in_the_trace_of_the_next() {
+async fn an_attempt_released_by_a_shutdown_is_in_the_trace_of_the_next() {
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
     let task = producer.enqueue(Invoice).await.expect("accepted");
@@ -287,7 +287,7 @@ async fn an_attempt_that_shutdown_gives_back_is_in_the_trace_of_the_next() {
 }
 
 #[tokio::test]
-async fn a_batch_has_one_span_that_all_its_attempts_belong_to() {
+async fn a_batch_has_one_span_which_is_the_parent_of_all_attempts() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
@@ -309,7 +309,7 @@ async fn a_batch_has_one_span_that_all_its_attempts_belong_to() {
 }
 
 #[tokio::test]
-async fn the_task_of_a_group_links_to_those_it_is_made_of() {
+async fn the_task_of_a_group_links_to_its_members() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let producer = Producer::new(broker.clone());
@@ -376,7 +376,7 @@ async fn all_subscribers_work_in_the_trace_of_the_publisher() {
 }
 
 #[tokio::test]
-async fn a_tick_of_the_scheduler_begins_a_trace() {
+async fn a_tick_of_the_scheduler_starts_a_trace() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let (hear, mut heard) = Hear::new();
@@ -395,7 +395,7 @@ async fn a_tick_of_the_scheduler_begins_a_trace() {
 }
 
 #[tokio::test]
-async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
+async fn a_task_without_a_handler_is_recorded_in_its_trace() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let server = Server::builder(broker.clone())
@@ -413,7 +413,7 @@ async fn a_task_that_no_process_is_there_for_says_so_in_its_trace() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
+async fn an_abandoned_handler_ends_its_span_with_an_error() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
@@ -435,13 +435,13 @@ async fn a_handler_that_is_given_up_ends_its_span_with_an_error() {
         .expect("accepted");
     begins.recv().await.expect("begun");
     server.shutdown().await.expect("stopped");
-    // The runtime drops what was aborted at its next turn.
+    // The runtime drops an aborted task at its next turn.
     traced.until_there_is("process default").await;
     let kind = attribute(&traced.span("process default"), "error.type");
-    assert_eq!(kind.as_deref(), Some("given up"));
+    assert_eq!(kind.as_deref(), Some("abandoned"));
 }
 
-/// Its outcome was a timeout, whatever it comes to in the end.
+/// Its outcome is a timeout, regardless of how the handler ends.
 #[test]
 fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
     let traced = Traced::new();
@@ -476,5 +476,5 @@ fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
         server.shutdown().await.expect("stopped");
     });
     let kind = attribute(&traced.span("process default"), "error.type");
-    assert_eq!(kind.as_deref(), Some("given up"));
+    assert_eq!(kind.as_deref(), Some("abandoned"));
 }

@@ -10,10 +10,10 @@ use crate::{
     value::Value,
 };
 
-/// When the tasks of a group become one; what is not given has the framework's default.
+/// When the tasks of a group become one task. Missing values have the framework's default.
 #[derive(Default)]
 pub(super) struct Aggregate {
-    /// In milliseconds, as the next.
+    /// In milliseconds, like `max_delay`.
     grace: Option<u64>,
     max_delay: Option<u64>,
     max_size: Option<usize>,
@@ -34,15 +34,15 @@ static KEYS: [Key; 3] = [
     },
 ];
 
-/// As the framework has them.
+/// The same as in the framework.
 const MAX_SIZE: usize = 1_000;
 const DEFAULT_GRACE: u64 = 10_000;
 const DEFAULT_MAX_DELAY: u64 = 60_000;
 
-const NO_GRACE: &str =
-    "a grace period of 0 leaves no time for another task to come in; write one such as \"10s\"";
-const NO_DELAY: &str =
-    "a longest delay of 0 leaves no time for another task to come in; write one such as \"1m\"";
+const NO_GRACE: &str = "a grace period of 0 leaves no time for another task to arrive: \
+                        write a longer one, such as \"10s\"";
+const NO_DELAY: &str = "a maximum delay of 0 leaves no time for another task to arrive: \
+                        write a longer one, such as \"1m\"";
 
 impl Aggregate {
     pub(super) fn read(value: &Value<'_>, mistakes: &mut Mistakes) -> Result<Self> {
@@ -61,8 +61,8 @@ impl Aggregate {
         })?;
         let grace = limits.grace.unwrap_or(DEFAULT_GRACE);
         if grace > limits.max_delay.unwrap_or(DEFAULT_MAX_DELAY) {
-            let message = "the grace period is longer than the longest delay (\"1m\" unless it is given); \
-                           raise `max_delay` to at least as much";
+            let message = "the grace period is longer than the maximum delay (default \"1m\"): \
+                           raise `max_delay` to at least the grace period";
             return Err(Error::new(value.name.span(), message));
         }
         Ok(limits)
@@ -82,10 +82,7 @@ impl Aggregate {
 fn read_size(value: &Value<'_>) -> Result<usize> {
     let span = value.input.span();
     match value.number(MAX_SIZE)? {
-        0 => Err(Error::new(
-            span,
-            "a group of 0 tasks is never full; it has at least 1",
-        )),
+        0 => Err(Error::new(span, "`max_size` is 0: expected at least 1")),
         size => Ok(size),
     }
 }

@@ -1,4 +1,4 @@
-//! What `#[task(…)]` says.
+//! The arguments of `#[task(…)]`.
 
 use syn::{Data, DeriveInput, Error, LitStr, Path, Result, Type, parse_quote};
 
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     pub(super) event: Option<LitStr>,
     pub(super) queue: Option<LitStr>,
     pub(super) max_retry: Option<u32>,
-    /// The durations are in milliseconds.
+    /// In milliseconds, like all durations.
     pub(super) timeout: Option<u64>,
     pub(super) deadline: Option<u64>,
     pub(super) retention: Option<u64>,
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     pub(super) codec: Option<Type>,
     pub(super) output: Option<Type>,
     pub(super) process: Option<Type>,
-    /// The path of the facade; nothing if the one given is wrong.
+    /// The path of the facade. `None` if the given path is invalid.
     pub(super) krate: Option<Path>,
 }
 
@@ -53,15 +53,15 @@ static KEYS: [Key; 15] = [
     key("crate", "crate = asynqueue"),
 ];
 
-/// The highest priority within a queue, as the framework has it.
+/// The highest priority within a queue, the same as in the framework.
 const MAX_PRIORITY: u8 = 9;
 
-const NO_EVENT: &str = "add `#[task(event = \"…\")]`; \
-    the name is written out so that renaming the struct orphans no waiting task";
-const NO_TIMEOUT: &str = "a timeout of 0 would end each attempt as it starts; \
-     leave it out for the default of 30 minutes";
+const NO_EVENT: &str = "the event is missing: add `#[task(event = \"…\")]`; \
+    it is not derived from the struct's name, so that renaming the struct does not orphan waiting tasks";
+const NO_TIMEOUT: &str = "a timeout of 0 would end each attempt as it starts: \
+                          remove it for the default of 30 minutes";
 const NO_DEADLINE: &str =
-    "a deadline of 0 would have passed before any task starts; leave it out for none";
+    "a deadline of 0 would pass before any task starts: remove it for no deadline";
 
 impl Arguments {
     pub(super) fn read(input: &DeriveInput, mistakes: &mut Mistakes) -> Self {

@@ -34,12 +34,12 @@ impl Backoff {
         value.equals("`=` and a form")?;
         let input = value.input;
         if input.peek(LitStr) {
-            let message = format!("a backoff stands without quotes around it: {FORMS}");
+            let message = format!("unexpected quotes around the backoff: write {FORMS}");
             return Err(Error::new(input.span(), message));
         }
         let form: Ident = input
             .parse()
-            .map_err(|_| Error::new(input.span(), format!("a backoff is {FORMS}")))?;
+            .map_err(|_| Error::new(input.span(), format!("expected a backoff: {FORMS}")))?;
         let arguments = |key| Value {
             key,
             name: form.clone(),
@@ -82,18 +82,20 @@ fn read_exponential(input: ParseStream<'_>) -> Result<Backoff> {
     let base = argument(input, &EXPONENTIAL)?;
     input.parse::<Token![,]>().map_err(|_| {
         let example = EXPONENTIAL.example;
-        let message = format!("the longest wait is missing: write it second, as in `{example}`");
+        let message = format!(
+            "the maximum wait is missing: add it as the second argument, as in `{example}`"
+        );
         Error::new(input.span(), message)
     })?;
     let max = argument(input, &EXPONENTIAL)?;
     end(input)?;
     if base == 0 {
-        let message = "a wait of zero stays zero when doubled: \
-                       write `fixed(\"0s\")` to retry at once, or a first wait above zero";
+        let message = "a first wait of 0 stays 0 when doubled: \
+                       write `fixed(\"0s\")` to retry immediately, or a longer first wait";
         return Err(Error::new(start, message));
     }
     if base > max {
-        let message = "the first wait is longer than the longest: swap the two";
+        let message = "the first wait is longer than the maximum wait: swap them";
         return Err(Error::new(start, message));
     }
     Ok(Backoff::Exponential { base, max })
@@ -101,12 +103,12 @@ fn read_exponential(input: ParseStream<'_>) -> Result<Backoff> {
 
 fn argument(input: ParseStream<'_>, form: &Key) -> Result<u64> {
     millis_of(input, form.name)?.ok_or_else(|| {
-        let message = format!("expected a duration in quotes, as in `{}`", form.example);
+        let message = format!("expected a duration string, as in `{}`", form.example);
         Error::new(input.span(), message)
     })
 }
 
-/// Reads the comma that may follow the last argument.
+/// Parses the comma that may follow the last argument.
 fn end(input: ParseStream<'_>) -> Result<()> {
     input.parse::<Option<Token![,]>>().map(drop)
 }
@@ -114,6 +116,6 @@ fn end(input: ParseStream<'_>) -> Result<()> {
 fn unknown(form: &Ident, text: &str) -> Error {
     let forms = ["standard", "fixed", "exponential"];
     let suggestion = suggest::did_you_mean(suggest::closest(text, forms.into_iter()));
-    let message = format!("unknown backoff `{text}`{suggestion} A backoff is {FORMS}");
+    let message = format!("unknown backoff `{text}`{suggestion} expected {FORMS}");
     Error::new(form.span(), message)
 }

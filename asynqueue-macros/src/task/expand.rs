@@ -1,4 +1,4 @@
-//! The code that `#[derive(Task)]` stands for.
+//! The code that `#[derive(Task)]` generates.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -6,13 +6,13 @@ use syn::{Ident, Path};
 
 use super::arguments::Arguments;
 
-/// How long a result is kept for its readers, unless `retention` says otherwise: one hour, in milliseconds.
+/// How long a result is kept unless `retention` is set: one hour, in milliseconds.
 const RESULT_RETENTION: u64 = 60 * 60 * 1_000;
 
 impl Arguments {
     /// The implementation of `Task` for `task`, and the registration of its process.
     ///
-    /// Every path is absolute, so that no name in the user's module can stand in for another.
+    /// Every path is absolute, so that names in the user's module cannot shadow it.
     pub(super) fn expand(&self, task: &Ident, krate: &Path) -> TokenStream {
         let event = self
             .event
@@ -45,7 +45,7 @@ impl Arguments {
         }
     }
 
-    /// `Task::options`; nothing if all options are the defaults, which the framework allocates once for all tasks.
+    /// `Task::options`. `None` if all options have their default, which the framework allocates once for all tasks.
     fn expand_options(&self, krate: &Path) -> Option<TokenStream> {
         let settings = self.expand_settings(krate);
         if settings.is_empty() {
@@ -65,7 +65,7 @@ impl Arguments {
         })
     }
 
-    /// An assignment for each option that was given.
+    /// An assignment for each given option.
     fn expand_settings(&self, krate: &Path) -> Vec<TokenStream> {
         let some = |value: TokenStream| quote!(::core::option::Option::Some(#value));
         let name = |name| quote!(#krate::task::Name::from_static(#name));

@@ -13,15 +13,15 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, Result};
 use self::arguments::Arguments;
 use crate::mistakes::Mistakes;
 
-/// The implementation and, for each mistake, a compile error.
+/// The implementation, and a compile error for each mistake.
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut mistakes = Mistakes::default();
     let shape = mistakes.catch(check_shape(input));
     check_placement(&input.data, &mut mistakes);
     let arguments = Arguments::read(input, &mut mistakes);
     let mut tokens = mistakes.into_compile_errors();
-    // Also with a mistake in an attribute: where the type is used, the compiler would else complain that it is no task,
-    // and bury the mistake itself.
+    // Also generated if an attribute is invalid: otherwise the compiler would report at every use that the type is not
+    // a task, and hide the actual mistake.
     if let (Some(()), Some(krate)) = (shape, &arguments.krate) {
         tokens.extend(arguments.expand(&input.ident, krate));
     }
@@ -30,19 +30,19 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 
 fn check_shape(input: &DeriveInput) -> Result<()> {
     if let Data::Union(data) = &input.data {
-        let message = "a union can't be a task, since nothing can tell which field to encode: \
-                       make it an enum";
+        let message = "a union cannot be a task, because its active field is unknown: \
+                       use an enum";
         return Err(Error::new(data.union_token.span, message));
     }
     if !input.generics.params.is_empty() {
-        let message = "a task's type cannot be generic: one event name would stand for many payloads. \
-                       Write a struct for each payload, with owned fields and an event of its own";
+        let message = "a task type cannot be generic, because one event name would stand for many payloads: \
+                       write a struct with owned fields and a separate event for each payload";
         return Err(Error::new_spanned(&input.generics, message));
     }
     Ok(())
 }
 
-/// The compiler allows a derive's attributes on fields and variants too, where they would mean nothing.
+/// The compiler also accepts a derive's attributes on fields and variants, where they have no meaning.
 fn check_placement(data: &Data, mistakes: &mut Mistakes) {
     match data {
         Data::Struct(data) => check_fields(&data.fields, mistakes),
@@ -64,7 +64,7 @@ fn check_fields(fields: &Fields, mistakes: &mut Mistakes) {
 
 fn refuse(attributes: &[Attribute], mistakes: &mut Mistakes) {
     for attribute in attributes.iter().filter(|a| a.path().is_ident("task")) {
-        let message = "`#[task]` describes the whole payload: move it above the struct or enum";
+        let message = "`#[task]` applies to the entire payload: move it above the struct or enum";
         mistakes.add(Error::new_spanned(attribute, message));
     }
 }

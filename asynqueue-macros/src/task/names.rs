@@ -1,57 +1,57 @@
-//! What an event, a queue and a group may be called.
+//! Valid names of events, queues and groups.
 
 use syn::{Error, LitStr, Result};
 
-/// The longest queue name, in bytes, as all brokers have it.
+/// The maximum length of a queue name in bytes, the same for all brokers.
 const MAX_QUEUE_NAME: usize = 200;
 
-/// Checks an event name: it is typed into commands and looked for in logs.
+/// Checks an event name. It is typed into commands and searched in logs.
 pub(super) fn check_event(name: &LitStr) -> Result<()> {
     let text = name.value();
     if text.is_empty() {
         return refuse(
             name,
-            "an event name has at least one character: write one such as `email:welcome`",
+            "the event name is empty: write a name such as `email:welcome`",
         );
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return refuse(
             name,
-            "an event name has no white space or control characters: \
-             write one such as `email:welcome`",
+            "the event name contains white space or control characters: \
+             write a name such as `email:welcome`",
         );
     }
     Ok(())
 }
 
-/// Checks a queue name by the rules that the framework applies at run time.
+/// Checks a queue name by the rules of the framework.
 pub(super) fn check_queue(name: &LitStr) -> Result<()> {
     let text = name.value();
     if text.is_empty() {
         return refuse(
             name,
-            "a queue name has at least one character; for the queue `default`, leave `queue` out",
+            "the queue name is empty: for the queue `default`, remove `queue`",
         );
     }
     if text.len() > MAX_QUEUE_NAME {
-        return refuse(name, "a queue name has at most 200 bytes: shorten it");
+        return refuse(name, "the queue name is longer than 200 bytes: shorten it");
     }
     if text.contains(|c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control()) {
         return refuse(
             name,
-            "a queue name has no braces, white space or control characters: \
-             write one such as `user:42` or `low-priority`",
+            "the queue name contains braces, white space or control characters: \
+             write a name such as `user:42` or `low-priority`",
         );
     }
     Ok(())
 }
 
-/// Checks a group's label.
+/// Checks a group name.
 pub(super) fn check_group(name: &LitStr) -> Result<()> {
     if name.value().is_empty() {
         return refuse(
             name,
-            "a group has at least one character; for no group, leave `group` out",
+            "the group name is empty: for no group, remove `group`",
         );
     }
     Ok(())
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_derive_takes_exactly_the_queue_names_that_the_framework_takes() {
+    fn the_derive_accepts_the_same_queue_names_as_the_framework() {
         let texts = [
             "default",
             "user:42",

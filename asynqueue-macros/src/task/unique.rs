@@ -19,7 +19,7 @@ pub(super) struct Unique {
     ttl: u64,
     /// The variant of `UniqueUntil`.
     until: &'static str,
-    /// The fields that make two payloads the same; none for all.
+    /// The fields that are compared. Empty for all.
     fields: Vec<Ident>,
 }
 
@@ -38,21 +38,21 @@ static KEYS: [Key; 3] = [
     },
 ];
 
-/// What releases the lock: the word in the attribute and the variant.
+/// What releases the lock: the attribute's value and the variant.
 const UNTIL: [(&str, &str); 3] = [
     ("start", "Start"),
     ("success", "Success"),
     ("window", "Window"),
 ];
 
-const NO_TTL: &str =
-    "a lock of no length locks nothing: write how long it is held at most, such as `ttl = \"1h\"`";
+const NO_TTL: &str = "a lock with a ttl of 0 has no effect: write the maximum time that it is held, \
+    such as `ttl = \"1h\"`";
 
 /// Tuples of more than this many values have no `Serialize`.
 const MAX_FIELDS: usize = 16;
 
 impl Unique {
-    /// Reads the list. Nothing if it has a mistake that is noted already.
+    /// Parses the list. `None` if it has a mistake that was already added.
     pub(super) fn read(
         value: &Value<'_>,
         data: &Data,
@@ -72,8 +72,8 @@ impl Unique {
             Ok(())
         })?;
         if !keys.has("ttl") {
-            let message = "a lock without a time limit would outlive a crash for ever; \
-                           add `ttl = \"1h\"`";
+            let message = "the ttl is missing: add the maximum time that the lock is held, such as \
+                           `ttl = \"1h\"`, so that a crash cannot hold it forever";
             return Err(Error::new(value.name.span(), message));
         }
         let until = until.unwrap_or("Success");
@@ -92,7 +92,7 @@ impl Unique {
         }
     }
 
-    /// `Task::unique_key`, if it is other than the default.
+    /// `Task::unique_key`. `None` for the default.
     pub(super) fn expand_key(&self, krate: &Path) -> Option<TokenStream> {
         let fields = &self.fields;
         if fields.is_empty() {
@@ -120,8 +120,8 @@ fn read_until(value: &Value<'_>) -> Result<&'static str> {
     let words = UNTIL.into_iter().map(|(word, _)| word);
     let suggestion = suggest::did_you_mean(suggest::closest(&typed, words));
     let message = format!(
-        "unknown moment \"{typed}\"{suggestion} A lock is held until \"start\" (a worker starts the task), \
-         \"success\" (it has come to its end) or \"window\" (its `ttl` is over)"
+        "unknown value \"{typed}\"{suggestion} expected \"start\" (a worker starts the task), \
+         \"success\" (the task has finished) or \"window\" (its `ttl` has passed)"
     );
     Err(Error::new(text.span(), message))
 }
@@ -132,8 +132,8 @@ fn read_fields(value: &Value<'_>, data: &Data, mistakes: &mut Mistakes) -> Resul
         ..
     }) = data
     else {
-        let message = "only a struct with named fields has fields to choose from; \
-                       leave `fields` out to compare the whole payload";
+        let message = "`fields` requires a struct with named fields: \
+                       remove it to compare the entire payload";
         return Err(Error::new(value.name.span(), message));
     };
     let known: Vec<&Ident> = known
@@ -145,8 +145,8 @@ fn read_fields(value: &Value<'_>, data: &Data, mistakes: &mut Mistakes) -> Resul
         Punctuated::<Ident, Token![,]>::parse_terminated_with(input, Ident::parse_any)
     })?;
     if typed.is_empty() {
-        let message = "`fields` names at least one field; \
-                       leave it out to compare the whole payload";
+        let message = "`fields` is empty: \
+                       name at least one field, or remove it to compare the entire payload";
         return Err(Error::new(value.name.span(), message));
     }
     let mut chosen: Vec<Ident> = Vec::new();
@@ -157,7 +157,7 @@ fn read_fields(value: &Value<'_>, data: &Data, mistakes: &mut Mistakes) -> Resul
     Ok(chosen)
 }
 
-/// The struct's own name for the field, which can be a raw identifier.
+/// The struct's own identifier of the field, which can be a raw identifier.
 fn check_field(field: &Ident, known: &[&Ident], chosen: &[Ident]) -> Result<Ident> {
     let text = field.unraw().to_string();
     let Some(own) = known.iter().find(|own| own.unraw() == text) else {
@@ -168,19 +168,19 @@ fn check_field(field: &Ident, known: &[&Ident], chosen: &[Ident]) -> Result<Iden
             [] => "none".to_owned(),
             names => format!("`{}`", names.join("`, `")),
         };
-        let message = format!("unknown field `{text}`{suggestion} The struct's fields are {names}");
+        let message = format!("unknown field `{text}`{suggestion} the struct's fields are {names}");
         return Err(Error::new(field.span(), message));
     };
     if chosen.contains(own) {
-        let message = format!("`{text}` is named twice; take one of them out");
+        let message = format!("`{text}` is listed twice: remove one of them");
         return Err(Error::new(field.span(), message));
     }
     if chosen.len() == MAX_FIELDS {
-        let message = "`fields` names at most 16 fields; to compare more, leave it out and compare \
-                       the whole payload, or put the fields into a struct of their own";
+        let message = "`fields` accepts at most 16 fields: remove it to compare the entire payload, \
+                       or move the fields into a separate struct";
         return Err(Error::new(field.span(), message));
     }
-    // With the span of the attribute, so that a field which can't be encoded is shown there.
+    // With the span of the attribute, so that a field that cannot be encoded is reported there.
     let mut own = (*own).clone();
     own.set_span(field.span());
     Ok(own)

@@ -1,4 +1,4 @@
-//! The way of a task: as the store has it.
+//! `Broker`: calls the store's methods of the same name.
 
 use std::{future::ready, time::Duration};
 
@@ -62,12 +62,13 @@ impl<S: Store> Broker for S {
     }
 }
 
-/// The answers to tasks that were sent.
+/// The result of enqueueing tasks.
 type Accepted = Result<Vec<Result<(), Conflict>>, BrokerError>;
 
-/// What a store is not asked to do, since it says that it cannot.
+/// Refuses in advance what the store does not support.
 trait Refuse: Store {
-    /// Why none of these tasks can be accepted, if so: they are to wait in groups, and the store has none.
+    /// The error if the store cannot accept any of these tasks: some are to wait in groups, and it does not support
+    /// groups.
     fn refused(&self, tasks: &[NewTask]) -> Option<BrokerError> {
         if Store::capabilities(self).groups {
             return None;
@@ -75,7 +76,7 @@ trait Refuse: Store {
         let mut tasks = tasks.iter();
         tasks
             .any(|task| task.envelope.aggregated_in().is_some())
-            .then(|| unsupported("aggregating tasks in groups"))
+            .then(|| unsupported("aggregating tasks"))
     }
 }
 

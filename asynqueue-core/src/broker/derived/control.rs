@@ -1,4 +1,4 @@
-//! Cancelling, deleting, running and replacing tasks: each is an edit of the task as it was seen.
+//! `Control`: cancels, deletes, runs and replaces tasks. Each call edits the task as it was read.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl<S: Store> Control for S {
         edit_each(self, tasks, missing, |task| {
             let (change, done) = match task.state {
                 TaskState::Completed | TaskState::Archived => {
-                    return Step::Answer(CancelOutcome::AlreadyFinished);
+                    return Step::Return(CancelOutcome::AlreadyFinished);
                 }
                 TaskState::Active => {
                     let reason = reason.to_owned();
@@ -64,7 +64,7 @@ impl<S: Store> Control for S {
 
     async fn delete(&self, tasks: &[TaskRef]) -> Result<Vec<bool>, BrokerError> {
         edit_each(self, tasks, true, |task| match task.state {
-            TaskState::Active => Step::Answer(false),
+            TaskState::Active => Step::Return(false),
             _ => Step::Try {
                 change: Change::Delete,
                 done: true,
@@ -79,9 +79,9 @@ impl<S: Store> Control for S {
         edit_each(self, tasks, false, |task| {
             let envelope = renewed(&task.envelope, now);
             let to = match task.state {
-                TaskState::Active | TaskState::Completed => return Step::Answer(false),
+                TaskState::Active | TaskState::Completed => return Step::Return(false),
                 TaskState::Pending if Arc::ptr_eq(&envelope, &task.envelope) => {
-                    return Step::Answer(true);
+                    return Step::Return(true);
                 }
                 TaskState::Pending => None,
                 _ => Some(Move::Pending),
@@ -125,7 +125,7 @@ impl<S: Store> Control for S {
     }
 }
 
-/// A task as it is to run: with its times [renewed](Envelope::renewed), if they are over.
+/// The task with its times [renewed](Envelope::renewed) if they have passed.
 fn renewed(envelope: &Arc<Envelope>, now: Timestamp) -> Arc<Envelope> {
     let renewed = envelope.renewed(now);
     renewed.map_or_else(|| Arc::clone(envelope), Arc::new)

@@ -1,4 +1,4 @@
-//! Looks tasks up and changes them, again where one has changed in between.
+//! Reads tasks and edits them, and repeats this for tasks that have changed in between.
 
 use std::collections::HashSet;
 
@@ -8,23 +8,24 @@ use crate::{
     task::TaskRef,
 };
 
-/// What is to be done about a task as it is.
+/// What to do with a task, given its current state.
 pub(super) enum Step<A> {
-    /// Nothing more: this is the answer.
-    Answer(A),
-    /// This.
+    /// Nothing. Return this result.
+    Return(A),
+    /// Make a change.
     Try {
         change: Change,
-        /// The answer when it was made.
+        /// The result if the change was made.
         done: A,
-        /// The answer when it cannot be made.
+        /// The result if the change cannot be made.
         refused: A,
     },
 }
 
-/// Does to each task what `step` says of it as it is, or answers `missing`. In the order given, also where a task is named twice.
+/// Does what `step` returns for each task, or returns `missing` if it does not exist. The results are in the order
+/// given, even if a task is named twice.
 ///
-/// Takes two calls for each chunk of tasks, and two more each time that some have changed in between.
+/// Makes two calls for each chunk of tasks, and two more each time some have changed in between.
 pub(super) async fn edit_each<S: Store, A: Copy + Send + Sync>(
     store: &S,
     tasks: &[TaskRef],
@@ -34,11 +35,11 @@ pub(super) async fn edit_each<S: Store, A: Copy + Send + Sync>(
     if tasks.is_empty() {
         return nothing(store).await;
     }
-    let mut answers = Vec::with_capacity(tasks.len());
+    let mut results = Vec::with_capacity(tasks.len());
     for chunk in tasks.chunks(MAX_CHUNK) {
-        answers.extend(edit_chunk(store, chunk, missing, &step).await?);
+        results.extend(edit_chunk(store, chunk, missing, &step).await?);
     }
-    Ok(answers)
+    Ok(results)
 }
 
 async fn edit_chunk<S: Store, A: Copy + Send + Sync>(
@@ -47,24 +48,24 @@ async fn edit_chunk<S: Store, A: Copy + Send + Sync>(
     missing: A,
     step: &(impl Fn(TaskInfo) -> Step<A> + Send + Sync),
 ) -> Result<Vec<A>, BrokerError> {
-    let mut answers = vec![None; tasks.len()];
+    let mut results = vec![None; tasks.len()];
     loop {
-        // A task that is named twice has its second turn once the first is over.
+        // If a task is named twice, its second edit waits for the first.
         let mut named = HashSet::new();
-        let is_open = |at: &usize| answers[*at].is_none() && named.insert(&tasks[*at]);
+        let is_open = |at: &usize| results[*at].is_none() && named.insert(&tasks[*at]);
         let open: Vec<_> = (0..tasks.len()).filter(is_open).collect();
         if open.is_empty() {
-            return Ok(answers.into_iter().flatten().collect());
+            return Ok(results.into_iter().flatten().collect());
         }
-        let asked: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
+        let wanted: Vec<_> = open.iter().map(|at| tasks[*at].clone()).collect();
         let (mut edits, mut tried) = (Vec::new(), Vec::new());
-        for (at, found) in open.into_iter().zip(store.tasks(&asked).await?) {
+        for (at, found) in open.into_iter().zip(store.tasks(&wanted).await?) {
             let Some(seen) = found else {
-                answers[at] = Some(missing);
+                results[at] = Some(missing);
                 continue;
             };
             match step(seen.clone()) {
-                Step::Answer(answer) => answers[at] = Some(answer),
+                Step::Return(result) => results[at] = Some(result),
                 Step::Try {
                     change,
                     done,
@@ -79,7 +80,7 @@ async fn edit_chunk<S: Store, A: Copy + Send + Sync>(
             continue;
         }
         for ((at, done, refused), edited) in tried.into_iter().zip(store.edit(&edits).await?) {
-            answers[at] = match edited {
+            results[at] = match edited {
                 Edited::Done => Some(done),
                 Edited::Locked | Edited::Refused => Some(refused),
                 Edited::Changed => None,

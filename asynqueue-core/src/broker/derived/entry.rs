@@ -18,7 +18,7 @@ use crate::{
     task::{Envelope, Name, TaskId, Timestamp},
 };
 
-/// An entry as it is kept.
+/// An entry as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
     rule: String,
@@ -34,8 +34,8 @@ pub(super) struct Stored {
     jitter: u64,
     #[serde(default)]
     source: String,
-    /// Differs from that of an entry of the same name that was there before, or in another queue: so the ticks of the one do not
-    /// hinder those of the other.
+    /// Differs from that of an earlier entry of the same name, and changes with the queue, so that ticks of one do not
+    /// block ticks of the other.
     #[serde(default)]
     generation: u64,
 }
@@ -56,7 +56,7 @@ impl Stored {
         }
     }
 
-    /// When a scheduler has to look at it.
+    /// When a scheduler must handle the entry. `None` if it is paused or has no more ticks.
     fn due(&self) -> Option<Timestamp> {
         self.next.filter(|_| !self.paused)
     }
@@ -77,14 +77,14 @@ impl Kept {
         })
     }
 
-    /// The entry that it is the document of.
+    /// The entry that the document contains.
     pub(super) fn entry(&self, name: &Name) -> Result<ScheduleEntry, BrokerError> {
         let stored = &self.stored.known;
         let (queue, id) = (stored.queue.clone(), stored.id.clone());
         let template = Envelope::from_bytes(queue, id, &stored.task);
         let unreadable = |error| {
             let what = of(name);
-            BrokerError::protocol(format!("{what} cannot be read: {error}")).caused_by(error)
+            BrokerError::protocol(format!("{what} is undecodable: {error}")).caused_by(error)
         };
         Ok(ScheduleEntry {
             name: name.clone(),
@@ -98,7 +98,7 @@ impl Kept {
         })
     }
 
-    /// Puts `new` in its place. Fields of a later version stay.
+    /// Replaces the entry with `new`, and keeps fields written by later versions.
     pub(super) fn replaced_by(&self, new: &ScheduleEntry) -> Result<DocumentSwap, BrokerError> {
         let old = &self.stored.known;
         let generation = match old.queue == new.template.queue {
@@ -109,8 +109,8 @@ impl Kept {
         put(&new.name, self.expect, &new_one)
     }
 
-    /// The same with another next tick.
-    pub(super) fn moved_on(
+    /// The same entry with another next tick.
+    pub(super) fn advanced(
         &self,
         name: &Name,
         next: Option<Timestamp>,
@@ -120,23 +120,23 @@ impl Kept {
         put(name, self.expect, &moved)
     }
 
-    /// The tick that is to be fired next, unless it is paused.
+    /// The next tick to fire. `None` if the entry is paused.
     pub(super) fn due(&self) -> Option<Timestamp> {
         self.stored.known.due()
     }
 
-    /// What its ticks are of, for the queue to remember the last.
+    /// The guard under which the queue remembers the last tick.
     pub(super) fn guard(&self, name: &Name) -> Name {
         format!("{name}\n{:x}", self.stored.known.generation).into()
     }
 
-    /// Whether it is the entry that the other was, whatever was changed of it.
+    /// Whether it is a later state of the same entry as `other`.
     pub(super) fn continues(&self, other: &Self) -> bool {
         self.stored.known.generation == other.stored.known.generation
     }
 }
 
-/// Adds an entry where there is none.
+/// Adds an entry that does not exist yet.
 pub(super) fn added(entry: &ScheduleEntry) -> Result<DocumentSwap, BrokerError> {
     let new_one = Record::new(Stored::of(entry, ambient::random()));
     put(&entry.name, Expect::Absent, &new_one)
@@ -147,14 +147,14 @@ fn put(name: &Name, expect: Expect, stored: &Record<Stored>) -> Result<DocumentS
     Ok(DocumentSwap::new(Space::Schedules, name, expect, put))
 }
 
-/// What goes with the removal of an entry: its history, and that it is remembered.
+/// The changes that accompany the removal of an entry: its history is deleted and the removal is recorded.
 pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 3], BrokerError> {
     let history = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, Put::Remove);
     let note = declared::note_removal(removal(name), now);
     Ok([history, note, declared::new_mark(declared::SCHEDULES)?])
 }
 
-/// The name of an entry's removal.
+/// The name of an entry's record of removal.
 pub(super) fn removal(name: &Name) -> Name {
     format!("schedule\n{name}").into()
 }
@@ -163,9 +163,9 @@ pub(super) fn of(name: &Name) -> String {
     format!("schedule entry `{name}`")
 }
 
-/// For stores that forget what they remember of ticks once it is of no use.
+/// For stores that delete the ticks they remember once these are no longer needed.
 impl TickGuard {
-    /// The name of the document in [`Space::Schedules`] that decides whether a guard is [in use](Self::is_in_use).
+    /// The name of the document in [`Space::Schedules`] that determines whether a guard is [in use](Self::is_in_use).
     pub fn document_of(guard: &Name) -> Name {
         match guard.rsplit_once('\n') {
             Some((name, _)) => name.into(),
@@ -173,8 +173,8 @@ impl TickGuard {
         }
     }
 
-    /// Whether tasks may still come under a guard to a queue, as the [document](Self::document_of) says that was found, if any. It
-    /// counts as in use if the document cannot be read.
+    /// Whether tasks may still be enqueued to a queue under a guard, according to its [document](Self::document_of), if
+    /// there is one. An undecodable document counts as in use.
     pub fn is_in_use(guard: &Name, queue: &Name, document: Option<&Document>) -> bool {
         let name = Self::document_of(guard);
         document.is_some_and(|document| match Kept::read(&name, document) {

@@ -1,7 +1,7 @@
-//! Firing ticks: entries and histories are read, the tasks of all ticks are enqueued in one call, and the entries moved on.
+//! Firing ticks: read the entries and histories, enqueue the tasks of all ticks in one call, then advance the entries.
 //!
-//! A scheduler that dies in between leaves ticks to be fired again: the queue, which remembers the last tick of each entry, takes the
-//! task of each once.
+//! A scheduler that dies in between leaves ticks to be fired again. The queue remembers the last tick of each entry and
+//! accepts the task of each tick once.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ use crate::{
     task::{Name, Timestamp},
 };
 
-/// Fires ticks, those of one entry one after the other. Takes three calls for each chunk of them, and two more each time that entries have
-/// changed in between.
+/// Fires ticks, those of the same entry one after the other. Makes three calls for each chunk, and two more each time
+/// entries have changed in between.
 pub(super) async fn fire<S: Store>(
     store: &S,
     ticks: Vec<Fire>,
@@ -31,13 +31,13 @@ pub(super) async fn fire<S: Store>(
     if ticks.is_empty() {
         return nothing(store).await;
     }
-    let mut answers = Vec::with_capacity(ticks.len());
+    let mut results = Vec::with_capacity(ticks.len());
     let mut ticks = ticks.into_iter().peekable();
     while ticks.peek().is_some() {
         let chunk = ticks.by_ref().take(MAX_CHUNK).collect();
-        answers.extend(fire_chunk(store, chunk).await?);
+        results.extend(fire_chunk(store, chunk).await?);
     }
-    Ok(answers)
+    Ok(results)
 }
 
 /// The last events of an entry, newest first.
@@ -46,8 +46,8 @@ pub(super) async fn events<S: Store>(
     name: &Name,
     limit: usize,
 ) -> Result<Vec<ScheduleEvent>, BrokerError> {
-    let asked = std::slice::from_ref(name);
-    let mut found = store.document(Space::ScheduleEvents, asked).await?;
+    let names = std::slice::from_ref(name);
+    let mut found = store.document(Space::ScheduleEvents, names).await?;
     let Some(document) = found.pop().flatten() else {
         return Ok(Vec::new());
     };
@@ -57,10 +57,10 @@ pub(super) async fn events<S: Store>(
     Ok(events.take(limit).collect())
 }
 
-/// The history of an entry as it is kept.
+/// The history of an entry as it is stored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct History {
-    /// Newest first. Each is bytes of its own, so that one of a later version stays as it is.
+    /// Newest first. Each event is encoded separately, so that one from a later version is preserved.
     #[serde(default)]
     events: Vec<Bytes>,
 }
@@ -72,55 +72,55 @@ fn of(name: &Name) -> String {
 /// An entry as it was read, with its history.
 struct Known {
     kept: Kept,
-    /// `None` if it cannot be read: then it stays as it is.
+    /// `None` if it is undecodable; it is not changed then.
     history: Option<Record<History>>,
     history_as_read: Expect,
 }
 
-/// What moves an entry on.
-struct MoveOn {
+/// The change that advances an entry.
+struct Advance {
     set: Vec<DocumentSwap>,
-    /// Over which of the ticks that were fired.
-    moved: Vec<bool>,
+    /// For each fired tick, whether the entry advances past it.
+    advanced: Vec<bool>,
 }
 
 /// A tick that is being fired.
 struct Fired {
-    /// Its place among the ticks of the call.
+    /// Its index among the ticks of the call.
     place: usize,
     tick: Timestamp,
     next: Option<Timestamp>,
     outcome: FireOutcome,
-    /// The answer if the entry is moved on here.
-    answer: Result<bool, Conflict>,
+    /// The result if this call advances the entry.
+    result: Result<bool, Conflict>,
 }
 
 async fn fire_chunk<S: Store>(
     store: &S,
     ticks: Vec<Fire>,
 ) -> Result<Vec<Result<bool, Conflict>>, BrokerError> {
-    let mut answers = vec![Ok(false); ticks.len()];
+    let mut results = vec![Ok(false); ticks.len()];
     let mut names: Vec<_> = ticks.iter().map(|fire| fire.name.clone()).collect();
     names.sort_unstable();
     names.dedup();
     let mut entries = read(store, &names).await?;
-    let mut fired = begin(store, &entries, ticks).await?;
+    let mut fired = enqueue_next(store, &entries, ticks).await?;
     while !fired.is_empty() {
-        move_on(store, &entries, &mut fired, &mut answers).await?;
-        // Those that have changed in between.
+        advance(store, &entries, &mut fired, &mut results).await?;
+        // The entries that have changed in between.
         let names: Vec<_> = fired.keys().cloned().collect();
         let mut again = read(store, &names).await?;
-        // One that was added again starts anew.
+        // An entry that was removed and added again starts over.
         again.retain(|name, now| {
             let before = entries.get(name);
             before.is_some_and(|before| now.kept.continues(&before.kept))
         });
         entries = again;
     }
-    Ok(answers)
+    Ok(results)
 }
 
-/// Reads entries with their histories in one call. Those that cannot be read are left out.
+/// Reads entries with their histories in one call. Undecodable entries are left out.
 async fn read<S: Store>(store: &S, names: &[Name]) -> Result<BTreeMap<Name, Known>, BrokerError> {
     if names.is_empty() {
         return Ok(BTreeMap::new());
@@ -136,8 +136,8 @@ async fn read<S: Store>(store: &S, names: &[Name]) -> Result<BTreeMap<Name, Know
     Ok(known.collect())
 }
 
-/// Enqueues the tasks of those ticks that are next, all in one call. Returns these ticks by entry.
-async fn begin<S: Store>(
+/// Enqueues the tasks of the ticks that are next, in one call. Returns these ticks by entry.
+async fn enqueue_next<S: Store>(
     store: &S,
     entries: &BTreeMap<Name, Known>,
     ticks: Vec<Fire>,
@@ -172,48 +172,48 @@ async fn begin<S: Store>(
             tick: fire.tick,
             next: fire.next,
             outcome,
-            answer: Ok(true),
+            result: Ok(true),
         });
     }
     if tasks.is_empty() {
         return Ok(fired);
     }
-    for ((name, at), answer) in sent.into_iter().zip(store.enqueue(tasks).await?) {
+    for ((name, at), result) in sent.into_iter().zip(store.enqueue(tasks).await?) {
         if let Some(fired) = fired.get_mut(&name).and_then(|fired| fired.get_mut(at)) {
-            fired.note(answer);
+            fired.note(result);
         }
     }
     Ok(fired)
 }
 
 impl Fired {
-    /// Notes whether its task was accepted.
-    fn note(&mut self, answer: Result<(), Conflict>) {
-        match answer {
+    /// Records whether its task was accepted.
+    fn note(&mut self, result: Result<(), Conflict>) {
+        match result {
             Ok(()) => {}
-            // By another, if not by this one: the scheduler that moves the entry on notes it.
-            Err(Conflict::Fired { .. }) => self.answer = Ok(false),
+            // A task for this tick was accepted before. The scheduler that advances the entry records it.
+            Err(Conflict::Fired { .. }) => self.result = Ok(false),
             Err(conflict) => {
                 self.outcome = FireOutcome::Refused(conflict.to_string());
-                self.answer = Err(conflict);
+                self.result = Err(conflict);
             }
         }
     }
 
-    /// The answer where another has moved the entry on: what stood in the way of the task was its doing.
-    fn answer_of_second(&self) -> Result<bool, Conflict> {
+    /// The result if another scheduler has advanced the entry: the conflict was with that scheduler's task.
+    fn result_of_second(&self) -> Result<bool, Conflict> {
         let is_enqueued = matches!(self.outcome, FireOutcome::Enqueued(_));
-        Ok(is_enqueued && self.answer == Ok(true))
+        Ok(is_enqueued && self.result == Ok(true))
     }
 }
 
-/// Moves entries on over the ticks that were fired, and notes them in their histories. Leaves those in `fired` whose entry has changed
-/// since it was read.
-async fn move_on<S: Store>(
+/// Advances entries past the fired ticks, and adds these to the histories. Leaves the ticks in `fired` whose entry has
+/// changed since it was read.
+async fn advance<S: Store>(
     store: &S,
     entries: &BTreeMap<Name, Known>,
     fired: &mut BTreeMap<Name, Vec<Fired>>,
-    answers: &mut [Result<bool, Conflict>],
+    results: &mut [Result<bool, Conflict>],
 ) -> Result<(), BrokerError> {
     let at = store.now();
     let (mut sets, mut tried) = (Vec::new(), Vec::new());
@@ -221,12 +221,12 @@ async fn move_on<S: Store>(
     for (name, ticks) in fired.iter() {
         let known = entries.get(name);
         let set = known
-            .map(|known| known.moved_on(name, ticks, at))
+            .map(|known| known.advanced(name, ticks, at))
             .transpose()?;
         match set.flatten() {
-            Some(MoveOn { set, moved }) => {
+            Some(Advance { set, advanced }) => {
                 sets.push(set);
-                tried.push((name.clone(), moved));
+                tried.push((name.clone(), advanced));
             }
             None => over.push(name.clone()),
         }
@@ -238,11 +238,11 @@ async fn move_on<S: Store>(
     let done = tried.into_iter().zip(swapped);
     let done = done.filter_map(|(tried, swapped)| swapped.is_done.then_some(tried));
     let over = over.into_iter().map(|name| (name, Vec::new()));
-    for (name, moved) in done.chain(over).collect::<Vec<_>>() {
+    for (name, advanced) in done.chain(over).collect::<Vec<_>>() {
         for (at, fired) in fired.remove(&name).into_iter().flatten().enumerate() {
-            answers[fired.place] = match moved.get(at) {
-                Some(true) => fired.answer,
-                _ => fired.answer_of_second(),
+            results[fired.place] = match advanced.get(at) {
+                Some(true) => fired.result,
+                _ => fired.result_of_second(),
             };
         }
     }
@@ -253,9 +253,9 @@ impl Known {
     fn read(name: &Name, found: Swapped) -> Option<Self> {
         let mut found = found.kept.into_iter();
         let (entry, history) = (found.next()??, found.next()?);
-        let left_out = |error: &BrokerError| tracing::warn!(%error, "a schedule entry is left out");
+        let undecodable = |error: &BrokerError| tracing::warn!(%error, "schedule entry is undecodable; skipping it");
         Some(Self {
-            kept: Kept::read(name, &entry).inspect_err(left_out).ok()?,
+            kept: Kept::read(name, &entry).inspect_err(undecodable).ok()?,
             history_as_read: as_read(history.as_ref()),
             history: match history {
                 Some(history) => readable(&history.bytes, of(name)),
@@ -264,20 +264,20 @@ impl Known {
         })
     }
 
-    /// What moves the entry on over those of the ticks that are still next, one after the other. `None` if none is.
-    fn moved_on(
+    /// The change that advances the entry past each tick that is still its next one, in sequence. `None` if none is.
+    fn advanced(
         &self,
         name: &Name,
         ticks: &[Fired],
         at: Timestamp,
-    ) -> Result<Option<MoveOn>, BrokerError> {
-        // Whether or not it was paused meanwhile.
+    ) -> Result<Option<Advance>, BrokerError> {
+        // Even if it was paused in between.
         let mut next = self.kept.stored.known.next;
         let mut history = self.history.clone();
-        let mut moved = Vec::with_capacity(ticks.len());
+        let mut advanced = Vec::with_capacity(ticks.len());
         for fired in ticks {
             let is_next = next == Some(fired.tick);
-            moved.push(is_next);
+            advanced.push(is_next);
             if is_next {
                 next = fired.next;
                 if let Some(history) = &mut history {
@@ -287,16 +287,16 @@ impl Known {
                 }
             }
         }
-        if !moved.contains(&true) {
+        if !advanced.contains(&true) {
             return Ok(None);
         }
-        let mut set = vec![self.kept.moved_on(name, next)?];
+        let mut set = vec![self.kept.advanced(name, next)?];
         if let Some(mut history) = history {
             history.known.events.truncate(ScheduleEvent::KEPT);
             let put = Put::Set(encode(&history)?, None);
             let expect = self.history_as_read;
             set.push(DocumentSwap::new(Space::ScheduleEvents, name, expect, put));
         }
-        Ok(Some(MoveOn { set, moved }))
+        Ok(Some(Advance { set, advanced }))
     }
 }

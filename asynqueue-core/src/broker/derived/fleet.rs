@@ -1,4 +1,4 @@
-//! Servers: a document for what each reports, and one for what it is asked for.
+//! `Fleet`: one document for each server's report, and one for the request to it.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl<S: Store> Fleet for S {
                 None => None,
             };
             let request = encode(&QuietRequest::after(last, quiet, now))?;
-            // Only while it is there: a request to a server that has left would reach one of the same name.
+            // Only if it still exists: otherwise the request would reach a later server of the same name.
             let there = as_read(Some(&known));
             let put = Put::Set(request, None);
             let set = vec![
@@ -78,7 +78,7 @@ impl<S: Store> Fleet for S {
         let (gone, known): (Vec<_>, Vec<_>) =
             (all.into_iter()).partition(|(_, document)| is_gone(document, now));
         forget(self, gone).await?;
-        let of = |name: &Name| format!("what server `{name}` reports");
+        let of = |name: &Name| format!("the report of server `{name}`");
         let known = known.iter();
         let known = known.filter_map(|(name, document)| readable(&document.bytes, of(name)));
         Ok(known.collect())
@@ -94,7 +94,7 @@ fn is_gone(server: &Document, now: Timestamp) -> bool {
     server.due.is_some_and(|due| due <= now)
 }
 
-/// What forgets a server, and what was requested of it.
+/// The changes that remove a server and the request to it.
 fn forgotten(server: &Name, expect: Expect) -> Vec<DocumentSwap> {
     vec![
         DocumentSwap::new(Space::Servers, server, expect, Put::Remove),
@@ -102,7 +102,7 @@ fn forgotten(server: &Name, expect: Expect) -> Vec<DocumentSwap> {
     ]
 }
 
-/// Forgets servers that are gone, unless they are back meanwhile.
+/// Removes servers that are gone, unless they have reported again in between.
 async fn forget<S: Store>(store: &S, gone: Vec<(Name, Document)>) -> Result<(), BrokerError> {
     if gone.is_empty() {
         return Ok(());
@@ -112,8 +112,8 @@ async fn forget<S: Store>(store: &S, gone: Vec<(Name, Document)>) -> Result<(), 
     store.swap(gone.collect()).await.map(drop)
 }
 
-/// Whether a server that reports now is to forget what is over, servers and removals: nobody may be looking at them. So does each about once a minute, at a
-/// time that depends on its name.
+/// Whether the reporting server also deletes expired records, of servers and of removals, because no one else may read
+/// them. Each server does so about once a minute, at a time that depends on its name.
 fn is_turn_to_forget(server: &Name, now: Timestamp) -> bool {
     let name = server.bytes();
     let hash = name.fold(0, |hash: u64, byte| {
@@ -122,20 +122,20 @@ fn is_turn_to_forget(server: &Name, now: Timestamp) -> bool {
     now.as_millis() / BEAT % BEATS == hash % BEATS
 }
 
-/// How often servers report, in milliseconds, and how often in a minute.
+/// How often servers report, in milliseconds, and how many reports a minute has.
 const BEAT: u64 = 5_000;
 const BEATS: u64 = 12;
 
-/// How many servers are forgotten at a time.
+/// How many servers are removed per call.
 const FORGOTTEN_AT_ONCE: usize = 100;
 
-/// Forgets servers that are gone. Nothing depends on it.
+/// Removes servers that are gone. Nothing depends on it.
 async fn forget_gone<S: Store>(store: &S) {
     let forgotten = async {
         let gone = store.due(Space::Servers, FORGOTTEN_AT_ONCE).await?;
         forget(store, gone.documents).await
     };
     if let Err(error) = forgotten.await {
-        tracing::debug!(%error, "servers that are gone were not forgotten");
+        tracing::debug!(%error, "could not remove servers that are gone");
     }
 }

@@ -1,4 +1,4 @@
-//! Groups: as the store has them.
+//! `Groups`: calls the store's methods of the same name.
 
 use std::time::Duration;
 

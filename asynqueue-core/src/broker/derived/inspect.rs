@@ -1,4 +1,4 @@
-//! Looking into a store: as it is.
+//! `Inspect`: calls the store's methods of the same name.
 
 use super::as_stored;
 use crate::{

@@ -1,7 +1,7 @@
-//! What is made of the methods of a [`Store`], once and for every store: all that callers use.
+//! The callers' traits, implemented once for every store with the methods of [`Store`].
 //!
-//! Each of the callers' traits has a file. What they share is here: `edits` looks tasks up and changes them, `records` has
-//! documents as bytes, `declared` has the marks and removals of what programs declare.
+//! Each trait has a file. Shared parts: `edits` reads tasks and edits them, `records` encodes documents, and `declared`
+//! has the marks and removals of what programs declare.
 
 mod broker;
 mod control;
@@ -24,8 +24,8 @@ use crate::task::{TaskRef, TaskState};
 /// The most tasks or documents in one call of a store.
 const MAX_CHUNK: usize = 500;
 
-/// Implements methods of a caller's trait by the store's methods of the same name. The future is the store's own: such a call
-/// costs what the store's call costs, and allocates nothing more.
+/// Implements methods of a caller's trait with the store's methods of the same name. Returns the store's future, so a
+/// call costs no additional allocation.
 macro_rules! as_stored {
     ($(fn $method:ident($($([$life:lifetime])? $arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
         fn $method<'life0, $($($life,)?)* 'async_trait>(
@@ -43,20 +43,20 @@ macro_rules! as_stored {
 }
 use as_stored;
 
-/// The answer where nothing is asked: none, if the store is open.
+/// The result of a call without items: empty, if the store is open.
 async fn nothing<S: Store, T>(store: &S) -> Result<Vec<T>, BrokerError> {
     store.swap(Vec::new()).await?;
     Ok(Vec::new())
 }
 
-/// The error of a call that a store does not offer.
+/// The error of a call that the store does not support.
 pub(super) fn unsupported(what: &str) -> BrokerError {
     BrokerError::unsupported(format!(
-        "{what} is not offered by this broker: leave it out, or use a store that offers it"
+        "this broker does not support {what}: remove it, or use a store that supports it"
     ))
 }
 
-/// Looks for the end of a task, in intervals that grow up to a second.
+/// Polls for the end of a task, at intervals that grow to one second.
 pub(super) async fn poll_for_end<S: Store + ?Sized>(
     store: &S,
     task: &TaskRef,

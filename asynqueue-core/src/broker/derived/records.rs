@@ -1,4 +1,4 @@
-//! Documents as bytes: MessagePack maps, whose fields of later versions survive a change by this one.
+//! Documents as bytes: MessagePack maps. Fields written by later versions survive a change by this one.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::broker::{BrokerError, Document, Expect};
 
-/// What is known of a document, and what only a later version knows of it. Who changes the one keeps the other.
+/// The known fields of a document, and the fields that only a later version knows. A change of the former keeps the
+/// latter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record<T> {
     #[serde(flatten)]
@@ -24,7 +25,7 @@ impl<T> Record<T> {
         }
     }
 
-    /// The same with something else that is known.
+    /// The same document with other known fields.
     pub(super) fn with(&self, known: T) -> Self {
         Self {
             known,
@@ -33,34 +34,35 @@ impl<T> Record<T> {
     }
 }
 
-/// A document's bytes.
+/// Encodes a document.
 pub(super) fn encode(value: &impl Serialize) -> Result<bytes::Bytes, BrokerError> {
     let bytes = rmp_serde::to_vec_named(value);
     bytes.map(Into::into).map_err(|error| {
-        BrokerError::protocol(format!("a document cannot be written: {error}")).caused_by(error)
+        BrokerError::protocol(format!("could not encode a document: {error}")).caused_by(error)
     })
 }
 
-/// Reads a document. `what` names it, such as ``schedule entry `nightly` ``.
+/// Decodes a document. `what` names it, such as ``schedule entry `nightly` ``.
 pub(super) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
     what: impl fmt::Display,
 ) -> Result<T, BrokerError> {
     rmp_serde::from_slice(bytes).map_err(|error| {
         BrokerError::protocol(format!(
-            "{what} cannot be read: {error}; a later version may have written it"
+            "{what} is undecodable: {error}; a later version may have written it"
         ))
         .caused_by(error)
     })
 }
 
-/// Reads a document, unless it cannot be read: then it is left out, and hides no other.
+/// Decodes a document. Logs an undecodable one and returns `None`, so that it does not hide the others.
 pub(super) fn readable<T: DeserializeOwned>(bytes: &[u8], what: impl fmt::Display) -> Option<T> {
-    let left_out = |error: &BrokerError| tracing::warn!(%error, "a document is left out");
-    decode(bytes, what).inspect_err(left_out).ok()
+    let undecodable =
+        |error: &BrokerError| tracing::warn!(%error, "document is undecodable; skipping it");
+    decode(bytes, what).inspect_err(undecodable).ok()
 }
 
-/// That a document is as it was read.
+/// Expects that a document has not changed since it was read.
 pub(super) fn as_read(document: Option<&Document>) -> Expect {
     document.map_or(Expect::Absent, |document| Expect::Version(document.version))
 }

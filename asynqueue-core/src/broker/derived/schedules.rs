@@ -1,4 +1,4 @@
-//! Schedule entries: a document each, one for its history, and one for each removal that is remembered.
+//! `Schedules`: one document for each entry, one for its history, and one for each recorded removal.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ impl<S: Store> Schedules for S {
         declared: Vec<ScheduleEntry>,
     ) -> Result<Restored<Name>, BrokerError> {
         let mut found = Restored::default();
-        // Until none is missing: then it is the state of the mark that was read before.
+        // Repeat until none is missing: only then does the mark read before describe that state.
         loop {
             found.mark = self.schedules_mark().await?;
             found.removed.clear();
@@ -61,8 +61,8 @@ impl<S: Store> Schedules for S {
     }
 
     async fn schedule(&self, name: &Name) -> Result<Option<ScheduleEntry>, BrokerError> {
-        let asked = std::slice::from_ref(name);
-        let mut found = self.document(Space::Schedules, asked).await?;
+        let requested = std::slice::from_ref(name);
+        let mut found = self.document(Space::Schedules, requested).await?;
         let document = found.pop().flatten();
         document
             .map(|document| Kept::read(name, &document)?.entry(name))
@@ -75,12 +75,12 @@ impl<S: Store> Schedules for S {
     }
 
     async fn due_schedules(&self, limit: usize) -> Result<DueSchedules, BrokerError> {
-        let mut asked = limit;
-        // As long as some cannot be read, there may be others behind them.
+        let mut requested = limit;
+        // Undecodable entries may hide others behind them.
         loop {
-            let found = self.due(Space::Schedules, asked).await?;
+            let found = self.due(Space::Schedules, requested).await?;
             let entries: Vec<_> = found.documents.iter().filter_map(readable).collect();
-            let is_all = found.documents.len() < asked;
+            let is_all = found.documents.len() < requested;
             if is_all || entries.len() >= limit {
                 let left_out = entries.get(limit).and_then(|entry| entry.next);
                 return Ok(DueSchedules {
@@ -89,8 +89,8 @@ impl<S: Store> Schedules for S {
                     now: found.now,
                 });
             }
-            let unreadable = asked - entries.len();
-            asked = limit.saturating_add(unreadable);
+            let undecodable = requested - entries.len();
+            requested = limit.saturating_add(undecodable);
         }
     }
 
@@ -107,40 +107,42 @@ impl<S: Store> Schedules for S {
     }
 }
 
-/// An entry, unless it cannot be read: one that a later version has written hides no other.
+/// An entry. Logs an undecodable one, such as one from a later version, and returns `None`, so that it does not hide
+/// the others.
 fn readable((name, document): &(Name, Document)) -> Option<ScheduleEntry> {
     let entry = Kept::read(name, document).and_then(|kept| kept.entry(name));
-    let left_out = |error: &BrokerError| tracing::warn!(%error, "a schedule entry is left out");
-    entry.inspect_err(left_out).ok()
+    let undecodable =
+        |error: &BrokerError| tracing::warn!(%error, "schedule entry is undecodable; skipping it");
+    entry.inspect_err(undecodable).ok()
 }
 
-/// What an entry is to become.
+/// The requested state of an entry.
 enum Want<'a> {
-    /// What takes the place of what was seen.
+    /// Replace the entry that was read.
     Swap(&'a ScheduleSwap),
-    /// This, whatever it is now.
+    /// Set it, whatever its current value.
     Put(&'a ScheduleEntry),
-    /// Gone, whatever it is now.
+    /// Remove it, whatever its current value.
     Remove,
 }
 
-/// What is to be done for that with an entry as it is.
+/// What to do for that, given the current state of the entry.
 enum Plan {
-    /// Nothing: this is the answer.
-    Answer(bool),
+    /// Nothing. Return this result.
+    Return(bool),
     Try {
         set: Vec<DocumentSwap>,
-        /// The answer when it was made.
+        /// The result if the change was made.
         done: bool,
-        /// The ticks that are remembered of an entry that leaves its queue.
+        /// The queue and guard to forget, if the entry leaves its queue.
         forgotten: Option<(Name, Name)>,
     },
 }
 
-/// Changes entries, each in one step with all that goes with it. Answers each in the order given: a swap whether it was made, a
-/// removal whether there was an entry.
+/// Changes entries, each in one step with all consequences. The result for each, in the order given, is whether a swap
+/// was made, or whether the removed entry existed.
 ///
-/// An entry that cannot be read has not been seen, and is not replaced.
+/// An undecodable entry cannot have been read, and is not replaced.
 async fn change_entries<S: Store>(
     store: &S,
     changes: &[(&Name, Want<'_>)],
@@ -148,29 +150,29 @@ async fn change_entries<S: Store>(
     if changes.is_empty() {
         return nothing(store).await;
     }
-    let mut answers = Vec::with_capacity(changes.len());
+    let mut results = Vec::with_capacity(changes.len());
     let mut forgotten = Vec::new();
     let mut changes = changes;
     let has_removed = changes.iter().any(|(_, want)| want.removes());
     while !changes.is_empty() {
-        // An entry that is named twice is looked at twice: as it is after the first time.
+        // If an entry is named twice, its second change waits for the first.
         let mut names = HashSet::new();
         let some = changes.iter().take(MAX_CHUNK);
         let count = some.take_while(|(name, _)| names.insert(name)).count();
         let (chunk, rest) = changes.split_at(count);
-        answers.extend(change_chunk(store, chunk, &mut forgotten).await?);
+        results.extend(change_chunk(store, chunk, &mut forgotten).await?);
         changes = rest;
     }
     if !forgotten.is_empty()
         && let Err(error) = store.forget_ticks(&forgotten).await
     {
-        // What is left of them does no harm.
-        tracing::debug!(%error, "the last ticks of schedule entries that are gone were not forgotten");
+        // The remaining ticks do no harm.
+        tracing::debug!(%error, "could not delete the last ticks of removed schedule entries");
     }
     if has_removed {
         declared::forget_old_removals(store).await;
     }
-    Ok(answers)
+    Ok(results)
 }
 
 /// Changes entries of different names.
@@ -179,12 +181,12 @@ async fn change_chunk<S: Store>(
     changes: &[(&Name, Want<'_>)],
     forgotten: &mut Vec<(Name, Name)>,
 ) -> Result<Vec<bool>, BrokerError> {
-    let mut answers = vec![None; changes.len()];
+    let mut results = vec![None; changes.len()];
     loop {
-        let is_open = |place: &usize| answers[*place].is_none();
+        let is_open = |place: &usize| results[*place].is_none();
         let open: Vec<_> = (0..changes.len()).filter(is_open).collect();
         if open.is_empty() {
-            return Ok(answers.into_iter().flatten().collect());
+            return Ok(results.into_iter().flatten().collect());
         }
         let names: Vec<_> = open.iter().map(|place| changes[*place].0.clone()).collect();
         let found = store.document(Space::Schedules, &names).await?;
@@ -192,7 +194,7 @@ async fn change_chunk<S: Store>(
         for (place, document) in open.into_iter().zip(found) {
             let (name, want) = &changes[place];
             match plan(store.now(), name, want, document)? {
-                Plan::Answer(answer) => answers[place] = Some(answer),
+                Plan::Return(result) => results[place] = Some(result),
                 Plan::Try {
                     set,
                     done,
@@ -208,7 +210,7 @@ async fn change_chunk<S: Store>(
         }
         for ((place, done, ticks), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
             if swapped.is_done {
-                answers[place] = Some(done);
+                results[place] = Some(done);
                 forgotten.extend(ticks);
             }
         }
@@ -240,7 +242,7 @@ fn plan(
                 None => Ok(None),
             };
             if as_it_is.ok().as_ref() != Some(seen) {
-                return Ok(Plan::Answer(false));
+                return Ok(Plan::Return(false));
             }
             new.as_ref()
         }
@@ -279,12 +281,12 @@ fn plan(
     })
 }
 
-/// The queue that remembers an entry's last tick, and the guard that it is of.
+/// The queue that remembers an entry's last tick, and the guard.
 fn ticks_of(name: &Name, kept: &Kept) -> (Name, Name) {
     (kept.stored.known.queue.clone(), kept.guard(name))
 }
 
-/// Adds those of the entries that are missing. Returns whether any was.
+/// Adds the entries that are missing. Returns whether any was.
 async fn restore_chunk<S: Store>(
     store: &S,
     declared: &[ScheduleEntry],

@@ -1,4 +1,4 @@
-//! Subscribers: a document for each event, and one for each removal that is remembered.
+//! `Subscriptions`: one document for each event, and one for each recorded removal.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     task::{Name, Timestamp},
 };
 
-/// The subscribers of an event as they are kept.
+/// The subscribers of an event as they are stored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Known {
     #[serde(default)]
@@ -76,7 +76,7 @@ impl<S: Store> Subscriptions for S {
         declared: &[(Name, Name)],
     ) -> Result<Restored<(Name, Name)>, BrokerError> {
         let mut restored = Vec::new();
-        // Until none is missing: then it is the state of the mark that was read before.
+        // Repeat until none is missing: only then does the mark read before describe that state.
         loop {
             let mark = self.subscriptions_mark().await?;
             let found = change(self, declared, Want::Restore).await?;
@@ -99,21 +99,21 @@ impl<S: Store> Subscriptions for S {
     }
 }
 
-/// What is to be done about subscribers.
+/// What to do with subscribers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
     Add,
     Remove,
-    /// Add, unless it was removed on demand.
+    /// Add, unless it was removed on request.
     Restore,
 }
 
-/// How a subscriber was found.
+/// The state in which a subscriber was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     There,
     Missing,
-    /// Missing, and removed on demand not long ago.
+    /// Missing, and removed on request recently.
     Removed,
 }
 
@@ -124,15 +124,15 @@ struct Read {
     expect: Expect,
 }
 
-/// A change of one event's subscribers, and how each of a call was found.
+/// A change of one event's subscribers, and the state in which each subscriber of the call was found.
 struct Change {
     set: Vec<DocumentSwap>,
     found: Vec<(usize, Found)>,
 }
 
-/// Changes subscribers, each given as event and name: the document of each event with the removals and the mark in one step.
+/// Changes subscribers, given as event and name: the document of each event, its removals and the mark, in one step.
 ///
-/// An event whose document cannot be read is not changed, and is an error once the others are done.
+/// An event with an undecodable document is not changed; the error is returned once the others are done.
 async fn change<S: Store>(
     store: &S,
     pairs: &[(Name, Name)],
@@ -141,7 +141,7 @@ async fn change<S: Store>(
     if pairs.is_empty() {
         return nothing(store).await;
     }
-    let mut answers = vec![Found::Missing; pairs.len()];
+    let mut results = vec![Found::Missing; pairs.len()];
     let mut open: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
     for (place, (event, _)) in pairs.iter().enumerate() {
         open.entry(event.clone()).or_default().push(place);
@@ -166,13 +166,13 @@ async fn change<S: Store>(
         let (mut sets, mut tried) = (Vec::new(), Vec::new());
         for read in known {
             let (event, now) = (read.event.clone(), store.now());
-            let asked = open.get(&event).into_iter().flatten();
-            let asked = asked.map(|place| (*place, &pairs[*place]));
-            let Change { set, found } = plan(read, asked, want, &removals, now)?;
+            let requested = open.get(&event).into_iter().flatten();
+            let requested = requested.map(|place| (*place, &pairs[*place]));
+            let Change { set, found } = plan(read, requested, want, &removals, now)?;
             if set.is_empty() {
                 found
                     .iter()
-                    .for_each(|(place, found)| answers[*place] = *found);
+                    .for_each(|(place, found)| results[*place] = *found);
                 open.remove(&event);
             } else {
                 sets.push(set);
@@ -190,14 +190,14 @@ async fn change<S: Store>(
         {
             found
                 .iter()
-                .for_each(|(place, found)| answers[*place] = *found);
+                .for_each(|(place, found)| results[*place] = *found);
             open.remove(&event);
         }
     }
-    failed.map_or(Ok(answers), Err)
+    failed.map_or(Ok(results), Err)
 }
 
-/// Reads the documents of events. One that cannot be read is an error of its own.
+/// Reads the documents of events. An undecodable document is an error of its event only.
 async fn read<S: Store>(
     store: &S,
     events: Vec<Name>,
@@ -221,7 +221,7 @@ async fn read<S: Store>(
     Ok(events.into_iter().zip(documents).map(read).collect())
 }
 
-/// What is remembered of the removals of those that are missing.
+/// The recorded removals of missing subscribers.
 async fn removals_of_missing<S: Store>(
     store: &S,
     pairs: &[(Name, Name)],
@@ -230,9 +230,9 @@ async fn removals_of_missing<S: Store>(
 ) -> Result<Removals, BrokerError> {
     let mut names = Vec::new();
     for read in known {
-        let asked = open.get(&read.event).into_iter().flatten();
-        let asked = asked.map(|place| &pairs[*place]);
-        names.extend(asked.filter(|(_, name)| !read.has(name)).map(removal));
+        let requested = open.get(&read.event).into_iter().flatten();
+        let requested = requested.map(|place| &pairs[*place]);
+        names.extend(requested.filter(|(_, name)| !read.has(name)).map(removal));
     }
     match names.is_empty() {
         true => Ok(Removals::none()),
@@ -247,16 +247,16 @@ impl Read {
     }
 }
 
-/// What a call makes of an event's subscribers as they were read. The set is empty if nothing changes.
+/// The change of an event's subscribers, given their current state. The set is empty if nothing changes.
 fn plan<'a>(
     mut read: Read,
-    asked: impl Iterator<Item = (usize, &'a (Name, Name))>,
+    requested: impl Iterator<Item = (usize, &'a (Name, Name))>,
     want: Want,
     removals: &Removals,
     now: Timestamp,
 ) -> Result<Change, BrokerError> {
     let (mut set, mut found) = (Vec::new(), Vec::new());
-    for (place, pair @ (_, name)) in asked {
+    for (place, pair @ (_, name)) in requested {
         let as_found = match read.has(name) {
             true => Found::There,
             false if removals.has(&removal(pair)) => Found::Removed,
@@ -296,13 +296,13 @@ fn plan<'a>(
     Ok(Change { set, found })
 }
 
-/// The name of a removal. A subscriber's own name has no line break, so no two have the same.
+/// The name of a record of removal. Subscriber names have no line break, so no two records have the same name.
 fn removal((event, name): &(Name, Name)) -> Name {
     format!("subscriber\n{event}\n{name}").into()
 }
 
 fn of(event: &Name) -> String {
-    format!("the document of the subscribers of `{event}`")
+    format!("the subscriber list of event `{event}`")
 }
 
 fn subscriptions(event: &Name, record: Record<Known>) -> Vec<Subscription> {

@@ -1,4 +1,4 @@
-//! The canonical form of a value: equal values have equal bytes, whatever order their maps and sets are in.
+//! The canonical form of a value: equal values have equal bytes, regardless of the order of their maps and sets.
 
 mod node;
 #[cfg(test)]
@@ -22,8 +22,8 @@ use super::{
     survey::Survey,
 };
 
-/// Encodes a value in its canonical form. What has no collections without an order, and no negative zero, is encoded as always,
-/// and once.
+/// Encodes a value in its canonical form. A value without unordered collections and negative zero is encoded as usual,
+/// and only once.
 pub(crate) fn encode<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     let survey = Survey::seeking_equals();
     let bytes = C::encode(&survey.of(value))?;
@@ -37,7 +37,7 @@ pub(crate) fn encode<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Vec<u
     C::encode(&value.serialize(builder).map_err(CodecError::new)?)
 }
 
-/// Makes the canonical form of one value.
+/// Builds the canonical form of one value.
 #[derive(Clone, Copy)]
 struct Builder {
     is_readable: bool,
@@ -105,7 +105,7 @@ impl Serializer for Builder {
         serialize_u32(v: u32) => Node::U32(v),
         serialize_u64(v: u64) => Node::U64(v),
         serialize_u128(v: u128) => Node::U128(v),
-        // The sum has no negative zero.
+        // Adding zero turns negative zero into zero.
         serialize_f32(v: f32) => Node::F32((v + 0.0).to_bits()),
         serialize_f64(v: f64) => Node::F64((v + 0.0).to_bits()),
         serialize_char(v: char) => Node::Char(v),
@@ -281,7 +281,7 @@ struct Entries {
     builder: Builder,
     len: Option<usize>,
     entries: Vec<(Node, Node)>,
-    /// Where the entries begin that have no order so far.
+    /// Where the entries start that are not sorted yet.
     unsorted: usize,
     is_ordered: bool,
 }
@@ -299,7 +299,7 @@ impl Entries {
 
     fn sort(&mut self) {
         if !self.is_ordered {
-            // Stable, so that an entry that is there twice keeps its last value.
+            // Stable, so that a duplicate entry keeps its last value.
             self.entries[self.unsorted..].sort_by(|(one, _), (other, _)| one.cmp(other));
         }
         self.unsorted = self.entries.len();

@@ -1,4 +1,4 @@
-//! A value in serde's terms, to be put in order and encoded.
+//! A value in serde's data model, to be sorted and encoded.
 
 use serde::{
     Serialize, Serializer,
@@ -10,7 +10,7 @@ use serde::{
 
 pub(super) type Fields = Vec<(&'static str, Node)>;
 
-/// A value as it was shown to a serializer, to be shown again. Ordered as the values are in most types.
+/// A value as received from serde, to be serialized again. Its order matches that of the values for most types.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
     Bool(bool),
@@ -24,7 +24,7 @@ pub(super) enum Node {
     U32(u32),
     U64(u64),
     U128(u128),
-    /// The number's bits, since numbers have no total order.
+    /// The bits of the number, because floats have no total order.
     F32(u32),
     F64(u64),
     Char(char),
@@ -43,12 +43,12 @@ pub(super) enum Node {
     Variant(Variant, Content),
 }
 
-/// Of an enum's variant: the index first, which orders values.
+/// A variant of an enum: the index first, because it determines the order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Variant {
     pub(super) index: u32,
     pub(super) name: &'static str,
-    /// The enum.
+    /// The name of the enum.
     pub(super) of: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Equal values have equal forms, and what has an order keeps it.
+//! Equal values have equal forms, and ordered values keep their order.
 
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use crate::codec::{Json, MessagePack};
 
 const TIMES: usize = 20;
 
-/// Of the same entries each time, in an order of its own.
+/// Has the same entries each time, in a different order.
 fn map() -> HashMap<String, u64> {
     (0..6).map(|n| (format!("key {n}"), n)).collect()
 }
@@ -45,14 +45,14 @@ enum Inner {
 #[derive(Debug, Serialize)]
 struct Tags(HashSet<u64>);
 
-/// The distinct forms of a value that is made again and again.
+/// The distinct forms of a value that is built repeatedly.
 fn forms<C: Codec, T: Serialize>(make: impl Fn(usize) -> T) -> usize {
     let encoded = (0..TIMES).map(|n| encode::<C, _>(&make(n)).expect("encodes"));
     encoded.collect::<BTreeSet<_>>().len()
 }
 
 #[test]
-fn equal_values_have_one_form_whatever_order_they_are_in() {
+fn equal_values_have_one_form_regardless_of_order() {
     let zero = |n| if n % 2 == 0 { 0.0 } else { -0.0 };
     let inner = |n| Inner::Tagged {
         tags: set(),
@@ -73,12 +73,12 @@ fn equal_values_have_one_form_whatever_order_they_are_in() {
     assert_eq!(forms::<MessagePack, _>(|n| zero(n) as f32), 1);
     assert_eq!(forms::<MessagePack, _>(deep), 1);
     assert_eq!(forms::<Json, _>(deep), 1);
-    // Or this shows nothing.
+    // Otherwise this test would prove nothing.
     let plain = (0..TIMES).map(|n| MessagePack::encode(&deep(n)).expect("encodes"));
     assert!(plain.collect::<BTreeSet<_>>().len() > 1);
 }
 
-fn is_as_ever<T: Serialize + Debug>(value: &T) {
+fn is_unchanged<T: Serialize + Debug>(value: &T) {
     let forms = [
         (MessagePack::encode(value), encode::<MessagePack, _>(value)),
         (Json::encode(value), encode::<Json, _>(value)),
@@ -105,23 +105,23 @@ fn fields<M>(rest: M) -> Fields<M> {
 }
 
 #[test]
-fn what_has_an_order_keeps_it() {
+fn ordered_values_keep_their_order() {
     let numbers = || [300_u32, 4, 70_000];
     let text = || ["longer", "b", "äöü", "a"].map(|text| (text.to_owned(), 0_u8));
-    is_as_ever(&[3, 1, 2]);
-    is_as_ever(&("b", 'a', 1_i128 << 100, [0_u8; 4], Some(()), 2.5_f32));
-    is_as_ever(&fields(fields(())));
-    is_as_ever(&fields(BTreeMap::from(text())));
-    is_as_ever(&BTreeMap::from(text()));
-    is_as_ever(&BTreeMap::from(numbers().map(|n| (n, n))));
-    is_as_ever(&BTreeMap::from(numbers().map(|n| (-i64::from(n), n))));
-    is_as_ever(&Box::new(BTreeMap::from(
+    is_unchanged(&[3, 1, 2]);
+    is_unchanged(&("b", 'a', 1_i128 << 100, [0_u8; 4], Some(()), 2.5_f32));
+    is_unchanged(&fields(fields(())));
+    is_unchanged(&fields(BTreeMap::from(text())));
+    is_unchanged(&BTreeMap::from(text()));
+    is_unchanged(&BTreeMap::from(numbers().map(|n| (n, n))));
+    is_unchanged(&BTreeMap::from(numbers().map(|n| (-i64::from(n), n))));
+    is_unchanged(&Box::new(BTreeMap::from(
         [("9.0.0.0", 1), ("10.0.0.0", 2)]
             .map(|(ip, n)| (ip.parse::<IpAddr>().expect("an address"), n)),
     )));
-    is_as_ever(&BTreeSet::from(numbers().map(Reverse)));
-    is_as_ever(&json!({ "b": [{ "z": 1, "a": -0.5 }], "a": null }));
-    is_as_ever(&Value::Null);
+    is_unchanged(&BTreeSet::from(numbers().map(Reverse)));
+    is_unchanged(&json!({ "b": [{ "z": 1, "a": -0.5 }], "a": null }));
+    is_unchanged(&Value::Null);
     let extension = [rmpv::Value::Ext(5, vec![1, 2, 3]), (-0.0).into()];
     let zero = [rmpv::Value::Ext(5, vec![1, 2, 3]), (0.0).into()];
     assert_eq!(
@@ -131,7 +131,7 @@ fn what_has_an_order_keeps_it() {
 }
 
 #[test]
-fn the_order_of_a_list_counts_and_so_does_what_is_in_a_set() {
+fn the_order_of_a_list_and_the_content_of_a_set_are_significant() {
     let list = |list: [u8; 2]| encode::<MessagePack, _>(&list.to_vec()).expect("encodes");
     assert_ne!(list([1, 2]), list([2, 1]));
     let set = |set: [u8; 2]| encode::<MessagePack, _>(&HashSet::from(set)).expect("encodes");

@@ -1,6 +1,6 @@
-//! MessagePack as JSON and back.
+//! Conversion between MessagePack and JSON.
 //!
-//! The forms are told at [`Viewer`](super::Viewer).
+//! [`Viewer`](super::Viewer) documents the format.
 
 mod parse;
 mod show;
@@ -10,7 +10,7 @@ pub(super) use self::{parse::parse, show::show};
 const BINARY: &str = "$binary";
 const EXTENSION: &str = "$ext";
 
-/// How deeply keys are nested at most: each level of keys in keys doubles the backslashes.
+/// The maximum nesting of keys: each level of keys in keys doubles the backslashes.
 const KEY_DEPTH: usize = 2;
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
         huge: u128,
     }
 
-    /// Bytes rather than a list of numbers.
+    /// Bytes instead of a list of numbers.
     mod bytes_of {
         use rmpv::Value as Pack;
         use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_was_shown_and_parsed_is_the_same() {
+    fn a_payload_is_the_same_after_showing_and_parsing() {
         for blob in [vec![0, 159, 146, 150], b"text".to_vec(), vec![], vec![7]] {
             let payload = Payload {
                 id: u64::MAX,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_not_is_marked_and_parsed_again() {
+    fn values_without_a_json_form_are_marked_and_parsed_again() {
         for (value, json) in [
             (Pack::Binary(vec![0, 255]), json!({"$binary": "AP8="})),
             (Pack::Binary(vec![]), json!({"$binary": ""})),
@@ -158,20 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_would_be_lost_or_overgrown_are_refused() {
+    fn duplicate_and_deeply_nested_keys_are_refused() {
         let refused = |value: Pack| {
             let bytes = MessagePack::encode(&value).expect("encodes");
             show(&bytes).expect_err("refused").to_string()
         };
         let pair = |key| (key, Pack::Nil);
         let twice = Pack::Map(vec![pair("a".into()), pair("a".into())]);
-        assert_eq!(refused(twice), "a map has the key `a` twice");
+        assert_eq!(refused(twice), "a map has key `a` twice");
         let deep = (0..100).fold(Pack::Nil, |key, _| Pack::Map(vec![pair(key)]));
-        assert_eq!(refused(deep), "a key of a map has more than 2 levels");
+        assert_eq!(
+            refused(deep),
+            "a map key is nested too deeply: expected at most 2 levels"
+        );
     }
 
     #[test]
-    fn what_is_shown_is_never_too_deep_to_be_parsed() {
+    fn a_shown_value_is_never_too_deep_to_be_parsed() {
         let nested = |levels| {
             let leaf = Pack::Ext(1, vec![0]);
             let value = (0..levels).fold(leaf, |inner, _| Pack::Array(vec![inner]));
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_that_is_wrong_is_refused_with_its_place() {
+    fn a_malformed_marker_is_refused_with_its_place() {
         for (json, message) in [
             (
                 json!({"a/b": [{"$binary": 5}]}),
@@ -198,7 +201,7 @@ mod tests {
             ),
             (
                 json!({"x": {"$ref": 1}}),
-                "at `/x`: expected JSON after the `$` of the key `$ref`",
+                "at `/x`: expected JSON after the `$` of key `$ref`",
             ),
             (json!({"$[[[[[1]]]]]": 1}), "expected JSON after the `$`"),
         ] {
@@ -229,14 +232,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_shown_the_same_after_parsing(json in json()) {
+        fn a_shown_value_is_the_same_after_parsing(json in json()) {
             let bytes = MessagePack::encode(&json).expect("encodes");
             let shown = show(&bytes).expect("shown");
             prop_assert_eq!(parse(&shown).expect("parsed"), bytes);
         }
 
         #[test]
-        fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(shown) = show(&bytes) {
                 parse(&shown).expect("parsed");
             }

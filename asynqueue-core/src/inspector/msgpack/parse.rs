@@ -1,6 +1,6 @@
-//! MessagePack of JSON.
+//! Encodes JSON as MessagePack.
 //!
-//! What is marked becomes what it was before it was shown.
+//! Marked values are converted back to their original form.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rmpv::Value as Pack;
@@ -12,18 +12,18 @@ use crate::{
     inspector::view::is_within,
 };
 
-/// A marker that is not as it should be.
+/// The error for a malformed marker.
 #[derive(thiserror::Error)]
 #[error("at `{}`: {reason}", if path.is_empty() { "/" } else { path })]
 struct FormError {
-    /// A JSON pointer to the place.
+    /// The place, as a JSON pointer.
     path: String,
     reason: String,
 }
 
 crate::debug_as_text!(FormError);
 
-/// MessagePack of JSON.
+/// Encodes JSON as MessagePack.
 pub(in crate::inspector) fn parse(json: &Value) -> Result<Vec<u8>, CodecError> {
     MessagePack::encode(&parse_value(json).map_err(CodecError::new)?)
 }
@@ -35,7 +35,7 @@ fn parse_value(json: &Value) -> Result<Pack, FormError> {
         Value::Number(number) => (number.as_u64().map(Pack::from))
             .or_else(|| number.as_i64().map(Pack::from))
             .or_else(|| number.as_f64().map(Pack::from))
-            .ok_or_else(|| FormError::new(format!("{number} is too large a number")))?,
+            .ok_or_else(|| FormError::new(format!("the number {number} is too large")))?,
         Value::String(text) => text.as_str().into(),
         Value::Array(list) => {
             let items = list.iter().enumerate();
@@ -56,14 +56,14 @@ fn parse_map(map: &Map<String, Value>) -> Result<Pack, FormError> {
         return match bytes {
             Some(bytes) if map.len() == 1 => Ok(Pack::Binary(bytes)),
             _ => Err(FormError::new(
-                r#"expected `{"$binary": "…"}` with base64, and nothing else; a key `$binary` is written `$$binary`"#,
+                r#"expected `{"$binary": "…"}` with base64, and nothing else; write a key `$binary` as `$$binary`"#,
             )),
         };
     }
     if let Some(marked) = map.get(EXTENSION) {
         return parse_extension(marked).filter(|_| map.len() == 1).ok_or_else(|| {
             FormError::new(
-                r#"expected `{"$ext": {"type": -1, "data": "…"}}` with a type from -128 to 127 and base64, and nothing else; a key `$ext` is written `$$ext`"#,
+                r#"expected `{"$ext": {"type": -1, "data": "…"}}` with a type from -128 to 127 and base64, and nothing else; write a key `$ext` as `$$ext`"#,
             )
         });
     }
@@ -93,11 +93,11 @@ fn parse_key(key: &str) -> Result<Pack, FormError> {
     }
     serde_json::from_str(marked)
         .ok()
-        // A marker in a key has levels of its own.
+        // A marker in a key adds levels.
         .filter(|json| is_within(json, KEY_DEPTH + 2))
         .ok_or_else(|| {
             FormError::new(format!(
-                "expected JSON after the `$` of the key `{key}`, for a key that is not text; the text is written `${key}`"
+                "expected JSON after the `$` of key `{key}`; write a text key as `${key}`"
             ))
         })
         .and_then(|json| parse_value(&json))
@@ -111,7 +111,7 @@ impl FormError {
         }
     }
 
-    /// The error as seen from the list or map around it.
+    /// The error as seen from the enclosing list or map.
     fn within(mut self, key: &str) -> Self {
         let key = key.replace('~', "~0").replace('/', "~1");
         self.path = format!("/{key}{}", self.path);

@@ -1,6 +1,6 @@
-//! MessagePack as JSON.
+//! Converts MessagePack to JSON.
 //!
-//! What JSON cannot represent is marked.
+//! Values that JSON cannot represent are marked.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rmpv::Value as Pack;
@@ -9,28 +9,28 @@ use serde_json::{Map, Value, json};
 use super::{BINARY, EXTENSION, KEY_DEPTH};
 use crate::codec::CodecError;
 
-/// MessagePack that JSON cannot represent.
+/// The error for MessagePack that cannot be shown.
 #[derive(thiserror::Error)]
 enum ShowError {
-    #[error("not MessagePack: {0}")]
+    #[error("invalid MessagePack: {0}")]
     NotMessagePack(#[from] rmpv::decode::Error),
-    #[error("{0} more bytes follow the value")]
+    #[error("{0} unexpected bytes after the value")]
     MoreBytes(usize),
-    #[error("a map has the key `{0}` twice")]
+    #[error("a map has key `{0}` twice")]
     Twice(String),
-    #[error("a key of a map has more than {KEY_DEPTH} levels")]
+    #[error("a map key is nested too deeply: expected at most {KEY_DEPTH} levels")]
     DeepKey,
 }
 
 crate::debug_as_text!(ShowError);
 
-/// How deeply lists and maps are nested at most: below what is taken back, since markers have levels of their own.
+/// The maximum nesting of lists and maps. Lower than the limit for parsing, because markers add levels.
 const DEPTH: usize = 120;
 
-/// The same as `rmpv` counts: two for each list or map, and three for text or bytes in it.
+/// The same limit as `rmpv` counts it: two for each list or map, and three for text or bytes in it.
 const DEPTH_OF_READS: usize = 2 * DEPTH + 3;
 
-/// MessagePack as JSON.
+/// Converts MessagePack to JSON.
 pub(in crate::inspector) fn show(bytes: &[u8]) -> Result<Value, CodecError> {
     let decode = || -> Result<Value, ShowError> {
         let mut rest = bytes;
@@ -90,7 +90,7 @@ fn show_key(key: Pack) -> Result<String, ShowError> {
     })
 }
 
-/// Whether a key has so many levels at most.
+/// Whether a key has at most this many levels.
 fn is_flat(key: &Pack, levels: usize) -> bool {
     let fits = |inner: &Pack| levels > 0 && is_flat(inner, levels - 1);
     match key {
@@ -107,7 +107,7 @@ fn show_bytes(bytes: Vec<u8>, as_text: impl Fn(&str) -> bool) -> Value {
     }
 }
 
-/// Whether bytes that can be text are meant to be: small numbers are UTF-8 too.
+/// Whether bytes that are valid UTF-8 are meant as text: small numbers are UTF-8 too.
 fn is_readable(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c))
 }
@@ -124,7 +124,7 @@ fn show_float(number: f64) -> Value {
     }
 }
 
-/// The float with the fewest digits that narrows to `number`: 0.1 rather than 0.10000000149011612.
+/// The float with the fewest digits that rounds to `number`: 0.1 instead of 0.10000000149011612.
 fn widen(number: f32) -> f64 {
     let short = number.to_string().parse::<f64>();
     short

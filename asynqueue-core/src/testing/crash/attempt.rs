@@ -1,4 +1,4 @@
-//! One attempt that stops at the await it is to stop at.
+//! One attempt, which can stop at a given await.
 
 use std::{
     future::poll_fn,
@@ -19,10 +19,10 @@ use crate::{
     process::{Context, TaskError},
 };
 
-/// How long past its timeout an attempt is given up, if a layer around its process waits and the process itself cannot time out.
+/// How long after its timeout an attempt is abandoned, if a layer waits and the handler's own timeout cannot end it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// An attempt that has begun and not ended.
+/// An attempt that has started and not ended.
 pub(super) struct Attempt {
     future: TaskFuture,
     context: Context,
@@ -31,7 +31,7 @@ pub(super) struct Attempt {
     place: Option<&'static Location<'static>>,
 }
 
-/// Remembers whether an attempt was woken, so that it is polled for no other reason: each poll that ends in waiting is counted.
+/// Records whether an attempt was woken, so that it is polled for no other reason: each pending poll is counted.
 struct Alarm {
     rung: AtomicBool,
     test: AtomicWaker,
@@ -64,14 +64,14 @@ impl Attempt {
         self.awaits
     }
 
-    /// The crash point at which it waits, if it is one that is known.
+    /// The crash point at which it waits, if known.
     pub(super) fn place(&self) -> Option<&'static Location<'static>> {
         self.place
     }
 
-    /// Runs it until it ends, or until it waits for the `stop`th time since its start: then it has no result yet.
+    /// Runs it until it ends, or until it waits for the `stop`th time; then it has no result yet.
     pub(super) async fn run_to(&mut self, stop: usize) -> Option<Result<TaskOutput, TaskError>> {
-        // With the budget of a poll to itself, so that tokio makes it wait in the same places each time.
+        // Uses a full poll budget, so that tokio makes it wait in the same places each time.
         tokio::task::yield_now().await;
         let end = self.context.deadline() + GRACE;
         let run = tokio::time::timeout_at(end.into(), poll_fn(|cx| self.poll_to(stop, cx)));
@@ -111,14 +111,14 @@ impl Attempt {
         }
     }
 
-    /// Ends it where it waits.
+    /// Drops it where it waits.
     pub(super) async fn crash(mut self) {
         self.context.cancellation_token().cancel();
         self.discard();
         end_blocking(&self.context).await;
     }
 
-    /// Drops what the handler holds, which may panic.
+    /// Drops what the handler owns, which may panic.
     fn discard(&mut self) {
         let gone = Box::pin(std::future::pending());
         discard(std::mem::replace(&mut self.future, gone));
@@ -131,7 +131,7 @@ impl Drop for Attempt {
     }
 }
 
-/// Waits for blocking code, which dropping the attempt cannot end: it must not run beside the next attempt.
+/// Waits for blocking code, which dropping the attempt cannot end. It must not run beside the next attempt.
 async fn end_blocking(context: &Context) {
     context.end_blocking();
     if context.is_blocking() {

@@ -1,4 +1,4 @@
-//! Letting a handler crash at each of its awaits.
+//! Crashes a handler at each of its awaits.
 
 mod attempt;
 mod observed;
@@ -31,24 +31,26 @@ use crate::{
     testing::TestClock,
 };
 
-/// The most awaits of an attempt unless the test sets another limit.
+/// The default limit of awaits per attempt.
 const DEFAULT_MAX_AWAITS: usize = 1_000;
 
-/// Runs a task over and over, lets its handler crash in another place each time, and finds out whether what it leaves behind is
-/// always the same. It is what at-least-once delivery asks of a handler: to be safe to repeat.
+/// Runs a task repeatedly, crashes its handler in a different place each time, and checks that the result is always the
+/// same. At-least-once delivery requires this of a handler: it must be safe to repeat.
 ///
-/// A place is an await at which the handler waits, its *crash points*. In each, two things are tried:
+/// A place is an await at which the handler waits, a *crash point*. Two crashes are tried at each:
 ///
-/// 1. The attempt is [dropped](CrashKind::Dropped) there, and the task redelivered as after a lost worker.
-/// 2. The attempt [pauses](CrashKind::LateDuplicate) there, the task is redelivered and comes to its end, and then the attempt
+/// 1. The attempt is [dropped](CrashKind::Dropped), and the task is redelivered as after a lost worker.
+/// 2. The attempt [pauses](CrashKind::LateDuplicate), the task is redelivered and finishes, and then the attempt
 ///    resumes, as on a worker that was cut off for longer than its lease.
 ///
-/// And each attempt once runs to its end and has its [outcome lost](CrashKind::OutcomeLost). What is redelivered runs as the next
-/// attempt, and is retried like on a server, up to its `max_retry`, without waiting for its backoff.
+/// In addition, each attempt once runs to its end and its [outcome is lost](CrashKind::OutcomeLost). The redelivered
+/// task runs as the next attempt, and is retried as on a server, up to its `max_retry`, but without waiting for its
+/// backoff.
 ///
-/// Each run has a world of its own, made by [`with_state`](CrashEverywhere::with_state): the fakes that the handler works on. When
-/// it is over, [`check`](CrashEverywhere::check) extracts from it what matters, and that must be equal to what an undisturbed run
-/// left behind. So must be the task's outcome and output, and what the handler has enqueued.
+/// Each run has a separate world, created by [`with_state`](CrashEverywhere::with_state): the fakes that the handler
+/// works on. After the run, [`check`](CrashEverywhere::check) extracts the relevant part of the world, which must be
+/// equal to that of an undisturbed run. The task's outcome and output, and the tasks that the handler enqueued, must be
+/// equal too.
 ///
 /// ```
 /// use asynqueue_core::{
@@ -76,12 +78,12 @@ const DEFAULT_MAX_AWAITS: usize = 1_000;
 ///     }
 /// }
 ///
-/// /// Under a key for each attempt, so the bank charges for each.
+/// /// Uses a new key for each attempt, so the bank charges for each.
 /// async fn charge_twice(task: Payload<Charge>, bank: State<Bank>) -> Result<(), TaskError> {
 ///     Ok(bank.charge(TaskId::generate().to_string(), task.cents).await)
 /// }
 ///
-/// /// Under the task's id.
+/// /// Uses the task's id as the key.
 /// async fn charge(task: Payload<Charge>, bank: State<Bank>, id: TaskId) -> Result<(), TaskError> {
 ///     Ok(bank.charge(id.to_string(), task.cents).await)
 /// }
@@ -103,23 +105,27 @@ const DEFAULT_MAX_AWAITS: usize = 1_000;
 /// # Ok(()) }
 /// ```
 ///
-/// # What makes a good test
+/// # How to write a good test
 ///
-/// - Fakes wait where the real thing does, by [`crash_point`] or anything else that is not ready at once. An await that is ready at
-///   once is not a crash point. [`CrashSummary::crash_points`] says how many there were.
-/// - Fakes are deterministic. Without a crash, two runs must leave the same behind.
-/// - Nothing here sleeps. If the handler does, use `#[tokio::test(start_paused = true)]`, in which time passes at once. Not so
-///   for a handler with [blocking code](crate::process::Context::run_blocking): paused time does not wait for that.
+/// - Fakes wait where the real service does, with [`crash_point`] or anything else that is not ready immediately. An
+///   await that is ready immediately is not a crash point. [`CrashSummary::crash_points`] is the number of crash
+///   points.
+/// - Fakes are deterministic. Without a crash, two runs must have the same result.
+/// - Nothing here sleeps. If the handler does, use `#[tokio::test(start_paused = true)]`, which skips waiting times.
+///   This does not work for a handler with [blocking code](crate::process::Context::run_blocking): paused time does not
+///   wait for it.
 ///
-/// # What it does not find
+/// # Limitations
 ///
-/// - What happens between two awaits is one step. Blocking code that is under way in a crash runs to its end.
-/// - Destructors run when an attempt is dropped, as at a timeout. A process that is killed runs none. A late duplicate is a test
-///   for what they would do: they run only after the next attempt.
-/// - What the handler has spawned as a task of tokio's lives on, and is neither dropped nor paused.
-/// - What the handler enqueues is kept, and not run: a handler that waits for the result of another task waits until its timeout.
+/// - Everything between two awaits is one step. Blocking code that is running during a crash completes.
+/// - Destructors run when an attempt is dropped, as at a timeout. A killed process runs none. A late duplicate tests
+///   what they would do: they run only after the next attempt.
+/// - Tokio tasks spawned by the handler continue, and are neither dropped nor paused.
+/// - Tasks enqueued by the handler are kept and not run: a handler that waits for the result of another task waits
+///   until its timeout.
 /// - There is one crash in each run, and the task's deadline does not end it.
-/// - Layers and hooks of the process run; those of the server, and [`Hook::on_archived`](crate::layer::Hook::on_archived), do not.
+/// - Layers and hooks of the handler run; those of the server, and
+///   [`Hook::on_archived`](crate::layer::Hook::on_archived), do not.
 pub fn crash_everywhere<T: Task, M>(
     process: impl IntoProcess<M>,
     task: T,
@@ -139,7 +145,7 @@ pub fn crash_everywhere<T: Task, M>(
     }
 }
 
-/// A crash test about to run: set what it needs, then await its [`check`](Self::check).
+/// A crash test to run: configure it, then await its [`check`](Self::check).
 #[must_use = "nothing runs until `check` is awaited"]
 pub struct CrashEverywhere<T, W> {
     process: ProcessWrapper,
@@ -153,8 +159,9 @@ pub struct CrashEverywhere<T, W> {
 }
 
 impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
-    /// Makes the world of each run, which the handler sees as [`State<V>`](crate::process::State) and
-    /// [`check`](Self::check) looks at in the end. As with all state, clones are to share what is in it.
+    /// Sets the function that creates the world of each run. The handler accesses it as
+    /// [`State<V>`](crate::process::State), and [`check`](Self::check) inspects it at the end. As with all state,
+    /// clones must share their content.
     pub fn with_state<V: Send + Sync + 'static>(
         self,
         make: impl Fn() -> V + Send + Sync + 'static,
@@ -171,13 +178,15 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
         }
     }
 
-    /// Shares another value with the handler, by its type. It is the same one in all runs, so it must not keep what they do.
+    /// Adds another value to the handler's state, by its type. All runs use the same value, so it must not store their
+    /// effects.
     pub fn state<V: Send + Sync + 'static>(mut self, value: V) -> Self {
         self.state.insert(value);
         self
     }
 
-    /// Sets what a caller of [`enqueue`](Producer::enqueue) would, such as an id or headers. A delay and a deadline have no effect.
+    /// Sets options of the [`enqueue`](Producer::enqueue) call, such as an id or headers. A delay and a deadline have
+    /// no effect.
     ///
     /// ```
     /// # use asynqueue_core::{process::{Context, Payload, TaskError}, testing::{CrashError, crash_everywhere}};
@@ -198,41 +207,41 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
         self
     }
 
-    /// How often an attempt may wait before the handler counts as one that never returns. By default 1,000 times. A test takes about
-    /// two runs for each await. A run may have as many attempts, and 1,000 at least.
+    /// Sets how often an attempt may wait before the handler counts as one that never returns. Default 1,000. A test
+    /// makes about two runs for each await. It is also the limit of attempts per run, with a minimum of 1,000.
     pub fn max_awaits(mut self, max_awaits: usize) -> Self {
         self.max_awaits = max_awaits;
         self
     }
 
-    /// Accepts a task that is archived or revoked when it runs undisturbed. It has to end so after a crash too, whatever
-    /// the message of the failure.
+    /// Accepts a task that is archived or revoked in an undisturbed run. It must end in the same way after a crash,
+    /// with any failure message.
     pub fn may_fail(mut self) -> Self {
         self.may_fail = true;
         self
     }
 
-    /// Lets the output of the handler be another after a crash, such as one that says how long it took.
+    /// Does not compare the output of the handler, for example if it contains a duration.
     pub fn ignore_output(mut self) -> Self {
         self.compares.output = false;
         self
     }
 
-    /// Lets the handler enqueue other tasks after a crash, or the same ones again, where these do no harm when they run twice. Tasks
-    /// are otherwise compared by event, payload, queue and unique key. To enqueue a task once, give it
-    /// [an id](crate::producer::Enqueue::id) of the handler's own.
+    /// Does not compare the tasks that the handler enqueues, if running them again is harmless. Otherwise tasks are
+    /// compared by event, payload, queue and unique key. To enqueue a task only once, set its
+    /// [id](crate::producer::Enqueue::id).
     pub fn ignore_enqueued(mut self) -> Self {
         self.compares.enqueued = false;
         self
     }
 
-    /// Runs the test. `check` extracts from the world what has to be equal after each run. It may also assert what must hold by
-    /// itself: a panic after a crash is a finding.
+    /// Runs the test. `check` extracts from the world what must be equal after each run. It may also contain
+    /// assertions: a panic after a crash is a finding.
     ///
     /// # Errors
     ///
-    /// [`CrashError::Found`] with the first crash after which something differs. The others say that the test cannot be run, and
-    /// what to change in it.
+    /// [`CrashError::Found`] with the first crash whose result differs. The other errors mean that the test cannot be
+    /// run, and say what to change.
     ///
     /// # Panics
     ///
@@ -244,7 +253,7 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
         self.check_async(async |world: &W| check(world)).await
     }
 
-    /// As [`check`](Self::check), with a check that awaits.
+    /// Like [`check`](Self::check), with an async function.
     ///
     /// # Errors
     ///
@@ -270,12 +279,12 @@ impl<T: Task, W: Send + Sync + 'static> CrashEverywhere<T, W> {
     }
 
     fn subject(&self) -> Result<Subject, CrashError> {
-        // Its clock begins where that of each run does.
+        // Its clock starts at the same time as that of each run.
         let producer = Producer::new(MemoryBroker::with_clock(TestClock::default()));
         let mut task = self.call.clone().build(&producer, &self.task)?;
         task.when = When::Now;
         let options = Arc::make_mut(&mut task.envelope.options);
-        // What the handler gets is the task that a group has become.
+        // A handler receives the task that a group has become.
         options.aggregate = None;
         if options.max_retry == 0 {
             let event = task.envelope.event;

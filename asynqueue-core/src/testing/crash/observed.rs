@@ -1,4 +1,4 @@
-//! What a run leaves behind, and how that of two runs differs.
+//! The result of a run, and the differences between two runs.
 
 use std::fmt::{self, Debug};
 
@@ -13,10 +13,10 @@ use crate::{
     testing::enqueued::all_tasks,
 };
 
-/// Shows what is encoded.
+/// Formats encoded bytes.
 pub(super) type Show = fn(&CodecName, &[u8]) -> String;
 
-/// As JSON where the codec knows its own types, else byte for byte.
+/// As JSON if the codec is self-describing, otherwise as bytes.
 pub(super) fn show<C: Codec>(codec: &CodecName, encoded: &[u8]) -> String {
     codec.decode::<Value, C>(encoded).map_or_else(
         |_| encoded.escape_ascii().to_string(),
@@ -58,24 +58,25 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What has to be the same after each run, apart from the world.
+/// What is compared after each run, apart from the world.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Compares {
     pub(super) output: bool,
     pub(super) enqueued: bool,
 }
 
-/// What a run leaves behind.
+/// The result of a run.
 pub(super) struct Observed<R> {
-    /// What the check returned, or the message of its panic.
+    /// The result of the check, or the message of its panic.
     pub(super) world: Result<R, String>,
-    /// The tasks that were enqueued, a line each, sorted.
+    /// The enqueued tasks, one per line, sorted.
     pub(super) enqueued: Vec<String>,
     pub(super) ending: Ending,
 }
 
 impl<R: PartialEq + Debug> Observed<R> {
-    /// What differs from this, which was expected, in what was found; nothing where a handler may run again.
+    /// The differences between this expected result and another one. Ignores differences of a handler that may still
+    /// run again.
     pub(super) fn differences(&self, found: &Self, compares: Compares) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut note = |what, expected, found| {
@@ -106,7 +107,7 @@ impl<R: PartialEq + Debug> Observed<R> {
     }
 }
 
-/// In one line, unless that is long.
+/// On one line, unless it is long.
 fn show_world<R: Debug>(world: &Result<R, String>) -> String {
     const LONG: usize = 100;
     match world {
@@ -117,8 +118,8 @@ fn show_world<R: Debug>(world: &Result<R, String>) -> String {
     }
 }
 
-/// The tasks that a handler has enqueued, a line each and sorted. `own` is the task that the handler ran for, which is none of
-/// them once it has ended.
+/// The tasks that a handler has enqueued, one per line, sorted. Excludes `own`, the task of the handler, once it has
+/// finished.
 pub(super) async fn enqueued(
     broker: &(impl Inspect + ?Sized),
     own: &Envelope,
@@ -135,7 +136,7 @@ pub(super) async fn enqueued(
     Ok(lines)
 }
 
-/// What makes a task the same as another: not its id, which is random unless the handler sets it, nor its times.
+/// The identity of a task: excludes its id, which is random unless the handler sets it, and its times.
 fn line(task: &Envelope, show: Show) -> String {
     let payload = show(&task.codec, &task.payload);
     let key = match &task.unique {

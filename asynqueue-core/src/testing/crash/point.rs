@@ -1,4 +1,4 @@
-//! An await that is a crash point, for the fakes that a test gives its handler.
+//! An await that is a crash point, for fakes.
 
 use std::{
     cell::Cell,
@@ -9,16 +9,16 @@ use std::{
 };
 
 thread_local! {
-    /// The crash point that was reached last in the poll under way.
+    /// The crash point that was reached last in the current poll.
     static REACHED: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
 }
 
-/// Waits once, as a call to another machine does, so that [`crash_everywhere`](super::crash_everywhere) can let the handler crash
-/// here. A fake that stands for a network or a database awaits it before its effect and after it: before, the crash loses the
-/// request; after, it loses the response. A finding then names the line in which this was called.
+/// Waits once, like a call to another machine, so that [`crash_everywhere`](super::crash_everywhere) can crash the
+/// handler here. A fake network or database awaits it before and after its effect: a crash before loses the request,
+/// and a crash after loses the response. A finding names the line of this call.
 ///
-/// Anywhere else it only yields to other tasks. What yields by itself, such as [`tokio::task::yield_now`], a timer or a channel
-/// that is empty, is a crash point as well, of which no line is known.
+/// Outside of crash tests it only yields to other tasks. Anything that yields, such as [`tokio::task::yield_now`], a
+/// timer or an empty channel, is a crash point as well, but without a known line.
 ///
 /// ```
 /// use asynqueue_core::testing::crash_point;
@@ -29,9 +29,9 @@ thread_local! {
 ///
 /// impl Bank {
 ///     async fn charge(&self, cents: u64) {
-///         crash_point().await; // the request is under way
+///         crash_point().await; // the request is in flight
 ///         self.0.lock().expect("not poisoned").push(cents);
-///         crash_point().await; // the response is under way
+///         crash_point().await; // the response is in flight
 ///     }
 /// }
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -50,7 +50,7 @@ pub fn crash_point() -> CrashPoint {
 
 /// The future of [`crash_point`]: pending once, then ready.
 #[derive(Debug)]
-#[must_use = "a crash point is one once it is awaited"]
+#[must_use = "a crash point has no effect unless it is awaited"]
 pub struct CrashPoint {
     place: &'static Location<'static>,
     passed: bool,
@@ -70,9 +70,10 @@ impl Future for CrashPoint {
     }
 }
 
-/// Polls, and says at which [`crash_point`] that came to wait, if at any. Of several that wait side by side it is the last.
+/// Polls, and returns the [`crash_point`] that is waiting afterwards, if any. If several wait concurrently, it is the
+/// last one.
 pub(super) fn watched<R>(poll: impl FnOnce() -> R) -> (R, Option<&'static Location<'static>>) {
-    // A handler that tests another one by itself is not what waits there.
+    // If a handler runs a crash test, its points do not count for the outer one.
     let outer = REACHED.take();
     let polled = poll();
     (polled, REACHED.replace(outer))

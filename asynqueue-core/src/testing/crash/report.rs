@@ -1,4 +1,4 @@
-//! What a crash test reports.
+//! The report of a crash test.
 
 use std::{
     fmt::{self, Display},
@@ -9,30 +9,30 @@ use crate::{
     broker::BrokerError, debug_as_text, process::MissingState, producer::EnqueueError, task::Name,
 };
 
-/// A handler that came to the same end in each run.
+/// The summary of a successful crash test: the result was the same in each run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CrashSummary {
-    /// The awaits of the undisturbed run at which the handler was dropped, and at which it was paused. Zero means that all its
-    /// awaits were ready at once: only a lost outcome was tried.
+    /// The number of awaits of the undisturbed run at which the handler was dropped and paused. Zero means that no
+    /// await ever waited: only a lost outcome was tried.
     pub crash_points: usize,
-    /// How often the task was run from its start to its end.
+    /// How often the task was run from start to end.
     pub runs: usize,
 }
 
-/// Where a run was disturbed, and how.
+/// Where and how a run was disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Crash {
-    /// How.
+    /// The kind of crash.
     pub kind: CrashKind,
-    /// The attempt that it concerned, from 1.
+    /// The disturbed attempt, from 1.
     pub attempt: u32,
-    /// The await at which that happened, from 1. For a lost outcome it is the last.
+    /// The await at which it happened, from 1. The last one for a lost outcome.
     pub at: usize,
     /// How many awaits this attempt has in an undisturbed run.
     pub of: usize,
-    /// Where [`crash_point`](super::crash_point) was called, if it is one.
+    /// The call of [`crash_point`](super::crash_point), if the await is one.
     pub place: Option<&'static Location<'static>>,
 }
 
@@ -40,12 +40,12 @@ pub struct Crash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CrashKind {
-    /// The attempt was dropped at an await and the task redelivered, as after its worker was lost.
+    /// The attempt was dropped at an await, and the task was redelivered, as after a lost worker.
     Dropped,
-    /// The attempt ran to its end and the task was redelivered: its worker was lost before the outcome was recorded.
+    /// The attempt ran to its end, and the task was redelivered: its worker was lost before the outcome was recorded.
     OutcomeLost,
-    /// The attempt paused at an await, another ran to its end, then the first one resumed: its worker was cut off for longer
-    /// than its lease.
+    /// The attempt paused at an await, another one ran to its end, then the first one resumed: its worker was cut off
+    /// for longer than its lease.
     LateDuplicate,
 }
 
@@ -57,44 +57,44 @@ impl Display for Crash {
         match self.kind {
             CrashKind::Dropped => write!(
                 f,
-                "attempt {attempt} was dropped at await {at} of {of}{place}, and the task redelivered"
+                "attempt {attempt} was dropped at await {at} of {of}{place}, and the task was redelivered"
             ),
             CrashKind::OutcomeLost => write!(
                 f,
-                "attempt {attempt} ran to its end, its outcome was lost, and the task redelivered"
+                "attempt {attempt} ran to its end, its outcome was lost, and the task was redelivered"
             ),
             CrashKind::LateDuplicate => write!(
                 f,
-                "attempt {attempt} paused at await {at} of {of}{place}, the task was redelivered and came to its end, then \
+                "attempt {attempt} paused at await {at} of {of}{place}, the task was redelivered and finished, then \
                  attempt {attempt} resumed"
             ),
         }
     }
 }
 
-/// A crash after which something is not as after an undisturbed run: the handler is not idempotent.
+/// A crash whose result differs from that of an undisturbed run: the handler is not idempotent.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CrashFinding {
     /// The event of the task.
     pub event: Name,
-    /// The crash.
+    /// Where and how the run was disturbed.
     pub crash: Crash,
     /// Each attempt of the run, and how it ended.
     pub attempts: Vec<String>,
-    /// What differs from an undisturbed run.
+    /// The differences from an undisturbed run.
     pub differences: Vec<Difference>,
 }
 
-/// Something that was not as expected.
+/// A difference from the expected result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// What: `world`, `enqueued tasks` or `outcome`.
+    /// What differs: `world`, `enqueued tasks` or `outcome`.
     pub what: &'static str,
-    /// How it is after an undisturbed run.
+    /// The value after an undisturbed run.
     pub expected: String,
-    /// How it was found.
+    /// The value after the disturbed run.
     pub found: String,
 }
 
@@ -116,37 +116,37 @@ impl Display for CrashFinding {
             difference.fmt(f)?;
         }
         f.write_str(
-            "\n  Give each effect a key that is the same in all attempts, such as the task's id, and let what keeps the effect \
-             refuse a second one.",
+            "\n  Give each effect a key that is the same in all attempts, such as the task's id, and make the target \
+             of the effect refuse duplicates.",
         )
     }
 }
 
 impl std::error::Error for CrashFinding {}
 
-/// Why a crash test did not succeed.
+/// Why a crash test failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CrashError {
     /// The handler is not idempotent.
     #[error(transparent)]
     Found(Box<CrashFinding>),
-    /// Undisturbed runs differ from one another, so that nothing can be said of disturbed ones.
+    /// Undisturbed runs differ from one another, so they cannot be compared with disturbed ones.
     #[error(
-        "two undisturbed runs of `{event}` differ:{}\n  Let `with_state` make the same world each time, without clocks or random \
-         numbers, and leave out of `check` what differs by right.",
+        "two undisturbed runs of `{event}` differ:{}\n  Make `with_state` create the same world each time, without \
+         clocks or random numbers, and leave expected differences out of `check`.",
         lines(differences)
     )]
     Unsteady {
         /// The event of the task.
         event: Name,
-        /// What differs between the two.
+        /// The differences between the two runs.
         differences: Vec<Difference>,
     },
     /// The undisturbed run did not complete its task.
     #[error(
-        "`{event}` did not complete in an undisturbed run, it was {outcome}\n  attempts: {}\n  Set the test up so that it completes, \
-         or add `.may_fail()` where this is what is tested.",
+        "`{event}` did not complete in an undisturbed run: it was {outcome}\n  attempts: {}\n  Set up the test so that \
+         it completes, or add `.may_fail()` if the failure is expected.",
         attempts.join("\n            ")
     )]
     NotCompleted {
@@ -157,38 +157,38 @@ pub enum CrashError {
         /// Each attempt, and how it ended.
         attempts: Vec<String>,
     },
-    /// A run takes too many awaits or attempts.
+    /// A run has too many awaits or attempts.
     #[error(
-        "`{event}` did not end: {found}{}, and the limit is {limit}. Let the handler return, or raise the limit by \
+        "`{event}` did not end: {found}{}; the limit is {limit}. Make the handler return, or raise the limit with \
          `.max_awaits(…)`.",
         crash.map_or_else(String::new, |crash| format!(" in a run in which {crash}"))
     )]
     Endless {
         /// The event of the task.
         event: Name,
-        /// What there were too many of.
+        /// What was too many.
         found: String,
         /// The limit.
         limit: usize,
         /// How the run was disturbed, if it was.
         crash: Option<Crash>,
     },
-    /// A lost worker leaves no second attempt, so that there is nothing to test.
+    /// The task cannot run again after a lost worker, so there is nothing to test.
     #[error(
-        "`{event}` has a `max_retry` of 0: after a crash it is archived and does not run again. Set one of at least 1, in \
-         `#[task(max_retry = …)]` or by `.enqueued_with(|call| call.max_retry(1))`."
+        "`{event}` has a `max_retry` of 0: after a crash it is archived and does not run again. Set it to at least 1, \
+         in `#[task(max_retry = …)]` or with `.enqueued_with(|call| call.max_retry(1))`."
     )]
     NeverRetried {
         /// The event of the task.
         event: Name,
     },
-    /// The handler takes a shared value that the test does not have.
+    /// The handler requires a state that the test does not have.
     #[error("the test has {0}")]
     MissingState(#[from] MissingState),
-    /// The task cannot be enqueued as it was given.
+    /// The task or its options are invalid.
     #[error(transparent)]
     Enqueue(Box<EnqueueError>),
-    /// The broker in memory did not answer.
+    /// A call of the memory broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

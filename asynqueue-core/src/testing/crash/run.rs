@@ -1,4 +1,4 @@
-//! One run of a task, from its first attempt to its end, with at most one crash on the way.
+//! One run of a task, from its first attempt to its end, with at most one crash.
 
 use std::{
     sync::{Arc, Weak},
@@ -24,7 +24,7 @@ use crate::{
     testing::{TestClock, run::LONGEST},
 };
 
-/// How long it takes until the task of a lost worker runs again, with leases of the usual length.
+/// How long it takes until the task of a lost worker runs again, with the default lease.
 const UNTIL_RECLAIMED: Duration = Duration::from_secs(60);
 
 /// What all runs have in common.
@@ -32,14 +32,14 @@ pub(super) struct Subject {
     pub(super) process: ProcessWrapper,
     pub(super) service: BoxProcess,
     pub(super) task: NewTask,
-    /// The most awaits of an attempt.
+    /// The limit of awaits per attempt.
     pub(super) max_awaits: usize,
-    /// The most attempts of a run.
+    /// The limit of attempts per run.
     pub(super) max_attempts: usize,
     pub(super) show: Show,
 }
 
-/// A crash that is to happen.
+/// A planned crash.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
     pub(super) kind: CrashKind,
@@ -58,16 +58,16 @@ pub(super) struct Tried {
     end: String,
 }
 
-/// A run on a broker and in a world of its own.
+/// A run on a separate broker and in a separate world.
 pub(super) struct Run<'a> {
     subject: &'a Subject,
     clock: TestClock,
     broker: MemoryBroker,
     provided: Arc<Provided>,
-    /// Held for as long as the run lasts, so that the task stands in the way of what its handler enqueues as it does on a server.
+    /// Kept for the duration of the run, so that the task blocks tasks that its handler enqueues, as on a server.
     leased: Leased,
     pub(super) tried: Vec<Tried>,
-    /// The crash that has happened.
+    /// The crash that happened.
     pub(super) crash: Option<Crash>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs the task to its end, and past it what a crash has left behind.
+    /// Runs the task to its end, and then what a crash has left behind.
     pub(super) async fn finish(&mut self, plan: Option<Plan>) -> Result<Ending, CrashError> {
         let mut late = None;
         let mut envelope = Arc::clone(&self.leased.envelope);
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         Ok(ending)
     }
 
-    /// Runs one attempt, and says what comes next. One that is paused is left in `late`.
+    /// Runs one attempt, and returns what happens next. A paused attempt is stored in `late`.
     async fn try_once(
         &mut self,
         envelope: Arc<Envelope>,
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
     }
 
     fn context(&self, envelope: Arc<Envelope>) -> Context {
-        // By tokio's clock, which a test may have paused and which its timers go by.
+        // By tokio's clock, which a test may have paused and which controls its timers.
         let now = tokio::time::Instant::now();
         let end = AttemptEnd {
             at: now + envelope.options.timeout.min(LONGEST),
@@ -183,18 +183,18 @@ impl<'a> Run<'a> {
             Arc::clone(&self.provided),
             Weak::new(),
         );
-        // Each attempt is on a server of its own, whose limits leave room for it.
+        // Each attempt is on a separate server, whose limits have room for it.
         context.set_passed(self.subject.service.gates());
         context
     }
 
-    /// What comes next for a task whose worker was lost.
+    /// What happens next to a task whose worker was lost.
     fn lost(&self, context: &Context) -> Settlement {
         self.clock.advance(UNTIL_RECLAIMED);
         lease_expired(&self.leased_as(context))
     }
 
-    /// What comes next after an attempt that has returned.
+    /// What happens next after an attempt that has returned.
     fn ended(&self, context: &Context, result: Result<TaskOutput, TaskError>) -> Settlement {
         match result {
             Ok(output) => {
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Lets an attempt that was paused run to its end. Its outcome is refused, as its lease was lost.
+    /// Runs a paused attempt to its end. Its outcome is refused, because its lease was lost.
     async fn resume(&mut self, nth: usize, mut attempt: Attempt) -> Result<(), CrashError> {
         let too_many = self.subject.max_awaits.saturating_add(1);
         let result = attempt.run_to(too_many).await;
@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Adds to how the attempt ended.
+    /// Adds a note on how the attempt ended.
     fn note(&mut self, note: std::fmt::Arguments<'_>) {
         if let Some(tried) = self.tried.last_mut() {
             tried.end = format!("{}{note}", tried.end);

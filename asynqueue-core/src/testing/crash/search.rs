@@ -1,4 +1,4 @@
-//! Trying one crash after the other, until one is found or none is left.
+//! Tries one crash after the other, until one is found or none is left.
 
 use std::{
     fmt::Debug,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{layer::panicked, process::ServerState};
 
-/// A crash test under way.
+/// A running crash test.
 pub(super) struct Search<W, F> {
     pub(super) subject: Subject,
     pub(super) state: ServerState,
@@ -41,7 +41,7 @@ where
     F: AsyncFn(&W) -> R,
     R: PartialEq + Debug,
 {
-    /// The plainest crashes come first, so that the report is as plain as it can be.
+    /// Starts with the simplest crashes, so that the report is as simple as possible.
     pub(super) async fn run(mut self) -> Result<CrashSummary, CrashError> {
         let (expected, undisturbed) = self.run_once(None).await?;
         self.compare(&expected, None).await?;
@@ -56,7 +56,7 @@ where
                     let plan = Plan { kind, nth, at, of };
                     let has_crashed = self.compare(&expected, Some(plan)).await?;
                     crash_points += usize::from(has_crashed && kind == CrashKind::Dropped);
-                    // An attempt of a handler that is not deterministic may have more awaits than the first one had.
+                    // A nondeterministic attempt may have more awaits than the first one.
                     let is_last = !has_crashed && at >= of;
                     if is_last || kind == CrashKind::OutcomeLost {
                         break;
@@ -70,7 +70,7 @@ where
         })
     }
 
-    /// Runs the task in a fresh world, and compares what it leaves behind. Returns whether the crash came to pass.
+    /// Runs the task in a new world and compares the result. Returns whether the crash happened.
     async fn compare(
         &mut self,
         expected: &Observed<R>,
@@ -103,7 +103,7 @@ where
         let ending = run.finish(plan).await?;
         let has_completed = matches!(ending, Ending::Completed(_));
         if run.crash.is_none() && !has_completed && !self.may_fail {
-            // Before the check, which would fail for this reason and not name it.
+            // Reported before the check, which would fail for this reason without naming it.
             return Err(CrashError::NotCompleted {
                 event: self.subject.task.envelope.event.clone(),
                 outcome: ending.to_string(),
@@ -114,7 +114,7 @@ where
         let looked = AssertUnwindSafe(async { (self.check)(world).await });
         let world = match looked.catch_unwind().await {
             Ok(seen) => Ok(seen),
-            // Nothing was disturbed: what the check expects is wrong.
+            // Nothing was disturbed: the expectation of the check is wrong.
             Err(panic) if run.crash.is_none() => resume_unwind(panic),
             Err(panic) => Err(panicked(panic).message()),
         };

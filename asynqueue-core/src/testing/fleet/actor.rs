@@ -1,4 +1,4 @@
-//! A node of a running fleet, through all of its lives.
+//! A node of a running fleet, across all of its lives.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{ambient::node::Node, broker::Store};
 
-/// What a node needs of the fleet around it.
+/// What the fleet provides to a node.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
     pub(super) journal: Journal,
@@ -32,10 +32,10 @@ pub(super) struct Surroundings {
 pub(super) struct Actor {
     place: usize,
     program: Program,
-    /// Whether it serves until it is stopped at the very end.
+    /// Whether it serves until it is stopped at the end.
     pub(super) is_server: bool,
     around: Surroundings,
-    /// By how many milliseconds its idea of the store's time is wrong.
+    /// The error of its copy of the store's time, in milliseconds.
     pub(super) clock_error: Arc<AtomicI64>,
     state: Mutex<State>,
 }
@@ -47,7 +47,7 @@ struct State {
     current: Option<Current>,
 }
 
-/// The life that it lives now.
+/// The current life.
 #[derive(Debug)]
 struct Current {
     node: Arc<Node>,
@@ -72,7 +72,7 @@ impl Actor {
         }
     }
 
-    /// Starts its next life, unless it lives.
+    /// Starts its next life, unless it is alive.
     pub(super) fn start(&self) {
         let mut state = self.state.lock();
         if state.current.is_some() {
@@ -120,7 +120,7 @@ impl Actor {
         }
     }
 
-    /// Kills it, unless its program has ended. Returns whether it lived.
+    /// Kills it, unless its program has ended. Returns whether it was alive.
     pub(super) fn kill(&self) -> bool {
         let mut state = self.state.lock();
         let Some(current) = state
@@ -134,7 +134,7 @@ impl Actor {
         true
     }
 
-    /// Lets its next life be of another build: mostly the next one, sometimes the last.
+    /// Selects another build for its next life: usually the next one, sometimes the previous one.
     pub(super) fn change_build(&self) {
         let mut state = self.state.lock();
         state.build = match state.build {
@@ -143,7 +143,7 @@ impl Actor {
         };
     }
 
-    /// Asks it to stop. Returns what completes once it has; none if it does not live.
+    /// Requests it to stop. Returns a handle that completes once it has. `None` if it is not alive.
     pub(super) fn stop(&self) -> Option<JoinHandle<()>> {
         let mut state = self.state.lock();
         let current = state

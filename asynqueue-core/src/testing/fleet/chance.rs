@@ -1,4 +1,4 @@
-//! Numbers from a seed.
+//! Random numbers from a seed.
 
 use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 
@@ -15,7 +15,7 @@ pub(super) fn below(end: u64) -> u64 {
     simulated::draw(|chance| below_of(chance, end)).unwrap_or_default()
 }
 
-/// True in so many cases of a hundred.
+/// True in `percent` of 100 cases.
 pub(super) fn chance(percent: u8) -> bool {
     below(100) < u64::from(percent)
 }

@@ -1,4 +1,4 @@
-//! The store's wall clock in a simulation: it runs with the simulation's time, and can be set.
+//! The store's wall clock in a simulation: it follows the simulation's time, and can be set.
 
 use std::{
     sync::{
@@ -15,11 +15,11 @@ use crate::task::{Clock, Timestamp};
 /// 1 January 2026, 00:00 UTC, in milliseconds since 1970.
 const START: u64 = 1_767_225_600_000;
 
-/// The time of a simulated store. Clones show the same.
+/// The time of a simulated store. Clones show the same time.
 #[derive(Clone, Debug)]
 pub struct FleetClock {
     start: Instant,
-    /// By how many milliseconds it was set forward in all.
+    /// By how many milliseconds it was set forward in total.
     steps: Arc<AtomicI64>,
     /// The latest time that it was set back from.
     latest: Arc<AtomicU64>,
@@ -34,7 +34,7 @@ impl FleetClock {
         }
     }
 
-    /// Sets it forward, or back.
+    /// Sets it forward or back.
     pub(super) fn step(&self, millis: i64) {
         self.latest.fetch_max(self.now().as_millis(), SeqCst);
         self.steps.fetch_add(millis, SeqCst);

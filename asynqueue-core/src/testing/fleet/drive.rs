@@ -1,4 +1,4 @@
-//! Runs a simulated fleet: starts its nodes, lets faults strike, and waits until all is done.
+//! Runs a simulated fleet: starts its nodes, triggers faults, and waits until everything is done.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -26,23 +26,23 @@ use crate::{
     testing::enqueued::list_all,
 };
 
-/// How often to look whether all tasks have ended.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often to check whether all tasks have finished.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// A node that does not stop within this long is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(300);
 
-/// How long all is well before clients are stopped: longer than any call is late.
+/// How long no fault is active before clients are stopped: longer than the delay of any call.
 const CALM: Duration = Duration::from_secs(25);
 
-/// What is left of a fleet when it has ended.
+/// What remains of a fleet when it has ended.
 #[derive(Debug)]
 pub(super) struct Remains {
     pub(super) entries: Vec<Entry>,
-    /// The tasks that the store keeps.
+    /// The tasks in the store.
     pub(super) tasks: Vec<TaskInfo>,
     pub(super) stats: Vec<(Name, QueueStats)>,
-    /// Unique keys that are held though no task that could hold them is left, each with what the store answers.
+    /// Unique keys that are held although no task that could hold them exists, each with the store's response.
     pub(super) locks: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ struct Stage {
     nodes: Vec<Actor>,
 }
 
-/// Runs a fleet on this thread, which is a simulation's, until all its tasks have ended.
+/// Runs a fleet until all its tasks have finished. This thread must run a simulation.
 pub(super) async fn drive(fleet: &Fleet) -> Result<Remains, BrokerError> {
     let clock = FleetClock::start();
     let _entered = simulated::enter(fleet.seed, Arc::new(clock.clone()));
@@ -103,7 +103,7 @@ impl Stage {
         }
     }
 
-    /// An operator without a connection that could fail.
+    /// The inspector of an operator, whose connection never fails.
     fn inspector(&self) -> Inspector {
         Inspector::new(self.broker())
     }
@@ -116,7 +116,7 @@ impl Stage {
         })
     }
 
-    /// Lets a fault strike at its time, until it ends.
+    /// Triggers a fault at its time, and ends it.
     async fn strike(self: Arc<Self>, strike: Strike) {
         sleep(Duration::from_millis(strike.at)).await;
         let journal = &self.around.journal;
@@ -149,11 +149,11 @@ impl Stage {
             }
             (Fault::StoreClock, _) => self.clock.step(strike.amount),
             (Fault::Forget, _) => {
-                // Without its store there is nothing to lose.
+                // If the store fails, there is nothing to lose.
                 let _ = self.forget().await;
             }
             _ => {
-                self.around.network.begin(&strike);
+                self.around.network.start(&strike);
                 lasts.await;
                 self.around.network.end(&strike);
             }
@@ -178,7 +178,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Asks a node to stop. Returns whether it lived.
+    /// Requests a node to stop. Returns whether it was alive.
     async fn stop_one(&self, node: &Actor) -> bool {
         let Some(running) = node.stop() else {
             return false;
@@ -186,7 +186,7 @@ impl Stage {
         match timeout(STOP_WITHIN, running).await {
             Ok(ended) => {
                 if ended.is_err() {
-                    node.note(Event::Problem("a node has panicked".into()));
+                    node.note(Event::Problem("a node panicked".into()));
                 }
                 node.note(Event::Stopped);
             }
@@ -195,24 +195,24 @@ impl Stage {
         true
     }
 
-    /// Asks nodes to stop, all at once, and waits until they have.
+    /// Requests nodes to stop, all together, and waits until they have.
     async fn stop(&self, which: impl Fn(&Actor) -> bool) {
         let nodes = self.nodes.iter().filter(|node| which(node));
         futures_util::future::join_all(nodes.map(|node| self.stop_one(node))).await;
     }
 
-    /// Brings up what is down, and lets the clock catch up with the latest time that it has shown: else a task would wait for as long
-    /// as the clock was wrong.
+    /// Starts all nodes, and sets the clock to the latest time that it has shown: otherwise a task would wait for as
+    /// long as the clock was wrong.
     fn calm_down(&self) {
         self.clock.catch_up();
         self.around.journal.note_of(None, Event::Calm);
         self.nodes.iter().for_each(Actor::start);
     }
 
-    /// Resumes what operators have suspended.
+    /// Resumes what operators have paused.
     async fn resume(&self) -> Result<(), BrokerError> {
         let inspector = self.inspector();
-        // One that had no task yet is not listed, and can be paused.
+        // A queue that has had no task is not listed, but can be paused.
         let mut queues = inspector.queue_names().await?;
         queues.extend(self.queues.iter().cloned());
         inspector.resume(&queues).await?;
@@ -222,15 +222,15 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until no task is to run any more.
+    /// Waits until no task remains to be run.
     async fn wait_for_the_end(&self, patience: Duration) -> Result<(), BrokerError> {
         let ended = async {
             while self.unfinished().await? > 0 {
-                sleep(LOOK).await;
+                sleep(CHECK).await;
             }
             Ok(())
         };
-        // What has no end in time is among the remains.
+        // Tasks that do not finish in time are among the remains.
         timeout(patience, ended).await.unwrap_or(Ok(()))
     }
 
@@ -243,7 +243,7 @@ impl Stage {
         Ok(unfinished.map(|(_, count)| count).sum())
     }
 
-    /// Tries to take each lock that ends with its task's success: none is held once all tasks have ended.
+    /// Tries to take each lock that is held until its task succeeds: none may be held once all tasks have finished.
     async fn held_locks(&self, entries: &[Entry]) -> Result<Vec<String>, BrokerError> {
         let mut tried = HashSet::new();
         let mut held = Vec::new();

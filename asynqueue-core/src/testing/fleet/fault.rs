@@ -1,4 +1,4 @@
-//! What can go wrong in a simulated fleet, and when it does.
+//! The faults of a simulated fleet, and their plan.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use crate::task::Name;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fault {
-    /// Requests are lost on their way to the store: the call fails, and has no effect.
+    /// Requests are lost on their way to the store: the call fails and has no effect.
     LostRequests,
-    /// Answers are lost on their way back: the call fails, and has had its effect.
+    /// Responses are lost on their way back: the call fails and has taken effect.
     LostAnswers,
     /// Calls take up to five seconds.
     Slow,
-    /// Calls fail at once and take effect later, after the caller has sent them again.
+    /// Calls fail immediately and take effect later, after the caller has sent them again.
     Late,
     /// Calls take effect twice.
     Twice,
-    /// The store does not answer at all.
+    /// The store does not respond at all.
     Away,
-    /// The store answers with an error, of any kind.
+    /// The store responds with errors of any kind.
     Errors,
-    /// The store has no room left: it takes no tasks and no outcomes, and answers all else.
+    /// The store is full: it accepts no tasks and no outcomes; all other calls succeed.
     Full,
-    /// One queue answers with errors, or not at all, while the others are well.
+    /// One queue responds with errors or not at all, while the others are healthy.
     SickQueue,
     /// Signals are lost.
     Deaf,
-    /// A node is killed, and started again later.
+    /// A node is killed, and restarted later.
     Kill,
-    /// A node is stopped where it is, and resumes later, as by SIGSTOP and SIGCONT.
+    /// A node is frozen and resumes later, as by SIGSTOP and SIGCONT.
     Freeze,
-    /// A node is shut down in order, and its next build is started.
+    /// A node is shut down gracefully, and its next build is started.
     Restart,
-    /// The clock by which a node knows the store's time is set.
+    /// A node's copy of the store's clock is set.
     NodeClock,
     /// The store's clock is set.
     StoreClock,
@@ -48,7 +48,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 16] = [
         Self::LostRequests,
         Self::LostAnswers,
@@ -68,7 +68,7 @@ impl Fault {
         Self::Forget,
     ];
 
-    /// Whether it always strikes a single node.
+    /// Whether it always affects a single node.
     fn is_of_a_node(self) -> bool {
         matches!(
             self,
@@ -76,12 +76,12 @@ impl Fault {
         )
     }
 
-    /// Whether it always strikes the store, and so all nodes.
+    /// Whether it always affects the store, and so all nodes.
     fn is_of_the_store(self) -> bool {
         matches!(self, Self::SickQueue | Self::StoreClock | Self::Forget)
     }
 
-    /// Whether a server that it strikes may lose leases by it.
+    /// Whether a server that it affects may lose leases.
     pub(super) fn may_cost_leases(self) -> bool {
         !matches!(
             self,
@@ -95,28 +95,28 @@ impl Fault {
     }
 }
 
-/// A fault that strikes at a time.
+/// A fault at a given time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Strike {
-    /// The kind.
+    /// The kind of fault.
     pub fault: Fault,
-    /// When it begins, in milliseconds after the start.
+    /// When it starts, in milliseconds after the start of the fleet.
     pub at: u64,
     /// How long it lasts, in milliseconds.
     pub lasts: u64,
-    /// The node that it strikes, by its place in the fleet; all of them by default.
+    /// The affected node, by its index in the fleet. Default: all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<usize>,
-    /// How many calls of a hundred it concerns.
+    /// How many percent of the calls it affects.
     pub percent: u8,
-    /// By how many milliseconds a clock is set, or which queue is sick.
+    /// By how many milliseconds a clock is set, or the index of the sick queue.
     #[serde(default)]
     pub amount: i64,
 }
 
 impl Strike {
-    /// Of a kind, for all nodes and every call, from the start on for a second. Set the fields to change that.
+    /// A fault that affects all nodes and every call, from the start on for a second. Set the fields to change that.
     pub fn new(fault: Fault) -> Self {
         Self {
             fault,
@@ -128,11 +128,11 @@ impl Strike {
         }
     }
 
-    /// At random, at some time before `end`.
+    /// A random strike that starts before `end`.
     fn random(chance: &mut Xoshiro256PlusPlus, fault: Fault, end: Duration, nodes: usize) -> Self {
         let end = end.as_millis() as u64;
         let at = below(chance, end.max(1));
-        // Most are short, and some longer than every lease.
+        // Most are short, and some are longer than every lease.
         let longest = [500, 2_000, 8_000, 40_000][below(chance, 4) as usize];
         let lasts = 1 + below(chance, longest).min(end - at);
         let is_of_one = fault.is_of_a_node()
@@ -150,23 +150,23 @@ impl Strike {
         }
     }
 
-    /// The queue that is sick.
+    /// The sick queue.
     pub(super) fn queue_of<'a>(&self, queues: &'a [Name]) -> Option<&'a Name> {
         queues.get(self.amount.unsigned_abs() as usize % queues.len().max(1))
     }
 
-    /// Whether it concerns a node.
+    /// Whether it affects a node.
     pub(super) fn concerns(&self, node: usize) -> bool {
         self.node.is_none_or(|concerned| concerned == node)
     }
 }
 
-/// The faults of a seed, in the order in which they strike.
+/// The faults of a seed, in the order of their start.
 pub(super) fn plan(seed: u64, faults: &[Fault], lasts: Duration, nodes: usize) -> Vec<Strike> {
     if faults.is_empty() {
         return Vec::new();
     }
-    // A chance of its own: the plan of a seed is known without running it.
+    // Uses a separate generator, so that the plan of a seed is known without running it.
     let mut chance = Xoshiro256PlusPlus::seed_from_u64(!seed);
     let most = 3 + 4 * lasts.as_secs() / 60 * faults.len() as u64;
     let count = 1 + below(&mut chance, most);
@@ -179,7 +179,7 @@ pub(super) fn plan(seed: u64, faults: &[Fault], lasts: Duration, nodes: usize) -
     strikes
 }
 
-/// Milliseconds between a second and a day, forward or back.
+/// A step of a second to a day in milliseconds, forward or back.
 fn clock_step(chance: &mut Xoshiro256PlusPlus) -> i64 {
     let most = [1_000, 30_000, 3_600_000, 86_400_000][below(chance, 4) as usize];
     let step = 1 + below(chance, most) as i64;

@@ -1,4 +1,4 @@
-//! What happens in a simulated fleet, in order.
+//! The events of a simulated fleet, in order.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,70 +12,70 @@ use crate::{
     task::{Failure, Name, TaskRef, Timestamp},
 };
 
-/// Something that happened.
+/// An event with its time and node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
-    /// When, after the start.
+    /// When it happened, after the start.
     pub at: Duration,
     /// The store's time.
     pub now: Timestamp,
-    /// The node that did it or that it happened to, by its place in the fleet.
+    /// The node that did it or that it happened to, by its index in the fleet.
     pub node: Option<usize>,
-    /// What it was.
+    /// What happened.
     pub event: Event,
 }
 
-/// What can happen.
+/// An event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A node has started.
+    /// A node started.
     Started {
-        /// Its life, from 0.
+        /// The number of its life, from 0.
         life: usize,
         /// The build that it runs.
         build: usize,
     },
     /// A node was killed.
     Killed,
-    /// A node is asked to stop.
+    /// A node was requested to stop.
     Stopping,
-    /// A node has stopped by itself.
+    /// A node stopped by itself.
     Stopped,
-    /// A fault begins.
+    /// A fault started.
     Begins(Strike),
-    /// A fault ends.
+    /// A fault ended.
     Ends(Strike),
-    /// All faults are over, and all nodes are up.
+    /// All faults have ended, and all nodes are running.
     Calm,
-    /// A call of this method met with a fault.
+    /// A call of this method was affected by a fault.
     Struck(&'static str, &'static str),
-    /// The store was asked to accept a task.
+    /// The store was requested to accept a task.
     Enqueued(Box<NewTask>, Result<(), Conflict>),
-    /// The store has leased a task.
+    /// The store leased a task.
     Leased(Taken),
-    /// The store was asked to record the outcome of a lease.
+    /// The store was requested to record the outcome of a lease.
     Settled(Box<Ending>),
-    /// The store was asked to change a task.
+    /// The store was requested to change a task.
     Edited(Box<Edit>, Edited),
-    /// The store was asked to put one task in place of the members of a group.
+    /// The store was requested to replace the members of a group with one task.
     Aggregated(Box<Aggregation>, Result<bool, Conflict>),
     /// A queue was paused or resumed.
     Paused(Name, bool),
     /// A queue was deleted.
     QueueDeleted(Name),
-    /// The store has trimmed tasks of queues.
+    /// The store deleted this many tasks that are no longer kept.
     Trimmed(usize),
-    /// A handler has started an attempt.
+    /// A handler started an attempt.
     Began(TaskRef, u32),
-    /// A handler's attempt has ended so.
+    /// A handler's attempt ended.
     Done(TaskRef, u32, Done),
-    /// A server has shut down, and took this long.
+    /// A server shut down, in this time.
     ShutDown(Duration),
-    /// Something that must not happen has.
+    /// Something happened that must not happen.
     Problem(String),
-    /// A program noted this.
+    /// A note of a program.
     Note(String),
 }
 
@@ -83,13 +83,13 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Taken {
-    /// The task.
+    /// The task that was leased.
     pub task: TaskRef,
-    /// The lease.
+    /// The token of the lease.
     pub token: LeaseToken,
-    /// Which attempt it is for, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// How long it lasts unless it is extended.
+    /// How long the lease lasts unless it is extended.
     pub lease: Duration,
 }
 
@@ -97,15 +97,15 @@ pub struct Taken {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ending {
-    /// The task.
+    /// The task that was leased.
     pub task: TaskRef,
-    /// The lease.
+    /// The token of the lease.
     pub token: LeaseToken,
-    /// The outcome that was to be recorded.
+    /// The outcome to record.
     pub outcome: Outcome,
-    /// The failure that goes with it.
+    /// The failure of the attempt, if it failed.
     pub failure: Option<Failure>,
-    /// Whether a server other than the one which leased it has reclaimed it.
+    /// Whether a server other than the one that leased the task has reclaimed it.
     pub is_reclaim: bool,
     /// Whether it was recorded.
     pub settled: Settled,
@@ -123,7 +123,7 @@ pub enum Done {
     Dropped,
 }
 
-/// Takes notes. Clones share them.
+/// Records events. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     start: Instant,
@@ -140,7 +140,7 @@ impl Journal {
         }
     }
 
-    /// Notes what the node does that runs now.
+    /// Records an event of the node that is running now.
     pub(super) fn note(&self, event: Event) {
         self.note_of(node::current(), event);
     }
@@ -176,9 +176,9 @@ impl fmt::Display for Event {
         match self {
             Self::Started { life, build } => write!(f, "starts, life {life}, build {build}"),
             Self::Killed => f.write_str("is killed"),
-            Self::Stopping => f.write_str("is asked to stop"),
+            Self::Stopping => f.write_str("is requested to stop"),
             Self::Stopped => f.write_str("has stopped"),
-            Self::Begins(strike) => write!(f, "begins: {strike:?}"),
+            Self::Begins(strike) => write!(f, "starts: {strike:?}"),
             Self::Ends(strike) => write!(f, "ends: {strike:?}"),
             Self::Calm => f.write_str("calm"),
             Self::Struck(method, fault) => write!(f, "{method}: {fault}"),
@@ -234,7 +234,7 @@ impl fmt::Display for Event {
             Self::Paused(queue, false) => write!(f, "resume {queue}"),
             Self::QueueDeleted(queue) => write!(f, "delete queue {queue}"),
             Self::Trimmed(count) => write!(f, "trim {count}"),
-            Self::Began(task, attempt) => write!(f, "begin {task} attempt {attempt}"),
+            Self::Began(task, attempt) => write!(f, "start {task} attempt {attempt}"),
             Self::Done(task, attempt, how) => write!(f, "end {task} attempt {attempt}: {how:?}"),
             Self::ShutDown(took) => write!(f, "has shut down in {took:?}"),
             Self::Problem(problem) => write!(f, "problem: {problem}"),

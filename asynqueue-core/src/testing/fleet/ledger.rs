@@ -1,4 +1,4 @@
-//! The store of a simulated fleet, which notes all that takes effect.
+//! The store of a simulated fleet, which records everything that takes effect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Ledger {
     pub(super) store: Arc<dyn Store>,
     pub(super) journal: Journal,
-    /// Whose calls these are, by its place in the fleet.
+    /// The node that makes the calls, by its index in the fleet.
     pub(super) node: Option<usize>,
 }
 

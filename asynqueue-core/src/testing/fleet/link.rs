@@ -1,4 +1,4 @@
-//! A node's connection with the store of its fleet, by which all its faults come.
+//! A node's connection to the store of its fleet. All faults of calls happen here.
 
 use std::{
     collections::HashSet,
@@ -33,7 +33,7 @@ use crate::{
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 
-/// What a call does once it is at the store.
+/// The effect of a call at the store.
 type Effect<T> =
     Arc<dyn Fn(Arc<Ledger>) -> BoxFuture<'static, Result<T, BrokerError>> + Send + Sync>;
 
@@ -42,7 +42,7 @@ pub(super) struct Link {
     node: usize,
     ledger: Arc<Ledger>,
     network: Network,
-    /// By how many milliseconds the node's idea of the store's time is wrong.
+    /// The error of the node's copy of the store's time, in milliseconds.
     error: Arc<AtomicI64>,
 }
 
@@ -61,7 +61,7 @@ impl Link {
         }
     }
 
-    /// Makes a call: what becomes of it does not depend on the node any more once it is sent.
+    /// Makes a call. Once it is sent, its outcome no longer depends on the node.
     async fn call<T, F>(
         &self,
         method: &'static str,
@@ -81,7 +81,7 @@ impl Link {
         let ledger = Arc::clone(&self.ledger);
         tokio::spawn(async move {
             sleep(fate.there).await;
-            let lost = || Err(BrokerError::unavailable("simulated: no answer came"));
+            let lost = || Err(BrokerError::unavailable("simulated: no response"));
             let found = match fate.way {
                 Way::Plain => effect(ledger).await,
                 Way::Lost(wait, error) => {
@@ -111,7 +111,7 @@ impl Link {
                 }
             };
             sleep(fate.back).await;
-            // Its caller may be dead.
+            // The caller may be dead.
             let _ = answer.send(found);
         });
         answered
@@ -119,7 +119,8 @@ impl Link {
             .unwrap_or_else(|_| Err(BrokerError::unavailable("simulated: the fleet has ended")))
     }
 
-    /// Makes a call about items that each belong to a queue. Those of sick queues get an error, and the others an answer.
+    /// Makes a call about items that each belong to a queue. Items of sick queues get an error; the others get a
+    /// result.
     async fn call_each<I, T, F>(
         &self,
         method: &'static str,
@@ -145,7 +146,7 @@ impl Link {
             .call(method, move |ledger| effect(ledger, well.clone()))
             .await?;
         let mut answers = answers.into_iter();
-        let short = || Err(BrokerError::protocol("simulated: fewer answers than items"));
+        let short = || Err(BrokerError::protocol("simulated: fewer results than items"));
         let each = sick.into_iter().map(|error| match error {
             Some(error) => Err(error),
             None => answers.next().unwrap_or_else(short),
@@ -153,7 +154,7 @@ impl Link {
         Ok(each.collect())
     }
 
-    /// Fails if a queue is sick: the call is about all of its items together.
+    /// Fails if a queue is sick, because the call is about all of its items together.
     fn reach<'a>(&self, queues: impl IntoIterator<Item = &'a Name>) -> Result<(), BrokerError> {
         if !self.network.has_sick() {
             return Ok(());
@@ -166,7 +167,7 @@ impl Link {
     }
 }
 
-/// Makes a call with arguments that the store borrows, and with others that it is given. Each effect of the call has its own.
+/// Makes a call with borrowed and owned arguments. Each effect of the call has its own copies.
 macro_rules! call {
     ($link:ident.$method:ident($(&$lent:ident),*; $($given:ident),*)) => {{
         $(let $lent = $lent.to_owned();)*
@@ -315,7 +316,7 @@ impl Store for Link {
         call!(self.due(; space, limit))
     }
 
-    /// Ends nothing: the store is that of all nodes.
+    /// Does nothing: all nodes share the store.
     async fn close(&self) {}
 
     async fn ping(&self) -> Result<(), BrokerError> {
@@ -330,7 +331,7 @@ impl Store for Link {
         call!(self.hand_over(&queues;))
     }
 
-    /// A stream that loses signals while the node is deaf, and ends when the store is away.
+    /// A stream that loses signals while the node is deaf, and ends when the store is unavailable.
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
         self.reach(queues)?;
         let signals = call!(self.signals(&queues;))?;
@@ -346,7 +347,7 @@ impl Store for Link {
         call!(self.pass_on(&queue;))
     }
 
-    /// Waits at the store itself: a wait is not a call that would be under way when its caller is gone.
+    /// Waits at the store itself: a wait is not a call that could still be in flight when its caller is gone.
     async fn finished(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
         self.reach([&task.queue])?;
         call!(self.ping(;))?;

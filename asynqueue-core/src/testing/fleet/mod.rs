@@ -1,4 +1,4 @@
-//! A fleet of servers and clients on one thread, in simulated time, from a seed, with faults.
+//! A simulated fleet of servers and clients: on one thread, in simulated time, from a seed, with faults.
 
 mod actor;
 mod chance;
@@ -30,11 +30,11 @@ use crate::{broker::Store, memory::MemoryBroker, server::ServerBuilder, task::Na
 
 type MakeStore = Arc<dyn Fn(FleetClock) -> Arc<dyn Store> + Send + Sync>;
 
-/// A fleet to be simulated.
+/// A fleet to simulate.
 ///
-/// Its nodes are programs of your own: servers with your processes, producers, schedulers, whatever works with a broker. Time is
-/// simulated, so an hour of faults takes a moment. Every fault comes from the seed, as do the ids, the jitter and the order of the
-/// answers: a seed that shows a fault shows it again.
+/// Its nodes are your own programs: servers with your handlers, producers, schedulers, anything that works with a
+/// broker. Time is simulated, so an hour of faults takes a moment. The seed determines every fault, the ids, the jitter
+/// and the order of responses: a seed that finds a fault finds it again.
 ///
 /// ```
 /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
@@ -58,7 +58,7 @@ type MakeStore = Arc<dyn Fn(FleetClock) -> Arc<dyn Store> + Send + Sync>;
 ///         .client(|life| async move {
 ///             let producer = Producer::new(life.broker.clone());
 ///             for user_id in 0..20 {
-///                 // An error here is one that the store's answer got lost for: the task may have been accepted.
+///                 // After an error the task may have been accepted: the store's response may have been lost.
 ///                 let _ = producer.enqueue(WelcomeEmail { user_id }).await;
 ///                 life.pause(Duration::from_secs(2)).await;
 ///             }
@@ -69,8 +69,8 @@ type MakeStore = Arc<dyn Fn(FleetClock) -> Arc<dyn Store> + Send + Sync>;
 /// }
 /// ```
 ///
-/// What is not the seed's to decide: threads that a program starts, the time that code takes, and, unless the program is compiled
-/// with `--cfg tokio_unstable`, which of several branches of a `select!` that are ready at once is polled first.
+/// The seed does not determine: threads that a program starts, the duration of code, and, unless the program is
+/// compiled with `--cfg tokio_unstable`, which of several ready branches of a `select!` is polled first.
 #[derive(Clone)]
 #[must_use = "a fleet runs once `run` is called"]
 pub struct Fleet {
@@ -98,7 +98,7 @@ impl fmt::Debug for Fleet {
 }
 
 impl Fleet {
-    /// A fleet without nodes and faults, on a store in memory.
+    /// A fleet without nodes and faults, on a memory store.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -116,7 +116,7 @@ impl Fleet {
         }
     }
 
-    /// Adds nodes that run a server each. The closure makes the server anew for each of a node's lives.
+    /// Adds nodes that each run a server. The closure creates the server for each life of a node.
     pub fn servers(
         mut self,
         count: usize,
@@ -128,8 +128,9 @@ impl Fleet {
         self
     }
 
-    /// Adds a node that runs a program of your own, such as a producer or a scheduler. The closure starts it anew for each of the node's
-    /// lives, until one has returned by itself. One that runs on is [asked to stop](Life::stopping) when the faults are over.
+    /// Adds a node that runs your own program, such as a producer or a scheduler. The closure starts it for each life
+    /// of the node, until it returns by itself. A program that is still running when the faults are over is [requested
+    /// to stop](Life::stopping).
     pub fn client<F>(mut self, program: impl Fn(Life) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -138,50 +139,50 @@ impl Fleet {
         self
     }
 
-    /// The kinds of faults that strike, at times and places that the seed decides: several of each in a minute. Default: none.
+    /// Sets the kinds of faults. The seed determines their times and places: several of each per minute. Default: none.
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.faults = faults.into_iter().collect();
         self
     }
 
-    /// The faults that strike, instead of [those of the seed](Self::faults).
+    /// Sets the faults, instead of [those of the seed](Self::faults).
     pub fn strikes(mut self, strikes: impl IntoIterator<Item = Strike>) -> Self {
         self.strikes = Some(strikes.into_iter().collect());
         self
     }
 
-    /// For how long faults strike, in simulated time. Default: a minute.
+    /// Sets how long faults happen, in simulated time. Default: a minute.
     pub fn lasting(mut self, lasts: Duration) -> Self {
         self.lasts = lasts;
         self
     }
 
-    /// How long tasks may take to come to an end after that, in simulated time. Default: an hour.
+    /// Sets how long tasks may take to finish after that, in simulated time. Default: an hour.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How soon a task that is due is to start while no fault strikes, which is then [promised](Promise::Prompt). Default: it is not
-    /// looked at, since handlers may keep all slots busy.
+    /// Sets how soon a due task must start while no fault is active, which is then [promised](Promise::Prompt).
+    /// Default: not checked, because handlers may keep all workers busy.
     pub fn prompt_within(mut self, prompt: Duration) -> Self {
         self.bounds.prompt = Some(prompt);
         self
     }
 
-    /// How long a server's shutdown may take, in simulated time. Default: a minute.
+    /// Sets how long a server's shutdown may take, in simulated time. Default: a minute.
     pub fn shut_down_within(mut self, longest: Duration) -> Self {
         self.bounds.shutdown = longest;
         self
     }
 
-    /// The queues of which one can be [sick](Fault::SickQueue). Default: `default`.
+    /// Sets the queues that can be [sick](Fault::SickQueue). Default: `default`.
     pub fn queues<N: Into<Name>>(mut self, queues: impl IntoIterator<Item = N>) -> Self {
         self.queues = queues.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The store, which takes its time from the clock. Default: one in memory.
+    /// Sets the store, which uses the time of the clock. Default: a memory store.
     pub fn store<S: Store>(
         mut self,
         store: impl Fn(FleetClock) -> S + Send + Sync + 'static,
@@ -190,7 +191,7 @@ impl Fleet {
         self
     }
 
-    /// The faults that will strike.
+    /// The faults that will happen.
     pub fn plan(&self) -> Vec<Strike> {
         if let Some(strikes) = &self.strikes {
             return strikes.clone();
@@ -198,12 +199,12 @@ impl Fleet {
         fault::plan(self.seed, &self.faults, self.lasts, self.programs.len())
     }
 
-    /// Runs it to its end, on a thread of its own.
+    /// Runs the fleet to its end, on a separate thread.
     ///
     /// # Panics
     ///
-    /// When a program panics outside of a handler, a task is woken again and again so that time stands still, or the operating system has
-    /// no thread left.
+    /// When a program panics outside of a handler, a task is woken repeatedly so that time stands still, or the
+    /// operating system cannot start a thread.
     pub fn run(&self) -> Report {
         report::run(self)
     }

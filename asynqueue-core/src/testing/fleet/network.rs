@@ -1,4 +1,4 @@
-//! The way between the nodes of a simulated fleet and its store: what becomes of each call.
+//! The network between the nodes of a simulated fleet and its store: it decides the fate of each call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,25 +10,25 @@ use super::{
 };
 use crate::{broker::BrokerError, task::Name};
 
-/// A client gives up on an answer after this long.
+/// How long a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a store refuses that is full.
+/// The calls that a full store refuses.
 const NEED_ROOM: [&str; 4] = ["enqueue", "settle", "aggregate", "set_apart"];
 
-/// What is active now. Clones share it.
+/// The active faults. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
     active: Arc<Mutex<Vec<Strike>>>,
     queues: Arc<[Name]>,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Debug)]
 pub(super) struct Fate {
-    /// How long it takes to the store.
+    /// How long the request takes to reach the store.
     pub(super) there: Duration,
-    /// How long its answer takes back.
+    /// How long the response takes to return.
     pub(super) back: Duration,
     pub(super) way: Way,
 }
@@ -38,16 +38,16 @@ pub(super) enum Way {
     Plain,
     /// No effect; fails after the wait.
     Lost(Duration, BrokerError),
-    /// An effect; fails after the wait.
+    /// Takes effect; fails after the wait.
     Unanswered(Duration),
-    /// Fails after the first wait, and has its effect after the second.
+    /// Fails after the first wait, and takes effect after the second.
     Late(Duration, Duration),
-    /// An effect, and the same again later.
+    /// Takes effect, and again after the wait.
     Twice(Duration),
 }
 
 impl Way {
-    /// What it is in a trace; none if nothing is wrong.
+    /// The name in a trace. `None` if there is no fault.
     pub(super) fn name(&self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -67,7 +67,7 @@ impl Network {
         }
     }
 
-    pub(super) fn begin(&self, strike: &Strike) {
+    pub(super) fn start(&self, strike: &Strike) {
         self.active.lock().push(strike.clone());
     }
 
@@ -85,7 +85,7 @@ impl Network {
         active.any(|strike| strike.fault == fault && strike.concerns(node))
     }
 
-    /// What becomes of the next call of a node, which is of this method.
+    /// The fate of a node's next call, which is of this method.
     pub(super) fn fate(&self, node: usize, method: &str) -> Fate {
         let mut fate = Fate {
             there: micros(50, 400),
@@ -119,7 +119,7 @@ impl Network {
         fate
     }
 
-    /// The error with which a queue answers, if it is sick.
+    /// The error of a queue, if it is sick.
     pub(super) fn sickness(&self, queue: &Name) -> Option<BrokerError> {
         let active = self.active.lock();
         let sick = active.iter().find(|strike| {
@@ -135,7 +135,7 @@ impl Network {
     }
 }
 
-/// A connection breaks at once, or an answer is waited for in vain.
+/// The time until a connection breaks, or until a response is no longer awaited.
 fn wait() -> Duration {
     if chance(70) { millis(5) } else { PATIENCE }
 }
@@ -160,6 +160,6 @@ fn error() -> BrokerError {
     match below(3) {
         0 => unavailable(),
         1 => full(),
-        _ => BrokerError::protocol("simulated: unexpected answer"),
+        _ => BrokerError::protocol("simulated: unexpected response"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a node of a simulated fleet runs.
+//! The programs of the nodes of a simulated fleet.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,29 +17,29 @@ use crate::{
     testing::fleet::chance::below,
 };
 
-/// One life of a node: from a start to a shutdown or a death.
+/// One life of a node: from its start to its shutdown or death.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Life {
-    /// The store, by this node's own connection.
+    /// The store, through this node's connection.
     pub broker: SharedBroker,
-    /// The node's place in the fleet, from 0.
+    /// The node's index in the fleet, from 0.
     pub node: usize,
-    /// Which of its lives this is, from 0.
+    /// The number of this life, from 0.
     pub number: usize,
-    /// Which build of the program is deployed: 0 at first, and another after each [restart](super::Fault::Restart).
+    /// The deployed build of the program: 0 at first, and another one after each [restart](super::Fault::Restart).
     pub build: usize,
     pub(super) stop: CancellationToken,
     pub(super) journal: Journal,
 }
 
 impl Life {
-    /// Completes when the node is asked to stop.
+    /// Completes when the node is requested to stop.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Notes something, which the trace then shows.
+    /// Adds a note to the trace.
     pub fn note(&self, note: impl Into<String>) {
         self.journal.note(Event::Note(note.into()));
     }
@@ -53,21 +53,21 @@ impl Life {
         below(end)
     }
 
-    /// Keeps the thread of the handler that calls this for so long, as blocking code does: the handler cannot be cancelled, given
-    /// up or dropped before. Threads are simulated: the others go on.
+    /// Blocks the thread of the calling handler for this long, like blocking code: the handler cannot be cancelled,
+    /// abandoned or dropped before. Threads are simulated: the others continue.
     pub async fn block(time: Duration) {
         block_until(Instant::now() + time).await;
     }
 
-    /// Waits for up to this long, as the seed decides.
+    /// Waits for up to this long, as determined by the seed.
     pub async fn pause(&self, longest: Duration) {
         let micros = longest.as_micros() as u64;
         tokio::time::sleep(Duration::from_micros(below(micros.max(1)))).await;
     }
 }
 
-/// How long it takes at most until a server is started again that did not reach its broker.
-const START_AGAIN: Duration = Duration::from_secs(5);
+/// The maximum time until a server that could not reach its broker is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(5);
 
 /// Starts a life.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Program {
         Self(Arc::new(move |life| program(life).boxed()))
     }
 
-    /// A program that runs a server, and shuts it down when it is asked to stop.
+    /// A program that runs a server, and shuts it down when requested.
     pub(super) fn server(server: impl Fn(&Life) -> ServerBuilder + Send + Sync + 'static) -> Self {
         let server = Arc::new(server);
         Self::new(move |life| {
@@ -109,10 +109,10 @@ async fn serve(life: Life, server: impl Fn(&Life) -> ServerBuilder) {
             .await
         {
             Ok(server) => break server,
-            // As its supervisor does.
-            Err(ServerError::Broker(_)) => life.pause(START_AGAIN).await,
+            // Like a supervisor.
+            Err(ServerError::Broker(_)) => life.pause(RESTART_AFTER).await,
             Err(error) => {
-                let problem = format!("a server cannot be built: {error}");
+                let problem = format!("could not build a server: {error}");
                 life.journal.note(Event::Problem(problem));
                 return;
             }
@@ -122,10 +122,10 @@ async fn serve(life: Life, server: impl Fn(&Life) -> ServerBuilder) {
         }
     };
     life.stopping().await;
-    let asked = Instant::now();
+    let requested = Instant::now();
     if let Err(error) = server.shutdown().await {
         let problem = format!("a server ended with an error: {error}");
         life.journal.note(Event::Problem(problem));
     }
-    life.journal.note(Event::ShutDown(asked.elapsed()));
+    life.journal.note(Event::ShutDown(requested.elapsed()));
 }

@@ -1,4 +1,4 @@
-//! What a simulated fleet has shown.
+//! The report of a simulated fleet.
 
 use std::{
     fmt::Write,
@@ -21,22 +21,23 @@ use crate::broker::TaskInfo;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The seed.
+    /// The seed that was run.
     pub seed: u64,
-    /// The faults that struck.
+    /// The faults that happened.
     pub strikes: Vec<Strike>,
-    /// What happened, in order.
+    /// All events, in order.
     pub entries: Vec<Entry>,
-    /// The tasks that the store keeps at the end.
+    /// The tasks in the store at the end.
     pub tasks: Vec<TaskInfo>,
-    /// The promises that were not kept.
+    /// The broken promises.
     pub broken: Vec<Broken>,
 }
 
-/// A fleet whose time has not moved for so long, by the operating system's clock, has a task that never waits.
+/// If the time of a fleet has not advanced for this long, by the operating system's clock, one of its tasks never
+/// waits.
 const STANDS_STILL: Duration = Duration::from_secs(30);
 
-/// Runs a fleet on a thread of its own: what a thread keeps to itself begins anew with each seed.
+/// Runs a fleet on a separate thread, so that thread-local data starts fresh with each seed.
 pub(super) fn run(fleet: &Fleet) -> Report {
     let (seed, seconds) = (fleet.seed, Arc::new(AtomicU64::new(0)));
     let (fleet, ticks) = (fleet.clone(), Arc::clone(&seconds));
@@ -45,18 +46,18 @@ pub(super) fn run(fleet: &Fleet) -> Report {
         .name(format!("fleet-{seed}"))
         .spawn(move || {
             let report = run_here(&fleet, &ticks);
-            // Nobody waits for a fleet that has stood still.
+            // Fails if the fleet stood still, because nothing waits for it then.
             let _ = done.send(());
             report
         })
-        .unwrap_or_else(|error| panic!("no thread for a fleet: {error}"));
+        .unwrap_or_else(|error| panic!("could not start a thread for a fleet: {error}"));
     let mut before = None;
     // A panic ends the wait too.
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(STANDS_STILL) {
         let now = seconds.load(SeqCst);
         assert!(
             before.replace(now) != Some(now),
-            "fleet {seed} stands still after {now} seconds: one of its tasks is woken again and again, and waits for nothing"
+            "fleet {seed} stands still after {now} seconds: one of its tasks is woken repeatedly without waiting"
         );
     }
     running.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -71,7 +72,7 @@ fn run_here(fleet: &Fleet, seconds: &Arc<AtomicU64>) -> Report {
     ));
     let runtime = builder
         .build()
-        .unwrap_or_else(|error| panic!("no runtime for a fleet: {error}"));
+        .unwrap_or_else(|error| panic!("could not build a runtime for a fleet: {error}"));
     let ticks = Arc::clone(seconds);
     runtime.spawn(async move {
         loop {
@@ -93,7 +94,7 @@ fn run_here(fleet: &Fleet, seconds: &Arc<AtomicU64>) -> Report {
 }
 
 impl Report {
-    /// All that happened, a line each.
+    /// All events, one per line.
     pub fn trace(&self) -> String {
         let mut trace = String::new();
         for entry in &self.entries {
@@ -103,7 +104,7 @@ impl Report {
         trace
     }
 
-    /// Panics if a promise was not kept; the message has the seed, the faults and the broken promises.
+    /// Panics if a promise was broken. The message contains the seed, the faults and the broken promises.
     #[track_caller]
     pub fn assert_kept(&self) -> &Self {
         assert!(self.broken.is_empty(), "{}", self.complaint());

@@ -1,4 +1,4 @@
-//! Notes when handlers start and end attempts.
+//! Records when handlers start and end attempts.
 
 use tower::Layer;
 
@@ -36,7 +36,7 @@ impl<S: TaskService> Layer<S> for Watch {
     }
 }
 
-/// An attempt that runs.
+/// A running attempt.
 struct Attempt {
     journal: Journal,
     task: TaskRef,

@@ -8,7 +8,7 @@ use asynqueue_core::{memory::MemoryBroker, process::{Cancellation, Context, From
 use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 
-/// A task of each event, so that a server can have them all.
+/// A task for each event, so that one server can run all handlers.
 macro_rules! tasks {
     ($($name:ident $event:literal)*) => { $(
         #[derive(Serialize, Deserialize, Task)]
@@ -28,7 +28,7 @@ struct Services {
     _database: Database,
 }
 
-/// An argument of one's own.
+/// A custom argument.
 struct Tenant;
 
 impl FromTask for Tenant {

@@ -1,4 +1,4 @@
-//! The shapes that a handler may have.
+//! The valid signatures of a handler.
 
 #![deny(warnings)]
 
@@ -31,7 +31,7 @@ struct Services {
     _database: Database,
 }
 
-/// One process of two types of tasks.
+/// One process for two types of tasks.
 #[derive(Clone)]
 struct Both;
 

@@ -1,4 +1,4 @@
-//! Generated code keeps the strictest rules that a user's crate may set.
+//! Generated code passes the strictest lints that a user's crate may set.
 
 #![forbid(unsafe_code)]
 #![deny(warnings, missing_docs, unused_qualifications, unused_results, single_use_lifetimes, unreachable_pub)]

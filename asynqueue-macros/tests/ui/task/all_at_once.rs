@@ -15,7 +15,7 @@ struct Welcome {
     user_id: u64,
 }
 
-// That the attribute is wrong is all there is to say: no second error comes from here.
+// Only the invalid attribute is reported: no second error is reported here.
 fn enqueue(_: impl asynqueue_core::task::Task) {}
 
 fn use_it() {

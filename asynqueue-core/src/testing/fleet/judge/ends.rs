@@ -1,4 +1,4 @@
-//! How tasks have ended, and what is left.
+//! The ends of tasks, and what remains.
 
 use super::*;
 use crate::task::TaskState;
@@ -19,13 +19,13 @@ impl Judge {
                 (State::Archived, Some(state)) => state == TaskState::Archived,
                 (State::Gone, Some(_)) => false,
                 (State::Waiting(_) | State::Active(_), _) => {
-                    let what = format!("{id} came to no end: {:?}, found {found:?}", story.state);
+                    let what = format!("{id} did not finish: {:?}, found {found:?}", story.state);
                     broken.push(Broken::new(Promise::Kept, what));
                     true
                 }
             };
             if !is_right {
-                let what = format!("{id} is {found:?}, and should be {:?}", story.state);
+                let what = format!("{id} is {found:?}: expected {:?}", story.state);
                 broken.push(Broken::new(Promise::States, what));
             }
             let without_reason = left.get(id).is_some_and(|info| {
@@ -42,11 +42,11 @@ impl Judge {
                 broken.push(Broken::new(Promise::NothingLeft, what));
             }
             if !self.stories.contains_key(id) {
-                let what = format!("{id} is {} and was never accepted", info.state);
+                let what = format!("{id} is {}, but was never accepted", info.state);
                 broken.push(Broken::new(Promise::States, what));
             }
         }
-        // Where all has ended, nobody can hold a lock.
+        // If all tasks have finished, no lock can be held.
         if self.stories.values().all(Story::may_be_gone) {
             let held = remains.locks.iter();
             broken.extend(held.map(|held| Broken::new(Promise::NothingLeft, held)));
@@ -55,7 +55,7 @@ impl Judge {
             let (succeeded, failed) = self.counts.get(queue).copied().unwrap_or_default();
             if (stats.succeeded, stats.failed) != (succeeded, failed) {
                 let what = format!(
-                    "queue {queue} counts {} and {}, and {succeeded} succeeded and {failed} failed",
+                    "queue {queue} counts {} successes and {} failures: expected {succeeded} and {failed}",
                     stats.succeeded, stats.failed
                 );
                 broken.push(Broken::new(Promise::Counted, what));

@@ -19,7 +19,7 @@ impl Judge {
             since: entry.at,
         };
         let Some(story) = self.stories.get_mut(id) else {
-            let what = format!("{id} was leased and had not been accepted");
+            let what = format!("{id} was leased, but had not been accepted");
             return self.broken(Promise::States, entry, what);
         };
         let (waited, is_member) = (story.since, story.is_member);
@@ -35,7 +35,7 @@ impl Judge {
                 }
                 if !(first..=last).contains(&taken.attempt) {
                     let what = format!(
-                        "{id} was leased for attempt {}, and {first} was next",
+                        "{id} was leased for attempt {}: expected attempt {first}",
                         taken.attempt
                     );
                     self.broken(Promise::Counted, entry, what);
@@ -47,7 +47,7 @@ impl Judge {
                 self.broken(Promise::States, entry, what);
             }
             State::Active(held) => {
-                let what = format!("{id} was leased while it was under {held:?}");
+                let what = format!("{id} was leased while it was already leased: {held:?}");
                 self.broken(Promise::OneOutcome, entry, what);
             }
             State::Completed | State::Archived | State::Gone => {
@@ -57,7 +57,7 @@ impl Judge {
         }
     }
 
-    /// A task that waited since a time when all was well, and could have started at once.
+    /// Checks a task that waited since a time without faults, and could have started immediately.
     fn check_prompt(&mut self, entry: &Entry, id: &TaskRef, since: Duration, due: Timestamp) {
         let Some(prompt) = self.bounds.prompt else {
             return;
@@ -65,7 +65,7 @@ impl Judge {
         // Since when it was due, by the time that cannot be set.
         let resumed = self.resumed.get(&id.queue).copied().unwrap_or_default();
         let waited = entry.now.since(due).min(entry.at - since);
-        // What happened before the queue was resumed may show only then.
+        // Events from before the queue was resumed may become visible only then.
         let (late, from) = (waited.min(entry.at - resumed), entry.at - waited);
         if late > prompt && self.troubles.all_is_well(&id.queue, from, entry.at) {
             let what = format!("{id} was due for {late:?}");
@@ -95,7 +95,7 @@ impl Judge {
             }
             (_, story, None) => {
                 let state = story.map(|story| format!("{:?}", story.state));
-                let what = format!("an outcome of {id} was recorded that has no lease: {state:?}");
+                let what = format!("an outcome of {id} was recorded without a lease: {state:?}");
                 self.broken(Promise::OneOutcome, entry, what);
             }
             (_, None, Some(_)) => {}
@@ -105,16 +105,17 @@ impl Judge {
     fn check_outcome(&mut self, entry: &Entry, ending: &Ending, held: &Held, was_cancelled: bool) {
         let id = &ending.task;
         if ending.is_reclaim && !self.troubles.may_have_lost(held, entry.at) {
-            let what = format!("{id} was taken from a worker that was well: {held:?}");
+            let what = format!("{id} was taken from a healthy worker: {held:?}");
             self.broken(Promise::LeaseHeld, entry, what);
         }
         if ending.settled == Settled::Cancelled && !was_cancelled {
-            let what = format!("{id} was archived as cancelled, and nobody had asked for it");
+            let what =
+                format!("{id} was archived as cancelled, but cancellation was not requested");
             self.broken(Promise::Kept, entry, what);
         }
         let has_failed = matches!(ending.outcome, Outcome::Archive | Outcome::Retry { .. });
         if has_failed && ending.failure.is_none() {
-            let what = format!("{id} has failed without a reason");
+            let what = format!("{id} failed without a reason");
             self.broken(Promise::Kept, entry, what);
         }
     }
@@ -128,9 +129,9 @@ impl Judge {
         }
     }
 
-    pub(super) fn began(&mut self, entry: &Entry, id: &TaskRef, attempt: u32) {
+    pub(super) fn started(&mut self, entry: &Entry, id: &TaskRef, attempt: u32) {
         let Some(story) = self.stories.get_mut(id) else {
-            let what = format!("{id} began and had not been accepted");
+            let what = format!("{id} started, but had not been accepted");
             return self.broken(Promise::States, entry, what);
         };
         let is_held = match &story.state {
@@ -149,12 +150,12 @@ impl Judge {
             has_ended: false,
         });
         if has_begun {
-            let what = format!("attempt {attempt} of {id} began after attempt {last}");
+            let what = format!("attempt {attempt} of {id} started after attempt {last}");
             self.broken(Promise::OnceStarted, entry, what);
         }
         if !is_held {
             let what = format!(
-                "attempt {attempt} of {id} began without a lease, beside another: {is_beside}"
+                "attempt {attempt} of {id} started without a lease, beside another: {is_beside}"
             );
             self.broken(Promise::LeaseHeld, entry, what);
         }
@@ -170,14 +171,14 @@ impl Judge {
     }
 }
 
-/// Moves a task on as its outcome says.
+/// Applies an outcome to a task.
 fn record(entry: &Entry, story: &mut Story, ending: &Ending) {
     if ending.settled == Settled::Cancelled {
         story.state = State::Archived;
         return;
     }
     if let State::Active(held) = &story.state {
-        // Whether a failure counts is for the server's application to say.
+        // The server's application decides whether a failure counts.
         let counts = u32::from(matches!(ending.outcome, Outcome::Retry { .. }));
         story.next_attempt = (held.attempt, held.attempt.saturating_add(counts));
     }

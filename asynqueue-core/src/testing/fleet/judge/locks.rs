@@ -1,4 +1,4 @@
-//! Unique keys, as far as they are held until a task succeeds.
+//! Unique keys that are held until a task succeeds.
 
 use super::*;
 use crate::task::UniqueUntil;
@@ -18,7 +18,7 @@ impl Judge {
         let holder = self.keys.insert(key, id.clone());
         let holds = holder.as_ref().and_then(|holder| self.stories.get(holder));
         let holds = holds.is_some_and(|story| {
-            // A lock ends with its time too, by the store's clock, which may have been set.
+            // A lock also ends with its ttl, by the store's clock, which may have been set.
             let age = entry.at - story.accepted;
             !story.may_be_gone() && !story.is_edited && age < lock.ttl
         });
@@ -38,7 +38,7 @@ impl Judge {
         }
     }
 
-    /// A task is refused for the sake of one that holds its key, and not of one that has come to its end.
+    /// A conflict must be with a task that holds the key, not with one that has finished.
     pub(super) fn refused(&mut self, entry: &Entry, task: &NewTask, conflict: &Conflict) {
         let Conflict::Unique { key, holder, .. } = conflict else {
             return;
@@ -46,7 +46,8 @@ impl Judge {
         let key = (task.envelope.queue.clone(), key.as_str().to_owned());
         if self.freed.get(&key).is_some_and(|last| last.id == *holder) {
             let id = task.envelope.task_ref();
-            let what = format!("{id} was refused for a key that {holder} held until its end");
+            let what =
+                format!("{id} was refused because of a key that {holder} held until it finished");
             self.broken(Promise::Unique, entry, what);
         }
     }

@@ -1,4 +1,4 @@
-//! Decides from what has happened whether each promise was kept.
+//! Decides from the events whether each promise was kept.
 
 mod ends;
 mod leases;
@@ -24,7 +24,7 @@ use crate::{
 /// Bounds that depend on the fleet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// How soon a task that is due starts while all is well, if that is promised.
+    /// How soon a due task starts while no fault is active, if this is promised.
     pub(super) prompt: Option<Duration>,
     /// How long a shutdown may take.
     pub(super) shutdown: Duration,
@@ -54,13 +54,13 @@ pub(super) fn judge(remains: &Remains, fleet: &Fleet) -> Vec<Broken> {
 struct Judge {
     troubles: Troubles,
     stories: BTreeMap<TaskRef, Story>,
-    /// Who holds each unique key of a queue.
+    /// The holder of each unique key of a queue.
     keys: BTreeMap<(Name, String), TaskRef>,
-    /// Who held a key last that nobody holds.
+    /// The last holder of each free key.
     freed: BTreeMap<(Name, String), TaskRef>,
     /// The task of each tick of each entry.
     ticks: BTreeMap<(Name, Name, Timestamp), TaskRef>,
-    /// The queues that nothing is to be leased from.
+    /// The paused queues.
     paused: BTreeSet<Name>,
     /// When queues were last resumed.
     resumed: BTreeMap<Name, Duration>,
@@ -95,7 +95,7 @@ impl Judge {
                 self.freed.retain(|(of, _), _| of != queue);
                 self.counts.remove(queue);
             }
-            Event::Began(task, attempt) => self.began(entry, task, *attempt),
+            Event::Began(task, attempt) => self.started(entry, task, *attempt),
             Event::Done(task, attempt, how) => self.ended(entry, task, *attempt, *how),
             Event::ShutDown(took) if *took > self.bounds.shutdown => {
                 let what = format!("a server took {took:?} to stop");
@@ -120,7 +120,7 @@ impl Judge {
             if let Some(other) = self.ticks.insert(key, id.clone())
                 && !self.troubles.clock_was_set(entry.at)
             {
-                let what = format!("a tick was enqueued as {id}, and before as {other}");
+                let what = format!("a tick was enqueued as {id}, after {other}");
                 self.broken(Promise::OneTick, entry, what);
             }
         }
@@ -131,19 +131,17 @@ impl Judge {
             When::At(time) => time,
         };
         let is_member = envelope.options.aggregate.is_some();
-        self.stories.insert(
-            id,
-            Story::begin(entry.at, due, envelope.attempts, is_member),
-        );
+        self.stories
+            .insert(id, Story::new(entry.at, due, envelope.attempts, is_member));
     }
 
     fn edited(&mut self, entry: &Entry, edit: &Edit) {
         let id = edit.task_ref();
         let Some(story) = self.stories.get_mut(&id) else {
-            let what = format!("{id} was edited and had not been accepted");
+            let what = format!("{id} was edited, but had not been accepted");
             return self.broken(Promise::States, entry, what);
         };
-        // What an operator lets run again takes its key again.
+        // A task that an operator lets run again takes its key again.
         self.freed.retain(|_, holder| *holder != id);
         let is_active = matches!(story.state, State::Active(_));
         let is_cancelled = matches!(edit.change, Change::Cancel { .. });
@@ -162,7 +160,7 @@ impl Judge {
             }
         }
         if is_active != is_cancelled {
-            let what = format!("an edit was made to {id} in a state that it cannot be made in");
+            let what = format!("{id} was edited in a state that does not allow it");
             self.broken(Promise::States, entry, what);
         }
     }
@@ -176,7 +174,7 @@ impl Judge {
                 waits
             });
             if !waits {
-                let what = format!("{id} did not wait in a group when it was aggregated");
+                let what = format!("{id} was aggregated, but did not wait in a group");
                 self.broken(Promise::Grouped, entry, what);
             }
         }

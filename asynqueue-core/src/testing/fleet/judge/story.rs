@@ -1,4 +1,4 @@
-//! What has happened to one task since it was accepted.
+//! The history of one task since it was accepted.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ pub(super) struct Story {
     /// Since when it is in this state.
     pub(super) since: Duration,
     pub(super) accepted: Duration,
-    /// Which attempt the next lease is for: this one up to that one.
+    /// The range of attempts that the next lease may be for.
     pub(super) next_attempt: (u32, u32),
-    /// The last attempt that counted, or that began.
+    /// The last attempt that counted or started.
     pub(super) last_attempt: u32,
-    /// Whether that one was released untouched, so that it starts again.
+    /// Whether that one was released unchanged, so that it starts again.
     pub(super) is_released: bool,
     /// Whether it waits for its group.
     pub(super) is_member: bool,
@@ -27,7 +27,7 @@ pub(super) struct Story {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// To run, not before this time.
+    /// Waiting to run, not before this time.
     Waiting(Timestamp),
     Active(Held),
     Completed,
@@ -53,7 +53,7 @@ pub(super) struct Run {
 }
 
 impl Story {
-    pub(super) fn begin(at: Duration, due: Timestamp, attempts: u32, is_member: bool) -> Self {
+    pub(super) fn new(at: Duration, due: Timestamp, attempts: u32, is_member: bool) -> Self {
         Self {
             state: State::Waiting(due),
             since: at,
@@ -72,12 +72,12 @@ impl Story {
         (self.state, self.since) = (State::Waiting(due), at);
     }
 
-    /// Takes note that so many attempts count, as an operator has set it.
+    /// Records the number of attempts that an operator has set.
     pub(super) fn set_attempts(&mut self, attempts: u32) {
         (self.last_attempt, self.next_attempt) = (attempts, next_to(attempts));
     }
 
-    /// Whether the store may have no task of this id any more.
+    /// Whether the store may no longer have a task with this id.
     pub(super) fn may_be_gone(&self) -> bool {
         !matches!(self.state, State::Waiting(_) | State::Active(_))
     }

@@ -8,22 +8,22 @@ use super::{
 };
 use crate::task::{Name, Timestamp};
 
-/// What a fault may still cost after it has ended: calls that are late or take effect twice, and what waits to be sent again.
+/// How long a fault may have effects after it has ended: delayed and repeated calls, and what waits to be sent again.
 const AFTER: Duration = Duration::from_secs(25);
 
-/// A signal that was lost holds up all tasks of its queue until a server polls it, since a queue signals when it is no longer empty.
-/// While there are signals, that takes ten of the server's poll intervals.
+/// A lost signal delays all tasks of its queue until a server polls it, because a queue signals only when it becomes
+/// non-empty. With signals, this takes ten of the server's poll intervals.
 const POLLED: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
-    /// Whom, from when and until when.
+    /// The node, the start and the end.
     times: Vec<(Option<usize>, Duration, Duration)>,
-    /// When nodes were killed, or had stopped while the store was full.
+    /// When nodes were killed, or stopped while the store was full.
     deaths: BTreeMap<usize, Vec<Duration>>,
-    /// When any fault struck that is not a sick queue's, from when and until when.
+    /// The start and end of each fault, except for sick queues.
     faults: Vec<(Duration, Duration)>,
-    /// Which queue was sick, from when and until when.
+    /// The sick queue, the start and the end.
     sick: Vec<(Option<Name>, Duration, Duration)>,
     clock_was_set: Option<Duration>,
     /// When the store's clock was set, and what it showed before.
@@ -70,7 +70,7 @@ impl Troubles {
                     let lasts = open.iter().map(|(strike, _)| *strike);
                     let ended = full.iter().filter(|(_, until)| *until >= entry.at);
                     let mut strikes = lasts.chain(ended.map(|(strike, _)| *strike));
-                    // It cannot have recorded its last outcomes.
+                    // It may not have recorded its last outcomes.
                     let is_full = |strike: &Strike| {
                         strike.fault == Fault::Full
                             && entry.node.is_some_and(|node| strike.concerns(node))
@@ -85,14 +85,14 @@ impl Troubles {
         troubles
     }
 
-    /// Notes that a node ends without what it holds being given back.
+    /// Records that a node ended without releasing its leases.
     fn died(&mut self, entry: &Entry) {
         if let Some(node) = entry.node {
             self.deaths.entry(node).or_default().push(entry.at);
         }
     }
 
-    /// Whether the worker with this lease may have lost it until a time.
+    /// Whether the worker with this lease may have lost it by the given time.
     pub(super) fn may_have_lost(&self, held: &Held, until: Duration) -> bool {
         let Some(node) = held.node else {
             return true;
@@ -106,17 +106,17 @@ impl Troubles {
             })
     }
 
-    /// Whether no fault struck a queue between two times, whatever other queues were sick.
+    /// Whether no fault affected a queue between two times, ignoring other sick queues.
     pub(super) fn all_is_well(&self, queue: &Name, from: Duration, until: Duration) -> bool {
-        let strikes = |(begin, end): &(Duration, Duration)| *begin <= until && *end >= from;
+        let strikes = |(start, end): &(Duration, Duration)| *start <= until && *end >= from;
         let mut sick = self.sick.iter();
         let is_sick =
-            sick.any(|(sick, begin, end)| sick.as_ref() == Some(queue) && strikes(&(*begin, *end)));
-        // A clock that was set lets servers sleep past what is due for up to a poll interval.
+            sick.any(|(sick, start, end)| sick.as_ref() == Some(queue) && strikes(&(*start, *end)));
+        // After a clock was set, servers may sleep past a due task for up to a poll interval.
         !self.clock_was_set(until) && !self.faults.iter().any(strikes) && !is_sick
     }
 
-    /// Whether a time had come since then before the store's clock was set back.
+    /// Whether a time had been reached since then, before the store's clock was set back.
     pub(super) fn was_due(&self, due: Timestamp, since: Duration) -> bool {
         let mut shown = self.shown.iter();
         shown.any(|(at, now)| *at >= since && *now >= due)
