@@ -1,7 +1,7 @@
-//! Reading URLs.
+//! Parses URLs.
 //!
-//! By hand, since those of Sentinels and Clusters name several hosts, which no URL library takes; and so that no error
-//! shows what may be a password.
+//! No URL library accepts the several hosts of Sentinels and Clusters. Parsing here also ensures that no error shows
+//! what may be a password.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Login, OptionsError, RedisOptions, Topology, tls::TlsFiles};
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The parameters that are known.
+/// All parameters.
 const PARAMETERS: [&str; 14] = [
     "prefix",
     "pool_size",
@@ -38,7 +38,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // The last one, since a password may have one that is not encoded.
+    // The last `@`, because a password may contain one that is not encoded.
     let (login, place) = place
         .rsplit_once('@')
         .map_or((None, place), |(login, place)| (Some(login), place));
@@ -84,15 +84,15 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
 }
 
 fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), OptionsError> {
-    let wrong = || OptionsError::Host(node.to_owned());
+    let invalid = || OptionsError::Host(node.to_owned());
     let (host, port) = match node.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+            let (host, port) = rest.split_once(']').ok_or_else(invalid)?;
             (
                 host,
                 port.strip_prefix(':')
                     .or(port.is_empty().then_some(""))
-                    .ok_or_else(wrong)?,
+                    .ok_or_else(invalid)?,
             )
         }
         None => node.split_once(':').unwrap_or((node, "")),
@@ -101,12 +101,12 @@ fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), Op
         return Err(OptionsError::NoHost(scheme.to_owned()));
     }
     if port.contains(':') {
-        return Err(wrong());
+        return Err(invalid());
     }
     let port = if port.is_empty() {
         default
     } else {
-        port.parse().map_err(|_| wrong())?
+        port.parse().map_err(|_| invalid())?
     };
     Ok((host.to_owned(), port))
 }
@@ -128,7 +128,7 @@ fn decode(text: &str) -> Result<String, OptionsError> {
         .map_err(|_| OptionsError::Encoding)
 }
 
-/// Parameters that have to be seen together.
+/// Parameters that are validated together.
 #[derive(Default)]
 struct Parameters {
     tls: TlsFiles,
@@ -143,32 +143,32 @@ impl Parameters {
         name: &str,
         value: &str,
     ) -> Result<RedisOptions, OptionsError> {
-        let wrong = |expected: &str| OptionsError::Value {
+        let invalid = |expected: &str| OptionsError::Value {
             name: name.to_owned(),
             value: value.to_owned(),
             expected: expected.to_owned(),
         };
         let time = || match parse_millis(value) {
-            Ok(0) => Err(wrong("it is at least 1 ms")),
+            Ok(0) => Err(invalid("expected at least 1 ms")),
             Ok(millis) => Ok(Duration::from_millis(millis)),
-            Err(reason) => Err(wrong(&reason)),
+            Err(reason) => Err(invalid(&reason)),
         };
         Ok(match name {
             "prefix" => options.prefix(value)?,
             "pool_size" => match value.parse() {
                 Ok(size @ 1..=1_000) => options.pool_size(size),
-                _ => return Err(wrong("it is a number from 1 to 1000")),
+                _ => return Err(invalid("expected a number from 1 to 1000")),
             },
             "connect_timeout" => options.connect_timeout(time()?),
             "response_timeout" => options.response_timeout(time()?),
             "retry_for" => options.retry_for(time()?),
             "durability" => match value.parse() {
                 Ok(durability) => options.durability(durability),
-                Err(_) => return Err(wrong("it is `primary`, `replicas=1` or `fsync`")),
+                Err(_) => return Err(invalid("expected `primary`, `replicas=1` or `fsync`")),
             },
             "answer_bytes" => match value.parse() {
                 Ok(bytes @ 1..) => options.answer_bytes(bytes),
-                _ => return Err(wrong("it is a number of bytes, at least 1")),
+                _ => return Err(invalid("expected a number of bytes, at least 1")),
             },
             _ => {
                 match name {
@@ -178,7 +178,7 @@ impl Parameters {
                     "insecure_skip_verify" => {
                         self.tls.is_insecure = value
                             .parse()
-                            .map_err(|_| wrong("it is `true` or `false`"))?;
+                            .map_err(|_| invalid("expected `true` or `false`"))?;
                     }
                     "master" => self.master = Some(value.to_owned()),
                     "sentinel_user" => self.sentinel.user = Some(value.to_owned()),
@@ -238,11 +238,11 @@ impl Parameters {
 }
 
 fn unknown(name: &str) -> OptionsError {
-    let begins =
+    let is_similar =
         |known: &&&str| name.len() >= 2 && (known.starts_with(name) || name.starts_with(**known));
-    let hint = match PARAMETERS.iter().find(begins) {
+    let hint = match PARAMETERS.iter().find(is_similar) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it is one of {}", PARAMETERS.join(", ")),
+        None => format!("expected one of {}", PARAMETERS.join(", ")),
     };
     OptionsError::Parameter {
         name: name.to_owned(),
@@ -350,51 +350,57 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_to_write() {
+    fn an_invalid_url_is_refused_with_what_to_write() {
         for (url, expected) in [
             ("localhost:6379", "write `redis://host:6379`"),
             ("redis:localhost", "write `redis://host:6379`"),
             (
                 "reddis://h",
-                "unknown scheme `reddis`: it is one of redis, rediss",
+                "unknown scheme `reddis`: expected redis, rediss",
             ),
             ("redis+cluter://h", "unknown scheme `redis+cluter`"),
-            ("redis://", "names no host: write `redis://host:port`"),
-            ("redis+cluster://a,,b", "names no host"),
-            ("redis://h:99999", "`h:99999` is not a host with a port"),
-            ("redis://::1", "names no host"),
+            (
+                "redis://",
+                "the Redis URL has no host: write `redis://host:port`",
+            ),
+            ("redis+cluster://a,,b", "has no host"),
+            (
+                "redis://h:99999",
+                "invalid host `h:99999`: expected `host:6379`",
+            ),
+            ("redis://::1", "has no host"),
             ("redis://fe80::1:6379", "in brackets"),
             ("redis://[::1", "in brackets"),
             (
                 "redis://a,b",
-                "takes one host, and 2 are named: write `redis+cluster://`",
+                "takes one host, found 2: write `redis+cluster://`",
             ),
-            ("redis://h/one", "`one` is not the number of a database"),
+            (
+                "redis://h/one",
+                "invalid database `one`: expected a number such as `/0`",
+            ),
             (
                 "redis+cluster://a/1",
-                "has only database 0, and `/1` is asked for",
+                "database `/1` does not exist: a Cluster has only database 0",
             ),
             ("redis+sentinel://a", "add `?master=name`"),
             ("redis+sentinel://a?master=", "add `?master=name`"),
             (
                 "redis://h?master=m",
-                "`master` makes sense only with `redis+sentinel://`",
+                "`master` requires a `redis+sentinel://` URL",
             ),
-            (
-                "redis://h?ca=x.pem",
-                "`ca` makes sense only with `rediss://`",
-            ),
+            ("redis://h?ca=x.pem", "`ca` requires a `rediss://` URL"),
             (
                 "redis://h?insecure_skip_verify=true",
-                "only with `rediss://`",
+                "`insecure_skip_verify` requires a `rediss://` URL",
             ),
             (
                 "rediss://h?insecure_skip_verify=yes",
-                "it is `true` or `false`",
+                "is `yes`: expected `true` or `false`",
             ),
             (
                 "rediss://h?ca=/no/such.pem",
-                "cannot read `/no/such.pem`, given as `ca`",
+                "cannot read `/no/such.pem`, for parameter `ca`",
             ),
             ("rediss://h?cert=/no/such.pem", "`key` is missing"),
             ("rediss://h?key=/no/such.pem", "`cert` is missing"),
@@ -404,22 +410,28 @@ mod tests {
             ),
             (
                 "redis://h?xyz=1",
-                "unknown parameter `xyz`: it is one of prefix, pool_size",
+                "unknown parameter `xyz`: expected one of prefix, pool_size",
             ),
-            ("redis://h?pool_size=0", "a number from 1 to 1000"),
+            (
+                "redis://h?pool_size=0",
+                "`pool_size` is `0`: expected a number from 1 to 1000",
+            ),
             (
                 "redis://h?answer_bytes=4MB",
-                "a number of bytes, at least 1",
+                "`answer_bytes` is `4MB`: expected a number of bytes, at least 1",
             ),
             ("redis://h?response_timeout=2", "has no unit; write `2s`"),
             (
                 "redis://h?durability=disk",
-                "it is `primary`, `replicas=1` or `fsync`",
+                "is `disk`: expected `primary`, `replicas=1` or `fsync`",
             ),
-            ("redis://h?response_timeout=0s", "at least 1 ms"),
+            (
+                "redis://h?response_timeout=0s",
+                "is `0s`: expected at least 1 ms",
+            ),
             (
                 "redis://h?prefix=a{b",
-                "prefix `a{b`: it has at least one character, and no braces",
+                "prefix `a{b` is invalid: expected at least one character, without braces",
             ),
         ] {
             let error = error(url);
