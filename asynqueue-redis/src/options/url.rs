@@ -351,91 +351,89 @@ mod tests {
 
     #[test]
     fn an_invalid_url_is_refused_with_what_to_write() {
+        let no_host = "the Redis URL has no host: write `redis://host:port`";
+        let host = "expected `host:6379`, with an IPv6 address in brackets";
+        let no_master = "the Sentinel URL has no master: add `?master=name` with the master name that the Sentinels monitor";
+        let scheme = "expected redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster";
         for (url, expected) in [
-            ("localhost:6379", "write `redis://host:6379`"),
-            ("redis:localhost", "write `redis://host:6379`"),
-            (
-                "reddis://h",
-                "unknown scheme `reddis`: expected redis, rediss",
-            ),
-            ("redis+cluter://h", "unknown scheme `redis+cluter`"),
-            (
-                "redis://",
-                "the Redis URL has no host: write `redis://host:port`",
-            ),
-            ("redis+cluster://a,,b", "has no host"),
-            (
-                "redis://h:99999",
-                "invalid host `h:99999`: expected `host:6379`",
-            ),
-            ("redis://::1", "has no host"),
-            ("redis://fe80::1:6379", "in brackets"),
-            ("redis://[::1", "in brackets"),
+            ("localhost:6379", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("redis:localhost", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("reddis://h", format!("unknown scheme `reddis`: {scheme}")),
+            ("redis+cluter://h", format!("unknown scheme `redis+cluter`: {scheme}")),
+            ("redis://", no_host.to_owned()),
+            ("redis+cluster://a,,b", no_host.replace("redis:", "redis+cluster:")),
+            ("redis://h:99999", format!("invalid host `h:99999`: {host}")),
+            ("redis://::1", no_host.to_owned()),
+            ("redis://fe80::1:6379", format!("invalid host `fe80::1:6379`: {host}")),
+            ("redis://[::1", format!("invalid host `[::1`: {host}")),
             (
                 "redis://a,b",
-                "takes one host, found 2: write `redis+cluster://`",
+                "`redis://` takes one host, found 2: write `redis+cluster://` or `redis+sentinel://`".to_owned(),
             ),
             (
                 "redis://h/one",
-                "invalid database `one`: expected a number such as `/0`",
+                "invalid database `one`: expected a number such as `/0`, or nothing".to_owned(),
             ),
             (
                 "redis+cluster://a/1",
-                "database `/1` does not exist: a Cluster has only database 0",
+                "database `/1` does not exist: a Cluster has only database 0; remove it and set a `prefix` to separate programs"
+                    .to_owned(),
             ),
-            ("redis+sentinel://a", "add `?master=name`"),
-            ("redis+sentinel://a?master=", "add `?master=name`"),
-            (
-                "redis://h?master=m",
-                "`master` requires a `redis+sentinel://` URL",
-            ),
-            ("redis://h?ca=x.pem", "`ca` requires a `rediss://` URL"),
+            ("redis+sentinel://a", no_master.to_owned()),
+            ("redis+sentinel://a?master=", no_master.to_owned()),
+            ("redis://h?master=m", "parameter `master` requires a `redis+sentinel://` URL".to_owned()),
+            ("redis://h?ca=x.pem", "parameter `ca` requires a `rediss://` URL".to_owned()),
             (
                 "redis://h?insecure_skip_verify=true",
-                "`insecure_skip_verify` requires a `rediss://` URL",
+                "parameter `insecure_skip_verify` requires a `rediss://` URL".to_owned(),
             ),
             (
                 "rediss://h?insecure_skip_verify=yes",
-                "is `yes`: expected `true` or `false`",
+                "parameter `insecure_skip_verify` is `yes`: expected `true` or `false`".to_owned(),
             ),
             (
                 "rediss://h?ca=/no/such.pem",
-                "cannot read `/no/such.pem`, for parameter `ca`",
+                "cannot read `/no/such.pem` for parameter `ca`: No such file or directory (os error 2)".to_owned(),
             ),
-            ("rediss://h?cert=/no/such.pem", "`key` is missing"),
-            ("rediss://h?key=/no/such.pem", "`cert` is missing"),
             (
-                "redis://h?prefi=x",
-                "unknown parameter `prefi`: did you mean `prefix`?",
+                "rediss://h?cert=/no/such.pem",
+                "`cert` and `key` are required together: `key` is missing".to_owned(),
             ),
+            (
+                "rediss://h?key=/no/such.pem",
+                "`cert` and `key` are required together: `cert` is missing".to_owned(),
+            ),
+            ("redis://h?prefi=x", "unknown parameter `prefi`: did you mean `prefix`?".to_owned()),
             (
                 "redis://h?xyz=1",
-                "unknown parameter `xyz`: expected one of prefix, pool_size",
+                format!("unknown parameter `xyz`: expected one of {}", PARAMETERS.join(", ")),
             ),
-            (
-                "redis://h?pool_size=0",
-                "`pool_size` is `0`: expected a number from 1 to 1000",
-            ),
+            ("redis://h?pool_size=0", "parameter `pool_size` is `0`: expected a number from 1 to 1000".to_owned()),
             (
                 "redis://h?answer_bytes=4MB",
-                "`answer_bytes` is `4MB`: expected a number of bytes, at least 1",
+                "parameter `answer_bytes` is `4MB`: expected a number of bytes, at least 1".to_owned(),
             ),
-            ("redis://h?response_timeout=2", "has no unit; write `2s`"),
             (
                 "redis://h?durability=disk",
-                "is `disk`: expected `primary`, `replicas=1` or `fsync`",
+                "parameter `durability` is `disk`: expected `primary`, `replicas=1` or `fsync`".to_owned(),
             ),
             (
                 "redis://h?response_timeout=0s",
-                "is `0s`: expected at least 1 ms",
+                "parameter `response_timeout` is `0s`: expected at least 1 ms".to_owned(),
             ),
             (
                 "redis://h?prefix=a{b",
-                "prefix `a{b` is invalid: expected at least one character, without braces",
+                "prefix `a{b` is invalid: expected at least one character, without braces, white space and control characters"
+                    .to_owned(),
             ),
         ] {
-            let error = error(url);
-            assert!(error.contains(expected), "{url}: {error}");
+            assert_eq!(error(url), expected, "{url}");
         }
+        let unit = error("redis://h?response_timeout=2");
+        assert!(
+            unit.starts_with("parameter `response_timeout` is `2`: "),
+            "{unit}"
+        );
+        assert!(unit.contains("write `2s`"), "{unit}");
     }
 }
