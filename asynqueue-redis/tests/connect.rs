@@ -237,7 +237,7 @@ async fn a_pool_that_the_program_emptied_fails_calls_in_time_and_recovers() {
         .retry_for(Duration::from_millis(300))
         .pool(pool.clone());
     let broker = RedisBroker::connect(options).await.expect("enough");
-    // The program waits for connections, so that it gets those that the broker loses.
+    // The program waits for connections, so that it gets the ones that the broker loses.
     let programs = [0, 1].map(|_| {
         let pool = pool.clone();
         tokio::spawn(async move { pool.get().await.expect("a connection") })

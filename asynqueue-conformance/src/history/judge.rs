@@ -69,7 +69,7 @@ impl History {
         &self.calls
     }
 
-    /// Searches, for each queue, an order of the calls in which each takes effect at one moment between its start and
+    /// For each queue, searches an order of its calls in which each takes effect at one moment between its start and
     /// its end, and each response is what the specification returns in that order. A call without a response takes
     /// effect at some moment after its start, however late, or never.
     ///

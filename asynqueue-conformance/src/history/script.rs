@@ -106,7 +106,7 @@ pub(super) fn request(known: &Known, random: &mut StdRng) -> Request {
     }
 }
 
-/// Leases one task from a queue, for an hour.
+/// Leases one task from a queue. The lease lasts an hour.
 pub(super) fn lease_of(queue: &str, cap: usize) -> Request {
     Request::Lease {
         queues: vec![(queue.to_owned().into(), cap)],

@@ -166,8 +166,8 @@ impl<'a, S: Specification> Search<'a, S> {
         }
     }
 
-    /// The steps that can be next, in reverse: the first to try are those that must have been taken soonest, the last
-    /// those that may not have been taken at all.
+    /// The steps that can be next, in reverse: the first to try must have been taken soonest, the last may not have
+    /// been taken at all.
     fn candidates(&self) -> Vec<usize> {
         let mut first_end = u64::MAX;
         let mut certain = Vec::new();

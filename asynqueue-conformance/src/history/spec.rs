@@ -232,7 +232,7 @@ impl Spec<'_> {
         (least.max(1)..=most).map(lost).collect()
     }
 
-    /// A lease takes the next tasks, or returns those that an earlier one of this worker took, whose response was lost.
+    /// A lease takes the next tasks, or returns the tasks of an earlier lease of this worker whose response was lost.
     fn lease(&self, state: &State, step: usize, lease: &LeaseStep, taken: &Taken) -> Vec<State> {
         let mut states: Vec<_> = self.take(state, step, lease, taken).into_iter().collect();
         if lease.is_again() {

@@ -258,8 +258,8 @@ impl RedisBroker {
     }
 }
 
-/// The limit of concurrent queues: many, so that there are few round trips, but not so many that other callers wait for
-/// all of them.
+/// The limit of concurrent queues. More would need fewer round trips, but Redis would serve all of them before other
+/// callers.
 const MAX_CONCURRENT: usize = 64;
 
 /// The results of one queue for `count` items.

@@ -209,9 +209,9 @@ impl Link {
             .await
     }
 
-    /// Like [`send`](Self::send), for a script whose argument at index `deadline` is the [deadline](Self::not_after). Each
-    /// try has a new deadline, so no try takes effect after the caller has given up. Waits until the change is this
-    /// durable.
+    /// Like [`send`](Self::send), but the argument of a script at index `deadline` is its [deadline](Self::not_after).
+    /// Each try has a new deadline, so no try takes effect after the caller has given up. Waits until the change is
+    /// this durable.
     pub(crate) async fn send_call(
         &self,
         command: &Cmd,

@@ -126,9 +126,9 @@ impl RedisOptions {
         Ok(self)
     }
 
-    /// Sets the number of connections for calls, at least 1; in a Cluster, for each master. Each connection carries any
-    /// number of concurrent calls. One more connection, for notifications, is opened when it is first needed. Default
-    /// 2.
+    /// Sets the number of connections for calls, at least 1. In a Cluster this applies to each master. Each connection
+    /// carries any number of concurrent calls. One more connection, for notifications, is opened when it is first
+    /// needed. Default 2.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool_size = size.max(1);
         self

@@ -110,14 +110,14 @@ impl<S> Call<S> {
             Err(SendError::Broker(error)) => return Err(error),
             Ok(value) => return Ok(value),
         }
-        let mut whole = redis::cmd("EVAL");
-        whole.arg(&self.script.code);
+        let mut with_code = redis::cmd("EVAL");
+        with_code.arg(&self.script.code);
         for arg in self.command.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
-                whole.arg(arg);
+                with_code.arg(arg);
             }
         }
-        match self.send_once(link, &whole, durability).await {
+        match self.send_once(link, &with_code, durability).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),

@@ -67,7 +67,7 @@ if counted ~= '' then answer[1] = redis.call('HLEN', KEYS[SPACES + counted]) end
 if number == '' then return answer end
 
 note(lanes, lane, number, now, cmsgpack.pack(answer))
--- These lanes have no owner: each call checks two of them, and deletes those that are a day old. After a day without a
+-- These lanes have no owner: each call checks two of them, and deletes lanes that are a day old. After a day without a
 -- change, all are deleted.
 local day = 24 * 3600 * 1000
 local some = redis.call('HRANDFIELD', lanes, 2, 'WITHVALUES')

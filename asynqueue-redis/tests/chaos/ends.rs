@@ -1,4 +1,4 @@
-//! Whether each task has exactly one end, for a valid reason, and is counted once.
+//! Checks that each task has exactly one end with a valid reason, and is counted once.
 
 use asynqueue_core::task::FailureKind;
 

@@ -99,7 +99,7 @@ async fn is_drained(broker: &RedisBroker) -> Vec<String> {
     undone
 }
 
-/// Waits until all tasks have ended. Returns those that have not in time.
+/// Waits until all tasks have ended. Returns the tasks that have not ended in time.
 pub(crate) async fn drain(broker: &RedisBroker, time: Duration) -> Vec<String> {
     let started = std::time::Instant::now();
     loop {

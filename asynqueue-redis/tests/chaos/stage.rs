@@ -91,7 +91,7 @@ impl Stage {
         }
     }
 
-    /// Requests the processes of a role to end in order, and waits until they have. Returns those that did not.
+    /// Requests the processes of a role to end in order, and waits for them. Returns the processes that did not.
     pub(crate) async fn end(&self, role: &str) -> Vec<String> {
         let mut failed = Vec::new();
         for place in &self.places {
