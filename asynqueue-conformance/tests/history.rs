@@ -183,6 +183,9 @@ async fn a_flaw_of_a_store_shows_within_thirty_short_histories() {
     ] {
         let found = first_violation(flaw, 30, 40).await;
         let text = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
-        assert!(text.contains("no order of the calls explains these"), "{text}");
+        assert!(
+            text.contains("no order of the calls explains these"),
+            "{text}"
+        );
     }
 }

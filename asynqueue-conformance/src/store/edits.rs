@@ -308,7 +308,7 @@ pub async fn one_of_racing_edits_of_a_task_is_made(harness: &dyn StoreHarness) {
 }
 
 /// A batch may be empty without an error.
-pub async fn no_edits_have_no_results(harness: &dyn StoreHarness) {
+pub async fn an_empty_edit_has_an_empty_result(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(store.edit(&[]).await.unwrap(), []);
     assert_eq!(store.tasks(&[]).await.unwrap(), []);

@@ -97,7 +97,7 @@ macro_rules! store_suite {
                 a_task_leaves_the_archive_only_if_its_lock_is_free,
                 a_put_without_a_change_moves_the_task,
                 one_of_racing_edits_of_a_task_is_made,
-                no_edits_have_no_results,
+                an_empty_edit_has_an_empty_result,
             ],
             ticks: [
                 the_task_of_a_tick_is_accepted_once,

@@ -443,7 +443,10 @@ pub async fn a_server_reports_what_it_runs(harness: &dyn Harness) {
     assert_eq!(reported.name, "worker");
     assert_eq!(reported.queues, [("default".into(), 3)]);
     assert_eq!(reported.events, ["job"]);
-    assert_eq!((reported.concurrency, reported.pid), (2, std::process::id()));
+    assert_eq!(
+        (reported.concurrency, reported.pid),
+        (2, std::process::id())
+    );
     let producer = Producer::new(Arc::clone(&f.broker));
     let task = producer.enqueue(Job(1)).await.unwrap();
     eventually("it reports what it runs", async || {

@@ -272,7 +272,7 @@ macro_rules! conformance_suite {
                 a_waiter_for_a_revoked_task_receives_gone,
                 closing_the_broker_ends_all_waiting,
                 an_archived_task_returns_its_failure_immediately,
-                an_archived_task_that_runs_again_has_a_new_end,
+                an_archived_task_that_runs_again_can_be_awaited_again,
             ],
             control: [
                 a_deleted_task_is_gone_unless_it_is_active,
@@ -420,7 +420,7 @@ macro_rules! conformance_suite {
             ],
             late: [
                 a_task_that_was_started_in_time_does_not_expire,
-                an_expired_task_runs_on_request,
+                an_expired_task_can_still_run_on_request,
             ],
             inspector: [
                 queues_are_shown_with_todays_counts,
@@ -444,8 +444,8 @@ macro_rules! conformance_suite {
                 a_task_is_enqueued_at_each_tick,
                 several_schedulers_enqueue_each_tick_once,
                 missed_ticks_are_skipped,
-                missed_ticks_are_made_up_for_once,
-                the_last_missed_ticks_are_made_up_for,
+                missed_ticks_are_caught_up_once,
+                the_last_missed_ticks_are_caught_up,
                 entries_can_be_changed_at_run_time,
                 racing_changes_at_run_time_are_both_kept,
                 a_schedule_continues_when_the_clock_is_corrected,

@@ -139,14 +139,14 @@ pub async fn missed_ticks_are_skipped(harness: &dyn Harness) {
 }
 
 /// Only the last of them.
-pub async fn missed_ticks_are_made_up_for_once(harness: &dyn Harness) {
+pub async fn missed_ticks_are_caught_up_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let enqueued = missed(&f, MissedTicks::Once).await;
     assert_eq!(enqueued, [format!("tidy@{}", minute(&f, 0))]);
 }
 
 /// Up to a maximum.
-pub async fn the_last_missed_ticks_are_made_up_for(harness: &dyn Harness) {
+pub async fn the_last_missed_ticks_are_caught_up(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let enqueued = missed(&f, MissedTicks::Last(3)).await;
     let expected = [2, 1, 0].map(|ago| format!("tidy@{}", minute(&f, ago)));

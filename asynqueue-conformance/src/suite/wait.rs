@@ -245,7 +245,7 @@ pub async fn an_archived_task_returns_its_failure_immediately(harness: &dyn Harn
 }
 
 /// Its first end was not the last.
-pub async fn an_archived_task_that_runs_again_has_a_new_end(harness: &dyn Harness) {
+pub async fn an_archived_task_that_runs_again_can_be_awaited_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let leased = f.lease_one().await;
