@@ -209,7 +209,7 @@ async fn a_pool_that_is_too_small_for_the_broker_is_refused_with_the_setting() {
     let error = connect(&pool(&server.url(), 1)).await.expect_err("one");
     assert!(
         error.to_string().contains(
-            "the pool is limited to 1 connections (`max_size`), but the broker keeps 2 (`pool_size`): raise `max_size`"
+            "`max_size` of the pool is 1, but the broker keeps 2 connections (`pool_size`): raise `max_size` to the sum that all users of the pool need"
         ),
         "{error}"
     );

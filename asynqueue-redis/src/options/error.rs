@@ -97,7 +97,7 @@ pub enum OptionsError {
     },
     /// The pool is smaller than the number of connections that the broker keeps while it exists.
     #[error(
-        "the pool is limited to {max_size} connections (`max_size`), but the broker keeps {pool_size} (`pool_size`): raise `max_size` to the sum that all users of the pool need"
+        "`max_size` of the pool is {max_size}, but the broker keeps {pool_size} connections (`pool_size`): raise `max_size` to the sum that all users of the pool need"
     )]
     PoolSize {
         /// The largest number of connections in the pool.
