@@ -135,7 +135,8 @@ async fn an_unreachable_server_is_named() {
     drop(server);
     let error = refused(&url).await;
     assert!(
-        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: ")),
+        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: "))
+            && error.ends_with(": check the URL and that Redis is running"),
         "{error}"
     );
 }

@@ -248,6 +248,10 @@ fn failed(error: &RedisError, address: &str, user: &User) -> ConnectError {
             address,
             reason: format!("{reason}: {hint}"),
         },
+        None if error.is_connection_refusal() => ConnectError::Unreachable {
+            address,
+            reason: format!("{reason}: check the URL and that Redis is running"),
+        },
         None => ConnectError::Unreachable { address, reason },
     }
 }
