@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Typed background tasks: the command line.
+/// The asynqueue command line: serve the web monitor, benchmark a broker.
 #[derive(Debug, Parser)]
 #[command(name = "asynqueue", version)]
 struct Cli {
@@ -17,7 +17,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure how fast a broker is, on a queue of its own that is gone afterwards.
+    /// Benchmark a broker on a temporary queue, which is deleted afterwards.
     Bench(bench::Options),
     /// Serve the web monitor of a broker.
     Monitor(monitor::Options),

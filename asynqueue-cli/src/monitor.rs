@@ -8,25 +8,26 @@ use asynqueue::{
 };
 use clap::Args;
 
-/// What to serve, and to whom.
+/// The settings of the monitor.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where the tasks are kept: `redis://host`, …
-    #[arg(long)]
+    /// URL of the broker, such as `redis://localhost`.
+    #[arg(long, value_name = "URL")]
     broker: String,
-    /// The address to listen on.
-    #[arg(long, default_value = "127.0.0.1:8089")]
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
     listen: String,
-    /// The path below which the pages are.
-    #[arg(long, default_value = "/")]
+    /// Path to serve the pages under.
+    #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
-    /// The path that browsers have before that of a page, where a proxy takes it away.
-    #[arg(long)]
+    /// Path that browsers see before `--path`, if a proxy strips it.
+    #[arg(long, value_name = "PATH")]
     base: Option<String>,
-    /// Who has to log in. Their password, or its argon2 hash, is taken from the environment.
-    #[arg(long, requires = "password")]
+    /// User who must log in. Requires the password in the environment.
+    #[arg(long, value_name = "NAME", requires = "password")]
     username: Option<String>,
-    /// Not an argument, which other users of the machine could see.
+    /// Password of the user, or its argon2 hash. Set it in the environment: other users of the machine can read
+    /// arguments.
     #[arg(
         long,
         env = "ASYNQUEUE_MONITOR_PASSWORD",
@@ -34,21 +35,21 @@ pub(crate) struct Options {
         requires = "username"
     )]
     password: Option<String>,
-    /// The Prometheus whose charts to show: `http://host:9090`.
-    #[arg(long)]
+    /// URL of a Prometheus server to show charts from, such as `http://localhost:9090`.
+    #[arg(long, value_name = "URL")]
     prometheus: Option<String>,
-    /// Names of fields whose values nobody is to see, such as `password,iban`.
-    #[arg(long, value_delimiter = ',')]
+    /// Payload fields to hide, such as `password,iban`.
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     redact: Vec<String>,
-    /// Let nobody change anything.
+    /// Disable all changes.
     #[arg(long)]
     read_only: bool,
-    /// Let everyone in who reaches the address, without a password.
+    /// Serve everyone who can reach the address, without a password.
     #[arg(long)]
     open_to_all: bool,
 }
 
-/// Serves until it is told to stop. Who has changed what is told in lines of the error output.
+/// Serves until a shutdown signal. Logs changes and failed logins to standard error.
 pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -74,12 +75,12 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     }
     let endpoint = match monitor.serve(options.listen.as_str()).await {
         Err(error @ ServeError::Unguarded { .. }) => {
-            let hint = "here by `--username` or `--open-to-all`";
-            return Err(format!("{error}: {hint}").into());
+            let hint = "on the command line, use `--username` or `--open-to-all`";
+            return Err(format!("{error}; {hint}").into());
         }
         served => served?,
     };
-    // Who reads the address may stop it at once.
+    // Before printing: a caller that reads the address may send the signal immediately.
     let stop = shutdown_signal();
     println!("http://{}{}", endpoint.address(), monitor.served_path());
     stop.await;

@@ -1,4 +1,4 @@
-//! `asynqueue bench`, run as a user does.
+//! `asynqueue bench`, run as users run it.
 
 use std::process::{Command, Output};
 
@@ -48,14 +48,14 @@ fn report(broker: &str) -> Value {
 }
 
 #[test]
-fn a_broker_in_memory_has_no_figures_of_redis() {
+fn a_broker_in_memory_has_no_redis_figures() {
     let report = report("memory:");
     assert_eq!(report["redis_cpu_us"]["process"], Value::Null);
     assert_eq!(report["bytes_per_waiting_task"], Value::Null);
 }
 
 #[tokio::test]
-async fn redis_is_measured_and_left_as_it_was() {
+async fn redis_is_measured_and_left_unchanged() {
     let server = RedisServer::start().await;
     let report = report(&server.url());
     for stage in ["enqueue", "bulk_enqueue", "process"] {
@@ -78,7 +78,7 @@ async fn redis_is_measured_and_left_as_it_was() {
             .query_async(&mut connection)
             .await
             .expect("a time");
-        // Some go by themselves in seconds: who was alive, and what was deleted.
+        // Notes of live instances and of deletions expire within seconds.
         if ends_in < 0 {
             left.push(key);
         }
@@ -87,17 +87,13 @@ async fn redis_is_measured_and_left_as_it_was() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name() {
+fn invalid_arguments_are_refused_by_name() {
     for (args, code, expected) in [
-        (
-            &["--tasks", "0"][..],
-            2,
-            "'--tasks <TASKS>': 0 is not in 1..=",
-        ),
+        (&["--tasks", "0"][..], 2, "'--tasks <N>': 0 is not in 1..="),
         (
             &["--payload-bytes", "3"],
             2,
-            "a payload has 19 bytes at least",
+            "'--payload-bytes <N>': expected 19 to 1048576 bytes",
         ),
         (
             &["--broker", "http://ada:secret@h"],

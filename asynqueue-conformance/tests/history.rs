@@ -1,4 +1,4 @@
-//! Histories of the in-memory store have an order, and those of stores that are broken do not.
+//! Histories of the in-memory store have an order; those of broken stores have none.
 
 use std::{
     collections::HashMap,
@@ -16,25 +16,25 @@ use asynqueue_core::{
 };
 use parking_lot::Mutex;
 
-/// How a store is broken.
+/// A flaw of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
-    /// An outcome counts under whatever token.
+    /// An outcome counts under any token.
     SettlesUnderAnyToken,
-    /// Now and then the tasks of the lease before are leased again.
+    /// Sometimes the tasks of the previous lease are leased again.
     LeasesTwice,
-    /// A task whose id is taken is said to be accepted.
+    /// A task with a duplicate id is reported as accepted.
     AcceptsTakenIds,
-    /// Now and then an outcome is said to be recorded, and is not.
+    /// Sometimes an outcome is reported as recorded, but is not.
     LosesOutcomes,
-    /// A look-up is answered as the first one of that task was.
+    /// A lookup returns the first result for that task.
     AnswersLate,
-    /// Now and then a call that failed is made many calls later, and once again after that.
+    /// Sometimes a failed call is executed many calls later, and again after that.
     RepeatsFailed,
 }
 
-/// A store in memory with a flaw, whose callers take turns at each call.
+/// An in-memory store with a flaw. Its callers take turns at each call.
 struct Flawed {
     store: MemoryBroker,
     flaw: Flaw,
@@ -60,7 +60,7 @@ impl Flawed {
         }
     }
 
-    /// Whether the flaw shows in this call: in one of so many.
+    /// Whether the flaw shows in this call: in one of `every`.
     fn shows(&self, flaw: Flaw, every: usize) -> bool {
         self.flaw == flaw && self.calls.fetch_add(1, SeqCst) % every == every - 1
     }
@@ -129,7 +129,7 @@ impl Flawed {
             (state.failed.len() > 1).then(|| state.failed.remove(0))
         };
         if let Some((worker, request)) = repeated {
-            // It has its effect late, which is right, and twice, which is not.
+            // It takes effect late, which is allowed, and twice, which is not.
             for _ in 0..2 {
                 let _ = self.store.perform(&worker, &request).await;
             }
@@ -147,7 +147,7 @@ impl Subject for Flawed {
     }
 }
 
-/// The first of so many histories, each of so many calls, that has no order.
+/// The first of this many histories, each of this many calls, that has no order.
 async fn first_violation(flaw: Flaw, histories: u64, operations: usize) -> Option<String> {
     for seed in 0..histories {
         let store = Arc::new(Flawed::new(flaw));
@@ -155,7 +155,7 @@ async fn first_violation(flaw: Flaw, histories: u64, operations: usize) -> Optio
         plan.operations = operations;
         let judged = history::check_store(&[store], &plan, &()).await;
         match judged {
-            // To find out that there is no order can take too long: the next history is another chance.
+            // Proving that there is no order can take too long. The next history is another chance.
             Err(violation) if !violation.is_undecided() => return Some(violation.to_string()),
             judged if flaw == Flaw::None => drop(judged.expect("an order")),
             _ => {}
@@ -182,7 +182,10 @@ async fn a_flaw_of_a_store_shows_within_thirty_short_histories() {
         RepeatsFailed,
     ] {
         let found = first_violation(flaw, 30, 40).await;
-        let text = found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
-        assert!(text.contains("there is no order"), "{text}");
+        let text = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
+        assert!(
+            text.contains("no order of the calls explains these"),
+            "{text}"
+        );
     }
 }

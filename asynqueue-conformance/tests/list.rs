@@ -1,4 +1,4 @@
-//! The suite runs every test that it defines, and leaves out what a store does not offer.
+//! The suite runs every test that it defines, and skips those of features that a store does not offer.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Mutex, time::Duration};
 
@@ -71,10 +71,10 @@ fn every_test_that_is_defined_is_in_the_list_once() {
     }
 }
 
-/// Notes what it is asked for, and offers no groups.
+/// Records the queries of features, and offers no groups.
 #[derive(Default)]
 struct NoGroups {
-    asked: Mutex<Vec<String>>,
+    queries: Mutex<Vec<String>>,
 }
 
 #[async_trait::async_trait]
@@ -86,26 +86,26 @@ impl Harness for NoGroups {
     async fn advance(&self, _: Duration) {}
 
     fn offers(&self, concern: &str, test: &str) -> bool {
-        let mut asked = self.asked.lock().expect("not poisoned");
-        asked.push(format!("{concern}::{test}"));
+        let mut queries = self.queries.lock().expect("not poisoned");
+        queries.push(format!("{concern}::{test}"));
         concern != "groups"
     }
 }
 
 #[tokio::test]
-async fn tests_of_what_a_store_does_not_offer_are_left_out() {
+async fn tests_of_missing_features_are_skipped() {
     let harness = NoGroups::default();
     let fails = async { panic!("this ran") };
-    suite::run(&harness, "groups", "groups_are_kept_apart", fails).await;
+    suite::run(&harness, "groups", "groups_do_not_mix", fails).await;
     let mut ran = false;
     let runs = async { ran = true };
     suite::run(&harness, "lease", "a_higher_priority_goes_first", runs).await;
     assert!(ran);
-    let asked = harness.asked.lock().expect("not poisoned");
+    let queries = harness.queries.lock().expect("not poisoned");
     assert_eq!(
-        *asked,
+        *queries,
         [
-            "groups::groups_are_kept_apart",
+            "groups::groups_do_not_mix",
             "lease::a_higher_priority_goes_first"
         ]
     );

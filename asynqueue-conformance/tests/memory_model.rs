@@ -1,4 +1,4 @@
-//! Whatever is done to it, the in-memory broker does what the model does.
+//! Whatever the operations, the in-memory broker behaves as the model.
 
 use asynqueue_conformance::property::{self, Operation};
 use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker, testing::TestClock};
@@ -26,7 +26,7 @@ proptest! {
     #![proptest_config(config(512))]
 
     #[test]
-    fn the_in_memory_broker_does_what_the_model_does(operations in property::operations(60)) {
+    fn the_in_memory_broker_behaves_as_the_model(operations in property::operations(60)) {
         let clock = TestClock::default();
         let checked = broker(&clock);
         runtime().block_on(property::check(&checked, &operations, async |by| clock.advance(by)))?;
@@ -37,7 +37,7 @@ proptest! {
     #![proptest_config(config(64))]
 
     #[test]
-    fn a_broker_is_like_another_of_its_kind(operations in property::operations(60)) {
+    fn two_brokers_of_a_kind_behave_alike(operations in property::operations(60)) {
         let clock = TestClock::default();
         let (one, other) = (broker(&clock), broker(&clock));
         let advance = async |by| clock.advance(by);
@@ -46,14 +46,14 @@ proptest! {
     }
 }
 
-/// Else the tests above would hold of brokers that do nothing.
+/// Otherwise the tests above would pass for brokers that do nothing.
 #[test]
-fn brokers_that_differ_are_told_apart_with_the_operations_in_words() {
+fn different_brokers_are_reported_with_the_operations() {
     let clock = TestClock::default();
     let (one, other) = (broker(&clock), broker(&clock));
     let operations = [Operation::Pause(0, true), Operation::Forward(3)];
     let difference = runtime().block_on(async {
-        // Behind the back of the comparison.
+        // Not visible to the comparison.
         other.set_paused(&["right".into()], true).await?;
         Ok::<_, asynqueue_core::broker::BrokerError>(
             property::compare(&one, &other, &operations, async |by| clock.advance(by)).await,

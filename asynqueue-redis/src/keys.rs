@@ -1,10 +1,10 @@
-//! The names of keys: the one place where a queue becomes keys.
+//! The names of keys: the one place that maps a queue to keys.
 
 use asynqueue_core::{broker::Space, task::Name};
 
-/// The keys of one queue, all in one slot of a cluster by their hash tag.
+/// The keys of one queue, all in one slot of a Cluster by their hash tag.
 ///
-/// A logical queue could be spread over several slots by giving it several of these.
+/// To spread a logical queue over several slots, give it several of these.
 #[derive(Debug)]
 pub(crate) struct QueueKeys {
     /// HASH id → envelope.
@@ -21,7 +21,7 @@ pub(crate) struct QueueKeys {
     pub(crate) retry: String,
     /// ZSET id → when it was archived.
     pub(crate) archived: String,
-    /// ZSET id → until when it is kept.
+    /// ZSET id → kept until.
     pub(crate) completed: String,
     /// HASH unique key → end and id of the holder.
     pub(crate) locks: String,
@@ -35,15 +35,15 @@ pub(crate) struct QueueKeys {
     pub(crate) meta: String,
     /// HASH id → priority, of tasks that have one.
     pub(crate) priorities: String,
-    /// HASH id → since when it is pending, where that is not since it was enqueued.
+    /// HASH id → pending since, if not since it was enqueued.
     pub(crate) since: String,
-    /// HASH id → how many entries of `pending` are left of deleted tasks.
+    /// HASH id → number of entries in `pending` left by deleted tasks.
     pub(crate) gone: String,
-    /// HASH id → why it is to be cancelled, of active tasks.
+    /// HASH id → reason of the cancellation, of active tasks.
     pub(crate) cancels: String,
     /// HASH id → progress, of active tasks.
     pub(crate) progress: String,
-    /// HASH id → until when someone waits for its end.
+    /// HASH id → until when a caller waits for its end.
     pub(crate) waiters: String,
     /// HASH id → limits and member, of tasks that wait in a group.
     pub(crate) aggregating: String,
@@ -51,35 +51,35 @@ pub(crate) struct QueueKeys {
     pub(crate) grouped: String,
     /// ZSET group → due.
     pub(crate) groups: String,
-    /// HASH hour → number of attempts that ended.
+    /// HASH hour → number of ended attempts.
     pub(crate) hours: String,
-    /// HASH schedule entry → its last tick that put a task here.
+    /// HASH schedule entry → its last tick that enqueued a task here.
     pub(crate) fired: String,
-    /// HASH lane → number, time and answer of its last change.
+    /// HASH lane → number, time and response of its last change.
     pub(crate) lanes: String,
-    /// ZSET instance → since when servers of it have waited for tasks, to be woken.
+    /// ZSET instance → since when its servers wait for tasks, to be woken.
     pub(crate) idle: String,
-    /// STRING: the instance that looks after the queue, for a while.
+    /// STRING: the owner of the queue, with an expiry.
     pub(crate) owner: String,
     /// HASH id → token of its lease, while many tasks are active.
     pub(crate) leases: String,
     /// HASH tag → name of a worker.
     pub(crate) workers: String,
-    /// STRING: the lane and number of the last deletion of the queue, for a while.
+    /// STRING: lane and number of the last deletion of the queue, with an expiry.
     pub(crate) deleted: String,
-    /// Channel of signals.
+    /// Channel of signals to all.
     pub(crate) events: String,
     /// Channel of signals to this instance alone.
     pub(crate) own_events: String,
-    /// Channel of ends that someone waits for.
+    /// Channel of task ends that callers wait for.
     pub(crate) done: String,
 }
 
 impl QueueKeys {
-    /// The keys as `instance` sees them, in database `db`.
+    /// The keys as `instance` uses them, in database `db`.
     pub(crate) fn new(prefix: &str, db: i64, queue: &Name, instance: u64) -> Self {
         let key = |part: &str| format!("{prefix}:{{{queue}}}:{part}");
-        // Keys are of a database, and channels are not.
+        // Keys belong to a database, but channels do not.
         let channel = |part: &str| match db {
             0 => key(part),
             db => format!("{}@{db}", key(part)),
@@ -124,8 +124,8 @@ impl QueueKeys {
 }
 
 impl QueueKeys {
-    /// All keys of the queue: its tasks and those who wait for their ends come first. Not among them is what notes that it was
-    /// deleted.
+    /// All keys of the queue, its tasks and the waiters for their ends first. The note of its deletion is not among
+    /// them.
     pub(crate) fn all(&self) -> [&str; 29] {
         [
             &self.tasks,
@@ -161,7 +161,7 @@ impl QueueKeys {
     }
 }
 
-/// What an instance, a handle on the broker with its clones, is called in Redis.
+/// The tag in Redis of an instance, which is a broker handle with its clones.
 pub(crate) fn tag(instance: u64) -> String {
     format!("{instance:016x}")
 }
@@ -174,24 +174,24 @@ pub(crate) fn queues(prefix: &str) -> String {
 /// The keys of documents, all in one slot.
 #[derive(Debug)]
 pub(crate) struct DocumentKeys {
-    /// Those of each space, in the order of [`Space::ALL`].
+    /// The keys of each space, in the order of [`Space::ALL`].
     spaces: [SpaceKeys; Space::ALL.len()],
-    /// HASH lane → number, time and answer of its last change.
+    /// HASH lane → number, time and response of its last change.
     pub(crate) lanes: String,
 }
 
 /// The keys of one space of documents.
 #[derive(Debug)]
 pub(crate) struct SpaceKeys {
-    /// HASH name → version, time when it is due, and content.
+    /// HASH name → version, due time and content.
     pub(crate) documents: String,
-    /// ZSET name → when it is due, of those that ever are.
+    /// ZSET name → due time, of documents that have one.
     pub(crate) due: String,
 }
 
 impl DocumentKeys {
     pub(crate) fn new(prefix: &str) -> Self {
-        // A queue may have the same tag. None of its keys has one of these names.
+        // A queue may have the same tag, but none of its keys has one of these names.
         let key = |part: &str| format!("{prefix}:{{documents}}:{part}");
         let keys = |space: Space| SpaceKeys {
             documents: key(space.as_str()),
@@ -209,7 +209,7 @@ impl DocumentKeys {
     }
 }
 
-/// STRING: says that an instance is alive, for a few seconds. All of them are in one slot.
+/// STRING: shows that an instance is alive, with an expiry of a few seconds. All are in one slot.
 pub(crate) fn alive(prefix: &str, instance: &str) -> String {
     format!("{prefix}:{{alive}}:{instance}")
 }

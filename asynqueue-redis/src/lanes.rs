@@ -1,7 +1,7 @@
-//! Lanes: what lets a change be sent again when its answer was lost.
+//! Lanes: a change in a lane can be sent again when its response was lost.
 //!
-//! A change is sent in a lane, under a number that goes up by one each time. Redis keeps the last number of each lane
-//! with its answer. A lane has one change under way at a time.
+//! A change is sent in a lane, with a number that increases by one each time. Redis keeps the last number of each lane
+//! with its response. A lane has one change in progress at a time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -21,12 +21,12 @@ pub(crate) struct Lanes {
 struct Lane {
     index: u32,
     number: u64,
-    /// Whether the answer to this number was not received, and what of: the same change is sent in the same lane again.
+    /// The hash of the change whose response was not received. The same change is sent again in the same lane.
     unanswered: Option<u64>,
 }
 
-/// A lane in use. Dropped before it is [answered](Self::answered), it counts as unanswered: the change may have been
-/// made or not.
+/// A lane in use. If it is dropped before it is [answered](Self::answered), it counts as unanswered: the change may or
+/// may not have taken effect.
 pub(crate) struct Used<'a> {
     lanes: &'a Lanes,
     lane: Lane,
@@ -34,7 +34,7 @@ pub(crate) struct Used<'a> {
 }
 
 impl Lanes {
-    /// Lanes that no other process has, by their name.
+    /// Lanes with a name that no other process has.
     pub(crate) fn new(name: String) -> Self {
         Self {
             name,
@@ -60,8 +60,8 @@ impl Lanes {
         self.used(lane, false)
     }
 
-    /// A lane for a change, known by its hash: that in which it went unanswered before, to send it again; else one for a
-    /// new change.
+    /// A lane for a change, identified by its hash: the lane in which the change went unanswered, to send it again,
+    /// otherwise one for a new change.
     pub(crate) fn again_or_next(&self, what: u64) -> Used<'_> {
         let unanswered = {
             let mut free = self.free.lock();
@@ -89,17 +89,17 @@ impl Used<'_> {
         format!("{}{}", self.lanes.name, self.lane.index)
     }
 
-    /// The number of the change: no other lane of these has it.
+    /// The number of the change, unique among these lanes.
     pub(crate) fn number(&self) -> u64 {
         self.lane.number
     }
 
-    /// Whether the change was sent before, and not answered.
+    /// Whether the change was sent before without a response.
     pub(crate) fn is_again(&self) -> bool {
         self.is_again
     }
 
-    /// Notes that the answer has come.
+    /// Notes that the response has arrived.
     pub(crate) fn answered(mut self) {
         self.lane.unanswered = None;
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_used_again_only_for_the_change_that_was_not_answered() {
+    fn a_number_is_reused_only_for_the_change_without_a_response() {
         let lanes = Lanes::new("a".into());
         let first = lanes.again_or_next(7);
         let unanswered = (first.name(), first.number());
@@ -124,7 +124,7 @@ mod tests {
         let other = lanes.again_or_next(8);
         assert!(other.number() > unanswered.1);
         other.answered();
-        // Its lane has gone on, so it has none to be sent again in.
+        // Its lane has advanced, so the change cannot be sent again in it.
         assert!(lanes.again_or_next(7).number() > unanswered.1);
 
         let lanes = Lanes::new("b".into());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_at_the_same_time_are_in_lanes_of_their_own() {
+    fn concurrent_changes_use_separate_lanes() {
         let lanes = Lanes::new("a".into());
         let (first, second) = (lanes.next(), lanes.next());
         assert_ne!(first.name(), second.name());

@@ -1,6 +1,6 @@
 //! The Redis broker of asynqueue: one server, Sentinels or a Cluster, with or without TLS.
 //!
-//! Programs get it by `asynqueue::connect("redis://…")` with the feature `redis`. By hand:
+//! Programs create it with `asynqueue::connect("redis://…")` and the feature `redis`, or directly:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -18,18 +18,18 @@
 //!
 //! # How it works
 //!
-//! - Each queue has a fixed set of keys in one hash slot ([`aq:{queue}:…`](RedisOptions::prefix)). Each change is one Lua
-//!   script, which is given every key that it touches and makes up none.
-//! - A script takes up to five hundred tasks, with a number of Redis commands that does not depend on how many.
-//!   [`enqueue`](asynqueue_core::broker::Broker::enqueue) calls at the same time go out together.
-//! - The active tasks and their leases are one sorted set, whose members begin with the lease's token: the two can't
-//!   disagree, and an outcome under an old token finds nothing.
-//! - Changes are numbered, in lanes: Redis keeps the last number and answer of each. So a call whose answer was lost is
-//!   sent again, and is not carried out twice.
-//! - Servers, subscribers and schedule entries are small documents in one more slot. One script changes any number of them in one
-//!   step, each only while it has the version that was read.
-//! - What becomes pending in an empty queue is published, so that an idle server starts it at once; a poll each second makes
-//!   up for notifications that are lost.
+//! - Each queue has a fixed set of keys in one hash slot ([`aq:{queue}:…`](RedisOptions::prefix)). Each change is one
+//!   Lua script. It receives every key that it uses and constructs none.
+//! - One script handles up to 500 tasks, with a number of Redis commands that does not depend on the number of tasks.
+//!   Concurrent [`enqueue`](asynqueue_core::broker::Broker::enqueue) calls are sent together.
+//! - The active tasks and their leases are one sorted set, whose members start with the token of the lease: the two
+//!   cannot disagree, and an outcome under an old token finds nothing.
+//! - Changes are numbered, in lanes. Redis keeps the last number and response of each lane, so a call whose response
+//!   was lost can be sent again and takes effect once.
+//! - Servers, subscribers and schedule entries are small documents in one more slot. One script changes any number of
+//!   them in one step, each only if it still has the version that was read.
+//! - A task that becomes pending in an empty queue is published, so that an idle server starts it immediately. Servers
+//!   also poll each second, in case a notification is lost.
 
 mod broker;
 mod keys;

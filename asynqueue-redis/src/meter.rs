@@ -1,18 +1,18 @@
-//! What this broker tells the recorder of the `metrics` facade, where the feature `metrics` is on.
+//! The metrics of this broker, with the feature `metrics`.
 
 #[cfg(feature = "metrics")]
 mod on {
     use metrics::{counter, describe_counter};
 
-    /// Lets the counters be there before the first event.
-    pub(crate) fn begin() {
+    /// Registers the counters, so that they exist before the first event.
+    pub(crate) fn register() {
         describe_counter!(
             "asynqueue_redis_reconnects_total",
-            "Connections to Redis that were made anew after one was lost"
+            "Connections to Redis that were opened again after one was lost"
         );
         describe_counter!(
             "asynqueue_redis_script_errors_total",
-            "Scripts that Redis refused or broke off"
+            "Scripts that Redis refused or aborted"
         );
         counter!("asynqueue_redis_reconnects_total").increment(0);
     }
@@ -28,11 +28,11 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod on {
-    pub(crate) fn begin() {}
+    pub(crate) fn register() {}
 
     pub(crate) fn reconnected() {}
 
     pub(crate) fn script_failed(_: &str) {}
 }
 
-pub(crate) use on::{begin, reconnected, script_failed};
+pub(crate) use on::{reconnected, register, script_failed};

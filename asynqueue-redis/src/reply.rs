@@ -1,10 +1,10 @@
-//! Reading what scripts answer.
+//! Reads responses of scripts.
 
 use asynqueue_core::{broker::BrokerError, task::Timestamp};
 use redis::Value;
 
-/// An answer that is not what its script answers.
-pub(crate) fn strange(expected: &str, found: &Value) -> BrokerError {
+/// A response that differs from what the script returns.
+pub(crate) fn unexpected(expected: &str, found: &Value) -> BrokerError {
     BrokerError::protocol(format!("expected {expected}, found {found:.200?}"))
 }
 
@@ -12,23 +12,23 @@ pub(crate) fn array(value: Value) -> Result<Vec<Value>, BrokerError> {
     match value {
         Value::Array(values) => Ok(values),
         Value::Nil => Ok(Vec::new()),
-        other => Err(strange("an array", &other)),
+        other => Err(unexpected("an array", &other)),
     }
 }
 
-/// Bytes, if there are any.
+/// Bytes, or `None`.
 pub(crate) fn some_bytes(value: Value) -> Result<Option<Vec<u8>>, BrokerError> {
     match value {
         Value::BulkString(bytes) => Ok(Some(bytes)),
         Value::SimpleString(text) => Ok(Some(text.into_bytes())),
         Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
         Value::Nil => Ok(None),
-        other => Err(strange("a string", &other)),
+        other => Err(unexpected("a string", &other)),
     }
 }
 
 pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, BrokerError> {
-    some_bytes(value)?.ok_or_else(|| strange("a string", &Value::Nil))
+    some_bytes(value)?.ok_or_else(|| unexpected("a string", &Value::Nil))
 }
 
 pub(crate) fn text(value: Value) -> Result<String, BrokerError> {
@@ -47,7 +47,7 @@ pub(crate) fn number(value: Value) -> Result<u64, BrokerError> {
     }
 }
 
-/// A number, or empty for none.
+/// A number; an empty string is `None`.
 pub(crate) fn some_number(value: Value) -> Result<Option<u64>, BrokerError> {
     match value {
         Value::BulkString(text) if text.is_empty() => Ok(None),
@@ -55,7 +55,7 @@ pub(crate) fn some_number(value: Value) -> Result<Option<u64>, BrokerError> {
     }
 }
 
-/// A time as Redis keeps it in a sorted set.
+/// A time as Redis stores it in a sorted set.
 pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
     let millis: f64 = text
         .parse()
@@ -63,15 +63,15 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, BrokerError> {
     Ok(Timestamp::from_millis(millis as u64))
 }
 
-/// A time, or empty for none.
+/// A time; an empty string is `None`.
 pub(crate) fn some_time(value: Value) -> Result<Option<Timestamp>, BrokerError> {
     let text = text(value)?;
     (!text.is_empty()).then(|| time(&text)).transpose()
 }
 
-/// The next of an answer's parts.
+/// The next part of a response.
 pub(crate) fn next(parts: &mut impl Iterator<Item = Value>) -> Result<Value, BrokerError> {
     parts
         .next()
-        .ok_or_else(|| BrokerError::protocol("an answer is shorter than expected"))
+        .ok_or_else(|| BrokerError::protocol("the response is shorter than expected"))
 }

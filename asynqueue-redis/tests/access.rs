@@ -1,4 +1,4 @@
-//! Users with few permissions: what the page on Redis describes is enough, and what is missing is named.
+//! Users with few permissions: the documented rules are sufficient, and errors name a missing rule.
 
 mod common;
 #[path = "common/rules.rs"]
@@ -74,7 +74,7 @@ async fn major_version(server: &RedisServer) -> u32 {
         .expect("a version")
 }
 
-/// Whether the error keeps that of the client which it comes from.
+/// Whether the error keeps the client's error as its source.
 fn is_from_redis(error: &BrokerError) -> bool {
     use std::error::Error;
     error
@@ -82,7 +82,7 @@ fn is_from_redis(error: &BrokerError) -> bool {
         .is_some_and(|cause| cause.is::<redis::RedisError>())
 }
 
-/// A broker of a user who has these rules besides, and what it fails with.
+/// The error of a broker whose user has these additional rules.
 async fn denied(more: &[&str], does: impl AsyncFn(&RedisBroker) -> BrokerError) -> String {
     let server = RedisServer::start().await;
     Rules::Short.apply(&server, &[]).await;
@@ -116,7 +116,7 @@ async fn a_denied_command_is_named_with_the_rule_to_add() {
 async fn a_command_that_is_denied_inside_a_script_is_named_too() {
     let error = denied(&["-hmget"], enqueue).await;
     assert!(error.contains("`ACL SETUSER asynqueue +hmget`"), "{error}");
-    // Before 7.2 a server names the line alone, which may have several commands.
+    // Before 7.2, a server reports only the line, which may contain several commands.
     let error = denied(&["-hset"], enqueue).await;
     let rules = error.rsplit("asynqueue ").next().expect("rules");
     assert!(
@@ -138,7 +138,7 @@ async fn denied_keys_and_channels_lead_to_the_prefix() {
 }
 
 #[tokio::test]
-async fn a_user_who_cannot_even_connect_learns_the_rule() {
+async fn connecting_without_permission_names_the_rule() {
     let server = RedisServer::start().await;
     Rules::Short.apply(&server, &["-info"]).await;
     let options = RedisOptions::new(&as_user(&server.url())).expect("a URL");

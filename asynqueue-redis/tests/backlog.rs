@@ -1,5 +1,5 @@
-//! A million tasks that wait, and two hundred thousand that are due at once. A program of its own, for others would take the
-//! processor away from Redis.
+//! A million pending tasks and two hundred thousand due ones. A separate test binary, because other tests would take
+//! CPU time from Redis.
 
 mod common;
 
@@ -20,7 +20,7 @@ use common::{connect, lease, task};
 const PENDING: usize = 1_000_000;
 const DUE: usize = 200_000;
 
-/// Looks through the backlog as people do, and deletes half of what is due. Returns how many that were.
+/// Lists the backlog as operators do, and deletes half of the due tasks. Returns how many were deleted.
 async fn look_and_delete(broker: &RedisBroker) -> usize {
     let inspector = Inspector::new(broker.clone());
     let (queue, none) = (
@@ -36,7 +36,7 @@ async fn look_and_delete(broker: &RedisBroker) -> usize {
     for state in [TaskState::Pending, TaskState::Scheduled] {
         let first = timed(state, &Filter::default()).await;
         assert_eq!((first.tasks.len(), first.scanned), (100, 100));
-        // It looks at no more than so many, however few match, and says where to go on.
+        // Each call reads a limited number of tasks, however few match, and returns where to continue.
         let nothing = timed(state, &none).await;
         assert_eq!(nothing.tasks.len(), 0);
         assert!(nothing.next.is_some() && nothing.scanned <= 2_500);
@@ -57,11 +57,11 @@ async fn look_and_delete(broker: &RedisBroker) -> usize {
     last
 }
 
-/// Number, time, microseconds, words, client, its name.
+/// Id, time, microseconds, arguments, client, client name.
 type Entry = (u64, u64, u64, Vec<Vec<u8>>, Value, Value);
 
 #[tokio::test]
-async fn a_large_backlog_is_worked_off_in_small_steps() {
+async fn a_large_backlog_is_processed_in_small_steps() {
     let server = RedisServer::with(&[
         "--slowlog-log-slower-than",
         "10000",
@@ -109,8 +109,8 @@ async fn a_large_backlog_is_worked_off_in_small_steps() {
         (0, done, 0)
     );
 
-    // By the wall, so that it counts too when a busy machine takes the processor away in the middle of a script. One whose
-    // time grew with the backlog would be here nearly each time.
+    // In wall time, so it also counts when a busy machine preempts Redis during a script. A script whose time grew with
+    // the backlog would exceed the limit nearly every time.
     let mut slow = cmd("SLOWLOG");
     let mut connection = server.connection().await;
     let slow: Vec<Entry> = slow

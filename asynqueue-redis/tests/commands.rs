@@ -1,4 +1,4 @@
-//! How much Redis has to do.
+//! The number of commands that Redis executes.
 
 mod common;
 
@@ -18,7 +18,7 @@ use common::{connect, lease, now, send, task};
 use redis::AsyncCommands;
 use tokio::task::JoinSet;
 
-/// The commands that enqueueing, leasing and settling so many tasks take.
+/// The commands that enqueueing, leasing and settling this many tasks take.
 async fn commands(broker: &RedisBroker, server: &RedisServer, tasks: usize) -> Vec<usize> {
     let mut counts = Vec::new();
     let mut leased = Vec::new();
@@ -43,7 +43,7 @@ async fn commands(broker: &RedisBroker, server: &RedisServer, tasks: usize) -> V
 async fn a_batch_takes_the_same_commands_whatever_its_size() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
-    // Scripts are loaded, and the queue's name is listed.
+    // Loads the scripts and lists the queue.
     commands(&broker, &server, 2).await;
     let (few, many) = (
         commands(&broker, &server, 2).await,
@@ -54,7 +54,7 @@ async fn a_batch_takes_the_same_commands_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn tasks_that_are_enqueued_at_once_go_out_together() {
+async fn tasks_that_are_enqueued_concurrently_are_sent_together() {
     const TASKS: usize = 1_000;
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
@@ -86,7 +86,7 @@ async fn payloads<T>(server: &RedisServer, call: impl Future<Output = T>) -> (T,
 }
 
 #[tokio::test]
-async fn a_task_that_stays_as_it_was_is_not_sent_again() {
+async fn an_unchanged_task_is_not_sent_again() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, ["a", "b", "c"].map(|id| task("q", id))).await;
@@ -107,7 +107,7 @@ async fn a_task_that_stays_as_it_was_is_not_sent_again() {
     assert!(changed.changes().is_some());
     let (settled, payloads) = payloads(&server, broker.settle(&[changed])).await;
     assert_eq!(all_of(settled).expect("settled"), [Settled::Recorded]);
-    // In the call of the script, and in the command that it makes.
+    // In the script call, and in the command that the script runs.
     assert_eq!(payloads, 2);
     let found = broker.tasks(&[id]).await.expect("looked up").remove(0);
     assert_eq!(found.expect("there").envelope.place(), Some(7));
@@ -128,7 +128,7 @@ async fn a_task_that_is_moved_or_deleted_on_demand_is_not_sent_along() {
     assert_eq!((is_pending.expect("run"), sent), (vec![true], 0));
     let (is_gone, sent) = payloads(&server, broker.delete(&[other_ref])).await;
     assert_eq!((is_gone.expect("deleted"), sent), (vec![true], 0));
-    // With a failure that says why.
+    // With a failure that gives the reason.
     let (cancelled, sent) = payloads(&server, broker.cancel(later, "no more")).await;
     assert_eq!(
         (cancelled.expect("cancelled"), sent),
@@ -150,9 +150,9 @@ fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
 /// How often a server reports in a minute.
 const BEATS: usize = 12;
 
-/// However many servers there are, and whether anything is requested of it or not.
+/// Whatever the number of servers, and whether or not a request is pending.
 #[tokio::test]
-async fn a_server_reports_and_reads_what_is_requested_of_it_in_one_call() {
+async fn a_server_reports_and_reads_its_requests_in_one_call() {
     let server = RedisServer::start().await;
     let clock = TestClock::default();
     let options = RedisOptions::new(&server.url()).expect("a URL");
@@ -181,15 +181,15 @@ async fn a_server_reports_and_reads_what_is_requested_of_it_in_one_call() {
     let calls = seen
         .iter()
         .filter(|seen| seen.words[0].starts_with(b"EVAL"));
-    // Once in a minute each server asks for servers, and for removals, that are to be forgotten.
+    // Once a minute each server searches for servers and deletions to forget.
     assert_eq!(calls.count(), 2 * (BEATS + 2));
-    // Each call writes one document with its time and reads one, counts them, and notes itself in its lane; a look for what is to be
-    // forgotten takes two commands.
+    // Each call writes one document with its time, reads and counts, and notes itself in its lane. A search for expired
+    // documents takes two commands.
     assert_eq!(seen.len(), 2 * (BEATS * 9 + 2 * 3), "{seen:?}");
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_what_was_requested_of_a_server_that_is_gone() {
+async fn nothing_is_left_of_requests_to_a_server_that_is_gone() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let second = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What every broker owes, on a Cluster of three masters and three replicas.
+//! The conformance suite on a Cluster of three masters and three replicas.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -20,7 +20,7 @@ static URL: LazyLock<String> = LazyLock::new(|| {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let cluster = runtime.block_on(RedisCluster::start());
-        started.send(cluster.url()).expect("somebody waits");
+        started.send(cluster.url()).expect("the receiver exists");
         loop {
             std::thread::park();
         }
@@ -28,7 +28,7 @@ static URL: LazyLock<String> = LazyLock::new(|| {
     url.recv().expect("a cluster")
 });
 
-/// Keys of its own for each test.
+/// Separate keys for each test.
 #[derive(Default)]
 struct OnCluster {
     clock: TestClock,

@@ -1,5 +1,5 @@
-//! What every broker owes, on one Redis; that no script touches a key which it was not given; and that all of it works as the user
-//! with the fewest permissions that the page on Redis describes.
+//! The conformance suite on a single Redis. Also checks that no script uses a key that it did not receive, and that
+//! everything works as the most restricted user in the documentation.
 
 #[path = "common/rules.rs"]
 mod rules;
@@ -18,7 +18,7 @@ use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::{Monitor, RedisServer, undeclared_keys};
 use tokio::runtime::Handle;
 
-/// A server for each test, all of whose commands are seen.
+/// A server for each test. A monitor sees all of its commands.
 #[derive(Default)]
 struct OnOneServer {
     clock: TestClock,
@@ -50,7 +50,7 @@ impl OnOneServer {
         let monitor = Monitor::start(&server).await;
         let options = RedisOptions::new(&rules::as_user(&server.url())).expect("a URL");
         let broker = RedisBroker::connect(options.clock(self.clock.clone())).await;
-        self.server.set((server, monitor)).expect("asked for once");
+        self.server.set((server, monitor)).expect("called once");
         broker.expect("a connection")
     }
 }
@@ -62,7 +62,7 @@ impl Drop for OnOneServer {
         {
             let stop = || Handle::current().block_on(monitor.stop());
             let seen = tokio::task::block_in_place(stop);
-            assert!(!seen.is_empty(), "nothing was seen");
+            assert!(!seen.is_empty(), "the monitor saw no command");
             let undeclared = undeclared_keys(&seen);
             assert!(undeclared.is_empty(), "not among KEYS: {undeclared:?}");
         }

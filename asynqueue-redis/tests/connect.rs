@@ -1,4 +1,4 @@
-//! Getting to Redis in each way, and what one is told where that fails.
+//! Each way to connect to Redis, and the errors when it fails.
 
 mod common;
 
@@ -13,7 +13,7 @@ use asynqueue_test_servers::{RedisCluster, RedisSentinel, RedisServer, TlsRedis}
 use common::{connect, process_all, send, task};
 use redis::cmd;
 
-/// Whether tasks go through.
+/// Checks that tasks run.
 async fn assert_works(options: RedisOptions) {
     let broker = RedisBroker::connect(options).await.expect("a connection");
     send(&broker, (0..50).map(|n| task("q", &n.to_string()))).await;
@@ -30,7 +30,7 @@ async fn refused(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn tls_needs_a_signer_that_is_trusted() {
+async fn tls_requires_a_trusted_ca() {
     let server = TlsRedis::start(false).await;
     let url = server.bare_url();
     let error = refused(&url).await;
@@ -45,7 +45,7 @@ async fn tls_needs_a_signer_that_is_trusted() {
 }
 
 #[tokio::test]
-async fn tls_may_need_a_certificate_of_the_client() {
+async fn tls_may_require_a_client_certificate() {
     let server = TlsRedis::start(true).await;
     let with_ca = format!("{}?ca={}", server.bare_url(), server.file("ca.pem"));
     refused(&with_ca).await;
@@ -55,13 +55,13 @@ async fn tls_may_need_a_certificate_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_name_the_master_also_after_a_failover() {
+async fn sentinels_return_the_new_master_after_a_failover() {
     let mut servers = RedisSentinel::start().await;
     let broker = connect(&servers.url()).await;
     let mut signals = broker.signals(&["q".into()]).await.expect("signals");
     send(&broker, [task("q", "before")]).await;
     servers.fail_over().await;
-    // The connections of before lead nowhere; those that listened are told so.
+    // The old connections lead nowhere, and listeners are notified by the end of their stream.
     let ended = async { while futures_util::StreamExt::next(&mut signals).await.is_some() {} };
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await
@@ -77,11 +77,14 @@ async fn user_password_database_and_prefix_are_used() {
     let url = |login: &str| format!("redis://{login}127.0.0.1:{port}/2?prefix=shop");
     let error = refused(&url("")).await;
     assert!(
-        error.contains("write user and password into the URL"),
+        error.contains("add user and password to the URL"),
         "{error}"
     );
     let error = refused(&url("ada:secret@")).await;
-    assert!(error.contains("user or password is wrong"), "{error}");
+    assert!(
+        error.contains("wrong user or password: correct them in the URL"),
+        "{error}"
+    );
 
     let admin = redis::Client::open(format!("redis://:admin@127.0.0.1:{port}/2")).expect("a URL");
     let mut admin = admin
@@ -126,34 +129,35 @@ async fn user_password_database_and_prefix_are_used() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named() {
+async fn an_unreachable_server_is_named() {
     let server = RedisServer::start().await;
     let (url, port) = (server.url(), server.port());
     drop(server);
     let error = refused(&url).await;
     assert!(
-        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: ")),
+        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: "))
+            && error.ends_with(": check the URL and that Redis is running"),
         "{error}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_and_a_single_server_are_not_taken_for_each_other() {
+async fn a_cluster_and_a_single_server_are_not_confused() {
     let (server, cluster) = (RedisServer::start().await, RedisCluster::start().await);
     let error = refused(&cluster.nodes()[0].url()).await;
     assert!(
-        error.contains("write `redis+cluster://` in place of `redis://`"),
+        error.contains("write `redis+cluster://` instead of `redis://`"),
         "{error}"
     );
     let error = refused(&server.url().replace("redis://", "redis+cluster://")).await;
     assert!(
-        error.contains("write `redis://` in place of `redis+cluster://`"),
+        error.contains("is not a cluster: write `redis://` instead of `redis+cluster://`"),
         "{error}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_the_users_own_is_used() {
+async fn the_programs_own_pool_is_used() {
     let server = RedisServer::start().await;
     let pool = deadpool_redis::Config::from_url(server.url());
     let pool = pool
@@ -170,7 +174,7 @@ async fn a_pool_of_the_users_own_is_used() {
     assert!(
         error
             .to_string()
-            .contains("the pool leads to one server, and the URL to a Cluster"),
+            .contains("the pool connects to one server and the URL to a Cluster"),
         "{error}"
     );
 
@@ -193,7 +197,7 @@ fn pool(url: &str, max_size: usize) -> deadpool_redis::Pool {
 }
 
 #[tokio::test]
-async fn a_pool_that_cannot_give_what_the_broker_holds_is_refused_with_the_setting() {
+async fn a_pool_that_is_too_small_for_the_broker_is_refused_with_the_setting() {
     let server = RedisServer::start().await;
     let options = RedisOptions::new(&server.url())
         .expect("a URL")
@@ -206,12 +210,12 @@ async fn a_pool_that_cannot_give_what_the_broker_holds_is_refused_with_the_setti
     let error = connect(&pool(&server.url(), 1)).await.expect_err("one");
     assert!(
         error.to_string().contains(
-            "the pool has 1 connections at most (`max_size`), and the broker holds 2 of them (`pool_size`)"
+            "`max_size` of the pool is 1, but the broker keeps 2 connections (`pool_size`): raise `max_size` to the sum that all users of the pool need"
         ),
         "{error}"
     );
 
-    // Two brokers, where there is enough for one.
+    // Two brokers share a pool that is large enough for one.
     let shared = pool(&server.url(), 3);
     let first = connect(&shared).await.expect("enough");
     let error = connect(&shared).await.expect_err("not enough");
@@ -220,12 +224,12 @@ async fn a_pool_that_cannot_give_what_the_broker_holds_is_refused_with_the_setti
         assert!(error.to_string().contains(part), "{error}");
     }
     drop(first);
-    let second = connect(&shared).await.expect("given back");
+    let second = connect(&shared).await.expect("released");
     second.ping().await.expect("it works");
 }
 
 #[tokio::test]
-async fn a_pool_that_the_program_has_emptied_fails_calls_in_time_and_recovers() {
+async fn a_pool_that_the_program_emptied_fails_calls_in_time_and_recovers() {
     let server = RedisServer::start().await;
     let mut admin = server.connection().await;
     let pool = pool(&server.url(), 2);
@@ -234,7 +238,7 @@ async fn a_pool_that_the_program_has_emptied_fails_calls_in_time_and_recovers() 
         .retry_for(Duration::from_millis(300))
         .pool(pool.clone());
     let broker = RedisBroker::connect(options).await.expect("enough");
-    // The program waits for connections, so that it gets those that the broker loses.
+    // The program waits for connections, so that it gets the ones that the broker loses.
     let programs = [0, 1].map(|_| {
         let pool = pool.clone();
         tokio::spawn(async move { pool.get().await.expect("a connection") })
@@ -260,21 +264,21 @@ async fn a_pool_that_the_program_has_emptied_fails_calls_in_time_and_recovers() 
 }
 
 #[tokio::test]
-async fn a_pool_of_another_database_than_the_urls_is_refused() {
+async fn a_pool_with_another_database_than_the_url_is_refused() {
     let server = RedisServer::start().await;
     let pool = pool(&format!("{}/3", server.url()), 4);
     let at = |db: i64| RedisOptions::new(&format!("{}/{db}", server.url())).expect("a URL");
     let error = RedisBroker::connect(at(1).pool(pool.clone())).await;
     let error = error.expect_err("elsewhere").to_string();
     assert!(
-        error.contains("the pool are of database 3, and the URL names 1"),
+        error.contains("the pool uses database 3, but the URL names database 1"),
         "{error}"
     );
     assert_works(at(3).pool(pool)).await;
 }
 
 #[tokio::test]
-async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
+async fn a_redis_without_memory_accepts_no_tasks_but_lets_workers_drain() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let mut admin = server.connection().await;
@@ -289,13 +293,13 @@ async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
             .await
             .expect("set");
     };
-    // Less than any version takes with nothing in it.
+    // Less than any version uses when empty.
     set(&mut admin, "1kb").await;
     let one_more = vec![common::now(task("q", "more"))];
     let refused = broker.enqueue(one_more.clone()).await.expect_err("full");
     assert!(matches!(&refused, BrokerError::Full(_)), "{refused:?}");
     assert!(refused.to_string().contains("`maxmemory`"), "{refused}");
-    // Leasing, extending and settling all go through.
+    // Leasing, extending and settling all succeed.
     let leased = common::lease(&broker, "q", 10).await;
     let leases: Vec<_> = leased
         .iter()
@@ -311,7 +315,7 @@ async fn a_redis_without_memory_takes_no_tasks_and_lets_workers_drain() {
         .into_iter()
         .map(|leased| leased.settle(asynqueue_core::broker::Outcome::Release))
         .collect();
-    all_of(broker.settle(&settled).await).expect("given back");
+    all_of(broker.settle(&settled).await).expect("released");
     assert_eq!(process_all(&broker, "q", 100).await.len(), 100);
     set(&mut admin, "0").await;
     broker.enqueue(one_more).await.expect("room again")[0]
@@ -330,13 +334,13 @@ async fn a_closed_broker_stays_closed() {
 }
 
 #[test]
-fn errors_say_what_to_do() {
+fn a_version_that_is_too_old_is_named() {
     let error = ConnectError::TooOld {
         address: "host:1".into(),
         found: "5.0.7".into(),
     };
     assert_eq!(
         error.to_string(),
-        "Redis at host:1 is version 5.0.7: 6.2 or later is needed"
+        "Redis at host:1 is version 5.0.7: expected 6.2 or later"
     );
 }

@@ -1,4 +1,4 @@
-//! Two databases of one Redis, with the same prefix, queue and ids: nothing crosses.
+//! Two databases of one Redis, with the same prefix, queue and ids, do not affect each other.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -35,7 +35,7 @@ async fn complete(broker: &RedisBroker, result: Bytes) {
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Finished, BrokerError>> + Send + 'a>>;
 
-/// One who waits for the end of task `a`, and is known to do so in Redis.
+/// Starts to wait for the end of task `a`, until Redis has noted the waiter.
 async fn wait<'a>(broker: &'a RedisBroker, server: &RedisServer, db: usize) -> Waiting<'a> {
     let task = TaskRef::new("q", "a".parse().unwrap());
     let mut waiting: Waiting<'a> = Box::pin(async move { broker.finished(&task).await });
@@ -43,7 +43,7 @@ async fn wait<'a>(broker: &'a RedisBroker, server: &RedisServer, db: usize) -> W
     waiting
 }
 
-/// Lets one wait until Redis knows it.
+/// Polls a waiter until Redis has noted it.
 async fn noted(waiting: &mut Waiting<'_>, server: &RedisServer, db: usize) {
     let connection = server.connection().await;
     let is_noted = || async {
@@ -71,7 +71,7 @@ fn result(finished: Result<Finished, BrokerError>) -> Bytes {
 }
 
 #[tokio::test]
-async fn the_result_of_a_task_in_another_database_is_not_taken_for_this_ones() {
+async fn the_result_of_a_task_in_another_database_is_ignored() {
     let server = RedisServer::start().await;
     let first = connect(&server.url()).await;
     let second = connect(&format!("{}/1", server.url())).await;
@@ -87,15 +87,15 @@ async fn the_result_of_a_task_in_another_database_is_not_taken_for_this_ones() {
         let mut forget = cmd("HDEL");
         forget.arg("aq:{q}:waiters").arg("a");
         let _: () = forget.query_async(&mut older).await.unwrap();
-        // An older program in the other database says so where this one listens.
+        // An older program in the other database publishes on the channel that this one listens to.
         let mut publish = cmd("PUBLISH");
         publish.arg("aq:{q}:done").arg("a\ncrtheirs");
-        let heard: i64 = publish.query_async(&mut older).await.unwrap();
+        let received: i64 = publish.query_async(&mut older).await.unwrap();
         assert_eq!(
-            heard, 1,
+            received, 1,
             "the channel of database 0 is that of older programs"
         );
-        // It looks, and waits on.
+        // The waiter looks the task up, and continues to wait.
         noted(&mut waiting, &server, 0).await;
         complete(&second, Bytes::from_static(b"second")).await;
         assert_eq!(result(waiting_too.await), "second");
@@ -142,7 +142,7 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
         };
         assert!(is_it, "{kind}: {signal:?}");
     }
-    // Whatever had come here would be before this.
+    // Anything published here would arrive before this.
     first.enqueue(vec![now(task("q", "b"))]).await.unwrap();
     lease(&first, "q", 1).await;
     let b = TaskRef::new("q", "b".parse().unwrap());
@@ -154,9 +154,9 @@ async fn wake_ups_and_cancellations_stay_in_their_database() {
     assert_eq!(next(&mut signals).await, Some(Signal::Cancel(b)));
 }
 
-/// They are many, and the result is large.
+/// There are many waiters, and the result is large.
 #[tokio::test]
-async fn a_result_is_read_by_the_one_that_waits_and_not_sent_to_all() {
+async fn a_result_is_read_by_its_waiter_and_not_sent_to_all() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, [kept("a")]).await;

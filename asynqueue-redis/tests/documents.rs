@@ -1,4 +1,4 @@
-//! Documents, as Redis keeps them. What every store owes is in the suite that all stores share.
+//! Documents as Redis stores them. The requirements for all stores are in the conformance suite.
 
 mod common;
 
@@ -76,7 +76,7 @@ async fn one_step_changes_documents_of_all_spaces_on_a_cluster_too() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_made_again_as_it_was_has_another_version() {
+async fn a_document_that_is_created_again_has_a_new_version() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let make = || vec![vec![set(Space::Marks, "m", "same", None)]];
@@ -91,7 +91,7 @@ async fn a_document_that_is_made_again_as_it_was_has_another_version() {
 }
 
 #[tokio::test]
-async fn more_than_one_call_takes_is_made_in_order() {
+async fn changes_beyond_one_call_are_made_in_order() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let names: Vec<Name> = (0..1_300).map(|n| format!("{n:04}").into()).collect();
@@ -113,9 +113,9 @@ async fn more_than_one_call_takes_is_made_in_order() {
     assert_eq!(due.next_due, Some(Timestamp::from_millis(1_201)));
 }
 
-/// A value that nobody wrote as a document, and a name in the order of times that has none.
+/// A value that was not written as a document, and a name with a due time but no document.
 #[tokio::test]
-async fn what_is_no_document_hides_no_other_and_is_replaced() {
+async fn an_invalid_document_hides_no_other_and_is_replaced() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let mut connection = server.connection().await;
@@ -143,7 +143,7 @@ async fn what_is_no_document_hides_no_other_and_is_replaced() {
     assert_eq!(&*found.expect("a document").bytes, b"mine");
 }
 
-/// Who has to free memory can.
+/// Callers that want to free memory can.
 #[tokio::test]
 async fn a_redis_without_memory_lets_documents_be_removed() {
     let server = RedisServer::start().await;
@@ -174,7 +174,7 @@ async fn a_redis_without_memory_lets_documents_be_removed() {
 }
 
 #[tokio::test]
-async fn a_time_that_cannot_be_kept_exactly_is_kept_as_the_latest_one() {
+async fn a_time_beyond_the_exact_range_is_stored_as_the_latest_one() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let far = Timestamp::default() + Duration::MAX;

@@ -1,4 +1,4 @@
-//! What has a task when `enqueue` returns: replicas and the disk, where that was asked for.
+//! What holds a task when `enqueue` returns: replicas or the disk, if requested.
 
 mod common;
 
@@ -27,7 +27,7 @@ impl Task for Job {
 
 const ONE: Durability = Durability::Replicas(1);
 
-/// Connects with time-outs of half a second, in which a replica that runs answers.
+/// Connects with time-outs of half a second, in which a running replica responds.
 async fn impatient(url: &str) -> RedisBroker {
     let options = RedisOptions::new(url).expect("a URL");
     let options = options.response_timeout(Duration::from_millis(500));
@@ -56,7 +56,7 @@ async fn has(server: &RedisServer, queue: &str, id: &str) -> bool {
     command
         .query_async(&mut connection)
         .await
-        .expect("an answer")
+        .expect("a response")
 }
 
 async fn kill_connections(server: &RedisServer) {
@@ -89,11 +89,11 @@ async fn a_task_is_on_the_replica_once_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn replicas_that_do_not_answer_are_counted_in_the_error() {
+async fn missing_replicas_are_counted_in_the_error() {
     let primary = RedisServer::start().await;
     let replica = RedisServer::replica_of(&primary).await;
     let broker = impatient(&primary.url()).await;
-    // One call makes the connection, so that what follows finds a replica that has answered before.
+    // Opens the connection, so that the next call finds a replica that has responded before.
     enqueue(&broker, "q", "first", ONE)
         .await
         .expect("durable")
@@ -101,22 +101,22 @@ async fn replicas_that_do_not_answer_are_counted_in_the_error() {
     replica.pause();
     let error = assert_not_durable(enqueue(&broker, "q", "a", ONE).await);
     assert!(
-        error.contains("0 of 1 replicas have it after 500ms"),
+        error.contains("0 of 1 replicas have the change after 500ms"),
         "{error}"
     );
-    assert!(error.contains("under the same id"), "{error}");
+    assert!(error.contains("with the same task ids"), "{error}");
     let stats = broker
         .stats(&["q".into()])
         .await
         .expect("figures")
         .remove(0);
     assert_eq!(stats.count(TaskState::Pending), 2);
-    // A refusal, by another connection, is no more durable than the task that is in its way.
+    // A refusal, on another connection, is only as durable as the conflicting task.
     kill_connections(&primary).await;
     assert_not_durable(enqueue(&broker, "q", "a", ONE).await);
     let many = vec![now(task("q", "b")), now(task("q", "c"))];
     assert_not_durable(broker.enqueue_durably(many, ONE).await);
-    // The broker's own setting is another matter.
+    // The broker's own setting is different.
     send(&broker, [task("q", "d")]).await;
     replica.resume();
     let again = async || enqueue(&broker, "q", "a", ONE).await;
@@ -126,7 +126,7 @@ async fn replicas_that_do_not_answer_are_counted_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_replicas_holds_up_no_other() {
+async fn a_call_that_waits_for_replicas_does_not_delay_others() {
     let primary = RedisServer::start().await;
     let replica = RedisServer::replica_of(&primary).await;
     let options = RedisOptions::new(&primary.url()).expect("a URL");
@@ -173,7 +173,7 @@ async fn blocked_clients(server: &RedisServer) -> u32 {
 }
 
 #[tokio::test]
-async fn an_outcome_is_as_durable_as_the_broker_is_set_to() {
+async fn an_outcome_is_as_durable_as_the_broker_requires() {
     let primary = RedisServer::start().await;
     let replica = RedisServer::replica_of(&primary).await;
     let broker = impatient(&format!("{}?durability=replicas=1", primary.url())).await;
@@ -182,7 +182,7 @@ async fn an_outcome_is_as_durable_as_the_broker_is_set_to() {
     let complete = [leased.settle(Outcome::Complete { result: None })];
     replica.pause();
     assert_not_durable(all_of(broker.settle(&complete).await));
-    // By another connection, it is known and changes nothing more: it has to wait all the same.
+    // Repeated on another connection, the change is known and has no effect, but must still wait.
     kill_connections(&primary).await;
     assert_not_durable(all_of(broker.settle(&complete).await));
     replica.resume();
@@ -245,14 +245,14 @@ async fn a_task_on_the_disk_survives_a_kill() {
     let options = RedisOptions::new(&url).expect("a URL");
     let broker = match RedisBroker::connect(options).await {
         Ok(broker) => broker,
-        // A server without the command, which the error names.
+        // A server without the command. The error names it.
         Err(error @ ConnectError::Durability { .. }) => {
             let error = error.to_string();
             assert!(
-                error.contains("`WAITAOF`, which Redis has from 7.2 on"),
+                error.contains("durability `fsync` requires `WAITAOF` of Redis 7.2 or later"),
                 "{error}"
             );
-            assert!(error.contains("and this is redis "), "{error}");
+            assert!(error.contains("found redis "), "{error}");
             return;
         }
         Err(other) => panic!("{other:?}"),
@@ -268,7 +268,7 @@ async fn a_task_on_the_disk_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn the_disk_is_not_promised_where_redis_writes_no_file() {
+async fn fsync_is_refused_without_an_append_only_file() {
     let server = RedisServer::start().await;
     let url = format!("{}?durability=fsync", server.url());
     let options = RedisOptions::new(&url).expect("a URL");
@@ -295,7 +295,7 @@ async fn the_disk_is_not_promised_where_redis_writes_no_file() {
 }
 
 #[tokio::test]
-async fn each_of_many_tasks_is_as_durable_as_its_call_asks() {
+async fn each_of_many_tasks_is_as_durable_as_its_call_requests() {
     let primary = RedisServer::start().await;
     let replica = RedisServer::replica_of(&primary).await;
     let producer = Producer::new(impatient(&primary.url()).await);

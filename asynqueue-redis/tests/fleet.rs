@@ -1,4 +1,4 @@
-//! What a task costs where many servers wait for one, each with a connection of its own.
+//! The cost of a task when many servers wait for one, each with a separate connection.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -29,12 +29,12 @@ use common::{connect, lease, next, send, task};
 
 const QUEUE: &str = "work";
 
-/// A test that a poll would help out of a lost wake-up is no test of it.
+/// A poll must not hide a lost wake-up from these tests.
 const NEVER: Duration = Duration::from_secs(3600);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A task that says when it was enqueued.
+/// A task that carries the time when it was enqueued.
 #[derive(Serialize, Deserialize)]
 struct Timed {
     micros: u64,
@@ -46,7 +46,7 @@ impl Task for Timed {
     type Codec = MessagePack;
 }
 
-/// How long each task took from being enqueued to being started.
+/// How long each task waited from enqueueing to its start.
 type Waits = Arc<Mutex<Vec<Duration>>>;
 
 async fn fleet(url: &str, servers: usize, poll: Duration, waits: &Waits) -> Vec<ServerHandle> {
@@ -72,7 +72,7 @@ async fn enqueue(producer: &Producer) {
     sent.expect("accepted");
 }
 
-/// Calls of each command so far, and the processor time of Redis in seconds.
+/// Calls of each command so far, and the CPU time of Redis in seconds.
 async fn load(admin: &mut MultiplexedConnection) -> (BTreeMap<String, u64>, f64) {
     let info: String = cmd("INFO").arg("all").query_async(admin).await.unwrap();
     let (mut calls, mut cpu) = (BTreeMap::new(), 0.0);
@@ -91,7 +91,7 @@ async fn load(admin: &mut MultiplexedConnection) -> (BTreeMap<String, u64>, f64)
     (calls, cpu)
 }
 
-/// The instances that wait to be woken for a queue, those that have waited longest first.
+/// The instances that wait to be woken for a queue, longest waiting first.
 async fn idle(admin: &mut MultiplexedConnection, queue: &str) -> Vec<String> {
     let key = format!("aq:{{{queue}}}:idle");
     let mut range = cmd("ZRANGE");
@@ -104,14 +104,14 @@ async fn all_idle(admin: &MultiplexedConnection, queue: &str, count: usize) {
     eventually("all wait to be woken", is_so).await;
 }
 
-/// Lets an instance seem to have waited longest.
+/// Makes an instance appear to have waited longest.
 async fn seems_oldest(admin: &mut MultiplexedConnection, queue: &str, tag: &str) {
     let mut add = cmd("ZADD");
     add.arg(format!("aq:{{{queue}}}:idle")).arg(0).arg(tag);
     let _: () = add.query_async(admin).await.expect("added");
 }
 
-/// How many leases were asked for.
+/// How many lease calls were sent.
 fn leases(seen: &[Seen]) -> usize {
     let pending = format!("aq:{{{QUEUE}}}:pending");
     let is_lease = |seen: &&Seen| {
@@ -122,7 +122,7 @@ fn leases(seen: &[Seen]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_makes_one_server_ask_however_many_are_idle() {
+async fn a_task_makes_one_server_lease_however_many_are_idle() {
     let redis = RedisServer::start().await;
     let admin = redis.connection().await;
     let waits = Waits::default();
@@ -140,13 +140,13 @@ async fn a_task_makes_one_server_ask_however_many_are_idle() {
     drop(fleet);
 }
 
-/// A server that holds its task until it is let go.
+/// A server that holds its task until it is released.
 async fn holds(broker: RedisBroker, queues: &[&'static str], record: &Held) -> ServerHandle {
     let record = record.clone();
     let process = move |_: Payload<Timed>, ctx: Context| {
         let record = record.clone();
         async move {
-            record.begun.lock().push(ctx.queue().to_string());
+            record.started.lock().push(ctx.queue().to_string());
             record.gate.acquire().await.expect("open").forget();
             Ok::<_, TaskError>(())
         }
@@ -161,20 +161,20 @@ async fn holds(broker: RedisBroker, queues: &[&'static str], record: &Held) -> S
 
 #[derive(Clone)]
 struct Held {
-    begun: Arc<Mutex<Vec<String>>>,
+    started: Arc<Mutex<Vec<String>>>,
     gate: Arc<Semaphore>,
 }
 
 impl Held {
     fn new() -> Self {
         Self {
-            begun: Arc::default(),
+            started: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         }
     }
 
-    async fn begun(&self, count: usize) {
-        eventually("begun", || async { self.begun.lock().len() == count }).await;
+    async fn started(&self, count: usize) {
+        eventually("started", || async { self.started.lock().len() == count }).await;
     }
 }
 
@@ -198,17 +198,17 @@ async fn a_batch_wakes_a_server_for_each_of_its_tasks_and_so_does_resuming() {
     all_idle(&admin, QUEUE, 6).await;
     let broker = connect(&redis.url()).await;
     send(&broker, ["a", "b", "c"].map(timed)).await;
-    held.begun(3).await;
+    held.started(3).await;
     assert_eq!(idle(&mut admin, QUEUE).await.len(), 3);
     broker.set_paused(&[QUEUE.into()], true).await.unwrap();
     send(&broker, ["d", "e"].map(timed)).await;
     assert_eq!(
         idle(&mut admin, QUEUE).await.len(),
         3,
-        "none is woken for nothing"
+        "no server is woken without a task"
     );
     broker.set_paused(&[QUEUE.into()], false).await.unwrap();
-    held.begun(5).await;
+    held.started(5).await;
     assert_eq!(idle(&mut admin, QUEUE).await.len(), 1);
     held.gate.add_permits(100);
 }
@@ -225,17 +225,17 @@ async fn a_server_that_is_woken_without_room_wakes_another() {
     let mut first = timed("first");
     first.queue = "other".into();
     send(&broker, [first]).await;
-    held.begun(1).await;
+    held.started(1).await;
     let _free = holds(connect(&redis.url()).await, &[QUEUE], &held).await;
     all_idle(&admin, QUEUE, 2).await;
     seems_oldest(&mut admin, QUEUE, &full).await;
     send(&broker, [timed("second")]).await;
-    held.begun(2).await;
+    held.started(2).await;
     held.gate.add_permits(100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_that_are_gone_are_passed_over() {
+async fn instances_that_are_gone_are_skipped() {
     let redis = RedisServer::start().await;
     let (mut admin, held) = (redis.connection().await, Held::new());
     let _server = holds(connect(&redis.url()).await, &[QUEUE], &held).await;
@@ -244,14 +244,14 @@ async fn instances_that_are_gone_are_passed_over() {
         seems_oldest(&mut admin, QUEUE, tag).await;
     }
     send(&connect(&redis.url()).await, [timed("a")]).await;
-    held.begun(1).await;
+    held.started(1).await;
     assert_eq!(idle(&mut admin, QUEUE).await, [""; 0]);
     held.gate.add_permits(100);
 }
 
-/// A queue without tasks is woken for by nobody who could find out that they are gone.
+/// Nobody is woken for a queue without tasks, so nobody would notice that they are gone.
 #[tokio::test]
-async fn instances_that_have_not_asked_for_an_hour_are_trimmed() {
+async fn instances_without_a_lease_call_for_an_hour_are_trimmed() {
     let redis = RedisServer::start().await;
     let (mut admin, broker) = (redis.connection().await, connect(&redis.url()).await);
     seems_oldest(&mut admin, "q", "gone").await;
@@ -270,7 +270,7 @@ async fn instances_that_have_not_asked_for_an_hour_are_trimmed() {
 async fn a_server_that_stops_is_not_woken_any_more() {
     let redis = RedisServer::start().await;
     let (mut admin, held) = (redis.connection().await, Held::new());
-    // Its process lives on, and its handle on the broker.
+    // Its process continues, and its broker handle too.
     let broker = connect(&redis.url()).await;
     let stops = holds(broker.clone(), &[QUEUE], &held).await;
     all_idle(&admin, QUEUE, 1).await;
@@ -282,12 +282,12 @@ async fn a_server_that_stops_is_not_woken_any_more() {
     all_idle(&admin, QUEUE, 1).await;
     assert_ne!(idle(&mut admin, QUEUE).await, [stopped]);
     send(&broker, [timed("a")]).await;
-    held.begun(1).await;
+    held.started(1).await;
     held.gate.add_permits(100);
 }
 
-/// The signals that have come, up to one that is sent last.
-async fn heard(broker: &RedisBroker, signals: &mut Signals) -> Vec<Signal> {
+/// The signals that have arrived, up to one that is sent last.
+async fn received(broker: &RedisBroker, signals: &mut Signals) -> Vec<Signal> {
     let last = task("q", "last");
     let reference = last.task_ref();
     send(broker, [last]).await;
@@ -301,22 +301,22 @@ async fn heard(broker: &RedisBroker, signals: &mut Signals) -> Vec<Signal> {
         .map(|leased| leased.settle(Outcome::Drop))
         .collect();
     broker.settle(&settled).await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
-        match next(signals).await.expect("goes on") {
-            Signal::Cancel(task) if task == reference => return heard,
-            signal => heard.push(signal),
+        match next(signals).await.expect("the stream continues") {
+            Signal::Cancel(task) if task == reference => return received,
+            signal => received.push(signal),
         }
     }
 }
 
 #[tokio::test]
-async fn upkeep_wakes_another_where_one_that_was_woken_stands_still() {
+async fn upkeep_wakes_another_server_if_the_woken_one_hangs() {
     let redis = RedisServer::start().await;
     let (mut admin, broker) = (redis.connection().await, connect(&redis.url()).await);
     let still = connect(&redis.url()).await;
     let (queue, pending) = (["q".into()], Signal::Pending("q".into()));
-    // It hears of the task, and does nothing.
+    // It receives the signal, and does nothing.
     let mut unheeded = still.signals(&queue).await.unwrap();
     lease(&still, "q", 1).await;
     let tag = idle(&mut admin, "q").await.remove(0);
@@ -331,7 +331,7 @@ async fn upkeep_wakes_another_where_one_that_was_woken_stands_still() {
 }
 
 #[tokio::test]
-async fn where_nobody_waits_all_that_listen_hear_of_a_queue_that_was_empty() {
+async fn if_nobody_waits_all_listeners_receive_the_first_task_of_an_empty_queue() {
     let redis = RedisServer::start().await;
     let (one, other) = (connect(&redis.url()).await, connect(&redis.url()).await);
     let queue = ["q".into()];
@@ -346,7 +346,7 @@ async fn where_nobody_waits_all_that_listen_hear_of_a_queue_that_was_empty() {
 }
 
 #[tokio::test]
-async fn the_owner_of_a_queue_alone_hears_when_a_task_is_due() {
+async fn only_the_owner_of_a_queue_receives_due_times() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let (owner, other) = (connect(&redis.url()).await, connect(&redis.url()).await);
@@ -372,9 +372,9 @@ async fn the_owner_of_a_queue_alone_hears_when_a_task_is_due() {
     let _: () = own.query_async(&mut admin).await.unwrap();
     schedule("a", 1_000).await;
     assert!(next(&mut of_owner).await.as_ref().is_some_and(is_due));
-    assert!(!heard(&other, &mut of_other).await.iter().any(is_due));
+    assert!(!received(&other, &mut of_other).await.iter().any(is_due));
 
-    // One that is gone, and none.
+    // An owner that is gone, and none.
     let _: () = cmd("SET")
         .arg("aq:{q}:owner")
         .arg("gone")
@@ -382,14 +382,14 @@ async fn the_owner_of_a_queue_alone_hears_when_a_task_is_due() {
         .await
         .unwrap();
     schedule("b", 500).await;
-    assert!(heard(&other, &mut of_other).await.iter().any(is_due));
+    assert!(received(&other, &mut of_other).await.iter().any(is_due));
     let _: () = cmd("DEL")
         .arg("aq:{q}:owner")
         .query_async(&mut admin)
         .await
         .unwrap();
     schedule("c", 200).await;
-    assert!(heard(&other, &mut of_other).await.iter().any(is_due));
+    assert!(received(&other, &mut of_other).await.iter().any(is_due));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,16 +407,16 @@ async fn in_a_cluster_too_a_task_wakes_one_server() {
     let (first, second) = signals.split_at_mut(1);
     assert_eq!(next(&mut first[0]).await, Some(Signal::Pending("q".into())));
     let pending = |signal: &Signal| matches!(signal, Signal::Pending(_));
-    // Of the last task only, which wakes the next.
-    let heard = heard(&broker, &mut second[0]).await;
-    assert_eq!(heard.into_iter().filter(pending).count(), 1);
+    // Only of the last task, which wakes the next server.
+    let received = received(&broker, &mut second[0]).await;
+    assert_eq!(received.into_iter().filter(pending).count(), 1);
 }
 
 /// Prints the cost and the wait of a task. Run it as
 /// `cargo test -p asynqueue-redis --test fleet -- --ignored --nocapture a_task_that`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, which wants a machine of its own"]
-async fn a_task_that_comes_to_many_idle_servers() {
+#[ignore = "a measurement, which requires an otherwise idle machine"]
+async fn a_task_that_arrives_at_many_idle_servers() {
     const TASKS: u32 = 1_000;
     let servers = std::env::var("SERVERS").map_or(100, |n| n.parse().expect("a number"));
     let redis = RedisServer::start().await;
@@ -431,7 +431,7 @@ async fn a_task_that_comes_to_many_idle_servers() {
     eventually("warm", || async { waits.lock().len() == 50 }).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
 
-    // What they do without tasks, for as long as the tasks will take.
+    // What the servers do without tasks, for as long as the tasks will take.
     let before = load(&mut admin).await;
     tokio::time::sleep(Duration::from_millis(15) * TASKS).await;
     let idle = load(&mut admin).await;

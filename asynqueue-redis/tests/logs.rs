@@ -1,4 +1,4 @@
-//! What an operator reads in the log.
+//! Log lines for operators.
 
 mod common;
 
@@ -18,7 +18,7 @@ use tracing::{
     span,
 };
 
-/// Keeps the lines of this crate.
+/// Collects the log lines of this crate.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -52,10 +52,10 @@ impl Visit for Line {
 }
 
 #[tokio::test]
-async fn a_policy_that_may_evict_tasks_is_warned_of() {
+async fn a_policy_that_may_evict_tasks_logs_a_warning() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
-    // Nothing expires here, so that a policy for keys that do evicts no task.
+    // No key expires here, so a policy for expiring keys evicts no task.
     for safe in ["noeviction", "volatile-lru", "volatile-ttl"] {
         let safe = RedisServer::with(&["--maxmemory-policy", safe]).await;
         common::connect(&safe.url()).await;
@@ -94,16 +94,16 @@ async fn a_redis_that_goes_and_comes_back_is_logged_once_each() {
         );
     }
     server.start_again().await;
-    eventually("it answers", || async { broker.ping().await.is_ok() }).await;
+    eventually("it responds", || async { broker.ping().await.is_ok() }).await;
     broker.ping().await.expect("it still does");
     let lines = log.0.lock().clone();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines[0].contains("WARN") && lines[0].contains("does not answer"),
+        lines[0].contains("WARN") && lines[0].contains("Redis is not responding; retrying"),
         "{lines:?}"
     );
     assert!(
-        lines[1].contains("INFO") && lines[1].contains("answers again"),
+        lines[1].contains("INFO") && lines[1].contains("Redis is responding again"),
         "{lines:?}"
     );
     assert!(!lines.concat().contains("secret"), "{lines:?}");

@@ -1,4 +1,4 @@
-//! Looking tasks up among many that are active: it takes the same steps, however many there are.
+//! Looking up tasks among many active ones takes the same steps, whatever their number.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn unique(id: &str) -> Envelope {
     task
 }
 
-/// Enqueues and leases as many tasks.
+/// Enqueues and leases this many tasks.
 async fn activate(broker: &RedisBroker, count: usize) -> Vec<Leased> {
     send(broker, (0..count).map(|n| task("q", &format!("task-{n}")))).await;
     let request = LeaseRequest::new(vec![("q".into(), count)], count, HOUR, "tester".into());
@@ -63,13 +63,13 @@ async fn refusals(broker: &RedisBroker, tasks: Vec<Envelope>) -> Vec<(String, Ta
         .collect()
 }
 
-/// How many commands Redis runs for a refused duplicate, for some, and for a look at an active task.
+/// How many commands Redis executes for a refused duplicate, for several, and for a lookup of an active task.
 async fn steps(active: usize) -> Vec<usize> {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, [unique("holder")]).await;
     activate(&broker, active).await;
-    // The first one begins the index.
+    // The first lookup starts the index.
     let duplicate = || vec![unique("other")];
     let holder = ("holder".to_owned(), TaskState::Active);
     assert_eq!(
@@ -104,16 +104,17 @@ async fn steps(active: usize) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn a_refused_duplicate_and_a_look_take_the_same_steps_however_many_tasks_are_active() {
+async fn a_refused_duplicate_and_a_lookup_take_the_same_steps_whatever_the_number_of_active_tasks()
+{
     let (few, many) = (steps(300).await, steps(6_000).await);
     assert_eq!(few, many);
-    // One call for a refusal, with what it looks at.
+    // One call for a refusal, with its lookups.
     assert!(few[0] < 25, "{few:?}");
 }
 
-/// Through all that ends a lease.
+/// Through everything that ends a lease.
 #[tokio::test]
-async fn the_index_of_leases_is_as_the_leases_are() {
+async fn the_index_of_leases_matches_the_leases() {
     let server = RedisServer::start().await;
     let (broker, mut connection) = (connect(&server.url()).await, server.connection().await);
     let mut leased = activate(&broker, 5_000).await;
@@ -132,18 +133,22 @@ async fn the_index_of_leases_is_as_the_leases_are() {
     assert_eq!(state(&broker, "task-1500").await, TaskState::Pending);
     assert_eq!(state(&broker, "task-500").await, TaskState::Active);
     settle(leased.split_off(100), Outcome::Archive).await;
-    assert_eq!(entries(&mut connection).await, 0, "it ends with the many");
+    assert_eq!(
+        entries(&mut connection).await,
+        0,
+        "it ends when few are left"
+    );
     assert_eq!(state(&broker, "task-50").await, TaskState::Active);
 }
 
-/// A server of a build that knows of no index leases, and ends leases, beside it.
+/// A server of a build without the index leases, and ends leases, beside it.
 #[tokio::test]
-async fn what_an_older_build_has_leased_is_found_and_what_it_has_ended_is_not() {
+async fn leases_of_an_older_build_are_found_and_those_it_ended_are_not() {
     let server = RedisServer::start().await;
     let (broker, mut connection) = (connect(&server.url()).await, server.connection().await);
     activate(&broker, 400).await;
     send(&broker, ["older", "pending"].map(|id| task("q", id))).await;
-    // Begins the index.
+    // Starts the index.
     assert_eq!(state(&broker, "task-1").await, TaskState::Active);
     let token = "00000abc00000001";
     let popped: String = connection
@@ -175,7 +180,7 @@ async fn what_an_older_build_has_leased_is_found_and_what_it_has_ended_is_not() 
         .expect("answered");
     assert_eq!(cancelled, [CancelOutcome::Requested]);
 
-    // It ends a lease that is in the index, and puts the task back.
+    // It ends a lease that is in the index, and returns the task to the queue.
     let tokens: String = connection
         .hget("aq:{q}:leases", "task-7")
         .await
@@ -189,7 +194,7 @@ async fn what_an_older_build_has_leased_is_found_and_what_it_has_ended_is_not() 
         .await
         .expect("back");
     assert_eq!(state(&broker, "task-7").await, TaskState::Pending);
-    // Under the token that it had, nothing is to be done with it any more.
+    // Its old token is no longer valid.
     let lease = Lease {
         task: of("task-7"),
         token: LeaseToken(u64::from_str_radix(&tokens, 16).expect("a token")),
@@ -200,9 +205,9 @@ async fn what_an_older_build_has_leased_is_found_and_what_it_has_ended_is_not() 
     );
 }
 
-/// In every state that a task can be in, one or many at a time.
+/// In every state of a task, one or many at a time.
 #[tokio::test]
-async fn a_refusal_says_in_which_state_the_task_in_its_way_is() {
+async fn a_refusal_contains_the_state_of_the_conflicting_task() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, [unique("done")]).await;

@@ -1,4 +1,4 @@
-//! Random operations: Redis does what the in-memory broker and the model do.
+//! Random operations: Redis behaves as the in-memory broker and the model.
 
 use asynqueue_conformance::property;
 use asynqueue_core::{
@@ -20,7 +20,7 @@ async fn broker(server: &RedisServer, clock: &TestClock) -> SharedBroker {
 }
 
 #[test]
-fn redis_does_what_the_model_does() {
+fn redis_behaves_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
     TestRunner::new(Config::with_cases(CASES))
@@ -32,11 +32,11 @@ fn redis_does_what_the_model_does() {
             })?;
             Ok(())
         })
-        .expect("Redis does what the model does");
+        .expect("Redis behaves as the model");
 }
 
 #[test]
-fn redis_does_what_the_in_memory_broker_does() {
+fn redis_behaves_as_the_in_memory_broker() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
     TestRunner::new(Config::with_cases(CASES))
@@ -50,5 +50,5 @@ fn redis_does_what_the_in_memory_broker_does() {
             })?;
             Ok(())
         })
-        .expect("Redis does what the in-memory broker does");
+        .expect("Redis behaves as the in-memory broker");
 }

@@ -1,4 +1,4 @@
-//! Listening to many queues, also over a link that takes long.
+//! Listening to many queues, also over a slow link.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -67,7 +67,7 @@ async fn many_queues_of_a_cluster_are_subscribed_to_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_given_up_ends_nobodys_subscription_and_is_not_begun_again() {
+async fn a_dropped_attempt_ends_no_subscription_and_is_not_started_again() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
     let broker = connect(&proxy.url()).await;
@@ -77,9 +77,9 @@ async fn an_attempt_that_is_given_up_ends_nobodys_subscription_and_is_not_begun_
     let many = queues();
     {
         let attempt = broker.signals(&many).now_or_never();
-        assert!(attempt.is_none(), "it takes longer");
+        assert!(attempt.is_none(), "subscribing takes longer");
     }
-    // It continues, and this finds it under way or done.
+    // It continues, and this call finds it in progress or done.
     let mut signals = broker.signals(&many).await.unwrap();
     proxy.set(Fault::None);
     send(&broker, [task("first", "a"), task("q7", "a")]).await;
@@ -89,7 +89,7 @@ async fn an_attempt_that_is_given_up_ends_nobodys_subscription_and_is_not_begun_
     );
     assert_eq!(next(&mut signals).await, Some(Signal::Pending("q7".into())));
     assert_eq!(count(&monitor.stop().await, "subscribe"), 1);
-    assert_eq!(first.next().now_or_never(), None, "it goes on");
+    assert_eq!(first.next().now_or_never(), None, "the stream continues");
 }
 
 /// A task that counts its runs.
@@ -121,9 +121,9 @@ fn counted(queue: &str, id: &str) -> asynqueue_core::task::Envelope {
     task
 }
 
-/// Its first lease waits for no subscription, and no subscription is given up.
+/// Its first lease does not wait for a subscription, and no subscription is dropped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_of_many_queues_begins_over_a_link_that_takes_long() {
+async fn a_server_of_many_queues_starts_over_a_slow_link() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
     let (broker, near) = (connect(&proxy.url()).await, connect(&server.url()).await);

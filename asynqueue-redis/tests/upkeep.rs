@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a server's loops do in one round. Returns how many tasks became pending.
-async fn look_after(broker: &RedisBroker, queues: &[Name]) -> usize {
+async fn maintain(broker: &RedisBroker, queues: &[Name]) -> usize {
     let forwarded = all_of(broker.forward(queues, 1_000).await).expect("forwarded");
     let expired = broker.expired(queues, broker.now(), 1_000).await;
     all_of(expired).expect("looked for");
@@ -34,13 +34,13 @@ async fn look_after(broker: &RedisBroker, queues: &[Name]) -> usize {
     forwarded.iter().map(|forwarded| forwarded.moved).sum()
 }
 
-/// What clients sent while a monitor listened.
+/// The number of commands that clients sent while a monitor listened.
 async fn sent(monitor: Monitor) -> usize {
     let seen = monitor.stop().await;
     seen.iter().filter(|seen| !seen.by_script).count()
 }
 
-/// The next signal, which must come.
+/// The next signal, which must arrive.
 async fn next(signals: &mut Signals) -> Option<Signal> {
     let next = tokio::time::timeout(Duration::from_secs(30), signals.next());
     next.await.expect("a signal in time")
@@ -53,11 +53,11 @@ fn due(id: &str) -> NewTask {
 }
 
 #[tokio::test]
-async fn one_of_all_instances_looks_after_a_queue_and_the_others_send_almost_nothing() {
+async fn one_instance_maintains_a_queue_and_the_others_send_almost_nothing() {
     let server = RedisServer::start().await;
     let queues = ["q".into()];
     let owner = connect(&server.url()).await;
-    look_after(&owner, &queues).await;
+    maintain(&owner, &queues).await;
     let mut others = Vec::new();
     for _ in 0..4 {
         others.push(connect(&server.url()).await);
@@ -68,17 +68,17 @@ async fn one_of_all_instances_looks_after_a_queue_and_the_others_send_almost_not
     let monitor = Monitor::start(&server).await;
     for _ in 0..50 {
         for other in &others {
-            assert_eq!(look_after(other, &queues).await, 0);
+            assert_eq!(maintain(other, &queues).await, 0);
         }
     }
-    // Each asks once who owns the queue, and says that it is alive; the script may have to be sent along.
+    // Each queries the owner of the queue once, and renews its key. The script may have to be sent along.
     let count = sent(monitor).await;
     assert!(count <= 4 * 5, "{count}");
-    let is_moved = async || look_after(&owner, &queues).await == 1;
+    let is_moved = async || maintain(&owner, &queues).await == 1;
     eventually("the owner makes the task pending", is_moved).await;
 }
 
-/// Whatever it has not yet been asked to do for a queue without tasks can wait.
+/// Work that is not yet needed for a queue without tasks can wait.
 #[tokio::test]
 async fn an_owner_of_many_idle_queues_sends_little() {
     let server = RedisServer::start().await;
@@ -87,14 +87,14 @@ async fn an_owner_of_many_idle_queues_sends_little() {
     let _signals = broker.signals(&queues).await.expect("signals");
     // The first rounds take the queues.
     for _ in 0..2 {
-        look_after(&broker, &queues).await;
+        maintain(&broker, &queues).await;
     }
     let monitor = Monitor::start(&server).await;
     for _ in 0..20 {
-        look_after(&broker, &queues).await;
+        maintain(&broker, &queues).await;
     }
     let count = sent(monitor).await;
-    // That it is alive, and some looks.
+    // The renewed key, and some reads.
     assert!(count <= 100, "{count} in 20 rounds");
 }
 
@@ -104,7 +104,7 @@ async fn a_task_of_one_of_many_queues_is_forwarded_when_it_is_due() {
     let broker = connect(&server.url()).await;
     let queues: Vec<Name> = (0..100).map(|n| format!("q-{n}").into()).collect();
     let mut signals = broker.signals(&queues).await.expect("signals");
-    look_after(&broker, &queues).await;
+    maintain(&broker, &queues).await;
     let envelope = task("q-42", "due");
     let when = When::After(Duration::from_millis(50));
     let accepted = broker.enqueue(vec![NewTask::new(envelope, when)]).await;
@@ -118,25 +118,25 @@ async fn a_task_of_one_of_many_queues_is_forwarded_when_it_is_due() {
     if forwarded.iter().all(|forwarded| forwarded.moved == 0) {
         let next = forwarded.iter().filter_map(|forwarded| forwarded.next_due);
         assert_eq!(next.min(), Some(due));
-        let is_moved = async || look_after(&broker, &queues).await == 1;
+        let is_moved = async || maintain(&broker, &queues).await == 1;
         eventually("the task is pending", is_moved).await;
     }
 }
 
 #[tokio::test]
-async fn a_queue_whose_owner_closes_is_taken_over_at_once() {
+async fn a_queue_whose_owner_closes_is_taken_over_immediately() {
     let server = RedisServer::start().await;
     let queues = ["q".into()];
     let (owner, other) = (connect(&server.url()).await, connect(&server.url()).await);
-    look_after(&owner, &queues).await;
+    maintain(&owner, &queues).await;
     let mut signals = other.signals(&queues).await.expect("signals");
-    look_after(&other, &queues).await;
+    maintain(&other, &queues).await;
     let accepted = other.enqueue(vec![due("due")]).await.expect("sent");
     assert_eq!(accepted, [Ok(())]);
     assert!(matches!(next(&mut signals).await, Some(Signal::Due(..))));
     owner.close().await;
     assert!(matches!(next(&mut signals).await, Some(Signal::Due(..))));
-    let is_moved = async || look_after(&other, &queues).await == 1;
+    let is_moved = async || maintain(&other, &queues).await == 1;
     eventually("the other makes the task pending", is_moved).await;
     other.close().await;
     let mut connection = server.connection().await;
@@ -151,28 +151,28 @@ async fn a_queue_whose_owner_dies_is_taken_over() {
     let server = RedisServer::start().await;
     let queues = ["q".into()];
     let (owner, other) = (connect(&server.url()).await, connect(&server.url()).await);
-    look_after(&owner, &queues).await;
-    look_after(&other, &queues).await;
+    maintain(&owner, &queues).await;
+    maintain(&other, &queues).await;
     let accepted = other.enqueue(vec![due("due")]).await.expect("sent");
     assert_eq!(accepted, [Ok(())]);
-    // As after five seconds in which it said nothing.
+    // As after five seconds without a sign of life.
     drop(owner);
     let mut connection = server.connection().await;
     let alive: Vec<String> = connection.keys("*{alive}*").await.expect("keys");
     assert_eq!(alive.len(), 2, "{alive:?}");
     let () = connection.del(&alive).await.expect("deleted");
-    let is_moved = async || look_after(&other, &queues).await == 1;
+    let is_moved = async || maintain(&other, &queues).await == 1;
     eventually("the other makes the task pending", is_moved).await;
 }
 
-/// While nobody looked after the queue, or Redis was away, no lease could be extended.
+/// While the queue had no owner, or Redis was away, no lease could be extended.
 #[tokio::test]
-async fn a_new_owner_takes_back_no_task_before_it_has_watched_its_lease() {
+async fn a_new_owner_reclaims_no_task_before_it_has_watched_its_lease() {
     let server = RedisServer::start().await;
     let clock = TestClock::default();
     let (owner, other) = (at(&server, &clock).await, at(&server, &clock).await);
     let queues = ["q".into()];
-    look_after(&owner, &queues).await;
+    maintain(&owner, &queues).await;
     send(&owner, [task("q", "a")]).await;
     assert_eq!(lease(&owner, "q", 1).await.len(), 1);
     owner.close().await;
@@ -202,7 +202,7 @@ async fn len(connection: &mut MultiplexedConnection, part: &str) -> usize {
 }
 
 #[tokio::test]
-async fn locks_that_have_ended_are_removed_and_no_others_are_read() {
+async fn expired_locks_are_removed_and_no_others_are_read() {
     let server = RedisServer::start().await;
     let clock = TestClock::default();
     let broker = at(&server, &clock).await;
@@ -213,7 +213,7 @@ async fn locks_that_have_ended_are_removed_and_no_others_are_read() {
     send(&broker, (0..2_000).map(locks)).await;
     clock.advance(HOUR);
     let monitor = Monitor::start(&server).await;
-    look_after(&broker, &["q".into()]).await;
+    maintain(&broker, &["q".into()]).await;
     let seen = monitor.stop().await;
     let reads_all = |seen: &&asynqueue_test_servers::Seen| {
         let name = String::from_utf8_lossy(&seen.words[0]).to_lowercase();
@@ -227,9 +227,9 @@ async fn locks_that_have_ended_are_removed_and_no_others_are_read() {
     }
 }
 
-/// They know nothing of the set of ends.
+/// Older builds do not maintain the expiry set.
 #[tokio::test]
-async fn locks_that_builds_before_have_made_or_removed_are_found_once_the_numbers_differ() {
+async fn locks_that_older_builds_took_or_released_are_found_when_the_counts_differ() {
     let server = RedisServer::start().await;
     let clock = TestClock::default();
     let broker = at(&server, &clock).await;
@@ -246,13 +246,13 @@ async fn locks_that_builds_before_have_made_or_removed_are_found_once_the_number
         .await
         .expect("set");
     let () = connection.hdel("aq:{q}:locks", "b").await.expect("deleted");
-    look_after(&broker, &["q".into()]).await;
+    maintain(&broker, &["q".into()]).await;
     for part in ["locks", "lock_ends"] {
         assert_eq!(len(&mut connection, part).await, 4, "{part}");
     }
     broker.close().await;
     clock.advance(HOUR);
-    look_after(&at(&server, &clock).await, &["q".into()]).await;
+    maintain(&at(&server, &clock).await, &["q".into()]).await;
     for part in ["locks", "lock_ends"] {
         assert_eq!(len(&mut connection, part).await, 0, "{part}");
     }
@@ -264,7 +264,7 @@ async fn at(server: &RedisServer, clock: &TestClock) -> RedisBroker {
     RedisBroker::connect(options).await.expect("a connection")
 }
 
-/// All keys but those that end by themselves, and how many fields each has.
+/// All keys without an expiry, and the number of fields of each.
 async fn left(connection: &mut MultiplexedConnection) -> BTreeMap<String, usize> {
     let keys: Vec<String> = connection.keys("*").await.expect("keys");
     let mut left = BTreeMap::new();
@@ -290,7 +290,7 @@ async fn left(connection: &mut MultiplexedConnection) -> BTreeMap<String, usize>
     left
 }
 
-/// What is left once another instance has looked after the queue, hours later.
+/// What is left after another instance has maintained the queue, hours later.
 async fn left_hours_later(
     server: &RedisServer,
     clock: &TestClock,
@@ -299,13 +299,13 @@ async fn left_hours_later(
     broker.close().await;
     clock.advance(2 * HOUR);
     let later = at(server, clock).await;
-    look_after(&later, &["q".into()]).await;
+    maintain(&later, &["q".into()]).await;
     let left = left(&mut server.connection().await).await;
     later.close().await;
     left
 }
 
-/// The name of the queue and its counters stay, whatever came and went.
+/// The name of the queue and its counters stay in any case.
 fn assert_only(left: BTreeMap<String, usize>, more: &[(&str, usize)]) {
     let mut expected = BTreeMap::from([("aq:queues".to_owned(), 1)]);
     expected.extend(more.iter().map(|(key, count)| ((*key).to_owned(), *count)));
@@ -361,7 +361,7 @@ async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
     assert_eq!(len(&mut connection, "fired").await, 200);
     broker.remove_schedules(&names).await.expect("removed");
     assert_eq!(len(&mut connection, "fired").await, 0);
-    // As of schedulers that died while their entries were removed.
+    // As of schedulers that died while their entries were being deleted.
     for n in 0..200 {
         let () = connection
             .hset("aq:{q}:fired", format!("x-{n}"), 1)
@@ -376,7 +376,7 @@ async fn nothing_is_left_of_schedule_entries_that_fired_and_were_removed() {
 }
 
 #[tokio::test]
-async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
+async fn the_last_tick_of_an_existing_entry_is_kept() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let next = broker.now() + HOUR;
@@ -407,14 +407,14 @@ async fn the_last_tick_of_an_entry_that_is_there_is_kept() {
     let [own, elsewhere] = &guards[..] else {
         panic!("{guards:?}");
     };
-    // Of one that is in another queue, of one that was there before, and of one that is gone.
+    // Of an entry in another queue, of an earlier one with the name, and of a deleted one.
     for guard in [elsewhere, "q\n1", "gone\n1"] {
         let () = connection
             .hset("aq:{q}:fired", guard, 1)
             .await
             .expect("set");
     }
-    look_after(&broker, &["q".into()]).await;
+    maintain(&broker, &["q".into()]).await;
     let left: Vec<String> = connection.hkeys("aq:{q}:fired").await.expect("names");
     assert_eq!(left, [own.as_str()]);
 }
@@ -469,12 +469,12 @@ async fn nothing_is_left_of_servers_that_were_killed() {
     clock.advance(2 * HOUR);
     let later = at(&server, &clock).await;
     report_for_minutes(&later, &clock, 2).await;
-    look_after(&later, &["q".into()]).await;
+    maintain(&later, &["q".into()]).await;
     assert_eq!(len(&mut connection, "workers").await, 0);
     assert_only(left(&mut connection).await, &[]);
 }
 
-/// What a server that nobody looks at does for documents that are over.
+/// What an unobserved server does for expired documents.
 async fn report_for_minutes(broker: &RedisBroker, clock: &TestClock, minutes: usize) {
     let name = Name::from("last");
     for _ in 0..minutes * 12 {
@@ -516,7 +516,7 @@ async fn nothing_is_left_of_subscribers_that_were_removed() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_unique_tasks_that_are_done_and_of_results_that_were_waited_for() {
+async fn nothing_is_left_of_finished_unique_tasks_and_awaited_results() {
     let server = RedisServer::start().await;
     let clock = TestClock::default();
     let broker = at(&server, &clock).await;
@@ -527,7 +527,7 @@ async fn nothing_is_left_of_unique_tasks_that_are_done_and_of_results_that_were_
     ];
     let new = |n: usize| unique(&n.to_string(), untils[n % 3], HOUR);
     send(&broker, (0..300).map(new)).await;
-    // Some wait, and give up.
+    // Some callers wait, and give up.
     for n in 0..50 {
         let reference = TaskRef::new(
             "q",
@@ -539,7 +539,7 @@ async fn nothing_is_left_of_unique_tasks_that_are_done_and_of_results_that_were_
     }
     let mut connection = server.connection().await;
     assert!(len(&mut connection, "waiters").await > 0);
-    // Nobody is told of what they wait for, as of tasks that were lost.
+    // As for lost tasks, nobody is notified of the end.
     let waiters: BTreeMap<String, String> =
         connection.hgetall("aq:{q}:waiters").await.expect("a hash");
     assert_eq!(complete_all(&broker).await, 300);
@@ -570,7 +570,7 @@ async fn nothing_is_left_of_a_queue_that_was_deleted() {
         .await
         .expect("sent");
     lease(&broker, "q", 1).await;
-    look_after(&broker, &["q".into()]).await;
+    maintain(&broker, &["q".into()]).await;
     assert!(
         broker
             .delete_queue(&"q".into(), true)
@@ -594,7 +594,7 @@ async fn idle(_: Payload<Nothing>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Run by a person, with what it measures: `cargo test -p asynqueue-redis --test upkeep -- --ignored --nocapture`.
+/// Run manually, with its output: `cargo test -p asynqueue-redis --test upkeep -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures for two minutes"]
 async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
@@ -641,7 +641,7 @@ async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
     }
 }
 
-/// Seconds of the processor, and commands.
+/// Seconds of CPU time, and commands.
 async fn figures(broker: &RedisBroker) -> (f64, f64) {
     let mut sum = (0.0, 0.0);
     for section in ["cpu", "stats"] {

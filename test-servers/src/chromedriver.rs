@@ -1,4 +1,4 @@
-//! One chromedriver, which starts browsers.
+//! A chromedriver, which starts browsers.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 
-/// A `chromedriver` of its own. Its browsers end with it.
+/// A separate `chromedriver`. Its browsers end with it.
 #[derive(Debug)]
 pub struct Chromedriver {
     process: Process,
@@ -20,14 +20,14 @@ pub struct Chromedriver {
 }
 
 impl Chromedriver {
-    /// Starts one.
+    /// Starts a chromedriver.
     pub async fn start() -> Self {
         for program in ["chromedriver", "chromium"] {
             let path = std::env::var_os("PATH").unwrap_or_default();
             let is_there = std::env::split_paths(&path).any(|dir| dir.join(program).exists());
             assert!(
                 is_there,
-                "`{program}` is not there: run scripts/test once, which installs it"
+                "`{program}` is missing: run scripts/test once to install it"
             );
         }
         loop {
@@ -40,7 +40,7 @@ impl Chromedriver {
         }
     }
 
-    /// Waits until it answers; false if it has ended, since someone else has its port.
+    /// Waits until it responds. Returns false if it has ended because another process has its port.
     async fn is_ready(&mut self) -> bool {
         let started = Instant::now();
         let status = format!("{}/status", self.url());
@@ -54,7 +54,7 @@ impl Chromedriver {
             let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(
                 started.elapsed() < Duration::from_secs(20),
-                "chromedriver is ready in time: {}",
+                "chromedriver did not start in time: {}",
                 log()
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -62,7 +62,7 @@ impl Chromedriver {
         true
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -73,7 +73,7 @@ fn start_in(dir: &Path, port: u16) -> Process {
 }
 
 impl Drop for Chromedriver {
-    /// Asks it to end first: one that is killed leaves its browsers behind.
+    /// Requests it to end first: a killed chromedriver leaves its browsers behind.
     fn drop(&mut self) {
         let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -14,12 +14,12 @@ const MASTERS: usize = 3;
 const SLOTS: u16 = 16_384;
 
 impl RedisCluster {
-    /// Starts one, and waits until it is complete.
+    /// Starts a Cluster, and waits until it is complete.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// Starts one with more settings, such as `["--cluster-require-full-coverage", "no"]`.
+    /// Starts a Cluster with more settings, such as `["--cluster-require-full-coverage", "no"]`.
     pub async fn with(more: &[&str]) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..2 * MASTERS {
@@ -32,7 +32,7 @@ impl RedisCluster {
                 "0",
                 "--repl-ping-replica-period",
                 "1",
-                // A replica that has heard nothing for long may take over all the same.
+                // A replica may take over even if it has had no contact for long.
                 "--cluster-replica-validity-factor",
                 "0",
             ];
@@ -93,7 +93,7 @@ impl RedisCluster {
                 .unwrap();
         }
         eventually("the cluster is complete", || self.is_complete(&self.nodes)).await;
-        eventually("the replicas are in step", || async {
+        eventually("the replicas are in sync", || async {
             for node in &self.nodes[MASTERS..] {
                 let info: String = cmd("INFO")
                     .arg("replication")
@@ -149,7 +149,7 @@ impl RedisCluster {
             .unwrap()
     }
 
-    /// Where it is: all nodes that were started.
+    /// The URL with all nodes.
     pub fn url(&self) -> String {
         let nodes: Vec<_> = self
             .nodes
@@ -191,7 +191,7 @@ impl RedisCluster {
         panic!("a node is up");
     }
 
-    /// The port of the master that has a slot.
+    /// The port of the master that serves a slot.
     pub async fn master_of(&self, slot: u16) -> u16 {
         let nodes: String = cmd("CLUSTER")
             .arg("NODES")
@@ -215,7 +215,7 @@ impl RedisCluster {
         0
     }
 
-    /// Waits until the replicas of the master that has a key have all that it has.
+    /// Waits until the replicas of the key's master have everything that it has.
     pub async fn wait_for_replicas_of(&self, key: &str) {
         let port = self.master_of(self.slot_of(key).await).await;
         let node = self
@@ -224,7 +224,7 @@ impl RedisCluster {
             .find(|node| node.port() == port)
             .expect("a master");
         let mut connection = node.connection().await;
-        // It waits for what this connection has changed, and so for all before that.
+        // `WAIT` covers the changes of this connection, and so all earlier ones.
         let mut change = cmd("HSET");
         change.arg(format!("{key}:marker")).arg("a").arg("b");
         let _: i64 = change.query_async(&mut connection).await.unwrap();
@@ -238,7 +238,7 @@ impl RedisCluster {
         assert_eq!(replicas, 1);
     }
 
-    /// Lets the master that has a key and all its replicas stand still, so that nobody takes over, while `meanwhile` runs.
+    /// Pauses the master of a key and all its replicas, so that none takes over, while `meanwhile` runs.
     pub async fn pause_shard_of(&self, key: &str, meanwhile: impl Future<Output = ()>) {
         let port = self.master_of(self.slot_of(key).await).await;
         let master = self.node_at(port);
@@ -262,7 +262,7 @@ impl RedisCluster {
         nodes.find(|node| node.port() == port).expect("a node")
     }
 
-    /// Kills the master that has a key. A replica is to take over.
+    /// Kills the master of a key. A replica should take over.
     pub async fn kill_master_of(&mut self, key: &str) {
         let port = self.master_of(self.slot_of(key).await).await;
         self.nodes
@@ -278,7 +278,7 @@ impl RedisCluster {
         .await;
     }
 
-    /// Moves a key's slot to another master, a key at a time, and lets `between` run after each step.
+    /// Moves a key's slot to another master, one key at a time, and calls `between` after each step.
     pub async fn migrate_slot_of(&self, key: &str, mut between: impl AsyncFnMut()) {
         let slot = self.slot_of(key).await;
         let from = self.master_of(slot).await;
@@ -346,7 +346,7 @@ impl RedisCluster {
             .query_async(&mut source)
             .await
             .unwrap();
-        eventually("everyone knows of the move", || async {
+        eventually("all nodes know the move", || async {
             self.master_of(slot).await == to && self.is_complete(&self.nodes).await
         })
         .await;

@@ -1,4 +1,4 @@
-//! A proxy that takes a request out of its connection, to be delivered later, or loses one answer.
+//! A proxy that holds a request for later delivery, or loses one response.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +10,12 @@ use tokio::{
     },
 };
 
-/// What is to happen to the next script call that has this word.
+/// What happens to the next script call that contains this word.
 #[derive(Debug)]
 enum Next {
-    /// It is held, and its connection is closed.
+    /// The request is held, and its connection is closed.
     Hold(&'static str),
-    /// It goes through; instead of its answer, the connection is closed.
+    /// The request is delivered, and the connection is closed instead of returning the response.
     LoseAnswer(&'static str),
 }
 
@@ -34,13 +34,13 @@ impl Next {
 #[derive(Debug, Default)]
 struct State {
     next: Option<Next>,
-    /// Requests that are to be delivered later.
+    /// Held requests.
     held: Vec<Vec<u8>>,
-    /// By how many seconds answers to `TIME` are behind.
+    /// By how many seconds responses to `TIME` are behind.
     behind: u64,
 }
 
-/// A TCP proxy in front of a server, for requests that are sent again.
+/// A TCP proxy in front of a server, for tests of repeated requests.
 #[derive(Debug)]
 pub struct LateProxy {
     port: u16,
@@ -49,7 +49,7 @@ pub struct LateProxy {
 }
 
 impl LateProxy {
-    /// Starts one in front of a port of this machine.
+    /// Starts a proxy in front of a local port.
     pub async fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -68,35 +68,37 @@ impl LateProxy {
         Self { port, to, state }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Holds the next script call that has this word, and closes its connection, so that the client sends it again.
+    /// Holds the next script call that contains this word, and closes its connection, so that the client sends it
+    /// again.
     pub fn hold_next(&self, word: &'static str) {
         self.state.lock().unwrap().next = Some(Next::Hold(word));
     }
 
-    /// Lets the next script call that has this word through, and closes its connection in place of the answer.
+    /// Delivers the next script call that contains this word, and closes its connection instead of returning the
+    /// response.
     pub fn lose_next_answer(&self, word: &'static str) {
         self.state.lock().unwrap().next = Some(Next::LoseAnswer(word));
     }
 
-    /// Lets answers to `TIME` be behind from now on.
+    /// Makes responses to `TIME` be behind from now on.
     pub fn put_clock_back(&self, seconds: u64) {
         self.state.lock().unwrap().behind = seconds;
     }
 
-    /// What is held.
+    /// The held requests.
     pub fn held(&self) -> Vec<Vec<u8>> {
         self.state.lock().unwrap().held.clone()
     }
 
-    /// Delivers what was held, by a connection of its own. Returns the server's answer.
+    /// Delivers the held requests on a separate connection. Returns the server's responses.
     pub async fn deliver(&self) -> String {
         let requests = std::mem::take(&mut self.state.lock().unwrap().held);
-        assert!(!requests.is_empty(), "nothing was held");
+        assert!(!requests.is_empty(), "no request was held");
         let mut server = TcpStream::connect(("127.0.0.1", self.to)).await.unwrap();
         let mut answers = String::new();
         for request in requests {
@@ -119,7 +121,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// Passes requests on until one is held.
+/// Forwards requests until one is held.
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -146,7 +148,7 @@ async fn requests(
     }
 }
 
-/// Passes answers on until one is to be lost.
+/// Forwards responses until one is lost.
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -166,7 +168,7 @@ async fn answers(
     }
 }
 
-/// Changes an answer to `TIME`: two strings, of which the first has the ten digits of the seconds since 1970.
+/// Changes a response to `TIME`: two strings, of which the first has the ten digits of the seconds since 1970.
 fn put_back(answer: &mut [u8], seconds: u64) {
     const HEAD: &[u8] = b"*2\r\n$10\r\n";
     let is_time = seconds > 0 && answer.starts_with(HEAD);

@@ -1,4 +1,4 @@
-//! Real servers for tests: each on free ports of its own, ended by its process id when the test is over.
+//! Real servers for tests: each on separate free ports, ended by its process id with the test.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,13 +34,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits until a condition holds, for half a minute at most.
+/// Waits until a condition holds, for at most half a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let started = Instant::now();
     while !holds().await {
         assert!(
             started.elapsed() < Duration::from_secs(30),
-            "in time: {what}"
+            "timed out waiting: {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,4 +1,4 @@
-//! Every command that a server runs, and whether scripts keep to the keys that they declare.
+//! Records every command of a server, and whether scripts use only the keys that they declare.
 
 use futures_util::StreamExt;
 use redis::cmd;
@@ -11,11 +11,11 @@ use crate::RedisServer;
 pub struct Seen {
     /// Whether a script ran it.
     pub by_script: bool,
-    /// Its words.
+    /// Its arguments.
     pub words: Vec<Vec<u8>>,
 }
 
-/// Listens to a server's commands.
+/// Records the commands of a server.
 #[derive(Debug)]
 pub struct Monitor {
     reading: JoinHandle<Vec<Seen>>,
@@ -24,7 +24,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to listen.
+    /// Starts to record.
     pub async fn start(server: &RedisServer) -> Self {
         let client = redis::Client::open(server.url()).unwrap();
         let monitor = client.get_async_monitor().await.unwrap();
@@ -34,7 +34,7 @@ impl Monitor {
             begun.send(()).unwrap();
             let mut lines = monitor.into_on_message::<String>();
             let mut seen = Vec::new();
-            // Before it is how that connection was made.
+            // Everything before it belongs to opening that connection.
             let first = loop {
                 let line = lines.next().await.unwrap();
                 if line.contains("a quote") {
@@ -66,7 +66,7 @@ impl Monitor {
         }
     }
 
-    /// All commands up to now.
+    /// Returns all commands so far.
     pub async fn stop(self) -> Vec<Seen> {
         let mut connection = self
             .server
@@ -82,14 +82,14 @@ impl Monitor {
     }
 }
 
-/// What a server is sent first, to see how it writes a quote.
+/// Sent first, to see how the server writes a quote.
 const QUOTE: &str = "a quote \"";
 
-/// How a server writes quotes and backslashes inside of words.
+/// How a server writes quotes and backslashes in arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Quotes {
     Escaped,
-    /// As they are, which Valkey 8.1 does. A word is kept as it is written then, which is good enough to compare words.
+    /// Unescaped, as Valkey 8.1 does. Arguments are kept as written, which is enough to compare them.
     Plain,
 }
 
@@ -148,7 +148,7 @@ fn escaped_words(rest: &str) -> Vec<Vec<u8>> {
     words
 }
 
-/// What scripts have touched that was not among the keys they were given, in words.
+/// The keys that scripts have used without declaring them, in words.
 pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
     let (mut declared, mut found): (Vec<Vec<u8>>, _) = (Vec::new(), Vec::new());
     for command in seen {
@@ -170,7 +170,7 @@ pub fn undeclared_keys(seen: &[Seen]) -> Vec<String> {
     found
 }
 
-/// Whether it is the channel of one listener, which has the name of a channel that was given, a colon and more.
+/// Whether it is the channel of one listener: the name of a declared channel, a colon and more.
 fn is_channel_of_one(command: &str, key: &[u8], declared: &[Vec<u8>]) -> bool {
     let is_part = |channel: &Vec<u8>| {
         let rest = key.strip_prefix(&channel[..]);
@@ -191,7 +191,7 @@ fn keys<'a>(name: &str, words: &'a [Vec<u8>]) -> &'a [Vec<u8>] {
         | "zpopmin" | "hkeys" | "ltrim" | "lrem" | "publish" | "spublish" | "hstrlen"
         | "hrandfield" | "hscan" | "sadd" | "srem" => &words[1..2],
         "memory" => &words[2..3],
-        other => panic!("`{other}` is not in this table: add it, with where its keys are"),
+        other => panic!("`{other}` is missing in this table: add it with the position of its keys"),
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_read_as_the_server_writes_them() {
+    fn quotes_are_parsed_in_each_server_format() {
         let escaped = r#"1.0 [0 127.0.0.1:1] "ECHO" "a quote \"""#;
         let plain = r#"1.0 [0 127.0.0.1:1] "ECHO" "a quote """#;
         for (line, quotes) in [(escaped, Quotes::Escaped), (plain, Quotes::Plain)] {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_a_script_makes_up_is_found() {
+    async fn a_key_that_a_script_constructs_is_found() {
         let server = RedisServer::start().await;
         let mut connection = server.connection().await;
         let monitor = Monitor::start(&server).await;

@@ -1,4 +1,4 @@
-//! Child processes that don't outlive the test.
+//! Child processes that end with the test.
 
 use std::{
     net::TcpListener,
@@ -13,9 +13,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program in `dir` with these arguments; what it says goes to a file `log` there.
+    /// Starts a program in `dir` with these arguments. Its output goes to a file `log` there.
     pub(crate) fn start(program: &str, dir: &Path, args: &[String]) -> Self {
-        // Ends with this thread's process even if that is killed, where there is a `setpriv`.
+        // With `setpriv`, the child ends with this process even if this one is killed.
         let mut command = if Path::new("/usr/bin/setpriv").exists() {
             let mut command = Command::new("/usr/bin/setpriv");
             command.args(["--pdeathsig", "KILL", program]);
@@ -35,7 +35,9 @@ impl Process {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{program}, which scripts/test installs: {error}"));
+            .unwrap_or_else(|error| {
+                panic!("cannot start {program}: {error}; scripts/test installs it")
+            });
         Self { child }
     }
 
@@ -65,13 +67,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGKILL also ends one that is stopped.
+        // SIGKILL also ends a stopped process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port that nobody listens on, and whose port for the bus of a Cluster is free too.
+/// A free port whose port for the bus of a Cluster is free too.
 pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0")
@@ -79,7 +81,7 @@ pub(crate) fn free_port() -> u16 {
             .local_addr()
             .unwrap()
             .port();
-        // Below the ports that outgoing connections get, which would be in the way of a server that comes back.
+        // Below the ports of outgoing connections, which could block the restart of a server.
         let port = 10_000 + port % 20_000;
         let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         if is_free(port) && is_free(port + 10_000) {

@@ -1,4 +1,4 @@
-//! One Prometheus.
+//! A Prometheus server.
 
 use std::{
     path::Path,
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 
-/// A `prometheus` of its own, which scrapes one address each second.
+/// A separate `prometheus`, which scrapes one address each second.
 #[derive(Debug)]
 pub struct Prometheus {
     dir: TempDir,
@@ -20,8 +20,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes `/metrics` at an address such as `127.0.0.1:9464`, as job `asynqueue`, and evaluates the rules
-    /// of a file.
+    /// Starts a Prometheus that scrapes `/metrics` at an address such as `127.0.0.1:9464`, as job `asynqueue`, and
+    /// evaluates the rules in a file.
     pub async fn scraping(address: &str, rules: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rules = rules.canonicalize().unwrap();
@@ -55,24 +55,24 @@ impl Prometheus {
             let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(
                 !self.process.has_ended(),
-                "prometheus does not start: {}",
+                "prometheus did not start: {}",
                 log()
             );
             assert!(
                 started.elapsed() < Duration::from_secs(30),
-                "prometheus is ready in time: {}",
+                "prometheus was not ready in time: {}",
                 log()
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Where it answers, such as `http://127.0.0.1:9090`.
+    /// Its URL, such as `http://127.0.0.1:9090`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What its HTTP API answers to a path below `/api/v1/`.
+    /// The response of its HTTP API to a path below `/api/v1/`.
     pub async fn api(&self, path: &str) -> Value {
         let answer = reqwest::get(format!("{}/api/v1/{path}", self.url))
             .await

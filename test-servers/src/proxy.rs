@@ -23,25 +23,25 @@ use self::pass::Link;
 pub enum Fault {
     /// Nothing.
     None,
-    /// Each part of an answer comes this much later.
+    /// Each part of a response is delayed by this much.
     Delay(Duration),
-    /// All answers together come at so many bytes a second.
+    /// All responses share this many bytes per second.
     Throttle(u64),
-    /// Requests go through, and each connection is cut in the middle of its next answer.
+    /// Requests are delivered, and each connection is cut in the middle of its next response.
     CutReplies,
-    /// Requests go through, and answers never come: on a connection that has lost one, none comes later either.
+    /// Requests are delivered, and responses never arrive: a connection that has lost one gets no later one either.
     SwallowReplies,
-    /// Nothing goes through, and connections stay open.
+    /// Nothing is delivered, and connections stay open.
     Blackhole,
-    /// Requests wait until there is another fault or none, and then go through in their order; answers pass.
+    /// Requests wait until the fault changes or ends, and are then delivered in order. Responses are delivered.
     Hold,
-    /// The connections that are open now are dead to the client from now on: answers are dropped, and what the client sends is
-    /// delivered this much later, even if it has closed the connection and sent the same by another. Connections that are opened
-    /// later are as without a fault.
+    /// The connections that are open now are dead to the client: responses are dropped, and requests are delivered this
+    /// much later, even if the client has closed the connection and sent them again on another. Later connections have
+    /// no fault.
     Late(Duration),
 }
 
-/// What a proxy does from some moment on, and the number of the moment.
+/// The behaviour of a proxy from some moment on, and the number of that moment.
 #[derive(Clone, Debug)]
 struct Plan {
     moment: u64,
@@ -56,7 +56,7 @@ enum Choice {
 }
 
 impl Plan {
-    /// The fault of a connection by its number.
+    /// The fault of a connection, by number.
     fn of(&self, connection: u64) -> Fault {
         match &self.faults {
             Choice::All(fault) => *fault,
@@ -68,7 +68,7 @@ impl Plan {
     }
 }
 
-/// Spreads numbers that are close to one another (the finalizer of SplitMix64).
+/// Maps close numbers to distant ones (the finalizer of SplitMix64).
 fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -76,18 +76,18 @@ fn mixed(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// How often faults have struck.
+/// How often faults have occurred.
 #[derive(Debug, Default)]
 struct Counts {
     cuts: AtomicU64,
     late: AtomicU64,
     open: AtomicUsize,
-    /// When a link that is [throttled](Fault::Throttle) is free for more.
+    /// When a [throttled](Fault::Throttle) link is free again.
     free: Mutex<Option<Instant>>,
 }
 
 impl Counts {
-    /// When so many bytes more have passed.
+    /// When this many more bytes have passed.
     fn free_after(&self, bytes: usize, bytes_per_second: u64) -> Instant {
         let takes = Duration::from_micros(bytes as u64 * 1_000_000 / bytes_per_second);
         let mut free = self.free.lock().unwrap();
@@ -107,7 +107,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of a port of this machine.
+    /// Starts a proxy in front of a local port.
     pub async fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -127,7 +127,7 @@ impl Proxy {
                 tokio::spawn(async move {
                     link.counts.open.fetch_add(1, SeqCst);
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await {
-                        // Else small parts wait for one another, which is no part of any fault.
+                        // Otherwise small parts would wait for each other, which does not belong to any fault.
                         let _ = (client.set_nodelay(true), server.set_nodelay(true));
                         link.pass(client, server).await;
                     }
@@ -138,7 +138,7 @@ impl Proxy {
         Self { port, plan, counts }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -148,13 +148,13 @@ impl Proxy {
         self.port
     }
 
-    /// Does this from now on, to all connections.
+    /// Sets the fault of all connections from now on.
     pub fn set(&self, fault: Fault) {
         self.plan(Choice::All(fault));
     }
 
-    /// Does one of these to each connection from now on, by the number of the connection and a seed: the same seed chooses
-    /// the same.
+    /// Sets one of these faults for each connection from now on, by the number of the connection and a seed. The same
+    /// seed makes the same choice.
     pub fn set_each(&self, seed: u64, faults: &[Fault]) {
         self.plan(Choice::Each(seed, faults.into()));
     }
@@ -166,7 +166,7 @@ impl Proxy {
         });
     }
 
-    /// How many connections it has cut in the middle of an answer.
+    /// How many connections it has cut in the middle of a response.
     pub fn cuts(&self) -> u64 {
         self.counts.cuts.load(SeqCst)
     }
@@ -176,7 +176,7 @@ impl Proxy {
         self.counts.late.load(SeqCst)
     }
 
-    /// How many connections go through it.
+    /// How many connections are open through it.
     pub fn open(&self) -> usize {
         self.counts.open.load(SeqCst)
     }

@@ -1,4 +1,4 @@
-//! A master with a replica, and three Sentinels that watch it.
+//! A master with a replica, and three Sentinels that monitor it.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ impl RedisSentinel {
         this
     }
 
-    /// Where the Sentinels are.
+    /// The URL of the Sentinels.
     pub fn url(&self) -> String {
         let places: Vec<_> = self
             .sentinels
@@ -58,7 +58,7 @@ impl RedisSentinel {
         &self.servers
     }
 
-    /// Kills the master, and waits until the Sentinels name the replica.
+    /// Kills the master, and waits until the Sentinels return the replica as the new one.
     pub async fn fail_over(&mut self) {
         self.servers[0].kill();
         let replica = self.servers[1].port();

@@ -1,4 +1,4 @@
-//! One Redis.
+//! A single Redis.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 
-/// The server to start: that which `ASYNQUEUE_REDIS_SERVER` names, so that the same tests run on any version of Redis and
-/// Valkey; else the `redis-server` on the path.
+/// The server program: the path in `ASYNQUEUE_REDIS_SERVER`, so that the same tests run on any version of Redis and
+/// Valkey, otherwise the `redis-server` on the path.
 pub(crate) fn program() -> String {
     std::env::var("ASYNQUEUE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }
 
-/// A Redis of its own, with nothing in it.
+/// A separate, empty Redis.
 #[derive(Debug)]
 pub struct RedisServer {
     dir: TempDir,
@@ -23,12 +23,12 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// Starts one with more settings, such as `["--maxmemory", "10mb"]`.
+    /// Starts a server with more settings, such as `["--maxmemory", "10mb"]`.
     pub async fn with(settings: &[&str]) -> Self {
         loop {
             let port = free_port();
@@ -43,7 +43,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts a replica, and waits until it acknowledges what its master has.
+    /// Starts a replica, and waits until it acknowledges its master's data.
     pub async fn replica_of(master: &Self) -> Self {
         let mut hurry = redis::cmd("CONFIG");
         hurry.arg("SET").arg("repl-diskless-sync-delay").arg(0);
@@ -52,13 +52,13 @@ impl RedisServer {
             .await
             .unwrap();
         let port = master.port.to_string();
-        // Host and port are two arguments, since Redis 6.2 takes one for a single word.
+        // Host and port are two arguments, because Redis 6.2 treats one as a single word.
         let settings = ["--replicaof", "127.0.0.1", &port];
         let pings = ["--repl-ping-replica-period", "1"];
         let replica = Self::with(&[settings.as_slice(), &pings].concat()).await;
         let connection = master.connection().await;
-        crate::eventually("the replica is in step", async || {
-            // It waits for what this connection has changed.
+        crate::eventually("the replica is in sync", async || {
+            // `WAIT` covers the changes of this connection.
             let mut change = redis::pipe();
             change.cmd("SET").arg("marker").arg(1).ignore();
             change.cmd("DEL").arg("marker").ignore();
@@ -70,7 +70,7 @@ impl RedisServer {
         replica
     }
 
-    /// Starts one, unless its port is taken by someone else meanwhile.
+    /// Starts a server, unless another process has taken its port.
     async fn try_start(port: u16, args: Vec<String>) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let process = Process::start(&program(), dir.path(), &args);
@@ -83,7 +83,7 @@ impl RedisServer {
         server.answers().await.then_some(server)
     }
 
-    /// Waits until it answers; false if it has ended.
+    /// Waits until it responds. Returns false if it has ended.
     async fn answers(&mut self) -> bool {
         let started = Instant::now();
         loop {
@@ -92,7 +92,7 @@ impl RedisServer {
                 let pong = redis::cmd("PING")
                     .query_async::<String>(&mut connection)
                     .await;
-                // One that asks for a password answers too.
+                // A server that requires a password responds too.
                 if pong.is_ok() || pong.is_err_and(|error| error.to_string().contains("NOAUTH")) {
                     return true;
                 }
@@ -101,19 +101,19 @@ impl RedisServer {
                 let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 assert!(
                     log.contains("Address already in use"),
-                    "redis-server does not start: {log}"
+                    "redis-server did not start: {log}"
                 );
                 return false;
             }
             assert!(
                 started.elapsed() < Duration::from_secs(20),
-                "redis-server answers in time"
+                "redis-server did not respond in time"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -129,7 +129,7 @@ impl RedisServer {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// Stops it, as an operator does.
+    /// Stops it in order.
     pub fn stop(&mut self) {
         self.process.signal("TERM");
         self.process.wait();
@@ -141,17 +141,17 @@ impl RedisServer {
         self.process.wait();
     }
 
-    /// Lets it stand still.
+    /// Pauses it with SIGSTOP.
     pub fn pause(&self) {
         self.process.signal("STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) {
         self.process.signal("CONT");
     }
 
-    /// Starts it again after it was stopped or killed, with what it has on disk.
+    /// Starts it again after a stop or a kill, with its data on disk.
     pub async fn start_again(&mut self) {
         self.process = Process::start(&program(), self.dir.path(), &self.args);
         assert!(self.answers().await, "the port is still free");

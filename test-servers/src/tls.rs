@@ -1,4 +1,4 @@
-//! A Redis that talks TLS, with certificates made for it.
+//! A Redis with TLS, and certificates for it.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
@@ -16,7 +16,7 @@ pub struct TlsRedis {
 }
 
 impl TlsRedis {
-    /// Starts one, which may ask its clients for a certificate too.
+    /// Starts a server, which may require client certificates.
     pub async fn start(asks_clients: bool) -> Self {
         let files = tempfile::tempdir().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
@@ -57,18 +57,18 @@ impl TlsRedis {
         }
     }
 
-    /// Where it is, without parameters: nobody whom the system trusts has signed it.
+    /// Its URL, without parameters. No CA that the system trusts has signed its certificate.
     pub fn bare_url(&self) -> String {
         format!("rediss://127.0.0.1:{}", self.port)
     }
 
-    /// Where one of its files is: `ca.pem`, `client.pem`, `client.key`.
+    /// The path of one of its files: `ca.pem`, `client.pem`, `client.key`.
     pub fn file(&self, name: &str) -> String {
         self.files.path().join(name).to_str().unwrap().to_owned()
     }
 }
 
-/// A name of its own, else a certificate looks as if it had signed itself.
+/// A unique name: otherwise a certificate appears to be self-signed.
 fn named(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);

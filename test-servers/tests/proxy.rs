@@ -1,4 +1,4 @@
-//! What the proxy does to connections, seen from both of their ends.
+//! What the proxy does to connections, seen from both ends.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -35,7 +35,7 @@ impl Behind {
             .unwrap()
     }
 
-    /// What the server has counted.
+    /// The server's counter.
     async fn count(&self) -> u64 {
         let count: Option<u64> = cmd("GET")
             .arg("n")
@@ -66,7 +66,7 @@ async fn answer(connection: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn held_requests_go_through_in_their_order_once_they_are_released() {
+async fn held_requests_are_delivered_in_order_once_they_are_released() {
     let behind = Behind::start().await;
     let mut connection = behind.connect().await;
     add(&mut connection, 1).await;
@@ -74,7 +74,7 @@ async fn held_requests_go_through_in_their_order_once_they_are_released() {
     behind.proxy.set(Fault::Hold);
     add(&mut connection, 2).await;
     add(&mut connection, 4).await;
-    // A request that was held would be counted before this is answered.
+    // A held request would be counted before this response.
     let client = Client::open(behind.server.url()).unwrap();
     client.get_multiplexed_async_connection().await.unwrap();
     assert_eq!(behind.count().await, 1);
@@ -88,14 +88,14 @@ async fn held_requests_go_through_in_their_order_once_they_are_released() {
 }
 
 #[tokio::test]
-async fn a_late_request_arrives_after_it_was_sent_again_and_its_answer_is_dropped() {
+async fn a_late_request_arrives_after_its_repetition_and_its_response_is_dropped() {
     let behind = Behind::start().await;
     let mut first = behind.connect().await;
     add(&mut first, 1).await;
     assert_eq!(answer(&mut first).await, ":1\r\n");
     behind.proxy.set(Fault::Late(Duration::from_millis(300)));
     add(&mut first, 100).await;
-    // The client gives up, and sends it again by another connection, which is not late.
+    // The client gives up, and sends it again on another connection, which is not late.
     let mut second = behind.connect().await;
     add(&mut second, 10).await;
     assert_eq!(answer(&mut second).await, ":11\r\n");
@@ -121,11 +121,11 @@ async fn a_late_connection_stays_late_after_the_fault_and_looks_open_to_the_clie
     behind.counts(7).await;
     assert_eq!(behind.proxy.late(), 2);
     let silent = tokio::time::timeout(Duration::from_millis(100), answer(&mut connection));
-    silent.await.expect_err("no answer, and no end");
+    silent.await.expect_err("no response, and no end");
 }
 
 #[tokio::test]
-async fn each_answer_is_cut_inside_of_it() {
+async fn each_response_is_cut_in_the_middle() {
     let behind = Behind::start().await;
     let mut connection = behind.connect().await;
     behind.proxy.set(Fault::CutReplies);
@@ -137,7 +137,7 @@ async fn each_answer_is_cut_inside_of_it() {
 }
 
 #[tokio::test]
-async fn a_seed_gives_each_connection_a_fault_of_its_own_and_the_same_again() {
+async fn a_seed_determines_the_fault_of_each_connection() {
     let behind = Behind::start().await;
     let mut answered = Vec::new();
     for _ in 0..2 {
@@ -164,7 +164,7 @@ async fn a_seed_gives_each_connection_a_fault_of_its_own_and_the_same_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_lost_an_answer_never_takes_the_next_for_it() {
+async fn a_connection_that_has_lost_a_response_receives_no_later_one() {
     let behind = Behind::start().await;
     let mut connection = behind.connect().await;
     add(&mut connection, 1).await;
@@ -176,5 +176,5 @@ async fn a_connection_that_has_lost_an_answer_never_takes_the_next_for_it() {
     add(&mut connection, 4).await;
     behind.counts(7).await;
     let silent = tokio::time::timeout(Duration::from_millis(100), answer(&mut connection));
-    silent.await.expect_err("no answer");
+    silent.await.expect_err("no response");
 }

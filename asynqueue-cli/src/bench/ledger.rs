@@ -1,4 +1,4 @@
-//! Who has run, how often and how soon.
+//! Records which tasks have run, how often and how soon.
 
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -7,13 +7,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// A place for each task of a phase.
+/// A slot for each task of a phase.
 #[derive(Debug)]
 pub(super) struct Ledger {
     epoch: Instant,
-    /// How often each was run.
+    /// How often each task has run.
     runs: Vec<AtomicU8>,
-    /// When each was sent, and how long it took to start, in nanoseconds; none where latency is not measured.
+    /// When each task was sent, and how long it took to start, in nanoseconds. Empty if latency is not measured.
     times: Vec<AtomicU64>,
     done: AtomicUsize,
     progress: Notify,
@@ -31,12 +31,12 @@ impl Ledger {
         }
     }
 
-    /// Notes that a task is about to be sent.
+    /// Records that a task is about to be sent.
     pub(super) fn send(&self, seq: usize) {
         self.times[seq].store(self.nanos(), Relaxed);
     }
 
-    /// Notes that a task runs.
+    /// Records that a task runs.
     pub(super) fn run(&self, seq: usize) {
         let Some(runs) = self.runs.get(seq) else {
             return;
@@ -57,7 +57,7 @@ impl Ledger {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// Waits until so many tasks have run. Gives up when none does for half a minute; they are lost then.
+    /// Waits until this many tasks have run. Gives up if none runs for 30 seconds: the others count as lost.
     pub(super) async fn wait_for(&self, tasks: usize) {
         let mut before = self.done.load(Relaxed);
         while self.done.load(Relaxed) < tasks {
@@ -75,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// Waits until all have run.
+    /// Waits until all tasks have run.
     pub(super) async fn wait(&self) {
         self.wait_for(self.runs.len()).await;
     }
@@ -94,7 +94,7 @@ impl Ledger {
             .count() as u64
     }
 
-    /// From sending to starting, of those that have run, sorted.
+    /// The sorted times from sending to starting, of the tasks that have run.
     pub(super) fn latencies(&self) -> Vec<Duration> {
         let ran = self
             .times

@@ -1,4 +1,4 @@
-//! `asynqueue bench`: each figure of a broker, measured one after the other in one process.
+//! `asynqueue bench`: measures a broker, one figure after the other, in one process.
 
 mod ledger;
 mod payload;
@@ -11,40 +11,40 @@ use clap::Args;
 
 use self::{phases::Bench, target::Target};
 
-/// What to measure.
+/// The settings of a benchmark.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where the tasks are kept: `memory:`, `redis://host`, …
-    #[arg(long, default_value = "memory:")]
+    /// URL of the broker, such as `memory:` or `redis://localhost`.
+    #[arg(long, value_name = "URL", default_value = "memory:")]
     pub(crate) broker: String,
-    /// How many tasks each phase has.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    /// Number of tasks in each phase.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) tasks: u32,
-    /// How many tasks the server runs at a time.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Number of tasks that the server runs concurrently.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) concurrency: u32,
-    /// How many bytes a payload has.
-    #[arg(long, default_value_t = 100, value_parser = payload::bytes)]
+    /// Payload size in bytes.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = payload::bytes)]
     pub(crate) payload_bytes: usize,
-    /// How many producers enqueue, each one thing after the other.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Number of producers that enqueue concurrently.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) producers: u32,
-    /// How many tasks a call enqueues in bulk.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Number of tasks in each bulk call.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) batch: u32,
-    /// Print one JSON object in place of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Measures, and prints what came out.
+/// Measures, and prints the results.
 pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     let target = Target::connect(&options.broker).await?;
     let measured = tokio::select! {
         measured = Bench::new(options, &target).run() => measured,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
-    // Whatever came of it, nothing stays behind.
+    // Deletes the queue even after an error or an interrupt.
     let cleaned = target.clean_up().await;
     let report = measured?;
     cleaned?;

@@ -1,4 +1,4 @@
-//! The task that is measured with: a payload of just so many bytes, and its number.
+//! The task of the benchmark: a payload of a given size, with its number.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,19 +15,19 @@ pub(super) struct Noop {
     pad: String,
 }
 
-/// Set in each number, so that all take the same bytes.
+/// Set in each number, so that all have the same encoded size.
 const WIDE: u64 = 1 << 63;
 
-/// The bytes of a payload without padding.
+/// The size of a payload without padding.
 const BARE: usize = 19;
 
-/// The queue of this run, unlike any other.
+/// The queue of this run, with a random name.
 static OPTIONS: OnceLock<Arc<TaskOptions>> = OnceLock::new();
 
 impl Noop {
     pub(super) fn new(seq: usize, bytes: usize) -> Self {
         let bare = bytes.saturating_sub(BARE);
-        // The length of a string takes a byte more from 32, 256 and 65,536 bytes on.
+        // The length of a string takes one more byte from 32, 256 and 65,536 bytes.
         let header = match bare {
             0..32 => 0,
             32..257 => 1,
@@ -61,14 +61,12 @@ impl Task for Noop {
     }
 }
 
-/// Reads how many bytes a payload is to have.
+/// Parses the size of a payload.
 pub(super) fn bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if (BARE..=1 << 20).contains(&bytes) => Ok(bytes),
-        Ok(_) => Err(format!(
-            "a payload has {BARE} bytes at least, for its number, and 1048576 at most"
-        )),
-        Err(_) => Err("it is not a whole number".into()),
+        Ok(_) => Err(format!("expected {BARE} to 1048576 bytes")),
+        Err(_) => Err("expected a whole number".into()),
     }
 }
 
@@ -77,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_has_the_bytes_that_were_asked_for() {
+    fn a_payload_has_the_requested_size() {
         for bytes in [
             19,
             20,
@@ -94,7 +92,7 @@ mod tests {
             for seq in [0, 1_000_000] {
                 let task = Noop::new(seq, bytes);
                 let encoded = rmp_serde::to_vec_named(&task).expect("encoded");
-                // One less where the next longer header leaves a gap.
+                // One byte less if the next longer header leaves a gap.
                 assert!(
                     (bytes.saturating_sub(1)..=bytes).contains(&encoded.len()),
                     "{bytes}: {}",

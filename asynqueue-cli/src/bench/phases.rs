@@ -1,4 +1,4 @@
-//! The phases: one by one, in bulk, processed, and how soon.
+//! The phases: enqueueing one by one and in bulk, processing, and latency.
 
 use std::{
     io::IsTerminal,
@@ -19,13 +19,13 @@ use super::{
     target::Target,
 };
 
-/// How many tasks are sent one at a time to an idle server.
+/// The number of tasks that are sent one at a time to an idle server.
 const IDLE_SAMPLES: usize = 1_000;
 
-/// How long tasks are sent steadily, to see what they wait under load.
+/// How long tasks are sent at a steady rate, to measure latency under load.
 const LOAD_TIME: Duration = Duration::from_secs(2);
 
-/// How much of what a server can do it is given then.
+/// The share of the server's throughput that is sent then.
 const LOAD: f64 = 0.5;
 
 /// One run of all phases.
@@ -36,7 +36,7 @@ pub(super) struct Bench<'a> {
     report: Report,
 }
 
-/// What a phase took.
+/// The cost of a phase.
 struct Cost {
     seconds: f64,
     /// CPU time of Redis, in seconds.
@@ -57,14 +57,14 @@ impl<'a> Bench<'a> {
 
     pub(super) async fn run(mut self) -> Result<Report, BoxError> {
         let tasks = self.options.tasks as usize;
-        self.say("enqueueing one by one");
+        self.show_progress("enqueueing one by one");
         let first = Arc::new(Ledger::new(tasks, false));
         let cost = self.measure(self.enqueue_one_by_one()).await?;
         self.report.enqueue_per_s = tasks as f64 / cost.seconds;
         self.report.redis_cpu_us.enqueue = cost.storage.map(|cpu| micros(cpu, tasks));
         self.process(&first).await?;
 
-        self.say("enqueueing in bulk");
+        self.show_progress("enqueueing in bulk");
         let second = Arc::new(Ledger::new(tasks, false));
         let before = self.target.storage_bytes().await?;
         let cost = self.measure(self.enqueue_in_bulk()).await?;
@@ -75,18 +75,18 @@ impl<'a> Bench<'a> {
             .zip(after)
             .map(|(before, after)| (after - before) / tasks as f64);
 
-        // What was worked off before has warmed everything up.
-        self.say("processing");
+        // The first backlog has warmed everything up.
+        self.show_progress("processing");
         let cost = self.process(&second).await?;
         self.report.process_per_s = tasks as f64 / cost.seconds;
         self.report.redis_cpu_us.process = cost.storage.map(|cpu| micros(cpu, tasks));
         self.report.worker_cpu_us = cost.own.map(|cpu| micros(cpu, tasks));
 
-        self.say("timing an idle server");
+        self.show_progress("measuring the latency of an idle server");
         let idle = Arc::new(Ledger::new(IDLE_SAMPLES, true));
         self.one_at_a_time(&idle).await?;
         self.report.idle_latency_ms = Latency::of(&idle.latencies());
-        self.say("timing a busy server");
+        self.show_progress("measuring the latency of a busy server");
         let busy = Arc::new(Ledger::new(self.steady_count(), true));
         self.steadily(&busy).await?;
         self.report.load_latency_ms = Latency::of(&busy.latencies());
@@ -97,7 +97,7 @@ impl<'a> Bench<'a> {
         Ok(self.report)
     }
 
-    fn say(&self, what: &str) {
+    fn show_progress(&self, what: &str) {
         if !self.options.json && std::io::stderr().is_terminal() {
             eprintln!("{what}…");
         }
@@ -122,7 +122,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// So many producers, each of which waits for its task to be accepted before it sends the next.
+    /// Producers that each wait for a task to be accepted before they send the next.
     async fn enqueue_one_by_one(&self) -> Result<(), BoxError> {
         let (tasks, producers) = (self.options.tasks as usize, self.options.producers as usize);
         let bytes = self.options.payload_bytes;
@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Works a backlog off.
+    /// Processes a backlog.
     async fn process(&self, ledger: &Arc<Ledger>) -> Result<Cost, BoxError> {
         let mut server = None;
         let cost = self.measure(async {
@@ -183,22 +183,22 @@ impl<'a> Bench<'a> {
 
     async fn server(&self, ledger: &Arc<Ledger>) -> Result<ServerHandle, BoxError> {
         let ledger = Arc::clone(ledger);
-        let process = move |task: Payload<Noop>, _: Context| {
+        let handler = move |task: Payload<Noop>, _: Context| {
             ledger.run(task.seq());
             async { Ok::<(), TaskError>(()) }
         };
         let server = Server::builder(self.target.broker.clone())
             .queue(Noop::options().queue.clone(), 1)
             .concurrency(self.options.concurrency as usize)
-            .process(process);
+            .process(handler);
         Ok(server.start().await?)
     }
 
-    /// Each task finds the server idle.
+    /// Sends each task to an idle server.
     async fn one_at_a_time(&self, ledger: &Arc<Ledger>) -> Result<(), BoxError> {
         let server = self.server(ledger).await?;
         for seq in 0..IDLE_SAMPLES {
-            // Not in step with anything that the server does now and then.
+            // A random pause, so that sending does not fall in step with the server's timers.
             let pause = Duration::from_micros(1_000 + rand::random_range(0..2_000));
             tokio::time::sleep(pause).await;
             ledger.send(seq);
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
         (tasks as usize).clamp(1, self.options.tasks as usize)
     }
 
-    /// A stream of tasks that the server can keep up with.
+    /// Sends tasks at a rate that the server can sustain.
     async fn steadily(&self, ledger: &Arc<Ledger>) -> Result<(), BoxError> {
         let server = self.server(ledger).await?;
         let (tasks, producers) = (self.steady_count(), self.options.producers as usize);
@@ -249,8 +249,8 @@ fn micros(seconds: f64, tasks: usize) -> f64 {
     seconds * 1e6 / tasks as f64
 }
 
-/// User and system time of this process in seconds: handler, server and producer, but not Redis. From Linux's `/proc`, in its
-/// ticks of 10 ms; none elsewhere.
+/// User and system time of this process in seconds: handler, server and producer, but not Redis. From Linux's `/proc`,
+/// in ticks of 10 ms. `None` elsewhere.
 fn own_cpu() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let after_name = stat.rsplit(')').next()?;
@@ -263,7 +263,7 @@ fn own_cpu() -> Option<f64> {
 }
 
 impl RedisCpu {
-    /// Whether anything was found out.
+    /// Whether the CPU time of Redis is known.
     pub(super) fn is_known(&self) -> bool {
         self.process.is_some()
     }

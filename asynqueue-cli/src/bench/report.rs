@@ -1,4 +1,4 @@
-//! What came out, as JSON and as a table.
+//! The results, as JSON and as a table.
 
 use std::{fmt::Write, time::Duration};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Options;
 
-/// The figures. What a broker has no such figure of is null.
+/// The figures. A figure that the broker does not have is null.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) enqueue_per_s: f64,
@@ -29,7 +29,7 @@ pub(super) struct Latency {
     pub(super) max: Option<f64>,
 }
 
-/// CPU time of Redis, in microseconds a task.
+/// CPU time of Redis, in microseconds per task.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct RedisCpu {
     pub(super) enqueue: Option<f64>,
@@ -38,7 +38,7 @@ pub(super) struct RedisCpu {
 }
 
 impl Latency {
-    /// Of sorted samples.
+    /// The percentiles of sorted samples.
     pub(super) fn of(samples: &[Duration]) -> Self {
         let at = |percent: usize| {
             let place = samples.len().checked_sub(1)? * percent / 100;
@@ -88,7 +88,7 @@ impl Report {
         if let Some(bytes) = self.bytes_per_waiting_task.filter(|_| cpu.is_known()) {
             rows.push((
                 "memory in Redis",
-                format!("{bytes:>9.0} bytes a waiting task"),
+                format!("{bytes:>9.0} bytes per pending task"),
             ));
         }
         rows.push((
@@ -96,7 +96,7 @@ impl Report {
             format!("{:>9} / {}", self.lost, self.duplicated),
         ));
         let mut table = format!(
-            "{} tasks a phase, payload of {} bytes, concurrency {}, {} producers, batches of {}\n\n",
+            "{} tasks per phase, {}-byte payloads, concurrency {}, {} producers, batches of {}\n\n",
             options.tasks,
             options.payload_bytes,
             options.concurrency,
@@ -110,7 +110,7 @@ impl Report {
     }
 }
 
-/// A whole number with commas.
+/// Formats a number with thousands separators.
 fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The broker under measurement, and what can be asked of its storage.
+//! The broker under test, and the resources that its storage uses.
 
 use asynqueue::{
     ConnectError, Task,
@@ -9,7 +9,7 @@ use asynqueue::{
 
 use super::payload::Noop;
 
-/// A broker.
+/// The broker under test.
 pub(super) struct Target {
     pub(super) broker: SharedBroker,
     redis: Option<RedisBroker>,
@@ -32,12 +32,12 @@ impl Target {
         })
     }
 
-    /// The CPU time that the storage's own processes have used, in seconds.
+    /// CPU time of the storage's own processes, in seconds.
     pub(super) async fn storage_cpu(&self) -> Result<Option<f64>, BoxError> {
         self.sum("cpu", &["used_cpu_sys", "used_cpu_user"]).await
     }
 
-    /// The bytes that the storage's own processes hold.
+    /// Memory of the storage's own processes, in bytes.
     pub(super) async fn storage_bytes(&self) -> Result<Option<f64>, BoxError> {
         self.sum("memory", &["used_memory"]).await
     }
@@ -57,7 +57,7 @@ impl Target {
         Ok(Some(sum))
     }
 
-    /// Leaves nothing of the queue. What was in memory is gone with this process.
+    /// Deletes the queue. What was in memory ends with this process.
     pub(super) async fn clean_up(&self) -> Result<(), BoxError> {
         if let Some(redis) = &self.redis {
             redis.delete_queue(&Noop::options().queue, true).await?;

@@ -1,4 +1,4 @@
-//! What clients ask of a store, and what they are answered.
+//! Requests of clients to a store, and its responses.
 
 use std::time::Duration;
 
@@ -15,75 +15,75 @@ use asynqueue_core::{
 pub enum Request {
     /// Enqueues tasks.
     Enqueue(Vec<NewTask>),
-    /// Leases from queues, at most so many from each.
+    /// Leases from queues, up to a maximum from each.
     Lease {
-        /// The queues, each once, with the most to take from it.
+        /// The queues, each once, with the maximum to take from it.
         queues: Vec<(Name, usize)>,
-        /// How long the leases last: zero, or longer than the history.
+        /// The duration of the leases: zero, or longer than the history.
         lease: Duration,
     },
-    /// Extends leases for this long: zero ends them, or longer than the history.
+    /// Extends leases by this duration: zero ends them, otherwise longer than the history.
     Extend(Vec<Lease>, Duration),
     /// Settles leases.
     Settle(Vec<Settlement>),
     /// Edits tasks.
     Edit(Vec<Edit>),
-    /// Looks tasks up.
+    /// Looks up tasks.
     Look(Vec<TaskRef>),
 }
 
-/// A store's answer to the request of that name. In the order of the request.
+/// A store's response to the request of the same name, in the order of the request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Of each task.
+    /// For each task.
     Enqueued(Vec<Result<(), Conflict>>),
-    /// Of each queue.
+    /// For each queue.
     Leased(Each<Vec<Leased>>),
-    /// Of each lease.
+    /// For each lease.
     Extended(Each<Extended>),
-    /// Of each settlement.
+    /// For each settlement.
     Settled(Each<Settled>),
-    /// Of each edit.
+    /// For each edit.
     Edited(Vec<Edited>),
-    /// Of each task.
+    /// For each task.
     Looked(Vec<Option<TaskInfo>>),
 }
 
-/// Who calls.
+/// A caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its number. A client has one call under way at a time.
+    /// Its number. A client has one call in progress at a time.
     pub number: usize,
-    /// The process it is in: clients of one process call by the same handle of the store.
+    /// Its process. Clients of one process use the same handle of the store.
     pub process: usize,
 }
 
 impl Client {
-    /// The name that it leases under.
+    /// The worker name that it leases with.
     pub fn worker(&self) -> Name {
         format!("client-{}", self.number).into()
     }
 }
 
-/// A call from its begin to its end.
+/// A call from its start to its end.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Who called.
+    /// The caller.
     pub client: Client,
-    /// When it began: a number among the begins and ends of all calls.
+    /// When it started: a number among the starts and ends of all calls.
     pub begin: u64,
     /// When it ended. `None` if it was cut off.
     pub end: Option<u64>,
-    /// How long it took, as far as it came.
+    /// How long it took until its end or until it was cut off.
     pub took: Duration,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// The answer; the error's text if it failed, or `None` if it was cut off.
+    /// The response, the error's text if it failed, or `None` if it was cut off.
     pub answer: Option<Result<Answer, String>>,
 }
 
 impl Call {
-    /// The answer, if there is one.
+    /// The response, if there is one.
     pub fn answered(&self) -> Option<&Answer> {
         self.answer.as_ref()?.as_ref().ok()
     }

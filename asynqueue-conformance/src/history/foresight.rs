@@ -1,10 +1,10 @@
-//! What the rest of a history says about a step: it must not take away what a later answer shows.
+//! What the rest of a history implies for a step: it must not remove what a later response shows.
 //!
-//! A search without it is right, and much too slow: a wrong guess, such as about the order of tasks that were enqueued at the same
-//! time, or about what a lost request did, would show only many steps later.
+//! The search is correct without it, but much too slow: a wrong guess, for example about the order of concurrently
+//! enqueued tasks or the effect of a lost request, would show only many steps later.
 //!
-//! It looks at tasks whose content was written once, so that a version which ends does not come again. Clients that mark what they
-//! write have no others.
+//! It considers tasks whose content was written once, so that a version that ends never returns. Clients that mark what
+//! they write have no other tasks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,14 +20,14 @@ use super::{
 };
 use crate::property::model::Entry;
 
-/// What later answers show.
+/// What later responses show.
 pub(super) struct Foresight {
-    /// The steps whose answers show that a task was of this version when they were taken.
+    /// The steps whose responses show that a task had this version when they were taken.
     shown: HashMap<Version, Vec<usize>>,
     leased: HashMap<Version, Leased>,
-    /// The contents that answers show, and those that requests are about.
+    /// The contents that appear in responses or requests.
     contents: HashSet<Content>,
-    /// The steps whose answers show the content of a task, or that there is none.
+    /// The steps whose responses show the content of a task, or its absence.
     tasks: HashMap<TaskId, Vec<usize>>,
 }
 
@@ -42,7 +42,7 @@ struct Leased {
 }
 
 impl Leased {
-    /// Whether this is certainly leased before another, each by the step that answered with it.
+    /// Whether this is certainly leased before another, each by the step that returned it.
     fn is_before(&self, other: &Self) -> bool {
         if self.is_again || other.is_again {
             return false;
@@ -111,7 +111,7 @@ impl Foresight {
         }
     }
 
-    /// Whether a step can end a version: every other step that shows it was taken.
+    /// Whether a step can end a version: all other steps that show it were taken.
     pub(super) fn may_end(&self, version: Version, step: usize, taken: &Taken) -> bool {
         let shown = self.shown.get(&version).map_or(&[][..], Vec::as_slice);
         shown
@@ -119,14 +119,14 @@ impl Foresight {
             .all(|other| *other == step || taken.has(*other))
     }
 
-    /// Whether a request of this client can have leased a pending task without an answer: no other client is answered with it.
+    /// Whether a request of this client can have leased a pending task without a response: no other client receives it.
     pub(super) fn may_be_lost(&self, version: Version, client: usize) -> bool {
         let leased = self.leased.get(&version);
         leased.is_none_or(|leased| leased.is_again && leased.client == client)
     }
 
-    /// Whether a step can have left a task like this. What no answer shows, nobody knows how to change: so no answer that comes later
-    /// shows this task otherwise.
+    /// Whether a step can have left a task like this. A task that no response shows cannot be changed by anyone, so no
+    /// later response shows it differently.
     pub(super) fn may_be_left(&self, task: &Envelope, step: usize, taken: &Taken) -> bool {
         if self.contents.contains(&Content::of(task)) {
             return true;
@@ -137,7 +137,7 @@ impl Foresight {
             .all(|other| *other == step || taken.has(*other))
     }
 
-    /// Whether pending tasks of one priority can be in this order, of which the one at `new` has just come to its place.
+    /// Whether pending tasks of one priority can be in this order, after the one at `new` took its place.
     pub(super) fn may_be_in_order(&self, pending: &[&Entry], new: usize) -> bool {
         let leased = |place: usize| self.leased.get(&Version::pending(&pending[place].envelope));
         let Some(new_one) = leased(new) else {
@@ -156,7 +156,7 @@ impl Foresight {
     }
 }
 
-/// What a step writes into a task. What one that is repeated writes is the same.
+/// What a step writes into a task. A repeated step writes the same.
 fn writes(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Enqueue(task, _) => Some(&task.envelope),
@@ -169,7 +169,7 @@ fn writes(step: &Step) -> Option<&Envelope> {
     }
 }
 
-/// What a client knows of a task that it asks to change.
+/// What a client knows about a task that it changes.
 fn knows(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Settle(step) => Some(&step.settlement.leased),
@@ -178,14 +178,14 @@ fn knows(step: &Step) -> Option<&Envelope> {
     }
 }
 
-/// The tasks that the answer to a step shows, each with its version when the step was taken, if there was one.
+/// The tasks that the response to a step shows, each with its version when the step was taken, if there was one.
 fn shows(step: &Step) -> Vec<(TaskId, Option<Version>)> {
     let shown =
         |envelope: &Envelope, state| (envelope.id.clone(), Some(Version::of(state, envelope)));
     match &step.kind {
         Kind::Enqueue(task, Some(Ok(()))) => vec![(task.envelope.id.clone(), None)],
         Kind::Lease(lease) => {
-            // Those of a lost answer were pending before this step, and are active.
+            // The tasks of a lost response were pending before this step, and are active.
             let state = if lease.is_again() {
                 TaskState::Other
             } else {
@@ -199,7 +199,7 @@ fn shows(step: &Step) -> Vec<(TaskId, Option<Version>)> {
         Kind::Edit(edit, Some(Edited::Done | Edited::Locked | Edited::Refused)) => {
             vec![shown(&edit.seen.envelope, edit.seen.state)]
         }
-        // One that repeats another may have been answered as that was.
+        // A repeated step may have the response of the first.
         Kind::Settle(SettleStep {
             settlement,
             answer: Some(Settled::Recorded | Settled::Cancelled),

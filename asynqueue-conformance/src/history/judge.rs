@@ -1,4 +1,4 @@
-//! Decides whether there is an order of the calls of a history in which each of them is answered as it was.
+//! Decides whether the calls of a history have an order in which each response is correct.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::property::QUEUES;
 
-/// What a store promises of its calls beyond the traits.
+/// What a store guarantees for its calls beyond the traits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promises {
-    /// Whether a call leases all that it takes from a queue in one step. Else tasks under one token are taken in one step, and a
-    /// call may consist of several. Default true.
+    /// Whether a call leases everything it takes from a queue in one step. Otherwise tasks with the same token are
+    /// taken in one step, and a call may consist of several. Default true.
     pub leases_at_once: bool,
-    /// A call for leases that took longer may have been answered with less than it took, or than there was: its last step failed.
-    /// Only where they are not leased at once. Default: none.
+    /// A lease call that took longer than this may have returned less than it took, or less than there was, because its
+    /// last step failed. Only if calls lease in several steps. Default: none.
     pub leases_whole_within: Duration,
-    /// Whether an extension has its effect once. Else, where its request is sent again, it may have it before as well, and is answered
-    /// the last time. Default true.
+    /// Whether an extension takes effect once. Otherwise a repeated request may also have taken effect before, and
+    /// returns the last result. Default true.
     pub extends_once: bool,
 }
 
@@ -37,24 +37,24 @@ impl Default for Promises {
     }
 }
 
-/// Calls that were recorded, by their begin.
+/// Recorded calls, ordered by their start.
 #[derive(Clone, Debug)]
 pub struct History {
     calls: Vec<Call>,
 }
 
-/// What was judged.
+/// The size of a checked history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many calls there were.
     pub calls: usize,
-    /// How many of them failed or were cut off, so that their outcome is unknown.
+    /// How many calls failed or were cut off, so that their outcome is unknown.
     pub unanswered: usize,
     /// How many steps the search tried.
     pub tries: usize,
 }
 
-/// How many steps may be tried for the history of a queue. It takes some hundred thousand in a second.
+/// The limit of steps to try for the history of a queue. A second is enough for some hundred thousand.
 const TRIES: usize = 500_000;
 
 impl History {
@@ -64,25 +64,26 @@ impl History {
         Self { calls }
     }
 
-    /// The calls, by their begin.
+    /// The calls, ordered by their start.
     pub fn calls(&self) -> &[Call] {
         &self.calls
     }
 
-    /// Searches, for each queue, an order of the calls in which each has its effect at one moment between its begin and its end, and
-    /// each is answered as the specification does in that order. A call without an answer has its effect at some moment after its
-    /// begin, however late, or never.
+    /// For each queue, searches an order of its calls in which each takes effect at one moment between its start and
+    /// its end, and each response is what the specification returns in that order. A call without a response takes
+    /// effect at some moment after its start, however late, or never.
     ///
-    /// Queues are judged by themselves: a call that spans several is one of each, since a store makes each change in one queue.
+    /// Queues are checked separately: a call that spans several counts as one for each, because a store makes each
+    /// change in one queue.
     ///
     /// # Errors
     ///
-    /// When there is no order: then the answers that contradict each other, in the shortest beginning of the history that has none.
-    /// When the search takes too long.
+    /// When there is no order. The error then shows the contradictory responses in the shortest prefix of the history
+    /// that has no order. Also when the search takes too long.
     ///
     /// # Panics
     ///
-    /// When a call is about another queue than `left` and `right`.
+    /// When a call uses a queue other than `left` and `right`.
     pub fn judge(&self, promises: &Promises) -> Result<Summary, Violation> {
         let is_unanswered = |call: &&Call| call.answered().is_none();
         let mut summary = Summary {
@@ -97,7 +98,7 @@ impl History {
                 queue: &queue,
                 promises,
             };
-            let (found, tries) = judged.search(&View::whole(), TRIES);
+            let (found, tries) = judged.search(&View::complete(), TRIES);
             summary.tries += tries;
             match found {
                 Found::Order => {}
@@ -117,7 +118,7 @@ pub(super) struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Searches an order of what is looked at.
+    /// Searches an order of the visible part.
     pub(super) fn search(&self, view: &View, tries: usize) -> (Found, usize) {
         let Steps { steps, spans } = Steps::of(self.calls, self.queue, self.promises, view);
         let spec = Spec::new(self.queue, &steps, &spans);

@@ -1,25 +1,27 @@
-//! Concurrent calls of a store, recorded and judged: is there an order in which each of them had its effect at one moment?
+//! Records and checks concurrent calls of a store: is there an order in which each of them took effect at one moment?
 //!
-//! The [suite](crate::suite) and the [property tests](crate::property) make one call after the other. Here several clients call at the same time,
-//! calls fail or are cut off, and the store is behind whatever [breaks](Faults). A store is right if the calls can be put into an
-//! order, each somewhere between its begin and its end, in which the model of the property tests answers each as the store did. That
-//! is linearizability.
+//! The [suite](crate::suite) and the [property tests](crate::property) make one call after the other. Here several
+//! clients call concurrently, calls fail or are cut off, and the store is behind [faults](Faults). A store is correct
+//! if the calls have an order, each at a moment between its start and its end, in which the model of the property tests
+//! returns the same responses. That is linearizability.
 //!
-//! [`check_store`] lets clients loose on a store. [`Recorder`] records calls of your own, and [`History::judge`] judges them.
+//! [`check_store`] runs clients on a store. [`Recorder`] records your own calls, and [`History::judge`] checks them.
 //!
 //! # What is covered
 //!
-//! - `enqueue`, `lease`, `extend`, `settle`, `edit` and `tasks` of a [`Store`](asynqueue_core::broker::Store), in batches and over
-//!   two queues, each judged by itself.
-//! - Priorities, turns, unique locks until success, retention, cancellation, tokens that are over, versions that are over.
-//! - Calls that fail or are cut off: such a call may have had its effect at any moment after its begin, also long after the
-//!   error, or never. What was leased by it stays leased under a token that nobody knows; or a later lease of the same worker answers with it.
-//! - An outcome that is settled again after its answer was lost: it counts once, and is answered as the first time or as one that is
-//!   over.
-//! - Leases that have ended, without a clock: an extension by zero ends a lease, and all others last for an hour.
+//! - `enqueue`, `lease`, `extend`, `settle`, `edit` and `tasks` of a [`Store`](asynqueue_core::broker::Store), in
+//!   batches and over two queues, each checked separately.
+//! - Priorities, turns, unique locks until success, retention, cancellation, tokens and versions that are no longer
+//!   valid.
+//! - Calls that fail or are cut off. Such a call may take effect at any moment after its start, even long after the
+//!   error, or never. Tasks that it leased stay leased under an unknown token, or a later lease of the same worker
+//!   returns them.
+//! - An outcome that is settled again after its response was lost. It counts once, and returns the first response or
+//!   that of an invalid token.
+//! - Expired leases, without a clock: an extension by zero ends a lease, and all others last for an hour.
 //!
-//! Not covered is what depends on the clock: delays that end, locks and retentions that end, `forward`, `expired` and `trim`. Nor are
-//! groups, documents, pauses, figures and lists.
+//! Not covered: everything that depends on the clock, such as delays, locks and retentions that end, `forward`,
+//! `expired` and `trim`; also groups, documents, pauses, statistics and lists.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Records calls as they are made.
+//! Records calls.
 
 use std::{
     sync::{
@@ -21,10 +21,10 @@ use super::{
     subject::Subject,
 };
 
-/// Makes calls, and keeps what was asked and answered. A call that is dropped before its answer is one of unknown outcome.
+/// Makes calls, and records requests and responses. A call that is dropped before its response has an unknown outcome.
 ///
-/// The store stamps a cancelled task with its own time. The recorder puts a fixed one in its place, in what it keeps and in what it
-/// returns, so that a specification without a clock can say what the task is.
+/// The store stamps a cancelled task with its own time. The recorder replaces it with a fixed one, in its records and
+/// in what it returns, so that a specification without a clock can predict the task.
 #[derive(Debug)]
 pub struct Recorder {
     moments: AtomicU64,
@@ -38,7 +38,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// A recorder of no calls. A history begins with it.
+    /// A recorder without calls. A history starts with it.
     pub fn new() -> Self {
         Self {
             moments: AtomicU64::new(0),
@@ -46,7 +46,7 @@ impl Recorder {
         }
     }
 
-    /// Makes a call. Returns the answer, or `None` if it failed.
+    /// Makes a call. Returns the response, or `None` if it failed.
     pub async fn call<S: Subject + ?Sized>(
         &self,
         client: Client,
@@ -83,7 +83,7 @@ impl Recorder {
     }
 }
 
-/// A call that is not answered. Dropped before that, it is cut off.
+/// A call in progress. If it is dropped before its end, it is cut off.
 struct UnderWay<'a> {
     recorder: &'a Recorder,
     place: usize,

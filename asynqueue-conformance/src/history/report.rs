@@ -12,26 +12,26 @@ use super::{
     steps::View,
 };
 
-/// A history has no order, or none that was found in time. Shows the calls, one a line.
+/// A history has no order, or none was found in time. Shows one call per line.
 ///
-/// Its `Debug` is its `Display`, so that `unwrap` shows it readably too.
+/// Its `Debug` is its `Display`, so that `unwrap` prints it readably too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Violation {
     text: String,
     is_undecided: bool,
 }
 
-/// How many tries it may take to find out whether a beginning has an order, and whether an answer can be left out.
+/// How many tries may be used to check whether a prefix has an order, and whether a response can be left out.
 const BEGINNING_TRIES: usize = 20_000;
 const ANSWER_TRIES: usize = 2_000;
 
 impl Violation {
-    /// Whether the search was given up, so that there may be an order after all.
+    /// Whether the search gave up, so that there may be an order.
     pub fn is_undecided(&self) -> bool {
         self.is_undecided
     }
 
-    /// Of a history that has no order.
+    /// The violation of a history without an order.
     pub(super) fn of(judged: &Judged<'_>) -> Self {
         let view = without_needless(judged, shortest(judged));
         let of_queue = |(_, call): &(usize, &Call)| {
@@ -46,13 +46,13 @@ impl Violation {
         let (needed, others): (Vec<_>, Vec<_>) =
             (calls.into_iter()).partition(|(place, call)| is_needed(*place, call));
         let mut text = format!(
-            "queue `{}`: there is no order of the calls in which these {} are answered so, whatever the answers to others:\n",
+            "queue `{}`: no order of the calls explains these {} responses, whatever the others:\n",
             judged.queue,
             needed.len()
         );
         let line = |(_, call): &(usize, &Call)| show::line(call, judged.queue, view.until);
         for call in &needed {
-            // Writing to a string cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(text, "  {}", line(call));
         }
         if !others.is_empty() {
@@ -67,7 +67,7 @@ impl Violation {
         }
     }
 
-    /// Of a history that took too many tries.
+    /// The violation of a history that took too many tries.
     pub(super) fn undecided(judged: &Judged<'_>, tries: usize) -> Self {
         let mut text = format!(
             "queue `{}`: no order of the calls was found in {tries} tries; use fewer clients, calls or faults:\n",
@@ -84,26 +84,27 @@ impl Violation {
     }
 }
 
-/// The shortest beginning that has no order. What has none until some moment has none until a later one.
+/// The shortest prefix without an order. If a prefix has no order, no longer one has.
 fn shortest(judged: &Judged<'_>) -> View {
     let mut ends: Vec<_> = judged.calls.iter().filter_map(|call| call.end).collect();
     ends.sort_unstable();
     let has_order = |end: &u64| {
         let view = View {
             until: *end,
-            ..View::whole()
+            ..View::complete()
         };
-        // One that is not decided in time is kept longer.
+        // An undecided prefix counts as having an order.
         judged.search(&view, BEGINNING_TRIES).0 != Found::NoOrder
     };
     let first = ends.partition_point(has_order);
     View {
         until: ends.get(first).copied().unwrap_or(u64::MAX),
-        ..View::whole()
+        ..View::complete()
     }
 }
 
-/// Forgets one answer after the other, as long as there is no order without it either. Those to leases last: they show the most.
+/// Removes one response after the other, as long as there is still no order. Responses to leases last, because they
+/// show the most.
 fn without_needless(judged: &Judged<'_>, mut view: View) -> View {
     let is_lease = |place: &usize| matches!(judged.calls[*place].request, Request::Lease { .. });
     let mut places: Vec<_> = (0..judged.calls.len()).rev().collect();
@@ -125,7 +126,7 @@ fn without_needless(judged: &Judged<'_>, mut view: View) -> View {
     view
 }
 
-/// Whether other calls use what a call has leased: then its answer is where they know the tokens from.
+/// Whether other calls use what a call has leased: then its response is the source of their tokens.
 fn is_used(call: &Call, calls: &[Call]) -> bool {
     let Some(Answer::Leased(queues)) = call.answered() else {
         return false;

@@ -1,4 +1,4 @@
-//! Lets clients loose on a store, records what they do and judges it.
+//! Runs clients on a store, records their calls and checks them.
 
 use std::{
     sync::{
@@ -20,19 +20,19 @@ use super::{
 };
 use crate::property::QUEUES;
 
-/// What a history is to be like.
+/// The parameters of a history.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Plan {
-    /// Decides about the requests of each client. Not about how they take turns, which is the machine's affair.
+    /// Determines the requests of each client, but not their interleaving, which depends on the machine.
     pub seed: u64,
-    /// How many clients call at the same time. Default 6.
+    /// How many clients call concurrently. Default 6.
     pub clients: usize,
-    /// How many calls they make together. Default 200. Some 30 more follow, which show what is left.
+    /// How many calls they make in total. Default 200. Some 30 more follow, which show the final state.
     pub operations: usize,
-    /// One call in ten is given up after less than this. Default: none.
+    /// One call in ten is dropped after less than this. Default: none.
     pub cut_off: Option<Duration>,
-    /// What the store promises.
+    /// What the store guarantees.
     pub promises: Promises,
 }
 
@@ -55,7 +55,7 @@ impl Plan {
         self
     }
 
-    /// Expects no more than these promises.
+    /// Requires no more than these guarantees.
     #[must_use]
     pub fn promises(mut self, promises: Promises) -> Self {
         self.promises = promises;
@@ -63,13 +63,13 @@ impl Plan {
     }
 }
 
-/// What breaks between clients and their store.
+/// The faults between clients and their store.
 #[async_trait]
 pub trait Faults: Send + Sync {
-    /// Breaks things, until it is dropped.
+    /// Injects faults, until it is dropped.
     async fn strike(&self, seed: u64);
 
-    /// Ends all faults, before what is left is looked at.
+    /// Ends all faults, before the final state is read.
     fn heal(&self);
 }
 
@@ -83,7 +83,7 @@ impl Faults for () {
     fn heal(&self) {}
 }
 
-/// Runs clients on an empty store, and judges their history. Each of the handles on the store stands for a process: clients
+/// Runs clients on an empty store, and checks their history. Each handle of the store represents a process. Clients
 /// share them in turn.
 ///
 /// # Errors
@@ -92,7 +92,7 @@ impl Faults for () {
 ///
 /// # Panics
 ///
-/// When there is no handle. When a client panics, as where a store does.
+/// When there is no handle, or when a client panics, for example in the store.
 pub async fn check_store<S: Subject + ?Sized>(
     handles: &[Arc<S>],
     plan: &Plan,
@@ -100,7 +100,7 @@ pub async fn check_store<S: Subject + ?Sized>(
 ) -> Result<Summary, Violation> {
     let history = record(handles, plan, faults).await;
     let promises = plan.promises;
-    // It takes a while, in which whatever else runs here goes on.
+    // It takes a while, in which other tasks of the runtime continue.
     let judged = tokio::task::spawn_blocking(move || history.judge(&promises)).await;
     judged.expect("the judge does not panic")
 }
@@ -128,7 +128,7 @@ pub async fn record<S: Subject + ?Sized>(
     });
     let clients = futures_util::future::join_all(clients);
     tokio::select! {
-        () = faults.strike(plan.seed) => unreachable!("faults strike until they are dropped"),
+        () = faults.strike(plan.seed) => unreachable!("faults run until they are dropped"),
         ended = clients => ended.into_iter().for_each(|ended| ended.expect("no client panics")),
     }
     faults.heal();
@@ -136,7 +136,7 @@ pub async fn record<S: Subject + ?Sized>(
     stage.recorder.history()
 }
 
-/// What clients share.
+/// State that clients share.
 struct Stage {
     recorder: Recorder,
     known: Known,
@@ -145,7 +145,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Makes calls until enough were made by all.
+    /// Makes calls until all clients together have made enough.
     async fn play<S: Subject + ?Sized>(&self, client: Client, subject: &S, plan: &Plan) {
         let number = client.number as u64;
         let mut random = StdRng::seed_from_u64(plan.seed.wrapping_mul(1_000).wrapping_add(number));
@@ -170,11 +170,11 @@ impl Stage {
         }
     }
 
-    /// Leases what is left and looks at every task, so that effects of unknown outcome show.
+    /// Leases what is left and looks up every task, so that effects of unknown outcome show.
     async fn look_at_rest<S: Subject + ?Sized>(&self, number: usize, subject: &S) {
         let client = Client { number, process: 0 };
         for queue in QUEUES {
-            // More than there are ids, should each lease answer with one.
+            // More than there are ids, in case each lease returns one task.
             for _ in 0..20 {
                 let request = script::lease_of(queue, 3);
                 let answer = self.recorder.call(client, subject, request).await;
@@ -190,7 +190,7 @@ impl Stage {
     }
 }
 
-/// What a client settles again, as a server does: all that failed of a queue, in the same order.
+/// What a client settles again, as a server does: everything in a queue that failed, in the same order.
 fn unsettled(request: Request, answer: Option<&Answer>) -> Option<Request> {
     let Request::Settle(settlements) = request else {
         return None;

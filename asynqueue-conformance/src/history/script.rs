@@ -1,4 +1,4 @@
-//! What clients do: requests chosen at random, about few enough tasks that clients get in each other's way.
+//! Requests of clients: chosen at random, about few enough tasks that clients interfere.
 
 use std::{
     collections::VecDeque,
@@ -30,13 +30,14 @@ use crate::property::QUEUES;
 /// Longer than a history.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How many ids each queue has tasks of.
+/// How many task ids each queue has.
 const IDS: u8 = 24;
 
-/// Of how many leases and tasks that were seen last clients make use.
+/// How many of the latest leases and tasks clients use.
 const KEPT: usize = 8;
 
-/// What clients know of each other's answers, so that they use leases and versions of others, and such as are over.
+/// What clients know about each other's responses, so that they use the leases and versions of others, including
+/// invalid ones.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     marks: AtomicU64,
@@ -45,7 +46,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Notes what an answer tells.
+    /// Notes what a response contains.
     pub(super) fn note(&self, answer: &Answer) {
         match answer {
             Answer::Leased(queues) => {
@@ -56,7 +57,8 @@ impl Known {
         }
     }
 
-    /// A text that no other task or attempt has: so no task ever is as it was before, and each answer shows what it saw.
+    /// A text that no other task or attempt has, so that no task ever returns to an earlier content, and each response
+    /// shows which one it saw.
     fn mark(&self, what: &str) -> String {
         format!("{what}{}", self.marks.fetch_add(1, SeqCst))
     }
@@ -78,7 +80,7 @@ fn some<T: Clone>(kept: &Mutex<VecDeque<T>>, random: &mut StdRng) -> Option<T> {
     (!kept.is_empty()).then(|| kept[random.random_range(0..kept.len())].clone())
 }
 
-/// All tasks that there can be.
+/// All possible tasks.
 pub(super) fn all_tasks() -> Vec<TaskRef> {
     let of_queue = |queue: &&'static str| {
         let queue = *queue;
@@ -104,7 +106,7 @@ pub(super) fn request(known: &Known, random: &mut StdRng) -> Request {
     }
 }
 
-/// Leases one of each queue, for an hour.
+/// Leases one task from a queue. The lease lasts an hour.
 pub(super) fn lease_of(queue: &str, cap: usize) -> Request {
     Request::Lease {
         queues: vec![(queue.to_owned().into(), cap)],
@@ -112,7 +114,7 @@ pub(super) fn lease_of(queue: &str, cap: usize) -> Request {
     }
 }
 
-/// How many things a request is about.
+/// The number of items in a request.
 fn some_number(random: &mut StdRng) -> usize {
     if random.random_bool(0.6) {
         1

@@ -1,7 +1,7 @@
-//! Searches an order of concurrent steps in which a specification explains every answer.
+//! Searches an order of concurrent steps in which a specification explains every response.
 //!
-//! The search is that of Wing and Gong, with the memory of Lowe: what was reached once, as a set of steps that are in order and the
-//! state that they left, is not searched again.
+//! The search is that of Wing and Gong, with the memory of Lowe: a combination of the ordered steps and the state they
+//! lead to is searched only once.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,14 @@ use std::collections::HashSet;
 pub(super) struct Span {
     /// Not before this.
     pub(super) begin: u64,
-    /// Not after this. `None` if nobody knows whether it was taken: at any time after its begin, or never.
+    /// Not after this. `None` if it is unknown whether it was taken: at any time after its start, or never.
     pub(super) end: Option<u64>,
-    /// The step that comes before it.
+    /// The step that precedes it.
     pub(super) after: Option<usize>,
-    /// The step that comes after it, if it is taken at all.
+    /// The step that follows it, if it is taken at all.
     pub(super) before: Option<usize>,
-    /// Of steps that have one, and can be next, the one with the lowest is tried first. It changes how long a search takes, and not
-    /// what it finds.
+    /// Of the steps with a rank that can be next, the lowest is tried first. This changes how long a search takes, but
+    /// not its result.
     pub(super) rank: Option<u64>,
 }
 
@@ -28,11 +28,11 @@ pub(super) trait Specification {
     /// The state before all steps.
     fn start(&self) -> Self::State;
 
-    /// The states that a step can leave, behind those that were taken. None, if its answer is not one that it can have in this state;
-    /// none is needed either where it is certain that the steps which are left cannot follow.
+    /// The states that a step can lead to, after the steps taken. Empty if its response is impossible in this state, or
+    /// if the remaining steps certainly cannot follow.
     fn apply(&self, state: &Self::State, step: usize, taken: &Taken) -> Vec<Self::State>;
 
-    /// Tells states apart.
+    /// Distinguishes states.
     fn digest(&self, state: &Self::State) -> u64;
 }
 
@@ -45,7 +45,7 @@ impl Taken {
         Self(vec![0; steps.div_ceil(64)])
     }
 
-    /// Whether this one was.
+    /// Whether this step was taken.
     pub(super) fn has(&self, step: usize) -> bool {
         self.0[step / 64] & (1 << (step % 64)) != 0
     }
@@ -60,13 +60,13 @@ impl Taken {
 pub(super) enum Found {
     /// There is an order.
     Order,
-    /// There is none.
+    /// There is no order.
     NoOrder,
-    /// The search was given up, since it took more tries than it was allowed.
+    /// The search gave up after the limit of tries.
     Undecided,
 }
 
-/// Searches, with at most so many tries of a step. Returns how many it took, too.
+/// Searches with a limited number of tries. Also returns the number used.
 pub(super) fn search<S: Specification>(spec: &S, spans: &[Span], tries: usize) -> (Found, usize) {
     let mut search = Search::new(spec, spans);
     let found = search.run(tries);
@@ -76,24 +76,24 @@ pub(super) fn search<S: Specification>(spec: &S, spans: &[Span], tries: usize) -
 struct Search<'a, S: Specification> {
     spec: &'a S,
     spans: &'a [Span],
-    /// The steps that have to be taken, by their begin.
+    /// The steps that must be taken, ordered by their start.
     certain: Vec<usize>,
-    /// Those that may be.
+    /// The steps that may have been taken.
     uncertain: Vec<usize>,
     taken: Taken,
-    /// How many of those that have to be are taken.
+    /// How many of the required steps are taken.
     done: usize,
     reached: HashSet<(Box<[u64]>, u64)>,
     tries: usize,
 }
 
-/// A state, and what is to be tried in it.
+/// A state, and the steps to try in it.
 struct Level<State> {
     state: State,
     digest: u64,
     /// In reverse.
     candidates: Vec<usize>,
-    /// The step that is tried, and the states that it leaves.
+    /// The step that is being tried, and the states that it leads to.
     tried: usize,
     next: Vec<State>,
 }
@@ -166,7 +166,7 @@ impl<'a, S: Specification> Search<'a, S> {
         }
     }
 
-    /// The steps that can be next, in reverse: first is to be tried what must have been taken soonest, and last what may not have
+    /// The steps that can be next, in reverse: the first to try must have been taken soonest, the last may not have
     /// been taken at all.
     fn candidates(&self) -> Vec<usize> {
         let mut first_end = u64::MAX;
@@ -200,7 +200,7 @@ impl<'a, S: Specification> Search<'a, S> {
         certain
     }
 
-    /// Sorts the steps that have a rank, among the places that they are in.
+    /// Sorts the steps with a rank, among the places that they have.
     fn sort_ranked(&self, steps: &mut [usize]) {
         let has_rank = |place: &usize| self.spans[steps[*place]].rank.is_some();
         let places: Vec<_> = (0..steps.len()).filter(has_rank).collect();
@@ -218,7 +218,7 @@ impl<'a, S: Specification> Search<'a, S> {
         among.iter().position(is_higher).unwrap_or(among.len())
     }
 
-    /// The place among the certain ones before which all are taken.
+    /// The index among the required steps before which all are taken.
     fn first_left(&self) -> usize {
         let left = (self.certain.iter()).position(|step| !self.taken.has(*step));
         left.unwrap_or(self.certain.len())

@@ -1,4 +1,4 @@
-//! Calls in a line each.
+//! Formats calls, one per line.
 
 use asynqueue_core::{
     broker::{Change, Conflict, Each, Edit, Leased, Move, NewTask, TaskInfo, When},
@@ -8,7 +8,7 @@ use asynqueue_core::{
 use super::call::{Answer, Call, Request};
 use crate::property::outcome_in_words;
 
-/// Whether a call asks for something of this queue.
+/// Whether a request uses this queue.
 pub(super) fn is_about(call: &Call, queue: &Name) -> bool {
     match &call.request {
         Request::Enqueue(tasks) => tasks.iter().any(|task| task.envelope.queue == *queue),
@@ -22,8 +22,8 @@ pub(super) fn is_about(call: &Call, queue: &Name) -> bool {
     }
 }
 
-/// When a call began and ended, whose it is, and its requests and answers in this queue. An answer that came later than
-/// `until` is not shown.
+/// When a call started and ended, its client, and its requests and responses in this queue. A response after `until` is
+/// not shown.
 pub(super) fn line(call: &Call, queue: &Name, until: u64) -> String {
     let end = call.end.filter(|end| *end <= until);
     let time = match end {
@@ -39,11 +39,11 @@ pub(super) fn line(call: &Call, queue: &Name, until: u64) -> String {
     format!("{time} client {}: {items}", call.client.number)
 }
 
-/// The parts of a request in this queue, each with its answer.
+/// The parts of a request in this queue, each with its response.
 fn items(call: &Call, answer: Option<&Answer>, queue: &Name) -> String {
-    let part = |asked: String, place: usize| match answer {
-        Some(answer) => format!("{asked} -> {}", answered(answer, place)),
-        None => asked,
+    let part = |request: String, place: usize| match answer {
+        Some(answer) => format!("{request} -> {}", answered(answer, place)),
+        None => request,
     };
     let (what, parts): (String, Vec<_>) = match &call.request {
         Request::Enqueue(tasks) => {
@@ -115,7 +115,9 @@ fn answered(answer: &Answer, place: usize) -> String {
         Answer::Enqueued(answers) => match &answers[place] {
             Ok(()) => "accepted".into(),
             Err(Conflict::Id { state, .. }) => format!("exists, {state}"),
-            Err(Conflict::Unique { holder, state, .. }) => format!("{holder} has its key, {state}"),
+            Err(Conflict::Unique { holder, state, .. }) => {
+                format!("{holder} holds its key, {state}")
+            }
             Err(other) => other.to_string(),
         },
         Answer::Leased(answers) => match &answers[place] {
@@ -133,7 +135,7 @@ fn answered(answer: &Answer, place: usize) -> String {
     }
 }
 
-/// A task, and by what the history tells its versions apart.
+/// A task, with the fields that distinguish its versions in a history.
 fn task(envelope: &Envelope) -> String {
     let payload = String::from_utf8_lossy(&envelope.payload);
     match envelope.last_failure() {

@@ -1,4 +1,5 @@
-//! What a store owes, one step after the other: the model of the property tests, and what calls of unknown outcome left in it.
+//! What a store must do, one step after the other: the model of the property tests, and what calls of unknown outcome
+//! left in it.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::property::model::{Entry, Model};
 
-/// The time at which all is done. Leases of zero have ended then, and those of an hour have not.
+/// The time of all steps. Leases of zero have expired then, and those of an hour have not.
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
 /// The steps of one queue, as a specification.
@@ -43,9 +44,9 @@ impl<'a> Spec<'a> {
 #[derive(Clone)]
 pub(super) struct State {
     model: Model,
-    /// How many tasks steps of unknown outcome have left of what they could take.
+    /// How many tasks the steps of unknown outcome can still have taken.
     left: BTreeMap<usize, usize>,
-    /// The answers that such steps would have had which are repeated, where a later answer could be another.
+    /// The responses of such steps that are repeated, if a later response could differ.
     remembered: BTreeMap<usize, &'static str>,
 }
 
@@ -115,7 +116,7 @@ impl Specification for Spec<'_> {
     }
 }
 
-/// The state after a change, if its answer is the one that was given, or that is not known.
+/// The state after a change, if its response is the recorded one, or unknown.
 fn after<T: PartialEq>(
     state: &State,
     answer: Option<&T>,
@@ -137,8 +138,8 @@ fn name(settled: Settled) -> &'static str {
 }
 
 impl Spec<'_> {
-    /// The state, unless later answers show that a task which was just changed is not like this, or not in this place among those that
-    /// are pending.
+    /// The state, unless later responses show that a task that was just changed is different, or in another place among
+    /// the pending ones.
     fn plausible(
         &self,
         state: Option<State>,
@@ -169,7 +170,7 @@ impl Spec<'_> {
         place.is_none_or(|place| self.foresight.may_be_in_order(&pending, place))
     }
 
-    /// A settlement that repeats one of unknown outcome may be answered as that one was.
+    /// A settlement that repeats one of unknown outcome may have its response.
     fn settle(&self, state: &State, step: usize, settle: &SettleStep, taken: &Taken) -> Vec<State> {
         let settlement = &settle.settlement;
         let mut new = state.clone();
@@ -179,10 +180,10 @@ impl Spec<'_> {
             if given != Settled::Stale && !self.foresight.may_end(version, step, taken) {
                 return Vec::new();
             }
-            // What is stale stays so, unless it waits for the lease to end.
+            // A stale outcome stays stale, unless it waits for the lease to end.
             let may_change = given != Settled::Stale || settlement.only_if_expired;
             if settle.is_repeated && may_change {
-                // Under the first of those that are alike: which of them it was makes no difference.
+                // Under the first of equal ones: it makes no difference which one it was.
                 let first = settle.repeats.first().copied().unwrap_or(step);
                 new.remembered.insert(first, name(given));
             }
@@ -197,7 +198,7 @@ impl Spec<'_> {
         is_again.then(|| state.clone()).into_iter().collect()
     }
 
-    /// The states after a request for leases without an answer: it took any number of tasks.
+    /// The states after a lease request without a response: it took any number of tasks.
     fn lose_lease(
         &self,
         state: &State,
@@ -231,7 +232,7 @@ impl Spec<'_> {
         (least.max(1)..=most).map(lost).collect()
     }
 
-    /// A lease takes what is next. Or it answers with what an earlier one of this worker took, whose answer was lost.
+    /// A lease takes the next tasks, or returns the tasks of an earlier lease of this worker whose response was lost.
     fn lease(&self, state: &State, step: usize, lease: &LeaseStep, taken: &Taken) -> Vec<State> {
         let mut states: Vec<_> = self.take(state, step, lease, taken).into_iter().collect();
         if lease.is_again() {
@@ -297,7 +298,7 @@ impl Spec<'_> {
     }
 }
 
-/// Whether these tasks were answered, in their order; or in that of their ids, where the first answer was lost.
+/// Whether these tasks were returned, in their order, or in the order of their ids if the first response was lost.
 fn is_same<'a>(tasks: impl Iterator<Item = &'a Entry>, lease: &LeaseStep) -> bool {
     let mut tasks: Vec<_> = tasks.map(|entry| &entry.envelope).collect();
     let mut leased: Vec<_> = lease.tasks.iter().map(|leased| &leased.envelope).collect();

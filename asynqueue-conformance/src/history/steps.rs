@@ -1,4 +1,4 @@
-//! The steps that calls consist of: each changes one queue at once.
+//! The steps of calls: each changes one queue in one step.
 
 mod ranks;
 
@@ -22,17 +22,17 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) client: Client,
-    /// The place of its call among all.
+    /// The index of its call.
     pub(super) call: usize,
     pub(super) kind: Kind,
 }
 
-/// What a step does, and its answer where it is known.
+/// What a step does, and its response if known.
 #[derive(Debug)]
 pub(super) enum Kind {
     Enqueue(NewTask, Option<Result<(), Conflict>>),
     Lease(LeaseStep),
-    /// Takes up to so many tasks, for nobody.
+    /// Takes up to this many tasks without a response.
     LoseLease {
         limit: Limit,
         lease: Duration,
@@ -46,31 +46,31 @@ pub(super) enum Kind {
     Look(TaskRef, Option<TaskInfo>),
 }
 
-/// Tasks that were leased at once.
+/// Tasks that were leased in one step.
 #[derive(Debug)]
 pub(super) struct LeaseStep {
     pub(super) tasks: Vec<Leased>,
     pub(super) lease: Duration,
     /// How many it could take.
     pub(super) limit: usize,
-    /// Whether nothing was left pending.
+    /// Whether no pending task was left.
     pub(super) is_all: bool,
 }
 
 impl LeaseStep {
-    /// Whether the answer may be that of an earlier request, whose own was lost: then a store does not say since when tasks were
-    /// pending, and may answer them in another order.
+    /// Whether the response may be that of an earlier request whose response was lost: then a store does not report
+    /// since when tasks were pending, and may return them in another order.
     pub(super) fn is_again(&self) -> bool {
         let is_untimed = |leased: &Leased| leased.pending_since.is_none();
         !self.tasks.is_empty() && self.tasks.iter().all(is_untimed)
     }
 }
 
-/// How many tasks a lost lease took at most.
+/// The maximum that a lost lease took.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limit {
     Of(usize),
-    /// What this step has left of its own.
+    /// What is left of this step's own maximum.
     LeftBy(usize),
 }
 
@@ -91,24 +91,24 @@ pub(super) struct Steps {
     pub(super) spans: Vec<Span>,
 }
 
-/// What part of a history is looked at.
+/// The visible part of a history.
 #[derive(Clone, Debug)]
 pub(super) struct View {
-    /// What happened later is not looked at.
+    /// Everything later is hidden.
     pub(super) until: u64,
-    /// The calls whose answers are not looked at, by their places.
+    /// The calls whose responses are hidden, by index.
     pub(super) forgotten: HashSet<usize>,
 }
 
 impl View {
-    pub(super) fn whole() -> Self {
+    pub(super) fn complete() -> Self {
         Self {
             until: u64::MAX,
             forgotten: HashSet::new(),
         }
     }
 
-    /// The answer to a call and when it came, as far as it is looked at.
+    /// The response to a call and its time, if they are visible.
     fn answer<'a>(&self, place: usize, call: &'a Call) -> (Option<&'a Answer>, Option<u64>) {
         let end = call.end.filter(|end| *end <= self.until);
         if end.is_none() || self.forgotten.contains(&place) {
@@ -119,7 +119,7 @@ impl View {
 }
 
 impl Steps {
-    /// The steps that calls took in a queue.
+    /// The steps of calls in a queue.
     pub(super) fn of(calls: &[Call], queue: &Name, promises: &Promises, view: &View) -> Self {
         let mut steps = Self::default();
         for (place, call) in calls.iter().enumerate() {
@@ -143,7 +143,7 @@ impl Steps {
     }
 }
 
-/// A call whose steps are added.
+/// A call whose steps are being added.
 struct Adding<'a> {
     steps: &'a mut Steps,
     promises: &'a Promises,
@@ -201,7 +201,7 @@ impl Adding<'_> {
                 for (task, answer) in tasks.iter().zip(answers) {
                     if task.queue == *self.queue {
                         self.add(true, Kind::Look(task.clone(), answer.clone()));
-                        // Each task is looked up by itself.
+                        // Each task is looked up separately.
                         self.before = None;
                     }
                 }
@@ -254,7 +254,7 @@ impl Adding<'_> {
         }
     }
 
-    /// What a call may have leased for nobody: what it takes at once, and the rest of it in another step.
+    /// What a call may have leased without a response: its first step, and the rest in another step.
     fn lose_leases(&mut self, limit: usize, lease: Duration, is_whole: bool) {
         let first = Limit::Of(limit);
         self.add(
@@ -316,7 +316,7 @@ impl Adding<'_> {
                 }
             }
             if answer.is_none() && !repeats.is_empty() {
-                // One of them has an effect at most, and the first may have it as late as this.
+                // At most one of them takes effect, and the first may do so as late as this.
                 continue;
             }
             let step = SettleStep {
@@ -328,14 +328,14 @@ impl Adding<'_> {
             let before = self.before;
             self.add(answer.is_some(), Kind::Settle(step));
             if answer != Some(Settled::Recorded) {
-                // One that is to be cancelled may come behind the others, since its failure has to be made up first; by then, it
-                // may be another's.
+                // A task to be cancelled may follow the others, because its failure has to be created first. By then,
+                // another worker may have it.
                 self.before = before;
             }
         }
     }
 
-    /// The steps of unknown outcome that are like this one.
+    /// The steps of unknown outcome that equal this one.
     fn repeated(&self, settlement: &Settlement) -> Vec<usize> {
         let client = self.call.client;
         let is_like = |step: &Step| match &step.kind {
@@ -357,7 +357,8 @@ impl Adding<'_> {
 
     fn add(&mut self, is_certain: bool, kind: Kind) {
         let place = self.steps.steps.len();
-        // A step of unknown outcome may be without an effect, and then it is in no order: what follows does not wait for it.
+        // A step of unknown outcome may have no effect, and then no place in the order, so the following steps do not
+        // wait for it.
         let is_rest = matches!(
             kind,
             Kind::LoseLease {
@@ -383,12 +384,12 @@ impl Adding<'_> {
     }
 }
 
-/// Stands for the token of a lease that nobody was answered, by the step that took it. No store gives such high ones.
+/// Stands for the token of a lost lease, by the step that took it. No store uses such high tokens.
 pub(super) fn lost_token(step: usize) -> LeaseToken {
     LeaseToken(u64::MAX - step as u64)
 }
 
-/// The step that took this lease for nobody.
+/// The step that took this lost lease.
 pub(super) fn lost_step(token: LeaseToken, steps: usize) -> Option<usize> {
     let step = usize::try_from(u64::MAX - token.0).ok()?;
     (step < steps).then_some(step)

@@ -1,4 +1,4 @@
-//! The calls that are recorded, made to a store.
+//! The interface of stores to recorded calls.
 
 use async_trait::async_trait;
 use asynqueue_core::{
@@ -8,14 +8,14 @@ use asynqueue_core::{
 
 use super::call::{Answer, Request};
 
-/// What requests are made to: a [`Store`], or something before one.
+/// The target of requests: a [`Store`], or something in front of one.
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// Makes a request, for this worker if it is one for leases.
+    /// Performs a request, with this worker if it is a lease request.
     ///
     /// # Errors
     ///
-    /// When the store failed. Then the request may have taken effect, may still, or never will.
+    /// When the store failed. The request may then have taken effect, may do so later, or never will.
     async fn perform(&self, worker: &Name, request: &Request) -> Result<Answer, BrokerError>;
 }
 

@@ -1,4 +1,4 @@
-//! What tells a task as it is now from what it was before and will be.
+//! What distinguishes a task now from its earlier and later versions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,4 +1,4 @@
-//! What is told of a broker that went wrong.
+//! Reports of broker faults.
 
 use std::fmt::{self, Write};
 
@@ -6,18 +6,18 @@ use asynqueue_core::broker::BrokerError;
 
 use super::Operation;
 
-/// A broker did other than expected. Shows the operations that led to it, one a line.
+/// A broker behaved differently than expected. Shows the operations that led to it, one per line.
 ///
-/// Its `Debug` is its `Display`, so that `unwrap` and proptest show it readably too.
+/// Its `Debug` is its `Display`, so that `unwrap` and proptest print it readably too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Difference(String);
 
 impl Difference {
-    /// The last of the operations is the one that the fault was found after.
+    /// The fault was found after the last of the operations.
     pub(super) fn after(operations: &[Operation], fault: &Fault) -> Self {
         let mut text = String::new();
         for (index, operation) in operations.iter().enumerate() {
-            // Writing to a string cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{:4}. {operation}", index + 1);
         }
         let _ = write!(text, "{}", fault.0);
@@ -39,7 +39,7 @@ impl fmt::Debug for Difference {
 
 impl std::error::Error for Difference {}
 
-/// What is wrong, without how it came to be.
+/// What is wrong, without the operations that led to it.
 #[derive(Debug)]
 pub(super) struct Fault(pub(super) String);
 
@@ -49,7 +49,7 @@ impl From<BrokerError> for Fault {
     }
 }
 
-/// Is fine if the two are equal; says what differs, if not.
+/// Fails with the difference, unless the two are equal.
 pub(super) fn same<T: PartialEq + fmt::Debug>(
     what: impl fmt::Display,
     found: &T,
@@ -64,7 +64,7 @@ pub(super) fn same<T: PartialEq + fmt::Debug>(
     }
 }
 
-/// Is fine if `holds`.
+/// Fails unless `holds`.
 pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Fault> {
     if holds { Ok(()) } else { Err(Fault(what())) }
 }

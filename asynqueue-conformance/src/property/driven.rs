@@ -1,4 +1,4 @@
-//! A broker that operations are applied to.
+//! Applies operations to a broker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,34 +16,34 @@ use bytes::Bytes;
 use super::{
     CANCEL_REASON, Operation, QUEUES, Shift, WORKER,
     difference::{Fault, ensure, same},
-    lists::whole_list,
+    lists::complete_list,
     operation::{OnlyIfExpired, Place, enqueued_at, settlement},
 };
 
-/// What came of an operation, without what brokers may choose as they like: their tokens.
+/// The result of an operation, without values that brokers may choose freely, such as tokens.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
     Nothing,
     Enqueued(Vec<Result<(), Conflict>>),
-    /// With the time that came with each.
+    /// With the time of each.
     Leased(Vec<(Arc<Envelope>, Timestamp)>),
     Extended(Vec<Extended>),
     Settled(Vec<Settled>),
     /// Sorted by task.
     Reclaimed(Vec<(TaskRef, Arc<Envelope>, Settled)>),
-    /// Of each queue.
+    /// For each queue.
     Forwarded(Vec<Forwarded>),
     Trimmed(usize),
     Cancelled(Vec<CancelOutcome>),
     Deleted(Vec<bool>),
     RunNow(Vec<bool>),
-    /// `None` for a task that is not there.
+    /// `None` for a task that does not exist.
     Replaced(Vec<Option<bool>>),
-    /// With when the next is due.
+    /// With the next due time.
     Aggregated(Vec<(Group, Result<bool, Conflict>)>, Option<Timestamp>),
 }
 
-/// A broker, and every lease it has given, in that order: a lease's place in it stands for its token.
+/// A broker, and all leases that it has issued, in order. The index of a lease stands for its token.
 pub(super) struct Driven<'a> {
     broker: &'a SharedBroker,
     queues: [Name; QUEUES.len()],
@@ -167,7 +167,7 @@ impl<'a> Driven<'a> {
         for leased in all_of(self.broker.lease(&request).await)?.concat() {
             let lease = leased.lease();
             let is_new = self.leases.iter().all(|old| old.lease() != lease);
-            ensure(is_new, || format!("{lease:?} was given twice"))?;
+            ensure(is_new, || format!("{lease:?} was issued twice"))?;
             answer.push((Arc::clone(&leased.envelope), leased.now));
             self.leases.push(leased);
         }
@@ -207,7 +207,7 @@ impl<'a> Driven<'a> {
         self.leases.iter().rev().nth(place)
     }
 
-    /// What a server does with lost leases.
+    /// Reclaims tasks as a server does.
     async fn reclaim(&self, limit: usize) -> Result<Answer, Fault> {
         let mut lost = all_of(
             self.broker
@@ -215,11 +215,11 @@ impl<'a> Driven<'a> {
                 .await,
         )?
         .concat();
-        // Brokers may find them in any order; what becomes of them is to be the same.
+        // Brokers may return them in any order, but must treat them the same.
         lost.sort_by_key(|lost| lost.envelope.task_ref());
         for lost in &lost {
             let is_known = self.leases.iter().any(|old| old.lease() == lost.lease());
-            ensure(is_known, || format!("{:?} was never given", lost.lease()))?;
+            ensure(is_known, || format!("{:?} was never issued", lost.lease()))?;
         }
         let delay = Duration::ZERO;
         let settlements: Vec<Settlement> = lost
@@ -234,21 +234,21 @@ impl<'a> Driven<'a> {
         Ok(Answer::Reclaimed(reclaimed.collect()))
     }
 
-    /// Trims to the end, since brokers may choose which of several lists they begin with.
+    /// Trims completely, because brokers may choose the order of several lists.
     async fn trim(&self, keep: Keep, limit: usize) -> Result<Answer, Fault> {
         let mut trimmed = 0;
         loop {
             let before = self.archived().await?;
             let answers = all_of(self.broker.trim(&self.queues, keep, limit).await)?;
-            same("one answer a queue", &answers.len(), &self.queues.len())?;
+            same("one result per queue", &answers.len(), &self.queues.len())?;
             let deleted = || answers.iter().map(Trimmed::deleted);
             ensure(deleted().all(|deleted| deleted <= limit), || {
-                format!("{answers:?} were trimmed at once")
+                format!("{answers:?} were trimmed in one call")
             })?;
             let deleted: usize = deleted().sum();
             for (before, after) in before.iter().zip(self.archived().await?) {
                 ensure(before.starts_with(&after), || {
-                    format!("trimmed not the oldest first: of {before:?}, {after:?} are left")
+                    format!("not trimmed oldest first: of {before:?}, {after:?} are left")
                 })?;
             }
             if deleted == 0 {
@@ -262,7 +262,7 @@ impl<'a> Driven<'a> {
     async fn archived(&self) -> Result<Vec<Vec<TaskId>>, Fault> {
         let mut archived = Vec::new();
         for queue in &self.queues {
-            let tasks = whole_list(self.broker, queue, TaskState::Archived, 100).await?;
+            let tasks = complete_list(self.broker, queue, TaskState::Archived, 100).await?;
             archived.push(
                 tasks
                     .into_iter()

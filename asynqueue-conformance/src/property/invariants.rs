@@ -1,4 +1,4 @@
-//! What holds of a broker at any time, whatever was done to it.
+//! Invariants of a broker, whatever was done to it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,15 +9,15 @@ use asynqueue_core::{
 
 use super::{
     difference::{Difference, Fault, ensure, same},
-    lists::whole_list,
+    lists::complete_list,
 };
 
-/// Checks that every task of every queue is in exactly one state, that lists, counts and what is told of single tasks
-/// agree, and that pages of any size make up the same list. Nothing may happen to the broker meanwhile.
+/// Checks that every task of every queue is in exactly one state, that lists, counts and single lookups agree, and that
+/// pages of any size make up the same list. Nothing else may use the broker during the call.
 ///
 /// # Errors
 ///
-/// When one of these does not hold.
+/// When an invariant is violated.
 pub async fn check_invariants(broker: &SharedBroker) -> Result<(), Difference> {
     invariants(broker)
         .await
@@ -27,7 +27,7 @@ pub async fn check_invariants(broker: &SharedBroker) -> Result<(), Difference> {
 pub(super) async fn invariants(broker: &SharedBroker) -> Result<(), Fault> {
     let queues = broker.queues().await?;
     ensure(queues.is_sorted_by(|a, b| a < b), || {
-        format!("the queues are not by name, each once: {queues:?}")
+        format!("the queues are not sorted by name without duplicates: {queues:?}")
     })?;
     let stats = broker.stats(&queues).await?;
     same("the number of stats", &stats.len(), &queues.len())?;
@@ -45,18 +45,20 @@ async fn invariants_of(
     let mut counts = BTreeMap::new();
     let mut listed_in = HashMap::<TaskId, TaskState>::new();
     for state in TaskState::ALL {
-        let list = whole_list(broker, queue, state, usize::from(u16::MAX)).await?;
+        let list = complete_list(broker, queue, state, usize::from(u16::MAX)).await?;
         for task in &list {
             plausible(queue, state, task)?;
             if let Some(other) = listed_in.insert(task.envelope.id.clone(), state) {
                 let id = &task.envelope.id;
-                return Err(Fault(format!("{queue}/{id} is both {other} and {state}")));
+                return Err(Fault(format!(
+                    "{queue}/{id} is in two states: {other} and {state}"
+                )));
             }
         }
         in_order(queue, state, &list)?;
-        told_alone(broker, queue, &list).await?;
+        looked_up_alone(broker, queue, &list).await?;
         for limit in [1, 2, 3, list.len().max(1)] {
-            let pages = whole_list(broker, queue, state, limit).await?;
+            let pages = complete_list(broker, queue, state, limit).await?;
             let what = format!("{queue}: {state} tasks in pages of {limit}");
             same(what, &pages, &list)?;
         }
@@ -67,7 +69,7 @@ async fn invariants_of(
     same(format_args!("{queue}: counts"), &stats.counts, &counts)
 }
 
-/// Whether a task says of itself what its list says of it, and nothing that its state does not have.
+/// Checks that a task matches its list, and has only the data of its state.
 fn plausible(queue: &Name, state: TaskState, task: &TaskInfo) -> Result<(), Fault> {
     let has_time = !matches!(
         state,
@@ -80,23 +82,31 @@ fn plausible(queue: &Name, state: TaskState, task: &TaskInfo) -> Result<(), Faul
         && (task.progress.is_none() || state == TaskState::Active)
         && (task.result.is_none() || state == TaskState::Completed);
     ensure(holds, || {
-        format!("{queue}: this is no {state} task: {task:?}")
+        format!("{queue}: not a valid {state} task: {task:?}")
     })
 }
 
-/// Whether what is told of each task alone is what its list tells.
-async fn told_alone(broker: &SharedBroker, queue: &Name, list: &[TaskInfo]) -> Result<(), Fault> {
+/// Checks that a lookup of each task returns what its list shows.
+async fn looked_up_alone(
+    broker: &SharedBroker,
+    queue: &Name,
+    list: &[TaskInfo],
+) -> Result<(), Fault> {
     let mut refs: Vec<_> = list.iter().map(|task| task.envelope.task_ref()).collect();
     let mut expected: Vec<_> = list.iter().cloned().map(Some).collect();
-    // One that is not there must not shift the others.
+    // A missing task must not shift the others.
     let missing = TaskId::new("there-is-no-such-task").map_err(|error| Fault(error.to_string()))?;
     refs.insert(0, TaskRef::new(queue, missing));
     expected.insert(0, None);
-    let told = broker.tasks(&refs).await?;
-    same(format_args!("{queue}: tasks alone"), &told, &expected)
+    let found = broker.tasks(&refs).await?;
+    same(
+        format_args!("{queue}: tasks looked up alone"),
+        &found,
+        &expected,
+    )
 }
 
-/// Whether a list is in the order of its times and priorities, as far as these decide it.
+/// Checks that a list is in the order of its times and priorities, as far as they determine it.
 fn in_order(queue: &Name, state: TaskState, list: &[TaskInfo]) -> Result<(), Fault> {
     let in_order = match state {
         TaskState::Scheduled | TaskState::Retry => list.is_sorted_by_key(|task| task.at),

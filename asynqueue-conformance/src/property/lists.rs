@@ -1,4 +1,4 @@
-//! Lists that are read to their end.
+//! Reads lists to their end.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use asynqueue_core::{
 
 use super::difference::{Fault, ensure};
 
-/// A whole list, read in pages of `limit`.
-pub(super) async fn whole_list(
+/// A complete list, read in pages of `limit`.
+pub(super) async fn complete_list(
     broker: &SharedBroker,
     queue: &Name,
     state: TaskState,
@@ -23,9 +23,9 @@ pub(super) async fn whole_list(
         let part = broker.list(queue, state, page.clone()).await?;
         let read = part.tasks.len();
         ensure(read <= limit, || {
-            format!("{queue}: a page of {read} {state} tasks, where {limit} were asked for")
+            format!("{queue}: a page of {read} {state} tasks, expected at most {limit}")
         })?;
-        // Else a broker whose cursors don't move on would be read for ever.
+        // Otherwise a broker whose cursors do not advance would be read forever.
         for task in part.tasks {
             let id = task.envelope.id.clone();
             ensure(met.insert(id.clone()), || {

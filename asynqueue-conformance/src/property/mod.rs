@@ -1,11 +1,11 @@
-//! Random operations on a broker, each answer compared with that of a model or of another broker.
+//! Random operations on a broker, each result compared with that of a model or of another broker.
 //!
-//! The [conformance suite](crate::suite) shows one behaviour at a time; this finds what goes wrong between them.
-//! After each operation every task is looked up, every list read and every count compared.
+//! The [conformance suite](crate::suite) shows one behaviour at a time. This finds faults in their combinations. After
+//! each operation every task is looked up, every list read and every count compared.
 //!
-//! [`check`] compares with a model, which is a list of tasks, searched from end to end: too slow to be used, and too
-//! simple to be wrong. [`compare`] compares with another broker, and [`check_invariants`] with nothing: it holds of any
-//! broker at any time that nothing happens to it.
+//! [`check`] compares with a model: a list of tasks, searched from end to end, which is too slow to be used but too
+//! simple to be wrong. [`compare`] compares with another broker. [`check_invariants`] compares with nothing and holds
+//! for any broker while nothing else uses it.
 //!
 //! ```
 //! use asynqueue_conformance::property;
@@ -21,7 +21,7 @@
 //!         runtime.block_on(property::check(&broker, &operations, async |by| clock.advance(by)))?;
 //!         Ok(())
 //!     })
-//!     .expect("the broker does what the model does");
+//!     .expect("the broker behaves as the model");
 //! # }
 //! ```
 
@@ -54,21 +54,21 @@ use self::{
 /// The queues that operations are about.
 pub(crate) const QUEUES: [&str; 2] = ["left", "right"];
 
-/// Who leases tasks.
+/// The worker that leases tasks.
 const WORKER: &str = "worker";
 
-/// Why tasks are cancelled.
+/// The reason of cancellations.
 const CANCEL_REASON: &str = "why not";
 
-/// Applies the operations to the broker, which must be empty, and to the model. Checks the broker's
-/// [invariants](check_invariants) too.
+/// Applies the operations to the broker, which must be empty, and to the model. Also checks the broker's
+/// [invariants](check_invariants).
 ///
 /// `advance` moves the broker's clock, which must stand still otherwise, so that every time can be compared to the
 /// millisecond.
 ///
 /// # Errors
 ///
-/// When the broker answers, or is left, other than the model.
+/// When a result or the state of the broker differs from the model.
 pub async fn check(
     broker: &SharedBroker,
     operations: &[Operation],
@@ -94,14 +94,14 @@ pub async fn check(
     Ok(())
 }
 
-/// Applies the operations to two brokers, which must be empty, and compares what they answer and how they are left.
+/// Applies the operations to two brokers, which must be empty, and compares their results and states.
 ///
 /// `advance` moves the clocks of both, which must show the same time and stand still otherwise. Brokers may number
 /// their leases differently.
 ///
 /// # Errors
 ///
-/// When `broker` answers, or is left, other than `reference`.
+/// When a result or the state of `broker` differs from `reference`.
 pub async fn compare(
     reference: &SharedBroker,
     broker: &SharedBroker,

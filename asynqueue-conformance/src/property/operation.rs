@@ -1,4 +1,4 @@
-//! Operations to choose from at random.
+//! Random operations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::QUEUES;
 
-/// Whether an outcome counts only while its lease has ended.
+/// Whether an outcome counts only if its lease has expired.
 pub type OnlyIfExpired = bool;
 
-/// Tells a lease among all that were ever given: 0 is the newest.
+/// Identifies a lease among all that were issued: 0 is the newest.
 pub type Place = usize;
 
 /// One operation on a broker.
@@ -28,26 +28,26 @@ pub type Place = usize;
 pub enum Operation {
     /// Enqueues a batch.
     Enqueue(Vec<NewTask>),
-    /// Leases from queues, by their places, with a cap each.
+    /// Leases from queues, by index, with a maximum for each.
     Lease {
-        /// The queues, and how many from each.
+        /// The queues, and the maximum for each.
         caps: Vec<(usize, usize)>,
-        /// How many in all.
+        /// The maximum for all.
         max: usize,
-        /// How long the leases last.
+        /// The duration of the leases.
         lease: Duration,
     },
     /// Extends leases for this long.
     Extend(Vec<Place>, Duration),
-    /// Settles leases. They may be settled, lost or passed on already.
+    /// Settles leases, which may already be settled, lost or reclaimed.
     Settle(Vec<(Place, Outcome, OnlyIfExpired)>),
-    /// Lets up to so many lost tasks run again.
+    /// Reclaims up to this many lost tasks.
     Reclaim(usize),
-    /// Forwards up to so many due tasks.
+    /// Forwards up to this many due tasks.
     Forward(usize),
-    /// Trims until nothing is left to trim, so many at a time.
+    /// Trims until nothing is left to trim, up to this many at a time.
     Trim(Keep, usize),
-    /// Reports progress of leases, current or not.
+    /// Reports progress of leases, valid or not.
     Report(Vec<(Place, Progress)>),
     /// Cancels tasks.
     Cancel(Vec<TaskRef>),
@@ -55,28 +55,28 @@ pub enum Operation {
     Delete(Vec<TaskRef>),
     /// Runs tasks now.
     RunNow(Vec<TaskRef>),
-    /// Pauses or resumes a queue, by its place.
+    /// Pauses or resumes a queue, by index.
     Pause(usize, bool),
-    /// Puts new versions of tasks in place of what they are, and moves them.
+    /// Replaces tasks with new versions, and moves them.
     Replace(Vec<(TaskRef, Option<Shift>)>),
-    /// Makes one task, of this id, of each of up to so many groups that are due.
+    /// Aggregates each of up to this many due groups into one task with this id.
     Aggregate(TaskId, usize),
-    /// Lets time pass.
+    /// Advances the clock.
     Advance(Duration),
 }
 
 /// Where a task is moved to.
 #[derive(Clone, Copy, Debug)]
 pub enum Shift {
-    /// Behind those that are pending.
+    /// After the pending ones.
     Pending,
-    /// To wait for this long.
+    /// Scheduled after this delay.
     Scheduled(Duration),
     /// Into the archive.
     Archived,
 }
 
-/// Up to `max` operations, groups and replacements among them, for [`compare`](super::compare): the model has neither.
+/// Up to `max` operations, including groups and replacements, for [`compare`](super::compare): the model has neither.
 pub fn operations_with_groups(max: usize) -> impl Strategy<Value = Vec<Operation>> {
     let limits = (whole_seconds(), 1_usize..4).prop_map(|(grace, max_size)| {
         Aggregate::DEFAULT
@@ -106,7 +106,7 @@ pub fn operations_with_groups(max: usize) -> impl Strategy<Value = Vec<Operation
     vec(operation, 1..max)
 }
 
-/// Up to `max` operations, on few enough tasks that they get in each other's way.
+/// Up to `max` operations, on few enough tasks that they interfere.
 pub fn operations(max: usize) -> impl Strategy<Value = Vec<Operation>> {
     vec(operation(), 1..max)
 }
@@ -132,14 +132,14 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Now and then with a part of a millisecond, which must not make anything early.
+/// Sometimes with a fraction of a millisecond, which must not make anything early.
 fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     let part = prop_oneof![4 => Just(0), 1 => 1_u64..2_000];
     (range, part)
         .prop_map(|(seconds, micros)| Duration::from_secs(seconds) + Duration::from_micros(micros))
 }
 
-/// What is part of an envelope may be kept to the millisecond.
+/// Parts of an envelope may be stored to the millisecond.
 fn whole_seconds() -> impl Strategy<Value = Duration> {
     (1_u64..100).prop_map(Duration::from_secs)
 }
@@ -153,7 +153,7 @@ fn progress() -> impl Strategy<Value = Progress> {
     (0_u64..10).prop_map(|done| Progress::new(done, 10, "at it"))
 }
 
-/// Around the time that clocks for tests start at, and long before.
+/// Around the start of test clocks, and long before.
 fn time() -> impl Strategy<Value = Timestamp> {
     prop_oneof![
         1 => Just(Timestamp::default()),
@@ -228,7 +228,7 @@ pub(super) fn enqueued_at(tasks: &[NewTask], now: Timestamp) -> Vec<NewTask> {
     tasks
 }
 
-/// The outcome of a lease; with one more failure, where it is one.
+/// The settlement of a lease, with one more failure if it has failed.
 pub(super) fn settlement(
     envelope: &Arc<Envelope>,
     token: LeaseToken,

@@ -1,4 +1,4 @@
-//! Operations in a line each, for those who read what a test has found.
+//! Formats operations, one per line, for test reports.
 
 use std::{fmt, time::Duration};
 
@@ -56,7 +56,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// As it is displayed: the derived form of one task alone fills a screen.
+/// As `Display`: the derived form of a single task would fill a screen.
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -94,7 +94,7 @@ pub(crate) fn outcome_in_words(outcome: &Outcome) -> String {
     }
 }
 
-/// What is not as by default.
+/// The values that differ from the default.
 fn new_task(NewTask { envelope, when, .. }: &NewTask) -> String {
     let mut text = envelope.task_ref().to_string();
     match when {
@@ -123,7 +123,7 @@ fn new_task(NewTask { envelope, when, .. }: &NewTask) -> String {
     text
 }
 
-/// How long after a test's clock starts; zero for times long past.
+/// Time since the start of test clocks, zero for times long before.
 fn since_start(time: Timestamp) -> Duration {
     time.since(TestClock::default().now())
 }

@@ -1,4 +1,4 @@
-//! All that can be read of a broker, to be compared with another's.
+//! The complete readable state of a broker, for comparison with another's.
 
 use asynqueue_core::{
     broker::{Finished, QueueStats, SharedBroker, TaskInfo, Version},
@@ -8,23 +8,23 @@ use asynqueue_core::{
 use super::{
     QUEUES,
     difference::{Fault, same},
-    lists::whole_list,
+    lists::complete_list,
 };
 
-/// What a broker keeps of the queues that operations are about.
+/// The state of the queues in the operations.
 pub(super) struct State {
     /// The queues that have had a task.
     pub(super) used: Vec<Name>,
     pub(super) queues: Vec<QueueState>,
 }
 
-/// What a broker keeps of one queue.
+/// The state of one queue.
 pub(super) struct QueueState {
     pub(super) name: Name,
     pub(super) stats: QueueStats,
     /// The list of each state.
     pub(super) lists: Vec<(TaskState, Vec<TaskInfo>)>,
-    /// What those who wait for finished tasks are told, in the order of the lists.
+    /// The outcomes that waiters of finished tasks receive, in the order of the lists.
     pub(super) ends: Vec<(TaskId, Finished)>,
 }
 
@@ -43,7 +43,7 @@ impl State {
         })
     }
 
-    /// Says where this state is not as expected.
+    /// Reports where this state differs from the expected one.
     pub(super) fn compare(&self, expected: &Self) -> Result<(), Fault> {
         same("the queues that were used", &self.used, &expected.used)?;
         for (found, expected) in self.queues.iter().zip(&expected.queues) {
@@ -57,13 +57,13 @@ impl QueueState {
     async fn of(broker: &SharedBroker, name: Name, stats: QueueStats) -> Result<Self, Fault> {
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
         for state in TaskState::ALL {
-            let mut list = whole_list(broker, &name, state, 100).await?;
+            let mut list = complete_list(broker, &name, state, 100).await?;
             for task in &mut list {
-                // Each store has versions of its own.
+                // Each store has its own versions.
                 task.version = Version::default();
             }
             if state == TaskState::Active {
-                // Of leases that end at the same time, none is before another.
+                // The order of leases with the same expiry is undefined.
                 list.sort_by_key(|task| {
                     let until = task.lease.as_ref().map(|lease| lease.until);
                     (until, task.envelope.id.clone())
@@ -85,7 +85,7 @@ impl QueueState {
 
     fn compare(&self, expected: &Self) -> Result<(), Fault> {
         let name = &self.name;
-        // The ids first: they say most with fewest words.
+        // The ids first: they say most in the fewest words.
         for ((state, found), (_, expected)) in self.lists.iter().zip(&expected.lists) {
             same(
                 format_args!("{name}: {state} tasks"),
@@ -101,7 +101,7 @@ impl QueueState {
         }
         same(format_args!("{name}: stats"), &self.stats, &expected.stats)?;
         same(
-            format_args!("{name}: what those who wait are told"),
+            format_args!("{name}: the outcomes that waiters receive"),
             &self.ends,
             &expected.ends,
         )

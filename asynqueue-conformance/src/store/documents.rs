@@ -30,16 +30,16 @@ pub(super) fn remove(name: &str) -> DocumentSwap {
     DocumentSwap::new(SPACE, name, Expect::Any, Put::Remove)
 }
 
-/// Makes one set of changes. Returns whether it was made.
+/// Applies one set of changes. Returns whether it was made.
 pub(super) async fn swap(store: &Arc<dyn Store>, set: Vec<DocumentSwap>) -> bool {
     let swapped = store.swap(vec![set]).await.unwrap();
-    assert_eq!(swapped.len(), 1, "one answer a set");
+    assert_eq!(swapped.len(), 1, "one result per set");
     swapped[0].is_done
 }
 
 async fn document(store: &Arc<dyn Store>, name: &str) -> Option<Document> {
     let mut found = store.document(SPACE, &[name.into()]).await.unwrap();
-    assert_eq!(found.len(), 1, "one answer a name");
+    assert_eq!(found.len(), 1, "one result per name");
     found.remove(0)
 }
 
@@ -52,8 +52,8 @@ async fn version(store: &Arc<dyn Store>, name: &str) -> Version {
     document(store, name).await.expect("a document").version
 }
 
-/// Its bytes, whatever they are, and its time to the millisecond.
-pub async fn a_document_is_as_it_was_put(harness: &dyn StoreHarness) {
+/// Any bytes are stored, and the time to the millisecond.
+pub async fn a_document_is_stored_unchanged(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let all_bytes: Vec<u8> = (0..=255).collect();
     let time = Timestamp::from_millis(1_767_225_600_123);
@@ -72,15 +72,15 @@ pub async fn a_document_is_as_it_was_put(harness: &dyn StoreHarness) {
         let found = document(&store, name).await.expect(name);
         assert_eq!((found.bytes, found.due), (bytes, due), "{name}");
     }
-    let asked = ["unknown", "all", "empty", "all"].map(Name::from);
-    let found = store.document(SPACE, &asked).await.unwrap();
+    let names = ["unknown", "all", "empty", "all"].map(Name::from);
+    let found = store.document(SPACE, &names).await.unwrap();
     let is_there: Vec<_> = found.iter().map(Option::is_some).collect();
     assert_eq!(is_there, [false, true, true, true]);
     assert_eq!(found[1], found[3]);
 }
 
-/// Of a name, each space has a document of its own.
-pub async fn documents_are_listed_by_name_each_space_by_itself(harness: &dyn StoreHarness) {
+/// Each space has its own document of a name.
+pub async fn documents_are_listed_by_name_and_space(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(store.documents(SPACE).await.unwrap(), []);
     let mut set: Vec<_> = ["b", "a", "c"].map(|name| put(name, name, None)).into();
@@ -103,8 +103,8 @@ pub async fn documents_are_listed_by_name_each_space_by_itself(harness: &dyn Sto
     }
 }
 
-/// Names are whatever users call their entries, and more.
-pub async fn names_of_any_text_are_kept_apart(harness: &dyn StoreHarness) {
+/// Names are what users call their entries, and may be any text.
+pub async fn names_of_any_text_do_not_collide(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let long = "x".repeat(1_000);
     let names = [
@@ -127,8 +127,8 @@ pub async fn names_of_any_text_are_kept_apart(harness: &dyn StoreHarness) {
     assert_eq!(store.documents(SPACE).await.unwrap().len(), names.len());
 }
 
-/// However often it is looked at.
-pub async fn each_content_has_a_version_of_its_own(harness: &dyn StoreHarness) {
+/// The version is the same however often the document is read.
+pub async fn each_content_has_a_unique_version(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let mut seen = Vec::new();
     for text in ["one", "two", "three"] {
@@ -143,8 +143,8 @@ pub async fn each_content_has_a_version_of_its_own(harness: &dyn StoreHarness) {
     assert_eq!(listed[0].1.version, seen[2]);
 }
 
-/// One that changed meanwhile, or is gone or there by now, stays as it is.
-pub async fn a_change_is_made_only_to_what_it_expects(harness: &dyn StoreHarness) {
+/// A document that changed, was removed or appeared stays unchanged.
+pub async fn a_change_requires_the_expected_version(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let any = Expect::Any;
     assert!(
@@ -174,8 +174,8 @@ pub async fn a_change_is_made_only_to_what_it_expects(harness: &dyn StoreHarness
     assert!(swap(&store, vec![expecting(Expect::Absent, remove("a"))]).await);
 }
 
-/// Whichever of its changes does not find what it expects.
-pub async fn a_set_is_made_whole_or_not_at_all(harness: &dyn StoreHarness) {
+/// If any of its changes does not find the expected version, none is made.
+pub async fn a_set_is_all_or_nothing(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let absent = |name| expecting(Expect::Absent, put(name, "new", None));
     assert!(
@@ -211,8 +211,8 @@ pub async fn a_set_is_made_whole_or_not_at_all(harness: &dyn StoreHarness) {
     assert_eq!(text(&store, "there").await, None);
 }
 
-/// One that is not made holds up no other, and each sees what those before it have made.
-pub async fn sets_are_made_one_after_the_other(harness: &dyn StoreHarness) {
+/// A set that is not made does not affect the others, and each set sees the changes of the previous ones.
+pub async fn sets_are_made_in_order(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let absent = |text| vec![expecting(Expect::Absent, put("a", text, None)), look("b")];
     let sets = vec![
@@ -230,8 +230,8 @@ pub async fn sets_are_made_one_after_the_other(harness: &dyn StoreHarness) {
     assert_eq!(store.swap(Vec::new()).await.unwrap(), []);
 }
 
-/// In the order of the set.
-pub async fn what_is_to_stay_is_returned_whether_or_not_the_set_is_made(
+/// They are returned in the order of the set.
+pub async fn documents_to_keep_are_returned_whether_or_not_the_set_is_made(
     harness: &dyn StoreHarness,
 ) {
     let store = harness.store().await;
@@ -258,7 +258,7 @@ pub async fn what_is_to_stay_is_returned_whether_or_not_the_set_is_made(
     assert_eq!(swapped[1].kept, before);
 }
 
-/// From all lists; and it may be put again.
+/// It is removed from all lists, and can be put again.
 pub async fn a_removed_document_is_gone(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let due = Some(Timestamp::from_millis(1));
@@ -295,8 +295,8 @@ async fn count_up(store: Arc<dyn Store>, names: [&str; 2]) {
     }
 }
 
-/// None is undone by another that had read the document before.
-pub async fn racing_changes_of_a_document_all_hold(harness: &dyn StoreHarness) {
+/// No change is overwritten by another that had read the document before.
+pub async fn racing_changes_of_a_document_are_all_kept(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert!(swap(&store, vec![put("a", "0", None), put("b", "0", None)]).await);
     let mut changes = JoinSet::new();
@@ -308,8 +308,8 @@ pub async fn racing_changes_of_a_document_all_hold(harness: &dyn StoreHarness) {
     assert_eq!(text(&store, "b").await.as_deref(), Some("12"));
 }
 
-/// And those that look see no set half made.
-pub async fn racing_sets_over_several_documents_are_each_whole(harness: &dyn StoreHarness) {
+/// Readers never see a partially made set.
+pub async fn racing_sets_over_several_documents_are_all_or_nothing(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let names = ["a", "b", "c"];
     assert!(swap(&store, names.map(|name| put(name, "0", None)).into()).await);
@@ -333,8 +333,8 @@ pub async fn racing_sets_over_several_documents_are_each_whole(harness: &dyn Sto
     sets.join_all().await;
 }
 
-/// More than a store may send in one request.
-pub async fn a_large_number_of_sets_is_made(harness: &dyn StoreHarness) {
+/// More sets than a store may send in one request.
+pub async fn a_large_number_of_sets_is_applied(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let name = |n: usize| format!("document-{n:04}");
     let set = |n| vec![expecting(Expect::Absent, put(&name(n), "text", None))];
@@ -349,15 +349,15 @@ pub async fn a_large_number_of_sets_is_made(harness: &dyn StoreHarness) {
     assert_eq!(listed, names);
 }
 
-/// As the history of an entry may be.
-pub async fn a_large_document_is_kept(harness: &dyn StoreHarness) {
+/// The history of an entry can be large.
+pub async fn a_large_document_is_stored(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let large = "0123456789abcdef".repeat(1 << 16);
     assert!(swap(&store, vec![put("a", &large, None)]).await);
     assert_eq!(text(&store, "a").await, Some(large));
 }
 
-/// As everything else.
+/// All calls return `Closed`.
 pub async fn a_closed_store_has_no_documents(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     store.close().await;

@@ -1,4 +1,4 @@
-//! Documents by their time.
+//! Documents by due time.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn names(found: &DueDocuments) -> Vec<&str> {
     documents.map(|(name, _)| name.as_str()).collect()
 }
 
-/// And not before, by the store's clock.
+/// They are not due before, by the store's clock.
 pub async fn documents_are_due_at_their_time_earliest_first(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let now = store.now();
@@ -49,8 +49,8 @@ pub async fn documents_are_due_at_their_time_earliest_first(harness: &dyn StoreH
     assert_eq!((names(&elsewhere), elsewhere.next_due), (vec![], None));
 }
 
-/// Then the next after them is due already.
-pub async fn at_most_limit_documents_are_found(harness: &dyn StoreHarness) {
+/// The next one is then already due.
+pub async fn at_most_limit_documents_are_returned(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let at = |millis| Some(Timestamp::from_millis(millis));
     let set = (1..=9)
@@ -66,7 +66,7 @@ pub async fn at_most_limit_documents_are_found(harness: &dyn StoreHarness) {
     assert_eq!((all.documents.len(), all.next_due), (9, None));
 }
 
-/// Its old time is forgotten, with whatever it had been put before.
+/// Its old time is forgotten.
 pub async fn a_document_that_is_put_again_is_due_at_its_new_time(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let hour = Duration::from_secs(3_600);
@@ -84,7 +84,7 @@ pub async fn a_document_that_is_put_again_is_due_at_its_new_time(harness: &dyn S
     assert_eq!((names(&found), found.next_due), (vec![], None));
 }
 
-/// Also if it had a time before.
+/// Even if it had a time before.
 pub async fn a_document_without_a_time_is_never_due(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let long_ago = Some(Timestamp::from_millis(1));

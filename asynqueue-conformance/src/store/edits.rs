@@ -80,12 +80,12 @@ fn cancel() -> Change {
 
 async fn edit_one(store: &Arc<dyn Store>, edit: Edit) -> Edited {
     let edited = store.edit(&[edit]).await.unwrap();
-    assert_eq!(edited.len(), 1, "one answer an edit");
+    assert_eq!(edited.len(), 1, "one result per edit");
     edited[0]
 }
 
-/// Wherever it is looked at; the end of a lease and the progress are not part of it.
-pub async fn a_version_is_of_the_state_and_the_envelope(harness: &dyn StoreHarness) {
+/// The end of a lease and the progress are not part of it.
+pub async fn a_version_depends_on_the_state_and_the_envelope(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(&store, [task("a"), task("b")]).await;
     let queue = Name::from(QUEUE);
@@ -111,8 +111,8 @@ pub async fn a_version_is_of_the_state_and_the_envelope(harness: &dyn StoreHarne
     assert_ne!(info(&store, "b").await.version, before.version);
 }
 
-/// Whatever has changed of it: its state, or its envelope.
-pub async fn a_task_is_edited_only_as_it_was_seen(harness: &dyn StoreHarness) {
+/// Any change of its state or its envelope counts.
+pub async fn a_task_is_edited_only_if_it_is_unchanged(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(&store, [task("a"), task("b")]).await;
     let (a, b) = (info(&store, "a").await, info(&store, "b").await);
@@ -142,8 +142,8 @@ pub async fn a_task_is_edited_only_as_it_was_seen(harness: &dyn StoreHarness) {
     assert_eq!(edit_one(&store, put(&seen, "edited")).await, Edited::Done);
 }
 
-/// Also where a task is named twice, and over several queues.
-pub async fn edits_are_answered_as_if_made_one_after_the_other(harness: &dyn StoreHarness) {
+/// Also if a task occurs twice, and over several queues.
+pub async fn edits_return_results_as_if_made_in_order(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let elsewhere = task_in("other", "c");
     enqueue(&store, [task("a"), task("b"), elsewhere]).await;
@@ -169,8 +169,8 @@ pub async fn edits_are_answered_as_if_made_one_after_the_other(harness: &dyn Sto
     assert_eq!(state(&store, "b").await, None);
 }
 
-/// And nothing is changed.
-pub async fn a_change_is_refused_in_a_state_that_it_is_not_for(harness: &dyn StoreHarness) {
+/// Nothing is changed.
+pub async fn a_change_is_refused_in_the_wrong_state(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(
         &store,
@@ -213,8 +213,8 @@ pub async fn a_change_is_refused_in_a_state_that_it_is_not_for(harness: &dyn Sto
     );
 }
 
-/// Whether it was deleted, or never was.
-pub async fn a_task_that_is_gone_has_changed(harness: &dyn StoreHarness) {
+/// Whether it was deleted or never existed.
+pub async fn a_missing_task_counts_as_changed(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(&store, [task("a")]).await;
     let seen = info(&store, "a").await;
@@ -234,8 +234,8 @@ pub async fn a_task_that_is_gone_has_changed(harness: &dyn StoreHarness) {
     assert_eq!(store.queues().await.unwrap(), [QUEUE]);
 }
 
-/// It gave the lock back when it was archived.
-pub async fn a_task_leaves_the_archive_only_with_its_lock(harness: &dyn StoreHarness) {
+/// The task released the lock when it was archived.
+pub async fn a_task_leaves_the_archive_only_if_its_lock_is_free(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let locked = |name| unique(name, UniqueUntil::Success, secs(1_000));
     enqueue(&store, [locked("a")]).await;
@@ -265,11 +265,11 @@ pub async fn a_task_leaves_the_archive_only_with_its_lock(harness: &dyn StoreHar
     let refused = store
         .enqueue(vec![NewTask::new(locked("c"), When::Now)])
         .await;
-    assert!(refused.unwrap()[0].is_err(), "it has its lock again");
+    assert!(refused.unwrap()[0].is_err(), "it holds its lock again");
 }
 
-/// And changes nothing else of it.
-pub async fn a_put_of_what_was_seen_moves_the_task(harness: &dyn StoreHarness) {
+/// Nothing else of it changes.
+pub async fn a_put_without_a_change_moves_the_task(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(&store, [task("a"), task("b")]).await;
     let at = store.now() + secs(3_600);
@@ -288,12 +288,12 @@ pub async fn a_put_of_what_was_seen_moves_the_task(harness: &dyn StoreHarness) {
     assert_eq!(
         lease_one(&store).await.envelope.id,
         id("b"),
-        "it went behind"
+        "it moved to the end"
     );
 }
 
-/// The others have seen what is not there any more.
-pub async fn of_racing_edits_of_a_task_one_is_made(harness: &dyn StoreHarness) {
+/// The others have seen an old version.
+pub async fn one_of_racing_edits_of_a_task_is_made(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     enqueue(&store, [task("a")]).await;
     let seen = info(&store, "a").await;
@@ -307,8 +307,8 @@ pub async fn of_racing_edits_of_a_task_one_is_made(harness: &dyn StoreHarness) {
     assert_eq!((of(Edited::Done), of(Edited::Changed)), (1, 7));
 }
 
-/// A batch may turn out to be empty; that is no error.
-pub async fn nothing_edited_is_nothing_answered(harness: &dyn StoreHarness) {
+/// A batch may be empty without an error.
+pub async fn an_empty_edit_has_an_empty_result(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(store.edit(&[]).await.unwrap(), []);
     assert_eq!(store.tasks(&[]).await.unwrap(), []);

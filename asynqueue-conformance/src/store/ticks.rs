@@ -1,4 +1,4 @@
-//! Tasks of ticks: a queue takes one for each.
+//! Tasks of ticks: a queue accepts one for each tick.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ fn fired(name: &str) -> Result<(), Conflict> {
     Err(Conflict::Fired { task })
 }
 
-/// Under whatever id, and in whichever call.
-pub async fn the_task_of_a_tick_is_taken_once(harness: &dyn StoreHarness) {
+/// Under any id, and in any call.
+pub async fn the_task_of_a_tick_is_accepted_once(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let batch = vec![
         of(task("a"), "e", TICK),
@@ -47,8 +47,8 @@ pub async fn the_task_of_a_tick_is_taken_once(harness: &dyn StoreHarness) {
     assert_eq!(enqueue(&store, of(task("e"), "e", later)).await, Ok(()));
 }
 
-/// A scheduler that fires it again learns that it was fired, and not that its task is in its own way.
-pub async fn a_tick_that_was_fired_is_refused_before_all_else(harness: &dyn StoreHarness) {
+/// A scheduler that fires it again learns that the tick has fired, and not that the task id exists.
+pub async fn a_fired_tick_is_refused_before_other_conflicts(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(enqueue(&store, of(task("a"), "e", TICK)).await, Ok(()));
     assert_eq!(enqueue(&store, of(task("a"), "e", TICK)).await, fired("a"));
@@ -56,8 +56,8 @@ pub async fn a_tick_that_was_fired_is_refused_before_all_else(harness: &dyn Stor
     assert!(matches!(next, Err(Conflict::Id { .. })), "{next:?}");
 }
 
-/// Nothing came of it.
-pub async fn a_task_that_is_refused_leaves_its_tick_open(harness: &dyn StoreHarness) {
+/// The tick has had no effect.
+pub async fn a_refused_task_leaves_its_tick_open(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let taken = NewTask::new(task("a"), When::Now);
     assert_eq!(enqueue(&store, taken).await, Ok(()));
@@ -66,8 +66,8 @@ pub async fn a_task_that_is_refused_leaves_its_tick_open(harness: &dyn StoreHarn
     assert_eq!(enqueue(&store, of(task("b"), "e", TICK)).await, Ok(()));
 }
 
-/// An entry may have gone from one queue to another.
-pub async fn guards_and_queues_are_kept_apart(harness: &dyn StoreHarness) {
+/// An entry may move from one queue to another.
+pub async fn guards_and_queues_do_not_mix(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(enqueue(&store, of(task("a"), "e\n1", TICK)).await, Ok(()));
     assert_eq!(enqueue(&store, of(task("b"), "e\n2", TICK)).await, Ok(()));
@@ -75,15 +75,15 @@ pub async fn guards_and_queues_are_kept_apart(harness: &dyn StoreHarness) {
     assert_eq!(enqueue(&store, elsewhere).await, Ok(()));
 }
 
-/// The clock went back a little.
+/// The clock was set back a little.
 pub async fn an_earlier_tick_is_refused(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     assert_eq!(enqueue(&store, of(task("a"), "e", NEXT)).await, Ok(()));
     assert_eq!(enqueue(&store, of(task("b"), "e", TICK)).await, fired("b"));
 }
 
-/// It is of a clock that was wrong.
-pub async fn a_last_tick_far_ahead_is_ignored(harness: &dyn StoreHarness) {
+/// The clock was wrong.
+pub async fn a_last_tick_far_in_the_future_is_ignored(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let now = store.now();
     let ahead = now + CLOCK_TOLERANCE + secs(1);
@@ -95,8 +95,8 @@ pub async fn a_last_tick_far_ahead_is_ignored(harness: &dyn StoreHarness) {
     assert_eq!(enqueue(&store, of(task("e"), "e", now)).await, fired("e"));
 }
 
-/// As after the entry was removed; others stay.
-pub async fn a_tick_that_is_forgotten_is_taken_again(harness: &dyn StoreHarness) {
+/// After the entry was removed. Other ticks stay.
+pub async fn a_forgotten_tick_is_accepted_again(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     for (id, guard) in [("a", "one"), ("b", "two")] {
         assert_eq!(enqueue(&store, of(task(id), guard, TICK)).await, Ok(()));
@@ -112,8 +112,8 @@ pub async fn a_tick_that_is_forgotten_is_taken_again(harness: &dyn StoreHarness)
     assert_eq!(store.queues().await.unwrap(), [QUEUE]);
 }
 
-/// However many schedulers fire it.
-pub async fn of_racing_tasks_of_a_tick_one_is_taken(harness: &dyn StoreHarness) {
+/// Whatever the number of schedulers that fire it.
+pub async fn one_of_racing_tasks_of_a_tick_is_accepted(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let mut racing = JoinSet::new();
     for n in 0..8 {

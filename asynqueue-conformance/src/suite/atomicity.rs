@@ -1,4 +1,4 @@
-//! Many at once.
+//! Concurrent calls.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ fn request(max: usize) -> LeaseRequest {
     LeaseRequest::new(vec![(QUEUE.into(), max)], max, LEASE, "racer".into())
 }
 
-/// Producers and workers side by side; a third of the tasks fail once, a third are given back once.
+/// Producers and workers run concurrently. A third of the tasks fail once, a third are released once.
 pub async fn every_task_is_settled_once_among_racing_workers(harness: &dyn Harness) {
     const TASKS: usize = 600;
     let f = Fixture::new(harness).await;
@@ -95,7 +95,7 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
     }
 }
 
-/// A task is either cancelled while it waits, or leased and told.
+/// A task is either cancelled while it waits, or leased and its worker notified.
 pub async fn a_racing_cancel_and_lease_leave_one_winner(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for round in 0..50 {
@@ -117,7 +117,7 @@ pub async fn a_racing_cancel_and_lease_leave_one_winner(harness: &dyn Harness) {
     }
 }
 
-/// The others are told who has it.
+/// The others receive the state of the task with the id.
 pub async fn racing_enqueues_of_an_id_accept_one(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut racers = JoinSet::new();
@@ -141,7 +141,7 @@ pub async fn racing_enqueues_of_an_id_accept_one(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, 1)]).await;
 }
 
-/// The others are refused, and it is counted once.
+/// The others are refused, and the outcome counts once.
 pub async fn racing_outcomes_of_a_lease_record_one(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for round in 1..=30 {
@@ -173,7 +173,7 @@ pub async fn racing_enqueues_of_a_key_accept_one(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, 1)]).await;
 }
 
-/// Every server does it, now and then at the same time.
+/// Every server forwards, sometimes at the same time.
 pub async fn racing_forwards_move_each_task_once(harness: &dyn Harness) {
     const TASKS: usize = 100;
     let f = Fixture::new(harness).await;
@@ -198,7 +198,7 @@ pub async fn racing_forwards_move_each_task_once(harness: &dyn Harness) {
     assert_eq!(f.lease(TASKS * 2).await.len(), TASKS);
 }
 
-/// A task is deleted before a worker has it, or not at all.
+/// A task is deleted before a worker leases it, or not at all.
 pub async fn a_racing_delete_and_lease_leave_one_winner(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for round in 0..50 {
@@ -215,7 +215,7 @@ pub async fn a_racing_delete_and_lease_leave_one_winner(harness: &dyn Harness) {
     }
 }
 
-/// Of a worker that is late and those that take its task back, one is heard.
+/// Only one of a late worker and the servers that reclaim its task records an outcome.
 pub async fn a_late_worker_and_racing_reclaims_leave_one_winner(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for _ in 0..20 {
@@ -253,8 +253,8 @@ pub async fn a_late_worker_and_racing_reclaims_leave_one_winner(harness: &dyn Ha
     }
 }
 
-/// No task is ever between two states, or in both.
-pub async fn a_task_that_moves_is_in_one_state_at_any_instant(harness: &dyn Harness) {
+/// A task is never in no state or in two.
+pub async fn a_moving_task_is_always_in_one_state(harness: &dyn Harness) {
     const TASKS: usize = 20;
     let f = Fixture::new(harness).await;
     f.enqueue((0..TASKS).map(|n| task(&n.to_string()))).await;
@@ -293,7 +293,7 @@ pub async fn a_task_that_moves_is_in_one_state_at_any_instant(harness: &dyn Harn
     }
 }
 
-/// Runs as many at once as there are workers, and returns what each answers.
+/// Runs one call per worker concurrently, and returns all results.
 async fn race<T, R>(racer: impl Fn(usize) -> R) -> Vec<T>
 where
     T: Send + 'static,

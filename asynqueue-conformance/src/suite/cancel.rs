@@ -1,4 +1,4 @@
-//! Stopping tasks.
+//! Cancelling tasks.
 
 use asynqueue_core::{
     broker::{CancelOutcome, Extended, Outcome, Settled, Signal, all_of},
@@ -30,7 +30,7 @@ async fn assert_cancelled(f: &Fixture<'_>, name: &str) {
     );
 }
 
-/// Whatever it waits for.
+/// In any waiting state.
 pub async fn a_waiting_task_is_archived_with_the_reason(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["retry", "pending"])).await;
@@ -49,22 +49,22 @@ pub async fn a_waiting_task_is_archived_with_the_reason(harness: &dyn Harness) {
     );
 }
 
-/// At once by a signal, and at the latest when it extends its lease.
-pub async fn the_worker_of_an_active_task_is_told(harness: &dyn Harness) {
+/// Immediately by a signal, and at the latest when it extends its lease.
+pub async fn the_worker_of_an_active_task_is_notified(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
     let mut signals = f.broker.signals(&[QUEUE.into()]).await.unwrap();
     assert_eq!(cancel(&f, "a").await, CancelOutcome::Requested);
     assert_eq!(signals.next().await, Some(Signal::Cancel(task_ref("a"))));
-    // A worker that has missed one of these is told by the next.
+    // A worker that has missed one of these is notified by the next.
     for _ in 0..2 {
         let extended = all_of(f.broker.extend(&[leased.lease()], LEASE).await).unwrap();
         assert_eq!(extended, [Extended::CancelRequested]);
     }
 }
 
-/// Cancelled is final.
+/// A cancellation is final.
 pub async fn a_cancelled_task_that_fails_is_not_retried(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for (name, outcome) in [
@@ -76,13 +76,13 @@ pub async fn a_cancelled_task_that_fails_is_not_retried(harness: &dyn Harness) {
         cancel(&f, name).await;
         assert_eq!(f.fail(&leased, outcome).await, Settled::Cancelled);
         assert_cancelled(&f, name).await;
-        // What the handler said on its way out is kept too.
+        // The error of the handler is kept too.
         assert_eq!(f.info(name).await.unwrap().envelope.failures().len(), 2);
     }
 }
 
-/// As by a server that shuts down meanwhile.
-pub async fn a_cancelled_task_that_is_given_back_is_archived(harness: &dyn Harness) {
+/// For example by a server that shuts down.
+pub async fn a_cancelled_task_that_is_released_is_archived(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -94,7 +94,7 @@ pub async fn a_cancelled_task_that_is_given_back_is_archived(harness: &dyn Harne
     assert_cancelled(&f, "a").await;
 }
 
-/// As when it was its last attempt.
+/// For example after its last attempt.
 pub async fn a_cancelled_task_that_is_archived_keeps_the_reason(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -114,7 +114,7 @@ pub async fn a_cancelled_task_that_completes_anyway_is_completed(harness: &dyn H
     assert_eq!(f.state("a").await, Some(TaskState::Completed));
 }
 
-/// Nor one that was never there.
+/// A task that never existed cannot be cancelled either.
 pub async fn a_finished_task_cannot_be_cancelled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("completed", secs(60)), task("archived")])
@@ -130,7 +130,7 @@ pub async fn a_finished_task_cannot_be_cancelled(harness: &dyn Harness) {
     assert_eq!(cancel(&f, "unknown").await, CancelOutcome::NotFound);
 }
 
-/// From the middle of the queue, too.
+/// Also from the middle of the queue.
 pub async fn a_cancelled_pending_task_is_not_leased(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b", "c"])).await;
@@ -138,8 +138,8 @@ pub async fn a_cancelled_pending_task_is_not_leased(harness: &dyn Harness) {
     assert_eq!(super::fixture::ids(&f.lease(9).await), ["a", "c"]);
 }
 
-/// As its process asked: nothing is left to be run again.
-pub async fn a_cancelled_task_that_is_dropped_is_gone(harness: &dyn Harness) {
+/// The handler requested it, so nothing is left to run again.
+pub async fn a_cancelled_task_that_is_revoked_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -148,7 +148,7 @@ pub async fn a_cancelled_task_that_is_dropped_is_gone(harness: &dyn Harness) {
     assert_eq!(f.state("a").await, None);
 }
 
-/// Nobody runs it again.
+/// It is not run again.
 pub async fn a_cancelled_task_whose_worker_is_lost_is_archived(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -163,8 +163,8 @@ pub async fn a_cancelled_task_whose_worker_is_lost_is_archived(harness: &dyn Har
     assert_cancelled(&f, "a").await;
 }
 
-/// Who asks again is told the same.
-pub async fn the_reason_given_first_is_kept(harness: &dyn Harness) {
+/// A second request returns the same.
+pub async fn the_first_reason_is_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -175,7 +175,7 @@ pub async fn the_reason_given_first_is_kept(harness: &dyn Harness) {
     assert_cancelled(&f, "a").await;
 }
 
-/// Neither a new task under the id nor the task itself, run again, is cancelled by it.
+/// It cancels neither a new task with the id nor the task itself when it runs again.
 pub async fn a_request_to_cancel_ends_with_the_lease(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -194,8 +194,8 @@ pub async fn a_request_to_cancel_ends_with_the_lease(harness: &dyn Harness) {
     assert_eq!(f.state("a").await, Some(TaskState::Pending));
 }
 
-/// Nothing was attempted.
-pub async fn cancelling_what_waits_counts_no_attempt(harness: &dyn Harness) {
+/// There was no attempt.
+pub async fn cancelling_a_waiting_task_counts_no_attempt(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     cancel(&f, "a").await;
@@ -206,8 +206,8 @@ pub async fn cancelling_what_waits_counts_no_attempt(harness: &dyn Harness) {
     );
 }
 
-/// Only an attempt that failed has.
-pub async fn giving_back_a_cancelled_task_counts_no_failure(harness: &dyn Harness) {
+/// Only a failed attempt counts.
+pub async fn releasing_a_cancelled_task_counts_no_failure(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let delay = secs(10);
     for (name, outcome, failed) in [
@@ -224,13 +224,13 @@ pub async fn giving_back_a_cancelled_task_counts_no_failure(harness: &dyn Harnes
     }
 }
 
-/// Each task by itself.
-pub async fn cancellations_are_answered_in_order_over_several_queues(harness: &dyn Harness) {
+/// Each task has its own result.
+pub async fn cancellations_return_results_in_order_over_several_queues(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     f.enqueue([task_in("other", "pending")]).await;
     let elsewhere = |name| TaskRef::new("other", id(name));
-    let asked = [
+    let tasks = [
         task_ref("active"),
         elsewhere("pending"),
         task_ref("completed"),
@@ -240,7 +240,7 @@ pub async fn cancellations_are_answered_in_order_over_several_queues(harness: &d
     ];
     use CancelOutcome::{AlreadyFinished, Cancelled, NotFound, Requested};
     assert_eq!(
-        f.broker.cancel(&asked, "all of it").await.unwrap(),
+        f.broker.cancel(&tasks, "all of it").await.unwrap(),
         [
             Requested,
             Cancelled,

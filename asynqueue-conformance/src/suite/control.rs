@@ -1,4 +1,4 @@
-//! Deleting, running now, pausing, closing.
+//! Deleting, running now, pausing and closing.
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ use super::{
     },
 };
 
-/// A worker must not lose its task from under it.
+/// A worker must not lose its task while it runs.
 pub async fn a_deleted_task_is_gone_unless_it_is_active(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([
@@ -45,7 +45,7 @@ pub async fn a_deleted_task_is_gone_unless_it_is_active(harness: &dyn Harness) {
         .await;
 }
 
-/// What is active or completed is not run again.
+/// Active and completed tasks are not run again.
 pub async fn waiting_and_archived_tasks_run_now(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([
@@ -77,10 +77,8 @@ pub async fn waiting_and_archived_tasks_run_now(harness: &dyn Harness) {
     assert_eq!(leased[1].envelope.attempts, 1, "its history stays");
 }
 
-/// They lie as far ahead as they did when it was enqueued, or no worker would start it.
-pub async fn the_times_of_a_task_that_is_too_late_are_renewed_when_it_is_to_run(
-    harness: &dyn Harness,
-) {
+/// They are as far in the future as when the task was enqueued. Otherwise no worker would start it.
+pub async fn the_times_of_an_expired_task_are_renewed_when_it_is_to_run(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let states = ["pending", "scheduled", "retry", "archived"];
     let late = |kind: &str, state: &str| {
@@ -96,7 +94,7 @@ pub async fn the_times_of_a_task_that_is_too_late_are_renewed_when_it_is_to_run(
     for kind in ["deadline", "expiry"] {
         f.enqueue([late(kind, "archived"), late(kind, "retry")])
             .await;
-        // Put away, as a server does with one that is too late to be started.
+        // Archived, as a server does with a task that has expired before its start.
         let leased = f.lease(2).await;
         f.settle(&leased[0], Outcome::Archive).await;
         f.settle(&leased[1], Outcome::Retry { delay: secs(900) })
@@ -128,29 +126,29 @@ pub async fn the_times_of_a_task_that_is_too_late_are_renewed_when_it_is_to_run(
     }
 }
 
-/// There is time enough.
-pub async fn the_times_of_a_task_that_is_not_too_late_stay(harness: &dyn Harness) {
+/// There is enough time.
+pub async fn the_times_of_a_task_that_has_not_expired_stay(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut in_time = task("in-time");
     in_time.enqueued_at = f.broker.now();
     in_time.deadline = Some(in_time.enqueued_at + secs(100));
-    // It was begun before that.
-    let mut begun = task("begun");
-    begun.attempts = 1;
-    begun.set_expires_at(Some(in_time.enqueued_at + secs(1)));
-    for task in [&in_time, &begun] {
+    // It was started before that.
+    let mut started = task("started");
+    started.attempts = 1;
+    started.set_expires_at(Some(in_time.enqueued_at + secs(1)));
+    for task in [&in_time, &started] {
         f.enqueue_after(task.clone(), secs(900)).await;
     }
     f.advance(secs(50)).await;
-    let tasks = ["in-time", "begun"].map(task_ref);
+    let tasks = ["in-time", "started"].map(task_ref);
     assert_eq!(f.broker.run_now(&tasks).await.unwrap(), [true, true]);
     let leased = f.lease(9).await;
     assert_eq!(*leased[0].envelope, in_time);
-    assert_eq!(*leased[1].envelope, begun);
+    assert_eq!(*leased[1].envelope, started);
 }
 
-/// And forgotten with the lease, whose worker alone is heard.
-pub async fn progress_is_seen_while_the_task_is_active(harness: &dyn Harness) {
+/// It is forgotten with the lease, and only its worker can report it.
+pub async fn progress_is_visible_while_the_task_is_active(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -227,12 +225,12 @@ async fn refused<T>(call: impl Future<Output = Result<T, BrokerError>>) {
 }
 
 /// While it is open.
-pub async fn a_broker_answers_a_ping(harness: &dyn Harness) {
+pub async fn a_broker_responds_to_a_ping(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.ping().await.unwrap();
 }
 
-/// From the middle of the queue, too.
+/// Also from the middle of the queue.
 pub async fn a_deleted_pending_task_is_not_leased(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a"), task("b"), prioritised("c", 1), task("d")])
@@ -242,7 +240,7 @@ pub async fn a_deleted_pending_task_is_not_leased(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(9).await), ["a", "d"]);
 }
 
-/// Not before those of its own priority, and not behind lower ones.
+/// It goes before lower priorities, but not before its own.
 pub async fn a_task_that_is_run_now_keeps_its_priority(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(prioritised("a", 5), secs(60)).await;
@@ -251,8 +249,8 @@ pub async fn a_task_that_is_run_now_keeps_its_priority(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "plain"]);
 }
 
-/// A batch may turn out to be empty; that is no error.
-pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
+/// A batch may be empty without an error.
+pub async fn an_empty_request_has_an_empty_result(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let broker = &f.broker;
     assert!(f.lease_from(&[], 5).await.is_empty());
@@ -282,7 +280,7 @@ pub async fn nothing_asked_is_nothing_answered(harness: &dyn Harness) {
     drop(broker.signals(&[]).await.unwrap());
 }
 
-/// Nor does it change anything.
+/// It changes nothing either.
 pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
@@ -304,8 +302,8 @@ pub async fn a_limit_of_zero_takes_nothing(harness: &dyn Harness) {
     f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }
 
-/// As if each came by itself.
-pub async fn the_same_task_twice_in_a_batch_is_answered_twice(harness: &dyn Harness) {
+/// As if each were sent separately.
+pub async fn the_same_task_twice_in_a_batch_has_two_results(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     let twice = |name| [task_ref(name), task_ref(name)];
@@ -328,7 +326,7 @@ pub async fn the_same_task_twice_in_a_batch_is_answered_twice(harness: &dyn Harn
     assert_eq!(ids(&f.lease(9).await), ["retry", "archived", "scheduled"]);
 }
 
-/// It is the way to ask for all there is.
+/// It means everything.
 pub async fn the_largest_limit_takes_everything(harness: &dyn Harness) {
     const ALL: usize = usize::MAX;
     let f = Fixture::new(harness).await;

@@ -1,4 +1,4 @@
-//! What programs declare: it is put back where it is missing, unless it was removed on demand.
+//! Declarations of programs: restored if they are missing, unless they were removed on request.
 
 use asynqueue_core::{
     broker::{REMOVALS_KEPT, Restored, ScheduleSwap, StateMark},
@@ -15,7 +15,7 @@ fn pair(name: &str) -> (Name, Name) {
     ("e".into(), Name::from(name))
 }
 
-/// Its mark differs after each change, and only then.
+/// The mark differs after each change, and only then.
 pub async fn a_change_of_subscribers_changes_their_mark(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mark = async || f.broker.subscriptions_mark().await.unwrap();
@@ -43,8 +43,8 @@ fn assert_all_differ(seen: &[StateMark]) {
     }
 }
 
-/// And the mark that is answered is that of the state with all of them.
-pub async fn missing_subscribers_are_put_back(harness: &dyn Harness) {
+/// The returned mark is that of the complete state.
+pub async fn missing_subscribers_are_restored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.subscribe(vec![pair("a")]).await.unwrap();
     let declared = [pair("a"), pair("b"), ("f".into(), "c".into())];
@@ -59,8 +59,8 @@ pub async fn missing_subscribers_are_put_back(harness: &dyn Harness) {
     assert_eq!(f.broker.subscriptions_mark().await.unwrap(), again.mark);
 }
 
-/// Also if it was missing when it was to be removed; until someone subscribes it again.
-pub async fn a_subscriber_that_was_removed_is_not_put_back(harness: &dyn Harness) {
+/// Even if it was missing when it was removed; until a program subscribes it again.
+pub async fn a_removed_subscriber_is_not_restored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.subscribe(vec![pair("a")]).await.unwrap();
     let removed = f.broker.unsubscribe(&[pair("a"), pair("b")]).await.unwrap();
@@ -74,8 +74,8 @@ pub async fn a_subscriber_that_was_removed_is_not_put_back(harness: &dyn Harness
     assert_eq!((found.removed, found.restored), (vec![pair("b")], vec![]));
 }
 
-/// By then each process knows that was at work.
-pub async fn a_removal_of_a_subscriber_is_forgotten_after_an_hour(harness: &dyn Harness) {
+/// By then, each process of that time knows.
+pub async fn the_removal_of_a_subscriber_is_forgotten_after_an_hour(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.unsubscribe(&[pair("a")]).await.unwrap();
     f.advance(REMOVALS_KEPT - secs(1)).await;
@@ -88,8 +88,8 @@ pub async fn a_removal_of_a_subscriber_is_forgotten_after_an_hour(harness: &dyn 
     assert_eq!(found.restored, [pair("a")]);
 }
 
-/// A change of one that stays does not: it cannot be why one is missing.
-pub async fn an_entry_that_comes_or_goes_changes_the_mark_of_schedules(harness: &dyn Harness) {
+/// A change of an existing entry does not: it cannot be the cause of a missing one.
+pub async fn an_added_or_removed_entry_changes_the_mark_of_schedules(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mark = async || f.broker.schedules_mark().await.unwrap();
     let mut seen = vec![mark().await];
@@ -113,8 +113,8 @@ pub async fn an_entry_that_comes_or_goes_changes_the_mark_of_schedules(harness: 
     assert_all_differ(&seen);
 }
 
-/// One that is there stays as it is, be it changed or paused.
-pub async fn missing_entries_are_put_back_and_others_left_as_they_are(harness: &dyn Harness) {
+/// An existing entry stays, even if it was changed or paused.
+pub async fn missing_entries_are_restored_and_others_stay(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut changed = entry("a");
     changed.paused = true;
@@ -125,7 +125,7 @@ pub async fn missing_entries_are_put_back_and_others_left_as_they_are(harness: &
     assert_eq!(found.restored, ["b"]);
     assert_eq!(found.removed, [""; 0]);
     assert_eq!(f.broker.schedules().await.unwrap(), [changed, entry("b")]);
-    // And is due as any other.
+    // It is due like any other.
     let due = f.broker.due_schedules(10).await.unwrap();
     assert_eq!(due.entries, [entry("b")]);
     let again = f.broker.restore_schedules(declared).await.unwrap();
@@ -137,8 +137,8 @@ pub async fn missing_entries_are_put_back_and_others_left_as_they_are(harness: &
     assert_ne!(again.mark, StateMark::default());
 }
 
-/// Whether by a swap or by its name, and for an hour.
-pub async fn an_entry_that_was_removed_is_not_put_back(harness: &dyn Harness) {
+/// Whether it was removed by a swap or by name, and for an hour.
+pub async fn a_removed_entry_is_not_restored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker
         .put_schedules(vec![entry("a"), entry("b")])
@@ -167,8 +167,8 @@ pub async fn an_entry_that_was_removed_is_not_put_back(harness: &dyn Harness) {
     assert_eq!(found.restored, ["b", "c"]);
 }
 
-/// However often they are given.
-pub async fn more_entries_than_fit_into_a_call_are_put_back(harness: &dyn Harness) {
+/// Repeating the call has no further effect.
+pub async fn more_entries_than_fit_into_a_call_are_restored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let declared: Vec<_> = (0..1_200).map(|n| entry(&format!("e-{n}"))).collect();
     let found = f.broker.restore_schedules(declared.clone()).await.unwrap();

@@ -14,7 +14,7 @@ use super::{
     },
 };
 
-/// What is accepted waits for a worker, in the order it came.
+/// Accepted tasks wait for a worker in the order of their arrival.
 pub async fn accepted_tasks_are_pending_in_order(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
@@ -23,8 +23,8 @@ pub async fn accepted_tasks_are_pending_in_order(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, 3)]).await;
 }
 
-/// The conflict says which task has the id, and its state, whichever that is; the holder is not touched.
-pub async fn an_id_that_is_taken_is_refused_with_its_holders_state(harness: &dyn Harness) {
+/// The conflict names the task with the id and its state. That task does not change.
+pub async fn a_duplicate_id_is_refused_with_the_state_of_its_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     for state in STATES {
@@ -41,7 +41,7 @@ pub async fn an_id_that_is_taken_is_refused_with_its_holders_state(harness: &dyn
     f.assert_counts(&STATES.map(|state| (state, 1))).await;
 }
 
-/// Also within one batch the first has the id.
+/// Within one batch, the first task gets the id.
 pub async fn the_same_id_twice_in_a_batch_is_accepted_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let batch = [prioritised("a", 3), task("a"), task("b")];
@@ -77,8 +77,8 @@ pub async fn the_same_id_may_be_used_in_two_queues(harness: &dyn Harness) {
     );
 }
 
-/// Each task of a batch has an answer of its own.
-pub async fn a_refused_task_does_not_keep_the_others_out(harness: &dyn Harness) {
+/// Each task of a batch has its own result.
+pub async fn a_refused_task_does_not_prevent_the_others(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("b"), unique("holder", UniqueUntil::Success, secs(60))])
         .await;
@@ -96,14 +96,14 @@ pub async fn a_refused_task_does_not_keep_the_others_out(harness: &dyn Harness) 
     assert_eq!(f.list(TaskState::Pending).await, ["b", "holder", "a", "d"]);
 }
 
-/// Nothing is no error.
+/// An empty batch is not an error.
 pub async fn an_empty_batch_is_accepted(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     assert_eq!(f.try_enqueue(Vec::new()).await, []);
 }
 
-/// However a broker cuts it up.
-pub async fn a_batch_larger_than_a_chunk_is_accepted_whole(harness: &dyn Harness) {
+/// Even if a broker splits it.
+pub async fn a_batch_larger_than_a_chunk_is_accepted_completely(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let batch: Vec<_> = (0..2_345).map(|n| task(&format!("task-{n:04}"))).collect();
     let names: Vec<_> = batch.iter().map(|task| task.id.to_string()).collect();
@@ -128,8 +128,8 @@ pub async fn a_delayed_task_is_scheduled_by_the_brokers_clock(harness: &dyn Harn
     assert!(f.lease(1).await.is_empty());
 }
 
-/// Rather than to the second.
-pub async fn a_time_is_kept_to_the_millisecond(harness: &dyn Harness) {
+/// Times are not rounded to seconds.
+pub async fn a_time_is_stored_to_the_millisecond(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let due = f.broker.now() + Duration::from_millis(3_600_007);
     let envelope = task("a");
@@ -148,8 +148,8 @@ pub async fn a_time_that_has_passed_means_now(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["a", "b"]);
 }
 
-/// What is leased is what was enqueued.
-pub async fn everything_in_the_envelope_is_kept(harness: &dyn Harness) {
+/// A lease returns exactly what was enqueued.
+pub async fn everything_in_the_envelope_is_stored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut full = with(unique("a", UniqueUntil::Window, secs(5)), |options| {
         options.max_retry = 3;
@@ -165,7 +165,7 @@ pub async fn everything_in_the_envelope_is_kept(harness: &dyn Harness) {
     full.deadline = Some(f.broker.now() + secs(100));
     f.enqueue([full.clone(), prioritised("b", 1)]).await;
     let mut leased = f.lease_one().await.envelope.as_ref().clone();
-    // Where a task goes by default is no part of it.
+    // The default queue of a task is not part of it.
     leased = with(leased, |options| {
         options.queue = full.options.queue.clone();
         options.unique = full.options.unique;
@@ -174,8 +174,8 @@ pub async fn everything_in_the_envelope_is_kept(harness: &dyn Harness) {
     assert_eq!(leased, full);
 }
 
-/// No name of a queue and no id runs into another, whatever a broker makes its keys of.
-pub async fn every_valid_id_and_queue_name_is_kept_apart(harness: &dyn Harness) {
+/// No queue name and no id collides with another, however a broker builds its keys.
+pub async fn valid_ids_and_queue_names_do_not_collide(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let (long_queue, long_id) = ("q".repeat(200), "i".repeat(255));
     let queues = ["a", "a:b", "a/b", "a*", "größe", "'%00\\", &long_queue];
@@ -203,7 +203,7 @@ pub async fn every_valid_id_and_queue_name_is_kept_apart(harness: &dyn Harness) 
     }
 }
 
-/// Longer than anyone will wait, and than the milliseconds that fit in 32 bits.
+/// Longer than anyone waits, and than 32 bits of milliseconds.
 pub async fn a_task_may_be_due_in_a_hundred_years(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let due = f.broker.now() + secs(100 * 365 * 24 * 3_600);
@@ -214,8 +214,8 @@ pub async fn a_task_may_be_due_in_a_hundred_years(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Scheduled, 1)]).await;
 }
 
-/// Never does a broker promise more than there is. Whether the task was accepted or not, enqueueing it again is safe.
-pub async fn a_durability_that_cannot_be_had_is_an_error(harness: &dyn Harness) {
+/// A broker never promises more than it can keep. Whether the task was accepted or not, enqueueing it again is safe.
+pub async fn an_unavailable_durability_is_an_error(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let enqueue = async |name, durability| {
         let tasks = vec![now(task(name))];

@@ -1,4 +1,4 @@
-//! Keeping leases alive.
+//! Extending leases.
 
 use asynqueue_core::{
     broker::{Extended, Lease, Leased, Outcome, Settled, all_of},
@@ -15,7 +15,7 @@ async fn extend(f: &Fixture<'_>, leased: &Leased) -> Extended {
     all_of(f.broker.extend(&[leased.lease()], LEASE).await).unwrap()[0]
 }
 
-/// It ends a whole lease after it was last extended.
+/// It expires a full lease time after the last extension.
 pub async fn an_extended_lease_does_not_expire(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -42,7 +42,7 @@ pub async fn an_extended_lease_does_not_expire(harness: &dyn Harness) {
 }
 
 /// There is nothing left to extend.
-pub async fn a_lease_that_was_settled_is_lost(harness: &dyn Harness) {
+pub async fn a_settled_lease_is_lost(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -50,8 +50,8 @@ pub async fn a_lease_that_was_settled_is_lost(harness: &dyn Harness) {
     assert_eq!(extend(&f, &leased).await, Extended::Lost);
 }
 
-/// The new lease is not touched.
-pub async fn a_lease_that_passed_to_another_is_lost(harness: &dyn Harness) {
+/// The new lease does not change.
+pub async fn a_lease_that_another_worker_took_over_is_lost(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let zombie = f.lease_one().await;
@@ -67,8 +67,8 @@ pub async fn a_lease_that_passed_to_another_is_lost(harness: &dyn Harness) {
     assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
 }
 
-/// Late is better than twice.
-pub async fn an_expired_lease_that_nobody_took_can_be_extended(harness: &dyn Harness) {
+/// A late extension is better than a second run.
+pub async fn an_expired_lease_that_was_not_reclaimed_can_be_extended(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -82,7 +82,7 @@ pub async fn an_expired_lease_that_nobody_took_can_be_extended(harness: &dyn Har
     );
 }
 
-/// It may end sooner than it would have.
+/// A lease may then expire sooner than before.
 pub async fn an_extension_counts_from_now(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -99,7 +99,7 @@ pub async fn an_extension_counts_from_now(harness: &dyn Harness) {
     assert_eq!(expired.len(), 1);
 }
 
-/// Only its end moves.
+/// Only its expiry changes.
 pub async fn an_extended_lease_keeps_its_worker_and_progress(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -113,8 +113,8 @@ pub async fn an_extended_lease_keeps_its_worker_and_progress(harness: &dyn Harne
     assert_eq!(info.progress, Some(progress));
 }
 
-/// Each lease by itself.
-pub async fn extensions_are_answered_in_order_over_several_queues(harness: &dyn Harness) {
+/// Each lease separately.
+pub async fn extensions_return_results_in_order_over_several_queues(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a"), task_in("other", "b"), task("c")])
         .await;

@@ -1,4 +1,4 @@
-//! Servers that aggregate groups which cannot become one task.
+//! Groups that cannot be aggregated into one task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     lifecycle::{AGGREGATE, Job, Sum, eventually},
 };
 
-/// Several jobs as one, of which there is one at a time.
+/// Several jobs as one task, which is unique.
 #[derive(Serialize, Deserialize)]
 struct Once(Vec<u64>);
 
@@ -38,7 +38,7 @@ impl Task for Once {
     }
 }
 
-/// Of the event of [`Job`], but not one: what a later version makes of it.
+/// Has the event of [`Job`] but another form, as of a later version.
 #[derive(Serialize, Deserialize)]
 struct NewJob {
     number: u64,
@@ -50,7 +50,7 @@ impl Task for NewJob {
     type Codec = MessagePack;
 }
 
-/// Sums what it is given, and notes each sum.
+/// A server that sums jobs, and records each sum.
 fn summed(f: &Fixture<'_>, sums: &Arc<Mutex<Vec<Vec<u64>>>>) -> ServerBuilder {
     let noted = Arc::clone(sums);
     let sum = move |task: Payload<Sum>, _: Context| {
@@ -67,8 +67,8 @@ async fn known(f: &Fixture<'_>, id: &str) -> asynqueue_core::broker::TaskInfo {
     f.broker.tasks(&[task]).await.unwrap().remove(0).unwrap()
 }
 
-/// The others become one task at once. A server of another version may be able to read it.
-pub async fn a_member_that_cannot_be_read_is_left_to_a_server_that_can(harness: &dyn Harness) {
+/// The others are aggregated immediately. A server of another version may be able to read it.
+pub async fn an_unreadable_member_is_left_to_a_server_that_can_read_it(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let grouped = producer.enqueue(Job(1)).aggregate(AGGREGATE);
@@ -94,13 +94,13 @@ pub async fn a_member_that_cannot_be_read_is_left_to_a_server_that_can(harness: 
         .aggregate(|jobs: Vec<NewJob>| Sum(jobs.into_iter().map(|job| job.number).collect()));
     let later = later.start().await.unwrap();
     f.advance(secs(60)).await;
-    eventually("the new one", async || sums.lock().len() == 2).await;
+    eventually("the unreadable one", async || sums.lock().len() == 2).await;
     assert_eq!(*sums.lock(), [[1], [7]]);
     later.shutdown().await.unwrap();
 }
 
-/// As any task whose payload cannot be read.
-pub async fn a_member_that_no_server_can_read_is_archived_in_the_end(harness: &dyn Harness) {
+/// Like any task with an unreadable payload.
+pub async fn a_member_that_no_server_can_read_is_eventually_archived(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let new = producer.enqueue(NewJob { number: 7 }).id("bad");
@@ -121,8 +121,8 @@ pub async fn a_member_that_no_server_can_read_is_archived_in_the_end(harness: &d
     server.shutdown().await.unwrap();
 }
 
-/// Those with it become tasks, each in one, and those that come in later do not wait.
-pub async fn a_member_that_its_group_fails_with_is_found_and_archived(harness: &dyn Harness) {
+/// The other members are aggregated, each into one task, and later members do not wait.
+pub async fn a_member_that_makes_its_group_fail_is_found_and_archived(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     const BAD: u64 = 5;
@@ -163,7 +163,7 @@ pub async fn a_member_that_its_group_fails_with_is_found_and_archived(harness: &
     summed.sort_unstable();
     let others: Vec<_> = (0..=12).filter(|n| *n != BAD).collect();
     assert_eq!(summed, others);
-    // Not one by one: those of a half without it are still together.
+    // Not one by one: members of a half without the bad one stay together.
     assert!(sums.lock().contains(&(6..12).collect()), "{sums:?}");
     let bad = known(&f, &bad).await.envelope;
     let panicked = |failure: &asynqueue_core::task::Failure| failure.kind == FailureKind::Panic;
@@ -171,8 +171,8 @@ pub async fn a_member_that_its_group_fails_with_is_found_and_archived(harness: &
     server.shutdown().await.unwrap();
 }
 
-/// By their backoff, and together: it is nothing about them.
-pub async fn members_whose_task_conflicts_are_tried_again(harness: &dyn Harness) {
+/// With their backoff, and together: the conflict is not their fault.
+pub async fn members_whose_task_conflicts_are_retried(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let blocker = producer.enqueue(Once(Vec::new()));

@@ -1,4 +1,4 @@
-//! A broker under test, with short words for what most tests do.
+//! A broker under test, with short helpers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ impl<'a> Fixture<'a> {
     pub(crate) async fn try_enqueue(&self, tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>> {
         let sent = tasks.len();
         let answers = self.broker.enqueue(tasks).await.unwrap();
-        assert_eq!(answers.len(), sent, "one answer a task");
+        assert_eq!(answers.len(), sent, "one result per task");
         answers
     }
 
@@ -76,7 +76,7 @@ impl<'a> Fixture<'a> {
         .concat()
     }
 
-    /// Leases the one task that there must be.
+    /// Leases the only pending task.
     pub(crate) async fn lease_one(&self) -> Leased {
         let mut leased = self.lease(1).await;
         leased.pop().expect("a pending task")
@@ -98,7 +98,7 @@ impl<'a> Fixture<'a> {
             ..leased.clone().settle(outcome)
         };
         let settled = all_of(self.broker.settle(&[settlement]).await).unwrap();
-        assert_eq!(settled.len(), 1, "one answer an outcome");
+        assert_eq!(settled.len(), 1, "one result per outcome");
         settled[0]
     }
 
@@ -108,14 +108,14 @@ impl<'a> Fixture<'a> {
             .await
     }
 
-    /// Trims the one queue.
+    /// Trims the only queue.
     pub(crate) async fn trim(&self, keep: Keep, limit: usize) -> Trimmed {
         let mut trimmed = all_of(self.broker.trim(&[QUEUE.into()], keep, limit).await).unwrap();
-        assert_eq!(trimmed.len(), 1, "one answer a queue");
+        assert_eq!(trimmed.len(), 1, "one result per queue");
         trimmed.remove(0)
     }
 
-    /// Puts one task into each state, each named as its state is. Returns the lease of the active one.
+    /// Puts one task into each state, with the state as its id. Returns the lease of the active one.
     pub(crate) async fn fill(&self) -> Leased {
         self.enqueue([
             retained("completed", secs(10_000)),
@@ -138,7 +138,7 @@ impl<'a> Fixture<'a> {
         self.broker.stats(&[QUEUE.into()]).await.unwrap().remove(0)
     }
 
-    /// Checks how many tasks are in each state; states that are not named have none.
+    /// Checks the number of tasks in each state. States that are not listed have none.
     pub(crate) async fn assert_counts(&self, expected: &[(TaskState, u64)]) {
         let expected = expected.iter().copied().collect();
         assert_eq!(self.stats().await.counts, expected);
@@ -163,7 +163,7 @@ impl<'a> Fixture<'a> {
     }
 }
 
-/// The states that a task can be in without a group or other tasks to wait for.
+/// The states of a task that does not wait in a group or for other tasks.
 pub(crate) const STATES: [TaskState; 6] = [
     TaskState::Scheduled,
     TaskState::Pending,

@@ -44,8 +44,8 @@ async fn names(f: &Fixture<'_>) -> Vec<Name> {
     servers.into_iter().map(|server| server.name).collect()
 }
 
-/// All of what it tells.
-pub async fn a_server_is_known_by_what_it_told_last(harness: &dyn Harness) {
+/// With all fields of the report.
+pub async fn a_server_is_known_by_its_last_report(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut first = server("b");
     first.busy = 0;
@@ -59,8 +59,8 @@ pub async fn a_server_is_known_by_what_it_told_last(harness: &dyn Harness) {
     );
 }
 
-/// It was killed, or its network was cut.
-pub async fn a_server_that_is_not_heard_of_is_forgotten(harness: &dyn Harness) {
+/// It was killed, or its network failed.
+pub async fn a_silent_server_is_forgotten(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.beat(server("a"), secs(15)).await.unwrap();
     f.broker.beat(server("b"), secs(30)).await.unwrap();
@@ -70,8 +70,8 @@ pub async fn a_server_that_is_not_heard_of_is_forgotten(harness: &dyn Harness) {
     assert_eq!(names(&f).await, ["b"]);
 }
 
-/// At once.
-pub async fn a_server_that_leaves_is_forgotten(harness: &dyn Harness) {
+/// It is forgotten without a delay.
+pub async fn a_server_that_leaves_is_forgotten_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.beat(server("a"), secs(15)).await.unwrap();
     f.broker.leave(&"a".into()).await.unwrap();
@@ -79,8 +79,8 @@ pub async fn a_server_that_leaves_is_forgotten(harness: &dyn Harness) {
     assert_eq!(names(&f).await, [] as [Name; 0]);
 }
 
-/// At each beat, until a later one takes its place: an answer may be lost on its way.
-pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Harness) {
+/// At each heartbeat, until a later request replaces it, because a response may be lost.
+pub async fn a_server_receives_the_latest_request_at_each_heartbeat(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
     assert_eq!(beat("a").await, None);
@@ -98,7 +98,7 @@ pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Har
         "{first:?} {second:?}"
     );
     assert_eq!(beat("b").await, None);
-    // It is no server, and hides none.
+    // Not a valid server, and hides no other.
     assert_eq!(names(&f).await, ["a", "b"]);
     f.advance(secs(10)).await;
     assert!(ask(true).await);
@@ -106,8 +106,8 @@ pub async fn a_server_is_given_the_latest_request_at_each_beat(harness: &dyn Har
     assert_eq!(beat("a").await, Some(QuietRequest::after(None, true, now)));
 }
 
-/// One that was never there, one that has left, and one that is forgotten.
-pub async fn a_server_that_is_not_known_is_not_asked_for_anything(harness: &dyn Harness) {
+/// A server that never existed, one that has left, and one that is forgotten.
+pub async fn an_unknown_server_receives_no_request(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let ask = async |name: &str| f.broker.request_quiet(&name.into(), true).await.unwrap();
     let beat = async |name| f.broker.beat(server(name), secs(15)).await.unwrap();
@@ -129,7 +129,7 @@ fn pair(event: &str, name: &str) -> (Name, Name) {
     (event.into(), name.into())
 }
 
-/// By event and by name.
+/// Subscribers are listed by event and by name.
 pub async fn subscribers_are_known_by_event(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let since = f.broker.now();
@@ -150,7 +150,7 @@ pub async fn subscribers_are_known_by_event(harness: &dyn Harness) {
     );
 }
 
-/// It would miss what was published since.
+/// It would miss the events published since.
 pub async fn subscribing_again_changes_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.subscribe(vec![pair("a", "x")]).await.unwrap();
@@ -166,19 +166,19 @@ pub async fn subscribing_again_changes_nothing(harness: &dyn Harness) {
 }
 
 /// The others stay.
-pub async fn a_subscriber_that_is_removed_is_gone(harness: &dyn Harness) {
+pub async fn a_removed_subscriber_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let both = vec![pair("a", "x"), pair("a", "y")];
     f.broker.subscribe(both).await.unwrap();
-    let asked = [pair("a", "x"), pair("a", "z"), pair("b", "y")];
-    let removed = f.broker.unsubscribe(&asked).await.unwrap();
+    let subscribers = [pair("a", "x"), pair("a", "z"), pair("b", "y")];
+    let removed = f.broker.unsubscribe(&subscribers).await.unwrap();
     assert_eq!(removed, [true, false, false]);
     let left = f.broker.subscribers(&"a".into()).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].name, "y");
 }
 
-/// As many services start at a time.
+/// Many services may start at the same time.
 pub async fn racing_subscribers_are_all_added(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let subscribe = |n: usize| {

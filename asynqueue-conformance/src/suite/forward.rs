@@ -1,4 +1,4 @@
-//! Making tasks pending when they are due.
+//! Making due tasks pending.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::{
 
 async fn forward(f: &Fixture<'_>, limit: usize) -> Forwarded {
     let mut forwarded = all_of(f.broker.forward(&[QUEUE.into()], limit).await).unwrap();
-    assert_eq!(forwarded.len(), 1, "one answer a queue");
+    assert_eq!(forwarded.len(), 1, "one result per queue");
     forwarded.remove(0)
 }
 
-/// Not by a millisecond; and then at once.
-pub async fn a_task_is_never_due_early(harness: &dyn Harness) {
+/// Not a millisecond early, but as soon as it is due.
+pub async fn a_task_never_becomes_due_early(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let due = f.broker.now() + secs(3_600);
     f.try_enqueue(vec![NewTask::new(task("a"), When::At(due))])
         .await;
-    // A millisecond short of it, as near as the broker's clock can be set.
+    // One millisecond before, as near as the broker's clock can be set.
     let left = due.since(f.broker.now());
     f.advance(left.saturating_sub(Duration::from_millis(1)))
         .await;
@@ -36,7 +36,7 @@ pub async fn a_task_is_never_due_early(harness: &dyn Harness) {
 }
 
 /// Not in the order they were enqueued.
-pub async fn due_tasks_become_pending_in_the_order_they_are_due(harness: &dyn Harness) {
+pub async fn due_tasks_become_pending_by_due_time(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(task("second"), secs(20)).await;
     f.enqueue_after(task("third"), secs(30)).await;
@@ -51,7 +51,7 @@ pub async fn due_tasks_become_pending_in_the_order_they_are_due(harness: &dyn Ha
     assert_eq!(f.list(TaskState::Scheduled).await, ["later"]);
 }
 
-/// So that a large backlog is moved in steps.
+/// A large backlog is moved in steps.
 pub async fn at_most_limit_tasks_are_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["a", "b", "c"] {
@@ -73,8 +73,8 @@ pub async fn at_most_limit_tasks_are_forwarded(harness: &dyn Harness) {
     );
 }
 
-/// Of scheduled tasks and of retries.
-pub async fn the_next_due_time_is_told(harness: &dyn Harness) {
+/// For scheduled tasks and for retries.
+pub async fn the_next_due_time_is_reported(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     assert_eq!(
         forward(&f, 10).await,
@@ -106,7 +106,7 @@ pub async fn the_next_due_time_is_told(harness: &dyn Harness) {
     );
 }
 
-/// Scheduled or retried, it goes before those of a lower one.
+/// Scheduled or retried, it goes before lower priorities.
 pub async fn a_forwarded_task_keeps_its_priority(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(prioritised("urgent", 5), secs(10)).await;
@@ -116,7 +116,7 @@ pub async fn a_forwarded_task_keeps_its_priority(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["urgent", "plain"]);
 }
 
-/// They wait there until it is resumed.
+/// They wait there until the queue is resumed.
 pub async fn due_tasks_of_a_paused_queue_become_pending(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
@@ -126,8 +126,8 @@ pub async fn due_tasks_of_a_paused_queue_become_pending(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["a"]);
 }
 
-/// Limit and next due time are for each of them.
-pub async fn due_tasks_of_the_queues_asked_are_forwarded(harness: &dyn Harness) {
+/// Each queue has its own limit and next due time.
+pub async fn due_tasks_of_the_requested_queues_are_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for (queue, delay) in [
         ("a", 10),
@@ -147,16 +147,20 @@ pub async fn due_tasks_of_the_queues_asked_are_forwarded(harness: &dyn Harness) 
         forwarded.iter().map(|of| of.moved).collect::<Vec<_>>()
     };
     assert_eq!(moved(&queues, 1).await, [1, 1, 0]);
-    assert_eq!(moved(&queues[1..2], 10).await, [1], "those of others stay");
+    assert_eq!(
+        moved(&queues[1..2], 10).await,
+        [1],
+        "tasks of other queues stay"
+    );
     assert_eq!(moved(&queues, 10).await, [1, 0, 0]);
     let forwarded = all_of(f.broker.forward(&queues, 10).await).unwrap();
     let due = |of: usize| forwarded[of].next_due.expect("a due time");
     assert!(due(1) > f.broker.now(), "in the future");
-    assert!(due(0) > due(1), "each its own");
+    assert!(due(0) > due(1), "each queue has its own");
     assert_eq!(forwarded[2], Forwarded::default());
 }
 
-/// Its attempts are not counted anew.
+/// Its attempts are not reset.
 pub async fn a_forwarded_retry_keeps_its_history(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -168,8 +172,8 @@ pub async fn a_forwarded_retry_keeps_its_history(harness: &dyn Harness) {
     assert_eq!((again.attempts, again.failures().len()), (1, 1));
 }
 
-/// Also where there are more of the one than the limit.
-pub async fn scheduled_tasks_and_retries_are_forwarded_as_they_are_due(harness: &dyn Harness) {
+/// Even if there are more of one kind than the limit.
+pub async fn scheduled_tasks_and_retries_are_forwarded_by_due_time(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["retry"])).await;
     let leased = f.lease_one().await;

@@ -1,4 +1,4 @@
-//! Tasks that wait for one another, to become one.
+//! Tasks that wait in a group to be aggregated.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ pub(super) async fn due(f: &Fixture<'_>) -> DueGroups {
         .unwrap()
 }
 
-/// The groups that are due, each with the ids of its members.
+/// The due groups, each with the ids of its members.
 async fn due_ids(f: &Fixture<'_>) -> Vec<(String, Vec<String>)> {
     let named = |group: Group| {
         let members = group.members.iter().map(|task| task.id.to_string());
@@ -49,7 +49,7 @@ fn group(name: &str, members: &[&str]) -> (String, Vec<String>) {
     (name.to_owned(), members)
 }
 
-/// Puts a task in place of the one group that must be due.
+/// Replaces the only due group with a task.
 pub(super) async fn aggregate(f: &Fixture<'_>, whole: &str) -> Result<bool, Conflict> {
     let group = due(f).await.groups.remove(0);
     aggregate_as(f, group, now(task(whole))).await
@@ -66,7 +66,7 @@ pub(super) async fn aggregate_as(
         .unwrap()
 }
 
-/// And not for a worker.
+/// It does not wait for a worker.
 pub async fn a_task_to_be_aggregated_waits_in_its_group(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
@@ -77,7 +77,7 @@ pub async fn a_task_to_be_aggregated_waits_in_its_group(harness: &dyn Harness) {
 }
 
 /// Before they are due, and without their members.
-pub async fn groups_that_wait_can_be_looked_at(harness: &dyn Harness) {
+pub async fn waiting_groups_can_be_inspected(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x"), grouped("b", "x")]).await;
     f.advance(secs(1)).await;
@@ -98,8 +98,8 @@ pub async fn groups_that_wait_can_be_looked_at(harness: &dyn Harness) {
     assert_eq!(f.broker.groups(&"other".into(), 10).await.unwrap(), []);
 }
 
-/// No other task came in.
-pub async fn a_group_is_due_when_its_grace_period_is_over(harness: &dyn Harness) {
+/// No other task was added.
+pub async fn a_group_is_due_after_its_grace_period(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
     f.advance(secs(9)).await;
@@ -112,8 +112,8 @@ pub async fn a_group_is_due_when_its_grace_period_is_over(harness: &dyn Harness)
     assert_eq!(due_ids(&f).await, [group("x", &["a", "b"])]);
 }
 
-/// However often another comes in.
-pub async fn a_group_is_due_when_its_longest_delay_is_over(harness: &dyn Harness) {
+/// However often another task is added.
+pub async fn a_group_is_due_after_its_longest_delay(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["a", "b", "c"] {
         f.enqueue([grouped(name, "x")]).await;
@@ -124,8 +124,8 @@ pub async fn a_group_is_due_when_its_longest_delay_is_over(harness: &dyn Harness
     assert_eq!(due_ids(&f).await, [group("x", &["a", "b", "c"])]);
 }
 
-/// At once; what is beyond the size waits for its own time.
-pub async fn a_group_is_due_when_it_has_its_size(harness: &dyn Harness) {
+/// Immediately. Members beyond that size wait for their own time.
+pub async fn a_group_is_due_at_its_maximum_size(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d", "e"].map(|name| grouped(name, "x")))
         .await;
@@ -136,7 +136,7 @@ pub async fn a_group_is_due_when_it_has_its_size(harness: &dyn Harness) {
     assert_eq!(due_ids(&f).await, [group("x", &["e"])]);
 }
 
-/// All in one step.
+/// In one step.
 pub async fn the_members_of_a_group_become_one_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x"), grouped("b", "x")]).await;
@@ -145,12 +145,12 @@ pub async fn the_members_of_a_group_become_one_task(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, 1)]).await;
     assert_eq!((f.state("a").await, f.state("b").await), (None, None));
     assert_eq!(ids(&f.lease(10).await), ["whole"]);
-    // And their ids are free again.
+    // The ids can be used again.
     f.enqueue([grouped("a", "x")]).await;
 }
 
-/// The other one finds nothing left to do.
-pub async fn of_two_that_aggregate_a_group_the_first_wins(harness: &dyn Harness) {
+/// The second one finds nothing to do.
+pub async fn the_first_of_two_aggregations_of_a_group_wins(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c"].map(|name| grouped(name, "x")))
         .await;
@@ -167,8 +167,8 @@ pub async fn of_two_that_aggregate_a_group_the_first_wins(harness: &dyn Harness)
     f.assert_counts(&[(TaskState::Pending, 1)]).await;
 }
 
-/// One that was cancelled meanwhile must not be counted.
-pub async fn a_group_that_has_lost_a_member_is_not_aggregated(harness: &dyn Harness) {
+/// A member that was cancelled in the meantime must not be counted.
+pub async fn a_group_without_one_of_its_members_is_not_aggregated(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x"), grouped("b", "x")]).await;
     f.advance(secs(10)).await;
@@ -180,8 +180,8 @@ pub async fn a_group_that_has_lost_a_member_is_not_aggregated(harness: &dyn Harn
     assert_eq!(due_ids(&f).await, [("x".to_owned(), vec!["b".to_owned()])]);
 }
 
-/// A task that came in meanwhile is in the next one.
-pub async fn a_member_that_comes_in_meanwhile_stays(harness: &dyn Harness) {
+/// A task that was added in the meantime is in the next group.
+pub async fn a_member_added_during_aggregation_stays(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
     f.advance(secs(10)).await;
@@ -193,7 +193,7 @@ pub async fn a_member_that_comes_in_meanwhile_stays(harness: &dyn Harness) {
     assert_eq!(due_ids(&f).await, [group("x", &["b"])]);
 }
 
-/// Nothing is done then.
+/// Nothing is changed then.
 pub async fn a_group_whose_new_task_is_refused_stays(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x"), task("whole")]).await;
@@ -211,8 +211,8 @@ pub async fn a_group_whose_new_task_is_refused_stays(harness: &dyn Harness) {
     assert_eq!(f.state("a").await, Some(TaskState::Aggregating));
 }
 
-/// Events, groups and those without a group.
-pub async fn groups_are_kept_apart(harness: &dyn Harness) {
+/// Events, groups and tasks without a group.
+pub async fn groups_do_not_mix(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut other = grouped("c", "x");
     other.event = "other".into();
@@ -231,8 +231,8 @@ pub async fn groups_are_kept_apart(harness: &dyn Harness) {
     assert_eq!(others.unwrap().groups[0].task_refs(), [task_ref("c")]);
 }
 
-/// The rest is for the next call, or for another server.
-pub async fn at_most_limit_groups_are_told(harness: &dyn Harness) {
+/// The next call, or another server, handles the rest.
+pub async fn at_most_limit_groups_are_returned(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
     f.advance(secs(1)).await;
@@ -248,7 +248,7 @@ pub async fn at_most_limit_groups_are_told(harness: &dyn Harness) {
     assert!(found.next_due.is_some_and(|due| due <= f.broker.now()));
 }
 
-/// Its function failed: it would fail again at once.
+/// The aggregate function failed, and would fail again immediately.
 pub async fn a_postponed_group_is_due_later(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
@@ -261,8 +261,8 @@ pub async fn a_postponed_group_is_due_later(harness: &dyn Harness) {
     assert_eq!(due_ids(&f).await, [group("x", &["a"])]);
 }
 
-/// By itself, as if it were in no group.
-pub async fn a_member_runs_now_if_someone_asks(harness: &dyn Harness) {
+/// It runs separately, as if it were in no group.
+pub async fn a_member_can_run_now(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x"), grouped("b", "x")]).await;
     let runs = f.broker.run_now(&[task_ref("a")]).await;
@@ -272,7 +272,7 @@ pub async fn a_member_runs_now_if_someone_asks(harness: &dyn Harness) {
     assert_eq!(due_ids(&f).await, [group("x", &["b"])]);
 }
 
-/// And its group with it, if it was the last.
+/// The group is removed with its last member.
 pub async fn a_deleted_member_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
@@ -284,7 +284,7 @@ pub async fn a_deleted_member_is_gone(harness: &dyn Harness) {
     f.assert_counts(&[]).await;
 }
 
-/// Members come to their end when they become one task.
+/// Members end when they are aggregated.
 pub async fn the_locks_of_members_are_released(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let member = with(unique("a", UniqueUntil::Success, secs(1_000)), |options| {
@@ -297,8 +297,8 @@ pub async fn the_locks_of_members_are_released(harness: &dyn Harness) {
         .await;
 }
 
-/// The task that they wait for is not there any more.
-pub async fn one_who_waits_for_a_member_is_told_that_it_is_gone(harness: &dyn Harness) {
+/// The task no longer exists.
+pub async fn a_waiter_for_a_member_learns_that_it_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([grouped("a", "x")]).await;
     let broker = Arc::clone(&f.broker);
@@ -328,8 +328,8 @@ pub async fn members_are_listed_by_group_oldest_first(harness: &dyn Harness) {
     assert_eq!(second.next, None);
 }
 
-/// Servers that sleep have to know.
-pub async fn a_group_that_is_due_before_all_others_is_signalled(harness: &dyn Harness) {
+/// Idle servers must be notified.
+pub async fn a_group_due_before_all_others_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut signals = f.broker.signals(&["q".into()]).await.unwrap();
     f.enqueue([grouped("a", "x")]).await;

@@ -1,4 +1,4 @@
-//! Looking into queues.
+//! Inspecting queues.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
     },
 };
 
-/// Asking about a queue, or listening to it, makes none.
+/// Querying a queue, or listening to it, creates none.
 pub async fn a_queue_is_known_once_it_has_had_a_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.lease(1).await;
@@ -31,8 +31,8 @@ pub async fn a_queue_is_known_once_it_has_had_a_task(harness: &dyn Harness) {
     );
 }
 
-/// Every task is in one state at any time.
-pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
+/// Every task is in exactly one state at any time.
+pub async fn counts_add_up_through_the_life_of_a_task(harness: &dyn Harness) {
     use TaskState::{Active, Archived, Completed, Pending, Retry, Scheduled};
     let f = Fixture::new(harness).await;
     f.enqueue_after(retained("a", secs(1_000)), secs(10)).await;
@@ -55,7 +55,7 @@ pub async fn counts_add_up_through_a_whole_life(harness: &dyn Harness) {
     assert_eq!((stats.succeeded, stats.failed, stats.total()), (1, 2, 2));
 }
 
-/// As a producer sends it.
+/// A task as a producer sends it.
 fn task_now(f: &Fixture<'_>, name: &str) -> Envelope {
     let mut task = task(name);
     task.enqueued_at = f.broker.now();
@@ -75,7 +75,7 @@ pub async fn latency_is_the_age_of_the_next_task(harness: &dyn Harness) {
     assert!(latency >= secs(100) && latency < secs(160), "{latency:?}");
 }
 
-/// It is no error to ask.
+/// Querying it is not an error.
 pub async fn an_unknown_queue_is_empty(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -93,8 +93,8 @@ pub async fn an_unknown_queue_is_empty(harness: &dyn Harness) {
     assert!(page.tasks.is_empty() && page.next.is_none());
 }
 
-/// With a gap for each that is not there.
-pub async fn tasks_are_told_in_the_order_asked(harness: &dyn Harness) {
+/// With `None` for each missing task.
+pub async fn tasks_are_returned_in_the_requested_order(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let found = f
@@ -137,14 +137,14 @@ pub async fn finished_tasks_are_listed_newest_first(harness: &dyn Harness) {
     );
 }
 
-/// Each task once, in the same order, and the last page says so; in every state.
-pub async fn pages_make_up_the_whole_list(harness: &dyn Harness) {
+/// Each task once, in the same order, with the end marked on the last page, in every state.
+pub async fn pages_make_up_the_complete_list(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     put_seven_in_each_state(&f).await;
     for state in STATES {
         let whole = f.list(state).await;
         assert_eq!(whole.len(), 7, "{state}");
-        // A page that ends where the list does is the last one.
+        // A page that ends with the list is the last one.
         for limit in [3, 7] {
             assert_eq!(in_pages(&f, state, limit).await, whole, "{state}");
         }
@@ -192,8 +192,8 @@ async fn put_seven_in_each_state(f: &Fixture<'_>) {
         .await;
 }
 
-/// When it is due, ends or ended; its worker; its result.
-pub async fn a_task_shows_what_its_state_knows(harness: &dyn Harness) {
+/// Its due time, expiry or end; its worker; its result.
+pub async fn a_task_shows_the_data_of_its_state(harness: &dyn Harness) {
     use TaskState::{Active, Archived, Completed, Pending, Retry, Scheduled};
     let f = Fixture::new(harness).await;
     let before = f.broker.now();
@@ -209,7 +209,7 @@ pub async fn a_task_shows_what_its_state_knows(harness: &dyn Harness) {
             Archived => Some(Duration::ZERO),
             _ => None,
         };
-        // The clock may go on meanwhile.
+        // The clock may advance in the meantime.
         let near = |(at, expected)| at >= expected && at < expected + secs(60);
         assert_eq!(from_now.is_some(), expected.is_some(), "{state}");
         assert!(
@@ -224,8 +224,8 @@ pub async fn a_task_shows_what_its_state_knows(harness: &dyn Harness) {
     assert_eq!(f.list(Pending).await, ["pending"]);
 }
 
-/// A task is in one list, that of its state.
-pub async fn each_state_has_a_list_of_its_own(harness: &dyn Harness) {
+/// A task is only in the list of its state.
+pub async fn each_state_has_a_separate_list(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     f.enqueue([task_in("other", "elsewhere")]).await;
@@ -235,8 +235,8 @@ pub async fn each_state_has_a_list_of_its_own(harness: &dyn Harness) {
     }
 }
 
-/// Nor does doing what changes nothing.
-pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
+/// Actions without an effect create none either.
+pub async fn queries_for_unknown_names_create_no_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let unknown = [task_ref("unknown")];
     assert_eq!(f.broker.delete(&unknown).await.unwrap(), [true]);
@@ -252,23 +252,23 @@ pub async fn asking_for_the_unknown_makes_no_queue(harness: &dyn Harness) {
     assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
 }
 
-/// By priority, that may be a younger one than others that wait; and one that is given back waits anew.
-pub async fn latency_is_of_the_task_that_will_run_next(harness: &dyn Harness) {
+/// By priority, the next task may be younger than others. A released task starts to wait again.
+pub async fn latency_is_that_of_the_next_task_to_run(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["first", "second"] {
         f.enqueue([task_now(&f, name)]).await;
         f.advance(secs(1_000)).await;
     }
-    // The clock may go on meanwhile.
+    // The clock may advance in the meantime.
     let near = |latency: Duration, expected| latency >= expected && latency < expected + secs(60);
     let latency = f.stats().await.latency;
     assert!(near(latency, secs(2_000)), "the oldest: {latency:?}");
     let first = f.lease_one().await;
     let latency = f.stats().await.latency;
-    assert!(near(latency, secs(1_000)), "the one left: {latency:?}");
+    assert!(near(latency, secs(1_000)), "the remaining one: {latency:?}");
     f.settle(&first, Outcome::Release).await;
     let latency = f.stats().await.latency;
-    assert!(near(latency, secs(0)), "given back: {latency:?}");
+    assert!(near(latency, secs(0)), "released: {latency:?}");
     f.advance(secs(500)).await;
     let urgent = with(task_now(&f, "urgent"), |options| options.priority = 1);
     f.enqueue([urgent]).await;

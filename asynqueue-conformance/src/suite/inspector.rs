@@ -1,4 +1,4 @@
-//! What people see and do by an [`Inspector`].
+//! What users of an [`Inspector`] see and do.
 
 use std::sync::Arc;
 
@@ -47,10 +47,10 @@ async fn found(f: &Fixture<'_>, filter: &str) -> Vec<String> {
         .collect()
 }
 
-/// At a glance.
-pub async fn queues_are_told_with_what_ended_today(harness: &dyn Harness) {
+/// In one overview.
+pub async fn queues_are_shown_with_todays_counts(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    // To the next midnight, and a second more: so that yesterday is not today.
+    // To one second after midnight, so that yesterday is not today.
     let day = 24 * 3_600 * 1_000;
     let till_midnight = day - f.broker.now().as_millis() % day + 1_000;
     f.enqueue(tasks(["a", "b", "c", "d"])).await;
@@ -70,7 +70,7 @@ pub async fn queues_are_told_with_what_ended_today(harness: &dyn Harness) {
     assert_eq!(inspector(&f).history(&QUEUE.into()).await.unwrap().len(), 2);
 }
 
-/// Wherever it is.
+/// In whichever queue it is.
 pub async fn a_task_is_found_by_its_id_in_any_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a"), task_in("other", "a"), task_in("other", "b")])
@@ -86,8 +86,8 @@ pub async fn a_task_is_found_by_its_id_in_any_queue(harness: &dyn Harness) {
     assert!(inspector(&f).find("a b").await.is_err());
 }
 
-/// By all that can be asked for.
-pub async fn a_filter_finds_the_tasks_that_are_meant(harness: &dyn Harness) {
+/// With every condition of filters.
+pub async fn a_filter_finds_the_matching_tasks(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut old = with_payload("order-1", &json!({"customer": "Ada", "lines": [1, 2]}));
     old.enqueued_at = f.broker.now();
@@ -113,8 +113,8 @@ pub async fn a_filter_finds_the_tasks_that_are_meant(harness: &dyn Harness) {
     assert_eq!(found(&f, "age<30m event=event").await, [] as [&str; 0]);
 }
 
-/// With short and empty ones in between, as the tasks that match lie.
-pub async fn the_pages_of_a_filtered_list_make_up_the_whole(harness: &dyn Harness) {
+/// With short and empty pages in between, depending on where the matches are.
+pub async fn the_pages_of_a_filtered_list_make_up_the_complete_list(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let named = |n: usize| {
         let mut task = task(&format!("{n:04}"));
@@ -151,7 +151,7 @@ pub async fn the_pages_of_a_filtered_list_make_up_the_whole(harness: &dyn Harnes
 }
 
 /// The failures are kept.
-pub async fn a_retried_task_has_all_its_attempts_before_it(harness: &dyn Harness) {
+pub async fn a_retried_task_has_all_its_attempts_left(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([with(task("a"), |options| options.max_retry = 0)])
         .await;
@@ -168,8 +168,8 @@ pub async fn a_retried_task_has_all_its_attempts_before_it(harness: &dyn Harness
     assert_eq!(apply(&f, Action::Retry, "b").await, ActionOutcome::NotFound);
 }
 
-/// With who did it and why; not one that runs.
-pub async fn a_task_is_put_away_and_run_later(harness: &dyn Harness) {
+/// With the user and the reason. Not an active task.
+pub async fn a_task_is_archived_and_run_later(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     for state in ["scheduled", "pending", "retry"] {
@@ -194,7 +194,7 @@ pub async fn a_task_is_put_away_and_run_later(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(10).await), ["scheduled"]);
 }
 
-/// In the codec that it was in.
+/// In its original codec.
 pub async fn a_payload_is_edited_as_json(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([with_payload("a", &json!({"n": 1}))]).await;
@@ -210,7 +210,7 @@ pub async fn a_payload_is_edited_as_json(harness: &dyn Harness) {
     assert!(matches!(outcome, ActionOutcome::Refused(_)));
 }
 
-/// Under the same id, with the time that it waits for.
+/// With the same id and due time.
 pub async fn a_task_moves_to_another_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let held = unique("held", UniqueUntil::Success, secs(1_000));
@@ -229,14 +229,14 @@ pub async fn a_task_moves_to_another_queue(harness: &dyn Harness) {
     assert_eq!(there[0].state, TaskState::Pending);
     assert!(there[0].envelope.failures().is_empty());
     assert_eq!(there[1].at, Some(f.broker.now() + secs(60)));
-    // It has its lock there now.
+    // It holds its lock there now.
     f.enqueue([unique("next", UniqueUntil::Success, secs(1_000))])
         .await;
     let same = apply(&f, Action::MoveTo(QUEUE.into()), "next").await;
     assert!(matches!(same, ActionOutcome::Refused(_)));
 }
 
-/// And stays as it was.
+/// It does not change.
 pub async fn a_task_that_cannot_move_stays(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task_in("other", "a")]).await;
@@ -251,8 +251,8 @@ pub async fn a_task_that_cannot_move_stays(harness: &dyn Harness) {
     assert!(matches!(outcome, ActionOutcome::Refused(why) if why.contains("`a b`")));
 }
 
-/// In all states that it can be done in, whatever came of single ones.
-pub async fn actions_are_answered_one_by_one(harness: &dyn Harness) {
+/// In all allowed states, whatever the results of the others.
+pub async fn each_action_has_a_result(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     let names = ["pending", "active", "unknown", "completed", "archived"];
@@ -290,8 +290,8 @@ async fn run_bulk(f: &Fixture<'_>, action: Action, state: TaskState, filter: &st
     last
 }
 
-/// However many there are, and in whichever state they wait.
-pub async fn all_that_match_are_changed(harness: &dyn Harness) {
+/// Whatever their number and their waiting state.
+pub async fn all_matching_tasks_are_changed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let limits = Aggregate::default();
     for state in ["pending", "scheduled", "aggregating"] {
@@ -330,8 +330,8 @@ pub async fn all_that_match_are_changed(harness: &dyn Harness) {
         .await;
 }
 
-/// What runs is asked once to stop.
-pub async fn all_that_run_are_cancelled(harness: &dyn Harness) {
+/// Active tasks are requested once to stop.
+pub async fn all_running_tasks_are_cancelled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue((0..300).map(|n| task(&n.to_string()))).await;
     let leased = f.lease(300).await;
@@ -341,7 +341,7 @@ pub async fn all_that_run_are_cancelled(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Archived).await, ["0"]);
 }
 
-/// A completed task shows its result too.
+/// A completed task also shows its result.
 pub async fn results_are_shown_as_json(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.try_enqueue(vec![now(retained("a", secs(60)))]).await;
@@ -353,8 +353,8 @@ pub async fn results_are_shown_as_json(harness: &dyn Harness) {
     assert_eq!(inspector(&f).result(&info), Some(json!({"sum": 3})));
 }
 
-/// With no attempts behind it, and times that lie as far ahead as those of the first did.
-pub async fn a_task_is_enqueued_again_whatever_has_become_of_it(harness: &dyn Harness) {
+/// Without attempts, and with times as far in the future as those of the original.
+pub async fn a_task_is_enqueued_again_from_any_state(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut first = retained("done", secs(60));
     first.deadline = Some(f.broker.now() + secs(30));
@@ -401,7 +401,7 @@ fn left_of(task: &Envelope) -> std::time::Duration {
     task.deadline.expect("set").since(task.enqueued_at)
 }
 
-/// The window of a task that has ended does not keep out a copy; that of a task that waits does.
+/// The window of an ended task does not prevent a copy, but that of a waiting task does.
 pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let inspector = inspector(&f);
@@ -415,7 +415,7 @@ pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &
     let leased = f.lease_one().await;
     f.fail(&leased, Outcome::Archive).await;
     let first = inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
-    // And a copy of the copy, and a second one of the first.
+    // A copy of the copy, and a second copy of the original.
     inspector.enqueue_again(&first, None).await.unwrap();
     inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
     assert_eq!(f.lease(9).await.len(), 3);
@@ -426,7 +426,7 @@ pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &
     assert!(refused[0].is_err());
 }
 
-/// As any other that is enqueued.
+/// Like any enqueued task.
 pub async fn a_task_that_is_enqueued_again_waits_for_the_unique_lock(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Success, secs(60))])

@@ -1,4 +1,4 @@
-//! Batches beyond any chunk that a broker may cut them into: answered whole, and in order.
+//! Batches larger than any chunk of a broker: results are complete and in order.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{
     fixture::{Fixture, LEASE, QUEUE, complete, failed, retained, secs, task, task_ref},
 };
 
-/// More than two chunks of a thousand, and not a whole number of any.
+/// More than two chunks of a thousand, and not a multiple of a chunk.
 const MANY: usize = 2_345;
 
 fn name(n: usize) -> String {
@@ -41,7 +41,7 @@ async fn lease_many(f: &Fixture<'_>) -> Vec<Leased> {
     leased
 }
 
-/// Every seventh one is under a wrong token.
+/// Every seventh lease has a wrong token.
 pub async fn a_large_batch_of_leases_is_extended(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let leases = lease_many(&f).await;
@@ -64,7 +64,7 @@ pub async fn a_large_batch_of_leases_is_extended(harness: &dyn Harness) {
     assert!(extended.into_iter().eq(expected));
 }
 
-/// With every outcome among them, and some that are refused.
+/// With every kind of outcome, and some that are refused.
 pub async fn a_large_batch_of_outcomes_is_settled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let settlements: Vec<Settlement> = (lease_many(&f).await.into_iter().enumerate())
@@ -111,7 +111,7 @@ pub async fn a_large_batch_of_outcomes_is_settled(harness: &dyn Harness) {
     }
 }
 
-/// In one call, for whoever has the time.
+/// In one call.
 pub async fn a_large_backlog_is_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let later = |n| NewTask::new(task(&name(n)), When::After(secs(10)));
@@ -123,7 +123,7 @@ pub async fn a_large_backlog_is_forwarded(harness: &dyn Harness) {
     f.assert_counts(&[(TaskState::Pending, MANY as u64)]).await;
 }
 
-/// As when every server was lost.
+/// For example after every server was lost.
 pub async fn a_large_fleets_leases_are_reclaimed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     lease_many(&f).await;
@@ -145,7 +145,7 @@ pub async fn a_large_fleets_leases_are_reclaimed(harness: &dyn Harness) {
     assert_eq!(f.lease(MANY * 2).await.len(), MANY);
 }
 
-/// All at once, too.
+/// In one call too.
 pub async fn a_large_number_of_finished_tasks_is_trimmed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let leased = lease_many(&f).await;
@@ -162,7 +162,7 @@ pub async fn a_large_number_of_finished_tasks_is_trimmed(harness: &dyn Harness) 
     f.assert_counts(&[]).await;
 }
 
-/// And run again, and deleted.
+/// Then run again, and deleted.
 pub async fn a_large_batch_is_cancelled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue((0..MANY).map(|n| task(&name(n)))).await;
@@ -178,7 +178,7 @@ pub async fn a_large_batch_is_cancelled(harness: &dyn Harness) {
     f.assert_counts(&[]).await;
 }
 
-/// A large server reports it of all that it runs.
+/// As a large server reports it for all its tasks.
 pub async fn progress_of_a_large_batch_is_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let leased = lease_many(&f).await;
@@ -196,7 +196,7 @@ pub async fn progress_of_a_large_batch_is_kept(harness: &dyn Harness) {
 /// In an envelope, or as its result.
 pub async fn a_large_payload_is_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    // Every byte value, so that nothing may take it for text.
+    // Every byte value, so that nothing can treat it as text.
     let large: bytes::Bytes = (0..=u8::MAX).cycle().take(1 << 20).collect();
     let mut envelope = retained("a", secs(60));
     envelope.payload = large.clone();

@@ -1,4 +1,4 @@
-//! Tasks that are begun too late, or just in time.
+//! Tasks that are started too late, or just in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +18,9 @@ use super::{
     lifecycle::{Job, Seen, eventually, info, note, sorted},
 };
 
-/// It concerns the first start alone: not a retry, and not one that was snoozed, cut off by a shutdown or lost with its worker.
-pub async fn a_task_that_was_begun_in_time_does_not_expire(harness: &dyn Harness) {
+/// Only the first start counts, not a retry, and not a task that was snoozed, released by a shutdown or lost with its
+/// worker.
+pub async fn a_task_that_was_started_in_time_does_not_expire(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let mut handles = Vec::new();
@@ -27,13 +28,13 @@ pub async fn a_task_that_was_begun_in_time_does_not_expire(harness: &dyn Harness
         let task = producer.enqueue(Job(n)).expires_in(secs(60));
         handles.push(task.await.unwrap());
     }
-    // The worker of the first is lost.
+    // The worker of the first task is lost.
     let leased = f.lease_from(&[("default", 1)], 1).await.remove(0);
     f.fail(&leased, Outcome::Retry { delay: secs(100) }).await;
     let seen = Seen::default();
-    let begun = Arc::clone(&seen);
+    let started = Arc::clone(&seen);
     let interrupted = move |job: Payload<Job>, ctx: Context| {
-        begun.lock().push(format!("began {}", job.0.0));
+        started.lock().push(format!("started {}", job.0.0));
         async move {
             match job.0.0 {
                 1 => return Err::<u64, _>(TaskError::retry_after(secs(100), "busy")),
@@ -41,14 +42,14 @@ pub async fn a_task_that_was_begun_in_time_does_not_expire(harness: &dyn Harness
                 3 => ctx.cancelled().await,
                 _ => std::future::pending().await,
             }
-            Err(TaskError::retry("asked to stop"))
+            Err(TaskError::retry("stop requested"))
         }
     };
     let server = Server::builder(Arc::clone(&f.broker))
         .shutdown_timeout(Duration::ZERO)
         .cancel_grace(Duration::from_millis(100));
     let server = server.process(interrupted).start().await.unwrap();
-    eventually("four have begun", async || seen.lock().len() == 4).await;
+    eventually("four have started", async || seen.lock().len() == 4).await;
     for (n, state) in [(1, TaskState::Retry), (2, TaskState::Scheduled)] {
         eventually("it waits", async || info(&handles[n]).await.state == state).await;
     }
@@ -63,8 +64,8 @@ pub async fn a_task_that_was_begun_in_time_does_not_expire(harness: &dyn Harness
     server.shutdown().await.unwrap();
 }
 
-/// By whichever way: what is answered as done has an effect.
-pub async fn a_task_that_was_too_late_runs_when_somebody_asks_for_it(harness: &dyn Harness) {
+/// In every way: what is reported as done takes effect.
+pub async fn an_expired_task_can_still_run_on_request(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let mut handles = Vec::new();

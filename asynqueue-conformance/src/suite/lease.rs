@@ -1,4 +1,4 @@
-//! Handing tasks to workers.
+//! Leasing tasks to workers.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub async fn tasks_are_leased_first_in_first_out(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(5).await), ["c", "d"]);
 }
 
-/// By priority, and first in, first out among equals.
+/// By priority, and first in, first out within a priority.
 pub async fn a_higher_priority_goes_first(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([
@@ -48,8 +48,8 @@ pub async fn at_most_max_tasks_are_leased(harness: &dyn Harness) {
         .await;
 }
 
-/// A server shares its room out among its queues.
-pub async fn each_queue_gives_at_most_its_cap_in_the_order_asked(harness: &dyn Harness) {
+/// A server divides its capacity among its queues.
+pub async fn each_queue_returns_at_most_its_cap_in_the_requested_order(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a1", "a2", "a3"].map(|name| task_in("a", name)))
         .await;
@@ -63,7 +63,7 @@ pub async fn each_queue_gives_at_most_its_cap_in_the_order_asked(harness: &dyn H
     assert_eq!(ids(&f.lease_from(&[("b", 9), ("a", 9)], 9).await), ["a3"]);
 }
 
-/// One worker at a time.
+/// By one worker at a time.
 pub async fn a_leased_task_is_active_and_is_not_leased_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -74,8 +74,8 @@ pub async fn a_leased_task_is_active_and_is_not_leased_again(harness: &dyn Harne
     assert_eq!(info.lease.unwrap().worker, "tester");
 }
 
-/// Also from one lease of a task to the next.
-pub async fn every_lease_has_a_token_of_its_own(harness: &dyn Harness) {
+/// Also for successive leases of the same task.
+pub async fn every_lease_has_a_unique_token(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let mut tokens = HashSet::new();
@@ -87,8 +87,8 @@ pub async fn every_lease_has_a_token_of_its_own(harness: &dyn Harness) {
     }
 }
 
-/// What is leased already goes on.
-pub async fn a_paused_queue_gives_nothing(harness: &dyn Harness) {
+/// Leased tasks continue.
+pub async fn a_paused_queue_returns_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let leased = f.lease_one().await;
@@ -103,14 +103,14 @@ pub async fn a_paused_queue_gives_nothing(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(5).await), ["b"]);
 }
 
-/// It is empty, and no error.
-pub async fn an_unknown_queue_gives_nothing(harness: &dyn Harness) {
+/// It is empty without an error.
+pub async fn an_unknown_queue_returns_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     assert!(f.lease_from(&[("nowhere", 5)], 5).await.is_empty());
 }
 
-/// So that a worker can tell how far a deadline is without a clock of its own.
-pub async fn a_lease_knows_the_brokers_time(harness: &dyn Harness) {
+/// A worker can then compute the time to a deadline without its own clock.
+pub async fn a_lease_contains_the_brokers_time(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let first = f.lease_one().await;
@@ -130,8 +130,8 @@ pub async fn only_pending_tasks_are_leased(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(9).await), ["pending"]);
 }
 
-/// From the time that the worker is told.
-pub async fn a_lease_lasts_as_long_as_was_asked(harness: &dyn Harness) {
+/// From the time in the response.
+pub async fn a_lease_lasts_for_the_requested_time(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -139,8 +139,8 @@ pub async fn a_lease_lasts_as_long_as_was_asked(harness: &dyn Harness) {
     assert_eq!(until, leased.now + LEASE);
 }
 
-/// A server goes on with its other queues.
-pub async fn a_paused_queue_does_not_hold_up_the_others(harness: &dyn Harness) {
+/// A server continues with its other queues.
+pub async fn a_paused_queue_does_not_delay_the_others(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task_in("paused", "a"), task("b")]).await;
     f.broker.set_paused(&["paused".into()], true).await.unwrap();
@@ -148,8 +148,8 @@ pub async fn a_paused_queue_does_not_hold_up_the_others(harness: &dyn Harness) {
     assert_eq!(ids(&leased), ["b"]);
 }
 
-/// From when it was accepted, due, given back or to be retried at once: what its time in the queue is counted from.
-pub async fn a_lease_tells_since_when_its_task_was_pending(harness: &dyn Harness) {
+/// Since it was accepted, due, released or retried immediately: the start of its time in the queue.
+pub async fn a_lease_reports_since_when_its_task_was_pending(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let pending_since = |leased: &Leased| leased.pending_since.expect("known");
     let is_about = |since: Timestamp, expected: Timestamp| {
@@ -169,11 +169,11 @@ pub async fn a_lease_tells_since_when_its_task_was_pending(harness: &dyn Harness
     let delayed = f.lease_one().await;
     is_about(pending_since(&delayed), forwarded);
 
-    let given_back = f.broker.now();
+    let released = f.broker.now();
     f.settle(&delayed, Outcome::Release).await;
     f.advance(secs(10)).await;
     let again = f.lease_one().await;
-    is_about(pending_since(&again), given_back);
+    is_about(pending_since(&again), released);
 
     let failed = f.broker.now();
     let delay = secs(0);

@@ -1,4 +1,4 @@
-//! Servers and producers at work: groups, publishing, cancelling, expiry, progress.
+//! Servers and producers together: groups, publishing, cancelling, expiry and progress.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -28,7 +28,7 @@ pub(super) const AGGREGATE: Aggregate = Aggregate::DEFAULT
     .max_delay(Duration::from_secs(60))
     .max_size(100);
 
-/// A task with a number, kept for an hour when it is done.
+/// A task with a number. Its result is kept for an hour.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Job(pub(super) u64);
 
@@ -44,7 +44,7 @@ impl Task for Job {
     }
 }
 
-/// Several jobs as one.
+/// Several jobs as one task.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sum(pub(super) Vec<u64>);
 
@@ -54,10 +54,10 @@ impl Task for Sum {
     type Codec = MessagePack;
 }
 
-/// What was seen by processes, in order.
+/// What handlers saw, in order.
 pub(super) type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Notes under a name what it is given.
+/// A handler that records its input under a name.
 pub(super) fn note(name: &str, seen: &Seen) -> ProcessWrapper {
     let (name, seen) = (name.to_owned(), Arc::clone(seen));
     ProcessWrapper::new(move |job: Payload<Job>| {
@@ -70,7 +70,10 @@ pub(super) fn note(name: &str, seen: &Seen) -> ProcessWrapper {
 pub(super) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + secs(30);
     while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "in time: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "timed out waiting: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -86,13 +89,13 @@ pub(super) fn sorted(seen: &Seen) -> Vec<String> {
     seen
 }
 
-/// Each in a queue of its own.
+/// Each subscriber has a separate queue.
 pub async fn an_event_reaches_every_subscriber_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
     let first = subscribe(&f, "inventory", &seen).await;
     let second = subscribe(&f, "billing", &seen).await;
-    // Another of the same name: one of the two gets it.
+    // A second server with the same name: only one of the two receives it.
     let third = subscribe(&f, "billing", &seen).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let published = producer.publish(Job(1)).id("one").await.unwrap();
@@ -107,7 +110,7 @@ pub async fn an_event_reaches_every_subscriber_once(harness: &dyn Harness) {
     }
 }
 
-/// While its servers were away.
+/// While its servers were down.
 pub async fn a_subscriber_misses_nothing_while_it_is_away(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
@@ -123,14 +126,14 @@ pub async fn a_subscriber_misses_nothing_while_it_is_away(harness: &dyn Harness)
     back.shutdown().await.unwrap();
 }
 
-/// And not those from before.
-pub async fn a_subscriber_added_later_gets_events_from_then_on(harness: &dyn Harness) {
+/// Earlier events are not delivered.
+pub async fn a_subscriber_added_later_receives_later_events(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
     let producer = Producer::new(Arc::clone(&f.broker));
     let nobody = producer.publish(Job(1)).await.unwrap();
     assert_eq!(nobody.subscribers, 0);
-    // On its way when the second subscriber comes.
+    // Still undelivered when the second subscriber is added.
     let away = subscribe(&f, "inventory", &seen).await;
     away.shutdown().await.unwrap();
     assert_eq!(producer.publish(Job(2)).await.unwrap().subscribers, 1);
@@ -144,7 +147,7 @@ pub async fn a_subscriber_added_later_gets_events_from_then_on(harness: &dyn Har
     both.shutdown().await.unwrap();
 }
 
-/// However soon the first was done with and gone.
+/// However soon the first one was done and removed.
 pub async fn an_event_that_is_published_again_is_not_delivered_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
@@ -170,15 +173,15 @@ pub async fn an_event_that_is_published_again_is_not_delivered_again(harness: &d
     producer.publish(Sum(vec![2])).id("two").await.unwrap();
     eventually("the next has come", async || seen.lock().len() > 1).await;
     assert_eq!(*seen.lock(), ["[1]", "[2]"]);
-    // Not for ever.
+    // But not forever.
     f.advance(asynqueue_core::publish::PUBLISH_WINDOW).await;
     let anew = producer.publish(Sum(vec![1])).id("one").await.unwrap();
     assert!(anew.is_new);
     server.shutdown().await.unwrap();
 }
 
-/// Its tasks stay, for it to come back.
-pub async fn one_who_unsubscribes_gets_no_more_events(harness: &dyn Harness) {
+/// Its tasks stay, in case it subscribes again.
+pub async fn an_unsubscribed_service_receives_no_more_events(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
     let server = subscribe(&f, "inventory", &seen).await;
@@ -191,8 +194,8 @@ pub async fn one_who_unsubscribes_gets_no_more_events(harness: &dyn Harness) {
     assert!(seen.lock().is_empty());
 }
 
-/// The key that keeps an event from being delivered twice does not keep out a copy that is asked for.
-pub async fn a_subscribers_failed_task_is_enqueued_again_at_once(harness: &dyn Harness) {
+/// The key that prevents a second delivery of an event does not prevent a requested copy.
+pub async fn a_subscribers_failed_task_can_be_enqueued_again_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let seen = Seen::default();
     let attempts = Arc::clone(&seen);
@@ -220,7 +223,7 @@ pub async fn a_subscribers_failed_task_is_enqueued_again_at_once(harness: &dyn H
     server.shutdown().await.unwrap();
 }
 
-/// With the payloads in the order they came.
+/// With the payloads in the order of their arrival.
 pub async fn the_payloads_of_a_group_become_one_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let sums = Arc::new(Mutex::new(Vec::new()));
@@ -266,7 +269,7 @@ pub async fn a_group_beyond_its_size_becomes_several_tasks(harness: &dyn Harness
         noted.lock().push(task.0.0.len());
         async { Ok::<_, TaskError>(()) }
     };
-    // Were it to wait between two of them, the test would run out of time.
+    // If it waited between two of them, the test would time out.
     let server = Server::builder(Arc::clone(&f.broker))
         .aggregate(|jobs: Vec<Job>| Sum(jobs.into_iter().map(|job| job.0).collect()))
         .process(sum)
@@ -277,8 +280,8 @@ pub async fn a_group_beyond_its_size_becomes_several_tasks(harness: &dyn Harness
     server.shutdown().await.unwrap();
 }
 
-/// Refused when it is enqueued, by name.
-pub async fn limits_of_a_group_that_make_no_sense_are_refused(harness: &dyn Harness) {
+/// Refused on enqueue, with the name of the option.
+pub async fn invalid_limits_of_a_group_are_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
     let refused = async |limits: Aggregate| {
@@ -301,7 +304,7 @@ pub async fn limits_of_a_group_that_make_no_sense_are_refused(harness: &dyn Harn
     assert_eq!(f.broker.queues().await.unwrap(), [] as [Name; 0]);
 }
 
-/// A process that runs until it is told to stop.
+/// A handler that runs until it is requested to stop.
 fn stubborn() -> ProcessWrapper {
     ProcessWrapper::new(|_: Payload<Job>, ctx: Context| async move {
         ctx.progress(1, 2, "waiting");
@@ -317,7 +320,7 @@ pub(super) async fn info(handle: &TaskHandle<Job>) -> asynqueue_core::broker::Ta
     }
 }
 
-/// Whichever server has it; the outcome says who did it and why.
+/// On whichever server it runs. The outcome contains the user and the reason.
 pub async fn a_running_task_is_cancelled_on_any_server(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut servers = Vec::new();
@@ -343,7 +346,7 @@ pub async fn a_running_task_is_cancelled_on_any_server(harness: &dyn Harness) {
     }
 }
 
-/// Archived with the reason, however many attempts are left.
+/// It is archived with the reason, however many attempts are left.
 pub async fn an_expired_task_is_not_started(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let producer = Producer::new(Arc::clone(&f.broker));
@@ -363,8 +366,8 @@ pub async fn an_expired_task_is_not_started(harness: &dyn Harness) {
     server.shutdown().await.unwrap();
 }
 
-/// Up to its end.
-pub async fn the_changes_of_a_task_are_told(harness: &dyn Harness) {
+/// Until its end.
+pub async fn the_changes_of_a_task_are_reported(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let process = |_: Payload<Job>, ctx: Context| async move {
         ctx.progress(1, 2, "half of it");
@@ -393,8 +396,8 @@ pub async fn the_changes_of_a_task_are_told(harness: &dyn Harness) {
     server.shutdown().await.unwrap();
 }
 
-/// With who ran it, from when to when.
-pub async fn every_attempt_at_a_task_is_told(harness: &dyn Harness) {
+/// With the server that ran it, and its start and end.
+pub async fn every_attempt_of_a_task_is_reported(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let process = |_: Payload<Job>, ctx: Context| async move {
         if ctx.attempt() < 3 {
@@ -423,8 +426,8 @@ pub async fn every_attempt_at_a_task_is_told(harness: &dyn Harness) {
     server.shutdown().await.unwrap();
 }
 
-/// Until it says good-bye.
-pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
+/// Until it shuts down.
+pub async fn a_server_reports_what_it_runs(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let server = Server::builder(Arc::clone(&f.broker))
         .queue("default", 3)
@@ -436,14 +439,17 @@ pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
         f.broker.servers().await.unwrap().len() == 1
     })
     .await;
-    let told = f.broker.servers().await.unwrap().remove(0);
-    assert_eq!(told.name, "worker");
-    assert_eq!(told.queues, [("default".into(), 3)]);
-    assert_eq!(told.events, ["job"]);
-    assert_eq!((told.concurrency, told.pid), (2, std::process::id()));
+    let reported = f.broker.servers().await.unwrap().remove(0);
+    assert_eq!(reported.name, "worker");
+    assert_eq!(reported.queues, [("default".into(), 3)]);
+    assert_eq!(reported.events, ["job"]);
+    assert_eq!(
+        (reported.concurrency, reported.pid),
+        (2, std::process::id())
+    );
     let producer = Producer::new(Arc::clone(&f.broker));
     let task = producer.enqueue(Job(1)).await.unwrap();
-    eventually("it tells what it runs", async || {
+    eventually("it reports what it runs", async || {
         f.broker.servers().await.unwrap()[0].busy == 1
     })
     .await;
@@ -456,7 +462,7 @@ pub async fn a_server_tells_what_it_runs(harness: &dyn Harness) {
     assert_eq!(f.broker.servers().await.unwrap(), []);
 }
 
-/// A task without output and retention, which is gone when it is done.
+/// A task without output and retention, which is removed when it is done.
 #[derive(Serialize, Deserialize)]
 struct Passing;
 
@@ -467,7 +473,7 @@ impl Task for Passing {
 }
 
 /// However soon it is done.
-pub async fn a_wait_that_begins_with_the_enqueue_never_misses_the_end(harness: &dyn Harness) {
+pub async fn a_wait_that_starts_with_the_enqueue_never_misses_the_end(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let server = Server::builder(Arc::clone(&f.broker)).concurrency(8);
     let server = server.process(|_: Payload<Passing>| async { Ok::<_, TaskError>(()) });

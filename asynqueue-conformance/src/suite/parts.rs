@@ -14,7 +14,7 @@ use super::{
     groups::{aggregate, aggregate_as, due, grouped},
 };
 
-/// Sets members of the one group apart that must be due, each with a failure noted.
+/// Sets members of the only due group apart, each with a failure.
 async fn set_apart(f: &Fixture<'_>, names: &[&str], tries: u32) -> usize {
     let mut group = due(f).await.groups.remove(0);
     group
@@ -46,8 +46,8 @@ fn part(first: &str, tries: u32) -> Option<Part> {
     Some(Part { first, tries })
 }
 
-/// They could not become one task, and the others are not to wait for them.
-pub async fn members_that_are_set_apart_are_due_by_themselves(harness: &dyn Harness) {
+/// They could not be aggregated, and the others must not wait for them.
+pub async fn members_that_are_set_apart_are_due_separately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
@@ -80,14 +80,14 @@ pub async fn members_that_are_set_apart_are_due_by_themselves(harness: &dyn Harn
     assert_eq!(looked_at, [("x", 0, 1), ("x", 1, 2)]);
 }
 
-/// As any group.
+/// Like any group.
 pub async fn a_part_that_was_set_apart_becomes_one_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
     let old = due(&f).await.groups.remove(0);
     assert_eq!(set_apart(&f, &["a", "b", "c"], 1).await, 3);
-    // One that has read them before.
+    // A server that has read them before.
     assert_eq!(aggregate_as(&f, old, now(task("late"))).await, Ok(false));
     f.advance(secs(60)).await;
     let mut groups = due(&f).await.groups;
@@ -106,8 +106,8 @@ pub async fn a_part_that_was_set_apart_becomes_one_task(harness: &dyn Harness) {
         .await;
 }
 
-/// However often, each time in smaller parts. It is kept how often they were tried.
-pub async fn a_part_is_set_apart_again(harness: &dyn Harness) {
+/// Any number of times, in smaller parts each time. The number of tries is kept.
+pub async fn a_part_can_be_set_apart_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
@@ -137,8 +137,8 @@ pub async fn a_part_is_set_apart_again(harness: &dyn Harness) {
     assert_eq!(f.info("d").await.unwrap().envelope.attempts, 2);
 }
 
-/// It was changed or removed meanwhile: another server was first, or a user has handled it.
-pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
+/// It was changed or removed in the meantime: another server was first, or a user has handled it.
+pub async fn a_member_is_set_apart_only_if_it_is_unchanged(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
@@ -161,8 +161,8 @@ pub async fn a_member_is_set_apart_only_as_it_was_seen(harness: &dyn Harness) {
     assert!(parts(&all).contains(&(part("a", 1), vec!["d"])), "{all:?}");
 }
 
-/// The others find nothing left to do, whether or not anything is noted with the members.
-pub async fn of_several_that_set_members_apart_the_first_wins(harness: &dyn Harness) {
+/// The others find nothing to do, whether or not the members get a failure.
+pub async fn the_first_of_several_to_set_members_apart_wins(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
@@ -179,8 +179,8 @@ pub async fn of_several_that_set_members_apart_the_first_wins(harness: &dyn Harn
     assert_eq!(servers.join_all().await.iter().sum::<usize>(), 4);
 }
 
-/// A change that a user has made to a member is not undone.
-pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
+/// A user's change of a member is not undone.
+pub async fn a_racing_edit_and_set_apart_are_both_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for n in 0..30 {
         f.enqueue(["a", "b", "c", "d"].map(|name| grouped(&format!("{name}-{n}"), "x")))
@@ -202,8 +202,8 @@ pub async fn a_racing_edit_and_set_apart_both_hold(harness: &dyn Harness) {
     }
 }
 
-/// Cancelled, run or deleted; and so is their part, if they were the last.
-pub async fn members_that_are_set_apart_can_be_taken_out(harness: &dyn Harness) {
+/// By cancelling, running or deleting them. Their part is removed with its last member.
+pub async fn members_that_are_set_apart_can_leave_their_part(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(|name| grouped(name, "x")))
         .await;
@@ -214,7 +214,7 @@ pub async fn members_that_are_set_apart_can_be_taken_out(harness: &dyn Harness) 
         .unwrap();
     f.broker.run_now(&[task_ref("b")]).await.unwrap();
     assert_eq!(f.list(TaskState::Aggregating).await, ["c", "d"]);
-    assert_eq!(due(&f).await.groups, [], "what is left still waits");
+    assert_eq!(due(&f).await.groups, [], "the rest still waits");
     f.broker.delete(&[task_ref("c")]).await.unwrap();
     f.broker.delete(&[task_ref("d")]).await.unwrap();
     f.advance(secs(60)).await;
@@ -222,7 +222,7 @@ pub async fn members_that_are_set_apart_can_be_taken_out(harness: &dyn Harness) 
     assert_eq!((found.groups.len(), found.next_due), (0, None));
     f.assert_counts(&[(TaskState::Archived, 1), (TaskState::Pending, 1)])
         .await;
-    // And their ids are as any others.
+    // Their ids can be used like any others.
     f.enqueue([grouped("c", "x")]).await;
     f.advance(secs(10)).await;
     assert_eq!(parts(&due(&f).await.groups), [(None, vec!["c"])]);

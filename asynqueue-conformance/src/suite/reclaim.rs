@@ -1,4 +1,4 @@
-//! Taking tasks back from workers that are lost.
+//! Reclaiming tasks from lost workers.
 
 use asynqueue_core::{
     broker::{Leased, Outcome, Settled, Settlement, all_of},
@@ -20,8 +20,8 @@ async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
     .concat()
 }
 
-/// Once it has ended, and not before.
-pub async fn a_lease_that_has_ended_is_listed_with_its_token(harness: &dyn Harness) {
+/// Once it has expired, and not before.
+pub async fn an_expired_lease_is_listed_with_its_token(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let leased = f.lease_one().await;
@@ -42,8 +42,8 @@ pub async fn a_lease_that_has_ended_is_listed_with_its_token(harness: &dyn Harne
     );
 }
 
-/// The other's outcome is refused, so that the attempt is counted once.
-pub async fn of_two_that_reclaim_the_first_wins(harness: &dyn Harness) {
+/// The second outcome is refused, so that the attempt is counted once.
+pub async fn the_first_of_two_reclaims_wins(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     f.lease_one().await;
@@ -65,7 +65,7 @@ pub async fn of_two_that_reclaim_the_first_wins(harness: &dyn Harness) {
     assert_eq!(f.lease_one().await.envelope.attempts, 1);
 }
 
-/// So that the loss of a large fleet is dealt with in steps.
+/// The loss of a large fleet is handled in steps.
 pub async fn at_most_limit_lost_leases_are_listed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue((0..10).map(|n| task(&n.to_string()))).await;
@@ -75,8 +75,8 @@ pub async fn at_most_limit_lost_leases_are_listed(harness: &dyn Harness) {
     assert_eq!(expired(&f, 40).await.len(), 10);
 }
 
-/// The worker that was considered lost and comes back changes nothing.
-pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: &dyn Harness) {
+/// A worker that was considered lost and returns changes nothing.
+pub async fn a_reclaimed_task_is_leased_again_and_its_old_worker_is_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let zombie = f.lease_one().await;
@@ -94,7 +94,7 @@ pub async fn a_reclaimed_task_is_leased_anew_and_the_zombie_is_refused(harness: 
     assert_eq!(f.settle(&current, complete()).await, Settled::Recorded);
 }
 
-/// Pausing stops what is to come, not what was leased.
+/// Pausing stops future leases, not existing ones.
 pub async fn lost_leases_of_a_paused_queue_are_listed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -105,8 +105,8 @@ pub async fn lost_leases_of_a_paused_queue_are_listed(harness: &dyn Harness) {
     assert_eq!(lost[0].lease(), leased.lease());
 }
 
-/// And the limit is for each of them.
-pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
+/// Each queue has its own limit.
+pub async fn lost_leases_of_the_requested_queues_are_listed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a1", "a2"].map(|name| task_in("a", name))).await;
     f.enqueue(["b1", "b2"].map(|name| task_in("b", name))).await;
@@ -133,8 +133,8 @@ pub async fn lost_leases_of_the_queues_asked_are_listed(harness: &dyn Harness) {
     );
 }
 
-/// The worker was slow and not lost: it goes on, and nobody else gets its task.
-pub async fn a_lease_that_is_extended_meanwhile_is_not_reclaimed(harness: &dyn Harness) {
+/// The worker was slow, not lost: it continues, and no other worker gets its task.
+pub async fn a_lease_that_is_extended_in_time_is_not_reclaimed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let slow = f.lease_one().await;

@@ -1,4 +1,4 @@
-//! New versions of tasks, and whole queues.
+//! Replacing tasks, and deleting queues.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ fn edited(envelope: &Arc<Envelope>) -> Arc<Envelope> {
     Arc::new(edited)
 }
 
-/// Replaces a task as it is now by one with another payload.
+/// Replaces a task with a version with another payload.
 async fn replace(f: &Fixture<'_>, id: &str, to: Option<Move>) -> bool {
     let info = f.info(id).await.expect("a task");
     let new = edited(&info.envelope);
     let change = Replacement::new(info, new, to);
     let done = f.broker.replace(vec![change]).await.unwrap();
-    assert_eq!(done.len(), 1, "one answer a change");
+    assert_eq!(done.len(), 1, "one result per change");
     done[0]
 }
 
@@ -34,8 +34,8 @@ async fn payload(f: &Fixture<'_>, id: &str) -> Bytes {
     info.envelope.payload.clone()
 }
 
-/// And where it is, nothing else changes.
-pub async fn a_task_that_waits_can_be_replaced(harness: &dyn Harness) {
+/// In its place, with nothing else changed.
+pub async fn a_waiting_task_can_be_replaced(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     for state in ["scheduled", "pending", "retry", "archived"] {
@@ -59,7 +59,7 @@ pub async fn active_and_completed_tasks_are_not_replaced(harness: &dyn Harness) 
     }
 }
 
-/// Someone else was first.
+/// Another change was first.
 pub async fn a_task_that_has_changed_is_not_replaced(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a"), task("b"), task("c")]).await;
@@ -101,8 +101,8 @@ pub async fn a_task_can_be_moved_to_another_state(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(10).await), ["a", "b"]);
 }
 
-/// As by `run_now`; one that stays where it is, or is put away, keeps its times.
-pub async fn a_task_that_is_too_late_is_renewed_when_it_is_moved_to_run(harness: &dyn Harness) {
+/// As with `run_now`. A task that stays in its state or is archived keeps its times.
+pub async fn an_expired_task_is_renewed_when_it_is_moved_to_run(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut late = task("a");
     late.enqueued_at = f.broker.now();
@@ -124,8 +124,8 @@ pub async fn a_task_that_is_too_late_is_renewed_when_it_is_moved_to_run(harness:
     assert_eq!(moved(Some(later)).await, Some(renewed));
 }
 
-/// Those who wait for its end are told.
-pub async fn a_task_that_is_put_away_has_come_to_its_end(harness: &dyn Harness) {
+/// Its waiters receive the outcome.
+pub async fn archiving_a_task_ends_it(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Success, secs(1_000))])
         .await;
@@ -134,7 +134,7 @@ pub async fn a_task_that_is_put_away_has_come_to_its_end(harness: &dyn Harness) 
     tokio::task::yield_now().await;
     assert!(replace(&f, "a", Some(Move::Archived)).await);
     assert!(matches!(waiting.await.unwrap(), Finished::Archived { .. }));
-    // It has given its lock back, and takes it again only if it is free.
+    // It has released its lock, and takes it again only if it is free.
     f.enqueue([unique("b", UniqueUntil::Success, secs(1_000))])
         .await;
     assert!(!replace(&f, "a", Some(Move::Pending)).await);
@@ -171,7 +171,7 @@ pub async fn a_queue_with_tasks_is_not_deleted(harness: &dyn Harness) {
     );
 }
 
-/// With all that it has had.
+/// With all its tasks.
 pub async fn a_queue_that_is_deleted_by_force_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let queue: Name = QUEUE.into();
@@ -188,7 +188,7 @@ pub async fn a_queue_that_is_deleted_by_force_is_gone(harness: &dyn Harness) {
         assert_eq!(f.list(state).await, [] as [&str; 0]);
     }
     assert_eq!(f.settle(&leased, complete()).await, Settled::Stale);
-    // And it can be used again.
+    // It can be used again.
     f.enqueue([task("active")]).await;
     assert_eq!(f.broker.queues().await.unwrap(), [QUEUE]);
     assert_eq!(f.settle(&leased, complete()).await, Settled::Stale);
@@ -204,8 +204,8 @@ async fn history(f: &Fixture<'_>) -> Vec<HourStats> {
     history_since(f, Timestamp::default()).await
 }
 
-/// In the hour that it ended in.
-pub async fn what_has_ended_is_counted_by_the_hour(harness: &dyn Harness) {
+/// In the hour in which they ended.
+pub async fn attempts_are_counted_by_the_hour_of_their_end(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b", "c", "d"].map(task)).await;
     let leased = f.lease(4).await;
@@ -237,7 +237,7 @@ pub async fn what_has_ended_is_counted_by_the_hour(harness: &dyn Harness) {
     assert_eq!(unknown, [[]]);
 }
 
-/// Older hours are of no use to anyone.
+/// Older hours are deleted.
 pub async fn history_is_kept_for_ninety_days(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let a_day = secs(24 * 3_600);
@@ -251,8 +251,8 @@ pub async fn history_is_kept_for_ninety_days(harness: &dyn Harness) {
     assert_eq!(history(&f).await.len(), 1);
 }
 
-/// For people to see where memory goes.
-pub async fn storage_tells_of_itself(harness: &dyn Harness) {
+/// Shows users where memory is used.
+pub async fn storage_reports_its_nodes_and_memory(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([task("a")]).await;
     let memory = f.broker.memory(&[QUEUE.into(), "unknown".into()]).await;
@@ -270,7 +270,7 @@ pub async fn storage_tells_of_itself(harness: &dyn Harness) {
     assert!(place.is_none_or(|place| !place.is_empty()));
 }
 
-/// As everything else.
+/// All calls return `Closed`.
 pub async fn a_closed_broker_changes_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.close().await;

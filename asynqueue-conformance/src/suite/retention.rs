@@ -22,7 +22,7 @@ async fn archive<const N: usize>(f: &Fixture<'_>, names: [&str; N]) {
     }
 }
 
-/// And not longer.
+/// But not longer.
 pub async fn a_completed_task_is_kept_with_its_result_for_its_retention(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
@@ -44,7 +44,7 @@ pub async fn a_completed_task_is_kept_with_its_result_for_its_retention(harness:
     assert_eq!(f.info("a").await, None);
 }
 
-/// Those that are not too old stay.
+/// Younger ones stay.
 pub async fn archived_tasks_are_trimmed_by_age(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     archive(&f, ["old"]).await;
@@ -66,7 +66,7 @@ pub async fn archived_tasks_are_trimmed_by_number_oldest_first(harness: &dyn Har
     assert_eq!(f.list(TaskState::Archived).await, ["4", "3"]);
 }
 
-/// A limit leaves the newer ones for the next time.
+/// With a limit, the newer ones follow in the next call.
 pub async fn the_oldest_archived_tasks_are_trimmed_first(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["1", "2", "3"] {
@@ -78,8 +78,8 @@ pub async fn the_oldest_archived_tasks_are_trimmed_first(harness: &dyn Harness) 
     assert_eq!(f.list(TaskState::Archived).await, ["3", "2"]);
 }
 
-/// What is kept of them is another matter.
-pub async fn completed_tasks_stay_however_few_archived_ones_are_kept(harness: &dyn Harness) {
+/// They have their own retention.
+pub async fn the_archive_limit_does_not_affect_completed_tasks(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(1_000))]).await;
     let leased = f.lease_one().await;
@@ -90,8 +90,8 @@ pub async fn completed_tasks_stay_however_few_archived_ones_are_kept(harness: &d
     assert_eq!(f.state("a").await, Some(TaskState::Completed));
 }
 
-/// How many are kept is for each queue, and so is the limit.
-pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
+/// Each queue has its own maximum and limit.
+pub async fn each_queue_has_a_separate_archive(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let queues = ["a", "b"].map(Name::from);
     for queue in ["a", "b"] {
@@ -113,8 +113,8 @@ pub async fn each_queue_keeps_archived_tasks_of_its_own(harness: &dyn Harness) {
     assert!(stats.iter().all(|stats| stats.total() == 1));
 }
 
-/// By reason, in the answer and permanently: no deletion may go unseen. The end of a retention does not count.
-pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) {
+/// By reason, in the result and permanently, so that every deletion is visible. The end of a retention does not count.
+pub async fn trimmed_archived_tasks_are_counted(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("done", secs(1))]).await;
     let leased = f.lease_one().await;
@@ -151,8 +151,8 @@ pub async fn archived_tasks_that_are_trimmed_are_counted(harness: &dyn Harness) 
     assert_eq!(f.stats().await.archive, ArchiveStats::default());
 }
 
-/// And says so, long before the oldest of them are deleted.
-pub async fn an_archive_knows_its_limit_once_it_is_trimmed(harness: &dyn Harness) {
+/// It shows the limit long before the oldest tasks are deleted.
+pub async fn an_archive_shows_its_limit_once_it_was_trimmed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let keep = Keep::default().archived_max(5);
     f.trim(keep, 10).await;
@@ -169,7 +169,7 @@ pub async fn an_archive_knows_its_limit_once_it_is_trimmed(harness: &dyn Harness
     assert!(f.stats().await.is_archive_nearly_full());
 }
 
-/// Nothing of it is left.
+/// Nothing of the task is left.
 pub async fn a_trimmed_tasks_id_is_free_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     archive(&f, ["a"]).await;
@@ -179,7 +179,7 @@ pub async fn a_trimmed_tasks_id_is_free_again(harness: &dyn Harness) {
     assert_eq!(f.lease_one().await.envelope.attempts, 0);
 }
 
-/// So that trimming much goes in steps.
+/// Much is trimmed in steps.
 pub async fn at_most_limit_tasks_are_trimmed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(["a", "b"].map(|name| retained(name, secs(1))))

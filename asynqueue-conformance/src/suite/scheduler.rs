@@ -1,4 +1,4 @@
-//! Schedulers at work.
+//! Running schedulers.
 
 use std::{
     path::PathBuf,
@@ -54,7 +54,7 @@ async fn start(f: &Fixture<'_>, entry: Entry) -> SchedulerHandle {
     builder(f).entry(entry).start().await.unwrap()
 }
 
-/// Moves the clock to half a minute past the next whole minute.
+/// Advances the clock to half a minute past the next whole minute.
 async fn to_half_past(f: &Fixture<'_>) {
     let past = f.broker.now().as_millis() % 60_000;
     f.advance(Duration::from_millis(90_000 - past)).await;
@@ -77,7 +77,7 @@ fn minute(f: &Fixture<'_>, ago: u64) -> u64 {
     (f.broker.now().as_millis() / 60_000 - ago) * 60_000
 }
 
-/// When it is due, with an id of the tick, and times that count from it.
+/// When the tick is due, with an id made from it, and times relative to it.
 pub async fn a_task_is_enqueued_at_each_tick(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
@@ -95,8 +95,8 @@ pub async fn a_task_is_enqueued_at_each_tick(harness: &dyn Harness) {
     scheduler.shutdown().await;
 }
 
-/// Each tick enqueues once.
-pub async fn several_schedulers_do_as_one(harness: &dyn Harness) {
+/// Whatever the number of schedulers.
+pub async fn several_schedulers_enqueue_each_tick_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     let mut schedulers = Vec::new();
@@ -121,7 +121,7 @@ async fn missed(f: &Fixture<'_>, missed: MissedTicks) -> Vec<String> {
     start(f, entry()).await.shutdown().await;
     f.advance(secs(600)).await;
     let scheduler = start(f, entry()).await;
-    eventually("the entry has moved on", async || {
+    eventually("the entry has advanced", async || {
         let next = f.broker.schedules().await.unwrap()[0].next;
         next > Some(f.broker.now())
     })
@@ -130,23 +130,23 @@ async fn missed(f: &Fixture<'_>, missed: MissedTicks) -> Vec<String> {
     f.list(TaskState::Pending).await
 }
 
-/// As if nothing had been due.
-pub async fn missed_ticks_are_left_out(harness: &dyn Harness) {
+/// As if none had been due.
+pub async fn missed_ticks_are_skipped(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     assert_eq!(missed(&f, MissedTicks::Skip).await, [] as [&str; 0]);
     let events = f.broker.schedule_events(&"tidy".into(), 10).await.unwrap();
     assert!(matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("missed")));
 }
 
-/// The last of them.
-pub async fn missed_ticks_are_made_up_for_once(harness: &dyn Harness) {
+/// Only the last of them.
+pub async fn missed_ticks_are_caught_up_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let enqueued = missed(&f, MissedTicks::Once).await;
     assert_eq!(enqueued, [format!("tidy@{}", minute(&f, 0))]);
 }
 
-/// Up to a number.
-pub async fn the_last_missed_ticks_are_made_up_for(harness: &dyn Harness) {
+/// Up to a maximum.
+pub async fn the_last_missed_ticks_are_caught_up(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let enqueued = missed(&f, MissedTicks::Last(3)).await;
     let expected = [2, 1, 0].map(|ago| format!("tidy@{}", minute(&f, ago)));
@@ -154,7 +154,7 @@ pub async fn the_last_missed_ticks_are_made_up_for(harness: &dyn Harness) {
 }
 
 /// By any process.
-pub async fn entries_are_changed_at_run_time(harness: &dyn Harness) {
+pub async fn entries_can_be_changed_at_run_time(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     let timetable = Timetable::new(Arc::clone(&f.broker));
@@ -181,8 +181,8 @@ pub async fn entries_are_changed_at_run_time(harness: &dyn Harness) {
     scheduler.shutdown().await;
 }
 
-/// Neither undoes the other, whichever is first.
-pub async fn racing_changes_at_run_time_both_hold(harness: &dyn Harness) {
+/// Neither overwrites the other, whichever is first.
+pub async fn racing_changes_at_run_time_are_both_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let timetable = Timetable::new(Arc::clone(&f.broker));
     let both = async |first: bool| {
@@ -213,12 +213,12 @@ pub async fn racing_changes_at_run_time_both_hold(harness: &dyn Harness) {
     }
 }
 
-/// However far the clock was ahead, and for however short a time.
-pub async fn a_schedule_goes_on_when_the_clock_is_right_again(harness: &dyn Harness) {
+/// However far the clock was ahead, and however briefly.
+pub async fn a_schedule_continues_when_the_clock_is_corrected(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     start(&f, tidy("tidy", "* * * * *")).await.shutdown().await;
-    // As a scheduler leaves it that has fired a tick by a clock which is a day ahead.
+    // The state after a scheduler with a clock one day ahead has fired a tick.
     let tomorrow = Timestamp::from_millis(minute(&f, 0)) + secs(24 * 3_600);
     let seen = f.broker.schedules().await.unwrap().remove(0);
     let mut ahead = seen.clone();
@@ -250,8 +250,8 @@ pub async fn a_schedule_goes_on_when_the_clock_is_right_again(harness: &dyn Harn
     scheduler.shutdown().await;
 }
 
-/// A later version may have put it there, and can. It is said in its history, once.
-pub async fn an_entry_whose_rule_cannot_be_read_is_left_to_others(harness: &dyn Harness) {
+/// A later version may have created it and can read it. Its history records this once.
+pub async fn an_entry_with_an_unreadable_rule_is_left_to_others(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     start(&f, tidy("lunar", "* * * * *")).await.shutdown().await;
@@ -279,8 +279,8 @@ pub async fn an_entry_whose_rule_cannot_be_read_is_left_to_others(harness: &dyn 
     scheduler.shutdown().await;
 }
 
-/// It is due when it was, and paused if it was.
-pub async fn an_entry_that_is_put_again_stands_where_it_stood(harness: &dyn Harness) {
+/// It keeps its next tick, and whether it is paused.
+pub async fn an_entry_that_is_put_again_keeps_its_state(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     start(&f, tidy("tidy", "* * * * *")).await.shutdown().await;
@@ -296,8 +296,8 @@ pub async fn an_entry_that_is_put_again_stands_where_it_stood(harness: &dyn Harn
     assert!(after.next > Some(f.broker.now()));
 }
 
-/// Those of others stay.
-pub async fn entries_that_their_owner_has_given_up_are_removed(harness: &dyn Harness) {
+/// Entries of other owners stay.
+pub async fn entries_that_their_owner_no_longer_declares_are_removed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let start = async |owner: &str, entries: &[&str]| {
         let mut scheduler = builder(&f).owner(owner);
@@ -312,7 +312,7 @@ pub async fn entries_that_their_owner_has_given_up_are_removed(harness: &dyn Har
     assert_eq!(names(&f.broker).await, ["b", "c"]);
 }
 
-/// To look at a task before it is enqueued, and to know what came of it.
+/// They can change a task before it is enqueued, and learn the outcome.
 pub async fn hooks_are_called_before_and_after_a_tick(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
@@ -343,7 +343,7 @@ pub async fn hooks_are_called_before_and_after_a_tick(harness: &dyn Harness) {
     assert_eq!(events[0].outcome, skipped);
 }
 
-/// A random part of it, the same tick all the same.
+/// By a random part of it. The tick stays the same.
 pub async fn a_task_waits_for_its_jitter(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
@@ -358,8 +358,8 @@ pub async fn a_task_waits_for_its_jitter(harness: &dyn Harness) {
     assert!(info.at.is_none_or(|at| at <= latest), "{:?}", info.at);
 }
 
-/// An archived task of one tick does not stand in the way of the next.
-pub async fn a_tick_is_not_held_up_by_the_one_before(harness: &dyn Harness) {
+/// An archived task of one tick does not block the next.
+pub async fn a_tick_is_not_blocked_by_the_previous_one(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;
     let scheduler = start(&f, tidy("tidy", "* * * * *")).await;
@@ -373,7 +373,7 @@ pub async fn a_tick_is_not_held_up_by_the_one_before(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Archived).await, first);
 }
 
-/// A file of this test's own.
+/// A file for this test.
 struct File(PathBuf);
 
 impl File {
@@ -416,8 +416,8 @@ rule = "@hourly"
 event = "other"
 "#;
 
-/// What is gone from it is gone, and a mistake changes nothing.
-pub async fn entries_come_from_a_file_that_is_watched(harness: &dyn Harness) {
+/// Entries that are removed from the file are removed, and an invalid file changes nothing.
+pub async fn entries_come_from_a_watched_file(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let file = File::new(FILE);
     let scheduler = builder(&f).file(&file.0).start().await.unwrap();
@@ -440,15 +440,15 @@ pub async fn entries_come_from_a_file_that_is_watched(harness: &dyn Harness) {
     );
     file.write("[[schedule]]\nname = \"bad\"\nrule = \"0 25 * * *\"\nevent = \"tidy\"");
     file.write(&FILE.replace("short", "new"));
-    eventually("the change is taken", async || {
+    eventually("the change takes effect", async || {
         names(&f.broker).await == ["full", "new"]
     })
     .await;
     scheduler.shutdown().await;
 }
 
-/// By name and place.
-pub async fn a_file_that_makes_no_sense_is_refused(harness: &dyn Harness) {
+/// The error shows the name and position.
+pub async fn an_invalid_file_is_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let refused = async |content: &str| {
         let file = File::new(content);
@@ -487,8 +487,8 @@ pub async fn a_file_that_makes_no_sense_is_refused(harness: &dyn Harness) {
     );
 }
 
-/// Before anything is put into the broker.
-pub async fn entries_that_make_no_sense_are_refused(harness: &dyn Harness) {
+/// Before anything is stored.
+pub async fn invalid_entries_are_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let unnamed = Entry::new("a b", "@daily", Tidy { days: 1 });
     assert!(unnamed.unwrap_err().to_string().contains("`a b`"));
@@ -519,7 +519,7 @@ pub async fn entries_that_make_no_sense_are_refused(harness: &dyn Harness) {
         "{urgent}"
     );
     assert_eq!(names(&f.broker).await, [] as [Name; 0]);
-    // The queue of a task in another queue is not made by a schedule.
+    // A schedule does not create the queue of a task in another queue.
     f.enqueue([task_in("other", "a")]).await;
     assert_eq!(f.broker.queues().await.unwrap(), ["other"]);
 }

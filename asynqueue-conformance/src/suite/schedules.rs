@@ -1,4 +1,4 @@
-//! Entries that fire again and again.
+//! Recurring entries.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub(super) fn entry(name: &str) -> ScheduleEntry {
     entry
 }
 
-/// The task's id is that of the tick, so that it is enqueued once.
+/// The task's id is made from the tick, so that it is enqueued once.
 pub(super) fn fire(tick: Timestamp, next: Timestamp) -> Fire {
     let envelope = task(&format!("e-{}", tick.as_millis()));
     Fire {
@@ -51,7 +51,7 @@ fn entry_in_an_hour(f: &Fixture<'_>, name: &str) -> ScheduleEntry {
     entry
 }
 
-/// That is how an entry is changed.
+/// This is how an entry is changed.
 pub async fn an_entry_replaces_one_of_the_same_name(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker
@@ -66,7 +66,7 @@ pub async fn an_entry_replaces_one_of_the_same_name(harness: &dyn Harness) {
     assert_eq!(f.broker.schedules().await.unwrap(), [entry("a"), changed]);
 }
 
-/// And fires no more.
+/// It no longer fires.
 pub async fn a_removed_entry_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
@@ -83,7 +83,7 @@ pub async fn a_removed_entry_is_gone(harness: &dyn Harness) {
     assert_eq!(f.stats().await.total(), 0);
 }
 
-/// All of them may run at once.
+/// All of them may run concurrently.
 pub async fn a_tick_fires_once_however_many_schedulers_try(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
@@ -104,8 +104,8 @@ pub async fn a_tick_fires_once_however_many_schedulers_try(harness: &dyn Harness
     assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(NEXT));
 }
 
-/// Another scheduler was there first, or the entry was changed.
-pub async fn a_tick_that_is_not_the_next_is_passed_over(harness: &dyn Harness) {
+/// Another scheduler was first, or the entry was changed.
+pub async fn a_tick_that_is_not_the_next_is_skipped(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     let later = Timestamp::from_millis(3_000);
@@ -118,8 +118,8 @@ pub async fn a_tick_that_is_not_the_next_is_passed_over(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["e-1000", "e-2000"]);
 }
 
-/// A scheduler died between the two; or the last tick's task is not done and must not keep the schedule.
-pub async fn a_tick_whose_task_is_there_already_moves_the_entry_on(harness: &dyn Harness) {
+/// A scheduler died between the two steps, or the last tick's task is not done, which must not stop the schedule.
+pub async fn a_tick_whose_task_already_exists_advances_the_entry(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     f.enqueue([envelope_of(fire(TICK, NEXT))]).await;
@@ -129,8 +129,8 @@ pub async fn a_tick_whose_task_is_there_already_moves_the_entry_on(harness: &dyn
     assert_eq!(f.list(TaskState::Pending).await, ["e-1000"]);
 }
 
-/// What a scheduler reads is what was put.
-pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
+/// A scheduler reads exactly what was stored.
+pub async fn everything_in_an_entry_is_stored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut template = with(task_in("other", "template"), |options| {
         options.queue = "other".into();
@@ -150,7 +150,7 @@ pub async fn everything_in_an_entry_is_kept(harness: &dyn Harness) {
     assert_eq!(f.broker.queues().await.unwrap(), Vec::<Name>::new());
 }
 
-/// It is still there to be read, and fires no more.
+/// It can still be read, but no longer fires.
 pub async fn the_last_tick_leaves_the_entry(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
@@ -169,7 +169,7 @@ pub async fn the_last_tick_leaves_the_entry(harness: &dyn Harness) {
 }
 
 /// A scheduler that has read the old one fires nothing.
-pub async fn a_tick_of_an_entry_that_was_replaced_is_passed_over(harness: &dyn Harness) {
+pub async fn a_tick_of_a_replaced_entry_is_skipped(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut later = entry("e");
     later.next = Some(NEXT);
@@ -180,8 +180,8 @@ pub async fn a_tick_of_an_entry_that_was_replaced_is_passed_over(harness: &dyn H
     assert_eq!(f.stats().await.total(), 0);
 }
 
-/// The tick is left out, since the task of the one before is not done; the next one has its turn.
-pub async fn a_tick_whose_unique_lock_is_held_moves_the_entry_on(harness: &dyn Harness) {
+/// The tick is skipped because the task of the previous one is not done. The next tick is fired in its turn.
+pub async fn a_tick_whose_unique_lock_is_held_advances_the_entry(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     let unique_fire = |tick, next| {
@@ -203,8 +203,8 @@ pub async fn a_tick_whose_unique_lock_is_held_moves_the_entry_on(harness: &dyn H
     assert_eq!(f.broker.schedules().await.unwrap()[0].next, Some(later));
 }
 
-/// So that a scheduler which died after it had enqueued the task, however soon that was done, does no harm.
-pub async fn a_tick_whose_task_is_done_and_gone_is_not_enqueued_again(harness: &dyn Harness) {
+/// A scheduler that died after it had enqueued the task does no harm, however soon the task was done.
+pub async fn a_tick_whose_task_is_done_is_not_enqueued_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     assert_eq!(
@@ -213,7 +213,7 @@ pub async fn a_tick_whose_task_is_done_and_gone_is_not_enqueued_again(harness: &
     );
     let leased = f.lease_one().await;
     f.settle(&leased, complete()).await;
-    // As the entry was before: nobody has moved it on.
+    // The entry before the tick: no scheduler has advanced it.
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     assert_eq!(
         f.broker.fire(vec![fire(TICK, NEXT)]).await.unwrap(),
@@ -238,8 +238,8 @@ pub async fn a_task_that_is_fired_early_waits_for_its_tick(harness: &dyn Harness
     );
 }
 
-/// However many there are that are not.
-pub async fn only_entries_that_are_due_and_not_paused_are_listed(harness: &dyn Harness) {
+/// However many others there are.
+pub async fn only_due_entries_that_are_not_paused_are_listed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let late = |name| changed(entry(name), |entry| entry.next = Some(NEXT));
     let mut paused = entry("paused");
@@ -261,7 +261,7 @@ pub async fn only_entries_that_are_due_and_not_paused_are_listed(harness: &dyn H
     assert_eq!(all.next_due, in_an_hour);
 }
 
-/// It is read when it is due, not before and not after.
+/// It is listed when it is due, not before and not after.
 pub async fn an_entry_is_due_at_its_tick_and_not_after_it_has_fired(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let entry = entry_in_an_hour(&f, "e");
@@ -283,8 +283,8 @@ pub async fn an_entry_is_due_at_its_tick_and_not_after_it_has_fired(harness: &dy
     assert_eq!(removed.next_due, None);
 }
 
-/// Whoever fires it has not read yet that it was paused.
-pub async fn a_tick_of_a_paused_entry_is_passed_over(harness: &dyn Harness) {
+/// The scheduler that fires it has not yet read the pause.
+pub async fn a_tick_of_a_paused_entry_is_skipped(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut paused = entry("e");
     paused.paused = true;
@@ -296,7 +296,7 @@ pub async fn a_tick_of_a_paused_entry_is_passed_over(harness: &dyn Harness) {
     assert_eq!(f.stats().await.total(), 0);
 }
 
-/// The entry moves on, and nothing runs.
+/// The entry advances, and nothing runs.
 pub async fn a_skipped_tick_enqueues_nothing(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
@@ -309,8 +309,8 @@ pub async fn a_skipped_tick_enqueues_nothing(harness: &dyn Harness) {
     assert_eq!(f.stats().await.total(), 0);
 }
 
-/// To be looked at by people.
-pub async fn what_came_of_each_tick_is_kept_newest_first(harness: &dyn Harness) {
+/// For users to inspect.
+pub async fn the_outcomes_of_ticks_are_kept_newest_first(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     let at = |millis| Timestamp::from_millis(millis);
@@ -339,7 +339,7 @@ pub async fn what_came_of_each_tick_is_kept_newest_first(harness: &dyn Harness) 
     assert_eq!(f.broker.schedule_events(&"e".into(), 10).await.unwrap(), []);
 }
 
-/// An entry that fires each second would fill the storage otherwise.
+/// Otherwise an entry that fires each second would fill the storage.
 pub async fn the_history_of_an_entry_is_bounded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();

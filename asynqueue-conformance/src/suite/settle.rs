@@ -1,4 +1,4 @@
-//! Recording what came of a lease.
+//! Recording outcomes of leases.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub async fn a_completed_task_without_retention_is_gone(harness: &dyn Harness) {
     f.enqueue(tasks(["a"])).await;
 }
 
-/// The broker keeps the envelope that comes with the outcome.
+/// The broker stores the envelope of the outcome.
 pub async fn a_failed_task_waits_for_its_retry_with_its_failures(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -48,8 +48,8 @@ pub async fn a_failed_task_waits_for_its_retry_with_its_failures(harness: &dyn H
     assert_eq!(f.stats().await.failed, 1);
 }
 
-/// Its lease was wait enough.
-pub async fn a_retry_without_delay_is_pending_at_once(harness: &dyn Harness) {
+/// It does not wait for forwarding.
+pub async fn a_retry_without_delay_is_pending_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let leased = f.lease_one().await;
@@ -58,7 +58,7 @@ pub async fn a_retry_without_delay_is_pending_at_once(harness: &dyn Harness) {
     assert_eq!(f.lease(2).await[1].envelope.attempts, 1);
 }
 
-/// It goes on later, as if it had not been leased.
+/// It runs again later, as if it had not been leased.
 pub async fn a_snoozed_task_is_scheduled_and_has_not_failed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -69,8 +69,8 @@ pub async fn a_snoozed_task_is_scheduled_and_has_not_failed(harness: &dyn Harnes
     assert_eq!((stats.failed, stats.succeeded), (0, 0));
 }
 
-/// A server notes on a task why it gives it back.
-pub async fn a_snoozed_task_keeps_what_its_server_noted(harness: &dyn Harness) {
+/// A server notes on a task why it releases it.
+pub async fn a_snoozed_task_keeps_the_note_of_its_server(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let mut leased = f.lease_one().await;
@@ -87,8 +87,8 @@ pub async fn a_snoozed_task_keeps_what_its_server_noted(harness: &dyn Harness) {
     );
 }
 
-/// In the order it had, and without a trace.
-pub async fn a_released_task_goes_to_the_front_untouched(harness: &dyn Harness) {
+/// In its original order, and without a trace.
+pub async fn a_released_task_returns_to_the_front_unchanged(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let leased = f.lease_one().await;
@@ -99,7 +99,7 @@ pub async fn a_released_task_goes_to_the_front_untouched(harness: &dyn Harness) 
     assert_eq!(f.lease_one().await.envelope.attempts, 0);
 }
 
-/// The front of those of its priority.
+/// They return to the front of their priority.
 pub async fn released_tasks_keep_their_priority(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([
@@ -116,7 +116,7 @@ pub async fn released_tasks_keep_their_priority(harness: &dyn Harness) {
     assert_eq!(ids(&f.lease(9).await), ["high", "low-1", "low-2", "plain"]);
 }
 
-/// Until it is trimmed, or someone runs it again.
+/// Until it is trimmed, or a user runs it again.
 pub async fn an_archived_task_is_kept_with_its_reason(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -132,8 +132,8 @@ pub async fn an_archived_task_is_kept_with_its_reason(harness: &dyn Harness) {
     assert_eq!(f.stats().await.failed, 1);
 }
 
-/// As its process asked.
-pub async fn a_dropped_task_is_gone(harness: &dyn Harness) {
+/// As its handler requested.
+pub async fn a_revoked_task_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -141,7 +141,7 @@ pub async fn a_dropped_task_is_gone(harness: &dyn Harness) {
     assert_eq!(f.info("a").await, None);
 }
 
-/// Sending it again, as after a lost connection, is safe.
+/// Sending it again, for example after a lost connection, is safe.
 pub async fn an_outcome_counts_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -159,7 +159,7 @@ pub async fn an_outcome_counts_once(harness: &dyn Harness) {
     assert_eq!(f.stats().await.failed, 1);
 }
 
-/// A worker whose lease ran out can't settle the task that another has.
+/// A worker whose lease has expired cannot settle a task that another one has.
 pub async fn an_outcome_under_an_old_token_is_refused(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
@@ -193,8 +193,8 @@ pub async fn an_outcome_for_an_unknown_task_is_refused(harness: &dyn Harness) {
     assert_eq!(f.info("unknown").await, None);
 }
 
-/// Late is better than twice.
-pub async fn an_expired_lease_that_nobody_took_can_be_settled(harness: &dyn Harness) {
+/// A late outcome is better than a second run.
+pub async fn an_expired_lease_that_was_not_reclaimed_can_be_settled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -202,8 +202,8 @@ pub async fn an_expired_lease_that_nobody_took_can_be_settled(harness: &dyn Harn
     assert_eq!(f.settle(&leased, complete()).await, Settled::Recorded);
 }
 
-/// Each outcome by itself: one that is refused does not keep the others out.
-pub async fn a_batch_is_answered_in_order_over_several_queues(harness: &dyn Harness) {
+/// A refused outcome does not affect the others.
+pub async fn a_batch_returns_results_in_order_over_several_queues(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let other = task_in("other", "b");
     f.enqueue([task("a"), other, task("c")]).await;
@@ -233,8 +233,8 @@ pub async fn a_batch_is_answered_in_order_over_several_queues(harness: &dyn Harn
     assert_eq!(f.state("c").await, Some(TaskState::Pending));
 }
 
-/// With what the attempt has added to it, whatever comes next.
-pub async fn the_envelope_given_is_the_version_kept(harness: &dyn Harness) {
+/// It contains what the attempt has added, whatever the outcome.
+pub async fn the_envelope_of_the_outcome_is_stored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let delay = secs(10);
     let outcomes = [
@@ -262,8 +262,8 @@ pub async fn the_envelope_given_is_the_version_kept(harness: &dyn Harness) {
     assert!(again.iter().all(|leased| leased.envelope.attempts == 1));
 }
 
-/// As a retry is.
-pub async fn a_snooze_without_delay_is_pending_at_once(harness: &dyn Harness) {
+/// Like a retry.
+pub async fn a_snooze_without_delay_is_pending_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b"])).await;
     let leased = f.lease_one().await;
@@ -271,8 +271,8 @@ pub async fn a_snooze_without_delay_is_pending_at_once(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Pending).await, ["b", "a"]);
 }
 
-/// Each goes to the front in its turn, as if settled by itself.
-pub async fn of_several_given_back_in_a_batch_the_last_goes_first(harness: &dyn Harness) {
+/// Each returns to the front in order, as if settled separately.
+pub async fn the_last_task_released_in_a_batch_goes_first(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a", "b", "c"])).await;
     let leased = f.lease(2).await;
@@ -284,8 +284,8 @@ pub async fn of_several_given_back_in_a_batch_the_last_goes_first(harness: &dyn 
     assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "c"]);
 }
 
-/// An attempt that was given back, snoozed or dropped neither succeeded nor failed.
-pub async fn an_outcome_is_counted_as_what_it_is(harness: &dyn Harness) {
+/// A released, snoozed or revoked attempt has neither succeeded nor failed.
+pub async fn each_outcome_is_counted_correctly(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let delay = secs(10);
     let mut sums = (0, 0);

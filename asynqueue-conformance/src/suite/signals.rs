@@ -13,7 +13,7 @@ use super::{
     fixture::{Fixture, QUEUE, secs, task, task_in, task_ref, tasks},
 };
 
-/// How long a signal may take on its way.
+/// How long a signal may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn listen(f: &Fixture<'_>) -> Signals {
@@ -24,14 +24,14 @@ async fn next(signals: &mut Signals) -> Signal {
     tokio::time::timeout(PATIENCE, signals.next())
         .await
         .expect("a signal in time")
-        .expect("goes on")
+        .expect("the stream continues")
 }
 
 fn pending() -> Signal {
     Signal::Pending(QUEUE.into())
 }
 
-/// Checks that nothing but `expected` was signalled, by a last signal that is sure to come.
+/// Checks that only `expected` was signalled, with a last signal that is certain to arrive.
 async fn assert_signalled(f: &Fixture<'_>, signals: &mut Signals, expected: &[Signal]) {
     let mut heard = Vec::new();
     f.enqueue([task("last")]).await;
@@ -55,20 +55,20 @@ async fn assert_signalled(f: &Fixture<'_>, signals: &mut Signals, expected: &[Si
     assert_eq!(heard, expected);
 }
 
-/// A queue that has tasks already needs no signal: whoever works on it is still at it.
+/// A queue that already has tasks needs no signal: its workers are still running.
 pub async fn the_first_pending_task_of_an_empty_queue_is_signalled_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut signals = listen(&f).await;
     f.enqueue(tasks(["a", "b"])).await;
     f.enqueue(tasks(["c"])).await;
-    // The last task finds the queue with tasks in it, too.
+    // The last task is also added to a queue with tasks.
     assert_signalled(&f, &mut signals, &[pending()]).await;
     f.enqueue(tasks(["d"])).await;
     assert_eq!(next(&mut signals).await, pending());
 }
 
-/// Every way for a queue to have a pending task.
-pub async fn forwarding_giving_back_and_running_now_signal_too(harness: &dyn Harness) {
+/// Every way for a queue to get a pending task.
+pub async fn forwarding_releasing_and_running_now_send_signals(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
@@ -90,7 +90,7 @@ pub async fn forwarding_giving_back_and_running_now_signal_too(harness: &dyn Har
     assert_eq!(next(&mut signals).await, pending());
 }
 
-/// What came in meanwhile is waiting.
+/// Tasks that arrived in the meantime are waiting.
 pub async fn resuming_a_queue_with_tasks_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.set_paused(&[QUEUE.into()], true).await.unwrap();
@@ -100,8 +100,8 @@ pub async fn resuming_a_queue_with_tasks_is_signalled(harness: &dyn Harness) {
     assert_eq!(next(&mut signals).await, pending());
 }
 
-/// So that a server can sleep until then.
-pub async fn a_task_that_is_due_before_all_others_is_signalled(harness: &dyn Harness) {
+/// A server can sleep until then.
+pub async fn a_task_due_before_all_others_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut signals = listen(&f).await;
     f.enqueue_after(task("a"), secs(100)).await;
@@ -117,8 +117,8 @@ pub async fn a_task_that_is_due_before_all_others_is_signalled(harness: &dyn Har
     }
 }
 
-/// A server is woken for its own queues only.
-pub async fn other_queues_are_not_heard(harness: &dyn Harness) {
+/// A server is woken only for its own queues.
+pub async fn signals_of_other_queues_are_not_received(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut signals = listen(&f).await;
     f.enqueue([task_in("other", "a")]).await;
@@ -131,7 +131,7 @@ pub async fn other_queues_are_not_heard(harness: &dyn Harness) {
     assert_eq!(signals.next().now_or_never(), None);
 }
 
-/// Every way for a task to wait for a time, compared with all that wait for one.
+/// Every way for a task to wait for a time, compared with all waiting tasks.
 pub async fn retries_and_snoozes_signal_when_they_are_due_first(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["snoozed", "retried", "later"])).await;
@@ -148,8 +148,8 @@ pub async fn retries_and_snoozes_signal_when_they_are_due_first(harness: &dyn Ha
     assert_signalled(&f, &mut signals, &[pending()]).await;
 }
 
-/// Those that are gone are not waited for.
-pub async fn a_task_that_is_due_before_all_that_are_left_is_signalled(harness: &dyn Harness) {
+/// Tasks that are gone do not count.
+pub async fn a_task_due_before_the_remaining_ones_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(task("gone"), secs(50)).await;
     f.enqueue_after(task("left"), secs(200)).await;
@@ -178,8 +178,8 @@ pub async fn a_tick_that_fires_is_signalled(harness: &dyn Harness) {
     assert_eq!(next(&mut signals).await, pending());
 }
 
-/// Every server has to know, and one that is gone does not keep it from the others.
-pub async fn all_who_listen_hear(harness: &dyn Harness) {
+/// Every server is notified, and one that is gone does not affect the others.
+pub async fn all_listeners_receive_a_signal(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut listeners = [listen(&f).await, listen(&f).await];
     drop(listen(&f).await);
@@ -190,7 +190,7 @@ pub async fn all_who_listen_hear(harness: &dyn Harness) {
 }
 
 /// A server has one stream for all its queues.
-pub async fn one_may_listen_to_several_queues(harness: &dyn Harness) {
+pub async fn a_listener_can_have_several_queues(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let queues = ["a", "b"].map(Name::from);
     let mut signals = f.broker.signals(&queues).await.unwrap();
@@ -200,7 +200,7 @@ pub async fn one_may_listen_to_several_queues(harness: &dyn Harness) {
     }
 }
 
-/// By no way for a task to become pending: whoever works on the queue is still at it.
+/// By no way for a task to become pending: the queue's workers are still running.
 pub async fn a_queue_with_pending_tasks_is_not_signalled_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["released", "retried", "pending"])).await;
@@ -216,7 +216,7 @@ pub async fn a_queue_with_pending_tasks_is_not_signalled_again(harness: &dyn Har
     assert_signalled(&f, &mut signals, &[]).await;
 }
 
-/// There is nothing to wake anyone for.
+/// There is nothing to wake a server for.
 pub async fn resuming_is_signalled_only_if_it_changes_something(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut signals = listen(&f).await;
@@ -225,12 +225,12 @@ pub async fn resuming_is_signalled_only_if_it_changes_something(harness: &dyn Ha
     f.broker.set_paused(&queue, false).await.unwrap();
     f.enqueue(tasks(["a"])).await;
     f.broker.set_paused(&queue, false).await.unwrap();
-    // The one is that of the task.
+    // The one signal is that of the task.
     assert_signalled(&f, &mut signals, &[pending()]).await;
 }
 
 /// No worker has them.
-pub async fn cancelling_tasks_that_wait_is_not_signalled(harness: &dyn Harness) {
+pub async fn cancelling_waiting_tasks_is_not_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
     let mut signals = listen(&f).await;

@@ -1,4 +1,4 @@
-//! Schedule entries that are changed and removed, and what is left of them.
+//! Changing and removing schedule entries, and what is left of them.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ fn swap(seen: Option<ScheduleEntry>, new: Option<ScheduleEntry>) -> ScheduleSwap
     }
 }
 
-/// A caller that has seen another one decides again.
-pub async fn an_entry_is_changed_only_if_it_is_as_it_was_seen(harness: &dyn Harness) {
+/// A caller that has seen another version decides again.
+pub async fn an_entry_is_changed_only_if_it_is_unchanged(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let swapped = async |swaps| f.broker.swap_schedules(swaps).await.unwrap();
     let named = |rule: &str| changed(entry("e"), |entry| entry.rule = rule.into());
@@ -51,8 +51,8 @@ pub async fn an_entry_is_changed_only_if_it_is_as_it_was_seen(harness: &dyn Harn
     assert_eq!(f.broker.schedules().await.unwrap(), []);
 }
 
-/// None is undone by another that had read the entry before.
-pub async fn racing_changes_of_an_entry_all_hold(harness: &dyn Harness) {
+/// No change is overwritten by another that had read the entry before.
+pub async fn racing_changes_of_an_entry_are_all_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.put_schedules(vec![entry("e")]).await.unwrap();
     let mut changes = JoinSet::new();
@@ -75,8 +75,8 @@ pub async fn racing_changes_of_an_entry_all_hold(harness: &dyn Harness) {
     assert_eq!(entry.jitter, secs(8));
 }
 
-/// However many change it at that time.
-pub async fn an_entry_that_is_removed_does_not_come_back(harness: &dyn Harness) {
+/// However many callers change it at the same time.
+pub async fn a_removed_entry_does_not_reappear(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for _ in 0..20 {
         f.broker.put_schedules(vec![entry("e")]).await.unwrap();
@@ -104,7 +104,7 @@ pub async fn an_entry_that_is_removed_does_not_come_back(harness: &dyn Harness) 
     }
 }
 
-/// Of its ticks too: one that is added again starts anew.
+/// Nothing of its ticks either: an entry that is added again starts over.
 pub async fn nothing_is_left_of_a_removed_entry(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let fire_once = async || {
@@ -131,8 +131,8 @@ pub async fn nothing_is_left_of_a_removed_entry(harness: &dyn Harness) {
     assert_eq!(fire_once().await, [Ok(true)]);
 }
 
-/// The clock was ahead when it was fired. A little ahead it may be by chance, and no tick is fired twice then.
-pub async fn a_last_tick_far_ahead_counts_for_nothing(harness: &dyn Harness) {
+/// The clock was ahead when it was fired. If it was only slightly ahead, no tick is fired twice.
+pub async fn a_last_tick_far_in_the_future_is_ignored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let now = f.broker.now();
     let fire_at = async |tick: Timestamp| {

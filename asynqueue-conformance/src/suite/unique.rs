@@ -10,7 +10,7 @@ use super::{
     fixture::{Fixture, complete, id, ids, now, secs, task_ref, unique},
 };
 
-/// Whether a task with the key is refused now; if it is not, it is deleted again.
+/// Whether a task with the key is refused now. If it is not, it is deleted again.
 async fn is_held(f: &Fixture<'_>) -> bool {
     let probe = f
         .try_enqueue(vec![now(unique(
@@ -26,7 +26,7 @@ async fn is_held(f: &Fixture<'_>) -> bool {
 }
 
 /// With its state, so that the caller can decide what to do.
-pub async fn a_second_task_with_the_key_is_refused_and_the_holder_named(harness: &dyn Harness) {
+pub async fn a_duplicate_key_is_refused_and_the_holder_named(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let first = unique("first", UniqueUntil::Success, secs(60));
     let key = first.unique.as_ref().unwrap().key.clone();
@@ -43,7 +43,7 @@ pub async fn a_second_task_with_the_key_is_refused_and_the_holder_named(harness:
     assert_eq!(f.info("second").await, None);
 }
 
-/// From then on the next one may wait.
+/// From then on the next task may wait.
 pub async fn a_lock_until_start_ends_with_the_lease(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Start, secs(60))]).await;
@@ -52,7 +52,7 @@ pub async fn a_lock_until_start_ends_with_the_lease(harness: &dyn Harness) {
     assert!(!is_held(&f).await);
 }
 
-/// A retry is the same task still.
+/// A retry is still the same task.
 pub async fn a_lock_until_success_is_held_through_retries_and_ends_with_completion(
     harness: &dyn Harness,
 ) {
@@ -76,7 +76,7 @@ pub async fn a_lock_for_a_window_outlives_its_task(harness: &dyn Harness) {
     let leased = f.lease_one().await;
     f.settle(&leased, complete()).await;
     assert!(is_held(&f).await);
-    // Also under the same id. Whoever is refused learns that there is nothing to wait for.
+    // Also under the same id. A refused caller learns that there is nothing to wait for.
     let again = unique("a", UniqueUntil::Window, secs(60));
     let conflict = Conflict::Unique {
         key: again.unique.as_ref().unwrap().key.clone(),
@@ -88,7 +88,7 @@ pub async fn a_lock_for_a_window_outlives_its_task(harness: &dyn Harness) {
     assert!(!is_held(&f).await);
 }
 
-/// Or the next could not be enqueued until the lock's time is up.
+/// Otherwise the next task could not be enqueued until the lock expires.
 pub async fn every_final_state_releases_a_lock_until_success(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let holder = || unique("a", UniqueUntil::Success, secs(1_000));
@@ -111,7 +111,7 @@ pub async fn every_final_state_releases_a_lock_until_success(harness: &dyn Harne
     assert!(!is_held(&f).await);
 }
 
-/// So that no crash holds it for ever.
+/// A crash never holds it forever.
 pub async fn a_lock_ends_with_its_time_to_live(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Success, secs(60))])
@@ -123,7 +123,7 @@ pub async fn a_lock_ends_with_its_time_to_live(harness: &dyn Harness) {
     assert!(!is_held(&f).await);
 }
 
-/// The key may be another's by then.
+/// Another task may hold the key by then.
 pub async fn a_late_holder_does_not_release_the_lock_of_the_next(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("late", UniqueUntil::Success, secs(10))])
@@ -136,8 +136,8 @@ pub async fn a_late_holder_does_not_release_the_lock_of_the_next(harness: &dyn H
     assert!(is_held(&f).await);
 }
 
-/// By whichever way it ends.
-pub async fn no_end_of_a_late_holder_releases_the_lock_of_the_next(harness: &dyn Harness) {
+/// In whichever way it ends.
+pub async fn no_outcome_of_a_late_holder_releases_the_lock_of_the_next(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let late = [
         ("leased", UniqueUntil::Start),
@@ -162,7 +162,7 @@ pub async fn no_end_of_a_late_holder_releases_the_lock_of_the_next(harness: &dyn
 }
 
 /// It was not accepted, so it holds nothing.
-pub async fn a_task_refused_for_its_id_takes_no_lock(harness: &dyn Harness) {
+pub async fn a_task_with_a_duplicate_id_takes_no_lock(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([super::fixture::task("a")]).await;
     let refused = f
@@ -172,7 +172,7 @@ pub async fn a_task_refused_for_its_id_takes_no_lock(harness: &dyn Harness) {
     assert!(!is_held(&f).await);
 }
 
-/// Or two with the key would wait at once.
+/// Otherwise two tasks with the key would wait.
 pub async fn an_archived_task_runs_again_only_if_its_lock_is_free(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("old", UniqueUntil::Success, secs(1_000))])
@@ -190,8 +190,8 @@ pub async fn an_archived_task_runs_again_only_if_its_lock_is_free(harness: &dyn 
     assert!(is_held(&f).await);
 }
 
-/// As if they came one by one.
-pub async fn of_two_in_a_batch_the_first_takes_the_key(harness: &dyn Harness) {
+/// As if they were sent one by one.
+pub async fn the_first_of_two_in_a_batch_takes_the_key(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let batch = ["a", "b"].map(|name| now(unique(name, UniqueUntil::Success, secs(60))));
     let answers = f.try_enqueue(batch.into()).await;
@@ -199,7 +199,7 @@ pub async fn of_two_in_a_batch_the_first_takes_the_key(harness: &dyn Harness) {
     assert!(matches!(&answers[1], Err(Conflict::Unique { holder, .. }) if *holder == id("a")));
 }
 
-/// Two queues don't know of each other's keys.
+/// Keys of different queues are independent.
 pub async fn a_key_is_held_in_its_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut elsewhere = unique("b", UniqueUntil::Success, secs(60));
@@ -208,7 +208,7 @@ pub async fn a_key_is_held_in_its_queue(harness: &dyn Harness) {
         .await;
 }
 
-/// From when it is accepted, not from when it is due.
+/// From its acceptance, not from its due time.
 pub async fn a_scheduled_task_holds_its_lock(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(unique("a", UniqueUntil::Start, secs(1_000)), secs(100))
@@ -232,8 +232,10 @@ pub async fn a_lock_until_start_is_not_taken_again_by_a_retry(harness: &dyn Harn
     assert!(!is_held(&f).await);
 }
 
-/// It has not started, or not to its end: another with the key would run beside it.
-pub async fn a_lock_until_start_is_taken_again_by_a_task_that_comes_back(harness: &dyn Harness) {
+/// It has not started, or not finished: another task with the key would run beside it.
+pub async fn a_lock_until_start_is_taken_again_by_a_task_that_returns_to_its_queue(
+    harness: &dyn Harness,
+) {
     let f = Fixture::new(harness).await;
     let delay = secs(10);
     let none = secs(0);
@@ -252,7 +254,7 @@ pub async fn a_lock_until_start_is_taken_again_by_a_task_that_comes_back(harness
         assert!(!is_held(&f).await, "{outcome:?}");
         f.settle(&leased, outcome.clone()).await;
         assert!(is_held(&f).await, "{outcome:?}");
-        // And it ends as before.
+        // It ends as before.
         f.broker.run_now(&[task_ref(&name)]).await.unwrap();
         let leased = f.lease_one().await;
         assert!(!is_held(&f).await, "{outcome:?}");
@@ -260,8 +262,8 @@ pub async fn a_lock_until_start_is_taken_again_by_a_task_that_comes_back(harness
     }
 }
 
-/// And waits without it, before the other.
-pub async fn a_task_that_comes_back_leaves_its_lock_to_another_that_holds_it(
+/// It waits without the lock, before the other task.
+pub async fn a_task_that_returns_to_its_queue_leaves_its_lock_to_another_holder(
     harness: &dyn Harness,
 ) {
     let f = Fixture::new(harness).await;
@@ -271,24 +273,24 @@ pub async fn a_task_that_comes_back_leaves_its_lock_to_another_that_holds_it(
     f.enqueue([holder("second")]).await;
     f.settle(&first, Outcome::Release).await;
     assert_eq!(f.list(TaskState::Pending).await, ["first", "second"]);
-    // It starts, and the lock stays the other's.
+    // It starts, and the other task keeps the lock.
     assert_eq!(ids(&f.lease(1).await), ["first"]);
     assert!(is_held(&f).await);
     assert_eq!(ids(&f.lease(1).await), ["second"]);
     assert!(!is_held(&f).await);
 }
 
-/// As if they came back one by one.
-pub async fn of_two_that_come_back_in_a_batch_the_first_takes_the_lock(harness: &dyn Harness) {
+/// As if they returned one by one.
+pub async fn the_first_of_two_that_return_in_a_batch_takes_the_lock(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let holder = |name| unique(name, UniqueUntil::Start, secs(1_000));
     f.enqueue([holder("first")]).await;
     let mut leased = f.lease(1).await;
     f.enqueue([holder("second")]).await;
     leased.extend(f.lease(1).await);
-    let given_back = leased.into_iter().map(|one| one.settle(Outcome::Release));
-    let given_back: Vec<_> = given_back.collect();
-    all_of(f.broker.settle(&given_back).await).unwrap();
+    let released = leased.into_iter().map(|one| one.settle(Outcome::Release));
+    let released: Vec<_> = released.collect();
+    all_of(f.broker.settle(&released).await).unwrap();
     let refused = f.try_enqueue(vec![now(holder("third"))]).await;
     assert!(
         matches!(&refused[0], Err(Conflict::Unique { holder, .. }) if *holder == id("first")),
@@ -310,7 +312,7 @@ pub async fn a_lock_until_start_ends_with_a_task_that_never_starts(harness: &dyn
     assert!(!is_held(&f).await);
 }
 
-/// Given back, snoozed or to be retried, it has not come to its end.
+/// A released, snoozed or retried task has not ended.
 pub async fn a_lock_until_success_is_held_while_the_task_waits_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Success, secs(10_000))])
@@ -330,7 +332,7 @@ pub async fn a_lock_until_success_is_held_while_the_task_waits_again(harness: &d
 }
 
 /// At most one in that time, even if it was not needed.
-pub async fn a_window_is_held_whatever_becomes_of_its_task(harness: &dyn Harness) {
+pub async fn a_window_is_held_whatever_the_outcome_of_its_task(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for (round, outcome) in [Outcome::Drop, Outcome::Archive].into_iter().enumerate() {
         f.enqueue([unique(&round.to_string(), UniqueUntil::Window, secs(60))])
@@ -351,8 +353,8 @@ pub async fn a_window_is_held_whatever_becomes_of_its_task(harness: &dyn Harness
     assert!(is_held(&f).await);
 }
 
-/// What it gives back is what nobody holds any more.
-pub async fn trimming_leaves_the_locks_that_are_held(harness: &dyn Harness) {
+/// It releases only the locks of trimmed tasks.
+pub async fn trimming_keeps_the_locks_of_others(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([unique("a", UniqueUntil::Window, secs(60))])
         .await;

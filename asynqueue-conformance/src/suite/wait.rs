@@ -1,4 +1,4 @@
-//! Waiting for a task's end.
+//! Waiting for the end of a task.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,14 +21,14 @@ use super::{
     fixture::{Fixture, QUEUE, id, retained, secs, task_ref, tasks},
 };
 
-/// One who waits, and has asked before the test goes on: in a broker without a network in between, it is known to wait.
-/// Where there is one, it may still be on its way, which must make no difference while the task is kept.
+/// Starts to wait, and polls once before the test continues: a broker without a network then knows the waiter. With a
+/// network, the request may still be on its way, which must make no difference while the task is kept.
 async fn wait(f: &Fixture<'_>) -> JoinHandle<Result<Finished, BrokerError>> {
     let broker = Arc::clone(&f.broker);
     let mut waiting = Box::pin(async move { broker.finished(&task_ref("a")).await });
-    let asked = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+    let first = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
     tokio::spawn(async move {
-        match asked {
+        match first {
             Poll::Ready(finished) => finished,
             Poll::Pending => waiting.await,
         }
@@ -40,11 +40,11 @@ async fn answer(
 ) -> Result<Finished, BrokerError> {
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
-        .expect("told in time")
+        .expect("a result in time")
         .unwrap()
 }
 
-async fn told(waiting: JoinHandle<Result<Finished, BrokerError>>) -> Finished {
+async fn outcome_of(waiting: JoinHandle<Result<Finished, BrokerError>>) -> Finished {
     answer(waiting).await.unwrap()
 }
 
@@ -55,8 +55,8 @@ fn completed(result: Option<Bytes>) -> Finished {
     }
 }
 
-/// With the codec it is in.
-pub async fn one_who_waits_is_told_of_the_result(harness: &dyn Harness) {
+/// With its codec.
+pub async fn a_waiter_receives_the_result(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let waiting = wait(&f).await;
@@ -69,11 +69,11 @@ pub async fn one_who_waits_is_told_of_the_result(harness: &dyn Harness) {
         },
     )
     .await;
-    assert_eq!(told(waiting).await, completed(result));
+    assert_eq!(outcome_of(waiting).await, completed(result));
 }
 
-/// When it is final: a retry is not.
-pub async fn one_who_waits_is_told_of_the_failure(harness: &dyn Harness) {
+/// When it is final, which a retry is not.
+pub async fn a_waiter_receives_the_failure(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let waiting = wait(&f).await;
@@ -82,14 +82,14 @@ pub async fn one_who_waits_is_told_of_the_failure(harness: &dyn Harness) {
     assert!(!waiting.is_finished());
     let leased = f.lease_one().await;
     f.fail(&leased, Outcome::Archive).await;
-    let Finished::Archived { failure } = told(waiting).await else {
+    let Finished::Archived { failure } = outcome_of(waiting).await else {
         panic!("archived")
     };
     assert_eq!(failure.unwrap().attempt, 2);
 }
 
 /// Not only the first.
-pub async fn all_who_wait_are_told(harness: &dyn Harness) {
+pub async fn all_waiters_receive_the_result(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let mut waiting = Vec::new();
@@ -99,12 +99,12 @@ pub async fn all_who_wait_are_told(harness: &dyn Harness) {
     let leased = f.lease_one().await;
     f.settle(&leased, super::fixture::complete()).await;
     for waiting in waiting {
-        assert_eq!(told(waiting).await, completed(None));
+        assert_eq!(outcome_of(waiting).await, completed(None));
     }
 }
 
-/// The answer is there already.
-pub async fn a_final_task_is_not_waited_for(harness: &dyn Harness) {
+/// The outcome is already stored.
+pub async fn a_finished_task_returns_its_result_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let leased = f.lease_one().await;
@@ -116,13 +116,13 @@ pub async fn a_final_task_is_not_waited_for(harness: &dyn Harness) {
         },
     )
     .await;
-    assert_eq!(told(wait(&f).await).await, completed(result));
+    assert_eq!(outcome_of(wait(&f).await).await, completed(result));
 }
 
-/// It might never come.
+/// It might never be enqueued.
 pub async fn an_unknown_task_is_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
-    assert_eq!(told(wait(&f).await).await, Finished::Gone);
+    assert_eq!(outcome_of(wait(&f).await).await, Finished::Gone);
     let nowhere = f
         .broker
         .finished(&TaskRef::new("nowhere", id("a")))
@@ -131,56 +131,56 @@ pub async fn an_unknown_task_is_gone(harness: &dyn Harness) {
     assert_eq!(nowhere, Finished::Gone);
 }
 
-/// To the task, and to others who wait.
-pub async fn one_who_stops_waiting_does_no_harm(harness: &dyn Harness) {
+/// Neither to the task nor to other waiters.
+pub async fn a_waiter_that_stops_does_no_harm(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let (stops, stays) = (wait(&f).await, wait(&f).await);
     stops.abort();
     let leased = f.lease_one().await;
     f.settle(&leased, super::fixture::complete()).await;
-    assert_eq!(told(stays).await, completed(None));
+    assert_eq!(outcome_of(stays).await, completed(None));
 }
 
-/// Rather than left waiting.
-pub async fn a_deleted_task_is_told_as_gone(harness: &dyn Harness) {
+/// It does not wait forever.
+pub async fn a_waiter_for_a_deleted_task_receives_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let waiting = wait(&f).await;
     f.broker.delete(&[task_ref("a")]).await.unwrap();
-    assert_eq!(told(waiting).await, Finished::Gone);
+    assert_eq!(outcome_of(waiting).await, Finished::Gone);
 }
 
-/// Nothing of it is kept, so that whoever waits is told all there is, at that moment.
-pub async fn one_who_waits_is_told_of_a_result_that_is_not_kept(harness: &dyn Harness) {
+/// The result is not stored, so waiters receive it at that moment.
+pub async fn a_waiter_receives_a_result_that_is_not_kept(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let result = Some(Bytes::from_static(b"result"));
-    // Nobody can see whether someone waits already: the longer it is given, the surer it is.
+    // A waiter is not visible from here: the longer it has, the more certain it is.
     for patience in (0..12).map(|round| Duration::from_millis(1 << round)) {
         f.enqueue(tasks(["a"])).await;
         let leased = f.lease_one().await;
         let mut waiting = wait(&f).await;
         let early = tokio::time::timeout(patience, &mut waiting).await;
-        assert!(early.is_err(), "told before the end: {early:?}");
+        assert!(early.is_err(), "an outcome before the end: {early:?}");
         let outcome = Outcome::Complete {
             result: result.clone(),
         };
         f.settle(&leased, outcome).await;
-        match told(waiting).await {
+        match outcome_of(waiting).await {
             Finished::Gone => {}
             finished => return assert_eq!(finished, completed(result)),
         }
     }
-    panic!("told each time that the task is gone");
+    panic!("each waiter received only that the task is gone");
 }
 
-/// With who did it, and why.
-pub async fn one_who_waits_is_told_of_a_cancellation(harness: &dyn Harness) {
+/// With the user and the reason.
+pub async fn a_waiter_receives_the_cancellation(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let waiting = wait(&f).await;
     f.broker.cancel(&[task_ref("a")], "stop").await.unwrap();
-    let Finished::Archived { failure } = told(waiting).await else {
+    let Finished::Archived { failure } = outcome_of(waiting).await else {
         panic!("archived")
     };
     let failure = failure.unwrap();
@@ -190,8 +190,8 @@ pub async fn one_who_waits_is_told_of_a_cancellation(harness: &dyn Harness) {
     );
 }
 
-/// It goes on.
-pub async fn a_task_that_waits_again_is_still_waited_for(harness: &dyn Harness) {
+/// It continues.
+pub async fn a_waiter_keeps_waiting_through_a_retry(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let waiting = wait(&f).await;
@@ -202,21 +202,21 @@ pub async fn a_task_that_waits_again_is_still_waited_for(harness: &dyn Harness) 
     assert!(!waiting.is_finished());
     let leased = f.lease_one().await;
     f.settle(&leased, super::fixture::complete()).await;
-    assert_eq!(told(waiting).await, completed(None));
+    assert_eq!(outcome_of(waiting).await, completed(None));
 }
 
-/// Rather than left waiting.
-pub async fn a_dropped_task_is_told_as_gone(harness: &dyn Harness) {
+/// It does not wait forever.
+pub async fn a_waiter_for_a_revoked_task_receives_gone(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let waiting = wait(&f).await;
     let leased = f.lease_one().await;
     f.settle(&leased, Outcome::Drop).await;
-    assert_eq!(told(waiting).await, Finished::Gone);
+    assert_eq!(outcome_of(waiting).await, Finished::Gone);
 }
 
-/// They would wait for ever.
-pub async fn closing_lets_go_of_all_who_wait(harness: &dyn Harness) {
+/// Otherwise they would wait forever.
+pub async fn closing_the_broker_ends_all_waiting(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let waiting = [wait(&f).await, wait(&f).await];
@@ -232,20 +232,20 @@ pub async fn closing_lets_go_of_all_who_wait(harness: &dyn Harness) {
         .expect("the stream of signals ends");
 }
 
-/// Nor one that failed: why is there already.
-pub async fn an_archived_task_is_told_with_its_failure_at_once(harness: &dyn Harness) {
+/// The reason of the failure is already stored.
+pub async fn an_archived_task_returns_its_failure_immediately(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue(tasks(["a"])).await;
     let leased = f.lease_one().await;
     f.fail(&leased, Outcome::Archive).await;
-    let Finished::Archived { failure } = told(wait(&f).await).await else {
+    let Finished::Archived { failure } = outcome_of(wait(&f).await).await else {
         panic!("archived")
     };
     assert_eq!(failure.unwrap().message, "no luck");
 }
 
-/// Its end was not the last.
-pub async fn an_archived_task_that_runs_again_is_waited_for_anew(harness: &dyn Harness) {
+/// Its first end was not the last.
+pub async fn an_archived_task_that_runs_again_can_be_awaited_again(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue([retained("a", secs(60))]).await;
     let leased = f.lease_one().await;
@@ -255,5 +255,5 @@ pub async fn an_archived_task_that_runs_again_is_waited_for_anew(harness: &dyn H
     let leased = f.lease_one().await;
     assert!(!waiting.is_finished());
     f.settle(&leased, super::fixture::complete()).await;
-    assert_eq!(told(waiting).await, completed(None));
+    assert_eq!(outcome_of(waiting).await, completed(None));
 }

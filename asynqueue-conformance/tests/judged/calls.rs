@@ -1,4 +1,4 @@
-//! Calls of one queue, with answers.
+//! Calls of one queue, with responses.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub(crate) fn task(id: &str) -> Arc<Envelope> {
     Arc::new(task)
 }
 
-/// A call of client 0 with an answer; begin and end are as in `1..2`.
+/// A call of client 0 with a response; start and end are as in `1..2`.
 pub(crate) fn call(time: Range<u64>, request: Request, answer: Answer) -> Call {
     Call {
         client: Client {
@@ -65,7 +65,7 @@ pub(crate) fn enqueue(time: Range<u64>, id: &str) -> Call {
     )
 }
 
-/// A lease of up to two tasks, with the tokens that it was answered.
+/// A lease of up to two tasks, with the returned tokens.
 pub(crate) fn lease(time: Range<u64>, tasks: &[(&str, u64)]) -> Call {
     let leased = |(id, token): &(&str, u64)| {
         let mut leased = Leased::new(task(id), LeaseToken(*token), Timestamp::default());
@@ -84,7 +84,7 @@ pub(crate) fn lease(time: Range<u64>, tasks: &[(&str, u64)]) -> Call {
     )
 }
 
-/// The same lease, answered by a request that was sent again.
+/// The same lease, as the response to a repeated request.
 pub(crate) fn again(mut call: Call) -> Call {
     if let Some(Ok(Answer::Leased(queues))) = &mut call.answer {
         for leased in queues.iter_mut().flatten().flatten() {

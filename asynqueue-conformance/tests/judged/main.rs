@@ -15,7 +15,7 @@ use self::calls::{
     task,
 };
 
-/// Several leases in a call, of which the last can fail.
+/// A call with several leases, of which the last can fail.
 const IN_STEPS: Promises = Promises {
     leases_at_once: false,
     leases_whole_within: Duration::from_secs(10),
@@ -46,12 +46,12 @@ fn a_task_is_leased_once_it_is_enqueued_and_to_one_client() {
     assert!(!has_order([enqueue(1..2, "a"), first, second]));
     assert!(
         !has_order([enqueue(1..2, "a"), lease(3..4, &[])]),
-        "it is there"
+        "the task exists"
     );
 }
 
 #[test]
-fn an_id_is_accepted_once_and_the_refusal_says_what_the_other_task_is() {
+fn an_id_is_accepted_once_and_the_refusal_contains_the_state_of_its_task() {
     assert!(!has_order([enqueue(1..3, "a"), by(1, enqueue(2..4, "a"))]));
     for (state, is_right) in [(TaskState::Pending, true), (TaskState::Active, false)] {
         let mut refused = enqueue(3..4, "a");
@@ -83,19 +83,19 @@ fn tasks_are_leased_in_the_order_they_were_enqueued_in() {
 #[test]
 fn a_lease_that_failed_took_tasks_or_did_not() {
     let lost = || failed(lease(3..4, &[]));
-    let begin = || [enqueue(1..2, "a"), lost()];
-    assert!(has_order(begin().into_iter().chain([lease(5..6, &[])])));
+    let start = || [enqueue(1..2, "a"), lost()];
+    assert!(has_order(start().into_iter().chain([lease(5..6, &[])])));
     assert!(has_order(
-        begin().into_iter().chain([lease(5..6, &[("a", 1)])])
+        start().into_iter().chain([lease(5..6, &[("a", 1)])])
     ));
-    // It does not give back what it took.
+    // It does not release what it took.
     let taken_and_there = [lease(5..6, &[]), lease(7..8, &[("a", 1)])];
-    assert!(!has_order(begin().into_iter().chain(taken_and_there)));
+    assert!(!has_order(start().into_iter().chain(taken_and_there)));
 }
 
 #[test]
-fn what_a_failed_lease_took_is_answered_to_the_next_of_the_same_worker() {
-    let begin = || {
+fn the_next_lease_of_a_worker_returns_what_its_failed_lease_took() {
+    let start = || {
         [
             enqueue(1..2, "a"),
             failed(lease(3..4, &[])),
@@ -103,20 +103,20 @@ fn what_a_failed_lease_took_is_answered_to_the_next_of_the_same_worker() {
         ]
     };
     let next = || again(lease(7..8, &[("a", 1)]));
-    assert!(has_order(begin().into_iter().chain([next()])));
+    assert!(has_order(start().into_iter().chain([next()])));
     assert!(
-        !has_order(begin().into_iter().chain([by(1, next())])),
-        "of another"
+        !has_order(start().into_iter().chain([by(1, next())])),
+        "of another worker"
     );
     let settled = settle(9..10, &complete("a", 1), Settled::Recorded);
     assert!(
-        has_order(begin().into_iter().chain([next(), settled])),
+        has_order(start().into_iter().chain([next(), settled])),
         "under the new token"
     );
 }
 
 #[test]
-fn an_enqueue_that_failed_has_its_effect_at_any_later_time_but_once() {
+fn a_failed_enqueue_takes_effect_at_any_later_time_but_once() {
     let look = |time, state| by(1, look(time, "a", state));
     let pending = Some(TaskState::Pending);
     let late = || {
@@ -131,9 +131,9 @@ fn an_enqueue_that_failed_has_its_effect_at_any_later_time_but_once() {
 }
 
 #[test]
-fn a_token_that_is_over_settles_nothing() {
+fn an_invalid_token_settles_nothing() {
     let release = settlement("a", 1, Outcome::Release);
-    let begin = || {
+    let start = || {
         [
             enqueue(1..2, "a"),
             lease(3..4, &[("a", 1)]),
@@ -143,36 +143,36 @@ fn a_token_that_is_over_settles_nothing() {
     };
     let stale = |answer| settle(9..10, &complete("a", 1), answer);
     assert!(has_order(
-        begin().into_iter().chain([stale(Settled::Stale)])
+        start().into_iter().chain([stale(Settled::Stale)])
     ));
     assert!(!has_order(
-        begin().into_iter().chain([stale(Settled::Recorded)])
+        start().into_iter().chain([stale(Settled::Recorded)])
     ));
 }
 
-/// The first one is recorded, as the look shows. What comes again is answered as that was, or as one that is over.
+/// The first one is recorded, as the lookup shows. A repetition returns the same, or the result of an invalid token.
 #[test]
 fn an_outcome_that_is_settled_again_is_recorded_once() {
     let done = complete("a", 1);
-    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    let start = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
     let first = || failed(settle(5..6, &done, Settled::Recorded));
     for answer in [Settled::Recorded, Settled::Stale] {
         let rest = [first(), look(7..8, "a", None), settle(9..10, &done, answer)];
-        assert!(has_order(begin().into_iter().chain(rest)), "{answer:?}");
+        assert!(has_order(start().into_iter().chain(rest)), "{answer:?}");
         let rest = [
             first(),
             failed(settle(7..8, &done, answer)),
             look(9..10, "a", None),
             settle(11..12, &done, answer),
         ];
-        assert!(has_order(begin().into_iter().chain(rest)), "{answer:?}");
+        assert!(has_order(start().into_iter().chain(rest)), "{answer:?}");
     }
     let rest = [
         look(7..8, "a", None),
         settle(9..10, &done, Settled::Recorded),
     ];
     assert!(
-        !has_order(begin().into_iter().chain(rest)),
+        !has_order(start().into_iter().chain(rest)),
         "nothing came before it"
     );
     let rest = [
@@ -181,8 +181,8 @@ fn an_outcome_that_is_settled_again_is_recorded_once() {
         look(9..10, "a", Some(TaskState::Active)),
     ];
     assert!(
-        !has_order(begin().into_iter().chain(rest)),
-        "it is over, and is not"
+        !has_order(start().into_iter().chain(rest)),
+        "its token is invalid, and still counts"
     );
 }
 
@@ -190,7 +190,7 @@ fn an_outcome_that_is_settled_again_is_recorded_once() {
 fn an_outcome_for_an_expired_lease_counts_once_the_lease_has_ended() {
     let mut reclaimed = settlement("a", 1, Outcome::Release);
     reclaimed.only_if_expired = true;
-    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    let start = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
     let settled = |answer| settle(7..8, &reclaimed, answer);
     let (zero, hour) = (
         extend(5..6, "a", 1, Duration::ZERO),
@@ -203,23 +203,23 @@ fn an_outcome_for_an_expired_lease_counts_once_the_lease_has_ended() {
         (&hour, Settled::Stale, true),
     ] {
         let rest = [extended.clone(), settled(answer)];
-        let calls = begin().into_iter().chain(rest);
+        let calls = start().into_iter().chain(rest);
         assert_eq!(has_order(calls), is_right, "{answer:?}");
     }
 }
 
-/// A store that remembers its answers says again that it is stale, although the lease has ended since.
+/// A store that keeps its responses reports again that it is stale, although the lease has expired since.
 #[test]
-fn an_outcome_for_an_expired_lease_that_is_settled_again_may_be_answered_as_the_first_time() {
+fn a_repeated_outcome_for_an_expired_lease_may_return_the_first_result() {
     let mut reclaimed = settlement("a", 1, Outcome::Release);
     reclaimed.only_if_expired = true;
     let settled = |time, answer| settle(time, &reclaimed, answer);
     let ended = |time| extend(time, "a", 1, Duration::ZERO);
     let (active, stale) = (Some(TaskState::Active), Settled::Stale);
     let history = |first, end| {
-        let begin = [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+        let start = [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
         let rest = [first, end, settled(9..10, stale), look(11..12, "a", active)];
-        begin.into_iter().chain(rest)
+        start.into_iter().chain(rest)
     };
     assert!(has_order(history(
         failed(settled(5..6, stale)),
@@ -232,7 +232,7 @@ fn an_outcome_for_an_expired_lease_that_is_settled_again_may_be_answered_as_the_
 }
 
 #[test]
-fn an_extension_that_is_sent_again_has_its_effect_before_it_is_answered() {
+fn a_repeated_extension_takes_effect_before_its_response() {
     let mut reclaimed = settlement("a", 1, Outcome::Release);
     reclaimed.only_if_expired = true;
     let mut extended = by(1, extend(5..10, "a", 1, Duration::ZERO));
@@ -252,24 +252,27 @@ fn an_extension_that_is_sent_again_has_its_effect_before_it_is_answered() {
     assert!(has_order_with(&again, calls.clone()));
     let mut late = calls;
     (late[2].begin, late[2].end) = (9, Some(10));
-    assert!(!has_order_with(&again, late), "it began after the outcome");
+    assert!(
+        !has_order_with(&again, late),
+        "it started after the outcome"
+    );
 }
 
 #[test]
 fn an_edit_is_made_only_to_the_version_that_was_seen() {
-    let begin = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
+    let start = || [enqueue(1..2, "a"), lease(3..4, &[("a", 1)])];
     for (answer, is_right) in [
         (Edited::Changed, true),
         (Edited::Done, false),
         (Edited::Refused, false),
     ] {
-        let calls = begin()
+        let calls = start()
             .into_iter()
             .chain([edit(5..6, "a", Change::Delete, answer)]);
         assert_eq!(has_order(calls), is_right, "{answer:?}");
     }
     let at_once = [
-        begin(),
+        start(),
         [
             edit(1..6, "a", Change::Delete, Edited::Done),
             look(7..8, "a", None),
@@ -277,7 +280,7 @@ fn an_edit_is_made_only_to_the_version_that_was_seen() {
     ];
     assert!(
         !has_order(at_once.into_iter().flatten()),
-        "it was leased before or not at all"
+        "it was leased before, or not at all"
     );
 }
 
@@ -286,7 +289,7 @@ fn a_call_that_leases_in_steps_takes_what_is_next_in_each() {
     let answer = || lease(3..8, &[("b", 1), ("a", 2)]);
     let calls = || [enqueue(1..2, "b"), by(1, enqueue(4..5, "a")), answer()];
     assert!(has_order_with(&IN_STEPS, calls()));
-    // Fewer than asked for, although there is another.
+    // Fewer than requested, although there is another.
     let fewer = || lease(5..6, &[("a", 1)]);
     let calls = || [enqueue(1..2, "a"), enqueue(3..4, "b"), fewer()];
     assert!(!has_order_with(&IN_STEPS, calls()));
@@ -300,7 +303,7 @@ fn a_call_that_leases_in_steps_takes_what_is_next_in_each() {
 }
 
 #[test]
-fn queues_are_judged_by_themselves_and_errors_of_one_are_its_own() {
+fn queues_are_checked_separately_and_an_error_affects_only_its_queue() {
     let mut call = lease(3..4, &[("a", 1)]);
     call.request = Request::Lease {
         queues: vec![("left".into(), 2), ("right".into(), 2)],
@@ -322,13 +325,13 @@ fn queues_are_judged_by_themselves_and_errors_of_one_are_its_own() {
     };
     assert!(
         has_order(calls().into_iter().chain([none_left.clone()])),
-        "it may be taken"
+        "it may have been taken"
     );
-    assert!(!has_order([right, none_left]), "nobody can have taken it");
+    assert!(!has_order([right, none_left]), "no call can have taken it");
 }
 
 #[test]
-fn a_violation_shows_the_answers_that_contradict_each_other_first() {
+fn a_violation_shows_the_contradictory_responses_first() {
     let calls = vec![
         enqueue(1..2, "a"),
         enqueue(3..4, "b"),
@@ -339,7 +342,7 @@ fn a_violation_shows_the_answers_that_contradict_each_other_first() {
     let judged = History::new(calls).judge(&Promises::default());
     assert_eq!(
         judged.expect_err("two leases").to_string(),
-        "queue `left`: there is no order of the calls in which these 2 are answered so, whatever the answers to others:
+        "queue `left`: no order of the calls explains these 2 responses, whatever the others:
      5..6    client 0: lease for 3600s up to 2 -> a [payload] 1, b [payload] 2
      7..8    client 1: lease for 3600s up to 2 -> a [payload] 3
 the 2 others until then:

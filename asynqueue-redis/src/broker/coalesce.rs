@@ -1,5 +1,5 @@
-//! Tasks of a queue that are enqueued one by one at the same time go out together: those of another queue may fail, and
-//! must not hold them up. Those of one durability go by themselves.
+//! Concurrent `enqueue` calls for a queue are sent together. Tasks of different queues are not, because one queue may
+//! fail and must not delay the others; tasks of different durabilities are not either.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{MAX_CHUNK, RedisBroker, enqueue::Accepted, queue::Queue};
 
-/// The tasks of a queue that wait, by their durability.
+/// The waiting tasks of a queue, by durability.
 #[derive(Debug, Default)]
 pub(super) struct Coalescers {
     primary: Arc<Coalescer>,
@@ -29,7 +29,7 @@ impl Coalescers {
     }
 }
 
-/// Tasks that wait for the batch before them to be answered. A task that comes alone goes out at once.
+/// Tasks that wait for the response to the previous batch. A task that arrives alone is sent immediately.
 #[derive(Debug, Default)]
 struct Coalescer(Mutex<Waiting>);
 
@@ -37,11 +37,11 @@ struct Coalescer(Mutex<Waiting>);
 struct Waiting {
     tasks: Vec<NewTask>,
     answers: Vec<oneshot::Sender<Answer>>,
-    /// Batches under way.
+    /// Batches being sent.
     sending: usize,
 }
 
-/// Someone who sends a batch without looking for others.
+/// A caller that sends a batch without waiting for others.
 struct Alone<'a>(&'a Coalescer);
 
 impl Coalescer {
@@ -56,18 +56,18 @@ impl Coalescer {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        // Whoever came meanwhile has found room for a batch of their own.
+        // Callers that arrived in the meantime had room for their own batch.
         self.0.0.lock().sending -= 1;
     }
 }
 
 type Answer = Result<Result<(), Conflict>, BrokerError>;
 
-/// The most batches under way at a time: while one is on its way back, the next is worked on.
+/// The limit of concurrent batches: while the response to one arrives, Redis works on the next.
 const MAX_SENDING: usize = 2;
 
 impl RedisBroker {
-    /// Accepts tasks along with those of others; without a detour if there are none.
+    /// Accepts tasks together with those of concurrent callers, or directly if there are none.
     pub(super) async fn accept_with_others(
         &self,
         queue: &Queue,
@@ -92,7 +92,8 @@ impl RedisBroker {
             sends
         };
         if sends {
-            // Not by the one who happens to come first: it may be dropped, and the others' tasks with it.
+            // In a separate task: if the first caller sent the batch and was dropped, the others' tasks would be
+            // dropped too.
             let sending = Sending {
                 broker: self.clone(),
                 single,
@@ -110,7 +111,7 @@ impl RedisBroker {
     }
 }
 
-/// One of those that send what waits.
+/// A task that sends the waiting tasks.
 struct Sending {
     broker: RedisBroker,
     single: Arc<Coalescer>,
@@ -120,13 +121,13 @@ struct Sending {
 
 impl Sending {
     async fn run(mut self) {
-        // What else is enqueued in this turn of the runtime comes along.
+        // Includes what else is enqueued in this turn of the runtime.
         tokio::task::yield_now().await;
         while let Some((tasks, answers)) = self.take() {
             match self.broker.accept_batch(tasks, self.durability).await {
                 Ok(accepted) => {
                     for (sender, answer) in answers.into_iter().zip(accepted) {
-                        // Whoever has stopped waiting has nothing to be told.
+                        // The caller may have stopped waiting.
                         let _ = sender.send(Ok(answer));
                     }
                 }
@@ -143,7 +144,7 @@ impl Sending {
         let mut waiting = self.single.0.lock();
         let count = waiting.tasks.len().min(MAX_CHUNK);
         if count == 0 {
-            // Under the same lock: whoever comes next has to see that nobody sends.
+            // Under the same lock, so that the next caller sees that nobody is sending.
             waiting.sending -= 1;
             self.is_over = true;
             return None;
@@ -155,7 +156,7 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        // Its runtime has gone, or it has panicked.
+        // The runtime has shut down, or the task has panicked.
         if !self.is_over {
             self.single.0.lock().sending -= 1;
         }

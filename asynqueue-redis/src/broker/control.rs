@@ -13,7 +13,7 @@ use super::{MAX_CHUNK, RedisBroker, lease::member, queue::Queue};
 use crate::script;
 
 impl RedisBroker {
-    /// Keeps the newest progress of active tasks.
+    /// Stores the latest progress of active tasks.
     pub(super) async fn keep_progress(
         &self,
         progress: Vec<(Lease, Progress)>,
@@ -29,7 +29,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Stops or resumes leasing from queues.
+    /// Pauses or resumes queues.
     pub(super) async fn pause_all(
         &self,
         queues: &[Name],

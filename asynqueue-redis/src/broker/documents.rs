@@ -1,4 +1,4 @@
-//! Small records beside the tasks: each space is a HASH of documents and a ZSET of when they are due, all in one slot.
+//! Small records beside the tasks. Each space is a HASH of documents and a ZSET of due times, all in one slot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl RedisBroker {
-    /// Documents of a space, in the order given.
+    /// Returns documents of a space, in the order of the names.
     pub(super) async fn documents_named(
         &self,
         space: Space,
@@ -44,7 +44,7 @@ impl RedisBroker {
         Ok(found)
     }
 
-    /// All documents of a space, by name.
+    /// Returns all documents of a space, by name.
     pub(super) async fn documents_of(
         &self,
         space: Space,
@@ -58,7 +58,7 @@ impl RedisBroker {
         Ok(documents)
     }
 
-    /// Up to `limit` documents of a space that are due, earliest first.
+    /// Returns up to `limit` due documents of a space, earliest first.
     pub(super) async fn due_documents(
         &self,
         space: Space,
@@ -77,7 +77,7 @@ impl RedisBroker {
         }
     }
 
-    /// Adds up to `limit` of the documents that are due, after as many as were passed. Returns how many names it has looked at.
+    /// Adds up to `limit` due documents, after skipping `passed`. Returns the number of names it has read.
     async fn due_documents_after(
         &self,
         space: Space,
@@ -96,7 +96,7 @@ impl RedisBroker {
         due.now = reply::time(&reply::text(reply::next(&mut answer)?)?)?;
         self.note_time(due.now);
         let looked_at = reply::number(reply::next(&mut answer)?)?;
-        // A name without a document is removed, and not passed.
+        // A name without a document is removed, so it does not count as skipped.
         while let (Some(name), Some(value)) = (answer.next(), answer.next()) {
             due.documents
                 .extend(named(reply::text(name)?, reply::bytes(value)?));
@@ -105,7 +105,7 @@ impl RedisBroker {
         Ok(looked_at as usize)
     }
 
-    /// Makes sets of changes, as many in a call as fit.
+    /// Applies sets of changes, as many per call as fit.
     pub(super) async fn swap_documents(
         &self,
         sets: &[Vec<DocumentSwap>],
@@ -121,7 +121,7 @@ impl RedisBroker {
     }
 
     async fn swap_fitting(&self, sets: &[Vec<DocumentSwap>]) -> Result<Vec<Swapped>, BrokerError> {
-        // What only looks can be asked again.
+        // A set that only reads can be sent again.
         let changes = sets.iter().flatten().any(|one| one.put != Put::Keep);
         let lane = changes.then(|| self.0.changes.next());
         let places = Places::of(sets);
@@ -181,7 +181,7 @@ impl RedisBroker {
     }
 }
 
-/// The places of the keys of each space among those of a call.
+/// The index of each space's keys among the keys of a call.
 struct Places(BTreeMap<Space, usize>);
 
 impl Places {
@@ -191,7 +191,7 @@ impl Places {
     }
 }
 
-/// Reads the answer to a set.
+/// Reads the response to a set.
 fn read_swapped(
     set: &[DocumentSwap],
     answer: &mut impl Iterator<Item = Value>,
@@ -209,7 +209,7 @@ fn read_swapped(
     Ok(swapped)
 }
 
-/// How many of the first sets go into one call: one at least.
+/// How many of the first sets fit into one call, at least one.
 fn fitting(sets: &[Vec<DocumentSwap>]) -> usize {
     let (mut changes, mut bytes) = (0, 0);
     let fits = |set: &&Vec<DocumentSwap>| {
@@ -228,7 +228,7 @@ fn size(change: &DocumentSwap) -> usize {
     change.name.len() + content
 }
 
-/// A number for scripts, empty for none.
+/// A number for scripts, empty for `None`.
 fn number(number: Option<impl ToString>) -> String {
     number.map_or_else(String::new, |number| number.to_string())
 }
@@ -245,23 +245,23 @@ fn expected(expect: Expect) -> String {
     }
 }
 
-/// What a script is given of a change: the document as it is kept, and when it is due.
+/// The arguments of a change: the document as stored, and when it is due.
 fn written(put: &Put) -> (Vec<u8>, String) {
     match put {
         Put::Keep => (b"=".to_vec(), String::new()),
         Put::Remove => (Vec::new(), String::new()),
         Put::Set(bytes, due) => {
             let due = number(due.map(|due| due.as_millis().min(MAX_MILLIS)));
-            // Random, so that a document which is removed and made again has a version of its own.
+            // Random, so that a document that is deleted and created again gets a new version.
             let mut head = version_text(Version(rand::random()));
-            // Writing to a string does not fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(head, " {due} ");
             ([head.as_bytes(), bytes].concat(), due)
         }
     }
 }
 
-/// A document as it is kept; `None` if it has no such beginning.
+/// Reads a document as stored. `None` if it has no valid version.
 fn read(value: Vec<u8>) -> Option<Document> {
     let mut parts = value.splitn(3, |byte| *byte == b' ');
     let mut next = || parts.next().and_then(|part| str::from_utf8(part).ok());
@@ -280,11 +280,11 @@ fn read(value: Vec<u8>) -> Option<Document> {
     })
 }
 
-/// A document, unless what is kept is none: that counts as absent, and the next change takes its place.
+/// Reads a document. An invalid value counts as absent, and the next change replaces it.
 fn readable(name: &str, value: Vec<u8>) -> Option<Document> {
     let document = read(value);
     if document.is_none() {
-        tracing::warn!(%name, "a value that is no document is left out");
+        tracing::warn!(%name, "skipped a value that is not a document");
     }
     document
 }
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_version_is_no_document() {
+    fn a_value_without_a_version_is_not_a_document() {
         for value in ["", "x", "0 ", "0  ", "g  x", "0 x y", "0"] {
             let is_one = read(value.into()).is_some();
             assert_eq!(is_one, value == "0  ", "`{value}`");

@@ -1,4 +1,5 @@
-//! Changes on demand: of single tasks, each only while it has the version that was seen, and the deletion of a queue.
+//! Changes on demand: of single tasks, each only if it still has the version that was seen, and the deletion of a
+//! queue.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -11,7 +12,7 @@ use redis::Value;
 use super::{MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker, millis, queue::Queue};
 use crate::{reply, script};
 
-/// The most tasks to change in one call: each takes several commands.
+/// The limit of tasks in one call. Each takes several commands.
 const MAX_CHUNK: usize = 200;
 
 impl RedisBroker {
@@ -45,7 +46,7 @@ impl RedisBroker {
         lane.answered();
         let edited: Vec<_> = answer.chars().filter_map(edited).collect();
         if edited.len() != edits.len() {
-            let problem = format!("{} edits were answered with `{answer}`", edits.len());
+            let problem = format!("unexpected response to {} edits: `{answer}`", edits.len());
             return Err(BrokerError::protocol(problem));
         }
         Ok(edited)
@@ -83,11 +84,12 @@ impl RedisBroker {
     }
 }
 
-/// How many of the edits go out in one call: no task among them twice, since each is compared with what it was before the call.
+/// How many of the edits go into one call. No task occurs twice, because each is compared with its state before the
+/// call.
 fn chunk(edits: &[&Edit]) -> usize {
     let (mut bytes, mut ids) = (0, HashSet::new());
     for (count, edit) in edits.iter().take(MAX_CHUNK).enumerate() {
-        // The script reads the task, whether or not a new one comes along.
+        // The script reads the task even if the edit has no new one.
         let seen = edit.seen.envelope.payload.len();
         let new = edit.new_envelope().map_or(0, |new| new.payload.len());
         bytes += seen.max(new);
@@ -118,7 +120,7 @@ fn write(call: &mut script::Call<script::edit::Of>, edit: &Edit) {
     });
 }
 
-/// What the script calls a change.
+/// The script's name of a change.
 fn name(change: &Change) -> Cow<'static, str> {
     match change {
         Change::Cancel { .. } => "cancel".into(),

@@ -43,7 +43,7 @@ impl RedisBroker {
             .await
     }
 
-    /// Lets queues forget the last tick of guards, given with their queues.
+    /// Removes the last ticks of guards, given with their queues.
     pub(super) async fn forget_guards(&self, guards: &[(Name, Name)]) -> Result<(), BrokerError> {
         let remove = async |queue: Arc<Queue>, guards: Vec<Name>| {
             for chunk in guards.chunks(MAX_CHUNK) {
@@ -97,7 +97,7 @@ impl RedisBroker {
         let mut accepted = vec![Ok(()); tasks.len()];
         for (place, task, refusal) in &refused {
             let conflict = match refusal {
-                // Its id was free a moment later for a task of this batch, so it was done.
+                // The id was freed a moment later for a task of this batch, so the task was done.
                 Refusal::Lock(holder, _) if is_accepted_after(*place, holder, tasks, &refused) => {
                     Refusal::Lock(holder.clone(), TaskState::Completed).conflict(task)
                 }
@@ -108,7 +108,7 @@ impl RedisBroker {
         Ok(accepted)
     }
 
-    /// Sends tasks in one call. Returns those that are refused, with their places.
+    /// Sends tasks in one call. Returns the refusals, by index.
     async fn send_chunk<'a>(
         &self,
         queue: &Queue,
@@ -150,13 +150,13 @@ impl RedisBroker {
         let mut refused = Vec::new();
         for line in answer.lines() {
             let (place, refusal) = Refusal::read(line)?;
-            let task = tasks.get(place).ok_or_else(|| strange(line))?;
+            let task = tasks.get(place).ok_or_else(|| unexpected(line))?;
             refused.push((place, &task.envelope, refusal));
         }
         Ok(refused)
     }
 
-    /// The tasks that are refused, a line each, and notes the time that comes along. It does not with what was answered before.
+    /// Returns the refused tasks, one per line, and notes the time in the response, if the response is new.
     fn read_answer(&self, answer: Value) -> Result<String, BrokerError> {
         let (now, refused) = match answer {
             Value::Int(now) => (now, String::new()),
@@ -172,7 +172,7 @@ impl RedisBroker {
     }
 }
 
-/// Whether a task of a batch that comes after `place` has this id and was accepted.
+/// Whether a later task of the batch, after `place`, has this id and was accepted.
 fn is_accepted_after(
     place: usize,
     id: &TaskId,
@@ -184,11 +184,11 @@ fn is_accepted_after(
     of_id.any(|(place, _)| refused.iter().all(|(refused, ..)| *refused != place))
 }
 
-/// Why a task is refused, and the state of the task in its way.
+/// Why a task was refused, and the state of the conflicting task.
 pub(super) enum Refusal {
     Id(TaskState),
     Lock(TaskId, TaskState),
-    /// The queue has taken a task for this tick, or a later one.
+    /// The queue has already accepted a task for this tick or a later one.
     Fired,
 }
 
@@ -205,10 +205,10 @@ impl Refusal {
             };
             Some((place, refusal))
         };
-        read().ok_or_else(|| strange(line))
+        read().ok_or_else(|| unexpected(line))
     }
 
-    /// What it is to the caller.
+    /// The conflict for the caller.
     pub(super) fn conflict(&self, task: &Envelope) -> Conflict {
         match self {
             Self::Lock(holder, state) => Conflict::Unique {
@@ -228,7 +228,7 @@ impl Refusal {
     }
 }
 
-/// A state as scripts name it. What was there a moment ago, and is not any more, is done.
+/// A state by its name in scripts. A task that existed a moment ago and does not any more is done.
 fn state(name: &str) -> Option<TaskState> {
     let mut states = TaskState::ALL.into_iter();
     match name {
@@ -237,14 +237,14 @@ fn state(name: &str) -> Option<TaskState> {
     }
 }
 
-fn strange(line: &str) -> BrokerError {
+fn unexpected(line: &str) -> BrokerError {
     BrokerError::protocol(format!("unexpected refusal: `{line}`"))
 }
 
-/// What goes out in one call: the first tasks of a batch, no id among them twice.
+/// The tasks of one call: the first of a batch, without an id twice.
 struct Chunk<'a> {
     envelopes: Vec<Vec<u8>>,
-    /// Those that are more than an id and an envelope, by their place.
+    /// Tasks with more than an id and an envelope, by index.
     specials: Vec<(usize, Special<'a>)>,
 }
 
@@ -270,7 +270,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// What few tasks have.
+/// Options that few tasks have.
 #[derive(Default)]
 pub(super) struct Special<'a> {
     pub(super) how: &'static str,
@@ -278,11 +278,11 @@ pub(super) struct Special<'a> {
     pub(super) priority: u8,
     pub(super) lock: &'a str,
     pub(super) ttl: u64,
-    /// A `w` if the lock does not end with its task.
+    /// `w` if the lock can outlive its task.
     pub(super) window: &'static str,
-    /// The group to wait in.
+    /// The group that the task waits in.
     group: Cow<'a, str>,
-    /// The tick that it is of, and its guard.
+    /// The tick of the task, and its guard.
     tick: Cow<'a, str>,
 }
 

@@ -1,4 +1,4 @@
-//! Groups of tasks that become one.
+//! Groups of tasks that are aggregated into one task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{reply, script};
 
-/// A group in Redis: its event, a line break and its name.
+/// The key of a group in Redis: its event, a line break and its name.
 fn group_key(event: &Name, name: &Name) -> String {
     format!("{event}\n{name}")
 }
 
-/// A group or a part of it: that has behind the name of its group what no name can have, its first member and the number of
-/// tries.
+/// The key of a group or a part of it. A part adds its first member and the number of tries, separated by a character
+/// that no name contains.
 fn key_of(group: &Group, part: Option<&Part>) -> String {
     let key = group_key(&group.event, &group.name);
     match part {
@@ -31,7 +31,7 @@ fn key_of(group: &Group, part: Option<&Part>) -> String {
     }
 }
 
-/// Reads a group's event, name and part.
+/// Parses a key into event, name and part.
 fn read_key(key: &str) -> (Name, Name, Option<Part>) {
     let (event, group) = key.split_once('\n').unwrap_or((key, ""));
     let part = || {
@@ -46,7 +46,7 @@ fn read_key(key: &str) -> (Name, Name, Option<Part>) {
     }
 }
 
-/// The group that a task is to wait in, with its limits, as scripts take it.
+/// The group of a task and its limits, as arguments of scripts.
 pub(super) fn group_spec(task: &Envelope) -> Option<String> {
     let (limits, name) = (task.options.aggregate?, task.aggregated_in()?);
     Some(format!(
@@ -59,7 +59,7 @@ pub(super) fn group_spec(task: &Envelope) -> Option<String> {
 }
 
 impl RedisBroker {
-    /// Finds groups that are due.
+    /// Returns due groups.
     pub(super) async fn find_due_groups(
         &self,
         queues: &[Name],
@@ -75,7 +75,7 @@ impl RedisBroker {
         Ok(found)
     }
 
-    /// The groups of a queue.
+    /// Returns the groups of a queue.
     pub(super) async fn groups_of(
         &self,
         queue: &Name,
@@ -99,7 +99,7 @@ impl RedisBroker {
         Ok(groups)
     }
 
-    /// Puts one task in place of members of a group.
+    /// Replaces members of a group with one task.
     pub(super) async fn aggregate_members(
         &self,
         aggregation: Aggregation,
@@ -146,7 +146,7 @@ impl RedisBroker {
                 let holder = holder
                     .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
                 let found = self.look(&queue, std::slice::from_ref(&holder)).await?;
-                // It was there a moment ago, and is done.
+                // It existed a moment ago, so it is done.
                 let state = found.into_iter().next().flatten();
                 let state = state.map_or(TaskState::Completed, |found| found.state);
                 let refusal = match refused {
@@ -158,7 +158,7 @@ impl RedisBroker {
         }
     }
 
-    /// Takes members out of their group, into one of their own.
+    /// Moves members of a group into a separate part.
     pub(super) async fn set_members_apart(&self, apart: SetApart) -> Result<usize, BrokerError> {
         let Some(part) = apart.part() else {
             return Ok(0);
@@ -168,7 +168,7 @@ impl RedisBroker {
             key_of(&apart.group, Some(&part)),
         );
         let delay = millis(apart.delay);
-        // All of it is due at once, and after the delay: it is as if these were the limits of each member.
+        // The complete part is due together after the delay, as if each member had these limits.
         let spec = format!("{delay},{delay},{},{to}", Aggregate::MAX_SIZE + 1);
         let queue = self.queue(&apart.group.queue);
         let members: Vec<_> = apart.group.members.iter().zip(&apart.members).collect();
@@ -189,7 +189,7 @@ impl RedisBroker {
         Ok(moved)
     }
 
-    /// Lets a group be due later.
+    /// Postpones a group.
     pub(super) async fn postpone_group(
         &self,
         group: &Group,
@@ -205,7 +205,7 @@ impl RedisBroker {
         call.send(self.link()).await.map(drop)
     }
 
-    /// Sets members apart, of which each is seen and new.
+    /// Sets members apart, each with the bytes that were read and the new ones.
     async fn set_apart_chunk(
         &self,
         queue: &Queue,
@@ -231,7 +231,7 @@ impl RedisBroker {
             if let Some(found) = as_seen {
                 is_any = true;
                 let is_whole = new.codec != CodecName::unreadable();
-                // What stands in for bytes that cannot be read must not take their place: another version may read them.
+                // A substitute for unreadable bytes must not replace them: another version may be able to read them.
                 let bytes = if is_whole { new.to_bytes() } else { Vec::new() };
                 call.row(script::set_apart::Member {
                     id: seen.id.as_str(),
@@ -277,7 +277,7 @@ impl RedisBroker {
             for (id, body) in ids.into_iter().zip(bodies) {
                 match queue.envelope(&reply::text(id)?, reply::bytes(body)?)? {
                     Read::Whole(envelope) => members.push(envelope),
-                    // Its substitute says so: the server that aggregates sets it apart.
+                    // The substitute is marked as unreadable, and the server that aggregates sets it apart.
                     Read::Unreadable(envelope) => members.push(envelope),
                 }
             }

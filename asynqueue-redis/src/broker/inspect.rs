@@ -1,4 +1,4 @@
-//! Looking into queues: their figures, and tasks by id.
+//! Inspecting queues: their statistics, and tasks by id.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{reply, script};
 /// A task as it was found.
 pub(super) struct Found {
     pub(super) envelope: Arc<Envelope>,
-    /// The envelope as it is stored.
+    /// The envelope as stored.
     pub(super) bytes: Vec<u8>,
     pub(super) state: TaskState,
     at: Option<Timestamp>,
@@ -38,11 +38,11 @@ impl From<Found> for TaskInfo {
     }
 }
 
-/// How many hash slots a Cluster has.
+/// The number of hash slots in a Cluster.
 const SLOTS: u16 = 16_384;
 
 impl RedisBroker {
-    /// The names of all queues.
+    /// Returns the names of all queues.
     pub(super) async fn known_queues(&self) -> Result<Vec<Name>, BrokerError> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.queues_key());
@@ -58,13 +58,13 @@ impl RedisBroker {
         Ok(names)
     }
 
-    /// The slot that keeps a queue, in a Cluster.
+    /// The slot of a queue, in a Cluster.
     pub(super) fn slot_of(&self, queue: &Name) -> Option<String> {
         let slot = crc16::State::<crc16::XMODEM>::calculate(queue.as_bytes()) % SLOTS;
         self.link().is_cluster().then(|| format!("slot {slot}"))
     }
 
-    /// Looks tasks of any queues up.
+    /// Looks up tasks of any queues.
     pub(super) async fn look_all(
         &self,
         tasks: &[TaskRef],
@@ -112,14 +112,14 @@ impl RedisBroker {
         Ok(hours.into_values().collect())
     }
 
-    /// The counts of hours: those asked for if they are few, else all.
+    /// The counts of the requested hours, or of all hours if many are requested.
     async fn hours_of(
         &self,
         queue: &Queue,
         oldest: u64,
         now: u64,
     ) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
-        // One more, since this process may be behind.
+        // One more, because the clock of this process may be behind.
         let hours = oldest..=now + 1;
         if hours.clone().count() > 48 {
             return self.hash(&queue.keys.hours).await;
@@ -139,7 +139,7 @@ impl RedisBroker {
             .collect())
     }
 
-    /// What the queue's keys take; `None` if this Redis does not say.
+    /// The memory of a queue's keys. `None` if this Redis does not report it.
     pub(super) async fn memory_of(&self, name: &Name) -> Result<Option<u64>, BrokerError> {
         let queue = self.queue(name);
         let call = script::memory::call(
@@ -209,7 +209,7 @@ impl RedisBroker {
         Ok(stats)
     }
 
-    /// Looks tasks of one queue up.
+    /// Looks up tasks of one queue.
     pub(super) async fn look(
         &self,
         queue: &Queue,
@@ -224,7 +224,7 @@ impl RedisBroker {
                 call.row(script::look::Task { id: id.as_str() });
             }
             let answer = reply::array(call.send(self.link()).await?)?;
-            // As many as fit into an answer, and one at least.
+            // As many as fit into a response, at least one.
             let count = (answer.len() / FOUND_PARTS).max(1);
             let mut answer = answer.into_iter();
             for id in chunk.iter().take(count) {
@@ -245,7 +245,7 @@ fn version(state: TaskState, bytes: &[u8]) -> Version {
     Version(u64::from_be_bytes(first))
 }
 
-/// How many values say where a task is.
+/// How many values describe where a task is.
 const FOUND_PARTS: usize = 7;
 
 fn read_found(
@@ -280,7 +280,7 @@ fn read_found(
         lease: time
             .filter(|_| has_lease)
             .map(|until| LeaseInfo::new(worker.into(), until)),
-        // One that a later version has written is as good as none.
+        // A result written by a later version counts as absent.
         progress: progress.and_then(|bytes| rmp_serde::from_slice(&bytes).ok()),
         result: result.map(Bytes::from),
     }))

@@ -1,34 +1,34 @@
-//! What an instance knows of the upkeep of one queue: who owns it, and what may be found in it.
+//! What an instance knows about the upkeep of one queue: its owner, and what there is to do.
 
 use std::time::{Duration, Instant};
 
 use asynqueue_core::task::Timestamp;
 
-/// Who has not looked for lost leases for this long was not there, or Redis was not.
+/// After a pause of this length, this instance or Redis was away.
 const BREAK: Duration = Duration::from_secs(5);
 
-/// The time of a look is known this well.
+/// Precision of the times of reads.
 const SAME_TIME: Duration = Duration::from_millis(100);
 
-/// What an instance knows of the upkeep of one queue.
+/// What an instance knows about the upkeep of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     pub(super) owner: Owner,
-    /// When to look at the queue, or ask for its owner, again.
+    /// When to read the queue or its owner again.
     pub(super) look_at: Option<Instant>,
-    /// When the next task is due, as the last look has found.
+    /// When the next task is due, from the last read.
     pub(super) next_due: Option<Timestamp>,
-    /// When a task is due of which a signal has come since.
+    /// The earliest due time in signals since then.
     pub(super) heard: Option<Timestamp>,
     /// Whether it may have leased tasks.
     pub(super) is_active: bool,
     /// Whether it has any tasks.
     pub(super) is_used: bool,
-    /// When old tasks were last looked for.
+    /// When it was last trimmed.
     pub(super) trimmed: Option<Instant>,
-    /// When lost leases were last looked for, and since when without a break, by the broker's clock.
+    /// When expired leases were last searched, and since when without a pause, by the broker's clock.
     watched: Option<(Instant, Timestamp)>,
-    /// How many streams of signals hear of it.
+    /// The number of signal streams for the queue.
     pub(super) listening: usize,
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Upkeep {
 pub(super) enum Owner {
     #[default]
     Unknown,
-    /// This instance, until then.
+    /// This instance, until this time.
     Own(Instant),
-    /// Another, by its tag.
+    /// Another instance, by its tag.
     Other(String),
-    /// Another that is not alive.
+    /// Another instance that is not alive.
     Dead(String),
 }
 
-/// What part of the upkeep is asked for.
+/// A part of the upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Forward,
@@ -53,8 +53,8 @@ pub(super) enum Part {
 }
 
 impl Upkeep {
-    /// Whether this instance owns the queue; `None` if that takes a question. Only forwarding keeps a queue, so that no owner
-    /// holds it that does not look after it.
+    /// Whether this instance owns the queue. `None` if Redis must be queried. Only forwarding renews the ownership, so
+    /// that an owner that no longer does the upkeep loses the queue.
     pub(super) fn is_own(&self, part: Part, now: Instant) -> Option<bool> {
         let is_time = self.look_at.is_none_or(|at| at <= now);
         match self.owner {
@@ -64,17 +64,18 @@ impl Upkeep {
         }
     }
 
-    /// Notes when a task is due, as a signal says.
-    pub(super) fn hear(&mut self, due: Timestamp) {
+    /// Notes a due time from a signal.
+    pub(super) fn note_due(&mut self, due: Timestamp) {
         self.heard = Some(self.heard.map_or(due, |heard| heard.min(due)));
     }
 
-    /// Begins to look for leases that had ended by a time. None counts as lost that had ended before this instance began to
-    /// watch the queue: while nobody did, and while Redis was away, none could be extended.
+    /// Starts a search for leases that expired before `by`, and returns the time to use. Leases that expired before
+    /// this instance started to watch the queue do not count yet: without a watcher, and while Redis was away, they
+    /// could not be extended.
     pub(super) fn watch(&mut self, by: Timestamp, now: Timestamp) -> Timestamp {
         let at = Instant::now();
         let since = match self.watched {
-            // Where the clock was set back it begins anew.
+            // If the clock was set back, watching starts again.
             Some((last, since)) if at.duration_since(last) < BREAK => since.min(now),
             _ => now,
         };
@@ -86,22 +87,22 @@ impl Upkeep {
         }
     }
 
-    /// Notes that Redis did not answer.
+    /// Notes that Redis did not respond.
     pub(super) fn interrupted(&mut self) {
         self.watched = None;
     }
 
     /// Counts one more stream of signals.
-    pub(super) fn listens(&mut self) {
+    pub(super) fn add_listener(&mut self) {
         self.listening += 1;
-        // What was signalled before was not heard.
+        // Earlier signals were not received.
         if matches!(self.owner, Owner::Own(_)) {
             self.look_at = None;
         }
     }
 
     /// Counts one stream of signals less. Returns whether it was the last.
-    pub(super) fn stops_listening(&mut self) -> bool {
+    pub(super) fn remove_listener(&mut self) -> bool {
         self.listening -= 1;
         self.listening == 0
     }
@@ -111,7 +112,7 @@ impl Upkeep {
         self.is_active = true;
     }
 
-    /// Begins to forward; what is heard from now on counts beside the answer.
+    /// Starts to forward. Signals from now on count in addition to the response.
     pub(super) fn forwards(&mut self) {
         self.heard = None;
     }
@@ -120,7 +121,7 @@ impl Upkeep {
         self.next_due = next_due;
     }
 
-    /// When the next task is due, as far as it is known and the concern of this instance.
+    /// When the next task is due, as far as known. `None` if another instance is responsible.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         if matches!(self.owner, Owner::Other(_) | Owner::Dead(_)) {
             return None;
@@ -128,8 +129,8 @@ impl Upkeep {
         [self.next_due, self.heard].into_iter().flatten().min()
     }
 
-    /// Whether this part of the upkeep may find something in a queue, if many are owned.
-    pub(super) fn is_of_use(&self, part: Part, now: Timestamp, owned: usize) -> bool {
+    /// Whether this part of the upkeep may find work in a queue, when many queues are owned.
+    pub(super) fn may_find_work(&self, part: Part, now: Timestamp, owned: usize) -> bool {
         match part {
             Part::Forward => self.listening == 0 || self.next_due().is_some_and(|due| due <= now),
             Part::Expired => self.is_active,
@@ -182,14 +183,14 @@ mod tests {
             ..Upkeep::default()
         };
         upkeep.forwarded(Some(at(9)));
-        upkeep.hear(at(7));
-        upkeep.hear(at(8));
+        upkeep.note_due(at(7));
+        upkeep.note_due(at(8));
         assert_eq!(upkeep.next_due(), Some(at(7)));
-        assert!(!upkeep.is_of_use(Part::Forward, at(6), 5));
-        assert!(upkeep.is_of_use(Part::Forward, at(7), 5));
+        assert!(!upkeep.may_find_work(Part::Forward, at(6), 5));
+        assert!(upkeep.may_find_work(Part::Forward, at(7), 5));
         upkeep.forwards();
-        // While the call is under way.
-        upkeep.hear(at(5));
+        // While the call is running.
+        upkeep.note_due(at(5));
         upkeep.forwarded(None);
         assert_eq!(upkeep.next_due(), Some(at(5)));
     }

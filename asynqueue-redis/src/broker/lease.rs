@@ -1,4 +1,4 @@
-//! Leasing, and extending leases.
+//! Leasing tasks, and extending leases.
 
 use std::{
     sync::Arc,
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{lanes::Used, link::Sent, reply, script};
 
-/// How a lease is named in Redis: its token in 16 hexadecimal digits, then the task's id.
+/// The name of a lease in Redis: its token in 16 hexadecimal digits, then the id of the task.
 pub(super) fn member(token: LeaseToken, id: &str) -> String {
     format!("{:016x}{id}", token.0)
 }
 
-/// The token and the id of a lease's name.
+/// The token and task id in the name of a lease.
 pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
     let read = || {
         let (token, id) = member.split_at_checked(16)?;
@@ -33,12 +33,12 @@ pub(super) fn parts(member: &str) -> Result<(LeaseToken, &str), BrokerError> {
 }
 
 impl RedisBroker {
-    /// Leases from queues in turn.
+    /// Leases from several queues.
     pub(super) async fn lease_from_all(&self, request: &LeaseRequest) -> Each<Vec<Leased>> {
         let caps = request.queues.iter().map(|(_, cap)| *cap);
         let in_all = caps.fold(0_usize, usize::saturating_add);
         if in_all <= request.max {
-            // None can take what another was to have: they are asked at the same time.
+            // The queues are independent, so they are queried concurrently.
             let ask = |(queue, cap): &(Name, usize)| self.lease_from(queue.clone(), *cap, request);
             return join_all(request.queues.iter().map(ask)).await;
         }
@@ -53,7 +53,8 @@ impl RedisBroker {
         batches
     }
 
-    /// Leases from one queue. What is leased is somebody's: an error is returned only where nothing came before it.
+    /// Leases from one queue. Leased tasks must reach the caller, so an error is returned only if nothing was leased
+    /// before it.
     async fn lease_from(
         &self,
         name: Name,
@@ -64,8 +65,8 @@ impl RedisBroker {
         let started = Instant::now();
         let mut leased = Vec::new();
         while leased.len() < max {
-            let asked = (max - leased.len()).min(MAX_CHUNK);
-            let batch = match self.lease_chunk(&queue, asked, request).await {
+            let wanted = (max - leased.len()).min(MAX_CHUNK);
+            let batch = match self.lease_chunk(&queue, wanted, request).await {
                 Err(error) if leased.is_empty() => return Err(error),
                 Err(_) => {
                     self.wake_again(&queue);
@@ -73,14 +74,14 @@ impl RedisBroker {
                 }
                 Ok(batch) => batch,
             };
-            let goes_on = batch.may_have_left_some || batch.leased.len() == asked;
+            let continues = batch.may_have_left_some || batch.leased.len() == wanted;
             leased.extend(batch.leased);
-            // Over a slow link, what has come is not to wait for the rest until its lease ends.
-            if goes_on && started.elapsed() >= LEASE_FOR.min(request.lease / 4) {
+            // On a slow link, tasks that have arrived must not wait for the others until their lease expires.
+            if continues && started.elapsed() >= LEASE_FOR.min(request.lease / 4) {
                 self.wake_again(&queue);
                 break;
             }
-            if !goes_on {
+            if !continues {
                 break;
             }
         }
@@ -93,18 +94,21 @@ impl RedisBroker {
         max: usize,
         request: &LeaseRequest,
     ) -> Result<Batch, BrokerError> {
-        // One that was not answered may have leased tasks: they are this worker's, and nobody else gets them meanwhile.
+        // A call without a response may have leased tasks. They belong to this worker, and no other worker can lease
+        // them.
         let tag = self.tag(&request.worker);
         let lane = queue.leases.again_or_next(tag.into());
         let token = LeaseToken(u64::from(tag) << 32 | lane.number() & u64::from(u32::MAX));
-        let asked = Asked {
+        let request_args = LeaseArgs {
             lane: &lane,
             token: member(token, ""),
             max,
             lease: millis(request.lease),
         };
-        let answered = self.ask(queue, &asked, &request.worker).await;
-        let (answer, is_first) = answered.inspect_err(|_| queue.room.lost())?;
+        let response = self
+            .lease_or_resume(queue, &request_args, &request.worker)
+            .await;
+        let (answer, is_first) = response.inspect_err(|_| queue.room.lost())?;
         lane.answered();
         let mut batch = Batch::read(queue, answer, token)?;
         if is_first {
@@ -115,31 +119,31 @@ impl RedisBroker {
         } else {
             queue.room.lost();
             batch.may_have_left_some = true;
-            // The first answer told, and took it away.
+            // The first response contained the times, and Redis no longer has them.
             (batch.leased.iter_mut()).for_each(|leased| leased.pending_since = None);
         }
         self.note_time(batch.now);
         if !batch.leased.is_empty() {
             queue.upkeep.lock().note_leased();
         }
-        // What is leased is to be run, whatever becomes of these.
+        // The leased tasks run even if the following calls fail.
         if let Err(error) = self.release_at_start(queue, &batch.leased).await {
-            tracing::warn!(%error, "locks are held until their tasks end, since they could not be released at the start");
+            tracing::warn!(%error, "could not release locks when their tasks started; they stay until the tasks end");
         }
-        if let Err(error) = self.give_back_unreadable(&batch.unreadable).await {
-            tracing::warn!(%error, "tasks that cannot be read could not be given back; tried again when their lease has ended");
+        if let Err(error) = self.release_unreadable(&batch.unreadable).await {
+            tracing::warn!(%error, "could not release unreadable tasks; retrying after their lease expires");
         }
         Ok(batch)
     }
 
-    /// The answer, and whether it is the first one. Where that was lost, what it said is asked for.
-    async fn ask(
+    /// Returns the response, and whether it is the first one. If the first was lost, requests its content again.
+    async fn lease_or_resume(
         &self,
         queue: &Queue,
-        asked: &Asked<'_>,
+        request: &LeaseArgs<'_>,
         worker: &Name,
     ) -> Result<(Vec<Value>, bool), BrokerError> {
-        let sent = if asked.lane.is_again() {
+        let sent = if request.lane.is_again() {
             Sent::Again
         } else {
             Sent::First
@@ -147,12 +151,12 @@ impl RedisBroker {
         let is_named = queue.is_named(self.tag(worker));
         let args = script::lease::Args {
             not_after: self.script_clock_of(sent),
-            lane: asked.lane.name(),
-            number: asked.lane.number(),
-            token: &asked.token,
-            limit: asked.max,
-            millis: asked.lease,
-            tag: &asked.token[..8],
+            lane: request.lane.name(),
+            number: request.lane.number(),
+            token: &request.token,
+            limit: request.max,
+            millis: request.lease,
+            tag: &request.token[..8],
             worker: if is_named { "" } else { worker.as_str() },
             bytes: queue.room.bytes(),
             step: queue.room.step(),
@@ -165,11 +169,11 @@ impl RedisBroker {
         }
         let args = script::leased::Args {
             not_after: self.script_clock(),
-            lane: asked.lane.name(),
-            number: asked.lane.number(),
-            token: &asked.token,
-            millis: asked.lease,
-            // What was too much to arrive in time is too much this time too.
+            lane: request.lane.name(),
+            number: request.lane.number(),
+            token: &request.token,
+            millis: request.lease,
+            // A response of the full size was too large to arrive in time.
             bytes: queue.room.bytes() / 2,
             publish: self.link().publish_command(),
         };
@@ -177,7 +181,7 @@ impl RedisBroker {
         Ok((reply::array(call.send(self.link()).await?)?, false))
     }
 
-    /// What stands for a worker in its leases: eight hexadecimal digits.
+    /// The short form of a worker in its leases: eight hexadecimal digits.
     fn tag(&self, worker: &Name) -> u32 {
         if let Some(tag) = self.0.workers.read().get(worker) {
             return *tag;
@@ -190,7 +194,7 @@ impl RedisBroker {
             .or_insert_with(rand::random)
     }
 
-    /// Releases the locks that end when a task starts. Should this process die before, they end with their task.
+    /// Releases the locks that end when a task starts. If this process dies first, they end with their task.
     async fn release_at_start(&self, queue: &Queue, leased: &[Leased]) -> Result<(), BrokerError> {
         let mut call = None;
         for leased in leased {
@@ -250,28 +254,28 @@ impl RedisBroker {
             Value::Int(0) => Ok(Extended::Lost),
             Value::Int(1) => Ok(Extended::Yes),
             Value::Int(2) => Ok(Extended::CancelRequested),
-            other => Err(reply::strange("0, 1 or 2", &other)),
+            other => Err(reply::unexpected("0, 1 or 2", &other)),
         };
         answers.into_iter().map(read).collect()
     }
 }
 
-/// For how long to lease chunk after chunk before what has come is put to use.
+/// How long to lease chunk after chunk before the leased tasks are returned.
 const LEASE_FOR: Duration = Duration::from_secs(1);
 
-/// What a call asks for.
-struct Asked<'a> {
+/// The arguments of a lease call.
+struct LeaseArgs<'a> {
     lane: &'a Used<'a>,
     token: String,
     max: usize,
     lease: u64,
 }
 
-/// What one call has leased.
+/// The tasks that one call has leased.
 struct Batch {
     now: Timestamp,
     may_have_left_some: bool,
-    /// The size of all envelopes.
+    /// The total size of the envelopes.
     bytes: usize,
     leased: Vec<Leased>,
     unreadable: Vec<Leased>,
@@ -305,7 +309,7 @@ impl Batch {
                 Some(time) => reply::some_time(time)?,
             };
             let leased = |envelope: Arc<Envelope>| {
-                // One that was never moved has been pending from the start.
+                // A task that never moved has been pending since it was enqueued.
                 let pending_since = since.unwrap_or(envelope.enqueued_at);
                 let mut leased = Leased::new(envelope, token, now);
                 leased.pending_since = Some(pending_since);
@@ -318,7 +322,7 @@ impl Batch {
                 Read::Unreadable(envelope) => batch.unreadable.push(leased(envelope)),
             }
         }
-        // These came in the place of others.
+        // Unreadable tasks took the place of others.
         batch.may_have_left_some |= !batch.unreadable.is_empty();
         Ok(batch)
     }

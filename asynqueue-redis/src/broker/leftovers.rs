@@ -1,5 +1,5 @@
-//! Removing what is left in a queue of locks that have ended and of processes and schedule entries that are gone: a bounded
-//! part at a time, so that nothing grows and nobody reads all of it at once.
+//! Removes what expired locks, processes that are gone and deleted schedule entries leave in a queue: a bounded part at
+//! a time, so that nothing grows and no call reads everything.
 
 use std::{
     collections::HashSet,
@@ -18,16 +18,17 @@ use super::{
 };
 use crate::{reply, script};
 
-/// Lanes that were not used for this long belong to processes that are gone. A request is not sent again as late.
+/// Lanes that were unused for this long belong to processes that are gone. No call is sent again after this long.
 const LANE_AGE: Duration = Duration::from_secs(600);
 
-/// A hash is walked through in about this many rounds.
+/// A hash is scanned in about this many rounds.
 const ROUNDS: u64 = 30;
 
-/// How often names of workers are compared with the leases, and locks with their ends and tasks, where that takes reading all.
+/// How often workers' names are compared with leases, and locks with their expiry and tasks, if that means reading all
+/// of them.
 const RARELY: Duration = Duration::from_secs(600);
 
-/// How far the rounds of one queue have come in this process.
+/// The progress of the rounds of one queue in this process.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     waiters: Walk,
@@ -38,11 +39,11 @@ pub(super) struct Rounds {
     workers: Option<Instant>,
 }
 
-/// A walk through a hash that continues in the next round.
+/// A scan of a hash that continues in the next round.
 #[derive(Debug, Default)]
 struct Walk(Option<String>);
 
-/// Whether it is time for what is done rarely; then it is noted as done.
+/// Whether the rare work is due. Then it is noted as done.
 fn is_time(last: &mut Option<Instant>) -> bool {
     let is_time = last.is_none_or(|last| last.elapsed() >= RARELY);
     if is_time {
@@ -52,7 +53,7 @@ fn is_time(last: &mut Option<Instant>) -> bool {
 }
 
 impl RedisBroker {
-    /// Removes what is left. Returns how many locks were found whose task was lost.
+    /// Removes leftovers. Returns the number of removed locks whose task was lost.
     pub(super) async fn remove_leftovers(
         &self,
         queue: &Queue,
@@ -78,7 +79,7 @@ impl RedisBroker {
         if counts.locks != counts.lock_ends && is_time(&mut rounds.noted) {
             self.note_lock_ends(queue).await?;
         }
-        // Without any task, all locks that end with one are of tasks that were lost.
+        // Without any task, every lock that ends with its task belongs to a lost one.
         let may_be_lost = counts.locks > 0 && counts.tasks == 0 && is_time(&mut rounds.lost);
         let lost = if was_lost || may_be_lost {
             self.remove_lost_locks(queue).await?
@@ -108,15 +109,15 @@ impl RedisBroker {
         }
         if counts.fired > 0
             && is_time(&mut rounds.fired)
-            // On a Cluster the entries are on another node, whose faults are no concern of this queue.
+            // In a Cluster, the entries are on another node. Its errors do not affect this queue.
             && let Err(error) = self.forget_leftover_ticks(queue).await
         {
-            tracing::debug!(queue = %queue.name, %error, "last ticks of schedule entries that are gone were not forgotten");
+            tracing::debug!(queue = %queue.name, %error, "could not remove the last ticks of deleted schedule entries");
         }
         Ok(lost)
     }
 
-    /// Removes locks whose time is over: what it costs is what it finds.
+    /// Removes expired locks. The cost depends only on the number found.
     async fn remove_ended_locks(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         loop {
@@ -132,7 +133,7 @@ impl RedisBroker {
         }
     }
 
-    /// Brings the ends of locks in line with the locks, where processes of versions that do not note them have changed these.
+    /// Updates the expiry index of locks after processes of older versions, which do not maintain it.
     async fn note_lock_ends(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         let mut locks = Fields::new(&keys.locks);
@@ -160,7 +161,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Removes locks that end with a task which is not there any more.
+    /// Removes locks that end with a task that no longer exists.
     async fn remove_lost_locks(&self, queue: &Queue) -> Result<u64, BrokerError> {
         let keys = &queue.keys;
         let mut found = 0;
@@ -176,7 +177,7 @@ impl RedisBroker {
         Ok(found)
     }
 
-    /// Removes what is kept beside tasks that are not there.
+    /// Removes data of tasks that no longer exist.
     pub(super) async fn remove_without_task(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         let beside = [
@@ -204,8 +205,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Forgets the last ticks under guards that no task comes under any more: as when a scheduler died while the entry was
-    /// removed.
+    /// Removes the last ticks of guards that no task uses any more, for example after a scheduler died while an entry
+    /// was being deleted.
     async fn forget_leftover_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
         let mut ticks = Fields::new(&queue.keys.fired);
         while let Some(mut chunk) = ticks.next(self).await? {
@@ -224,7 +225,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Forgets names of workers that have no lease. One that leases again puts its name back, in seconds.
+    /// Removes names of workers without leases. A worker that leases again adds its name again within seconds.
     async fn forget_workers(&self, queue: &Queue) -> Result<(), BrokerError> {
         let keys = &queue.keys;
         let mut names = Vec::new();
@@ -240,12 +241,12 @@ impl RedisBroker {
         }
         names.retain(|(tag, _)| !tags.contains(tag));
         self.forget_as_seen(&keys.workers, names).await?;
-        // A worker of this process puts its name back with its next lease.
+        // A worker of this process adds its name with its next lease.
         *queue.named.lock() = None;
         Ok(())
     }
 
-    /// Removes those fields of a part of a hash.
+    /// Removes these fields from a part of a hash.
     async fn forget_some(
         &self,
         key: &str,
@@ -261,7 +262,7 @@ impl RedisBroker {
         self.forget_as_seen(key, fields).await
     }
 
-    /// Removes fields that still are as they were seen.
+    /// Removes fields that still have the value that was read.
     pub(super) async fn forget_as_seen<F>(
         &self,
         hash: &str,
@@ -282,7 +283,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// The next part of a hash with so many fields.
+    /// The next part of a hash with this many fields.
     async fn some_of(
         &self,
         key: &str,

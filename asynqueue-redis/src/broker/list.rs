@@ -10,7 +10,7 @@ use super::{MAX_CHUNK, RedisBroker, lease::parts, queue::Queue};
 use crate::{reply, script};
 
 impl RedisBroker {
-    /// A page of the tasks of a queue in one state.
+    /// Returns a page of the tasks of a queue in one state.
     pub(super) async fn list_page(
         &self,
         queue: &Name,
@@ -69,7 +69,7 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<TaskPage, BrokerError> {
         let args = script::list_grouped::Args {
-            // One more than asked shows whether this is the last page.
+            // One more than requested shows whether this is the last page.
             limit: limit + 1,
             after: after.map_or_else(String::new, |cursor| cursor.0),
         };
@@ -105,17 +105,17 @@ impl RedisBroker {
             TaskState::Active => (&keys.active, "up"),
             TaskState::Completed => (&keys.completed, "down"),
             TaskState::Archived => (&keys.archived, "down"),
-            // Pending and aggregating tasks are read elsewhere. A state of a later version has no list here.
+            // Pending and aggregating tasks are listed above. Unknown states of later versions have no list.
             _ => return Ok(TaskPage::default()),
         };
         let args = script::list::Args {
             direction,
-            // One more than asked shows whether this is the last page.
+            // One more than requested shows whether this is the last page.
             limit: limit + 1,
         };
         let mut call = script::list::call(script::list::Keys { list }, args);
         let place = after.as_ref().and_then(|cursor| cursor.0.split_once(':'));
-        // What is no cursor of ours begins from the start, as in every list.
+        // As in every list, an invalid cursor starts from the beginning.
         if let Some((time, member)) = place.filter(|(time, _)| time.parse::<u64>().is_ok()) {
             call.row(script::list::Place { time, member });
         }
@@ -144,7 +144,7 @@ impl RedisBroker {
         ))
     }
 
-    /// Looks tasks up that were in a state a moment ago, and leaves out those that are not any more.
+    /// Looks up tasks that were in a state a moment ago, and leaves out those in another state.
     async fn look_in(
         &self,
         queue: &Queue,

@@ -1,5 +1,5 @@
-//! The broker: `store.rs` is the trait that it implements. Most methods group what they are given by queue and call one script a
-//! queue and chunk.
+//! The broker. `store.rs` implements its trait. Most methods group their arguments by queue and call one script for
+//! each queue and chunk.
 
 mod coalesce;
 mod control;
@@ -41,17 +41,17 @@ use crate::{
     reply,
 };
 
-/// The most tasks in one call of a script: Lua's stack holds a few times as many values, and Redis serves nobody else
-/// meanwhile.
+/// The limit of tasks in one call of a script. Lua's stack holds a few times as many values, and Redis serves no other
+/// client during the call.
 const MAX_CHUNK: usize = 500;
 
-/// The most bytes of tasks in one call, unless one task alone is larger.
+/// The limit of task bytes in one call, unless a single task is larger.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 
-/// The longest time that is kept, in milliseconds: numbers in Lua and in sorted sets are exact up to 2⁵³.
+/// The longest duration, in milliseconds: numbers in Lua and in sorted sets are exact up to 2⁵³.
 const MAX_MILLIS: u64 = 1 << 52;
 
-/// Keeps tasks in Redis. Clones share their connections.
+/// Stores tasks in Redis. Clones share their connections.
 ///
 /// ```no_run
 /// use asynqueue_core::broker::Inspect;
@@ -70,33 +70,33 @@ struct Inner {
     address: String,
     prefix: String,
     db: i64,
-    /// The most bytes of tasks in one answer, unless one task alone is larger.
+    /// The limit of task bytes in one response, unless a single task is larger.
     answer_bytes: usize,
-    /// For how long a call may be sent again.
+    /// How long a call may be sent again.
     retry_for: Duration,
     /// The keys of documents.
     documents: DocumentKeys,
-    /// For changes that are of no queue.
+    /// Lanes for changes that do not belong to a queue.
     changes: Lanes,
-    /// Set by tests; else it is the clock of Redis that counts.
+    /// Set by tests. Otherwise the clock of Redis counts.
     clock: Option<Arc<dyn Clock>>,
-    /// Tells this handle's lanes and leases from those of all others.
+    /// Distinguishes the lanes and leases of this handle from all others.
     instance: u64,
     queues: RwLock<HashMap<Name, Arc<Queue>>>,
-    /// The tag of each worker that leases by this handle.
+    /// The tag of each worker that leases with this handle.
     workers: RwLock<HashMap<Name, u32>>,
-    /// What has to have new tasks and outcomes before they count.
+    /// What must hold new tasks and outcomes before a call returns.
     durability: Durability,
     unreadable: Unreadable,
     keeper: Keeper,
 }
 
 impl RedisBroker {
-    /// Connects to Redis, and checks that it is one that tasks can be kept in.
+    /// Connects to Redis, and checks that it can store tasks.
     ///
     /// # Errors
     ///
-    /// When it cannot be reached, lets nobody in, or is too old.
+    /// When Redis cannot be reached, refuses the user, or is too old.
     pub async fn connect(options: RedisOptions) -> Result<Self, ConnectError> {
         let (prefix, clock) = (options.prefix.clone(), options.clock.clone());
         let durability = options.durability;
@@ -123,7 +123,7 @@ impl RedisBroker {
         }));
         let address = || broker.0.address.clone();
         broker
-            .ask_time()
+            .read_time()
             .await
             .map_err(|error| ConnectError::Unreachable {
                 address: address(),
@@ -132,7 +132,7 @@ impl RedisBroker {
         Ok(broker)
     }
 
-    /// A section of `INFO`, such as `memory`, of each master, with its address.
+    /// Returns a section of `INFO`, such as `memory`, from each master, with its address.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl RedisBroker {
         &self.0.link
     }
 
-    /// The queue, which need not have any keys yet.
+    /// The queue, which may not have any keys yet.
     fn queue(&self, name: &Name) -> Arc<Queue> {
         if let Some(queue) = self.0.queues.read().get(name) {
             return Arc::clone(queue);
@@ -159,13 +159,12 @@ impl RedisBroker {
         Arc::clone(queues.entry(name.clone()).or_insert_with(new))
     }
 
-    /// The clock that scripts are given: by when the call has to arrive by the clock of Redis, unless a test has set the
-    /// time.
+    /// The clock argument of scripts: the deadline of the call by the clock of Redis, or the time that a test has set.
     fn script_clock(&self) -> String {
         self.script_clock_of(Sent::First)
     }
 
-    /// The same for a call that may have been carried out before.
+    /// The same for a call that may already have taken effect.
     fn script_clock_of(&self, sent: Sent) -> String {
         match &self.0.clock {
             Some(clock) => clock.now().as_millis().to_string(),
@@ -173,14 +172,14 @@ impl RedisBroker {
         }
     }
 
-    /// Notes what time it is in Redis, as it has just said.
+    /// Notes the time that Redis has just reported.
     fn note_time(&self, now: Timestamp) {
         if self.0.clock.is_none() {
             self.link().clock().note(now);
         }
     }
 
-    async fn ask_time(&self) -> Result<(), BrokerError> {
+    async fn read_time(&self) -> Result<(), BrokerError> {
         let value = self.command(&redis::cmd("TIME")).await?;
         let mut parts = reply::array(value)?.into_iter();
         let seconds = reply::number(reply::next(&mut parts)?)?;
@@ -189,7 +188,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Sends a command that is no script.
+    /// Sends a command that is not a script.
     async fn command(&self, command: &redis::Cmd) -> Result<redis::Value, BrokerError> {
         use crate::link::SendError;
         self.link()
@@ -198,11 +197,13 @@ impl RedisBroker {
             .map_err(|error| match error {
                 SendError::Broker(error) => error,
                 SendError::Denied(denied) => self.link().explain(denied, None),
-                SendError::NoScript => BrokerError::protocol("no script was called"),
+                SendError::NoScript => {
+                    BrokerError::protocol("unexpected `NOSCRIPT` for a plain command")
+                }
             })
     }
 
-    /// All fields of a hash.
+    /// Returns all fields of a hash.
     async fn hash(&self, key: &str) -> Result<Vec<(String, Vec<u8>)>, BrokerError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(key);
@@ -238,7 +239,7 @@ impl From<RedisBroker> for SharedBroker {
     }
 }
 
-/// Milliseconds, a part of one rounded up, as far as they can be kept.
+/// Milliseconds, rounded up, and limited to what can be stored.
 fn millis(duration: Duration) -> u64 {
     (Timestamp::default() + duration)
         .as_millis()

@@ -1,8 +1,9 @@
-//! Who looks after a queue: one instance at a time, so that upkeep costs the same however many servers there are.
+//! The owner of a queue: one instance at a time does its upkeep, so that the cost does not depend on the number of
+//! servers.
 //!
-//! A queue's `owner` names the instance. An instance says that it is alive with one key for all of its queues, and asks in the
-//! same call for the instances that own the others: so what it sends does not grow with the queues, and a queue whose owner
-//! has died is taken over within seconds. Nothing depends on there being one owner: upkeep by two is only more work.
+//! The key `owner` of a queue names the instance. Each instance renews one key that shows that it is alive, and reads
+//! in the same call which other owners are alive. So the cost does not grow with the number of queues, and a queue
+//! whose owner has died has a new one within seconds. Two owners at the same time do no harm, only more work.
 
 use std::{
     collections::HashSet,
@@ -25,62 +26,63 @@ use super::{
 };
 use crate::{keys, link, reply, script};
 
-/// How long an instance counts as alive after it has said so.
+/// How long an instance counts as alive after it has renewed its key.
 const ALIVE: Duration = Duration::from_secs(5);
 
-/// How often it says so.
-const SAY_AGAIN: Duration = Duration::from_millis(1_500);
+/// How often it renews the key.
+const RENEW: Duration = Duration::from_millis(1_500);
 
-/// How often at most an owner looks at a queue of which nothing is known to be due.
+/// How often an owner reads a queue without known due tasks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
 
-/// How many such looks an instance makes in a second, however many queues it owns.
+/// How many such reads an instance makes per second, whatever the number of its queues.
 const LOOKS_A_SECOND: f64 = 6.0;
 
-/// An owner of no more queues than this does all its upkeep of all of them each time; of more, only what is known to be of use.
+/// Owners of up to this many queues do all upkeep of all of them each time. Owners of more do only the upkeep that may
+/// find work.
 const FEW: usize = 4;
 
-/// How long a queue has its owner without another look, at least.
+/// The shortest time that an owner has a queue without reading it again.
 const HELD: Duration = Duration::from_secs(10);
 
-/// How long to leave a queue to another at least, unless its owner gives it up or dies.
+/// The shortest time before a queue with another owner is tried again, unless that owner releases it or dies.
 const LEAVE: Duration = Duration::from_secs(15);
 
-/// About how many instances try to take a queue over that has become free. The others ask later.
+/// About how many instances try to take a free queue first. The others try later.
 const CANDIDATES: usize = 8;
 
-/// How long these have, before the others ask.
+/// The head start of these instances.
 const NOT_FIRST: Duration = Duration::from_secs(3);
 
-/// The most other owners to ask for in one call.
-const MAX_ASKED: usize = 64;
+/// The limit of other owners to query in one call.
+const MAX_QUERIED: usize = 64;
 
-/// What an instance knows of the fleet and of its own part.
+/// What an instance knows about the fleet and its own queues.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
-    /// When it last said that it is alive.
-    said: Mutex<Option<Instant>>,
-    /// How many queues it owns.
+    /// When it last renewed its key.
+    renewed: Mutex<Option<Instant>>,
+    /// The number of queues that it owns.
     owned: AtomicUsize,
-    /// About how many servers there are; 0 if nothing is known of them.
+    /// The approximate number of servers, 0 if unknown.
     pub(super) fleet: AtomicUsize,
-    /// Whether the handle is being closed, and takes no queue any more.
+    /// Whether the handle is being closed. Then it takes no more queues.
     is_closing: AtomicBool,
 }
 
-/// How long an owner of so many queues leaves one of them alone, if nothing is known to be due.
+/// How often an owner of this many queues reads one of them, if nothing is known to be due.
 fn pause(owned: usize) -> Duration {
     LOOK_AGAIN.max(Duration::from_secs_f64(owned as f64 / LOOKS_A_SECOND))
 }
 
-/// A random part of a time.
+/// A random part of a duration.
 fn part_of(time: Duration) -> Duration {
     time.mul_f64(rand::random())
 }
 
 impl RedisBroker {
-    /// Whether this instance is to do this part of a queue's upkeep now. It takes the queue if nobody has it.
-    pub(super) async fn looks_after(&self, queue: &Queue, part: Part) -> Result<bool, BrokerError> {
+    /// Whether this instance should do this part of a queue's upkeep now. Takes the queue if it has no owner.
+    pub(super) async fn should_do(&self, queue: &Queue, part: Part) -> Result<bool, BrokerError> {
         if self.0.keeper.is_closing.load(Relaxed) {
             return Ok(false);
         }
@@ -94,16 +96,16 @@ impl RedisBroker {
         }
         let owned = self.0.keeper.owned.load(Relaxed);
         let mut upkeep = queue.upkeep.lock();
-        let is_of_use = owned <= FEW || upkeep.is_of_use(part, self.now(), owned);
-        if is_of_use && part == Part::Trim {
+        let may_find_work = owned <= FEW || upkeep.may_find_work(part, self.now(), owned);
+        if may_find_work && part == Part::Trim {
             upkeep.trimmed = Some(Instant::now());
         }
-        Ok(is_of_use)
+        Ok(may_find_work)
     }
 
-    /// Asks for a queue. Returns whether this instance has it now.
+    /// Tries to take a queue. Returns whether this instance owns it now.
     async fn take_or_keep(&self, queue: &Queue) -> Result<bool, BrokerError> {
-        self.say_alive();
+        self.renew_alive();
         let owned = self.0.keeper.owned.load(Relaxed);
         let (sent, held) = (Instant::now(), HELD.max(pause(owned + 1) * 3));
         let dead = {
@@ -145,8 +147,8 @@ impl RedisBroker {
         Ok(is_own)
     }
 
-    /// How long to leave a queue to an owner that has it for this long still. The random part makes the questions of all
-    /// servers about a queue one in a second, and those of this server a few.
+    /// How long to leave a queue to an owner that has it for `left`. The random part limits the queries for a queue to
+    /// one per second by all servers, and those by this server to a few.
     fn leave_for(&self, left: Duration) -> Duration {
         let fleet = self.0.keeper.fleet.load(Relaxed).max(1) as u32;
         let queues = self.0.queues.read().len() as u32;
@@ -154,32 +156,32 @@ impl RedisBroker {
         LEAVE.max(left) + part_of(spread)
     }
 
-    /// Says that this instance is alive, if it is time to, and notes which other owners are not. Nobody waits for it: on a Cluster
-    /// this may be on a node that does not answer.
-    pub(super) fn say_alive(&self) {
-        let mut said = self.0.keeper.said.lock();
-        if said.is_some_and(|last| last.elapsed() < SAY_AGAIN) {
+    /// Renews the key that shows that this instance is alive, if it is time, and notes which other owners are not. Runs
+    /// in the background: in a Cluster, the key may be on a node that does not respond.
+    pub(super) fn renew_alive(&self) {
+        let mut renewed = self.0.keeper.renewed.lock();
+        if renewed.is_some_and(|last| last.elapsed() < RENEW) {
             return;
         }
-        *said = Some(Instant::now());
-        drop(said);
+        *renewed = Some(Instant::now());
+        drop(renewed);
         let broker = self.clone();
-        let saying = async move {
-            if let Err(error) = broker.ask_who_is_alive().await {
-                tracing::debug!(%error, "Redis did not hear that this process looks after queues");
+        let renewing = async move {
+            if let Err(error) = broker.query_alive().await {
+                tracing::debug!(%error, "could not renew the ownership of queues");
             }
         };
-        if let Err(error) = link::spawn(saying) {
-            tracing::debug!(%error, "nothing says that this process looks after queues");
+        if let Err(error) = link::spawn(renewing) {
+            tracing::debug!(%error, "could not start renewing the ownership of queues");
         }
     }
 
-    async fn ask_who_is_alive(&self) -> Result<(), BrokerError> {
+    async fn query_alive(&self) -> Result<(), BrokerError> {
         let queues: Vec<_> = self.0.queues.read().values().cloned().collect();
         let mut others = HashSet::new();
         for queue in &queues {
             if let Owner::Other(other) = &queue.upkeep.lock().owner
-                && others.len() < MAX_ASKED
+                && others.len() < MAX_QUERIED
             {
                 others.insert(other.clone());
             }
@@ -221,7 +223,7 @@ impl RedisBroker {
         }
     }
 
-    /// Notes that a queue's owner has given it up.
+    /// Notes that a queue's owner has released it.
     pub(super) fn note_free(&self, queue: &Queue) {
         let mut upkeep = queue.upkeep.lock();
         if !matches!(upkeep.owner, Owner::Own(_)) {
@@ -229,8 +231,8 @@ impl RedisBroker {
         }
     }
 
-    /// When to try to take a queue that is free: a few of the fleet soon, and the others, should these be lost too, within a time that
-    /// grows with the fleet.
+    /// When to try to take a free queue: a few instances try soon, the others later, within a time that grows with the
+    /// fleet.
     fn try_after(&self) -> Duration {
         let fleet = self.0.keeper.fleet.load(Relaxed);
         let is_candidate = rand::random::<f64>() * fleet as f64 <= CANDIDATES as f64;
@@ -241,7 +243,7 @@ impl RedisBroker {
         }
     }
 
-    /// Gives up the care of those queues that this instance has.
+    /// Releases the queues that this instance owns.
     pub(super) async fn release(&self, queues: &[Arc<Queue>]) -> Result<(), BrokerError> {
         let released = join_all(queues.iter().map(|queue| self.release_one(queue))).await;
         released.into_iter().collect()
@@ -266,10 +268,11 @@ impl RedisBroker {
         call.send(self.link()).await.map(drop)
     }
 
-    /// Gives up all queues, and says that this instance is alive no more. Best effort: what is left ends by its time.
+    /// Releases all queues and deletes the key that shows that this instance is alive. Best effort: what remains
+    /// expires.
     pub(super) async fn release_all(&self) {
         self.0.keeper.is_closing.store(true, Relaxed);
-        if self.0.keeper.said.lock().is_none() {
+        if self.0.keeper.renewed.lock().is_none() {
             return;
         }
         let queues: Vec<_> = self.0.queues.read().values().cloned().collect();
@@ -282,13 +285,13 @@ impl RedisBroker {
         match tokio::time::timeout(Duration::from_secs(1), release).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the upkeep of queues was not handed over");
+                tracing::debug!(%error, "could not release the ownership of queues");
             }
-            Err(_) => tracing::debug!("the upkeep of queues was not handed over in time"),
+            Err(_) => tracing::debug!("could not release the ownership of queues in time"),
         }
     }
 
-    /// Names this instance among all.
+    /// The unique name of this instance.
     fn instance_tag(&self) -> String {
         keys::tag(self.0.instance)
     }
@@ -299,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_of_many_queues_looks_at_a_few_in_a_second() {
+    fn an_owner_of_many_queues_reads_a_few_per_second() {
         for owned in [1, 4, 15, 100, 1_000, 100_000] {
             let looks = owned as f64 / pause(owned).as_secs_f64();
             assert!(looks <= LOOKS_A_SECOND + 0.01, "{owned}: {looks}");

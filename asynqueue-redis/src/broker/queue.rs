@@ -1,4 +1,4 @@
-//! What this process knows of one queue.
+//! The state of one queue in this process.
 
 use std::{
     future::Future,
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{keys::QueueKeys, lanes::Lanes, link::spawn, script};
 
-/// How often a queue that is in use is listed among all.
+/// How often a queue in use is added to the list of queues.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long the first task of a queue waits for it to be listed, where the list may be on a shard that is away.
+/// How long the first task of a queue waits until the queue is listed. The list may be on a shard that is down.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One queue.
@@ -32,25 +32,25 @@ const LIST_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Queue {
     pub(super) name: Name,
     pub(super) keys: QueueKeys,
-    /// For changes that are of no use once whoever asked for them is gone.
+    /// Lanes for changes that are sent again only while their caller waits.
     pub(super) changes: Lanes,
-    /// For leases, which are somebody's even when the answer was lost.
+    /// Lanes for leases, which stay valid even if the response was lost.
     pub(super) leases: Lanes,
     /// How much is leased at a time.
     pub(super) room: Room,
-    /// The tag of the worker whose name was noted last, and when.
+    /// The tag of the worker whose name was last written, and when.
     pub(super) named: Mutex<Option<(u32, Instant)>>,
     pub(super) waiters: Waiters,
-    /// Its tasks that are enqueued one by one.
+    /// Tasks from concurrent `enqueue` calls.
     pub(super) single: Coalescers,
     pub(super) wakeups: Wakeups,
-    /// When its name was put among those of all queues.
+    /// When the queue was last added to the list of queues.
     pub(super) listed: Mutex<Option<Instant>>,
-    /// When it was last looked after.
+    /// When it was last repaired.
     pub(super) repaired: Mutex<Option<Instant>>,
-    /// How far the removal of what is left in it has come.
+    /// The progress of the removal of leftovers.
     pub(super) rounds: Mutex<Rounds>,
-    /// Who looks after it.
+    /// The owner of the queue.
     pub(super) upkeep: Mutex<Upkeep>,
 }
 
@@ -79,14 +79,14 @@ impl Queue {
         }
     }
 
-    /// Whether the name of the worker that leases was noted. Now and then it is again, for the queue may have been deleted
-    /// meanwhile.
+    /// Whether the worker's name was written. It is written again from time to time, because the queue may have been
+    /// deleted.
     pub(super) fn is_named(&self, tag: u32) -> bool {
         (self.named.lock()).is_some_and(|(of, since)| of == tag && since.elapsed() < LIST_AGAIN)
     }
 
-    /// Reads an envelope. One that cannot be read is put into an envelope of its own, with the reason, so that it can be
-    /// archived by itself and looked at.
+    /// Reads an envelope. An unreadable one is wrapped in a substitute with the reason, so that it can be archived and
+    /// inspected.
     pub(super) fn envelope(&self, id: &str, bytes: Vec<u8>) -> Result<Read, BrokerError> {
         let id = TaskId::new(id)
             .map_err(|error| BrokerError::protocol(error.to_string()).caused_by(error))?;
@@ -108,10 +108,10 @@ impl Queue {
     }
 }
 
-/// An envelope as it was found.
+/// An envelope as it was read.
 pub(super) enum Read {
     Whole(Arc<Envelope>),
-    /// What stands in for bytes that are no envelope.
+    /// The substitute for unreadable bytes.
     Unreadable(Arc<Envelope>),
 }
 
@@ -124,9 +124,9 @@ impl Read {
 }
 
 impl RedisBroker {
-    /// Lists the queue among all, before its first task; now and then again, for it may have been deleted meanwhile. What has a task is
-    /// served whether or not it is listed, so one that cannot be listed for now, since the list is on another shard of a
-    /// Cluster, is listed later.
+    /// Adds the queue to the list of queues before its first task, and again from time to time because it may have been
+    /// deleted. Servers serve a queue with tasks even if it is not listed. So if the list is on a shard of a Cluster
+    /// that is down, the queue is listed later.
     pub(super) async fn list_queue(&self, queue: &Queue) -> Result<(), BrokerError> {
         let listed = *queue.listed.lock();
         if listed.is_some_and(|since| since.elapsed() < LIST_AGAIN) {
@@ -151,11 +151,11 @@ impl RedisBroker {
         let queue = self.queue(&queue.name);
         let in_background = async move {
             if let Err(error) = listing.await {
-                tracing::warn!(queue = %queue.name, %error, "the queue could not be listed among all; tried again with its next task");
+                tracing::warn!(queue = %queue.name, %error, "could not add the queue to the list of queues; retrying with its next task");
                 *queue.listed.lock() = None;
             }
         };
-        // Without its thread there are no connections either.
+        // Without the I/O thread there are no connections either.
         spawn(in_background)
             .map(drop)
             .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))
@@ -167,7 +167,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Puts a name among those of all queues, or removes it.
+    /// Adds a name to the list of queues, or removes it.
     pub(super) async fn set_listed(&self, name: &Name, is_listed: bool) -> Result<(), BrokerError> {
         let names = &*self.queues_key();
         let args = script::name::Args {
@@ -179,7 +179,7 @@ impl RedisBroker {
         call.send(self.link()).await.map(drop)
     }
 
-    /// As [`each_queue_by_itself`](Self::each_queue_by_itself), for a caller that needs all answers or none.
+    /// Like [`each_queue_by_itself`](Self::each_queue_by_itself), for callers that need all results or none.
     pub(super) async fn each_queue<I, R, F>(
         &self,
         items: Vec<I>,
@@ -198,8 +198,8 @@ impl RedisBroker {
         answers.into_iter().collect()
     }
 
-    /// Splits items by queue, lets `answer` see to those of one queue, in their order, and puts the answers in the order
-    /// of the items. Queues are seen to at the same time, each to its end, whatever becomes of the others.
+    /// Splits items by queue, calls `answer` with the items of each queue in their order, and returns the results in
+    /// the order of the items. The queues are processed concurrently, each to its end, whether or not others fail.
     pub(super) async fn each_queue_by_itself<I, R, F>(
         &self,
         items: Vec<I>,
@@ -238,13 +238,13 @@ impl RedisBroker {
                 answers[place] = Some(answer);
             }
         }
-        let short = || Err(BrokerError::protocol("fewer answers than questions"));
+        let short = || Err(BrokerError::protocol("fewer results than items"));
         let answers = answers.into_iter();
         answers.map(|answer| answer.unwrap_or_else(short)).collect()
     }
 
-    /// Asks each queue, many at the same time: the answers, in the order of the queues.
-    pub(super) async fn ask_each<R, F>(
+    /// Calls `ask` for each queue, many concurrently. Returns the results in the order of the queues.
+    pub(super) async fn for_each_queue<R, F>(
         &self,
         queues: &[Name],
         ask: impl Fn(Arc<Queue>) -> F,
@@ -253,16 +253,16 @@ impl RedisBroker {
         F: Future<Output = Result<R, BrokerError>>,
     {
         let queues: Vec<_> = queues.iter().map(|name| self.queue(name)).collect();
-        let asked = queues.into_iter().map(ask);
-        stream::iter(asked).buffered(AT_ONCE).collect().await
+        let calls = queues.into_iter().map(ask);
+        stream::iter(calls).buffered(MAX_CONCURRENT).collect().await
     }
 }
 
-/// The most queues to ask at the same time: many, for the round trips to be few, and not so many that Redis has all of them to do
-/// before the call of another.
-const AT_ONCE: usize = 64;
+/// The limit of concurrent queues. More would need fewer round trips, but Redis would serve all of them before other
+/// callers.
+const MAX_CONCURRENT: usize = 64;
 
-/// The answers of one queue to `count` items.
+/// The results of one queue for `count` items.
 pub(super) fn each_of<R>(answers: Result<Vec<R>, BrokerError>, count: usize) -> Each<R> {
     match answers {
         Ok(answers) => answers.into_iter().map(Ok).collect(),

@@ -1,7 +1,7 @@
-//! Finding what does not fit together, as after an eviction, a restored backup or a failover, and putting it right.
+//! Finds and repairs inconsistencies, for example after an eviction, a restored backup or a failover.
 //!
-//! In each task's life there is one envelope and one entry that says where it is, and scripts change both in one step.
-//! So counting them is enough to know that all is well, and only where the counts differ is everything read, in chunks.
+//! Every task has one envelope and one entry in a state, and scripts change both in one step. So equal counts show that
+//! all is well. Only if the counts differ is everything read, in chunks.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use asynqueue_core::{
 use super::{Broker, RedisBroker, queue::Queue};
 use crate::{reply, script};
 
-/// How often its owner looks after a queue.
+/// How often the owner of a queue repairs it.
 const INTERVAL: Duration = Duration::from_secs(20);
 
 /// How many entries are read at a time.
 pub(super) const CHUNK: usize = 500;
 
-/// How much there is in a queue.
+/// The number of tasks and entries in a queue.
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) tasks: u64,
@@ -33,7 +33,7 @@ pub(super) struct Counts {
 }
 
 impl RedisBroker {
-    /// Looks after a queue, if it is time to.
+    /// Repairs a queue, if it is time.
     pub(super) async fn repair_now_and_then(&self, queue: &Queue) -> Result<(), BrokerError> {
         {
             let mut repaired = queue.repaired.lock();
@@ -62,7 +62,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Counts the tasks, their entries, and what is kept beside them.
+    /// Counts the tasks, their entries, and the data beside them.
     async fn count(&self, queue: &Queue) -> Result<Counts, BrokerError> {
         let call = script::check::call(&queue.keys, script::check::Args {});
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
@@ -78,7 +78,7 @@ impl RedisBroker {
             workers: next()?,
         };
         if counts.tasks > 0 {
-            // It may have been deleted, and used again by one who did not know.
+            // The queue may have been deleted, and used again by a process that did not know.
             self.list_queue(queue).await?;
         }
         Ok(counts)
@@ -123,11 +123,12 @@ impl RedisBroker {
         Ok(found)
     }
 
-    /// Archives tasks without an entry. Nobody knows whether they have run, so none is run again unasked.
+    /// Archives tasks without an entry. Whether they have run is unknown, so they run again only on request.
     async fn archive_orphans(&self, queue: &Queue) -> Result<u64, BrokerError> {
         let keys = &queue.keys;
         let mut orphans = self.task_ids(queue).await?;
-        // After the tasks, and pending before active: what moves meanwhile is met all the same, or is looked up below.
+        // After the tasks, and pending before active: an entry that moves in the meantime is found anyway, or is looked
+        // up below.
         let mut grouped = Fields::new(&keys.aggregating);
         while let Some(chunk) = grouped.next(self).await? {
             for (id, _) in chunk {
@@ -164,7 +165,7 @@ impl RedisBroker {
                 envelope.attempts,
                 self.now(),
                 FailureKind::Other,
-                "found in no state: Redis lost the entry that said where it was",
+                "the task was in no state: Redis lost its entry",
             ));
             call.row(script::orphans::Task {
                 id: envelope.id.as_str(),
@@ -176,7 +177,7 @@ impl RedisBroker {
     }
 }
 
-/// Reads a list or a sorted set from its beginning, a chunk at a time.
+/// Reads a list or a sorted set from its start, a chunk at a time.
 pub(super) struct Entries<'a> {
     range: &'static str,
     key: &'a str,
@@ -208,10 +209,10 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Reads a hash, about a chunk at a time: a small hash comes as a whole.
+/// Scans a hash, about a chunk at a time. A small hash is read in one step.
 pub(super) struct Fields<'a> {
     key: &'a str,
-    /// Where to go on; `None` at the end.
+    /// Where to continue. `None` at the end.
     cursor: Option<String>,
 }
 
@@ -228,12 +229,12 @@ impl<'a> Fields<'a> {
         Self { key, cursor }
     }
 
-    /// Where to continue; `None` at the end.
+    /// Where to continue. `None` at the end.
     pub(super) fn cursor(self) -> Option<String> {
         self.cursor
     }
 
-    /// The next fields: none, if by chance there are none before the end.
+    /// The next fields. May be empty before the end.
     pub(super) async fn next(
         &mut self,
         broker: &RedisBroker,
@@ -258,7 +259,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// In the order that tasks don't go in.
+/// In the opposite order of the moves of tasks.
 fn sorted_sets(queue: &Queue) -> [&String; 6] {
     let keys = &queue.keys;
     [

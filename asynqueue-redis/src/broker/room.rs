@@ -1,14 +1,15 @@
-//! How much of a queue is leased at a time: what fits through the link in time.
+//! How much of a queue is leased at a time: what arrives in time on this link.
 
 use parking_lot::Mutex;
 
-/// The least, in bytes. One task comes whatever its size.
+/// The minimum in bytes. One task is returned whatever its size.
 const LEAST: usize = 64 << 10;
 
-/// How many tasks are read at first, as long as nothing is known of their sizes.
+/// How many tasks are read first, while their sizes are unknown.
 const FIRST_STEP: usize = 64;
 
-/// The bytes of tasks that one answer may have: half after one that did not arrive, and more again with each that did.
+/// The limit of task bytes in one response. It halves after a response that did not arrive, and grows again with each
+/// that did.
 #[derive(Debug)]
 pub(super) struct Room {
     most: usize,
@@ -33,17 +34,17 @@ impl Room {
         }
     }
 
-    /// How many bytes at most.
+    /// The limit in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.now.lock().bytes
     }
 
-    /// How many tasks Redis is to read at first, for it not to read many more than fit.
+    /// How many tasks Redis should read first, so that it does not read many more than fit.
     pub(super) fn step(&self) -> usize {
         self.now.lock().step
     }
 
-    /// Notes an answer that arrived, by its number of tasks and bytes.
+    /// Notes the number of tasks and bytes of a response that arrived.
     pub(super) fn arrived(&self, tasks: usize, bytes: usize) {
         if tasks == 0 {
             return;
@@ -53,7 +54,7 @@ impl Room {
         now.step = (now.bytes.saturating_mul(tasks) / bytes.max(1)).max(1);
     }
 
-    /// Notes that an answer did not arrive.
+    /// Notes that a response did not arrive.
     pub(super) fn lost(&self) {
         let mut now = self.now.lock();
         now.bytes = (now.bytes / 2).max(LEAST.min(self.most));
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_halves_after_an_answer_that_was_lost_and_grows_again() {
+    fn it_halves_after_a_lost_response_and_grows_again() {
         let room = Room::new(1 << 20);
         room.lost();
         assert_eq!(room.bytes(), 1 << 19);
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_never_more_than_was_set() {
+    fn it_never_exceeds_the_limit() {
         let room = Room::new(100);
         room.lost();
         assert_eq!(room.bytes(), 100);

@@ -29,7 +29,7 @@ impl RedisBroker {
         .await
     }
 
-    /// Settles records of one queue, one call after the other, until one fails.
+    /// Settles the records of one queue, call after call, until one fails.
     async fn settle_in(&self, queue: &Queue, mut records: Vec<Record<'_>>) -> Each<Settled> {
         let mut answers = Vec::with_capacity(records.len());
         while answers.len() < records.len() {
@@ -45,7 +45,7 @@ impl RedisBroker {
         answers
     }
 
-    /// Settles records of one queue at once. An error is of all of them: none was recorded, as far as is known.
+    /// Settles records of one queue together. An error applies to all of them: as far as known, none was recorded.
     async fn settle_some(
         &self,
         queue: &Queue,
@@ -68,17 +68,19 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Settles records with one call. Returns the places of those that are not settled, since they are to be cancelled.
+    /// Settles records with one call. Returns the indexes of the records that are not settled because their tasks are
+    /// to be cancelled.
     async fn settle_chunk(
         &self,
         queue: &Queue,
         records: &[Record<'_>],
         settled: &mut [Settled],
     ) -> Result<Vec<usize>, BrokerError> {
-        // Those that just complete, which most do, come first, and need no more than their names.
+        // Records that simply complete, which most do, come first and need only their lease names.
         let (simple, others): (Vec<_>, Vec<_>) =
             (0..records.len()).partition(|place| records[*place].is_simple());
-        // A server settles until it is answered: what was recorded, and not answered, must not look refused the next time.
+        // A server repeats a settlement until it has a response. A recorded outcome without a response must not look
+        // refused the next time.
         let lane = queue.changes.again_or_next(hash(records));
         let args = script::settle::Args {
             not_after: self.script_clock(),
@@ -119,7 +121,7 @@ impl RedisBroker {
         Ok(cancelled)
     }
 
-    /// Archives those that someone has asked to cancel, with a failure that says why.
+    /// Archives tasks that were cancelled on request, with a failure that gives the reason.
     async fn settle_cancelled(
         &self,
         queue: &Queue,
@@ -163,7 +165,7 @@ impl RedisBroker {
     }
 }
 
-/// Tells changes from one another: which leases end, and how. One that is answered as another was would seem to be recorded.
+/// Distinguishes changes: which leases end, and how. A change with the response of another would look recorded.
 fn hash(records: &[Record<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for record in records {
@@ -177,7 +179,7 @@ fn hash(records: &[Record<'_>]) -> u64 {
     hasher.finish()
 }
 
-/// How many of the records go out in one call: no lease among them twice.
+/// How many of the records go into one call. No lease occurs twice.
 fn chunk(records: &[Record<'_>]) -> usize {
     let (mut bytes, mut members) = (0, HashSet::with_capacity(records.len().min(MAX_CHUNK)));
     for (count, record) in records.iter().take(MAX_CHUNK).enumerate() {
@@ -197,16 +199,16 @@ fn chunk(records: &[Record<'_>]) -> usize {
     records.len().min(MAX_CHUNK)
 }
 
-/// A settlement as its script takes it.
+/// A settlement as an argument of its script.
 struct Record<'a> {
     outcome: &'static str,
     member: String,
     envelope: Arc<Envelope>,
-    /// Whether it is as it was leased, and so as it is stored.
+    /// Whether the envelope is unchanged, and so equal to the stored one.
     is_unchanged: bool,
     only_if_expired: bool,
     has_failed: bool,
-    /// How long it is kept, or waits.
+    /// How long the task is kept, or waits.
     millis: u64,
     result: Option<&'a [u8]>,
 }
@@ -238,7 +240,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether it completes, and nothing stays or follows but what is done for every task.
+    /// Whether the task completes without anything to keep or follow, apart from what is done for every task.
     fn is_simple(&self) -> bool {
         self.outcome == "complete"
             && self.millis == 0
@@ -247,7 +249,8 @@ impl<'a> Record<'a> {
             && !self.only_if_expired
     }
 
-    /// What becomes of the task's lock: `-` and its key to release it, its time to live, `:` and its key to take it again.
+    /// What happens to the task's lock: `-` and its key to release it, its time to live, `:` and its key to take it
+    /// again.
     fn lock(&self) -> String {
         let Some(lock) = &self.envelope.unique else {
             return String::new();
@@ -266,7 +269,7 @@ impl<'a> Record<'a> {
     fn write(&self, call: &mut script::Call<script::settle::Of>) {
         let envelope = &self.envelope;
         let is_kept = !(self.outcome == "drop" || self.outcome == "complete" && self.millis == 0);
-        // What cannot be read stays as it is for servers that can read it.
+        // Unreadable bytes are kept for servers that can read them.
         let stays = self.is_unchanged
             || self.outcome == "snooze" && envelope.codec == CodecName::unreadable();
         call.row(script::settle::Other {

@@ -1,4 +1,4 @@
-//! What Redis keeps, as a store: each method is a file beside this one.
+//! The implementation of the store. Each method has its own file.
 
 use std::time::Duration;
 

@@ -10,11 +10,11 @@ use crate::{reply, script};
 /// How many tasks Redis reads in the first step.
 const FIRST_STEP: u64 = 16;
 
-/// The most that it reads in one step.
+/// The limit of tasks in one step.
 const MOST: u64 = 500;
 
 impl RedisBroker {
-    /// Reads them in steps in which Redis reads about as many bytes, whatever the size of a task.
+    /// Reads the ids in steps of about the same number of bytes, whatever the size of a task.
     pub(super) async fn task_ids(&self, queue: &Queue) -> Result<HashSet<String>, BrokerError> {
         let (mut ids, mut cursor, mut step) = (HashSet::new(), "0".to_owned(), FIRST_STEP);
         loop {

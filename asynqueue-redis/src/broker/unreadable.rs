@@ -1,5 +1,5 @@
-//! Envelopes that this build cannot read: a later one may, so they go back as they are, and are archived only when none
-//! has for an hour.
+//! Envelopes that this build cannot read. A later build may, so they are released unchanged, and archived only if no
+//! process has read them for an hour.
 
 use std::{
     collections::HashMap,
@@ -14,21 +14,21 @@ use parking_lot::Mutex;
 
 use super::RedisBroker;
 
-/// For how long this process gives an envelope back until it archives it.
+/// How long this process releases an envelope before it archives it.
 const GRACE: Duration = Duration::from_secs(3600);
 
-/// An envelope comes back after as long as it has been known, so the wait doubles from the least to the most.
+/// An envelope returns after as long as it has been known, so the wait doubles from the least to the most.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 const MOST_WAIT: Duration = Duration::from_secs(60);
 
-/// One that has not come back for this long was read by another process.
+/// An envelope that has not returned for this long was read by another process.
 const READ_ELSEWHERE: Duration = Duration::from_secs(180);
 
-/// The most to remember. Others go back all the same, and are archived once there is room for them.
+/// The limit of remembered envelopes. Others are released too, and archived once there is room for them.
 const MAX_KNOWN: usize = 10_000;
 
-/// Since when this process has known what it cannot read. The time is not in Redis: nothing can be added to an envelope
-/// that cannot be read, and this build must not write one in its place.
+/// Since when this process has known each unreadable envelope. The time is not stored in Redis: nothing can be added to
+/// an envelope that cannot be read, and this build must not replace it.
 #[derive(Default)]
 pub(super) struct Unreadable(Mutex<HashMap<TaskRef, Known>>);
 
@@ -38,7 +38,7 @@ struct Known {
 }
 
 impl Unreadable {
-    /// How long the task stays away now; `None` if its time is up.
+    /// How long to release the task for. `None` if its time is up.
     fn wait(&self, task: &TaskRef, grace: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut known = self.0.lock();
@@ -64,8 +64,8 @@ impl Unreadable {
 }
 
 impl RedisBroker {
-    /// Gives back what cannot be read, or archives it when its time is up.
-    pub(super) async fn give_back_unreadable(&self, leased: &[Leased]) -> Result<(), BrokerError> {
+    /// Releases unreadable tasks, or archives them when their time is up.
+    pub(super) async fn release_unreadable(&self, leased: &[Leased]) -> Result<(), BrokerError> {
         if leased.is_empty() {
             return Ok(());
         }
@@ -73,13 +73,13 @@ impl RedisBroker {
             let task = leased.envelope.task_ref();
             match self.0.unreadable.wait(&task, GRACE) {
                 Some(wait) => {
-                    tracing::warn!(%task, "given back, since its envelope cannot be read: a later version of the program may have written it");
-                    // Spread, so that a whole backlog does not come back at one moment.
+                    tracing::warn!(%task, "cannot read the task's envelope, which a later version of the program may have written; released");
+                    // Spread, so that a complete backlog does not return at the same time.
                     let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
                     leased.settle(Outcome::Snooze { delay })
                 }
                 None => {
-                    tracing::error!(%task, "archived, since no program has read its envelope for an hour");
+                    tracing::error!(%task, "no process has read the task's envelope for an hour; archived");
                     leased.settle(Outcome::Archive)
                 }
             }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_goes_back_until_its_time_is_up() {
+    fn an_envelope_is_released_until_its_time_is_up() {
         let unreadable = Unreadable::default();
         assert_eq!(unreadable.wait(&task(1), GRACE), Some(LEAST_WAIT));
         assert_eq!(unreadable.wait(&task(1), GRACE), Some(LEAST_WAIT));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_them_takes_more_memory_or_is_archived_for_want_of_it() {
+    fn memory_is_bounded_and_nothing_is_archived_for_lack_of_it() {
         let unreadable = Unreadable::default();
         (0..MAX_KNOWN).for_each(|n| {
             unreadable.wait(&task(n), GRACE);

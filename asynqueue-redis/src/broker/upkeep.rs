@@ -1,4 +1,4 @@
-//! Upkeep: what is due, lost or old.
+//! Upkeep: due tasks, expired leases and old tasks.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use crate::{reply, script};
 
 impl RedisBroker {
     pub(super) async fn forward_due(&self, queues: &[Name], limit: usize) -> Each<Forwarded> {
-        self.say_alive();
+        self.renew_alive();
         let forward = |queue: Arc<Queue>| async move { self.forward_in(&queue, limit).await };
-        self.ask_each(queues, forward).await
+        self.for_each_queue(queues, forward).await
     }
 
-    /// What was moved before an error shows in the next answer alone: it is due no more.
+    /// Tasks that moved before an error are no longer due, so only the next response shows them.
     async fn forward_in(&self, queue: &Queue, limit: usize) -> Result<Forwarded, BrokerError> {
         let mut forwarded = Forwarded::default();
-        if !self.looks_after(queue, Part::Forward).await? {
+        if !self.should_do(queue, Part::Forward).await? {
             forwarded.next_due = queue.upkeep.lock().next_due();
             return Ok(forwarded);
         }
         loop {
-            let asked = (limit - forwarded.moved).min(MAX_CHUNK);
-            let (moved, next_due) = self.forward_chunk(queue, asked).await?;
+            let wanted = (limit - forwarded.moved).min(MAX_CHUNK);
+            let (moved, next_due) = self.forward_chunk(queue, wanted).await?;
             forwarded.moved += moved;
             forwarded.next_due = next_due;
-            if moved < asked || moved == 0 || forwarded.moved == limit {
+            if moved < wanted || moved == 0 || forwarded.moved == limit {
                 return Ok(forwarded);
             }
         }
@@ -64,7 +64,7 @@ impl RedisBroker {
         limit: usize,
     ) -> Each<Vec<Leased>> {
         let find = |queue: Arc<Queue>| async move {
-            if !self.looks_after(&queue, Part::Expired).await? {
+            if !self.should_do(&queue, Part::Expired).await? {
                 return Ok(Vec::new());
             }
             let by = queue.upkeep.lock().watch(by, self.now());
@@ -74,10 +74,10 @@ impl RedisBroker {
             }
             found
         };
-        self.ask_each(queues, find).await
+        self.for_each_queue(queues, find).await
     }
 
-    /// They stay where they are, so that a second call would find the same ones: one call has to do for a queue.
+    /// The leases stay in place, so a second call would find the same ones: one call per queue must be enough.
     async fn expired_in(
         &self,
         queue: &Queue,
@@ -117,10 +117,10 @@ impl RedisBroker {
         limit: usize,
     ) -> Each<Trimmed> {
         let trim = |queue: Arc<Queue>| async move { self.trim_in(&queue, keep, limit).await };
-        self.ask_each(queues, trim).await
+        self.for_each_queue(queues, trim).await
     }
 
-    /// What is deleted has to be reported: an error is returned only where nothing was deleted.
+    /// Deleted tasks must be reported, so an error is returned only if nothing was deleted.
     async fn trim_in(
         &self,
         queue: &Queue,
@@ -131,7 +131,7 @@ impl RedisBroker {
         match self.trim_queue(queue, keep, limit, &mut trimmed).await {
             Err(error) if trimmed.deleted() == 0 => Err(error),
             Err(error) => {
-                tracing::warn!(queue = %queue.name, %error, "a queue could not be trimmed to the end; tried again in a while");
+                tracing::warn!(queue = %queue.name, %error, "could not trim the queue completely; retrying later");
                 Ok(trimmed)
             }
             Ok(()) => Ok(trimmed),
@@ -145,18 +145,18 @@ impl RedisBroker {
         limit: usize,
         trimmed: &mut Trimmed,
     ) -> Result<(), BrokerError> {
-        if !self.looks_after(queue, Part::Trim).await? {
+        if !self.should_do(queue, Part::Trim).await? {
             return Ok(());
         }
         self.repair_now_and_then(queue).await?;
         loop {
-            let asked = (limit - trimmed.deleted()).min(MAX_CHUNK);
-            let now = self.trim_chunk(queue, keep, asked).await?;
+            let wanted = (limit - trimmed.deleted()).min(MAX_CHUNK);
+            let now = self.trim_chunk(queue, keep, wanted).await?;
             trimmed.completed += now.completed;
             trimmed.by_count += now.by_count;
             trimmed.by_age += now.by_age;
             trimmed.archived = now.archived;
-            if now.deleted() < asked || asked == 0 {
+            if now.deleted() < wanted || wanted == 0 {
                 return Ok(());
             }
         }
@@ -188,5 +188,5 @@ impl RedisBroker {
     }
 }
 
-/// The most lost leases to read in one call: Lua's stack holds no more than some 8,000 values.
+/// The limit of expired leases in one call. Lua's stack holds about 8,000 values.
 const MAX_EXPIRED: usize = 5_000;

@@ -1,4 +1,4 @@
-//! Waiting for tasks to end: by notification, and now and then by a look.
+//! Waiting for tasks to end: by notification, and from time to time by a lookup.
 
 use std::{
     collections::HashMap,
@@ -21,20 +21,20 @@ use crate::{
     reply, script,
 };
 
-/// How long a note that someone waits is good for; it is renewed while someone does.
+/// How long the note that a task has waiters is valid. Waiters renew it.
 const NOTE: Duration = Duration::from_secs(30);
 
-/// How often to look, should a notification have been lost.
+/// How often to look the task up, in case a notification was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How soon to look again while there are no notifications; twice as long each time, up to a second.
+/// How soon to look again while there are no notifications. Doubles each time, up to a second.
 const LOOK_WITHOUT: Duration = Duration::from_millis(20);
 
-/// Those in this process who wait for tasks of one queue. They share one subscription.
+/// The waiters of one queue in this process. They share one subscription.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(tokio::sync::Mutex<Weak<Waiting>>);
 
-/// Dropped by the last of those who wait, which ends the subscription.
+/// Dropped by the last waiter, which ends the subscription.
 #[derive(Debug)]
 struct Waiting(Arc<Mutex<Option<Senders>>>);
 
@@ -42,17 +42,18 @@ struct Waiting(Arc<Mutex<Option<Senders>>>);
 type Senders = HashMap<String, Vec<oneshot::Sender<Vec<u8>>>>;
 
 impl RedisBroker {
-    /// Looks how a task has ended whenever it is notified about. So results go to the one that waits for them, and a notification
-    /// about another's task of the same name, of a program that shares the channel, ends nothing.
+    /// Looks up how a task has ended after each notification about it. So a result stays with its waiter, and a
+    /// notification about another task with the same id, from a program that shares the channel, ends nothing.
     pub(super) async fn wait_for(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
         let queue = self.queue(&task.queue);
-        let (mut wait, mut told) = (LOOK_WITHOUT, None);
+        let (mut wait, mut notified) = (LOOK_WITHOUT, None);
         loop {
-            // Before the look, so that nothing falls between the two. Without it, looking has to do.
+            // Subscribes before the lookup, so that no notification is missed in between. Without a subscription,
+            // lookups alone must do.
             let waiting = self.subscribe(&queue).await.ok();
             let ended = waiting.as_ref().map(|waiting| waiting.wait_for(&task.id));
             let envelope = match self.look_for_end(&queue, task).await? {
-                Look::Ended(Finished::Gone) => return Ok(told.unwrap_or(Finished::Gone)),
+                Look::Ended(Finished::Gone) => return Ok(notified.unwrap_or(Finished::Gone)),
                 Look::Ended(finished) => return Ok(finished),
                 Look::Waits(envelope) => envelope,
             };
@@ -63,7 +64,7 @@ impl RedisBroker {
             };
             wait = LOOK_WITHOUT;
             let message = tokio::time::timeout(LOOK_AGAIN, ended).await;
-            told = message
+            notified = message
                 .ok()
                 .and_then(Result::ok)
                 .and_then(|message| not_kept(&envelope, &message));
@@ -71,7 +72,7 @@ impl RedisBroker {
     }
 
     async fn subscribe(&self, queue: &Queue) -> Result<Arc<Waiting>, BrokerError> {
-        // Held over the call, for one to subscribe and the others to wait for it.
+        // Locked during the call, so that one waiter subscribes and the others wait for it.
         let mut shared = queue.waiters.0.lock().await;
         if let Some(waiting) = shared
             .upgrade()
@@ -117,9 +118,9 @@ enum Look {
     Waits(Arc<Envelope>),
 }
 
-/// What a notification says of a task that completed and is not kept, which nothing else has.
+/// The outcome in a notification of a task that completed and is not kept. It is stored nowhere else.
 fn not_kept(envelope: &Envelope, message: &[u8]) -> Option<Finished> {
-    // Its result, marked by an `r`, or none.
+    // `r` and the result, or nothing.
     let result = message.strip_prefix(b"c")?.strip_prefix(b"r");
     Some(completed(
         result.map(Bytes::copy_from_slice),
@@ -141,7 +142,7 @@ fn archived(envelope: &Envelope) -> Finished {
 }
 
 impl Waiting {
-    /// Resolves to the message on a task's end; to an error if the subscription ends.
+    /// Resolves to the notification of a task's end, or to an error if the subscription ends.
     fn wait_for(&self, id: &TaskId) -> oneshot::Receiver<Vec<u8>> {
         let (sender, ended) = oneshot::channel();
         if let Some(senders) = self.0.lock().as_mut() {
@@ -153,7 +154,7 @@ impl Waiting {
     }
 }
 
-/// Passes messages on to those who wait, until there are none or the subscription ends.
+/// Passes notifications on to the waiters until there are none or the subscription ends.
 async fn pass_on(
     mut messages: mpsc::UnboundedReceiver<Message>,
     senders: Arc<Mutex<Option<Senders>>>,
@@ -176,7 +177,7 @@ async fn pass_on(
             }
         };
         let Some(message) = message else {
-            // Those who wait look again.
+            // The waiters look again.
             *senders.lock() = None;
             return;
         };
@@ -184,11 +185,11 @@ async fn pass_on(
             continue;
         };
         let (id, rest) = message.payload.split_at(end);
-        let told = std::str::from_utf8(id)
+        let notified = std::str::from_utf8(id)
             .ok()
             .and_then(|id| senders.lock().as_mut()?.remove(id));
-        for sender in told.into_iter().flatten() {
-            // Whoever has stopped waiting has nothing to be told.
+        for sender in notified.into_iter().flatten() {
+            // The caller may have stopped waiting.
             let _ = sender.send(rest[1..].to_vec());
         }
     }

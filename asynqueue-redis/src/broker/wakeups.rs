@@ -1,8 +1,8 @@
-//! Waking servers: hearing of what is pending, and passing on a wake-up that finds no room.
+//! Waking servers: receiving signals of pending tasks, and passing on a wake-up that finds no free worker.
 //!
-//! A lease that finds fewer tasks than it asks for puts this instance among those that wait ([`tag_to_wake`]). A task that becomes
-//! pending takes one of them out, and is signalled to it alone: so the cost of a task does not grow with the number of servers.
-//! In turn, an instance that is woken answers for it: it leases, or it passes the wake-up on.
+//! A lease call that finds fewer tasks than requested adds this instance to the waiting ones ([`tag_to_wake`]). A task
+//! that becomes pending takes one instance out and signals it alone, so the cost of a task does not depend on the
+//! number of servers. An instance that is woken is responsible for the wake-up: it leases, or passes the wake-up on.
 //!
 //! [`tag_to_wake`]: RedisBroker::tag_to_wake
 
@@ -28,28 +28,29 @@ use crate::{
     script,
 };
 
-/// How long an instance counts as waiting without asking again. A server asks each of its queues again, of thousands in
-/// minutes.
+/// How long an instance counts as waiting without a new lease call. A server polls each of its queues again, thousands
+/// of them within minutes.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(3600);
 
-/// What this instance knows of its wake-ups in one queue.
+/// The wake-ups of this instance in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Wakeups {
-    /// Whether a wake-up came to this instance alone, and nothing was leased since.
+    /// Whether this instance alone was woken, and has leased nothing since.
     is_woken: AtomicBool,
-    /// Whether nothing here handles the tasks that came last.
-    is_of_no_use: AtomicBool,
+    /// Whether this instance handled none of the last tasks.
+    handles_none: AtomicBool,
 }
 
 impl Wakeups {
-    /// Notes whether anything here handles what was leased. A server of a build before a new event gives its tasks back faster than
-    /// another works, so it would be woken for most of them: while it handles none, it is woken only where nobody else waits.
+    /// Notes whether this instance handles the leased tasks. A server of a build without a new event would release its
+    /// tasks faster than others work, and so be woken for most of them. While it handles none, it is woken only if no
+    /// other instance waits.
     pub(super) fn note_outcomes(&self, ended: &[&Settlement]) {
         let is_handled = |one: &&Settlement| {
             let is_later = matches!(one.outcome, Outcome::Snooze { .. });
             !is_later || one.envelope.unhandled_since().is_none()
         };
-        self.is_of_no_use
+        self.handles_none
             .store(!ended.iter().any(is_handled), SeqCst);
     }
 }
@@ -68,7 +69,7 @@ impl RedisBroker {
         let names: Vec<_> = channels.keys().cloned().collect();
         let messages = self.link().listen(names).await?;
         let listening = Listening::new(self.clone(), queues);
-        // In this order they are dropped: nothing is heard any more once this instance leaves.
+        // Dropped in this order: no signals are received once this instance leaves.
         let parts = (messages, channels, listening);
         let signals = stream::unfold(parts, async |(mut messages, channels, listening)| {
             loop {
@@ -82,28 +83,28 @@ impl RedisBroker {
         Ok(signals.boxed())
     }
 
-    /// What a lease is to be woken by where it finds too little: nothing unless somebody listens, and where Redis does not know
-    /// whether a message reaches anybody.
+    /// The tag to be woken by after a lease call that finds too little. Empty without a listener, or if Redis cannot
+    /// count the receivers of a message.
     pub(super) fn tag_to_wake(&self, queue: &Queue) -> String {
         queue.wakeups.is_woken.store(false, SeqCst);
         let is_here = queue.upkeep.lock().listening > 0;
-        let is_of_use = !queue.wakeups.is_of_no_use.load(SeqCst);
-        if is_here && is_of_use && self.link().counts_receivers() {
+        let handles_tasks = !queue.wakeups.handles_none.load(SeqCst);
+        if is_here && handles_tasks && self.link().counts_receivers() {
             keys::tag(self.0.instance)
         } else {
             String::new()
         }
     }
 
-    /// Wakes the servers of this instance for what a lease has left.
+    /// Wakes the servers of this instance for the tasks that a lease call has left.
     pub(super) fn wake_again(&self, queue: &Queue) {
-        self.link().say(&Message {
+        self.link().notify_local(&Message {
             channel: queue.keys.own_events.clone(),
             payload: b"p".to_vec(),
         });
     }
 
-    /// Wakes another for what this instance was woken for.
+    /// Passes a wake-up of this instance on to another.
     pub(super) async fn pass_wakeup_on(&self, queue: &Queue) -> Result<(), BrokerError> {
         if queue.wakeups.is_woken.swap(false, SeqCst) {
             self.wake_others(queue, "").await?;
@@ -121,7 +122,7 @@ impl RedisBroker {
         call.send(self.link()).await.map(drop)
     }
 
-    /// Takes this instance out of those that wait, and wakes others for what it may have been woken for.
+    /// Removes this instance from the waiting ones, and wakes others for its wake-ups.
     async fn leave_queues(self, queues: Vec<Arc<Queue>>) {
         self.link().tidy_channels().await;
         let tag = keys::tag(self.0.instance);
@@ -131,13 +132,13 @@ impl RedisBroker {
             .map(|queue| self.wake_others(queue, &tag));
         for error in join_all(left).await.into_iter().filter_map(Result::err) {
             if !matches!(error, BrokerError::Closed) {
-                tracing::debug!(%error, "a queue could not be left; its next task wakes one server more");
+                tracing::debug!(%error, "could not leave the queue; its next task wakes one extra server");
             }
         }
     }
 }
 
-/// A stream of signals, for as long as it is listened to.
+/// A stream of signals, while it is listened to.
 struct Listening {
     broker: RedisBroker,
     queues: Vec<Arc<Queue>>,
@@ -146,7 +147,7 @@ struct Listening {
 impl Listening {
     fn new(broker: RedisBroker, queues: Vec<Arc<Queue>>) -> Self {
         for queue in &queues {
-            queue.upkeep.lock().listens();
+            queue.upkeep.lock().add_listener();
         }
         Self { broker, queues }
     }
@@ -155,14 +156,14 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         let mut left = std::mem::take(&mut self.queues);
-        left.retain(|queue| queue.upkeep.lock().stops_listening());
-        // Where no thread can be started there is no connection either.
+        left.retain(|queue| queue.upkeep.lock().remove_listener());
+        // If the thread cannot be started, there is no connection either.
         let _ = link::spawn(self.broker.clone().leave_queues(left));
     }
 }
 
 impl Listening {
-    /// What a message says to servers; none if it is of a later version. Its part about the upkeep is noted here.
+    /// The signal in a message. `None` if it comes from a later version. Its part about upkeep is noted here.
     fn signal(&self, queue: &Queue, message: &Message) -> Option<Signal> {
         let name = queue.name.clone();
         let text = std::str::from_utf8(&message.payload).ok()?;
@@ -176,10 +177,10 @@ impl Listening {
             }
             "d" => {
                 let due = Timestamp::from_millis(rest.parse().ok()?);
-                queue.upkeep.lock().hear(due);
+                queue.upkeep.lock().note_due(due);
                 Some(Signal::Due(name, due))
             }
-            // Its owner has given it up: an owner is wanted at once, as for a task that is due.
+            // The owner has released the queue: a new owner is needed immediately, as for a due task.
             "o" => {
                 self.broker.note_free(queue);
                 Some(Signal::Due(name, self.broker.now()))

@@ -1,4 +1,4 @@
-//! What time it is in Redis, as well as its answers say.
+//! An estimate of the time in Redis, from its responses.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering::Relaxed},
@@ -8,16 +8,16 @@ use std::{
 use asynqueue_core::task::{Clock, SystemClock, Timestamp};
 use parking_lot::Mutex;
 
-/// How long a sample counts: two windows at most. So a small step back of a clock is followed too.
+/// How long a sample counts: at most two windows, so that a small step back of the clock is followed too.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// A sample that is further behind than this is that of a clock which was set back.
+/// A sample that is further behind than this comes from a clock that was set back.
 const STEP: i64 = 1_000;
 
-/// Nothing is known yet.
+/// No sample yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The clock of Redis, kept by a clock that nobody sets: a step of this machine's clock changes nothing.
+/// The clock of Redis, continued by a monotonic clock: a step of this machine's clock has no effect.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     base: Instant,
@@ -26,8 +26,8 @@ pub(crate) struct ServerClock {
     samples: Mutex<Samples>,
 }
 
-/// The largest sample of this window and of the one before. An answer was on its way for a while, so the largest is
-/// nearest to the truth.
+/// The largest samples of this window and the previous one. Each response took time to arrive, so the largest sample is
+/// the most accurate.
 #[derive(Debug)]
 struct Samples {
     since: Duration,
@@ -60,7 +60,7 @@ impl ServerClock {
         Timestamp::from_millis(here.saturating_add_signed(ahead))
     }
 
-    /// Notes what time it is in Redis, as it has just said.
+    /// Notes the time that Redis has just reported.
     pub(crate) fn note(&self, now: Timestamp) {
         self.note_at(self.base.elapsed(), now);
     }
@@ -94,7 +94,7 @@ mod tests {
 
     const START: u64 = 1_700_000_000_000;
 
-    /// What the clock says after each sample: when it came, and what Redis said.
+    /// The clock after each sample: when it arrived, and the time that Redis reported.
     fn after(samples: &[(u64, u64)]) -> Vec<u64> {
         let clock = ServerClock::new();
         let note = |(elapsed, now): &(u64, u64)| {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_that_came_fastest_counts() {
+    fn the_fastest_response_counts() {
         assert_eq!(
             after(&[(0, 100), (50, 130), (60, 170), (90, 100)]),
             [100, 150, 170, 200]
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn any_answer_corrects_an_estimate_that_is_behind_and_one_that_is_far_ahead() {
+    fn any_response_corrects_an_estimate_that_is_behind_or_far_ahead() {
         let hour = 3_600_000;
         let said = [(0, hour), (5, 2 * hour), (10, hour + 10)];
         assert_eq!(after(&said), [hour, 2 * hour, hour + 10]);

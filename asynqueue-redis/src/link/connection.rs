@@ -1,7 +1,7 @@
-//! Connections, and holding on to them.
+//! Connections, and keeping them.
 //!
-//! A connection is taken from the pool once and held for as long as it works, since deadpool checks each one that it hands out,
-//! which takes a round trip.
+//! A connection is taken from the pool once and kept as long as it works, because deadpool checks each connection that
+//! it returns, which takes a round trip.
 
 use std::{
     fmt,
@@ -48,10 +48,10 @@ impl Connection {
     }
 }
 
-/// Makes connections for a pool.
+/// Opens connections for a pool.
 pub(super) struct Connector {
     target: Arc<Target>,
-    /// The one node of a Cluster that they are to.
+    /// The one node of a Cluster to connect to.
     node: Option<(String, u16)>,
 }
 
@@ -81,13 +81,13 @@ impl managed::Manager for Connector {
     }
 }
 
-/// Where connections come from.
+/// The source of connections.
 #[derive(Clone)]
 pub(super) struct Source {
     pool: AnyPool,
-    /// How long a pool may take: one of the program's own may have none free, and never get one.
+    /// How long the pool may take. The program's own pool may have no free connection, and never get one.
     patience: Duration,
-    /// How many connections are held for as long as the broker lives.
+    /// How many connections the broker keeps while it exists.
     holds: usize,
 }
 
@@ -119,7 +119,7 @@ impl Source {
     ) -> RedisResult<Self> {
         let failed = |error: BuildError| {
             let text = error.to_string();
-            RedisError::from((ErrorKind::Client, "the pool of connections", text))
+            RedisError::from((ErrorKind::Client, "the connection pool", text))
         };
         Self::own(target, Some(node), size).map_err(failed)
     }
@@ -135,13 +135,13 @@ impl Source {
         };
         Ok(Self {
             pool: AnyPool::Own(Pool::builder(connector).max_size(size).build()?),
-            // More than a connection may take.
+            // More than opening a connection may take.
             patience: 2 * target.patience(),
             holds: size,
         })
     }
 
-    /// Whether it is shared with the program.
+    /// Whether the pool belongs to the program.
     pub(super) fn is_users(&self) -> bool {
         matches!(self.pool, AnyPool::Users(_))
     }
@@ -188,8 +188,8 @@ impl Source {
         let (patience, holds) = (self.patience, self.holds);
         let none = || {
             let message = format!(
-                "the pool gave no connection within {patience:?}: this broker holds {holds} of it (`pool_size`) for as long as it \
-                 lives, and the pool has {} (`max_size`) for all that share it; raise `max_size`, or leave the pool out",
+                "the pool returned no connection within {patience:?}: the broker keeps {holds} connections (`pool_size`) while it exists, \
+                 and the pool has {} (`max_size`) for all its users; raise `max_size`, or remove the pool from the options",
                 max_size()
             );
             std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
@@ -200,20 +200,20 @@ impl Source {
             Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(none()),
             Ok(Err(other)) => Err(RedisError::from((
                 ErrorKind::Client,
-                "the pool of connections",
+                "the connection pool",
                 other.to_string(),
             ))),
         }
     }
 }
 
-/// A connection that is held.
+/// A connection that is kept.
 pub(super) struct Held {
     connection: Connection,
     place: Mutex<Option<Place>>,
 }
 
-/// The place in its pool that a connection has, to be given back.
+/// The connection's place in its pool, for release.
 enum Place {
     Own(Object<Connector>),
     Single(deadpool_redis::Connection),
@@ -230,7 +230,7 @@ impl Held {
         self.connection.send(command).await
     }
 
-    /// Sends a command to a node of a Cluster that is just taking over its slot.
+    /// Sends a command to a node of a Cluster that is importing the slot.
     pub(super) async fn send_asking(&self, command: &Cmd) -> RedisResult<Value> {
         let Connection::Node(mut node) = self.connection() else {
             return self.send(command).await;
@@ -243,7 +243,8 @@ impl Held {
         answer.extract_error()
     }
 
-    /// Sends a command to each master. Answers with the address of each, which is empty where there is but one.
+    /// Sends a command to each master. Returns the response of each with its address, which is empty if there is only
+    /// one.
     pub(super) async fn send_to_masters(&self, command: &Cmd) -> RedisResult<Vec<(String, Value)>> {
         let Connection::Cluster(mut cluster) = self.connection() else {
             return Ok(vec![(String::new(), self.send(command).await?)]);
@@ -261,7 +262,7 @@ impl Held {
         Ok(named.collect())
     }
 
-    /// Takes it out of its pool, which has room for another then.
+    /// Takes the connection out of its pool, which then has room for another.
     fn leave_pool(&self) {
         match self.place.lock().take() {
             Some(Place::Own(object)) => drop(Object::take(object)),
@@ -275,18 +276,18 @@ impl Held {
     }
 }
 
-/// Holds one connection, and gets another when it is given up.
+/// Keeps one connection, and gets another when it is dropped.
 pub(super) struct Holder {
     source: Source,
     held: RwLock<Option<Arc<Held>>>,
-    /// Lets one try to get a connection, and the others wait for what comes of it.
+    /// Lets one caller get a connection while the others wait for the result.
     getting: tokio::sync::Mutex<()>,
     failed: Mutex<Failed>,
-    /// Whether one was given up, and none has taken its place.
+    /// Whether the connection was dropped and not yet replaced.
     lost: AtomicBool,
 }
 
-/// How often no connection could be had, and why not the last time.
+/// How often no connection could be opened, and the last error.
 #[derive(Default)]
 struct Failed {
     times: u64,
@@ -308,7 +309,7 @@ impl Holder {
         if let Some(held) = &*self.held.read() {
             return Ok(Arc::clone(held));
         }
-        // Boxed, since it is rare and large.
+        // Boxed because it is rare and large.
         self.get().boxed().await
     }
 
@@ -319,7 +320,7 @@ impl Holder {
             return Ok(Arc::clone(held));
         }
         {
-            // Whoever has waited for a try that failed does not try again by itself: of many, the last would wait long.
+            // Callers that waited for a failed try do not try again one by one: the last of many would wait too long.
             let failed = self.failed.lock();
             if let Some(error) = failed
                 .last
@@ -330,7 +331,7 @@ impl Holder {
             }
         }
         let source = self.source.clone();
-        // There, since the connection lives where it was made.
+        // On the I/O thread, because a connection stays on the runtime that opened it.
         let taken = io::run(async move { source.take().await }).await;
         match taken.map_err(RedisError::from).flatten() {
             Ok(held) => {
@@ -350,7 +351,7 @@ impl Holder {
         }
     }
 
-    /// Gives a connection up, unless that has been done.
+    /// Drops a connection, unless it was dropped before.
     pub(super) fn give_up(&self, lost: &Arc<Held>) {
         {
             let mut held = self.held.write();

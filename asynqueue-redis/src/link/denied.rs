@@ -1,11 +1,11 @@
-//! What the rules of a user (its ACL) deny, and which rule to add.
+//! Commands, keys and channels that the ACL of a user denies, and the rule to add.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Something that the user may not do.
+/// A denied action.
 #[derive(Debug)]
 pub(crate) struct Denied {
-    /// What the server reports.
+    /// The error from the server.
     error: RedisError,
     what: What,
 }
@@ -13,20 +13,20 @@ pub(crate) struct Denied {
 #[derive(Debug)]
 enum What {
     Command(String),
-    /// A command at this line of a script, which servers before 7.2 do not name.
+    /// A command at this line of a script. Servers before 7.2 do not report its name.
     AtLine(usize),
     Key,
     Channel,
 }
 
-/// Whom rules are for, and what its keys begin with.
+/// The user that the rules are for, and the prefix of its keys.
 pub(super) struct User {
     pub(super) name: String,
     pub(super) prefix: String,
 }
 
 impl Denied {
-    /// What an error is about, if it is about a permission. In a script's errors, the cause is only in the text.
+    /// Reads a permission error. In a script's error, the cause is only in the text.
     pub(super) fn of(error: &RedisError, text: &str) -> Option<Self> {
         let is_one = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
             || [
@@ -42,7 +42,7 @@ impl Denied {
         })
     }
 
-    /// The error, with the rule to add. `script` is the code of what was called.
+    /// The error, with the rule to add. `script` is the code of the script that was called.
     pub(super) fn explain(&self, script: Option<&str>, user: &User) -> String {
         let User { name, prefix } = user;
         let rules = match &self.what {
@@ -55,10 +55,12 @@ impl Denied {
             What::Channel => format!("&{prefix}:*"),
         };
         let error = &self.error;
-        format!("its ACL denies this: {error}: allow it by `ACL SETUSER {name} {rules}`")
+        format!(
+            "the ACL of user `{name}` denies this: {error}: allow it with `ACL SETUSER {name} {rules}`"
+        )
     }
 
-    /// What the server reports.
+    /// The error from the server.
     pub(super) fn into_error(self) -> RedisError {
         self.error
     }
@@ -88,19 +90,19 @@ impl What {
     }
 }
 
-/// Rules for the commands in a line of a script: of all of it, where the line only passes an error on.
+/// Rules for the commands in a line of a script, or for the complete script if that line only passes an error on.
 fn rules_at(script: &str, line: usize) -> Option<String> {
     let code = script.lines().nth(line.checked_sub(1)?)?;
     rules_of(code).or_else(|| rules_of(script))
 }
 
-/// Rules for all commands in some code.
+/// Rules for all commands in this code.
 fn rules_of(code: &str) -> Option<String> {
     let mut rules = Vec::new();
     for call in code.split("redis.call(").skip(1) {
         let name = match call.strip_prefix('\'') {
             Some(call) => call.split('\'').next()?.to_lowercase(),
-            // Scripts are given the command to publish by.
+            // Scripts receive the publish command as an argument.
             None if call.starts_with("publish") => "publish".into(),
             None => return None,
         };
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_version_of_a_refusal_leads_to_the_rule_to_add() {
+    fn each_server_version_of_a_denial_yields_the_rule_to_add() {
         for (text, rule) in [
             (
                 "NOPERM: this user has no permissions to run the 'hset' command or its subcommand",

@@ -1,8 +1,8 @@
-//! Calls that wait until replicas or the disk have what they changed.
+//! Calls that wait until replicas or the disk have their change.
 //!
-//! `WAIT` and `WAITAOF` stand for the changes that came before them by the same connection, and hold it up. So such a call has a
-//! connection to itself for as long as it lasts, and sends both in one go: on a Cluster, what follows it by itself could reach another
-//! master after a failover, which would have nothing to wait for.
+//! `WAIT` and `WAITAOF` apply to earlier changes on the same connection, and block it. So such a call has a separate
+//! connection while it runs, and sends both commands together: in a Cluster, a `WAIT` sent by itself could reach
+//! another master after a failover, which would have nothing to wait for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use redis::{
 };
 use tokio::sync::Semaphore;
 
-use super::{connection::Connection, error::is_of_no_use, io, target::Target};
+use super::{connection::Connection, error::is_unusable, io, target::Target};
 use crate::options::{OptionsError, RedisOptions};
 
-/// The most such calls at a time, each by a connection that stays open for the next.
+/// The limit of concurrent calls. Each connection stays open for the next call.
 const MOST: usize = 8;
 
-/// Connections for such calls, made when they are needed.
+/// Connections for such calls, opened when needed.
 pub(super) struct DurableCalls {
     target: Arc<Target>,
     /// How long replicas or the disk may take.
@@ -29,12 +29,12 @@ pub(super) struct DurableCalls {
     places: Semaphore,
 }
 
-/// An answer, and what is missing for the durability that was asked for, if anything is.
+/// A response, and what is missing for the requested durability.
 pub(super) type Answer = (Value, Option<String>);
 
 impl DurableCalls {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, OptionsError> {
-        // An answer comes after the wait.
+        // The response arrives after the wait.
         let options = options.clone();
         let patience = options.response_timeout.max(Duration::from_millis(1));
         let timeout = patience.saturating_mul(2);
@@ -56,8 +56,8 @@ impl DurableCalls {
         let sent = connection.send_pipeline(command, pipeline).await;
         let answer = sent.and_then(|answers| self.read(answers, durability));
         match &answer {
-            // Others may lead to the same server, which is not the master any more.
-            Err(error) if is_of_no_use(error) => self.free.lock().clear(),
+            // The other connections may lead to the same server, which is no longer the master.
+            Err(error) if is_unusable(error) => self.free.lock().clear(),
             _ => self.free.lock().push(connection),
         }
         answer
@@ -88,31 +88,31 @@ impl DurableCalls {
     fn read(&self, answers: Vec<Value>, durability: Durability) -> RedisResult<Answer> {
         let mut answers = answers.into_iter();
         let (Some(answer), Some(waited)) = (answers.next(), answers.next()) else {
-            return Err((ErrorKind::Parse, "fewer answers than commands").into());
+            return Err((ErrorKind::Parse, "fewer responses than commands").into());
         };
         let answer = answer.extract_error()?;
         let missing = match waited.extract_error() {
             Ok(Value::Int(found)) if found >= i64::from(replicas(durability)) => None,
             Ok(Value::Int(found)) => {
                 let wanted = replicas(durability);
-                Some(format!("{found} of {wanted} replicas have it"))
+                Some(format!("{found} of {wanted} replicas have the change"))
             }
             Ok(Value::Array(found)) => match found.first() {
                 Some(Value::Int(1..)) => None,
                 _ => {
-                    Some("the disk does not have it; with `appendfsync no` it never has".to_owned())
+                    Some("the change is not on disk, and never is with `appendfsync no`".to_owned())
                 }
             },
-            Ok(other) => Some(format!("an unexpected answer: {other:?}")),
+            Ok(other) => Some(format!("unexpected response {other:?}")),
             Err(error) if error.to_string().contains("appendonly") => {
-                Some("there is no file to write it to: set `appendonly yes`".to_owned())
+                Some("Redis has no append-only file: set `appendonly yes`".to_owned())
             }
             Err(error) => return Err(error),
         };
         let patience = self.patience;
         let missing = missing.map(|missing| {
             format!(
-                "{missing} after {patience:?} (durability `{durability}`): it is safe to repeat, a task under the same id"
+                "{missing} after {patience:?} (durability `{durability}`): the call is safe to repeat, with the same task ids"
             )
         });
         Ok((answer, missing))
@@ -127,7 +127,7 @@ fn replicas(durability: Durability) -> u32 {
 }
 
 impl Connection {
-    /// Sends commands one right behind the other to where the first belongs.
+    /// Sends commands back to back, to the node of the first.
     async fn send_pipeline(&self, first: &Cmd, pipeline: Pipeline) -> RedisResult<Vec<Value>> {
         match self.clone() {
             Self::Node(mut node) => {
@@ -143,7 +143,7 @@ impl Connection {
     }
 }
 
-/// The master of the keys of a script, all of which have one hash tag.
+/// The master of a script's keys, which all have the same hash tag.
 fn route_of(script: &Cmd) -> Result<SingleNodeRoutingInfo, RedisError> {
     let tag = script.args_iter().nth(FIRST_KEY).and_then(|key| match key {
         Arg::Simple(key) => {
@@ -155,15 +155,15 @@ fn route_of(script: &Cmd) -> Result<SingleNodeRoutingInfo, RedisError> {
     });
     let tag = tag.ok_or((
         ErrorKind::Client,
-        "a command that belongs to no single node",
+        "the command does not belong to a single node",
     ))?;
     let slot = crc16::State::<crc16::XMODEM>::calculate(tag) % SLOTS;
     let route = Route::new(slot, SlotAddr::Master);
     Ok(SingleNodeRoutingInfo::SpecificNode(route))
 }
 
-/// `EVALSHA`, the script and the number of keys come before it.
+/// Follows `EVALSHA`, the script and the number of keys.
 const FIRST_KEY: usize = 3;
 
-/// The slots of every Cluster.
+/// The number of slots in a Cluster.
 const SLOTS: u16 = 16_384;

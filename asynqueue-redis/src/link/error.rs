@@ -1,4 +1,4 @@
-//! What to make of errors.
+//! Connect errors, and how calls react to errors of Redis.
 
 use asynqueue_core::{broker::BrokerError, task::Timestamp};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -6,65 +6,65 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use super::denied::Denied;
 use crate::options::OptionsError;
 
-/// Why no connection could be made at the start.
+/// A failure to connect to Redis.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The options make no sense.
+    /// The options are invalid.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// There is no answer.
+    /// Redis does not respond.
     #[error("cannot reach Redis at {address}: {reason}")]
     Unreachable {
-        /// Where it should be.
+        /// The address that was tried.
         address: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// A pool of the program's own gives no connections.
+    /// The program's own pool returned no connection.
     #[error("no connection to Redis at {address}: {reason}")]
     Pool {
-        /// Where it should be.
+        /// The address that was tried.
         address: String,
-        /// What was missing, and which setting to change.
+        /// What is missing, and the setting to change.
         reason: String,
     },
-    /// It lets nobody in, or not this user.
-    #[error("Redis at {address} refuses: {reason}")]
+    /// Redis refuses the connection or this user.
+    #[error("Redis at {address} refused the connection: {reason}")]
     Refused {
-        /// Where it is.
+        /// The address of the server.
         address: String,
-        /// What to do about it.
+        /// The cause and the fix.
         reason: String,
     },
-    /// It lacks commands that are needed.
-    #[error("Redis at {address} is version {found}: 6.2 or later is needed")]
+    /// The server lacks required commands.
+    #[error("Redis at {address} is version {found}: expected 6.2 or later")]
     TooOld {
-        /// Where it is.
+        /// The address of the server.
         address: String,
-        /// Its version.
+        /// The version of the server.
         found: String,
     },
-    /// It does not offer the durability that the options ask for.
+    /// The server does not offer the durability in the options.
     #[error("Redis at {address}: {reason}")]
     Durability {
-        /// Where it is.
+        /// The address of the server.
         address: String,
         /// What is missing.
         reason: String,
     },
-    /// It is a node of a Cluster, which keeps only some of the keys.
+    /// The server is a node of a Cluster, which holds only some of the keys.
     #[error(
-        "Redis at {address} is a node of a Cluster: write `redis+cluster://` in place of `redis://`"
+        "Redis at {address} is a node of a Cluster: write `redis+cluster://` instead of `redis://`"
     )]
     IsCluster {
-        /// Where it is.
+        /// The address of the server.
         address: String,
     },
-    /// It is no Cluster.
-    #[error("Redis at {address} is no Cluster: write `redis://` in place of `redis+cluster://`")]
+    /// The server is not a node of a Cluster.
+    #[error("Redis at {address} is not a cluster: write `redis://` instead of `redis+cluster://`")]
     NoCluster {
-        /// Where it is.
+        /// The address of the server.
         address: String,
     },
 }
@@ -77,17 +77,17 @@ impl From<ConnectError> for BrokerError {
     }
 }
 
-/// What to do about an error.
+/// How a call reacts to an error.
 pub(super) enum Reaction {
-    /// Send the script along.
+    /// Send the script again, with its code.
     LoadScript,
-    /// It is a matter of time.
+    /// Retry later.
     TryAgain,
-    /// It arrived after the time that it said, and did nothing: in Redis it is this late.
+    /// Send again: the call arrived after its deadline and changed nothing. This is the time in Redis.
     SendAgain(Timestamp),
-    /// It will not get better.
+    /// Fail: a retry cannot succeed.
     Refuse(BrokerError),
-    /// It will not get better until the user has the permission.
+    /// Fail: a retry cannot succeed until the user has the permission.
     Deny(Denied),
 }
 
@@ -95,17 +95,17 @@ impl Reaction {
     pub(super) fn to(error: &RedisError) -> Self {
         let text = error.to_string();
         let refuse = |refused: BrokerError| Self::Refuse(refused.caused_by(error.clone()));
-        // In a script's errors of older servers, the cause is only in the text.
+        // Older servers report the cause only in the text of a script's error.
         if text.contains("OOM") && text.contains("command not allowed") {
             let problem =
-                "Redis has reached its `maxmemory`: give it more, or let workers catch up";
+                "Redis has reached its `maxmemory`: raise it, or let the workers catch up";
             return refuse(BrokerError::full(problem));
         }
         if let Some(denied) = Denied::of(error, &text) {
             return Self::Deny(denied);
         }
         if text.contains("WRONGTYPE") {
-            let hint = "a key under the prefix is not what it has to be: find it by `TYPE`, and delete or rename it";
+            let hint = "a key with the prefix has an unexpected type: find it with `TYPE`, then delete or rename it";
             return refuse(BrokerError::unavailable(format!("{text}: {hint}")));
         }
         if let Some(now) = late(&text) {
@@ -121,16 +121,16 @@ impl Reaction {
             | ErrorKind::ClusterConnectionNotFound
             | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::NoValidReplicasFoundBySentinel => Self::TryAgain,
-            // An answer that was cut off.
+            // The response was cut off.
             ErrorKind::Parse => Self::TryAgain,
             _ if TEMPORARY.iter().any(|word| text.contains(word)) => Self::TryAgain,
-            _ if is_of_no_use(error) => Self::TryAgain,
+            _ if is_unusable(error) => Self::TryAgain,
             _ => refuse(BrokerError::protocol(text)),
         }
     }
 }
 
-/// What these are called where redis-rs has no name for them, or a script hides them in a text.
+/// Codes that redis-rs has no kind for, or that a script hides in its error text.
 const TEMPORARY: [&str; 11] = [
     "READONLY",
     "MASTERDOWN",
@@ -141,12 +141,12 @@ const TEMPORARY: [&str; 11] = [
     "NOREPLICAS",
     "MISCONF",
     "sentinel",
-    // A master that became a replica while a call waited for its replicas.
+    // The master became a replica while a call waited for its replicas.
     "UNBLOCKED",
     "WAIT cannot be used with replica",
 ];
 
-/// What time it is in Redis, where a script has refused a call that arrived late.
+/// The time in Redis, if a script refused a call that arrived late.
 fn late(text: &str) -> Option<Timestamp> {
     let (_, rest) = text.split_once("ASYNQUEUE_LATE ")?;
     let end = rest.find(|c: char| !c.is_ascii_digit());
@@ -167,24 +167,24 @@ fn is_temporary(kind: ServerErrorKind) -> bool {
     )
 }
 
-/// What to do about a server that does not let this client do what it has to.
+/// The fix for a login error.
 pub(super) fn hint(error: &RedisError, text: &str) -> Option<&'static str> {
     if text.contains("NOAUTH") || text.contains("Authentication required") {
-        Some("write user and password into the URL, as in `redis://user:password@host`")
+        Some("add user and password to the URL, as in `redis://user:password@host`")
     } else if text.contains("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
-        Some("user or password is wrong")
+        Some("wrong user or password: correct them in the URL")
     } else {
         None
     }
 }
 
-/// Whether a connection that gave this error should not be used any more.
-pub(super) fn is_of_no_use(error: &RedisError) -> bool {
+/// Whether to stop using the connection that returned this error.
+pub(super) fn is_unusable(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_timeout()
         || error.is_io_error()
         || error.is_connection_dropped()
-        // A master that is one no longer: the new one is elsewhere.
+        // This server is no longer the master.
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
         || error.to_string().contains("READONLY")
 }

@@ -1,15 +1,15 @@
 //! The thread that reads and writes connections, where no handler can block it.
 //!
-//! A connection of redis-rs is driven by a task on the runtime that made it. On the application's runtime, a handler that
-//! blocks its thread could hold up that task, and with it the heartbeats and outcomes of every server in the process.
+//! redis-rs drives a connection with a task on the runtime that opened it. On the application's runtime, a handler that
+//! blocks its thread could delay that task, and with it the heartbeats and outcomes of every server in the process.
 
 use std::{future::Future, io, thread};
 
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// The runtime of the thread, which all connections of the process share. It lives from the first connection to the
-/// end of the process.
+/// The runtime of the thread, shared by all connections of the process. It exists from the first connection to the end
+/// of the process.
 fn runtime() -> io::Result<Handle> {
     static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);
     let mut started = RUNTIME.lock();
@@ -26,14 +26,14 @@ fn runtime() -> io::Result<Handle> {
     Ok(started.insert(handle).clone())
 }
 
-/// Runs `work` on that thread. It continues when its result is not waited for.
+/// Runs `work` on that thread. It continues if nobody awaits the result.
 pub(crate) fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     Ok(runtime()?.spawn(work))
 }
 
-/// Runs `work` on that thread, and waits for its result.
+/// Runs `work` on that thread and returns its result.
 pub(crate) async fn run<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,4 +1,4 @@
-//! Subscriptions: one connection for all who listen.
+//! Subscriptions: one connection for all listeners.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,9 +12,9 @@ use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection::Connection, error::is_of_no_use, io, target::Target};
+use super::{connection::Connection, error::is_unusable, io, target::Target};
 
-/// How often to see whether the connection is alive.
+/// How often to check that the connection is alive.
 const CHECK: Duration = Duration::from_secs(5);
 
 /// A message of a channel.
@@ -35,7 +35,7 @@ struct Inner {
     channels: Mutex<Weak<Mutex<Channels>>>,
 }
 
-/// A connection to subscribe by, and who hears what comes by it.
+/// A connection for subscriptions, and the listeners of its messages.
 struct Subscriber {
     connection: Connection,
     channels: Arc<Mutex<Channels>>,
@@ -44,11 +44,11 @@ struct Subscriber {
 #[derive(Default)]
 struct Channels {
     listeners: HashMap<String, Vec<UnboundedSender<Message>>>,
-    /// Channels that were unsubscribed from, as often as the server has yet to confirm it.
+    /// Channels that are being unsubscribed from, with the number of pending confirmations.
     leaving: HashMap<String, usize>,
-    /// The connection is lost: whoever listens has to begin anew.
+    /// The connection is lost: listeners must subscribe again.
     is_over: bool,
-    /// Lets go of the connection then: a message that reaches it counts as received.
+    /// Drops the connection when it ends: a message that reaches it would count as received.
     over: CancellationToken,
 }
 
@@ -62,8 +62,8 @@ impl Listeners {
         }))
     }
 
-    /// Subscribes. When this is dropped meanwhile, subscribing continues, so that it ends no other subscription and does not
-    /// begin anew when it is tried again.
+    /// Subscribes. If the caller drops this future, subscribing continues, so that other subscriptions stay and a later
+    /// try does not start over.
     pub(super) async fn listen(
         &self,
         channels: Vec<String>,
@@ -79,7 +79,7 @@ impl Listeners {
         channels: &[String],
         sender: UnboundedSender<Message>,
     ) -> RedisResult<()> {
-        // Held over the calls: subscribing and unsubscribing must not get in each other's way.
+        // Locked during the calls: subscribing and unsubscribing must not interfere.
         let mut current = self.0.current.lock().await;
         let is_good = |subscriber: &Subscriber| !subscriber.channels.lock().is_over;
         let subscriber = match current.take().filter(is_good) {
@@ -90,15 +90,15 @@ impl Listeners {
         let new = subscriber.channels.lock().add(channels, &sender);
         drop(sender);
         let subscribed = subscriber.subscribe(&new, self.0.is_sharded).await;
-        let is_lost = |error| is_of_no_use(error);
+        let is_lost = |error| is_unusable(error);
         if subscribed.as_ref().is_err_and(is_lost) {
             return subscribed;
         }
         if subscribed.is_err() {
-            // These channels were refused, others were not.
+            // These channels were refused; earlier ones stay.
             subscriber.channels.lock().forget(&new);
         }
-        // These stay, though nobody may be left to listen: a caller that gave up waiting for this asks again.
+        // These channels stay, even without listeners: a caller that gave up waiting tries again.
         subscriber.tidy(self.0.is_sharded, channels).await?;
         *current = Some(subscriber);
         subscribed
@@ -106,10 +106,10 @@ impl Listeners {
 
     async fn subscriber(&self) -> RedisResult<Subscriber> {
         let channels = Arc::new(Mutex::new(Channels::default()));
-        let heard = Arc::clone(&channels);
-        // Called where the connection is read, so that a message wakes its listener and nobody else on its way.
-        let hear = move |pushed| heard.lock().take(pushed);
-        let connection = self.0.target.connect_to_listen(hear).await?;
+        let receiving = Arc::clone(&channels);
+        // Runs where the connection is read, so that a message wakes only its listener.
+        let on_push = move |pushed| receiving.lock().take(pushed);
+        let connection = self.0.target.connect_to_listen(on_push).await?;
         *self.0.channels.lock() = Arc::downgrade(&channels);
         let over = channels.lock().over.clone();
         let checking = check(connection.clone(), Arc::downgrade(&channels));
@@ -120,7 +120,7 @@ impl Listeners {
         })
     }
 
-    /// Unsubscribes from what nobody listens to any more.
+    /// Unsubscribes from channels without listeners.
     pub(super) async fn tidy(&self) -> RedisResult<()> {
         let this = self.clone();
         let tidying = async move {
@@ -134,20 +134,20 @@ impl Listeners {
         io::run(tidying).await?
     }
 
-    /// Passes a message to the listeners of this process alone, without a way through Redis.
-    pub(super) fn say(&self, message: &Message) {
+    /// Sends a message to the listeners of this process, without Redis.
+    pub(super) fn notify_local(&self, message: &Message) {
         if let Some(channels) = self.0.channels.lock().upgrade() {
             channels.lock().pass(message);
         }
     }
 
-    /// Ends all streams of messages, and the connection.
-    pub(super) fn hang_up(&self) {
+    /// Ends all message streams and the connection.
+    pub(super) fn close(&self) {
         if let Some(channels) = self.0.channels.lock().upgrade() {
             channels.lock().end();
         }
         let this = self.clone();
-        // Where no thread can be started there is no connection either.
+        // If the thread cannot be started, there is no connection either.
         let _ = io::spawn(async move { drop(this.0.current.lock().await.take()) });
     }
 }
@@ -160,7 +160,7 @@ impl Subscriber {
         match self.connection.clone() {
             Connection::Node(mut node) => node.subscribe(channels).await,
             Connection::Cluster(cluster) if is_sharded => {
-                // A call is of one slot. All are under way at the same time.
+                // One call is limited to one slot. The calls run concurrently.
                 let each = by_slot(channels).into_iter().map(|channels| {
                     let mut cluster = cluster.clone();
                     async move { cluster.ssubscribe(channels).await }
@@ -171,7 +171,7 @@ impl Subscriber {
         }
     }
 
-    /// Unsubscribes from what nobody listens to any more, but for `kept`. A failure gives the connection up.
+    /// Unsubscribes from channels without listeners, except `kept`. A failure drops the connection.
     async fn tidy(&self, is_sharded: bool, kept: &[String]) -> RedisResult<()> {
         let gone = self.channels.lock().leave(kept);
         if gone.is_empty() {
@@ -191,7 +191,7 @@ impl Subscriber {
     }
 }
 
-/// Channels that are sure to be of one slot, since they have the same hash tag.
+/// Groups channels that are certain to be in the same slot because they share a hash tag.
 fn by_slot(channels: &[String]) -> Vec<Vec<&String>> {
     let mut slots: HashMap<&str, Vec<&String>> = HashMap::new();
     for channel in channels {
@@ -224,7 +224,7 @@ impl Channels {
         new
     }
 
-    /// Forgets channels that nobody listens to any more, but for `kept`, to be unsubscribed from.
+    /// Removes channels without listeners, except `kept`. Returns them, to unsubscribe from.
     fn leave(&mut self, kept: &[String]) -> Vec<String> {
         let kept: HashSet<_> = kept.iter().collect();
         let mut gone = Vec::new();
@@ -242,7 +242,7 @@ impl Channels {
         gone
     }
 
-    /// Forgets channels that could not be subscribed to, with all that listen to them.
+    /// Removes channels whose subscription was refused, with their listeners.
     fn forget(&mut self, channels: &[String]) {
         for channel in channels {
             self.listeners.remove(channel);
@@ -255,7 +255,7 @@ impl Channels {
         self.over.cancel();
     }
 
-    /// Takes what came in.
+    /// Handles a push message.
     fn take(&mut self, pushed: PushInfo) {
         let mut data = pushed.data.into_iter();
         let channel = data.next().and_then(text);
@@ -273,7 +273,7 @@ impl Channels {
 
     fn pass(&self, message: &Message) {
         for listener in self.listeners.get(&message.channel).into_iter().flatten() {
-            // One that is gone is forgotten when the next comes.
+            // A closed listener is removed with the next subscription.
             let _ = listener.send(message.clone());
         }
     }
@@ -282,7 +282,7 @@ impl Channels {
         match self.leaving.get_mut(&channel) {
             Some(1) => drop(self.leaving.remove(&channel)),
             Some(times) => *times -= 1,
-            // By the server, since the slot has moved to another.
+            // The server unsubscribed, because the slot has moved to another node.
             None if self.listeners.contains_key(&channel) => self.end(),
             None => {}
         }
@@ -297,7 +297,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// A connection that nothing comes by may be lost without a sign.
+/// An idle connection can be lost without notice.
 async fn check(connection: Connection, channels: Weak<Mutex<Channels>>) {
     loop {
         tokio::time::sleep(CHECK).await;

@@ -1,4 +1,4 @@
-//! The way to Redis: connections that are held, given up and made again.
+//! The connections to Redis: opened, kept, dropped and opened again.
 
 mod clock;
 mod connection;
@@ -46,7 +46,7 @@ use crate::{
     options::{RedisOptions, Topology},
 };
 
-/// The first wait before a call is tried again; it doubles from there.
+/// The first wait before a retry. It doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// The longest wait between two tries.
@@ -57,60 +57,60 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
-    /// Where Redis is, for messages.
+    /// The address of Redis, for messages.
     address: String,
     user: User,
     retry_for: Duration,
-    /// How long a caller waits at most.
+    /// The longest time that a caller waits.
     patience: Duration,
     response_timeout: Duration,
     clock: ServerClock,
     server: ServerInfo,
-    /// The connections that calls go by, in turn.
+    /// The connections for calls, used in turn.
     holders: Vec<Holder>,
     turn: AtomicUsize,
     durable: DurableCalls,
-    /// The ways to the shards of a Cluster, for commands with keys.
+    /// The connections to the shards of a Cluster, for commands with keys.
     shards: Option<Shards>,
     listeners: Listeners,
-    /// Whether the last call did not get through.
+    /// Whether the last call failed.
     is_away: AtomicBool,
     closed: CancellationToken,
 }
 
-/// Whether a call is sent for the first time, or may have been carried out before.
+/// Whether a call is sent for the first time, or may already have taken effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
     First,
     Again,
 }
 
-/// What marks a bound of a first try, and of another.
+/// Mark the deadline of a first try, and of a retry.
 const FIRST: char = '<';
 const AGAIN: char = '!';
 
-/// Whether an argument is a [bound](Link::not_after), rather than a clock that a test has set.
-fn is_bound(arg: &[u8]) -> bool {
+/// Whether an argument is a [deadline](Link::not_after) and not the clock of a test.
+fn is_deadline(arg: &[u8]) -> bool {
     let is_mark = |byte: &u8| [FIRST, AGAIN].contains(&char::from(*byte));
     (arg.split_first())
         .is_some_and(|(mark, time)| is_mark(mark) && time.iter().all(u8::is_ascii_digit))
 }
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// The script of an `EVALSHA` is not known: send it with `EVAL`.
+    /// Redis does not know the script of an `EVALSHA`: send it with `EVAL`.
     NoScript,
-    /// The user has no permission for it.
+    /// The user has no permission.
     Denied(Denied),
-    /// Anything else.
+    /// Any other error.
     Broker(BrokerError),
 }
 
 impl Link {
-    /// Connects, and checks that this is a Redis to keep tasks in.
+    /// Connects, and checks that this Redis can store tasks.
     pub(crate) async fn open(options: RedisOptions) -> Result<Self, ConnectError> {
-        meter::begin();
+        meter::register();
         let target = Arc::new(Target::new(&options)?);
         let source = Source::new(&options, &target)?;
         let holders: Vec<_> = (0..options.pool_size)
@@ -125,13 +125,13 @@ impl Link {
             server::check_pool(&holders, &options, &user).await?;
         }
         let server = ServerInfo::ask(&holders, &options, &user).await?;
-        // Those of a user's pool are to be used as they are.
+        // Connections from a user's pool are used as they are.
         let has_shards = matches!(options.topology, Topology::Cluster) && options.pool.is_none();
         let shards = has_shards.then(|| Shards::new(&target, options.pool_size));
         Ok(Self(Arc::new(Inner {
             address,
             user,
-            // A call that is not tried again has the time of an answer.
+            // Even a call without retries has the time of one response.
             patience: options.retry_for.max(options.response_timeout),
             retry_for: options.retry_for,
             shards,
@@ -147,13 +147,13 @@ impl Link {
         })))
     }
 
-    /// Refuses every call from now on, and ends what waits.
+    /// Refuses all further calls, and ends all waiting.
     pub(crate) fn close(&self) {
         self.0.closed.cancel();
-        self.0.listeners.hang_up();
+        self.0.listeners.close();
     }
 
-    /// Refuses a call once this is closed.
+    /// Fails once this is closed.
     pub(crate) fn open_or_closed(&self) -> Result<(), BrokerError> {
         if self.0.closed.is_cancelled() {
             Err(BrokerError::Closed)
@@ -162,7 +162,7 @@ impl Link {
         }
     }
 
-    /// What publishes a message to those who [listen](Self::listen): `PUBLISH` or `SPUBLISH`.
+    /// The command that publishes to [subscribers](Self::listen): `PUBLISH` or `SPUBLISH`.
     pub(crate) fn publish_command(&self) -> &'static str {
         if self.0.server.has_sharded_channels() {
             "SPUBLISH"
@@ -178,17 +178,18 @@ impl Link {
         })
     }
 
-    /// Whether the answer to publishing counts the receivers: a Cluster without channels of one slot counts those of one node.
+    /// Whether the response to publishing counts all receivers. A Cluster without sharded channels counts those of one
+    /// node.
     pub(crate) fn counts_receivers(&self) -> bool {
         !self.is_cluster() || self.0.server.has_sharded_channels()
     }
 
-    /// What time it is in Redis.
+    /// The time in Redis.
     pub(crate) fn clock(&self) -> &ServerClock {
         &self.0.clock
     }
 
-    /// By when Redis has to receive a call that is sent now, as scripts take it: later, it is given up here.
+    /// The deadline of a call that is sent now: Redis refuses it later, when the caller has given up.
     pub(crate) fn not_after(&self, sent: Sent) -> String {
         self.not_after_from(sent, self.0.clock.now())
     }
@@ -201,19 +202,20 @@ impl Link {
         format!("{mark}{}", (now + self.0.response_timeout).as_millis())
     }
 
-    /// Sends a command and waits for its answer. Tries again, for as long as the options say, while Redis can't be
-    /// reached or asks for patience: the command may be carried out more than once.
+    /// Sends a command and waits for its response. Retries for [`retry_for`](RedisOptions::retry_for) while Redis
+    /// cannot be reached or is temporarily unable to respond, so the command may be executed more than once.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, SendError> {
         self.send_call(command, usize::MAX, Durability::Primary)
             .await
     }
 
-    /// The same for a call of a script whose argument at the place `bound` says [by when](Self::not_after) it has to arrive: each
-    /// try has a bound of its own, so none is carried out after it was given up. Waits until what it changes is this durable.
+    /// Like [`send`](Self::send), but the argument of a script at index `deadline` is its [deadline](Self::not_after).
+    /// Each try has a new deadline, so no try takes effect after the caller has given up. Waits until the change is
+    /// this durable.
     pub(crate) async fn send_call(
         &self,
         command: &Cmd,
-        bound: usize,
+        deadline: usize,
         durability: Durability,
     ) -> Result<Value, SendError> {
         let started = Instant::now();
@@ -238,10 +240,10 @@ impl Link {
                 Reaction::LoadScript => return Err(SendError::NoScript),
                 Reaction::Refuse(error) => return Err(SendError::Broker(error)),
                 Reaction::Deny(denied) => return Err(SendError::Denied(denied)),
-                // It was on its way for too long, or a clock was set: now this process knows better.
+                // The call was on its way for too long, or a clock was set. The time in Redis is known now.
                 Reaction::SendAgain(now) if started.elapsed() < self.0.retry_for => {
                     self.0.clock.note(now);
-                    again = Some(self.renewed(command, bound, now));
+                    again = Some(self.renewed(command, deadline, now));
                     continue;
                 }
                 Reaction::SendAgain(_) | Reaction::TryAgain => {}
@@ -261,25 +263,27 @@ impl Link {
                 () = self.0.closed.cancelled() => {}
             }
             wait = (wait * 2).min(LONGEST_WAIT);
-            again =
-                (bound != usize::MAX).then(|| self.renewed(command, bound, Timestamp::default()));
+            again = (deadline != usize::MAX)
+                .then(|| self.renewed(command, deadline, Timestamp::default()));
         }
     }
 
-    /// The error of a call that was denied, with the rule to add. `script` is the code of what was called, if it was one.
+    /// The error of a denied call, with the rule to add. `script` is the code of the script that was called, if any.
     pub(crate) fn explain(&self, denied: Denied, script: Option<&str>) -> BrokerError {
         let problem = denied.explain(script, &self.0.user);
         BrokerError::unavailable(format!("Redis at {}: {problem}", self.0.address))
             .caused_by(denied.into_error())
     }
 
-    /// The command with a new bound, if it has one. By the clock of Redis it is at least `now`.
-    fn renewed(&self, command: &Cmd, bound: usize, now: Timestamp) -> Cmd {
+    /// The command with a new deadline, if it has one. The clock of Redis is at least at `now`.
+    fn renewed(&self, command: &Cmd, deadline: usize, now: Timestamp) -> Cmd {
         let not_after = self.not_after_from(Sent::Again, self.0.clock.now().max(now));
         let mut renewed = Cmd::new();
         for (place, arg) in command.args_iter().enumerate() {
             match arg {
-                Arg::Simple(arg) if place == bound && is_bound(arg) => renewed.arg(&not_after),
+                Arg::Simple(arg) if place == deadline && is_deadline(arg) => {
+                    renewed.arg(&not_after)
+                }
                 Arg::Simple(arg) => renewed.arg(arg),
                 _ => &mut renewed,
             };
@@ -287,7 +291,7 @@ impl Link {
         renewed
     }
 
-    /// A section of what each master tells of itself, with its address.
+    /// A section of `INFO` from each master, with its address.
     pub(crate) async fn info(&self, section: &str) -> Result<Vec<(String, String)>, BrokerError> {
         self.open_or_closed()?;
         let unavailable = |error: redis::RedisError| {
@@ -311,11 +315,11 @@ impl Link {
 
     fn timed_out(&self) -> redis::RedisError {
         let patience = self.0.patience;
-        let message = format!("no answer within {patience:?}; see `retry_for`");
+        let message = format!("no response within {patience:?} (`retry_for`)");
         std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
     }
 
-    /// The answer, and what is missing for it to be this durable.
+    /// The response, and what is missing for this durability.
     async fn try_durably(
         &self,
         command: &Cmd,
@@ -324,7 +328,7 @@ impl Link {
         if durability.is_primary() {
             return Ok((self.try_send(command).await?, None));
         }
-        // Boxed, since it is rare and large.
+        // Boxed because it is rare and large.
         Box::pin(self.0.durable.send(command, durability)).await
     }
 
@@ -339,15 +343,15 @@ impl Link {
         let held = holder.held().await?;
         let answer = held.send(command).await;
         if let Err(error) = &answer
-            && error::is_of_no_use(error)
+            && error::is_unusable(error)
         {
             holder.give_up(&held);
         }
         answer
     }
 
-    /// The messages of these channels from now on. They end when a connection is lost, since messages may be too, and when
-    /// this is closed.
+    /// Subscribes to these channels. The messages end when the connection is lost, because messages may be lost too,
+    /// and when this is closed.
     pub(crate) async fn listen(
         &self,
         channels: Vec<String>,
@@ -360,33 +364,33 @@ impl Link {
             _ => BrokerError::unavailable(format!("Redis at {}: {error}", self.0.address))
                 .caused_by(error),
         })?;
-        // Again, for whoever closes it hangs up on those who listen by then.
+        // Checked again: `close` ends only the subscriptions that exist when it runs.
         self.open_or_closed()?;
         Ok(messages)
     }
 
-    /// Unsubscribes from channels that nobody listens to any more.
+    /// Unsubscribes from channels without listeners.
     pub(crate) async fn tidy_channels(&self) {
         if let Err(error) = self.0.listeners.tidy().await {
-            // It is of no use any more, and unsubscribed by that.
-            tracing::debug!(%error, "the connection to listen by was lost");
+            // The connection is lost, and its subscriptions with it.
+            tracing::debug!(%error, "the connection for notifications was lost");
         }
     }
 
-    /// A message to those of this process that [listen](Self::listen).
-    pub(crate) fn say(&self, message: &Message) {
-        self.0.listeners.say(message);
+    /// Sends a message to the [listeners](Self::listen) of this process.
+    pub(crate) fn notify_local(&self, message: &Message) {
+        self.0.listeners.notify_local(message);
     }
 
     fn note_away(&self, error: &redis::RedisError) {
         if !self.0.is_away.swap(true, Relaxed) {
-            tracing::warn!(address = %self.0.address, %error, "Redis does not answer as it should; trying again");
+            tracing::warn!(address = %self.0.address, %error, "Redis is not responding; retrying");
         }
     }
 
     fn note_back(&self) {
         if self.0.is_away.load(Relaxed) && self.0.is_away.swap(false, Relaxed) {
-            tracing::info!(address = %self.0.address, "Redis answers again");
+            tracing::info!(address = %self.0.address, "Redis is responding again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The servers that Redis consists of.
+//! The servers of a deployment.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ impl Link {
         self.0.server.is_cluster
     }
 
-    /// The servers, with what the masters among them tell of themselves.
+    /// The servers, with the `INFO` fields of the masters.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
         let mut told = HashMap::new();
         for section in [
@@ -53,7 +53,7 @@ impl Link {
                 note_info(node, info);
             }
         }
-        // Those with slots first, in their order.
+        // Nodes with slots come first, in slot order.
         nodes.sort_by(|(slot_a, a), (slot_b, b)| {
             let slots = (slot_a.is_none(), slot_a).cmp(&(slot_b.is_none(), slot_b));
             slots.then(a.address.cmp(&b.address))
@@ -62,8 +62,8 @@ impl Link {
     }
 }
 
-/// What operators look at, as Redis names it.
-const TOLD: [&str; 23] = [
+/// The `INFO` fields for operators, by their names in Redis.
+const FIELDS: [&str; 23] = [
     "uptime_in_seconds",
     "connected_clients",
     "blocked_clients",
@@ -94,14 +94,14 @@ fn note_info(node: &mut Node, info: &str) {
         node.version = product;
     }
     node.memory = field(info, "used_memory").and_then(|bytes| bytes.parse().ok());
-    let told = TOLD.iter().filter_map(|name| {
+    let found = FIELDS.iter().filter_map(|name| {
         let value = field(info, name)?;
         Some(((*name).to_owned(), value.to_owned()))
     });
-    node.info.extend(told);
+    node.info.extend(found);
 }
 
-/// A server of which no more is known than what it does.
+/// A server of which only the role is known.
 fn node(address: String, role: &str) -> Node {
     let mut node = Node::new(address, String::new());
     node.info = vec![("role".into(), role.into())];
@@ -111,7 +111,7 @@ fn node(address: String, role: &str) -> Node {
 const PRIMARY: &str = "primary";
 const REPLICA: &str = "replica";
 
-/// A server that is no Cluster's, and those that follow it.
+/// A single server with its replicas.
 fn with_replicas(address: String, info: &str) -> Vec<Node> {
     let role = match field(info, "role") {
         Some("slave") => REPLICA,
@@ -145,7 +145,7 @@ fn member(line: &str) -> Option<(Option<u16>, Node)> {
     }
     let is_master = flags.split(',').any(|flag| flag == "master");
     let mut node = node(address, if is_master { PRIMARY } else { REPLICA });
-    // One that is being moved is in brackets, and still where it was.
+    // A slot that is being moved is in brackets, and still on this node.
     let slots: Vec<_> = words
         .skip(5)
         .filter(|range| !range.starts_with('['))

@@ -16,27 +16,27 @@ use super::{
 };
 use crate::options::{OptionsError, RedisOptions, Topology};
 
-/// The oldest version that has all that is needed.
+/// The oldest version with all required commands.
 const OLDEST: (u64, u64) = (6, 2);
 
-/// The first version that reports when a change is on the disk.
+/// The first version that reports when a change is on disk.
 const WITH_WAITAOF: (u64, u64) = (7, 2);
 
-/// What was found out at the start.
+/// What the server reported on connect.
 pub(super) struct ServerInfo {
     pub(super) is_cluster: bool,
     version: (u64, u64),
-    /// Its name and version, for messages.
+    /// Product and version, for messages.
     product: String,
-    /// The most bytes that an argument may have.
+    /// The size limit of an argument in bytes.
     largest_argument: usize,
 }
 
-/// `proto-max-bulk-len`, where the server does not report it.
+/// The default of `proto-max-bulk-len`, used if the server does not report it.
 const USUAL_LARGEST_ARGUMENT: usize = 512 * 1024 * 1024;
 
 impl ServerInfo {
-    /// Asks a server what it is, and refuses one that tasks can't be kept in.
+    /// Queries the server, and refuses one that cannot store tasks.
     pub(super) async fn ask(
         holders: &[Holder],
         options: &RedisOptions,
@@ -81,16 +81,16 @@ impl ServerInfo {
     pub(super) fn offers(&self, durability: Durability) -> Result<(), String> {
         match durability {
             Durability::Fsync if self.version < WITH_WAITAOF => Err(format!(
-                "durability `fsync` needs `WAITAOF`, which Redis has from 7.2 on, and this is {}: use `replicas=1`, or leave it out",
+                "durability `fsync` requires `WAITAOF` of Redis 7.2 or later, found {}: use `replicas=1`, or remove it",
                 self.product
             )),
             Durability::Primary | Durability::Replicas(_) | Durability::Fsync => Ok(()),
-            other => Err(format!("durability `{other}` is not offered")),
+            other => Err(format!("durability `{other}` is not supported")),
         }
     }
 
-    /// Why this command can never succeed, if so: Redis hangs up on an argument that is too large, which
-    /// looks like a lost connection.
+    /// Why this command can never succeed, if it cannot: Redis closes the connection on an argument that is too large,
+    /// which looks like a lost connection.
     pub(super) fn refuses(&self, command: &Cmd) -> Option<String> {
         let size = |arg| match arg {
             Arg::Simple(bytes) => <[u8]>::len(bytes),
@@ -99,24 +99,24 @@ impl ServerInfo {
         let largest = command.args_iter().map(size).max()?;
         let limit = self.largest_argument;
         (largest > limit).then(|| {
-            format!("an argument of {largest} bytes is over the `proto-max-bulk-len` of Redis, which is {limit}")
+            format!("an argument of {largest} bytes exceeds `proto-max-bulk-len` of Redis ({limit}): send smaller payloads, or raise it")
         })
     }
 
-    /// Whether channels can be of one slot, so that a message does not go to every node.
+    /// Whether channels are sharded, so that a message does not reach every node.
     pub(super) fn has_sharded_channels(&self) -> bool {
         self.is_cluster && self.version >= (7, 0)
     }
 }
 
-/// Redis and Valkey differ in what they call it.
+/// Redis and Valkey name this field differently.
 fn is_node_of_cluster(info: &str) -> bool {
     let modes = [field(info, "redis_mode"), field(info, "server_mode")];
     modes.contains(&Some("cluster"))
 }
 
-/// The product by its own name and version, such as `redis 7.0.15` or `valkey 9.1.2`. A relative reports the version of Redis that
-/// it stands in for too.
+/// Product and version, such as `redis 7.0.15` or `valkey 9.1.2`. A fork also reports the Redis version that it is
+/// compatible with.
 pub(super) fn product(info: &str) -> Option<String> {
     let own = field(info, "server_name").and_then(|name| {
         let version = field(info, &format!("{name}_version"))?;
@@ -125,10 +125,8 @@ pub(super) fn product(info: &str) -> Option<String> {
     own.or_else(|| Some(format!("redis {}", field(info, "redis_version")?)))
 }
 
-/// Eviction takes whole keys, and with them all tasks of a queue. A policy `volatile-…` takes only keys that expire, which keys of
-/// tasks do not.
-/// Takes what a broker holds of the program's own pool, so that one which cannot give it is found at the start, and checks that its
-/// connections are of the database that channels are named after.
+/// Takes the broker's connections from the program's own pool, to report at connect if the pool is too small, and
+/// checks that they use the database that the channels are named after.
 pub(super) async fn check_pool(
     holders: &[Holder],
     options: &RedisOptions,
@@ -149,7 +147,7 @@ pub(super) async fn check_pool(
     for held in taken {
         let mut command = redis::cmd("CLIENT");
         command.arg("INFO");
-        // Not every user may ask for it. Then the URL is believed.
+        // Without permission for `CLIENT INFO`, the URL is trusted.
         let Ok(Value::BulkString(info)) = held.send(&command).await else {
             return Ok(());
         };
@@ -166,7 +164,8 @@ pub(super) async fn check_pool(
     Ok(())
 }
 
-/// Eviction takes whole keys, and with them all tasks of a queue.
+/// Eviction removes complete keys, and with a key all tasks of a queue. A `volatile-…` policy removes only keys that
+/// expire; keys of tasks do not.
 async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
     let Ok(info) = info(held, "memory").await else {
         return;
@@ -175,18 +174,18 @@ async fn warn_of_eviction(held: &Arc<Held>, address: &str) {
         Some(policy) if policy.starts_with("allkeys-") => tracing::warn!(
             address,
             policy,
-            "Redis may evict tasks when it runs out of memory: set `maxmemory-policy` to `noeviction`"
+            "Redis may evict tasks when memory runs out; set `maxmemory-policy` to `noeviction`"
         ),
         _ => {}
     }
 }
 
-/// Refuses a server that writes no file of changes.
+/// Refuses a server without an append-only file.
 async fn writes_to_disk(held: &Held) -> Result<(), String> {
-    // One that does not report it is asked with the first call.
+    // If the server does not report it, the first call shows it.
     let info = info(held, "persistence").await.unwrap_or_default();
     match field(&info, "aof_enabled") {
-        Some("0") => Err("durability `fsync` needs `appendonly yes`, which is off".to_owned()),
+        Some("0") => Err("durability `fsync` requires `appendonly yes`: turn it on in Redis, or use `replicas=1`".to_owned()),
         _ => Ok(()),
     }
 }
@@ -194,7 +193,7 @@ async fn writes_to_disk(held: &Held) -> Result<(), String> {
 async fn largest_argument(held: &Held) -> usize {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("proto-max-bulk-len");
-    // Not every user may ask for it, and some services refuse it to all.
+    // Not every user has the permission, and some hosted services deny it to all.
     let answer = send_to_any(held, &command).await;
     let limits = answer.and_then(|value| Ok(HashMap::<String, usize>::from_redis_value(value)?));
     let limit = limits.ok().and_then(|limits| limits.into_values().next());
@@ -211,7 +210,7 @@ async fn info(held: &Held, section: &str) -> Result<String, RedisError> {
     }
 }
 
-/// Sends a command that any node of a Cluster can answer.
+/// Sends a command that any node of a Cluster can execute.
 pub(super) async fn send_to_any(held: &Held, command: &Cmd) -> Result<Value, RedisError> {
     match held.connection() {
         Connection::Node(_) => held.send(command).await,
@@ -248,6 +247,10 @@ fn failed(error: &RedisError, address: &str, user: &User) -> ConnectError {
         Some(hint) => ConnectError::Refused {
             address,
             reason: format!("{reason}: {hint}"),
+        },
+        None if error.is_connection_refusal() => ConnectError::Unreachable {
+            address,
+            reason: format!("{reason}: check the URL and that Redis is running"),
         },
         None => ConnectError::Unreachable { address, reason },
     }

@@ -1,5 +1,5 @@
-//! The way to each shard of a Cluster: connections of its own, so that a shard which does not answer holds up no call to
-//! another. The cluster connection of redis-rs stops all calls while it finds out what has become of a node.
+//! Separate connections to each shard of a Cluster, so that a shard that does not respond does not delay calls to the
+//! others. The cluster connection of redis-rs stops all calls while it refreshes the state of a node.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::{
     connection::{Holder, Source},
-    error::is_of_no_use,
+    error::is_unusable,
     io,
     slots::{Address, SlotMap, slot_of},
     target::Target,
@@ -25,7 +25,7 @@ use super::{
 /// How often a command follows its slot.
 const MAX_REDIRECTS: usize = 5;
 
-/// The least time between two looks at which node has which slot.
+/// The shortest time between two reads of the slot map.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The shards of a Cluster.
@@ -33,13 +33,13 @@ pub(super) struct Shards(Arc<Inner>);
 
 struct Inner {
     target: Arc<Target>,
-    /// How many connections to hold to each node.
+    /// How many connections to keep to each node.
     size: usize,
     slots: RwLock<SlotMap>,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
-    /// Lets one look at the slots, and the others wait for what it finds.
+    /// Lets one caller read the slot map while the others wait for the result.
     looking: tokio::sync::Mutex<Option<Instant>>,
-    /// Whether someone looks already whom nobody waits for.
+    /// Whether a background read is running.
     looks: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl Shards {
         }))
     }
 
-    /// Sends a command to the node that has its keys; `None` for a command without keys.
+    /// Sends a command to the node that holds its keys. `None` for a command without keys.
     pub(super) fn send<'a>(
         &'a self,
         command: &'a Cmd,
@@ -96,8 +96,8 @@ impl Inner {
                 }
                 (kind, _) => {
                     let is_down = kind == ErrorKind::Server(ServerErrorKind::ClusterDown);
-                    if is_down || is_of_no_use(&error) {
-                        // Another may have taken over.
+                    if is_down || is_unusable(&error) {
+                        // Another node may have become the master.
                         self.look_soon();
                     }
                     return Err(error);
@@ -107,7 +107,7 @@ impl Inner {
         }
     }
 
-    /// The node that has a slot, after a look where it is not known.
+    /// The node of a slot. Reads the slot map if it is unknown.
     async fn find(self: &Arc<Self>, slot: u16) -> RedisResult<Address> {
         let known = || self.slots.read().node_of(slot).cloned();
         if let Some(node) = known() {
@@ -115,7 +115,7 @@ impl Inner {
         }
         self.look().await?;
         known().ok_or_else(|| {
-            let message = format!("no master of the Cluster has slot {slot}");
+            let message = format!("no master of the Cluster serves slot {slot}");
             std::io::Error::new(std::io::ErrorKind::NotConnected, message).into()
         })
     }
@@ -136,7 +136,7 @@ impl Inner {
         Ok(node)
     }
 
-    /// Looks which node has which slot, beside the call that has found that it may have changed.
+    /// Reads the slot map in the background, after a call that found it outdated.
     fn look_soon(self: &Arc<Self>) {
         if self.looks.swap(true, Relaxed) {
             return;
@@ -144,17 +144,17 @@ impl Inner {
         let inner = Arc::clone(self);
         let looking = async move {
             if let Err(error) = inner.look().await {
-                tracing::debug!(%error, "no node of the Cluster says which slots the nodes have");
+                tracing::debug!(%error, "no node of the Cluster returned the slot map");
             }
             inner.looks.store(false, Relaxed);
         };
-        // Without its thread there are no connections either.
+        // Without the I/O thread there are no connections either.
         if io::spawn(looking).is_err() {
             self.looks.store(false, Relaxed);
         }
     }
 
-    /// Looks which node has which slot: the first answer counts, since one node may be away.
+    /// Reads the slot map from all nodes. The first response counts, because a node may be down.
     async fn look(self: &Arc<Self>) -> RedisResult<()> {
         let mut last = self.looking.lock().await;
         if last.is_some_and(|last| last.elapsed() < LOOK_AGAIN) {
@@ -164,15 +164,15 @@ impl Inner {
         nodes.extend(self.target.nodes().iter().cloned());
         nodes.sort();
         nodes.dedup();
-        let mut asked: FuturesUnordered<_> =
-            nodes.iter().map(|node| self.ask_slots(node)).collect();
+        let mut responses: FuturesUnordered<_> =
+            nodes.iter().map(|node| self.read_slots(node)).collect();
         let mut failed = None;
-        while let Some(answer) = asked.next().await {
+        while let Some(answer) = responses.next().await {
             match answer {
                 Ok(slots) => {
                     let in_use = slots.nodes();
                     *self.slots.write() = slots;
-                    // Connections to nodes that have left are closed once their calls have ended.
+                    // Connections to nodes that have left close once their calls have ended.
                     let named = self.target.nodes();
                     let is_needed = |node: &Address| in_use.contains(node) || named.contains(node);
                     self.nodes.lock().retain(|node, _| is_needed(node));
@@ -182,17 +182,17 @@ impl Inner {
                 Err(error) => failed = Some(error),
             }
         }
-        let none = || RedisError::from((ErrorKind::Client, "the options name no node"));
+        let none = || RedisError::from((ErrorKind::Client, "the options contain no node"));
         Err(failed.unwrap_or_else(none))
     }
 
-    async fn ask_slots(&self, address: &Address) -> RedisResult<SlotMap> {
+    async fn read_slots(&self, address: &Address) -> RedisResult<SlotMap> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
         let answer = self.node(address)?.send(&command, false).await?;
         let slots = SlotMap::read(answer, &address.0)?;
         if slots.nodes().is_empty() {
-            let message = "it knows of no slots";
+            let message = "the node returned an empty slot map";
             return Err(std::io::Error::new(std::io::ErrorKind::NotConnected, message).into());
         }
         Ok(slots)
@@ -210,17 +210,17 @@ impl Node {
             held.send(command).await
         };
         if let Err(error) = &answer
-            && is_of_no_use(error)
+            && is_unusable(error)
         {
             holder.give_up(&held);
             let (host, port) = &self.address;
-            tracing::debug!(host, port, %error, "a connection to a node of the Cluster is given up");
+            tracing::debug!(host, port, %error, "dropped a connection to a node of the Cluster");
         }
         answer
     }
 }
 
-/// Reads `host:port`; the host is empty where it is that of the node which says so.
+/// Parses `host:port`. An empty host means the host of the node that sent it.
 fn read(address: &str) -> Option<Address> {
     let (host, port) = address.rsplit_once(':')?;
     Some((host.to_owned(), port.parse().ok()?))

@@ -1,4 +1,4 @@
-//! Which slot of a Cluster a command is for, and which node has it.
+//! The slot of a command's keys, and the node that serves it.
 
 use std::collections::HashMap;
 
@@ -9,24 +9,24 @@ const SLOTS: u16 = 16_384;
 /// A node: its host and port.
 pub(super) type Address = (String, u16);
 
-/// The node of each slot, as far as it is known.
+/// The node of each slot, as far as known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SlotMap {
     /// First and last slot of each range.
     ranges: Vec<(u16, u16, Address)>,
-    /// Slots that were found elsewhere since.
+    /// Slots that were found on another node since.
     moved: HashMap<u16, Address>,
 }
 
 impl SlotMap {
-    /// Reads an answer to `CLUSTER SLOTS` of a node on this host.
+    /// Parses a `CLUSTER SLOTS` response of a node on this host.
     pub(super) fn read(answer: Value, host: &str) -> RedisResult<Self> {
         let mut map = Self::default();
         for range in array(answer)? {
             let mut parts = array(range)?.into_iter();
             let (first, last) = (slot(parts.next())?, slot(parts.next())?);
             let mut master = array(parts.next().unwrap_or(Value::Nil))?.into_iter();
-            // Without a name of its own, it is where the answer is from.
+            // A node without a host name is at the address that responded.
             let name = match master.next() {
                 Some(Value::BulkString(name)) => String::from_utf8_lossy(&name).into_owned(),
                 Some(Value::SimpleString(name)) => name,
@@ -42,7 +42,7 @@ impl SlotMap {
         Ok(map)
     }
 
-    /// The node that has a slot.
+    /// The node that serves a slot.
     pub(super) fn node_of(&self, slot: u16) -> Option<&Address> {
         let in_range = || {
             let mut ranges = self.ranges.iter();
@@ -52,12 +52,12 @@ impl SlotMap {
         self.moved.get(&slot).or_else(in_range)
     }
 
-    /// Notes that a slot was found on this node.
+    /// Notes that this node serves a slot.
     pub(super) fn note_moved(&mut self, slot: u16, node: Address) {
         self.moved.insert(slot, node);
     }
 
-    /// The nodes that have slots.
+    /// The nodes that serve slots.
     pub(super) fn nodes(&self) -> Vec<Address> {
         let ranges = self.ranges.iter().map(|(_, _, node)| node);
         let mut nodes: Vec<_> = ranges.chain(self.moved.values()).cloned().collect();
@@ -70,28 +70,30 @@ impl SlotMap {
 fn array(value: Value) -> RedisResult<Vec<Value>> {
     match value {
         Value::Array(values) => Ok(values),
-        other => Err(strange(&other)),
+        other => Err(unexpected(&other)),
     }
 }
 
 /// A slot, or a port.
 fn slot(value: Option<Value>) -> RedisResult<u16> {
     match value {
-        Some(Value::Int(number)) => u16::try_from(number).map_err(|_| strange(&Value::Int(number))),
-        other => Err(strange(&other.unwrap_or(Value::Nil))),
+        Some(Value::Int(number)) => {
+            u16::try_from(number).map_err(|_| unexpected(&Value::Int(number)))
+        }
+        other => Err(unexpected(&other.unwrap_or(Value::Nil))),
     }
 }
 
-fn strange(value: &Value) -> RedisError {
+fn unexpected(value: &Value) -> RedisError {
     let text = format!("{value:?}");
     RedisError::from((
         redis::ErrorKind::UnexpectedReturnType,
-        "an answer to `CLUSTER SLOTS` that cannot be read",
+        "unexpected response to `CLUSTER SLOTS`",
         text,
     ))
 }
 
-/// The slot of a command's keys, which are all in one; `None` for a command without keys.
+/// The slot of a command's keys, which are all in the same one. `None` for a command without keys.
 pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     let mut args = command.args_iter().map(|arg| match arg {
         Arg::Simple(bytes) => bytes,
@@ -99,7 +101,7 @@ pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     });
     let name = args.next()?;
     let key = match name {
-        // The script, how many keys it has, and then the keys.
+        // After the script and the number of keys come the keys.
         b"EVALSHA" | b"EVAL" => {
             let keys = args.nth(1)?;
             if keys == b"0" {
@@ -113,7 +115,7 @@ pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     Some(slot_of_key(key))
 }
 
-/// The slot of a key: that of what is between its first braces, if there is anything.
+/// The slot of a key: the hash of the text in its first braces, or of the complete key.
 fn slot_of_key(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')?;
@@ -124,7 +126,7 @@ fn slot_of_key(key: &[u8]) -> u16 {
     crc16(tag().unwrap_or(key)) % SLOTS
 }
 
-/// CRC16 in the variant XMODEM, which Redis hashes keys with.
+/// CRC16/XMODEM, the hash of keys in Redis.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
@@ -143,8 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_in_the_slot_that_redis_says() {
-        // As `CLUSTER KEYSLOT` answers.
+    fn a_key_is_in_the_slot_that_redis_reports() {
+        // As `CLUSTER KEYSLOT` reports.
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(slot_of_key(b"foo"), 12_182);
         assert_eq!(slot_of_key(b"aq:{foo}:tasks"), 12_182);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_moved_is_looked_for_where_it_was_found() {
+    fn a_moved_slot_is_looked_up_on_its_new_node() {
         let node = |port| {
             let name = Value::BulkString(Vec::new());
             Value::Array(vec![name, Value::Int(port), Value::Nil])

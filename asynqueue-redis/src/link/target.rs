@@ -1,4 +1,4 @@
-//! Making connections.
+//! Opens connections.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::connection::Connection;
 use crate::options::{OptionsError, RedisOptions, Topology};
 
-/// What connections are made to.
+/// The deployment to connect to.
 pub(super) struct Target {
     options: RedisOptions,
     client: AnyClient,
@@ -21,12 +21,12 @@ pub(super) struct Target {
 
 enum AnyClient {
     Single(Client),
-    /// It asks the Sentinels each time.
+    /// Queries the Sentinels for each connection.
     Sentinel(Mutex<SentinelClient>),
     Cluster(ClusterClient),
 }
 
-/// How often redis-rs tries again by itself in a Cluster: enough to follow a slot that has moved.
+/// How often redis-rs itself retries in a Cluster: enough to follow a slot that has moved.
 const CLUSTER_RETRIES: u32 = 3;
 
 impl Target {
@@ -42,7 +42,7 @@ impl Target {
         })
     }
 
-    /// A connection for calls.
+    /// Opens a connection for calls.
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
         let config = self.config();
         let connecting = async {
@@ -68,7 +68,7 @@ impl Target {
         self.in_time(connecting).await
     }
 
-    /// A connection for calls to one node of a Cluster.
+    /// Opens a connection for calls to one node of a Cluster.
     pub(super) async fn connect_to_node(&self, host: &str, port: u16) -> RedisResult<Connection> {
         let config = self.config();
         let client = single(&self.options, address(&self.options, host, port))?;
@@ -79,18 +79,18 @@ impl Target {
         self.in_time(connecting).await
     }
 
-    /// The nodes that the options name.
+    /// The nodes in the options.
     pub(super) fn nodes(&self) -> &[(String, u16)] {
         &self.options.nodes
     }
 
-    /// A connection to subscribe by. `hear` is called with what is published.
+    /// Opens a connection for subscriptions. `on_push` receives what is published.
     pub(super) async fn connect_to_listen(
         &self,
-        hear: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> RedisResult<Connection> {
-        let hear = move |pushed| {
-            hear(pushed);
+        let on_push = move |pushed| {
+            on_push(pushed);
             Ok::<_, Infallible>(())
         };
         let config = self.config();
@@ -100,7 +100,7 @@ impl Target {
                 AnyClient::Sentinel(client) => client.lock().await.async_get_client().await?,
                 AnyClient::Cluster(_) => {
                     let builder = cluster(&self.options)?.use_protocol(ProtocolVersion::RESP3);
-                    let client = builder.push_sender(hear).build()?;
+                    let client = builder.push_sender(on_push).build()?;
                     return Ok(Connection::Cluster(client.get_async_connection().await?));
                 }
             };
@@ -110,7 +110,7 @@ impl Target {
                 .clone()
                 .set_protocol(ProtocolVersion::RESP3);
             let client = Client::open(info.set_redis_settings(login))?;
-            let config = config.set_push_sender(hear);
+            let config = config.set_push_sender(on_push);
             Ok(Connection::Node(
                 client
                     .get_multiplexed_async_connection_with_config(&config)
@@ -134,7 +134,7 @@ impl Target {
             .saturating_mul(hosts.saturating_add(1))
     }
 
-    /// Sentinels and Cluster nodes are asked one after the other, each with time-outs of redis-rs's own.
+    /// Sentinels and Cluster nodes are tried one after the other, each with redis-rs's own time-outs.
     async fn in_time<T>(&self, connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let timeout = self.patience();
         match tokio::time::timeout(timeout, connecting).await {
@@ -145,14 +145,14 @@ impl Target {
 }
 
 fn timed_out(timeout: Duration) -> RedisError {
-    let message = format!("no connection within {timeout:?}");
+    let message = format!("no connection within {timeout:?} (`connect_timeout`)");
     std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
 }
 
-/// rustls leaves it to the program which library does the arithmetic. Where the program has not chosen, it is ring.
+/// rustls lets the program choose the cryptography library. If the program has not chosen one, use ring.
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have been first, which is as good.
+        // Another thread may have installed one first, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -221,7 +221,7 @@ fn single(options: &RedisOptions, address: ConnectionAddr) -> RedisResult<Client
 
 fn sentinel(options: &RedisOptions) -> RedisResult<SentinelClient> {
     let Topology::Sentinel { master, login } = &options.topology else {
-        unreachable!("asked only of Sentinels");
+        unreachable!("called only for Sentinels");
     };
     let mut builder =
         SentinelClientBuilder::new(addresses(options), master, SentinelServerType::Master)?

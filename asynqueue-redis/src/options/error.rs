@@ -1,124 +1,122 @@
-//! What can be wrong with options.
+//! Errors of invalid options.
 
 use std::path::PathBuf;
 
-/// Options that make no sense. No message shows a user or a password.
+/// Invalid options. No message shows a user or a password.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// There is no scheme.
-    #[error("the URL of Redis has no scheme: write `redis://host:6379`")]
+    /// The URL has no scheme.
+    #[error("the Redis URL has no scheme: write `redis://host:6379`")]
     NoScheme,
-    /// The scheme is none of those known.
+    /// The scheme is unknown.
     #[error(
-        "unknown scheme `{0}`: it is one of redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster and rediss+cluster"
+        "unknown scheme `{0}`: expected redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster"
     )]
     Scheme(String),
-    /// There is no host.
-    #[error("the URL of Redis names no host: write `{0}://host:port`")]
+    /// The URL has no host.
+    #[error("the Redis URL has no host: write `{0}://host:port`")]
     NoHost(String),
-    /// A host or its port makes no sense.
-    #[error("`{0}` is not a host with a port: write `host:6379`, and an IPv6 address in brackets")]
+    /// A host or its port is invalid.
+    #[error("invalid host `{0}`: expected `host:6379`, with an IPv6 address in brackets")]
     Host(String),
-    /// One server cannot be several.
-    #[error(
-        "`{0}://` takes one host, and {1} are named: write `{0}+cluster://` or `{0}+sentinel://`"
-    )]
+    /// Several hosts in the URL of a single server.
+    #[error("`{0}://` takes one host, found {1}: write `{0}+cluster://` or `{0}+sentinel://`")]
     ManyHosts(String, usize),
-    /// The database's number is none.
-    #[error("`{0}` is not the number of a database: write `/0`, or nothing")]
+    /// The database is not a number.
+    #[error("invalid database `{0}`: expected a number such as `/0`, or nothing")]
     Database(String),
-    /// A Cluster has only one database.
+    /// A database other than 0 in the URL of a Cluster.
     #[error(
-        "a Cluster has only database 0, and `/{0}` is asked for: leave it out, and keep apart by `prefix`"
+        "database `/{0}` does not exist: a Cluster has only database 0; remove it and set a `prefix` to separate programs"
     )]
     ClusterDatabase(i64),
-    /// Sentinels have to be asked for something.
+    /// The URL of Sentinels does not name a master.
     #[error(
-        "the URL of Sentinels names no master: add `?master=name`, the name that they know it by"
+        "the Sentinel URL has no master: add `?master=name` with the master name that the Sentinels monitor"
     )]
     NoMaster,
-    /// What is not percent-encoded as it should be.
+    /// A part of the URL is not percent-encoded UTF-8.
     #[error(
         "user or password is not percent-encoded UTF-8: encode special characters, `%` as `%25`"
     )]
     Encoding,
-    /// A parameter that is not known.
+    /// The parameter is unknown.
     #[error("unknown parameter `{name}`: {hint}")]
     Parameter {
-        /// Its name.
+        /// The name of the parameter.
         name: String,
-        /// What it could be.
+        /// A similar parameter, or all parameters.
         hint: String,
     },
-    /// A parameter that belongs to another kind of URL.
-    #[error("parameter `{name}` makes sense only with `{scheme}`")]
+    /// The parameter belongs to another kind of URL.
+    #[error("parameter `{name}` requires a `{scheme}` URL")]
     Misplaced {
-        /// Its name.
+        /// The name of the parameter.
         name: String,
-        /// What it goes with.
+        /// The scheme that it requires.
         scheme: &'static str,
     },
-    /// A parameter's value makes no sense.
+    /// The value of a parameter is invalid.
     #[error("parameter `{name}` is `{value}`: {expected}")]
     Value {
-        /// The parameter.
+        /// The name of the parameter.
         name: String,
-        /// Its value.
+        /// The value in the URL.
         value: String,
-        /// What it should be.
+        /// The values that are valid.
         expected: String,
     },
-    /// What keys begin with would break their hash tags.
+    /// The prefix would break the hash tags of the keys.
     #[error(
-        "prefix `{0}`: it has at least one character, and no braces, white space or control characters"
+        "prefix `{0}` is invalid: expected at least one character, without braces, white space and control characters"
     )]
     Prefix(String),
-    /// A file of certificates cannot be read.
-    #[error("cannot read `{file}`, given as `{name}`: {reason}", file = file.display())]
+    /// A certificate file cannot be read.
+    #[error("cannot read `{file}` for parameter `{name}`: {reason}", file = file.display())]
     File {
-        /// The parameter.
+        /// The name of the parameter.
         name: &'static str,
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         reason: String,
     },
-    /// A certificate is of no use without its key, and the other way round.
-    #[error("`cert` and `key` go together: {0} is missing")]
+    /// A client certificate without its key, or a key without its certificate.
+    #[error("`cert` and `key` are required together: {0} is missing")]
     HalfCertificate(&'static str),
-    /// Calls and notifications would go to different places.
+    /// The pool and the URL are of different kinds, so calls and notifications would use different servers.
     #[error(
-        "the pool leads to {pool}, and the URL to {url}: give the URL of what the pool leads to"
+        "the pool connects to {pool} and the URL to {url}: use the URL of the servers that the pool connects to"
     )]
     Pool {
-        /// What the pool leads to.
+        /// What the pool connects to.
         pool: &'static str,
-        /// What the URL leads to.
+        /// What the URL connects to.
         url: &'static str,
     },
-    /// A broker holds its connections for as long as it lives.
+    /// The pool is smaller than the number of connections that the broker keeps while it exists.
     #[error(
-        "the pool has {max_size} connections at most (`max_size`), and the broker holds {pool_size} of them (`pool_size`): raise `max_size` to what all that share the pool need"
+        "`max_size` of the pool is {max_size}, but the broker keeps {pool_size} connections (`pool_size`): raise `max_size` to the sum that all users of the pool need"
     )]
     PoolSize {
-        /// The most connections that the pool makes.
+        /// The largest number of connections in the pool.
         max_size: usize,
-        /// How many the broker holds.
+        /// The number of connections that the broker keeps.
         pool_size: usize,
     },
-    /// Calls would be of one database, and notifications of another.
+    /// The pool and the URL name different databases, so calls and notifications would use different ones.
     #[error(
-        "the connections of the pool are of database {pool}, and the URL names {url}: give the URL the database of the pool, as in `redis://host/{pool}`"
+        "the pool uses database {pool}, but the URL names database {url}: use the same database in the URL, as in `redis://host/{pool}`"
     )]
     PoolDatabase {
         /// The database of the pool's connections.
         pool: i64,
-        /// The database that the URL names.
+        /// The database in the URL.
         url: i64,
     },
-    /// redis-rs takes the options for wrong.
-    #[error("Redis options: {0}")]
+    /// redis-rs rejected the options.
+    #[error("invalid Redis options: {0}")]
     Client(String),
 }
 

@@ -1,4 +1,4 @@
-//! What a user says about Redis: where it is, and how to talk to it.
+//! Options of a connection to Redis.
 
 mod error;
 mod pool;
@@ -12,30 +12,30 @@ use asynqueue_core::{broker::Durability, task::Clock};
 pub(crate) use self::tls::Tls;
 pub use self::{error::OptionsError, pool::RedisPool};
 
-/// Where Redis is, and how to talk to it: mostly a URL.
+/// The address of Redis, and how to connect to it. Most programs set both in a URL.
 ///
 /// | URL | Redis |
 /// |---|---|
 /// | `redis://[user:password@]host[:6379][/db]` | one server |
 /// | `rediss://…` | the same over TLS |
-/// | `redis+sentinel://[user:password@]host[:26379],…[/db]?master=name` | the master that these Sentinels name |
-/// | `redis+cluster://[user:password@]host[:6379],…` | the Cluster that these nodes are of |
+/// | `redis+sentinel://[user:password@]host[:26379],…[/db]?master=name` | the master that these Sentinels monitor |
+/// | `redis+cluster://[user:password@]host[:6379],…` | the Cluster that these nodes belong to |
 ///
-/// `rediss+sentinel` and `rediss+cluster` are the same over TLS. User, password and what else has special characters is
-/// percent-encoded. Each option below can be given in the URL too, as in `?prefix=shop&response_timeout=5s`:
+/// `rediss+sentinel` and `rediss+cluster` are the same over TLS. Percent-encode special characters in the user, the
+/// password and other values. Each option below can also be set in the URL, as in `?prefix=shop&response_timeout=5s`:
 ///
-/// | in the URL | default | |
+/// | parameter | default | meaning |
 /// |---|---|---|
-/// | `prefix` | `aq` | [what keys begin with](Self::prefix) |
-/// | `pool_size` | 2 | [how many connections](Self::pool_size) |
-/// | `connect_timeout` | 2 s | [for a connection](Self::connect_timeout) |
-/// | `response_timeout` | 2 s | [for an answer](Self::response_timeout) |
-/// | `retry_for` | 5 s | [for a call](Self::retry_for) |
-/// | `durability` | `primary` | [what has to have a task](Self::durability): `primary`, `replicas=1`, `fsync` |
-/// | `answer_bytes` | 4194304 | [bytes of tasks in an answer](Self::answer_bytes) |
-/// | `ca`, `cert`, `key` | the system's, none, none | files in PEM: who signs servers; this client's certificate and key |
-/// | `insecure_skip_verify` | `false` | `true` takes any server for the right one |
-/// | `sentinel_user`, `sentinel_password` | none | for the Sentinels |
+/// | `prefix` | `aq` | [prefix of all keys](Self::prefix) |
+/// | `pool_size` | 2 | [number of connections](Self::pool_size) |
+/// | `connect_timeout` | 2 s | [limit for connecting](Self::connect_timeout) |
+/// | `response_timeout` | 2 s | [limit for one response](Self::response_timeout) |
+/// | `retry_for` | 5 s | [limit for a call with its retries](Self::retry_for) |
+/// | `durability` | `primary` | [what must hold a change before a call returns](Self::durability): `primary`, `replicas=1`, `fsync` |
+/// | `answer_bytes` | 4194304 | [bytes of tasks in one response](Self::answer_bytes) |
+/// | `ca`, `cert`, `key` | the system's, none, none | PEM files: the CA that signs the servers' certificates; the client certificate and its key |
+/// | `insecure_skip_verify` | `false` | `true` accepts any server certificate |
+/// | `sentinel_user`, `sentinel_password` | none | login at the Sentinels |
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,14 +49,14 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// let error = "redis+sentinel://a,b,c".parse::<RedisOptions>().expect_err("no master");
 /// assert_eq!(
 ///     error.to_string(),
-///     "the URL of Sentinels names no master: add `?master=name`, the name that they know it by"
+///     "the Sentinel URL has no master: add `?master=name` with the master name that the Sentinels monitor"
 /// );
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct RedisOptions {
     pub(crate) topology: Topology,
-    /// Host and port of each server that is named.
+    /// Host and port of each server in the URL.
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) tls: Option<Tls>,
     pub(crate) login: Login,
@@ -72,7 +72,7 @@ pub struct RedisOptions {
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
-/// How the servers stand to one another.
+/// How the servers are organised.
 #[derive(Clone, Debug)]
 pub(crate) enum Topology {
     Single,
@@ -85,7 +85,7 @@ impl Topology {
     pub(crate) const SENTINEL: &'static str = "Sentinels";
     pub(crate) const CLUSTER: &'static str = "a Cluster";
 
-    /// What it is, in words.
+    /// The kind of deployment, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Single => Self::SINGLE,
@@ -95,7 +95,7 @@ impl Topology {
     }
 }
 
-/// Who asks.
+/// A user and its password.
 #[derive(Clone, Default)]
 pub(crate) struct Login {
     pub(crate) user: Option<String>,
@@ -103,20 +103,20 @@ pub(crate) struct Login {
 }
 
 impl RedisOptions {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     ///
-    /// When it is not one of those above. The error never shows user and password.
+    /// When the URL is invalid. The error never shows the user or the password.
     pub fn new(url: &str) -> Result<Self, OptionsError> {
         url::read(url)
     }
 
-    /// What the names of all keys begin with, so that several can share a Redis. Default `aq`.
+    /// Sets the prefix of all keys, so that several programs can share one Redis. Default `aq`.
     ///
     /// # Errors
     ///
-    /// When it has braces, white space or control characters, or is empty.
+    /// When the prefix is empty or contains braces, white space or control characters.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, OptionsError> {
         let is_bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
         if prefix.is_empty() || prefix.contains(is_bad) {
@@ -126,71 +126,72 @@ impl RedisOptions {
         Ok(self)
     }
 
-    /// How many connections to hold for calls, at least 1; in a Cluster, to each master. Each carries any number of calls at a time. One more, for
-    /// notifications, is made once it is needed. Default 2.
+    /// Sets the number of connections for calls, at least 1. In a Cluster this applies to each master. Each connection
+    /// carries any number of concurrent calls. One more connection, for notifications, is opened when it is first
+    /// needed. Default 2.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool_size = size.max(1);
         self
     }
 
-    /// How long it may take to connect. Default 2 s.
+    /// Limits how long connecting may take. Default 2 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long an answer may take; then the connection counts as lost. Default 2 s.
+    /// Limits how long Redis may take to respond. After that, the connection counts as lost. Default 2 s.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
         self
     }
 
-    /// How long a call is tried again while Redis cannot be reached or is busy with a failover, before it fails. No caller waits
-    /// longer, unless this is less than the [time for an answer](Self::response_timeout), which each call has. A call
-    /// that is sent again changes nothing twice. Default 5 s.
+    /// Limits how long a call is retried while Redis cannot be reached or fails over. After that, the call fails. No
+    /// caller waits longer, unless this is less than the [response time-out](Self::response_timeout), which every call
+    /// has. A call that is sent twice takes effect once. Default 5 s.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
         self
     }
 
-    /// How many bytes of tasks Redis puts into one answer at most, as when it leases them or looks them up. A task that is
-    /// larger comes alone. What does not fit comes in the next answer. After an answer that did not arrive within the
-    /// [response time-out](Self::response_timeout), fewer are leased at a time, and more again later. Default 4 MiB, at
-    /// least 1.
+    /// Limits the bytes of tasks in one response, for example when tasks are leased or listed. A larger task is
+    /// returned alone. The remaining tasks follow in the next response. After a response that did not arrive within the
+    /// [response time-out](Self::response_timeout), fewer tasks are leased at a time, and more again later. Default 4
+    /// MiB, at least 1.
     pub fn answer_bytes(mut self, bytes: usize) -> Self {
         self.answer_bytes = bytes.max(1);
         self
     }
 
-    /// What has to have new tasks, ticks of schedules and outcomes before they count: the server that answers, replicas as well
-    /// (by `WAIT`), or its disk (by `WAITAOF`, from Redis 7.2 on with `appendonly yes`). They have `response_timeout` for that; then
-    /// the call fails with [`BrokerError::NotDurable`](asynqueue_core::broker::BrokerError::NotDurable), and a server records the outcome
-    /// again until it succeeds. A [single call](asynqueue_core::producer::Enqueue::durability) can ask for another. Default
+    /// Sets what must hold new tasks, ticks of schedules and outcomes before a call returns: the master, also replicas
+    /// (`WAIT`), or its disk (`WAITAOF`, from Redis 7.2 with `appendonly yes`). Replicas and disk have
+    /// `response_timeout` to confirm. Then the call fails with
+    /// [`BrokerError::NotDurable`](asynqueue_core::broker::BrokerError::NotDurable), and a server records the outcome
+    /// again until it succeeds. A [single call](asynqueue_core::producer::Enqueue::durability) can override it. Default
     /// [`Durability::Primary`].
     ///
-    /// Such calls go by connections of their own, up to eight to the server, or to each of a Cluster; also with a
-    /// [pool](Self::pool) of yours.
+    /// Calls that wait use separate connections, up to eight to each server, also with your own [pool](Self::pool).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Takes connections for calls from a pool of your own, [`pool_size`](Self::pool_size) of them, which the broker holds for as
-    /// long as it lives: the pool's `max_size` has to be as large as what all that share it need. The rest of the options still
-    /// counts: notifications come by a connection to the URL, since those of a pool can't subscribe, so the URL has to name the
-    /// same server and database.
+    /// Takes the connections for calls from your own pool. The broker keeps [`pool_size`](Self::pool_size) of them
+    /// while it exists: set the `max_size` of the pool to the sum that all its users need. The other options still
+    /// apply. Notifications use a separate connection to the URL because pooled connections cannot subscribe, so the
+    /// URL must name the same server and database.
     pub fn pool(mut self, pool: impl Into<RedisPool>) -> Self {
         self.pool = Some(pool.into());
         self
     }
 
-    /// Takes the time from `clock` rather than from Redis: for tests.
+    /// Takes the time from `clock` instead of Redis, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Where Redis is, without what is secret.
+    /// The address without secrets.
     pub(crate) fn address(&self) -> String {
         let nodes: Vec<_> = self
             .nodes

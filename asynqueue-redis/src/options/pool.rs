@@ -1,23 +1,23 @@
-//! A pool of the user's own.
+//! A connection pool that belongs to the program.
 
 use std::fmt;
 
 use super::{OptionsError, RedisOptions, Topology};
 
-/// A pool of connections that the program has already.
+/// A connection pool that the program already has.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum RedisPool {
-    /// To one server.
+    /// A pool of connections to one server.
     Single(deadpool_redis::Pool),
-    /// To the master that Sentinels name.
+    /// A pool of connections to the master that Sentinels monitor.
     Sentinel(deadpool_redis::sentinel::Pool),
-    /// To a Cluster.
+    /// A pool of connections to a Cluster.
     Cluster(deadpool_redis::cluster::Pool),
 }
 
 impl RedisPool {
-    /// Refuses a pool that leads elsewhere than the URL, or has too few connections.
+    /// Refuses a pool that connects to another kind of deployment than the URL, or has too few connections.
     pub(crate) fn check(&self, options: &RedisOptions) -> Result<(), OptionsError> {
         let (pool, url) = (self.kind(), options.topology.kind());
         if pool != url {
@@ -38,7 +38,7 @@ impl RedisPool {
         Ok(())
     }
 
-    /// What it leads to.
+    /// The kind of deployment that it connects to.
     fn kind(&self) -> &'static str {
         match self {
             Self::Single(_) => Topology::SINGLE,
@@ -68,7 +68,7 @@ impl From<deadpool_redis::cluster::Pool> for RedisPool {
 
 impl fmt::Debug for RedisPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A pool of deadpool shows its URL, with the password.
+        // Deadpool's `Debug` would show the URL with the password.
         f.write_str(match self {
             Self::Single(_) => "RedisPool::Single",
             Self::Sentinel(_) => "RedisPool::Sentinel",

@@ -1,4 +1,4 @@
-//! TLS: whom to trust, and who this is.
+//! TLS: the trusted CA and the client certificate.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,16 +6,16 @@ use redis::{ClientTlsConfig, TlsCertificates};
 
 use super::OptionsError;
 
-/// How to talk TLS. Files are read when the options are.
+/// The TLS settings. Files are read when the options are parsed.
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     ca: Option<Vec<u8>>,
     client: Option<ClientTlsConfig>,
-    /// Takes any server for the right one.
+    /// Accepts any server certificate.
     pub(crate) is_insecure: bool,
 }
 
-/// Files as they were named.
+/// Paths of the files, as they were written.
 #[derive(Default)]
 pub(super) struct TlsFiles {
     pub(super) ca: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub(super) struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// The first parameter that was given, if any was.
+    /// The name of the first TLS parameter in the URL.
     pub(super) fn given(&self) -> Option<&'static str> {
         [
             (self.ca.is_some(), "ca"),
@@ -60,13 +60,13 @@ fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
     let is_pem = |bytes: &Vec<u8>| bytes.windows(11).any(|part| part == b"-----BEGIN ");
     let pem = bytes.and_then(|bytes| match is_pem(&bytes) {
         true => Ok(bytes),
-        false => Err("it is no PEM file, which has a line `-----BEGIN …`".to_owned()),
+        false => Err("expected a PEM file, with a line `-----BEGIN …`".to_owned()),
     });
     pem.map_err(|reason| OptionsError::File { name, file, reason })
 }
 
 impl Tls {
-    /// The certificates, where any differ from the system's.
+    /// The certificates, if any differ from the system's.
     pub(crate) fn certificates(&self) -> Option<TlsCertificates> {
         let some = self.ca.is_some() || self.client.is_some();
         some.then(|| TlsCertificates {

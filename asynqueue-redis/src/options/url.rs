@@ -1,7 +1,7 @@
-//! Reading URLs.
+//! Parses URLs.
 //!
-//! By hand, since those of Sentinels and Clusters name several hosts, which no URL library takes; and so that no error
-//! shows what may be a password.
+//! No URL library accepts the several hosts of Sentinels and Clusters. Parsing here also ensures that no error shows
+//! what may be a password.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Login, OptionsError, RedisOptions, Topology, tls::TlsFiles};
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The parameters that are known.
+/// All parameters.
 const PARAMETERS: [&str; 14] = [
     "prefix",
     "pool_size",
@@ -38,7 +38,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // The last one, since a password may have one that is not encoded.
+    // The last `@`, because a password may contain one that is not encoded.
     let (login, place) = place
         .rsplit_once('@')
         .map_or((None, place), |(login, place)| (Some(login), place));
@@ -84,15 +84,15 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
 }
 
 fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), OptionsError> {
-    let wrong = || OptionsError::Host(node.to_owned());
+    let invalid = || OptionsError::Host(node.to_owned());
     let (host, port) = match node.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+            let (host, port) = rest.split_once(']').ok_or_else(invalid)?;
             (
                 host,
                 port.strip_prefix(':')
                     .or(port.is_empty().then_some(""))
-                    .ok_or_else(wrong)?,
+                    .ok_or_else(invalid)?,
             )
         }
         None => node.split_once(':').unwrap_or((node, "")),
@@ -101,12 +101,12 @@ fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), Op
         return Err(OptionsError::NoHost(scheme.to_owned()));
     }
     if port.contains(':') {
-        return Err(wrong());
+        return Err(invalid());
     }
     let port = if port.is_empty() {
         default
     } else {
-        port.parse().map_err(|_| wrong())?
+        port.parse().map_err(|_| invalid())?
     };
     Ok((host.to_owned(), port))
 }
@@ -128,7 +128,7 @@ fn decode(text: &str) -> Result<String, OptionsError> {
         .map_err(|_| OptionsError::Encoding)
 }
 
-/// Parameters that have to be seen together.
+/// Parameters that are validated together.
 #[derive(Default)]
 struct Parameters {
     tls: TlsFiles,
@@ -143,32 +143,32 @@ impl Parameters {
         name: &str,
         value: &str,
     ) -> Result<RedisOptions, OptionsError> {
-        let wrong = |expected: &str| OptionsError::Value {
+        let invalid = |expected: &str| OptionsError::Value {
             name: name.to_owned(),
             value: value.to_owned(),
             expected: expected.to_owned(),
         };
         let time = || match parse_millis(value) {
-            Ok(0) => Err(wrong("it is at least 1 ms")),
+            Ok(0) => Err(invalid("expected at least 1 ms")),
             Ok(millis) => Ok(Duration::from_millis(millis)),
-            Err(reason) => Err(wrong(&reason)),
+            Err(reason) => Err(invalid(&reason)),
         };
         Ok(match name {
             "prefix" => options.prefix(value)?,
             "pool_size" => match value.parse() {
                 Ok(size @ 1..=1_000) => options.pool_size(size),
-                _ => return Err(wrong("it is a number from 1 to 1000")),
+                _ => return Err(invalid("expected a number from 1 to 1000")),
             },
             "connect_timeout" => options.connect_timeout(time()?),
             "response_timeout" => options.response_timeout(time()?),
             "retry_for" => options.retry_for(time()?),
             "durability" => match value.parse() {
                 Ok(durability) => options.durability(durability),
-                Err(_) => return Err(wrong("it is `primary`, `replicas=1` or `fsync`")),
+                Err(_) => return Err(invalid("expected `primary`, `replicas=1` or `fsync`")),
             },
             "answer_bytes" => match value.parse() {
                 Ok(bytes @ 1..) => options.answer_bytes(bytes),
-                _ => return Err(wrong("it is a number of bytes, at least 1")),
+                _ => return Err(invalid("expected a number of bytes, at least 1")),
             },
             _ => {
                 match name {
@@ -178,7 +178,7 @@ impl Parameters {
                     "insecure_skip_verify" => {
                         self.tls.is_insecure = value
                             .parse()
-                            .map_err(|_| wrong("it is `true` or `false`"))?;
+                            .map_err(|_| invalid("expected `true` or `false`"))?;
                     }
                     "master" => self.master = Some(value.to_owned()),
                     "sentinel_user" => self.sentinel.user = Some(value.to_owned()),
@@ -238,11 +238,11 @@ impl Parameters {
 }
 
 fn unknown(name: &str) -> OptionsError {
-    let begins =
+    let is_similar =
         |known: &&&str| name.len() >= 2 && (known.starts_with(name) || name.starts_with(**known));
-    let hint = match PARAMETERS.iter().find(begins) {
+    let hint = match PARAMETERS.iter().find(is_similar) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it is one of {}", PARAMETERS.join(", ")),
+        None => format!("expected one of {}", PARAMETERS.join(", ")),
     };
     OptionsError::Parameter {
         name: name.to_owned(),
@@ -350,80 +350,90 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_to_write() {
+    fn an_invalid_url_is_refused_with_what_to_write() {
+        let no_host = "the Redis URL has no host: write `redis://host:port`";
+        let host = "expected `host:6379`, with an IPv6 address in brackets";
+        let no_master = "the Sentinel URL has no master: add `?master=name` with the master name that the Sentinels monitor";
+        let scheme = "expected redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster";
         for (url, expected) in [
-            ("localhost:6379", "write `redis://host:6379`"),
-            ("redis:localhost", "write `redis://host:6379`"),
-            (
-                "reddis://h",
-                "unknown scheme `reddis`: it is one of redis, rediss",
-            ),
-            ("redis+cluter://h", "unknown scheme `redis+cluter`"),
-            ("redis://", "names no host: write `redis://host:port`"),
-            ("redis+cluster://a,,b", "names no host"),
-            ("redis://h:99999", "`h:99999` is not a host with a port"),
-            ("redis://::1", "names no host"),
-            ("redis://fe80::1:6379", "in brackets"),
-            ("redis://[::1", "in brackets"),
+            ("localhost:6379", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("redis:localhost", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("reddis://h", format!("unknown scheme `reddis`: {scheme}")),
+            ("redis+cluter://h", format!("unknown scheme `redis+cluter`: {scheme}")),
+            ("redis://", no_host.to_owned()),
+            ("redis+cluster://a,,b", no_host.replace("redis:", "redis+cluster:")),
+            ("redis://h:99999", format!("invalid host `h:99999`: {host}")),
+            ("redis://::1", no_host.to_owned()),
+            ("redis://fe80::1:6379", format!("invalid host `fe80::1:6379`: {host}")),
+            ("redis://[::1", format!("invalid host `[::1`: {host}")),
             (
                 "redis://a,b",
-                "takes one host, and 2 are named: write `redis+cluster://`",
+                "`redis://` takes one host, found 2: write `redis+cluster://` or `redis+sentinel://`".to_owned(),
             ),
-            ("redis://h/one", "`one` is not the number of a database"),
+            (
+                "redis://h/one",
+                "invalid database `one`: expected a number such as `/0`, or nothing".to_owned(),
+            ),
             (
                 "redis+cluster://a/1",
-                "has only database 0, and `/1` is asked for",
+                "database `/1` does not exist: a Cluster has only database 0; remove it and set a `prefix` to separate programs"
+                    .to_owned(),
             ),
-            ("redis+sentinel://a", "add `?master=name`"),
-            ("redis+sentinel://a?master=", "add `?master=name`"),
-            (
-                "redis://h?master=m",
-                "`master` makes sense only with `redis+sentinel://`",
-            ),
-            (
-                "redis://h?ca=x.pem",
-                "`ca` makes sense only with `rediss://`",
-            ),
+            ("redis+sentinel://a", no_master.to_owned()),
+            ("redis+sentinel://a?master=", no_master.to_owned()),
+            ("redis://h?master=m", "parameter `master` requires a `redis+sentinel://` URL".to_owned()),
+            ("redis://h?ca=x.pem", "parameter `ca` requires a `rediss://` URL".to_owned()),
             (
                 "redis://h?insecure_skip_verify=true",
-                "only with `rediss://`",
+                "parameter `insecure_skip_verify` requires a `rediss://` URL".to_owned(),
             ),
             (
                 "rediss://h?insecure_skip_verify=yes",
-                "it is `true` or `false`",
+                "parameter `insecure_skip_verify` is `yes`: expected `true` or `false`".to_owned(),
             ),
             (
                 "rediss://h?ca=/no/such.pem",
-                "cannot read `/no/such.pem`, given as `ca`",
+                "cannot read `/no/such.pem` for parameter `ca`: No such file or directory (os error 2)".to_owned(),
             ),
-            ("rediss://h?cert=/no/such.pem", "`key` is missing"),
-            ("rediss://h?key=/no/such.pem", "`cert` is missing"),
             (
-                "redis://h?prefi=x",
-                "unknown parameter `prefi`: did you mean `prefix`?",
+                "rediss://h?cert=/no/such.pem",
+                "`cert` and `key` are required together: `key` is missing".to_owned(),
             ),
+            (
+                "rediss://h?key=/no/such.pem",
+                "`cert` and `key` are required together: `cert` is missing".to_owned(),
+            ),
+            ("redis://h?prefi=x", "unknown parameter `prefi`: did you mean `prefix`?".to_owned()),
             (
                 "redis://h?xyz=1",
-                "unknown parameter `xyz`: it is one of prefix, pool_size",
+                format!("unknown parameter `xyz`: expected one of {}", PARAMETERS.join(", ")),
             ),
-            ("redis://h?pool_size=0", "a number from 1 to 1000"),
+            ("redis://h?pool_size=0", "parameter `pool_size` is `0`: expected a number from 1 to 1000".to_owned()),
             (
                 "redis://h?answer_bytes=4MB",
-                "a number of bytes, at least 1",
+                "parameter `answer_bytes` is `4MB`: expected a number of bytes, at least 1".to_owned(),
             ),
-            ("redis://h?response_timeout=2", "has no unit; write `2s`"),
             (
                 "redis://h?durability=disk",
-                "it is `primary`, `replicas=1` or `fsync`",
+                "parameter `durability` is `disk`: expected `primary`, `replicas=1` or `fsync`".to_owned(),
             ),
-            ("redis://h?response_timeout=0s", "at least 1 ms"),
+            (
+                "redis://h?response_timeout=0s",
+                "parameter `response_timeout` is `0s`: expected at least 1 ms".to_owned(),
+            ),
             (
                 "redis://h?prefix=a{b",
-                "prefix `a{b`: it has at least one character, and no braces",
+                "prefix `a{b` is invalid: expected at least one character, without braces, white space and control characters"
+                    .to_owned(),
             ),
         ] {
-            let error = error(url);
-            assert!(error.contains(expected), "{url}: {error}");
+            assert_eq!(error(url), expected, "{url}");
         }
+        let unit = error("redis://h?response_timeout=2");
+        assert!(
+            unit.starts_with("parameter `response_timeout` is `2`: "),
+            "{unit}"
+        );
+        assert!(unit.contains("write `2s`"), "{unit}");
     }
 }

@@ -1,6 +1,6 @@
-//! How an entry of the [table](super::table) becomes types, and what Lua is given.
+//! Turns an entry of the [table](super::table) into types, and into the local variables in Lua.
 
-/// Files of functions that scripts share, each with the keys that it takes.
+/// Files of functions that scripts share, each with the keys that it uses.
 macro_rules! shared {
     ($($name:ident $(: $($key:ident)+)?;)*) => {
         mod shared {
@@ -15,7 +15,7 @@ macro_rules! shared {
     };
 }
 
-/// A module for each script: `Args`, a struct for each kind of row, and `call`, which begins a call.
+/// A module for each script: `Args`, a struct for each kind of row, and `call`, which starts a call.
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident {
         $(shared: $($shared:ident)+;)?
@@ -79,7 +79,8 @@ macro_rules! scripts {
     };
 }
 
-/// The function that begins a call: with the keys of a queue or of schedules, with keys by name, or with any number more.
+/// The function that starts a call: with the keys of a queue or of schedules, with keys by name, or with any number of
+/// additional keys.
 macro_rules! call {
     ([$set:ident] [$($key:ident)*] [] [$($arg:ident)*]) => {
         pub(crate) fn call<$($arg: ToRedisArgs),*>(keys: &$set, args: Args<$($arg),*>) -> Call<Of> {

@@ -1,4 +1,4 @@
-//! Lua scripts: each changes one queue in one step, and touches no key but those that it is given.
+//! Lua scripts. Each changes one queue in one step, and uses only the keys that it receives.
 
 #[macro_use]
 mod entry;
@@ -25,7 +25,7 @@ pub(crate) struct Script {
     name: String,
     code: String,
     hash: String,
-    /// Whether its first argument is the [clock](crate::link::Link::not_after).
+    /// Whether its first argument is the [deadline](crate::link::Link::not_after).
     has_clock: bool,
 }
 
@@ -41,21 +41,21 @@ impl Script {
     }
 }
 
-/// One call of the script `S`, on its way.
+/// One call of the script `S`.
 pub(crate) struct Call<S> {
     script: &'static Script,
     command: Cmd,
-    /// Where the first argument after the keys is, which says by when the call has to arrive.
+    /// The index of the first argument after the keys, which is the deadline of the call.
     clock: usize,
     of: PhantomData<S>,
 }
 
-/// Arguments that a call of the script `S` may have any number of.
+/// Repeatable arguments of the script `S`.
 pub(crate) trait Row<S> {
     fn write(self, command: &mut Cmd);
 }
 
-/// Adds one argument. A value that is several arguments, or none, would move those behind it.
+/// Adds one argument. A value that serialises to several arguments, or none, would shift the following ones.
 fn push(command: &mut Cmd, arg: impl ToRedisArgs) {
     debug_assert_eq!(arg.num_of_args(), 1, "one argument");
     command.arg(arg);
@@ -73,32 +73,31 @@ impl<S> Call<S> {
         }
     }
 
-    /// Adds a row, behind those that were added before.
+    /// Adds a row after the previous ones.
     pub(crate) fn row(&mut self, row: impl Row<S>) -> &mut Self {
         row.write(&mut self.command);
         self
     }
 
-    /// Sends it; the script along with it where the server does not know it: one that is new, or had its scripts
-    /// flushed.
+    /// Sends the call, with the script's code if the server does not know it: it is new, or its scripts were flushed.
     pub(crate) async fn send(&self, link: &Link) -> Result<Value, BrokerError> {
         self.send_durably(link, Durability::Primary).await
     }
 
-    /// As [`send`](Self::send), and waits until what it changes is this durable.
+    /// Like [`send`](Self::send), and waits until the change is this durable.
     pub(crate) async fn send_durably(
         &self,
         link: &Link,
         durability: Durability,
     ) -> Result<Value, BrokerError> {
-        let answer = self.send_known_or_whole(link, durability).await;
+        let answer = self.send_with_fallback(link, durability).await;
         if let Err(BrokerError::Protocol(_) | BrokerError::Full(_)) = &answer {
             meter::script_failed(&self.script.name);
         }
         answer
     }
 
-    async fn send_known_or_whole(
+    async fn send_with_fallback(
         &self,
         link: &Link,
         durability: Durability,
@@ -111,19 +110,19 @@ impl<S> Call<S> {
             Err(SendError::Broker(error)) => return Err(error),
             Ok(value) => return Ok(value),
         }
-        let mut whole = redis::cmd("EVAL");
-        whole.arg(&self.script.code);
+        let mut with_code = redis::cmd("EVAL");
+        with_code.arg(&self.script.code);
         for arg in self.command.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
-                whole.arg(arg);
+                with_code.arg(arg);
             }
         }
-        match self.send_once(link, &whole, durability).await {
+        match self.send_once(link, &with_code, durability).await {
             Ok(value) => Ok(value),
             Err(SendError::Broker(error)) => Err(error),
             Err(SendError::Denied(denied)) => Err(link.explain(denied, Some(&self.script.code))),
             Err(SendError::NoScript) => Err(BrokerError::protocol(
-                "Redis says that it does not know a script which it was sent",
+                "Redis reported a script as unknown that was sent with the call",
             )),
         }
     }
@@ -134,11 +133,11 @@ impl<S> Call<S> {
         command: &Cmd,
         durability: Durability,
     ) -> Result<Value, SendError> {
-        let bound = if self.script.has_clock {
+        let deadline = if self.script.has_clock {
             self.clock
         } else {
             usize::MAX
         };
-        link.send_call(command, bound, durability).await
+        link.send_call(command, deadline, durability).await
     }
 }

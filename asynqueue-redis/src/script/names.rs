@@ -1,11 +1,11 @@
-//! Finds names in scripts that their entry in the [table](super::table) does not have, and names in entries that are not
-//! used.
+//! Finds names in scripts that their entry in the [table](super::table) does not declare, and declared names that are
+//! not used.
 
 use std::collections::HashSet;
 
 use super::source::Source;
 
-/// What Lua and Redis know, as far as scripts use it.
+/// Names of Lua and Redis that scripts use.
 const BUILT_IN: &[&str] = &[
     "KEYS", "ARGV", "redis", "cmsgpack", "math", "string", "table", "error", "ipairs", "next",
     "pairs", "pcall", "tonumber", "type", "unpack",
@@ -16,7 +16,7 @@ const KEYWORDS: &[&str] = &[
     "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
-/// What is wrong with the names in a script.
+/// The problems with the names in a script.
 fn problems(source: &Source) -> Vec<String> {
     let mut known: HashSet<&str> = BUILT_IN.iter().copied().collect();
     let mut problems = Vec::new();
@@ -30,7 +30,7 @@ fn problems(source: &Source) -> Vec<String> {
     for key in source.shared_keys() {
         if !source.keys.contains(&key) {
             problems.push(format!(
-                "a shared function takes the key `{key}`, which is not declared"
+                "a shared function uses the key `{key}`, which is not declared"
             ));
         }
     }
@@ -49,13 +49,11 @@ fn problems(source: &Source) -> Vec<String> {
     for shared in source.shared {
         if !functions(shared.code).any(|function| used.contains(function)) {
             let first = functions(shared.code).next().unwrap_or_default();
-            problems.push(format!(
-                "the file of `{first}` is included, and nothing of it is used"
-            ));
+            problems.push(format!("the file of `{first}` is included but not used"));
         }
     }
     let rows = source.rows.iter().flat_map(|row| row.fields);
-    // A row of one field is read by its place.
+    // A row of one field is read by position.
     let rows: Vec<_> = match source.rows {
         [row] if row.fields.len() == 1 => Vec::new(),
         _ => rows.map(|field| field.to_uppercase()).collect(),
@@ -66,12 +64,12 @@ fn problems(source: &Source) -> Vec<String> {
     problems.extend(
         names
             .filter(|name| !used.contains(name))
-            .map(|name| format!("`{name}` is declared and not used")),
+            .map(|name| format!("`{name}` is declared but not used")),
     );
     problems
 }
 
-/// The functions that some Lua declares outside of others.
+/// The functions at the top level of some Lua.
 fn functions(code: &str) -> impl Iterator<Item = &str> {
     let declared = code
         .lines()
@@ -79,7 +77,7 @@ fn functions(code: &str) -> impl Iterator<Item = &str> {
     declared.filter_map(|function| function.split('(').next())
 }
 
-/// The same field of two rows is one local variable, so it has to have the same place in both.
+/// A field of two rows is one local variable, so it needs the same position in both.
 fn fields_at_two_places(source: &Source) -> Vec<String> {
     let fields = || {
         source
@@ -90,13 +88,13 @@ fn fields_at_two_places(source: &Source) -> Vec<String> {
     let mut problems = Vec::new();
     for (place, field) in fields() {
         if fields().any(|(other, name)| name == field && other != place) {
-            problems.push(format!("the field `{field}` has several places"));
+            problems.push(format!("the field `{field}` has several positions"));
         }
     }
     problems
 }
 
-/// What a piece of Lua declares and uses.
+/// The names that some Lua declares and uses.
 #[derive(Default)]
 struct Reading<'a> {
     problems: Vec<String>,
@@ -105,7 +103,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Reads code that knows these names, may hide none of `reserved`, and may take these keys from the table `keys`.
+    /// Reads code that knows these names, may not hide any of `reserved`, and may use these keys of the table `keys`.
     fn of(code: &'a str, known: &HashSet<&str>, reserved: &[&str], keys: &[&str]) -> Self {
         let tokens = tokens(code);
         let mut reading = Self::default();
@@ -133,7 +131,7 @@ impl<'a> Reading<'a> {
                     }
                     place += 1;
                 }
-                // A field, or a method.
+                // A field or a method.
                 "." | ":" => place += 1,
                 _ if is_name(token) && !KEYWORDS.contains(&token) => {
                     let is_field = brackets.last() == Some(&"{")
@@ -150,7 +148,7 @@ impl<'a> Reading<'a> {
         reading
     }
 
-    /// Declares names from a place on, between commas. Returns the place of the last one.
+    /// Declares comma-separated names from an index on. Returns the index of the last one.
     fn declare_list(&mut self, tokens: &[&'a str], mut place: usize, reserved: &[&str]) -> usize {
         while let Some(name) = tokens.get(place).filter(|token| is_name(token)) {
             self.declare(name, reserved);
@@ -175,7 +173,7 @@ impl<'a> Reading<'a> {
         let is_place = index.starts_with(|first: char| first.is_ascii_digit());
         if matches!(name, "KEYS" | "ARGV") && after == "[" && is_place {
             self.problems.push(format!(
-                "`{name}[{index}]` is taken by its place, not by its name"
+                "`{name}[{index}]` is accessed by index instead of by name"
             ));
         }
         if !known.contains(name) && !self.declared.contains(name) && !matches!(name, "keys") {
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_declares_by_when_it_has_to_arrive_if_it_looks_at_the_clock() {
+    fn a_script_that_reads_the_clock_declares_its_deadline() {
         for source in ALL {
             let declares = source.args.first() == Some(&"not_after");
             let looks = source.body.contains("clock(not_after)");
@@ -278,18 +276,18 @@ mod tests {
         take(keys, 'it\\'s') -- nothing, whatever it is\n";
 
     #[test]
-    fn a_wrong_name_is_found() {
+    fn an_invalid_name_is_found() {
         assert_eq!(found(GOOD), Vec::<String>::new());
         for (wrong, problem) in [
             ("return pending", "`pending` is not declared"),
             ("return keys.tasks", "`keys.tasks` is not declared"),
             (
                 "return KEYS[1]",
-                "`KEYS[1]` is taken by its place, not by its name",
+                "`KEYS[1]` is accessed by index instead of by name",
             ),
             (
                 "return ARGV[2]",
-                "`ARGV[2]` is taken by its place, not by its name",
+                "`ARGV[2]` is accessed by index instead of by name",
             ),
             (
                 "local tasks = {}",
@@ -316,8 +314,8 @@ mod tests {
         assert_eq!(
             unused,
             [
-                "`tasks` is declared and not used",
-                "`LOCK` is declared and not used"
+                "`tasks` is declared but not used",
+                "`LOCK` is declared but not used"
             ]
         );
     }

@@ -1,12 +1,12 @@
 //! The text of a script: shared functions, names for its keys and arguments, and its body.
 //!
-//! The names come from the [table](super::table), which the callers' types come from too. So nobody counts places.
+//! The names come from the [table](super::table), which also defines the callers' types. So nobody counts positions.
 
 use std::fmt::Write;
 
 /// Functions that several scripts share: a file in `scripts/shared/`.
 pub(super) struct Shared {
-    /// The keys that they take from the table `keys`. A script that includes them declares these.
+    /// The keys of the table `keys` that they use. A script that includes them declares these.
     pub(super) keys: &'static [&'static str],
     pub(super) code: &'static str,
 }
@@ -16,21 +16,21 @@ pub(super) struct Source {
     pub(super) name: &'static str,
     pub(super) shared: &'static [&'static Shared],
     pub(super) keys: &'static [&'static str],
-    /// What the keys after these are called, if there are any.
+    /// The name of the additional keys, if there are any.
     pub(super) rest: Option<&'static str>,
     pub(super) args: &'static [&'static str],
     pub(super) rows: &'static [Row],
     pub(super) body: &'static str,
 }
 
-/// Arguments that are repeated, once for each task perhaps.
+/// Repeatable arguments, for example one row per task.
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) fields: &'static [&'static str],
 }
 
 impl Source {
-    /// What is sent to Redis.
+    /// The code that is sent to Redis.
     pub(super) fn text(&self) -> String {
         let shared = self.shared.iter().map(|shared| shared.code);
         let mut text: String = shared.collect();
@@ -41,11 +41,11 @@ impl Source {
 
     /// The lines that name the keys and arguments: a local variable for each.
     ///
-    /// In capitals there are the place of each field in its row, the length of each row, and in `ROWS` the place of the first
-    /// row. Under the name of the other keys there is the place of the first of them.
+    /// Names in capitals are the position of each field in its row, the length of each row, and in `ROWS` the index of
+    /// the first row. The name of the additional keys is the index of the first of them.
     pub(super) fn names(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a `String` cannot fail.
         let mut locals = |names: &[String], values: &str| {
             if !names.is_empty() {
                 let _ = writeln!(text, "local {} = {values}", names.join(", "));
@@ -80,7 +80,7 @@ impl Source {
         text
     }
 
-    /// The keys that shared functions take.
+    /// The keys that shared functions use.
     pub(super) fn shared_keys(&self) -> Vec<&'static str> {
         let mut keys: Vec<_> = self
             .shared

@@ -1,4 +1,4 @@
-//! The table of scripts: what each is given, by name, for the caller and for Lua.
+//! The table of scripts: the keys and arguments of each, by name, for callers and for Lua.
 //!
 //! A script `retire` is a file `scripts/retire.lua` and an entry here:
 //!
@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! The caller names the same things, and cannot leave one out:
+//! The caller uses the same names, and the compiler reports a missing one:
 //!
 //! ```text
 //! let args = script::retire::Args { not_after: self.script_clock(), limit };
@@ -20,21 +20,22 @@
 //! call.row(script::retire::Task { id: task.id.as_str(), envelope });
 //! call.send(self.link()).await?;
 //! ```
-//!
-//! In Lua, each key and argument is a local variable of its name. `ROWS` is the place of the first row. Each field has its
+//! In Lua, each key and argument is a local variable of its name. `ROWS` is the index of the first row. The position of
+//! a field in its row is its name in capitals, and `TASK_ROW` is the length of a row `Task`:
 //! place in a row under its name in capitals, and `TASK_ROW` is the length of a row `Task`:
 //!
 //! ```text
 //! for at = ROWS, #ARGV, TASK_ROW do local id, envelope = ARGV[at + ID], ARGV[at + ENVELOPE] end
 //! ```
 //!
-//! The table `keys` has the keys that shared functions take, as their entry lists them.
+//! The table `keys` has the keys that shared functions use, as their entry lists them.
 //!
-//! `keys of QueueKeys` takes fields of a struct in [`keys`](crate::keys). `keys:` alone makes a struct `Keys` of strings, for
-//! keys that the script has names of its own for. `.. others` behind the keys stands for any number of keys more, of which
-//! the first has the place `OTHERS` in `KEYS`.
+//! `keys of QueueKeys` takes fields of a struct in [`keys`](crate::keys). `keys:` alone creates a struct `Keys` of
+//! strings, for keys with separate names in the script. `.. others` after the keys stands for any number of additional
+//! keys. The first has the index `OTHERS` in `KEYS`.
 //!
-//! Tests compare the names that each script uses with its entry. They need no Redis: `cargo test -p asynqueue-redis --lib`.
+//! Tests compare the names that each script uses with its entry. They need no Redis: `cargo test -p asynqueue-redis
+//! --lib`.
 
 use std::sync::LazyLock;
 
@@ -74,14 +75,14 @@ scripts! {
         row Task: id envelope;
     }
 
-    /// Leases the tasks that are next.
+    /// Leases the next tasks.
     lease {
         shared: clock lane whole index;
         keys of QueueKeys: tasks pending urgent active since gone lanes meta stats idle leases workers;
         args: not_after lane number token limit millis tag worker bytes step instance;
     }
 
-    /// Leases anew what was leased by a call whose answer was lost.
+    /// Leases again the tasks of a call whose response was lost.
     leased {
         shared: clock lane waking pending index read;
         keys of QueueKeys: active tasks lanes leases priorities since pending urgent meta events idle;
@@ -106,21 +107,21 @@ scripts! {
         row Other: lease id outcome marks envelope millis lock priority result;
     }
 
-    /// Makes the tasks pending that are due.
+    /// Makes due tasks pending.
     forward {
         shared: clock waking pending first_due;
         keys of QueueKeys: priorities since pending urgent scheduled retry meta events idle;
         args: not_after publish limit;
     }
 
-    /// Finds the leases that have ended.
+    /// Finds expired leases.
     expired {
         shared: clock read;
         keys of QueueKeys: active tasks stats;
         args: not_after limit by bytes;
     }
 
-    /// Deletes finished tasks and counts of hours that are kept no longer.
+    /// Deletes finished tasks and hourly counts that are past their retention.
     trim {
         shared: clock;
         keys of QueueKeys: tasks completed archived results priorities hours stats idle;
@@ -135,7 +136,7 @@ scripts! {
         row Lock: lock holder;
     }
 
-    /// Looks tasks up.
+    /// Looks up tasks.
     look {
         shared: read index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating results progress meta
@@ -144,7 +145,7 @@ scripts! {
         row Task: id;
     }
 
-    /// Changes single tasks on demand, each only while it has the version that was seen.
+    /// Changes single tasks on demand, each only if it still has the version that was seen.
     edit {
         shared: clock lane waking pending first_due waiting members groups index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
@@ -153,7 +154,7 @@ scripts! {
         row Task: edit id version new priority lock ends ttl;
     }
 
-    /// The groups that are due.
+    /// Returns the due groups.
     due_groups {
         shared: clock members groups;
         keys of QueueKeys: aggregating grouped groups tasks;
@@ -161,14 +162,14 @@ scripts! {
         row Event: event;
     }
 
-    /// The groups that wait.
+    /// Returns the waiting groups.
     look_groups {
         shared: members;
         keys of QueueKeys: grouped groups;
         args: limit;
     }
 
-    /// Puts one task in place of members of a group.
+    /// Replaces members of a group with one task.
     aggregate {
         shared: clock lane waking pending first_due waiting members groups;
         keys of QueueKeys: aggregating grouped groups pending urgent scheduled retry meta events tasks locks
@@ -177,7 +178,7 @@ scripts! {
         row Member: member held;
     }
 
-    /// Makes members of a group one of their own.
+    /// Moves members of a group into a separate part.
     set_apart {
         shared: clock lane members groups;
         keys of QueueKeys: aggregating grouped groups tasks lanes;
@@ -185,7 +186,7 @@ scripts! {
         row Member: id seen new;
     }
 
-    /// Lets a group be due later.
+    /// Postpones a group.
     postpone {
         shared: clock;
         keys of QueueKeys: groups;
@@ -199,12 +200,12 @@ scripts! {
         args: not_after lane number publish force millis;
     }
 
-    /// About how many bytes keys take.
+    /// The approximate memory of keys in bytes.
     memory {
         keys: .. all;
     }
 
-    /// A queue's figures.
+    /// Returns the statistics of a queue.
     stats {
         shared: clock gone;
         keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry active since meta stats
@@ -212,34 +213,34 @@ scripts! {
         args: not_after;
     }
 
-    /// The tasks of a list that is kept by time.
+    /// Returns the tasks of a list that is ordered by time.
     list {
         keys: list;
         args: direction limit;
         row Place: time member;
     }
 
-    /// The tasks that wait in groups.
+    /// Returns the tasks that wait in groups.
     list_grouped {
         keys of QueueKeys: grouped;
         args: limit after;
     }
 
-    /// The tasks that are pending, in their order.
+    /// Returns the pending tasks, in their order.
     list_pending {
         shared: clock gone;
         keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry;
         args: place limit;
     }
 
-    /// Notes that someone waits for a task to end.
+    /// Notes that a caller waits for a task to end.
     wait {
         shared: clock;
         keys of QueueKeys: tasks completed archived results waiters;
         args: not_after id millis;
     }
 
-    /// Keeps the progress of tasks.
+    /// Stores the progress of tasks.
     report {
         shared: clock;
         keys of QueueKeys: active progress;
@@ -247,21 +248,21 @@ scripts! {
         row Report: lease value;
     }
 
-    /// Stops or resumes leasing.
+    /// Pauses or resumes leasing.
     pause {
         shared: clock lane waking;
         keys of QueueKeys: meta pending urgent events idle lanes;
         args: not_after lane number publish stop;
     }
 
-    /// Wakes others for what is pending.
+    /// Wakes other instances for pending tasks.
     wake {
         shared: clock waking;
         keys of QueueKeys: pending urgent meta events idle;
         args: not_after publish leaving;
     }
 
-    /// Changes documents in sets, each set if all of its documents are as expected.
+    /// Changes documents in sets, each set only if all of its documents are as expected.
     swap_documents {
         shared: clock lane;
         keys: lanes .. spaces;
@@ -269,40 +270,40 @@ scripts! {
         row Change: set space name expect put due_at;
     }
 
-    /// The documents of a space that are due.
+    /// Returns the due documents of a space.
     due_documents {
         shared: clock;
         keys of SpaceKeys: documents due;
         args: not_after passed limit;
     }
 
-    /// Counts tasks and the entries that say where they are.
+    /// Counts tasks and their entries.
     check {
         keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes fired workers aggregating
             grouped groups leases urgent active scheduled retry archived completed;
     }
 
-    /// Takes entries of tasks that are not there out of a sorted set.
+    /// Removes entries of missing tasks from a sorted set.
     missing {
         keys: tasks list stats;
         args: begins;
         row Entry: entry;
     }
 
-    /// Marks entries of the list of pending tasks whose tasks are not there.
+    /// Marks entries of missing tasks in the pending list.
     missing_pending {
         keys of QueueKeys: tasks pending gone meta stats;
         row Task: id;
     }
 
-    /// Takes tasks out of their groups that are not there.
+    /// Removes missing tasks from their groups.
     missing_grouped {
         shared: clock members groups;
         keys of QueueKeys: aggregating grouped groups tasks stats;
         row Task: id;
     }
 
-    /// Archives tasks that are in no state.
+    /// Archives tasks without an entry.
     orphans {
         shared: clock index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating pending gone stats
@@ -311,14 +312,14 @@ scripts! {
         row Task: id seen new;
     }
 
-    /// Removes locks whose time is over.
+    /// Removes expired locks.
     ended_locks {
         shared: clock;
         keys of QueueKeys: locks lock_ends;
         args: not_after limit;
     }
 
-    /// Notes the ends of locks.
+    /// Notes the expiry of locks.
     note_locks {
         shared: clock;
         keys of QueueKeys: locks lock_ends;
@@ -326,7 +327,7 @@ scripts! {
         row Lock: lock;
     }
 
-    /// Forgets the ends of locks that are not there.
+    /// Removes the noted expiry of missing locks.
     forget_ends {
         shared: clock;
         keys of QueueKeys: locks lock_ends;
@@ -334,7 +335,7 @@ scripts! {
         row Lock: lock;
     }
 
-    /// Removes locks of tasks that are not there.
+    /// Removes locks of missing tasks.
     lost_locks {
         shared: clock;
         keys of QueueKeys: locks lock_ends tasks stats;
@@ -342,7 +343,7 @@ scripts! {
         row Lock: lock seen;
     }
 
-    /// Removes what is kept of tasks that are not there.
+    /// Removes data of missing tasks.
     without_task {
         shared: clock;
         keys: tasks kept;
@@ -350,27 +351,27 @@ scripts! {
         row Task: id;
     }
 
-    /// Removes fields that are as they were seen.
+    /// Removes fields that still have the value that was read.
     forget {
         keys: hash;
         row Field: field seen;
     }
 
-    /// Takes or keeps the care of a queue.
+    /// Takes or renews the ownership of a queue.
     keep {
         shared: clock first_due;
         keys of QueueKeys: owner active tasks scheduled retry;
         args: not_after instance millis dead;
     }
 
-    /// Gives up the care of a queue.
+    /// Releases the ownership of a queue.
     release {
         shared: clock;
         keys of QueueKeys: owner events;
         args: not_after instance publish;
     }
 
-    /// Says that an instance is alive, and asks whether others are.
+    /// Renews the key that shows that an instance is alive, and returns whether others are.
     alive {
         shared: clock;
         keys: own .. others;
@@ -392,13 +393,13 @@ scripts! {
         row Field: field;
     }
 
-    /// Some fields of a hash without their values.
+    /// Returns some fields of a hash without their values.
     fields {
         keys: hash;
         args: cursor count;
     }
 
-    /// Forgets workers of earlier builds that lease nothing.
+    /// Removes workers of earlier builds without leases.
     older_workers {
         keys of QueueKeys: active meta;
     }

@@ -1,7 +1,7 @@
--- Puts one task in place of members of a group, if all of them wait in it. `how` and `time` say when the task is due, as for
--- enqueue.lua. `lock` is its lock ('' none) and `window` is 'w' if that does not end with it; `held` is the lock of a member
--- to release ('' none).
--- Answers 'y' done, 'n' one does not wait, 'id' or 'lock' and who holds it where the task is refused.
+-- Replaces members of a group with one task, if all of them wait in it. `how` and `time` say when the task is due, as
+-- in enqueue.lua. `lock` is its lock ('' none), and `window` is 'w' if the lock can outlive it. `held` is the lock of a
+-- member to release ('' none).
+-- Returns 'y' if done, 'n' if a member does not wait, or 'id' or 'lock' and its holder if the task is refused.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end

@@ -1,4 +1,4 @@
--- Says that an instance is alive for so many milliseconds, and asks whether others are. Answers 1 or 0 for each of the others.
+-- Marks an instance as alive for this many milliseconds, and queries others. Returns 1 or 0 for each of the others.
 clock(not_after)
 redis.call('SET', own, '', 'PX', millis)
 local answers = {}

@@ -1,6 +1,6 @@
--- Counts the tasks, and the entries that say where one is: in each task's life these are the same number.
--- Without any tasks, as when Redis has evicted them, the entries go too, and are counted.
--- Answers both numbers, then how many there are of each of the hashes and the set that are kept beside the tasks.
+-- Counts the tasks and their entries, which are equal while a queue is consistent.
+-- Without any tasks, for example after Redis evicted them, the entries are removed and counted too.
+-- Returns both numbers, then the size of each of the hashes and the set beside the tasks.
 local length = redis.call('LLEN', pending)
 local entries = length - (redis.call('HGET', meta, 'stale') or 0) + redis.call('HLEN', aggregating)
 for _, list in ipairs({urgent, active, scheduled, retry, archived, completed}) do entries = entries + redis.call('ZCARD', list) end
@@ -12,7 +12,7 @@ if count == 0 and (entries > 0 or length > 0) then
   redis.call('HINCRBY', stats, 'repaired', entries)
   entries = 0
 end
--- What builds that know of no index have left in it goes when it is more than half of it.
+-- The index is removed when more than half of it is left over from builds that do not maintain it.
 if redis.call('HLEN', leases) > 2 * redis.call('ZCARD', active) then redis.call('UNLINK', leases) end
 return {count, entries, redis.call('HLEN', locks), redis.call('ZCARD', lock_ends), redis.call('HLEN', waiters),
   redis.call('HLEN', lanes), redis.call('HLEN', fired), redis.call('HLEN', workers)}

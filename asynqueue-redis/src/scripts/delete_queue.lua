@@ -1,5 +1,5 @@
--- Deletes a queue if it has no tasks, or if `force` is 'y'. `others` are all of its keys but the first two. The deletion is
--- noted in `deleted` for as many milliseconds as it may be sent again.
+-- Deletes a queue if it has no tasks, or if `force` is 'y'. `others` are all of its keys but the first two. The
+-- deletion is noted in `deleted` for as many milliseconds as the call may be sent again.
 local this = lane .. ':' .. number
 clock(not_after)
 if redis.call('GET', deleted) == this then return 1 end

@@ -1,5 +1,5 @@
--- The documents of a space that are due, earliest first.
--- Answers when the next after them is due ('' never), what time it is, how many names were looked at, then names and documents.
+-- Returns the due documents of a space, earliest first.
+-- Returns when the next one is due ('' never), the time, the number of names read, then names and documents.
 local now = clock(not_after)
 local found = redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', passed, limit)
 local after = tonumber(passed) + #found

@@ -1,10 +1,10 @@
--- The groups of some events that are due, until there are `limit` groups or `bytes` bytes of envelopes.
--- Answers when the next is due ('' never), then of each group its name, and the ids and envelopes of its members.
+-- Returns the due groups of some events, up to `limit` groups or `bytes` bytes of envelopes.
+-- Returns when the next one is due ('' never), then for each group its name, and the ids and envelopes of its members.
 local now, most, room, read_bytes = clock(not_after), tonumber(limit), tonumber(bytes), 0
 local wanted = {}
 for i = ROWS, #ARGV do wanted[ARGV[i]] = true end
 
--- The oldest members, as many as become one task. What is left of a task that is not there goes.
+-- The oldest members, as many as become one task. Entries of missing tasks are removed.
 local function read(group)
   local low, high = members_of(group)
   local last = redis.call('ZRANGE', grouped, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
@@ -32,7 +32,7 @@ end
 
 local answer, found, taken, offset = {''}, 0, 0, 0
 while true do
-  -- Groups of events that nobody here aggregates are passed over.
+  -- Skips groups of events that nobody here aggregates.
   local due = redis.call('ZRANGE', groups, '-inf', int(now), 'BYSCORE', 'LIMIT', offset, 100, 'WITHSCORES')
   for i = 1, #due, 2 do
     if wanted[due[i]:match('^(.-)\n')] then

@@ -1,9 +1,10 @@
--- Changes single tasks on demand, each only while it has the version that was seen: the first 16 digits of the SHA-1 of its state,
--- a line break and its envelope.
--- Of each task: what to do (cancel it while it is active, delete it, put a new envelope there and leave it in its place, pend it,
--- shelve it in the archive, or the time to wait for), the new envelope ('' leaves it as it is) or why it is cancelled, its lock
--- ('' none), and whether that ends with the task ('y').
--- Answers each, a letter: 'y' done, '?' it has changed, 'l' its lock is held by another task, 'n' not to a task in this state.
+-- Changes single tasks on demand, each only if it still has the version that was seen: the first 16 digits of the SHA-1
+-- of its state, a line break and its envelope.
+-- Arguments of each task: what to do (cancel it while it is active, delete it, put a new envelope in its place, pend
+-- it, shelve it in the archive, or the time to wait for), the new envelope ('' for no change) or the reason of the
+-- cancellation, its lock ('' none), and whether the lock ends with the task ('y').
+-- Returns a letter for each: 'y' done, '?' it has changed, 'l' its lock is held by another task, 'n' impossible in this
+-- state.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end
@@ -12,17 +13,17 @@ for at = ROWS, #ARGV, TASK_ROW do ids[#ids + 1] = ARGV[at + ID] end
 local bodies = redis.call('HMGET', tasks, unpack(ids))
 local states = places(keys, ids, bodies)
 
--- Who holds a lock, and whether its time is over.
+-- Returns the holder of a lock, and whether the lock has expired.
 local function holder(key)
   local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+)w?:(.*)$')
   return id, ends and tonumber(ends) <= now
 end
 
--- Takes a task out of the list it waits or is kept in.
+-- Removes a task from its list.
 local function unlist(id, state)
   if state == 'pending' then
     if redis.call('ZREM', urgent, id) == 0 then
-      -- A search in the list would take as long as the list is: it is marked, and passed over in its turn.
+      -- Searching the list would take time in proportion to its length. The entry is marked, and skipped in its turn.
       redis.call('HINCRBY', gone, id, 1)
       if redis.call('HINCRBY', meta, 'stale', 1) >= redis.call('LLEN', pending) then
         redis.call('UNLINK', pending, gone)
@@ -49,12 +50,12 @@ local function tell(id, end_)
   if redis.call('HDEL', waiters, id) == 1 then redis.call(publish, done, id .. '\n' .. end_) end
 end
 
--- Puts the new envelope in place of the one that is there.
+-- Replaces the envelope.
 local function put(at, id)
   if ARGV[at + NEW] ~= '' then redis.call('HSET', tasks, id, ARGV[at + NEW]) end
 end
 
--- Takes the lock again that a task gave back when it was archived. Answers whether it has it.
+-- Takes again the lock that a task released when it was archived. Returns whether it has the lock.
 local function lock_again(at, id, state)
   local key = ARGV[at + LOCK]
   if state ~= 'archived' or key == '' then return true end
@@ -115,7 +116,7 @@ function change.pend(at, id, state)
   return 'y'
 end
 
--- Lets a task wait for a time.
+-- Schedules a task.
 local function schedule(at, id, state)
   if tonumber(ARGV[at + EDIT]) <= now then return change.pend(at, id, state) end
   if not lock_again(at, id, state) then return 'l' end
@@ -126,7 +127,7 @@ local function schedule(at, id, state)
   return 'y'
 end
 
--- Whether a change can be made to a task in this state.
+-- Returns whether a change is possible in this state.
 local function is_possible(edit, state)
   if edit == 'cancel' then return state == 'active' end
   return state ~= 'active' and (edit == 'delete' or state ~= 'completed')

@@ -1,4 +1,4 @@
--- Removes locks whose time is over, at most `limit`. Answers how many it looked at.
+-- Removes expired locks, at most `limit`. Returns how many it has read.
 local now = clock(not_after)
 local over = redis.call('ZRANGE', lock_ends, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit)
 if #over == 0 then return 0 end
@@ -8,7 +8,7 @@ for i, held in ipairs(redis.call('HMGET', locks, unpack(over))) do
   if not ends or tonumber(ends) <= now then
     ended[#ended + 1] = over[i]
   else
-    -- A process of a version that does not keep this set has taken it since.
+    -- A process of a version that does not maintain this set has taken the lock again.
     later[#later + 1], later[#later + 2] = ends, over[i]
   end
 end

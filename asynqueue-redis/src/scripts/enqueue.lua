@@ -1,10 +1,11 @@
 -- Accepts tasks.
--- There are `specials` special tasks, each with its place among all. `how` says how its time is given: '' now, '+' from now,
--- '@' at. `lock` is its lock ('' none) and `window` is 'w' if that does not end with it. `group` has the limits and the name
--- of the group to wait in ('' none), `tick` the tick, tolerance and guard ('' none).
--- Answers now and the tasks that are refused, a line each: the place, 'id' and the state of the task that has it; the place
--- and 'fired' if its guard has a tick as late; or the place, 'lock', who holds it and its state ('-' it is gone).
--- Answers just now if none is.
+-- There are `specials` special tasks, each with its index among all. `how` is the kind of its time: '' now, '+' from
+-- now, '@' at. `lock` is its lock ('' none), and `window` is 'w' if the lock can outlive it. `group` has the limits and
+-- the name of the group to wait in ('' none), `tick` the tick, tolerance and guard ('' none).
+-- Returns the time and the refused tasks, one per line: the index, 'id' and the state of the task that has the id; the
+-- index and 'fired' if its guard has this tick or a later one; or the index, 'lock', its holder and the holder's state
+-- ('-' if it no longer exists).
+-- Returns only the time if no task is refused.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end
@@ -14,7 +15,7 @@ local count = (#ARGV + 1 - first) / TASK_ROW
 local ids = {}
 for i = 1, count do ids[i] = ARGV[first + (i - 1) * TASK_ROW + ID] end
 
--- What stands in the way of those that are refused is the task of `holders`, if it is one.
+-- The conflicting task of a refused one is in `holders`, if the conflict is a task.
 local conflicts, refused, holders = {}, {}, {}
 local taken = redis.call('HMGET', tasks, unpack(ids))
 for i = 1, count do
@@ -33,7 +34,7 @@ if specials == '0' and #conflicts == 0 then
   return now
 end
 
--- The locks that are held and not over, those of this batch among them.
+-- The locks that are held and not expired, including those of this batch.
 local held, asked = {}, {}
 for at = ROWS, first - 1, SPECIAL_ROW do
   if ARGV[at + LOCK] ~= '' then asked[#asked + 1] = ARGV[at + LOCK] end
@@ -53,8 +54,8 @@ for at = ROWS, first - 1, SPECIAL_ROW do
   special[i] = at
   local tick, tolerance, guard = ARGV[at + TICK]:match('^(%d+),(%d+):(.*)$')
   if tick then
-    -- Before all else: a tick that was fired is done, even if the task is refused. A last tick too far ahead is that
-    -- of a clock that was wrong.
+    -- Before everything else: a tick that has fired is done, even if its task is refused. A last tick too far ahead
+    -- comes from a wrong clock.
     tick = tonumber(tick)
     if fired_before[guard] == nil then
       fired_before[guard] = redis.call('HGET', fired, guard)
@@ -115,7 +116,7 @@ for i = 1, count do
   end
 end
 local function accept()
-  -- First, since it is what a Redis without memory refuses: so nothing is half done.
+  -- First, because this is what a Redis without memory refuses, so that nothing is half done.
   if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
   if #ticks > 0 then redis.call('HSET', fired, unpack(ticks)) end
   if #taken_locks > 0 then
@@ -139,7 +140,7 @@ whole(accept, function()
   end
   for i = 1, #later, 2 do redis.call('ZREM', scheduled, later[i + 1]) end
   for i = 1, #joined, 2 do redis.call('HDEL', aggregating, joined[i]) end
-  -- Where the list has taken them, they are at its left end.
+  -- They are at the left end of the list.
   for i = 1, #plain do redis.call('LREM', pending, 1, plain[i]) end
 end)
 if #conflicts == 0 then
@@ -147,7 +148,7 @@ if #conflicts == 0 then
   return now
 end
 
--- The states of those that stand in the way, each looked up once.
+-- The states of the conflicting tasks, each looked up once.
 local named, of, is_there = {}, {}, {}
 for i = 1, #conflicts do
   local id = holders[i]

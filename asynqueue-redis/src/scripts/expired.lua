@@ -1,5 +1,5 @@
--- The leases that have ended by a time, as many as are no more than so many bytes of envelopes. One whose task is not there
--- ends here, and is counted. Answers now, the leases and the envelopes.
+-- Returns the leases that have expired by a time, up to this many bytes of envelopes. Leases of missing tasks are
+-- removed and counted. Returns the time, the leases and the envelopes.
 local now = clock(not_after)
 local last = math.min(now, tonumber(by))
 local leases = redis.call('ZRANGE', active, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, limit)

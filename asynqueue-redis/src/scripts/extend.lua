@@ -1,7 +1,7 @@
--- Extends leases. Answers for each: 0 lost, 1 extended, 2 extended and to be cancelled.
+-- Extends leases. Returns for each: 0 lost, 1 extended, 2 extended and to be cancelled.
 local ends = int(clock(not_after) + millis)
--- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory: a lease that
--- cannot be extended would let the task run twice.
+-- A call that removes nothing: after it, a Redis without memory does not refuse the rest of the script. A lease that
+-- could not be extended would let its task run twice.
 redis.call('ZREM', active, '')
 local found = redis.call('ZMSCORE', active, unpack(ARGV, ROWS))
 local answers, leases, ids = {}, {}, {}

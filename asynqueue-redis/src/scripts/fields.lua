@@ -1,5 +1,5 @@
--- Some fields of a hash without their values, about `count`.
--- Answers the next cursor, how many bytes their values have, and the fields.
+-- Returns about `count` fields of a hash without their values.
+-- Returns the next cursor, the bytes of the values, and the fields.
 local found = redis.call('HSCAN', hash, cursor, 'COUNT', count)
 local names, bytes = {}, 0
 for i = 1, #found[2], 2 do

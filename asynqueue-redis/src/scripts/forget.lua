@@ -1,4 +1,4 @@
--- Removes fields that still are as they were seen.
+-- Removes fields that still have the value that was read.
 local count = 0
 for at = ROWS, #ARGV, FIELD_ROW do
   if redis.call('HGET', hash, ARGV[at + FIELD]) == ARGV[at + SEEN] then

@@ -1,4 +1,4 @@
--- Forgets the ends of locks that are not there.
+-- Removes the noted expiry of missing locks.
 clock(not_after)
 local gone = {}
 for i, held in ipairs(redis.call('HMGET', locks, unpack(ARGV, ROWS))) do

@@ -1,11 +1,11 @@
--- Makes the tasks pending that are due, at most `limit`. Answers how many it moved, and when the next is due ('' never).
+-- Makes due tasks pending, at most `limit`. Returns how many it moved, and when the next one is due ('' never).
 local now, most = clock(not_after), tonumber(limit)
 local function due(key)
   return redis.call('ZRANGE', key, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
 end
 local due_scheduled, due_retry = due(scheduled), due(retry)
 
--- Whichever is due first: neither a scheduled nor a retried backlog may hold up the other.
+-- By due time, so that neither a scheduled nor a retry backlog delays the other.
 local s, r, ids, of_scheduled, of_retry = 1, 1, {}, {}, {}
 while #ids < most and (due_scheduled[s] or due_retry[r]) do
   local id
@@ -37,7 +37,7 @@ if #ids > 0 then
   push(keys, plain, first, publish)
 end
 if #ids == 0 and redis.call('EXISTS', idle) == 1 then
-  -- Tasks wait beside servers that wait: the server that was woken for them has stopped, or stands still.
+  -- Tasks and servers wait at the same time: the server that was woken for the tasks has stopped or hangs.
   wake(keys, redis.call('LLEN', pending) + redis.call('ZCARD', urgent), false, publish)
 end
 local next_due = first_due(keys)

@@ -1,7 +1,7 @@
--- Takes or keeps the care of a queue for so many milliseconds, unless another instance has it. That of `dead` ends, since it
--- is not alive ('' none).
--- Answers who has it and for how many milliseconds still; where that is the caller, also when the next task is due ('' never),
--- how many tasks are active, and how many there are.
+-- Takes or renews the ownership of a queue for this many milliseconds, unless another instance owns it. An ownership of
+-- `dead` ends, because that instance is not alive ('' none).
+-- Returns the owner and its remaining milliseconds. If the owner is the caller, also returns when the next task is due
+-- ('' never), the number of active tasks, and the number of all tasks.
 clock(not_after)
 local holder = redis.call('GET', owner)
 if holder and holder ~= instance and holder ~= dead then return {holder, redis.call('PTTL', owner)} end

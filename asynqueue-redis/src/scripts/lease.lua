@@ -1,13 +1,13 @@
--- Leases the tasks that are next: at most `limit`, for so many milliseconds, with at most `bytes` bytes of envelopes (one may
--- be larger), of which `step` are read first. `worker` is the worker's name ('' its tag is known). `instance` is woken for
--- more where there are fewer ('' none).
--- Answers now, 'more' if it may have left some ('seen' if it was answered before), ids, envelopes, and since when they were
--- pending, unless all have been since they were enqueued.
+-- Leases the next tasks: at most `limit`, for this many milliseconds, with at most `bytes` bytes of envelopes (a single
+-- one may be larger). `step` of them are read first. `worker` is the worker's name ('' if its tag is known). `instance`
+-- is woken for more if there are fewer ('' none).
+-- Returns the time, 'more' if it may have left some ('seen' if the call was processed before), ids, envelopes, and
+-- since when the tasks were pending, unless all have been since they were enqueued.
 local now, max = clock(not_after), tonumber(limit)
 if seen(lanes, lane, number) then return {int(now), 'seen'} end
 
--- Of a call that was sent once nothing need be noted if it finds nothing. One that is sent again is noted in any case: the
--- first one may come after it, when there are tasks.
+-- A call that was sent once and finds nothing is not noted. A repeated call is always noted: the first one may still
+-- arrive after it, when there are tasks.
 local function nothing(more)
   if not_after:sub(1, 1) == '!' then note(lanes, lane, number, now, '') end
   return {int(now), more}
@@ -17,7 +17,7 @@ local function wait_for_more()
 end
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 if marks[1] then
-  -- Removing nothing makes what follows part of a change that Redis does not refuse when it is out of memory.
+  -- A call that removes nothing: after it, a Redis without memory does not refuse the rest of the script.
   pcall(redis.call, 'ZREM', idle, '')
   wait_for_more()
   return nothing('')
@@ -25,12 +25,12 @@ end
 local rare = redis.call('EXISTS', urgent, since, leases)
 
 local ids, envelopes, count, taken_bytes, is_full = {}, {}, 0, 0, false
--- What is out of its place and not among `ids`, and the scores of tasks with a priority.
+-- Entries that were taken out and are not among `ids`, and the scores of tasks with a priority.
 local flying, scores = {}, {}
 local room, first_step = tonumber(bytes), tonumber(step)
--- Reads the envelopes of the next tasks, as many as there is room for. Answers how many that is.
+-- Reads the envelopes of the next tasks, as many as there is room for. Returns how many.
 local function take(some)
-  -- The size of one says about how many are too many to read at all.
+  -- One size shows roughly how many would be too many to read.
   local last, size = #some, redis.call('HSTRLEN', tasks, some[#some])
   if size * last > 2 * room then last = math.max(1, math.floor(room / size)) end
   local bodies, fit = redis.call('HMGET', tasks, unpack(some, 1, last)), last
@@ -50,13 +50,13 @@ local function take(some)
   end
   return fit
 end
--- How many to read at a time: as many as will fit, if they are like those before.
+-- How many to read at a time: as many as will fit, if they are like the previous ones.
 local function next_step()
   local steps = count == 0 and first_step or math.floor((room - taken_bytes) * count / math.max(taken_bytes, 1))
   return math.max(1, math.min(max - count, steps))
 end
 
--- What was deleted while it waited is still in the list, before whatever has its id by now.
+-- A task that was deleted while it waited is still in the list, before a later task with its id.
 local stale = tonumber(marks[2] or 0)
 local function live(popped)
   local counts = redis.call('HMGET', gone, unpack(popped))
@@ -97,7 +97,7 @@ local function lease()
     if stale > 0 then waiting = live(waiting) end
     flying = waiting
     local taken = #waiting > 0 and take(waiting) or 0
-    -- The rest goes back to its place.
+    -- The rest returns to its place.
     for i = #waiting, taken + 1, -1 do redis.call('RPUSH', pending, waiting[i]) end
     flying = {}
     if popped < asked and taken == #waiting then break end
@@ -134,7 +134,7 @@ local function lease()
   end
   if worker ~= '' then redis.call('HSET', workers, tag, worker) end
   if missing > 0 then
-    -- An id without a task is passed over, and counted.
+    -- Skips and counts an id without a task.
     redis.call('HINCRBY', stats, 'repaired', missing)
     local found, kept, known = {}, {}, {}
     for i = 1, count do
@@ -144,12 +144,12 @@ local function lease()
     end
     ids, envelopes, times, more = kept, found, times and known, 'more'
   end
-  -- The end of these leases is where they are found, should this answer be lost.
+  -- These leases are found by their expiry if this response is lost.
   note(lanes, lane, number, now, ends)
   return {int(now), more, ids, envelopes, times}
 end
 
--- All that was taken is back where it was, the first one to be the next again.
+-- Everything that was taken is back in its place, with the first one next again.
 return whole(lease, function()
   local function put_back(id)
     pcall(redis.call, 'ZREM', active, token .. id)

@@ -1,12 +1,12 @@
--- What is leased to a worker that has not received the answer: as many tasks as fit into another answer, whose leases begin
--- anew. The others go back to the front of those that wait.
--- Answers now, '', ids and envelopes, as leasing does.
+-- Returns the leased tasks of a worker that has not received the response: as many as fit into another response, with
+-- renewed leases. The others return to the front of the pending tasks.
+-- Returns the time, '', ids and envelopes, as lease.lua does.
 local now = clock(not_after)
 local nothing = {int(now), ''}
 local reached, noted = (redis.call('HGET', lanes, lane) or ''):match('^(%d+):%d+:(%d+)$')
 if reached ~= number then return nothing end
 
--- They are where their end is, which the worker has not put off, since it knows of none.
+-- They are found by their expiry. The worker has not extended them, because it does not know them.
 local ids, members = {}, {}
 for _, member in ipairs(redis.call('ZRANGE', active, noted, noted, 'BYSCORE')) do
   if member:sub(1, 16) == token then ids[#ids + 1], members[#members + 1] = member:sub(17), member end

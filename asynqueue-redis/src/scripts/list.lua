@@ -1,5 +1,5 @@
--- The ids of one list by time, 'up' or 'down', from just after a place on, if there is one.
--- Answers member, time, member, time, …
+-- Returns ids of a list that is ordered by time, 'up' or 'down', starting after a position, if given.
+-- Returns member, time, member, time, …
 local up = direction == 'up'
 local rank_of, range = up and 'ZRANK' or 'ZREVRANK', up and 'ZRANGE' or 'ZREVRANGE'
 local first = 0
@@ -9,7 +9,7 @@ if #ARGV >= ROWS then
   if rank and redis.call('ZSCORE', list, seen_member) == seen_time then
     first = rank + 1
   else
-    -- It is gone meanwhile: from the first one behind where it was.
+    -- The entry no longer exists: continue with the first one after its position.
     local time, before = tonumber(seen_time), 0
     if up then
       before = redis.call('ZCOUNT', list, '-inf', '(' .. seen_time)

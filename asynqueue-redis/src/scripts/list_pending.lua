@@ -1,5 +1,5 @@
--- The ids of pending tasks in the order they will run, from a place on.
--- Answers the place to go on from ('' at the end) and the ids, which may be none before the end.
+-- Returns the ids of pending tasks in the order they will run, from a position on.
+-- Returns the position to continue from ('' at the end) and the ids, which may be empty before the end.
 local at, most = tonumber(place), tonumber(limit)
 local firsts, length = redis.call('ZCARD', urgent), redis.call('LLEN', pending)
 local marked, last = redis.call('EXISTS', gone) == 1, at + 2000
@@ -16,7 +16,7 @@ while #ids < most and at < firsts + length and at < last do
     if not (marked and is_gone(keys, page[i], length - (at - firsts))) then ids[#ids + 1] = page[i] end
   end
 end
--- What follows may all be gone.
+-- The following entries may all be left over from deleted tasks.
 while marked and at >= firsts and at < firsts + length and at < last do
   local position = length - (at - firsts) - 1
   if not is_gone(keys, redis.call('LINDEX', pending, position), position) then break end

@@ -1,6 +1,6 @@
--- Looks tasks up.
--- Answers of each, of as many as have no more than so many bytes of envelopes, and of results: state, time, lease, worker,
--- envelope, result, progress.
+-- Looks up tasks.
+-- Returns for each, up to this many bytes of envelopes and results: state, time, lease, worker, envelope, result,
+-- progress.
 local room, results_bytes = tonumber(bytes), 0
 local bodies, count = read(tasks, {unpack(ARGV, ROWS)}, room)
 local ids = {unpack(ARGV, ROWS, ROWS + count - 1)}

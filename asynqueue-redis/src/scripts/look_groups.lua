@@ -1,5 +1,5 @@
--- The groups that wait, those that are due first first. Answers of each its name, when it is due, how many tasks wait in it,
--- and since when the oldest does.
+-- Returns the waiting groups, ordered by due time. Returns for each its name, when it is due, how many tasks wait in
+-- it, and since when the oldest does.
 local answer = {}
 local due = redis.call('ZRANGE', groups, 0, tonumber(limit) - 1, 'WITHSCORES')
 for i = 1, #due, 2 do

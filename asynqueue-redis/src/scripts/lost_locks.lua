@@ -1,4 +1,4 @@
--- Removes locks that end with a task which is not there any more, each if it is as it was seen.
+-- Removes locks that end with a task that no longer exists, each if it is as it was read.
 local lost = 0
 clock(not_after)
 for at = ROWS, #ARGV, LOCK_ROW do

@@ -1,4 +1,4 @@
--- Takes out of a sorted set what stands for tasks that are not there. The id begins at `begins` in an entry.
+-- Removes entries of missing tasks from a sorted set. The id starts at `begins` in an entry.
 local ids, lost = {}, {}
 for at = ROWS, #ARGV do ids[#ids + 1] = ARGV[at]:sub(tonumber(begins)) end
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ids))) do

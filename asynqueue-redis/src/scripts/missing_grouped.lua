@@ -1,4 +1,4 @@
--- Takes tasks out of their groups that are not there.
+-- Removes missing tasks from their groups.
 local lost = {}
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ARGV, ROWS))) do
   if not envelope then lost[#lost + 1] = ARGV[ROWS + i - 1] end

@@ -1,7 +1,7 @@
--- Marks entries of the list of pending tasks as gone whose tasks are not there.
+-- Marks entries of missing tasks in the pending list as deleted.
 local found, searched = 0, 0
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ARGV, ROWS))) do
-  -- Each takes a search of the list; the rest is for the next time.
+  -- Each takes a search of the list. The rest follows with the next call.
   if not envelope and searched < 5 then
     searched = searched + 1
     local id = ARGV[ROWS + i - 1]

@@ -1,4 +1,4 @@
--- Notes the ends of locks, as processes of versions that do not keep that set have left them.
+-- Notes the expiry of locks from processes of versions that do not maintain that set.
 clock(not_after)
 local found, noted = {}, {}
 for at = ROWS, #ARGV do found[#found + 1] = ARGV[at] end

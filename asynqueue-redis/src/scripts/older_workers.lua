@@ -1,4 +1,4 @@
--- Forgets workers of a build from before `leases` that lease nothing: once there is none, the index has all leases.
+-- Removes workers of builds from before `leases` that have no leases. Once there are none, the index has all leases.
 local fields, leasing = {}, {}
 for _, field in ipairs(redis.call('HKEYS', meta)) do
   if field:sub(1, 2) == 'w:' then fields[#fields + 1] = field end

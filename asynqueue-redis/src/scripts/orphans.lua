@@ -1,4 +1,4 @@
--- Archives tasks that are in no state. `seen` is the envelope as seen, `new` the one with the reason.
+-- Archives tasks without an entry. `seen` is the envelope as it was read, `new` the one with the reason.
 local now, ids, found = clock(not_after), {}, 0
 for at = ROWS, #ARGV, TASK_ROW do ids[#ids + 1] = ARGV[at + ID] end
 local bodies = redis.call('HMGET', tasks, unpack(ids))

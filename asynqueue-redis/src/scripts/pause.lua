@@ -1,4 +1,4 @@
--- Stops leasing if `stop` is 'y', or resumes it.
+-- Pauses leasing if `stop` is 'y', or resumes it.
 local now = clock(not_after)
 if seen(lanes, lane, number) then return 0 end
 note(lanes, lane, number, now, '')

@@ -1,2 +1,2 @@
--- Lets a group be due later.
+-- Postpones a group.
 return redis.call('ZADD', groups, 'XX', int(clock(not_after) + millis), group)

@@ -1,4 +1,4 @@
--- Gives up the care of a queue, and announces it to the others. Answers whether the instance had it.
+-- Releases the ownership of a queue, and notifies the others. Returns whether the instance owned it.
 clock(not_after)
 if redis.call('GET', owner) ~= instance then return 0 end
 redis.call('DEL', owner)

@@ -1,4 +1,4 @@
--- Keeps the progress of tasks that are still leased so.
+-- Stores the progress of tasks that still have this lease.
 local leases, put = {}, {}
 clock(not_after)
 for at = ROWS, #ARGV, REPORT_ROW do leases[#leases + 1] = ARGV[at + LEASE] end

@@ -1,7 +1,7 @@
--- Takes members out of their group `from`, each if it waits there and still is as it was seen, and makes them a group of their
--- own. `spec` has the limits and the name of that group. `offset` is how many were set apart before, and `new` the new
--- envelope ('' stays).
--- Answers how many were set apart.
+-- Moves members of the group `from` into a separate group, each if it waits there and still is as it was read. `spec`
+-- has the limits and the name of that group. `offset` is the number of members set apart before, and `new` the new
+-- envelope ('' for no change).
+-- Returns how many were set apart.
 local called = clock(not_after)
 local now = called + offset
 local before = seen(lanes, lane, number)
@@ -18,7 +18,7 @@ for i, waits in ipairs(redis.call('HMGET', aggregating, unpack(ids))) do
   local member = waits and waits:match('^%d+,%d+,%d+,(.*)$')
   if member and member:sub(1, #member - #id - 18) == from and bodies[i] == as_seen then
     local n = #moved + 1
-    -- In the order that they came.
+    -- In the order of their arrival.
     local time = ('%016.0f'):format(now + n - 1)
     moved[n] = id
     if new ~= '' then put[#put + 1], put[#put + 2] = id, new end
@@ -27,7 +27,7 @@ for i, waits in ipairs(redis.call('HMGET', aggregating, unpack(ids))) do
   end
 end
 if #moved == 0 then return 0 end
--- First, since it is what a Redis without memory refuses: so nothing is half done.
+-- First, because this is what a Redis without memory refuses, so that nothing is half done.
 if #put > 0 then redis.call('HSET', tasks, unpack(put)) end
 leave(keys, moved)
 redis.call('HSET', aggregating, unpack(kept))

@@ -1,9 +1,10 @@
 -- Records outcomes.
--- There are `simple` tasks that just complete and are gone, and others, each with an outcome: complete, drop, archive,
--- cancelled (archived, and was asked to), retry, snooze, release. `marks` are 'x' it counts only once expired, 'f' the attempt
--- failed. `envelope` is '' where it stays as it is. `millis` is how long the task is kept, or waits. `lock` is '-' and a key
--- to release it, or the time to live, ':' and a key to take it again if it is free. `result` is 'r' and the result ('' none).
--- Answers the tasks that are not recorded, a line each: the place and 'stale', or 'cancel' if it is to be cancelled.
+-- There are `simple` tasks that simply complete and are removed, and others, each with an outcome: complete, drop,
+-- archive, cancelled (archived on request), retry, snooze, release. `marks` are 'x' if it counts only once expired, and
+-- 'f' if the attempt failed. `envelope` is '' for no change. `millis` is how long the task is kept, or waits. `lock` is
+-- '-' and a key to release it, or the time to live, ':' and a key to take it again if it is free. `result` is 'r' and
+-- the result ('' none).
+-- Returns the tasks that are not recorded, one per line: the index and 'stale', or 'cancel' if it is to be cancelled.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
 if before then return before end
@@ -19,7 +20,7 @@ for at = others, #ARGV, OTHER_ROW do
   members[count], ids[count] = ARGV[at + LEASE], ARGV[at + ID]
 end
 local ends = redis.call('ZMSCORE', active, unpack(members))
--- Few tasks have any of these: mostly it takes one look to know.
+-- Few tasks have any of these: usually one lookup shows it.
 local rare = redis.call('EXISTS', cancels, progress, priorities, waiters, leases) > 0
 local asked = rare and redis.call('EXISTS', cancels) == 1 and redis.call('HMGET', cancels, unpack(ids))
 
@@ -53,7 +54,7 @@ for i = 1, count do
         if ARGV[at + RESULT] ~= '' then
           result[#result + 1], result[#result + 2] = id, ARGV[at + RESULT]:sub(2)
         end
-        -- The caller that waits for it reads the result. Callers that wait for other tasks do not receive it.
+        -- The waiter of this task reads the result. Waiters of other tasks do not receive it.
         final[#final + 1], final[#final + 2] = id, 'k'
       else
         delete[#delete + 1] = id
@@ -87,7 +88,7 @@ for i = 1, count do
 end
 
 local function record()
-  -- First what frees memory: a Redis that has none left lets the rest of such a change go through.
+  -- First what frees memory: then a Redis without memory does not refuse the rest of the change.
   if #ended > 0 then redis.call('ZREM', active, unpack(ended)) end
   if #delete > 0 then
     redis.call('HDEL', tasks, unpack(delete))
@@ -99,7 +100,7 @@ local function record()
     if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(free)) end
   end
   if #locking > 0 then
-    -- In their order, as if each were settled by itself.
+    -- In their order, as if each were settled separately.
     local names, held, changed = {}, {}, {}
     for i = 1, #locking, 2 do names[#names + 1] = locking[i]:match('^%d*[-:](.*)$') end
     for i, lock in ipairs(redis.call('HMGET', locks, unpack(names))) do held[names[i]] = lock or nil end
@@ -136,7 +137,7 @@ local function record()
   if #result > 0 then redis.call('HSET', results, unpack(result)) end
   if #pended > 0 then redis.call('HSET', since, unpack(pended)) end
   wait(keys, later, again, publish)
-  -- What is not the same when it is done twice comes last.
+  -- What must not happen twice comes last.
   if #plain + #front > 0 then redis.call('LLEN', pending) end
   local function add(counter, count)
     if count == 0 then return end

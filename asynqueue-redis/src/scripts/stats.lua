@@ -1,7 +1,7 @@
--- A queue's figures: now, paused, succeeded, failed, repaired, archived tasks deleted by count and by age, when ('' never),
--- limit by
--- count ('' not known); how many are scheduled, pending, active, to be retried, completed,
--- archived, aggregating; of the task that is next when it became pending ('' when it was enqueued), its id and its envelope.
+-- Returns the statistics of a queue: time, paused, succeeded, failed, repaired, archived tasks deleted by count and by
+-- age, when ('' never), limit by count ('' unknown); the numbers of scheduled, pending, active, retry, completed,
+-- archived and aggregating tasks; of the next task, when it became pending ('' when it was enqueued), its id and its
+-- envelope.
 local marks = redis.call('HMGET', meta, 'paused', 'stale')
 local sums = redis.call('HMGET', stats, 'succeeded', 'failed', 'repaired', 'trimmed_by_count', 'trimmed_by_age', 'trimmed_at', 'archived_max')
 local length = redis.call('LLEN', pending)
@@ -9,7 +9,7 @@ local first = redis.call('ZRANGE', urgent, 0, 0)[1]
 local position = length - 1
 while not first and position >= 0 do
   first = redis.call('LINDEX', pending, position)
-  -- The left-overs before it are few: they go as soon as a worker gets to them.
+  -- Few left-over entries precede it, because workers remove them when they reach them.
   if marks[2] and position > length - 1000 and is_gone(keys, first, position) then first = nil end
   position = position - 1
 end

@@ -1,10 +1,12 @@
--- Changes documents, in sets: all changes of a set are made, or none if a document is not as it is expected. One set after the other.
--- A document is kept as its version in 16 hexadecimal digits, when it is due in milliseconds ('' never), and its content, with a
--- space between them. What has no such beginning counts as absent.
--- The other keys are of spaces, in pairs: the documents of one, and when they are due. `number` is '' where nothing is changed, and
--- `counted` is the place of the space whose documents are counted ('' of none). Of each change there is the number of its set, the place
--- of its space, the version expected ('' absent, '*' any), the document ('' removes it, '=' keeps and returns it) and when it is due.
--- Answers the count, then of each set 'y' or 'n' for whether it was made, and the documents that it keeps.
+-- Changes documents in sets: all changes of a set are made, or none if a document is not as expected. The sets are
+-- processed in order.
+-- A document is stored as its version in 16 hexadecimal digits, its due time in milliseconds ('' never), and its
+-- content, separated by spaces. A value without this start counts as absent.
+-- The other keys are pairs, one for each space: the documents, and their due times. `number` is '' if nothing is
+-- changed, and `counted` is the index of the space whose documents are counted ('' none). Each change has the number of
+-- its set, the index of its space, the expected version ('' absent, '*' any), the document ('' removes it, '=' keeps
+-- and returns it) and its due time.
+-- Returns the count, then for each set 'y' or 'n' for whether it was made, and the documents that it keeps.
 local now = clock(not_after)
 local before = number ~= '' and seen(lanes, lane, number)
 if before then return cmsgpack.unpack(before) end
@@ -15,7 +17,7 @@ local function space_of(at)
   return KEYS[place], KEYS[place + 1]
 end
 
--- Looks at a document, if it matters. Returns whether it is as expected, and the document if it is kept.
+-- Reads a document, if it is needed. Returns whether it is as expected, and the document if it is kept.
 local function look(at)
   local expect, keeps = ARGV[at + EXPECT], ARGV[at + PUT] == '='
   if expect == '*' and not keeps then return true end
@@ -54,7 +56,7 @@ while ARGV[at] do
     at = at + CHANGE_ROW
   end
   if is_done then
-    -- What frees memory comes first, so that a Redis without any lets it through.
+    -- First what frees memory, so that a Redis without memory accepts the rest.
     for row = first, at - 1, CHANGE_ROW do remove(row) end
     for row = first, at - 1, CHANGE_ROW do set(row) end
   end
@@ -65,8 +67,8 @@ if counted ~= '' then answer[1] = redis.call('HLEN', KEYS[SPACES + counted]) end
 if number == '' then return answer end
 
 note(lanes, lane, number, now, cmsgpack.pack(answer))
--- Nobody looks after these lanes: two of them are looked at each time, and deleted when they are a day old. After a day without a
--- change all of them go.
+-- These lanes have no owner: each call checks two of them, and deletes lanes that are a day old. After a day without a
+-- change, all are deleted.
 local day = 24 * 3600 * 1000
 local some = redis.call('HRANDFIELD', lanes, 2, 'WITHVALUES')
 for i = 1, #some, 2 do

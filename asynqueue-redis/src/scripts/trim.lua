@@ -1,7 +1,8 @@
--- Deletes finished tasks and counts of hours that are kept no longer, at most `limit` tasks. Archived tasks that go are
--- counted in the same step. Those are kept for `archived_for` milliseconds, and `archived_max` of them. An instance waits for
--- `idle_max` milliseconds at most without asking again.
--- Answers how many it deleted: completed, archived beyond that number, archived too long; and how many archived ones are left.
+-- Deletes finished tasks and hourly counts that are past their retention, at most `limit` tasks. Deleted archived tasks
+-- are counted in the same step. They are kept for `archived_for` milliseconds, and at most `archived_max` of them. An
+-- instance waits at most `idle_max` milliseconds without a new lease call.
+-- Returns how many it deleted: completed, archived beyond that number, archived too long; and how many archived tasks
+-- remain.
 local now, keep, most = clock(not_after), tonumber(archived_max), tonumber(limit)
 local deleted = 0
 local function delete(key, ids)
@@ -18,7 +19,7 @@ local function until_now(key, last)
   return redis.call('ZRANGE', key, '-inf', int(last), 'BYSCORE', 'LIMIT', 0, most - deleted)
 end
 local size = redis.call('ZCARD', archived)
--- So that users of the inspector see how near the queue is to its limit.
+-- Lets users of the inspector see how near the queue is to its limit.
 if size > 0 and redis.call('HGET', stats, 'archived_max') ~= archived_max then
   redis.call('HSET', stats, 'archived_max', archived_max)
 end
@@ -29,7 +30,7 @@ local by_age = delete(archived, until_now(archived, now - archived_for))
 if by_count > 0 then redis.call('HINCRBY', stats, 'trimmed_by_count', by_count) end
 if by_age > 0 then redis.call('HINCRBY', stats, 'trimmed_by_age', by_age) end
 if by_count + by_age > 0 then redis.call('HSET', stats, 'trimmed_at', int(now)) end
--- Now and then: of each hour there are two counts, and a day of them more is let pass.
+-- Only from time to time: each hour has two counts, and one more day of them is tolerated.
 if redis.call('HLEN', hours) > 2 * hours_kept + 48 then
   local oldest, old = math.floor(now / 3600000) - hours_kept, {}
   for _, hour in ipairs(redis.call('HKEYS', hours)) do
@@ -37,6 +38,6 @@ if redis.call('HLEN', hours) > 2 * hours_kept + 48 then
   end
   if #old > 0 then redis.call('HDEL', hours, unpack(old)) end
 end
--- Left of processes that are gone, where no task came since.
+-- Left over from processes that are gone, if no task was enqueued since.
 redis.call('ZREMRANGEBYSCORE', idle, '-inf', int(now - idle_max))
 return {of_completed, by_count, by_age, size - by_count - by_age}

@@ -1,4 +1,4 @@
--- Releases locks of those that hold them.
+-- Releases locks, if their holders still have them.
 local names, over = {}, {}
 clock(not_after)
 for at = ROWS, #ARGV, LOCK_ROW do names[#names + 1] = ARGV[at + LOCK] end

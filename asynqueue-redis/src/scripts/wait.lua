@@ -1,5 +1,5 @@
--- Notes that someone waits for a task to end, unless it has, for so many milliseconds.
--- Answers its state ('' none), envelope and result.
+-- Notes for this many milliseconds that a caller waits for a task to end, unless it has.
+-- Returns its state ('' none), envelope and result.
 local envelope = redis.call('HGET', tasks, id)
 if not envelope then return {'', '', false} end
 if redis.call('ZSCORE', completed, id) then return {'completed', envelope, redis.call('HGET', results, id)} end

@@ -1,4 +1,4 @@
--- Removes what is kept of tasks that are not there.
+-- Removes data of missing tasks.
 local gone = {}
 clock(not_after)
 for i, envelope in ipairs(redis.call('HMGET', tasks, unpack(ARGV, ROWS))) do

@@ -1,4 +1,4 @@
-//! What is promised between tasks: unique keys, groups and the ticks of a schedule.
+//! Guarantees across tasks: unique keys, groups and the ticks of a schedule.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 impl Checker<'_> {
-    /// While a task surely holds its key, no other is accepted.
+    /// While a task certainly holds its key, no other task is accepted.
     pub(super) fn check_unique(&mut self) {
         let mut holders: HashMap<&str, Vec<Holder<'_>>> = HashMap::new();
         for (key, task) in &self.history.tasks {
@@ -20,7 +20,7 @@ impl Checker<'_> {
             if let (Some(lock), Some(answered)) = (&tried.key, tried.answered) {
                 let until = match kind_of(key) {
                     Kind::Window => tried.at + WINDOW_MILLIS * 1_000,
-                    // It succeeds once a run has ended so, and not before.
+                    // It succeeds once a run has ended with success, not before.
                     _ => task.first_success(),
                 };
                 holders.entry(lock).or_default().push(Holder {
@@ -49,7 +49,7 @@ impl Checker<'_> {
     pub(super) fn check_groups(&mut self) {
         let mut within: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
         for (key, task) in &self.history.tasks {
-            // Of tasks that are made, digests name members, and ticks an entry.
+            // Of created tasks, digests name their members, and ticks their entry.
             let members = task.runs.first().map_or("", |run| &run.more);
             if kind_of(key) == Kind::Made && Kind::of(members) == Kind::Member {
                 self.figures.aggregates += 1;
@@ -74,7 +74,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Each tick of an entry, from the first to the last, has one task.
+    /// Each tick of an entry, from the first to the last, has exactly one task.
     pub(super) fn check_ticks(&mut self) {
         let mut ticks: BTreeMap<&str, BTreeMap<u64, HashSet<&str>>> = BTreeMap::new();
         for (key, task) in &self.history.tasks {
@@ -105,7 +105,7 @@ impl Checker<'_> {
     }
 }
 
-/// A task that surely holds a unique key from its answer until then.
+/// A task that certainly holds a unique key from its acceptance until `until`.
 struct Holder<'a> {
     key: &'a str,
     tried: u64,

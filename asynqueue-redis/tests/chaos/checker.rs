@@ -1,4 +1,4 @@
-//! Decides from the journals and what is left whether each promise was kept: here what each task shows by itself.
+//! Decides from the journals and the final state whether each guarantee held. This file checks single tasks.
 
 use super::{
     history::{Answer, End, History, Run, Task, kind_of},
@@ -6,7 +6,7 @@ use super::{
     rest::Rest,
 };
 
-/// What was promised.
+/// The guarantees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Promise {
     Lost,
@@ -26,19 +26,19 @@ pub(crate) enum Promise {
 
 impl Promise {
     pub(crate) const ALL: [(Self, &str); 13] = [
-        (Self::Lost, "accepted tasks that came to no end"),
+        (Self::Lost, "accepted tasks without an end"),
         (
             Self::Refused,
-            "tasks that ran though they were refused, or were refused without cause",
+            "tasks that ran although refused, or were refused without cause",
         ),
         (Self::Twice, "attempts that started twice"),
         (
             Self::Overlap,
-            "runs beside or after another without a lost lease",
+            "runs during or after another run without a lost lease",
         ),
         (
             Self::Unstarted,
-            "attempts that nobody started, without a lost worker",
+            "attempts that were never started, without a lost worker",
         ),
         (Self::Early, "runs before the task was due"),
         (
@@ -52,22 +52,22 @@ impl Promise {
         (Self::Tick, "ticks without a task, or with several"),
         (
             Self::Operator,
-            "runs against an edit, move, deletion or cancellation that was answered",
+            "runs that contradict a confirmed edit, move, deletion or cancellation",
         ),
-        (Self::Result, "results that were not those of the task"),
+        (Self::Result, "results of another task"),
         (Self::Counters, "counters that differ from the journals"),
         (Self::Left, "entries, locks and keys left at the end"),
     ];
 }
 
-/// A promise that was not kept, and how it shows.
+/// A violated guarantee, with the evidence.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
     pub(crate) promise: Promise,
     pub(crate) what: String,
 }
 
-/// What became of the tasks, in numbers.
+/// The outcomes of the tasks, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) accepted: u64,
@@ -84,7 +84,7 @@ pub(crate) struct Figures {
     pub(crate) ticks: u64,
 }
 
-/// Everything that is known, and what was found.
+/// All input of the checks, and their findings.
 pub(crate) struct Checker<'a> {
     pub(super) history: &'a History,
     pub(super) rest: &'a Rest,
@@ -110,7 +110,7 @@ impl<'a> Checker<'a> {
         checker.check_groups();
         checker.check_ticks();
         for problem in &history.problems {
-            checker.broken(Promise::Lost, format!("a problem was noted: {problem}"));
+            checker.broken(Promise::Lost, format!("a problem was recorded: {problem}"));
         }
         for left in rest.undone.iter().chain(&rest.left) {
             checker.broken(Promise::Left, left.clone());
@@ -129,11 +129,11 @@ impl<'a> Checker<'a> {
             Answer::Refused => {
                 self.figures.refused += 1;
                 if was_seen {
-                    self.broken(Promise::Refused, format!("{key} was refused, and is there"));
+                    self.broken(Promise::Refused, format!("{key} was refused but exists"));
                 }
             }
             Answer::Wrong => {
-                self.broken(Promise::Refused, format!("{key} is new, and was refused"));
+                self.broken(Promise::Refused, format!("{key} is new but was refused"));
             }
             Answer::Unsure if task.tried.is_some() => {
                 self.figures.unsure += 1;
@@ -152,7 +152,7 @@ impl<'a> Checker<'a> {
         self.figures.runs += task.runs.len() as u64;
         let due = task.tried.as_ref().map_or(0, |tried| tried.due);
         for (place, run) in task.runs.iter().enumerate() {
-            // The due time was noted before the call, in microseconds, and the broker counts milliseconds.
+            // The due time was recorded before the call, in microseconds; the broker counts milliseconds.
             if run.start + 1_000 < due {
                 let early = due - run.start;
                 self.broken(
@@ -174,7 +174,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether a run may come after the one before it.
+    /// Whether a run may follow the previous one.
     fn check_order(&mut self, key: &str, task: &Task, before: Option<&Run>, run: &Run) {
         let (last, end) = before.map_or((0, Some(End::Failed)), |before| {
             (before.attempt, before.end.map(|(_, end)| end))
@@ -184,7 +184,7 @@ impl<'a> Checker<'a> {
             self.broken(Promise::Twice, format!("{key}: {before:?}, then {run:?}"));
         }
         if run.attempt > last + 1 {
-            // An attempt in between was leased by somebody and not begun.
+            // An attempt in between was leased but never started.
             self.figures.lost_leases += run.attempt - last - 1;
             let from = before.map_or_else(|| task.since(), |before| before.start);
             if !self.history.troubles.anyone_may_have_lost(from, run.start) {

@@ -1,4 +1,4 @@
-//! What all child processes of a run share: who they are, and how they reach Redis.
+//! What all child processes of a run share: their identity, and the connection to Redis.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ pub(crate) const URL: &str = "ASYNQUEUE_CHAOS_URL";
 pub(crate) const DIR: &str = "ASYNQUEUE_CHAOS_DIR";
 pub(crate) const SEED: &str = "ASYNQUEUE_CHAOS_CHILD_SEED";
 
-/// One child, seen from inside.
+/// A child process, from its own view.
 pub(crate) struct Child {
     /// `ROLE_PLACE.INCARNATION`, as in `worker_2.5`.
     pub(crate) name: String,
@@ -24,7 +24,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// This process; `None` if it is not a child.
+    /// This process. `None` if it is not a child.
     pub(crate) async fn this() -> Option<Self> {
         let name = std::env::var(NAME).ok()?;
         let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is set"));
@@ -38,7 +38,7 @@ impl Child {
     }
 }
 
-/// Connects, however long it takes: what is between may be broken just now.
+/// Connects, however long it takes: the link may be broken just now.
 async fn connect(url: &str) -> RedisBroker {
     loop {
         let options = RedisOptions::new(url).expect("a URL");
@@ -53,8 +53,8 @@ async fn connect(url: &str) -> RedisBroker {
     }
 }
 
-/// Waits until the parent closes its end, which asks this process to end.
-pub(crate) async fn asked_to_end() {
+/// Waits until the parent closes its end of the pipe, which requests this process to end.
+pub(crate) async fn end_requested() {
     let closed = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
     closed.await.expect("read");
 }

@@ -1,4 +1,4 @@
-//! Whether each task has come to one end, for a reason, and is counted once.
+//! Checks that each task has exactly one end with a valid reason, and is counted once.
 
 use asynqueue_core::task::FailureKind;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Checker<'_> {
-    /// Each task has come to one end, and the counters count these.
+    /// Each task has one end, and the counters match.
     pub(super) fn check_ends(&mut self) {
         let (mut succeeded, mut failed, mut may_have_failed) = (0, 0, 0);
         for (key, task) in &self.history.tasks {
@@ -19,7 +19,7 @@ impl Checker<'_> {
                 self.figures.archived += 1;
                 failed += archived.attempts;
                 if kind == Kind::Moved && task.has_run() {
-                    // Its move was cut off before the last step: it ran in the other queue.
+                    // Its move was interrupted before the last step: it ran in the other queue.
                     succeeded += 1;
                     failed += task.last_attempt() - 1;
                 }
@@ -46,12 +46,15 @@ impl Checker<'_> {
         }
         let found = (self.rest.succeeded, self.rest.failed);
         if found.0 != succeeded {
-            let what = format!("{} succeeded, and {succeeded} by the journals", found.0);
+            let what = format!(
+                "{} succeeded, but {succeeded} according to the journals",
+                found.0
+            );
             self.broken(Promise::Counters, what);
         }
         if !(failed..=failed + may_have_failed).contains(&found.1) {
             let what = format!(
-                "{} failed, and {failed} to {} by the journals",
+                "{} failed, but {failed} to {} according to the journals",
                 found.1,
                 failed + may_have_failed
             );
@@ -63,7 +66,7 @@ impl Checker<'_> {
         }
     }
 
-    /// An event reaches all subscribers, or none if nobody knows whether it was accepted.
+    /// An event reaches all subscribers, or none if it is unknown whether it was accepted.
     fn check_news(&mut self, key: &str, task: &Task) {
         let mut reached = Vec::new();
         for name in SUBSCRIBERS {
@@ -84,7 +87,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether there is a reason for a task to be archived.
+    /// Whether the archived task has a valid reason.
     fn check_archived(&mut self, key: &str, task: &Task, archived: &Archived) {
         let act = |is: &dyn Fn(&Act) -> bool| task.acts.iter().any(is);
         let is_right = match (kind_of(key), archived.kind) {
@@ -97,7 +100,7 @@ impl Checker<'_> {
                 .history
                 .troubles
                 .anyone_may_have_lost(task.since(), archived.at),
-            // The operator was killed or cut off in between, which leaves it in the archive.
+            // The operator was killed or disconnected in between, which leaves the task in the archive.
             (Kind::Moved, Some(FailureKind::Shelved))
                 if archived.message.contains("being moved") =>
             {

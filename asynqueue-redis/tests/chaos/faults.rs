@@ -1,4 +1,4 @@
-//! What goes wrong during a run: one fault after the other and several at a time, chosen by the seed, each noted with its end.
+//! The faults of a run: in sequence and several at a time, chosen by the seed, each recorded with its end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,15 +9,15 @@ use super::{
     journal::Journal,
     settings::{Dice, Fault},
     stage::{Place, Stage},
-    store::{Store, ask_all},
+    store::{Store, send_to_all},
 };
 
-/// What one link suffers from at a time.
+/// The fault that one link has at a time.
 type Links = Vec<(String, Arc<Mutex<Arc<Proxy>>>)>;
 
 impl Stage {
-    /// Lets faults happen for the time of the run, and all of them end.
-    pub(crate) async fn suffer(&self) {
+    /// Injects faults during the run, and ends all of them.
+    pub(crate) async fn inject(&self) {
         let mut dice = Dice::new(self.settings.seed, "faults");
         let links: Links = self
             .links
@@ -38,7 +38,7 @@ impl Stage {
             let Some(fault) = dice.pick(faults).copied() else {
                 continue;
             };
-            // Each has dice of its own, so that how long one takes does not change those after it.
+            // Each has a separate generator, so that the duration of one does not change the following ones.
             let mut own = Dice::new(dice.below(u64::MAX), fault.name());
             let journal = self.journal.clone();
             match fault {
@@ -50,7 +50,7 @@ impl Stage {
                 | Fault::Late => {
                     let (whom, link) = own.pick(&links).expect("links").clone();
                     under_way.spawn(async move {
-                        // One that suffers already is left alone.
+                        // A target that already has a fault is skipped.
                         if let Ok(proxy) = link.try_lock_owned() {
                             break_link(&journal, fault, &whom, &proxy, &mut own).await;
                         }
@@ -80,8 +80,8 @@ impl Stage {
     }
 }
 
-/// The faults of the first third of a run: those that cost nobody a lease, since nothing excuses one that is lost then. What is
-/// late can lease tasks to nobody, and is chosen as often as all others together.
+/// The faults of the first third of a run, which never cost a lease: a lost lease has no excuse then. Late requests can
+/// lease tasks without a worker, and are chosen as often as all others together.
 fn mild(faults: &[Fault]) -> Vec<Fault> {
     let mut mild = faults.to_vec();
     mild.retain(|fault| !fault.cuts_off());
@@ -110,7 +110,7 @@ async fn break_link(journal: &Journal, fault: Fault, whom: &str, proxy: &Proxy, 
         _ => (Link::Blackhole, dice.millis(300, 6_000)),
     };
     begin(journal, fault, whom).await;
-    // All connections, or those that the seed chooses.
+    // All connections, or a random selection.
     if dice.below(2) == 0 {
         proxy.set(link);
     } else {
@@ -131,7 +131,7 @@ async fn break_process(journal: &Journal, fault: Fault, place: &mut Place, dice:
             place.start().await;
         }
         Fault::Deploy => {
-            place.ask_to_end();
+            place.request_end();
             if !place.has_ended(Duration::from_secs(20)).await {
                 place.kill().await;
             }
@@ -159,9 +159,9 @@ async fn break_store(journal: &Journal, fault: Fault, store: &mut Store, dice: &
         }
         Fault::Clients => {
             let kind = *dice.pick(&["normal", "pubsub"]).expect("kinds");
-            ask_all(store.nodes(), &["CLIENT", "KILL", "TYPE", kind]).await;
+            send_to_all(store.nodes(), &["CLIENT", "KILL", "TYPE", kind]).await;
         }
-        Fault::Scripts => ask_all(store.nodes(), &["SCRIPT", "FLUSH"]).await,
+        Fault::Scripts => send_to_all(store.nodes(), &["SCRIPT", "FLUSH"]).await,
         _ => {
             if let Err(problem) = store.fail_over(dice).await {
                 journal

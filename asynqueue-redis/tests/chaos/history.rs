@@ -1,4 +1,4 @@
-//! What the journals say, put together: each task with its runs, and who was in trouble when.
+//! The combined journals: each task with its runs, and when each process was in trouble.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,21 +11,21 @@ use super::{
     settings::{Fault, LEASE},
 };
 
-/// A run's past.
+/// The history of a run.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) tasks: BTreeMap<String, Task>,
     pub(crate) troubles: Troubles,
-    /// How often each fault has struck, by its name.
+    /// How often each fault was injected, by name.
     pub(crate) faults: BTreeMap<String, u64>,
-    /// What the journals themselves complain of.
+    /// Problems in the journals themselves.
     pub(crate) problems: Vec<String>,
-    /// Outcomes that were refused, and tasks that were reclaimed, by workers that ended in order.
+    /// Refused outcomes and reclaimed tasks of workers that ended in order.
     pub(crate) stale: u64,
     pub(crate) reclaimed: u64,
 }
 
-/// A task, by its id, and its queue where it is a subscriber's.
+/// A task, by its id, with its queue if it belongs to a subscriber.
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) tried: Option<Tried>,
@@ -39,24 +39,24 @@ pub(crate) struct Task {
 #[derive(Clone, Debug)]
 pub(crate) struct Tried {
     pub(crate) at: u64,
-    /// When the caller had its answer.
+    /// When the caller received its response.
     pub(crate) answered: Option<u64>,
-    /// Before this it must not start.
+    /// It must not start before this time.
     pub(crate) due: u64,
     /// The unique key with its queue, if it has one.
     pub(crate) key: Option<String>,
 }
 
-/// What the caller was answered.
+/// The response to the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Nothing: nobody asked, the caller was killed, or the broker did not answer. It may have been accepted.
+    /// Unknown: the caller never sent it, was killed, or received no response. The task may have been accepted.
     #[default]
     Unsure,
     Accepted,
-    /// The unique key is another's.
+    /// The unique key is held by another task.
     Refused,
-    /// Something that no caller should be answered here.
+    /// A response that no caller should receive here.
     Wrong,
 }
 
@@ -74,32 +74,32 @@ pub(crate) struct Run {
 pub(crate) enum End {
     Ok,
     Failed,
-    /// It was asked to stop, and did or was dropped.
+    /// It was requested to stop, and stopped or was dropped.
     Stopped,
 }
 
-/// What the operator did with it.
+/// An operation of the operator on a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Act {
-    /// When it was answered, and what; none if the operator was killed before.
+    /// When it was confirmed, and the response. `None` if the operator was killed before.
     pub(crate) did: Option<(u64, String)>,
     pub(crate) to: String,
 }
 
-/// Who was cut off from Redis, stopped or dead, and when.
+/// When each process was disconnected from Redis, stopped or dead.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
-    /// `all`, a place, or a process; from and to.
+    /// `all`, a place, or a process; start and end.
     times: Vec<(String, u64, u64)>,
     /// When processes were killed or had ended.
     ends: HashMap<String, u64>,
     workers: Vec<String>,
 }
 
-/// What a client needs to recover once the trouble is over: it sends again what was not answered, or connects anew.
+/// How long a client needs to recover after a fault: it sends unanswered calls again, or reconnects.
 const AFTER: u64 = 1_500_000;
 
-/// A pause between two signs of life that is trouble.
+/// A pause between two pulses that counts as trouble.
 const SILENCE: u64 = 1_000_000;
 
 pub(crate) const LEASE_MICROS: u64 = LEASE.as_micros() as u64;
@@ -109,8 +109,8 @@ impl Troubles {
         whom == "all" || whom == worker || worker.split('.').next() == Some(whom)
     }
 
-    /// Whether this worker may have lost a lease between two times: within two leases it was kept from extending it for one,
-    /// counting what it needs to recover. A lease is lost one and a half after it was last extended.
+    /// Whether this worker may have lost a lease in this period: within two leases it was unable to extend it for one,
+    /// including the time to recover. A lease is lost one and a half lease times after its last extension.
     pub(crate) fn may_have_lost(&self, worker: &str, from: u64, to: u64) -> bool {
         let mine = self
             .times
@@ -127,7 +127,7 @@ impl Troubles {
         })
     }
 
-    /// Whether any worker may have.
+    /// Whether any worker may have lost a lease.
     pub(crate) fn anyone_may_have_lost(&self, from: u64, to: u64) -> bool {
         let mut workers = self.workers.iter();
         workers.any(|worker| self.may_have_lost(worker, from, to))
@@ -139,7 +139,7 @@ impl Troubles {
     }
 }
 
-/// How much of a time these times, which are in order, cover.
+/// How much of a period these sorted periods cover.
 fn covered(times: &[(u64, u64)], from: u64, to: u64) -> u64 {
     let (mut covered, mut last) = (0, from);
     for (begin, end) in times {
@@ -293,7 +293,7 @@ impl History {
     }
 }
 
-/// What a task is known by: it may be moved, and a subscriber's task has the id of its event.
+/// The key of a task: a task may be moved, and a subscriber's task has the id of its event.
 pub(crate) fn key_of(queue: &str, id: &str) -> String {
     match queue.find('@') {
         Some(1..) => format!("{id}/{queue}"),
@@ -308,14 +308,14 @@ impl Task {
         runs.any(|run| run.end.is_some_and(|(_, end)| end == End::Ok))
     }
 
-    /// When the first run that succeeded had ended; 0 if none has.
+    /// When the first successful run had ended, 0 if none has.
     pub(crate) fn first_success(&self) -> u64 {
         let ends = self.runs.iter().filter_map(|run| run.end);
         let successes = ends.filter(|(_, end)| *end == End::Ok);
         successes.map(|(at, _)| at).min().unwrap_or_default()
     }
 
-    /// Since when it may have been there.
+    /// The earliest time at which it may have existed.
     pub(crate) fn since(&self) -> u64 {
         self.tried.as_ref().map_or(0, |tried| tried.at)
     }

@@ -10,13 +10,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// A file of lines: a time in microseconds, a word that says what happened, and what belongs to it.
+/// A file of lines: a time in microseconds, a word for the event, and its arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal(Sender<Line>);
 
 struct Line {
     text: String,
-    /// Is answered once the line is on disk.
+    /// Notified once the line is on disk.
     kept: Option<oneshot::Sender<()>>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Journal {
-    /// Begins one, and a thread that writes it: all lines that wait go to disk together.
+    /// Creates a journal and the thread that writes it. All waiting lines are written together.
     pub(crate) fn create(dir: &Path, name: &str) -> Self {
         let file = File::create(dir.join(format!("{name}.journal"))).expect("a journal");
         let (lines, waiting) = channel();
@@ -35,14 +35,14 @@ impl Journal {
         Self(lines)
     }
 
-    /// Notes a line, and waits until it is on disk.
+    /// Writes a line, and waits until it is on disk.
     pub(crate) async fn note(&self, what: impl std::fmt::Display) {
         let (kept, wait) = oneshot::channel();
         self.send(what, Some(kept));
         wait.await.expect("the journal is written");
     }
 
-    /// Notes a line that nothing follows from.
+    /// Writes a line that nothing depends on.
     pub(crate) fn note_later(&self, what: impl std::fmt::Display) {
         self.send(what, None);
     }
@@ -65,7 +65,7 @@ fn write(mut file: File, waiting: &Receiver<Line>) {
         file.write_all(text.as_bytes()).expect("written");
         file.sync_data().expect("on disk");
         for kept in kept {
-            // Who waited may have been dropped.
+            // The caller may have been dropped.
             let _ = kept.send(());
         }
     }
@@ -89,7 +89,7 @@ impl Entry {
         })
     }
 
-    /// A part by its place; empty if there is none.
+    /// An argument by index, empty if there is none.
     pub(crate) fn part(&self, place: usize) -> &str {
         self.rest.get(place).map_or("", String::as_str)
     }
@@ -99,7 +99,7 @@ impl Entry {
     }
 }
 
-/// All journals of a directory, by their names. The last line of a process that was killed may be a part of one.
+/// Reads all journals of a directory, by name. The last line of a killed process may be incomplete.
 pub(crate) fn read_all(dir: &Path) -> Vec<(String, Vec<Entry>)> {
     let mut journals = Vec::new();
     for file in std::fs::read_dir(dir).expect("the journals") {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use asynqueue_core::{codec::MessagePack, task::Task};
 use serde::{Deserialize, Serialize};
 
-/// The queues of all but published events; several, so that a Cluster spreads them.
+/// The queues of all but published events. Several, so that a Cluster spreads them.
 pub(crate) const QUEUES: [&str; 4] = ["north", "east", "south", "west"];
 
 /// The subscribers of each event.
@@ -14,7 +14,7 @@ pub(crate) const SUBSCRIBERS: [&str; 3] = ["billing", "mail", "stock"];
 /// The schedule entries, which fire each second.
 pub(crate) const ENTRIES: [&str; 6] = ["pulse", "beat", "clock", "bell", "drum", "metronome"];
 
-/// The header with the tick that a task is of.
+/// The header with the tick of a task.
 pub(crate) const TICK: &str = "tick";
 
 /// How long the lock of a window is held, in milliseconds.
@@ -22,7 +22,7 @@ pub(crate) const WINDOW_MILLIS: u64 = 2_000;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $name:literal)*) => {
-        /// What is special about a task.
+        /// The special property of a task.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Kind { $($(#[$doc])* $kind),* }
 
@@ -46,7 +46,7 @@ kinds! {
     Delayed "delayed"
     /// Fails once or twice.
     Retried "retried"
-    /// Is not retried.
+    /// Has no retries.
     Once "once"
     /// Runs for up to several leases.
     Long "long"
@@ -54,12 +54,12 @@ kinds! {
     Unique "unique"
     /// Unique for a while.
     Window "window"
-    /// Becomes one task with others.
+    /// Is aggregated with others.
     Member "member"
     /// Is published.
     News "news"
-    /// Has a caller who waits for its result.
-    Asked "asked"
+    /// Has a caller that waits for its result.
+    Awaited "awaited"
     /// The operator changes its payload before it is due.
     Edited "edited"
     /// The operator moves it to another queue.
@@ -68,14 +68,14 @@ kinds! {
     Deleted "deleted"
     /// The operator cancels it.
     Cancelled "cancelled"
-    /// Gives up at its first attempt; the operator lets it run again.
+    /// Fails for good at its first attempt. The operator runs it again.
     GivesUp "gives_up"
-    /// Is made by a group or a schedule.
+    /// Is created by a group or a schedule.
     Made "made"
 }
 
 impl Kind {
-    /// Those that producers enqueue, the more often the more often they are here.
+    /// The kinds that producers enqueue. Their frequency here is their frequency in a run.
     pub(crate) const PRODUCED: [Self; 16] = [
         Self::Plain,
         Self::Plain,
@@ -92,10 +92,10 @@ impl Kind {
         Self::Member,
         Self::Member,
         Self::News,
-        Self::Asked,
+        Self::Awaited,
     ];
 
-    /// Those that the operator enqueues, to do something with them.
+    /// The kinds that the operator enqueues to operate on.
     pub(crate) const OPERATED: [Self; 5] = [
         Self::Edited,
         Self::Moved,
@@ -113,12 +113,12 @@ pub(crate) fn number_of(id: &str) -> u64 {
         .unwrap_or_default()
 }
 
-/// What the process of a task returns.
+/// The result of a task's handler.
 pub(crate) fn result_of(id: &str) -> u64 {
     number_of(id) * 3 + 1
 }
 
-/// Most tasks.
+/// The usual task.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
     pub(crate) id: String,
@@ -144,7 +144,7 @@ impl Task for Member {
     type Codec = MessagePack;
 }
 
-/// What a group becomes.
+/// The aggregate of a group.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Digest {
     pub(crate) members: Vec<String>,
@@ -192,7 +192,7 @@ impl Task for Tick {
     }
 }
 
-/// Wait a moment between attempts, where the default is half a minute.
+/// A short backoff instead of the default of half a minute.
 pub(crate) const BACKOFF: asynqueue_core::task::Backoff =
     asynqueue_core::task::Backoff::Fixed(std::time::Duration::from_millis(150));
 

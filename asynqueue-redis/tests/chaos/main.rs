@@ -1,5 +1,6 @@
-//! Chaos: producers, workers and an operator as processes, each behind a proxy, and faults of every kind while they work.
-//! Afterwards a checker decides from their journals whether each promise was kept. The book says how to run it.
+//! Chaos: producers, workers and an operator as processes, each behind a proxy, with faults of every kind while they
+//! work. Afterwards a checker decides from their journals whether each guarantee held. The book describes how to run
+//! it.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -33,7 +34,7 @@ use self::{
     stage::Stage,
 };
 
-/// How long all that was accepted may take to come to its end once nothing is broken any more.
+/// How long all accepted tasks may take to end after the last fault.
 const DRAINED_IN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -50,14 +51,14 @@ async fn child_of_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_breaks_nothing_is_lost_doubled_or_left() {
+async fn no_fault_loses_or_duplicates_a_task_or_leaves_data() {
     let settings = Settings::read();
     println!("{}", settings.command());
     let stage = Stage::start(&settings).await;
     let broker = broker(&stage.store.read().await.url()).await;
     put_entries(&broker).await;
     let probe = probe::start(&stage).await;
-    stage.suffer().await;
+    stage.inject().await;
     remove_entries(&broker).await;
     let mut unended = stage.end("producer").await;
     unended.extend(stage.end("operator").await);
@@ -79,7 +80,7 @@ async fn whatever_breaks_nothing_is_lost_doubled_or_left() {
     let broken = report::broken(&checker);
     assert!(
         broken.is_empty(),
-        "promises were broken:\n{broken}\nThe journals are in {}. Once more: {}",
+        "guarantees were violated:\n{broken}\nThe journals are in {}. To repeat: {}",
         settings.dir.display(),
         settings.command()
     );

@@ -1,4 +1,4 @@
-//! An operator: enqueues tasks and then edits, moves, deletes, cancels and repeats them while they wait, run or are done.
+//! An operator: enqueues tasks, then edits, moves, deletes, cancels and repeats them while they wait, run or are done.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::{
     settings::Dice,
 };
 
-/// How many tasks it has on its desk at a time.
+/// How many tasks it operates on concurrently.
 const LOOPS: u64 = 10;
 
-/// Operates until it is asked to end.
+/// Operates until it is requested to end.
 pub(crate) async fn run(child: Child) {
     let desk = Desk::new(&child);
     let mut loops = JoinSet::new();
@@ -29,7 +29,7 @@ pub(crate) async fn run(child: Child) {
         let inspector = Inspector::new(child.broker.clone());
         loops.spawn(operate(desk.clone(), inspector, dice));
     }
-    desk.until_asked_to_end(loops).await;
+    desk.until_end_requested(loops).await;
 }
 
 async fn operate(desk: Desk, inspector: Inspector, mut dice: Dice) {

@@ -1,4 +1,4 @@
-//! Looks whether Redis answers at all, as on a machine that has no time for it: that is trouble for all.
+//! Checks whether Redis responds at all. If the machine has no time for it, that counts as a fault for all.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{journal::now, settings::RESPONSE_TIMEOUT, stage::Stage};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks until it is aborted.
+/// Checks until it is aborted.
 pub(crate) async fn start(stage: &Stage) -> JoinHandle<()> {
     let journal = stage.journal.clone();
     let store = stage.store.read().await;
@@ -21,7 +21,7 @@ pub(crate) async fn start(stage: &Stage) -> JoinHandle<()> {
             for url in &urls {
                 ping(url).await;
             }
-            // Each look is a new connection, so this is more than a client has to wait for.
+            // Each check opens a new connection, so it takes longer than a client's call.
             if begin.elapsed() > RESPONSE_TIMEOUT / 2 {
                 journal.note(format!("slow {from}")).await;
             }

@@ -1,4 +1,4 @@
-//! A producer: notes what it is about to enqueue, and what it was answered.
+//! A producer: records each task before it is enqueued, and the response.
 
 use std::{
     sync::{
@@ -16,13 +16,13 @@ use asynqueue_core::{
 use tokio::task::JoinSet;
 
 use super::{
-    child::{Child, asked_to_end},
+    child::{Child, end_requested},
     journal::{Journal, now},
     load::{BACKOFF, Kind, Member, News, QUEUES, SUBSCRIBERS, WINDOW_MILLIS, Work},
     settings::Dice,
 };
 
-/// How many tasks it enqueues at a time.
+/// How many tasks it enqueues concurrently.
 const LOOPS: u64 = 6;
 
 /// How long a caller waits for a result.
@@ -33,7 +33,7 @@ const LIMITS: Aggregate = Aggregate::DEFAULT
     .max_delay(Duration::from_millis(800))
     .max_size(20);
 
-/// What loops of a child that enqueues share.
+/// State that the loops of an enqueueing child share.
 #[derive(Clone)]
 pub(crate) struct Desk {
     name: Arc<str>,
@@ -63,7 +63,7 @@ impl Desk {
         !self.ends.load(SeqCst)
     }
 
-    /// A task with an id and a queue, to be changed and then sent.
+    /// A task with an id and a queue, to be changed and sent.
     pub(crate) fn work(&self, id: &str, queue: &'static str) -> Enqueue<'_, Work> {
         let task = Work {
             id: id.to_owned(),
@@ -76,7 +76,7 @@ impl Desk {
             .backoff(BACKOFF)
     }
 
-    /// Enqueues a task that is to run no sooner than after `delay`. Returns it unless it is not known to be accepted.
+    /// Enqueues a task that must not run before `delay`. Returns its handle if it is known to be accepted.
     pub(crate) async fn send<T: asynqueue_core::task::Task>(
         &self,
         id: &str,
@@ -99,7 +99,7 @@ impl Desk {
         };
         let answer = task.await;
         self.journal
-            .note(format!("{} {id}", answered(&answer)))
+            .note(format!("{} {id}", word_for(&answer)))
             .await;
         answer.ok()
     }
@@ -116,16 +116,16 @@ impl Desk {
         self.journal.note(format!("{word} {id}")).await;
     }
 
-    /// Runs loops until the parent asks this process to end, and then lets them come to their ends.
-    pub(crate) async fn until_asked_to_end(self, mut loops: JoinSet<()>) {
-        asked_to_end().await;
+    /// Runs the loops until the parent requests this process to end, then waits for them.
+    pub(crate) async fn until_end_requested(self, mut loops: JoinSet<()>) {
+        end_requested().await;
         self.ends.store(true, SeqCst);
         while loops.join_next().await.is_some() {}
         self.journal.note("closed").await;
     }
 }
 
-fn answered<T>(answer: &Result<T, EnqueueError>) -> &'static str {
+fn word_for<T>(answer: &Result<T, EnqueueError>) -> &'static str {
     match answer {
         Ok(_) => "ack",
         Err(EnqueueError::Conflict(Conflict::Unique { .. })) => "refused",
@@ -135,10 +135,10 @@ fn answered<T>(answer: &Result<T, EnqueueError>) -> &'static str {
     }
 }
 
-/// Enqueues until it is asked to end.
+/// Enqueues until it is requested to end.
 pub(crate) async fn run(child: Child) {
     let desk = Desk::new(&child);
-    // What is published before anyone subscribes goes nowhere, as it should.
+    // An event without subscribers is rightly dropped.
     loop {
         let subscribers = child.broker.subscribers(&"news".into()).await;
         if subscribers.is_ok_and(|known| known.len() == SUBSCRIBERS.len()) {
@@ -154,7 +154,7 @@ pub(crate) async fn run(child: Child) {
         }
         loops.spawn(enqueue_all(desk.clone(), dice));
     }
-    desk.until_asked_to_end(loops).await;
+    desk.until_end_requested(loops).await;
 }
 
 async fn enqueue_all(desk: Desk, mut dice: Dice) {
@@ -182,7 +182,7 @@ async fn enqueue(desk: &Desk, kind: Kind, dice: &mut Dice, callers: &mut JoinSet
             desk.send(&id, (queue, "-"), at_once, task).await;
         }
         Kind::Unique | Kind::Window => {
-            // The lock is one of its queue.
+            // The lock belongs to its queue.
             let n = dice.below(24);
             let (queue, key) = (
                 QUEUES[n as usize % QUEUES.len()],
@@ -198,7 +198,7 @@ async fn enqueue(desk: &Desk, kind: Kind, dice: &mut Dice, callers: &mut JoinSet
                 .unique_key(&*key);
             desk.send(&id, (queue, &key), at_once, task).await;
         }
-        Kind::Asked => {
+        Kind::Awaited => {
             let task = task().retention(Duration::from_secs(60));
             if let Some(handle) = desk.send(&id, (queue, "-"), at_once, task).await {
                 callers.spawn(wait_for(desk.journal.clone(), handle));
@@ -219,7 +219,7 @@ async fn enqueue(desk: &Desk, kind: Kind, dice: &mut Dice, callers: &mut JoinSet
     }
 }
 
-/// Waits for a result as a caller does, and notes it.
+/// Waits for a result as a caller does, and records it.
 async fn wait_for(journal: Journal, task: TaskHandle<Work>) {
     let word = match tokio::time::timeout(PATIENCE, task.result()).await {
         Ok(Ok(result)) => format!("result {} {result}", task.id()),

@@ -8,10 +8,10 @@ use super::{
     stage::Stage,
 };
 
-/// How many examples of a broken promise are shown.
+/// How many examples of a violated guarantee are shown.
 const EXAMPLES: usize = 5;
 
-/// The run's figures, promises and examples of those that were broken.
+/// The run's figures and guarantees, with examples of violations.
 pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> String {
     let settings = &stage.settings;
     let links = stage
@@ -41,12 +41,12 @@ pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> 
     row("---", "---".into());
     row("faults", faults.join(", "));
     row(
-        "answers cut inside, requests delivered late",
+        "responses cut in the middle, requests delivered late",
         format!("{cuts}, {late}"),
     );
     row("tasks accepted", figures.accepted.to_string());
     row(
-        "calls without an answer (of which were accepted)",
+        "calls without a response (of which were accepted)",
         format!("{} ({})", figures.unsure, figures.unsure_accepted),
     );
     row("refused by a unique key", figures.refused.to_string());
@@ -63,7 +63,7 @@ pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> 
         format!("{}, {}", figures.aggregates, figures.ticks),
     );
     row(
-        "leases lost, overlaps by that",
+        "leases lost, overlaps caused by that",
         format!("{}, {}", figures.lost_leases, figures.overlaps),
     );
     for (promise, name) in Promise::ALL {
@@ -76,7 +76,7 @@ pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> 
     text
 }
 
-/// What was broken, with examples.
+/// The violated guarantees, with examples.
 pub(crate) fn broken(checker: &Checker<'_>) -> String {
     let mut text = String::new();
     for (promise, name) in Promise::ALL {

@@ -1,4 +1,4 @@
-//! What is left in Redis once all is done.
+//! The final state in Redis.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -37,16 +37,16 @@ pub(crate) struct Rest {
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
     pub(crate) repaired: u64,
-    /// What is in the queues though it should have come to its end.
+    /// Tasks in the queues that should have ended.
     pub(crate) undone: Vec<String>,
-    /// Keys and fields that should not be there.
+    /// Keys and fields that should not exist.
     pub(crate) left: Vec<String>,
 }
 
-/// The parts of a queue that stay: figures, names of workers, and what keeps a change from being made twice.
+/// The parts of a queue that stay: statistics, names of workers, and the lanes of changes.
 const STAY: [&str; 5] = ["stats", "hours", "meta", "lanes", "workers"];
 
-/// What all queues share, and what remembers changes for a while.
+/// What all queues share, and what is kept for a while to recognise repeated changes.
 const SHARED: [&str; 9] = [
     "aq:queues",
     "aq:{documents}:changes",
@@ -59,17 +59,17 @@ const SHARED: [&str; 9] = [
     "aq:{documents}:subscriptions",
 ];
 
-/// How long what ends by itself may take to.
+/// How long data with an expiry may take to disappear.
 const ENDS_IN: Duration = Duration::from_secs(12);
 
-/// The broker of the checker, with no proxy in between.
+/// The broker of the checker, without a proxy.
 pub(crate) async fn broker(url: &str) -> RedisBroker {
     let options = RedisOptions::new(url).expect("a URL");
     let options = options.retry_for(Duration::from_secs(20));
     RedisBroker::connect(options).await.expect("a connection")
 }
 
-/// Puts the entries that fire during the run.
+/// Creates the schedule entries that fire during the run.
 pub(crate) async fn put_entries(broker: &RedisBroker) {
     let timetable = Timetable::new(broker.clone());
     for entry in entries() {
@@ -99,7 +99,7 @@ async fn is_drained(broker: &RedisBroker) -> Vec<String> {
     undone
 }
 
-/// Waits until all tasks have come to their ends. Returns what has not in time.
+/// Waits until all tasks have ended. Returns the tasks that have not ended in time.
 pub(crate) async fn drain(broker: &RedisBroker, time: Duration) -> Vec<String> {
     let started = std::time::Instant::now();
     loop {
@@ -112,7 +112,7 @@ pub(crate) async fn drain(broker: &RedisBroker, time: Duration) -> Vec<String> {
 }
 
 impl Rest {
-    /// Reads what is left, deletes the tasks that are kept, and looks for what should not be there then.
+    /// Reads the final state, deletes the kept tasks, and searches for data that should not exist then.
     pub(crate) async fn take(broker: &RedisBroker, store: &Store) -> Self {
         let mut rest = Self {
             undone: is_drained(broker).await,
@@ -139,7 +139,7 @@ impl Rest {
             .expect("stats");
         let stats = &stats[0];
         if !queue.starts_with('@') {
-            // Nobody journals the runs of an outbox.
+            // The runs of an outbox are not in the journals.
             self.succeeded += stats.succeeded;
             self.failed += stats.failed;
         }
@@ -157,7 +157,7 @@ impl Rest {
                 let id = first.envelope.id.clone();
                 if !seen.insert(id.clone()) {
                     self.left
-                        .push(format!("{id} in {queue} was deleted, and is there"));
+                        .push(format!("{id} in {queue} was deleted but exists"));
                     break;
                 }
                 for task in &page.tasks {
@@ -190,7 +190,7 @@ impl Rest {
     }
 }
 
-/// The keys, and the locks in them, that should not be there once all tasks are gone.
+/// Keys, and locks in them, that should not exist once all tasks are gone.
 async fn left_keys(store: &Store, now: u64) -> Vec<String> {
     let mut left = Vec::new();
     for (mut connection, key) in keys(store.nodes()).await {
@@ -216,7 +216,7 @@ async fn left_keys(store: &Store, now: u64) -> Vec<String> {
     left
 }
 
-/// Ends of locks that are not there.
+/// Expiry entries of missing locks.
 async fn left_ends(connection: &mut MultiplexedConnection, key: &str) -> Vec<String> {
     let ends: Vec<String> = connection.zrange(key, 0, -1).await.expect("ends of locks");
     let locks = key.replace("lock_ends", "locks");
@@ -225,7 +225,7 @@ async fn left_ends(connection: &mut MultiplexedConnection, key: &str) -> Vec<Str
     left.map(|name| format!("{key} {name}")).collect()
 }
 
-/// Those for a window stay until it ends and the queue's upkeep finds them; others end with their tasks.
+/// The lock of a window stays until it expires and upkeep finds it. Others end with their tasks.
 async fn left_locks(connection: &mut MultiplexedConnection, key: &str, now: u64) -> Vec<String> {
     let locks: BTreeMap<String, String> = connection.hgetall(key).await.expect("locks");
     let is_window = |lock: &str| lock.split(':').next().is_some_and(|end| end.ends_with('w'));

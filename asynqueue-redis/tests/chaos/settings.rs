@@ -1,28 +1,28 @@
-//! What a run is asked to do, and the dice that it is decided by.
+//! The settings of a run, and its random numbers.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-/// How long tasks stay with a worker that says nothing.
+/// How long a task stays with a worker that does not extend its lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
-/// How long a client waits for an answer before it sends the request again.
+/// How long a client waits for a response before it sends the request again.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How long tasks are enqueued and faults happen.
+    /// How long tasks are enqueued and faults injected.
     pub(crate) time: Duration,
     pub(crate) seed: u64,
     pub(crate) is_cluster: bool,
     pub(crate) faults: Vec<Fault>,
-    /// Where the journals are.
+    /// The directory of the journals.
     pub(crate) dir: PathBuf,
 }
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $fault:ident $name:literal)*) => {
-        /// What goes wrong.
+        /// The kinds of faults.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Fault { $($(#[$doc])* $fault),* }
 
@@ -37,15 +37,15 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Answers take a while.
+    /// Responses are delayed.
     Delay "delay"
-    /// Connections end in the middle of an answer.
+    /// Connections end in the middle of a response.
     Cut "cut"
-    /// Answers never come.
+    /// Responses never arrive.
     Swallow "swallow"
-    /// Requests wait, then go through.
+    /// Requests are held, then delivered.
     Hold "hold"
-    /// Nothing goes through.
+    /// Nothing is delivered.
     Blackhole "blackhole"
     /// Requests arrive after they were sent again.
     Late "late"
@@ -53,32 +53,32 @@ faults! {
     Kill "kill"
     /// SIGSTOP and SIGCONT of one.
     Stop "stop"
-    /// One ends in order, and another takes its place.
+    /// A process ends in order, and another takes its place.
     Deploy "deploy"
-    /// Redis ends, by SIGKILL or in order, and starts again from its append-only file.
+    /// Redis ends, by SIGKILL or in order, and restarts from its append-only file.
     Restart "restart"
     /// SIGSTOP and SIGCONT of Redis.
     Pause "pause"
-    /// CLIENT KILL of all clients, or of those that listen.
+    /// CLIENT KILL of all clients, or of all subscribers.
     Clients "clients"
     /// SCRIPT FLUSH.
     Scripts "scripts"
-    /// A replica takes over from its master, which is asked to hand over or killed.
+    /// A replica takes over from its master, which hands over or is killed.
     Failover "failover"
 }
 
 impl Fault {
-    /// Whether it exists with this kind of Redis.
+    /// Whether this kind of Redis can have the fault.
     fn fits(self, is_cluster: bool) -> bool {
         match self {
-            // A Cluster takes a node that is away for dead, and a failover nobody waits for loses what was not copied.
+            // A Cluster declares a paused node dead, and an unplanned failover loses what was not replicated.
             Self::Restart | Self::Pause => !is_cluster,
             Self::Failover => is_cluster,
             _ => true,
         }
     }
 
-    /// Whether it keeps a worker from extending its leases.
+    /// Whether it can prevent a worker from extending its leases.
     pub(crate) fn cuts_off(self) -> bool {
         !matches!(
             self,
@@ -94,7 +94,10 @@ impl FromStr for Fault {
         let known = Self::ALL.iter().find(|fault| fault.name() == name);
         known.copied().ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|fault| fault.name()).collect();
-            format!("unknown fault `{name}`: it is one of {}", names.join(", "))
+            format!(
+                "unknown fault `{name}`: expected one of {}",
+                names.join(", ")
+            )
         })
     }
 }
@@ -109,12 +112,12 @@ fn variable<T: FromStr<Err: fmt::Display>>(name: &str, default: T) -> T {
 }
 
 impl Settings {
-    /// As the environment has them.
+    /// Reads the environment.
     pub(crate) fn read() -> Self {
         let is_cluster = match variable("ASYNQUEUE_CHAOS", "single".to_owned()).as_str() {
             "single" => false,
             "cluster" => true,
-            other => panic!("ASYNQUEUE_CHAOS=`{other}`: it is `single` or `cluster`"),
+            other => panic!("ASYNQUEUE_CHAOS is `{other}`: expected `single` or `cluster`"),
         };
         let seed = variable("ASYNQUEUE_CHAOS_SEED", rand::random::<u32>().into());
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -132,7 +135,7 @@ impl Settings {
         }
     }
 
-    /// What to type to get the same plan of faults again. How processes and threads take turns is another each time.
+    /// The command that repeats the same plan of faults. The interleaving of processes and threads differs each time.
     pub(crate) fn command(&self) -> String {
         let faults: Vec<_> = self.faults.iter().map(|fault| fault.name()).collect();
         format!(
@@ -150,7 +153,7 @@ impl Settings {
     }
 }
 
-/// The faults of a list: all if it is empty, none for `none`. Those with a `-` before their names are left out of all.
+/// The faults of a list: all if it is empty, none for `none`. Names with a `-` before them are excluded.
 fn chosen(list: &str, is_cluster: bool) -> Vec<Fault> {
     if list == "none" {
         return Vec::new();
@@ -177,12 +180,12 @@ fn chosen(list: &str, is_cluster: bool) -> Vec<Fault> {
     with
 }
 
-/// Numbers that look random and follow from a seed (SplitMix64).
+/// Pseudo-random numbers from a seed (SplitMix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// Those of this seed, and of a name that distinguishes them from others.
+    /// A generator for this seed and a name that distinguishes it from others.
     pub(crate) fn new(seed: u64, name: &str) -> Self {
         let mix = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, mix))
@@ -195,12 +198,12 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to this and without it.
+    /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// A number of milliseconds from the first to the second.
+    /// A duration between these milliseconds.
     pub(crate) fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from + 1))
     }

@@ -1,4 +1,4 @@
-//! The processes of a run: each in its place, with a proxy before it, and replaced when it has ended.
+//! The processes of a run: each in its place, behind a proxy, and replaced when it has ended.
 
 use std::{
     path::PathBuf,
@@ -15,18 +15,18 @@ use super::{child, journal::Journal, settings::Settings, store::Store};
 /// How many processes there are of each role.
 const ROLES: [(&str, usize); 3] = [("worker", 3), ("producer", 2), ("operator", 1)];
 
-/// All that takes part in a run.
+/// Everything that takes part in a run.
 pub(crate) struct Stage {
     pub(crate) settings: Settings,
-    /// What was done to whom, and when.
+    /// The record of injected faults.
     pub(crate) journal: Journal,
     pub(crate) store: Arc<RwLock<Store>>,
     pub(crate) places: Vec<Arc<Mutex<Place>>>,
-    /// The proxies, and whom a fault of each concerns.
+    /// The proxies, and the process that a fault of each concerns.
     pub(crate) links: Vec<(String, Arc<Proxy>)>,
 }
 
-/// A place for one process after the other.
+/// A place for a sequence of processes.
 pub(crate) struct Place {
     /// `ROLE_PLACE`.
     pub(crate) name: String,
@@ -72,7 +72,7 @@ impl Stage {
             place.start().await;
         }
         if let Store::Cluster(_, proxies) = &store {
-            // Every process reaches a node by the same proxy.
+            // All processes reach a node by the same proxy.
             links.extend(
                 proxies
                     .iter()
@@ -91,13 +91,13 @@ impl Stage {
         }
     }
 
-    /// Asks the processes of a role to end in order, and waits until they have. Returns those that did not.
+    /// Requests the processes of a role to end in order, and waits for them. Returns the processes that did not.
     pub(crate) async fn end(&self, role: &str) -> Vec<String> {
         let mut failed = Vec::new();
         for place in &self.places {
             let mut place = place.lock().await;
             if place.name.starts_with(role) {
-                place.ask_to_end();
+                place.request_end();
             }
         }
         for place in &self.places {
@@ -112,12 +112,12 @@ impl Stage {
 }
 
 impl Place {
-    /// The name of the process that is here.
+    /// The name of the current process.
     pub(crate) fn who(&self) -> String {
         format!("{}.{}", self.name, self.incarnation)
     }
 
-    /// Starts the next process here. It ends with this one, even if this is killed.
+    /// Starts the next process here. It ends with this one, even if this one is killed.
     pub(crate) async fn start(&mut self) {
         self.incarnation += 1;
         let program = this_program();
@@ -154,7 +154,7 @@ impl Place {
     }
 
     pub(crate) async fn kill(&mut self) {
-        // From here on it may be dead.
+        // It may be dead from here on.
         self.journal.note(format!("died {}", self.who())).await;
         self.signal("KILL");
         if let Some((mut process, _)) = self.running.take() {
@@ -162,13 +162,13 @@ impl Place {
         }
     }
 
-    pub(crate) fn ask_to_end(&mut self) {
+    pub(crate) fn request_end(&mut self) {
         if let Some((_, stdin)) = &mut self.running {
             *stdin = None;
         }
     }
 
-    /// Waits until the process has ended by itself; whether it has, and in order.
+    /// Waits until the process has ended by itself. Returns whether it has, in order.
     pub(crate) async fn has_ended(&mut self, time: Duration) -> bool {
         let started = std::time::Instant::now();
         while let Some((process, _)) = &mut self.running {
@@ -190,7 +190,7 @@ impl Place {
     }
 }
 
-/// This program, also after another was built in its place during a long run.
+/// This program, even after another was built in its place during a long run.
 fn this_program() -> PathBuf {
     let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
     if running.exists() {
@@ -202,7 +202,7 @@ fn this_program() -> PathBuf {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some((process, _)) = &mut self.running {
-            // Also ends one that is stopped.
+            // Also ends a stopped process.
             let _ = process.kill();
             let _ = process.wait();
         }

@@ -7,7 +7,7 @@ use redis::{Value, aio::MultiplexedConnection, cmd};
 
 use super::settings::Dice;
 
-/// One Redis that keeps all on disk, or a Cluster whose nodes announce their proxies.
+/// One Redis that writes everything to disk, or a Cluster whose nodes announce their proxies.
 pub(crate) enum Store {
     Single(RedisServer),
     Cluster(RedisCluster, Vec<Arc<Proxy>>),
@@ -48,7 +48,7 @@ impl Store {
         }
     }
 
-    /// Where it is, without a proxy in between.
+    /// Its URL, without a proxy.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Single(server) => server.url(),
@@ -56,7 +56,7 @@ impl Store {
         }
     }
 
-    /// Ends the one Redis and starts it again: what it has answered is on disk.
+    /// Ends the single Redis and restarts it: everything it has confirmed is on disk.
     pub(crate) async fn restart(&mut self, is_killed: bool, away: Duration) {
         let Self::Single(server) = self else { return };
         if is_killed {
@@ -68,8 +68,8 @@ impl Store {
         server.start_again().await;
     }
 
-    /// Lets a replica take over, without loss: the master hands over, or is killed once it has been without requests for
-    /// long enough to have copied all.
+    /// Makes a replica take over without loss: the master hands over, or is killed after it has had no requests for
+    /// long enough to replicate everything.
     pub(crate) async fn fail_over(&mut self, dice: &mut Dice) -> Result<(), String> {
         let Self::Cluster(cluster, proxies) = self else {
             return Ok(());
@@ -81,7 +81,7 @@ impl Store {
                 Some(port) => replicas.push((place, port)),
             }
         }
-        let master = *dice.pick(&masters).ok_or("there is no master")?;
+        let master = *dice.pick(&masters).ok_or("no master found")?;
         let port = proxies[master].port();
         let (replica, _) =
             *(replicas.iter().find(|(_, of)| *of == port)).ok_or("the master has no replica")?;
@@ -90,7 +90,7 @@ impl Store {
             return Wait::Leads(&cluster.nodes()[replica]).over().await;
         }
         proxies[master].set(Link::Hold);
-        // Requests that are in the server already take a moment.
+        // Requests that the server has already received take a moment.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let nodes = cluster.nodes();
         let copied = Wait::HasAll(&nodes[master], &nodes[replica]).over().await;
@@ -106,7 +106,7 @@ impl Store {
     }
 }
 
-/// Lets a node be known by its proxy, and notice soon when its master says nothing.
+/// Makes a node announce its proxy, and detect a silent master quickly.
 async fn announce(node: &RedisServer, proxy: &Proxy) {
     let mut connection = node.connection().await;
     let port = proxy.port().to_string();
@@ -144,20 +144,20 @@ fn field<T: std::str::FromStr>(info: &str, name: &str) -> Option<T> {
     line.trim().parse().ok()
 }
 
-/// Whether a node is a replica, and in touch with its master.
+/// Whether a node is a replica that is connected to its master.
 async fn follows(node: &RedisServer) -> bool {
     info(node).await.contains("master_link_status:up")
 }
 
-/// What a failover waits for.
+/// The condition that a failover waits for.
 enum Wait<'a> {
     /// The replica agrees to take over.
     Agrees(&'a RedisServer),
     /// A node is a master.
     Leads(&'a RedisServer),
-    /// A node is a replica, and in touch with its master.
+    /// A node is a replica that is connected to its master.
     Follows(&'a RedisServer),
-    /// The replica, the second, has all that its master, which gets no requests, has.
+    /// The replica (second) has everything that its idle master has.
     HasAll(&'a RedisServer, &'a RedisServer),
 }
 
@@ -169,9 +169,9 @@ impl Wait<'_> {
                     return false;
                 };
                 let mut ask = cmd("CLUSTER");
-                let asked: Result<Value, _> =
+                let agreed: Result<Value, _> =
                     ask.arg("FAILOVER").query_async(&mut connection).await;
-                asked.is_ok()
+                agreed.is_ok()
             }
             Self::Leads(node) => info(node).await.contains("role:master"),
             Self::Follows(node) => follows(node).await,
@@ -183,7 +183,7 @@ impl Wait<'_> {
         }
     }
 
-    /// Waits until it holds, for ten seconds at most.
+    /// Waits for the condition, for at most ten seconds.
     async fn over(self) -> Result<(), String> {
         for _ in 0..400 {
             if self.holds().await {
@@ -195,14 +195,14 @@ impl Wait<'_> {
             Self::Agrees(_) => "a replica agrees to take over",
             Self::Leads(_) => "a replica takes over",
             Self::Follows(_) => "the old master follows the new one",
-            Self::HasAll(..) => "a replica has all",
+            Self::HasAll(..) => "a replica has everything",
         };
         Err(format!("not in time: {what}"))
     }
 }
 
-/// Asks each node that is up for something.
-pub(crate) async fn ask_all(nodes: &[RedisServer], args: &[&str]) {
+/// Sends a command to each node that is up.
+pub(crate) async fn send_to_all(nodes: &[RedisServer], args: &[&str]) {
     for node in nodes {
         if let Some(mut connection) = connection(node).await {
             let _: Result<Value, _> = cmd(args[0])

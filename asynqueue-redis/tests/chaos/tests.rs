@@ -1,4 +1,4 @@
-//! The checker itself: it finds each kind of broken promise, and excuses what has a cause.
+//! Tests of the checker: it finds each kind of violation, and accepts what has a cause.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,7 +10,7 @@ use super::{
     rest::{Archived, Rest},
 };
 
-/// What a checker finds in these journals. Lines begin with milliseconds.
+/// What a checker finds in these journals. Lines start with milliseconds.
 fn found(journals: &[(&str, &str)], rest: &Rest) -> Vec<Promise> {
     let dir = tempfile::tempdir().expect("a directory");
     for (name, lines) in journals {
@@ -41,7 +41,7 @@ fn counted(succeeded: u64, failed: u64) -> Rest {
 const SENT: &str = "1000 try plain-p-1 north 0 -\n1001 ack plain-p-1";
 
 #[test]
-fn a_task_that_ran_once_and_is_counted_keeps_all_promises() {
+fn a_task_that_ran_once_and_is_counted_violates_nothing() {
     let ran = "1100 start north plain-p-1 1 w.1 0\n1110 end north plain-p-1 1 w.1 ok";
     let journals = [("producer", SENT), ("worker_0.1", ran)];
     assert_eq!(found(&journals, &counted(1, 0)), []);
@@ -50,7 +50,7 @@ fn a_task_that_ran_once_and_is_counted_keeps_all_promises() {
 }
 
 #[test]
-fn an_accepted_task_without_an_end_is_lost_and_one_without_an_answer_may_be() {
+fn an_accepted_task_without_an_end_is_lost_and_one_without_a_response_may_be() {
     assert_eq!(
         found(&[("producer", SENT)], &counted(0, 0)),
         [Promise::Lost]
@@ -73,7 +73,7 @@ fn a_task_that_was_refused_must_not_run() {
 }
 
 #[test]
-fn an_attempt_starts_twice_only_if_it_was_given_back() {
+fn an_attempt_starts_twice_only_if_it_was_released() {
     let ran = |end: &str| {
         format!(
             "1100 start north plain-p-1 1 worker_0.1 0\n1110 end north plain-p-1 1 worker_0.1 {end}\n\
@@ -90,7 +90,7 @@ fn an_attempt_starts_twice_only_if_it_was_given_back() {
 }
 
 #[test]
-fn a_task_runs_beside_itself_only_if_its_worker_was_away_for_most_of_a_lease() {
+fn runs_of_a_task_overlap_only_if_its_worker_was_away_for_most_of_a_lease() {
     let first =
         "1100 start north plain-p-1 1 worker_0.1 0\n9000 end north plain-p-1 1 worker_0.1 ok";
     let second =
@@ -135,7 +135,7 @@ fn a_task_runs_beside_itself_only_if_its_worker_was_away_for_most_of_a_lease() {
 }
 
 #[test]
-fn an_attempt_that_nobody_started_needs_a_worker_that_was_away() {
+fn an_attempt_that_never_started_requires_a_worker_that_was_away() {
     let ran = "7000 start north plain-p-1 2 worker_0.1 0\n7010 end north plain-p-1 2 worker_0.1 ok";
     let of = |faults: &str| {
         let journals = [("producer", SENT), ("worker_0.1", ran), ("faults", faults)];
@@ -211,7 +211,7 @@ fn every_tick_has_one_task() {
 }
 
 #[test]
-fn nothing_runs_against_an_answer_to_the_operator() {
+fn nothing_runs_against_a_confirmed_operation() {
     let of = |kind: &str, did: &str, more: &str| {
         let sent = format!(
             "1000 try {kind}-o-1 north 0 -\n1001 ack {kind}-o-1\n1010 ask {kind}-o-1 east\n1020 did {kind}-o-1 east {did}"
@@ -231,7 +231,7 @@ fn nothing_runs_against_an_answer_to_the_operator() {
 }
 
 #[test]
-fn a_task_is_archived_for_a_reason_that_the_run_gave() {
+fn a_task_is_archived_only_for_a_reason_in_the_journals() {
     let of = |id: &str, kind: FailureKind| {
         let sent = format!("1000 try {id} north 0 -\n1001 ack {id}");
         let archived = Archived {
@@ -255,11 +255,11 @@ fn a_task_is_archived_for_a_reason_that_the_run_gave() {
 }
 
 #[test]
-fn a_result_is_that_of_its_task() {
-    let sent = "1000 try asked-p-4 north 0 -\n1001 ack asked-p-4";
-    let ran = "1100 start north asked-p-4 1 w.1 0\n1110 end north asked-p-4 1 w.1 ok";
+fn a_result_belongs_to_its_task() {
+    let sent = "1000 try awaited-p-4 north 0 -\n1001 ack awaited-p-4";
+    let ran = "1100 start north awaited-p-4 1 w.1 0\n1110 end north awaited-p-4 1 w.1 ok";
     let of = |result: u64| {
-        let sent = format!("{sent}\n1200 result asked-p-4 {result}");
+        let sent = format!("{sent}\n1200 result awaited-p-4 {result}");
         found(&[("producer", &sent), ("worker_0.1", ran)], &counted(1, 0))
     };
     assert_eq!(of(13), []);

@@ -1,4 +1,4 @@
-//! A worker: notes each start before the work, and each end before the outcome.
+//! A worker: records each start before the work, and each end before the outcome.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use asynqueue_core::{
 };
 
 use super::{
-    child::{Child, asked_to_end},
+    child::{Child, end_requested},
     journal::Journal,
     load::{
         Digest, ENTRIES, Kind, Member, News, QUEUES, SUBSCRIBERS, TICK, Tick, Work, number_of,
@@ -19,13 +19,13 @@ use super::{
     settings::LEASE,
 };
 
-/// How often it notes that it is alive: a pause between two of these is one of the process.
+/// How often it records that it is alive. A longer gap means that the process was paused.
 const PULSE: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
 struct Runs(Arc<(Journal, String)>);
 
-/// One run of a task. Dropped before its end, it was stopped.
+/// One run of a task. If it is dropped before its end, the task was stopped.
 struct Run {
     runs: Runs,
     what: String,
@@ -71,14 +71,14 @@ async fn work(
     let (kind, n) = (Kind::of(&task.id), number_of(&task.id));
     let run = runs.start(&ctx, &task.version.to_string()).await;
     let millis = match kind {
-        // The longest is longer than it takes to lose a lease that nobody extends.
+        // The longest takes more time than it takes to lose a lease that is not extended.
         Kind::Long if n % 8 == 0 => 1_000 + n * 37 % 7_000,
         Kind::Long => 100 + n * 37 % 400,
         Kind::Cancelled => 200 + n * 13 % 1_500,
         _ => 1 + n * 7 % 30,
     };
     let pause = tokio::time::sleep(Duration::from_millis(millis));
-    // Every second one does not listen.
+    // Every second task ignores cancellation.
     let stopped = async {
         match n % 2 {
             0 => ctx.cancelled().await,
@@ -170,8 +170,8 @@ fn entry(place: usize) -> Entry {
         .options(|call| call.queue(QUEUES[place % QUEUES.len()]))
 }
 
-/// A scheduler, as soon as Redis answers. Entries are put by the parent: a worker that begins late must not bring back those that
-/// were removed.
+/// Starts a scheduler as soon as Redis responds. The parent creates the entries: a worker that starts late must not
+/// restore removed ones.
 async fn scheduler(child: &Child) -> SchedulerHandle {
     loop {
         let scheduler = Scheduler::builder(child.broker.clone()).before(|_, tick, task| {
@@ -185,7 +185,7 @@ async fn scheduler(child: &Child) -> SchedulerHandle {
     }
 }
 
-/// Works until it is asked to end.
+/// Works until it is requested to end.
 pub(crate) async fn run(child: Child) {
     let pulse = child.journal.clone();
     std::thread::spawn(move || {
@@ -196,7 +196,7 @@ pub(crate) async fn run(child: Child) {
     });
     let server = server(&child).start().await.expect("a server");
     let scheduler = scheduler(&child).await;
-    asked_to_end().await;
+    end_requested().await;
     child.journal.note("closing").await;
     scheduler.shutdown().await;
     let stats = server.stats();

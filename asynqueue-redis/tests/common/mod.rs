@@ -1,4 +1,4 @@
-//! What tests of a connected broker share.
+//! Helpers for tests with a connected broker.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub(crate) async fn lease(broker: &RedisBroker, queue: &str, max: usize) -> Vec<
         .concat()
 }
 
-/// Leases and completes so many tasks. Returns their ids in the order they came.
+/// Leases and completes this many tasks. Returns their ids in order.
 pub(crate) async fn process_all(broker: &RedisBroker, queue: &str, count: usize) -> Vec<String> {
     let started = Instant::now();
     let mut ids = Vec::new();
@@ -67,7 +67,7 @@ pub(crate) async fn process_all(broker: &RedisBroker, queue: &str, count: usize)
     ids
 }
 
-/// The next signal, for which it waits in vain for half a minute at most.
+/// Returns the next signal. Fails after half a minute without one.
 pub(crate) async fn next(signals: &mut Signals) -> Option<Signal> {
     let signal = tokio::time::timeout(Duration::from_secs(30), signals.next());
     signal.await.expect("a signal in time")

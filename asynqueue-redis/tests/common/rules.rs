@@ -1,20 +1,20 @@
-//! The users that the page on Redis permissions describes, as the page has them.
+//! The users in the book's page on Redis permissions, parsed from the page.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use asynqueue_test_servers::RedisServer;
 use redis::cmd;
 
-/// A user by one of the lines of the page.
+/// A user from one of the lines on the page.
 #[derive(Clone, Copy)]
 pub(crate) enum Rules {
     /// Most commands.
     Short,
-    /// Those that are needed, by name.
+    /// Only the required commands, by name.
     ByName,
 }
 
 impl Rules {
-    /// The words behind `ACL`.
+    /// The words after `ACL`.
     pub(crate) fn words(self) -> Vec<String> {
         let page = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -29,7 +29,7 @@ impl Rules {
         line.split(' ').map(String::from).collect()
     }
 
-    /// Makes the user, with more rules. Its password is `secret`.
+    /// Creates the user, with additional rules. Its password is `secret`.
     pub(crate) async fn apply(self, server: &RedisServer, more: &[&str]) {
         let mut admin = server.connection().await;
         let mut acl = cmd("ACL");

@@ -56,7 +56,7 @@ async fn blocks(
         .unwrap()
 }
 
-/// Releases the handlers when it is dropped.
+/// Releases the handlers on drop.
 struct Release(Arc<AtomicBool>);
 
 impl Drop for Release {
@@ -79,7 +79,7 @@ fn handlers_that_block_every_thread_for_four_leases_run_once_on_two_servers() {
     let redis = test.block_on(RedisServer::start());
     let (released, runs) = Default::default();
     let (one, other) = (workers(), workers());
-    // Each connects where its handlers block.
+    // Each server connects on the runtime where its handlers block.
     let start = |runtime: &Runtime| {
         runtime.block_on(async { blocks(connect(&redis.url()).await, &released, &runs).await })
     };
@@ -90,9 +90,9 @@ fn handlers_that_block_every_thread_for_four_leases_run_once_on_two_servers() {
             load::send(&producer, n).await;
         }
     });
-    // Also when an assertion fails: a runtime waits for its threads.
+    // Also if an assertion fails, because a runtime waits for its threads.
     let _release = Release(Arc::clone(&released));
-    wait_until("all block their thread", || runs.load(SeqCst) == 4);
+    wait_until("all handlers block their thread", || runs.load(SeqCst) == 4);
     let start = Instant::now();
     wait_until("four leases have passed", || start.elapsed() > LEASE * 4);
     released.store(true, SeqCst);

@@ -1,4 +1,4 @@
-//! Redis's clock steps while tasks run.
+//! The clock of Redis steps while tasks run.
 
 use std::{
     sync::Arc,

@@ -17,19 +17,19 @@ fn key() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_takes_over_goes_on_where_its_master_was() {
+async fn a_replica_that_takes_over_continues_from_its_master() {
     let mut cluster = RedisCluster::start().await;
     let (broker, record) = (patient(&cluster.url()).await, Arc::new(Record::default()));
     let worker = serve(&broker, &record, MOMENT).await;
     let producers = Producers::start(&broker, MOMENT);
-    eventually("work goes on", || async { record.done() > 200 }).await;
-    // A Cluster may lose what its master did last, so nothing is to happen in the last moment: what was accepted waits.
+    eventually("work continues", || async { record.done() > 200 }).await;
+    // A Cluster may lose its master's last changes, so nothing happens in the last moment: accepted tasks wait.
     broker
         .set_paused(&[QUEUE.into()], true)
         .await
         .expect("paused");
     let sent = producers.stop().await;
-    eventually("what runs is done", || async {
+    eventually("running tasks are done", || async {
         let stats = broker
             .stats(&[QUEUE.into()])
             .await
@@ -45,7 +45,7 @@ async fn a_replica_that_takes_over_goes_on_where_its_master_was() {
         .set_paused(&[QUEUE.into()], false)
         .await
         .expect("resumed");
-    eventually("work goes on", || async { record.done() > sent + 100 }).await;
+    eventually("work continues", || async { record.done() > sent + 100 }).await;
     let sent = sent + more.stop().await;
     eventually("all is done", || async { record.done() == sent }).await;
     worker.shutdown().await.expect("ended in order");
@@ -53,14 +53,14 @@ async fn a_replica_that_takes_over_goes_on_where_its_master_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_moves_while_its_queue_is_in_use_loses_and_doubles_nothing() {
+async fn moving_a_slot_in_use_loses_and_duplicates_nothing() {
     let cluster = RedisCluster::start().await;
     let (broker, record) = (patient(&cluster.url()).await, Arc::new(Record::default()));
     let worker = serve(&broker, &record, MOMENT).await;
     let producers = Producers::start(&broker, MOMENT);
     for _ in 0..3 {
         let before = record.done();
-        eventually("work goes on", || async { record.done() > before + 100 }).await;
+        eventually("work continues", || async { record.done() > before + 100 }).await;
         cluster
             .migrate_slot_of(&key(), async || tokio::time::sleep(MOMENT * 10).await)
             .await;

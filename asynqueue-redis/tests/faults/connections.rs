@@ -1,4 +1,4 @@
-//! Connections that break, and servers that come back.
+//! Broken connections and restarted servers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 const MOMENT: Duration = Duration::from_millis(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_redis_loses_and_doubles_nothing() {
+async fn a_restart_of_redis_loses_and_duplicates_nothing() {
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
     let mut server = RedisServer::with(&settings).await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
@@ -23,7 +23,7 @@ async fn a_restart_of_redis_loses_and_doubles_nothing() {
     let producers = Producers::start(&broker, MOMENT);
     for round in 0..4 {
         let before = record.done();
-        eventually("work goes on", || async { record.done() > before + 50 }).await;
+        eventually("work continues", || async { record.done() > before + 50 }).await;
         if round % 2 == 0 {
             server.stop()
         } else {
@@ -38,7 +38,7 @@ async fn a_restart_of_redis_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_connections_lose_and_double_nothing() {
+async fn killed_connections_lose_and_duplicate_nothing() {
     let server = RedisServer::start().await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
     let worker = serve(&broker, &record, MOMENT).await;
@@ -47,7 +47,7 @@ async fn killed_connections_lose_and_double_nothing() {
     let mut killed = 0;
     for _ in 0..25 {
         let mut kill = cmd("CLIENT");
-        // None, where there was no time to connect again.
+        // None, if there was no time to reconnect.
         killed += kill
             .arg(&["KILL", "SKIPME", "yes"])
             .query_async::<i64>(&mut admin)
@@ -84,9 +84,9 @@ async fn flushed_scripts_are_loaded_again() {
     record.assert_each_ran_once(sent);
 }
 
-/// Requests arrive, and it is not known what became of them.
+/// Requests arrive, but their results are unknown.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_late_cut_or_never_come_lose_and_double_nothing() {
+async fn late_cut_or_missing_responses_lose_and_duplicate_nothing() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
     let (broker, record) = (patient(&proxy.url()).await, Arc::new(Record::default()));
@@ -103,18 +103,18 @@ async fn answers_that_are_late_cut_or_never_come_lose_and_double_nothing() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         proxy.set(Fault::None);
         let before = record.done();
-        eventually("work goes on", || async { record.done() > before + 20 }).await;
+        eventually("work continues", || async { record.done() > before + 20 }).await;
     }
-    assert!(proxy.cuts() > 0, "no answer was cut");
+    assert!(proxy.cuts() > 0, "no response was cut");
     let sent = producers.stop().await;
     eventually("all is done", || async { record.done() == sent }).await;
     worker.shutdown().await.expect("ended in order");
     record.assert_each_ran_once(sent);
 }
 
-/// The poll goes on without them, and they come back by themselves.
+/// The poll continues without signals, and they recover by themselves.
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_signals_cost_time_and_come_back() {
+async fn lost_signals_cost_time_and_recover() {
     let server = RedisServer::start().await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
     let worker = serve(&broker, &record, MOMENT).await;
@@ -152,7 +152,7 @@ async fn lost_signals_cost_time_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_who_waits_is_told_though_redis_was_away() {
+async fn a_waiter_receives_the_result_after_redis_was_away() {
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
     let mut server = RedisServer::with(&settings).await;
     let (broker, record) = (patient(&server.url()).await, Arc::new(Record::default()));
@@ -165,7 +165,7 @@ async fn one_who_waits_is_told_though_redis_was_away() {
     let waiting = tokio::spawn(async move { task.result().await });
     for _ in 0..2 {
         server.kill();
-        // Long enough to be noticed, and not as long as calls are tried again.
+        // Long enough to be noticed, but shorter than calls are retried.
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.start_again().await;
     }
@@ -175,7 +175,7 @@ async fn one_who_waits_is_told_though_redis_was_away() {
     record.assert_each_ran_once(1);
 }
 
-/// However many calls there are, none waits for the others' tries to fail one after the other.
+/// Whatever the number of calls, none waits for the tries of others to fail one after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_calls_fail_together_while_redis_is_away() {
     let server = RedisServer::start().await;
@@ -195,15 +195,18 @@ async fn many_calls_fail_together_while_redis_is_away() {
     let all = tokio::time::timeout(Duration::from_secs(30), calls.join_all());
     let answers = all
         .await
-        .expect("long before two hundred time-outs are over");
+        .expect("long before two hundred time-outs have passed");
     assert!(answers.iter().all(Result::is_err));
     proxy.set(Fault::None);
-    eventually("it answers again", || async { broker.ping().await.is_ok() }).await;
+    eventually("it responds again", || async {
+        broker.ping().await.is_ok()
+    })
+    .await;
 }
 
-/// A server tries for as long as it takes; what it recorded is not refused when it asks again.
+/// A server retries as long as it takes. A recorded outcome is not refused when it is sent again.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_was_recorded_and_not_answered_is_not_refused_the_next_time() {
+async fn a_recorded_outcome_without_a_response_is_not_refused_the_next_time() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
     let options = RedisOptions::new(&proxy.url()).expect("a URL");
@@ -212,7 +215,7 @@ async fn an_outcome_that_was_recorded_and_not_answered_is_not_refused_the_next_t
         .response_timeout(Duration::from_millis(200))
         .retry_for(Duration::from_millis(500));
     let broker = RedisBroker::connect(options).await.expect("a connection");
-    // Loads the script, which would be asked for else.
+    // Loads the script, which would otherwise be sent first.
     send(&broker, [task(QUEUE, "first")]).await;
     process_all(&broker, QUEUE, 1).await;
     send(&broker, [task(QUEUE, "a"), task(QUEUE, "b")]).await;
@@ -222,12 +225,12 @@ async fn an_outcome_that_was_recorded_and_not_answered_is_not_refused_the_next_t
         .map(|leased| leased.settle(Outcome::Complete { result: None }))
         .collect();
     proxy.set(Fault::SwallowReplies);
-    all_of(broker.settle(&settlements).await).expect_err("no answer");
+    all_of(broker.settle(&settlements).await).expect_err("no response");
     proxy.set(Fault::None);
     let stats = connect(&server.url()).await.stats(&[QUEUE.into()]).await;
     assert_eq!(stats.expect("stats")[0].succeeded, 3, "recorded");
-    let settled = all_of(broker.settle(&settlements).await).expect("an answer");
+    let settled = all_of(broker.settle(&settlements).await).expect("a response");
     assert_eq!(settled, [Settled::Recorded; 2]);
-    let settled = all_of(broker.settle(&settlements).await).expect("an answer");
+    let settled = all_of(broker.settle(&settlements).await).expect("a response");
     assert_eq!(settled, [Settled::Stale; 2], "once is enough");
 }

@@ -1,4 +1,4 @@
-//! Redis loses what code declares: all of it, or the last change alone.
+//! Redis loses declared subscribers and schedule entries: all of them, or only the last change.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ async fn entries(broker: &RedisBroker) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn subscribers_and_schedule_entries_are_put_back_when_redis_has_lost_all() {
+async fn subscribers_and_schedule_entries_are_restored_when_redis_has_lost_all_data() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let server = serve(&broker, &["billing", "stock"]).await;
@@ -90,9 +90,9 @@ async fn subscribers_and_schedule_entries_are_put_back_when_redis_has_lost_all()
     scheduler.shutdown().await;
 }
 
-/// As after a failover to a replica that was a moment behind.
+/// As after a failover to a replica that was slightly behind.
 #[tokio::test]
-async fn the_last_change_alone_is_put_back_when_redis_has_lost_it() {
+async fn only_the_last_change_is_restored_when_redis_has_lost_it() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let first = serve(&broker, &["billing"]).await;
@@ -137,9 +137,9 @@ async fn the_last_change_alone_is_put_back_when_redis_has_lost_it() {
     }
 }
 
-/// Though Redis forgets that too.
+/// Although Redis loses the removal too.
 #[tokio::test]
-async fn what_was_removed_while_it_was_declared_stays_removed_when_redis_has_lost_all() {
+async fn removed_declarations_stay_removed_when_redis_has_lost_all_data() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let server = serve(&broker, &["billing", "stock"]).await;
@@ -149,7 +149,7 @@ async fn what_was_removed_while_it_was_declared_stays_removed_when_redis_has_los
     assert_eq!(broker.unsubscribe(&[billing]).await.unwrap(), [true]);
     let timetable = Timetable::new(broker.clone());
     assert!(timetable.remove("gone").await.unwrap());
-    // That these come back shows that both processes have looked since.
+    // Their return shows that both processes have checked since.
     let () = connection
         .hdel("aq:{documents}:subscriptions", Placed::EVENT)
         .await
@@ -166,7 +166,7 @@ async fn what_was_removed_while_it_was_declared_stays_removed_when_redis_has_los
         eventually("the other entry is back", is_back).await;
         flush(&mut connection).await;
     }
-    // One that starts declares it anew.
+    // A process that starts declares them again.
     let again = serve(&broker, &["billing"]).await;
     let is_back = async || subscribers(&broker).await == ["billing", "stock"];
     eventually("all are there", is_back).await;
@@ -183,7 +183,7 @@ async fn an_entry_that_was_paused_stays_paused() {
     let timetable = Timetable::new(broker.clone());
     timetable.pause("paused").await.unwrap();
     let mut connection = redis.connection().await;
-    // The mark last: without it, the scheduler looks at once.
+    // The mark last: without it, the scheduler checks immediately.
     let () = connection
         .hdel("aq:{documents}:schedules", "kept")
         .await
@@ -198,7 +198,7 @@ async fn an_entry_that_was_paused_stays_paused() {
 }
 
 #[tokio::test]
-async fn to_see_that_nothing_is_lost_takes_a_small_command_however_much_is_declared() {
+async fn checking_for_losses_takes_one_small_command_whatever_the_number_of_declarations() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let all = (0..500).map(|n| ("event".into(), format!("subscriber-{n}").into()));
@@ -209,16 +209,16 @@ async fn to_see_that_nothing_is_lost_takes_a_small_command_however_much_is_decla
         broker.schedules_mark().await.unwrap();
     }
     let mut seen = monitor.stop().await;
-    // A connection that is new says who it is.
+    // A new connection identifies itself first.
     seen.retain(|seen| !seen.words[0].eq_ignore_ascii_case(b"CLIENT"));
     assert_eq!(seen.len(), 20);
     let bytes = seen.iter().flat_map(|seen| &seen.words).map(Vec::len);
     assert!(bytes.sum::<usize>() < 20 * 50);
 }
 
-/// It finds out by itself, with no one's help.
+/// The servers notice it by themselves.
 #[tokio::test]
-async fn what_is_declared_comes_back_when_redis_starts_again_without_its_data() {
+async fn declarations_are_restored_when_redis_restarts_without_its_data() {
     let mut redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let server = serve(&broker, &["billing"]).await;

@@ -1,4 +1,4 @@
-//! Keys that are gone, as after an eviction or from a backup: found, put right and counted.
+//! Missing keys, as after an eviction or from a backup: found, repaired and counted.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use redis::cmd;
 
 use super::common::{connect, lease, send, task};
 
-/// Ten tasks that wait, two that run, three that failed.
+/// Ten pending tasks, two active, three failed.
 async fn fill(broker: &RedisBroker) {
     send(broker, (0..15).map(|n| task("q", &format!("task-{n:02}")))).await;
     for leased in lease(broker, "q", 5).await.into_iter().skip(2) {
@@ -64,7 +64,10 @@ async fn tasks_in_no_state_are_archived_with_the_reason() {
         let of_repair = page.tasks.iter().filter(|task| {
             let failure = task.envelope.last_failure();
             failure.is_some_and(|failure| {
-                failure.kind == FailureKind::Other && failure.message.contains("found in no state")
+                failure.kind == FailureKind::Other
+                    && failure
+                        .message
+                        .contains("the task was in no state: Redis lost its entry")
             })
         });
         assert_eq!(of_repair.count() as u64, lost, "{part}");
@@ -81,7 +84,7 @@ async fn entries_without_tasks_are_removed() {
 }
 
 #[tokio::test]
-async fn single_tasks_that_are_missing_are_passed_over_and_counted() {
+async fn single_missing_tasks_are_skipped_and_counted() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     fill(&broker).await;
@@ -110,9 +113,9 @@ async fn single_tasks_that_are_missing_are_passed_over_and_counted() {
     assert_eq!(counts(&broker).await.1, 4, "counted once");
 }
 
-/// Also without anyone looking: leasing passes them over.
+/// Also without upkeep: leasing skips them.
 #[tokio::test]
-async fn a_worker_passes_over_what_is_missing() {
+async fn a_worker_skips_missing_tasks() {
     let (_server, broker) = without("tasks").await;
     assert!(lease(&broker, "q", 20).await.is_empty());
     send(&broker, [task("q", "new")]).await;
@@ -154,19 +157,19 @@ async fn locks_of_tasks_that_are_gone_are_released() {
     let again = vec![super::common::now(unique("d", UniqueUntil::Window))];
     assert!(
         broker.enqueue(again).await.expect("sent")[0].is_err(),
-        "a window is held whatever becomes of its task"
+        "a window is held whatever the outcome of its task"
     );
 }
 
-/// By itself, and by nothing else: the others run.
+/// Only this task is affected: the others run.
 #[tokio::test]
-async fn a_task_that_cannot_be_read_goes_back_as_it_is_and_holds_up_no_other() {
+async fn an_unreadable_task_is_released_unchanged_and_delays_no_other() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     send(&broker, ["a", "b", "c"].map(|id| task("q", id))).await;
     let mut connection = server.connection().await;
-    let mut garble = cmd("HSET");
-    let _: i64 = garble
+    let mut overwrite = cmd("HSET");
+    let _: i64 = overwrite
         .arg(&["aq:{q}:tasks", "b", "garbled"])
         .query_async(&mut connection)
         .await
@@ -181,7 +184,7 @@ async fn a_task_that_cannot_be_read_goes_back_as_it_is_and_holds_up_no_other() {
         .list(&"q".into(), TaskState::Scheduled, Page::default())
         .await
         .expect("a page");
-    // Another build may read it.
+    // Another build may be able to read it.
     let codec = page.tasks[0].envelope.codec.as_str();
     assert_eq!((page.tasks.len(), codec), (1, "unreadable"));
     assert_eq!(page.tasks[0].envelope.payload, "garbled");

@@ -1,4 +1,4 @@
-//! Groups that Redis refuses, or cannot be read.
+//! Groups that Redis refuses, or that cannot be read.
 
 use std::{
     sync::{Arc, Mutex},
@@ -67,7 +67,7 @@ async fn publish(producer: &Producer, group: &str, id: &str, size: usize) {
 }
 
 #[tokio::test]
-async fn a_group_too_large_for_redis_becomes_several_tasks_and_holds_up_no_other() {
+async fn a_group_too_large_for_redis_becomes_several_tasks_and_delays_no_other() {
     const LARGE: usize = 300_000;
     let redis = RedisServer::with(&["--proto-max-bulk-len", "1048576"]).await;
     let broker = connect(&redis.url()).await;
@@ -95,7 +95,7 @@ async fn a_group_too_large_for_redis_becomes_several_tasks_and_holds_up_no_other
 }
 
 #[tokio::test]
-async fn a_member_whose_envelope_cannot_be_read_waits_as_it_is_for_one_who_can() {
+async fn a_member_with_an_unreadable_envelope_waits_unchanged_for_a_build_that_can_read_it() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let producer = Producer::new(broker.clone());
@@ -106,9 +106,9 @@ async fn a_member_whose_envelope_cannot_be_read_waits_as_it_is_for_one_who_can()
     let mut whole = cmd("HGET");
     whole.arg(&["aq:{default}:tasks", "b"]);
     let whole: Vec<u8> = whole.query_async(&mut connection).await.expect("kept");
-    let mut garble = cmd("HSET");
-    garble.arg(&["aq:{default}:tasks", "b", "of a later version"]);
-    let _: i64 = garble.query_async(&mut connection).await.expect("set");
+    let mut overwrite = cmd("HSET");
+    overwrite.arg(&["aq:{default}:tasks", "b", "of a later version"]);
+    let _: i64 = overwrite.query_async(&mut connection).await.expect("set");
     let sizes = Sizes::default();
     let _server = server(&broker, &sizes).start().await.expect("a server");
     eventually("the others are done", async || {
@@ -128,7 +128,7 @@ async fn a_member_whose_envelope_cannot_be_read_waits_as_it_is_for_one_who_can()
     let mut heal = cmd("HSET");
     heal.arg("aq:{default}:tasks").arg("b").arg(whole);
     let _: i64 = heal.query_async(&mut connection).await.expect("set");
-    // Its backoff is not known: it is the standard one. It is due now.
+    // Its backoff is unknown, so the default applies. It is due now.
     let mut due = cmd("ZADD");
     due.arg("aq:{default}:groups").arg(1);
     due.arg("news\ng\u{1}b\u{1}1");

@@ -1,4 +1,4 @@
-//! Errors in the middle of a change: a key of another type, until somebody deletes it, leaves every task to complete once.
+//! Errors in the middle of a change: a key has another type until it is deleted, and every task still completes once.
 
 use asynqueue_core::{
     broker::{Broker, BrokerError, Control, Inspect, Leased, Outcome, Settled, When, all_of},
@@ -10,7 +10,7 @@ use redis::{AsyncCommands, aio::MultiplexedConnection};
 
 use crate::common::{connect, lease, now, send, task};
 
-/// Does something while a key is not what it should be.
+/// Runs something while a key has the wrong type.
 async fn while_wrong<T>(
     admin: &MultiplexedConnection,
     part: &str,
@@ -43,7 +43,7 @@ fn ids(leased: &[Leased]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_lease_that_fails_halfway_leaves_all_tasks_in_their_places() {
+async fn a_lease_call_that_fails_halfway_leaves_all_tasks_in_place() {
     let server = RedisServer::start().await;
     let admin = server.connection().await;
     for part in ["active", "tasks", "since", "workers", "gone", "urgent"] {
@@ -85,7 +85,7 @@ async fn a_lease_that_fails_halfway_leaves_all_tasks_in_their_places() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_is_recorded_halfway_is_recorded_once_it_can_be() {
+async fn a_half_recorded_outcome_is_recorded_as_soon_as_possible() {
     let server = RedisServer::start().await;
     let admin = server.connection().await;
     let parts = [
@@ -140,7 +140,7 @@ async fn an_outcome_that_is_recorded_halfway_is_recorded_once_it_can_be() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_refused_halfway_is_not_there() {
+async fn a_task_that_is_refused_halfway_does_not_exist() {
     let server = RedisServer::start().await;
     let admin = server.connection().await;
     for part in ["pending", "urgent", "scheduled", "priorities", "tasks"] {
@@ -160,7 +160,7 @@ async fn a_task_that_is_refused_halfway_is_not_there() {
         let deleted = broker.delete_queue(&"q".into(), true).await;
         assert!(deleted.expect("deleted"));
     }
-    // Waking servers is a help, and not part of it.
+    // Waking servers is only an optimisation, and not part of the change.
     let broker = connect(&server.url()).await;
     for part in ["idle", "owner"] {
         let tasks = vec![now(task("q", part))];

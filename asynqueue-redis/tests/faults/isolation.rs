@@ -1,4 +1,4 @@
-//! One queue that fails, beside others that do not.
+//! One queue fails beside others that do not.
 
 use std::{
     collections::HashMap,
@@ -67,7 +67,7 @@ async fn serve_leasing(
     server.start().await.expect("started")
 }
 
-/// A Cluster of which a shard may be away, two queues on each shard, and which of them are on the first one.
+/// A Cluster in which a shard may be down, two queues on each shard, and the queues on the first one.
 async fn sharded() -> (RedisCluster, Vec<String>, Vec<String>) {
     let cluster = RedisCluster::with(&["--cluster-require-full-coverage", "no"]).await;
     let (mut of_shard, mut names) = (HashMap::<u16, Vec<String>>::new(), 0..);
@@ -84,7 +84,7 @@ async fn sharded() -> (RedisCluster, Vec<String>, Vec<String>) {
     (cluster, sick, shards.flatten().collect())
 }
 
-/// Enqueues a task for each queue in turn, each queue by itself, every `pause`.
+/// Enqueues a task for each queue in turn, every `pause`.
 fn produce(
     broker: &RedisBroker,
     queues: &[String],
@@ -115,9 +115,9 @@ fn key(queue: &str) -> String {
     format!("aq:{{{queue}}}:tasks")
 }
 
-/// Also where a call to that shard does not come back before it goes on.
+/// Even while a call to that shard blocks.
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
+async fn tasks_of_the_other_shards_start_while_one_shard_hangs() {
     let (cluster, sick, healthy) = sharded().await;
     let options = || {
         let options = RedisOptions::new(&cluster.url()).expect("options");
@@ -145,7 +145,7 @@ async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
         for queue in healthy.iter().cycle().take(40) {
             let queue = std::slice::from_ref(queue);
             let before = starts.of(queue);
-            eventually("those of the other shards start", || async {
+            eventually("the tasks of the other shards start", || async {
                 starts.of(queue) > before + 40
             })
             .await;
@@ -166,9 +166,9 @@ async fn tasks_of_the_other_shards_start_while_one_shard_stands_still() {
     server.shutdown().await.expect("ended in order");
 }
 
-/// Also where one try takes longer than calls are tried again.
+/// Even if one try takes longer than calls are retried.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_waits_no_longer_than_calls_are_tried_again_though_a_shard_stands_still() {
+async fn a_caller_waits_no_longer_than_retry_for_while_a_shard_hangs() {
     let (cluster, sick, healthy) = sharded().await;
     let options = RedisOptions::new(&cluster.url()).expect("options");
     let options = options
@@ -180,18 +180,18 @@ async fn a_caller_waits_no_longer_than_calls_are_tried_again_though_a_shard_stan
     let outage = async {
         for _ in 0..3 {
             let sending = producer.enqueue(Step).queue(sick[0].clone()).into_future();
-            // A multiple of what it may take.
+            // A multiple of the time it may take.
             let sent = tokio::time::timeout(Duration::from_secs(10), sending).await;
-            let error = sent.expect("an answer in time").expect_err("no shard");
+            let error = sent.expect("a response in time").expect_err("no shard");
             assert!(error.to_string().contains("unavailable"), "{error}");
             let task = producer.enqueue(Step).queue(healthy[0].clone());
-            task.await.expect("the others are used meanwhile");
+            task.await.expect("the others are used in the meantime");
         }
     };
     cluster.pause_shard_of(&key(&sick[0]), outage).await;
 }
 
-/// What an operator or a bug may do to one queue: each is undone at the end.
+/// Breaks one queue as an operator or a bug might. Each change is undone at the end.
 async fn a_broken_queue_leaves_the_other_alone(
     breaks: &[&str],
     mends: &[&str],
@@ -241,7 +241,7 @@ async fn a_broken_queue_leaves_the_other_alone(
     server.shutdown().await.expect("ended in order");
 }
 
-/// Enqueues a task and leases it as a worker that is no more.
+/// Enqueues a task and leases it for a worker that no longer exists.
 async fn lost(broker: &RedisBroker, producer: &Producer) {
     producer
         .enqueue(Step)
@@ -262,7 +262,7 @@ async fn plain(redis: &RedisServer) -> RedisOptions {
     RedisOptions::new(&redis.url()).expect("options")
 }
 
-/// Each in turn is of another type: what is forwarded, reclaimed, leased, trimmed or listed comes to it.
+/// Each key in turn has another type, which forwarding, reclaiming, leasing, trimming or listing encounters.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_the_wrong_type_in_one_queue_delays_no_task_of_another() {
     for key in [
@@ -277,12 +277,12 @@ async fn a_key_of_the_wrong_type_in_one_queue_delays_no_task_of_another() {
         "meta",
     ] {
         let key = format!("aq:{{bad}}:{key}");
-        // `stats` and the like are hashes, others lists or sorted sets: none is a set.
+        // `stats` and similar are hashes, others lists or sorted sets. None is a set.
         a_broken_queue_leaves_the_other_alone(&["SADD", &key, "x"], &["DEL", &key], plain).await;
     }
 }
 
-/// By the rules of the user that the servers are.
+/// By the ACL rules of the servers' user.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_whose_keys_are_denied_delays_no_task_of_another() {
     let denied = [
@@ -307,7 +307,7 @@ async fn a_queue_whose_keys_are_denied_delays_no_task_of_another() {
 }
 
 #[tokio::test]
-async fn a_call_for_two_queues_answers_for_the_one_that_does_not_fail() {
+async fn a_call_for_two_queues_returns_the_result_of_the_healthy_one() {
     let redis = RedisServer::start().await;
     let options = plain(&redis).await;
     let broker = RedisBroker::connect(options).await.expect("connected");
@@ -355,9 +355,9 @@ async fn a_call_for_two_queues_answers_for_the_one_that_does_not_fail() {
     assert!(matches!(trimmed[..], [Err(_), Ok(_)]), "{trimmed:?}");
 }
 
-/// The first answer counts, also of a call whose other queue fails.
+/// The first response counts, even for a call in which another queue fails.
 #[tokio::test]
-async fn outcomes_of_one_queue_are_recorded_though_those_of_another_fail() {
+async fn outcomes_of_one_queue_are_recorded_while_those_of_another_fail() {
     let redis = RedisServer::start().await;
     let broker = RedisBroker::connect(plain(&redis).await)
         .await
@@ -396,11 +396,11 @@ async fn outcomes_of_one_queue_are_recorded_though_those_of_another_fail() {
     assert!(matches!(again[..], [Ok(Settled::Recorded)]), "{again:?}");
 }
 
-/// Prints how many tasks of healthy shards start in a second before and while one shard stands still for 20 s. To run:
+/// Prints how many tasks of healthy shards start per second before and while one shard hangs for 20 s. To run:
 /// `cargo test --release -p asynqueue-redis --test faults rate_while -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it measures, and asserts nothing"]
-async fn rate_while_one_shard_stands_still() {
+#[ignore = "a measurement without assertions"]
+async fn rate_while_one_shard_hangs() {
     const WINDOW: Duration = Duration::from_secs(20);
     let (cluster, sick, healthy) = sharded().await;
     let (served, sending) = (connect(&cluster).await, connect(&cluster).await);

@@ -1,4 +1,4 @@
-//! Requests that arrive late, behind the one that was sent again, and answers that are lost.
+//! Requests that arrive late, after they were sent again, and lost responses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::common::{connect, lease, send, task};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A Redis, a client behind the proxy and one that is not.
+/// A Redis, a client behind the proxy and a direct one.
 struct Setting {
     redis: RedisServer,
     proxy: LateProxy,
@@ -35,7 +35,7 @@ impl Setting {
         let options = options.response_timeout(response_timeout).pool_size(1);
         let client = RedisBroker::connect(options).await.unwrap();
         let direct = connect(&redis.url()).await;
-        // Scripts are loaded, and what is there before the first task.
+        // Loads the scripts, and creates what exists before the first task.
         for broker in [&client, &direct] {
             send(broker, [task("warm", &TaskId::generate().to_string())]).await;
             lease(broker, "warm", 10).await;
@@ -48,7 +48,7 @@ impl Setting {
         }
     }
 
-    /// The schedule entry, and the same paused.
+    /// The schedule entry, active and paused.
     async fn entry_and_paused(&self) -> (ScheduleEntry, ScheduleEntry) {
         let entry = self
             .direct
@@ -61,18 +61,18 @@ impl Setting {
         (entry, paused)
     }
 
-    /// Delivers what is held, once the time is over that it gave itself.
+    /// Delivers the held requests after their deadline.
     async fn deliver_too_late(&self) -> String {
         let held = self.proxy.held();
-        let bound = held.iter().filter_map(|request| bound(request)).max();
-        let bound = bound.expect("a bound");
+        let deadline = held.iter().filter_map(|request| deadline_of(request)).max();
+        let deadline = deadline.expect("a deadline");
         let connection = self.redis.connection().await;
-        eventually("its time is over", || {
+        eventually("its deadline has passed", || {
             let mut connection = connection.clone();
             async move {
                 let (seconds, micros): (u64, u64) =
                     cmd("TIME").query_async(&mut connection).await.unwrap();
-                seconds * 1_000 + micros / 1_000 > bound
+                seconds * 1_000 + micros / 1_000 > deadline
             }
         })
         .await;
@@ -80,8 +80,8 @@ impl Setting {
     }
 }
 
-/// By when a request has to arrive: thirteen digits behind a `<` or a `!`.
-fn bound(request: &[u8]) -> Option<u64> {
+/// The deadline of a request: thirteen digits after a `<` or a `!`.
+fn deadline_of(request: &[u8]) -> Option<u64> {
     let marked = request
         .windows(14)
         .find(|part| matches!(part[0], b'<' | b'!') && part[1..].iter().all(u8::is_ascii_digit))?;
@@ -114,9 +114,9 @@ async fn is_paused(broker: &RedisBroker) -> bool {
     broker.stats(&["q".into()]).await.unwrap()[0].paused
 }
 
-/// Also if it found nothing the second time, or the queue was paused: then it would lease tasks to nobody.
+/// Also if the second call found nothing, or the queue was paused: otherwise it would lease tasks without a worker.
 #[tokio::test]
-async fn a_lease_request_that_arrives_behind_the_one_that_was_sent_again_leases_nothing() {
+async fn a_lease_request_that_arrives_after_its_repetition_leases_nothing() {
     for paused in [false, true] {
         let s = Setting::new(Duration::from_secs(10)).await;
         s.direct.set_paused(&["q".into()], paused).await.unwrap();
@@ -130,9 +130,9 @@ async fn a_lease_request_that_arrives_behind_the_one_that_was_sent_again_leases_
     }
 }
 
-/// A change and what was done about it since, both of one process.
+/// A change, and another one by the same process since.
 #[tokio::test]
-async fn a_change_that_arrives_behind_the_one_that_was_sent_again_is_not_made_again() {
+async fn a_change_that_arrives_after_its_repetition_is_not_made_again() {
     let s = Setting::new(Duration::from_secs(10)).await;
     let q: [Name; 1] = ["q".into()];
     s.proxy.hold_next("PUBLISH");
@@ -162,7 +162,7 @@ async fn a_change_that_arrives_behind_the_one_that_was_sent_again_is_not_made_ag
 }
 
 #[tokio::test]
-async fn what_arrives_after_it_was_given_up_changes_nothing() {
+async fn a_request_after_its_deadline_changes_nothing() {
     let s = Setting::new(Duration::from_millis(500)).await;
     let q: [Name; 1] = ["q".into()];
     let late = async || {
@@ -245,7 +245,7 @@ async fn what_arrives_after_it_was_given_up_changes_nothing() {
 
 /// The caller does not know that it was sent twice.
 #[tokio::test]
-async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
+async fn a_repeated_call_returns_the_first_response() {
     let s = Setting::new(Duration::from_secs(10)).await;
     send(
         &s.direct,
@@ -287,7 +287,7 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     s.proxy.lose_next_answer("PUBLISH");
     assert!(s.client.delete_queue(&"q".into(), true).await.unwrap());
 
-    // Also what it saw of documents in that step.
+    // Also the documents that it read in that step.
     let seen = || DocumentSwap::new(Space::Marks, "seen", Expect::Any, Put::Keep);
     let put = |name, content: &'static str| {
         let put = Put::Set(content.into(), None);
@@ -302,16 +302,16 @@ async fn a_call_whose_answer_was_lost_is_answered_as_the_first_time() {
     );
 }
 
-/// Two outcomes of one lease, such as that of a worker and that of a server which takes its task back.
+/// Two outcomes of one lease, such as those of a worker and of a server that reclaims its task.
 #[tokio::test]
-async fn an_outcome_is_not_answered_as_another_of_the_same_lease_was() {
+async fn an_outcome_does_not_get_the_response_of_another_with_the_same_lease() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let options = RedisOptions::new(&proxy.url()).unwrap();
     let options = options.response_timeout(Duration::from_millis(300));
     let options = options.retry_for(Duration::ZERO).pool_size(1);
     let client = RedisBroker::connect(options).await.unwrap();
-    // Scripts are loaded.
+    // Loads the scripts.
     send(&client, [task("q", "warm")]).await;
     let warm = lease(&client, "q", 1).await.remove(0);
     client.settle(&[warm.settle(Outcome::Drop)]).await.unwrap();
@@ -336,35 +336,44 @@ async fn an_outcome_is_not_answered_as_another_of_the_same_lease_was() {
     }
 }
 
-/// Each call would be refused by what its client takes for the time, until the first one has said what it is.
+/// By the client's estimate of the time, each call would be late until a response corrects it.
 #[tokio::test]
-async fn a_clock_that_is_ahead_of_what_a_client_takes_it_for_refuses_no_call_for_good() {
+async fn a_clock_ahead_of_the_clients_estimate_refuses_no_call_permanently() {
     let redis = RedisServer::start().await;
     let proxy = LateProxy::start(redis.port()).await;
     proxy.put_clock_back(3600);
     let client = connect(&proxy.url()).await;
     let direct = connect(&redis.url()).await;
-    assert!(client.now() + HOUR / 2 < direct.now(), "it is wrong");
+    assert!(
+        client.now() + HOUR / 2 < direct.now(),
+        "the estimate is wrong"
+    );
     send(&client, [task("q", "a")]).await;
     let is_right = |client: &RedisBroker| client.now() + Duration::from_secs(60) > direct.now();
-    assert!(is_right(&client), "the first call has said what time it is");
+    assert!(
+        is_right(&client),
+        "the first response corrects the estimate"
+    );
     assert_eq!(lease(&client, "q", 1).await.len(), 1);
 }
 
-/// A producer needs not lease to know what time it is.
+/// A producer knows the time without leasing.
 #[tokio::test]
-async fn the_answer_to_an_enqueue_says_what_time_it_is() {
+async fn the_response_to_an_enqueue_contains_the_time() {
     let redis = RedisServer::start().await;
     let proxy = LateProxy::start(redis.port()).await;
-    // As long as calls are in time all the same.
+    // While calls are in time anyway.
     proxy.put_clock_back(30);
     let options = RedisOptions::new(&proxy.url()).unwrap();
     let options = options.response_timeout(Duration::from_secs(60));
     let client = RedisBroker::connect(options).await.unwrap();
     let direct = connect(&redis.url()).await;
     let second = Duration::from_secs(1);
-    assert!(client.now() + 20 * second < direct.now(), "it is wrong");
-    // The first script of a connection is sent twice, since Redis does not know it.
+    assert!(
+        client.now() + 20 * second < direct.now(),
+        "the estimate is wrong"
+    );
+    // The first script of a connection is sent twice, because Redis does not know it.
     send(&client, [task("q", "a")]).await;
     assert!(client.now() + 10 * second > direct.now());
 }

@@ -1,4 +1,4 @@
-//! Schedulers, groups and publishers whose processes are killed in the middle.
+//! Schedulers, groups and publishers whose processes are killed in the middle of work.
 
 use std::{
     collections::HashMap,
@@ -25,13 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use super::common;
 
-/// What the child is told: its part, where Redis is, where the time is, and how far its clock is ahead.
+/// The child's environment: its part, the URL of Redis, the file with the time, and how far its clock is ahead.
 const PART: &str = "ASYNQUEUE_TEST_PART";
 const URL: &str = "ASYNQUEUE_TEST_REDIS";
 const CLOCK: &str = "ASYNQUEUE_TEST_CLOCK";
 const AHEAD: &str = "ASYNQUEUE_TEST_AHEAD";
 
-/// How many children there are, of which one is killed now and then.
+/// The number of children. One of them is killed from time to time.
 const CHILDREN: usize = 3;
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ struct FileClock {
 }
 
 impl FileClock {
-    /// The time must be there: it is put in place as a whole.
+    /// Replaced atomically, so that the file always contains a time.
     fn set(&self, time: Timestamp) {
         let new = self.path.with_extension("new");
         std::fs::write(&new, time.as_millis().to_string()).expect("written");
@@ -93,12 +93,12 @@ async fn notes(url: &str) -> MultiplexedConnection {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run as a child of the tests below"]
 async fn child() {
-    let told = |name| std::env::var(name).expect(name);
-    let url = told(URL);
-    match told(PART).as_str() {
+    let variable = |name| std::env::var(name).expect(name);
+    let url = variable(URL);
+    match variable(PART).as_str() {
         "schedule" => {
-            let ahead = told(AHEAD).parse().expect("a number");
-            let path = told(CLOCK).into();
+            let ahead = variable(AHEAD).parse().expect("a number");
+            let path = variable(CLOCK).into();
             let broker = connect(&url, &FileClock { path, ahead }).await;
             let scheduler = Scheduler::builder(broker).entry(every_second());
             let scheduler = scheduler.start().await.expect("a scheduler");
@@ -107,7 +107,7 @@ async fn child() {
         }
         "aggregate" => aggregate(&url).await,
         "publish" => publish(&url).await,
-        part => panic!("no such part: {part}"),
+        part => panic!("unknown part `{part}`"),
     }
 }
 
@@ -135,7 +135,7 @@ impl Children {
     }
 
     fn child(&self, n: usize) -> Child {
-        // Each second one is ahead of the clock, or behind.
+        // Every second child is ahead of the clock or behind it.
         let ahead = [0, 2_500, -2_500][n % 3].to_string();
         Command::new(std::env::current_exe().expect("this program"))
             .args(["--ignored", "--exact", "lifecycle::child"])
@@ -147,7 +147,7 @@ impl Children {
             .expect("a child")
     }
 
-    /// Kills one with SIGKILL, and starts another in its place.
+    /// Kills one child with SIGKILL, and starts another in its place.
     fn kill_one(&mut self) {
         let place = self.killed % CHILDREN;
         let next = self.child(place);
@@ -161,7 +161,7 @@ impl Children {
 impl Drop for Children {
     fn drop(&mut self) {
         for child in &mut self.running {
-            // One that has ended is what is wanted.
+            // The child may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -176,7 +176,8 @@ fn every_second() -> Entry {
 /// How often each task has run, by its id.
 type Runs = Arc<Mutex<HashMap<String, usize>>>;
 
-/// Three schedulers whose clocks are seconds apart, one of them killed each second; what they enqueue is run and gone at once.
+/// Three schedulers with clocks that are seconds apart, one of them killed each second. The tasks run and end
+/// immediately.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_two_hundred_ticks_runs_once_while_schedulers_are_killed() {
     const TICKS: u64 = 200;
@@ -229,7 +230,7 @@ async fn each_of_two_hundred_ticks_runs_once_while_schedulers_are_killed() {
         .map(|(id, _)| id.clone())
         .collect();
     assert_eq!(twice, [] as [String; 0]);
-    // The first few may be from before the first scheduler was there.
+    // The first few may be older than the first scheduler.
     assert!(runs.lock().len() >= TICKS as usize - 10);
 }
 
@@ -244,7 +245,7 @@ async fn aggregate(url: &str) {
         let mut notes = notes.clone();
         async move {
             let items: Vec<_> = task.0.0.iter().map(ToString::to_string).collect();
-            // Under its id: a task may run again when its worker is killed.
+            // By id, because a task may run again when its worker is killed.
             let noted: Result<(), _> = notes
                 .hset("whole", ctx.id().as_str(), items.join(" "))
                 .await;
@@ -294,7 +295,7 @@ async fn members_of_groups_are_counted_once_while_servers_are_killed() {
 
 const EVENTS: usize = 300;
 
-/// Publishes what has not been published, and works for both subscribers.
+/// Publishes unpublished events, and works for both subscribers.
 async fn publish(url: &str) {
     let broker = common::connect(url).await;
     let mut notes = notes(url).await;
@@ -315,7 +316,8 @@ async fn publish(url: &str) {
     let _server = server.start().await.expect("a server");
     let producer = Producer::new(broker);
     loop {
-        // A number is taken before, and given up to be taken again only by its event's id: as by one who was killed in between.
+        // A number is read before it is published and removed after, so it is published again with the same id if the
+        // process is killed in between.
         let n: Option<usize> = notes.lindex("to publish", -1).await.expect("a number");
         let Some(n) = n else { break };
         let event = producer.publish(Item(n)).id(format!("event-{n}"));
@@ -363,7 +365,7 @@ async fn every_subscriber_gets_every_event_while_publishers_are_killed() {
         .iter()
         .zip(broker.stats(&queues).await.expect("stats"))
     {
-        // However often it was published: once delivered, though one whose worker was killed has run again.
+        // However often it was published, it is delivered once. It may run again if its worker was killed.
         assert_eq!(stats.succeeded, EVENTS as u64, "{name}");
     }
 }

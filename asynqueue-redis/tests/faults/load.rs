@@ -1,4 +1,4 @@
-//! Producers and a server under load, and a record of every run.
+//! Producers and a server under load, with a record of every run.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,7 +36,7 @@ impl Task for Work {
     type Codec = MessagePack;
 }
 
-/// Every run, and whether any two of a task overlapped.
+/// Every run, and whether any two runs of a task overlapped.
 #[derive(Default)]
 pub(crate) struct Record {
     running: Mutex<HashSet<usize>>,
@@ -58,7 +58,7 @@ impl Record {
         self.runs.lock().len()
     }
 
-    /// Checks that so many tasks have run, each of them once.
+    /// Checks that this many tasks have run, each once.
     pub(crate) fn assert_each_ran_once(&self, tasks: usize) {
         let runs = self.runs.lock();
         let missing: Vec<_> = (0..tasks).filter(|n| !runs.contains_key(n)).collect();
@@ -69,7 +69,7 @@ impl Record {
     }
 }
 
-/// How a broker is reached by whoever is to survive something.
+/// A broker with long retries, for processes that must survive faults.
 pub(crate) async fn patient(url: &str) -> RedisBroker {
     let options = RedisOptions::new(url).expect("a URL");
     let options = options
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
     serve_leasing(broker, record, Duration::from_secs(30), time).await
 }
 
-/// A server that runs the work under leases of a length.
+/// A server that runs the work with leases of this length.
 pub(crate) async fn serve_leasing(
     broker: &RedisBroker,
     record: &Arc<Record>,
@@ -145,14 +145,14 @@ impl Producers {
         Self { running, stop }
     }
 
-    /// Stops them; returns how many tasks were accepted.
+    /// Stops them. Returns how many tasks were accepted.
     pub(crate) async fn stop(self) -> usize {
         self.stop.store(true, SeqCst);
         self.running.join_all().await.into_iter().sum()
     }
 }
 
-/// Sends one task, under an id of its own: until it is accepted, or turns out to have been.
+/// Sends one task with a unique id until it is accepted, or was accepted before.
 pub(crate) async fn send(producer: &Producer, n: usize) {
     loop {
         let sent = producer

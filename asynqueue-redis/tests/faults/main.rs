@@ -1,4 +1,4 @@
-//! What goes wrong in production, done for real: every accepted task runs, and none runs twice at a time.
+//! Real production faults: every accepted task runs, and none runs twice at a time.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

@@ -16,7 +16,7 @@ const TASKS: usize = 12;
 
 async fn serve(url: &str, record: &Arc<Record>) -> ServerHandle {
     let options = RedisOptions::new(url).unwrap();
-    // Calls fail in the outage, so that each loop of a server comes back at a time of its own.
+    // Calls fail during the outage, so that each loop of a server resumes at a different time.
     let options = options
         .response_timeout(Duration::from_millis(200))
         .retry_for(Duration::from_millis(200));
@@ -24,7 +24,7 @@ async fn serve(url: &str, record: &Arc<Record>) -> ServerHandle {
     load::serve_leasing(&broker, record, LEASE, LEASE * 3).await
 }
 
-/// Runs tasks on a server through an outage in which all their leases end, and starts another in it.
+/// Runs tasks on a server through an outage in which all their leases expire, and starts another server during it.
 async fn tasks_run_once_through(
     outage: impl AsyncFnOnce(&RedisServer, &Proxy, &Arc<Record>) -> ServerHandle,
 ) {
@@ -51,7 +51,7 @@ async fn tasks_run_once_through(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_stands_still_for_longer_than_a_lease_starts_nothing_twice() {
+async fn a_redis_that_hangs_for_longer_than_a_lease_starts_nothing_twice() {
     tasks_run_once_through(async |redis, _, record| {
         let idle = serve(&redis.url(), record).await;
         redis.pause();
@@ -63,11 +63,12 @@ async fn a_redis_that_stands_still_for_longer_than_a_lease_starts_nothing_twice(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_comes_first_after_an_outage_takes_no_task_of_another() {
+async fn the_first_server_after_an_outage_takes_no_task_of_another() {
     tasks_run_once_through(async |redis, proxy, record| {
         proxy.set(Fault::Blackhole);
         tokio::time::sleep(LEASE * 4 / 3).await;
-        // All leases have ended. It looks at them after a sixth of one, and takes nothing before it has seen that for half of one.
+        // All leases have expired. The server checks them after a sixth of a lease, and reclaims nothing before it has
+        // watched for half of one.
         let idle = serve(&redis.url(), record).await;
         tokio::time::sleep(LEASE / 3).await;
         proxy.set(Fault::None);

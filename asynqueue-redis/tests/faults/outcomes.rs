@@ -29,8 +29,8 @@ impl Task for Export {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_that_redis_refuses_archives_its_task_and_holds_up_no_other() {
-    // 512 MB by default.
+async fn a_result_that_redis_refuses_archives_its_task_and_delays_no_other() {
+    // The default is 512 MB.
     let redis = RedisServer::with(&["--proto-max-bulk-len", "1048576"]).await;
     let broker = connect(&redis.url()).await;
     let server = Server::builder(broker.clone())

@@ -1,4 +1,4 @@
-//! Large tasks over a link that takes time for them.
+//! Large tasks over a slow link.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,9 +27,9 @@ impl asynqueue_core::task::Task for Large {
     type Codec = asynqueue_core::codec::MessagePack;
 }
 
-/// All that the server has room for would take longer than the response time-out.
+/// All tasks that the server has room for would take longer than the response time-out.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_does_not_fit_through_the_link_in_time_runs_in_parts() {
+async fn a_batch_that_is_too_large_for_the_link_runs_in_parts() {
     const TASKS: usize = 100;
     let redis = RedisServer::start().await;
     let producer = asynqueue_core::producer::Producer::new(connect(&redis.url()).await);
@@ -80,9 +80,9 @@ fn ids(leased: &[asynqueue_core::broker::Leased]) -> Vec<String> {
         .collect()
 }
 
-/// One that is larger than all bounds comes alone; tasks keep their order, with and without a priority.
+/// A task above the limit is returned alone. Tasks keep their order, with and without a priority.
 #[tokio::test]
-async fn an_answer_has_no_more_bytes_than_it_may() {
+async fn a_response_does_not_exceed_answer_bytes() {
     let redis = RedisServer::start().await;
     let broker = connect_with(&redis.url(), 250_000).await;
     let sizes = [100, 100_000, 100_000, 100_000, 600_000, 100, 100, 200_000];
@@ -111,9 +111,9 @@ async fn an_answer_has_no_more_bytes_than_it_may() {
     }
 }
 
-/// They are neither leased to nobody, nor behind others that came later.
+/// They are neither leased without a worker, nor placed behind later tasks.
 #[tokio::test]
-async fn what_was_leased_and_does_not_fit_the_second_time_goes_back_to_the_front() {
+async fn leased_tasks_that_do_not_fit_the_second_response_return_to_the_front() {
     let redis = RedisServer::start().await;
     let proxy = LateProxy::start(redis.port()).await;
     let client = connect_with(&proxy.url(), 400_000).await;
@@ -132,7 +132,7 @@ async fn what_was_leased_and_does_not_fit_the_second_time_goes_back_to_the_front
     assert_eq!(stats[0].repaired, 0);
 }
 
-/// As many as fit are read, whichever way tasks are looked at.
+/// Each kind of lookup reads as many tasks as fit.
 #[tokio::test]
 async fn large_tasks_are_looked_up_and_reclaimed_in_parts() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! What another version has written and this one cannot read.
+//! Data of another version that this one cannot read.
 
 use asynqueue_core::{
     broker::{self, DocumentSwap, Expect, Fleet, Inspect, Put, Schedules, Space},
@@ -18,14 +18,14 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
+async fn an_unreadable_schedule_entry_does_not_block_the_others() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let timetable = Timetable::new(broker.clone());
     let entry = Entry::new("whole", "@every 1s", Work { n: 1 });
     timetable.put(entry.expect("a rule")).await.expect("kept");
     let mut connection = server.connection().await;
-    // As many as a scheduler asks for at a time, and all due before the other.
+    // As many as a scheduler reads at a time, all due before the other one.
     for n in 0..150 {
         let name = format!("broken-{n}");
         let mut put = cmd("HSET");
@@ -47,14 +47,14 @@ async fn a_schedule_entry_that_cannot_be_read_keeps_nobody_from_all_others() {
     .await;
 }
 
-/// What is kept of an entry's ticks.
+/// The stored history of an entry's ticks.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct History {
     events: Vec<Bytes>,
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
+async fn an_unreadable_event_does_not_block_the_others() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let timetable = Timetable::new(broker.clone());
@@ -71,7 +71,7 @@ async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
     let before = events().await;
     let name = ["e".into()];
     let found = broker::Store::document(&broker, Space::ScheduleEvents, &name).await;
-    let history = found.expect("answered").remove(0).expect("a history");
+    let history = found.expect("a response").remove(0).expect("a history");
     let mut history: History = rmp_serde::from_slice(&history.bytes).expect("a map");
     assert_eq!(history.events.len(), before);
     history.events.insert(0, Bytes::from_static(b"x"));
@@ -85,7 +85,7 @@ async fn an_event_that_cannot_be_read_keeps_nobody_from_all_others() {
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_written_holds_up_no_other_entry() {
+async fn a_queue_that_cannot_be_written_delays_no_other_entry() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let mut connection = server.connection().await;
@@ -108,7 +108,7 @@ async fn a_queue_that_cannot_be_written_holds_up_no_other_entry() {
     scheduler.shutdown().await;
 }
 
-/// What yesterday's build does not know.
+/// An event that the previous build does not know.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Fresh;
 
@@ -165,7 +165,7 @@ async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt()
 }
 
 #[tokio::test]
-async fn an_envelope_of_a_later_version_goes_back_as_it_is() {
+async fn an_envelope_of_a_later_version_is_released_unchanged() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let producer = Producer::new(broker.clone());
@@ -192,7 +192,7 @@ async fn an_envelope_of_a_later_version_goes_back_as_it_is() {
         .queue(QUEUE, 1)
         .process(work);
     let server = server.start().await.expect("a server");
-    asynqueue_test_servers::eventually("it is given back", async || {
+    asynqueue_test_servers::eventually("it is released", async || {
         let stats = broker
             .stats(&[QUEUE.into()])
             .await

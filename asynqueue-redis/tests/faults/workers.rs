@@ -1,4 +1,4 @@
-//! Workers that are killed, and workers that stand still.
+//! Workers that are killed or hang.
 
 use std::{
     io::{BufRead, BufReader, Lines},
@@ -21,12 +21,12 @@ use super::{
     load::{QUEUE, Work, send},
 };
 
-/// Where the child finds Redis.
+/// The variable with the URL of Redis for the child.
 const ENV: &str = "ASYNQUEUE_TEST_REDIS";
 
 const LEASE: Duration = Duration::from_secs(2);
 
-/// The child: a worker that notes in Redis, apart from the broker, who runs what.
+/// The child: a worker that notes in Redis, apart from the broker, which process runs what.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run as a child of the tests below"]
 async fn work() {
@@ -54,7 +54,7 @@ async fn work() {
         .process(process);
     let server = server.start().await.expect("a server");
     println!("working");
-    // Until the parent closes its end.
+    // Until the parent closes its end of the pipe.
     let closed = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
     let noting = async {
         loop {
@@ -73,7 +73,7 @@ async fn work() {
     println!("ended");
 }
 
-/// Notes that this process runs the task, and if another that lives does too.
+/// Notes that this process runs the task, and whether another live process does too.
 async fn begin(notes: &mut MultiplexedConnection, n: usize) {
     let me = std::process::id();
     let mut swap = cmd("SET");
@@ -82,17 +82,17 @@ async fn begin(notes: &mut MultiplexedConnection, n: usize) {
     if before.is_some_and(|other| other != me && is_running(other)) {
         let _: i64 = notes.incr("overlaps", 1).await.expect("noted");
     }
-    let _: i64 = notes.incr(begun(me), 1).await.expect("noted");
+    let _: i64 = notes.incr(started(me), 1).await.expect("noted");
 }
 
-/// Counts the outcomes of a process that were refused.
+/// Counts the refused outcomes of a process.
 fn stale(process: u32) -> String {
     format!("stale:{process}")
 }
 
-/// Counts what a process has begun.
-fn begun(process: u32) -> String {
-    format!("begun:{process}")
+/// Counts the tasks that a process has started.
+fn started(process: u32) -> String {
+    format!("started:{process}")
 }
 
 async fn end(notes: &mut MultiplexedConnection, n: usize) {
@@ -100,7 +100,7 @@ async fn end(notes: &mut MultiplexedConnection, n: usize) {
     let _: () = notes.sadd("done", n).await.expect("noted");
 }
 
-/// Whether a process is there and not standing still: what a stopped one was at, another has to take over.
+/// Whether a process exists and is not stopped: another has to take over the tasks of a stopped one.
 fn is_running(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let state = stat
@@ -112,7 +112,7 @@ fn is_running(id: u32) -> bool {
 
 struct Worker {
     child: Child,
-    says: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Worker {
@@ -124,26 +124,29 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child");
-        let says = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut worker = Self { child, says };
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut worker = Self { child, lines };
         worker.wait_for("working");
         worker
     }
 
-    /// Waits until it says something that begins so, and returns the rest.
-    fn wait_for(&mut self, begin: &str) -> String {
-        let said = self.says.find_map(|line| {
+    /// Waits for a line with this prefix, and returns the rest.
+    fn wait_for(&mut self, prefix: &str) -> String {
+        let found = self.lines.find_map(|line| {
             let line = line.expect("a line");
-            line.find(begin)
-                .map(|at| line[at + begin.len()..].trim().to_owned())
+            line.find(prefix)
+                .map(|at| line[at + prefix.len()..].trim().to_owned())
         });
-        said.unwrap_or_else(|| panic!("the worker ended before it said `{begin}`"))
+        found.unwrap_or_else(|| panic!("the worker ended before it printed `{prefix}`"))
     }
 
-    /// Waits until it has begun with some task.
-    async fn has_begun(&self, notes: &MultiplexedConnection) {
-        let key = begun(self.child.id());
-        eventually("it has begun", || async { count(notes, &key).await > 0 }).await;
+    /// Waits until it has started a task.
+    async fn has_started(&self, notes: &MultiplexedConnection) {
+        let key = started(self.child.id());
+        eventually("it has started a task", || async {
+            count(notes, &key).await > 0
+        })
+        .await;
     }
 
     fn signal(&self, signal: &str) {
@@ -194,7 +197,7 @@ async fn fill(broker: &RedisBroker, tasks: std::ops::Range<usize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_workers_killed_in_their_work_lose_nothing() {
+async fn fifty_workers_killed_at_work_lose_nothing() {
     let server = RedisServer::start().await;
     let (broker, notes) = (
         common::connect(&server.url()).await,
@@ -204,22 +207,22 @@ async fn fifty_workers_killed_in_their_work_lose_nothing() {
     let mut sent = 0;
     for _ in 0..50 {
         let victim = Worker::start(&server.url());
-        // However long it takes to start, there is more to do than the other does.
-        let begins = async {
-            while count(&notes, &begun(victim.child.id())).await == 0 {
+        // However long it takes to start, there is more work than the other can do.
+        let started_some = async {
+            while count(&notes, &started(victim.child.id())).await == 0 {
                 if sent - done(&notes).await < 20 {
                     fill(&broker, sent..sent + 40).await;
                     sent += 40;
                 }
             }
         };
-        let begins = tokio::time::timeout(Duration::from_secs(30), begins);
-        begins.await.expect("it begins with some task");
+        let started_some = tokio::time::timeout(Duration::from_secs(30), started_some);
+        started_some.await.expect("it starts a task");
         victim.kill();
     }
     eventually("all is done", || async { done(&notes).await == sent }).await;
     assert_eq!(count(&notes, "overlaps").await, 0);
-    eventually("those that were killed are known to be lost", || async {
+    eventually("the killed workers are known to be lost", || async {
         let servers = broker.servers().await.expect("servers");
         let lost = servers.iter().filter(|one| one.is_lost(broker.now()));
         lost.count() > 0 && servers.iter().any(|one| !one.is_lost(broker.now()))
@@ -232,9 +235,9 @@ async fn fifty_workers_killed_in_their_work_lose_nothing() {
     assert_eq!(steady.end(), 0);
 }
 
-/// What it was at is another's by then, and it is told so.
+/// Another worker has taken over its tasks, and its outcomes are refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_stood_still_for_longer_than_its_lease_is_refused() {
+async fn the_outcomes_of_a_worker_that_hung_for_longer_than_its_lease_are_refused() {
     const TASKS: usize = 400;
     let server = RedisServer::start().await;
     let (broker, notes) = (
@@ -243,7 +246,7 @@ async fn a_worker_that_stood_still_for_longer_than_its_lease_is_refused() {
     );
     let zombie = Worker::start(&server.url());
     fill(&broker, 0..TASKS).await;
-    zombie.has_begun(&notes).await;
+    zombie.has_started(&notes).await;
     zombie.signal("STOP");
     let other = Worker::start(&server.url());
     eventually("the other takes all over", || async {

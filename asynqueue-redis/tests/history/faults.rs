@@ -1,11 +1,11 @@
-//! What breaks between clients and Redis.
+//! Faults between clients and Redis.
 
 use std::time::Duration;
 
 use asynqueue_test_servers::{Fault, Proxy};
 use futures_util::future::join_all;
 
-/// Numbers by a seed (SplitMix64).
+/// Pseudo-random numbers from a seed (SplitMix64).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// Breaks each proxy by itself, with times without a fault in between. Does not end.
+/// Breaks each proxy independently, with pauses in between. Does not end.
 pub(crate) async fn strike(proxies: &[Proxy], seed: u64) {
     let strike = |(place, proxy)| strike_one(proxy, seed.wrapping_mul(16).wrapping_add(place));
     join_all((0..).zip(proxies).map(strike)).await;

@@ -1,10 +1,10 @@
-//! Histories of concurrent calls through breaking connections have an order in which Redis answered each call as it should.
+//! Histories of concurrent calls over breaking connections have an order in which each response of Redis is correct.
 //!
 //! | variable | default | |
 //! |---|---|---|
 //! | `ASYNQUEUE_HISTORY` | `single` | one Redis; `cluster` is three masters, each with a replica |
-//! | `ASYNQUEUE_HISTORIES` | 16 | how many histories to record and judge |
-//! | `ASYNQUEUE_HISTORY_SEED` | 1 | the seed of the first; each other has the next |
+//! | `ASYNQUEUE_HISTORIES` | 16 | how many histories to record and check |
+//! | `ASYNQUEUE_HISTORY_SEED` | 1 | the seed of the first history; it increases by one for each |
 
 mod faults;
 mod patched;
@@ -24,21 +24,21 @@ use self::{
     total::Total,
 };
 
-/// How many histories are recorded at the same time.
-const AT_ONCE: usize = 6;
+/// How many histories are recorded concurrently.
+const MAX_CONCURRENT: usize = 6;
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(value) => {
-            (value.parse()).unwrap_or_else(|_| panic!("{name} is `{value}`: set it to a number"))
+            (value.parse()).unwrap_or_else(|_| panic!("{name} is `{value}`: expected a number"))
         }
         Err(_) => default,
     }
 }
 
-/// What Redis promises: a call for leases sends one request after the other until it has enough, and each leases under a token of its
-/// own. One that fails behind others was tried for at least a third of the time that calls are tried for. On a busy machine, calls take
-/// longer than that, and less is asked of them. An extension that is sent again is made again.
+/// The guarantees of Redis. A lease call sends one request after the other until it has enough, and each leases under a
+/// separate token. A later request that fails was retried for at least a third of the retry time. On a busy machine,
+/// calls take longer than that, and less is required of them. A repeated extension takes effect again.
 fn promises() -> Promises {
     Promises {
         leases_at_once: false,
@@ -50,12 +50,12 @@ fn promises() -> Promises {
 /// A history, and whether it has an order.
 type Judged = (History, Result<Summary, Violation>);
 
-/// The history of a seed, of which one call in ten is cut off.
+/// The plan of a seed, in which one call in ten is cut off.
 fn plan(seed: u64) -> Plan {
     Plan::new(seed).cut_off(Duration::from_millis(20))
 }
 
-/// Records a history and judges it.
+/// Records and checks a history.
 async fn judge(stage: &Stage, plan: &Plan) -> Judged {
     let handles = stage.handles().await;
     let history = history::record(&handles, plan, stage).await;
@@ -66,11 +66,11 @@ async fn judge(stage: &Stage, plan: &Plan) -> Judged {
     judging.await.expect("the judge does not panic")
 }
 
-/// How many calls a history has at least that is recorded again.
+/// The minimum of calls in a history that is recorded again.
 const FEWEST_CALLS: usize = 12;
 
-/// Judges a history. One that is not decided is recorded again with half as many calls: on a busy machine, many go unanswered.
-/// Returns whether it was, too.
+/// Checks a history. An undecided one is recorded again with half as many calls: on a busy machine, many calls get no
+/// response. Also returns whether that was necessary.
 async fn decide(stage: &Stage, seed: u64) -> (bool, Judged) {
     let mut plan = plan(seed);
     let mut is_shortened = false;
@@ -85,12 +85,12 @@ async fn decide(stage: &Stage, seed: u64) -> (bool, Judged) {
     }
 }
 
-/// Where to write a history that has no order.
+/// Where to write a history without an order.
 fn report(seed: u64) -> PathBuf {
     std::env::temp_dir().join(format!("asynqueue-history-{seed}.txt"))
 }
 
-/// Judges histories by these seeds, several at the same time.
+/// Checks histories with these seeds, several concurrently.
 async fn judge_all(stages: Vec<Stage>, first: u64, count: u64) -> Total {
     let mut running = JoinSet::new();
     let (mut seeds, mut idle, mut total) = (first..first + count, stages, Total::default());
@@ -136,7 +136,7 @@ async fn concurrent_calls_through_breaking_connections_have_an_order() {
     let is_cluster = std::env::var("ASYNQUEUE_HISTORY").is_ok_and(|value| value == "cluster");
     let store = Store::start(is_cluster).await;
     let mut stages = Vec::new();
-    for _ in 0..if is_cluster { 1 } else { AT_ONCE } {
+    for _ in 0..if is_cluster { 1 } else { MAX_CONCURRENT } {
         stages.push(Stage::start(&store).await);
     }
     let first = number("ASYNQUEUE_HISTORY_SEED", 1);
@@ -145,6 +145,6 @@ async fn concurrent_calls_through_breaking_connections_have_an_order() {
     println!("{total}\nseconds: {}", started.elapsed().as_secs());
     assert!(
         total.has_faults(),
-        "faults strike, and leave calls an answer:\n{total}"
+        "faults occur, and some calls still get a response:\n{total}"
     );
 }

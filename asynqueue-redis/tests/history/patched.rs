@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{judge, plan, stage::Stage};
 
-/// What a script is to have in place of something else.
+/// A replacement in the text of a script.
 #[derive(Clone, Copy)]
 struct Patch {
     what: &'static str,
@@ -17,7 +17,7 @@ struct Patch {
     to: &'static str,
 }
 
-/// Each is found in the text of a script, and is short enough to be put in its place.
+/// Each original occurs in a script, and each replacement fits in its place.
 const PATCHES: [Patch; 5] = [
     Patch {
         what: "an outcome counts under any token",
@@ -25,13 +25,13 @@ const PATCHES: [Patch; 5] = [
         to: "if ends[i] and (marks:find('x')",
     },
     Patch {
-        // Not each time: what stays in the queue once it is deleted would be looked at again and again.
-        what: "every other millisecond, the last task that is leased stays pending",
+        // Not each time: a task that stayed in a deleted queue would be read again and again.
+        what: "every other millisecond, the last leased task stays pending",
         from: "for i = #waiting, taken + 1, -1 do",
         to: "for i=#waiting,taken+now%2,-1 do",
     },
     Patch {
-        what: "a task is enqueued over another",
+        what: "a task overwrites another with its id",
         from: "  if taken[i] then",
         to: "  if false then",
     },
@@ -41,13 +41,13 @@ const PATCHES: [Patch; 5] = [
         to: ":sub(1, 16) == '' then",
     },
     Patch {
-        what: "a change that is sent again is made again",
+        what: "a repeated change takes effect again",
         from: "if tonumber(reached) < tonumber(number) then",
         to: "if reached then",
     },
 ];
 
-/// Passes connections on to a server, with a patch in what clients send. Returns its port.
+/// Forwards connections to a server, with a patch in the requests. Returns its port.
 async fn patching(to: u16, patch: Patch) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -81,14 +81,10 @@ async fn pass(client: TcpStream, server: TcpStream, patch: Patch) {
     }
 }
 
-/// Replaces it where it is, filled up with spaces: the length of a script comes before it.
+/// Replaces the text in place, padded with spaces, because the length of the script precedes it.
 fn replace(request: &mut [u8], Patch { from, to, .. }: Patch) {
     let new = format!("{to:from$}", from = from.len());
-    assert_eq!(
-        new.len(),
-        from.len(),
-        "`{to}` fits in the place of `{from}`"
-    );
+    assert_eq!(new.len(), from.len(), "`{to}` is not longer than `{from}`");
     let found = |request: &[u8]| {
         let mut windows = request.windows(from.len());
         windows.position(|window| window == from.as_bytes())
@@ -98,13 +94,13 @@ fn replace(request: &mut [u8], Patch { from, to, .. }: Patch) {
     }
 }
 
-/// The first of so many histories that has no order, of a Redis which knows none of the scripts.
+/// The first of this many histories without an order, on a Redis that knows none of the scripts.
 async fn first_violation(patch: Patch, histories: u64) -> Option<u64> {
     let server = RedisServer::start().await;
     let stage = Stage::before(patching(server.port(), patch).await).await;
     for seed in 1..=histories {
         let (_, judged) = judge(&stage, &plan(seed)).await;
-        // One that is not decided in time has no order either, probably; the next is another chance.
+        // An undecided history probably has no order either. The next one is another chance.
         if judged.is_err_and(|violation| !violation.is_undecided()) {
             return Some(seed);
         }
@@ -116,7 +112,7 @@ async fn first_violation(patch: Patch, histories: u64) -> Option<u64> {
 async fn a_flaw_of_a_script_shows_within_thirty_histories() {
     let found = PATCHES.map(async |patch| (patch.what, first_violation(patch, 30).await));
     for (what, found) in join_all(found).await {
-        let history = found.unwrap_or_else(|| panic!("{what} was not found"));
+        let history = found.unwrap_or_else(|| panic!("not detected: {what}"));
         println!("{what}: in history {history}");
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis, and proxies before it.
+//! A Redis, and the proxies in front of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,16 +10,16 @@ use redis::cmd;
 
 use super::faults;
 
-/// How many processes the clients are in.
+/// The number of client processes.
 const PROCESSES: usize = 3;
 
-/// How long a call is tried again.
+/// How long a call is retried.
 pub(crate) const RETRY_FOR: Duration = Duration::from_millis(250);
 
-/// How long an answer may take.
+/// How long a response may take.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_millis(80);
 
-/// Where tasks are kept.
+/// The Redis that stores the tasks.
 pub(crate) enum Store {
     Single(RedisServer),
     Cluster(RedisCluster),
@@ -35,10 +35,10 @@ impl Store {
     }
 }
 
-/// The proxies of one history after the other.
+/// The proxies of a sequence of histories.
 pub(crate) struct Stage {
     pub(crate) proxies: Vec<Proxy>,
-    /// Where each process connects to.
+    /// The address that each process connects to.
     urls: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ impl Stage {
         }
     }
 
-    /// A proxy for each process, before this port.
+    /// A proxy for each process, in front of this port.
     pub(crate) async fn before(port: u16) -> Self {
         let mut proxies = Vec::new();
         for _ in 0..PROCESSES {
@@ -95,7 +95,7 @@ impl Stage {
         }
     }
 
-    /// Handles on an empty store, one of each process.
+    /// Handles to an empty store, one for each process.
     pub(crate) async fn handles(&self) -> Vec<Arc<RedisBroker>> {
         let prefix = TaskId::generate();
         let mut handles = Vec::new();
@@ -112,10 +112,10 @@ impl Stage {
     }
 }
 
-/// How often to connect before giving up.
+/// How often to try to connect.
 const CONNECTS: usize = 50;
 
-/// Connects, again if a busy machine takes longer than an answer may.
+/// Connects, again if a busy machine exceeds the response time-out.
 async fn connect(options: RedisOptions) -> RedisBroker {
     for _ in 1..CONNECTS {
         if let Ok(broker) = RedisBroker::connect(options.clone()).await {

@@ -1,4 +1,4 @@
-//! What all histories of a run were like.
+//! Sums over all histories of a run.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use super::stage::Stage;
 /// Sums over histories.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
-    /// Those that have an order.
+    /// Histories that have an order.
     pub(crate) histories: usize,
-    /// Those that were not decided with all of their calls, and were recorded again with fewer.
+    /// Histories that were undecided with all of their calls, and recorded again with fewer.
     pub(crate) shortened: usize,
-    /// Those that were not decided with the fewest calls either.
+    /// Histories that were undecided even with the fewest calls.
     pub(crate) undecided: usize,
     calls: usize,
     unanswered: usize,
-    /// Leases that were answered by a request which was sent again, or by the next.
+    /// Leases whose response came from a repeated request, or from the next one.
     leased_again: usize,
-    /// Calls that settle again what went unanswered.
+    /// Calls that settle unanswered outcomes again.
     settled_again: usize,
     tries: usize,
     most_tries: usize,
@@ -55,7 +55,7 @@ impl Total {
         self.late += stage.proxies.iter().map(|proxy| proxy.late()).sum::<u64>();
     }
 
-    /// Whether faults have struck, and left calls an answer.
+    /// Whether faults have occurred, and some calls still got a response.
     pub(crate) fn has_faults(&self) -> bool {
         let has_struck = self.unanswered > 0 && self.cuts > 0 && self.late > 0;
         has_struck && self.unanswered < self.calls
@@ -68,10 +68,10 @@ impl fmt::Display for Total {
         writeln!(f, "recorded again with fewer calls: {}", self.shortened)?;
         writeln!(f, "not decided: {}", self.undecided)?;
         writeln!(f, "calls: {}", self.calls)?;
-        writeln!(f, "calls without an answer: {}", self.unanswered)?;
-        writeln!(f, "leases answered again: {}", self.leased_again)?;
+        writeln!(f, "calls without a response: {}", self.unanswered)?;
+        writeln!(f, "leases returned again: {}", self.leased_again)?;
         writeln!(f, "outcomes settled again: {}", self.settled_again)?;
-        writeln!(f, "answers cut: {}", self.cuts)?;
+        writeln!(f, "responses cut: {}", self.cuts)?;
         writeln!(f, "requests delivered late: {}", self.late)?;
         let (tries, most) = (self.tries / self.histories.max(1), self.most_tries);
         write!(f, "steps tried for a history: {tries}, at most {most}")

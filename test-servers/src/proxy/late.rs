@@ -1,4 +1,4 @@
-//! Requests that arrive after the client has given them up, as when a partition of the network heals.
+//! Requests that arrive after the client has given them up, for example when a network partition heals.
 
 use std::{collections::VecDeque, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -9,10 +9,10 @@ use tokio::{
 
 use super::Counts;
 
-/// How long the server may take to end a connection on which all has been delivered.
+/// How long the server may take to end a connection after everything has been delivered.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
-/// Delivers what comes from the client this much later, also once it has closed, and drops all answers.
+/// Delivers the client's data this much later, even after it has closed, and drops all responses.
 pub(super) async fn deliver(
     client: impl AsyncRead + Unpin,
     mut server: impl AsyncWrite + Unpin,
@@ -20,7 +20,7 @@ pub(super) async fn deliver(
     after: Duration,
     counts: &Counts,
 ) {
-    // They are read to the end: a connection that is closed over unread answers is reset, and a reset throws away what
+    // Responses are read to the end: closing a connection with unread responses resets it, and the reset discards what
     // the server has not read yet.
     let mut sink = tokio::io::sink();
     let answers = tokio::io::copy(&mut answers, &mut sink);

@@ -19,23 +19,23 @@ use tokio::{
 
 use super::{Counts, Fault, Plan, late};
 
-/// What a connection knows of its proxy.
+/// What a connection needs from its proxy.
 #[derive(Debug)]
 pub(super) struct Link {
     number: u64,
-    /// The moment at which it was opened.
+    /// The moment when it was opened.
     opened: u64,
     plans: watch::Receiver<Plan>,
     pub(super) counts: Arc<Counts>,
-    /// Whether a replica copies its master through it. Where nodes of a Cluster announce their proxies, replicas use them too:
-    /// faults are between servers and clients, and a replica that cannot follow is another kind.
+    /// Whether a replica copies its master through it. If the nodes of a Cluster announce their proxies, replicas use
+    /// them too. Faults belong between servers and clients: a replica that cannot follow is another kind.
     is_replica: AtomicBool,
 }
 
 /// Why a direction has ended.
 enum End {
     Closed,
-    /// From now on the connection is [late](Fault::Late) by this much.
+    /// The connection is [late](Fault::Late) by this much from now on.
     Late(std::time::Duration),
 }
 
@@ -55,7 +55,7 @@ impl Link {
         }
     }
 
-    /// Passes on both directions until one of them ends.
+    /// Forwards both directions until one of them ends.
     pub(super) async fn pass(&self, client: TcpStream, server: TcpStream) {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
@@ -68,7 +68,7 @@ impl Link {
         if let End::Late(after) = end {
             late::deliver(from_client, to_server, from_server, after, &self.counts).await;
         }
-        // Until here the client sees an open connection that says nothing.
+        // Until here, the client sees an open, silent connection.
         drop(to_client);
     }
 
@@ -77,7 +77,7 @@ impl Link {
             return Fault::None;
         }
         match plan.of(self.number) {
-            // It was opened since.
+            // It was opened later.
             Fault::Late(_) if plan.moment <= self.opened => Fault::None,
             fault => fault,
         }
@@ -87,7 +87,7 @@ impl Link {
         self.fault(&self.plans.borrow())
     }
 
-    /// Waits until this connection is to be late.
+    /// Waits until this connection becomes late.
     async fn turns_late(&self) -> std::time::Duration {
         let mut plans = self.plans.clone();
         loop {
@@ -96,7 +96,7 @@ impl Link {
                 return after;
             }
             if plans.changed().await.is_err() {
-                // The proxy is gone: its connections stay as they are.
+                // The proxy is gone, and its connections stay as they are.
                 std::future::pending::<()>().await;
             }
         }
@@ -121,7 +121,8 @@ impl Link {
         }
     }
 
-    /// Passes answers on. Reading goes on while earlier parts are on their way, so that a delay is a latency and not a limit.
+    /// Forwards responses. Reading continues while earlier parts are delayed, so that a delay adds latency without
+    /// limiting throughput.
     async fn answers(
         &self,
         server: &mut (impl AsyncRead + Unpin),
@@ -130,7 +131,7 @@ impl Link {
         let (parts, mut on_the_way) = unbounded_channel::<Part>();
         let reading = async {
             self.read_answers(server, parts).await;
-            // What is on its way still arrives.
+            // Delayed parts still arrive.
             std::future::pending::<()>().await;
         };
         let arriving = async {
@@ -153,7 +154,8 @@ impl Link {
         parts: UnboundedSender<Part>,
     ) {
         let mut buffer = vec![0; 64 * 1024];
-        // A stream has no gaps: where a part was dropped, nothing follows, or the client would take one answer for another.
+        // A stream has no gaps: after a dropped part nothing follows, or the client would take one response for
+        // another.
         let mut has_gap = false;
         while let Ok(read @ 1..) = server.read(&mut buffer).await {
             if has_gap {
@@ -165,7 +167,7 @@ impl Link {
                 Fault::Delay(delay) => (now + delay, &buffer[..read], false),
                 Fault::Throttle(bytes_per_second) => {
                     let free = self.counts.free_after(read, bytes_per_second);
-                    // Nothing more is taken in before.
+                    // No more is read before.
                     tokio::time::sleep_until(free.into()).await;
                     (free, &buffer[..read], false)
                 }
@@ -173,7 +175,7 @@ impl Link {
                     self.counts.cuts.fetch_add(1, SeqCst);
                     (now, &buffer[..read / 2], true)
                 }
-                // With a blackhole, what was on its way is lost too.
+                // A blackhole also loses delayed parts.
                 Fault::SwallowReplies | Fault::Blackhole => {
                     has_gap = true;
                     continue;
@@ -187,13 +189,13 @@ impl Link {
     }
 }
 
-/// A part of an answer on its way.
+/// A delayed part of a response.
 struct Part {
     arrives: Instant,
     bytes: Vec<u8>,
 }
 
-/// Whether this is how a replica introduces itself.
+/// Whether this is the handshake of a replica.
 fn is_handshake(request: &[u8]) -> bool {
     let begin = &request[..request.len().min(64)];
     begin.windows(8).any(|word| word == b"REPLCONF")

@@ -1,8 +1,8 @@
-//! Histories of one register, known to have an order or to have none.
+//! Histories of one register, known to have an order or not.
 
 use super::*;
 
-/// What a client did to the register, and what it saw.
+/// What a client did with the register, and what it saw.
 #[derive(Clone, Copy)]
 enum Step {
     Write(u64),
@@ -33,7 +33,7 @@ impl Specification for Register {
     }
 }
 
-/// Steps with their begin and end.
+/// Steps with their start and end.
 fn judge(steps: &[(u64, Option<u64>, Step)]) -> Found {
     let span = |(begin, end, _): &(u64, Option<u64>, Step)| Span {
         begin: *begin,
@@ -67,9 +67,9 @@ fn steps_at_the_same_time_are_in_any_order() {
     }
 }
 
-/// A first client sees the new value, and a second one, which begins later, the old one.
+/// A first client sees the new value, and a second one, which starts later, the old one.
 #[test]
-fn a_value_that_was_seen_does_not_go_away_again() {
+fn a_value_that_was_seen_does_not_disappear() {
     let write = (1, Some(10), Write(7));
     let steps = [write, (2, Some(3), Read(7)), (4, Some(5), Read(0))];
     assert_eq!(judge(&steps), Found::NoOrder);
@@ -89,7 +89,7 @@ fn a_step_of_unknown_outcome_was_taken_at_any_later_time_or_never() {
 }
 
 #[test]
-fn a_step_of_unknown_outcome_was_not_taken_before_it_began() {
+fn a_step_of_unknown_outcome_was_not_taken_before_it_started() {
     let steps = [(1, Some(2), Read(7)), (3, None, Write(7))];
     assert_eq!(judge(&steps), Found::NoOrder);
 }
@@ -106,7 +106,7 @@ fn a_step_of_unknown_outcome_was_taken_once() {
 }
 
 #[test]
-fn a_step_follows_the_one_before_it_in_its_call() {
+fn a_step_follows_the_previous_one_in_its_call() {
     let span = |after| Span {
         begin: 1,
         end: Some(4),
@@ -153,16 +153,16 @@ fn a_step_that_may_come_before_another_does_not_come_after_it() {
 }
 
 #[test]
-fn a_search_that_takes_too_many_tries_is_given_up() {
+fn a_search_gives_up_after_too_many_tries() {
     let writes: Vec<_> = (0..12).map(|value| (1, Some(2), Write(value))).collect();
     let mut steps = writes;
     steps.push((3, Some(4), Read(99)));
     assert_eq!(judge(&steps), Found::Undecided);
 }
 
-/// Without the memory of what was reached, there would be as many tries as orders: 12 factorial.
+/// Without the memory there would be as many tries as orders: 12 factorial.
 #[test]
-fn what_was_reached_once_is_not_searched_again() {
+fn a_known_state_is_not_searched_again() {
     let mut steps: Vec<_> = (0..12).map(|_| (1, Some(2), Write(1))).collect();
     steps.push((3, Some(4), Read(99)));
     let span = |(begin, end, _): &(u64, Option<u64>, Step)| Span {

@@ -1,7 +1,7 @@
-//! In which order steps are worth a try.
+//! The order in which steps are tried.
 //!
-//! Two tasks that were made pending at the same time are leased in one order, but much later. A search that guesses the other
-//! order finds out only then, and has much to take back. So it looks ahead.
+//! Two tasks that became pending concurrently are leased in one order, but much later. A search that guesses the other
+//! order finds out only then, and has much to undo. So it looks ahead.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use asynqueue_core::{
 use super::{Kind, SettleStep, Step, Steps};
 use crate::history::version::Version;
 
-/// Ranks the steps that put tasks at the end of the queue, by when those are leased.
+/// Ranks the steps that add tasks at the end of the queue, by when those are leased.
 pub(super) fn rank(steps: &mut Steps) {
     let Steps { steps, spans } = steps;
     let mut leased: HashMap<Version, u64> = HashMap::new();
@@ -21,7 +21,7 @@ pub(super) fn rank(steps: &mut Steps) {
         if let Kind::Lease(lease) = &step.kind {
             let end = span.end.unwrap_or(u64::MAX >> 8);
             for (place, task) in lease.tasks.iter().enumerate() {
-                // Of one call, one after the other.
+                // Within one call, one after the other.
                 let rank = (end << 8) + place as u64;
                 let version = Version::pending(&task.envelope);
                 leased.entry(version).or_insert(rank);
@@ -34,7 +34,7 @@ pub(super) fn rank(steps: &mut Steps) {
     }
 }
 
-/// The task that a step puts at the end of the queue.
+/// The task that a step adds at the end of the queue.
 fn pended(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Enqueue(task, None | Some(Ok(()))) if task.when == When::Now => Some(&task.envelope),

@@ -1,4 +1,4 @@
-//! The model as something that operations are applied to, as they are to brokers.
+//! Applies operations to the model as to brokers.
 
 use std::sync::Arc;
 

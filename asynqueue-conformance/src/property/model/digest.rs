@@ -1,4 +1,4 @@
-//! What tells two states of the model apart, in a number.
+//! A number that distinguishes states of the model.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,11 +8,12 @@ use super::{Entry, Model, Place};
 use crate::property::QUEUES;
 
 impl Model {
-    /// The same for states in which every call is answered alike and leaves the same, in whatever order they came about. It covers
-    /// neither counters nor progress, and of envelopes what a history changes: payload, attempts and failures.
+    /// Equal for states in which every call returns the same and has the same effect, in whatever order they came
+    /// about. It covers neither counters nor progress, and of envelopes what a history changes: payload, attempts and
+    /// failures.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        // The order of a list is no part of what it has, so its members are added up.
+        // The order of a list is not part of its content, so the hashes are added up.
         let tasks = self.tasks.iter().map(Entry::digest);
         let locks = self.locks.iter().map(|lock| hash_of(&lock.parts()));
         for sum in [

@@ -25,7 +25,7 @@ impl Model {
         active.filter_map(token).collect()
     }
 
-    /// Gives an active task another token, and lets its lease begin anew.
+    /// Gives an active task another token, and restarts its lease.
     pub(crate) fn adopt(&mut self, task: &TaskRef, new: LeaseToken, lease: Duration) {
         let end = self.now + lease;
         if let Some(place) = self.find(task)
@@ -35,7 +35,7 @@ impl Model {
         }
     }
 
-    /// Changes a task that has the state and the envelope that were seen.
+    /// Changes a task if it has the state and the envelope that were seen.
     pub(crate) fn edit(&mut self, edit: &Edit) -> Edited {
         let Some(place) = self.find(&edit.task_ref()) else {
             return Edited::Changed;

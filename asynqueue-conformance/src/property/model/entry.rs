@@ -11,14 +11,14 @@ use bytes::Bytes;
 
 use crate::property::WORKER;
 
-/// One task and its place.
+/// A task and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) place: Place,
 }
 
-/// A state, and what is known of a task in it.
+/// A state, and the data of a task in it.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Pending {
@@ -68,7 +68,7 @@ impl Entry {
         }
     }
 
-    /// What is shown of the task.
+    /// The task as brokers show it.
     pub(crate) fn info(&self) -> TaskInfo {
         let mut info = TaskInfo::new(Arc::clone(&self.envelope), self.state(), Version::default());
         info.at = self.at();
@@ -86,7 +86,7 @@ impl Entry {
         info
     }
 
-    /// What one who waits for it is told, if it has come to its end.
+    /// The outcome for a waiter, if the task has ended.
     pub(crate) fn finished(&self) -> Option<Finished> {
         match &self.place {
             Place::Completed { result, .. } => Some(Finished::Completed {
@@ -111,7 +111,7 @@ impl Entry {
         }
     }
 
-    /// By what a list of its state is sorted.
+    /// The sort key in a list of its state.
     pub(crate) fn order(&self) -> (u8, i64, u64, TaskId) {
         let (turn, at) = match &self.place {
             Place::Pending { turn, .. } => (*turn, Timestamp::default()),

@@ -1,4 +1,4 @@
-//! Who holds the model's unique locks.
+//! The holders of the model's unique locks.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// What tells it from others.
+    /// What distinguishes it from others.
     pub(super) fn parts(&self) -> (&str, &str, &str, Timestamp) {
         let (queue, key) = (self.queue.as_str(), self.key.as_str());
         (queue, key, self.holder.as_str(), self.until)
@@ -69,7 +69,7 @@ impl Model {
         }
     }
 
-    /// What a task that comes back takes again: its lock until it starts, if that is free.
+    /// Takes the lock of a task that returns to its queue again, until it starts, if it is free.
     pub(super) fn lock_back(&mut self, envelope: &Envelope) {
         let lock = envelope.unique.as_ref();
         if lock.is_some_and(|lock| lock.until == UniqueUntil::Start) {
@@ -77,7 +77,7 @@ impl Model {
         }
     }
 
-    /// Whether another task has the lock that an archived task needs to run again; if not, it has it now.
+    /// Whether another task holds the lock that an archived task needs to run again. If not, the task takes it.
     pub(super) fn locked_out(&mut self, place: usize) -> bool {
         let envelope = Arc::clone(&self.tasks[place].envelope);
         match self.lock(&envelope) {

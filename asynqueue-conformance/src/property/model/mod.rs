@@ -1,4 +1,4 @@
-//! What a broker should do, in the plainest way.
+//! A broker in the simplest form.
 
 mod apply;
 mod digest;
@@ -27,21 +27,21 @@ use super::QUEUES;
 pub(crate) struct Model {
     pub(crate) now: Timestamp,
     paused: [bool; QUEUES.len()],
-    /// How many attempts of each queue succeeded, and failed.
+    /// How many attempts of each queue succeeded and failed.
     attempts: [(u64, u64); QUEUES.len()],
-    /// What the limits of each queue's archive have done.
+    /// What the limits of each queue's archive have deleted.
     archives: [ArchiveStats; QUEUES.len()],
     /// Whether each queue has had a task.
     used: [bool; QUEUES.len()],
     tasks: Vec<Entry>,
-    /// What each lease was given for: a lease's token is its place here.
+    /// The task of each lease. The token of a lease is its index here.
     leases: Vec<Arc<Envelope>>,
     locks: Vec<Lock>,
     /// Turns at the back of a queue count up, those at the front down.
     turns: (i64, i64),
 }
 
-/// The place of a queue among all.
+/// The index of a queue.
 fn queue_index(queue: &Name) -> usize {
     let place = QUEUES.iter().position(|name| queue == name);
     place.expect("one of the queues")
@@ -142,7 +142,7 @@ impl Model {
         leased
     }
 
-    /// The tasks that a lease takes, at most so many, in their order.
+    /// The tasks that a lease takes, up to the limit, in order.
     pub(crate) fn next(&self, queue: &Name, limit: usize) -> Vec<Entry> {
         if self.paused[queue_index(queue)] {
             return Vec::new();
@@ -166,7 +166,7 @@ impl Model {
         self.unlock(&entry.envelope, true);
     }
 
-    /// Where a lease is worked on, and why it is to be cancelled.
+    /// The index of a leased task, and why it is to be cancelled.
     fn current(&self, task: &TaskRef, token: LeaseToken) -> Option<(usize, Option<String>)> {
         let place = self.find(task)?;
         match &self.tasks[place].place {
@@ -257,7 +257,7 @@ impl Model {
         }
     }
 
-    /// Puts a task in its next place; with none, it is deleted.
+    /// Moves a task to its next place, or deletes it without one.
     fn put(&mut self, place: usize, next: Option<Place>) {
         let envelope = Arc::clone(&self.tasks[place].envelope);
         if matches!(
@@ -314,7 +314,7 @@ impl Model {
         }
     }
 
-    /// How long the task that is next has been pending.
+    /// How long the next task has been pending.
     fn latency(&self, queue: &Name) -> Duration {
         match self.list(queue, TaskState::Pending).first() {
             Some(Entry {

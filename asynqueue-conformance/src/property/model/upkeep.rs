@@ -1,4 +1,4 @@
-//! What the model does as time passes.
+//! What happens in the model as time passes.
 
 use std::cmp::Reverse;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::property::QUEUES;
 
 impl Model {
-    /// The tasks whose lease has ended, queue by queue, up to `limit` of each.
+    /// The tasks whose lease has expired, queue by queue, up to `limit` for each.
     pub(super) fn expired(&self, limit: usize) -> Vec<Entry> {
         let now = self.now;
         let has_ended =
@@ -26,7 +26,7 @@ impl Model {
         QUEUES.iter().flat_map(ended).collect()
     }
 
-    /// In each queue in the order they are due, a scheduled task before a retry.
+    /// In each queue by due time, a scheduled task before a retry.
     pub(super) fn forward(&mut self, limit: usize) -> Vec<Forwarded> {
         let forward = |queue: &&str| self.forward_queue(&Name::from(*queue), limit);
         QUEUES.iter().map(forward).collect()

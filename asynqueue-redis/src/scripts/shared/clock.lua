@@ -1,9 +1,9 @@
--- A whole number as text, without an exponent.
+-- Formats a whole number without an exponent.
 local function int(n) return string.format('%.0f', n) end
 
--- Now, in milliseconds by the clock of Redis, unless a test has set another. What is given is by when the call has to
--- arrive, behind a `<` or, if it may have been carried out before, a `!`. One that arrives later changes nothing: the
--- client has given it up, and sends it again.
+-- Returns the time in milliseconds by the clock of Redis, unless a test has set another. The argument is the deadline
+-- of the call after a `<` or, if the call may already have taken effect, a `!`. A call that arrives later changes
+-- nothing: the client has given it up, and sends it again.
 local function clock(given)
   local mark = given:sub(1, 1)
   if mark ~= '<' and mark ~= '!' and mark ~= '' then return tonumber(given) end

@@ -1,4 +1,4 @@
--- When the first of those that wait for a time is due.
+-- Returns when the first of the scheduled tasks is due.
 local function first_due(keys)
   local first
   for _, key in ipairs({keys.scheduled, keys.retry}) do

@@ -1,4 +1,4 @@
--- Whether an entry of the list of pending tasks, at this position from its left end, is what is left of a task that was
+-- Returns whether an entry of the pending list, at this position from its left end, is left over from a task that was
 -- deleted or cancelled while it waited.
 local function is_gone(keys, id, position)
   local count = redis.call('HGET', keys.gone, id)
@@ -7,7 +7,7 @@ local function is_gone(keys, id, position)
   for _, key in ipairs({keys.archived, keys.completed, keys.scheduled, keys.retry, keys.urgent}) do
     if redis.call('ZSCORE', key, id) then return true end
   end
-  -- Its id is in use again. Of entries with one id the leftmost is the task, unless all are left-overs.
+  -- Its id is in use again. Of the entries with one id, the leftmost is the task, unless all are left over.
   local entries = redis.call('LPOS', keys.pending, id, 'COUNT', 0)
   return entries[1] ~= position or #entries <= tonumber(count)
 end

@@ -1,4 +1,4 @@
--- Sets when a group is due, by the limits of its newest member; one without members is gone.
+-- Sets when a group is due, by the limits of its newest member. A group without members is removed.
 local function regroup(keys, group)
   local low, high = members_of(group)
   local count = redis.call('ZLEXCOUNT', keys.grouped, low, high)
@@ -16,7 +16,7 @@ local function regroup(keys, group)
   redis.call('ZADD', keys.groups, int(due), group)
 end
 
--- Takes tasks out of their groups. Answers how many were in one.
+-- Removes tasks from their groups. Returns how many were in one.
 local function leave(keys, ids)
   local members, gone, touched = {}, {}, {}
   for i, kept in ipairs(redis.call('HMGET', keys.aggregating, unpack(ids))) do

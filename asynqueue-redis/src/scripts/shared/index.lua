@@ -1,14 +1,14 @@
--- Leases are kept by their end, not by their task. Where many are looked up by their task, `leases` says of each task which token it
--- is leased under. It begins when somebody looks, or when there are thousands, and ends when there are few. An entry that is left
--- of a lease that has ended does no harm: who reads it looks whether there is such a lease.
+-- Leases are ordered by expiry, not by task. If many are looked up by task, `leases` maps each task to the token of its
+-- lease. The index starts with a lookup, or with thousands of leases, and ends when there are few. An entry of an ended
+-- lease does no harm: readers check that the lease exists.
 
--- Adds entries of leases: every so many of a list are leases.
+-- Adds entries of leases: every nth element of the list is a lease.
 local function put_in_index(leases, list, every)
   local entries = {}
   for i = every, #list, every do
     entries[#entries + 1], entries[#entries + 2] = list[i]:sub(17), list[i]:sub(1, 16)
   end
-  -- A look is answered by a Redis without memory too.
+  -- A Redis without memory responds to a lookup too.
   return type(redis.pcall('HSET', leases, unpack(entries))) == 'number'
 end
 
@@ -21,7 +21,7 @@ local function begin_index(active, leases)
   end
 end
 
--- Notes leases (end, lease, end, lease, …).
+-- Notes leases (expiry, lease, expiry, lease, …).
 local function index(active, leases, taken, may_exist)
   if may_exist and redis.call('EXISTS', leases) == 1 then
     if not put_in_index(leases, taken, 2) then redis.call('UNLINK', leases) end

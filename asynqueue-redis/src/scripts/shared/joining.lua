@@ -2,7 +2,7 @@ local function first_group(keys)
   return tonumber(redis.call('ZRANGE', keys.groups, 0, 0, 'WITHSCORES')[2])
 end
 
--- Adds tasks to their groups (id, limits and group, …), and says so if one is due before all others.
+-- Adds tasks to their groups (id, limits and group, …), and sends a signal if one is due before all others.
 local function join(keys, tasks, now, publish)
   if #tasks == 0 then return end
   local before, put, members, touched = first_group(keys), {}, {}, {}

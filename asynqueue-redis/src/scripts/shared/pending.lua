@@ -3,7 +3,8 @@ local function score(priority, turn)
   return int((9 - priority) * 2 ^ 48 + 2 ^ 47 + turn)
 end
 
--- Puts plain tasks (ids) and urgent ones (id, priority, id, priority, …) behind those that wait, and wakes servers for them.
+-- Adds plain tasks (ids) and urgent ones (id, priority, id, priority, …) after the pending ones, and wakes servers for
+-- them.
 local function push(keys, plain, urgent, publish)
   local pushed, length = #plain, 0
   if pushed > 0 then
@@ -26,7 +27,7 @@ local function push(keys, plain, urgent, publish)
   wake(keys, pushed + #urgent / 2, was_empty, publish)
 end
 
--- Puts tasks (id, priority, id, priority, …) before those that wait; the last one first.
+-- Adds tasks (id, priority, id, priority, …) before the pending ones, the last one first.
 local function push_front(keys, front, publish)
   if #front == 0 then return end
   local was_empty = redis.call('LLEN', keys.pending) == 0 and redis.call('ZCARD', keys.urgent) == 0

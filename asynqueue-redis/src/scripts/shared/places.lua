@@ -1,4 +1,5 @@
--- Whether a build from before `leases` has leased here: its leases are not in there. It notes its name elsewhere.
+-- Returns whether a build from before `leases` has leased here. Its leases are not in the index, and its name is
+-- elsewhere.
 local function has_older_workers(meta)
   local fields = redis.call('HLEN', meta)
   for _, mark in ipairs(fields > 0 and redis.call('HMGET', meta, 'paused', 'stale', 'turn', 'front') or {}) do
@@ -10,9 +11,9 @@ local function has_older_workers(meta)
   return false
 end
 
--- Of tasks that are in the list of those that wait or leased, which are leased: calls `found` with the place in ids, the lease and
--- its end. Those are found by the index of leases. It takes a walk through all of them where there is none, which begins it, or
--- where some may be missing in it.
+-- Of tasks that are pending without a priority or leased, finds the leased ones: calls `found` with the index in ids,
+-- the lease and its expiry. They are found in the index of leases. If there is no index, or some leases may be missing
+-- in it, all leases are read, and the index is started.
 local function find_leases(keys, ids, sought, found)
   local left, is_indexed = {}, redis.call('EXISTS', keys.leases) == 1
   local function seek(i)
@@ -46,8 +47,8 @@ local function find_leases(keys, ids, sought, found)
   end
 end
 
--- Where tasks are: of each id its state ('' none), what time goes with that, and its lease if it is active. Of each id it is
--- given whether there is such a task.
+-- Returns where tasks are: for each id its state ('' none), the time that belongs to the state, and its lease if it is
+-- active. The caller passes for each id whether the task exists.
 local function places(keys, ids, is_there)
   local states, times, leases, sought = {}, {}, {}, {}
   local function look(key, state)
@@ -71,7 +72,7 @@ local function places(keys, ids, is_there)
     if not is_there[i] then
       states[i] = ''
     elseif not states[i] then
-      -- Else it is in the list of pending tasks, which only a walk through all of it would tell.
+      -- Otherwise it is in the pending list. Only reading the complete list could confirm it.
       states[i], times[i] = 'pending', ''
       sought[#sought + 1] = i
     end

@@ -1,5 +1,5 @@
--- Reads envelopes, in steps that grow as they fit: as many as are no more than so many bytes, and one at least.
--- Answers them (false where there is no such task), and how many it has read.
+-- Reads envelopes, in steps that grow while they fit: up to this many bytes, and at least one.
+-- Returns them (false for missing tasks), and how many it has read.
 local function read(tasks, ids, room)
   local bodies, count, bytes, step = {}, 0, 0, 8
   while count < #ids do

@@ -1,4 +1,4 @@
--- Says when the first task is due: to the instance that looks after the queue, or to all if there is none.
+-- Reports when the first task is due: to the owner of the queue, or to all if there is none.
 local function announce(keys, first, publish)
   local owner, due = redis.call('GET', keys.owner), 'd' .. int(first)
   if not owner or redis.call(publish, keys.events .. ':' .. owner, due) == 0 then
@@ -6,7 +6,7 @@ local function announce(keys, first, publish)
   end
 end
 
--- Lets tasks (due, id, due, id, …) wait for their time, and says so if one is due before all others.
+-- Schedules tasks (due, id, due, id, …), and sends a signal if one is due before all others.
 local function wait(keys, scheduled, retry, publish)
   if #scheduled == 0 and #retry == 0 then return end
   local before = first_due(keys)

@@ -1,6 +1,6 @@
--- Wakes a server for each of `count` tasks that are pending: of those that wait, whose instances are in `idle`, the ones that
--- have waited longest, so that work is spread. An instance that no message reaches is gone, and the next is in its place. Where
--- none waits and the queue was empty, all that listen are woken: servers of older versions are not in `idle`.
+-- Wakes a server for each of `count` pending tasks. Instances in `idle` that have waited longest are woken first, so
+-- that the work is spread. If no message reaches an instance, it is gone, and the next one takes its place. If none
+-- waits and the queue was empty, all listeners are woken: servers of older versions are not in `idle`.
 local function try_wake(keys, count, was_empty, publish)
   if not was_empty and redis.call('EXISTS', keys.idle) == 0 then return end
   if redis.call('HGET', keys.meta, 'paused') then return end
@@ -15,5 +15,5 @@ local function try_wake(keys, count, was_empty, publish)
   if woken == 0 and was_empty then redis.call(publish, keys.events, 'p') end
 end
 
--- The tasks are pending whatever becomes of it, and servers look for them now and then.
+-- The tasks stay pending if this fails, and servers also poll.
 local function wake(keys, count, was_empty, publish) pcall(try_wake, keys, count, was_empty, publish) end
