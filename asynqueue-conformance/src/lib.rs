@@ -8,6 +8,8 @@
 //! Suites and properties need the broker's clock to be one that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Put this crate under `[dev-dependencies]`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod history;
 pub mod property;
 pub mod store;

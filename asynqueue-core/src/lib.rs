@@ -4,6 +4,8 @@
 //!
 //! Each name has one address, in its module: `asynqueue_core::task::TaskId`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod ambient;
 pub mod broker;
 pub mod codec;
@@ -28,6 +30,7 @@ pub mod registry;
 pub mod scheduler;
 pub mod server;
 mod suggest;
+mod sync;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tower::Layer;
+use tower_layer::Layer;
 
 use crate::{
     layer::{
@@ -80,7 +80,7 @@ impl ProcessWrapper {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Puts a [`tower::Layer`] around each attempt, outside of the hooks and layers added before.
+    /// Puts a [`tower::Layer`](Layer) around each attempt, outside of the hooks and layers added before.
     #[must_use]
     pub fn layer(self, layer: impl Layer<BoxProcess, Service: TaskService>) -> Self {
         Self {

@@ -3,6 +3,8 @@
 //!
 //! Users get them from the `asynqueue` crate.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod attribute;
 mod duration;
 mod from_state;

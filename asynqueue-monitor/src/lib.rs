@@ -3,6 +3,8 @@
 //! Users depend on the `asynqueue` crate, which has this as `asynqueue::metrics` and `asynqueue::monitor`, with the features of
 //! these names.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod endpoint;
 #[cfg(feature = "metrics")]
 mod health;

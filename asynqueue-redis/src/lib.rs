@@ -31,6 +31,8 @@
 //! - What becomes pending in an empty queue is published, so that an idle server starts it at once; a poll each second makes
 //!   up for notifications that are lost.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod broker;
 mod keys;
 mod lanes;

@@ -1,4 +1,4 @@
-//! CPU time a task that metrics and traces add: `cargo bench -p asynqueue --features metrics,otel --bench overhead`.
+//! CPU time a task that metrics and traces add: `cargo bench -p asynqueue --features metrics-exporter,otel --bench overhead`.
 //!
 //! A no-op handler and a 100-byte payload on the in-memory broker, enqueued in bulk and one by one, and processed. Each variant
 //! runs in a process of its own, in turns, since a recorder and a subscriber cannot be taken out again. Shown is the CPU time of

@@ -47,6 +47,8 @@
 //! Everything is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most programs
 //! need are at the root too.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod app;
 mod connect;
 #[cfg(feature = "config")]
@@ -118,8 +120,13 @@ pub mod config {
 
 #[cfg(feature = "metrics")]
 pub mod metrics {
-    #![doc = include_str!("metrics.md")]
+    #![cfg_attr(feature = "metrics-exporter", doc = include_str!("metrics.md"))]
+    #![cfg_attr(
+        not(feature = "metrics-exporter"),
+        doc = "Metrics for the recorder of the [`metrics`](https://docs.rs/metrics) crate."
+    )]
     pub use asynqueue_core::metrics::*;
+    #[cfg(feature = "metrics-exporter")]
     pub use asynqueue_monitor::metrics::*;
 }
 
@@ -208,7 +215,7 @@ mod book {
         config = "operations/config.md";
         #[cfg(feature = "redis")]
         redis = "operations/redis.md";
-        #[cfg(feature = "metrics")]
+        #[cfg(feature = "metrics-exporter")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
         deploying = "operations/deploying.md";

@@ -1,6 +1,6 @@
 //! What goes around a process: tower layers over one request type.
 //!
-//! A process is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
+//! A process is a [`tower::Service`](tower_service::Service) from [`TaskRequest`] to [`TaskOutput`], so any layer of tower or of your own fits
 //! around it. Its error is a [`StdTaskError`](crate::process::StdTaskError), which layers can box; a layer's own error is anything
 //! that becomes a [`TaskError`](crate::process::TaskError). From the outside in:
 //!

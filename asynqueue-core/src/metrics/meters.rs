@@ -8,9 +8,8 @@ use std::{
 };
 
 use hashbrown::{Equivalent, HashMap};
-use parking_lot::RwLock;
 
-use crate::task::Name;
+use crate::{sync::RwLock, task::Name};
 
 /// The most pairs of queue and event to keep apart; tasks of further queues count under the queue `other`.
 pub const MAX_SERIES: usize = 1_000;

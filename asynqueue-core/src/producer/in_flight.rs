@@ -1,7 +1,8 @@
 //! Counts what is under way, so that closing can wait for it.
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {

@@ -5,11 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Shared, signals::Asked};
-use crate::{broker::QuietRequest, task::Timestamp};
+use crate::{broker::QuietRequest, sync::Mutex, task::Timestamp};
 
 /// Whether a server is quiet, and since when by whose word.
 #[derive(Debug, Default)]

@@ -14,6 +14,11 @@ pub enum OptionsError {
         "unknown scheme `{0}`: it is one of redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster and rediss+cluster"
     )]
     Scheme(String),
+    /// The URL asks for TLS, and the feature `tls` is off.
+    #[error(
+        "`{0}://` requires TLS, which this program is built without: enable the feature `tls` of asynqueue"
+    )]
+    NoTls(String),
     /// There is no host.
     #[error("the URL of Redis names no host: write `{0}://host:port`")]
     NoHost(String),

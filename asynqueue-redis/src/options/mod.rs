@@ -21,7 +21,7 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// | `redis+sentinel://[user:password@]host[:26379],…[/db]?master=name` | the master that these Sentinels name |
 /// | `redis+cluster://[user:password@]host[:6379],…` | the Cluster that these nodes are of |
 ///
-/// `rediss+sentinel` and `rediss+cluster` are the same over TLS. User, password and what else has special characters is
+/// `rediss+sentinel` and `rediss+cluster` are the same over TLS, which needs the feature `tls` (on by default). User, password and what else has special characters is
 /// percent-encoded. Each option below can be given in the URL too, as in `?prefix=shop&response_timeout=5s`:
 ///
 /// | in the URL | default | |

@@ -8,7 +8,6 @@
 use std::{fmt, future::Future, iter, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -18,7 +17,7 @@ use super::{
     line::Line,
     pace::{Pace, Turns},
 };
-use crate::task::Timestamp;
+use crate::{sync::Mutex, task::Timestamp};
 
 /// A task whose turn is within this waits at the gate, leased. At least one does.
 pub(super) const WORTH_WAITING: Duration = Duration::from_millis(100);

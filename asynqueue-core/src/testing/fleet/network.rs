@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
 use super::{
     Fault, Strike,
     chance::{below, chance},
 };
-use crate::{broker::BrokerError, task::Name};
+use crate::{broker::BrokerError, sync::Mutex, task::Name};
 
 /// A client gives up on an answer after this long.
 const PATIENCE: Duration = Duration::from_secs(3);
