@@ -42,3 +42,8 @@ pub mod __private {
     pub use crate::{error_text::with_causes, process::checked};
     pub use inventory;
 }
+
+/// The code of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -16,3 +16,8 @@ mod web;
 pub use endpoint::{Endpoint, ServeError};
 #[cfg(feature = "web")]
 pub use web::{Monitor, Role, User};
+
+/// The code of the README, as tests.
+#[cfg(all(doctest, feature = "web"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

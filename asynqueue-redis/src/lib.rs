@@ -47,3 +47,8 @@ pub use self::{
     link::ConnectError,
     options::{OptionsError, RedisOptions, RedisPool},
 };
+
+/// The code of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -46,7 +46,8 @@
 //!
 //! Everything is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most programs
 //! need are at the root too.
-
+//!
+#![doc = include_str!("features.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod app;
@@ -176,7 +177,12 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The README's code compiles and runs.
+/// The code of both READMEs, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct PackageReadme;
+
+/// The README of the repository.
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
