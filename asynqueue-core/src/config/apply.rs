@@ -12,6 +12,8 @@ impl ServerBuilder {
     ///
     /// A configuration that also asks for a scheduler, metrics or the web monitor makes [`build`](Self::build) fail, since a
     /// server runs none of them: `App` of the `asynqueue` crate does.
+    // The module has it too, but documentation of other crates takes it from the item alone.
+    #[cfg(feature = "config")]
     pub fn config(mut self, config: &Config) -> Self {
         for (queue, weight) in &config.queue {
             self = self.queue(queue, *weight);
