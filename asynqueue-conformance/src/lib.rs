@@ -8,6 +8,8 @@
 //! Suites and properties require a broker clock that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Add this crate to `[dev-dependencies]`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod history;
 pub mod property;
 pub mod store;

@@ -4,6 +4,8 @@
 //!
 //! Each item has one path, in its module: `asynqueue_core::task::TaskId`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod ambient;
 pub mod broker;
 pub mod codec;
@@ -28,6 +30,7 @@ pub mod registry;
 pub mod scheduler;
 pub mod server;
 mod suggest;
+mod sync;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -39,3 +42,8 @@ pub mod __private {
     pub use crate::{error_text::with_causes, process::checked};
     pub use inventory;
 }
+
+/// The code of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

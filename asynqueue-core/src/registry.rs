@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tower::Layer;
+use tower_layer::Layer;
 
 use crate::{
     layer::{
@@ -81,7 +81,7 @@ impl ProcessWrapper {
         self.layer(HookLayer::new(hook))
     }
 
-    /// Applies a [`tower::Layer`] to each attempt, outside the hooks and layers added before.
+    /// Applies a [`tower::Layer`](Layer) to each attempt, outside the hooks and layers added before.
     #[must_use]
     pub fn layer(self, layer: impl Layer<BoxProcess, Service: TaskService>) -> Self {
         Self {

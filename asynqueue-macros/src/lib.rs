@@ -3,6 +3,8 @@
 //!
 //! The `asynqueue` crate re-exports them.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod attribute;
 mod duration;
 mod from_state;

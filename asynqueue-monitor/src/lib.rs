@@ -3,6 +3,8 @@
 //! Applications depend on the `asynqueue` crate, which re-exports this crate as `asynqueue::metrics` and
 //! `asynqueue::monitor` behind the features of the same names.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod endpoint;
 #[cfg(feature = "metrics")]
 mod health;
@@ -14,3 +16,8 @@ mod web;
 pub use endpoint::{Endpoint, ServeError};
 #[cfg(feature = "web")]
 pub use web::{Monitor, Role, User};
+
+/// The code of the README, as tests.
+#[cfg(all(doctest, feature = "web"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -31,6 +31,8 @@
 //! - A task that becomes pending in an empty queue is published, so that an idle server starts it immediately. Servers
 //!   also poll each second, in case a notification is lost.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod broker;
 mod keys;
 mod lanes;
@@ -45,3 +47,8 @@ pub use self::{
     link::ConnectError,
     options::{OptionsError, RedisOptions, RedisPool},
 };
+
+/// The code of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

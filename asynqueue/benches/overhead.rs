@@ -1,4 +1,4 @@
-//! CPU time per task added by metrics and traces: `cargo bench -p asynqueue --features metrics,otel --bench overhead`.
+//! CPU time per task added by metrics and traces: `cargo bench -p asynqueue --features metrics-exporter,otel --bench overhead`.
 //!
 //! A no-op handler and a 100-byte payload on the in-memory broker; tasks are enqueued in bulk and one by one, and run.
 //! Each variant runs in its own process, in turns, because a recorder and a subscriber cannot be removed again. The

@@ -1,4 +1,4 @@
-//! How long a scrape takes: `cargo bench -p asynqueue --features metrics,redis --bench scrape`.
+//! How long a scrape takes: `cargo bench -p asynqueue --features metrics-exporter,redis --bench scrape`.
 //!
 //! 200 queues of 500 tasks each, on the in-memory broker and on a Redis started for the benchmark, and as many series
 //! of the process itself.

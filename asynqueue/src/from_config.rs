@@ -31,12 +31,15 @@ pub trait FromConfig: Sized + sealed::Sealed {
     async fn from_config(config: &Config) -> Result<Self, ConnectError>;
 }
 
+// The module has it too, but the pages of types of other crates take it from the item alone.
+#[cfg(feature = "config")]
 impl FromConfig for Producer {
     async fn from_config(config: &Config) -> Result<Self, ConnectError> {
         Ok(Self::new(connect(&config.addr).await?))
     }
 }
 
+#[cfg(feature = "config")]
 impl FromConfig for Inspector {
     async fn from_config(config: &Config) -> Result<Self, ConnectError> {
         Ok(Self::new(connect(&config.addr).await?))

@@ -46,6 +46,9 @@
 //!
 //! Every item is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most
 //! programs need are also at the root.
+//!
+#![doc = include_str!("features.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod app;
 mod connect;
@@ -118,8 +121,13 @@ pub mod config {
 
 #[cfg(feature = "metrics")]
 pub mod metrics {
-    #![doc = include_str!("metrics.md")]
+    #![cfg_attr(feature = "metrics-exporter", doc = include_str!("metrics.md"))]
+    #![cfg_attr(
+        not(feature = "metrics-exporter"),
+        doc = "Metrics for the recorder of the [`metrics`](https://docs.rs/metrics) crate."
+    )]
     pub use asynqueue_core::metrics::*;
+    #[cfg(feature = "metrics-exporter")]
     pub use asynqueue_monitor::metrics::*;
 }
 
@@ -169,7 +177,12 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The README's code compiles and runs.
+/// The code of both READMEs, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct PackageReadme;
+
+/// The README of the repository.
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
@@ -210,7 +223,7 @@ mod book {
         redis = "operations/redis.md";
         #[cfg(feature = "redis")]
         redis_durability = "operations/redis-durability.md";
-        #[cfg(feature = "metrics")]
+        #[cfg(feature = "metrics-exporter")]
         metrics = "operations/metrics.md";
         traces = "operations/traces.md";
         deploying = "operations/deploying.md";

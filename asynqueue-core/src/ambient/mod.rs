@@ -1,5 +1,6 @@
 //! The environment of the code: randomness, the wall clock, and where its tasks run. A simulation replaces them.
 
+mod entropy;
 #[cfg(feature = "testing")]
 pub(crate) mod node;
 #[cfg(feature = "testing")]
@@ -7,20 +8,42 @@ pub(crate) mod simulated;
 
 use std::time::SystemTime;
 
-use rand::distr::{Distribution, StandardUniform};
-
 use crate::task::Timestamp;
 
 /// A random value. A simulation draws it from its seed.
-pub(crate) fn random<T>() -> T
-where
-    StandardUniform: Distribution<T>,
-{
+pub(crate) fn random<T: Random>() -> T {
     #[cfg(feature = "testing")]
-    if let Some(value) = simulated::draw(|chance| StandardUniform.sample(chance)) {
+    if let Some(value) = simulated::draw(|chance| T::random(|| rand::Rng::next_u64(chance))) {
         return value;
     }
-    rand::random()
+    T::random(entropy::next)
+}
+
+/// A value made of random numbers.
+pub(crate) trait Random {
+    /// The value for the next numbers.
+    fn random(next: impl FnMut() -> u64) -> Self;
+}
+
+impl Random for u64 {
+    fn random(mut next: impl FnMut() -> u64) -> Self {
+        next()
+    }
+}
+
+impl Random for u128 {
+    fn random(mut next: impl FnMut() -> u64) -> Self {
+        let low = next();
+        u128::from(next()) << 64 | u128::from(low)
+    }
+}
+
+/// At least 0 and less than 1.
+impl Random for f64 {
+    fn random(mut next: impl FnMut() -> u64) -> Self {
+        // An `f64` has 53 bits of precision.
+        (next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
 }
 
 /// The time by this machine's clock.
@@ -50,3 +73,23 @@ pub(crate) fn here<F: Future>(task: F) -> F {
 
 #[cfg(feature = "testing")]
 pub(crate) use self::node::here;
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+    use super::Random;
+
+    /// Recorded seeds depend on it.
+    #[test]
+    fn a_seed_draws_the_values_of_rand() {
+        let mut ours = Xoshiro256PlusPlus::seed_from_u64(7);
+        let mut theirs = ours.clone();
+        let mut next = || rand::Rng::next_u64(&mut ours);
+        for _ in 0..100 {
+            assert_eq!(u64::random(&mut next), theirs.random::<u64>());
+            assert_eq!(u128::random(&mut next), theirs.random::<u128>());
+            assert_eq!(f64::random(&mut next), theirs.random::<f64>());
+        }
+    }
+}

@@ -8,11 +8,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep_until},
 };
+
+use crate::sync::Mutex;
 
 thread_local! {
     /// The node whose task this thread polls.

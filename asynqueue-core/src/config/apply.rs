@@ -12,6 +12,8 @@ impl ServerBuilder {
     ///
     /// [`build`](Self::build) fails if `config` also enables a scheduler, metrics or the web monitor, because a server
     /// runs none of them; `App` of the `asynqueue` crate does.
+    // The module has it too, but documentation of other crates takes it from the item alone.
+    #[cfg(feature = "config")]
     pub fn config(mut self, config: &Config) -> Self {
         for (queue, weight) in &config.queue {
             self = self.queue(queue, *weight);

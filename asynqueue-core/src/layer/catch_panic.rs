@@ -10,7 +10,7 @@ use std::{
     task::Poll,
 };
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{BoxProcess, TaskService};
 use crate::{

@@ -3,7 +3,7 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{
     Archived, BoxProcess, TaskOutput, TaskRequest, TaskService, archived::applied, discard,

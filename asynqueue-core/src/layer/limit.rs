@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{
     BoxProcess, TaskService,

@@ -1,6 +1,6 @@
 //! Measuring attempts.
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{BoxProcess, TaskService};
 use crate::metrics::Measured;

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{BoxProcess, TaskOutput, TaskRequest, TaskService};
 use crate::process::TaskError;

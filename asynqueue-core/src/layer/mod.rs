@@ -1,6 +1,6 @@
 //! Tower layers around a handler, over one request type.
 //!
-//! A handler with its layers is a [`tower::Service`] from [`TaskRequest`] to [`TaskOutput`], so any tower layer fits
+//! A handler with its layers is a [`tower::Service`](tower_service::Service) from [`TaskRequest`] to [`TaskOutput`], so any tower layer fits
 //! around it. Its error is a [`StdTaskError`](crate::process::StdTaskError), which layers can box; a layer may return
 //! any error that converts into a [`TaskError`](crate::process::TaskError). From the outside in:
 //!

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::sync::Mutex;
 
 /// Turns at a steady rate after a burst: the generic cell rate algorithm (GCRA).
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{
     BoxProcess, TaskService,

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{MapErr, TryFutureExt};
-use tower::{Layer, Service, ServiceExt};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{CatchPanicLayer, archived::ArchiveHooks, gate::Gates};
 use crate::process::{Context, StdTaskError, TaskError};
@@ -49,7 +50,7 @@ impl TaskOutput {
 /// The future of an attempt.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Result<TaskOutput, TaskError>> + Send>>;
 
-/// A [`tower::Service`] over tasks, which a layer returns. Implemented for every service that
+/// A [`tower::Service`](Service) over tasks, which a layer returns. Implemented for every service that
 ///
 /// 1. takes a [`TaskRequest`] and returns a [`TaskOutput`],
 /// 2. is `Clone`, `Send` and `Sync`, with a future that is `Send`,
@@ -70,8 +71,15 @@ where
             return boxed.clone();
         }
         BoxProcess::from_fn(move |request| {
-            let attempt = self.clone().oneshot(request);
-            Box::pin(async { attempt.await.map_err(Into::into) })
+            let mut service = self.clone();
+            Box::pin(async move {
+                let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                ready.map_err(Into::into)?;
+                let attempt = service.call(request);
+                // What it holds for this call alone, such as a permit, is the future's from here.
+                drop(service);
+                attempt.await.map_err(Into::into)
+            })
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Ending attempts at their timeout or deadline.
 
 use tokio::time::{Instant, timeout_at};
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{BoxProcess, TaskService};
 use crate::{

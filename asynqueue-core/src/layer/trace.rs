@@ -1,6 +1,6 @@
 //! A span around each attempt.
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{BoxProcess, TaskService};
 use crate::trace;

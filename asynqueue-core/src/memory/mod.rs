@@ -20,11 +20,10 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, RwLock};
-
 use self::{documents::Documents, queue::Queue};
 use crate::{
     broker::{BrokerError, Each, SharedBroker},
+    sync::{Mutex, RwLock},
     task::{Clock, Name, SystemClock, Timestamp},
 };
 

@@ -8,9 +8,8 @@ use std::{
 };
 
 use hashbrown::{Equivalent, HashMap};
-use parking_lot::RwLock;
 
-use crate::task::Name;
+use crate::{sync::RwLock, task::Name};
 
 /// The maximum number of queue and event pairs that are distinguished. Tasks of further queues count under the queue
 /// `other`.

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -24,6 +23,7 @@ use super::{
 use crate::{
     broker::SharedBroker,
     layer::{Gate, Gates},
+    sync::Mutex,
     task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut},
 };
 

@@ -1,7 +1,8 @@
 //! Counts the calls in progress, so that closing can wait for them.
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {

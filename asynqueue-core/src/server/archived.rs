@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +19,7 @@ use crate::{
     ambient,
     broker::{Outcome, Settled, Settlement},
     layer::{ArchiveHooks, Archived, discard},
+    sync::Mutex,
     task::{Envelope, Failure, FailureKind},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::{ServerError, ServerHandle, aggregate::Aggregator, settings::Settings};
 use crate::{
@@ -262,8 +262,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Wraps every handler in a [`tower::Layer`]. The first layer added is the outermost, as in
-    /// [`tower::ServiceBuilder`].
+    /// Wraps every handler in a [`tower::Layer`](Layer). The first layer added is the outermost, as in
+    /// [`tower::ServiceBuilder`](https://docs.rs/tower/latest/tower/struct.ServiceBuilder.html).
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<BoxProcess, Service: TaskService> + Send + Sync + 'static,

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval},
@@ -18,6 +17,7 @@ use crate::{
     broker::{BrokerError, Each, Extended, Lease, all_of},
     metrics,
     process::Progress,
+    sync::Mutex,
     task::{Envelope, Name, TaskRef},
 };
 

@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     broker::{Lease, Leased},
     layer::Passes,
+    sync::Mutex,
     task::TaskRef,
 };
 

@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use super::retrying::Retrying;
 use crate::{
     broker::{BrokerError, Lease, Settlement},
+    sync::Mutex,
     task::Name,
 };
 

@@ -89,10 +89,8 @@ pub(super) fn worker_name() -> Name {
 }
 
 fn host() -> String {
-    let variable = std::env::var("HOSTNAME").ok();
-    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = variable.or_else(kernel).unwrap_or_default();
-    match host.trim() {
+    let host = hostname::get().unwrap_or_default();
+    match host.to_string_lossy().trim() {
         "" => "worker".into(),
         host => host.into(),
     }

@@ -5,11 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Shared, signals::SignalRequests};
-use crate::{broker::QuietRequest, task::Timestamp};
+use crate::{broker::QuietRequest, sync::Mutex, task::Timestamp};
 
 /// Whether a server is quiet, and the request that decided it.
 #[derive(Debug, Default)]

@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
-use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
     broker::{Lease, LeaseToken},
     process::Context,
+    sync::Mutex,
     task::{Envelope, Name},
 };
 

@@ -73,7 +73,8 @@ impl Failure {
 /// Truncates a text to `max` bytes.
 pub(crate) fn cut(text: &mut String, max: usize) {
     if text.len() > max {
-        text.truncate(text.floor_char_boundary(max));
+        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
         text.push('…');
     }
 }

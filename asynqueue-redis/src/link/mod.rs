@@ -12,6 +12,11 @@ mod server;
 mod shards;
 mod slots;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/off.rs"]
+mod tls;
 
 use std::{
     sync::{

@@ -4,13 +4,13 @@ use std::{convert::Infallible, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    RedisConnectionInfo, RedisError, RedisResult, TlsMode,
+    RedisConnectionInfo, RedisError, RedisResult,
     cluster::{ClusterClient, ClusterClientBuilder},
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::sync::Mutex;
 
-use super::connection::Connection;
+use super::{connection::Connection, tls};
 use crate::options::{OptionsError, RedisOptions, Topology};
 
 /// The deployment to connect to.
@@ -31,9 +31,7 @@ const CLUSTER_RETRIES: u32 = 3;
 
 impl Target {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, OptionsError> {
-        if options.tls.is_some() {
-            choose_cryptography();
-        }
+        tls::prepare(options);
         let client =
             AnyClient::new(options).map_err(|error| OptionsError::Client(error.to_string()))?;
         Ok(Self {
@@ -71,7 +69,7 @@ impl Target {
     /// Opens a connection for calls to one node of a Cluster.
     pub(super) async fn connect_to_node(&self, host: &str, port: u16) -> RedisResult<Connection> {
         let config = self.config();
-        let client = single(&self.options, address(&self.options, host, port))?;
+        let client = single(&self.options, tls::address(&self.options, host, port))?;
         let connecting = async {
             let connecting = client.get_multiplexed_async_connection_with_config(&config);
             connecting.await.map(Connection::Node)
@@ -149,14 +147,6 @@ fn timed_out(timeout: Duration) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
 }
 
-/// rustls lets the program choose the cryptography library. If the program has not chosen one, use ring.
-fn choose_cryptography() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have installed one first, which is fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
 impl AnyClient {
     fn new(options: &RedisOptions) -> RedisResult<Self> {
         Ok(match &options.topology {
@@ -173,20 +163,7 @@ impl AnyClient {
 
 fn addresses(options: &RedisOptions) -> impl Iterator<Item = ConnectionAddr> {
     let nodes = options.nodes.iter();
-    nodes.map(|(host, port)| address(options, host, *port))
-}
-
-fn address(options: &RedisOptions, host: &str, port: u16) -> ConnectionAddr {
-    let host = host.to_owned();
-    match &options.tls {
-        None => ConnectionAddr::Tcp(host, port),
-        Some(tls) => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: tls.is_insecure,
-            tls_params: None,
-        },
-    }
+    nodes.map(|(host, port)| tls::address(options, host, *port))
 }
 
 fn login(options: &RedisOptions) -> RedisConnectionInfo {
@@ -200,23 +177,11 @@ fn login(options: &RedisOptions) -> RedisConnectionInfo {
     login
 }
 
-fn tls_mode(options: &RedisOptions) -> Option<TlsMode> {
-    let tls = options.tls.as_ref()?;
-    Some(if tls.is_insecure {
-        TlsMode::Insecure
-    } else {
-        TlsMode::Secure
-    })
-}
-
 fn single(options: &RedisOptions, address: ConnectionAddr) -> RedisResult<Client> {
     let info = address
         .into_connection_info()?
         .set_redis_settings(login(options));
-    match options.tls.as_ref().and_then(|tls| tls.certificates()) {
-        Some(certificates) => Client::build_with_tls(info, certificates),
-        None => Client::open(info),
-    }
+    tls::client(options, info)
 }
 
 fn sentinel(options: &RedisOptions) -> RedisResult<SentinelClient> {
@@ -238,17 +203,7 @@ fn sentinel(options: &RedisOptions) -> RedisResult<SentinelClient> {
     if let Some(password) = &login.password {
         builder = builder.set_client_to_sentinel_password(password);
     }
-    if let Some(mode) = tls_mode(options) {
-        builder = builder
-            .set_client_to_redis_tls_mode(mode)
-            .set_client_to_sentinel_tls_mode(mode);
-    }
-    if let Some(certificates) = options.tls.as_ref().and_then(|tls| tls.certificates()) {
-        builder = builder
-            .set_client_to_redis_certificates(certificates.clone())
-            .set_client_to_sentinel_certificates(certificates);
-    }
-    builder.build()
+    tls::sentinel(options, builder).build()
 }
 
 fn cluster(options: &RedisOptions) -> RedisResult<ClusterClientBuilder> {
@@ -266,11 +221,5 @@ fn cluster(options: &RedisOptions) -> RedisResult<ClusterClientBuilder> {
     if let Some(password) = &options.login.password {
         builder = builder.password(password);
     }
-    if let Some(mode) = tls_mode(options) {
-        builder = builder.tls(mode);
-    }
-    if let Some(certificates) = options.tls.as_ref().and_then(|tls| tls.certificates()) {
-        builder = builder.certs(certificates);
-    }
-    Ok(builder)
+    Ok(tls::cluster(options, builder))
 }

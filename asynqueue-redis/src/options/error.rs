@@ -14,6 +14,11 @@ pub enum OptionsError {
         "unknown scheme `{0}`: expected redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster"
     )]
     Scheme(String),
+    /// The URL requires TLS, and the feature `tls` is off.
+    #[error(
+        "`{0}://` requires TLS, which this program is built without: enable the feature `tls` of asynqueue"
+    )]
+    NoTls(String),
     /// The URL has no host.
     #[error("the Redis URL has no host: write `{0}://host:port`")]
     NoHost(String),

@@ -21,8 +21,9 @@ pub use self::{error::OptionsError, pool::RedisPool};
 /// | `redis+sentinel://[user:password@]host[:26379],…[/db]?master=name` | the master that these Sentinels monitor |
 /// | `redis+cluster://[user:password@]host[:6379],…` | the Cluster that these nodes belong to |
 ///
-/// `rediss+sentinel` and `rediss+cluster` are the same over TLS. Percent-encode special characters in the user, the
-/// password and other values. Each option below can also be set in the URL, as in `?prefix=shop&response_timeout=5s`:
+/// `rediss+sentinel` and `rediss+cluster` are the same over TLS, which requires the feature `tls` (on by default).
+/// Percent-encode special characters in the user, the password and other values. Each option below can also be set in the
+/// URL, as in `?prefix=shop&response_timeout=5s`:
 ///
 /// | parameter | default | meaning |
 /// |---|---|---|

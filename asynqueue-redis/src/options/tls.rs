@@ -1,12 +1,16 @@
 //! TLS: the trusted CA and the client certificate.
 
-use std::{fmt, path::PathBuf};
+#[cfg(feature = "tls")]
+use std::fmt;
+use std::path::PathBuf;
 
+#[cfg(feature = "tls")]
 use redis::{ClientTlsConfig, TlsCertificates};
 
 use super::OptionsError;
 
 /// The TLS settings. Files are read when the options are parsed.
+#[cfg(feature = "tls")]
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     ca: Option<Vec<u8>>,
@@ -14,6 +18,11 @@ pub(crate) struct Tls {
     /// Accepts any server certificate.
     pub(crate) is_insecure: bool,
 }
+
+/// Without the feature `tls` there is no value of this type, because no URL can require TLS.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Tls {}
 
 /// Paths of the files, as they were written.
 #[derive(Default)]
@@ -37,7 +46,13 @@ impl TlsFiles {
         .find_map(|(given, name)| given.then_some(name))
     }
 
-    pub(super) fn read(self) -> Result<Tls, OptionsError> {
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn read(self, scheme: &str) -> Result<Tls, OptionsError> {
+        Err(OptionsError::NoTls(scheme.to_owned()))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn read(self, _scheme: &str) -> Result<Tls, OptionsError> {
         let client = match (self.cert, self.key) {
             (Some(cert), Some(key)) => Some(ClientTlsConfig {
                 client_cert: read("cert", cert)?,
@@ -55,6 +70,7 @@ impl TlsFiles {
     }
 }
 
+#[cfg(feature = "tls")]
 fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
     let bytes = std::fs::read(&file).map_err(|error| error.to_string());
     let is_pem = |bytes: &Vec<u8>| bytes.windows(11).any(|part| part == b"-----BEGIN ");
@@ -65,6 +81,7 @@ fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
     pem.map_err(|reason| OptionsError::File { name, file, reason })
 }
 
+#[cfg(feature = "tls")]
 impl Tls {
     /// The certificates, if any differ from the system's.
     pub(crate) fn certificates(&self) -> Option<TlsCertificates> {
@@ -76,6 +93,7 @@ impl Tls {
     }
 }
 
+#[cfg(feature = "tls")]
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")

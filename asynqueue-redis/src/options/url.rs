@@ -80,7 +80,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         options = parameters.take(options, name, &decode(value)?)?;
     }
-    parameters.finish(options, transport == "rediss", kind)
+    parameters.finish(options, scheme, kind)
 }
 
 fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), OptionsError> {
@@ -193,9 +193,10 @@ impl Parameters {
     fn finish(
         self,
         mut options: RedisOptions,
-        is_tls: bool,
+        scheme: &str,
         kind: &str,
     ) -> Result<RedisOptions, OptionsError> {
+        let is_tls = scheme.starts_with("rediss");
         match self.tls.given() {
             Some(name) if !is_tls => {
                 let scheme = "rediss://";
@@ -204,7 +205,7 @@ impl Parameters {
                     scheme,
                 });
             }
-            _ => options.tls = is_tls.then(|| self.tls.read()).transpose()?,
+            _ => options.tls = is_tls.then(|| self.tls.read(scheme)).transpose()?,
         }
         let sentinel = [
             (self.master.is_some(), "master"),

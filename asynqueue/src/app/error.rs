@@ -30,7 +30,7 @@ pub enum AppError {
     #[error("the scheduler: {0}")]
     Scheduler(#[from] asynqueue_core::scheduler::ScheduleError),
     /// Metrics and health could not be served.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     #[error(transparent)]
     Metrics(#[from] asynqueue_monitor::metrics::MetricsError),
     /// The web monitor could not be served.

@@ -5,13 +5,13 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-#[cfg(any(feature = "metrics", feature = "monitor"))]
+#[cfg(any(feature = "metrics-exporter", feature = "monitor"))]
 use std::net::SocketAddr;
 
 use asynqueue_core::{
     broker::SharedBroker, inspector::Inspector, producer::Producer, server::ServerHandle,
 };
-#[cfg(any(feature = "metrics", feature = "monitor"))]
+#[cfg(any(feature = "metrics-exporter", feature = "monitor"))]
 use asynqueue_monitor::Endpoint;
 
 use super::AppError;
@@ -27,7 +27,7 @@ pub struct AppHandle {
     pub(super) server: Option<ServerHandle>,
     #[cfg(feature = "scheduler")]
     pub(super) scheduler: Option<asynqueue_core::scheduler::SchedulerHandle>,
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     pub(super) metrics: Option<Endpoint>,
     #[cfg(feature = "monitor")]
     pub(super) monitor: Option<Endpoint>,
@@ -47,7 +47,7 @@ impl Phase {
     }
 
     /// Returns the reason if the app is not ready.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     pub(super) fn ready(&self) -> Result<(), String> {
         match self.0.load(Ordering::Acquire) {
             Self::STARTING => Err("the program is starting".into()),
@@ -66,7 +66,7 @@ impl AppHandle {
             server: None,
             #[cfg(feature = "scheduler")]
             scheduler: None,
-            #[cfg(feature = "metrics")]
+            #[cfg(feature = "metrics-exporter")]
             metrics: None,
             #[cfg(feature = "monitor")]
             monitor: None,
@@ -79,7 +79,7 @@ impl AppHandle {
     }
 
     /// The address of the metrics and health endpoint, if it is served.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(Endpoint::address)
     }
@@ -164,7 +164,7 @@ impl AppHandle {
             monitor.shutdown().await;
             tracing::info!("web monitor stopped");
         }
-        #[cfg(feature = "metrics")]
+        #[cfg(feature = "metrics-exporter")]
         if let Some(metrics) = self.metrics.take() {
             metrics.shutdown().await;
             tracing::info!("metrics and health endpoint stopped");

@@ -17,7 +17,7 @@ use asynqueue_core::{
     server::{Server, ServerBuilder},
     task::{Name, Task},
 };
-use tower::Layer;
+use tower_layer::Layer;
 
 use self::parts::Parts;
 pub use self::{error::AppError, handle::AppHandle};
@@ -201,7 +201,7 @@ impl App {
 
     /// Serves metrics and health at an address, such as `127.0.0.1:9464`: see
     /// [`Exporter::router`](asynqueue_monitor::metrics::Exporter::router).
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     pub fn metrics_at(mut self, address: impl Into<String>) -> Self {
         self.parts.metrics.address = Some(address.into());
         self

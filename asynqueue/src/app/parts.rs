@@ -10,7 +10,7 @@ use super::AppError;
 pub(super) struct Parts {
     #[cfg(feature = "scheduler")]
     pub(super) scheduler: SchedulerPart,
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     pub(super) metrics: MetricsPart,
     #[cfg(feature = "monitor")]
     pub(super) monitor: MonitorPart,
@@ -26,7 +26,7 @@ pub(super) struct SchedulerPart {
     pub(super) enable: Option<bool>,
 }
 
-#[cfg(feature = "metrics")]
+#[cfg(feature = "metrics-exporter")]
 #[derive(Debug, Default)]
 pub(super) struct MetricsPart {
     pub(super) address: Option<String>,
@@ -52,7 +52,7 @@ impl Parts {
                 is_used: false,
                 enable: None,
             },
-            #[cfg(feature = "metrics")]
+            #[cfg(feature = "metrics-exporter")]
             metrics: MetricsPart::default(),
             #[cfg(feature = "monitor")]
             monitor: MonitorPart {
@@ -82,9 +82,9 @@ impl Parts {
             ),
             (
                 has_metrics,
-                cfg!(feature = "metrics"),
+                cfg!(feature = "metrics-exporter"),
                 "metrics.address",
-                "metrics",
+                "metrics-exporter",
             ),
             (
                 config.monitoring.is_enabled(),
@@ -98,7 +98,7 @@ impl Parts {
             }
         }
         // Installed now, so that it also counts what happens while the broker connects.
-        #[cfg(feature = "metrics")]
+        #[cfg(feature = "metrics-exporter")]
         if has_metrics {
             asynqueue_monitor::metrics::install()?;
         }
@@ -117,7 +117,7 @@ impl Parts {
         Ok(Self {
             #[cfg(feature = "scheduler")]
             scheduler: parts.scheduler.configured(&config.scheduler),
-            #[cfg(feature = "metrics")]
+            #[cfg(feature = "metrics-exporter")]
             metrics: MetricsPart {
                 address: config.metrics.address.clone(),
                 max_queues: config.metrics.max_queues,
@@ -198,8 +198,8 @@ mod tests {
             ),
             (
                 "metrics.address = '127.0.0.1:0'",
-                "metrics",
-                cfg!(feature = "metrics"),
+                "metrics-exporter",
+                cfg!(feature = "metrics-exporter"),
             ),
             (
                 "monitoring.enable = true",

@@ -1,7 +1,7 @@
 //! Starting the parts of an app, one after another.
 
 use std::future::Future;
-#[cfg(feature = "metrics")]
+#[cfg(feature = "metrics-exporter")]
 use std::sync::Arc;
 
 use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
@@ -46,7 +46,7 @@ async fn start_parts(app: App, handle: &mut AppHandle) -> Result<(), AppError> {
 async fn start_endpoints(parts: &Parts, handle: &mut AppHandle) -> Result<(), AppError> {
     // Some programs are built without any part.
     let _ = (parts, &handle);
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "metrics-exporter")]
     if let Some(address) = &parts.metrics.address {
         let phase = Arc::clone(&handle.phase);
         let exporter = asynqueue_monitor::metrics::install()?

@@ -9,7 +9,6 @@
 use std::{fmt, future::Future, iter, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -19,7 +18,7 @@ use super::{
     line::Line,
     pace::{Pace, Turns},
 };
-use crate::task::Timestamp;
+use crate::{sync::Mutex, task::Timestamp};
 
 /// A task whose turn is at most this far away waits at the gate, leased. At least one task does.
 pub(super) const WORTH_WAITING: Duration = Duration::from_millis(100);

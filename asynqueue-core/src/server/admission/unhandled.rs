@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
 use super::{super::Shared, is_late, time_left};
 use crate::{
     ambient,
     broker::{Leased, Outcome, Settlement, UnhandledTasks},
     metrics,
+    sync::Mutex,
     task::{Envelope, Name, Timestamp},
 };
 

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicI64, Ordering::SeqCst},
 };
 
-use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +17,7 @@ use super::{
     network::Network,
     program::Program,
 };
-use crate::{ambient::node::Node, broker::Store};
+use crate::{ambient::node::Node, broker::Store, sync::Mutex};
 
 /// What the fleet provides to a node.
 #[derive(Clone, Debug)]

@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Strike;
 use crate::{
     ambient::node,
     broker::{Aggregation, Conflict, Edit, Edited, LeaseToken, NewTask, Outcome, Settled},
+    sync::Mutex,
     task::{Failure, Name, TaskRef, Timestamp},
 };
 

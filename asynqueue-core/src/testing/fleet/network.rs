@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
 use super::{
     Fault, Strike,
     chance::{below, chance},
 };
-use crate::{broker::BrokerError, task::Name};
+use crate::{broker::BrokerError, sync::Mutex, task::Name};
 
 /// How long a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -1,6 +1,6 @@
 //! Records when handlers start and end attempts.
 
-use tower::Layer;
+use tower_layer::Layer;
 
 use super::journal::{Done, Event, Journal};
 use crate::{

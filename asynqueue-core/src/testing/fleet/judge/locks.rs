@@ -33,8 +33,13 @@ impl Judge {
             ending.outcome,
             Outcome::Retry { .. } | Outcome::Snooze { .. } | Outcome::Release
         ) {
-            let freed = self.keys.extract_if(.., |_, holder| holder == id);
-            self.freed.extend(freed);
+            self.keys.retain(|key, holder| {
+                let is_freed = holder == id;
+                if is_freed {
+                    self.freed.insert(key.clone(), holder.clone());
+                }
+                !is_freed
+            });
         }
     }
 
