@@ -43,7 +43,7 @@ pub enum OptionsError {
     NoMaster,
     /// A part of the URL is not percent-encoded UTF-8.
     #[error(
-        "user or password is not percent-encoded UTF-8: encode special characters, `%` as `%25`"
+        "user or password is not percent-encoded UTF-8: encode special characters, such as `%` as `%25` and `?` as `%3F`"
     )]
     Encoding,
     /// The parameter is unknown.

@@ -32,6 +32,19 @@ const PARAMETERS: [&str; 14] = [
 ];
 
 pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
+    parse(url).map_err(|error| {
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        // A `?` in a password ends the place too early. The other errors would show a part of the password.
+        let is_split = query.contains('@') && !place.contains('@');
+        match error {
+            OptionsError::NoScheme | OptionsError::Scheme(_) => error,
+            _ if is_split => OptionsError::Encoding,
+            _ => error,
+        }
+    })
+}
+
+fn parse(url: &str) -> Result<RedisOptions, OptionsError> {
     let (scheme, rest) = url.split_once("://").ok_or(OptionsError::NoScheme)?;
     let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
     if !matches!(transport, "redis" | "rediss") || !matches!(kind, "" | "sentinel" | "cluster") {
@@ -321,6 +334,9 @@ mod tests {
             "ada:secret@host",
             "redis://ada:secret@a,b",
             "redis://ada:%ff@host",
+            "redis://ada:secret?x@host",
+            "redis://ada:12?secret@host",
+            "redis://ada:12?secret=x@host",
             "redis+cluster://ada:secret@a/3",
             "redis+sentinel://ada:secret@a?sentinel_password=secret",
         ] {
