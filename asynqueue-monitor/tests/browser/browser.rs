@@ -74,11 +74,22 @@ impl Browser {
     }
 
     pub(crate) async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.expect(css)
+        loop {
+            match self.find(css).await.text().await {
+                Err(error) if error.is_stale_element_reference() => {}
+                text => return text.expect(css),
+            }
+        }
     }
 
+    /// Clicks, again if the page replaces the element between finding it and the click.
     pub(crate) async fn click(&self, css: &str) {
-        self.find(css).await.click().await.expect(css);
+        loop {
+            match self.find(css).await.click().await {
+                Err(error) if error.is_stale_element_reference() => {}
+                clicked => return clicked.expect(css),
+            }
+        }
     }
 
     /// Clicks, and accepts the confirmation dialog.
