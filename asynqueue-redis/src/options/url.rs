@@ -113,13 +113,16 @@ fn read_node(node: &str, default: u16, scheme: &str) -> Result<(String, u16), Op
     if host.is_empty() {
         return Err(OptionsError::NoHost(scheme.to_owned()));
     }
-    if port.contains(':') {
+    if port.starts_with(':') {
+        // An IPv6 address without brackets.
         return Err(invalid());
     }
-    let port = if port.is_empty() {
-        default
-    } else {
-        port.parse().map_err(|_| invalid())?
+    let port = match port {
+        "" => default,
+        // Not shown, because it is the password in a URL without a host: `redis://user:password`.
+        port => port
+            .parse()
+            .map_err(|_| OptionsError::Host(format!("{host}:…")))?,
     };
     Ok((host.to_owned(), port))
 }
@@ -334,6 +337,8 @@ mod tests {
             "ada:secret@host",
             "redis://ada:secret@a,b",
             "redis://ada:%ff@host",
+            "redis://bob:secret",
+            "redis://bob:secret:x",
             "redis://ada:secret?x@host",
             "redis://ada:12?secret@host",
             "redis://ada:12?secret=x@host",
@@ -379,7 +384,7 @@ mod tests {
             ("redis+cluter://h", format!("unknown scheme `redis+cluter`: {scheme}")),
             ("redis://", no_host.to_owned()),
             ("redis+cluster://a,,b", no_host.replace("redis:", "redis+cluster:")),
-            ("redis://h:99999", format!("invalid host `h:99999`: {host}")),
+            ("redis://h:99999", format!("invalid host `h:…`: {host}")),
             ("redis://::1", no_host.to_owned()),
             ("redis://fe80::1:6379", format!("invalid host `fe80::1:6379`: {host}")),
             ("redis://[::1", format!("invalid host `[::1`: {host}")),
