@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{ambient, process::TaskError};
 
-/// Starts at most `max` attempts in each `period`, in this process.
+/// Starts `max` attempts in each `period` on average, in this process. Retries count like first attempts.
 ///
-/// A burst of `max` attempts starts immediately, then one every `period / max`.
+/// A burst of `max` attempts starts immediately, then one every `period / max`. So up to twice `max` attempts start in the
+/// first `period` after a pause.
 ///
 /// The server checks the limit before an attempt starts. A task over it waits in the broker, in its order, and takes
 /// neither a slot nor any of its timeout. The server cannot see the limit if a layer of another crate is composed
@@ -25,7 +26,7 @@ pub struct RateLimitLayer {
 }
 
 impl RateLimitLayer {
-    /// Allows `max` attempts, at least one, in each `period`. With a period of zero there is no limit.
+    /// Allows `max` attempts, at least one, in each `period` on average. With a period of zero there is no limit.
     pub fn new(max: u32, period: Duration) -> Self {
         Self {
             gate: Gate::new(Limit::PerTime(Turns::new(max, period))),
