@@ -1,4 +1,4 @@
-//! The macros of asynqueue: [`Task`](macro@Task) for payloads, [`FromState`](macro@FromState) for processes, and
+//! The macros of asynqueue: [`Task`](macro@Task) for payloads, [`FromState`](macro@FromState) for handlers, and
 //! [`process`](macro@process), which reports what is wrong with a handler.
 //!
 //! The `asynqueue` crate re-exports them.

@@ -3,8 +3,8 @@
 //! The search is correct without it, but much too slow: a wrong guess, for example about the order of concurrently
 //! enqueued tasks or the effect of a lost request, would show only many steps later.
 //!
-//! It considers tasks whose content was written once, so that a version that ends never returns. Clients that mark what
-//! they write have no other tasks.
+//! It considers only tasks whose content was written once, so that a version that ends never returns. If clients mark
+//! what they write, these are all tasks.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,5 @@
-//! Concurrent `enqueue` calls for a queue are sent together. Tasks of different queues are not, because one queue may
-//! fail and must not delay the others; tasks of different durabilities are not either.
+//! Concurrent `enqueue` calls for a queue are sent together. Tasks of different queues are sent separately, so that a
+//! failing queue does not delay the others. So are tasks of different durabilities.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What an instance knows about the upkeep of one queue: its owner, and what there is to do.
+//! The upkeep of one queue as this instance last saw it: its owner, and the pending work.
 
 use std::time::{Duration, Instant};
 

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_redis_is() {
+    fn a_url_names_the_servers_of_redis() {
         for (url, nodes, db) in [
             ("redis://localhost", vec![("localhost", 6379)], 0),
             (
