@@ -1,6 +1,6 @@
-//! The store of the book's chapter "Writing a broker": a table of tasks and a table of documents under one lock. It passes both
-//! contract suites and the property model, and its histories are linearizable. `asynqueue/tests/documents.rs` holds the chapter's
-//! code to this file.
+//! The store of the book's chapter "Writing a broker": a table of tasks and a table of documents under one lock. It
+//! passes both contract suites and the property model, and its histories are linearizable.
+//! `asynqueue/tests/documents.rs` checks that the chapter's code is that of this file.
 
 use std::{
     collections::{BTreeMap, HashMap},
