@@ -68,7 +68,7 @@ impl Foresight {
             tasks: HashMap::new(),
         };
         for (place, step) in steps.iter().enumerate() {
-            foresight.contents.extend(knows(step).map(Content::of));
+            foresight.contents.extend(read_by(step).map(Content::of));
             for (task, version) in shows(step) {
                 foresight.tasks.entry(task).or_default().push(place);
                 foresight
@@ -169,8 +169,8 @@ fn writes(step: &Step) -> Option<&Envelope> {
     }
 }
 
-/// What a client knows about a task that it changes.
-fn knows(step: &Step) -> Option<&Envelope> {
+/// The envelope that a client has read of a task that it changes.
+fn read_by(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Settle(step) => Some(&step.settlement.leased),
         Kind::Edit(edit, _) => Some(&edit.seen.envelope),

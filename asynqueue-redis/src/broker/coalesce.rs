@@ -144,7 +144,7 @@ impl Sending {
         let mut waiting = self.single.0.lock();
         let count = waiting.tasks.len().min(MAX_CHUNK);
         if count == 0 {
-            // Under the same lock, so that the next caller sees that nobody is sending.
+            // Under the same lock, so that the next caller sees that no batch is being sent.
             waiting.sending -= 1;
             self.is_over = true;
             return None;

@@ -57,7 +57,7 @@ const NOT_FIRST: Duration = Duration::from_secs(3);
 /// The limit of other owners to query in one call.
 const MAX_QUERIED: usize = 64;
 
-/// What an instance knows about the fleet and its own queues.
+/// An instance's view of the fleet and of its own queues.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     /// When it last renewed its key.

@@ -78,7 +78,7 @@ impl RedisBroker {
             workers: next()?,
         };
         if counts.tasks > 0 {
-            // The queue may have been deleted, and used again by a process that did not know.
+            // The queue may have been deleted, and used again by a process that had not seen it.
             self.list_queue(queue).await?;
         }
         Ok(counts)
