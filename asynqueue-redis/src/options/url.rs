@@ -424,7 +424,7 @@ mod tests {
             ),
             (
                 "redis://h?prefix=a{b",
-                "prefix `a{b` is invalid: expected at least one character, without braces, white space and control characters"
+                "prefix `a{b` is invalid: expected at least one character, without braces, white space or control characters"
                     .to_owned(),
             ),
         ] {
