@@ -993,8 +993,8 @@ impl Harness for OnTables {
     }
 
     fn offers(&self, concern: &str, test: &str) -> bool {
-        // `all_that_match` changes tasks of groups among others, and `storage` is about memory.
-        let lacks = ["group", "parts", "all_that_match", "storage"];
+        // `all_matching_tasks_are_changed` changes tasks of groups among others, and `storage` is about memory.
+        let lacks = ["group", "parts", "all_matching", "storage"];
         !lacks
             .iter()
             .any(|lacking| concern.contains(lacking) || test.contains(lacking))
