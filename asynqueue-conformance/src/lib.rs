@@ -3,7 +3,7 @@
 //! - [`suite`] has a test for each behaviour. [`conformance_suite!`] runs them all on a broker.
 //! - [`store`] has the tests of stores below the traits for callers. [`store_suite!`] runs them.
 //! - [`property`] applies random operations, and compares the broker with a model or with another broker.
-//! - [`history`] runs concurrent clients on a store during faults, and searches an order of their calls.
+//! - [`history`] runs concurrent clients on a store during faults, and searches for an order of their calls.
 //!
 //! Suites and properties require a broker clock that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Add this crate to `[dev-dependencies]`.

@@ -1,4 +1,4 @@
-//! Whatever the operations, the in-memory broker behaves as the model.
+//! After any operations, the in-memory broker behaves as the model.
 
 use asynqueue_conformance::property::{self, Operation};
 use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker, testing::TestClock};

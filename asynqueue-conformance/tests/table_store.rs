@@ -1,6 +1,6 @@
-//! The store of the book's chapter "Writing a broker": a table of tasks and a table of documents under one lock. It passes both
-//! contract suites and the property model, and its histories are linearizable. `asynqueue/tests/documents.rs` holds the chapter's
-//! code to this file.
+//! The store of the book's chapter "Writing a broker": a table of tasks and a table of documents under one lock. It
+//! passes both contract suites and the property model, and its histories are linearizable.
+//! `asynqueue/tests/documents.rs` checks that the chapter's code is that of this file.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -993,7 +993,7 @@ impl Harness for OnTables {
     }
 
     fn offers(&self, concern: &str, test: &str) -> bool {
-        // `all_matching` changes tasks of groups among others, and `storage` is about memory.
+        // `all_matching_tasks_are_changed` changes tasks of groups among others, and `storage` is about memory.
         let lacks = ["group", "parts", "all_matching", "storage"];
         !lacks
             .iter()

@@ -1,8 +1,8 @@
 //! Publish and subscribe: one event, and a task for each of its subscribers.
 //!
-//! Publishing enqueues one task in the event's outbox. A server that works for any of the subscribers runs it and
-//! enqueues a task for each of them, all under the id of the event. If that server dies halfway, another one repeats
-//! it; deliveries already made are recognized by the id, and for a while after they complete by a lock.
+//! Publishing enqueues one task in the event's outbox. A server with any of the subscribers runs it and enqueues
+//! a task for each of them, all under the id of the event. If that server dies halfway, another one repeats it;
+//! deliveries already made are recognized by the id, and for a while after they complete by a lock.
 
 use std::{
     future::{Future, IntoFuture},

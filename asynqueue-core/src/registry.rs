@@ -153,7 +153,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
 }
 
 fn undecodable<T: Task>(ctx: &Context, error: impl fmt::Display) -> TaskError {
-    let message = format!("payload is not a `{}`: {error}", T::EVENT);
+    let message = format!("invalid payload of `{}`: {error}", T::EVENT);
     let kind = match ctx.state::<OnDecodeError>() {
         Ok(OnDecodeError::Archive) => TaskErrorKind::SkipRetry,
         Ok(OnDecodeError::Retry) | Err(_) => TaskErrorKind::Retry,

@@ -81,7 +81,7 @@ fn names(entries: &[ScheduleEntry]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_undecodable_entry_hides_no_other_and_is_kept() {
+async fn an_undecodable_entry_is_kept_and_does_not_hide_others() {
     let store = MemoryBroker::new();
     for name in ["a", "b", "c"] {
         put(&store, Space::Schedules, name, "of a later version").await;
@@ -225,7 +225,7 @@ async fn a_field_of_a_later_version_is_kept_with_the_subscribers() {
 }
 
 #[tokio::test]
-async fn an_undecodable_server_hides_no_other() {
+async fn an_undecodable_server_report_does_not_hide_others() {
     let store = MemoryBroker::new();
     let in_a_while = Some(Broker::now(&store) + std::time::Duration::from_secs(60));
     for (space, name) in [(Space::Servers, "a"), (Space::Requests, "b")] {
@@ -265,7 +265,7 @@ fn server(name: &str) -> ServerInfo {
 }
 
 #[tokio::test]
-async fn servers_that_are_gone_are_deleted_even_if_none_is_read() {
+async fn lost_servers_are_deleted_even_if_nothing_reads_them() {
     let clock = TestClock::default();
     let store = MemoryBroker::with_clock(clock.clone());
     let ttl = std::time::Duration::from_secs(3_600);
@@ -273,7 +273,7 @@ async fn servers_that_are_gone_are_deleted_even_if_none_is_read() {
     store
         .request_quiet(&"gone".into(), true)
         .await
-        .expect("asked");
+        .expect("requested");
     clock.advance(ttl);
     for _ in 0..12 {
         store.beat(server("at-work"), ttl).await.expect("kept");

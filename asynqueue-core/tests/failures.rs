@@ -140,7 +140,7 @@ fn server(broker: &MemoryBroker) -> ServerBuilder {
             "snooze" => Err(TaskError::snooze(Duration::from_secs(3600))),
             "wait" => {
                 ctx.cancelled().await;
-                Err(TaskError::retry("asked to stop"))
+                Err(TaskError::retry("requested to stop"))
             }
             "revoke" => Err(TaskError::revoke()),
             "panic" => panic!("on fire"),

@@ -232,9 +232,9 @@ fn changed() -> Envelope {
     task.headers.insert("traceparent", TRACEPARENT);
     // There is no other public way to record that a worker has started it.
     let bytes = task.to_bytes();
-    let begun = [&bytes[..1], b"\xa1i\xc3", &bytes[1..]].concat();
-    let begun = [&[begun[0] + 1], &begun[1..]].concat();
-    read(&begun).expect("reads")
+    let started = [&bytes[..1], b"\xa1i\xc3", &bytes[1..]].concat();
+    let started = [&[started[0] + 1], &started[1..]].concat();
+    read(&started).expect("reads")
 }
 
 #[test]
@@ -307,10 +307,10 @@ fn changes_of_a_higher_version_and_invalid_bytes_are_refused() {
 /// Otherwise it would expire although a worker had started it in time.
 #[test]
 fn the_start_of_an_expiring_task_is_stored() {
-    let mut begun = fields(MINIMAL);
-    begun.push(("l".into(), (SENT.as_millis() + 1).into()));
-    let expiring = begun.clone();
-    begun.push(("i".into(), true.into()));
+    let mut started = fields(MINIMAL);
+    started.push(("l".into(), (SENT.as_millis() + 1).into()));
+    let expiring = started.clone();
+    started.push(("i".into(), true.into()));
     let written = |fields| {
         let mut bytes = Vec::new();
         rmpv::encode::write_value(&mut bytes, &Value::Map(fields)).expect("writes to memory");
@@ -323,7 +323,7 @@ fn the_start_of_an_expiring_task_is_stored() {
         task.is_expired(later)
     };
     assert!(read_back(&written(expiring)));
-    assert!(!read_back(&written(begun)));
+    assert!(!read_back(&written(started)));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Process<WelcomeEmail> for SendWelcome {
 }
 
 #[test]
-fn the_given_process_is_registered_at_link_time() {
+fn the_given_handler_is_registered_at_link_time() {
     let events: Vec<&str> = Registration::all().map(Registration::event).collect();
     assert_eq!(events, ["email:welcome"]);
     let registration = Registration::all().next().expect("one");

@@ -8,7 +8,7 @@ mod on {
     pub(crate) fn register() {
         describe_counter!(
             "asynqueue_redis_reconnects_total",
-            "Connections to Redis that were opened again after one was lost"
+            "Connections to Redis re-established after a loss"
         );
         describe_counter!(
             "asynqueue_redis_script_errors_total",

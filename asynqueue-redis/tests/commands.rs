@@ -40,7 +40,7 @@ async fn commands(broker: &RedisBroker, server: &RedisServer, tasks: usize) -> V
 }
 
 #[tokio::test]
-async fn a_batch_takes_the_same_commands_whatever_its_size() {
+async fn a_batch_takes_the_same_commands_at_any_size() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     // Loads the scripts and lists the queue.
@@ -150,7 +150,7 @@ fn worker(name: &str, broker: &RedisBroker) -> ServerInfo {
 /// How often a server reports in a minute.
 const BEATS: usize = 12;
 
-/// Whatever the number of servers, and whether or not a request is pending.
+/// For any number of servers, with and without a pending request.
 #[tokio::test]
 async fn a_server_reports_and_reads_its_requests_in_one_call() {
     let server = RedisServer::start().await;
@@ -189,7 +189,7 @@ async fn a_server_reports_and_reads_its_requests_in_one_call() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_requests_to_a_server_that_is_gone() {
+async fn requests_to_a_lost_server_are_deleted() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let second = Duration::from_secs(1);
@@ -206,13 +206,13 @@ async fn nothing_is_left_of_requests_to_a_server_that_is_gone() {
     }
     broker.leave(&"leaves".into()).await.expect("gone");
     let is_cleared = async || {
-        let servers = broker.servers().await.expect("answered");
+        let servers = broker.servers().await.expect("a response");
         servers.len() == 1
     };
     asynqueue_test_servers::eventually("the silent one is forgotten", is_cleared).await;
     for space in ["servers", "requests"] {
         let key = format!("aq:{{documents}}:{space}");
-        let left: Vec<String> = connection.hkeys(key).await.expect("answered");
+        let left: Vec<String> = connection.hkeys(key).await.expect("a response");
         assert_eq!(left, ["stays"], "{space}");
     }
 }

@@ -32,7 +32,7 @@ async fn swap(broker: &RedisBroker, sets: Vec<Vec<DocumentSwap>>) -> Vec<Swapped
 
 async fn read(broker: &RedisBroker, space: Space, name: &str) -> Option<Document> {
     let found = broker.document(space, &[name.into()]).await;
-    found.expect("answered").remove(0)
+    found.expect("a response").remove(0)
 }
 
 async fn every_space_at_once(broker: &RedisBroker) {
@@ -50,7 +50,7 @@ async fn every_space_at_once(broker: &RedisBroker) {
     assert_eq!(before.len(), Space::ALL.len());
     assert!(before.iter().all(|document| *document.bytes == *b"one"));
     for space in Space::ALL {
-        let due = broker.due(space, 10).await.expect("answered");
+        let due = broker.due(space, 10).await.expect("a response");
         let [(name, document)] = &due.documents[..] else {
             panic!("{due:?}");
         };
@@ -103,11 +103,14 @@ async fn changes_beyond_one_call_are_made_in_order() {
         swapped.iter().filter(|swapped| swapped.is_done).count(),
         1_300
     );
-    let all = broker.documents(Space::Schedules).await.expect("answered");
+    let all = broker
+        .documents(Space::Schedules)
+        .await
+        .expect("a response");
     assert!(all.iter().map(|(name, _)| name).eq(&names));
     let found = broker.document(Space::Schedules, &names).await;
-    assert_eq!(found.expect("answered").iter().flatten().count(), 1_300);
-    let due = broker.due(Space::Schedules, 600).await.expect("answered");
+    assert_eq!(found.expect("a response").iter().flatten().count(), 1_300);
+    let due = broker.due(Space::Schedules, 600).await.expect("a response");
     let every_other = names.iter().step_by(2).take(600);
     assert!(due.documents.iter().map(|(name, _)| name).eq(every_other));
     assert_eq!(due.next_due, Some(Timestamp::from_millis(1_201)));
@@ -132,9 +135,12 @@ async fn an_invalid_document_hides_no_other_and_is_replaced() {
     )
     .await;
     assert_eq!(read(&broker, Space::Schedules, "foreign").await, None);
-    let all = broker.documents(Space::Schedules).await.expect("answered");
+    let all = broker
+        .documents(Space::Schedules)
+        .await
+        .expect("a response");
     assert_eq!(all.len(), 1);
-    let due = broker.due(Space::Schedules, 1).await.expect("answered");
+    let due = broker.due(Space::Schedules, 1).await.expect("a response");
     assert_eq!(due.documents[0].0, "own");
     let put = Put::Set("mine".into(), None);
     let added = DocumentSwap::new(Space::Schedules, "foreign", Expect::Absent, put);
@@ -188,7 +194,7 @@ async fn a_time_beyond_the_exact_range_is_stored_as_the_latest_one() {
     assert!(!swap(&broker, vec![vec![change]]).await[0].is_done);
     let change = DocumentSwap::new(Space::Schedules, "n", Expect::Absent, put);
     assert!(swap(&broker, vec![vec![change]]).await[0].is_done);
-    let due = broker.due(Space::Schedules, 1).await.expect("answered");
+    let due = broker.due(Space::Schedules, 1).await.expect("a response");
     let found = read(&broker, Space::Schedules, "n")
         .await
         .expect("a document");

@@ -96,7 +96,7 @@ async fn idle(admin: &mut MultiplexedConnection, queue: &str) -> Vec<String> {
     let key = format!("aq:{{{queue}}}:idle");
     let mut range = cmd("ZRANGE");
     range.arg(key).arg(0).arg(-1);
-    range.query_async(admin).await.expect("answered")
+    range.query_async(admin).await.expect("a response")
 }
 
 async fn all_idle(admin: &MultiplexedConnection, queue: &str, count: usize) {
@@ -235,7 +235,7 @@ async fn a_server_that_is_woken_without_room_wakes_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_that_are_gone_are_skipped() {
+async fn ended_instances_are_skipped() {
     let redis = RedisServer::start().await;
     let (mut admin, held) = (redis.connection().await, Held::new());
     let _server = holds(connect(&redis.url()).await, &[QUEUE], &held).await;

@@ -76,7 +76,7 @@ async fn a_policy_that_may_evict_tasks_logs_a_warning() {
 }
 
 #[tokio::test]
-async fn a_redis_that_goes_and_comes_back_is_logged_once_each() {
+async fn the_loss_and_the_recovery_of_redis_are_logged_once_each() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let mut server = RedisServer::with(&["--requirepass", "secret"]).await;

@@ -1,4 +1,4 @@
-//! Looking up tasks among many active ones takes the same steps, whatever their number.
+//! Looking up tasks among many active ones takes the same steps, regardless of their number.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn of(id: &str) -> TaskRef {
 }
 
 async fn state(broker: &RedisBroker, id: &str) -> TaskState {
-    let found = broker.tasks(&[of(id)]).await.expect("answered").remove(0);
+    let found = broker.tasks(&[of(id)]).await.expect("a response").remove(0);
     found.expect("a task").state
 }
 
@@ -57,7 +57,7 @@ async fn refusals(broker: &RedisBroker, tasks: Vec<Envelope>) -> Vec<(String, Ta
         other => panic!("{other:?}"),
     };
     answers
-        .expect("answered")
+        .expect("a response")
         .into_iter()
         .map(refusal)
         .collect()
@@ -93,7 +93,7 @@ async fn steps(active: usize) -> Vec<usize> {
             2 => assert_eq!(state(&broker, "task-2").await, TaskState::Active),
             _ => {
                 let cancelled = broker.cancel(&[of("task-3")], "why").await;
-                assert_eq!(cancelled.expect("answered"), [CancelOutcome::Requested]);
+                assert_eq!(cancelled.expect("a response"), [CancelOutcome::Requested]);
             }
         }
         let seen = monitor.stop().await;
@@ -104,8 +104,7 @@ async fn steps(active: usize) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn a_refused_duplicate_and_a_lookup_take_the_same_steps_whatever_the_number_of_active_tasks()
-{
+async fn a_refused_duplicate_and_a_lookup_take_the_same_steps_for_any_number_of_active_tasks() {
     let (few, many) = (steps(300).await, steps(6_000).await);
     assert_eq!(few, many);
     // One call for a refusal, with its lookups.
@@ -119,7 +118,7 @@ async fn the_index_of_leases_matches_the_leases() {
     let (broker, mut connection) = (connect(&server.url()).await, server.connection().await);
     let mut leased = activate(&broker, 5_000).await;
     let entries = async |connection: &mut MultiplexedConnection| -> usize {
-        connection.hlen("aq:{q}:leases").await.expect("answered")
+        connection.hlen("aq:{q}:leases").await.expect("a response")
     };
     assert_eq!(entries(&mut connection).await, 5_000);
     let settle = async |leased: Vec<Leased>, outcome: Outcome| {
@@ -169,7 +168,7 @@ async fn leases_of_an_older_build_are_found_and_those_it_ended_are_not() {
     let found = broker
         .tasks(&[of("older"), of("pending")])
         .await
-        .expect("answered");
+        .expect("a response");
     let found: Vec<_> = found.into_iter().flatten().collect();
     assert_eq!(found[0].state, TaskState::Active);
     assert_eq!(found[0].lease.as_ref().expect("a lease").worker, "old");
@@ -177,7 +176,7 @@ async fn leases_of_an_older_build_are_found_and_those_it_ended_are_not() {
     let cancelled = broker
         .cancel(&[of("older")], "why")
         .await
-        .expect("answered");
+        .expect("a response");
     assert_eq!(cancelled, [CancelOutcome::Requested]);
 
     // It ends a lease that is in the index, and returns the task to the queue.
@@ -200,7 +199,7 @@ async fn leases_of_an_older_build_are_found_and_those_it_ended_are_not() {
         token: LeaseToken(u64::from_str_radix(&tokens, 16).expect("a token")),
     };
     assert_eq!(
-        all_of(broker.extend(&[lease], HOUR).await).expect("answered"),
+        all_of(broker.extend(&[lease], HOUR).await).expect("a response"),
         [Extended::Lost]
     );
 }
@@ -236,7 +235,7 @@ async fn redis_micros(connection: &mut MultiplexedConnection) -> u64 {
         .arg("commandstats")
         .query_async(connection)
         .await
-        .expect("answered");
+        .expect("a response");
     let evals = info.lines().filter(|line| line.starts_with("cmdstat_eval"));
     let micros = |line: &str| {
         line.split_once("usec=")?

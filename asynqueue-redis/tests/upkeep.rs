@@ -142,7 +142,7 @@ async fn a_queue_whose_owner_closes_is_taken_over_immediately() {
     let mut connection = server.connection().await;
     let left: Vec<String> = connection.keys("*{alive}*").await.expect("keys");
     assert_eq!(left, [""; 0]);
-    let owner: Option<String> = connection.get("aq:{q}:owner").await.expect("answered");
+    let owner: Option<String> = connection.get("aq:{q}:owner").await.expect("a response");
     assert_eq!(owner, None);
 }
 
@@ -645,7 +645,7 @@ async fn the_upkeep_of_200_000_unique_tasks_is_measured() {
 async fn figures(broker: &RedisBroker) -> (f64, f64) {
     let mut sum = (0.0, 0.0);
     for section in ["cpu", "stats"] {
-        for (_, text) in broker.info(section).await.expect("answered") {
+        for (_, text) in broker.info(section).await.expect("a response") {
             for line in text.lines() {
                 let (name, value) = line.split_once(':').unwrap_or_default();
                 let value = || value.trim().parse::<f64>().expect("a number");

@@ -53,12 +53,12 @@ async fn main() {
         .start()
         .await
         .expect("starts");
-    while broker.stats(&queue).await.expect("answers")[0].total() > 0 {
+    while broker.stats(&queue).await.expect("a response")[0].total() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     server.shutdown().await.expect("stops");
     // What a server does every few seconds.
-    all_of(broker.trim(&queue, Keep::default(), TASKS).await).expect("answers");
+    all_of(broker.trim(&queue, Keep::default(), TASKS).await).expect("a response");
     let drained = ALLOCATED.current_usage();
     println!(
         "after the drain: {:.1} MB of {:.1} MB are left",

@@ -1,4 +1,4 @@
-//! The documents for contributors name what exists: files, types, tests and the methods of a store. The invariants that they
+//! The documents for contributors name only existing files, types, tests and store methods. The invariants that they
 //! state hold where the sources show them.
 
 use std::{

@@ -15,7 +15,7 @@ fn a_thousand_emails_are_all_accounted_for() {
         "total        1000",
         "panic: panicked: no template for user 13",
         "unknown event: no handler is registered for event `email:newsletter`",
-        "decode: payload is not a `email:welcome`",
+        "decode: invalid payload of `email:welcome`",
         "   4  error: mailbox does not exist",
     ] {
         assert!(text.contains(line), "`{line}` is missing in:\n{text}");

@@ -1,5 +1,5 @@
-//! The only source of entropy in this program. Every thread gets the same bytes from its start, so hash maps with
-//! random keys have the same order in each run of a seed, because each seed runs on its own thread.
+//! The only source of entropy in this program. Every thread gets the same bytes from its start, and each
+//! seed runs on its own thread, so hash maps with random keys have the same order in each run of a seed.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! Real servers for tests: each on separate free ports, ended by its process id with the test.
+//! Real servers for tests: each on its own free ports, killed by its process id when the test ends.
 
 #![allow(
     clippy::unwrap_used,

@@ -29,9 +29,9 @@ impl Monitor {
         let client = redis::Client::open(server.url()).unwrap();
         let monitor = client.get_async_monitor().await.unwrap();
         let marker = format!("end-of-{}", server.port());
-        let (end, (begun, begins)) = (marker.clone(), oneshot::channel());
+        let (end, (started, starts)) = (marker.clone(), oneshot::channel());
         let reading = tokio::spawn(async move {
-            begun.send(()).unwrap();
+            started.send(()).unwrap();
             let mut lines = monitor.into_on_message::<String>();
             let mut seen = Vec::new();
             // Everything before it belongs to opening that connection.
@@ -55,7 +55,7 @@ impl Monitor {
             }
             seen
         });
-        begins.await.unwrap();
+        starts.await.unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let mut quote = cmd("ECHO");
         let _: String = quote.arg(QUOTE).query_async(&mut connection).await.unwrap();

@@ -3,8 +3,8 @@
 //! The search is correct without it, but much too slow: a wrong guess, for example about the order of concurrently
 //! enqueued tasks or the effect of a lost request, would show only many steps later.
 //!
-//! It considers tasks whose content was written once, so that a version that ends never returns. Clients that mark what
-//! they write have no other tasks.
+//! It considers only tasks whose content was written once, so that a version that ends never returns. If clients mark
+//! what they write, these are all tasks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -68,7 +68,7 @@ impl Foresight {
             tasks: HashMap::new(),
         };
         for (place, step) in steps.iter().enumerate() {
-            foresight.contents.extend(knows(step).map(Content::of));
+            foresight.contents.extend(read_by(step).map(Content::of));
             for (task, version) in shows(step) {
                 foresight.tasks.entry(task).or_default().push(place);
                 foresight
@@ -169,8 +169,8 @@ fn writes(step: &Step) -> Option<&Envelope> {
     }
 }
 
-/// What a client knows about a task that it changes.
-fn knows(step: &Step) -> Option<&Envelope> {
+/// The envelope that a client has read of a task that it changes.
+fn read_by(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Settle(step) => Some(&step.settlement.leased),
         Kind::Edit(edit, _) => Some(&edit.seen.envelope),

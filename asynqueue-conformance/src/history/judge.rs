@@ -69,7 +69,7 @@ impl History {
         &self.calls
     }
 
-    /// For each queue, searches an order of its calls in which each takes effect at one moment between its start and
+    /// For each queue, searches for an order of its calls in which each takes effect at one moment between its start and
     /// its end, and each response is what the specification returns in that order. A call without a response takes
     /// effect at some moment after its start, however late, or never.
     ///
@@ -118,7 +118,7 @@ pub(super) struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Searches an order of the visible part.
+    /// Searches for an order of the visible part.
     pub(super) fn search(&self, view: &View, tries: usize) -> (Found, usize) {
         let Steps { steps, spans } = Steps::of(self.calls, self.queue, self.promises, view);
         let spec = Spec::new(self.queue, &steps, &spans);

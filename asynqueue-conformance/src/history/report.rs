@@ -46,7 +46,7 @@ impl Violation {
         let (needed, others): (Vec<_>, Vec<_>) =
             (calls.into_iter()).partition(|(place, call)| is_needed(*place, call));
         let mut text = format!(
-            "queue `{}`: no order of the calls explains these {} responses, whatever the others:\n",
+            "queue `{}`: no order of the calls explains these {} responses, regardless of the others:\n",
             judged.queue,
             needed.len()
         );

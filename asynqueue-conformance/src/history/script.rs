@@ -36,7 +36,7 @@ const IDS: u8 = 24;
 /// How many of the latest leases and tasks clients use.
 const KEPT: usize = 8;
 
-/// What clients know about each other's responses, so that they use the leases and versions of others, including
+/// The responses that clients share, so that they use the leases and versions of others, including
 /// invalid ones.
 #[derive(Debug, Default)]
 pub(super) struct Known {

@@ -1,4 +1,4 @@
-//! Searches an order of concurrent steps in which a specification explains every response.
+//! Searches for an order of concurrent steps in which a specification explains every response.
 //!
 //! The search is that of Wing and Gong, with the memory of Lowe: a combination of the ordered steps and the state they
 //! lead to is searched only once.

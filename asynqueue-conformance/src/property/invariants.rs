@@ -1,4 +1,4 @@
-//! Invariants of a broker, whatever was done to it.
+//! Invariants of a broker, which hold after any operations.
 
 use std::collections::{BTreeMap, HashMap};
 

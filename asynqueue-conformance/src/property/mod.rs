@@ -1,6 +1,6 @@
 //! Random operations on a broker, each result compared with that of a model or of another broker.
 //!
-//! The [conformance suite](crate::suite) shows one behaviour at a time. This finds faults in their combinations. After
+//! The [conformance suite](crate::suite) checks one behaviour at a time. This finds faults in their combinations. After
 //! each operation every task is looked up, every list read and every count compared.
 //!
 //! [`check`] compares with a model: a list of tasks, searched from end to end, which is too slow to be used but too

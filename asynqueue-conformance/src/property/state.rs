@@ -85,7 +85,7 @@ impl QueueState {
 
     fn compare(&self, expected: &Self) -> Result<(), Fault> {
         let name = &self.name;
-        // The ids first: they say most in the fewest words.
+        // The ids first: they show the most in the least space.
         for ((state, found), (_, expected)) in self.lists.iter().zip(&expected.lists) {
             same(
                 format_args!("{name}: {state} tasks"),

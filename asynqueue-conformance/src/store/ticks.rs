@@ -112,7 +112,7 @@ pub async fn a_forgotten_tick_is_accepted_again(harness: &dyn StoreHarness) {
     assert_eq!(store.queues().await.unwrap(), [QUEUE]);
 }
 
-/// Whatever the number of schedulers that fire it.
+/// For any number of schedulers that fire it.
 pub async fn one_of_racing_tasks_of_a_tick_is_accepted(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let mut racing = JoinSet::new();

@@ -74,7 +74,7 @@ pub async fn a_removed_subscriber_is_not_restored(harness: &dyn Harness) {
     assert_eq!((found.removed, found.restored), (vec![pair("b")], vec![]));
 }
 
-/// By then, each process of that time knows.
+/// By then, each process of that time has seen the removal.
 pub async fn the_removal_of_a_subscriber_is_forgotten_after_an_hour(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.broker.unsubscribe(&[pair("a")]).await.unwrap();

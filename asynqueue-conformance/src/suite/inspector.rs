@@ -251,7 +251,7 @@ pub async fn a_task_that_cannot_move_stays(harness: &dyn Harness) {
     assert!(matches!(outcome, ActionOutcome::Refused(why) if why.contains("`a b`")));
 }
 
-/// In all allowed states, whatever the results of the others.
+/// In all allowed states, regardless of the results of the others.
 pub async fn each_action_has_a_result(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;
@@ -290,7 +290,7 @@ async fn run_bulk(f: &Fixture<'_>, action: Action, state: TaskState, filter: &st
     last
 }
 
-/// Whatever their number and their waiting state.
+/// For any number of them, in each waiting state.
 pub async fn all_matching_tasks_are_changed(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let limits = Aggregate::default();

@@ -123,7 +123,7 @@ pub async fn a_lease_contains_the_brokers_time(harness: &dyn Harness) {
     );
 }
 
-/// Whatever else is in the queue.
+/// Regardless of the rest of the queue.
 pub async fn only_pending_tasks_are_leased(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.fill().await;

@@ -95,7 +95,7 @@ pub async fn a_task_is_enqueued_at_each_tick(harness: &dyn Harness) {
     scheduler.shutdown().await;
 }
 
-/// Whatever the number of schedulers.
+/// For any number of schedulers.
 pub async fn several_schedulers_enqueue_each_tick_once(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     to_half_past(&f).await;

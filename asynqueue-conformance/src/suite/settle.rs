@@ -233,7 +233,7 @@ pub async fn a_batch_returns_results_in_order_over_several_queues(harness: &dyn 
     assert_eq!(f.state("c").await, Some(TaskState::Pending));
 }
 
-/// It contains what the attempt has added, whatever the outcome.
+/// It contains what the attempt has added, for each outcome.
 pub async fn the_envelope_of_the_outcome_is_stored(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let delay = secs(10);

@@ -148,7 +148,7 @@ pub async fn retries_and_snoozes_signal_when_they_are_due_first(harness: &dyn Ha
     assert_signalled(&f, &mut signals, &[pending()]).await;
 }
 
-/// Tasks that are gone do not count.
+/// Deleted tasks do not count.
 pub async fn a_task_due_before_the_remaining_ones_is_signalled(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     f.enqueue_after(task("gone"), secs(50)).await;
@@ -178,7 +178,7 @@ pub async fn a_tick_that_fires_is_signalled(harness: &dyn Harness) {
     assert_eq!(next(&mut signals).await, pending());
 }
 
-/// Every server is notified, and one that is gone does not affect the others.
+/// Every server is notified, and one that has stopped does not affect the others.
 pub async fn all_listeners_receive_a_signal(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     let mut listeners = [listen(&f).await, listen(&f).await];

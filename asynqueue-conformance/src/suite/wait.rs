@@ -21,7 +21,7 @@ use super::{
     fixture::{Fixture, QUEUE, id, retained, secs, task_ref, tasks},
 };
 
-/// Starts to wait, and polls once before the test continues: a broker without a network then knows the waiter. With a
+/// Starts to wait, and polls once before the test continues: a broker without a network has then registered the waiter. With a
 /// network, the request may still be on its way, which must make no difference while the task is kept.
 async fn wait(f: &Fixture<'_>) -> JoinHandle<Result<Finished, BrokerError>> {
     let broker = Arc::clone(&f.broker);

@@ -342,7 +342,7 @@ fn a_violation_shows_the_contradictory_responses_first() {
     let judged = History::new(calls).judge(&Promises::default());
     assert_eq!(
         judged.expect_err("two leases").to_string(),
-        "queue `left`: no order of the calls explains these 2 responses, whatever the others:
+        "queue `left`: no order of the calls explains these 2 responses, regardless of the others:
      5..6    client 0: lease for 3600s up to 2 -> a [payload] 1, b [payload] 2
      7..8    client 1: lease for 3600s up to 2 -> a [payload] 3
 the 2 others until then:

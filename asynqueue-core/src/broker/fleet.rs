@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::BrokerError;
 use crate::task::{Name, TaskRef, Timestamp};
 
-/// Knows the running servers, from what each of them reports.
+/// Stores what each running server reports.
 #[async_trait]
 pub trait Fleet: Send + Sync {
     /// Stores what a server reports about itself until its next report, or until it has been silent for `ttl`. Returns
@@ -58,8 +58,8 @@ pub struct QuietRequest {
 }
 
 impl QuietRequest {
-    /// A request made at the time `now`. Its time is later than that of the request `before`, even if the clock went
-    /// back.
+    /// A request made at the time `now`. Its time is later than that of the request `before`, even if the clock
+    /// moved backwards.
     #[must_use]
     pub fn after(before: Option<Self>, quiet: bool, now: Timestamp) -> Self {
         let earliest = before.map(|before| before.at + Duration::from_millis(1));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_later_than_the_previous_one_even_if_the_clock_went_back() {
+    fn a_request_is_later_than_the_previous_one_even_if_the_clock_moved_backwards() {
         let at = Timestamp::from_millis;
         let first = QuietRequest::after(None, true, at(1_000));
         assert_eq!((first.quiet, first.at), (true, at(1_000)));

@@ -19,16 +19,17 @@ pub trait Schedules: Send + Sync {
     /// When the broker cannot be reached. Each change may or may not have been made.
     async fn swap_schedules(&self, swaps: Vec<ScheduleSwap>) -> Result<Vec<bool>, BrokerError>;
 
-    /// Adds entries. Each replaces an entry of the same name, whatever its current value. To change an entry that was
-    /// read, [swap](Self::swap_schedules) it: this method would overwrite changes made by others in between.
+    /// Adds entries. Each replaces an entry of the same name, regardless of its current value. To change an entry that
+    /// was read, [swap](Self::swap_schedules) it: this method would overwrite changes made by others in between.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached, or cannot read an entry of the same name.
     async fn put_schedules(&self, entries: Vec<ScheduleEntry>) -> Result<(), BrokerError>;
 
-    /// Removes entries with their history, whatever their current value, and the last ticks that queues remember for
-    /// them. The result for each name is whether the entry existed. A removed entry returns only if it is added again.
+    /// Removes entries with their history, regardless of their current value, and the last ticks that queues remember
+    /// for them. The result for each name is whether the entry existed. A removed entry returns only if it is added
+    /// again.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{BrokerError, Restored, StateMark};
 use crate::task::{Name, Timestamp};
 
-/// Knows the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it,
+/// Stores the subscribers of each event. A subscriber stays until it is removed, whether or not a server works for it,
 /// so it misses no event in between.
 #[async_trait]
 pub trait Subscriptions: Send + Sync {

@@ -166,7 +166,7 @@ fn letters(name: &str) -> Vec<u8> {
     letters
 }
 
-/// Two underscores after the name of a table are only used by us, however different the rest is.
+/// Two underscores after the name of a table are used by no other program, however different the rest is.
 fn in_a_table(name: &str) -> Option<String> {
     let (typed, rest) = name.split_once("__")?;
     let tables = MAPS.into_iter().chain(SECTIONS);

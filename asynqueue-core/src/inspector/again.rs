@@ -1,4 +1,4 @@
-//! Running a task once more, regardless of its state.
+//! Enqueueing a copy of a task, regardless of the task's state.
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -17,9 +17,9 @@ use crate::{
 pub struct BulkProgress {
     /// How many tasks were read.
     pub scanned: u64,
-    /// For how many tasks the action was done.
+    /// How many tasks the action was applied to.
     pub done: u64,
-    /// For how many tasks the action was refused: they no longer exist, or are in an unsuitable state.
+    /// How many tasks it was refused for: they no longer exist, or are in an unsuitable state.
     pub refused: u64,
 }
 

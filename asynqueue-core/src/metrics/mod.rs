@@ -45,7 +45,7 @@ pub fn describe() {
     );
     describe_counter!(
         "asynqueue_tasks_reclaimed_total",
-        "Attempts with an expired lease that this server reclaimed"
+        "Attempts of lost workers whose tasks this server reclaimed"
     );
     describe_counter!(
         "asynqueue_tasks_trimmed_total",
@@ -76,11 +76,11 @@ pub fn describe() {
     describe_gauge!("asynqueue_tasks_running", "Running attempts");
     describe_gauge!(
         "asynqueue_server_slots",
-        "Concurrent tasks that the server can run"
+        "Tasks that the server can run concurrently"
     );
     describe_gauge!(
         "asynqueue_server_slots_abandoned",
-        "Abandoned handlers, which block their threads past their timeout"
+        "Handlers still running after their worker slot was freed"
     );
     describe_counter!(
         "asynqueue_broker_failures_total",

@@ -147,7 +147,7 @@ fn describe() {
     );
     describe_counter!(
         "asynqueue_queue_repaired_total",
-        "Tasks, locks and leases that the store lost and the broker repaired"
+        "Inconsistent tasks, locks and leases that the broker repaired"
     );
     describe_counter!(
         "asynqueue_queue_trimmed_total",
@@ -155,17 +155,17 @@ fn describe() {
     );
     describe_gauge!(
         "asynqueue_queue_archived_max",
-        "Archived tasks that the queue keeps before the oldest are deleted"
+        "Maximum number of archived tasks in the queue; beyond it, the oldest are deleted"
     );
     describe_gauge!("asynqueue_queues", "Number of queues");
     describe_gauge!("asynqueue_fleet_servers", "Running servers");
     describe_gauge!(
         "asynqueue_fleet_slots",
-        "Concurrent tasks that all servers can run"
+        "Tasks that all servers together can run concurrently"
     );
     describe_gauge!("asynqueue_fleet_running", "Tasks running on all servers");
     describe_gauge!(
         "asynqueue_fleet_abandoned",
-        "Abandoned handlers on all servers, which block their threads past their timeout"
+        "Handlers on all servers still running after their worker slot was freed"
     );
 }

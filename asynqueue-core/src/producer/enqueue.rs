@@ -115,10 +115,10 @@ setters! {
         /// How long one attempt may take. At least 1 ms.
     timeout(timeout: Duration) self => { self.overrides().timeout = Some(timeout); }
 
-        /// The time from now after which the task is useless: it is archived then.
+        /// The time from now until which the task must be done; it is archived otherwise.
     deadline(deadline: Duration) self => { self.deadline = Some(When::After(deadline)); }
 
-        /// The time after which the task is useless: it is archived then.
+        /// The time until which the task must be done; it is archived otherwise.
     deadline_at(time: impl Into<Timestamp>) self => { self.deadline = Some(When::At(time.into())); }
 
         /// How long to wait before each retry.

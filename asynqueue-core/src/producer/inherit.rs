@@ -47,7 +47,7 @@ impl Inherited {
         call
     }
 
-    /// Adds the trace to tasks that neither their call nor a span has given one.
+    /// Adds the trace to tasks that have none from their call or a span.
     pub(super) fn keep_trace(&self, tasks: &mut [NewTask]) {
         if !self.trace.is_empty() {
             for task in tasks {

@@ -50,7 +50,7 @@ impl<T: Task> Prepared<T> {
         self.task
     }
 
-    /// Ends the call with the broker's result, and returns the handle of an accepted task. The handle is of no use
+    /// Ends the call with the broker's result, and returns the handle of an accepted task. The handle finds no task
     /// until the caller's transaction is committed.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The scheduler: enqueues tasks repeatedly, by the clock.
 //!
 //! Entries and the results of their ticks are stored in the broker. Any number of processes may run a scheduler on the
-//! same broker: the first one to fire a tick enqueues its task. Other schedulers, and schedulers that die halfway, do
-//! no harm.
+//! same broker: the first one to fire a tick enqueues its task. A scheduler that dies
+//! halfway leaves the tick to another.
 
 mod change;
 mod cron;
@@ -98,7 +98,7 @@ pub struct SchedulerBuilder {
 }
 
 impl Scheduler {
-    /// Configures a scheduler for `broker`. Without entries of its own it fires those stored in the broker.
+    /// Configures a scheduler for `broker`. Without entries in code it fires the entries stored in the broker.
     pub fn builder(broker: impl Into<SharedBroker>) -> SchedulerBuilder {
         SchedulerBuilder {
             broker: broker.into(),

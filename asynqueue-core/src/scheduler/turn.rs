@@ -24,7 +24,7 @@ const MAX_BATCH: usize = 100;
 /// The maximum time between turns: an entry that is due earlier may have been added.
 const CHECK_ENTRIES: Duration = Duration::from_secs(1);
 
-/// How often to check for entries whose next tick is too far ahead. Also checked when the clock goes back.
+/// How often to check for entries whose next tick is too far ahead. Also checked when the clock moves backwards.
 const CHECK_AHEAD: Duration = Duration::from_secs(60);
 
 /// The scheduler's record of the broker's clock.
@@ -49,7 +49,7 @@ impl Watch {
             let by = self.last.since(now);
             tracing::warn!(
                 ?by,
-                "the broker's clock went back; checking the next ticks of all schedule entries"
+                "the broker's clock moved backwards; checking the next ticks of all schedule entries"
             );
             self.again = Instant::now();
         }
@@ -164,7 +164,7 @@ impl Scheduler {
         let next = rule.next_after(now);
         tracing::warn!(entry = %entry.name, was = ?entry.next, ?next, "the next tick was too far ahead because \
             the broker's clock was wrong; setting it back");
-        let reason = "the clock went back: this tick was later than the rule's next one";
+        let reason = "the clock moved backwards: this tick was later than the rule's next one";
         self.note(entry, reason.into(), next).await
     }
 

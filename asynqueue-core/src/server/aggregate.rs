@@ -61,7 +61,7 @@ fn decode<T: Task>(group: &Group) -> Result<Vec<T>, CannotCombine> {
         match member.codec.decode::<T, T::Codec>(&member.payload) {
             Ok(payload) => payloads.push(payload),
             Err(error) => {
-                let reason = format!("payload is not a `{}`: {error}", T::EVENT);
+                let reason = format!("invalid payload of `{}`: {error}", T::EVENT);
                 unreadable.push((Arc::clone(member), reason));
             }
         }

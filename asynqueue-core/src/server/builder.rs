@@ -79,7 +79,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Runs at most `max` tasks of this queue concurrently on this server. Default: no limit but the concurrency.
+    /// Runs at most `max` tasks of this queue concurrently on this server. Default: limited only by the concurrency.
     pub fn queue_concurrency(mut self, name: impl Into<Name>, max: usize) -> Self {
         self.queue_limits.push((name.into(), max));
         self

@@ -81,7 +81,7 @@ pub enum ServerError {
     },
     /// A subscriber has an empty name.
     #[error(
-        "a subscriber to `{event}` has an empty name: name it, since its queue is named after it"
+        "a subscriber to `{event}` has an empty name: expected at least one character, because its queue is named after it"
     )]
     UnnamedSubscriber {
         /// The event it subscribes to.

@@ -31,7 +31,7 @@ pub struct Envelope {
     pub headers: Headers,
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,
-    /// When the task becomes useless: it is not run after this. `None`: never.
+    /// When the task must be done: it is not run after this. `None`: no limit.
     pub deadline: Option<Timestamp>,
     /// The unique lock of the task, if it is unique.
     pub unique: Option<Box<UniqueLock>>,
@@ -213,7 +213,7 @@ impl Envelope {
         }
     }
 
-    /// The task's place in the queue of the limit that it waits for. Places only compare: a lower one came earlier.
+    /// The task's place in the queue of the limit that it waits for. Places are only compared: a lower one is earlier.
     pub fn place(&self) -> Option<u64> {
         self.rest.as_ref().and_then(|rest| rest.place)
     }

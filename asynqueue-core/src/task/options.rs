@@ -23,7 +23,7 @@ pub struct TaskOptions {
     pub max_retry: u32,
     /// How long one attempt may take. Default 30 minutes.
     pub timeout: Duration,
-    /// How long after enqueueing the task is useless and is archived. Default: never.
+    /// How long after enqueueing the task must be done; it is archived otherwise. Default: no limit.
     pub deadline: Option<Duration>,
     /// How long to wait before each retry. Default [`Backoff::Standard`].
     pub backoff: Backoff,

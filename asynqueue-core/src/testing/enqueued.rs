@@ -90,7 +90,9 @@ impl<T: Task> Enqueued<T> {
             let payload = envelope
                 .codec
                 .decode::<T, T::Codec>(&envelope.payload)
-                .unwrap_or_else(|error| panic!("{task} is not a `{event}`: {error}"));
+                .unwrap_or_else(|error| {
+                    panic!("{task} has an invalid payload for `{event}`: {error}")
+                });
             self.tasks.push(Arc::new(EnqueuedTask { payload, info }));
         }
     }

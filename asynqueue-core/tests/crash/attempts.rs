@@ -166,7 +166,7 @@ async fn a_handler_whose_state_is_missing_is_refused() {
 async fn blocking_code_ends_before_the_task_is_redelivered() {
     let process = |_: Payload<Charge>, State(world): State<World>, ctx: Context| async move {
         ctx.run_blocking(move |_| {
-            world.add("begun");
+            world.add("started");
             for _ in 0..10_000 {
                 std::thread::yield_now();
             }
@@ -176,7 +176,7 @@ async fn blocking_code_ends_before_the_task_is_redelivered() {
     };
     let overlaps = |world: &World| {
         let lines = world.lines();
-        lines.iter().step_by(2).any(|line| line != "begun")
+        lines.iter().step_by(2).any(|line| line != "started")
     };
     let test = crash_everywhere(process, CHARGE).with_state(World::default);
     // It may run at the same time as that of a paused attempt.

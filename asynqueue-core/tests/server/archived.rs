@@ -349,7 +349,7 @@ fn unruly(
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_in_on_archived_disturbs_neither_outcomes_nor_other_hooks() {
+async fn a_panic_in_on_archived_affects_neither_outcomes_nor_other_hooks() {
     let (broker, producer) = broker();
     let (server, deaths, calls, _) = unruly(&broker, "panics");
     let server = server.start().await.unwrap();

@@ -245,7 +245,7 @@ async fn what_a_handler_enqueues_inherits_headers_and_trace_unless_it_sets_them(
 }
 
 #[tokio::test]
-async fn a_handler_that_closes_its_producer_closes_no_other() {
+async fn closing_the_producer_of_a_handler_does_not_close_others() {
     async fn closes(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
         let producer = ctx.producer();
         producer.close().await;

@@ -195,13 +195,13 @@ async fn most_at_once(concurrency: usize, pieces: usize, tasks: u64) -> usize {
 }
 
 #[tokio::test]
-async fn each_attempt_has_a_thread_for_blocking_code_and_shares_the_same_number_more() {
+async fn each_attempt_has_a_thread_for_blocking_code_and_shares_further_ones() {
     assert!(most_at_once(2, 8, 4).await <= 4);
     assert_eq!(most_at_once(3, 1, 9).await, 3);
 }
 
 #[tokio::test]
-async fn an_attempt_that_takes_all_shared_threads_leaves_the_others_their_own() {
+async fn an_attempt_that_takes_all_shared_threads_does_not_stop_other_attempts() {
     let (broker, producer) = broker();
     let blocking = Blocking::new();
     let released = Arc::clone(&blocking.released);
@@ -240,7 +240,7 @@ async fn an_attempt_that_takes_all_shared_threads_leaves_the_others_their_own() 
 }
 
 #[tokio::test]
-async fn blocking_code_that_waits_for_more_of_it_ends_with_its_attempt() {
+async fn nested_blocking_code_that_waits_for_a_thread_ends_with_its_attempt() {
     let (broker, producer) = broker();
     let server = Server::builder(broker.clone())
         .concurrency(1)

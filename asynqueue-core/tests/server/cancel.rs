@@ -124,7 +124,7 @@ async fn a_cancelled_task_that_snoozes_is_archived_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_running_task_that_succeeds_in_spite_of_it_is_completed() {
+async fn a_running_task_that_succeeds_despite_its_cancellation_is_completed() {
     let (info, _) = cancelled_while_running(3, || Ok(())).await;
     assert_eq!(info.state, TaskState::Completed);
 }
@@ -290,7 +290,7 @@ async fn the_heartbeat_finds_every_cancelled_task_when_signals_are_lost() {
 
 /// The signal may be about another task with the same name, or come late.
 #[tokio::test]
-async fn a_signal_of_a_cancellation_that_nobody_requested_stops_nothing() {
+async fn a_cancel_signal_without_a_request_does_not_stop_the_task() {
     let (inner, producer) = broker();
     let broker = Faulty::new(&inner);
     let (started, cancelled) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));

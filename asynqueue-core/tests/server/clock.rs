@@ -71,17 +71,17 @@ async fn tasks_run_once_through(step: impl Fn(&TestClock)) {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_an_hour_ahead_starts_nothing_twice() {
+async fn setting_the_clock_an_hour_ahead_starts_no_task_twice() {
     tasks_run_once_through(|clock| clock.set(clock.now() + AN_HOUR)).await;
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_an_hour_back_starts_nothing_twice() {
+async fn setting_the_clock_an_hour_back_starts_no_task_twice() {
     tasks_run_once_through(|clock| clock.set(clock.now() - AN_HOUR)).await;
 }
 
 #[tokio::test]
-async fn an_hour_in_which_the_process_was_paused_starts_nothing_twice() {
+async fn pausing_the_process_for_an_hour_starts_no_task_twice() {
     tasks_run_once_through(|clock| clock.advance(AN_HOUR)).await;
 }
 

@@ -20,7 +20,7 @@ async fn nothing(_: Payload<Job>, _: Context) -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn abandoned_handlers_need_no_limit() {
+async fn max_abandoned_accepts_the_largest_number() {
     let (broker, producer) = broker();
     let server = Server::builder(broker)
         .concurrency(1)
@@ -94,7 +94,7 @@ async fn a_rate_of_one_in_the_longest_period_starts_one() {
 }
 
 #[tokio::test]
-async fn the_last_countable_attempt_is_like_any_other() {
+async fn the_largest_attempt_number_does_not_overflow() {
     let (broker, producer) = broker();
     let mut envelope = Envelope::new(
         TaskId::generate(),

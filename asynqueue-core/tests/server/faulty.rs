@@ -53,7 +53,7 @@ pub(crate) struct Faults {
     pub(crate) away_group: OnceLock<Name>,
     /// Reading the groups of this queue never returns.
     pub(crate) silent: OnceLock<Name>,
-    /// How many calls asked for due entries.
+    /// How many calls requested due entries.
     pub(crate) turns: AtomicUsize,
     /// How many lease calls there were.
     pub(crate) leases: AtomicUsize,

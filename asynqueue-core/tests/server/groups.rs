@@ -71,7 +71,7 @@ fn clocked() -> (TestClock, MemoryBroker, Faulty, Producer) {
 }
 
 #[tokio::test]
-async fn a_group_that_the_broker_rejects_delays_no_other_and_becomes_several_tasks() {
+async fn a_group_that_the_broker_rejects_becomes_several_tasks_and_does_not_delay_others() {
     let (clock, broker, faulty, producer) = clocked();
     faulty.faults.max_aggregate.store(1_000, SeqCst);
     for _ in 0..8 {
@@ -138,7 +138,7 @@ async fn a_member_that_the_broker_rejects_alone_is_archived_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_respond_delays_no_group_of_another() {
+async fn a_queue_that_does_not_respond_does_not_delay_groups_of_others() {
     let (clock, _, faulty, producer) = clocked();
     faulty.faults.silent.set("silent".into()).unwrap();
     publish(&producer, "a", 1, "silent").await;
@@ -154,7 +154,7 @@ async fn a_queue_that_does_not_respond_delays_no_group_of_another() {
 }
 
 #[tokio::test]
-async fn an_unreachable_group_delays_no_other_and_is_not_counted() {
+async fn an_unreachable_group_does_not_delay_others_and_counts_no_try() {
     let (clock, broker, faulty, producer) = clocked();
     faulty.faults.away_group.set("away".into()).unwrap();
     publish(&producer, "away", 1, "default").await;

@@ -159,7 +159,7 @@ fn refused(setup: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ServerError {
 }
 
 #[test]
-fn a_server_without_the_state_of_a_handler_is_not_built_and_names_event_and_type() {
+fn a_server_without_the_state_of_a_handler_is_rejected_with_event_and_type() {
     type Setup = fn(ServerBuilder) -> ServerBuilder;
     let setups: [Setup; 4] = [
         |server| server.process(with_all),
@@ -195,7 +195,7 @@ async fn needs_state(_: Payload<Job>, ctx: Context) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_task_whose_server_lacks_state_spends_no_attempt_and_runs_where_it_is_present() {
+async fn missing_state_counts_no_attempt_and_the_task_runs_on_a_server_that_has_it() {
     let (broker, producer) = broker();
     let lacking = Server::builder(broker.clone()).process(needs_state);
     let lacking = lacking.start().await.unwrap();
@@ -228,7 +228,7 @@ async fn a_task_whose_server_lacks_state_spends_no_attempt_and_runs_where_it_is_
 }
 
 #[tokio::test]
-async fn state_that_a_custom_argument_lacks_is_found_when_the_server_is_built() {
+async fn missing_state_of_a_custom_argument_is_found_when_the_server_is_built() {
     struct Fresh(Arc<AtomicBool>);
 
     impl FromState for Fresh {

@@ -102,7 +102,7 @@ pub(crate) async fn counts_become(broker: &MemoryBroker, expected: &[(TaskState,
 
 /// The task as the broker stores it.
 pub(crate) async fn info<T: Task>(handle: &TaskHandle<T>) -> TaskInfo {
-    match handle.status().await.expect("the broker answers") {
+    match handle.status().await.expect("a response") {
         TaskStatus::Known(info) => *info,
         TaskStatus::Gone => panic!("{handle:?} is gone"),
     }

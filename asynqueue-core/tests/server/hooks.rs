@@ -117,7 +117,7 @@ async fn hooks_see_panics_and_timeouts_as_errors() {
 }
 
 #[tokio::test]
-async fn hooks_run_from_the_outside_in_and_back() {
+async fn hooks_run_before_from_the_outside_in_and_after_from_the_inside_out() {
     let (broker, producer) = broker();
     let diary = Diary::default();
     let noted = diary.clone();

@@ -21,7 +21,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn towers_timeout_around_a_handler_fails_the_attempt() {
+async fn the_timeout_layer_of_tower_fails_the_attempt() {
     let (broker, producer) = broker();
     let process = ProcessWrapper::new(|task: Payload<Job>, _: Context| async move {
         if task.n == 1 {
@@ -41,7 +41,7 @@ async fn towers_timeout_around_a_handler_fails_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_task_error_keeps_its_kind_through_towers_layers() {
+async fn a_task_error_keeps_its_kind_through_tower_layers() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .process(|_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::skip_retry("no")) })
@@ -55,7 +55,7 @@ async fn a_task_error_keeps_its_kind_through_towers_layers() {
 }
 
 #[tokio::test]
-async fn a_stack_of_towers_layers_fits_a_server() {
+async fn a_server_accepts_a_stack_of_tower_layers() {
     let (broker, producer) = broker();
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(AN_HOUR))
@@ -116,7 +116,7 @@ async fn layers_are_called_in_the_documented_order() {
 }
 
 #[tokio::test]
-async fn a_middleware_can_return_instead_of_the_handler() {
+async fn a_middleware_can_return_without_calling_the_handler() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker)
         .process(|_: Payload<Job>, _: Context| async { Err::<(), _>(TaskError::retry("no")) })

@@ -92,7 +92,7 @@ async fn the_rate_limit_layer_starts_no_more_in_any_period_and_counts_no_attempt
 }
 
 #[tokio::test]
-async fn an_attempt_whose_turn_is_far_gives_its_slot_to_others() {
+async fn a_task_whose_turn_is_far_off_does_not_occupy_a_slot() {
     let (broker, producer) = broker();
     let limited =
         ProcessWrapper::new(|_: Payload<Job>, _: Context| async { Ok::<_, TaskError>(()) })

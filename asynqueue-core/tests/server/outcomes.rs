@@ -26,7 +26,7 @@ async fn export(task: Payload<Export>, _: Context) -> Result<String, TaskError> 
 }
 
 #[tokio::test]
-async fn an_outcome_that_the_broker_refuses_is_archived_alone_and_delays_no_other() {
+async fn a_task_whose_outcome_the_broker_refuses_is_archived_and_does_not_delay_others() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     faulty.faults.largest_result.store(1_000, SeqCst);

@@ -308,7 +308,7 @@ async fn a_panicking_hook_ends_attempts_and_the_task_is_still_archived() {
 }
 
 #[tokio::test]
-async fn callbacks_that_panic_change_nothing() {
+async fn panicking_callbacks_do_not_change_outcomes() {
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .process(|task: Payload<Job>, _: Context| async move {

@@ -259,7 +259,7 @@ async fn a_key_without_a_lock_is_rejected() {
 }
 
 #[tokio::test]
-async fn an_unreachable_queue_keeps_out_no_task_of_others() {
+async fn an_unreachable_queue_does_not_affect_the_tasks_of_others() {
     let (inner, _) = broker();
     let faulty = Faulty::new(&inner);
     faulty.faults.away.set("away".into()).unwrap();

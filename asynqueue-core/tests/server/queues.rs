@@ -126,7 +126,7 @@ impl Gauge {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queues_own_limit_is_never_exceeded_while_others_continue() {
+async fn the_limit_of_a_queue_is_never_exceeded_while_others_continue() {
     let (broker, producer) = broker();
     let (limited, all) = (Arc::new(Gauge::default()), Arc::new(Gauge::default()));
     let (limited_now, all_now) = (Arc::clone(&limited), Arc::clone(&all));

@@ -150,7 +150,7 @@ async fn a_payload_of_another_type_is_archived_immediately_if_the_server_is_conf
     let failure = failure_of(&task).await;
     assert_eq!(failure.kind, FailureKind::Decode);
     assert!(
-        failure.message.starts_with("payload is not a `job`: "),
+        failure.message.starts_with("invalid payload of `job`: "),
         "{}",
         failure.message
     );

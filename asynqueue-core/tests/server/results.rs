@@ -51,7 +51,7 @@ async fn waiters_get_the_result_when_the_task_completes() {
 }
 
 #[tokio::test]
-async fn a_task_without_retention_returns_its_result_to_waiters_and_is_gone() {
+async fn a_task_without_retention_returns_its_result_to_waiters_and_is_deleted() {
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).retention(Duration::ZERO);
     // From another process, which does not know that the task is not kept.
@@ -75,7 +75,7 @@ async fn waiting_for_a_task_that_is_not_retained_is_rejected_before_it_can_be_a_
     let (broker, producer) = broker();
     let task = producer.enqueue(job(1)).retention(Duration::ZERO);
     let task = task.await.unwrap();
-    let refused = soon("an answer", task.result()).await.expect_err("refused");
+    let refused = soon("a result", task.result()).await.expect_err("refused");
     assert!(
         matches!(refused, ResultError::NotKept { event: "job", .. }),
         "{refused}"
@@ -113,7 +113,7 @@ async fn the_result_of_an_unknown_task_is_gone() {
     let (_, producer) = broker();
     let unknown: TaskHandle<Sum> =
         producer.handle(TaskRef::new("default", TaskId::new("no").unwrap()));
-    let error = soon("an answer", unknown.result()).await.expect_err("gone");
+    let error = soon("a result", unknown.result()).await.expect_err("gone");
     assert!(
         error
             .to_string()
@@ -268,7 +268,8 @@ async fn a_handler_that_a_layer_runs_again_sets_its_result_again() {
 struct Report(usize);
 
 #[tokio::test]
-async fn an_output_that_is_too_large_is_archived_with_its_size_and_the_limit_and_delays_no_other() {
+async fn a_task_with_a_too_large_output_is_archived_with_size_and_limit_and_does_not_delay_others()
+{
     let (broker, producer) = broker();
     let _server = Server::builder(broker.clone())
         .max_result(1_000)

@@ -89,7 +89,7 @@ async fn a_task_scheduled_before_the_server_listens_is_not_missed() {
     let server = returns_the_time(Server::builder(faulty.clone()), &broker);
     let _server = server.start().await.unwrap();
     // The forwarder has already seen that nothing is due.
-    until("the server asks for tasks", async || {
+    until("the server leases", async || {
         faulty.faults.leases.load(SeqCst) > 0
     })
     .await;

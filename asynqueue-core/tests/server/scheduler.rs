@@ -57,7 +57,7 @@ async fn until_enqueued(broker: &MemoryBroker, name: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn a_failing_entry_delays_no_other_and_is_fired_when_it_recovers() {
+async fn a_failing_entry_does_not_delay_others_and_fires_when_it_recovers() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unfired.lock().unwrap() = Some("bad");
@@ -73,7 +73,7 @@ async fn a_failing_entry_delays_no_other_and_is_fired_when_it_recovers() {
 }
 
 #[tokio::test]
-async fn an_entry_whose_queue_does_not_respond_delays_no_other() {
+async fn an_entry_whose_queue_does_not_respond_does_not_delay_others() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unanswered.lock().unwrap() = Some("bad");
@@ -86,7 +86,7 @@ async fn an_entry_whose_queue_does_not_respond_delays_no_other() {
 }
 
 #[tokio::test]
-async fn any_number_of_failing_entries_leaves_the_others_fired() {
+async fn failing_entries_do_not_keep_others_from_firing() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     *faulty.faults.unfired.lock().unwrap() = Some("bad");
@@ -102,7 +102,7 @@ async fn any_number_of_failing_entries_leaves_the_others_fired() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_ahead_while_a_scheduler_runs_silences_no_entry() {
+async fn entries_fire_again_after_the_clock_was_ahead() {
     let (clock, broker) = clocked();
     let scheduler = start(&Faulty::new(&broker), &["e"]).await;
     let right = broker.now();
@@ -116,7 +116,7 @@ async fn a_clock_that_was_ahead_while_a_scheduler_runs_silences_no_entry() {
     .await;
     let events = broker.schedule_events(&"e".into(), 1).await.unwrap();
     assert!(
-        matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("clock went back"))
+        matches!(&events[0].outcome, FireOutcome::Skipped(why) if why.contains("clock moved backwards"))
     );
     for n in 2..=4 {
         clock.advance(MINUTE);
@@ -126,7 +126,7 @@ async fn a_clock_that_was_ahead_while_a_scheduler_runs_silences_no_entry() {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_back_a_little_fires_no_tick_twice() {
+async fn a_small_step_back_of_the_clock_fires_no_tick_twice() {
     let (clock, broker) = clocked();
     let faulty = Faulty::new(&broker);
     let scheduler = start(&faulty, &["e"]).await;
@@ -150,7 +150,7 @@ async fn a_clock_that_steps_back_a_little_fires_no_tick_twice() {
 }
 
 #[tokio::test]
-async fn a_durability_of_a_schedules_tasks_is_rejected() {
+async fn a_durability_in_the_options_of_an_entry_is_rejected() {
     let (_, broker) = clocked();
     let durable = entry("e").options(|call| call.durability(Durability::Replicas(1)));
     let timetable = Timetable::new(broker);

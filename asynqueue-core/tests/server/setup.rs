@@ -131,11 +131,11 @@ fn a_handler_whose_queue_the_server_does_not_lease_from_causes_a_warning() {
 
 #[tokio::test]
 async fn missing_state_of_a_handler_is_logged_once_with_event_and_type() {
-    async fn asks(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
+    async fn needs_state(_: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
         let _: &Duration = ctx.state()?;
         Ok(())
     }
-    let process = ProcessWrapper::new(asks);
+    let process = ProcessWrapper::new(needs_state);
     let warnings = Warnings::default();
     let logged = tracing::subscriber::set_default(warnings.clone());
     for n in 0..3 {

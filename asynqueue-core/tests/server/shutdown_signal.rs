@@ -37,7 +37,7 @@ impl Program {
 
     fn says(&mut self, text: &str) {
         let said = (self.lines).any(|line| line.is_ok_and(|line| line.contains(text)));
-        assert!(said, "the child ended before it said `{text}`");
+        assert!(said, "the child ended before it printed `{text}`");
     }
 
     fn signal(&self, name: &str) {

@@ -102,23 +102,23 @@ async fn the_good_queue_is_served(how: Sickness, partitioned: bool) {
 }
 
 #[tokio::test]
-async fn a_queue_that_fails_every_call_delays_nothing_of_another() {
+async fn a_queue_that_fails_every_call_does_not_delay_others() {
     the_good_queue_is_served(protocol(), false).await;
 }
 
 #[tokio::test]
-async fn an_unreachable_queue_delays_nothing_of_another() {
+async fn an_unreachable_queue_does_not_delay_others() {
     the_good_queue_is_served(away(), false).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_never_responds_delays_nothing_of_another_on_a_partitioned_broker() {
+async fn a_queue_that_never_responds_does_not_delay_others_on_a_partitioned_broker() {
     the_good_queue_is_served(Sickness::Silence, true).await;
 }
 
 /// The lease of each waiting outcome is extended all the time, and each is counted once.
 #[tokio::test]
-async fn outcomes_of_a_queue_that_accepts_none_wait_separately_and_are_recorded_once() {
+async fn outcomes_of_a_queue_that_records_none_wait_separately_and_are_recorded_once() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));

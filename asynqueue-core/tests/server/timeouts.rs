@@ -134,7 +134,7 @@ async fn a_handler_that_blocks_its_thread_loses_its_slot_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_that_come_back_from_abandoned_handlers_are_used_immediately() {
+async fn slots_of_abandoned_handlers_are_used_again_when_they_end() {
     let (broker, producer) = broker();
     let released = Arc::new(AtomicBool::new(false));
     let release = Arc::clone(&released);
@@ -216,7 +216,7 @@ async fn a_task_whose_deadline_passes_while_it_runs_is_archived_and_not_retried(
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_while_a_leased_task_waits_for_a_slot_is_before_its_start() {
+async fn a_task_whose_deadline_passes_while_it_waits_for_a_slot_does_not_start() {
     let (broker, producer) = broker();
     let faulty = Faulty::new(&broker);
     // The server leases both tasks, and has one slot.

@@ -29,7 +29,7 @@ fn is_duplicate<T>(result: &Result<T, EnqueueError>) -> bool {
 }
 
 #[tokio::test]
-async fn one_of_equal_payloads_is_accepted_in_any_order_of_their_maps() {
+async fn payloads_with_equal_maps_in_any_order_are_duplicates() {
     let (broker, producer) = broker();
     let labelled = |_| Labelled {
         labels: (0..6).map(|n| (n.to_string(), "x".to_owned())).collect(),
@@ -45,7 +45,7 @@ async fn one_of_equal_payloads_is_accepted_in_any_order_of_their_maps() {
 }
 
 #[tokio::test]
-async fn one_of_payloads_with_equal_fields_is_accepted_in_any_order_of_their_sets() {
+async fn payloads_with_equal_sets_in_any_order_are_duplicates() {
     let (broker, producer) = broker();
     let tagged = |note| Tagged {
         tags: (0..6).collect(),

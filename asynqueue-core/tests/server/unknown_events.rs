@@ -109,7 +109,7 @@ async fn drained(broker: &MemoryBroker) -> Drained {
 }
 
 #[tokio::test]
-async fn a_task_comes_back_after_as_long_as_it_is_unhandled_and_is_archived_after_the_grace() {
+async fn an_unhandled_task_is_released_for_growing_delays_and_archived_after_the_grace() {
     let (clock, broker, producer) = on_test_clock();
     let task = producer.enqueue(Fresh).await.unwrap();
     let (mut times, mut waited) = (0, Duration::ZERO);
@@ -186,7 +186,7 @@ async fn a_task_started_in_time_is_released_by_a_server_without_its_handler() {
 }
 
 #[tokio::test]
-async fn a_task_past_its_deadline_is_archived_for_that_by_any_server() {
+async fn a_server_without_the_handler_archives_a_task_past_its_deadline() {
     let (clock, broker, producer) = on_test_clock();
     let second = Duration::from_secs(1);
     let task = producer.enqueue(Fresh).deadline(second).await.unwrap();

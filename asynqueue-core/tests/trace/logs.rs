@@ -73,7 +73,7 @@ async fn line(sampler: Option<Sampler>, header: Option<&str>) -> (String, Option
             tracing::info!("hello");
             let traceparent = ctx.headers().get("traceparent").map(str::to_owned);
             seen.send(traceparent)
-                .map_err(|_| TaskError::skip_retry("unheard"))
+                .map_err(|_| TaskError::skip_retry("no receiver"))
         }
     };
     let server = Server::builder(broker.clone()).process(greet);

@@ -71,7 +71,8 @@ where
             let (seen, done) = (seen.clone(), done.clone());
             async move {
                 seen.note(&ctx);
-                done.send(()).map_err(|_| TaskError::skip_retry("unheard"))
+                done.send(())
+                    .map_err(|_| TaskError::skip_retry("no receiver"))
             }
         }
     };
@@ -185,7 +186,7 @@ async fn a_context_set_by_the_caller_is_kept() {
 }
 
 #[tokio::test]
-async fn an_invalid_context_starts_a_new_trace_and_does_no_harm() {
+async fn an_invalid_context_is_ignored_and_starts_a_new_trace() {
     for broken in [
         "",
         "00-nonsense",

@@ -43,21 +43,21 @@ async fn invoice(_: Payload<Invoice>, _: Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// A process that reports when it has run.
+/// A handler that reports when it has run.
 #[derive(Clone)]
-struct Hear(UnboundedSender<()>);
+struct Notify(UnboundedSender<()>);
 
-impl Hear {
+impl Notify {
     fn new() -> (Self, UnboundedReceiver<()>) {
-        let (tell, told) = unbounded_channel();
-        (Self(tell), told)
+        let (sender, receiver) = unbounded_channel();
+        (Self(sender), receiver)
     }
 }
 
-impl Process<Invoice> for Hear {
+impl Process<Invoice> for Notify {
     async fn handle(&self, _: Payload<Invoice>, _: &Context) -> Result<(), TaskError> {
-        let told = self.0.send(());
-        told.map_err(|_| TaskError::skip_retry("unheard"))
+        let sent = self.0.send(());
+        sent.map_err(|_| TaskError::skip_retry("no receiver"))
     }
 }
 
@@ -265,11 +265,11 @@ async fn an_attempt_released_by_a_shutdown_is_in_the_trace_of_the_next() {
     let producer = Producer::new(broker.clone());
     let task = producer.enqueue(Invoice).await.expect("accepted");
     let traced = Traced::new();
-    let (begun, mut begins) = unbounded_channel();
+    let (started, mut starts) = unbounded_channel();
     let stops = move |_: Payload<Invoice>, ctx: Context| {
-        let begun = begun.clone();
+        let started = started.clone();
         async move {
-            begun.send(()).expect("heard");
+            started.send(()).expect("a receiver");
             ctx.cancelled().await;
             Err::<(), _>(TaskError::retry("interrupted"))
         }
@@ -278,7 +278,7 @@ async fn an_attempt_released_by_a_shutdown_is_in_the_trace_of_the_next() {
         .shutdown_timeout(Duration::ZERO)
         .cancel_grace(Duration::from_secs(3600));
     let first = first.process(stops).start().await.expect("started");
-    begins.recv().await.expect("begun");
+    starts.recv().await.expect("started");
     first.shutdown().await.expect("stopped");
     let second = Server::builder(broker).process(invoice);
     ended(second.start().await.expect("started"), task).await;
@@ -316,7 +316,10 @@ async fn the_task_of_a_group_links_to_its_members() {
     let (done, mut digests) = tokio::sync::mpsc::unbounded_channel();
     let digest = move |_: Payload<Digest>, _: Context| {
         let done = done.clone();
-        async move { done.send(()).map_err(|_| TaskError::skip_retry("unheard")) }
+        async move {
+            done.send(())
+                .map_err(|_| TaskError::skip_retry("no receiver"))
+        }
     };
     for _ in 0..3 {
         producer.enqueue(News).await.expect("accepted");
@@ -349,7 +352,7 @@ async fn the_task_of_a_group_links_to_its_members() {
 async fn all_subscribers_work_in_the_trace_of_the_publisher() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
-    let (hear, mut heard) = Hear::new();
+    let (hear, mut heard) = Notify::new();
     let server = Server::builder(broker.clone())
         .subscribe("a", hear.clone())
         .subscribe("b", hear);
@@ -359,7 +362,7 @@ async fn all_subscribers_work_in_the_trace_of_the_publisher() {
         .await
         .expect("published");
     for _ in 0..2 {
-        heard.recv().await.expect("heard");
+        heard.recv().await.expect("a message");
     }
     server.shutdown().await.expect("stopped");
     let mut tree = traced.tree();
@@ -379,7 +382,7 @@ async fn all_subscribers_work_in_the_trace_of_the_publisher() {
 async fn a_tick_of_the_scheduler_starts_a_trace() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
-    let (hear, mut heard) = Hear::new();
+    let (hear, mut heard) = Notify::new();
     let server = Server::builder(broker.clone()).process(hear);
     let server = server.start().await.expect("started");
     let scheduler =
@@ -416,11 +419,11 @@ async fn a_task_without_a_handler_is_recorded_in_its_trace() {
 async fn an_abandoned_handler_ends_its_span_with_an_error() {
     let traced = Traced::new();
     let broker = MemoryBroker::new();
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
     let stuck = move |_: Payload<Invoice>, _: Context| {
-        let begun = begun.clone();
+        let started = started.clone();
         async move {
-            begun.send(()).expect("heard");
+            started.send(()).expect("a receiver");
             std::future::pending::<Result<(), TaskError>>().await
         }
     };
@@ -433,7 +436,7 @@ async fn an_abandoned_handler_ends_its_span_with_an_error() {
         .enqueue(Invoice)
         .await
         .expect("accepted");
-    begins.recv().await.expect("begun");
+    starts.recv().await.expect("started");
     server.shutdown().await.expect("stopped");
     // The runtime drops an aborted task at its next turn.
     traced.until_there_is("process default").await;
@@ -471,7 +474,7 @@ fn a_handler_that_blocks_past_its_time_ends_its_span_with_an_error() {
             .result()
             .await
             .expect_err("timed out");
-        release.send(()).expect("heard");
+        release.send(()).expect("a receiver");
         traced.until_there_is("process default").await;
         server.shutdown().await.expect("stopped");
     });

@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 const RESULT_RETENTION: u64 = 60 * 60 * 1_000;
 
 impl Arguments {
-    /// The implementation of `Task` for `task`, and the registration of its process.
+    /// The implementation of `Task` for `task`, and the registration of its handler.
     ///
     /// Every path is absolute, so that names in the user's module cannot shadow it.
     pub(super) fn expand(&self, task: &Ident, krate: &Path) -> TokenStream {

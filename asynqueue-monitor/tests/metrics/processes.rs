@@ -99,7 +99,7 @@ async fn processed_tasks_are_counted_by_recorded_outcome() {
                 "cancelled" | "released" => {
                     started
                         .send(())
-                        .map_err(|_| TaskError::skip_retry("unheard"))?;
+                        .map_err(|_| TaskError::skip_retry("no receiver"))?;
                     ctx.cancelled().await;
                     Err(TaskError::from(std::io::Error::other("cancelled")))
                 }
@@ -178,7 +178,7 @@ async fn attempts_are_timed_and_running_attempts_are_counted() {
     })
     .await;
 
-    go.send(()).expect("heard");
+    go.send(()).expect("a receiver");
     let scrape = until(&exporter, "none runs", running(0.0)).await;
     let handled = scrape.value("asynqueue_task_handling_seconds_count", &timed);
     assert_eq!(handled, Some(2.0));
@@ -291,7 +291,7 @@ async fn a_late_outcome_is_counted_as_refused() {
         async move {
             started
                 .send(())
-                .map_err(|_| TaskError::skip_retry("unheard"))?;
+                .map_err(|_| TaskError::skip_retry("no receiver"))?;
             ctx.cancelled().await;
             Ok::<_, TaskError>(())
         }

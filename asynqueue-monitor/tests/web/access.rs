@@ -418,7 +418,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("unpoisoned").write(bytes)
+        self.0.lock().expect("not poisoned").write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -452,7 +452,7 @@ async fn each_change_is_written_to_the_audit_log_with_its_user() {
     let _server = site.serve("worker-1").await;
     post("/servers", "do=quiet&server=worker-1").await;
     post("/api/servers/worker-1/resume", "").await;
-    let log = log.0.lock().expect("unpoisoned").clone();
+    let log = log.0.lock().expect("not poisoned").clone();
     let log = String::from_utf8(log).expect("UTF-8");
     let lines: Vec<_> = log
         .lines()

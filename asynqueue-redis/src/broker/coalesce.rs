@@ -1,5 +1,5 @@
-//! Concurrent `enqueue` calls for a queue are sent together. Tasks of different queues are not, because one queue may
-//! fail and must not delay the others; tasks of different durabilities are not either.
+//! Concurrent `enqueue` calls for a queue are sent together. Tasks of different queues are sent separately, so that a
+//! failing queue does not delay the others. So are tasks of different durabilities.
 
 use std::{
     collections::HashMap,
@@ -144,7 +144,7 @@ impl Sending {
         let mut waiting = self.single.0.lock();
         let count = waiting.tasks.len().min(MAX_CHUNK);
         if count == 0 {
-            // Under the same lock, so that the next caller sees that nobody is sending.
+            // Under the same lock, so that the next caller sees that no batch is being sent.
             waiting.sending -= 1;
             self.is_over = true;
             return None;

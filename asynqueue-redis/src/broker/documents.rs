@@ -284,7 +284,7 @@ fn read(value: Vec<u8>) -> Option<Document> {
 fn readable(name: &str, value: Vec<u8>) -> Option<Document> {
     let document = read(value);
     if document.is_none() {
-        tracing::warn!(%name, "skipped a value that is not a document");
+        tracing::warn!(%name, "a stored value is not a document; skipping it");
     }
     document
 }

@@ -1,16 +1,16 @@
-//! What an instance knows about the upkeep of one queue: its owner, and what there is to do.
+//! The upkeep of one queue as this instance last saw it: its owner, and the pending work.
 
 use std::time::{Duration, Instant};
 
 use asynqueue_core::task::Timestamp;
 
-/// After a pause of this length, this instance or Redis was away.
+/// After a pause of this length, this instance or Redis was unavailable.
 const BREAK: Duration = Duration::from_secs(5);
 
 /// Precision of the times of reads.
 const SAME_TIME: Duration = Duration::from_millis(100);
 
-/// What an instance knows about the upkeep of one queue.
+/// The upkeep of one queue as an instance last saw it.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     pub(super) owner: Owner,
@@ -70,7 +70,7 @@ impl Upkeep {
     }
 
     /// Starts a search for leases that expired before `by`, and returns the time to use. Leases that expired before
-    /// this instance started to watch the queue do not count yet: without a watcher, and while Redis was away, they
+    /// this instance started to watch the queue do not count yet: without a watcher, and while Redis was down, they
     /// could not be extended.
     pub(super) fn watch(&mut self, by: Timestamp, now: Timestamp) -> Timestamp {
         let at = Instant::now();

@@ -1,4 +1,4 @@
-//! Removes what expired locks, processes that are gone and deleted schedule entries leave in a queue: a bounded part at
+//! Removes what expired locks, ended processes and deleted schedule entries leave in a queue: a bounded part at
 //! a time, so that nothing grows and no call reads everything.
 
 use std::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{reply, script};
 
-/// Lanes that were unused for this long belong to processes that are gone. No call is sent again after this long.
+/// Lanes that were unused for this long belong to processes that have ended. No call is sent again after this long.
 const LANE_AGE: Duration = Duration::from_secs(600);
 
 /// A hash is scanned in about this many rounds.

@@ -35,7 +35,7 @@ const RENEW: Duration = Duration::from_millis(1_500);
 /// How often an owner reads a queue without known due tasks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
 
-/// How many such reads an instance makes per second, whatever the number of its queues.
+/// How many such reads an instance makes per second, for any number of queues.
 const LOOKS_A_SECOND: f64 = 6.0;
 
 /// Owners of up to this many queues do all upkeep of all of them each time. Owners of more do only the upkeep that may
@@ -57,7 +57,7 @@ const NOT_FIRST: Duration = Duration::from_secs(3);
 /// The limit of other owners to query in one call.
 const MAX_QUERIED: usize = 64;
 
-/// What an instance knows about the fleet and its own queues.
+/// An instance's view of the fleet and of its own queues.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     /// When it last renewed its key.

@@ -1,7 +1,7 @@
 //! Finds and repairs inconsistencies, for example after an eviction, a restored backup or a failover.
 //!
 //! Every task has one envelope and one entry in a state, and scripts change both in one step. So equal counts show that
-//! all is well. Only if the counts differ is everything read, in chunks.
+//! a queue is consistent. Only if the counts differ is everything read, in chunks.
 
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,8 @@ impl RedisBroker {
         }
         found += self.remove_leftovers(queue, &counts, !adds_up).await?;
         if found > 0 {
-            tracing::error!(queue = %queue.name, found, "tasks, entries or locks did not fit together and were put right; \
-                was something evicted, or a backup restored?");
+            tracing::error!(queue = %queue.name, found, "repaired inconsistent tasks, entries or locks; \
+                check whether Redis evicted keys or was restored from a backup");
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl RedisBroker {
             workers: next()?,
         };
         if counts.tasks > 0 {
-            // The queue may have been deleted, and used again by a process that did not know.
+            // The queue may have been deleted, and used again by a process that had not seen it.
             self.list_queue(queue).await?;
         }
         Ok(counts)

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-/// The minimum in bytes. One task is returned whatever its size.
+/// The minimum in bytes. One task is returned regardless of its size.
 const LEAST: usize = 64 << 10;
 
 /// How many tasks are read first, while their sizes are unknown.

@@ -14,7 +14,7 @@ const FIRST_STEP: u64 = 16;
 const MOST: u64 = 500;
 
 impl RedisBroker {
-    /// Reads the ids in steps of about the same number of bytes, whatever the size of a task.
+    /// Reads the ids in steps of about the same number of bytes, for tasks of any size.
     pub(super) async fn task_ids(&self, queue: &Queue) -> Result<HashSet<String>, BrokerError> {
         let (mut ids, mut cursor, mut step) = (HashSet::new(), "0".to_owned(), FIRST_STEP);
         loop {

@@ -64,7 +64,7 @@ impl Unreadable {
 }
 
 impl RedisBroker {
-    /// Releases unreadable tasks, or archives them when their time is up.
+    /// Releases unreadable tasks, or archives them after an hour.
     pub(super) async fn release_unreadable(&self, leased: &[Leased]) -> Result<(), BrokerError> {
         if leased.is_empty() {
             return Ok(());
@@ -73,13 +73,13 @@ impl RedisBroker {
             let task = leased.envelope.task_ref();
             match self.0.unreadable.wait(&task, GRACE) {
                 Some(wait) => {
-                    tracing::warn!(%task, "cannot read the task's envelope, which a later version of the program may have written; released");
+                    tracing::warn!(%task, "cannot read the task's envelope; releasing it for a later version of the program");
                     // Spread, so that a complete backlog does not return at the same time.
                     let delay = wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
                     leased.settle(Outcome::Snooze { delay })
                 }
                 None => {
-                    tracing::error!(%task, "no process has read the task's envelope for an hour; archived");
+                    tracing::error!(%task, "no server could read the task's envelope for an hour; archiving the task");
                     leased.settle(Outcome::Archive)
                 }
             }

@@ -1,4 +1,4 @@
-//! Calls that wait until replicas or the disk have their change.
+//! Calls that wait until replicas or the disk have stored their change.
 //!
 //! `WAIT` and `WAITAOF` apply to earlier changes on the same connection, and block it. So such a call has a separate
 //! connection while it runs, and sends both commands together: in a Cluster, a `WAIT` sent by itself could reach

@@ -1,4 +1,4 @@
-//! The connections to Redis: opened, kept, dropped and opened again.
+//! The connections to Redis: opened, kept, and replaced when they are lost.
 
 mod clock;
 mod connection;

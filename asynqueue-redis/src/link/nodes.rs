@@ -17,7 +17,7 @@ impl Link {
 
     /// The servers, with the `INFO` fields of the masters.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
-        let mut told = HashMap::new();
+        let mut reported = HashMap::new();
         for section in [
             "server",
             "clients",
@@ -27,13 +27,14 @@ impl Link {
             "replication",
         ] {
             for (address, info) in self.info(section).await? {
-                told.entry(address)
+                reported
+                    .entry(address)
                     .or_insert_with(String::new)
                     .push_str(&info);
             }
         }
         if !self.is_cluster() {
-            return Ok(told
+            return Ok(reported
                 .into_iter()
                 .flat_map(|(address, info)| with_replicas(address, &info))
                 .collect());
@@ -49,7 +50,7 @@ impl Link {
         let table = reply::text(answer)?;
         let mut nodes: Vec<_> = table.lines().filter_map(member).collect();
         for (_, node) in &mut nodes {
-            if let Some(info) = told.get(&node.address) {
+            if let Some(info) = reported.get(&node.address) {
                 note_info(node, info);
             }
         }
@@ -120,10 +121,10 @@ fn with_replicas(address: String, info: &str) -> Vec<Node> {
     let mut primary = node(address, role);
     note_info(&mut primary, info);
     let replicas = info.lines().filter_map(|line| {
-        let (name, told) = line.split_once(':')?;
+        let (name, reported) = line.split_once(':')?;
         name.strip_prefix("slave")?.parse::<u32>().ok()?;
         let part = |key| {
-            let mut parts = told
+            let mut parts = reported
                 .trim()
                 .split(',')
                 .filter_map(|part| part.split_once('='));
@@ -185,8 +186,8 @@ mod tests {
         let nodes = with_replicas("10.0.0.1:6379".into(), info);
         assert_eq!(nodes[0].version, "redis 7.0.15");
         assert_eq!(nodes[0].memory, Some(1000));
-        let told = ("used_memory".to_owned(), "1000".to_owned());
-        assert!(nodes[0].info.contains(&told) && nodes[1].info.len() == 1);
+        let reported = ("used_memory".to_owned(), "1000".to_owned());
+        assert!(nodes[0].info.contains(&reported) && nodes[1].info.len() == 1);
         assert_eq!(nodes[1].address, "10.0.0.2:6379");
     }
 }

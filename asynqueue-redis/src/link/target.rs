@@ -132,7 +132,7 @@ impl Target {
             .saturating_mul(hosts.saturating_add(1))
     }
 
-    /// Sentinels and Cluster nodes are tried one after the other, each with redis-rs's own time-outs.
+    /// Sentinels and Cluster nodes are tried one after the other, each with redis-rs's own timeouts.
     async fn in_time<T>(&self, connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let timeout = self.patience();
         match tokio::time::timeout(timeout, connecting).await {

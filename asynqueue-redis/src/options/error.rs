@@ -74,7 +74,7 @@ pub enum OptionsError {
     },
     /// The prefix would break the hash tags of the keys.
     #[error(
-        "prefix `{0}` is invalid: expected at least one character, without braces, white space and control characters"
+        "prefix `{0}` is invalid: expected at least one character, without braces, white space or control characters"
     )]
     Prefix(String),
     /// A certificate file cannot be read.

@@ -148,7 +148,7 @@ impl RedisOptions {
     }
 
     /// Limits how long a call is retried while Redis cannot be reached or fails over. After that, the call fails. No
-    /// caller waits longer, unless this is less than the [response time-out](Self::response_timeout), which every call
+    /// caller waits longer, unless this is less than the [response timeout](Self::response_timeout), which every call
     /// has. A call that is sent twice takes effect once. Default 5 s.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
@@ -157,7 +157,7 @@ impl RedisOptions {
 
     /// Limits the bytes of tasks in one response, for example when tasks are leased or listed. A larger task is
     /// returned alone. The remaining tasks follow in the next response. After a response that did not arrive within the
-    /// [response time-out](Self::response_timeout), fewer tasks are leased at a time, and more again later. Default 4
+    /// [response timeout](Self::response_timeout), fewer tasks are leased at a time, and more again later. Default 4
     /// MiB, at least 1.
     pub fn answer_bytes(mut self, bytes: usize) -> Self {
         self.answer_bytes = bytes.max(1);

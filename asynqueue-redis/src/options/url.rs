@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_redis_is() {
+    fn a_url_names_the_servers_of_redis() {
         for (url, nodes, db) in [
             ("redis://localhost", vec![("localhost", 6379)], 0),
             (
@@ -445,7 +445,7 @@ mod tests {
             ),
             (
                 "redis://h?prefix=a{b",
-                "prefix `a{b` is invalid: expected at least one character, without braces, white space and control characters"
+                "prefix `a{b` is invalid: expected at least one character, without braces, white space or control characters"
                     .to_owned(),
             ),
         ] {

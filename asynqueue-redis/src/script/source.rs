@@ -1,6 +1,6 @@
 //! The text of a script: shared functions, names for its keys and arguments, and its body.
 //!
-//! The names come from the [table](super::table), which also defines the callers' types. So nobody counts positions.
+//! The names come from the [table](super::table), which also defines the callers' types. No code counts positions.
 
 use std::fmt::Write;
 

@@ -22,7 +22,6 @@
 //! ```
 //! In Lua, each key and argument is a local variable of its name. `ROWS` is the index of the first row. The position of
 //! a field in its row is its name in capitals, and `TASK_ROW` is the length of a row `Task`:
-//! place in a row under its name in capitals, and `TASK_ROW` is the length of a row `Task`:
 //!
 //! ```text
 //! for at = ROWS, #ARGV, TASK_ROW do local id, envelope = ARGV[at + ID], ARGV[at + ENVELOPE] end

@@ -38,6 +38,6 @@ if redis.call('HLEN', hours) > 2 * hours_kept + 48 then
   end
   if #old > 0 then redis.call('HDEL', hours, unpack(old)) end
 end
--- Left over from processes that are gone, if no task was enqueued since.
+-- Left over from ended processes, if no task was enqueued since.
 redis.call('ZREMRANGEBYSCORE', idle, '-inf', int(now - idle_max))
 return {of_completed, by_count, by_age, size - by_count - by_age}

@@ -62,11 +62,11 @@ async fn tasks_run_once_through(step: fn(Timestamp) -> Timestamp) {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_an_hour_ahead_starts_nothing_twice() {
+async fn a_clock_that_steps_an_hour_ahead_starts_no_task_twice() {
     tasks_run_once_through(|now| now + AN_HOUR).await;
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_an_hour_back_starts_nothing_twice() {
+async fn a_clock_that_steps_an_hour_back_starts_no_task_twice() {
     tasks_run_once_through(|now| now - AN_HOUR).await;
 }

@@ -175,7 +175,7 @@ async fn a_waiter_receives_the_result_after_redis_was_away() {
     record.assert_each_ran_once(1);
 }
 
-/// Whatever the number of calls, none waits for the tries of others to fail one after the other.
+/// With any number of calls, none waits until the retries of others have failed one after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_calls_fail_together_while_redis_is_away() {
     let server = RedisServer::start().await;

@@ -198,7 +198,7 @@ async fn an_entry_that_was_paused_stays_paused() {
 }
 
 #[tokio::test]
-async fn checking_for_losses_takes_one_small_command_whatever_the_number_of_declarations() {
+async fn checking_for_losses_takes_one_small_command_for_any_number_of_declarations() {
     let redis = RedisServer::start().await;
     let broker = connect(&redis.url()).await;
     let all = (0..500).map(|n| ("event".into(), format!("subscriber-{n}").into()));

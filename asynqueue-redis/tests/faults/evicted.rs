@@ -123,7 +123,7 @@ async fn a_worker_skips_missing_tasks() {
 }
 
 #[tokio::test]
-async fn locks_of_tasks_that_are_gone_are_released() {
+async fn locks_of_missing_tasks_are_released() {
     let server = RedisServer::start().await;
     let broker = connect(&server.url()).await;
     let unique = |id: &str, until| {

@@ -50,7 +50,7 @@ fn server(broker: &RedisBroker, sizes: &Sizes) -> ServerBuilder {
     let sizes = Arc::clone(sizes);
     let process = move |digest: Payload<Digest>, _: Context| {
         let size = digest.0.0.iter().map(String::len).sum();
-        sizes.lock().expect("whole").push(size);
+        sizes.lock().expect("not poisoned").push(size);
         async { Ok::<_, TaskError>(()) }
     };
     Server::builder(broker.clone())
@@ -81,7 +81,7 @@ async fn a_group_too_large_for_redis_becomes_several_tasks_and_delays_no_other()
     let sizes = Sizes::default();
     let _server = server(&broker, &sizes).start().await.expect("a server");
     let done = |is: fn(usize) -> bool| {
-        let sizes = sizes.lock().expect("whole");
+        let sizes = sizes.lock().expect("not poisoned");
         sizes.iter().filter(|size| is(**size)).sum::<usize>()
     };
     eventually("the small ones are done", async || {
@@ -112,12 +112,12 @@ async fn a_member_with_an_unreadable_envelope_waits_unchanged_for_a_build_that_c
     let sizes = Sizes::default();
     let _server = server(&broker, &sizes).start().await.expect("a server");
     eventually("the others are done", async || {
-        *sizes.lock().expect("whole") == [2]
+        *sizes.lock().expect("not poisoned") == [2]
     })
     .await;
     let groups = async || {
         let groups = broker.groups(&"default".into(), 10).await;
-        groups.expect("answered")
+        groups.expect("a response")
     };
     let apart = groups().await.remove(0);
     assert_eq!((&*apart.name, apart.tries, apart.size), ("g", 1, 1));
@@ -134,7 +134,7 @@ async fn a_member_with_an_unreadable_envelope_waits_unchanged_for_a_build_that_c
     due.arg("news\ng\u{1}b\u{1}1");
     let _: i64 = due.query_async(&mut connection).await.expect("set");
     eventually("it is done", async || {
-        sizes.lock().expect("whole").len() == 2
+        sizes.lock().expect("not poisoned").len() == 2
     })
     .await;
     let queue = "default".into();

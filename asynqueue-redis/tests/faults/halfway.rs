@@ -32,7 +32,7 @@ fn is_temporary<T: std::fmt::Debug>(answer: &Result<T, BrokerError>) -> bool {
 }
 
 async fn count(broker: &RedisBroker, state: TaskState) -> u64 {
-    let stats = broker.stats(&["q".into()]).await.expect("answered");
+    let stats = broker.stats(&["q".into()]).await.expect("a response");
     assert_eq!(stats[0].repaired, 0);
     stats[0].count(state)
 }
@@ -134,7 +134,7 @@ async fn a_half_recorded_outcome_is_recorded_as_soon_as_possible() {
         assert_eq!(count(&broker, TaskState::Completed).await, done, "{part}");
         assert_eq!(count(&broker, TaskState::Scheduled).await, done, "{part}");
         assert_eq!(count(&broker, TaskState::Active).await, 0, "{part}");
-        let stats = broker.stats(&["q".into()]).await.expect("answered");
+        let stats = broker.stats(&["q".into()]).await.expect("a response");
         assert_eq!(stats[0].succeeded, done, "{part}");
     }
 }
@@ -153,7 +153,7 @@ async fn a_task_that_is_refused_halfway_does_not_exist() {
         let sent = while_wrong(&admin, part, broker.enqueue(tasks.clone())).await;
         assert!(is_temporary(&sent), "{part}: {sent:?}");
         let all = |stats: &[asynqueue_core::broker::QueueStats]| stats[0].total();
-        let stats = broker.stats(&["q".into()]).await.expect("answered");
+        let stats = broker.stats(&["q".into()]).await.expect("a response");
         assert_eq!(all(&stats), 0, "{part}: {stats:?}");
         let sent = broker.enqueue(tasks).await.expect("sent");
         assert_eq!(sent, [Ok(()), Ok(()), Ok(())], "{part}");

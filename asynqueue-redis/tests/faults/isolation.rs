@@ -329,7 +329,7 @@ async fn a_call_for_two_queues_returns_the_result_of_the_healthy_one() {
         let _: i64 = set.query_async(&mut admin).await.expect("set");
     }
     let queues = ["bad", "good"].map(Into::into);
-    let forwarded = broker.forward(&queues, 10).await.expect("answers");
+    let forwarded = broker.forward(&queues, 10).await.expect("a response");
     assert!(matches!(forwarded[..], [Err(_), Ok(_)]), "{forwarded:?}");
     let request = LeaseRequest::new(
         vec![("bad".into(), 1), ("good".into(), 1)],
@@ -337,7 +337,7 @@ async fn a_call_for_two_queues_returns_the_result_of_the_healthy_one() {
         Duration::from_millis(1),
         "tester".into(),
     );
-    let leased = broker.lease(&request).await.expect("answers");
+    let leased = broker.lease(&request).await.expect("a response");
     let [Err(_), Ok(leased)] = &leased[..] else {
         panic!("{leased:?}")
     };
@@ -345,13 +345,13 @@ async fn a_call_for_two_queues_returns_the_result_of_the_healthy_one() {
     let mut bad = good.clone();
     bad.task.queue = "bad".into();
     let extended = broker.extend(&[bad, good], Duration::ZERO).await;
-    let extended = extended.expect("answers");
+    let extended = extended.expect("a response");
     assert!(matches!(extended[..], [Err(_), Ok(_)]), "{extended:?}");
     let expired = broker.expired(&queues, Timestamp::MAX, 10).await;
-    let expired = expired.expect("answers");
+    let expired = expired.expect("a response");
     assert!(matches!(expired[..], [Err(_), Ok(_)]), "{expired:?}");
     let trimmed = broker.trim(&queues, Keep::default(), 10).await;
-    let trimmed = trimmed.expect("answers");
+    let trimmed = trimmed.expect("a response");
     assert!(matches!(trimmed[..], [Err(_), Ok(_)]), "{trimmed:?}");
 }
 
@@ -388,11 +388,11 @@ async fn outcomes_of_one_queue_are_recorded_while_those_of_another_fail() {
     };
     run(&mut admin, ["RENAME", "aq:{bad}:active", "aq:{bad}:kept"]).await;
     run(&mut admin, ["SADD", "aq:{bad}:active", "x"]).await;
-    let answers = broker.settle(&settlements).await.expect("answers");
+    let answers = broker.settle(&settlements).await.expect("a response");
     assert!(answers[0].is_err(), "{answers:?}");
     assert!(matches!(answers[1], Ok(Settled::Recorded)), "{answers:?}");
     run(&mut admin, ["RENAME", "aq:{bad}:kept", "aq:{bad}:active"]).await;
-    let again = broker.settle(&settlements[..1]).await.expect("answers");
+    let again = broker.settle(&settlements[..1]).await.expect("a response");
     assert!(matches!(again[..], [Ok(Settled::Recorded)]), "{again:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Redis is away for longer than a lease while tasks run.
+//! Redis is unavailable for longer than a lease while tasks run.
 
 use std::{
     sync::Arc,
@@ -51,7 +51,7 @@ async fn tasks_run_once_through(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_hangs_for_longer_than_a_lease_starts_nothing_twice() {
+async fn a_redis_that_hangs_for_longer_than_a_lease_starts_no_task_twice() {
     tasks_run_once_through(async |redis, _, record| {
         let idle = serve(&redis.url(), record).await;
         redis.pause();

@@ -164,7 +164,7 @@ async fn large_tasks_are_looked_up_and_reclaimed_in_parts() {
     while reclaimed < 10 {
         let expired = broker.expired(&["q".into()], by, 100).await;
         let expired = asynqueue_core::broker::all_of(expired)
-            .expect("answered")
+            .expect("a response")
             .concat();
         assert!(expired.len() <= 2, "{}", expired.len());
         reclaimed += expired.len();

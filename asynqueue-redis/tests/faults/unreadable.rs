@@ -38,10 +38,10 @@ async fn an_unreadable_schedule_entry_does_not_block_the_others() {
         let () = due.query_async(&mut connection).await.expect("kept");
     }
 
-    let names = broker.schedules().await.expect("answered");
+    let names = broker.schedules().await.expect("a response");
     assert_eq!(names.len(), 1);
     asynqueue_test_servers::eventually("the other is due", async || {
-        let due = broker.due_schedules(10).await.expect("answered");
+        let due = broker.due_schedules(10).await.expect("a response");
         due.entries.iter().any(|entry| entry.name == "whole")
     })
     .await;
@@ -64,7 +64,7 @@ async fn an_unreadable_event_does_not_block_the_others() {
     let scheduler = scheduler.start().await.expect("started");
     let events = async || {
         let events = broker.schedule_events(&"e".into(), 100).await;
-        events.expect("answered").len()
+        events.expect("a response").len()
     };
     asynqueue_test_servers::eventually("it is fired", async || events().await > 0).await;
     scheduler.shutdown().await;
@@ -80,7 +80,7 @@ async fn an_unreadable_event_does_not_block_the_others() {
     let [name] = name;
     let change = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, put);
     let kept = broker::Store::swap(&broker, vec![vec![change]]).await;
-    assert!(kept.expect("answered")[0].is_done);
+    assert!(kept.expect("a response")[0].is_done);
     assert_eq!(events().await, before);
 }
 
@@ -101,7 +101,7 @@ async fn a_queue_that_cannot_be_written_delays_no_other_entry() {
         .entry(entry("good"));
     let scheduler = scheduler.start().await.expect("started");
     asynqueue_test_servers::eventually("the good one is fired", async || {
-        let stats = broker.stats(&["good".into()]).await.expect("answered");
+        let stats = broker.stats(&["good".into()]).await.expect("a response");
         stats[0].total() >= 5
     })
     .await;
@@ -151,14 +151,14 @@ async fn a_rolling_deploy_runs_every_task_of_a_new_event_and_counts_no_attempt()
         let stats = broker
             .stats(&[QUEUE.into()])
             .await
-            .expect("answered")
+            .expect("a response")
             .remove(0);
         let left: u64 = TaskState::ALL.iter().map(|state| stats.count(*state)).sum();
         assert_eq!((stats.failed, stats.count(TaskState::Archived)), (0, 0));
         (stats.succeeded, left) == (200, 0)
     })
     .await;
-    assert!(!broker.servers().await.expect("answered").is_empty());
+    assert!(!broker.servers().await.expect("a response").is_empty());
     for server in [old, new] {
         server.shutdown().await.expect("ended in order");
     }
@@ -196,7 +196,7 @@ async fn an_envelope_of_a_later_version_is_released_unchanged() {
         let stats = broker
             .stats(&[QUEUE.into()])
             .await
-            .expect("answered")
+            .expect("a response")
             .remove(0);
         stats.count(TaskState::Scheduled) == 1
     })

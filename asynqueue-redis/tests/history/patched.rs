@@ -36,7 +36,7 @@ const PATCHES: [Patch; 5] = [
         to: "  if false then",
     },
     Patch {
-        what: "a task is edited whatever its version",
+        what: "a task is edited regardless of its version",
         from: ":sub(1, 16) ~= ARGV[at + VERSION] then",
         to: ":sub(1, 16) == '' then",
     },

@@ -32,7 +32,7 @@ pub(crate) async fn drain(broker: SharedBroker) {
         .start()
         .await
         .expect("starts");
-    while broker.stats(&["default".into()]).await.expect("answers")[0].total() > 0 {
+    while broker.stats(&["default".into()]).await.expect("a response")[0].total() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     server.shutdown().await.expect("stops");

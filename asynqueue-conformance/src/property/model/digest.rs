@@ -8,7 +8,7 @@ use super::{Entry, Model, Place};
 use crate::property::QUEUES;
 
 impl Model {
-    /// Equal for states in which every call returns the same and has the same effect, in whatever order they came
+    /// Equal for states in which every call returns the same and has the same effect, in any order they came
     /// about. It covers neither counters nor progress, and of envelopes what a history changes: payload, attempts and
     /// failures.
     pub(crate) fn digest(&self) -> u64 {

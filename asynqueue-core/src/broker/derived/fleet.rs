@@ -102,7 +102,7 @@ fn forgotten(server: &Name, expect: Expect) -> Vec<DocumentSwap> {
     ]
 }
 
-/// Removes servers that are gone, unless they have reported again in between.
+/// Removes servers that have stopped reporting, unless they have reported again in between.
 async fn forget<S: Store>(store: &S, gone: Vec<(Name, Document)>) -> Result<(), BrokerError> {
     if gone.is_empty() {
         return Ok(());
@@ -129,13 +129,13 @@ const BEATS: u64 = 12;
 /// How many servers are removed per call.
 const FORGOTTEN_AT_ONCE: usize = 100;
 
-/// Removes servers that are gone. Nothing depends on it.
+/// Removes servers that have stopped reporting. Nothing depends on it.
 async fn forget_gone<S: Store>(store: &S) {
     let forgotten = async {
         let gone = store.due(Space::Servers, FORGOTTEN_AT_ONCE).await?;
         forget(store, gone.documents).await
     };
     if let Err(error) = forgotten.await {
-        tracing::debug!(%error, "could not remove servers that are gone");
+        tracing::debug!(%error, "could not remove lost servers from the fleet");
     }
 }

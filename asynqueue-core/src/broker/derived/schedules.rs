@@ -120,9 +120,9 @@ fn readable((name, document): &(Name, Document)) -> Option<ScheduleEntry> {
 enum Want<'a> {
     /// Replace the entry that was read.
     Swap(&'a ScheduleSwap),
-    /// Set it, whatever its current value.
+    /// Set it, regardless of its current value.
     Put(&'a ScheduleEntry),
-    /// Remove it, whatever its current value.
+    /// Remove it, regardless of its current value.
     Remove,
 }
 

@@ -17,7 +17,7 @@ pub struct Welcome {
     pub user_id: u64,
 }
 
-/// A process.
+/// A handler.
 #[derive(Debug, FromState)]
 #[from_state(crate = asynqueue_core)]
 pub struct Send {

@@ -44,7 +44,7 @@ pub(super) struct Server {
     concurrency: usize,
     busy: usize,
     running: Vec<Running>,
-    /// Abandoned handlers, which block their threads past their timeout.
+    /// Handlers still running after their worker slot was freed.
     abandoned: usize,
     /// Attempts that have ended on this server.
     finished: u64,

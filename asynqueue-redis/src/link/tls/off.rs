@@ -1,4 +1,4 @@
-//! Stands in where the feature `tls` is off: connections are plain.
+//! Replaces TLS if the feature `tls` is off: connections are not encrypted.
 
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, RedisResult, cluster::ClusterClientBuilder,

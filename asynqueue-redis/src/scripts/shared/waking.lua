@@ -1,5 +1,5 @@
 -- Wakes a server for each of `count` pending tasks. Instances in `idle` that have waited longest are woken first, so
--- that the work is spread. If no message reaches an instance, it is gone, and the next one takes its place. If none
+-- that the work is spread. If no message reaches an instance, it has ended, and the next one takes its place. If none
 -- waits and the queue was empty, all listeners are woken: servers of older versions are not in `idle`.
 local function try_wake(keys, count, was_empty, publish)
   if not was_empty and redis.call('EXISTS', keys.idle) == 0 then return end

@@ -138,7 +138,7 @@ impl Judge {
             State::Active(held) => held.node == entry.node && held.attempt == attempt,
             _ => false,
         };
-        let has_begun =
+        let has_started =
             attempt < story.last_attempt || (attempt == story.last_attempt && !story.is_released);
         let is_beside = story.runs.iter().any(|run| !run.has_ended);
         let last = story.last_attempt;
@@ -149,7 +149,7 @@ impl Judge {
             attempt,
             has_ended: false,
         });
-        if has_begun {
+        if has_started {
             let what = format!("attempt {attempt} of {id} started after attempt {last}");
             self.broken(Promise::OnceStarted, entry, what);
         }
