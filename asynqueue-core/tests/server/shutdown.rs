@@ -45,6 +45,8 @@ async fn shutdown_waits_for_running_tasks_and_releases_the_others() {
         .await
         .unwrap();
     becomes(&handles[4], TaskState::Active).await;
+    // Otherwise the first has not started either, and is released like the others.
+    until("the first runs", async || server.stats().running == 1).await;
     let shutdown = tokio::spawn(server.shutdown());
     // Released while the first still runs.
     counts_become(&broker, &[(TaskState::Pending, 4), (TaskState::Active, 1)]).await;
