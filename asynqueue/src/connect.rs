@@ -32,17 +32,50 @@ use asynqueue_core::{
 /// # }
 /// ```
 pub async fn connect(url: &str) -> Result<SharedBroker, ConnectError> {
-    match url.split_once(':') {
-        Some(("memory", "")) => Ok(MemoryBroker::new().into()),
-        Some(("memory", rest)) => Err(ConnectError::Memory {
-            rest: rest.to_owned(),
-        }),
+    match url.strip_prefix("memory:") {
+        Some("") => return Ok(MemoryBroker::new().into()),
+        Some(rest) => {
+            return Err(ConnectError::Memory {
+                rest: rest.to_owned(),
+            });
+        }
+        None => {}
+    }
+    match url.split_once("://") {
         Some((scheme, _)) if scheme.starts_with("redis") => connect_redis(url, scheme).await,
-        Some((scheme, _)) => Err(ConnectError::Scheme {
+        Some((scheme, _)) if is_scheme(scheme) => Err(ConnectError::Scheme {
             scheme: scheme.to_owned(),
         }),
-        None => Err(ConnectError::NoScheme),
+        _ => Err(ConnectError::NoScheme {
+            example: with_scheme(url),
+        }),
     }
+}
+
+/// Other text before `://` may be a part of a password.
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+/// The URL that was probably meant. Shows only text that cannot contain a password.
+fn with_scheme(url: &str) -> String {
+    if url == "memory" {
+        return "memory:".to_owned();
+    }
+    let is_port = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let host = match url.split_once(':') {
+        // A scheme without its slashes. In `redis:6379`, it is a host.
+        Some(("redis" | "rediss", host)) if !is_port(host) => host.trim_start_matches('/'),
+        _ => url,
+    };
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[],/".contains(c);
+    if host.is_empty() || !host.chars().all(is_host) {
+        return "redis://host:6379".to_owned();
+    }
+    format!("redis://{host}")
 }
 
 #[cfg(feature = "redis")]
@@ -65,10 +98,11 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
 #[non_exhaustive]
 pub enum ConnectError {
     /// The URL has no scheme.
-    #[error(
-        "the broker URL has no scheme: expected `memory:` for a broker in this process, or `redis://host`"
-    )]
-    NoScheme,
+    #[error("the broker URL has no scheme: write `{example}`")]
+    NoScheme {
+        /// The URL that was probably meant. It contains no user and no password.
+        example: String,
+    },
     /// The scheme is unknown.
     #[error(
         "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:` or `redis://…`"

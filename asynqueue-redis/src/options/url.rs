@@ -47,6 +47,10 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
 fn parse(url: &str) -> Result<RedisOptions, OptionsError> {
     let (scheme, rest) = url.split_once("://").ok_or(OptionsError::NoScheme)?;
     let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    // More than a scheme, such as a password.
+    if scheme.contains(['@', ':']) {
+        return Err(OptionsError::NoScheme);
+    }
     if !matches!(transport, "redis" | "rediss") || !matches!(kind, "" | "sentinel" | "cluster") {
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
@@ -375,6 +379,7 @@ mod tests {
         for (url, expected) in [
             ("localhost:6379", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
             ("redis:localhost", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("ada:secret@h://", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
             ("reddis://h", format!("unknown scheme `reddis`: {scheme}")),
             ("redis+cluter://h", format!("unknown scheme `redis+cluter`: {scheme}")),
             ("redis://", no_host.to_owned()),
