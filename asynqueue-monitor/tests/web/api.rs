@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use asynqueue_core::{
-    inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
+    broker::Control, inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
 };
 use asynqueue_monitor::{Monitor, Role};
 use asynqueue_test_servers::eventually;
@@ -44,6 +44,20 @@ impl Site {
         timetable.put(entry.expect("a rule")).await.expect("stored");
         self
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_fails_is_reported_with_one_cause() {
+    let site = Site::new().await;
+    site.broker.close().await;
+    let (status, body) = site.request(Method::GET, "/api/queues", None).await;
+    assert_eq!(
+        (status, &body["error"]),
+        (
+            503,
+            &json!("the broker is closed: connect again to continue")
+        )
+    );
 }
 
 #[tokio::test]
