@@ -1,4 +1,4 @@
-//! The macros of asynqueue: [`Task`](macro@Task) for payloads, [`FromState`](macro@FromState) for processes, and
+//! The macros of asynqueue: [`Task`](macro@Task) for payloads, [`FromState`](macro@FromState) for handlers, and
 //! [`process`](macro@process), which reports what is wrong with a handler.
 //!
 //! The `asynqueue` crate re-exports them.
@@ -67,7 +67,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `unique(ttl = "1h")` | Refuses a task while another one with an equal payload holds the lock, see below. | not unique |
 /// | `output = Receipt` | The output type of the handler. | `()` |
 /// | `codec = Json` | The type that encodes the payload and the output. | `MessagePack` |
-/// | `process = SendWelcome` | The process type to register, see below. | none |
+/// | `process = SendWelcome` | The handler to register, a type that implements `Process`: see below. | none |
 /// | `crate = path` | The path of the framework, for crates that rename or wrap it. | `::asynqueue` |
 ///
 /// ## Durations
@@ -102,7 +102,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// ## `process`
 ///
-/// `process = SendWelcome` registers the process at link time. A server that runs all registered processes then needs
+/// `process = SendWelcome` registers the handler at link time. A server that runs all registered handlers then needs
 /// no list of them. It builds each with its `FromState`, which can be [derived](macro@FromState).
 ///
 /// ```
@@ -144,7 +144,7 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
     task::derive(&input).into()
 }
 
-/// Builds a process from the state that the handlers of a server share: each field is cloned from the state by its
+/// Builds a handler from the state that the handlers of a server share: each field is cloned from the state by its
 /// type.
 ///
 /// ```
@@ -169,8 +169,8 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 /// assert!(SendWelcome::from_state(&state).is_err(), "there is no mailer yet");
 ///
 /// state.insert(Mailer { host: "smtp.example.com" });
-/// let process = SendWelcome::from_state(&state)?;
-/// assert_eq!(process.mailer.host, "smtp.example.com");
+/// let handler = SendWelcome::from_state(&state)?;
+/// assert_eq!(handler.mailer.host, "smtp.example.com");
 /// # Ok::<(), asynqueue::process::MissingState>(())
 /// ```
 ///
@@ -188,7 +188,7 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 /// # Errors
 ///
 /// An invalid attribute, an enum or a union is a compile error that says what to write. A value that is missing in the
-/// state is found when the process is built: `from_state` returns `MissingState`, which names the type.
+/// state is found when the handler is built: `from_state` returns `MissingState`, which names the type.
 #[proc_macro_derive(FromState, attributes(from_state))]
 pub fn derive_from_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
