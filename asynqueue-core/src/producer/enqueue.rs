@@ -115,7 +115,8 @@ setters! {
         /// How long one attempt may take. At least 1 ms.
     timeout(timeout: Duration) self => { self.overrides().timeout = Some(timeout); }
 
-        /// The time from now after which the task is useless: it is archived then.
+        /// The time from now after which the task is useless: it is archived then. Refused if a [delay](Self::delay)
+        /// ends later.
     deadline(deadline: Duration) self => { self.deadline = Some(When::After(deadline)); }
 
         /// The time after which the task is useless: it is archived then.
@@ -197,6 +198,14 @@ impl CallOptions {
             When::At(time) => time,
         };
         let deadline = self.deadline.or(options.deadline.map(When::After));
+        let start = time(self.when);
+        for (option, end) in [("deadline", deadline), ("expires_in", self.expires)] {
+            let Some(end) = end.map(time).filter(|end| start > now && *end <= start) else {
+                continue;
+            };
+            let expected = "the task starts later than that, so it would never run; extend it, or shorten the delay";
+            return invalid::<T, _>(option, format!("{:?} from now", end.since(now)), expected);
+        }
         let unique = match options.unique {
             None => match self.unique_key {
                 None => None,
