@@ -71,11 +71,29 @@ fn with_scheme(url: &str) -> String {
         Some(("redis" | "rediss", host)) if !is_port(host) => host.trim_start_matches('/'),
         _ => url,
     };
-    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[],/".contains(c);
-    if host.is_empty() || !host.chars().all(is_host) {
-        return "redis://host:6379".to_owned();
+    if host.split(',').all(is_host) {
+        format!("redis://{host}")
+    } else {
+        "redis://host:6379".to_owned()
     }
-    format!("redis://{host}")
+}
+
+/// Whether this is a host, possibly with a port and a database. A password after a colon is not a port.
+fn is_host(text: &str) -> bool {
+    let (place, db) = text.split_once('/').unwrap_or((text, ""));
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (place, "0"),
+    };
+    let in_brackets = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let is_name = match in_brackets {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
+    };
+    let is_number = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+    !host.is_empty() && is_name && port.parse::<u16>().is_ok() && is_number(db)
 }
 
 #[cfg(feature = "redis")]

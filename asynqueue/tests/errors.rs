@@ -50,6 +50,9 @@ async fn a_url_without_a_scheme_is_completed_and_shows_no_password() {
         ("redis:SECRET@myhost", "redis://host:6379"),
         ("SECRET@myhost://", "redis://host:6379"),
         ("ada:SECRET://myhost", "redis://host:6379"),
+        ("ada:SECRET", "redis://host:6379"),
+        ("[::1]", "redis://[::1]"),
+        ("a:1,b:2", "redis://a:1,b:2"),
         ("myhost:6379?sentinel_password=SECRET", "redis://host:6379"),
     ] {
         let error = asynqueue::connect(url).await.expect_err(url);

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use asynqueue_core::{
-    broker::Control, inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
+    inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
 };
 use asynqueue_monitor::{Monitor, Role};
 use asynqueue_test_servers::eventually;
