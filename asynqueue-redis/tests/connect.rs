@@ -70,6 +70,23 @@ async fn sentinels_return_the_new_master_after_a_failover() {
     assert_eq!(process_all(&broker, "q", 2).await, ["before", "after"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_sentinels_or_their_master_refuse_is_explained() {
+    let servers = RedisSentinel::start().await;
+    for server in servers.servers() {
+        let mut config = cmd("CONFIG");
+        let config = config.arg(&["SET", "requirepass", "admin"]);
+        let mut admin = server.connection().await;
+        let _: () = config.query_async(&mut admin).await.expect("set");
+    }
+    let error = refused(&servers.url()).await;
+    let reason = "refused the connection: the master or a Sentinel requires a password: write `redis+sentinel://user:password@host` for the master, `sentinel_password` for the Sentinels";
+    assert!(error.ends_with(reason), "{error}");
+    let error = refused(&format!("{}&sentinel_password=secret", servers.url())).await;
+    let reason = "refused the connection: wrong user or password (WRONGPASS): correct the login of the master, or `sentinel_user` and `sentinel_password`, in the URL";
+    assert!(error.ends_with(reason), "{error}");
+}
+
 #[tokio::test]
 async fn user_password_database_and_prefix_are_used() {
     let server = RedisServer::with(&["--requirepass", "admin"]).await;

@@ -215,7 +215,19 @@ impl LoginError {
         }
     }
 
-    /// The fix, for a call that fails after the connection was opened.
+    /// The cause and the fix with Sentinels, which have their own login.
+    pub(super) fn of_sentinels(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "the master or a Sentinel requires a password: write `redis+sentinel://user:password@host` for the master, `sentinel_password` for the Sentinels"
+            }
+            Self::Wrong => {
+                "wrong user or password (WRONGPASS): correct the login of the master, or `sentinel_user` and `sentinel_password`, in the URL"
+            }
+        }
+    }
+
+    /// The fix in the error of a call. The connection was open before.
     fn hint(self) -> &'static str {
         match self {
             Self::Missing => {

@@ -244,10 +244,16 @@ fn failed(error: &RedisError, options: &RedisOptions, user: &User) -> ConnectErr
         let reason = denied.explain_as(&reason, None, user);
         return ConnectError::Refused { address, reason };
     }
-    match LoginError::of(error, &text) {
-        Some(LoginError::Missing) => return ConnectError::NoLogin { address },
-        Some(LoginError::Wrong) => return ConnectError::WrongLogin { address },
-        None => {}
+    if let Some(login) = LoginError::of(error, &text) {
+        return match (login, &options.topology) {
+            // The error does not contain whether a Sentinel or the master returned it.
+            (login, Topology::Sentinel { .. }) => ConnectError::Refused {
+                address,
+                reason: login.of_sentinels().to_owned(),
+            },
+            (LoginError::Missing, _) => ConnectError::NoLogin { address },
+            (LoginError::Wrong, _) => ConnectError::WrongLogin { address },
+        };
     }
     if text.contains("DB index is out of range") {
         let db = options.db;

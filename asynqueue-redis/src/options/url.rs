@@ -72,9 +72,9 @@ fn parse(url: &str) -> Result<RedisOptions, OptionsError> {
     }
     let db = match db {
         "" => 0,
-        db => db
-            .parse()
-            .map_err(|_| OptionsError::Database(db.to_owned()))?,
+        db => (db.parse().ok())
+            .filter(|db| *db >= 0)
+            .ok_or_else(|| OptionsError::Database(db.to_owned()))?,
     };
     let mut parameters = Parameters::default();
     let mut options = RedisOptions {
@@ -391,6 +391,10 @@ mod tests {
             (
                 "redis://a,b",
                 "`redis://` takes one host, found 2: write `redis+cluster://` or `redis+sentinel://`".to_owned(),
+            ),
+            (
+                "redis://h/-3",
+                "invalid database `-3`: expected a number such as `/0`, or nothing".to_owned(),
             ),
             (
                 "redis://h/one",
