@@ -130,7 +130,8 @@ setters! {
 
         /// The time from now until which the task must start; it is archived otherwise. This applies only to the first
         /// start: afterwards, retries, snoozes, lost workers and shutdowns may restart it at any time. In contrast, a
-        /// [deadline](Self::deadline) applies to each attempt and ends a running one.
+        /// [deadline](Self::deadline) applies to each attempt and ends a running one. Refused if a
+        /// [delay](Self::delay) ends later.
     expires_in(time: Duration) self => { self.expires = Some(When::After(time)); }
 
         /// The time until which the task must start; it is archived otherwise. Like [`expires_in`](Self::expires_in),
