@@ -23,8 +23,8 @@ pub(crate) struct Options {
     /// Path that browsers see before `--path`, if a proxy strips it.
     #[arg(long, value_name = "PATH")]
     base: Option<String>,
-    /// User who must log in. Requires the password in the environment.
-    #[arg(long, value_name = "NAME", requires = "password")]
+    /// User who must log in. Requires the password in the variable `ASYNQUEUE_MONITOR_PASSWORD`.
+    #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// Password of the user, or its argon2 hash. Set it in the environment: other users of the machine can read
     /// arguments.
@@ -55,6 +55,13 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    // Not a rule of clap: its message would suggest the argument, which other users can read.
+    if let (Some(name), None) = (&options.username, &options.password) {
+        return Err(format!(
+            "user `{name}` has no password: set the variable `ASYNQUEUE_MONITOR_PASSWORD` to it or to its argon2 hash"
+        )
+        .into());
+    }
     let broker = asynqueue::connect(&options.broker).await?;
     let monitor = Monitor::new(broker).path(&options.path);
     let mut monitor = monitor.redact(&options.redact);

@@ -55,7 +55,13 @@ async fn it_serves_under_a_path_until_a_shutdown_signal() {
 async fn a_user_needs_the_password_from_the_environment() {
     let mut command = monitor(&["--listen", "127.0.0.1:0", "--username", "ada"]);
     let refused = errors(&command.output().expect("runs"));
-    assert!(refused.contains("--password"), "{refused}");
+    assert_eq!(
+        refused.lines().last(),
+        Some(
+            "asynqueue: user `ada` has no password: set the variable `ASYNQUEUE_MONITOR_PASSWORD` to it or to its argon2 hash"
+        )
+    );
+    assert!(!refused.contains("--password"), "{refused}");
     let (mut child, url) = start(command.env("ASYNQUEUE_MONITOR_PASSWORD", "secret"));
     let client = reqwest::Client::new();
     assert_eq!(
@@ -96,7 +102,7 @@ async fn failed_logins_and_changes_are_logged_to_standard_error() {
     let output = child.wait_with_output().expect("ended");
     let log = String::from_utf8_lossy(&output.stderr);
     for part in [
-        "wrong name or password",
+        "login failed: wrong name or password address=127.0.0.1",
         "Retrying all archived tasks in mail",
     ] {
         let mut lines = log.lines().filter(|line| line.contains("asynqueue::audit"));

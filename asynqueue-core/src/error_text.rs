@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-/// The error's message, then that of each cause that the text so far does not end with.
+/// The error's message, then that of each cause that the text does not contain yet. A message may repeat its cause
+/// and add the fix after it.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.ends_with(&more) {
+        if !text.ends_with(&more) && !text.contains(&format!(": {more}")) {
             text.push_str(": ");
             text.push_str(&more);
         }

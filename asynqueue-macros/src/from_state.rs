@@ -130,7 +130,7 @@ fn expand_value(ty: &Type, source: &Source) -> TokenStream {
     }
 }
 
-/// Adds the bounds that the fields of a generic process need to be taken from the state. Without generics, the compiler
+/// Adds the bounds that the fields of a generic handler need to be taken from the state. Without generics, the compiler
 /// checks them anyway.
 fn bound_fields(generics: &Generics, fields: &Fields, sources: &[Source]) -> Generics {
     let mut generics = generics.clone();

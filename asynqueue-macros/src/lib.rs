@@ -67,7 +67,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `unique(ttl = "1h")` | Refuses a task while another one with an equal payload holds the lock, see below. | not unique |
 /// | `output = Receipt` | The output type of the handler. | `()` |
 /// | `codec = Json` | The type that encodes the payload and the output. | `MessagePack` |
-/// | `process = SendWelcome` | The handler type to register, see below. | none |
+/// | `process = SendWelcome` | The handler to register, a type that implements `Process`: see below. | none |
 /// | `crate = path` | The path of the framework, for crates that rename or wrap it. | `::asynqueue` |
 ///
 /// ## Durations
@@ -169,8 +169,8 @@ pub fn derive_task(input: TokenStream) -> TokenStream {
 /// assert!(SendWelcome::from_state(&state).is_err(), "there is no mailer yet");
 ///
 /// state.insert(Mailer { host: "smtp.example.com" });
-/// let process = SendWelcome::from_state(&state)?;
-/// assert_eq!(process.mailer.host, "smtp.example.com");
+/// let handler = SendWelcome::from_state(&state)?;
+/// assert_eq!(handler.mailer.host, "smtp.example.com");
 /// # Ok::<(), asynqueue::process::MissingState>(())
 /// ```
 ///

@@ -26,14 +26,12 @@ pub struct Endpoint {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address is invalid or in use.
-    #[error(
-        "cannot listen on `{address}`: {source}; expected a free address such as `127.0.0.1:9464`"
-    )]
+    #[error("cannot listen on `{address}`: {}", cannot_listen(address, error))]
     Bind {
         /// The requested address.
         address: String,
-        /// The error of the operating system.
-        source: io::Error,
+        /// The error of the operating system. The message contains it, so it is not a `source`.
+        error: io::Error,
     },
     /// A monitor without users would be reachable from other machines.
     #[error(
@@ -68,6 +66,28 @@ pub enum ServeError {
 
 asynqueue_core::debug_as_text!(ServeError);
 
+/// Why an address cannot be used, and the fix.
+fn cannot_listen(address: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address already in use: stop the other program, or choose another address".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address: use one that it has, or `0.0.0.0` for all"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: use a port of 1024 or higher".to_owned()
+        }
+        // Text without a port or a host, or with an invalid port.
+        kind if kind == io::ErrorKind::InvalidInput || address.starts_with(':') => {
+            let port = address.trim_start_matches(':').parse().unwrap_or(8080_u16);
+            format!("expected a host and a port, such as `127.0.0.1:{port}`")
+        }
+        _ => format!("{error}: check the host and the port"),
+    }
+}
+
 impl Endpoint {
     /// Serves a router on an address that passes `check`.
     pub(crate) async fn serve(
@@ -78,9 +98,9 @@ impl Endpoint {
         let named = address.to_string();
         let bound = TcpListener::bind(address).await;
         let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|source| ServeError::Bind {
+        let (address, listener) = bound.map_err(|error| ServeError::Bind {
             address: named,
-            source,
+            error,
         })?;
         check(&address)?;
         let stop = CancellationToken::new();

@@ -70,20 +70,49 @@ async fn sentinels_return_the_new_master_after_a_failover() {
     assert_eq!(process_all(&broker, "q", 2).await, ["before", "after"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_sentinels_or_their_master_refuse_is_explained() {
+    let servers = RedisSentinel::start().await;
+    for server in servers.servers() {
+        let mut config = cmd("CONFIG");
+        let config = config.arg(&["SET", "requirepass", "admin"]);
+        let mut admin = server.connection().await;
+        let _: () = config.query_async(&mut admin).await.expect("set");
+    }
+    let error = refused(&servers.url()).await;
+    let reason = "refused the connection: the master or a Sentinel requires a password: write `redis+sentinel://user:password@host` for the master, `sentinel_password` for the Sentinels";
+    assert!(error.ends_with(reason), "{error}");
+    let error = refused(&format!("{}&sentinel_password=secret", servers.url())).await;
+    let reason = "refused the connection: wrong user or password (WRONGPASS): correct the login of the master, or `sentinel_user` and `sentinel_password`, in the URL";
+    assert!(error.ends_with(reason), "{error}");
+}
+
 #[tokio::test]
 async fn user_password_database_and_prefix_are_used() {
     let server = RedisServer::with(&["--requirepass", "admin"]).await;
     let port = server.port();
     let url = |login: &str| format!("redis://{login}127.0.0.1:{port}/2?prefix=shop");
-    let error = refused(&url("")).await;
-    assert!(
-        error.contains("add user and password to the URL"),
-        "{error}"
+    assert_eq!(
+        refused(&url("")).await,
+        format!(
+            "Redis at 127.0.0.1:{port} requires a password: write `redis://:password@host` or `redis://user:password@host`"
+        )
     );
-    let error = refused(&url("ada:secret@")).await;
-    assert!(
-        error.contains("wrong user or password: correct them in the URL"),
-        "{error}"
+    let without_database = format!("redis://127.0.0.1:{port}");
+    assert_eq!(refused(&without_database).await, refused(&url("")).await);
+    assert_eq!(
+        refused(&url("ada:secret@")).await,
+        format!(
+            "Redis at 127.0.0.1:{port} refused the login: wrong user or password (WRONGPASS): correct them in the URL"
+        )
+    );
+    let of_default = refused(&url(":secret@")).await;
+    assert_eq!(of_default, refused(&url("ada:secret@")).await);
+    assert_eq!(
+        refused(&format!("redis://:admin@127.0.0.1:{port}/99")).await,
+        format!(
+            "Redis at 127.0.0.1:{port} has no database 99: use a lower number, or raise `databases` in its configuration"
+        )
     );
 
     let admin = redis::Client::open(format!("redis://:admin@127.0.0.1:{port}/2")).expect("a URL");
@@ -133,11 +162,68 @@ async fn an_unreachable_server_is_named() {
     let server = RedisServer::start().await;
     let (url, port) = (server.url(), server.port());
     drop(server);
-    let error = refused(&url).await;
+    for (url, start) in [
+        (
+            url.clone(),
+            format!("cannot reach Redis at 127.0.0.1:{port}: Connection refused"),
+        ),
+        (
+            url.replace("redis://", "redis+cluster://"),
+            format!("cannot reach Redis at Cluster 127.0.0.1:{port}: Connection refused"),
+        ),
+        (
+            "redis://no-such-host.invalid".to_owned(),
+            "cannot reach Redis at no-such-host.invalid:6379: failed to lookup address information: "
+                .to_owned(),
+        ),
+        (
+            "redis+cluster://no-such-host.invalid".to_owned(),
+            "cannot reach Redis at Cluster no-such-host.invalid:6379: failed to lookup address information: "
+                .to_owned(),
+        ),
+    ] {
+        let error = refused(&url).await;
+        assert!(
+            error.starts_with(&start) && error.ends_with(": check the URL and that Redis is running"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tls_on_a_port_without_tls_is_explained() {
+    let server = RedisServer::start().await;
+    let url = server.url().replace("redis://", "rediss://");
+    let error = refused(&format!("{url}?connect_timeout=200ms")).await;
+    let hint = ": if the port does not serve TLS, write `redis` instead of `rediss` in the URL";
     assert!(
-        error.starts_with(&format!("cannot reach Redis at 127.0.0.1:{port}: "))
-            && error.ends_with(": check the URL and that Redis is running"),
+        error.starts_with("cannot reach Redis at 127.0.0.1:") && error.ends_with(hint),
         "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_a_cluster_refuses_is_explained() {
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let mut config = cmd("CONFIG");
+        let config = config.arg(&["SET", "requirepass", "admin"]);
+        let mut admin = node.connection().await;
+        let _: () = config.query_async(&mut admin).await.expect("set");
+    }
+    let url = cluster.url();
+    let hosts = url.trim_start_matches("redis+cluster://");
+    assert_eq!(
+        refused(&url).await,
+        format!(
+            "Redis at Cluster {hosts} requires a password: write `redis://:password@host` or `redis://user:password@host`"
+        )
+    );
+    assert_eq!(
+        refused(&format!("redis+cluster://:secret@{hosts}")).await,
+        format!(
+            "Redis at Cluster {hosts} refused the login: wrong user or password (WRONGPASS): correct them in the URL"
+        )
     );
 }
 
@@ -150,9 +236,12 @@ async fn a_cluster_and_a_single_server_are_not_confused() {
         "{error}"
     );
     let error = refused(&server.url().replace("redis://", "redis+cluster://")).await;
-    assert!(
-        error.contains("is not a cluster: write `redis://` instead of `redis+cluster://`"),
-        "{error}"
+    assert_eq!(
+        error,
+        format!(
+            "Redis at 127.0.0.1:{} is not a cluster: write `redis://` instead of `redis+cluster://`",
+            server.port()
+        )
     );
 }
 

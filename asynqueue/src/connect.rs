@@ -32,17 +32,68 @@ use asynqueue_core::{
 /// # }
 /// ```
 pub async fn connect(url: &str) -> Result<SharedBroker, ConnectError> {
-    match url.split_once(':') {
-        Some(("memory", "")) => Ok(MemoryBroker::new().into()),
-        Some(("memory", rest)) => Err(ConnectError::Memory {
-            rest: rest.to_owned(),
-        }),
+    match url.strip_prefix("memory:") {
+        Some("") => return Ok(MemoryBroker::new().into()),
+        Some(rest) => {
+            return Err(ConnectError::Memory {
+                rest: rest.to_owned(),
+            });
+        }
+        None => {}
+    }
+    match url.split_once("://") {
         Some((scheme, _)) if scheme.starts_with("redis") => connect_redis(url, scheme).await,
-        Some((scheme, _)) => Err(ConnectError::Scheme {
+        Some((scheme, _)) if is_scheme(scheme) => Err(ConnectError::Scheme {
             scheme: scheme.to_owned(),
         }),
-        None => Err(ConnectError::NoScheme),
+        _ => Err(ConnectError::NoScheme {
+            example: with_scheme(url),
+        }),
     }
+}
+
+/// Other text before `://` may be a part of a password.
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+/// The URL that was probably meant. Shows only text that cannot contain a password.
+fn with_scheme(url: &str) -> String {
+    if url == "memory" {
+        return "memory:".to_owned();
+    }
+    let is_port = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let host = match url.split_once(':') {
+        // A scheme without its slashes. In `redis:6379`, it is a host.
+        Some(("redis" | "rediss", host)) if !is_port(host) => host.trim_start_matches('/'),
+        _ => url,
+    };
+    if host.split(',').all(is_host) {
+        format!("redis://{host}")
+    } else {
+        "redis://host:6379".to_owned()
+    }
+}
+
+/// Whether this is a host, possibly with a port and a database. A password after a colon is not a port.
+fn is_host(text: &str) -> bool {
+    let (place, db) = text.split_once('/').unwrap_or((text, ""));
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (place, "0"),
+    };
+    let in_brackets = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let is_name = match in_brackets {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
+    };
+    let is_number = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+    !host.is_empty() && is_name && port.parse::<u16>().is_ok() && is_number(db)
 }
 
 #[cfg(feature = "redis")]
@@ -65,10 +116,11 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
 #[non_exhaustive]
 pub enum ConnectError {
     /// The URL has no scheme.
-    #[error(
-        "the broker URL has no scheme: expected `memory:` for a broker in this process, or `redis://host`"
-    )]
-    NoScheme,
+    #[error("the broker URL has no scheme: write `{example}`")]
+    NoScheme {
+        /// The URL that was probably meant. It contains no user and no password.
+        example: String,
+    },
     /// The scheme is unknown.
     #[error(
         "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:` or `redis://…`"

@@ -149,7 +149,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
     for (app, start) in [
         (
             app().process(welcome).monitor_at(taken.to_string()),
-            format!("the web monitor: cannot listen on `{taken}`: "),
+            format!("the web monitor: cannot listen on `{taken}`: address already in use: "),
         ),
         (app(), "the server: no handler is registered".to_owned()),
         (
@@ -160,7 +160,7 @@ async fn a_part_that_cannot_start_is_named_and_the_others_are_stopped() {
         ),
         (
             app().process(welcome).metrics_at(taken.to_string()),
-            format!("metrics: cannot listen on `{taken}`: "),
+            format!("metrics: cannot listen on `{taken}`: address already in use: "),
         ),
     ] {
         let error = app.start().await.expect_err(&start).to_string();

@@ -34,6 +34,43 @@ async fn a_main_that_cannot_connect_prints_what_to_do() {
     );
 }
 
+#[tokio::test]
+async fn a_url_without_a_scheme_is_completed_and_shows_no_password() {
+    for (url, example) in [
+        ("localhost:6379", "redis://localhost:6379"),
+        ("localhost", "redis://localhost"),
+        ("redis:6379", "redis://redis:6379"),
+        ("redis:localhost:6379", "redis://localhost:6379"),
+        ("redis:/localhost", "redis://localhost"),
+        ("[::1]:6379/2", "redis://[::1]:6379/2"),
+        ("memory", "memory:"),
+        ("", "redis://host:6379"),
+        ("SECRET@myhost:6379", "redis://host:6379"),
+        ("ada:SECRET@myhost:6379", "redis://host:6379"),
+        ("redis:SECRET@myhost", "redis://host:6379"),
+        ("SECRET@myhost://", "redis://host:6379"),
+        ("ada:SECRET://myhost", "redis://host:6379"),
+        ("ada:SECRET", "redis://host:6379"),
+        ("[::1]", "redis://[::1]"),
+        ("a:1,b:2", "redis://a:1,b:2"),
+        ("myhost:6379?sentinel_password=SECRET", "redis://host:6379"),
+    ] {
+        let error = asynqueue::connect(url).await.expect_err(url);
+        assert_eq!(
+            error.to_string(),
+            format!("the broker URL has no scheme: write `{example}`")
+        );
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_url_of_redis_with_a_secret_in_its_scheme_does_not_show_it() {
+    let error = asynqueue::connect("redis:SECRET@myhost://").await;
+    let error = error.expect_err("not a scheme").to_string();
+    assert!(!error.contains("SECRET"), "{error}");
+}
+
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn a_main_that_finds_no_redis_prints_its_address() {
@@ -56,6 +93,13 @@ fn an_error_prints_its_causes_once_each() {
     assert_eq!(
         printed(nested),
         "the broker is closed: connect again to continue"
+    );
+
+    let cause = io::Error::other("no route");
+    let wrapped = BrokerError::unavailable("db:1: no route: check the address").caused_by(cause);
+    assert_eq!(
+        printed(wrapped),
+        "the broker is unavailable: db:1: no route: check the address"
     );
 
     let cause = io::Error::other("no such user");

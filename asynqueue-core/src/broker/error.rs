@@ -178,7 +178,11 @@ pub enum Conflict {
         task: TaskRef,
     },
     /// Another task holds the unique lock.
-    #[error("unique key `{}` is held by task {holder}, which is {state}", key.as_str())]
+    #[error(
+        "unique key `{}` is held by task {holder}, which is {state}: {}",
+        key.as_str(),
+        when_free(*state)
+    )]
     Unique {
         /// The unique key that both tasks have.
         key: UniqueKey,
@@ -190,6 +194,15 @@ pub enum Conflict {
 }
 
 crate::debug_as_text!(Conflict);
+
+/// When a unique key is free again.
+fn when_free(holder: TaskState) -> &'static str {
+    if holder.is_final() {
+        "wait until the `ttl` of the key ends"
+    } else {
+        "wait until that task finishes or the `ttl` of the key ends"
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +222,23 @@ mod tests {
             "unexpected response from the broker: row 7 is not a task"
         );
         assert!(BrokerError::Closed.caused_by(fmt::Error).source().is_none());
+    }
+
+    #[test]
+    fn a_unique_conflict_says_when_the_key_is_free() {
+        let text = |state| {
+            let holder = TaskId::new("order-42").expect("an id");
+            let key = UniqueKey::new("k");
+            Conflict::Unique { key, holder, state }.to_string()
+        };
+        assert_eq!(
+            text(TaskState::Active),
+            "unique key `k` is held by task order-42, which is active: wait until that task finishes or the `ttl` of the key ends"
+        );
+        assert_eq!(
+            text(TaskState::Completed),
+            "unique key `k` is held by task order-42, which is completed: wait until the `ttl` of the key ends"
+        );
     }
 
     #[test]

@@ -237,7 +237,22 @@ mod tests {
             (
                 "ASYNQUEUE_CONCURRENCY",
                 "many",
-                "`concurrency`: invalid value: string \"many\", expected a whole number from 1 to",
+                "`concurrency`: invalid value: string \"many\", expected a whole number from 1 to 1000000",
+            ),
+            (
+                "ASYNQUEUE_CONCURRENCY",
+                "1000001",
+                "`concurrency`: invalid value: integer `1000001`, expected a whole number from 1 to 1000000",
+            ),
+            (
+                "ASYNQUEUE_CONCURRENCY",
+                "18446744073709551616",
+                "`concurrency`: invalid value: string \"18446744073709551616\", expected a whole number from 1 to 1000000",
+            ),
+            (
+                "ASYNQUEUE_QUEUE__CRITICAL",
+                "4294967296",
+                "`queue.critical`: invalid value: integer `4294967296`, expected a whole number from 1 to 4294967295",
             ),
             (
                 "ASYNQUEUE_STRICT_PRIORITY",

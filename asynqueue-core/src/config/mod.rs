@@ -76,7 +76,7 @@ pub struct Config {
     #[serde(deserialize_with = "values::name")]
     pub server_name: Option<String>,
     /// How many tasks run concurrently: [`ServerBuilder::concurrency`](crate::server::ServerBuilder::concurrency).
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::concurrency")]
     pub concurrency: Option<usize>,
     /// The queues to lease from, each with its weight: [`ServerBuilder::queue`](crate::server::ServerBuilder::queue).
     #[serde(deserialize_with = "values::counts")]

@@ -11,35 +11,38 @@ use super::AccountRole;
 use crate::{
     duration::parse_millis,
     process::OnDecodeError,
-    server::{SHORTEST_INTERVAL, SHORTEST_LEASE},
+    server::{MOST_AT_ONCE, SHORTEST_INTERVAL, SHORTEST_LEASE},
     task::Name,
 };
 
-/// A whole number of at least `LEAST`.
-struct Count<N, const LEAST: u64 = 1>(N);
+/// A whole number from `LEAST` to `MOST`, and not more than fits in an `N`.
+struct Count<N, const LEAST: u64 = 1, const MOST: u64 = { u64::MAX }>(N);
 
-impl<'de, N: TryFrom<u64>, const LEAST: u64> Deserialize<'de> for Count<N, LEAST> {
+impl<'de, N, const LEAST: u64, const MOST: u64> Deserialize<'de> for Count<N, LEAST, MOST>
+where
+    N: TryFrom<u64>,
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CountVisitor(PhantomData))
     }
 }
 
-struct CountVisitor<N, const LEAST: u64>(PhantomData<N>);
+struct CountVisitor<N, const LEAST: u64, const MOST: u64>(PhantomData<N>);
 
-impl<N: TryFrom<u64>, const LEAST: u64> Visitor<'_> for CountVisitor<N, LEAST> {
-    type Value = Count<N, LEAST>;
+impl<N, const LEAST: u64, const MOST: u64> Visitor<'_> for CountVisitor<N, LEAST, MOST>
+where
+    N: TryFrom<u64>,
+{
+    type Value = Count<N, LEAST, MOST>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a whole number from {LEAST} to {}",
-            u64::MAX >> (64 - 8 * size_of::<N>())
-        )
+        let most = MOST.min(u64::MAX >> (64 - 8 * size_of::<N>()));
+        write!(f, "a whole number from {LEAST} to {most}")
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
         match N::try_from(number) {
-            Ok(count) if number >= LEAST => Ok(Count(count)),
+            Ok(count) if (LEAST..=MOST).contains(&number) => Ok(Count(count)),
             _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
         }
     }
@@ -65,6 +68,13 @@ where
     N: TryFrom<u64>,
 {
     <Count<N>>::deserialize(deserializer).map(|Count(count)| Some(count))
+}
+
+pub(super) fn concurrency<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
+    <Count<usize, 1, { MOST_AT_ONCE as u64 }>>::deserialize(deserializer)
+        .map(|Count(count)| Some(count))
 }
 
 pub(super) fn count_or_zero<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>

@@ -115,7 +115,8 @@ setters! {
         /// How long one attempt may take. At least 1 ms.
     timeout(timeout: Duration) self => { self.overrides().timeout = Some(timeout); }
 
-        /// The time from now until which the task must be done; it is archived otherwise.
+        /// The time from now until which the task must be done; it is archived otherwise. Refused if a
+        /// [delay](Self::delay) ends later.
     deadline(deadline: Duration) self => { self.deadline = Some(When::After(deadline)); }
 
         /// The time until which the task must be done; it is archived otherwise.
@@ -129,7 +130,8 @@ setters! {
 
         /// The time from now until which the task must start; it is archived otherwise. This applies only to the first
         /// start: afterwards, retries, snoozes, lost workers and shutdowns may restart it at any time. In contrast, a
-        /// [deadline](Self::deadline) applies to each attempt and ends a running one.
+        /// [deadline](Self::deadline) applies to each attempt and ends a running one. Refused if a
+        /// [delay](Self::delay) ends later.
     expires_in(time: Duration) self => { self.expires = Some(When::After(time)); }
 
         /// The time until which the task must start; it is archived otherwise. Like [`expires_in`](Self::expires_in),
@@ -197,6 +199,14 @@ impl CallOptions {
             When::At(time) => time,
         };
         let deadline = self.deadline.or(options.deadline.map(When::After));
+        let start = time(self.when);
+        for (option, end) in [("deadline", deadline), ("expires_in", self.expires)] {
+            let Some(end) = end.map(time).filter(|end| start > now && *end <= start) else {
+                continue;
+            };
+            let expected = "the task starts later than that, so it would never run; extend it, or shorten the delay";
+            return invalid::<T, _>(option, format!("{:?} from now", end.since(now)), expected);
+        }
         let unique = match options.unique {
             None => match self.unique_key {
                 None => None,

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Each slot uses memory, and is checked ten times a second.
-const MOST_AT_ONCE: usize = 1_000_000;
+pub(crate) const MOST_AT_ONCE: usize = 1_000_000;
 
 impl ServerBuilder {
     /// Validates the settings and builds the server.

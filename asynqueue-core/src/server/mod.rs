@@ -67,12 +67,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "config")]
-pub(crate) use self::builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE};
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::LeaseChecks,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
     settings::Settings, shutdown::LAST_HOOKS,
+};
+#[cfg(feature = "config")]
+pub(crate) use self::{
+    assemble::MOST_AT_ONCE,
+    builder::{Beyond, SHORTEST_INTERVAL, SHORTEST_LEASE},
 };
 pub use self::{
     builder::ServerBuilder,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 
-use super::{Timestamp, name::is_dots};
+use super::{Timestamp, failure::cut, name::is_dots};
 use crate::ambient;
 
 /// Identifies a task within its queue.
@@ -99,7 +99,8 @@ fn push_base62(text: &mut SmolStrBuilder, mut n: u64) {
 /// The error for text that is not a valid task id.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid task id `{id}`: expected 1 to 255 bytes without white space or control characters, other than `.` and `..`"
+    "invalid task id {}: expected 1 to 255 bytes without white space or control characters, other than `.` and `..`",
+    quoted(id)
 )]
 pub struct InvalidTaskId {
     /// The rejected id.
@@ -107,6 +108,25 @@ pub struct InvalidTaskId {
 }
 
 crate::debug_as_text!(InvalidTaskId);
+
+/// How many bytes of a text that is too long an error shows.
+const SHOWN: usize = 40;
+
+/// Text in backticks. Of a text that is longer than a valid id, the start and the length.
+pub(super) fn quoted(text: &str) -> String {
+    if text.len() <= MAX_TASK_ID {
+        return format!("`{text}`");
+    }
+    let mut start = text.to_owned();
+    cut(&mut start, SHOWN);
+    format!("`{start}` of {} bytes", text.len())
+}
+
+impl From<TaskId> for String {
+    fn from(id: TaskId) -> Self {
+        id.0.into()
+    }
+}
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,8 +183,21 @@ mod tests {
             assert_eq!(TaskId::new(bad), Err(InvalidTaskId { id: bad.to_owned() }));
         }
         assert_eq!(
-            TaskId::new("order-42").map(|id| id.to_string()),
+            TaskId::new("order-42").map(String::from),
             Ok("order-42".into())
         );
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_is_shown_in_part_with_its_length() {
+        let error = TaskId::new("é".repeat(300)).expect_err("too long");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "invalid task id `{}…` of 600 bytes: expected 1 to 255 bytes without white space or control characters, other than `.` and `..`",
+                "é".repeat(20)
+            )
+        );
+        assert_eq!(error.id.len(), 600);
     }
 }

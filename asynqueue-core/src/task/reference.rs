@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidQueueName, InvalidTaskId, Name, TaskId};
+use super::{InvalidQueueName, InvalidTaskId, Name, TaskId, id::quoted};
 
 /// A reference to a task: its queue and its id, which is unique in the queue.
 ///
@@ -91,14 +91,15 @@ fn unescaped(id: &str) -> String {
 pub enum InvalidTaskRef {
     /// The queue is missing.
     #[error(
-        "invalid task reference `{text}`: expected a queue, a slash and an id, such as `default/welcome-42`"
+        "invalid task reference {}: expected a queue, a slash and an id, such as `default/welcome-42`",
+        quoted(text)
     )]
     NoSlash {
         /// The rejected text.
         text: String,
     },
     /// The part before the last slash is not a queue name.
-    #[error("invalid task reference `{text}`: {source}")]
+    #[error("invalid task reference {}: {source}", quoted(text))]
     Queue {
         /// The rejected text.
         text: String,
@@ -106,7 +107,7 @@ pub enum InvalidTaskRef {
         source: InvalidQueueName,
     },
     /// The part after the last slash is not a task id.
-    #[error("invalid task reference `{text}`: {source}")]
+    #[error("invalid task reference {}: {source}", quoted(text))]
     Id {
         /// The rejected text.
         text: String,

@@ -171,6 +171,22 @@ async fn invalid_options_are_rejected_by_name() {
             "queue name `a b`",
             producer.enqueue(job(1)).queue("a b").await,
         ),
+        (
+            "option `deadline` of `job` is 5s from now: the task starts later than that, so it would never run; extend it, or shorten the delay",
+            producer
+                .enqueue(job(1))
+                .delay(Duration::from_secs(60))
+                .deadline(Duration::from_secs(5))
+                .await,
+        ),
+        (
+            "option `expires_in` of `job` is 5s from now: the task starts later than that",
+            producer
+                .enqueue(job(1))
+                .delay(Duration::from_secs(60))
+                .expires_in(Duration::from_secs(5))
+                .await,
+        ),
         ("task id `a b`", producer.enqueue(job(1)).id("a b").await),
     ];
     for (part, result) in errors {
@@ -178,6 +194,26 @@ async fn invalid_options_are_rejected_by_name() {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     assert_eq!(counts(&broker).await, []);
+}
+
+#[tokio::test]
+async fn a_delayed_task_may_end_after_its_delay() {
+    let (_, producer) = broker();
+    let minute = Duration::from_secs(60);
+    for call in [
+        producer.enqueue(job(1)).deadline(minute),
+        producer.enqueue(job(1)).delay(minute).deadline(2 * minute),
+        producer
+            .enqueue(job(1))
+            .delay(minute)
+            .expires_in(2 * minute),
+        producer
+            .enqueue(job(1))
+            .at(std::time::SystemTime::UNIX_EPOCH)
+            .deadline(minute),
+    ] {
+        call.await.expect("it can run");
+    }
 }
 
 #[tokio::test]
@@ -345,11 +381,9 @@ async fn a_durability_that_the_broker_does_not_offer_is_rejected_by_name() {
         matches!(error, EnqueueError::Broker(BrokerError::Unsupported(_))),
         "{error}"
     );
-    assert!(
-        error
-            .to_string()
-            .contains("this broker does not support durability `fsync`: remove it, or use a store that supports it"),
-        "{error}"
+    assert_eq!(
+        error.to_string(),
+        "the broker does not support this: durability `fsync`: remove it, or use a store that supports it"
     );
     let primary = producer.enqueue(job(2)).durability(Durability::Primary);
     primary.await.unwrap();

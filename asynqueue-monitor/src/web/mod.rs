@@ -129,8 +129,8 @@ impl Monitor {
     ///
     /// # Errors
     ///
-    /// If the name is empty or contains a colon, if the password is empty, or if it starts with `$argon2` and is not a
-    /// valid hash.
+    /// If the name is empty or contains a colon, if the password is empty, if it starts with `$argon2` and is not a
+    /// usable hash, or if it looks like a hash of another algorithm, such as `$2b$12$…`.
     pub fn user(mut self, name: &str, password: &str, role: Role) -> Result<Self, ServeError> {
         let mut credentials = Arc::unwrap_or_clone(self.credentials);
         credentials

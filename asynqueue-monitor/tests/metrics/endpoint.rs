@@ -57,16 +57,26 @@ async fn an_unavailable_broker_fails_readiness_and_metrics_are_still_served() {
 async fn an_address_in_use_is_named() {
     let endpoint = serve("127.0.0.1:0").await.expect("served");
     let taken = endpoint.address();
-    let error = serve(taken).await.expect_err("taken").to_string();
-    assert!(
-        error.starts_with(&format!("metrics: cannot listen on `{taken}`: ")),
-        "{error}"
+    let error = serve(taken).await.expect_err("taken");
+    let expected = format!(
+        "metrics: cannot listen on `{taken}`: address already in use: stop the other program, or choose another address"
     );
-    let error = serve("nowhere").await.expect_err("no address").to_string();
-    assert!(
-        error.contains("`nowhere`") && error.contains("127.0.0.1:9464"),
-        "{error}"
-    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(format!("{error:?}"), expected, "the cause is printed once");
+    for (address, example) in [
+        ("nowhere", "127.0.0.1:8080"),
+        ("9477", "127.0.0.1:9477"),
+        (":9477", "127.0.0.1:9477"),
+        ("127.0.0.1:http", "127.0.0.1:8080"),
+    ] {
+        let error = serve(address).await.expect_err("no address").to_string();
+        assert_eq!(
+            error,
+            format!(
+                "metrics: cannot listen on `{address}`: expected a host and a port, such as `{example}`"
+            )
+        );
+    }
     endpoint.shutdown().await;
 }
 

@@ -264,6 +264,23 @@ async fn a_password_may_be_an_argon2_hash() {
         error.contains("`ada`") && error.contains("$argon2id$v=19"),
         "{error}"
     );
+    let (without_output, output) = HASH.rsplit_once('$').expect("an output");
+    for unusable in [
+        without_output.to_owned(),
+        "$argon2id$v=19$SECRETbroken".to_owned(),
+        "$argon2id$v=19$m=16,t=2,p=1".to_owned(),
+        HASH.replace("argon2id", "argon2x"),
+        HASH.replace("v=19", "v=3"),
+        HASH.replace("m=16", "m=1"),
+        HASH.replace(output, "short"),
+    ] {
+        let error = Monitor::new(MemoryBroker::new()).user("ada", &unusable, Role::Admin);
+        let error = error.expect_err(&unusable).to_string();
+        let start = "the password of `ada` is an invalid argon2 hash: ";
+        assert!(error.starts_with(start), "{error}");
+        assert!(!error.contains("SECRET"), "{error}");
+        assert!(!error.contains("c29tZXNhbHRzb21lc2FsdA"), "{error}");
+    }
     let site = Site::of(|monitor| monitor.user("ada", HASH, Role::Admin).expect("a hash")).await;
     for (password, status) in [("secret", 200), ("wrong", 401), (HASH, 401)] {
         let request = site
@@ -275,6 +292,28 @@ async fn a_password_may_be_an_argon2_hash() {
             status,
             "{password}"
         );
+    }
+}
+
+#[test]
+fn a_hash_that_is_not_argon2_is_refused() {
+    let add = |password: &str| Monitor::new(MemoryBroker::new()).user("bob", password, Role::Admin);
+    for hash in [
+        "$2b$12$SECRET",
+        "$5$SECRET$SECRET",
+        "$6$rounds=5000$SECRET",
+        "$apr1$SECRET$SECRET",
+        "$pbkdf2-sha256$i=600000$SECRET",
+        "{SHA}SECRET",
+        "{PBKDF2-SHA256}SECRET",
+    ] {
+        assert_eq!(
+            add(hash).expect_err(hash).to_string(),
+            "the password of `bob` looks like a hash that is not argon2: expected `$argon2id$…` or a plain password"
+        );
+    }
+    for plain in ["$ecret", "$$", "5$a$b", "$a b$c", "{}x", "{a", "$2b$"] {
+        add(plain).expect(plain);
     }
 }
 

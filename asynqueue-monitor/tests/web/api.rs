@@ -47,6 +47,20 @@ impl Site {
 }
 
 #[tokio::test]
+async fn a_broker_that_fails_is_reported_with_one_cause() {
+    let site = Site::new().await;
+    site.broker.close().await;
+    let (status, body) = site.request(Method::GET, "/api/queues", None).await;
+    assert_eq!(
+        (status, &body["error"]),
+        (
+            503,
+            &json!("the broker is closed: connect again to continue")
+        )
+    );
+}
+
+#[tokio::test]
 async fn the_api_returns_what_pages_show() {
     let site = Site::new().await.with_schedule().await;
     let queues = site.read("/api/queues").await;

@@ -44,6 +44,11 @@ impl Denied {
 
     /// The error, with the rule to add. `script` is the code of the script that was called.
     pub(super) fn explain(&self, script: Option<&str>, user: &User) -> String {
+        self.explain_as(&self.error.to_string(), script, user)
+    }
+
+    /// Like [`explain`](Self::explain), with another text of the error.
+    pub(super) fn explain_as(&self, error: &str, script: Option<&str>, user: &User) -> String {
         let User { name, prefix } = user;
         let rules = match &self.what {
             What::Command(command) => format!("+{command}"),
@@ -54,7 +59,6 @@ impl Denied {
             What::Key => format!("~{prefix}:*"),
             What::Channel => format!("&{prefix}:*"),
         };
-        let error = &self.error;
         format!(
             "the ACL of user `{name}` denies this: {error}: allow it with `ACL SETUSER {name} {rules}`"
         )

@@ -29,6 +29,32 @@ pub enum ConnectError {
         /// What is missing, and the setting to change.
         reason: String,
     },
+    /// The user or the password in the URL is wrong.
+    #[error(
+        "Redis at {address} refused the login: wrong user or password (WRONGPASS): correct them in the URL"
+    )]
+    WrongLogin {
+        /// The address of the server.
+        address: String,
+    },
+    /// Redis requires a password, and the URL has none.
+    #[error(
+        "Redis at {address} requires a password: write `redis://:password@host` or `redis://user:password@host`"
+    )]
+    NoLogin {
+        /// The address of the server.
+        address: String,
+    },
+    /// Redis has fewer databases.
+    #[error(
+        "Redis at {address} has no database {db}: use a lower number, or raise `databases` in its configuration"
+    )]
+    NoDatabase {
+        /// The address of the server.
+        address: String,
+        /// The database in the URL.
+        db: i64,
+    },
     /// Redis refuses the connection or this user.
     #[error("Redis at {address} refused the connection: {reason}")]
     Refused {
@@ -111,7 +137,8 @@ impl Reaction {
         if let Some(now) = late(&text) {
             return Self::SendAgain(now);
         }
-        if let Some(hint) = hint(error, &text) {
+        if let Some(login) = LoginError::of(error, &text) {
+            let hint = login.hint();
             return refuse(BrokerError::unavailable(format!("{text}: {hint}")));
         }
         match error.kind() {
@@ -167,14 +194,65 @@ fn is_temporary(kind: ServerErrorKind) -> bool {
     )
 }
 
-/// The fix for a login error.
-pub(super) fn hint(error: &RedisError, text: &str) -> Option<&'static str> {
-    if text.contains("NOAUTH") || text.contains("Authentication required") {
-        Some("add user and password to the URL, as in `redis://user:password@host`")
-    } else if text.contains("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
-        Some("wrong user or password: correct them in the URL")
-    } else {
-        None
+/// Why Redis refuses a login.
+#[derive(Clone, Copy)]
+pub(super) enum LoginError {
+    Missing,
+    Wrong,
+}
+
+impl LoginError {
+    pub(super) fn of(error: &RedisError, text: &str) -> Option<Self> {
+        if text.contains("NOAUTH") || text.contains("Authentication required") {
+            Some(Self::Missing)
+        } else if error.kind() == ErrorKind::AuthenticationFailed
+            // The connections of a Cluster report the kind only in their text.
+            || ["WRONGPASS", "Password authentication failed"].iter().any(|sign| text.contains(sign))
+        {
+            Some(Self::Wrong)
+        } else {
+            None
+        }
+    }
+
+    /// The cause and the fix with Sentinels, which have their own login.
+    pub(super) fn of_sentinels(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "the master or a Sentinel requires a password: write `redis+sentinel://user:password@host` for the master, `sentinel_password` for the Sentinels"
+            }
+            Self::Wrong => {
+                "wrong user or password (WRONGPASS): correct the login of the master, or `sentinel_user` and `sentinel_password`, in the URL"
+            }
+        }
+    }
+
+    /// The fix in the error of a call. The connection was open before.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "write `redis://:password@host` or `redis://user:password@host` in the URL"
+            }
+            Self::Wrong => "wrong user or password: correct them in the URL",
+        }
+    }
+}
+
+/// The error as Redis and the operating system write it, without the words that redis-rs adds for programmers.
+pub(super) fn plain(error: &RedisError) -> String {
+    let text = error.to_string();
+    let kind = format!(" - {:?}", error.kind());
+    if text.contains(&kind) {
+        return match error.detail() {
+            // All nodes of a Cluster have failed, and the detail is the error of one of them.
+            Some(detail) if error.kind() == ErrorKind::Io => detail.to_owned(),
+            _ => text.replacen(&kind, "", 1),
+        };
+    }
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => text,
     }
 }
 
@@ -187,4 +265,47 @@ pub(super) fn is_unusable(error: &RedisError) -> bool {
         // This server is no longer the master.
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
         || error.to_string().contains("READONLY")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_without_the_words_of_the_client() {
+        let general = |kind, text, detail: &str| RedisError::from((kind, text, detail.to_owned()));
+        let refused = std::io::Error::from_raw_os_error(111);
+        for (error, expected) in [
+            (
+                RedisError::from((
+                    ErrorKind::AuthenticationFailed,
+                    "Password authentication failed",
+                )),
+                "Password authentication failed",
+            ),
+            (
+                general(ErrorKind::Client, "the connection pool", "closed"),
+                "the connection pool: closed",
+            ),
+            (
+                general(
+                    ErrorKind::Server(ServerErrorKind::ResponseError),
+                    "Redis server refused to switch database",
+                    "invalid DB index",
+                ),
+                "Redis server refused to switch database: invalid DB index",
+            ),
+            (
+                general(
+                    ErrorKind::Io,
+                    "Failed to create initial connections",
+                    "Connection refused (os error 111)",
+                ),
+                "Connection refused (os error 111)",
+            ),
+            (refused.into(), "Connection refused (os error 111)"),
+        ] {
+            assert_eq!(plain(&error), expected);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use redis::{
 use super::{
     connection::{Connection, Held, Holder},
     denied::{Denied, User},
-    error::{ConnectError, hint},
+    error::{ConnectError, LoginError, plain},
 };
 use crate::options::{OptionsError, RedisOptions, Topology};
 
@@ -43,7 +43,7 @@ impl ServerInfo {
         user: &User,
     ) -> Result<Self, ConnectError> {
         let address = options.address();
-        let failed = |error: RedisError| failed(&error, &address, user);
+        let failed = |error: RedisError| failed(&error, options, user);
         let held = match holders.first() {
             Some(holder) => holder.held().await.map_err(failed)?,
             None => unreachable!("a pool has at least one connection"),
@@ -132,14 +132,13 @@ pub(super) async fn check_pool(
     options: &RedisOptions,
     user: &User,
 ) -> Result<(), ConnectError> {
-    let address = options.address();
     let taken = try_join_all(holders.iter().map(Holder::held)).await;
     let taken = taken.map_err(|error| {
         if error.is_timeout() {
-            let (address, reason) = (address.clone(), error.to_string());
+            let (address, reason) = (options.address(), error.to_string());
             return ConnectError::Pool { address, reason };
         }
-        failed(&error, &address, user)
+        failed(&error, options, user)
     })?;
     if matches!(options.topology, Topology::Cluster) {
         return Ok(());
@@ -234,26 +233,58 @@ fn version(text: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn failed(error: &RedisError, address: &str, user: &User) -> ConnectError {
-    let (address, reason) = (address.to_owned(), error.to_string());
-    if reason.contains("cluster support disabled") {
+fn failed(error: &RedisError, options: &RedisOptions, user: &User) -> ConnectError {
+    let (address, text) = (options.address(), error.to_string());
+    if text.contains("cluster support disabled") {
+        let address = options.hosts();
         return ConnectError::NoCluster { address };
     }
-    if let Some(denied) = Denied::of(error, &reason) {
-        let reason = denied.explain(None, user);
+    let reason = plain(error);
+    if let Some(denied) = Denied::of(error, &text) {
+        let reason = denied.explain_as(&reason, None, user);
         return ConnectError::Refused { address, reason };
     }
-    match hint(error, &reason) {
-        Some(hint) => ConnectError::Refused {
-            address,
-            reason: format!("{reason}: {hint}"),
-        },
-        None if error.is_connection_refusal() => ConnectError::Unreachable {
-            address,
-            reason: format!("{reason}: check the URL and that Redis is running"),
-        },
-        None => ConnectError::Unreachable { address, reason },
+    if let Some(login) = LoginError::of(error, &text) {
+        return match (login, &options.topology) {
+            // The error does not contain whether a Sentinel or the master returned it.
+            (login, Topology::Sentinel { .. }) => ConnectError::Refused {
+                address,
+                reason: login.of_sentinels().to_owned(),
+            },
+            (LoginError::Missing, _) => ConnectError::NoLogin { address },
+            (LoginError::Wrong, _) => ConnectError::WrongLogin { address },
+        };
     }
+    if text.contains("DB index is out of range") {
+        let db = options.db;
+        return ConnectError::NoDatabase { address, db };
+    }
+    let reason = match unreachable_hint(error, &text, options) {
+        Some(hint) => format!("{reason}: {hint}"),
+        None => reason,
+    };
+    ConnectError::Unreachable { address, reason }
+}
+
+/// The fix for a connection that could not be opened.
+fn unreachable_hint(
+    error: &RedisError,
+    text: &str,
+    options: &RedisOptions,
+) -> Option<&'static str> {
+    let contains = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    let is_absent = error.is_connection_refusal()
+        // The connections of a Cluster report the kind only in their text.
+        || contains(&["Connection refused", "failed to lookup address information"]);
+    if is_absent {
+        return Some("check the URL and that Redis is running");
+    }
+    // A server without TLS waits for the end of a command, or closes the connection.
+    let is_silent =
+        error.is_timeout() || contains(&["timed out", "handshake eof", "corrupt message"]);
+    let is_tls = options.tls.is_some();
+    (is_tls && is_silent)
+        .then_some("if the port does not serve TLS, write `redis` instead of `rediss` in the URL")
 }
 
 #[cfg(test)]

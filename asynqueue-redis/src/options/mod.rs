@@ -194,18 +194,19 @@ impl RedisOptions {
 
     /// The address without secrets.
     pub(crate) fn address(&self) -> String {
-        let nodes: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|(host, port)| format!("{host}:{port}"))
-            .collect();
+        let hosts = self.hosts();
         match &self.topology {
-            Topology::Single => nodes.join(","),
-            Topology::Sentinel { master, .. } => {
-                format!("master `{master}` of Sentinels {}", nodes.join(","))
-            }
-            Topology::Cluster => format!("Cluster {}", nodes.join(",")),
+            Topology::Single => hosts,
+            Topology::Sentinel { master, .. } => format!("master `{master}` of Sentinels {hosts}"),
+            Topology::Cluster => format!("Cluster {hosts}"),
         }
+    }
+
+    /// Host and port of each server in the URL.
+    pub(crate) fn hosts(&self) -> String {
+        let nodes = self.nodes.iter();
+        let nodes: Vec<_> = nodes.map(|(host, port)| format!("{host}:{port}")).collect();
+        nodes.join(",")
     }
 }
 

@@ -47,6 +47,10 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, OptionsError> {
 fn parse(url: &str) -> Result<RedisOptions, OptionsError> {
     let (scheme, rest) = url.split_once("://").ok_or(OptionsError::NoScheme)?;
     let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    // More than a scheme, such as a password.
+    if scheme.contains(['@', ':']) {
+        return Err(OptionsError::NoScheme);
+    }
     if !matches!(transport, "redis" | "rediss") || !matches!(kind, "" | "sentinel" | "cluster") {
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
@@ -68,9 +72,9 @@ fn parse(url: &str) -> Result<RedisOptions, OptionsError> {
     }
     let db = match db {
         "" => 0,
-        db => db
-            .parse()
-            .map_err(|_| OptionsError::Database(db.to_owned()))?,
+        db => (db.parse().ok())
+            .filter(|db| *db >= 0)
+            .ok_or_else(|| OptionsError::Database(db.to_owned()))?,
     };
     let mut parameters = Parameters::default();
     let mut options = RedisOptions {
@@ -380,6 +384,7 @@ mod tests {
         for (url, expected) in [
             ("localhost:6379", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
             ("redis:localhost", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
+            ("ada:secret@h://", "the Redis URL has no scheme: write `redis://host:6379`".to_owned()),
             ("reddis://h", format!("unknown scheme `reddis`: {scheme}")),
             ("redis+cluter://h", format!("unknown scheme `redis+cluter`: {scheme}")),
             ("redis://", no_host.to_owned()),
@@ -391,6 +396,10 @@ mod tests {
             (
                 "redis://a,b",
                 "`redis://` takes one host, found 2: write `redis+cluster://` or `redis+sentinel://`".to_owned(),
+            ),
+            (
+                "redis://h/-3",
+                "invalid database `-3`: expected a number such as `/0`, or nothing".to_owned(),
             ),
             (
                 "redis://h/one",

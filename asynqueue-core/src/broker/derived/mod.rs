@@ -52,7 +52,7 @@ async fn nothing<S: Store, T>(store: &S) -> Result<Vec<T>, BrokerError> {
 /// The error of a call that the store does not support.
 pub(super) fn unsupported(what: &str) -> BrokerError {
     BrokerError::unsupported(format!(
-        "this broker does not support {what}: remove it, or use a store that supports it"
+        "{what}: remove it, or use a store that supports it"
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordVerifier, Version};
 use axum::http::HeaderValue;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
@@ -70,6 +70,11 @@ pub(crate) enum InvalidAccount {
         /// The error of the parser.
         reason: String,
     },
+    /// The password is a hash of another algorithm, so nobody could log in with the password that was hashed.
+    #[error(
+        "the password of `{0}` looks like a hash that is not argon2: expected `$argon2id$…` or a plain password"
+    )]
+    OtherHash(String),
 }
 
 asynqueue_core::debug_as_text!(InvalidAccount);
@@ -98,11 +103,13 @@ impl Credentials {
             return Err(InvalidAccount::Empty(name.to_owned()));
         }
         let secret = if password.starts_with("$argon2") {
-            PasswordHash::new(password).map_err(|error| InvalidAccount::Hash {
+            check_argon2(password).map_err(|reason| InvalidAccount::Hash {
                 name: name.to_owned(),
-                reason: error.to_string(),
+                reason,
             })?;
             Secret::Argon2(password.to_owned())
+        } else if is_other_hash(password) {
+            return Err(InvalidAccount::OtherHash(name.to_owned()));
         } else {
             Secret::Plain(Sha256::digest(password).into())
         };
@@ -170,6 +177,34 @@ impl Secret {
             }),
         }
     }
+}
+
+/// Why no password can match this hash. The reason contains no part of the hash.
+fn check_argon2(hash: &str) -> Result<(), String> {
+    let hash = PasswordHash::new(hash).map_err(|error| error.to_string())?;
+    Algorithm::try_from(hash.algorithm.as_str()).map_err(|error| error.to_string())?;
+    if let Some(version) = hash.version {
+        Version::try_from(version).map_err(|error| error.to_string())?;
+    }
+    Params::try_from(&hash).map_err(|error| error.to_string())?;
+    match (hash.salt, hash.hash) {
+        (Some(_), Some(_)) => Ok(()),
+        (None, _) => Err("the salt and the hash are missing".to_owned()),
+        (Some(_), None) => Err("the hash after the salt is missing".to_owned()),
+    }
+}
+
+/// Whether a password looks like the output of another algorithm, such as `$2b$12$…` or `{SHA}…`.
+fn is_other_hash(password: &str) -> bool {
+    let is_marked = |start: char, end: char| {
+        let marked = password.strip_prefix(start);
+        let name = marked.and_then(|rest| rest.split_once(end));
+        name.is_some_and(|(name, rest)| {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !name.is_empty() && name.chars().all(is_name) && !rest.is_empty()
+        })
+    };
+    is_marked('$', '$') || is_marked('{', '}')
 }
 
 /// The user name and password of HTTP Basic authentication.

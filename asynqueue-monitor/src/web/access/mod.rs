@@ -125,7 +125,7 @@ impl Access {
             let user = access.credentials.check(&header);
             if user.is_none() {
                 access.failures.record_failure(address);
-                tracing::warn!(target: "asynqueue::audit", ?address, "login failed: wrong name or password");
+                tracing::warn!(target: "asynqueue::audit", address = address.map(tracing::field::display), "login failed: wrong name or password");
             }
             drop(turn);
             user

@@ -46,10 +46,7 @@ impl ApiError {
 impl<E: Into<Failed>> From<E> for ApiError {
     fn from(error: E) -> Self {
         let (status, error) = match error.into() {
-            Failed::Broker(error) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("the broker is not responding: {error}"),
-            ),
+            Failed::Broker(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Failed::NotFound(error) => (StatusCode::NOT_FOUND, error),
             Failed::Conflict(error) => (StatusCode::CONFLICT, error),
             Failed::BadRequest(error) => (StatusCode::BAD_REQUEST, error),
