@@ -194,17 +194,19 @@ fn check_argon2(hash: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a password looks like the output of another algorithm, such as `$2b$12$…` or `{SHA}…`.
+/// Whether a password looks like the output of another algorithm: of crypt, as `$2b$12$…`, or in LDAP, as `{SSHA}…`.
 fn is_other_hash(password: &str) -> bool {
-    let is_marked = |start: char, end: char| {
+    let is_marked = |start: char, end: char, is_name: fn(char) -> bool| {
         let marked = password.strip_prefix(start);
-        let name = marked.and_then(|rest| rest.split_once(end));
-        name.is_some_and(|(name, rest)| {
-            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let parts = marked.and_then(|rest| rest.split_once(end));
+        parts.is_some_and(|(name, rest)| {
             !name.is_empty() && name.chars().all(is_name) && !rest.is_empty()
         })
     };
-    is_marked('$', '$') || is_marked('{', '}')
+    is_marked('$', '$', |c| c.is_ascii_alphanumeric() || "-_".contains(c))
+        || is_marked('{', '}', |c| {
+            c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-'
+        })
 }
 
 /// The user name and password of HTTP Basic authentication.
