@@ -35,7 +35,7 @@
 //! | publish events to many subscribers | [`Producer::publish`], [`ServerBuilder::subscribe`] |
 //! | combine many tasks into one | [`task::Aggregate`], [`ServerBuilder::aggregate`] |
 //! | inspect queues and act on tasks | [`Inspector`], [`inspector`] |
-//! | export metrics to Prometheus, serve health checks | `metrics` (with the feature `metrics`) |
+//! | export metrics to Prometheus, serve health checks | `metrics` (with the feature `metrics-exporter`) |
 //! | watch and operate queues in a browser | `Monitor` (with the feature `monitor`) |
 //! | follow a task in one trace | the feature `otel`, and the chapter on traces in the book |
 //! | enqueue tasks on a schedule | `scheduler` (with the feature `scheduler`) |
