@@ -312,7 +312,16 @@ fn a_hash_that_is_not_argon2_is_refused() {
             "the password of `bob` looks like a hash that is not argon2: expected `$argon2id$…` or a plain password"
         );
     }
-    for plain in ["$ecret", "$$", "5$a$b", "$a b$c", "{}x", "{a", "{secret}x", "$2b$"] {
+    for plain in [
+        "$ecret",
+        "$$",
+        "5$a$b",
+        "$a b$c",
+        "{}x",
+        "{a",
+        "{secret}x",
+        "$2b$",
+    ] {
         add(plain).expect(plain);
     }
 }
