@@ -138,17 +138,14 @@ impl AppHandle {
     pub async fn shutdown(mut self) -> Result<(), AppError> {
         self.phase.set(Phase::STOPPING);
         #[cfg(feature = "scheduler")]
-        let scheduler = {
-            let scheduler = self.scheduler.take();
-            async {
-                if let Some(scheduler) = scheduler {
-                    scheduler.shutdown().await;
-                    tracing::info!("scheduler stopped");
-                }
+        let scheduler = self.scheduler.take();
+        let scheduler = async {
+            #[cfg(feature = "scheduler")]
+            if let Some(scheduler) = scheduler {
+                scheduler.shutdown().await;
+                tracing::info!("scheduler stopped");
             }
         };
-        #[cfg(not(feature = "scheduler"))]
-        let scheduler = std::future::ready(());
         let server = self.server.take();
         let server = async {
             match server {
