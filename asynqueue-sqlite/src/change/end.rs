@@ -103,7 +103,7 @@ impl<S: Sql> Change<S> {
         self.sql
             .run(keep, &[queue, id.value(), changes, result])
             .await?;
-        let mark = "update asynqueue_task set is_changed = 1 where queue = ?1 and id = ?2";
+        let mark = "update asynqueue_task set flags = flags | 2 where queue = ?1 and id = ?2";
         self.sql.run(mark, &[queue, id.value()]).await?;
         self.note(Side::Change);
         Ok(())
@@ -121,7 +121,8 @@ impl<S: Sql> Change<S> {
             task.to_bytes(),
         );
         let row = [queue, id.value(), ValueRef::Blob(&bytes), int(holds(task))];
-        let replace = "update asynqueue_task set envelope = ?3, holds = ?4, is_changed = 0 where queue = ?1 and id = ?2";
+        let replace =
+            "update asynqueue_task set envelope = ?3, flags = ?4 where queue = ?1 and id = ?2";
         self.sql.run(replace, &row).await?;
         let forget = "delete from asynqueue_change where queue = ?1 and id = ?2";
         self.sql.run(forget, &[queue, id.value()]).await?;

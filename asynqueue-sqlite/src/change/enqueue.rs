@@ -25,7 +25,7 @@ impl From<NewTask> for NewRow {
 }
 
 const INSERT: &str =
-    "insert into asynqueue_task values (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7) on conflict do nothing";
+    "insert into asynqueue_task values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict do nothing";
 
 impl<S: Sql> Change<S> {
     pub(crate) async fn enqueue(&mut self, new: &NewRow) -> Result<Result<(), Conflict>, Fault> {
