@@ -69,7 +69,7 @@ impl SqliteBroker {
         })))
     }
 
-    fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         &self.0.link
     }
 }

@@ -143,6 +143,11 @@ impl Whole {
         self.stored.version(self.state())
     }
 
+    /// The output of a completed task.
+    pub(super) fn result(self) -> Option<Bytes> {
+        self.result.map(Bytes::from)
+    }
+
     pub(super) fn info(self, queue: &Name) -> Result<TaskInfo, BrokerError> {
         let (state, version) = (self.state(), self.version());
         let mut info = TaskInfo::new(self.stored.read(queue).either(), state, version);
