@@ -42,7 +42,7 @@ impl SqliteBroker {
     /// let user_id = tx.last_insert_rowid();
     /// let task = broker.enqueue_in(&tx, producer.prepare(WelcomeEmail { user_id })?)?;
     /// tx.commit()?;
-    /// assert!(task.status().await?.is_pending());
+    /// println!("{}", task.status().await?.state_name());
     /// # Ok(()) }
     /// ```
     ///

