@@ -35,6 +35,7 @@ mod edit;
 mod error;
 mod fleet;
 mod groups;
+mod import;
 mod inspect;
 mod lease;
 mod schedules;
@@ -58,6 +59,7 @@ pub use self::{
     error::{BrokerError, Conflict, Reason},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
+    import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{
@@ -111,6 +113,9 @@ pub trait Broker:
 
     /// The optional features that the broker offers.
     fn capabilities(&self) -> Capabilities;
+
+    /// The store that keeps this broker's tasks. Every broker is derived from one.
+    fn as_store(&self) -> &dyn Store;
 
     /// Leases pending tasks to a worker: they are active until they are settled or their lease expires. Tasks are
     /// leased by priority, then first in, first out. Nothing is leased from a paused queue. The results are in the
