@@ -47,7 +47,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(crate) use self::trim::is_archive_nearly_full;
 pub use self::{
     capabilities::Capabilities,
     control::{CancelOutcome, Control, Finished, Replacement, Signal, Signals},
@@ -69,6 +68,13 @@ pub use self::{
     store::Store,
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
+};
+pub(crate) use self::{
+    derived::{
+        SCHEDULES_MARK, SUBSCRIPTIONS_MARK, forget_removal, new_mark, note_removal,
+        removal_of_entry, unsupported,
+    },
+    trim::is_archive_nearly_full,
 };
 use crate::task::{Envelope, Name, Timestamp};
 
