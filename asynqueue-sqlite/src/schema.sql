@@ -130,6 +130,13 @@ create table asynqueue_hour (
     primary key (queue, hour)
 ) strict, without rowid;
 
+-- The statistics of other stores that were added to a queue.
+create table asynqueue_absorbed (
+    queue integer not null,
+    id text not null,
+    primary key (queue, id)
+) strict, without rowid;
+
 -- Tasks whose end a process waits for, and the result of such a task that is not kept.
 create table asynqueue_waiter (
     queue integer not null,

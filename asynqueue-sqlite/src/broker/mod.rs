@@ -5,6 +5,7 @@ mod documents;
 mod edit;
 mod enqueue;
 mod groups;
+mod import;
 mod inspect;
 mod lease;
 mod list;
