@@ -10,11 +10,10 @@ use asynqueue_core::{
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{
-    child::Child,
+use super::{Child, producer::Desk};
+use crate::chaos::{
+    dice::Dice,
     load::{Kind, QUEUES, Work},
-    producer::Desk,
-    settings::Dice,
 };
 
 /// How many tasks it operates on concurrently.
