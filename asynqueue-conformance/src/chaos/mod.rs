@@ -79,6 +79,8 @@ pub async fn run(settings: Settings, stage: impl Stage) {
     let undone = rest::drain(&broker, DRAINED_IN).await;
     unended.extend(scene.end("worker").await);
     probe.abort();
+    // It ends by that.
+    let _ = probe.await;
     let mut rest = Rest::take(&broker, &*stage).await;
     if rest.undone.is_empty() {
         rest.undone = undone;
@@ -96,5 +98,7 @@ pub async fn run(settings: Settings, stage: impl Stage) {
         "guarantees were violated:\n{broken}\nThe journals are in {}. To repeat: {command}",
         settings.dir.display(),
     );
+    // Its files may be in the same directory.
+    drop((broker, stage));
     std::fs::remove_dir_all(&settings.dir).expect("the journals are removed");
 }

@@ -1,6 +1,11 @@
 //! The settings of a run, from the environment.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use super::{journal::now, stage::Fault};
 
@@ -65,6 +70,11 @@ impl Settings {
     /// The kind of store: one of the variants that were passed.
     pub fn variant(&self) -> &'static str {
         self.variant
+    }
+
+    /// The directory of the journals. It is removed once the run has passed.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The chosen faults of all that this stage has.
