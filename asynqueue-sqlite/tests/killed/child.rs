@@ -37,7 +37,7 @@ pub(crate) async fn run(path: &Path, round: &str, seed: u64) {
     print(["opening".to_owned()]);
     let broker = connect(path).await;
     let mut loops = JoinSet::new();
-    for (number, most) in [1, 1, 1, 60].into_iter().enumerate() {
+    for (number, most) in [1, 1, 1, 20].into_iter().enumerate() {
         let (broker, name) = (broker.clone(), format!("{round}-{number}"));
         loops.spawn(enqueue(broker, Dice::new(seed, &name), name, most));
     }

@@ -55,13 +55,13 @@ const WRONG: [&str; 6] = [
          select name, 'aggregating', aggregating,
              (select count(*) from asynqueue_task where queue = q.id and state = 7) from asynqueue_queue q
      ) where name is not null and counted <> found",
-    "select 'task ' || quote(id) || ' is pending or active, but ready ' || ready || ' and leased ' || leased || ' times'
-     from (
-         select id,
-             (select count(*) from asynqueue_ready r where r.queue = t.queue and r.id = t.id) as ready,
-             (select count(*) from asynqueue_lease l where l.queue = t.queue and l.id = t.id) as leased
-         from asynqueue_task t where state = 2
-     ) where ready + leased <> 1",
+    "select 'task ' || quote(t.id) || ' is pending or active, but ready or leased ' || ifnull(times, 0) || ' times'
+     from asynqueue_task t left join (
+         select queue, id, count(*) as times
+         from (select queue, id from asynqueue_ready union all select queue, id from asynqueue_lease)
+         group by queue, id
+     ) held on held.queue = t.queue and held.id = t.id
+     where state = 2 and ifnull(times, 0) <> 1",
     "select 'ready ' || quote(id) || ' has no pending task' from asynqueue_ready r
      where not exists (select 1 from asynqueue_task t where t.queue = r.queue and t.id = r.id and t.state = 2)",
     "select 'lease of ' || quote(id) || ' has no active task' from asynqueue_lease l
