@@ -69,5 +69,5 @@ const WRONG: [&str; 6] = [
     "select 'report about ' || quote(id) || ' has no lease' from asynqueue_running r
      where not exists (select 1 from asynqueue_lease l where l.queue = r.queue and l.id = r.id)",
     "select 'change of ' || quote(id) || ' has no changed task' from asynqueue_change c
-     where not exists (select 1 from asynqueue_task t where t.queue = c.queue and t.id = c.id and t.is_changed)",
+     where not exists (select 1 from asynqueue_task t where t.queue = c.queue and t.id = c.id and t.flags & 2)",
 ];
