@@ -151,15 +151,15 @@ mod tests {
 
     #[test]
     fn a_list_of_faults_names_those_to_inject_or_to_leave_out() {
-        assert_eq!(names("").unwrap(), ["kill", "stop", "deploy"]);
-        assert_eq!(names("stop,kill").unwrap(), ["stop", "kill"]);
-        assert_eq!(names("-stop").unwrap(), ["kill", "deploy"]);
-        assert_eq!(names("none").unwrap(), Vec::<&str>::new());
+        assert_eq!(names("").expect("a list"), ["kill", "stop", "deploy"]);
+        assert_eq!(names("stop,kill").expect("a list"), ["stop", "kill"]);
+        assert_eq!(names("-stop").expect("a list"), ["kill", "deploy"]);
+        assert_eq!(names("none").expect("a list"), Vec::<&str>::new());
     }
 
     #[test]
     fn an_unknown_fault_is_refused_with_the_known_ones() {
         let refused = "unknown fault `cut`: expected one of kill, stop, deploy";
-        assert_eq!(names("kill,-cut").unwrap_err(), refused);
+        assert_eq!(names("kill,-cut").expect_err("an unknown name"), refused);
     }
 }
