@@ -75,7 +75,7 @@ fn task(id: &str) -> NewTask {
 
 /// Whether a task is kept once it is completed.
 fn is_kept(id: &TaskId) -> bool {
-    number_of(id.as_str()) % 4 == 0
+    number_of(id.as_str()).is_multiple_of(4)
 }
 
 /// Enqueues up to `most` tasks in each call.
