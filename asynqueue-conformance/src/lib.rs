@@ -4,12 +4,14 @@
 //! - [`store`] has the tests of stores below the traits for callers. [`store_suite!`] runs them.
 //! - [`property`] applies random operations, and compares the broker with a model or with another broker.
 //! - [`history`] runs concurrent clients on a store during faults, and searches for an order of their calls.
+//! - [`chaos`] runs processes on a shared store, kills them, breaks the store, and checks what they have recorded.
 //!
 //! Suites and properties require a broker clock that a test can move, such as
 //! [`TestClock`](asynqueue_core::testing::TestClock). Add this crate to `[dev-dependencies]`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod chaos;
 pub mod history;
 pub mod property;
 pub mod store;

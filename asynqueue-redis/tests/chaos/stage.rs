@@ -1,210 +1,188 @@
-//! The processes of a run: each in its place, behind a proxy, and replaced when it has ended.
+//! Redis in a run: a proxy in front of each process, or of each node of a Cluster.
 
-use std::{
-    path::PathBuf,
-    process::{Child as Process, ChildStdin, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use asynqueue_test_servers::Proxy;
+use async_trait::async_trait;
+use asynqueue_conformance::chaos::{Dice, Fault, Scene, Stage};
+use asynqueue_core::broker::SharedBroker;
+use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_test_servers::{Proxy, RedisServer};
+use redis::cmd;
 use tokio::sync::{Mutex, RwLock};
 
-use super::{child, journal::Journal, settings::Settings, store::Store};
+use super::{
+    left::left,
+    links::{self, Link},
+    servers::{Servers, send_to_all},
+};
 
-/// How many processes there are of each role.
-const ROLES: [(&str, usize); 3] = [("worker", 3), ("producer", 2), ("operator", 1)];
+/// Redis ends, by SIGKILL or in order, and restarts from its append-only file.
+const RESTART: Fault = Fault::severe("restart");
 
-/// Everything that takes part in a run.
-pub(crate) struct Stage {
-    pub(crate) settings: Settings,
-    /// The record of injected faults.
-    pub(crate) journal: Journal,
-    pub(crate) store: Arc<RwLock<Store>>,
-    pub(crate) places: Vec<Arc<Mutex<Place>>>,
-    /// The proxies, and the process that a fault of each concerns.
-    pub(crate) links: Vec<(String, Arc<Proxy>)>,
+/// SIGSTOP and SIGCONT of Redis.
+const PAUSE: Fault = Fault::severe("pause");
+
+/// CLIENT KILL of all clients, or of all subscribers.
+const CLIENTS: Fault = Fault::mild("clients");
+
+/// SCRIPT FLUSH.
+const SCRIPTS: Fault = Fault::mild("scripts");
+
+/// A replica takes over from its master, which hands over or is killed.
+const FAILOVER: Fault = Fault::severe("failover");
+
+/// Redis, and everything in front of it.
+pub(crate) struct RedisStage {
+    is_cluster: bool,
+    servers: RwLock<Servers>,
+    /// The URLs of all nodes.
+    nodes: Vec<String>,
+    links: Mutex<Vec<Arc<Link>>>,
 }
 
-/// A place for a sequence of processes.
-pub(crate) struct Place {
-    /// `ROLE_PLACE`.
-    pub(crate) name: String,
-    settings: Settings,
-    journal: Journal,
-    url: String,
-    incarnation: u32,
-    running: Option<(Process, Option<ChildStdin>)>,
-}
-
-impl Stage {
-    pub(crate) async fn start(settings: &Settings) -> Self {
-        let store = Store::start(settings.is_cluster).await;
-        let journal = Journal::create(&settings.dir, "faults");
-        let (mut places, mut links) = (Vec::new(), Vec::new());
-        for (role, count) in ROLES {
-            for number in 0..count {
-                let name = format!("{role}_{number}");
-                let url = match &store {
-                    Store::Single(server) => {
-                        let proxy = Proxy::start(server.port()).await;
-                        let url = proxy.url();
-                        links.push((name.clone(), Arc::new(proxy)));
-                        url
-                    }
-                    Store::Cluster(_, proxies) => {
-                        let node = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
-                        let nodes: Vec<_> = proxies.iter().map(node).collect();
-                        format!("redis+cluster://{}", nodes.join(","))
-                    }
-                };
-                places.push(Place {
-                    name,
-                    settings: settings.clone(),
-                    journal: journal.clone(),
-                    url,
-                    incarnation: 0,
-                    running: None,
-                });
-            }
-        }
-        for place in &mut places {
-            place.start().await;
-        }
-        if let Store::Cluster(_, proxies) = &store {
+impl RedisStage {
+    pub(crate) async fn start(is_cluster: bool) -> Self {
+        let servers = Servers::start(is_cluster).await;
+        let nodes = servers.nodes().iter().map(RedisServer::url).collect();
+        let links = match &servers {
+            Servers::Single(_) => Vec::new(),
             // All processes reach a node by the same proxy.
-            links.extend(
-                proxies
-                    .iter()
-                    .map(|proxy| ("all".to_owned(), Arc::clone(proxy))),
-            );
-        }
-        Self {
-            settings: settings.clone(),
-            journal,
-            store: Arc::new(RwLock::new(store)),
-            places: places
-                .into_iter()
-                .map(|place| Arc::new(Mutex::new(place)))
-                .collect(),
-            links,
-        }
-    }
-
-    /// Requests the processes of a role to end in order, and waits for them. Returns the processes that did not.
-    pub(crate) async fn end(&self, role: &str) -> Vec<String> {
-        let mut failed = Vec::new();
-        for place in &self.places {
-            let mut place = place.lock().await;
-            if place.name.starts_with(role) {
-                place.request_end();
+            Servers::Cluster(_, proxies) => {
+                let link = |proxy| Arc::new(Link::new("all", Arc::clone(proxy)));
+                proxies.iter().map(link).collect()
             }
-        }
-        for place in &self.places {
-            let mut place = place.lock().await;
-            if place.name.starts_with(role) && !place.has_ended(Duration::from_secs(40)).await {
-                failed.push(place.who());
-                place.kill().await;
-            }
-        }
-        failed
-    }
-}
-
-impl Place {
-    /// The name of the current process.
-    pub(crate) fn who(&self) -> String {
-        format!("{}.{}", self.name, self.incarnation)
-    }
-
-    /// Starts the next process here. It ends with this one, even if this one is killed.
-    pub(crate) async fn start(&mut self) {
-        self.incarnation += 1;
-        let program = this_program();
-        let mut command = if std::path::Path::new("/usr/bin/setpriv").exists() {
-            let mut command = Command::new("/usr/bin/setpriv");
-            command.args(["--pdeathsig", "KILL"]).arg(program);
-            command
-        } else {
-            Command::new(program)
         };
-        let log = std::fs::File::create(self.settings.dir.join(format!("{}.log", self.who())));
-        let log = log.expect("a log");
-        let mut process = command
-            .args(["--ignored", "--exact", "--nocapture", "child_of_a_run"])
-            .env(child::NAME, self.who())
-            .env(child::URL, &self.url)
-            .env(child::DIR, &self.settings.dir)
-            .env(child::SEED, self.settings.seed.to_string())
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("a child");
-        let stdin = process.stdin.take();
-        self.running = Some((process, stdin));
-        self.journal.note(format!("born {}", self.who())).await;
-    }
-
-    pub(crate) fn signal(&self, signal: &str) {
-        if let Some((process, _)) = &self.running {
-            let id = process.id().to_string();
-            let _ = Command::new("kill").args(["-s", signal, &id]).status();
+        Self {
+            is_cluster,
+            servers: RwLock::new(servers),
+            nodes,
+            links: Mutex::new(links),
         }
     }
 
-    pub(crate) async fn kill(&mut self) {
-        // It may be dead from here on.
-        self.journal.note(format!("died {}", self.who())).await;
-        self.signal("KILL");
-        if let Some((mut process, _)) = self.running.take() {
-            let _ = process.wait();
+    async fn break_link(&self, fault: Fault, scene: &Scene, dice: &mut Dice) {
+        let link = dice.pick(&self.links.lock().await).cloned();
+        let link = link.expect("links");
+        // A target that already has a fault is skipped.
+        if let Ok(_broken) = link.is_broken.try_lock() {
+            let broken = links::break_link(fault, &link.proxy, dice);
+            scene.during(fault, &link.whom, broken).await;
         }
     }
 
-    pub(crate) fn request_end(&mut self) {
-        if let Some((_, stdin)) = &mut self.running {
-            *stdin = None;
-        }
-    }
-
-    /// Waits until the process has ended by itself. Returns whether it has, in order.
-    pub(crate) async fn has_ended(&mut self, time: Duration) -> bool {
-        let started = std::time::Instant::now();
-        while let Some((process, _)) = &mut self.running {
-            match process.try_wait() {
-                Ok(None) if started.elapsed() < time => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+    async fn break_servers(
+        &self,
+        fault: Fault,
+        servers: &mut Servers,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
+        match fault {
+            RESTART => {
+                servers
+                    .restart(dice.below(2) == 0, dice.millis(0, 800))
+                    .await
+            }
+            PAUSE => {
+                if let Servers::Single(server) = servers {
+                    server.pause();
+                    tokio::time::sleep(dice.millis(300, 2_500)).await;
+                    server.resume();
                 }
-                Ok(Some(status)) => {
-                    self.running = None;
-                    self.journal
-                        .note(format!("ended {} {}", self.who(), status.success()))
-                        .await;
-                    return status.success();
-                }
-                _ => return false,
+            }
+            CLIENTS => {
+                let kind = *dice.pick(&["normal", "pubsub"]).expect("kinds");
+                send_to_all(servers.nodes(), &["CLIENT", "KILL", "TYPE", kind]).await;
+            }
+            SCRIPTS => send_to_all(servers.nodes(), &["SCRIPT", "FLUSH"]).await,
+            _ => return servers.fail_over(dice).await,
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Stage for RedisStage {
+    fn title(&self) -> String {
+        let title = match self.is_cluster {
+            true => "a Cluster of three masters with a replica each",
+            false => "one Redis with an append-only file",
+        };
+        title.to_owned()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = links::FAULTS.to_vec();
+        faults.extend([CLIENTS, SCRIPTS]);
+        match self.is_cluster {
+            true => faults.push(FAILOVER),
+            // A Cluster declares a paused node dead, and an unplanned failover loses what was not replicated.
+            false => faults.extend([RESTART, PAUSE]),
+        }
+        faults
+    }
+
+    async fn url(&self, place: &str) -> String {
+        match &*self.servers.read().await {
+            Servers::Single(server) => {
+                let proxy = Proxy::start(server.port()).await;
+                let url = proxy.url();
+                let link = Link::new(place, Arc::new(proxy));
+                self.links.lock().await.push(Arc::new(link));
+                url
+            }
+            Servers::Cluster(_, proxies) => {
+                let node = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
+                let nodes: Vec<_> = proxies.iter().map(node).collect();
+                format!("redis+cluster://{}", nodes.join(","))
             }
         }
-        true
     }
-}
 
-/// This program, even after another was built in its place during a long run.
-fn this_program() -> PathBuf {
-    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-    if running.exists() {
-        return running;
+    async fn broker(&self) -> SharedBroker {
+        let url = self.servers.read().await.url();
+        let options = RedisOptions::new(&url).expect("a URL");
+        let options = options.retry_for(Duration::from_secs(20));
+        RedisBroker::connect(options)
+            .await
+            .expect("a connection")
+            .into()
     }
-    std::env::current_exe().expect("this program")
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some((process, _)) = &mut self.running {
-            // Also ends a stopped process.
-            let _ = process.kill();
-            let _ = process.wait();
+    async fn inject(&self, fault: Fault, scene: &Scene, dice: &mut Dice) {
+        if links::FAULTS.contains(&fault) {
+            self.break_link(fault, scene, dice).await;
+        } else if let Ok(mut servers) = self.servers.try_write() {
+            let broken = self.break_servers(fault, &mut servers, dice);
+            if let Err(problem) = scene.during(fault, "all", broken).await {
+                scene.problem(&problem).await;
+            }
         }
     }
+
+    async fn respond(&self) {
+        for url in &self.nodes {
+            ping(url).await;
+        }
+    }
+
+    async fn left(&self) -> Vec<String> {
+        left(self.servers.read().await.nodes()).await
+    }
+
+    fn figures(&self) -> Vec<(String, String)> {
+        let links = self.links.try_lock().expect("no link is added");
+        let count = |of: fn(&Proxy) -> u64| links.iter().map(|link| of(&link.proxy)).sum::<u64>();
+        let what = "responses cut in the middle, requests delivered late";
+        vec![(
+            what.to_owned(),
+            format!("{}, {}", count(Proxy::cuts), count(Proxy::late)),
+        )]
+    }
+}
+
+/// Each call opens a connection, so it takes longer than that of a client.
+async fn ping(url: &str) -> Option<()> {
+    let client = redis::Client::open(url).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    cmd("PING").query_async::<()>(&mut connection).await.ok()
 }

@@ -4,11 +4,21 @@ use std::{collections::BTreeMap, path::Path};
 
 use asynqueue_core::task::FailureKind;
 
-use super::{
-    checker::{Checker, Promise},
+use super::{Checker, Promise};
+use crate::chaos::{
     history::History,
     rest::{Archived, Rest},
+    stage::Fault,
 };
+
+/// The faults in these journals.
+const FAULTS: [Fault; 5] = [
+    Fault::STOP,
+    Fault::severe("blackhole"),
+    Fault::severe("pause"),
+    Fault::severe("hold"),
+    Fault::mild("late"),
+];
 
 /// What a checker finds in these journals. Lines start with milliseconds.
 fn found(journals: &[(&str, &str)], rest: &Rest) -> Vec<Promise> {
@@ -16,7 +26,7 @@ fn found(journals: &[(&str, &str)], rest: &Rest) -> Vec<Promise> {
     for (name, lines) in journals {
         write(dir.path(), name, lines);
     }
-    let history = History::read(dir.path());
+    let history = History::read(dir.path(), &FAULTS);
     let checker = Checker::check(&history, rest);
     let mut found: Vec<_> = checker.broken.iter().map(|broken| broken.promise).collect();
     found.sort_unstable();

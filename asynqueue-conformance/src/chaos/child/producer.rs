@@ -9,17 +9,17 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{Conflict, Subscriptions},
+    broker::Conflict,
     producer::{Enqueue, EnqueueError, Producer, TaskHandle},
     task::{Aggregate, UniqueUntil},
 };
 use tokio::task::JoinSet;
 
-use super::{
-    child::{Child, end_requested},
+use super::{Child, end_requested};
+use crate::chaos::{
+    dice::Dice,
     journal::{Journal, now},
     load::{BACKOFF, Kind, Member, News, QUEUES, SUBSCRIBERS, WINDOW_MILLIS, Work},
-    settings::Dice,
 };
 
 /// How many tasks it enqueues concurrently.

@@ -1,19 +1,18 @@
-//! The Redis of a run, and the proxies in front of it.
+//! The Redis servers of a run: how they start, restart and fail over.
 
 use std::{sync::Arc, time::Duration};
 
+use asynqueue_conformance::chaos::Dice;
 use asynqueue_test_servers::{Fault as Link, Proxy, RedisCluster, RedisServer, eventually};
 use redis::{Value, aio::MultiplexedConnection, cmd};
 
-use super::settings::Dice;
-
 /// One Redis that writes everything to disk, or a Cluster whose nodes announce their proxies.
-pub(crate) enum Store {
+pub(crate) enum Servers {
     Single(RedisServer),
     Cluster(RedisCluster, Vec<Arc<Proxy>>),
 }
 
-impl Store {
+impl Servers {
     pub(crate) async fn start(is_cluster: bool) -> Self {
         if !is_cluster {
             let settings = ["--appendonly", "yes", "--appendfsync", "always"];

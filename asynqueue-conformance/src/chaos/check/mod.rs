@@ -1,5 +1,10 @@
 //! Decides from the journals and the final state whether each guarantee held. This file checks single tasks.
 
+mod between;
+mod ends;
+#[cfg(test)]
+mod tests;
+
 use super::{
     history::{Answer, End, History, Run, Task, kind_of},
     load::{Kind, result_of},

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::{
-    checker::{Checker, Promise},
+    check::{Checker, Promise},
     history::History,
+    settings::Settings,
     stage::Stage,
 };
 
@@ -12,19 +13,13 @@ use super::{
 const EXAMPLES: usize = 5;
 
 /// The run's figures and guarantees, with examples of violations.
-pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> String {
-    let settings = &stage.settings;
-    let links = stage
-        .links
-        .iter()
-        .map(|(_, link)| (link.cuts(), link.late()));
-    let (cuts, late) = links.fold((0, 0), |sum, link| (sum.0 + link.0, sum.1 + link.1));
+pub(crate) fn table(
+    settings: &Settings,
+    stage: &dyn Stage,
+    history: &History,
+    checker: &Checker<'_>,
+) -> String {
     let figures = &checker.figures;
-    let kind = if settings.is_cluster {
-        "a Cluster of three masters with a replica each"
-    } else {
-        "one Redis with an append-only file"
-    };
     let faults: Vec<_> = history
         .faults
         .iter()
@@ -35,15 +30,14 @@ pub(crate) fn table(stage: &Stage, history: &History, checker: &Checker<'_>) -> 
         let _ = writeln!(text, "| {what} | {value} |");
     };
     row(
-        &format!("{} s, {kind}", settings.time.as_secs()),
+        &format!("{} s, {}", settings.time.as_secs(), stage.title()),
         format!("seed {}", settings.seed),
     );
     row("---", "---".into());
     row("faults", faults.join(", "));
-    row(
-        "responses cut in the middle, requests delivered late",
-        format!("{cuts}, {late}"),
-    );
+    for (what, value) in stage.figures() {
+        row(&what, value);
+    }
     row("tasks accepted", figures.accepted.to_string());
     row(
         "calls without a response (of which were accepted)",

@@ -9,8 +9,8 @@ use asynqueue_core::{
     server::{Server, ServerBuilder},
 };
 
-use super::{
-    child::{Child, end_requested},
+use super::{Child, end_requested};
+use crate::chaos::{
     journal::Journal,
     load::{
         Digest, ENTRIES, Kind, Member, News, QUEUES, SUBSCRIBERS, TICK, Tick, Work, number_of,
@@ -170,7 +170,7 @@ fn entry(place: usize) -> Entry {
         .options(|call| call.queue(QUEUES[place % QUEUES.len()]))
 }
 
-/// Starts a scheduler as soon as Redis responds. The parent creates the entries: a worker that starts late must not
+/// Starts a scheduler as soon as the store responds. The parent creates the entries: a worker that starts late must not
 /// restore removed ones.
 async fn scheduler(child: &Child) -> SchedulerHandle {
     loop {

@@ -8,7 +8,8 @@ use std::{
 use super::{
     journal::{Entry, read_all},
     load::Kind,
-    settings::{Fault, LEASE},
+    settings::LEASE,
+    stage::Fault,
 };
 
 /// The history of a run.
@@ -86,7 +87,7 @@ pub(crate) struct Act {
     pub(crate) to: String,
 }
 
-/// When each process was disconnected from Redis, stopped or dead.
+/// When each process was cut off from the store, stopped or dead.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     /// `all`, a place, or a process; start and end.
@@ -153,12 +154,12 @@ fn covered(times: &[(u64, u64)], from: u64, to: u64) -> u64 {
 }
 
 impl History {
-    /// Reads the journals of a directory.
-    pub(crate) fn read(dir: &Path) -> Self {
+    /// Reads the journals of a directory. These faults may have been injected.
+    pub(crate) fn read(dir: &Path, faults: &[Fault]) -> Self {
         let mut history = Self::default();
         for (name, entries) in read_all(dir) {
             if name == "faults" {
-                history.read_faults(&entries);
+                history.read_faults(&entries, faults);
                 continue;
             }
             if name.starts_with("worker") {
@@ -181,7 +182,7 @@ impl History {
         history
     }
 
-    fn read_faults(&mut self, entries: &[Entry]) {
+    fn read_faults(&mut self, entries: &[Entry], faults: &[Fault]) {
         let mut open: Vec<(String, String, u64)> = Vec::new();
         for entry in entries {
             let (fault, whom) = (entry.part(0), entry.part(1));
@@ -193,7 +194,8 @@ impl History {
                         continue;
                     };
                     let (name, whom, from) = open.remove(place);
-                    if name.parse::<Fault>().is_ok_and(Fault::cuts_off) {
+                    let known = faults.iter().find(|fault| fault.name == name);
+                    if known.is_some_and(|fault| fault.cuts_off) {
                         self.troubles.times.push((whom, from, entry.at));
                     }
                     *self.faults.entry(name).or_default() += 1;

@@ -10,11 +10,10 @@ use asynqueue_core::{
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{
-    child::Child,
+use super::{Child, producer::Desk};
+use crate::chaos::{
+    dice::Dice,
     load::{Kind, QUEUES, Work},
-    producer::Desk,
-    settings::Dice,
 };
 
 /// How many tasks it operates on concurrently.
@@ -44,14 +43,12 @@ async fn operate(desk: Desk, inspector: Inspector, mut dice: Dice) {
         } else {
             Duration::ZERO
         };
-        let Some(task) = desk
-            .send(&id, (from, "-"), delay, desk.work(&id, from))
-            .await
-        else {
-            continue;
-        };
+        let task = desk.work(&id, from);
+        let task = desk.send(&id, (from, "-"), delay, task).await;
         tokio::time::sleep(dice.millis(0, 2_000)).await;
-        act(&desk, &inspector, kind, &task, to).await;
+        if let Some(task) = task {
+            act(&desk, &inspector, kind, &task, to).await;
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use asynqueue_core::task::FailureKind;
 
-use super::{
-    checker::{Checker, Promise},
+use super::{Checker, Promise};
+use crate::chaos::{
     history::{Act, Answer, Task, kind_of},
     load::{Kind, SUBSCRIBERS},
     rest::Archived,

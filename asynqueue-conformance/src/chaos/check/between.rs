@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{
-    checker::{Checker, Promise},
+use super::{Checker, Promise};
+use crate::chaos::{
     history::{Answer, kind_of},
     load::{Kind, WINDOW_MILLIS},
 };
