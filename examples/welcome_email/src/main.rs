@@ -1,5 +1,5 @@
 //! A thousand welcome emails. Some are retried, some bounce, one panics, one cannot be decoded and one has no handler:
-//! `cargo run --bin welcome_email`.
+//! `cargo run -p welcome_email`.
 //!
 //! At the end, every task is accounted for.
 
