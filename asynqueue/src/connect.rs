@@ -10,6 +10,8 @@ use asynqueue_core::{
 /// | URL | broker | feature |
 /// |---|---|---|
 /// | `memory:` | a new broker in the memory of this process | |
+/// | `sqlite://data/tasks.db`, `sqlite:///var/lib/tasks.db` | a file, which is created if it does not exist | `sqlite` |
+/// | `sqlite::memory:` | a SQLite database in the memory of this process | `sqlite` |
 /// | `redis://[user:password@]host[:6379][/db]` | one Redis | `redis` |
 /// | `redis+sentinel://host[:26379],…[/db]?master=name` | the master that the Sentinels report | `redis` |
 /// | `redis+cluster://host[:6379],…` | a Redis Cluster | `redis` |
@@ -27,7 +29,7 @@ use asynqueue_core::{
 /// let error = asynqueue::connect("http://localhost").await.expect_err("not a broker");
 /// assert_eq!(
 ///     error.to_string(),
-///     "cannot connect to `http://…`: unknown scheme `http`, expected `memory:` or `redis://…`"
+///     "cannot connect to `http://…`: unknown scheme `http`, expected `memory:`, `sqlite://…` or `redis://…`"
 /// );
 /// # }
 /// ```
@@ -40,6 +42,9 @@ pub async fn connect(url: &str) -> Result<SharedBroker, ConnectError> {
             });
         }
         None => {}
+    }
+    if url.starts_with("sqlite:") {
+        return connect_sqlite(url).await;
     }
     match url.split_once("://") {
         Some((scheme, _)) if scheme.starts_with("redis") => connect_redis(url, scheme).await,
@@ -111,6 +116,22 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
     })
 }
 
+#[cfg(feature = "sqlite")]
+async fn connect_sqlite(url: &str) -> Result<SharedBroker, ConnectError> {
+    let options = asynqueue_sqlite::SqliteOptions::new(url)
+        .map_err(asynqueue_sqlite::ConnectError::Options)?;
+    let broker = asynqueue_sqlite::SqliteBroker::connect(options).await?;
+    Ok(broker.into())
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn connect_sqlite(_url: &str) -> Result<SharedBroker, ConnectError> {
+    Err(ConnectError::Feature {
+        scheme: "sqlite".to_owned(),
+        feature: "sqlite",
+    })
+}
+
 /// Why a URL did not lead to a broker. The messages omit anything that may be a password.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -123,7 +144,7 @@ pub enum ConnectError {
     },
     /// The scheme is unknown.
     #[error(
-        "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:` or `redis://…`"
+        "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:`, `sqlite://…` or `redis://…`"
     )]
     Scheme {
         /// The unknown scheme.
@@ -149,6 +170,10 @@ pub enum ConnectError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] asynqueue_redis::ConnectError),
+    /// The SQLite file could not be used.
+    #[cfg(feature = "sqlite")]
+    #[error(transparent)]
+    Sqlite(#[from] asynqueue_sqlite::ConnectError),
     /// The broker is not responding.
     #[error(transparent)]
     Broker(#[from] BrokerError),

@@ -94,6 +94,9 @@ pub use asynqueue_monitor::Monitor;
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use asynqueue_redis as redis;
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use asynqueue_sqlite as sqlite;
 pub use connect::{ConnectError, connect};
 
 /// Items used by the code that derives and macros generate.

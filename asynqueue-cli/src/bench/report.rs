@@ -85,11 +85,8 @@ impl Report {
         if let Some(own) = self.worker_cpu_us {
             rows.push(("worker CPU", format!("{own:>9.2} µs/task")));
         }
-        if let Some(bytes) = self.bytes_per_waiting_task.filter(|_| cpu.is_known()) {
-            rows.push((
-                "memory in Redis",
-                format!("{bytes:>9.0} bytes per pending task"),
-            ));
+        if let Some(bytes) = self.bytes_per_waiting_task {
+            rows.push(("stored", format!("{bytes:>9.0} bytes per pending task")));
         }
         rows.push((
             "lost / duplicated",

@@ -2,7 +2,7 @@
 
 use asynqueue::{
     ConnectError, Task,
-    broker::{Control, SharedBroker},
+    broker::SharedBroker,
     layer::BoxError,
     redis::{RedisBroker, RedisOptions},
 };
@@ -37,9 +37,14 @@ impl Target {
         self.sum("cpu", &["used_cpu_sys", "used_cpu_user"]).await
     }
 
-    /// Memory of the storage's own processes, in bytes.
+    /// The size of the stored data, in bytes. `None` for a broker in this process.
     pub(super) async fn storage_bytes(&self) -> Result<Option<f64>, BoxError> {
-        self.sum("memory", &["used_memory"]).await
+        if !self.broker.capabilities().is_shared {
+            return Ok(None);
+        }
+        let nodes = self.broker.nodes().await?;
+        let bytes = nodes.iter().map(|node| node.memory);
+        Ok(bytes.sum::<Option<u64>>().map(|bytes| bytes as f64))
     }
 
     async fn sum(&self, section: &str, fields: &[&str]) -> Result<Option<f64>, BoxError> {
@@ -59,8 +64,10 @@ impl Target {
 
     /// Deletes the queue. What was in memory ends with this process.
     pub(super) async fn clean_up(&self) -> Result<(), BoxError> {
-        if let Some(redis) = &self.redis {
-            redis.delete_queue(&Noop::options().queue, true).await?;
+        if self.broker.capabilities().is_shared {
+            self.broker
+                .delete_queue(&Noop::options().queue, true)
+                .await?;
         }
         Ok(())
     }

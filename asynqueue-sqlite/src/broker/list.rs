@@ -1,0 +1,168 @@
+//! Lists of tasks, a page at a time.
+
+use asynqueue_core::{
+    broker::{BrokerError, Cursor, Page, TaskPage},
+    task::{Name, TaskId, TaskState},
+};
+use rusqlite::{Params, params};
+
+use super::{
+    SqliteBroker,
+    row::{Whole, whole},
+};
+use crate::{
+    change::state,
+    link::View,
+    sql::{Fault, Id, millis},
+};
+
+pub(crate) const PENDING: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, null, null, null, null, \
+     c.result, r.rank from asynqueue_ready r \
+     cross join asynqueue_task t on t.queue = r.queue and t.id = r.id \
+     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
+     where r.queue = ?1 and (r.rank, r.turn) > (?2, ?3) order by r.rank, r.turn limit ?4";
+
+pub(crate) const WAITING: &str = whole!(
+    "where t.queue = ?1 and t.state > 2 and t.state = ?2 and (t.at, t.id) > (?3, ?4) order by t.at, t.id limit ?5"
+);
+
+pub(crate) const ENDED: &str = whole!(
+    "where t.queue = ?1 and t.state > 2 and t.state = ?2 and (t.at, t.id) < (?3, ?4) order by t.at desc, t.id desc limit ?5"
+);
+
+pub(crate) const ACTIVE: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, l.token, l.until, l.worker, \
+     r.progress, c.result from asynqueue_lease l \
+     cross join asynqueue_task t on t.queue = l.queue and t.id = l.id \
+     left join asynqueue_running r on r.queue = t.queue and r.id = t.id \
+     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
+     where l.queue = ?1 and (l.until, l.id) > (?2, ?3) order by l.until, l.id limit ?4";
+
+/// By event and group, then oldest first.
+pub(crate) const AGGREGATING: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, null, null, null, null, \
+     c.result from asynqueue_group g \
+     cross join asynqueue_task t on t.queue = g.queue and t.turn = g.id and t.state = 7 \
+     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
+     where g.queue = ?1 order by g.event, g.name, g.first, g.tries, t.at, t.id limit ?2 offset ?3";
+
+/// Before the first id, which is text.
+const FIRST: &str = "";
+
+impl SqliteBroker {
+    pub(super) async fn list_page(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        page: Page,
+    ) -> Result<TaskPage, BrokerError> {
+        let name = queue.clone();
+        let limit = page.limit;
+        let mut found = self
+            .link()
+            .read(move |view| view.list(&name, state, &page))
+            .await?;
+        let next = match found.get(limit.wrapping_sub(1)) {
+            Some((_, cursor)) if found.len() > limit => Some(Cursor(cursor.clone())),
+            _ => None,
+        };
+        found.truncate(limit);
+        let tasks = found.into_iter().map(|(task, _)| task.info(queue));
+        Ok(TaskPage::new(tasks.collect::<Result<_, _>>()?, next))
+    }
+}
+
+/// A task of a list, and the place after it.
+type Listed = (Whole, String);
+
+impl View<'_> {
+    /// One task more than the page has.
+    fn list(&self, name: &Name, of: TaskState, page: &Page) -> Result<Vec<Listed>, Fault> {
+        let Some(queue) = self.queue(name)? else {
+            return Ok(Vec::new());
+        };
+        let limit = i64::try_from(page.limit)
+            .unwrap_or(i64::MAX)
+            .saturating_add(1);
+        let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
+        let by_time = |state: i64| {
+            let (at, id) = place(after, (-1, None));
+            let id = id.as_ref().map_or(Id::Text(FIRST), Id::of);
+            self.rows(WAITING, params![queue, state, at, id, limit], by_at)
+        };
+        let ended = |state: i64| {
+            // After the last of all.
+            let (at, id) = place(after, (i64::MAX, None));
+            let id = id.as_ref().map_or(Id::Number([u8::MAX; 16]), Id::of);
+            self.rows(ENDED, params![queue, state, at, id, limit], by_at)
+        };
+        match of {
+            TaskState::Pending => {
+                let (rank, turn) = numbers(after).unwrap_or((i64::MIN, i64::MIN));
+                let cursor = |row: &rusqlite::Row<'_>, task: &Whole| {
+                    Ok(format!("{}:{}", row.get::<_, i64>(11)?, task.turn))
+                };
+                self.rows(PENDING, params![queue, rank, turn, limit], cursor)
+            }
+            TaskState::Active => {
+                let (until, id) = place(after, (-1, None));
+                let id = id.as_ref().map_or(Id::Text(FIRST), Id::of);
+                let cursor = |_: &rusqlite::Row<'_>, task: &Whole| {
+                    let until = task
+                        .lease
+                        .as_ref()
+                        .map_or(0, |(_, until, _)| millis(*until));
+                    Ok(format!("{until}:{}", task.stored.id))
+                };
+                self.rows(ACTIVE, params![queue, until, id, limit], cursor)
+            }
+            TaskState::Aggregating => {
+                let skipped = after.and_then(|after| after.parse().ok()).unwrap_or(0_i64);
+                let found = self.rows(AGGREGATING, params![queue, limit, skipped], |_, _| {
+                    Ok(String::new())
+                })?;
+                let numbered = found.into_iter().zip(skipped + 1..);
+                Ok(numbered
+                    .map(|((task, _), place)| (task, place.to_string()))
+                    .collect())
+            }
+            TaskState::Scheduled => by_time(state::SCHEDULED),
+            TaskState::Retry => by_time(state::RETRY),
+            TaskState::Completed => ended(state::COMPLETED),
+            TaskState::Archived => ended(state::ARCHIVED),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn rows(
+        &self,
+        sql: &'static str,
+        values: impl Params,
+        cursor: impl Fn(&rusqlite::Row<'_>, &Whole) -> Result<String, Fault>,
+    ) -> Result<Vec<Listed>, Fault> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let (mut rows, mut found) = (statement.query(values)?, Vec::new());
+        while let Some(row) = rows.next()? {
+            let task = Whole::of(row)?;
+            let cursor = cursor(row, &task)?;
+            found.push((task, cursor));
+        }
+        Ok(found)
+    }
+}
+
+fn by_at(_: &rusqlite::Row<'_>, task: &Whole) -> Result<String, Fault> {
+    Ok(format!("{}:{}", millis(task.at), task.stored.id))
+}
+
+/// The time and the id of a cursor.
+fn place(after: Option<&str>, first: (i64, Option<TaskId>)) -> (i64, Option<TaskId>) {
+    let parse = |after: &str| {
+        let (at, id) = after.split_once(':')?;
+        Some((at.parse().ok()?, Some(TaskId::new(id).ok()?)))
+    };
+    after.and_then(parse).unwrap_or(first)
+}
+
+fn numbers(after: Option<&str>) -> Option<(i64, i64)> {
+    let (rank, turn) = after?.split_once(':')?;
+    Some((rank.parse().ok()?, turn.parse().ok()?))
+}

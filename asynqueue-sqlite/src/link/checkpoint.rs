@@ -1,0 +1,117 @@
+//! Moves the write-ahead log into the file, beside the thread that writes.
+//!
+//! SQLite can start the log anew only when all of it has been moved. Under constant load the thread here never gets that
+//! far, since more is written while it moves. Once the log is long, the writer moves the short rest itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+use super::{ConnectError, File};
+
+/// After how many commits the log is moved.
+const COMMITS: u64 = 64;
+
+/// The pages of a long log: 32 MiB.
+const LONG: i64 = 8_192;
+
+/// How long nothing is written until the log is cut off.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Checkpoints {
+    shared: Arc<Shared>,
+    wake: mpsc::SyncSender<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    commits: AtomicU64,
+    /// Whether the writer is to move the rest.
+    takes_rest: AtomicBool,
+}
+
+impl Checkpoints {
+    pub(super) fn start(file: &Arc<File>) -> Result<Self, ConnectError> {
+        let db = file.connect()?;
+        let shared = Arc::new(Shared::default());
+        let (wake, woken) = mpsc::sync_channel(1);
+        let run = {
+            let shared = Arc::clone(&shared);
+            move || serve(&db, &shared, &woken)
+        };
+        let thread = thread::Builder::new()
+            .name("asynqueue-move".into())
+            .spawn(run);
+        thread.map_err(ConnectError::Thread)?;
+        Ok(Self { shared, wake })
+    }
+
+    /// Counts a commit.
+    pub(super) fn note_commit(&self) {
+        let commits = self.shared.commits.fetch_add(1, SeqCst) + 1;
+        // The first after a pause starts the wait for the next one.
+        if commits == 1 || commits.is_multiple_of(COMMITS) {
+            // Full: it is woken already.
+            let _ = self.wake.try_send(());
+        }
+    }
+
+    /// Whether the writer is to move the rest of the log now.
+    pub(super) fn takes_rest(&self) -> bool {
+        self.shared.takes_rest.swap(false, SeqCst)
+    }
+
+    /// Moves the log on the writer's connection.
+    pub(super) fn run(&self, db: &Connection) {
+        move_log(db, "pragma wal_checkpoint(passive)");
+    }
+}
+
+fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<()>) {
+    let mut is_moved = true;
+    loop {
+        let commits = shared.commits.load(SeqCst);
+        match woken.recv_timeout(if is_moved { Duration::MAX } else { IDLE }) {
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) if shared.commits.load(SeqCst) == commits => {
+                // Nobody writes: the log is cut off, and the next commit wakes this thread.
+                shared.commits.store(0, SeqCst);
+                move_log(db, "pragma wal_checkpoint(truncate)");
+                is_moved = true;
+            }
+            _ => {
+                is_moved = false;
+                if shared.commits.load(SeqCst) >= COMMITS {
+                    let pages = move_log(db, "pragma wal_checkpoint(passive)");
+                    if pages.is_some_and(|pages| pages > LONG) {
+                        shared.takes_rest.store(true, SeqCst);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Moves the log, and returns how many pages it has. `None` if another process moves it.
+fn move_log(db: &Connection, sql: &'static str) -> Option<i64> {
+    let pages = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    match db
+        .prepare_cached(sql)
+        .and_then(|mut moved| moved.query_row([], pages))
+    {
+        Ok((0, pages)) => Some(pages),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(%error, "cannot move the log into the file; trying again after the next commits");
+            None
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The way to the file: one thread that writes, threads that read, and one that moves the log into the file.
+
+mod checkpoint;
+mod error;
+mod file;
+mod peers;
+mod reader;
+mod turn;
+mod wake;
+mod writer;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use asynqueue_core::{
+    broker::BrokerError,
+    task::{Clock, Timestamp},
+};
+use parking_lot::Mutex;
+
+pub use self::error::ConnectError;
+pub(crate) use self::{
+    file::File,
+    reader::View,
+    wake::Announcer,
+    writer::{Need, Writing},
+};
+use self::{reader::Readers, writer::Writer};
+use crate::{SqliteDurability, SqliteOptions, change::Change, schema, sql::Direct, sql::Fault};
+
+/// How many free pages are much: 4 MiB.
+const MUCH: i64 = 1_024;
+
+/// The threads of one database. They end when it is closed or dropped.
+pub(crate) struct Link {
+    clock: Arc<dyn Clock>,
+    closed: AtomicBool,
+    writer: Mutex<Option<Writer>>,
+    /// None for a database in memory, which has one connection.
+    readers: Mutex<Option<Readers>>,
+    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) file: Arc<File>,
+}
+
+impl Link {
+    /// Opens the database and creates its tables. Blocks on the disk.
+    pub(crate) fn open(options: &SqliteOptions) -> Result<Self, ConnectError> {
+        let file = Arc::new(File::open(options)?);
+        let mut connection = file.connect()?;
+        let is_full = options.durability == SqliteDurability::Full;
+        schema::migrate(&file, &mut connection)?;
+        let announcer = Arc::new(Announcer::new(file.live_folder()));
+        let readers = match file.path() {
+            Some(_) => Some(Readers::start(&file, Arc::clone(&options.clock))?),
+            None => None,
+        };
+        let writer = Writer::start(
+            connection,
+            Arc::clone(&file),
+            Writing {
+                is_full,
+                clock: Arc::clone(&options.clock),
+                announcer: Arc::clone(&announcer),
+            },
+        )?;
+        Ok(Self {
+            clock: Arc::clone(&options.clock),
+            closed: AtomicBool::new(false),
+            writer: Mutex::new(Some(writer)),
+            readers: Mutex::new(readers),
+            announcer,
+            file,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn open_or_closed(&self) -> Result<(), BrokerError> {
+        match self.closed.load(SeqCst) {
+            false => Ok(()),
+            true => Err(BrokerError::Closed),
+        }
+    }
+
+    /// Makes a change in a transaction, together with others that wait. It is repeated alone if another one fails.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        need: Need,
+        call: impl FnMut(&mut Change<Direct<'_>>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        self.open_or_closed()?;
+        let response = match &*self.writer.lock() {
+            Some(writer) => writer.send(need, call),
+            None => return Err(BrokerError::Closed),
+        };
+        response.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Reads, without waiting for changes.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        mut call: impl FnMut(&View<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        self.open_or_closed()?;
+        // A database in memory has one connection.
+        if self.file.path().is_none() {
+            return self
+                .write(Need::Nothing, move |change| call(&View::of(change)))
+                .await;
+        }
+        let response = match &*self.readers.lock() {
+            Some(readers) => readers.send(call),
+            None => return Err(BrokerError::Closed),
+        };
+        response.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Gives the space of finished tasks back to the disk, if there is much of it.
+    pub(crate) async fn give_space_back(&self) -> Result<(), BrokerError> {
+        if self.file.path().is_none() {
+            return Ok(());
+        }
+        let read = |view: &View<'_>| {
+            let number = |name| {
+                view.db
+                    .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            };
+            Ok((number("freelist_count")?, number("page_count")?))
+        };
+        let (free, pages) = self.read(read).await?;
+        if free < MUCH || free < pages / 2 {
+            return Ok(());
+        }
+        let write = |change: &mut Change<Direct<'_>>| {
+            let mut vacuum = change
+                .sql
+                .0
+                .prepare_cached("pragma incremental_vacuum(1000)")?;
+            let mut rows = vacuum.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        self.write(Need::Nothing, write).await
+    }
+
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, SeqCst);
+        self.announcer.close();
+        drop(self.readers.lock().take());
+        let ended = self.writer.lock().take().map(Writer::end);
+        if let Some(ended) = ended {
+            // An error means that the thread has ended already.
+            let _ = ended.await;
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.announcer.close();
+    }
+}
