@@ -3,7 +3,7 @@
 //! `asynqueue/tests/documents.rs` checks that the chapter's code is that of this file.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -22,9 +22,10 @@ use asynqueue_core::{
     broker::{
         ArchiveStats, BrokerError, Capabilities, Change, Conflict, Cursor, Document, DocumentSwap,
         DueDocuments, DueGroups, Each, Edit, Edited, Expect, Extended, Finished, Forwarded,
-        HourStats, Keep, Lease, LeaseInfo, LeaseRequest, LeaseToken, Leased, Move, NewTask,
-        Outcome, Page, Put, QueueStats, Settled, Settlement, SharedBroker, Signal, Signals, Space,
-        Store, Swapped, TaskInfo, TaskPage, Trimmed, Version, When,
+        HourStats, Import, Imported, Keep, Lease, LeaseInfo, LeaseRequest, LeaseToken, Leased,
+        Move, NewTask, Outcome, Page, Put, QueueStats, Settled, Settlement, SharedBroker, Signal,
+        Signals, Space, Store, Swapped, TaskInfo, TaskPage, TaskPlace, Totals, Trimmed, Version,
+        When,
     },
     process::Progress,
     task::{Clock, Envelope, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey, UniqueUntil},
@@ -107,6 +108,8 @@ struct QueueRow {
     succeeded: u64,
     failed: u64,
     archive: ArchiveStats,
+    /// The statistics of other stores that were added, by their ids.
+    absorbed: HashSet<Name>,
     /// By the number of the hour since 1970.
     hours: BTreeMap<u64, HourStats>,
 }
@@ -170,6 +173,7 @@ impl Row {
                 info.progress.clone_from(&active.progress);
             }
             Place::Completed { result, .. } => info.result.clone_from(result),
+            Place::Pending { since, .. } => info.since = Some(*since),
             _ => {}
         }
         info
@@ -596,6 +600,56 @@ impl Tables {
         }
     }
 
+    fn import(&mut self, import: &Import, now: Timestamp) -> Imported {
+        let (envelope, queue) = (&import.envelope, &import.envelope.queue);
+        match (self.tasks.get(&import.task_ref()), import.replaces) {
+            (None, None) => {}
+            (Some(_), None) => return Imported::Exists,
+            (Some(row), Some(version)) if row.version == version => {
+                if matches!(row.place, Place::Active(_) | Place::Completed { .. }) {
+                    return Imported::Changed;
+                }
+            }
+            _ => return Imported::Changed,
+        }
+        if let Some((key, until)) = import.lock(now) {
+            let lock = (queue.clone(), key.clone());
+            if self.locks.get(&lock).is_none_or(|(_, until)| *until <= now) {
+                self.locks.insert(lock, (envelope.id.clone(), until));
+            }
+        }
+        self.queues.entry(queue.clone()).or_default().is_used = true;
+        let place = match import.place.clone() {
+            // There are no groups here.
+            TaskPlace::Pending { since } | TaskPlace::Aggregating { since, .. } => self.back(since),
+            TaskPlace::Scheduled { due } => Place::Scheduled { due },
+            TaskPlace::Retry { due } => Place::Retry { due },
+            TaskPlace::Completed { until, result } => Place::Completed { until, result },
+            TaskPlace::Archived { at } => Place::Archived { at },
+        };
+        self.put(envelope, place);
+        Imported::Done
+    }
+
+    fn absorb(&mut self, queue: &Name, id: &Name, totals: &Totals) -> bool {
+        let queue = self.queues.entry(queue.clone()).or_default();
+        if !queue.absorbed.insert(id.clone()) {
+            return false;
+        }
+        queue.is_used = true;
+        queue.succeeded += totals.succeeded;
+        queue.failed += totals.failed;
+        queue.archive.absorb(&totals.archive);
+        for hour in &totals.hours {
+            let number = hour.start.as_millis() / HourStats::MILLIS;
+            let new = || HourStats::new(hour.start, 0, 0);
+            let sum = queue.hours.entry(number).or_insert_with(new);
+            sum.succeeded += hour.succeeded;
+            sum.failed += hour.failed;
+        }
+        true
+    }
+
     fn stats(&self, name: &Name, now: Timestamp) -> QueueStats {
         let mut stats = QueueStats::default();
         let Some(queue) = self.queues.get(name) else {
@@ -903,6 +957,7 @@ impl Store for TableStore {
         capabilities.signals = true;
         capabilities.progress = true;
         capabilities.history = true;
+        capabilities.import = true;
         capabilities
     }
 
@@ -964,6 +1019,15 @@ impl Store for TableStore {
             tables.ticks.remove(guard);
         }
         Ok(())
+    }
+
+    async fn import(&self, tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
+        let (mut tables, now) = (self.open()?, self.clock.now());
+        Ok(tasks.iter().map(|task| tables.import(task, now)).collect())
+    }
+
+    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+        Ok(self.open()?.absorb(queue, id, totals))
     }
 }
 

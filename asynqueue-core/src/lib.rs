@@ -35,6 +35,7 @@ pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+pub mod transfer;
 
 /// Items used by the code that derives and macros generate.
 #[doc(hidden)]

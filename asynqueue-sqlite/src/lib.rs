@@ -29,12 +29,19 @@ mod link;
 mod options;
 mod schema;
 mod sql;
+mod transaction;
+#[cfg(feature = "sqlx")]
+mod with_sqlx;
 
 pub use self::{
     broker::SqliteBroker,
     link::ConnectError,
     options::{OptionsError, SqliteDurability, SqliteOptions},
+    transaction::{CompleteError, CompleteIn},
 };
+
+#[cfg(feature = "sqlx")]
+pub use self::with_sqlx::CompleteInSqlx;
 
 /// The code of the README, as tests.
 #[cfg(doctest)]

@@ -8,9 +8,6 @@ use crate::link::{ConnectError, File};
 /// changes.
 const STEPS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Numbers start here, so that each takes the same number of bytes in a row.
-const FIRST_NUMBER: i64 = 1 << 32;
-
 /// Brings the tables to the version of this build.
 pub(crate) fn migrate(file: &File, db: &mut Connection) -> Result<(), ConnectError> {
     let error = |error| file.connect_error(error);
@@ -35,8 +32,8 @@ pub(crate) fn migrate(file: &File, db: &mut Connection) -> Result<(), ConnectErr
             change.execute_batch(step)?;
         }
         change.execute(
-            "insert into asynqueue_meta values (1, ?1, ?2) on conflict do update set version = excluded.version",
-            (supported, FIRST_NUMBER),
+            "insert into asynqueue_meta values (1, ?1, 0) on conflict do update set version = excluded.version",
+            [supported],
         )?;
         change.commit()
     };

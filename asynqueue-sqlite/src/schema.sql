@@ -31,16 +31,15 @@ create table asynqueue_queue (
 
 -- A task. `state` is 2 pending or active, 3 scheduled, 4 retry, 5 completed, 6 archived, 7 aggregating. `at` is when it
 -- became pending, is due, will be deleted, was archived or joined its group. `turn` is its place among the pending
--- tasks, or the number of its group. A generated `id` is a blob of 16 bytes, any other is text. `holds` is 1 if it
--- releases a unique lock when it starts, and `is_changed` if `asynqueue_change` has a row for it.
+-- tasks, or the number of its group. A generated `id` is a blob of 16 bytes, any other is text. `flags` has
+-- 1 if it releases a unique lock when it starts, and 2 if `asynqueue_change` has a row for it.
 create table asynqueue_task (
     queue integer not null,
     id any not null,
     state integer not null,
     at integer not null,
     turn integer not null,
-    holds integer not null,
-    is_changed integer not null,
+    flags integer not null,
     envelope blob not null,
     primary key (queue, id)
 ) strict, without rowid;
@@ -129,6 +128,13 @@ create table asynqueue_hour (
     succeeded integer not null,
     failed integer not null,
     primary key (queue, hour)
+) strict, without rowid;
+
+-- The statistics of other stores that were added to a queue.
+create table asynqueue_absorbed (
+    queue integer not null,
+    id text not null,
+    primary key (queue, id)
 ) strict, without rowid;
 
 -- Tasks whose end a process waits for, and the result of such a task that is not kept.

@@ -15,7 +15,7 @@ use super::{
     Options,
     ledger::Ledger,
     payload::Noop,
-    report::{Latency, RedisCpu, Report},
+    report::{Latency, Report},
     target::Target,
 };
 
@@ -260,11 +260,4 @@ fn own_cpu() -> Option<f64> {
         .take(2)
         .map(|n| n.parse::<u64>().ok());
     Some(ticks.sum::<Option<u64>>()? as f64 / 100.0)
-}
-
-impl RedisCpu {
-    /// Whether the CPU time of Redis is known.
-    pub(super) fn is_known(&self) -> bool {
-        self.process.is_some()
-    }
 }

@@ -1,4 +1,4 @@
-//! Requirements of stores below the traits for callers: documents, edits and ticks, as in [`Store`].
+//! Requirements of stores below the traits for callers: documents, edits, imports and ticks, as in [`Store`].
 //!
 //! A store's crate runs it beside the [suite](crate::suite), with one more line:
 //!
@@ -51,6 +51,7 @@ use crate::suite::Harness;
 pub mod documents;
 pub mod due;
 pub mod edits;
+pub mod import;
 pub mod ticks;
 
 /// Creates a store for one test.
@@ -98,6 +99,28 @@ macro_rules! store_suite {
                 a_put_without_a_change_moves_the_task,
                 one_of_racing_edits_of_a_task_is_made,
                 an_empty_edit_has_an_empty_result,
+            ],
+            import: [
+                each_state_arrives_exactly,
+                pending_tasks_are_leased_in_their_order_behind_the_others,
+                due_tasks_are_forwarded_and_not_before,
+                finished_tasks_are_trimmed_at_their_time,
+                members_of_a_group_are_due_by_its_limits,
+                members_of_a_group_that_are_apart_stay_apart,
+                a_task_with_a_taken_id_is_left_alone,
+                a_stored_task_is_replaced_only_if_it_is_as_it_was_read,
+                a_replaced_task_moves_behind_the_pending_ones,
+                a_task_takes_its_lock_if_it_is_free,
+                a_task_does_not_take_a_lock_that_it_has_released,
+                a_window_continues_with_its_task,
+                importing_counts_no_attempt,
+                a_pending_and_a_due_task_are_signalled,
+                a_stored_task_that_is_replaced_by_a_finished_one_ends,
+                one_of_racing_imports_of_an_id_is_stored,
+                a_large_batch_arrives_completely_and_in_order,
+                statistics_are_added_once,
+                statistics_do_not_replace_those_of_the_store,
+                statistics_are_forgotten_with_their_queue,
             ],
             ticks: [
                 the_task_of_a_tick_is_accepted_once,

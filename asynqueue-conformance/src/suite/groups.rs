@@ -20,7 +20,7 @@ const LIMITS: Aggregate = Aggregate::DEFAULT
     .max_delay(Duration::from_secs(25))
     .max_size(4);
 
-pub(super) fn grouped(name: &str, group: &str) -> Envelope {
+pub(crate) fn grouped(name: &str, group: &str) -> Envelope {
     with(task(name), |options| {
         options.group = Some(group.into());
         options.aggregate = Some(LIMITS);

@@ -22,4 +22,6 @@ pub struct Capabilities {
     /// [`enqueue_durably`](super::Broker::enqueue_durably) supports more than
     /// [`Durability::Primary`](super::Durability::Primary).
     pub durability: bool,
+    /// Tasks and statistics of another store can be [imported](super::Store::import).
+    pub import: bool,
 }

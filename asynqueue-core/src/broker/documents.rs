@@ -23,11 +23,13 @@ pub enum Space {
     Removals,
     /// The marks of what programs declare.
     Marks,
+    /// The progress of moves to and from other stores.
+    Moves,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Servers,
         Self::Requests,
         Self::Subscriptions,
@@ -35,6 +37,7 @@ impl Space {
         Self::ScheduleEvents,
         Self::Removals,
         Self::Marks,
+        Self::Moves,
     ];
 
     /// The name that stores use, such as `schedule_events`.
@@ -47,6 +50,7 @@ impl Space {
             Self::ScheduleEvents => "schedule_events",
             Self::Removals => "removals",
             Self::Marks => "marks",
+            Self::Moves => "moves",
         }
     }
 }

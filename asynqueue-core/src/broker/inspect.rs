@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{ArchiveStats, BrokerError, Version, is_archive_nearly_full};
+use super::{Apart, ArchiveStats, BrokerError, Version, is_archive_nearly_full};
 use crate::{
     process::Progress,
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
@@ -199,6 +199,10 @@ pub struct TaskInfo {
     /// When it is due (scheduled, retry), when it will be deleted (completed) or when it was archived. `None` in other
     /// states.
     pub at: Option<Timestamp>,
+    /// Since when it has been pending, or has waited in its group. `None` in other states.
+    pub since: Option<Timestamp>,
+    /// The part of its group that it waits in, if it was [set apart](super::Groups::set_apart).
+    pub apart: Option<Apart>,
     /// The worker that runs it, if it is active.
     pub lease: Option<LeaseInfo>,
     /// The last progress that its handler reported.
@@ -215,6 +219,8 @@ impl TaskInfo {
             version,
             state,
             at: None,
+            since: None,
+            apart: None,
             lease: None,
             progress: None,
             result: None,

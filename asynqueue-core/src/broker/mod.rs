@@ -35,6 +35,7 @@ mod edit;
 mod error;
 mod fleet;
 mod groups;
+mod import;
 mod inspect;
 mod lease;
 mod schedules;
@@ -46,7 +47,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(crate) use self::trim::is_archive_nearly_full;
 pub use self::{
     capabilities::Capabilities,
     control::{CancelOutcome, Control, Finished, Replacement, Signal, Signals},
@@ -58,6 +58,7 @@ pub use self::{
     error::{BrokerError, Conflict, Reason},
     fleet::{Fleet, QuietRequest, RunningTask, ServerInfo, UnhandledTasks},
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
+    import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     schedules::{
@@ -67,6 +68,13 @@ pub use self::{
     store::Store,
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
+};
+pub(crate) use self::{
+    derived::{
+        SCHEDULES_MARK, SUBSCRIPTIONS_MARK, forget_removal, new_mark, note_removal,
+        removal_of_entry, unsupported,
+    },
+    trim::is_archive_nearly_full,
 };
 use crate::task::{Envelope, Name, Timestamp};
 
@@ -111,6 +119,9 @@ pub trait Broker:
 
     /// The optional features that the broker offers.
     fn capabilities(&self) -> Capabilities;
+
+    /// The store that keeps this broker's tasks. Every broker is derived from one.
+    fn as_store(&self) -> &dyn Store;
 
     /// Leases pending tasks to a worker: they are active until they are settled or their lease expires. Tasks are
     /// leased by priority, then first in, first out. Nothing is leased from a paused queue. The results are in the

@@ -8,8 +8,9 @@ use futures_util::{StreamExt, stream};
 use super::{
     Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
     DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-    HourStats, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats, SetApart,
-    Settled, Settlement, Signals, Space, Swapped, TaskInfo, TaskPage, Trimmed, derived,
+    HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
+    QueueStats, SetApart, Settled, Settlement, Signals, Space, Swapped, TaskInfo, TaskPage, Totals,
+    Trimmed, derived,
 };
 use crate::{
     process::Progress,
@@ -436,6 +437,42 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         match self.inner() {
             Some(inner) => inner.postpone(group, delay).await,
             None => Err(derived::unsupported("groups")),
+        }
+    }
+
+    /// Puts tasks of another store into this one, each in one step and in exactly the state that it had there. The
+    /// results are in the order given, as if the tasks were imported one after the other.
+    ///
+    /// A time that has passed changes nothing: a scheduled task that is due is scheduled until it is
+    /// [forwarded](Self::forward). Several pending tasks of one priority are leased in the order given. No attempt is
+    /// counted. Signals announce what is pending or due, as for enqueued tasks.
+    ///
+    /// A task takes [its unique lock](Import::lock) unless a task holds it already, itself or another one. In the
+    /// latter case it waits without its lock. A task that replaces a stored one and has [finished](TaskState::is_final)
+    /// releases its lock, unless that is for a window, and ends for its waiters.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached; each task may or may not have been imported. When the store does not support
+    /// it, which is the default.
+    async fn import(&self, tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.import(tasks).await,
+            None => Err(derived::unsupported("importing tasks")),
+        }
+    }
+
+    /// Adds statistics to those of a queue, and remembers `id` in the same step. Does nothing if the queue remembers
+    /// this `id`: repeating the call is safe. Returns whether the statistics were added. The queue remembers it until
+    /// it is deleted.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached, or does not support it, which is the default.
+    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.absorb(queue, id, totals).await,
+            None => Err(derived::unsupported("importing statistics")),
         }
     }
 }

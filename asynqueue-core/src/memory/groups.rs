@@ -11,7 +11,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{Aggregation, Conflict, DueGroups, Group, GroupInfo, Part, SetApart},
+    broker::{Aggregation, Apart, Conflict, DueGroups, Group, GroupInfo, Part, SetApart},
     task::{Aggregate, Envelope, Name, TaskId, Timestamp},
 };
 
@@ -64,14 +64,18 @@ fn due(tasks: &BTreeSet<(Timestamp, TaskId)>, limits: &Aggregate) -> Option<Time
 }
 
 impl Queue {
-    /// Adds a task to its group.
-    pub(super) fn join_group(&mut self, envelope: &Envelope, now: Timestamp) {
+    /// Adds a task to its group, or to a part of it.
+    pub(super) fn join_group(&mut self, envelope: &Envelope, now: Timestamp, apart: Option<Apart>) {
         let Some(name) = envelope.aggregated_in() else {
             return;
         };
-        let key = (envelope.event.clone(), name.clone(), None);
+        let part = apart.as_ref().map(|apart| apart.part.clone());
+        let parts = part.iter().map(|part| (envelope.id.clone(), part.clone()));
+        self.groups.parts.extend(parts);
+        let key = (envelope.event.clone(), name.clone(), part);
         self.place(&envelope.id, Place::Aggregating(now));
         let members = self.groups.groups.entry(key.clone()).or_default();
+        members.delay = apart.map(|apart| apart.delay);
         members.tasks.insert((now, envelope.id.clone()));
         self.groups.len += 1;
         let before = self.groups.due.first().map(|(due, _)| *due);
@@ -80,6 +84,18 @@ impl Queue {
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
             self.signal_group_due(first);
         }
+    }
+
+    /// The part of its group that a task waits in, if it was set apart.
+    pub(super) fn apart(&self, envelope: &Envelope) -> Option<Apart> {
+        let part = self.groups.parts.get(&envelope.id)?.clone();
+        let key = (
+            envelope.event.clone(),
+            envelope.aggregated_in()?.clone(),
+            Some(part.clone()),
+        );
+        let delay = self.groups.groups.get(&key)?.delay?;
+        Some(Apart { part, delay })
     }
 
     /// Removes a task from its group.

@@ -14,7 +14,9 @@ impl Queue {
     /// The information about a task.
     pub(super) fn info(&self, id: &TaskId, now: Now) -> Option<TaskInfo> {
         let record = self.tasks.get(id)?;
-        Some(record.info(self.version(record), now))
+        let mut info = record.info(self.version(record), now);
+        info.apart = self.apart(&record.envelope);
+        Some(info)
     }
 
     /// The version of a task: a hash of its state and envelope, so that nothing more needs to be stored.

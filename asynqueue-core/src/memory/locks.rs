@@ -40,6 +40,20 @@ impl Locks {
         Ok(())
     }
 
+    /// Takes a lock until a time, unless a task holds it.
+    pub(super) fn take_if_free(
+        &mut self,
+        key: &UniqueKey,
+        holder: &TaskId,
+        now: Timestamp,
+        until: Timestamp,
+    ) {
+        if self.0.get(key).is_none_or(|held| held.until <= now) {
+            let holder = holder.clone();
+            self.0.insert(key.clone(), Held { holder, until });
+        }
+    }
+
     /// Takes the lock of a released or snoozed task again, which it released at its start. If another task holds the
     /// lock, the task waits without it.
     pub(super) fn retake(&mut self, task: &Envelope, now: Timestamp) {

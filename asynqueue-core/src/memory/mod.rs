@@ -3,6 +3,7 @@
 mod documents;
 mod edit;
 mod groups;
+mod import;
 mod inspect;
 mod listeners;
 mod locks;

@@ -1,7 +1,7 @@
 //! One queue. Every method is one atomic change of state, made while holding the queue's lock.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub(super) struct Queue {
     pub(super) hours: BTreeMap<u64, HourStats>,
     /// The last tick of each guard that a task had.
     pub(super) fired: HashMap<Name, Timestamp>,
+    /// The statistics of other stores that were added, by their ids.
+    pub(super) absorbed: HashSet<Name>,
     pub(super) locks: Locks,
     pub(super) last_token: u64,
     pub(super) listeners: Listeners,
@@ -70,6 +72,7 @@ impl Queue {
             archive: ArchiveStats::default(),
             hours: BTreeMap::new(),
             fired: HashMap::new(),
+            absorbed: HashSet::new(),
             locks: Locks::default(),
             last_token: 0,
             listeners: Listeners::default(),
@@ -111,7 +114,7 @@ impl Queue {
             place: Place::Pending(now),
         });
         if envelope.aggregated_in().is_some() {
-            self.join_group(&envelope, now)
+            self.join_group(&envelope, now, None)
         } else if due > now {
             self.schedule(&envelope, due)
         } else {
@@ -339,6 +342,10 @@ impl Queue {
         if due <= now {
             return self.make_pending(envelope, now);
         }
+        self.wait_for_retry(envelope, due);
+    }
+
+    pub(super) fn wait_for_retry(&mut self, envelope: &Arc<Envelope>, due: Timestamp) {
         self.place(&envelope.id, Place::Retry(due));
         self.signal_due(due);
         self.retry.insert(due, envelope.id.clone());
@@ -353,13 +360,19 @@ impl Queue {
         if envelope.options.retention.is_zero() {
             self.tasks.remove(&envelope.id);
         } else {
-            let until = now + envelope.options.retention;
-            self.place(
-                &envelope.id,
-                Place::Completed(Completion { until, result }.into()),
-            );
-            self.completed.insert(until, envelope.id.clone());
+            self.keep_completed(envelope, result, now + envelope.options.retention);
         }
+    }
+
+    pub(super) fn keep_completed(
+        &mut self,
+        envelope: &Arc<Envelope>,
+        result: Option<Bytes>,
+        until: Timestamp,
+    ) {
+        let completion = Completion { until, result };
+        self.place(&envelope.id, Place::Completed(completion.into()));
+        self.completed.insert(until, envelope.id.clone());
     }
 
     pub(super) fn archive(&mut self, envelope: &Arc<Envelope>, now: Timestamp) {

@@ -11,8 +11,9 @@ use crate::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo, HourStats,
-        Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats, SetApart, Settled,
-        Settlement, Signals, Space, Store, Swapped, TaskInfo, TaskPage, Trimmed,
+        Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats,
+        SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo, TaskPage, Totals,
+        Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -213,6 +214,7 @@ impl Store for MemoryBroker {
             progress: true,
             history: true,
             memory: true,
+            import: true,
             ..Capabilities::default()
         }
     }
@@ -356,5 +358,20 @@ impl Store for MemoryBroker {
             queue.lock().postpone(group, until);
         }
         Ok(())
+    }
+
+    async fn import(&self, tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
+        self.open()?;
+        let now = self.clock_now();
+        Ok(self.each_in_queue(
+            tasks,
+            |task| &task.envelope.queue,
+            |queue, task| queue.import(task, now),
+        ))
+    }
+
+    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+        self.open()?;
+        Ok(self.queue(queue).lock().absorb(id, totals))
     }
 }

@@ -101,12 +101,14 @@ impl Record {
             version,
             state: self.state(),
             at: None,
+            since: None,
+            apart: None,
             lease: None,
             progress: None,
             result: None,
         };
         match &self.place {
-            Place::Pending(_) | Place::Aggregating(_) => {}
+            Place::Pending(since) | Place::Aggregating(since) => info.since = Some(*since),
             Place::Scheduled(at) | Place::Retry(at) | Place::Archived(at) => info.at = Some(*at),
             Place::Active(activity) => {
                 let (worker, until) = (activity.worker.clone(), now.time_at(activity.until));

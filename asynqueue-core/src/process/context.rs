@@ -1,6 +1,7 @@
 //! The context of an attempt.
 
 use std::{
+    any::TypeId,
     fmt,
     sync::{
         Arc, Weak,
@@ -9,22 +10,24 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use tokio::time::Instant;
 
 use super::{
-    DEFAULT_MAX_RESULT, IsFailure, MaxResult, MissingState, ResultTooLarge, ServerState,
-    SetResultError, TaskError, TaskErrorKind,
+    CompletionError, DEFAULT_MAX_RESULT, IsFailure, MaxResult, MissingState, ResultTooLarge,
+    ServerState, SetResultError, TaskError, TaskErrorKind,
     blocking::{Blocking, Bounds},
 };
 use crate::{
-    broker::SharedBroker,
+    broker::{self, LeaseToken, Leased, Settlement, SharedBroker},
+    codec::MessagePack,
     layer::{Gate, Gates},
     sync::Mutex,
-    task::{Envelope, FailureKind, Headers, Name, TaskId, TaskRef, Timestamp, cut},
+    task::{Envelope, FailureKind, Headers, Name, Run, TaskId, TaskRef, Timestamp, cut},
 };
 
 /// The attempt that is running: its task, its time limits, and ways to report progress and a result. Cheap to clone.
@@ -45,6 +48,8 @@ struct Inner {
     /// Whether the slot was abandoned, with the outcome decided by the server.
     abandoned: AtomicBool,
     provided: Arc<Provided>,
+    /// The token of its lease, and the task as it was leased. None outside a server.
+    lease: Option<(LeaseToken, Arc<Envelope>)>,
     /// The limits that it has passed.
     gates: Gates,
     report: Mutex<Report>,
@@ -137,6 +142,7 @@ impl Context {
             cut_off: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             provided,
+            lease: None,
             gates: Gates::default(),
             report: Mutex::default(),
             bounds,
@@ -148,6 +154,13 @@ impl Context {
     pub(crate) fn set_passed(&mut self, gates: &Gates) {
         if let (false, Some(inner)) = (gates.is_empty(), Arc::get_mut(&mut self.0)) {
             inner.gates = gates.clone();
+        }
+    }
+
+    /// Records the lease of this attempt. Called before the context is shared.
+    pub(crate) fn set_lease(&mut self, leased: &Leased) {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.lease = Some((leased.token, Arc::clone(leased.original())));
         }
     }
 
@@ -273,7 +286,8 @@ impl Context {
         &self.0.provided.state
     }
 
-    pub(crate) fn broker(&self) -> &SharedBroker {
+    /// The broker that the task was leased from.
+    pub fn broker(&self) -> &SharedBroker {
         &self.0.provided.broker
     }
 
@@ -354,6 +368,53 @@ impl Context {
             Outcome::Over => return Err(SetResultError::TooLate { event: event() }),
         }
         Ok(())
+    }
+
+    /// The outcome of this attempt if it completes with this output, for a store that records it in a transaction of the
+    /// handler. The handler then returns the same output.
+    ///
+    /// # Errors
+    ///
+    /// If the attempt has no lease because it does not run on a server, the output cannot be encoded, the payload uses a
+    /// codec other than MessagePack and JSON, or the output is [too large](crate::server::ServerBuilder::max_result).
+    pub fn completion<O: Serialize + DeserializeOwned + 'static>(
+        &self,
+        output: &O,
+    ) -> Result<Settlement, CompletionError> {
+        let (token, leased) = self.0.lease.clone().ok_or(CompletionError::NoLease)?;
+        let result = match TypeId::of::<O>() == TypeId::of::<()>() {
+            // `()` is not stored as a result, but another one may have been set.
+            true => match &self.0.report.lock().result {
+                Outcome::Set(encoded) => Some(encoded.clone()),
+                _ => None,
+            },
+            false => {
+                let encoded = self
+                    .envelope()
+                    .codec
+                    .encode_checked::<_, MessagePack>(output);
+                let encoded = encoded.map_err(CompletionError::Encode)?;
+                self.check_result(&encoded)?;
+                Some(encoded)
+            }
+        };
+        let mut envelope = Arc::clone(self.envelope());
+        if !envelope.options.retention.is_zero() {
+            Arc::make_mut(&mut envelope).set_completed(Run {
+                started: self.started(),
+                ended: self.broker().now(),
+                worker: self.worker().clone(),
+            });
+        }
+        Ok(Settlement {
+            leased,
+            envelope,
+            token,
+            outcome: broker::Outcome::Complete {
+                result: result.map(Bytes::from),
+            },
+            only_if_expired: false,
+        })
     }
 
     /// Checks the size of a result against the limit of this server.

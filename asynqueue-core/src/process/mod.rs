@@ -31,7 +31,7 @@ pub use self::{
     error::{OnDecodeError, TaskError, TaskErrorKind},
     from_task::FromTask,
     payload::Payload,
-    result::{DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},
+    result::{CompletionError, DEFAULT_MAX_RESULT, ResultTooLarge, SetResultError},
     result_ext::TaskResultExt,
     state::{FromState, MissingState, ServerState, State},
     std_error::StdTaskError,

@@ -22,7 +22,7 @@ pub struct ResultTooLarge {
     pub limit: usize,
 }
 
-crate::debug_as_text!(ResultTooLarge, SetResultError);
+crate::debug_as_text!(ResultTooLarge, SetResultError, CompletionError);
 
 /// A result could not be [set](crate::process::Context::set_result).
 #[derive(thiserror::Error)]
@@ -46,6 +46,21 @@ pub enum SetResultError {
     #[error("could not encode the result")]
     Encode(#[source] CodecError),
     /// The encoded result is over the server's limit.
+    #[error(transparent)]
+    TooLarge(#[from] ResultTooLarge),
+}
+
+/// The outcome of an attempt cannot be recorded in a [transaction of the handler](crate::process::Context::completion).
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum CompletionError {
+    /// The attempt does not run on a server.
+    #[error("the task has no lease: only an attempt that runs on a server can be completed")]
+    NoLease,
+    /// The codec of the payload cannot represent the output.
+    #[error("could not encode the output")]
+    Encode(#[source] CodecError),
+    /// The encoded output is over the server's limit.
     #[error(transparent)]
     TooLarge(#[from] ResultTooLarge),
 }

@@ -172,6 +172,16 @@ impl CallOptions {
         producer: &Producer,
         task: &T,
     ) -> Result<NewTask, EnqueueError> {
+        self.build_after(None, producer, task)
+    }
+
+    /// The task to send to the broker after another one. A generated id sorts behind that of the other.
+    pub(crate) fn build_after<T: Task>(
+        self,
+        previous: Option<&TaskId>,
+        producer: &Producer,
+        task: &T,
+    ) -> Result<NewTask, EnqueueError> {
         let encode = |source| EnqueueError::Encode {
             event: T::EVENT,
             source,
@@ -182,7 +192,7 @@ impl CallOptions {
         let now = producer.0.broker.now();
         let id = self
             .id
-            .map_or_else(|| Ok(TaskId::generate_at(now)), TaskId::new)?;
+            .map_or_else(|| Ok(TaskId::generate_after(previous, now)), TaskId::new)?;
         let mut options = T::options();
         if let Some(overrides) = self.overrides {
             overrides.apply(Arc::make_mut(&mut options));

@@ -167,11 +167,17 @@ impl Producer {
         mut calls: impl Iterator<Item = (T, CallOptions)> + Send,
     ) -> Vec<Result<TaskHandle<T>, EnqueueError>> {
         let mut results = Vec::with_capacity(calls.size_hint().0);
+        let mut last = None;
         loop {
             let chunk: Vec<_> = calls
                 .by_ref()
                 .take(CHUNK)
-                .map(|(task, call)| (call.durability, call.build(self, &task)))
+                .map(|(task, call)| {
+                    let durability = call.durability;
+                    let built = call.build_after(last.as_ref(), self, &task);
+                    last = built.as_ref().ok().map(|new| new.envelope.id.clone());
+                    (durability, built)
+                })
                 .collect();
             if chunk.is_empty() {
                 return results;

@@ -115,6 +115,7 @@ impl Shared {
             leased.envelope.record_start();
         }
         let mut context = self.context(&leased, now, place);
+        context.set_lease(&leased);
         if let Ok(service) = &admitted {
             // Its wait for limits is over.
             passes.start();

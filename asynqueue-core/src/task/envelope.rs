@@ -327,6 +327,18 @@ impl Headers {
         }
     }
 
+    /// Removes `key`.
+    pub fn remove(&mut self, key: &str) {
+        let has_key =
+            |pairs: &&mut Arc<Pairs>| pairs.iter().any(|(known, _)| known.as_str() == key);
+        if let Some(pairs) = self.0.as_mut().filter(has_key) {
+            Arc::make_mut(pairs).retain(|(known, _)| known.as_str() != key);
+        }
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         let pairs = self.0.as_ref()?;

@@ -38,6 +38,20 @@ impl TaskId {
         Self::from_u128(u128::from(high) << 64 | random >> 64)
     }
 
+    /// A new, unique id that sorts behind `previous`, if that was generated in the same millisecond. A store then appends
+    /// the tasks of a batch to its index, instead of inserting them in random places.
+    pub(crate) fn generate_after(previous: Option<&Self>, now: Timestamp) -> Self {
+        let next = |previous: &Self| {
+            let step = 1 + u128::from(ambient::random::<u64>() as u32);
+            let next = Self::from_u128(previous.to_u128()?.checked_add(step)?);
+            (next.time() == Some(now)).then_some(next)
+        };
+        previous
+            .filter(|previous| previous.time() == Some(now))
+            .and_then(next)
+            .unwrap_or_else(|| Self::generate_at(now))
+    }
+
     /// The creation time of a generated id. A custom id that looks like a generated one returns a meaningless time.
     pub(super) fn time(&self) -> Option<Timestamp> {
         let number = self.to_u128()?;
@@ -187,6 +201,24 @@ mod tests {
             "0123456789-12345678901",
         ] {
             assert_eq!(TaskId::new(own).expect("an id").time(), None, "{own}");
+        }
+    }
+
+    #[test]
+    fn ids_that_follow_each_other_ascend() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut ids = vec![TaskId::generate_at(now)];
+        for _ in 0..1_000 {
+            ids.push(TaskId::generate_after(ids.last(), now));
+        }
+        assert!(ids.is_sorted_by(|one, next| one < next));
+        assert!(ids.iter().all(|id| id.time() == Some(now)));
+        // The last one of its millisecond, and a custom one.
+        let last = TaskId::from_u128((1_700_000_000_000 << 80) | ((1 << 80) - 1));
+        let custom = TaskId::new("order-42").expect("an id");
+        for previous in [last, custom] {
+            let next = TaskId::generate_after(Some(&previous), now);
+            assert_eq!(next.time(), Some(now), "after {previous}");
         }
     }
 

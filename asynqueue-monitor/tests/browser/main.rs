@@ -1,4 +1,4 @@
-//! The web monitor in a browser, on a real Redis.
+//! The web monitor in a browser, on a real Redis and on a SQLite file.
 
 mod access;
 mod accessible;
@@ -8,4 +8,5 @@ mod figures;
 mod pages;
 mod screenshots;
 mod script;
+mod sqlite;
 mod system;

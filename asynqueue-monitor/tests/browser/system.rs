@@ -1,4 +1,4 @@
-//! A busy system with its own Redis and a monitor.
+//! A busy system with its own storage and a monitor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +14,10 @@ use asynqueue_core::{
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
 use asynqueue_redis::{RedisBroker, RedisOptions};
+use asynqueue_sqlite::{SqliteBroker, SqliteOptions};
 use asynqueue_test_servers::{RedisServer, eventually};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -86,7 +88,13 @@ pub(crate) struct System {
     _server: ServerHandle,
     _scheduler: SchedulerHandle,
     // Last, so that it is dropped last.
-    redis: Arc<RedisServer>,
+    storage: Storage,
+}
+
+/// Where the tasks are.
+enum Storage {
+    Redis(Arc<RedisServer>),
+    File(#[expect(dead_code, reason = "it is deleted when it is dropped")] TempDir),
 }
 
 impl System {
@@ -97,10 +105,23 @@ impl System {
     pub(crate) async fn of(monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
         let redis = RedisServer::start().await;
         let options = RedisOptions::new(&redis.url()).expect("an address");
-        let broker: SharedBroker = RedisBroker::connect(options)
-            .await
-            .expect("connected")
-            .into();
+        let broker = RedisBroker::connect(options).await.expect("connected");
+        Self::with(broker.into(), Storage::Redis(Arc::new(redis)), monitor).await
+    }
+
+    /// On a SQLite file.
+    pub(crate) async fn on_a_file() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let options = SqliteOptions::file(folder.path().join("tasks.db"));
+        let broker = SqliteBroker::connect(options).await.expect("opened");
+        Self::with(broker.into(), Storage::File(folder), |monitor| monitor).await
+    }
+
+    async fn with(
+        broker: SharedBroker,
+        storage: Storage,
+        monitor: impl FnOnce(Monitor) -> Monitor,
+    ) -> Self {
         let inspector = Inspector::new(broker.clone());
         let producer = Producer::new(broker.clone());
         seed(&producer).await;
@@ -118,7 +139,7 @@ impl System {
             path: monitor.served_path().trim_end_matches('/').to_owned(),
             _server: server,
             _scheduler: scheduler,
-            redis: Arc::new(redis),
+            storage,
         }
     }
 
@@ -139,7 +160,10 @@ impl System {
             command.arg(format!("s{}", now - ago)).arg(succeeded);
             command.arg(format!("f{}", now - ago)).arg(failed);
         }
-        let mut connection = self.redis.connection().await;
+        let Storage::Redis(redis) = &self.storage else {
+            panic!("only on Redis");
+        };
+        let mut connection = redis.connection().await;
         let () = command.query_async(&mut connection).await.expect("stored");
     }
 

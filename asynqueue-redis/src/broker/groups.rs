@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, Part, SetApart},
+    broker::{
+        Aggregation, Apart, BrokerError, Conflict, DueGroups, Group, GroupInfo, Part, SetApart,
+    },
     codec::CodecName,
-    task::{Aggregate, Envelope, Name, TaskId, TaskState, UniqueUntil},
+    task::{Aggregate, Envelope, Name, TaskId, TaskState, Timestamp, UniqueUntil},
 };
 
 use super::{
@@ -23,8 +25,8 @@ fn group_key(event: &Name, name: &Name) -> String {
 
 /// The key of a group or a part of it. A part adds its first member and the number of tries, separated by a character
 /// that no name contains.
-fn key_of(group: &Group, part: Option<&Part>) -> String {
-    let key = group_key(&group.event, &group.name);
+fn key_of(event: &Name, name: &Name, part: Option<&Part>) -> String {
+    let key = group_key(event, name);
     match part {
         None => key,
         Some(part) => format!("{key}\u{1}{}\u{1}{}", part.first, part.tries),
@@ -44,6 +46,33 @@ fn read_key(key: &str) -> (Name, Name, Option<Part>) {
         Some((name, part)) => (event.into(), name.into(), Some(part)),
         None => (event.into(), group.into(), None),
     }
+}
+
+/// Reads the limits and the member of a task that waits in a group: since when it waits, and the part that it is in.
+pub(super) fn read_member(kept: &str, id: &TaskId) -> Option<(Timestamp, Option<Apart>)> {
+    let mut parts = kept.splitn(4, ',');
+    let delay = Duration::from_millis(parts.next()?.parse().ok()?);
+    let member = parts.nth(2)?.strip_suffix(id.as_str())?;
+    let (key, since) = member.strip_suffix('\n')?.rsplit_once('\n')?;
+    let since = Timestamp::from_millis(since.parse().ok()?);
+    let (_, _, part) = read_key(key);
+    Some((since, part.map(|part| Apart { part, delay })))
+}
+
+/// The group and limits of a part, as arguments of scripts. The complete part is due together after the delay, as if
+/// each member had these limits.
+fn part_spec(delay: Duration, key: &str) -> String {
+    let delay = millis(delay);
+    format!("{delay},{delay},{},{key}", Aggregate::MAX_SIZE + 1)
+}
+
+/// The group of a task and its limits, or its part of the group, as arguments of scripts.
+pub(super) fn member_spec(task: &Envelope, apart: Option<&Apart>) -> Option<String> {
+    let Some(apart) = apart else {
+        return group_spec(task);
+    };
+    let key = key_of(&task.event, task.aggregated_in()?, Some(&apart.part));
+    Some(part_spec(apart.delay, &key))
 }
 
 /// The group of a task and its limits, as arguments of scripts.
@@ -116,7 +145,7 @@ impl RedisBroker {
             lane: lane.name(),
             number: lane.number(),
             publish: self.link().publish_command(),
-            group: key_of(&group, group.part.as_ref()),
+            group: key_of(&group.event, &group.name, group.part.as_ref()),
             id: task.envelope.id.as_str(),
             envelope: task.envelope.to_bytes(),
             how: special.how,
@@ -164,12 +193,14 @@ impl RedisBroker {
             return Ok(0);
         };
         let (from, to) = (
-            key_of(&apart.group, apart.group.part.as_ref()),
-            key_of(&apart.group, Some(&part)),
+            key_of(
+                &apart.group.event,
+                &apart.group.name,
+                apart.group.part.as_ref(),
+            ),
+            key_of(&apart.group.event, &apart.group.name, Some(&part)),
         );
-        let delay = millis(apart.delay);
-        // The complete part is due together after the delay, as if each member had these limits.
-        let spec = format!("{delay},{delay},{},{to}", Aggregate::MAX_SIZE + 1);
+        let spec = part_spec(apart.delay, &to);
         let queue = self.queue(&apart.group.queue);
         let members: Vec<_> = apart.group.members.iter().zip(&apart.members).collect();
         let (mut moved, mut first) = (0, 0);
@@ -198,7 +229,7 @@ impl RedisBroker {
         let queue = self.queue(&group.queue);
         let args = script::postpone::Args {
             not_after: self.script_clock(),
-            group: key_of(group, group.part.as_ref()),
+            group: key_of(&group.event, &group.name, group.part.as_ref()),
             millis: millis(delay),
         };
         let call = script::postpone::call(&queue.keys, args);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{Broker, BrokerError, HourStats, LeaseInfo, QueueStats, TaskInfo, Version},
+    broker::{Apart, Broker, BrokerError, HourStats, LeaseInfo, QueueStats, TaskInfo, Version},
     process::Progress,
     task::{Envelope, Name, TaskId, TaskRef, TaskState, Timestamp},
 };
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redis::Value;
 use sha1_smol::Sha1;
 
-use super::{MAX_CHUNK, RedisBroker, queue::Queue};
+use super::{MAX_CHUNK, RedisBroker, groups::read_member, queue::Queue};
 use crate::{reply, script};
 
 /// A task as it was found.
@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub(super) bytes: Vec<u8>,
     pub(super) state: TaskState,
     at: Option<Timestamp>,
+    since: Option<Timestamp>,
+    apart: Option<Apart>,
     lease: Option<LeaseInfo>,
     progress: Option<Progress>,
     result: Option<Bytes>,
@@ -31,6 +33,8 @@ impl From<Found> for TaskInfo {
         let version = version(found.state, &found.bytes);
         let mut info = Self::new(found.envelope, found.state, version);
         info.at = found.at;
+        info.since = found.since;
+        info.apart = found.apart;
         info.lease = found.lease;
         info.progress = found.progress;
         info.result = found.result;
@@ -246,7 +250,7 @@ fn version(state: TaskState, bytes: &[u8]) -> Version {
 }
 
 /// How many values describe where a task is.
-const FOUND_PARTS: usize = 7;
+const FOUND_PARTS: usize = 8;
 
 fn read_found(
     queue: &Queue,
@@ -260,6 +264,7 @@ fn read_found(
     let bytes = reply::bytes(reply::next(answer)?)?;
     let result = reply::some_bytes(reply::next(answer)?)?;
     let progress = reply::some_bytes(reply::next(answer)?)?;
+    let more = reply::text(reply::next(answer)?)?;
     let Some(state) = TaskState::ALL
         .into_iter()
         .find(|known| known.as_str() == state)
@@ -267,9 +272,18 @@ fn read_found(
         return Ok(None);
     };
     let has_lease = !lease.is_empty();
+    let envelope = queue.envelope(id.as_str(), bytes.clone())?.either();
+    let (since, apart) = match state {
+        TaskState::Pending if more.is_empty() => (Some(envelope.enqueued_at), None),
+        TaskState::Pending => (Some(reply::time(&more)?), None),
+        TaskState::Aggregating => read_member(&more, id).unzip(),
+        _ => (None, None),
+    };
     Ok(Some(Found {
-        envelope: queue.envelope(id.as_str(), bytes.clone())?.either(),
+        envelope,
         bytes,
+        since,
+        apart: apart.flatten(),
         state,
         at: time.filter(|_| {
             !matches!(

@@ -7,6 +7,7 @@ mod documents;
 mod edit;
 mod enqueue;
 mod groups;
+mod import;
 mod inspect;
 mod known_upkeep;
 mod lease;

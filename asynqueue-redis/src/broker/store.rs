@@ -7,8 +7,9 @@ use asynqueue_core::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-        HourStats, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats, SetApart,
-        Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo, TaskPage, Trimmed,
+        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
+        QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo,
+        TaskPage, Totals, Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -155,6 +156,7 @@ impl Store for RedisBroker {
         offers.history = true;
         offers.memory = true;
         offers.durability = true;
+        offers.import = true;
         offers
     }
 
@@ -258,5 +260,15 @@ impl Store for RedisBroker {
     async fn postpone(&self, group: &Group, delay: Duration) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
         self.postpone_group(group, delay).await
+    }
+
+    async fn import(&self, tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
+        self.link().open_or_closed()?;
+        self.import_all(tasks).await
+    }
+
+    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+        self.link().open_or_closed()?;
+        self.absorb_in(queue, id, totals).await
     }
 }

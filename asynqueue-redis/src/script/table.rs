@@ -59,6 +59,8 @@ shared! {
     waiting: scheduled retry events owner;
     groups: aggregating grouped groups;
     joining: aggregating grouped groups events;
+    unlist: urgent gone meta pending since scheduled retry completed archived;
+    holding: locks lock_ends;
     gone: tasks pending urgent scheduled retry archived completed gone;
     places: meta urgent scheduled retry archived completed aggregating active leases;
 }
@@ -139,18 +141,35 @@ scripts! {
     look {
         shared: read index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active aggregating results progress meta
-            leases workers;
+            leases workers since;
         args: bytes;
         row Task: id;
     }
 
     /// Changes single tasks on demand, each only if it still has the version that was seen.
     edit {
-        shared: clock lane waking pending first_due waiting members groups index places;
+        shared: clock lane waking pending first_due waiting members groups unlist holding index places;
         keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
             priorities since gone cancels waiters done aggregating grouped groups lock_ends idle owner lanes leases;
         args: not_after publish lane number;
         row Task: edit id version new priority lock ends ttl;
+    }
+
+    /// Puts tasks of another store into the state that they had there.
+    import {
+        shared: clock lane waking pending first_due waiting members groups joining unlist holding index places;
+        keys of QueueKeys: tasks urgent scheduled retry archived completed active pending meta events locks results
+            priorities since gone waiters done aggregating grouped groups lock_ends idle owner lanes leases;
+        args: not_after publish lane number;
+        row Task: id version envelope state time result priority lock ends window group;
+    }
+
+    /// Adds the statistics of another store.
+    absorb {
+        shared: clock;
+        keys of QueueKeys: stats hours;
+        args: not_after id succeeded failed by_count by_age last max;
+        row Hour: field count;
     }
 
     /// Returns the due groups.
@@ -170,7 +189,7 @@ scripts! {
 
     /// Replaces members of a group with one task.
     aggregate {
-        shared: clock lane waking pending first_due waiting members groups;
+        shared: clock lane waking pending first_due waiting members groups holding;
         keys of QueueKeys: aggregating grouped groups pending urgent scheduled retry meta events tasks locks
             priorities lanes waiters done lock_ends idle owner;
         args: not_after lane number publish group id envelope how time priority lock ttl window;

@@ -21,12 +21,8 @@ for i, kept in ipairs(redis.call('HMGET', aggregating, unpack(ids))) do
   if not member or member:sub(1, #member - #ids[i] - 18) ~= group then return answer('n') end
 end
 if redis.call('HEXISTS', tasks, id) == 1 then return answer('id') end
-local function holder(key)
-  local ends, held = (redis.call('HGET', locks, key) or ''):match('^(%d+)w?:(.*)$')
-  return held, ends and tonumber(ends) <= now
-end
 if lock ~= '' then
-  local held, is_over = holder(lock)
+  local held, is_over = holder(keys, lock, now)
   if held and not is_over then return answer('lock ' .. held) end
 end
 
@@ -34,17 +30,8 @@ redis.call('HSET', tasks, id, envelope)
 leave(keys, ids)
 redis.call('HDEL', tasks, unpack(ids))
 redis.call('HDEL', priorities, unpack(ids))
-for i = 1, #unlock, 2 do
-  if holder(unlock[i]) == unlock[i + 1] then
-    redis.call('HDEL', locks, unlock[i])
-    redis.call('ZREM', lock_ends, unlock[i])
-  end
-end
-if lock ~= '' then
-  local ends = int(now + ttl)
-  redis.call('HSET', locks, lock, ends .. window .. ':' .. id)
-  redis.call('ZADD', lock_ends, ends, lock)
-end
+for i = 1, #unlock, 2 do let_go(keys, unlock[i], unlock[i + 1], now) end
+if lock ~= '' then hold(keys, lock, id, int(now + ttl), window) end
 if priority ~= '0' then redis.call('HSET', priorities, id, priority) end
 local due = now
 if how == '+' then due = now + time elseif how == '@' then due = tonumber(time) end

@@ -13,37 +13,9 @@ for at = ROWS, #ARGV, TASK_ROW do ids[#ids + 1] = ARGV[at + ID] end
 local bodies = redis.call('HMGET', tasks, unpack(ids))
 local states = places(keys, ids, bodies)
 
--- Returns the holder of a lock, and whether the lock has expired.
-local function holder(key)
-  local ends, id = (redis.call('HGET', locks, key) or ''):match('^(%d+)w?:(.*)$')
-  return id, ends and tonumber(ends) <= now
-end
-
--- Removes a task from its list.
-local function unlist(id, state)
-  if state == 'pending' then
-    if redis.call('ZREM', urgent, id) == 0 then
-      -- Searching the list would take time in proportion to its length. The entry is marked, and skipped in its turn.
-      redis.call('HINCRBY', gone, id, 1)
-      if redis.call('HINCRBY', meta, 'stale', 1) >= redis.call('LLEN', pending) then
-        redis.call('UNLINK', pending, gone)
-        redis.call('HDEL', meta, 'stale')
-      end
-    end
-    redis.call('HDEL', since, id)
-  elseif state == 'aggregating' then
-    leave(keys, {id})
-  else
-    redis.call('ZREM', keys[state], id)
-  end
-end
-
 local function unlock(at, id)
   local key = ARGV[at + LOCK]
-  if key ~= '' and ARGV[at + ENDS] == 'y' and holder(key) == id then
-    redis.call('HDEL', locks, key)
-    redis.call('ZREM', lock_ends, key)
-  end
+  if key ~= '' and ARGV[at + ENDS] == 'y' then let_go(keys, key, id, now) end
 end
 
 local function tell(id, end_)
@@ -59,12 +31,10 @@ end
 local function lock_again(at, id, state)
   local key = ARGV[at + LOCK]
   if state ~= 'archived' or key == '' then return true end
-  local held, is_over = holder(key)
+  local held, is_over = holder(keys, key, now)
   if held and held ~= id and not is_over then return false end
   if not held or is_over then
-    local ends = int(now + ARGV[at + TTL])
-    redis.call('HSET', locks, key, ends .. (ARGV[at + ENDS] == 'y' and ':' or 'w:') .. id)
-    redis.call('ZADD', lock_ends, ends, key)
+    hold(keys, key, id, int(now + ARGV[at + TTL]), ARGV[at + ENDS] == 'y' and '' or 'w')
   end
   return true
 end
@@ -78,7 +48,7 @@ function change.cancel(at, id)
 end
 
 function change.delete(at, id, state)
-  unlist(id, state)
+  unlist(keys, id, state)
   redis.call('HDEL', tasks, id)
   redis.call('HDEL', priorities, id)
   redis.call('HDEL', results, id)
@@ -93,7 +63,7 @@ function change.put(at, id)
 end
 
 function change.shelve(at, id, state)
-  unlist(id, state)
+  unlist(keys, id, state)
   put(at, id)
   redis.call('ZADD', archived, int(now), id)
   unlock(at, id)
@@ -103,7 +73,7 @@ end
 
 function change.pend(at, id, state)
   if not lock_again(at, id, state) then return 'l' end
-  unlist(id, state)
+  unlist(keys, id, state)
   put(at, id)
   redis.call('HSET', since, id, int(now))
   local priority = tonumber(ARGV[at + PRIORITY])
@@ -120,7 +90,7 @@ end
 local function schedule(at, id, state)
   if tonumber(ARGV[at + EDIT]) <= now then return change.pend(at, id, state) end
   if not lock_again(at, id, state) then return 'l' end
-  unlist(id, state)
+  unlist(keys, id, state)
   put(at, id)
   if ARGV[at + PRIORITY] ~= '0' then redis.call('HSET', priorities, id, ARGV[at + PRIORITY]) end
   wait(keys, {ARGV[at + EDIT], id}, {}, publish)

@@ -16,7 +16,7 @@ use crate::{
     sql::{Direct, Fault, Id, ready},
 };
 
-pub(crate) const ONE: &str = whole!("where t.queue = ?1 and t.id = ?2");
+pub(crate) const ONE: &str = whole!("", "asynqueue_task t", "where t.queue = ?1 and t.id = ?2");
 
 impl SqliteBroker {
     pub(super) async fn edit_all(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError> {

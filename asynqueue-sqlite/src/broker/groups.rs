@@ -10,12 +10,12 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     SqliteBroker,
-    row::{Read, Stored},
+    row::{Read, Stored, part},
 };
 use crate::{
     change::{Change, GroupKey, NewRow, WHOLE, state},
     link::{Need, View},
-    sql::{Direct, Fault, Id, ValueRef, ready, task_id, timestamp},
+    sql::{Direct, Fault, Id, ready, task_id, timestamp},
 };
 
 pub(crate) const DUE: &str = "select id, due, event, name, first, tries, delay from asynqueue_group \
@@ -132,15 +132,6 @@ fn key<'a>(group: &'a Group, part: Option<&Part>, first: Option<&'a Id<'a>>) -> 
         first: first.map_or(WHOLE, Id::value),
         tries: part.map_or(0, |part| part.tries.into()),
     }
-}
-
-/// The part whose columns these are.
-fn part(first: ValueRef<'_>, tries: i64) -> Result<Option<Part>, Fault> {
-    if matches!(first, ValueRef::Text(b"")) {
-        return Ok(None);
-    }
-    let (first, tries) = (task_id(first)?, u32::try_from(tries).unwrap_or(u32::MAX));
-    Ok(Some(Part { first, tries }))
 }
 
 impl View<'_> {

@@ -26,8 +26,8 @@ struct Taken {
 }
 
 /// The next pending tasks of a queue.
-pub(crate) const NEXT: &str = "select r.rank, r.turn, t.id, t.at, t.holds, t.envelope, \
-     case t.is_changed when 1 then \
+pub(crate) const NEXT: &str = "select r.rank, r.turn, t.id, t.at, t.flags & 1, t.envelope, \
+     case t.flags & 2 when 2 then \
      (select changes from asynqueue_change c where c.queue = t.queue and c.id = t.id) end \
      from asynqueue_ready r cross join asynqueue_task t on t.queue = r.queue and t.id = r.id \
      where r.queue = ?1 order by r.rank, r.turn limit ?2";

@@ -16,33 +16,36 @@ use crate::{
     sql::{Fault, Id, millis},
 };
 
-pub(crate) const PENDING: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, null, null, null, null, \
-     c.result, r.rank from asynqueue_ready r \
-     cross join asynqueue_task t on t.queue = r.queue and t.id = r.id \
-     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
-     where r.queue = ?1 and (r.rank, r.turn) > (?2, ?3) order by r.rank, r.turn limit ?4";
+pub(crate) const PENDING: &str = whole!(
+    ", q.rank",
+    "asynqueue_ready q cross join asynqueue_task t on t.queue = q.queue and t.id = q.id",
+    "where q.queue = ?1 and (q.rank, q.turn) > (?2, ?3) order by q.rank, q.turn limit ?4"
+);
 
 pub(crate) const WAITING: &str = whole!(
+    "",
+    "asynqueue_task t",
     "where t.queue = ?1 and t.state > 2 and t.state = ?2 and (t.at, t.id) > (?3, ?4) order by t.at, t.id limit ?5"
 );
 
 pub(crate) const ENDED: &str = whole!(
+    "",
+    "asynqueue_task t",
     "where t.queue = ?1 and t.state > 2 and t.state = ?2 and (t.at, t.id) < (?3, ?4) order by t.at desc, t.id desc limit ?5"
 );
 
-pub(crate) const ACTIVE: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, l.token, l.until, l.worker, \
-     r.progress, c.result from asynqueue_lease l \
-     cross join asynqueue_task t on t.queue = l.queue and t.id = l.id \
-     left join asynqueue_running r on r.queue = t.queue and r.id = t.id \
-     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
-     where l.queue = ?1 and (l.until, l.id) > (?2, ?3) order by l.until, l.id limit ?4";
+pub(crate) const ACTIVE: &str = whole!(
+    "",
+    "asynqueue_lease q cross join asynqueue_task t on t.queue = q.queue and t.id = q.id",
+    "where q.queue = ?1 and (q.until, q.id) > (?2, ?3) order by q.until, q.id limit ?4"
+);
 
 /// By event and group, then oldest first.
-pub(crate) const AGGREGATING: &str = "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, null, null, null, null, \
-     c.result from asynqueue_group g \
-     cross join asynqueue_task t on t.queue = g.queue and t.turn = g.id and t.state = 7 \
-     left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
-     where g.queue = ?1 order by g.event, g.name, g.first, g.tries, t.at, t.id limit ?2 offset ?3";
+pub(crate) const AGGREGATING: &str = whole!(
+    "",
+    "asynqueue_group q cross join asynqueue_task t on t.queue = q.queue and t.turn = q.id and t.state = 7",
+    "where q.queue = ?1 order by q.event, q.name, q.first, q.tries, t.at, t.id limit ?2 offset ?3"
+);
 
 /// Before the first id, which is text.
 const FIRST: &str = "";
@@ -98,7 +101,7 @@ impl View<'_> {
             TaskState::Pending => {
                 let (rank, turn) = numbers(after).unwrap_or((i64::MIN, i64::MIN));
                 let cursor = |row: &rusqlite::Row<'_>, task: &Whole| {
-                    Ok(format!("{}:{}", row.get::<_, i64>(11)?, task.turn))
+                    Ok(format!("{}:{}", row.get::<_, i64>(14)?, task.turn))
                 };
                 self.rows(PENDING, params![queue, rank, turn, limit], cursor)
             }

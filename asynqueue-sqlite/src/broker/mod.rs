@@ -5,6 +5,7 @@ mod documents;
 mod edit;
 mod enqueue;
 mod groups;
+mod import;
 mod inspect;
 mod lease;
 mod list;
@@ -69,7 +70,7 @@ impl SqliteBroker {
         })))
     }
 
-    fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         &self.0.link
     }
 }

@@ -1,9 +1,9 @@
 //! Tasks as their rows have them.
 
-use std::{hash::Hasher, sync::Arc};
+use std::{hash::Hasher, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{BrokerError, LeaseInfo, TaskInfo, Version},
+    broker::{Apart, BrokerError, LeaseInfo, Part, TaskInfo, Version},
     codec::CodecName,
     process::Progress,
     task::{Envelope, EnvelopeChanges, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     change::{state, task_state},
-    sql::{Fault, task_id, timestamp},
+    sql::{Fault, ValueRef, task_id, timestamp},
 };
 
 /// An envelope as it is stored, to be decoded outside the threads of the database.
@@ -91,17 +91,22 @@ pub(super) struct Whole {
     pub(super) lease: Option<(i64, Timestamp, Name)>,
     progress: Option<Vec<u8>>,
     result: Option<Vec<u8>>,
+    apart: Option<Apart>,
 }
 
-/// The columns and joins of a query for [`Whole`]. `asynqueue_task` is `t`.
+/// A query for [`Whole`], from tables among which `asynqueue_task` is `t`. More columns may follow.
 macro_rules! whole {
-    ($rest:literal) => {
+    ($more:literal, $from:literal, $rest:literal) => {
         concat!(
-            "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, l.token, l.until, l.worker, r.progress, c.result \
-             from asynqueue_task t \
-             left join asynqueue_lease l on l.queue = t.queue and l.id = t.id \
+            "select t.id, t.envelope, c.changes, t.state, t.at, t.turn, l.token, l.until, l.worker, r.progress, \
+             c.result, g.first, g.tries, g.delay ",
+            $more,
+            " from ",
+            $from,
+            " left join asynqueue_lease l on l.queue = t.queue and l.id = t.id \
              left join asynqueue_running r on r.queue = t.queue and r.id = t.id \
-             left join asynqueue_change c on c.queue = t.queue and c.id = t.id ",
+             left join asynqueue_change c on c.queue = t.queue and c.id = t.id \
+             left join asynqueue_group g on t.state = 7 and g.id = t.turn ",
             $rest
         )
     };
@@ -129,6 +134,7 @@ impl Whole {
             lease,
             progress: row.get(9)?,
             result: row.get(10)?,
+            apart: apart(row)?,
         })
     }
 
@@ -141,6 +147,11 @@ impl Whole {
 
     pub(super) fn version(&self) -> Version {
         self.stored.version(self.state())
+    }
+
+    /// The output of a completed task.
+    pub(super) fn result(self) -> Option<Bytes> {
+        self.result.map(Bytes::from)
     }
 
     pub(super) fn info(self, queue: &Name) -> Result<TaskInfo, BrokerError> {
@@ -159,9 +170,35 @@ impl Whole {
             })?;
             info.progress = Some(progress);
         }
+        if matches!(state, TaskState::Pending | TaskState::Aggregating) {
+            info.since = Some(self.at);
+        }
+        info.apart = self.apart;
         if state == TaskState::Completed {
             info.result = self.result.map(Bytes::from);
         }
         Ok(info)
     }
+}
+
+/// The part of a group that a member waits in.
+fn apart(row: &Row<'_>) -> Result<Option<Apart>, Fault> {
+    let delay: Option<i64> = row.get(13)?;
+    let (Some(delay), first) = (delay, row.get_ref(11)?) else {
+        return Ok(None);
+    };
+    let Some(part) = part(first, row.get(12)?)? else {
+        return Ok(None);
+    };
+    let delay = Duration::from_millis(u64::try_from(delay).unwrap_or_default());
+    Ok(Some(Apart { part, delay }))
+}
+
+/// The part whose columns these are. `None` for a group itself.
+pub(super) fn part(first: ValueRef<'_>, tries: i64) -> Result<Option<Part>, Fault> {
+    if matches!(first, ValueRef::Text(b"")) {
+        return Ok(None);
+    }
+    let (first, tries) = (task_id(first)?, u32::try_from(tries).unwrap_or(u32::MAX));
+    Ok(Some(Part { first, tries }))
 }

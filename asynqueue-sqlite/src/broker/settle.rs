@@ -1,14 +1,14 @@
 //! Recording outcomes.
 
 use asynqueue_core::{
-    broker::{BrokerError, Each, LeaseToken, Outcome, Settled, Settlement},
+    broker::{BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement},
     task::TaskState,
 };
 use rusqlite::{OptionalExtension, params};
 
 use super::SqliteBroker;
 use crate::{
-    change::{Change, Side, state},
+    change::{Change, Event, Side, state},
     link::Need,
     sql::{Direct, Fault, Id, Sql, int, millis, ready},
 };
@@ -49,9 +49,7 @@ impl Change<Direct<'_>> {
     fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Fault> {
         let (task, token) = (&settlement.envelope, settlement.token.0 as i64);
         if ready(self.is_settled(settlement.token))? {
-            let forget = "delete from asynqueue_settled where token = ?1";
-            self.sql.0.prepare_cached(forget)?.execute([token])?;
-            return Ok(Settled::Recorded);
+            return self.confirm(settlement);
         }
         let Some(queue) = ready(self.known(&task.queue))? else {
             return Ok(Settled::Stale);
@@ -74,6 +72,30 @@ impl Change<Direct<'_>> {
         let cancel = self.forget_running(row, id)?;
         self.count(queue, &settlement.outcome);
         self.follow(queue, settlement, cancel)
+    }
+
+    /// Notes that the server of a task knows that a handler has completed it in a transaction.
+    fn confirm(&mut self, settlement: &Settlement) -> Result<Settled, Fault> {
+        let forget = "delete from asynqueue_settled where token = ?1";
+        let token = settlement.token.0 as i64;
+        self.sql.0.prepare_cached(forget)?.execute([token])?;
+        let task = &settlement.envelope;
+        let Some(queue) = ready(self.known(&task.queue))? else {
+            return Ok(Settled::Recorded);
+        };
+        // The transaction may have been committed before this process could announce it.
+        let end = match self.whole(queue, Id::of(&task.id))? {
+            Some(found) if found.state() == TaskState::Completed => found.result(),
+            Some(_) => return Ok(Settled::Recorded),
+            None => match &settlement.outcome {
+                Outcome::Complete { result } => result.clone(),
+                _ => None,
+            },
+        };
+        let (task, codec) = (task.task_ref(), task.codec.clone());
+        let end = Finished::Completed { result: end, codec };
+        self.events.push(Event::Ended { task, end });
+        Ok(Settled::Recorded)
     }
 
     fn count(&mut self, queue: usize, outcome: &Outcome) {

@@ -7,8 +7,9 @@ use asynqueue_core::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-        HourStats, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats, SetApart,
-        Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo, TaskPage, Trimmed,
+        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
+        QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo,
+        TaskPage, Totals, Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -133,6 +134,7 @@ impl Store for SqliteBroker {
         offers.history = true;
         offers.memory = true;
         offers.durability = true;
+        offers.import = true;
         offers
     }
 
@@ -191,6 +193,14 @@ impl Store for SqliteBroker {
 
     async fn nodes(&self) -> Result<Vec<Node>, BrokerError> {
         self.the_node().await
+    }
+
+    async fn import(&self, tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
+        self.import_all(tasks).await
+    }
+
+    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+        self.absorb_totals(queue, id, totals).await
     }
 
     async fn due_groups(

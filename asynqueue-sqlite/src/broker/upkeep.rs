@@ -251,7 +251,7 @@ impl Change<Direct<'_>> {
 }
 
 /// The rows of a queue in each table, a limited number at a time.
-pub(crate) const SWEEP: [&str; 11] = [
+pub(crate) const SWEEP: [&str; 12] = [
     "delete from asynqueue_task where queue = ?1 and id in (select id from asynqueue_task where queue = ?1 limit ?2)",
     "delete from asynqueue_ready where queue = ?1 and (rank, turn) in \
      (select rank, turn from asynqueue_ready where queue = ?1 limit ?2)",
@@ -263,5 +263,6 @@ pub(crate) const SWEEP: [&str; 11] = [
     "delete from asynqueue_hour where queue = ?1 and hour in (select hour from asynqueue_hour where queue = ?1 limit ?2)",
     "delete from asynqueue_waiter where queue = ?1 and id in (select id from asynqueue_waiter where queue = ?1 limit ?2)",
     "delete from asynqueue_end where queue = ?1 and id in (select id from asynqueue_end where queue = ?1 limit ?2)",
+    "delete from asynqueue_absorbed where queue = ?1 and id in (select id from asynqueue_absorbed where queue = ?1 limit ?2)",
     "delete from asynqueue_group where id in (select id from asynqueue_group where queue = ?1 limit ?2)",
 ];

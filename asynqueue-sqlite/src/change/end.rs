@@ -97,13 +97,25 @@ impl<S: Sql> Change<S> {
                 ValueRef::Null
             }
         };
-        let (id, queue) = (Id::of(&task.id), int(self.queues[queue].id));
+        self.keep_beside(queue, Id::of(&task.id), changes, result)
+            .await
+    }
+
+    /// Stores changes and a result beside the envelope of a task.
+    pub(crate) async fn keep_beside(
+        &mut self,
+        queue: usize,
+        id: Id<'_>,
+        changes: ValueRef<'_>,
+        result: Option<&Bytes>,
+    ) -> Result<(), Fault> {
+        let queue = int(self.queues[queue].id);
         let result = result.map_or(ValueRef::Null, |result| ValueRef::Blob(result));
         let keep = "insert or replace into asynqueue_change values (?1, ?2, ?3, ?4)";
         self.sql
             .run(keep, &[queue, id.value(), changes, result])
             .await?;
-        let mark = "update asynqueue_task set is_changed = 1 where queue = ?1 and id = ?2";
+        let mark = "update asynqueue_task set flags = flags | 2 where queue = ?1 and id = ?2";
         self.sql.run(mark, &[queue, id.value()]).await?;
         self.note(Side::Change);
         Ok(())
@@ -121,7 +133,8 @@ impl<S: Sql> Change<S> {
             task.to_bytes(),
         );
         let row = [queue, id.value(), ValueRef::Blob(&bytes), int(holds(task))];
-        let replace = "update asynqueue_task set envelope = ?3, holds = ?4, is_changed = 0 where queue = ?1 and id = ?2";
+        let replace =
+            "update asynqueue_task set envelope = ?3, flags = ?4 where queue = ?1 and id = ?2";
         self.sql.run(replace, &row).await?;
         let forget = "delete from asynqueue_change where queue = ?1 and id = ?2";
         self.sql.run(forget, &[queue, id.value()]).await?;
@@ -141,7 +154,7 @@ impl<S: Sql> Change<S> {
     }
 
     /// Whether a process may wait for the end of a task.
-    async fn forget_waiter(&mut self, queue: usize, id: Id<'_>) -> Result<bool, Fault> {
+    pub(crate) async fn forget_waiter(&mut self, queue: usize, id: Id<'_>) -> Result<bool, Fault> {
         if !self.has(Side::Waiter).await? {
             return Ok(false);
         }
@@ -150,7 +163,7 @@ impl<S: Sql> Change<S> {
         Ok(self.sql.run(waiter, &task).await? > 0)
     }
 
-    fn ended(&mut self, task: &Envelope, end: Finished, is_awaited: bool) {
+    pub(crate) fn ended(&mut self, task: &Envelope, end: Finished, is_awaited: bool) {
         // A caller that starts to wait now adds its row after this transaction.
         if is_awaited {
             let task = task.task_ref();

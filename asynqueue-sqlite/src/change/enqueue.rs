@@ -12,7 +12,7 @@ use crate::sql::{Fault, Id, Sql, ValueRef, int, text, time, timestamp};
 #[derive(Clone, Debug)]
 pub(crate) struct NewRow {
     pub(crate) task: NewTask,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl From<NewTask> for NewRow {
@@ -25,7 +25,7 @@ impl From<NewTask> for NewRow {
 }
 
 const INSERT: &str =
-    "insert into asynqueue_task values (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7) on conflict do nothing";
+    "insert into asynqueue_task values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict do nothing";
 
 impl<S: Sql> Change<S> {
     pub(crate) async fn enqueue(&mut self, new: &NewRow) -> Result<Result<(), Conflict>, Fault> {
@@ -92,7 +92,7 @@ impl<S: Sql> Change<S> {
     async fn add_pending(&mut self, queue: usize, new: &NewRow) -> Result<bool, Fault> {
         let (task, turn) = (&new.task.envelope, self.last_turn().await?);
         let is_added = self
-            .insert(queue, new, state::PENDING, self.now, turn)
+            .insert(queue, task, &new.bytes, state::PENDING, self.now, turn)
             .await?;
         if is_added {
             let priority = task.options.priority;
@@ -110,7 +110,10 @@ impl<S: Sql> Change<S> {
     ) -> Result<bool, Fault> {
         // Read before the task is among them.
         self.next_due(queue).await?;
-        let is_added = self.insert(queue, new, state::SCHEDULED, due, 0).await?;
+        let task = &new.task.envelope;
+        let is_added = self
+            .insert(queue, task, &new.bytes, state::SCHEDULED, due, 0)
+            .await?;
         if is_added {
             self.note_due(queue, due).await?;
             self.queues[queue].add(TaskState::Scheduled, 1);
@@ -119,24 +122,24 @@ impl<S: Sql> Change<S> {
     }
 
     /// Adds the row of a task. Returns whether its id was free.
-    pub(super) async fn insert(
+    pub(crate) async fn insert(
         &mut self,
         queue: usize,
-        new: &NewRow,
+        task: &Envelope,
+        bytes: &[u8],
         state: i64,
         at: Timestamp,
         turn: i64,
     ) -> Result<bool, Fault> {
-        let (task, queue) = (&new.task.envelope, self.queues[queue].id);
         let id = Id::of(&task.id);
         let row = [
-            int(queue),
+            int(self.queues[queue].id),
             id.value(),
             int(state),
             time(at),
             int(turn),
             int(holds(task)),
-            ValueRef::Blob(&new.bytes),
+            ValueRef::Blob(bytes),
         ];
         Ok(self.sql.run(INSERT, &row).await? > 0)
     }

@@ -97,9 +97,17 @@ impl<S: Sql> Change<S> {
             first: WHOLE,
             tries: 0,
         };
+        let before = self.first_group_due(queue).await?;
         let group = self.group_or_new(queue, &key, None).await?;
         let is_added = self
-            .insert(queue, new, state::AGGREGATING, self.now, group.id)
+            .insert(
+                queue,
+                task,
+                &new.bytes,
+                state::AGGREGATING,
+                self.now,
+                group.id,
+            )
             .await?;
         if is_added {
             self.queues[queue].add(TaskState::Aggregating, 1);
@@ -116,7 +124,7 @@ impl<S: Sql> Change<S> {
             // Not this task, if others were added in the same millisecond or before the clock was set back.
             let newest = self.newest(queue, group.id).await?;
             let due = newest.map_or(self.now, |(at, limits)| due(&joined, at, &limits));
-            self.note_group_due(queue, due).await?;
+            self.note_group_due(queue, before, due);
             self.write_group(&joined, due).await?;
         } else if group.size == 0 {
             self.sql.run(DELETE, &[int(group.id)]).await?;
@@ -124,19 +132,30 @@ impl<S: Sql> Change<S> {
         Ok(is_added)
     }
 
-    /// Announces a group that is due before all others.
-    async fn note_group_due(&mut self, queue: usize, due: Timestamp) -> Result<(), Fault> {
-        let first = "select min(due) from asynqueue_group where queue = ?1 and size > 0";
+    /// When the first group of a queue is due.
+    pub(crate) async fn first_group_due(
+        &mut self,
+        queue: usize,
+    ) -> Result<Option<Timestamp>, Fault> {
+        let first = "select min(due) from asynqueue_group where queue = ?1";
         let first = self.sql.row(first, &[int(self.queues[queue].id)]).await?;
-        let first = first
+        Ok(first
             .filter(|row| !row.is_null(0))
-            .map(|row| timestamp(row.int(0)));
-        if first.is_none_or(|first| due < first) {
+            .map(|row| timestamp(row.int(0))))
+    }
+
+    /// Announces a group that is due before all that there were.
+    pub(crate) fn note_group_due(
+        &mut self,
+        queue: usize,
+        before: Option<Timestamp>,
+        due: Timestamp,
+    ) {
+        if before.is_none_or(|before| due < before) {
             let name = self.queues[queue].name.clone();
             let signal = Signal::Due(name.clone(), due);
             self.events.push(Event::Signal(name, signal));
         }
-        Ok(())
     }
 
     pub(crate) async fn write_group(
@@ -156,14 +175,19 @@ impl<S: Sql> Change<S> {
     }
 
     /// Computes a group again after members have left. `group` is its number.
-    pub(crate) async fn refresh_group(&mut self, queue: usize, group: i64) -> Result<(), Fault> {
+    /// Returns when it is due, unless it is empty.
+    pub(crate) async fn refresh_group(
+        &mut self,
+        queue: usize,
+        group: i64,
+    ) -> Result<Option<Timestamp>, Fault> {
         let id = int(self.queues[queue].id);
         let Some(ends) = self.sql.row(ENDS, &[id, int(group)]).await? else {
-            return Ok(());
+            return Ok(None);
         };
         if ends.int(0) == 0 {
             self.sql.run(DELETE, &[int(group)]).await?;
-            return Ok(());
+            return Ok(None);
         }
         let row = GroupRow {
             id: group,
@@ -180,7 +204,8 @@ impl<S: Sql> Change<S> {
                 })
             }
         };
-        self.write_group(&row, due).await
+        self.write_group(&row, due).await?;
+        Ok(Some(due))
     }
 
     /// When the newest member of a group was added, and its limits.

@@ -2,7 +2,7 @@
 
 use asynqueue_core::{
     broker::Conflict,
-    task::{Envelope, TaskId, TaskState, UniqueUntil},
+    task::{Envelope, TaskId, TaskState, Timestamp, UniqueKey, UniqueUntil},
 };
 
 use super::{Change, task_state};
@@ -31,6 +31,25 @@ impl<S: Sql> Change<S> {
         let row = self.sql.row(held, &[queue, key]).await?;
         let row = row.ok_or_else(|| Fault::unexpected("a lock that is held has no row"))?;
         Ok(Err(row.id(0)?))
+    }
+
+    /// Takes a lock for a task if nobody holds it.
+    pub(crate) async fn take_if_free(
+        &mut self,
+        queue: usize,
+        key: &UniqueKey,
+        id: Id<'_>,
+        until: Timestamp,
+    ) -> Result<(), Fault> {
+        let queue = int(self.queues[queue].id);
+        let row = [
+            queue,
+            text(key.as_str()),
+            id.value(),
+            time(until),
+            time(self.now),
+        ];
+        self.sql.run(TAKE, &row).await.map(drop)
     }
 
     /// Takes the lock of a new task.

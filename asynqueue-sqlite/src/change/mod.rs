@@ -128,6 +128,11 @@ impl<S: Sql> Change<S> {
         Ok(numbers.last)
     }
 
+    /// The last number that this transaction has drawn. `None` if it has drawn none.
+    pub(crate) fn last_number(&self) -> Option<i64> {
+        self.number.map(|numbers| numbers.last)
+    }
+
     /// Whether a table may have rows.
     pub(crate) async fn has(&mut self, side: Side) -> Result<bool, Fault> {
         if let Some(known) = self.sides[side as usize] {

@@ -1,12 +1,12 @@
 //! The row of a queue within a transaction.
 
 use asynqueue_core::{
-    broker::HourStats,
+    broker::{ArchiveStats, HourStats},
     task::{Name, TaskState, Timestamp},
 };
 
 use super::Change;
-use crate::sql::{Fault, Sql, int, text, timestamp};
+use crate::sql::{Fault, Sql, int, millis, text, timestamp};
 
 /// A queue. Its counts are written once, when the transaction ends.
 #[derive(Debug)]
@@ -36,6 +36,27 @@ pub(crate) struct QueueRow {
     pub(crate) last_trimmed: Option<i64>,
 }
 
+impl QueueRow {
+    /// What the archive limits have deleted.
+    pub(crate) fn archive(&self) -> ArchiveStats {
+        let mut archive = ArchiveStats::default();
+        archive.max = self.archive_max.map(|max| max as u64);
+        archive.trimmed_by_count = self.trimmed_by_count as u64;
+        archive.trimmed_by_age = self.trimmed_by_age as u64;
+        archive.last_trimmed = self.last_trimmed.map(timestamp);
+        archive
+    }
+
+    pub(crate) fn set_archive(&mut self, archive: &ArchiveStats) {
+        self.archive_max = archive
+            .max
+            .map(|max| i64::try_from(max).unwrap_or(i64::MAX));
+        self.trimmed_by_count = archive.trimmed_by_count as i64;
+        self.trimmed_by_age = archive.trimmed_by_age as i64;
+        self.last_trimmed = archive.last_trimmed.map(millis);
+    }
+}
+
 /// The states that are counted, in the order of the columns.
 pub(crate) const COUNTED: [TaskState; 7] = [
     TaskState::Pending,
@@ -62,12 +83,8 @@ impl Queue {
         self.row.counts[column(state)] += tasks;
     }
 
-    /// Counts an attempt that has ended.
-    pub(crate) fn count_attempt(&mut self, now: Timestamp, has_succeeded: bool) {
-        let hour = (now.as_millis() / HourStats::MILLIS) as i64;
-        let (succeeded, failed) = (i64::from(has_succeeded), i64::from(!has_succeeded));
-        self.row.succeeded += succeeded;
-        self.row.failed += failed;
+    /// Counts attempts of an hour.
+    pub(crate) fn count_hour(&mut self, hour: i64, succeeded: i64, failed: i64) {
         match self.hours.last_mut() {
             Some(last) if last.0 == hour => {
                 last.1 += succeeded;
@@ -75,6 +92,15 @@ impl Queue {
             }
             _ => self.hours.push((hour, succeeded, failed)),
         }
+    }
+
+    /// Counts an attempt that has ended.
+    pub(crate) fn count_attempt(&mut self, now: Timestamp, has_succeeded: bool) {
+        let hour = (now.as_millis() / HourStats::MILLIS) as i64;
+        let (succeeded, failed) = (i64::from(has_succeeded), i64::from(!has_succeeded));
+        self.row.succeeded += succeeded;
+        self.row.failed += failed;
+        self.count_hour(hour, succeeded, failed);
     }
 }
 

@@ -164,6 +164,24 @@ impl File {
         }
     }
 
+    /// Checks that a connection of a caller is to this file.
+    pub(crate) fn check_same(&self, other: Option<&str>) -> Result<(), BrokerError> {
+        let Some(path) = &self.path else {
+            let problem = "a transaction of the application: a database in memory has one connection; use a file";
+            return Err(BrokerError::unsupported(problem));
+        };
+        let other = other.unwrap_or_default();
+        let is_same = path.as_os_str() == other
+            || Identity::of(Path::new(other)).is_some_and(|found| Some(found) == self.identity);
+        if is_same {
+            return Ok(());
+        }
+        Err(BrokerError::unsupported(format!(
+            "a transaction on `{other}`: the tasks are in `{}`; open the connection on that file",
+            path.display()
+        )))
+    }
+
     /// The file, for messages.
     pub(crate) fn name(&self) -> String {
         match &self.path {

@@ -7,6 +7,7 @@ mod peers;
 mod reader;
 mod turn;
 mod wake;
+mod watch;
 mod writer;
 
 use std::sync::{
@@ -25,9 +26,10 @@ pub(crate) use self::{
     file::File,
     reader::View,
     wake::Announcer,
+    watch::Watched,
     writer::{Need, Writing},
 };
-use self::{reader::Readers, writer::Writer};
+use self::{reader::Readers, watch::Watch, writer::Writer};
 use crate::{SqliteDurability, SqliteOptions, change::Change, schema, sql::Direct, sql::Fault};
 
 /// How many free pages are much: 4 MiB.
@@ -40,6 +42,8 @@ pub(crate) struct Link {
     writer: Mutex<Option<Writer>>,
     /// None for a database in memory, which has one connection.
     readers: Mutex<Option<Readers>>,
+    /// None until a caller has a transaction of its own.
+    watch: Mutex<Option<Watch>>,
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) file: Arc<File>,
 }
@@ -70,6 +74,7 @@ impl Link {
             closed: AtomicBool::new(false),
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(readers),
+            watch: Mutex::default(),
             announcer,
             file,
         })
@@ -119,6 +124,18 @@ impl Link {
         response.await.map_err(|_| BrokerError::Closed)?
     }
 
+    /// Announces what a transaction of a caller has changed, once it is committed.
+    pub(crate) fn watch(&self, watched: Watched) -> Result<(), BrokerError> {
+        let mut watch = self.watch.lock();
+        let thread = match watch.take() {
+            Some(thread) => thread,
+            None => Watch::start(&self.file, &self.announcer)?,
+        };
+        thread.add(watched);
+        *watch = Some(thread);
+        Ok(())
+    }
+
     /// Gives the space of finished tasks back to the disk, if there is much of it.
     pub(crate) async fn give_space_back(&self) -> Result<(), BrokerError> {
         if self.file.path().is_none() {
@@ -151,6 +168,7 @@ impl Link {
         self.closed.store(true, SeqCst);
         self.announcer.close();
         drop(self.readers.lock().take());
+        drop(self.watch.lock().take());
         let ended = self.writer.lock().take().map(Writer::end);
         if let Some(ended) = ended {
             // An error means that the thread has ended already.

@@ -22,6 +22,10 @@ impl<S: Store> Broker for S {
         Store::capabilities(self)
     }
 
+    fn as_store(&self) -> &dyn Store {
+        self
+    }
+
     fn enqueue<'life0, 'async_trait>(
         &'life0 self,
         tasks: Vec<NewTask>,

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// The name of the mark of all subscribers.
-pub(super) const SUBSCRIPTIONS: Name = Name::from_static("subscriptions");
+pub(crate) const SUBSCRIPTIONS: Name = Name::from_static("subscriptions");
 
 /// The name of the mark of all schedule entries.
-pub(super) const SCHEDULES: Name = Name::from_static("schedules");
+pub(crate) const SCHEDULES: Name = Name::from_static("schedules");
 
 /// A mark as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -37,20 +37,20 @@ pub(super) async fn mark<S: Store>(store: &S, name: Name) -> Result<StateMark, B
 }
 
 /// Stores a new mark. Part of each addition and each removal.
-pub(super) fn new_mark(name: Name) -> Result<DocumentSwap, BrokerError> {
+pub(crate) fn new_mark(name: Name) -> Result<DocumentSwap, BrokerError> {
     let StateMark(mark) = StateMark::generate();
     let put = Put::Set(encode(&Mark { mark })?, None);
     Ok(DocumentSwap::new(Space::Marks, name, Expect::Any, put))
 }
 
 /// Records a removal.
-pub(super) fn note_removal(name: Name, now: Timestamp) -> DocumentSwap {
+pub(crate) fn note_removal(name: Name, now: Timestamp) -> DocumentSwap {
     let put = Put::Set(bytes::Bytes::new(), Some(now + REMOVALS_KEPT));
     DocumentSwap::new(Space::Removals, name, Expect::Any, put)
 }
 
 /// Deletes the record of a removal, because the item is added again.
-pub(super) fn forget_removal(name: Name) -> DocumentSwap {
+pub(crate) fn forget_removal(name: Name) -> DocumentSwap {
     DocumentSwap::new(Space::Removals, name, Expect::Any, Put::Remove)
 }
 

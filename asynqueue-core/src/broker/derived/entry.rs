@@ -155,7 +155,7 @@ pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap;
 }
 
 /// The name of an entry's record of removal.
-pub(super) fn removal(name: &Name) -> Name {
+pub(crate) fn removal(name: &Name) -> Name {
     format!("schedule\n{name}").into()
 }
 

@@ -18,6 +18,13 @@ mod subscriptions;
 
 use std::time::Duration;
 
+pub(crate) use self::{
+    declared::{
+        SCHEDULES as SCHEDULES_MARK, SUBSCRIPTIONS as SUBSCRIPTIONS_MARK, forget_removal, new_mark,
+        note_removal,
+    },
+    entry::removal as removal_of_entry,
+};
 use super::{BrokerError, Finished, Store};
 use crate::task::{TaskRef, TaskState};
 
@@ -50,7 +57,7 @@ async fn nothing<S: Store, T>(store: &S) -> Result<Vec<T>, BrokerError> {
 }
 
 /// The error of a call that the store does not support.
-pub(super) fn unsupported(what: &str) -> BrokerError {
+pub(crate) fn unsupported(what: &str) -> BrokerError {
     BrokerError::unsupported(format!(
         "{what}: remove it, or use a store that supports it"
     ))

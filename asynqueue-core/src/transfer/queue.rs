@@ -1,0 +1,228 @@
+//! Moves one queue in rounds: all of its tasks that are not active, then its statistics, and then the queue itself.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    OnMoved,
+    error::TransferError,
+    ledger::Ledger,
+    report::Left,
+    side::Side,
+    statistics::{self, Statistics},
+    tasks::{BATCH, Batch, HandOver, Stays},
+};
+use crate::{
+    broker::{LeaseInfo, Page, Space, TaskInfo, unsupported},
+    task::{Name, TaskRef, TaskState, Timestamp},
+};
+
+/// The states of tasks that can be moved. Pending ones first: they would run next.
+const STATES: [TaskState; 6] = [
+    TaskState::Pending,
+    TaskState::Retry,
+    TaskState::Scheduled,
+    TaskState::Aggregating,
+    TaskState::Archived,
+    TaskState::Completed,
+];
+
+/// The result of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// Tasks were moved. There may be more.
+    Moved,
+    /// Tasks are active.
+    Waiting,
+    /// Nothing is left that can be moved.
+    Over,
+}
+
+/// A queue that is being moved.
+pub(super) struct QueueMove {
+    name: Name,
+    hand_over: HandOver,
+    patience: Duration,
+    /// Whether this process has worked on the queue.
+    is_begun: bool,
+    stay: HashMap<TaskRef, Stays>,
+    moved: u64,
+}
+
+/// The queues that have a record of a move.
+pub(super) async fn recorded(from: &Side) -> Result<Vec<Name>, TransferError> {
+    let records = from.documents(Space::Moves).await?;
+    let names = records
+        .iter()
+        .filter_map(|(name, _)| statistics::queue_of(name));
+    Ok(names.collect())
+}
+
+impl QueueMove {
+    pub(super) fn new(name: Name, hand_over: HandOver, patience: Duration) -> Self {
+        Self {
+            name,
+            hand_over,
+            patience,
+            is_begun: false,
+            stay: HashMap::new(),
+            moved: 0,
+        }
+    }
+
+    /// How many tasks were moved.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    fn statistics(&self) -> Statistics<'_> {
+        Statistics {
+            from: &self.hand_over.from,
+            to: &self.hand_over.to,
+            queue: &self.name,
+        }
+    }
+
+    /// Moves all tasks that are not active. Deletes the queue at the source once it is empty.
+    pub(super) async fn round(
+        &mut self,
+        ledger: &mut Ledger,
+        on_moved: Option<&OnMoved>,
+    ) -> Result<Round, TransferError> {
+        ledger.renew().await?;
+        let mut moved = self.begin(ledger, on_moved).await?;
+        for state in STATES {
+            moved += self.move_state(state, ledger, on_moved).await?;
+        }
+        let stats = self.hand_over.from.stats(&self.name).await?;
+        if stats.total() == 0 {
+            self.statistics().send().await?;
+            if self.hand_over.from.delete_queue(&self.name).await? {
+                self.statistics().forget().await?;
+                return Ok(Round::Over);
+            }
+            return Ok(Round::Moved);
+        }
+        if moved > 0 {
+            return Ok(Round::Moved);
+        }
+        let waiting = stats.total() - stats.count(TaskState::Active);
+        if waiting > self.stay.len() as u64 || self.has_live().await? {
+            return Ok(Round::Waiting);
+        }
+        self.statistics().forget_if_unsent().await?;
+        Ok(Round::Over)
+    }
+
+    /// Records that the queue is being moved, and finishes what an earlier process has begun.
+    /// Returns how many tasks were moved.
+    async fn begin(
+        &mut self,
+        ledger: &Ledger,
+        on_moved: Option<&OnMoved>,
+    ) -> Result<u64, TransferError> {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return Ok(0);
+        }
+        let (from, to) = (&self.hand_over.from, &self.hand_over.to);
+        let stats = from.stats(&self.name).await?;
+        let needs_groups = stats.count(TaskState::Aggregating) > 0;
+        if needs_groups && !to.broker().capabilities().groups {
+            return Err(to.failed(unsupported("groups")));
+        }
+        self.statistics().begin().await?;
+        if stats.paused {
+            to.pause(&self.name).await?;
+        }
+        if !ledger.is_resumed {
+            return Ok(0);
+        }
+        let batch = self.hand_over.resume(&self.name).await?;
+        Ok(self.note(batch, on_moved))
+    }
+
+    /// Counts what was moved, and notes what stays. Returns how many tasks were moved.
+    fn note(&mut self, batch: Batch, on_moved: Option<&OnMoved>) -> u64 {
+        self.stay.extend(batch.stay);
+        self.moved += batch.moved;
+        if let Some(call) = on_moved.filter(|_| batch.moved > 0) {
+            call(&self.name, batch.moved);
+        }
+        batch.moved
+    }
+
+    /// Moves the tasks in one state. Returns how many were moved.
+    async fn move_state(
+        &mut self,
+        state: TaskState,
+        ledger: &mut Ledger,
+        on_moved: Option<&OnMoved>,
+    ) -> Result<u64, TransferError> {
+        let (mut sum, mut after) = (0, None);
+        loop {
+            ledger.renew().await?;
+            let page = Page::first(BATCH).after(after.clone());
+            let mut page = self.hand_over.from.list(&self.name, state, page).await?;
+            page.tasks
+                .retain(|task| !self.stay.contains_key(&task.envelope.task_ref()));
+            let batch = self.hand_over.move_all(page.tasks).await?;
+            let has_news = batch.moved > 0 || !batch.stay.is_empty();
+            sum += self.note(batch, on_moved);
+            // A list that has changed is read from the same place again.
+            if !has_news {
+                let Some(next) = page.next else {
+                    return Ok(sum);
+                };
+                after = Some(next);
+            }
+        }
+    }
+
+    /// The active tasks, each with its lease.
+    async fn active(&self) -> Result<Vec<(TaskInfo, LeaseInfo)>, TransferError> {
+        let (mut active, mut after) = (Vec::new(), None);
+        loop {
+            let page = Page::first(BATCH).after(after.take());
+            let page = self
+                .hand_over
+                .from
+                .list(&self.name, TaskState::Active, page);
+            let page = page.await?;
+            let leased = page.tasks.into_iter();
+            active.extend(leased.filter_map(|task| {
+                let lease = task.lease.clone()?;
+                Some((task, lease))
+            }));
+            after = page.next;
+            if after.is_none() {
+                return Ok(active);
+            }
+        }
+    }
+
+    /// Whether a task is active whose worker is alive, or whose lease a server may still reclaim.
+    async fn has_live(&self) -> Result<bool, TransferError> {
+        let active = self.active().await?;
+        Ok(active.iter().any(|(_, lease)| self.is_live(lease.until)))
+    }
+
+    fn is_live(&self, until: Timestamp) -> bool {
+        until + self.patience > self.hand_over.from.now()
+    }
+
+    /// What is left at the source, and why.
+    pub(super) async fn left(&self) -> Result<Vec<Left>, TransferError> {
+        let stay = self.stay.iter().map(|(task, why)| match why {
+            Stays::Taken => Left::Taken(task.clone()),
+            Stays::Unreadable => Left::Unreadable(task.clone()),
+        });
+        let mut left: Vec<_> = stay.collect();
+        left.sort_by_key(ToString::to_string);
+        let active = self.active().await?.into_iter();
+        left.extend(active.map(|(task, lease)| Left::Active {
+            task: task.envelope.task_ref(),
+            worker: lease.worker,
+            until: lease.until,
+        }));
+        Ok(left)
+    }
+}

@@ -1,0 +1,235 @@
+//! The caller's own transactions: tasks that exist if and only if they are committed, and outcomes that are recorded
+//! together with what a handler has written.
+
+use asynqueue_core::{
+    broker::{BrokerError, Conflict, Outcome, Settlement},
+    process::{CompletionError, Context},
+    producer::{EnqueueError, Prepared, TaskHandle},
+    task::{Task, TaskState},
+};
+use rusqlite::Transaction;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    SqliteBroker,
+    change::{Change, NewRow},
+    link::Watched,
+    sql::{Direct, Fault, Id, Sql, int, ready, time},
+};
+
+impl SqliteBroker {
+    /// Enqueues a task in a transaction of the caller, on the caller's connection to the same file. The task exists if
+    /// and only if the transaction is committed. A waiting server starts it within a few milliseconds after that.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::producer::Producer;
+    /// use asynqueue_sqlite::{SqliteBroker, SqliteOptions};
+    /// use rusqlite::{Connection, TransactionBehavior};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct WelcomeEmail { user_id: i64 }
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop.db");
+    ///
+    /// let broker = SqliteBroker::connect(SqliteOptions::file(&path)).await?;
+    /// let producer = Producer::new(broker.clone());
+    ///
+    /// let mut shop = Connection::open(&path)?;
+    /// shop.execute_batch("create table user (id integer primary key, name text)")?;
+    /// let tx = shop.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    /// tx.execute("insert into user (name) values ('Ada')", [])?;
+    /// let user_id = tx.last_insert_rowid();
+    /// let task = broker.enqueue_in(&tx, producer.prepare(WelcomeEmail { user_id })?)?;
+    /// tx.commit()?;
+    /// println!("{}", task.status().await?.state_name());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError::Conflict`] if the task was refused; the transaction is as it was before. Otherwise when a
+    /// statement fails, or when the connection is to another file; roll the transaction back then.
+    pub fn enqueue_in<T: Task>(
+        &self,
+        transaction: &Transaction<'_>,
+        task: Prepared<T>,
+    ) -> Result<TaskHandle<T>, EnqueueError> {
+        let row = NewRow::from(task.task().clone());
+        let mut change = self.change_in(transaction)?;
+        let response = ready(change.enqueue_and_finish(&row)).map_err(|fault| self.fault(fault))?;
+        self.watch(change)?;
+        task.accepted(response)
+    }
+
+    /// Enqueues tasks in a transaction of the caller: see [`enqueue_in`](Self::enqueue_in). The results are in the order
+    /// of the tasks. A task that is refused does not prevent the others.
+    ///
+    /// # Errors
+    ///
+    /// When a statement fails, or when the connection is to another file; roll the transaction back then.
+    pub fn enqueue_many_in<T: Task>(
+        &self,
+        transaction: &Transaction<'_>,
+        tasks: impl IntoIterator<Item = Prepared<T>>,
+    ) -> Result<Vec<Result<TaskHandle<T>, EnqueueError>>, EnqueueError> {
+        let mut change = self.change_in(transaction)?;
+        let mut results = Vec::new();
+        for task in tasks {
+            let row = NewRow::from(task.task().clone());
+            let response = ready(change.enqueue(&row)).map_err(|fault| self.fault(fault))?;
+            results.push(task.accepted(response));
+        }
+        // The number by which the commit is noticed.
+        ready(change.number()).map_err(|fault| self.fault(fault))?;
+        ready(change.finish()).map_err(|fault| self.fault(fault))?;
+        self.watch(change)?;
+        Ok(results)
+    }
+
+    fn change_in<'c>(
+        &self,
+        transaction: &'c Transaction<'_>,
+    ) -> Result<Change<Direct<'c>>, BrokerError> {
+        self.link().open_or_closed()?;
+        let link = self.link();
+        link.file.check_same(transaction.path())?;
+        Ok(Change::new(Direct(transaction), link.now()))
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) -> BrokerError {
+        self.link().file.broker_error(fault)
+    }
+
+    /// Announces a change once it is committed.
+    pub(crate) fn watch<S: Sql>(&self, change: Change<S>) -> Result<(), BrokerError> {
+        let Some(number) = change.last_number() else {
+            return Ok(());
+        };
+        self.link().watch(Watched::new(number, change.events))
+    }
+}
+
+impl<S: Sql> Change<S> {
+    pub(crate) async fn enqueue_and_finish(
+        &mut self,
+        row: &NewRow,
+    ) -> Result<Result<(), Conflict>, Fault> {
+        let response = self.enqueue(row).await?;
+        if response.is_ok() {
+            // The number by which the commit is noticed.
+            self.number().await?;
+        }
+        self.finish().await?;
+        Ok(response)
+    }
+
+    /// Completes a task in a transaction of its handler. Returns whether its lease is current.
+    pub(crate) async fn complete_leased(&mut self, settlement: &Settlement) -> Result<bool, Fault> {
+        let (task, token) = (&settlement.envelope, settlement.token.0 as i64);
+        let Some(queue) = self.known(&task.queue).await? else {
+            return Ok(false);
+        };
+        let (row, id) = (int(self.queues[queue].id), Id::of(&task.id));
+        let end = "delete from asynqueue_lease where queue = ?1 and id = ?2 and token = ?3";
+        if self.sql.run(end, &[row, id.value(), int(token)]).await? == 0 {
+            return Ok(false);
+        }
+        let running = "delete from asynqueue_running where queue = ?1 and id = ?2";
+        self.sql.run(running, &[row, id.value()]).await?;
+        let now = self.now;
+        self.queues[queue].add(TaskState::Active, -1);
+        self.queues[queue].count_attempt(now, true);
+        let result = match &settlement.outcome {
+            Outcome::Complete { result } => result.as_ref(),
+            _ => None,
+        };
+        self.complete(queue, &settlement.leased, task, result)
+            .await?;
+        let settled = "insert into asynqueue_settled values (?1, ?2)";
+        self.sql.run(settled, &[int(token), time(now)]).await?;
+        self.finish().await?;
+        Ok(true)
+    }
+}
+
+/// Completes a task in a transaction of its handler, for [`Context`].
+pub trait CompleteIn {
+    /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
+    /// written and the outcome are committed together, and only while the lease of the task is current. The handler
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task.
+    ///
+    /// The connection is one of the application to the file of the broker. The transaction should start as
+    /// [`Immediate`](rusqlite::TransactionBehavior::Immediate).
+    ///
+    /// ```
+    /// use asynqueue_core::process::{Context, Payload, State, TaskError};
+    /// use asynqueue_sqlite::CompleteIn;
+    /// use rusqlite::{Connection, TransactionBehavior};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "account:credit", crate = asynqueue_core)]
+    /// # struct Credit { account: i64, cents: i64 }
+    /// # #[derive(Clone)] struct Bank(std::path::PathBuf);
+    ///
+    /// async fn credit(State(bank): State<Bank>, task: Payload<Credit>, ctx: Context) -> Result<(), TaskError> {
+    ///     let mut db = Connection::open(&bank.0).map_err(TaskError::retry)?;
+    ///     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(TaskError::retry)?;
+    ///     tx.execute("update account set cents = cents + ?1 where id = ?2", (task.cents, task.account))
+    ///         .map_err(TaskError::retry)?;
+    ///     ctx.complete_in(&tx, &()).map_err(TaskError::retry)?;
+    ///     tx.commit().map_err(TaskError::retry)
+    /// }
+    /// # let _ = asynqueue_core::registry::ProcessWrapper::new(credit);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError::LeaseLost`] if another server may run the task: roll back. Otherwise if the output cannot be
+    /// stored, or a statement fails.
+    fn complete_in<O: Serialize + DeserializeOwned + 'static>(
+        &self,
+        transaction: &Transaction<'_>,
+        output: &O,
+    ) -> Result<(), CompleteError>;
+}
+
+impl CompleteIn for Context {
+    fn complete_in<O: Serialize + DeserializeOwned + 'static>(
+        &self,
+        transaction: &Transaction<'_>,
+        output: &O,
+    ) -> Result<(), CompleteError> {
+        let settlement = self.completion(output)?;
+        let now = self.broker().now();
+        let mut change = Change::new(Direct(transaction), now);
+        recorded(ready(change.complete_leased(&settlement)))
+    }
+}
+
+pub(crate) fn recorded(completed: Result<bool, Fault>) -> Result<(), CompleteError> {
+    match completed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CompleteError::LeaseLost),
+        Err(Fault::Sqlite(error)) => Err(CompleteError::Statement(error.into())),
+        #[cfg(feature = "sqlx")]
+        Err(Fault::Sqlx(error)) => Err(CompleteError::Statement(error.into())),
+        Err(Fault::Broker(error)) => Err(CompleteError::Statement(error.into())),
+    }
+}
+
+/// The outcome of a task was not recorded in a transaction. Roll it back.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// The lease of the task is no longer current. Another server may run it.
+    #[error("the lease of the task is lost: roll back, because another server may run the task")]
+    LeaseLost,
+    /// The attempt has no outcome that can be recorded.
+    #[error(transparent)]
+    Completion(#[from] CompletionError),
+    /// A statement failed.
+    #[error("cannot record the outcome: {0}: use a connection to the file of the broker")]
+    Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+asynqueue_core::debug_as_text!(CompleteError);

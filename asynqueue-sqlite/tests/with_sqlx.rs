@@ -1,0 +1,157 @@
+//! Tasks and outcomes in transactions of `sqlx`.
+
+use std::{path::PathBuf, time::Duration};
+
+use asynqueue_core::{
+    broker::{Broker, Conflict, Inspect},
+    process::{Context, Payload, State, TaskError},
+    producer::{EnqueueError, Producer},
+    server::Server,
+    task::{Aggregate, TaskState},
+};
+use asynqueue_macros::Task;
+use asynqueue_sqlite::{CompleteInSqlx, SqliteBroker, SqliteOptions};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+#[derive(Clone, Serialize, Deserialize, Task)]
+#[task(event = "credit", crate = asynqueue_core, output = u64, retention = "1h")]
+struct Credit {
+    cents: u64,
+}
+
+async fn open() -> (TempDir, PathBuf, SqliteBroker, Producer) {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("shop.db");
+    let broker = SqliteBroker::connect(SqliteOptions::file(&path))
+        .await
+        .expect("a broker");
+    let mut db = connect(&path).await;
+    let table =
+        sqlx::query("create table account (id integer primary key, cents integer not null)");
+    table.execute(&mut db).await.expect("a table");
+    let producer = Producer::new(broker.clone());
+    (folder, path, broker, producer)
+}
+
+async fn connect(path: &PathBuf) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(Duration::from_secs(10));
+    SqliteConnection::connect_with(&options)
+        .await
+        .expect("a connection")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_all_kinds_exist_if_and_only_if_their_transaction_is_committed() {
+    let (_folder, path, broker, producer) = open().await;
+    let mut db = connect(&path).await;
+    let limits = Aggregate::default();
+    for commits in [false, true] {
+        let mut tx = db
+            .begin_with("begin immediate")
+            .await
+            .expect("a transaction");
+        let calls = [
+            producer.enqueue(Credit { cents: 1 }).id("one"),
+            producer.enqueue(Credit { cents: 2 }).priority(3),
+            producer
+                .enqueue(Credit { cents: 3 })
+                .delay(Duration::from_secs(60)),
+            producer
+                .enqueue(Credit { cents: 4 })
+                .unique(Duration::from_secs(60))
+                .unique_key("key"),
+            producer.enqueue(Credit { cents: 5 }).aggregate(limits),
+        ];
+        for call in calls {
+            broker
+                .enqueue_in_sqlx(&mut tx, call.prepare().expect("prepared"))
+                .await
+                .expect("enqueued");
+        }
+        for call in [
+            producer.enqueue(Credit { cents: 6 }).id("one"),
+            producer
+                .enqueue(Credit { cents: 7 })
+                .unique(Duration::from_secs(60))
+                .unique_key("key"),
+        ] {
+            let refused = broker
+                .enqueue_in_sqlx(&mut tx, call.prepare().expect("prepared"))
+                .await;
+            let refused = refused.expect_err("a conflict");
+            assert!(
+                matches!(
+                    refused,
+                    EnqueueError::Conflict(Conflict::Id { .. } | Conflict::Unique { .. })
+                ),
+                "{refused}"
+            );
+        }
+        match commits {
+            true => tx.commit().await.expect("committed"),
+            false => tx.rollback().await.expect("rolled back"),
+        }
+        let stats = broker
+            .stats(&["default".into()])
+            .await
+            .expect("figures")
+            .remove(0);
+        let count = |state| stats.count(state);
+        let counts = (
+            count(TaskState::Pending),
+            count(TaskState::Scheduled),
+            count(TaskState::Aggregating),
+        );
+        assert_eq!(counts, if commits { (3, 1, 1) } else { (0, 0, 0) });
+    }
+    let due = broker
+        .forward(&["default".into()], 10)
+        .await
+        .expect("a call");
+    assert!(due[0].as_ref().is_ok_and(|due| due.next_due.is_some()));
+}
+
+async fn credit(
+    State(path): State<PathBuf>,
+    task: Payload<Credit>,
+    ctx: Context,
+) -> Result<u64, TaskError> {
+    let mut db = connect(&path).await;
+    let mut tx = db
+        .begin_with("begin immediate")
+        .await
+        .map_err(TaskError::retry)?;
+    let insert = sqlx::query("insert into account (cents) values (?1)").bind(task.cents as i64);
+    insert.execute(&mut *tx).await.map_err(TaskError::retry)?;
+    ctx.complete_in_sqlx(&mut tx, &(task.cents * 2))
+        .await
+        .map_err(TaskError::retry)?;
+    tx.commit().await.map_err(TaskError::retry)?;
+    Ok(task.cents * 2)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_is_committed_with_what_the_handler_has_written() {
+    let (_folder, path, broker, producer) = open().await;
+    let server = Server::builder(broker)
+        .queue("default", 1)
+        .state(path.clone())
+        .process(credit);
+    let server = server.start().await.expect("a server");
+    let handle = producer
+        .enqueue(Credit { cents: 21 })
+        .await
+        .expect("enqueued");
+    assert_eq!(handle.result().await.expect("completed"), 42);
+    server.shutdown().await.expect("ended in order");
+    let mut db = connect(&path).await;
+    let sum: i64 = sqlx::query_scalar("select sum(cents) from account")
+        .fetch_one(&mut db)
+        .await
+        .expect("a row");
+    assert_eq!(sum, 21);
+}
