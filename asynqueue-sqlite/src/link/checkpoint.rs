@@ -4,21 +4,23 @@
 //! far, since more is written while it moves. Once the log is long, the writer moves the short rest itself.
 
 use std::{
+    cell::Cell,
+    ffi::c_int,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst},
         mpsc,
     },
     thread,
     time::Duration,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, hooks::Wal};
 
 use super::{ConnectError, File};
 
-/// After how many commits the log is moved.
-const COMMITS: u64 = 64;
+/// How many pages are written until the log is moved: 4 MiB. Moving waits for the disk, as a commit does.
+const SOME: i64 = 1_000;
 
 /// The pages of a long log: 32 MiB.
 const LONG: i64 = 8_192;
@@ -28,12 +30,20 @@ const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Checkpoints {
     shared: Arc<Shared>,
-    wake: mpsc::SyncSender<()>,
+    /// Whether the log is to be moved.
+    wake: mpsc::SyncSender<bool>,
+}
+
+thread_local! {
+    /// The pages of the log after the last commit of this thread.
+    static PAGES: Cell<i64> = const { Cell::new(0) };
 }
 
 #[derive(Default)]
 struct Shared {
     commits: AtomicU64,
+    /// The pages of the log when it is to be moved next.
+    next: AtomicI64,
     /// Whether the writer is to move the rest.
     takes_rest: AtomicBool,
 }
@@ -54,13 +64,29 @@ impl Checkpoints {
         Ok(Self { shared, wake })
     }
 
-    /// Counts a commit.
+    /// Counts the pages of the log from now on.
+    pub(super) fn attach(db: &mut Connection) {
+        let note = |_: &Wal, pages: c_int| {
+            PAGES.set(pages.into());
+            Ok(())
+        };
+        // An error in later versions of rusqlite, which is none here: there is one hook.
+        let _ = db.wal_hook(Some(note as fn(&Wal, c_int) -> rusqlite::Result<()>));
+    }
+
+    /// Notes a commit of this thread.
     pub(super) fn note_commit(&self) {
-        let commits = self.shared.commits.fetch_add(1, SeqCst) + 1;
-        // The first after a pause starts the wait for the next one.
-        if commits == 1 || commits.is_multiple_of(COMMITS) {
+        let commits = self.shared.commits.fetch_add(1, SeqCst);
+        let (pages, next) = (PAGES.get(), self.shared.next.load(SeqCst));
+        // Less than before: the log has started anew.
+        if pages < next - SOME {
+            self.shared.next.store(pages + SOME, SeqCst);
+        }
+        // The first one after a pause starts the wait for the next pause.
+        if commits == 0 || pages >= next.max(SOME) {
+            self.shared.next.store(pages + SOME, SeqCst);
             // Full: it is woken already.
-            let _ = self.wake.try_send(());
+            let _ = self.wake.try_send(pages >= SOME);
         }
     }
 
@@ -75,7 +101,7 @@ impl Checkpoints {
     }
 }
 
-fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<()>) {
+fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<bool>) {
     let mut is_moved = true;
     loop {
         let commits = shared.commits.load(SeqCst);
@@ -87,15 +113,14 @@ fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<()>) {
                 move_log(db, "pragma wal_checkpoint(truncate)");
                 is_moved = true;
             }
-            _ => {
+            Ok(true) => {
                 is_moved = false;
-                if shared.commits.load(SeqCst) >= COMMITS {
-                    let pages = move_log(db, "pragma wal_checkpoint(passive)");
-                    if pages.is_some_and(|pages| pages > LONG) {
-                        shared.takes_rest.store(true, SeqCst);
-                    }
+                let pages = move_log(db, "pragma wal_checkpoint(passive)");
+                if pages.is_some_and(|pages| pages > LONG) {
+                    shared.takes_rest.store(true, SeqCst);
                 }
             }
+            Ok(false) | Err(mpsc::RecvTimeoutError::Timeout) => is_moved = false,
         }
     }
 }

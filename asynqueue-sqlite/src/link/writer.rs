@@ -82,14 +82,17 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(
-        db: Connection,
+        mut db: Connection,
         file: Arc<File>,
         writing: Writing,
     ) -> Result<Self, ConnectError> {
         let (jobs, waiting) = mpsc::channel();
         let (end, ended) = oneshot::channel();
         let checkpoints = match file.path() {
-            Some(_) => Some(Checkpoints::start(&file)?),
+            Some(_) => {
+                Checkpoints::attach(&mut db);
+                Some(Checkpoints::start(&file)?)
+            }
             None => None,
         };
         let run = move || {
