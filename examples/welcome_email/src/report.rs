@@ -1,4 +1,4 @@
-//! The final report: the number of tasks by state, and the failures.
+//! The final report: the number of tasks by state, the failures, and the emails that were sent.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,8 @@ use asynqueue::{
     prelude::BoxError,
     task::TaskState,
 };
+
+use crate::mailer;
 
 pub(crate) async fn print(broker: &SharedBroker) -> Result<(), BoxError> {
     let stats = broker
@@ -39,6 +41,21 @@ pub(crate) async fn print(broker: &SharedBroker) -> Result<(), BoxError> {
     }
     for (reason, count) in reasons {
         println!("{count:4}  {reason}");
+    }
+    print_sent()?;
+    Ok(())
+}
+
+/// An email is sent twice if the program was killed after it was sent and before that was recorded: the lease expires,
+/// and the task runs again. A real mail server would drop the second one by an idempotency key, such as the task's id.
+fn print_sent() -> std::io::Result<()> {
+    let sent = mailer::sent()?;
+    println!("\n{} users were sent an email", sent.len());
+    let again = sent.values().filter(|times| **times > 1).count();
+    if again > 0 {
+        println!(
+            "{again} of them twice, because the program was killed before it recorded the first one"
+        );
     }
     Ok(())
 }
