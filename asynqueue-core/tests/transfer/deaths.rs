@@ -178,7 +178,7 @@ async fn attempts_that_are_counted_between_two_moves_are_added_once() {
             assert!(ended.is_ok());
             break;
         }
-        stage.clock.advance(secs(3_600));
+        stage.clock.advance(secs(6));
         let mut runs = BTreeMap::new();
         let queue = Name::from("empty");
         crate::stage::accept(stage.source(), vec![new("empty", "late")]).await;

@@ -136,7 +136,7 @@ whole! {
     documents(space: Space) -> Vec<(Name, Document)>;
     due(space: Space, limit: usize) -> DueDocuments;
     history(queues: &[Name], since: Timestamp) -> Vec<Vec<HourStats>>;
-    absorb(queue: &Name, id: &Name, totals: &Totals) -> bool;
+    absorb(queue: &Name, id: &Name, totals: Option<&Totals>) -> bool;
     enqueue(tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>>;
 }
 
@@ -266,7 +266,12 @@ impl Store for Mortal {
         self.history(queues, since).await
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         self.absorb(queue, id, totals).await
     }
 }
