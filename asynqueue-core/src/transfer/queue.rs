@@ -102,8 +102,8 @@ impl QueueMove {
         Ok(Round::Over)
     }
 
-    /// Moves the statistics of an empty queue, and deletes the queue. It is paused meanwhile: an attempt that was counted
-    /// in between would be lost.
+    /// Moves the statistics of an empty queue, and deletes the queue. It is paused until then: an attempt that is
+    /// counted in between would be lost.
     async fn retire(&mut self) -> Result<Round, TransferError> {
         let from = &self.hand_over.from;
         let Some(record) = &mut self.record else {
@@ -119,14 +119,14 @@ impl QueueMove {
                 return Ok(Round::Over);
             }
         }
-        record.go_on().await?;
+        record.unhalt().await?;
         Ok(Round::Moved)
     }
 
     /// Opens the record of the queue, and finishes what an earlier process has begun. Returns how many tasks were moved.
     async fn begin(
         &mut self,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
         on_moved: Option<&OnMoved>,
     ) -> Result<u64, TransferError> {
         if self.record.is_some() {
@@ -141,14 +141,14 @@ impl QueueMove {
             return Err(to.failed(unsupported("groups")));
         }
         if record.is_halted() {
-            record.go_on().await?;
+            record.unhalt().await?;
         } else if stats.paused {
             to.set_paused(&self.name, true).await?;
         }
         if !ledger.is_resumed {
             return Ok(0);
         }
-        let batch = self.hand_over.resume(&self.name).await?;
+        let batch = self.hand_over.resume(&self.name, ledger).await?;
         Ok(self.note(batch, on_moved))
     }
 
@@ -176,7 +176,7 @@ impl QueueMove {
             let mut page = self.hand_over.from.list(&self.name, state, page).await?;
             page.tasks
                 .retain(|task| !self.stay.contains_key(&task.envelope.task_ref()));
-            let batch = self.hand_over.move_all(page.tasks).await?;
+            let batch = self.hand_over.move_all(page.tasks, ledger).await?;
             let has_news = batch.moved > 0 || !batch.stay.is_empty();
             sum += self.note(batch, on_moved);
             // A list that has changed is read from the same place again.

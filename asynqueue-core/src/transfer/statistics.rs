@@ -160,7 +160,7 @@ impl Statistics {
     }
 
     /// Resumes the queue, if the move has paused it.
-    pub(super) async fn go_on(&mut self) -> Result<(), TransferError> {
+    pub(super) async fn unhalt(&mut self) -> Result<(), TransferError> {
         if self.record.is_halted {
             self.from.set_paused(&self.queue, false).await?;
             self.record.is_halted = false;
