@@ -2,12 +2,13 @@
 
 mod bench;
 mod monitor;
+mod transfer;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The asynqueue command line: serve the web monitor, benchmark a broker.
+/// The asynqueue command line: serve the web monitor, benchmark a broker, move tasks to another broker.
 #[derive(Debug, Parser)]
 #[command(name = "asynqueue", version)]
 struct Cli {
@@ -21,6 +22,10 @@ enum Command {
     Bench(bench::Options),
     /// Serve the web monitor of a broker.
     Monitor(monitor::Options),
+    /// Move everything from one broker to another: tasks, schedule entries, subscribers and statistics.
+    ///
+    /// Servers may run on both brokers. A move that was interrupted or killed resumes when it is started again.
+    Move(transfer::Options),
 }
 
 #[tokio::main]
@@ -28,6 +33,7 @@ async fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options).await,
         Command::Monitor(options) => monitor::run(&options).await,
+        Command::Move(options) => transfer::run(&options).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

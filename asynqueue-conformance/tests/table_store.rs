@@ -631,11 +631,9 @@ impl Tables {
         Imported::Done
     }
 
-    fn absorb(&mut self, queue: &Name, id: &Name, totals: &Totals) -> bool {
+    fn absorb(&mut self, queue: &Name, id: &Name, totals: &Totals) {
         let queue = self.queues.entry(queue.clone()).or_default();
-        if !queue.absorbed.insert(id.clone()) {
-            return false;
-        }
+        queue.absorbed.insert(id.clone());
         queue.is_used = true;
         queue.succeeded += totals.succeeded;
         queue.failed += totals.failed;
@@ -647,7 +645,6 @@ impl Tables {
             sum.succeeded += hour.succeeded;
             sum.failed += hour.failed;
         }
-        true
     }
 
     fn stats(&self, name: &Name, now: Timestamp) -> QueueStats {
@@ -1026,8 +1023,19 @@ impl Store for TableStore {
         Ok(tasks.iter().map(|task| tables.import(task, now)).collect())
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
-        Ok(self.open()?.absorb(queue, id, totals))
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
+        let mut tables = self.open()?;
+        let known = tables.queues.get(queue);
+        let is_new = known.is_none_or(|known| !known.absorbed.contains(id));
+        if let Some(totals) = totals.filter(|_| is_new) {
+            tables.absorb(queue, id, totals);
+        }
+        Ok(is_new)
     }
 }
 

@@ -82,6 +82,7 @@ pub use asynqueue_core::{
     server,
     server::{Server, ServerBuilder, ServerError, shutdown_signal},
     task::Task,
+    transfer,
 };
 #[cfg(feature = "scheduler")]
 #[doc(inline)]
@@ -228,6 +229,7 @@ mod book {
         redis_durability = "operations/redis-durability.md";
         #[cfg(feature = "metrics-exporter")]
         metrics = "operations/metrics.md";
+        moving = "operations/moving.md";
         traces = "operations/traces.md";
         deploying = "operations/deploying.md";
         #[cfg(feature = "monitor")]

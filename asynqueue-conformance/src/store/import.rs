@@ -517,7 +517,12 @@ pub async fn statistics_are_added_once(harness: &dyn StoreHarness) {
     let hour = HourStats::MILLIS;
     let hour = Timestamp::from_millis(store.now().as_millis() / hour * hour);
     let (queue, totals) = (Name::from(QUEUE), totals(hour));
-    let add = async |id: &str| store.absorb(&queue, &id.into(), &totals).await.unwrap();
+    let add = async |id: &str| {
+        store
+            .absorb(&queue, &id.into(), Some(&totals))
+            .await
+            .unwrap()
+    };
     assert!(add("one").await);
     assert!(!add("one").await);
     assert_eq!(store.queues().await.unwrap(), [QUEUE]);
@@ -533,6 +538,23 @@ pub async fn statistics_are_added_once(harness: &dyn StoreHarness) {
     assert_eq!(hours(&store).await, [HourStats::new(hour, 20, 8)]);
 }
 
+/// An id is also remembered with statistics that add nothing.
+pub async fn asking_for_an_id_does_not_remember_it(harness: &dyn StoreHarness) {
+    let store = harness.store().await;
+    let queue = Name::from(QUEUE);
+    let ask = async || store.absorb(&queue, &"one".into(), None).await.unwrap();
+    assert!(ask().await);
+    assert!(ask().await);
+    assert_eq!(store.queues().await.unwrap(), [] as [Name; 0]);
+    let nothing = Totals::default();
+    let noted = store.absorb(&queue, &"one".into(), Some(&nothing)).await;
+    assert!(noted.unwrap());
+    assert!(!ask().await);
+    assert!(store.absorb(&queue, &"two".into(), None).await.unwrap());
+    assert!(store.delete_queue(&queue, false).await.unwrap());
+    assert!(ask().await);
+}
+
 /// The limit that the servers of this store use stays, and so does the later time.
 pub async fn statistics_do_not_replace_those_of_the_store(harness: &dyn StoreHarness) {
     let store = harness.store().await;
@@ -540,12 +562,22 @@ pub async fn statistics_do_not_replace_those_of_the_store(harness: &dyn StoreHar
     let late = changed(totals(now), |totals| totals.archive.max = Some(7));
     let early = changed(totals(now - secs(60)), |totals| totals.hours.clear());
     for (id, totals) in [("late", &late), ("early", &early)] {
-        assert!(store.absorb(&queue, &id.into(), totals).await.unwrap());
+        assert!(
+            store
+                .absorb(&queue, &id.into(), Some(totals))
+                .await
+                .unwrap()
+        );
     }
     let archive = stats(&store).await.archive;
     assert_eq!((archive.max, archive.last_trimmed), (Some(7), Some(now)));
     let none = Totals::default();
-    assert!(store.absorb(&queue, &"none".into(), &none).await.unwrap());
+    assert!(
+        store
+            .absorb(&queue, &"none".into(), Some(&none))
+            .await
+            .unwrap()
+    );
     assert_eq!(stats(&store).await.archive, archive);
 }
 
@@ -553,7 +585,12 @@ pub async fn statistics_do_not_replace_those_of_the_store(harness: &dyn StoreHar
 pub async fn statistics_are_forgotten_with_their_queue(harness: &dyn StoreHarness) {
     let store = harness.store().await;
     let (queue, totals) = (Name::from(QUEUE), totals(store.now()));
-    let add = async || store.absorb(&queue, &"one".into(), &totals).await.unwrap();
+    let add = async || {
+        store
+            .absorb(&queue, &"one".into(), Some(&totals))
+            .await
+            .unwrap()
+    };
     assert!(add().await);
     assert!(store.delete_queue(&queue, false).await.unwrap());
     assert_eq!(stats(&store).await.succeeded, 0);

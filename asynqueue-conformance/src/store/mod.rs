@@ -119,6 +119,7 @@ macro_rules! store_suite {
                 one_of_racing_imports_of_an_id_is_stored,
                 a_large_batch_arrives_completely_and_in_order,
                 statistics_are_added_once,
+                asking_for_an_id_does_not_remember_it,
                 statistics_do_not_replace_those_of_the_store,
                 statistics_are_forgotten_with_their_queue,
             ],

@@ -463,13 +463,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Adds statistics to those of a queue, and remembers `id` in the same step. Does nothing if the queue remembers
-    /// this `id`: repeating the call is safe. Returns whether the statistics were added. The queue remembers it until
-    /// it is deleted.
+    /// this `id`: repeating the call is safe. The queue remembers it until it is deleted. Without statistics, the call
+    /// changes nothing. Returns whether the queue did not remember the `id` before.
     ///
     /// # Errors
     ///
     /// When the store cannot be reached, or does not support it, which is the default.
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         match self.inner() {
             Some(inner) => inner.absorb(queue, id, totals).await,
             None => Err(derived::unsupported("importing statistics")),

@@ -79,7 +79,8 @@ impl Queue {
         self.succeeded += totals.succeeded;
         self.failed += totals.failed;
         self.archive.absorb(&totals.archive);
-        for hour in &totals.hours {
+        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
+        for hour in totals.hours.iter().filter(has_attempts) {
             let number = hour.start.as_millis() / HourStats::MILLIS;
             let start = Timestamp::from_millis(number * HourStats::MILLIS);
             let stats = self.hours.entry(number).or_default();

@@ -370,8 +370,18 @@ impl Store for MemoryBroker {
         ))
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         self.open()?;
-        Ok(self.queue(queue).lock().absorb(id, totals))
+        let queue = self.queue(queue);
+        let mut queue = queue.lock();
+        Ok(match totals {
+            Some(totals) => queue.absorb(id, totals),
+            None => !queue.absorbed.contains(id),
+        })
     }
 }

@@ -101,7 +101,7 @@ pub(super) struct Entries<'a> {
     pub(super) patience: Duration,
 }
 
-/// What became of an entry.
+/// The result of moving an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     Yes,
@@ -109,7 +109,7 @@ pub(super) enum Moved {
     Gone,
     /// The target has another one of its name.
     Taken,
-    /// It has changed meanwhile: look again.
+    /// It has changed in between: look again.
     Changed,
 }
 
@@ -139,7 +139,7 @@ impl Entries<'_> {
             }
             let source = self.from.document(Space::Schedules, &name).await?;
             let source = source.as_ref().and_then(Fields::read);
-            // Another one may have its name by now.
+            // Another entry may have its name since.
             if !source.is_some_and(|fields| fields.is_marked(self.id)) {
                 self.free(&name).await?;
             }

@@ -38,4 +38,4 @@ pub enum TransferError {
 crate::debug_as_text!(TransferError);
 
 /// How long a process has the source to itself without renewing its claim.
-pub(super) const CLAIM: Duration = Duration::from_secs(5);
+pub(super) const CLAIM: Duration = Duration::from_secs(3);

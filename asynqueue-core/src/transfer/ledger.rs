@@ -151,11 +151,19 @@ impl Ledger {
     ///
     /// When another process has claimed the move since: this one was too slow.
     pub(super) async fn renew(&mut self) -> Result<(), TransferError> {
-        let now = self.from.now();
-        if self.record.until.since(now) > CLAIM / 2 {
+        if self.record.until.since(self.from.now()) > CLAIM / 2 {
             return Ok(());
         }
-        self.record.until = now + CLAIM;
+        self.confirm().await
+    }
+
+    /// Checks that no other process has claimed the move since this one did, and renews the claim.
+    ///
+    /// # Errors
+    ///
+    /// When another process has.
+    pub(super) async fn confirm(&mut self) -> Result<(), TransferError> {
+        self.record.until = self.from.now() + CLAIM;
         self.write().await
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Mark {
     pub(super) id: Name,
     /// Where the task was. Never completed.
     pub(super) place: TaskPlace,
-    /// The place of the task in its batch. Those that a dead process has left are moved in this order.
+    /// The place of the task in its batch. The tasks that a dead process has left are moved in this order.
     pub(super) order: u64,
     /// The event of the task.
     event: Name,

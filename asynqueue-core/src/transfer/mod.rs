@@ -3,7 +3,7 @@
 //!
 //! A move may run beside servers on both stores, may be killed at any point and is then started again: no task is lost,
 //! and none runs twice because of the move. The modules describe the steps: `tasks`, `entries`, `statistics` and
-//! `ledger`. The chapter [Moving to another store](https://docs.rs/asynqueue) of the book is about its use.
+//! `ledger`. The chapter *Moving to another store* of the book is about its use.
 
 mod entries;
 mod error;
@@ -33,7 +33,7 @@ pub use self::{
     report::{Left, Report, Survey},
 };
 use crate::{
-    broker::{SharedBroker, Space, unsupported},
+    broker::{BrokerError, SharedBroker, Space},
     task::{Name, TaskState},
 };
 
@@ -131,7 +131,9 @@ impl Transfer {
     pub async fn run(&self) -> Result<Report, TransferError> {
         for side in [&self.from, &self.to] {
             if !side.broker().capabilities().import {
-                return Err(side.failed(unsupported("moving tasks")));
+                return Err(side.failed(BrokerError::unsupported(
+                    "a move: expected a store that supports imports",
+                )));
             }
         }
         let mut ledger = Ledger::open(self.from.clone(), self.to.clone()).await?;
@@ -237,7 +239,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// The queues to move: those that the source has, and those that an earlier process has not finished.
+    /// The queues to move: all that the source has or an earlier process has not finished.
     async fn open_queues(&self) -> Result<Vec<Name>, TransferError> {
         let mut queues = self.from.queues().await?;
         queues.extend(queue::recorded(&self.from).await?);

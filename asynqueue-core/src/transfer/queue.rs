@@ -42,8 +42,8 @@ pub(super) struct QueueMove {
     name: Name,
     hand_over: HandOver,
     patience: Duration,
-    /// Whether this process has worked on the queue.
-    is_begun: bool,
+    /// The record of the queue, once this process has begun to move it.
+    record: Option<Statistics>,
     stay: HashMap<TaskRef, Stays>,
     moved: u64,
 }
@@ -63,7 +63,7 @@ impl QueueMove {
             name,
             hand_over,
             patience,
-            is_begun: false,
+            record: None,
             stay: HashMap::new(),
             moved: 0,
         }
@@ -72,14 +72,6 @@ impl QueueMove {
     /// How many tasks were moved.
     pub(super) fn moved(&self) -> u64 {
         self.moved
-    }
-
-    fn statistics(&self) -> Statistics<'_> {
-        Statistics {
-            from: &self.hand_over.from,
-            to: &self.hand_over.to,
-            queue: &self.name,
-        }
     }
 
     /// Moves all tasks that are not active. Deletes the queue at the source once it is empty.
@@ -95,12 +87,7 @@ impl QueueMove {
         }
         let stats = self.hand_over.from.stats(&self.name).await?;
         if stats.total() == 0 {
-            self.statistics().send().await?;
-            if self.hand_over.from.delete_queue(&self.name).await? {
-                self.statistics().forget().await?;
-                return Ok(Round::Over);
-            }
-            return Ok(Round::Moved);
+            return self.retire().await;
         }
         if moved > 0 {
             return Ok(Round::Moved);
@@ -109,34 +96,59 @@ impl QueueMove {
         if waiting > self.stay.len() as u64 || self.has_live().await? {
             return Ok(Round::Waiting);
         }
-        self.statistics().forget_if_unsent().await?;
+        if let Some(record) = self.record.take_if(|record| record.is_unsent()) {
+            record.forget().await?;
+        }
         Ok(Round::Over)
     }
 
-    /// Records that the queue is being moved, and finishes what an earlier process has begun.
-    /// Returns how many tasks were moved.
+    /// Moves the statistics of an empty queue, and deletes the queue. It is paused until then: an attempt that is
+    /// counted in between would be lost.
+    async fn retire(&mut self) -> Result<Round, TransferError> {
+        let from = &self.hand_over.from;
+        let Some(record) = &mut self.record else {
+            return Ok(Round::Moved);
+        };
+        record.halt().await?;
+        if from.stats(&self.name).await?.total() == 0 {
+            record.send().await?;
+            if from.delete_queue(&self.name).await? {
+                if let Some(record) = self.record.take() {
+                    record.forget().await?;
+                }
+                return Ok(Round::Over);
+            }
+        }
+        record.unhalt().await?;
+        Ok(Round::Moved)
+    }
+
+    /// Opens the record of the queue, and finishes what an earlier process has begun. Returns how many tasks were moved.
     async fn begin(
         &mut self,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
         on_moved: Option<&OnMoved>,
     ) -> Result<u64, TransferError> {
-        if std::mem::replace(&mut self.is_begun, true) {
+        if self.record.is_some() {
             return Ok(0);
         }
         let (from, to) = (&self.hand_over.from, &self.hand_over.to);
+        let record = Statistics::open(from, to, &self.name).await?;
+        let record = self.record.insert(record);
         let stats = from.stats(&self.name).await?;
         let needs_groups = stats.count(TaskState::Aggregating) > 0;
         if needs_groups && !to.broker().capabilities().groups {
             return Err(to.failed(unsupported("groups")));
         }
-        self.statistics().begin().await?;
-        if stats.paused {
-            to.pause(&self.name).await?;
+        if record.is_halted() {
+            record.unhalt().await?;
+        } else if stats.paused {
+            to.set_paused(&self.name, true).await?;
         }
         if !ledger.is_resumed {
             return Ok(0);
         }
-        let batch = self.hand_over.resume(&self.name).await?;
+        let batch = self.hand_over.resume(&self.name, ledger).await?;
         Ok(self.note(batch, on_moved))
     }
 
@@ -164,7 +176,7 @@ impl QueueMove {
             let mut page = self.hand_over.from.list(&self.name, state, page).await?;
             page.tasks
                 .retain(|task| !self.stay.contains_key(&task.envelope.task_ref()));
-            let batch = self.hand_over.move_all(page.tasks).await?;
+            let batch = self.hand_over.move_all(page.tasks, ledger).await?;
             let has_news = batch.moved > 0 || !batch.stay.is_empty();
             sum += self.note(batch, on_moved);
             // A list that has changed is read from the same place again.

@@ -117,14 +117,22 @@ impl Side {
         imported.map_err(|error| self.failed(error))
     }
 
-    pub(super) async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool> {
-        let added = self.store().absorb(queue, id, totals).await;
-        added.map_err(|error| self.failed(error))
+    pub(super) async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<()> {
+        let added = self.store().absorb(queue, id, Some(totals)).await;
+        added.map(drop).map_err(|error| self.failed(error))
     }
 
-    pub(super) async fn pause(&self, queue: &Name) -> Result<()> {
+    /// Whether a queue remembers the id of statistics.
+    pub(super) async fn has_absorbed(&self, queue: &Name, id: &Name) -> Result<bool> {
+        let is_new = self.store().absorb(queue, id, None).await;
+        is_new
+            .map(|is_new| !is_new)
+            .map_err(|error| self.failed(error))
+    }
+
+    pub(super) async fn set_paused(&self, queue: &Name, paused: bool) -> Result<()> {
         let queues = std::slice::from_ref(queue);
-        let paused = self.store().set_paused(queues, true).await;
+        let paused = self.store().set_paused(queues, paused).await;
         paused.map_err(|error| self.failed(error))
     }
 

@@ -1,12 +1,10 @@
-//! The statistics of a queue, which the target adds to its own once.
+//! The record of a queue that is being moved, and its statistics, which the target adds to its own once.
 //!
 //! The source keeps what the target has absorbed so far, and what is being sent under which id. A process that resumes
 //! sends that again under the same id. What is counted at the source later is sent as a difference.
 //!
-//! A process that dies between the deletion of the queue and that of its record leaves a record of sums that no longer
-//! exist. New attempts at the source then count from zero. They are recognised by the hours, which do not return. Hours
-//! that are forgotten after 90 days are the exception that does no harm: a process that is dead for so long resumes no
-//! move.
+//! The sums belong to one life of the queue: from its first task to its deletion. The queue remembers the id of this life,
+//! as it remembers those of statistics. A queue that does not remember it has been deleted since, and counts from zero.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +22,16 @@ use crate::{
 };
 
 /// The record of a queue at the source.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
-    /// What the target has absorbed.
+    /// The id of the life of the queue.
+    life: Name,
+    /// What the target has absorbed of this life.
     absorbed: Sums,
     /// What is being sent, and its id.
     sending: Option<(Name, Sums)>,
+    /// Whether the move has paused the queue at the source.
+    is_halted: bool,
 }
 
 /// Statistics as they were read at the source.
@@ -61,27 +63,8 @@ impl Sums {
         }
     }
 
-    /// Whether these sums can have become of `before`. Otherwise the queue was deleted in between, and counted from zero.
-    fn continue_from(&self, before: &Self) -> bool {
-        let has_hour = |(start, (succeeded, failed)): (&u64, &(u64, u64))| {
-            let hour = self.hours.get(start);
-            hour.is_some_and(|hour| hour.0 >= *succeeded && hour.1 >= *failed)
-        };
-        self.succeeded >= before.succeeded
-            && self.failed >= before.failed
-            && self.trimmed_by_count >= before.trimmed_by_count
-            && self.trimmed_by_age >= before.trimmed_by_age
-            && before.hours.iter().all(has_hour)
-    }
-
     /// What has been added since `before`.
     fn since(&self, before: &Self) -> Totals {
-        let none = Self::default();
-        let before = if self.continue_from(before) {
-            before
-        } else {
-            &none
-        };
         let hours = self
             .hours
             .iter()
@@ -96,8 +79,8 @@ impl Sums {
                 (succeeded + failed > 0).then(|| HourStats::new(start, succeeded, failed))
             });
         Totals {
-            succeeded: self.succeeded - before.succeeded,
-            failed: self.failed - before.failed,
+            succeeded: self.succeeded.saturating_sub(before.succeeded),
+            failed: self.failed.saturating_sub(before.failed),
             archive: ArchiveStats {
                 max: self.archive_max,
                 trimmed_by_count: self
@@ -111,13 +94,6 @@ impl Sums {
     }
 }
 
-/// Moves the statistics of one queue.
-pub(super) struct Statistics<'a> {
-    pub(super) from: &'a Side,
-    pub(super) to: &'a Side,
-    pub(super) queue: &'a Name,
-}
-
 /// What the names of the records of queues start with.
 const QUEUE: &str = "queue\n";
 
@@ -126,79 +102,130 @@ pub(super) fn queue_of(name: &Name) -> Option<Name> {
     name.strip_prefix(QUEUE).map(Name::from)
 }
 
-impl Statistics<'_> {
-    fn name(&self) -> Name {
-        format!("{QUEUE}{}", self.queue).into()
+/// An id that was never used before.
+fn new_id() -> Name {
+    format!("{:016x}", ambient::random::<u64>()).into()
+}
+
+/// The record of one queue, as this process knows it.
+pub(super) struct Statistics {
+    from: Side,
+    to: Side,
+    queue: Name,
+    name: Name,
+    record: Record,
+    kept: Document,
+}
+
+impl Statistics {
+    /// The record of a queue, which is written if it does not exist.
+    pub(super) async fn open(from: &Side, to: &Side, queue: &Name) -> Result<Self, TransferError> {
+        let name = Name::from(format!("{QUEUE}{queue}"));
+        loop {
+            if let Some(kept) = from.document(Space::Moves, &name).await? {
+                return Ok(Self {
+                    from: from.clone(),
+                    to: to.clone(),
+                    queue: queue.clone(),
+                    record: read(&name, &kept)?,
+                    name,
+                    kept,
+                });
+            }
+            let record = Record {
+                life: new_id(),
+                absorbed: Sums::default(),
+                sending: None,
+                is_halted: false,
+            };
+            let put = Put::Set(encode(&record), None);
+            let begin = DocumentSwap::new(Space::Moves, &name, Expect::Absent, put);
+            from.swap(vec![begin]).await?;
+        }
     }
 
-    /// Writes the record of the queue, unless it exists.
-    pub(super) async fn begin(&self) -> Result<(), TransferError> {
-        let put = Put::Set(encode(&Record::default()), None);
-        let begin = DocumentSwap::new(Space::Moves, self.name(), Expect::Absent, put);
-        self.from.swap(vec![begin]).await.map(drop)
+    /// Whether the move has paused the queue at the source.
+    pub(super) fn is_halted(&self) -> bool {
+        self.record.is_halted
     }
 
-    /// Removes the record if the target has absorbed nothing.
-    pub(super) async fn forget_if_unsent(&self) -> Result<(), TransferError> {
-        let name = self.name();
-        let Some(kept) = self.from.document(Space::Moves, &name).await? else {
-            return Ok(());
-        };
-        let record: Record = read(&name, &kept)?;
-        if record.absorbed == Sums::default() && record.sending.is_none() {
-            self.forget().await?;
+    /// Pauses the queue at the source, so that nothing is counted there any more. Does nothing if it is paused.
+    pub(super) async fn halt(&mut self) -> Result<(), TransferError> {
+        if !self.from.stats(&self.queue).await?.paused {
+            self.record.is_halted = true;
+            self.write().await?;
+            self.from.set_paused(&self.queue, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Resumes the queue, if the move has paused it.
+    pub(super) async fn unhalt(&mut self) -> Result<(), TransferError> {
+        if self.record.is_halted {
+            self.from.set_paused(&self.queue, false).await?;
+            self.record.is_halted = false;
+            self.write().await?;
         }
         Ok(())
     }
 
     /// Adds to the target what the source has counted and the target has not absorbed yet.
-    pub(super) async fn send(&self) -> Result<(), TransferError> {
-        let name = self.name();
-        let mut kept = self.from.document(Space::Moves, &name).await?;
-        let mut record: Record = match &kept {
-            Some(kept) => read(&name, kept)?,
-            None => Record::default(),
-        };
-        loop {
-            if record.sending.is_none() {
-                let stats = self.from.stats(self.queue).await?;
-                let sums = Sums::of(&Totals::new(&stats, self.from.hours(self.queue).await?));
-                if sums == record.absorbed {
-                    return Ok(());
-                }
-                let id = format!("{:016x}", ambient::random::<u64>()).into();
-                record.sending = Some((id, sums));
-                kept = self.write(&name, kept.as_ref(), &record).await?;
-            }
-            // What an earlier process was sending may be old: the source is read again afterwards.
-            if let Some((id, sums)) = record.sending.take() {
-                let totals = sums.since(&record.absorbed);
-                self.to.absorb(self.queue, &id, &totals).await?;
-                record.absorbed = sums;
-                kept = self.write(&name, kept.as_ref(), &record).await?;
-            }
+    pub(super) async fn send(&mut self) -> Result<(), TransferError> {
+        self.send_again().await?;
+        if !self
+            .from
+            .has_absorbed(&self.queue, &self.record.life)
+            .await?
+        {
+            (self.record.life, self.record.absorbed) = (new_id(), Sums::default());
+            self.write().await?;
+            let none = Totals::default();
+            self.from
+                .absorb(&self.queue, &self.record.life, &none)
+                .await?;
         }
+        let stats = self.from.stats(&self.queue).await?;
+        let hours = self.from.hours(&self.queue).await?;
+        let sums = Sums::of(&Totals::new(&stats, hours));
+        if sums != self.record.absorbed {
+            self.record.sending = Some((new_id(), sums));
+            self.write().await?;
+            self.send_again().await?;
+        }
+        Ok(())
     }
 
-    /// Removes the record, because the queue has been deleted.
-    pub(super) async fn forget(&self) -> Result<(), TransferError> {
-        let name = self.name();
-        let end = DocumentSwap::new(Space::Moves, name, Expect::Any, Put::Remove);
+    /// Sends what the record says is being sent.
+    async fn send_again(&mut self) -> Result<(), TransferError> {
+        if let Some((id, sums)) = self.record.sending.take() {
+            let totals = sums.since(&self.record.absorbed);
+            self.to.absorb(&self.queue, &id, &totals).await?;
+            self.record.absorbed = sums;
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the target has absorbed nothing of the queue as it is.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.record.absorbed == Sums::default() && self.record.sending.is_none()
+    }
+
+    /// Removes the record.
+    pub(super) async fn forget(self) -> Result<(), TransferError> {
+        let end = DocumentSwap::new(Space::Moves, self.name, Expect::Any, Put::Remove);
         self.from.swap(vec![end]).await.map(drop)
     }
 
-    async fn write(
-        &self,
-        name: &Name,
-        before: Option<&Document>,
-        record: &Record,
-    ) -> Result<Option<Document>, TransferError> {
-        let expect = before.map_or(Expect::Absent, |kept| Expect::Version(kept.version));
-        let put = Put::Set(encode(record), None);
-        let change = DocumentSwap::new(Space::Moves, name, expect, put);
+    async fn write(&mut self) -> Result<(), TransferError> {
+        let put = Put::Set(encode(&self.record), None);
+        let expect = Expect::Version(self.kept.version);
+        let change = DocumentSwap::new(Space::Moves, &self.name, expect, put);
         if !self.from.swap(vec![change]).await? {
             return Err(TransferError::Busy);
         }
-        self.from.document(Space::Moves, name).await
+        let kept = self.from.document(Space::Moves, &self.name).await?;
+        self.kept = kept.ok_or(TransferError::Busy)?;
+        Ok(())
     }
 }

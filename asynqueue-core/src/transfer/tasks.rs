@@ -12,7 +12,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{error::TransferError, mark::Mark, side::Side};
+use super::{error::TransferError, ledger::Ledger, mark::Mark, side::Side};
 use crate::{
     broker::{Change, Edit, Edited, Import, Imported, Move, Page, TaskInfo, TaskPlace},
     codec::CodecName,
@@ -31,7 +31,7 @@ pub(super) enum Stays {
     Unreadable,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// How many tasks are at the target now.
@@ -70,9 +70,13 @@ impl Marked {
 }
 
 impl HandOver {
-    /// Moves tasks that are not active, as they were read at the source. Tasks that change meanwhile are left for the
-    /// next call.
-    pub(super) async fn move_all(&self, seen: Vec<TaskInfo>) -> Result<Batch, TransferError> {
+    /// Moves tasks that are not active, as they were read at the source. Tasks that change in between are left for
+    /// the next call.
+    pub(super) async fn move_all(
+        &self,
+        seen: Vec<TaskInfo>,
+        ledger: &mut Ledger,
+    ) -> Result<Batch, TransferError> {
         let mut batch = Batch::default();
         let unreadable = CodecName::unreadable();
         let (seen, unreadable): (Vec<_>, Vec<_>) = seen
@@ -88,13 +92,13 @@ impl HandOver {
         self.move_completed(completed, &mut batch).await?;
         let marked = self.fence(others).await?;
         let held = self.hold(marked, &mut batch).await?;
-        let deleted = self.delete(held).await?;
+        let deleted = self.delete(held, ledger).await?;
         self.free(&deleted).await?;
         batch.moved += deleted.len() as u64;
         Ok(batch)
     }
 
-    /// Puts marks on tasks at the source. Returns those that have one now.
+    /// Puts marks on tasks at the source. Returns the tasks that have one now.
     async fn fence(&self, seen: Vec<TaskInfo>) -> Result<Vec<Marked>, TransferError> {
         let (mut marked, mut edits) = (Vec::new(), Vec::new());
         for (order, task) in (0..).zip(seen) {
@@ -197,16 +201,24 @@ impl HandOver {
         Ok(())
     }
 
-    /// Deletes marked tasks at the source. Returns those whose copy is the task now. The copy of a task that has changed
+    /// Deletes marked tasks at the source. Returns the tasks whose copy replaces them. The copy of a task that has changed
     /// is withdrawn.
-    async fn delete(&self, held: Vec<Marked>) -> Result<Vec<TaskRef>, TransferError> {
+    async fn delete(
+        &self,
+        held: Vec<Marked>,
+        ledger: &mut Ledger,
+    ) -> Result<Vec<TaskRef>, TransferError> {
         let seen = held.iter().map(|task| task.seen.clone()).collect();
         let edited = self.from.delete(seen).await?;
         let unclear = held.iter().zip(edited);
         let unclear = unclear.filter(|(_, edited)| *edited != Edited::Done);
         let unclear: Vec<_> = unclear.map(|(task, _)| task.task_ref()).collect();
         let found = self.from.tasks(&unclear).await?;
-        // The others were deleted by an operator, or by a call whose response was lost.
+        if found.iter().any(Option::is_none) {
+            // Deleted by an operator, or by a call whose response was lost; not by another process that has moved it,
+            // because this one was suspended for a while.
+            ledger.confirm().await?;
+        }
         let changed = unclear.into_iter().zip(found);
         let changed = changed.filter_map(|(task, found)| found.map(|_| task));
         let changed: Vec<_> = changed.collect();
@@ -271,8 +283,12 @@ impl HandOver {
     }
 
     /// Moves what an earlier process has left half moved: first the tasks that it had deleted at the source already, then
-    /// those that it had fenced there. They come before the others.
-    pub(super) async fn resume(&self, queue: &Name) -> Result<Batch, TransferError> {
+    /// the tasks that it had fenced there. They come before the others.
+    pub(super) async fn resume(
+        &self,
+        queue: &Name,
+        ledger: &mut Ledger,
+    ) -> Result<Batch, TransferError> {
         self.free_deleted(queue).await?;
         let mut sum = Batch::default();
         let mut after = None;
@@ -281,7 +297,7 @@ impl HandOver {
             let page = self.from.list(queue, TaskState::Scheduled, page).await?;
             let fenced = page.tasks.into_iter();
             let fenced = fenced.filter(|task| self.fenced(task).is_some()).collect();
-            let batch = self.move_all(fenced).await?;
+            let batch = self.move_all(fenced, ledger).await?;
             sum.moved += batch.moved;
             sum.stay.extend(batch.stay);
             after = page.next;
@@ -312,7 +328,7 @@ impl HandOver {
         let by_ref: HashMap<_, _> = held.iter().zip(at_source).collect();
         let is_there = |task: &&TaskRef| {
             let found = by_ref.get(task).and_then(Option::as_ref);
-            // Another one may have its id by now.
+            // Another task may have its id since.
             let mark = found.and_then(|found| Mark::of(&found.envelope));
             mark.is_some_and(|mark| mark.id == self.id)
         };

@@ -153,17 +153,52 @@ async fn no_task_runs_twice_beside_a_move_that_dies() {
             let report = stage.transfer().run().await.unwrap();
             assert!(report.is_complete(), "{at}: {report:?}");
             run_all(stage.target(), &mut runs).await;
-            let is_waiting =
-                |state: &TaskState| !state.is_final() && *state != TaskState::Aggregating;
-            let expected = before.tasks.iter();
-            let expected = expected.filter(|((_, state), _)| is_waiting(state));
-            let expected: BTreeMap<_, _> = expected
-                .flat_map(|(_, tasks)| tasks)
-                .map(|(envelope, _)| (envelope.task_ref(), 1))
-                .collect();
-            assert_eq!(runs, expected, "{at}");
+            assert_eq!(runs, runs_of(&before), "{at}");
         }
     }
+}
+
+/// A process that is suspended for long continues after another one has finished the move, and after the tasks have run.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_wakes_after_the_move_doubles_nothing() {
+    for last in 0..CALLS {
+        let stage = Stage::new();
+        stage.fill().await;
+        let before = Content::of(stage.source()).await;
+        let life = Life::until(last, Moment::Asleep);
+        let transfer = stage.mortal_transfer(&life);
+        let first = tokio::spawn(async move { transfer.run().await });
+        // As far as it gets: nothing else of it waits.
+        tokio::time::sleep(secs(1)).await;
+        if first.is_finished() {
+            assert!(first.await.unwrap().is_ok(), "call {last}");
+            return;
+        }
+        stage.clock.advance(secs(6));
+        let report = stage.transfer().run().await.unwrap();
+        assert!(report.is_complete(), "call {last}: {report:?}");
+        let mut runs = BTreeMap::new();
+        stage.clock.advance(secs(100_000));
+        run_all(stage.target(), &mut runs).await;
+        life.wake();
+        // It may find that the move is another process's, or nothing to do.
+        let _ = first.await.unwrap();
+        for store in [stage.source(), stage.target()] {
+            run_all(store, &mut runs).await;
+        }
+        assert_eq!(runs, runs_of(&before), "call {last}");
+    }
+}
+
+/// One run of each task that a server can lease at some time.
+fn runs_of(before: &Content) -> BTreeMap<TaskRef, u32> {
+    let is_waiting = |state: &TaskState| !state.is_final() && *state != TaskState::Aggregating;
+    let tasks = before.tasks.iter();
+    let tasks = tasks.filter(|((_, state), _)| is_waiting(state));
+    let tasks = tasks.flat_map(|(_, tasks)| tasks);
+    tasks
+        .map(|(envelope, _)| (envelope.task_ref(), 1))
+        .collect()
 }
 
 /// The target counts what the source has counted, whatever is counted between the attempts of a move.
@@ -178,7 +213,7 @@ async fn attempts_that_are_counted_between_two_moves_are_added_once() {
             assert!(ended.is_ok());
             break;
         }
-        stage.clock.advance(secs(3_600));
+        stage.clock.advance(secs(6));
         let mut runs = BTreeMap::new();
         let queue = Name::from("empty");
         crate::stage::accept(stage.source(), vec![new("empty", "late")]).await;

@@ -1,5 +1,5 @@
-//! A store whose process dies at one of its calls: before the call, in the middle of its batch, or after it. Both stores
-//! of a move share one life.
+//! A store whose process dies at one of its calls: before the call, in the middle of its batch, or after it. Or it is
+//! suspended before the call for a while. Both stores of a move share one life.
 
 use std::{
     sync::{
@@ -15,6 +15,7 @@ use asynqueue_core::{
     memory::MemoryBroker,
     task::{Name, TaskRef, TaskState, Timestamp},
 };
+use tokio::sync::Semaphore;
 
 /// Where in a call the process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Moment {
     /// Half of the batch was processed.
     Amid,
     After,
+    /// The process is suspended before the call, and continues once it is woken.
+    Asleep,
 }
 
 pub(crate) const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Amid, Moment::After];
@@ -33,6 +36,7 @@ pub(crate) struct Life {
     calls: AtomicUsize,
     last: usize,
     moment: Moment,
+    woken: Semaphore,
 }
 
 impl Life {
@@ -42,6 +46,7 @@ impl Life {
             calls: AtomicUsize::new(0),
             last,
             moment,
+            woken: Semaphore::new(0),
         })
     }
 
@@ -50,10 +55,21 @@ impl Life {
         self.calls.load(SeqCst) > self.last
     }
 
+    /// Wakes a suspended process.
+    pub(crate) fn wake(&self) {
+        self.woken.close();
+    }
+
     /// How much of the next call is made, or the error of a dead process.
-    fn next(&self) -> Result<Made, BrokerError> {
+    async fn next(&self) -> Result<Made, BrokerError> {
         let call = self.calls.fetch_add(1, SeqCst);
-        if call < self.last {
+        if self.moment == Moment::Asleep {
+            if call == self.last {
+                // An error: the semaphore is closed.
+                let _ = self.woken.acquire().await;
+            }
+            Ok(Made::All)
+        } else if call < self.last {
             Ok(Made::All)
         } else if call > self.last || self.moment == Moment::Before {
             Err(dead())
@@ -109,7 +125,7 @@ macro_rules! whole {
         /// The inner calls, so that the trait's methods have one line each.
         impl Mortal {
             $(async fn $name(&self, $($arg: $ty),*) -> Result<$out, BrokerError> {
-                let made = self.life.next()?;
+                let made = self.life.next().await?;
                 if made == Made::Half {
                     return Err(dead());
                 }
@@ -136,7 +152,7 @@ whole! {
     documents(space: Space) -> Vec<(Name, Document)>;
     due(space: Space, limit: usize) -> DueDocuments;
     history(queues: &[Name], since: Timestamp) -> Vec<Vec<HourStats>>;
-    absorb(queue: &Name, id: &Name, totals: &Totals) -> bool;
+    absorb(queue: &Name, id: &Name, totals: Option<&Totals>) -> bool;
     enqueue(tasks: Vec<NewTask>) -> Vec<Result<(), Conflict>>;
 }
 
@@ -151,18 +167,18 @@ impl Store for Mortal {
     }
 
     async fn edit(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError> {
-        let made = self.life.next()?;
+        let made = self.life.next().await?;
         made.heard(Store::edit(&self.store, &edits[..made.of(edits.len())]).await)
     }
 
     async fn import(&self, mut tasks: Vec<Import>) -> Result<Vec<Imported>, BrokerError> {
-        let made = self.life.next()?;
+        let made = self.life.next().await?;
         tasks.truncate(made.of(tasks.len()));
         made.heard(Store::import(&self.store, tasks).await)
     }
 
     async fn swap(&self, mut sets: Vec<Vec<DocumentSwap>>) -> Result<Vec<Swapped>, BrokerError> {
-        let made = self.life.next()?;
+        let made = self.life.next().await?;
         sets.truncate(made.of(sets.len()));
         made.heard(Store::swap(&self.store, sets).await)
     }
@@ -266,7 +282,12 @@ impl Store for Mortal {
         self.history(queues, since).await
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         self.absorb(queue, id, totals).await
     }
 }

@@ -299,7 +299,7 @@ async fn a_second_process_does_not_join_a_move() {
         let transfer = stage.transfer();
         async move { transfer.run().await }
     });
-    // The first renews its claim meanwhile.
+    // The first renews its claim in this time.
     for _ in 0..10 {
         stage.clock.advance(Duration::from_millis(600));
         tokio::time::sleep(Duration::from_millis(600)).await;

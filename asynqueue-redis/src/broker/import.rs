@@ -91,6 +91,20 @@ impl RedisBroker {
     }
 }
 
+impl RedisBroker {
+    /// Whether a queue does not remember the id of statistics.
+    pub(super) async fn has_not_absorbed(
+        &self,
+        name: &Name,
+        id: &Name,
+    ) -> Result<bool, BrokerError> {
+        let queue = self.queue(name);
+        let mut command = redis::cmd("HEXISTS");
+        command.arg(&queue.keys.stats).arg(format!("absorbed:{id}"));
+        Ok(self.command(&command).await? == Value::Int(0))
+    }
+}
+
 /// How many of the tasks go into one call. No task occurs twice, because each is compared with its state before the
 /// call.
 fn chunk(tasks: &[Import]) -> usize {

@@ -267,8 +267,16 @@ impl Store for RedisBroker {
         self.import_all(tasks).await
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         self.link().open_or_closed()?;
-        self.absorb_in(queue, id, totals).await
+        match totals {
+            Some(totals) => self.absorb_in(queue, id, totals).await,
+            None => self.has_not_absorbed(queue, id).await,
+        }
     }
 }
