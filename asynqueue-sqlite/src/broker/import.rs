@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::SqliteBroker;
 use crate::{
     change::{Change, GroupKey, WHOLE, state},
-    link::Need,
+    link::{Need, View},
     sql::{Direct, Fault, Id, ValueRef, ready},
 };
 
@@ -28,11 +28,27 @@ impl SqliteBroker {
         &self,
         queue: &Name,
         id: &Name,
-        totals: &Totals,
+        totals: Option<&Totals>,
     ) -> Result<bool, BrokerError> {
-        let (queue, id, totals) = (queue.clone(), id.clone(), totals.clone());
+        let (queue, id) = (queue.clone(), id.clone());
+        let Some(totals) = totals.cloned() else {
+            let read = move |view: &View<'_>| Ok(!view.has_absorbed(&queue, &id)?);
+            return self.link().read(read).await;
+        };
         let write = move |change: &mut Change<Direct<'_>>| change.absorb(&queue, &id, &totals);
         self.link().write(Need::Own, write).await
+    }
+}
+
+impl View<'_> {
+    /// Whether a queue remembers statistics by this id.
+    fn has_absorbed(&self, name: &Name, id: &Name) -> Result<bool, Fault> {
+        let Some(queue) = self.queue(name)? else {
+            return Ok(false);
+        };
+        let absorbed = "select 1 from asynqueue_absorbed where queue = ?1 and id = ?2";
+        let mut absorbed = self.db.prepare_cached(absorbed)?;
+        Ok(absorbed.exists(params![queue, id.as_str()])?)
     }
 }
 
@@ -161,7 +177,8 @@ impl Change<Direct<'_>> {
         let mut archive = row.archive();
         archive.absorb(&totals.archive);
         row.set_archive(&archive);
-        for hour in &totals.hours {
+        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
+        for hour in totals.hours.iter().filter(has_attempts) {
             let number = (hour.start.as_millis() / HourStats::MILLIS) as i64;
             queue.count_hour(number, hour.succeeded as i64, hour.failed as i64);
         }

@@ -199,7 +199,12 @@ impl Store for SqliteBroker {
         self.import_all(tasks).await
     }
 
-    async fn absorb(&self, queue: &Name, id: &Name, totals: &Totals) -> Result<bool, BrokerError> {
+    async fn absorb(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
         self.absorb_totals(queue, id, totals).await
     }
 
