@@ -69,7 +69,7 @@ impl Journal {
                 *journal.runs.lock().expect("runs").entry(run).or_default() += 1;
                 tokio::time::sleep(Duration::from_millis(load.number % 20)).await;
                 // Some fail first, so that tasks wait for retries.
-                if load.number % 5 == 0 && ctx.attempt() == 1 {
+                if load.number.is_multiple_of(5) && ctx.attempt() == 1 {
                     return Err(TaskError::retry("the first attempt fails"));
                 }
                 journal.succeeded.fetch_add(1, SeqCst);

@@ -75,9 +75,11 @@ fn plausible(queue: &Name, state: TaskState, task: &TaskInfo) -> Result<(), Faul
         state,
         TaskState::Pending | TaskState::Active | TaskState::Aggregating
     );
+    let has_since = matches!(state, TaskState::Pending | TaskState::Aggregating);
     let holds = task.envelope.queue == *queue
         && task.state == state
         && task.at.is_some() == has_time
+        && task.since.is_some() == has_since
         && task.lease.is_some() == (state == TaskState::Active)
         && (task.progress.is_none() || state == TaskState::Active)
         && (task.result.is_none() || state == TaskState::Completed);

@@ -82,8 +82,8 @@ impl Transfer {
         self
     }
 
-    /// How long to wait for a server of the source to reclaim a task whose lease has expired, and for a scheduler of the
-    /// source to fire a due entry. Default 30 s.
+    /// How long to wait for a server of the source to reclaim a task whose lease has expired, and for a scheduler of
+    /// the source to fire a due entry. Default 30 s.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -120,8 +120,8 @@ impl Transfer {
         Ok(survey)
     }
 
-    /// Moves everything, or what an earlier move between these two stores has left. Waits for tasks that are active, and
-    /// returns once nothing is left that can be moved.
+    /// Moves everything, or what an earlier move between these two stores has left. Waits for tasks that are active,
+    /// and returns once nothing is left that can be moved.
     ///
     /// # Errors
     ///

@@ -123,7 +123,8 @@ impl QueueMove {
         Ok(Round::Moved)
     }
 
-    /// Opens the record of the queue, and finishes what an earlier process has begun. Returns how many tasks were moved.
+    /// Opens the record of the queue, and finishes what an earlier process has begun. Returns how many tasks were
+    /// moved.
     async fn begin(
         &mut self,
         ledger: &mut Ledger,

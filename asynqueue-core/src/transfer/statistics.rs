@@ -3,8 +3,9 @@
 //! The source keeps what the target has absorbed so far, and what is being sent under which id. A process that resumes
 //! sends that again under the same id. What is counted at the source later is sent as a difference.
 //!
-//! The sums belong to one life of the queue: from its first task to its deletion. The queue remembers the id of this life,
-//! as it remembers those of statistics. A queue that does not remember it has been deleted since, and counts from zero.
+//! The sums belong to one life of the queue: from its first task to its deletion. The queue remembers the id of this
+//! life, as it remembers those of statistics. A queue that does not remember it has been deleted since, and counts from
+//! zero.
 
 use std::collections::BTreeMap;
 

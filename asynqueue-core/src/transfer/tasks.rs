@@ -201,8 +201,8 @@ impl HandOver {
         Ok(())
     }
 
-    /// Deletes marked tasks at the source. Returns the tasks whose copy replaces them. The copy of a task that has changed
-    /// is withdrawn.
+    /// Deletes marked tasks at the source. Returns the tasks whose copy replaces them. The copy of a task that has
+    /// changed is withdrawn.
     async fn delete(
         &self,
         held: Vec<Marked>,
@@ -282,8 +282,8 @@ impl HandOver {
         self.from.delete(copied).await.map(drop)
     }
 
-    /// Moves what an earlier process has left half moved: first the tasks that it had deleted at the source already, then
-    /// the tasks that it had fenced there. They come before the others.
+    /// Moves what an earlier process has left half moved: first the tasks that it had deleted at the source already,
+    /// then the tasks that it had fenced there. They come before the others.
     pub(super) async fn resume(
         &self,
         queue: &Name,

@@ -158,7 +158,8 @@ async fn no_task_runs_twice_beside_a_move_that_dies() {
     }
 }
 
-/// A process that is suspended for long continues after another one has finished the move, and after the tasks have run.
+/// A process that is suspended for long continues after another one has finished the move, and after the tasks have
+/// run.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_wakes_after_the_move_doubles_nothing() {
     for last in 0..CALLS {

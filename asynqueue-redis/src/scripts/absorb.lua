@@ -1,6 +1,6 @@
--- Adds the statistics of another store, once for each `id`. `last` is when its archive limits last deleted a task ('' never),
--- and `max` its limit by count ('' unknown), which counts only if none is known here.
--- Returns whether they were added.
+-- Adds the statistics of another store, once for each `id`. `last` is when its archive limits last deleted a task (''
+-- never), and `max` its limit by count ('' unknown), which counts only if none is known here. Returns whether they were
+-- added.
 clock(not_after)
 if redis.call('HSETNX', stats, 'absorbed:' .. id, 1) == 0 then return 0 end
 local function add(key, field, count)

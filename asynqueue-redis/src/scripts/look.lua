@@ -1,7 +1,6 @@
--- Looks up tasks.
--- Returns for each, up to this many bytes of envelopes and results: state, time, lease, worker, envelope, result,
--- progress, and more: since when a pending task has been pending ('' since it was enqueued), the limits and member of an
--- aggregating one.
+-- Looks up tasks. Returns for each, up to this many bytes of envelopes and results: state, time, lease, worker,
+-- envelope, result, progress, and more: since when a pending task has been pending ('' since it was enqueued), the
+-- limits and member of an aggregating one.
 local room, results_bytes = tonumber(bytes), 0
 local bodies, count = read(tasks, {unpack(ARGV, ROWS)}, room)
 local ids = {unpack(ARGV, ROWS, ROWS + count - 1)}

@@ -81,6 +81,7 @@ impl Entry {
                 info.progress.clone_from(progress);
             }
             Place::Completed { result, .. } => info.result.clone_from(result),
+            Place::Pending { since, .. } => info.since = Some(*since),
             _ => {}
         }
         info
