@@ -42,6 +42,7 @@
 //! | read settings from a file | `config` (with the feature `config`) |
 //! | test your handlers | `testing` (with the feature `testing`) |
 //! | store tasks in Redis | `redis` (with the feature `redis`) |
+//! | store tasks in a SQLite file, and enqueue them in your own transactions | `sqlite` (with the feature `sqlite`) |
 //! | write a broker | [`broker`] |
 //!
 //! Every item is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most
@@ -216,6 +217,8 @@ mod book {
         scheduler = "guide/scheduler.md";
         inspector = "guide/inspector.md";
         consistency = "guide/consistency.md";
+        #[cfg(feature = "sqlite")]
+        transactions = "guide/transactions.md";
         layers = "guide/layers.md";
         #[cfg(feature = "testing")]
         testing = "guide/testing.md";
@@ -227,6 +230,8 @@ mod book {
         redis = "operations/redis.md";
         #[cfg(feature = "redis")]
         redis_durability = "operations/redis-durability.md";
+        #[cfg(feature = "sqlite")]
+        sqlite = "operations/sqlite.md";
         #[cfg(feature = "metrics-exporter")]
         metrics = "operations/metrics.md";
         moving = "operations/moving.md";
