@@ -137,7 +137,7 @@ create table asynqueue_absorbed (
     primary key (queue, id)
 ) strict, without rowid;
 
--- Tasks whose end a process waits for, and the result of such a task that is not kept.
+-- Tasks whose end a process waits for, and such a task that was completed and is not kept, with its result.
 create table asynqueue_waiter (
     queue integer not null,
     id any not null,

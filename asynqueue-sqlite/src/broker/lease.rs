@@ -10,6 +10,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     SqliteBroker,
+    apart::{only, together_or_apart},
     row::{Read, Stored},
 };
 use crate::{
@@ -48,6 +49,26 @@ pub(crate) const EXPIRED: &str = "select l.id, l.token, t.envelope, c.changes fr
 
 impl SqliteBroker {
     pub(super) async fn lease_pending(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
+        let together = self.lease_together(request).await;
+        if request.queues.len() < 2 || !matches!(together, Err(BrokerError::Protocol(_))) {
+            return together;
+        }
+        // The rows of one queue are damaged, which the others have nothing to do with.
+        let (mut left, mut results) = (request.max, Vec::new());
+        for queue in &request.queues {
+            let mut alone = request.clone();
+            (alone.queues, alone.max) = (vec![queue.clone()], left);
+            let leased = only(self.lease_together(&alone).await);
+            left -= leased.as_ref().map_or(0, Vec::len);
+            results.push(leased);
+        }
+        Ok(results)
+    }
+
+    async fn lease_together(
         &self,
         request: &LeaseRequest,
     ) -> Result<Each<Vec<Leased>>, BrokerError> {
@@ -91,15 +112,17 @@ impl SqliteBroker {
         leases: &[Lease],
         time: Duration,
     ) -> Result<Each<Extended>, BrokerError> {
-        let leases = leases.to_vec();
-        let write = move |change: &mut Change<Direct<'_>>| {
-            let until = change.now + time;
-            leases
-                .iter()
-                .map(|lease| Ok(Ok(change.extend(lease, until)?)))
-                .collect()
+        let extend = |leases: Vec<Lease>| {
+            let write = move |change: &mut Change<Direct<'_>>| {
+                let until = change.now + time;
+                let extended = leases
+                    .iter()
+                    .map(|lease| Ok(Ok(change.extend(lease, until)?)));
+                extended.collect()
+            };
+            self.link().write(Need::Nothing, write)
         };
-        self.link().write(Need::Nothing, write).await
+        together_or_apart(leases, extend).await
     }
 
     pub(super) async fn find_expired(
@@ -108,7 +131,17 @@ impl SqliteBroker {
         by: Timestamp,
         limit: usize,
     ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        let names = queues.to_vec();
+        let find = |names: Vec<Name>| self.find_expired_together(names, by, limit);
+        together_or_apart(queues, find).await
+    }
+
+    async fn find_expired_together(
+        &self,
+        queues: Vec<Name>,
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
+        let names = queues.clone();
         let read = move |view: &View<'_>| {
             let expired = names.iter().map(|name| view.expired(name, by, limit));
             Ok((expired.collect::<Result<Vec<_>, Fault>>()?, view.now))

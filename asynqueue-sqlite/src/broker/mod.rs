@@ -1,5 +1,6 @@
 //! The broker. `store.rs` implements its trait; each method has its own file.
 
+mod apart;
 mod control;
 mod documents;
 mod edit;

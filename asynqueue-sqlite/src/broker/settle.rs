@@ -6,7 +6,7 @@ use asynqueue_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use super::SqliteBroker;
+use super::{SqliteBroker, apart::together_or_apart};
 use crate::{
     change::{Change, Event, Side, state},
     link::Need,
@@ -22,14 +22,14 @@ impl SqliteBroker {
         &self,
         settlements: &[Settlement],
     ) -> Result<Each<Settled>, BrokerError> {
-        let settlements = settlements.to_vec();
-        let write = move |change: &mut Change<Direct<'_>>| {
-            settlements
-                .iter()
-                .map(|one| Ok(Ok(change.settle(one)?)))
-                .collect()
+        let settle = |settlements: Vec<Settlement>| {
+            let write = move |change: &mut Change<Direct<'_>>| {
+                let settled = settlements.iter().map(|one| Ok(Ok(change.settle(one)?)));
+                settled.collect()
+            };
+            self.link().write(Need::Own, write)
         };
-        self.link().write(Need::Own, write).await
+        together_or_apart(settlements, settle).await
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::params;
 
 use super::{
     SqliteBroker,
+    apart::together_or_apart,
     row::{Read, Stored},
 };
 use crate::{
@@ -49,19 +50,23 @@ impl SqliteBroker {
             let next = names.iter().map(|name| view.next_due(name));
             Ok((next.collect::<Result<Vec<_>, Fault>>()?, view.now))
         });
-        let (next, now) = next.await?;
-        if next.iter().flatten().all(|next| *next > now) {
+        // A failure is that of some queue, which its own call reports.
+        if let Ok((next, now)) = next.await
+            && next.iter().flatten().all(|next| *next > now)
+        {
             let none = |next_due| Ok(Forwarded { moved: 0, next_due });
             return Ok(next.into_iter().map(none).collect());
         }
-        let names = queues.to_vec();
-        let write = move |change: &mut Change<Direct<'_>>| {
-            names
-                .iter()
-                .map(|name| Ok(Ok(change.forward(name, limit)?)))
-                .collect()
+        let forward = |names: Vec<Name>| {
+            let write = move |change: &mut Change<Direct<'_>>| {
+                let forwarded = names
+                    .iter()
+                    .map(|name| Ok(Ok(change.forward(name, limit)?)));
+                forwarded.collect()
+            };
+            self.link().write(Need::Nothing, write)
         };
-        self.link().write(Need::Nothing, write).await
+        together_or_apart(queues, forward).await
     }
 
     pub(super) async fn trim_old(
@@ -70,17 +75,21 @@ impl SqliteBroker {
         keep: Keep,
         limit: usize,
     ) -> Result<Each<Trimmed>, BrokerError> {
-        let names = queues.to_vec();
-        let write = move |change: &mut Change<Direct<'_>>| {
-            change.sweep()?;
-            names
-                .iter()
-                .map(|name| Ok(Ok(change.trim(name, keep, limit)?)))
-                .collect()
+        let trim = |names: Vec<Name>| {
+            let write = move |change: &mut Change<Direct<'_>>| {
+                change.sweep()?;
+                let trimmed = names
+                    .iter()
+                    .map(|name| Ok(Ok(change.trim(name, keep, limit)?)));
+                trimmed.collect()
+            };
+            self.link().write(Need::Nothing, write)
         };
-        let trimmed = self.link().write(Need::Nothing, write).await;
+        let trimmed = together_or_apart(queues, trim).await;
         self.link().announcer.forget_gone();
-        self.link().give_space_back().await?;
+        if let Err(error) = self.link().give_space_back().await {
+            tracing::warn!(%error, "could not shorten the database file; retrying later");
+        }
         trimmed
     }
 }

@@ -28,8 +28,9 @@ enum Look {
     /// It is in one of its final states.
     Task(Whole),
     Waiting(CodecOf),
-    /// It is not stored. Its result may be.
-    Gone(Option<Vec<u8>>),
+    /// It was completed, and is not stored. Its result may be.
+    Completed(Option<Vec<u8>>),
+    Gone,
 }
 
 /// An envelope from which the codec of the result is read.
@@ -43,10 +44,10 @@ impl SqliteBroker {
         loop {
             match self.look_for_end(task).await? {
                 Look::Task(found) => return end_of(found, &task.queue),
-                Look::Gone(None) => return Ok(Finished::Gone),
-                Look::Gone(Some(result)) => {
+                Look::Gone => return Ok(Finished::Gone),
+                Look::Completed(result) => {
                     return Ok(Finished::Completed {
-                        result: Some(Bytes::from(result)),
+                        result: result.map(Bytes::from),
                         codec: codec
                             .unwrap_or_else(CodecName::of::<asynqueue_core::codec::MessagePack>),
                     });
@@ -88,7 +89,7 @@ impl Change<Direct<'_>> {
     /// Looks for the end of a task, and has it announced if it has not ended.
     fn look_for_end(&mut self, task: &TaskRef) -> Result<Look, Fault> {
         let Some(queue) = ready(self.known(&task.queue))? else {
-            return Ok(Look::Gone(None));
+            return Ok(Look::Gone);
         };
         let (row, id) = (self.queues[queue].id, Id::of(&task.id));
         match self.whole(queue, id)? {
@@ -106,7 +107,7 @@ impl Change<Direct<'_>> {
                 let result = result
                     .query_row(params![row, id], |row| row.get(0))
                     .optional()?;
-                Ok(Look::Gone(result.flatten()))
+                Ok(result.map_or(Look::Gone, Look::Completed))
             }
         }
     }

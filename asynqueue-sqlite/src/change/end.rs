@@ -25,12 +25,12 @@ impl<S: Sql> Change<S> {
         let retention = task.options.retention;
         if retention.is_zero() {
             self.remove_row(queue, id).await?;
-            if let (true, Some(result)) = (is_awaited, result) {
+            if is_awaited {
                 let row = [
                     int(self.queues[queue].id),
                     id.value(),
                     time(self.now),
-                    ValueRef::Blob(result),
+                    result.map_or(ValueRef::Null, |result| ValueRef::Blob(result)),
                 ];
                 let end = "insert or replace into asynqueue_end values (?1, ?2, ?3, ?4)";
                 self.sql.run(end, &row).await?;

@@ -2,6 +2,8 @@
 //!
 //! SQLite can start the log anew only when all of it has been moved. Under constant load the thread here never gets that
 //! far, since more is written while it moves. Once the log is long, the writer moves the short rest itself.
+//!
+//! No connection that moves the log waits for others: it would keep all processes from writing in the meantime.
 
 use std::{
     cell::Cell,
@@ -17,7 +19,7 @@ use std::{
 
 use rusqlite::{Connection, hooks::Wal};
 
-use super::{ConnectError, File};
+use super::{Alive, ConnectError, File};
 
 /// How many pages are written until the log is moved: 4 MiB. Moving waits for the disk, as a commit does.
 const SOME: i64 = 1_000;
@@ -49,13 +51,19 @@ struct Shared {
 }
 
 impl Checkpoints {
-    pub(super) fn start(file: &Arc<File>) -> Result<Self, ConnectError> {
+    pub(super) fn start(file: &Arc<File>, alive: Alive) -> Result<Self, ConnectError> {
         let db = file.connect()?;
+        db.busy_timeout(Duration::ZERO)
+            .map_err(|error| file.connect_error(error))?;
         let shared = Arc::new(Shared::default());
         let (wake, woken) = mpsc::sync_channel(1);
         let run = {
             let shared = Arc::clone(&shared);
-            move || serve(&db, &shared, &woken)
+            move || {
+                serve(&db, &shared, &woken);
+                drop(db);
+                drop(alive);
+            }
         };
         let thread = thread::Builder::new()
             .name("asynqueue-move".into())
@@ -90,14 +98,19 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the writer is to move the rest of the log now.
-    pub(super) fn takes_rest(&self) -> bool {
-        self.shared.takes_rest.swap(false, SeqCst)
+    /// Has the writer move the rest of the log before its next transaction.
+    pub(super) fn request_rest(&self) {
+        self.shared.takes_rest.store(true, SeqCst);
     }
 
-    /// Moves the log on the writer's connection.
-    pub(super) fn run(&self, db: &Connection) {
-        move_log(db, "pragma wal_checkpoint(passive)");
+    /// Moves the rest of the log on the writer's connection if that was requested, and starts it anew. No process can
+    /// write in the meantime: otherwise, processes that write in turns would never get that far.
+    pub(super) fn move_rest(&self, db: &Connection) {
+        if self.shared.takes_rest.swap(false, SeqCst)
+            && move_log(db, "pragma wal_checkpoint(restart)").is_err()
+        {
+            self.request_rest();
+        }
     }
 }
 
@@ -108,15 +121,16 @@ fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<bool>) {
         match woken.recv_timeout(if is_moved { Duration::MAX } else { IDLE }) {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) if shared.commits.load(SeqCst) == commits => {
-                // Nobody writes: the log is cut off, and the next commit wakes this thread.
+                // Nobody writes: the log is cut off, and the next commit wakes this thread. Most of it is moved before,
+                // because no process can write while it is cut off.
                 shared.commits.store(0, SeqCst);
-                move_log(db, "pragma wal_checkpoint(truncate)");
-                is_moved = true;
+                let _ = move_log(db, "pragma wal_checkpoint(passive)");
+                is_moved = matches!(move_log(db, "pragma wal_checkpoint(truncate)"), Ok(Some(_)));
             }
             Ok(true) => {
                 is_moved = false;
                 let pages = move_log(db, "pragma wal_checkpoint(passive)");
-                if pages.is_some_and(|pages| pages > LONG) {
+                if pages.is_ok_and(|pages| pages.is_some_and(|pages| pages > LONG)) {
                     shared.takes_rest.store(true, SeqCst);
                 }
             }
@@ -125,18 +139,14 @@ fn serve(db: &Connection, shared: &Shared, woken: &mpsc::Receiver<bool>) {
     }
 }
 
-/// Moves the log, and returns how many pages it has. `None` if another process moves it.
-fn move_log(db: &Connection, sql: &'static str) -> Option<i64> {
+/// Moves the log, and returns how many pages it has. `None` if another process uses it. An error is logged.
+fn move_log(db: &Connection, sql: &'static str) -> rusqlite::Result<Option<i64>> {
     let pages = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-    match db
+    let moved = db
         .prepare_cached(sql)
         .and_then(|mut moved| moved.query_row([], pages))
-    {
-        Ok((0, pages)) => Some(pages),
-        Ok(_) => None,
-        Err(error) => {
+        .inspect_err(|error| {
             tracing::debug!(%error, "cannot move the log into the file; trying again after the next commits");
-            None
-        }
-    }
+        });
+    moved.map(|(is_busy, pages)| (is_busy == 0).then_some(pages))
 }

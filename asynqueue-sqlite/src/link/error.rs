@@ -7,6 +7,9 @@ use std::{
 
 use crate::OptionsError;
 
+/// The limit of SQLite is 512, with the ends of the names of the log and its index.
+pub(super) const MAX_PATH: usize = 500;
+
 /// A database cannot be opened.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +30,14 @@ pub enum ConnectError {
     IsFolder {
         /// The path.
         path: PathBuf,
+    },
+    /// The path is longer than SQLite supports.
+    #[error("the path `{path}` has {length} bytes: SQLite supports up to {MAX_PATH}, so use a shorter one", path = path.display())]
+    TooLong {
+        /// The absolute path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
     },
     /// The file cannot be opened or written.
     #[error("{problem}")]

@@ -8,9 +8,9 @@ use std::{
 };
 
 use asynqueue_core::broker::BrokerError;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
-use super::{ConnectError, turn::Turn};
+use super::{ConnectError, error::MAX_PATH, turn::Turn};
 use crate::{
     SqliteOptions,
     options::Place,
@@ -18,7 +18,10 @@ use crate::{
 };
 
 /// How often a process that waits for SQLite's lock tries again.
-const POLL: Duration = Duration::from_micros(100);
+pub(super) const POLL: Duration = Duration::from_micros(100);
+
+/// How long to wait for a turn. The process that has it may be suspended.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A database.
 #[derive(Debug)]
@@ -26,24 +29,33 @@ pub(crate) struct File {
     /// None in memory.
     path: Option<PathBuf>,
     busy_timeout: Duration,
-    /// Which file is open.
-    identity: Option<Identity>,
+    /// Which files are open: the database, its log and the index of the log.
+    opened: Vec<(PathBuf, Identity)>,
+    /// The folder with the files of live processes, if it can be used.
+    live: Option<PathBuf>,
     turn: Option<Turn>,
 }
 
 impl File {
-    /// Creates the file if it does not exist.
-    pub(super) fn open(options: &SqliteOptions) -> Result<Self, ConnectError> {
+    /// Creates the file if it does not exist. Returns a first connection to it.
+    pub(super) fn open(options: &SqliteOptions) -> Result<(Self, Connection), ConnectError> {
         let mut file = Self {
             path: None,
             busy_timeout: options.busy_timeout,
-            identity: None,
+            opened: Vec::new(),
+            live: None,
             turn: None,
         };
         let Place::File(path) = &options.place else {
-            return Ok(file);
+            let db = file.connect()?;
+            return Ok((file, db));
         };
+        // Also after the program has changed its working directory.
         let path = std::path::absolute(path).map_err(|error| ConnectError::folder(path, error))?;
+        let length = path.as_os_str().len();
+        if length > MAX_PATH {
+            return Err(ConnectError::TooLong { path, length });
+        }
         if path.is_dir() {
             return Err(ConnectError::IsFolder { path });
         }
@@ -54,17 +66,25 @@ impl File {
         file.path = Some(path.clone());
         let db = file.connect()?;
         file.prepare(&db)?;
-        file.identity = Identity::of(&path);
-        // Without this folder there are no turns, and other processes find out by polling.
-        let live = live_folder(&path);
+        // Where SQLite has its log, and other processes that use other links to the file have theirs.
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let opened = [path, beside(&real, "-wal"), beside(&real, "-shm")];
+        let identity = |path: PathBuf| Identity::of(&path).map(|identity| (path, identity));
+        file.opened = opened.into_iter().filter_map(identity).collect();
+        file.join_others(beside(&real, "-live"));
+        Ok((file, db))
+    }
+
+    /// Opens the folder of the processes that use the file. Without it there are no turns, and they find by polling what
+    /// others have done.
+    fn join_others(&mut self, live: PathBuf) {
         match fs::create_dir_all(&live).and_then(|()| Turn::open(&live)) {
-            Ok(turn) => file.turn = Some(turn),
+            Ok(turn) => (self.turn, self.live) = (Some(turn), Some(live)),
             Err(error) => {
                 let folder = live.display();
                 tracing::warn!(%folder, %error, "cannot use the folder beside the database; other processes start tasks later");
             }
         }
-        Ok(file)
     }
 
     /// Sets what belongs to the file rather than to a connection.
@@ -77,9 +97,16 @@ impl File {
             }
             let mode: String =
                 db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+            // Opens the log.
+            db.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))?;
+            if db.is_readonly(MAIN_DB)? {
+                let error = ffi::Error::new(ffi::SQLITE_READONLY);
+                return Err(rusqlite::Error::SqliteFailure(error, None));
+            }
             Ok(mode)
         };
-        match prepare() {
+        // SQLite itself does not wait for another process that sets the mode at the same moment.
+        match self.patiently(Instant::now(), prepare) {
             Ok(mode) if mode == "wal" => Ok(()),
             Ok(mode) => Err(ConnectError::NoLog {
                 path: self.path.clone().unwrap_or_default(),
@@ -93,10 +120,9 @@ impl File {
         self.path.as_deref()
     }
 
-    /// The folder with the files of live processes.
+    /// The folder with the files of live processes. None in memory, and where there cannot be one.
     pub(crate) fn live_folder(&self) -> Option<PathBuf> {
-        self.turn.as_ref()?;
-        self.path().map(live_folder)
+        self.live.clone()
     }
 
     /// One more connection.
@@ -122,46 +148,53 @@ impl File {
         open().map_err(|error| self.connect_error(error))
     }
 
-    /// Starts a transaction that writes. Waits until other processes have ended theirs.
+    /// Starts a transaction that writes. Waits until other processes have ended theirs, for as long as the options allow.
+    /// `db` must not wait by itself: SQLite would sleep for much longer than the transactions of others take.
     pub(super) fn begin(&self, db: &Connection) -> Result<(), Fault> {
-        match &self.turn {
-            Some(turn) => turn.with(|| self.begin_next(db)),
-            None => self.begin_next(db),
-        }
+        let started = Instant::now();
+        let patience = PATIENCE.min(self.busy_timeout);
+        let _turn = self.turn.as_ref().and_then(|turn| turn.take(patience));
+        let begin = || db.prepare_cached("begin immediate")?.execute([]);
+        Ok(self.patiently(started, begin).map(drop)?)
     }
 
-    fn begin_next(&self, db: &Connection) -> Result<(), Fault> {
-        let started = Instant::now();
+    /// Calls until the database is not locked.
+    fn patiently<T>(
+        &self,
+        started: Instant,
+        call: impl Fn() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         loop {
-            let begun = db
-                .prepare_cached("begin immediate")
-                .and_then(|mut begin| begin.execute([]));
-            match begun {
-                Ok(_) => return Ok(()),
+            match call() {
                 Err(error) if is_busy(&error) && started.elapsed() < self.busy_timeout => {
                     thread::sleep(POLL);
                 }
-                Err(error) => return Err(error.into()),
+                result => return result,
             }
         }
     }
 
-    /// Checks that the path still leads to the open file. What is written to a file that was deleted is lost.
+    /// Checks that the paths still lead to the open files. What is written to a file that was deleted is lost.
     pub(super) fn check(&self) -> Result<(), BrokerError> {
-        let (Some(path), Some(opened)) = (&self.path, &self.identity) else {
+        let is_other =
+            |(path, opened): &&(PathBuf, Identity)| Identity::of(path).as_ref() != Some(opened);
+        let Some((path, _)) = self.opened.iter().find(is_other) else {
             return Ok(());
         };
-        match Identity::of(path) {
-            Some(found) if found == *opened => Ok(()),
-            Some(_) => Err(BrokerError::unavailable(format!(
-                "`{}` was replaced by another file: restart the program to use the new file",
-                path.display()
-            ))),
-            None => Err(BrokerError::unavailable(format!(
-                "`{}` was deleted or moved: move it back, or restart the program to start with an empty file",
-                path.display()
-            ))),
-        }
+        let (name, gone) = (self.name(), path.display());
+        let problem = match Identity::of(path) {
+            _ if Some(path) != self.path.as_ref() => format!(
+                "`{gone}` was deleted or replaced while it was in use: end all programs that use {name}, and start them again"
+            ),
+            // A log that is left would be moved into the other file, which it does not belong to.
+            Some(_) => format!(
+                "{name} was replaced by another file: end all programs that use it, delete its `-wal` and `-shm` files, and start them again"
+            ),
+            None => format!(
+                "{name} was deleted or moved: move it back, or restart the program to start with an empty file"
+            ),
+        };
+        Err(BrokerError::unavailable(problem))
     }
 
     /// Checks that a connection of a caller is to this file.
@@ -172,7 +205,7 @@ impl File {
         };
         let other = other.unwrap_or_default();
         let is_same = path.as_os_str() == other
-            || Identity::of(Path::new(other)).is_some_and(|found| Some(found) == self.identity);
+            || Identity::of(Path::new(other)) == Identity::of(path).filter(|_| !other.is_empty());
         if is_same {
             return Ok(());
         }
@@ -249,7 +282,9 @@ impl File {
             Some(ErrorCode::DatabaseCorrupt) => {
                 "is damaged: stop all programs that use it, and restore a backup, or save what can be read with `sqlite3 FILE .recover`"
             }
-            Some(ErrorCode::SystemIoFailure) => "cannot be read or written: check its disk",
+            Some(ErrorCode::SystemIoFailure) => {
+                "cannot be read or written: check its disk, and the limits of file sizes and quotas"
+            }
             _ => return format!("unexpected error of {name}: {error}"),
         };
         format!("{name} {what}")
@@ -264,10 +299,10 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The folder of a database for the files of live processes.
-fn live_folder(path: &Path) -> PathBuf {
+/// A path beside the database that starts with its name.
+fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push("-live");
+    name.push(end);
     path.with_file_name(name)
 }
 

@@ -10,9 +10,14 @@ mod wake;
 mod watch;
 mod writer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
 };
 
 use asynqueue_core::{
@@ -44,6 +49,10 @@ pub(crate) struct Link {
     readers: Mutex<Option<Readers>>,
     /// None until a caller has a transaction of its own.
     watch: Mutex<Option<Watch>>,
+    /// For the thread that watches, which may start later.
+    alive: Mutex<Option<Alive>>,
+    /// Receives nothing, and ends once the file is closed.
+    ended: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Infallible>>,
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) file: Arc<File>,
 }
@@ -51,30 +60,34 @@ pub(crate) struct Link {
 impl Link {
     /// Opens the database and creates its tables. Blocks on the disk.
     pub(crate) fn open(options: &SqliteOptions) -> Result<Self, ConnectError> {
-        let file = Arc::new(File::open(options)?);
-        let mut connection = file.connect()?;
+        let (file, mut connection) = File::open(options)?;
+        let file = Arc::new(file);
         let is_full = options.durability == SqliteDurability::Full;
         schema::migrate(&file, &mut connection)?;
         let announcer = Arc::new(Announcer::new(file.live_folder()));
+        let (alive, others) = mpsc::channel();
+        let alive = Alive(alive);
+        let (end, ended) = tokio::sync::mpsc::channel(1);
         let readers = match file.path() {
-            Some(_) => Some(Readers::start(&file, Arc::clone(&options.clock))?),
+            Some(_) => Some(Readers::start(&file, &options.clock, &alive)?),
             None => None,
         };
-        let writer = Writer::start(
-            connection,
-            Arc::clone(&file),
-            Writing {
-                is_full,
-                clock: Arc::clone(&options.clock),
-                announcer: Arc::clone(&announcer),
-            },
-        )?;
+        let writing = Writing {
+            is_full,
+            clock: Arc::clone(&options.clock),
+            announcer: Arc::clone(&announcer),
+            others,
+            end,
+        };
+        let writer = Writer::start(connection, Arc::clone(&file), writing, alive.clone())?;
         Ok(Self {
             clock: Arc::clone(&options.clock),
             closed: AtomicBool::new(false),
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(readers),
             watch: Mutex::default(),
+            alive: Mutex::new(Some(alive)),
+            ended: tokio::sync::Mutex::new(ended),
             announcer,
             file,
         })
@@ -129,7 +142,10 @@ impl Link {
         let mut watch = self.watch.lock();
         let thread = match watch.take() {
             Some(thread) => thread,
-            None => Watch::start(&self.file, &self.announcer)?,
+            None => {
+                let alive = self.alive.lock().clone().ok_or(BrokerError::Closed)?;
+                Watch::start(&self.file, &self.announcer, alive)?
+            }
         };
         thread.add(watched);
         *watch = Some(thread);
@@ -164,17 +180,35 @@ impl Link {
         self.write(Need::Nothing, write).await
     }
 
+    /// Completes once all changes that wait are made and the file is closed.
     pub(crate) async fn close(&self) {
         self.closed.store(true, SeqCst);
         self.announcer.close();
         drop(self.readers.lock().take());
         drop(self.watch.lock().take());
-        let ended = self.writer.lock().take().map(Writer::end);
-        if let Some(ended) = ended {
-            // An error means that the thread has ended already.
-            let _ = ended.await;
-        }
+        drop(self.alive.lock().take());
+        drop(self.writer.lock().take());
+        // Nothing is sent: this is the end of the writer, which is the last thread.
+        self.ended.lock().await.recv().await;
     }
+}
+
+/// A thread beside the writer has one until it has closed the file. The writer closes it last: two connections that
+/// close it at the same moment would each leave it to the other one to move the log into the file.
+#[derive(Clone)]
+struct Alive(
+    #[expect(dead_code, reason = "dropping it is all that it does")] mpsc::Sender<Infallible>,
+);
+
+/// The result of a call. An error if it panics, so that the thread serves other callers.
+fn caught<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    // What a call has changed is rolled back.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("no message");
+        Err(Fault::unexpected(format!("the call panicked: {text}")))
+    })
 }
 
 impl Drop for Link {

@@ -13,16 +13,20 @@ pub(super) use self::none::Peers;
 mod unix {
     use std::{
         fs,
-        hash::{DefaultHasher, Hash, Hasher},
+        hash::Hasher,
         io,
-        os::unix::net::UnixDatagram,
+        os::unix::{ffi::OsStrExt, net::UnixDatagram},
         path::{Path, PathBuf},
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        },
         thread,
         time::{Duration, SystemTime},
     };
 
     use parking_lot::Mutex;
+    use siphasher::sip::SipHasher13;
 
     use crate::link::wake::Note;
 
@@ -61,9 +65,15 @@ mod unix {
 
     enum Listening {
         Not,
-        On(PathBuf),
+        On(Listener),
         /// Listening failed, or has ended.
         Over,
+    }
+
+    struct Listener {
+        path: PathBuf,
+        /// Whether its thread is to end.
+        is_over: Arc<AtomicBool>,
     }
 
     impl Peers {
@@ -94,7 +104,7 @@ mod unix {
                 return;
             }
             own.state = match start(&self.folder, Arc::clone(&own.hear)) {
-                Ok(path) => Listening::On(path),
+                Ok(listener) => Listening::On(listener),
                 Err(error) => {
                     let folder = self.folder.display();
                     tracing::warn!(%folder, %error, "cannot listen to other processes; finding their tasks by polling");
@@ -137,7 +147,8 @@ mod unix {
                 known.as_of = changed.ok().filter(|at| age(at) > COARSE);
             }
             let own = self.own.lock();
-            let is_own = |path: &&PathBuf| matches!(&own.state, Listening::On(own) if own == *path);
+            let is_own =
+                |path: &&PathBuf| matches!(&own.state, Listening::On(own) if own.path == **path);
             known
                 .sockets
                 .iter()
@@ -148,12 +159,13 @@ mod unix {
 
         pub(in crate::link) fn close(&self) {
             let before = std::mem::replace(&mut self.own.lock().state, Listening::Over);
-            if let Listening::On(path) = before {
-                // An empty message ends the thread.
+            if let Listening::On(listener) = before {
+                listener.is_over.store(true, SeqCst);
+                // Wakes the thread. If there is no room for another message, it is awake.
                 if let Some(sender) = &self.sender {
-                    let _ = sender.send_to(&[], &path);
+                    let _ = sender.send_to(&[], &listener.path);
                 }
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(listener.path);
             }
         }
     }
@@ -170,7 +182,7 @@ mod unix {
     }
 
     /// Opens a socket, and a thread that reads from it.
-    fn start(folder: &Path, hear: Hear) -> io::Result<PathBuf> {
+    fn start(folder: &Path, hear: Hear) -> io::Result<Listener> {
         fs::create_dir_all(folder)?;
         let unique: u64 = asynqueue_core::task::TaskId::generate()
             .to_u128()
@@ -178,11 +190,12 @@ mod unix {
         let name = format!("{}-{unique:016x}.{SOCKET}", std::process::id());
         let path = folder.join(name);
         let socket = UnixDatagram::bind(&path)?;
+        let is_over = Arc::<AtomicBool>::default();
+        let over = Arc::clone(&is_over);
         let run = move || {
             let mut bytes = [0; MAX_NOTE];
-            loop {
+            while !over.load(SeqCst) {
                 match socket.recv(&mut bytes) {
-                    Ok(0) => return,
                     Ok(length) => {
                         // A note of a later version is ignored.
                         if let Ok(note) = rmp_serde::from_slice(&bytes[..length]) {
@@ -200,7 +213,7 @@ mod unix {
         thread::Builder::new()
             .name("asynqueue-wake".into())
             .spawn(run)?;
-        Ok(path)
+        Ok(Listener { path, is_over })
     }
 
     /// The folder, or one with a short path for a folder whose path is too long for sockets.
@@ -208,8 +221,9 @@ mod unix {
         if folder.as_os_str().len() + 40 <= MAX_PATH {
             return folder;
         }
-        let mut hasher = DefaultHasher::new();
-        folder.hash(&mut hasher);
+        // The keys never change: programs of different builds find each other.
+        let mut hasher = SipHasher13::new_with_keys(0x6173_796e, 0x7175_6575);
+        hasher.write(folder.as_os_str().as_bytes());
         std::env::temp_dir().join(format!("asynqueue-{:016x}", hasher.finish()))
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{ConnectError, File};
+use super::{Alive, ConnectError, File, caught};
 use crate::{
     change::Change,
     sql::{Direct, Fault},
@@ -43,22 +43,32 @@ type Job = Box<dyn FnOnce(Result<&View<'_>, BrokerError>, &File) + Send>;
 pub(super) struct Readers(mpsc::Sender<Job>);
 
 impl Readers {
-    pub(super) fn start(file: &Arc<File>, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+    pub(super) fn start(
+        file: &Arc<File>,
+        clock: &Arc<dyn Clock>,
+        alive: &Alive,
+    ) -> Result<Self, ConnectError> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..THREADS {
-            let (file, clock, waiting) =
-                (Arc::clone(file), Arc::clone(&clock), Arc::clone(&waiting));
+            let (file, clock, waiting, alive) = (
+                Arc::clone(file),
+                Arc::clone(clock),
+                Arc::clone(&waiting),
+                alive.clone(),
+            );
             let db = file.connect()?;
             db.pragma_update(None, "query_only", true)
                 .map_err(|error| file.connect_error(error))?;
             let run = move || {
                 loop {
                     let Ok(job) = waiting.lock().recv() else {
-                        return;
+                        break;
                     };
                     serve(&db, job, &file, &*clock);
                 }
+                drop(db);
+                drop(alive);
             };
             let thread = thread::Builder::new()
                 .name("asynqueue-read".into())
@@ -74,7 +84,10 @@ impl Readers {
     ) -> oneshot::Receiver<Result<T, BrokerError>> {
         let (reply, response) = oneshot::channel();
         let job = move |view: Result<&View<'_>, BrokerError>, file: &File| {
-            let result = view.and_then(|view| call(view).map_err(|fault| file.broker_error(fault)));
+            let result = view.and_then(|view| {
+                let result = caught(|| call(view));
+                result.map_err(|fault| file.broker_error(fault))
+            });
             // Fails if the caller has stopped waiting.
             let _ = reply.send(result);
         };
@@ -86,19 +99,15 @@ impl Readers {
 
 /// Reads in one transaction, so that all of it is from one moment.
 fn serve(db: &Connection, job: Job, file: &File, clock: &dyn Clock) {
-    let begun = file.check().and_then(|()| {
-        let begun = db
-            .prepare_cached("begin")
-            .and_then(|mut begin| begin.execute([]));
-        begun.map_err(|error| file.broker_error(error.into()))
-    });
-    let view = View {
-        db,
-        now: clock.now(),
+    let begin = || {
+        file.check().map_err(Fault::Broker)?;
+        db.prepare_cached("begin")?.execute([])?;
+        let now = clock.now();
+        Ok(View { db, now })
     };
-    match begun {
-        Ok(_) => job(Ok(&view), file),
-        Err(error) => job(Err(error), file),
+    match caught(begin) {
+        Ok(view) => job(Ok(&view), file),
+        Err(fault) => job(Err(file.broker_error(fault)), file),
     }
     if !db.is_autocommit() {
         let ended = db

@@ -12,7 +12,7 @@ use std::{
 use asynqueue_core::broker::BrokerError;
 use rusqlite::Connection;
 
-use super::{Announcer, File};
+use super::{Alive, Announcer, File};
 use crate::change::Event;
 
 /// How long a transaction is watched. A server finds the tasks of a longer one by polling.
@@ -45,14 +45,22 @@ impl Watched {
 pub(super) struct Watch(mpsc::Sender<Watched>);
 
 impl Watch {
-    pub(super) fn start(file: &Arc<File>, announcer: &Arc<Announcer>) -> Result<Self, BrokerError> {
+    pub(super) fn start(
+        file: &Arc<File>,
+        announcer: &Arc<Announcer>,
+        alive: Alive,
+    ) -> Result<Self, BrokerError> {
         let failed = |error: &dyn std::fmt::Display| {
             BrokerError::unavailable(format!("cannot watch transactions: {error}"))
         };
         let db = file.connect().map_err(|error| failed(&error))?;
         let (watched, received) = mpsc::channel();
         let announcer = Arc::clone(announcer);
-        let run = move || watch(&db, &received, &announcer);
+        let run = move || {
+            watch(&db, &received, &announcer);
+            drop(db);
+            drop(alive);
+        };
         let thread = thread::Builder::new()
             .name("asynqueue-watch".into())
             .spawn(run);

@@ -1,22 +1,27 @@
 //! The thread that writes. It joins all changes that wait into one transaction, and so into one write to the disk.
 
 use std::{
+    collections::VecDeque,
+    convert::Infallible,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{broker::BrokerError, task::Clock};
-use rusqlite::Connection;
+use asynqueue_core::{
+    broker::BrokerError,
+    task::{Clock, Timestamp},
+};
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::{Announcer, ConnectError, File, checkpoint::Checkpoints};
+use super::{Alive, Announcer, ConnectError, File, caught, checkpoint::Checkpoints};
 use crate::{
     change::Change,
     sql::{Direct, Fault, ready},
 };
 
-/// The limits of one transaction. Its first caller waits for its end.
+/// The limits of one transaction. Its first caller waits for its end, and so do other processes.
 const MAX_JOBS: usize = 1_000;
 const MAX_TIME: Duration = Duration::from_millis(10);
 
@@ -36,6 +41,10 @@ pub(crate) struct Writing {
     pub(crate) is_full: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) announcer: Arc<Announcer>,
+    /// Ends once all other threads have closed the file.
+    pub(crate) others: mpsc::Receiver<Infallible>,
+    /// Dropped once the writer has closed it too.
+    pub(crate) end: tokio::sync::mpsc::Sender<Infallible>,
 }
 
 /// A change that waits for its transaction.
@@ -77,7 +86,6 @@ where
 /// Sends changes to the thread.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
-    ended: oneshot::Receiver<()>,
 }
 
 impl Writer {
@@ -85,13 +93,16 @@ impl Writer {
         mut db: Connection,
         file: Arc<File>,
         writing: Writing,
+        alive: Alive,
     ) -> Result<Self, ConnectError> {
-        let (jobs, waiting) = mpsc::channel();
-        let (end, ended) = oneshot::channel();
+        let (jobs, sent) = mpsc::channel();
+        // It waits in its own way.
+        db.busy_timeout(Duration::ZERO)
+            .map_err(|error| file.connect_error(error))?;
         let checkpoints = match file.path() {
             Some(_) => {
                 Checkpoints::attach(&mut db);
-                Some(Checkpoints::start(&file)?)
+                Some(Checkpoints::start(&file, alive)?)
             }
             None => None,
         };
@@ -102,17 +113,16 @@ impl Writer {
                 writing,
                 checkpoints,
                 synced: None,
+                waiting: VecDeque::new(),
             };
-            thread.run(&waiting);
-            drop(thread);
-            // Fails if the broker was dropped without being closed.
-            let _ = end.send(());
+            thread.run(&sent);
+            thread.close();
         };
         let thread = thread::Builder::new()
             .name("asynqueue-write".into())
             .spawn(run);
         thread.map_err(ConnectError::Thread)?;
-        Ok(Self { jobs, ended })
+        Ok(Self { jobs })
     }
 
     pub(super) fn send<T: Send + 'static>(
@@ -131,11 +141,6 @@ impl Writer {
         let _ = self.jobs.send(Box::new(job));
         response
     }
-
-    /// Completes once all changes that wait are made and the file is closed.
-    pub(super) fn end(self) -> oneshot::Receiver<()> {
-        self.ended
-    }
 }
 
 struct WriterThread {
@@ -145,52 +150,74 @@ struct WriterThread {
     checkpoints: Option<Checkpoints>,
     /// Whether a commit waits for the disk, once that was set.
     synced: Option<bool>,
+    /// Changes for the next transaction.
+    waiting: VecDeque<Box<dyn Job>>,
 }
 
 type Jobs = mpsc::Receiver<Box<dyn Job>>;
 
 impl WriterThread {
-    fn run(&mut self, waiting: &Jobs) {
-        let mut next = None;
-        while let Some(first) = next.take().or_else(|| waiting.recv().ok()) {
-            next = self.join(first, waiting);
+    fn run(&mut self, sent: &Jobs) {
+        loop {
+            if self.waiting.is_empty() {
+                let Ok(first) = sent.recv() else { return };
+                self.waiting.push_back(first);
+            }
+            if let Some(checkpoints) = &self.checkpoints {
+                checkpoints.move_rest(&self.db);
+            }
+            self.waiting.extend(sent.try_iter());
+            self.join(sent);
             if let Some(checkpoints) = &self.checkpoints {
                 checkpoints.note_commit();
-                if checkpoints.takes_rest() {
-                    checkpoints.run(&self.db);
-                }
             }
         }
     }
 
-    /// Makes all changes that wait in one transaction. Returns one that needs a transaction of its own.
-    fn join(&mut self, first: Box<dyn Job>, waiting: &Jobs) -> Option<Box<dyn Job>> {
-        let started = Instant::now();
+    fn close(self) {
+        let Self {
+            db,
+            writing,
+            checkpoints,
+            ..
+        } = self;
+        drop(checkpoints);
+        // Nothing is sent.
+        let _ = writing.others.recv();
+        drop(db);
+        drop(writing.end);
+    }
+
+    /// Makes changes that wait in one transaction.
+    fn join(&mut self, sent: &Jobs) {
         // Those that wait already decide together whether the commit waits for the disk.
-        let mut jobs = vec![first];
-        jobs.extend(waiting.try_iter().take(MAX_JOBS));
-        let synced = jobs.iter().any(|job| self.is_synced(job.need()));
-        let mut next = None;
-        let made = self.transaction(synced, |thread, change| {
-            for job in &mut jobs {
-                change.now = thread.writing.clock.now();
-                job.run(change)?;
-            }
-            while jobs.len() < MAX_JOBS && started.elapsed() < MAX_TIME {
-                let Ok(mut job) = waiting.try_recv() else {
+        let mut first = self.waiting.iter().take(MAX_JOBS);
+        let synced = first.any(|job| self.is_synced(job.need()));
+        if let Err(error) = self.begin(synced) {
+            self.waiting.extend(sent.try_iter());
+            let waiting = self.waiting.drain(..);
+            return waiting.for_each(|job| job.end(Err(error.clone())));
+        }
+        let (mut jobs, mut waiting) = (Vec::new(), std::mem::take(&mut self.waiting));
+        let made = self.transaction(|thread, change| {
+            let started = Instant::now();
+            while jobs.is_empty() || (jobs.len() < MAX_JOBS && started.elapsed() < MAX_TIME) {
+                let Some(job) = waiting.pop_front().or_else(|| sent.try_recv().ok()) else {
                     break;
                 };
                 if thread.is_synced(job.need()) && !synced {
-                    next = Some(job);
+                    waiting.push_front(job);
                     break;
                 }
-                change.now = thread.writing.clock.now();
-                let run = job.run(change);
+                // Kept before it runs: it may panic.
                 jobs.push(job);
-                run?;
+                if let Some(job) = jobs.last_mut() {
+                    thread.run_one(job, change)?;
+                }
             }
             Ok(())
         });
+        self.waiting = waiting;
         match made {
             Ok(()) => jobs.into_iter().for_each(|job| job.end(Ok(()))),
             Err(fault) if jobs.len() == 1 => {
@@ -198,18 +225,30 @@ impl WriterThread {
                 jobs.into_iter().for_each(|job| job.end(Err(error.clone())));
             }
             // One of them failed, and the others have nothing to do with it.
-            Err(_) => jobs.into_iter().for_each(|job| self.alone(job)),
+            Err(_) => self.apart(jobs),
         }
-        next
     }
 
-    fn alone(&mut self, mut job: Box<dyn Job>) {
-        let synced = self.is_synced(job.need());
-        let made = self.transaction(synced, |thread, change| {
-            change.now = thread.writing.clock.now();
-            job.run(change)
-        });
-        job.end(made.map_err(|fault| self.file.broker_error(fault)));
+    /// Makes each change in a transaction of its own.
+    fn apart(&mut self, jobs: Vec<Box<dyn Job>>) {
+        let mut jobs = jobs.into_iter();
+        while let Some(mut job) = jobs.next() {
+            if let Err(error) = self.begin(self.is_synced(job.need())) {
+                job.end(Err(error.clone()));
+                return jobs.for_each(|job| job.end(Err(error.clone())));
+            }
+            let made = self.transaction(|thread, change| thread.run_one(&mut job, change));
+            job.end(made.map_err(|fault| self.file.broker_error(fault)));
+        }
+    }
+
+    fn run_one(
+        &self,
+        job: &mut Box<dyn Job>,
+        change: &mut Change<Direct<'_>>,
+    ) -> Result<(), Fault> {
+        change.now = self.writing.clock.now();
+        job.run(change)
     }
 
     fn is_synced(&self, need: Need) -> bool {
@@ -220,26 +259,43 @@ impl WriterThread {
         }
     }
 
-    /// Runs changes in a transaction, and announces them once it is committed.
+    /// Starts a transaction. If that fails, it fails for all changes that wait: each would wait as long for it.
+    fn begin(&mut self, synced: bool) -> Result<(), BrokerError> {
+        self.file.check()?;
+        let begun = self
+            .set_synced(synced)
+            .and_then(|()| self.file.begin(&self.db));
+        begun.map_err(|fault| self.file.broker_error(fault))
+    }
+
+    /// Runs changes in the transaction that was started, and announces them once it is committed.
     fn transaction(
-        &mut self,
-        synced: bool,
+        &self,
         call: impl FnOnce(&Self, &mut Change<Direct<'_>>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.file.check().map_err(Fault::Broker)?;
-        self.set_synced(synced)?;
-        self.file.begin(&self.db)?;
-        let mut change = Change::new(Direct(&self.db), self.writing.clock.now());
-        let made = call(self, &mut change)
-            .and_then(|()| ready(change.finish()))
-            .and_then(|()| Ok(self.db.prepare_cached("commit")?.execute([]).map(drop)?));
-        let events = change.events;
-        if let Err(fault) = made {
-            self.roll_back();
-            return Err(fault);
+        let made = caught(|| {
+            let mut change = Change::new(Direct(&self.db), Timestamp::default());
+            call(self, &mut change)?;
+            ready(change.finish())?;
+            self.db.prepare_cached("commit")?.execute([])?;
+            Ok(change.events)
+        });
+        match made {
+            Ok(events) => {
+                self.writing.announcer.announce(events);
+                Ok(())
+            }
+            Err(fault) => {
+                self.roll_back();
+                if let (Fault::Sqlite(error), Some(checkpoints)) = (&fault, &self.checkpoints)
+                    && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+                {
+                    // The next space that is free is for the file. Then the log starts anew and needs no more.
+                    checkpoints.request_rest();
+                }
+                Err(fault)
+            }
         }
-        self.writing.announcer.announce(events);
-        Ok(())
     }
 
     fn roll_back(&self) {
