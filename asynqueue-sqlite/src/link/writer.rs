@@ -10,7 +10,7 @@ use asynqueue_core::{broker::BrokerError, task::Clock};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Announcer, ConnectError, File, checkpoint::Checkpoints};
+use super::{Announcer, ConnectError, File, checkpoint::Checkpoints, log_hook};
 use crate::{
     change::Change,
     sql::{Direct, Fault, ready},
@@ -90,7 +90,7 @@ impl Writer {
         let (end, ended) = oneshot::channel();
         let checkpoints = match file.path() {
             Some(_) => {
-                Checkpoints::attach(&mut db);
+                log_hook::attach(&mut db);
                 Some(Checkpoints::start(&file)?)
             }
             None => None,
