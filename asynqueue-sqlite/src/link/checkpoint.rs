@@ -6,8 +6,6 @@
 //! No connection that moves the log waits for others: it would keep all processes from writing in the meantime.
 
 use std::{
-    cell::Cell,
-    ffi::c_int,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst},
@@ -17,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, hooks::Wal};
+use rusqlite::Connection;
 
-use super::{Alive, ConnectError, File};
+use super::{Alive, ConnectError, File, log_hook};
 
 /// How many pages are written until the log is moved: 4 MiB. Moving waits for the disk, as a commit does.
 const SOME: i64 = 1_000;
@@ -34,11 +32,6 @@ pub(super) struct Checkpoints {
     shared: Arc<Shared>,
     /// Whether the log is to be moved.
     wake: mpsc::SyncSender<bool>,
-}
-
-thread_local! {
-    /// The pages of the log after the last commit of this thread.
-    static PAGES: Cell<i64> = const { Cell::new(0) };
 }
 
 #[derive(Default)]
@@ -72,20 +65,10 @@ impl Checkpoints {
         Ok(Self { shared, wake })
     }
 
-    /// Counts the pages of the log from now on.
-    pub(super) fn attach(db: &mut Connection) {
-        let note = |_: &Wal, pages: c_int| {
-            PAGES.set(pages.into());
-            Ok(())
-        };
-        // An error in later versions of rusqlite, which is none here: there is one hook.
-        let _ = db.wal_hook(Some(note as fn(&Wal, c_int) -> rusqlite::Result<()>));
-    }
-
     /// Notes a commit of this thread.
     pub(super) fn note_commit(&self) {
         let commits = self.shared.commits.fetch_add(1, SeqCst);
-        let (pages, next) = (PAGES.get(), self.shared.next.load(SeqCst));
+        let (pages, next) = (log_hook::pages(), self.shared.next.load(SeqCst));
         // Less than before: the log has started anew.
         if pages < next - SOME {
             self.shared.next.store(pages + SOME, SeqCst);

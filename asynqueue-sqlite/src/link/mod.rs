@@ -3,6 +3,7 @@
 mod checkpoint;
 mod error;
 mod file;
+mod log_hook;
 mod peers;
 mod reader;
 mod turn;

@@ -15,7 +15,7 @@ use asynqueue_core::{
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::{Alive, Announcer, ConnectError, File, caught, checkpoint::Checkpoints};
+use super::{Alive, Announcer, ConnectError, File, caught, checkpoint::Checkpoints, log_hook};
 use crate::{
     change::Change,
     sql::{Direct, Fault, ready},
@@ -101,7 +101,7 @@ impl Writer {
             .map_err(|error| file.connect_error(error))?;
         let checkpoints = match file.path() {
             Some(_) => {
-                Checkpoints::attach(&mut db);
+                log_hook::attach(&mut db);
                 Some(Checkpoints::start(&file, alive)?)
             }
             None => None,
