@@ -105,7 +105,11 @@ impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_small {
             // At the latest it ends with the namespace.
-            let _ = Command::new("umount").arg(&self.folder).output();
+            // Lazily: a connection may not be closed yet.
+            let _ = Command::new("umount")
+                .arg("--lazy")
+                .arg(&self.folder)
+                .output();
         }
     }
 }
