@@ -128,12 +128,13 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_metric_that_the_book_names_exists() {
-    const CRATES: [&str; 5] = [
+    const CRATES: [&str; 6] = [
         "asynqueue_cli",
         "asynqueue_conformance",
         "asynqueue_core",
         "asynqueue_monitor",
         "asynqueue_redis",
+        "asynqueue_sqlite",
     ];
     let names = include_str!("../../asynqueue-core/src/metrics/names.md");
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
@@ -165,8 +166,9 @@ fn every_alert_that_the_book_names_exists() {
 #[test]
 fn every_variable_that_the_book_names_is_a_setting() {
     // Of the command, of Kubernetes, of tests, and one that is misspelled on purpose.
-    const OTHERS: [&str; 4] = [
+    const OTHERS: [&str; 5] = [
         "ASYNQUEUE_CONCURENCY",
+        "ASYNQUEUE_KILLS",
         "ASYNQUEUE_MONITOR_PASSWORD",
         "ASYNQUEUE_REDIS_BINARIES",
         "ASYNQUEUE_SERVICE_HOST",
@@ -250,6 +252,7 @@ fn source() -> String {
         "asynqueue-core",
         "asynqueue-monitor",
         "asynqueue-redis",
+        "asynqueue-sqlite",
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")

@@ -88,6 +88,7 @@ static SOURCES: LazyLock<String> = LazyLock::new(|| {
         "asynqueue-macros",
         "asynqueue-monitor",
         "asynqueue-redis",
+        "asynqueue-sqlite",
         "test-servers",
     ];
     let sources = packages.iter().flat_map(|package| files(package, ".rs"));
@@ -339,6 +340,7 @@ fn the_core_depends_on_no_package_and_others_on_the_core_alone() {
         "asynqueue-conformance",
         "asynqueue-monitor",
         "asynqueue-redis",
+        "asynqueue-sqlite",
     ] {
         assert_eq!(dependencies(package), ["asynqueue-core"], "{package}");
     }
@@ -359,6 +361,7 @@ fn the_callers_traits_are_implemented_once_for_every_store() {
     ] {
         let sources = files("asynqueue-core/src", ".rs").into_iter();
         let sources = sources.chain(files("asynqueue-redis/src", ".rs"));
+        let sources = sources.chain(files("asynqueue-sqlite/src", ".rs"));
         let text: Vec<_> = sources.map(|file| read(&file)).collect();
         let lines = text.iter().flat_map(|text| text.lines());
         let implementations = lines.filter(|line| line.contains(&format!(" {name} for ")));
