@@ -205,11 +205,14 @@ pub(crate) fn failed(mut leased: Leased) -> Leased {
 /// Succeeded, failed, archive, hours, and whether the queue is paused.
 type Figures = (u64, u64, ArchiveStats, Vec<HourStats>, bool);
 
+/// A task and its place.
+type Placed = (Envelope, Option<TaskPlace>);
+
 /// What a store contains: what a move must neither lose nor change.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Content {
     /// The tasks of each state, in the order of their list.
-    pub(crate) tasks: BTreeMap<(Name, TaskState), Vec<(Envelope, Option<TaskPlace>)>>,
+    pub(crate) tasks: BTreeMap<(Name, TaskState), Vec<Placed>>,
     pub(crate) figures: BTreeMap<Name, Figures>,
     pub(crate) documents: BTreeMap<(Space, Name), (Bytes, Option<Timestamp>)>,
 }
