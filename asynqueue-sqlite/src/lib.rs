@@ -27,6 +27,8 @@ mod broker;
 mod change;
 mod link;
 mod options;
+#[cfg(test)]
+mod plans;
 mod schema;
 mod sql;
 mod transaction;
