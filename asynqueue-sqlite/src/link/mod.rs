@@ -41,6 +41,9 @@ use crate::{SqliteDurability, SqliteOptions, change::Change, schema, sql::Direct
 /// How many free pages are much: 4 MiB.
 const MUCH: i64 = 1_024;
 
+/// How often the file is shortened in one call.
+const SHORTENINGS: usize = 25;
+
 /// The threads of one database. They end when it is closed or dropped.
 pub(crate) struct Link {
     clock: Arc<dyn Clock>,
@@ -153,10 +156,21 @@ impl Link {
         Ok(())
     }
 
-    /// Gives the space of finished tasks back to the disk, if there is much of it.
+    /// Gives the space of finished tasks back to the disk, if there is much of it: up to 100 MB in one call, in
+    /// transactions that are short for others.
     pub(crate) async fn give_space_back(&self) -> Result<(), BrokerError> {
+        for _ in 0..SHORTENINGS {
+            if !self.shorten().await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a thousand free pages from the file. Returns whether there may be more to remove.
+    async fn shorten(&self) -> Result<bool, BrokerError> {
         if self.file.path().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let read = |view: &View<'_>| {
             let number = |name| {
@@ -167,7 +181,7 @@ impl Link {
         };
         let (free, pages) = self.read(read).await?;
         if free < MUCH || free < pages / 2 {
-            return Ok(());
+            return Ok(false);
         }
         let write = |change: &mut Change<Direct<'_>>| {
             let mut vacuum = change
@@ -176,7 +190,7 @@ impl Link {
                 .prepare_cached("pragma incremental_vacuum(1000)")?;
             let mut rows = vacuum.query([])?;
             while rows.next()?.is_some() {}
-            Ok(())
+            Ok(true)
         };
         self.write(Need::Nothing, write).await
     }
