@@ -29,6 +29,7 @@ mod link;
 mod options;
 #[cfg(test)]
 mod plans;
+mod promised;
 mod schema;
 mod sql;
 mod transaction;

@@ -27,7 +27,7 @@ const ACCEPTED: &[(&str, &str)] = &[
         "there are as many leases as tasks that run",
     ),
     (
-        "(l.until, l.id) > (?2, ?3)",
+        "(q.until, q.id) > (?2, ?3)",
         "there are as many leases as tasks that run",
     ),
     (
@@ -69,20 +69,35 @@ fn statements() -> BTreeSet<String> {
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
         &mut literals_found,
     );
-    let is_start = |text: &&String| text.starts_with("select") && text.ends_with(' ');
-    // `whole!` puts one start before several ends.
-    let start = literals_found
-        .iter()
-        .find(is_start)
-        .expect("the start of `whole!`");
-    let statement = |text: &String| match text.split(' ').next() {
-        Some("where") => Some(format!("{start}{text}")),
+    let find = |part: &str| {
+        let mut found = literals_found.iter().filter(|text| text.ends_with(' '));
+        found
+            .find(|text| text.starts_with(part))
+            .expect(part)
+            .as_str()
+    };
+    // `whole!` puts the same columns and joins around several statements.
+    let (columns, joins) = (find("select t.id"), find(" left join"));
+    let statement = |(place, text): (usize, &String)| match text.split(' ').next() {
+        Some("where") => {
+            let (more, from) = (&literals_found[place - 2], &literals_found[place - 1]);
+            let more = if more.starts_with(',') {
+                more.as_str()
+            } else {
+                ""
+            };
+            Some(format!("{columns}{more} from {from}{joins}{text}"))
+        }
         Some("select" | "insert" | "update" | "delete") if text.contains("asynqueue_") => {
             (!text.ends_with(' ')).then(|| text.clone())
         }
         _ => None,
     };
-    literals_found.iter().filter_map(statement).collect()
+    literals_found
+        .iter()
+        .enumerate()
+        .filter_map(statement)
+        .collect()
 }
 
 /// The steps of a statement's plan.

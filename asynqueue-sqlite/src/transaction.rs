@@ -14,6 +14,7 @@ use crate::{
     SqliteBroker,
     change::{Change, NewRow},
     link::Watched,
+    promised,
     sql::{Direct, Fault, Id, Sql, int, ready, time},
 };
 
@@ -133,7 +134,8 @@ impl<S: Sql> Change<S> {
         let (row, id) = (int(self.queues[queue].id), Id::of(&task.id));
         let end = "delete from asynqueue_lease where queue = ?1 and id = ?2 and token = ?3";
         if self.sql.run(end, &[row, id.value(), int(token)]).await? == 0 {
-            return Ok(false);
+            // Called a second time.
+            return self.is_settled(settlement.token).await;
         }
         let running = "delete from asynqueue_running where queue = ?1 and id = ?2";
         self.sql.run(running, &[row, id.value()]).await?;
@@ -157,7 +159,8 @@ impl<S: Sql> Change<S> {
 pub trait CompleteIn {
     /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
     /// written and the outcome are committed together, and only while the lease of the task is current. The handler
-    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task.
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task,
+    /// although it is logged. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
     ///
     /// The connection is one of the application to the file of the broker. The transaction should start as
     /// [`Immediate`](rusqlite::TransactionBehavior::Immediate).
@@ -202,7 +205,9 @@ impl CompleteIn for Context {
         let settlement = self.completion(output)?;
         let now = self.broker().now();
         let mut change = Change::new(Direct(transaction), now);
-        recorded(ready(change.complete_leased(&settlement)))
+        recorded(ready(change.complete_leased(&settlement)))?;
+        promised::add(transaction.path().unwrap_or_default(), settlement.token);
+        Ok(())
     }
 }
 

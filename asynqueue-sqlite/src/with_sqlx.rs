@@ -14,12 +14,24 @@ use sqlx::{
 use crate::{
     CompleteError, SqliteBroker,
     change::{Change, NewRow},
+    promised,
     sql::{Fault, Row, Sql, Value, ValueRef},
     transaction::recorded,
 };
 
 /// A connection of sqlx.
 struct Sqlx<'c>(&'c mut SqliteConnection);
+
+impl Sqlx<'_> {
+    /// The file of the connection.
+    async fn file(&mut self) -> Result<String, Fault> {
+        let main = "select file from pragma_database_list where name = 'main'";
+        let main = self.row(main, &[]).await?;
+        Ok(main.map_or_else(String::new, |row| {
+            String::from_utf8_lossy(row.bytes(0)).into_owned()
+        }))
+    }
+}
 
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>;
 
@@ -110,13 +122,8 @@ impl SqliteBroker {
         self.link().open_or_closed()?;
         let row = NewRow::from(task.task().clone());
         let mut sql = Sqlx(connection);
-        let main = "select file from pragma_database_list where name = 'main'";
-        let main = sql
-            .row(main, &[])
-            .await
-            .map_err(|fault| self.fault(fault))?;
-        let main = main.map(|row| String::from_utf8_lossy(row.bytes(0)).into_owned());
-        self.link().file.check_same(main.as_deref())?;
+        let file = sql.file().await.map_err(|fault| self.fault(fault))?;
+        self.link().file.check_same(Some(&file))?;
         let mut change = Change::new(sql, self.link().now());
         let response = change
             .enqueue_and_finish(&row)
@@ -150,7 +157,14 @@ impl CompleteInSqlx for Context {
         output: &O,
     ) -> Result<(), CompleteError> {
         let settlement = self.completion(output)?;
-        let mut change = Change::new(Sqlx(connection), self.broker().now());
-        recorded(change.complete_leased(&settlement).await)
+        let mut sql = Sqlx(connection);
+        let file = match sql.file().await {
+            Ok(file) => file,
+            Err(fault) => return recorded(Err(fault)),
+        };
+        let mut change = Change::new(sql, self.broker().now());
+        recorded(change.complete_leased(&settlement).await)?;
+        promised::add(&file, settlement.token);
+        Ok(())
     }
 }

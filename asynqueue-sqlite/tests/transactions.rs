@@ -194,6 +194,21 @@ async fn a_connection_to_another_file_is_refused() {
         "{error}"
     );
 
+    let mut in_memory = Connection::open_in_memory().expect("a connection");
+    let task = shop
+        .producer
+        .prepare(Credit { cents: 1 })
+        .expect("prepared");
+    let error = shop
+        .broker
+        .enqueue_in(&begin(&mut in_memory), task)
+        .expect_err("no file")
+        .to_string();
+    assert!(
+        error.contains("`:memory:`") && error.contains("shop.db"),
+        "{error}"
+    );
+
     let memory = SqliteBroker::connect(SqliteOptions::memory())
         .await
         .expect("a broker");
@@ -214,6 +229,8 @@ struct Bank {
     attempts: Arc<AtomicU32>,
     /// Fails after the commit.
     fails_late: bool,
+    /// Forgets to commit in the first attempt.
+    forgets: bool,
     /// Signals each start, and waits for a permit before it completes.
     gate: Option<(mpsc::UnboundedSender<()>, Arc<Semaphore>)>,
     errors: Option<mpsc::UnboundedSender<String>>,
@@ -238,6 +255,11 @@ async fn credit(
         }
         return Err(TaskError::retry(error));
     }
+    ctx.complete_in(&tx, &(task.cents * 2))
+        .expect("a second call does nothing");
+    if bank.forgets && ctx.attempt() == 1 {
+        return Ok(task.cents * 2);
+    }
     tx.commit().map_err(TaskError::retry)?;
     match bank.fails_late {
         true => Err(TaskError::retry("after the commit")),
@@ -261,6 +283,7 @@ fn bank(shop: &Shop) -> Bank {
         path: shop.path.clone(),
         attempts: Arc::default(),
         fails_late: false,
+        forgets: false,
         gate: None,
         errors: None,
     }
@@ -399,5 +422,29 @@ async fn a_completed_task_belongs_to_its_server_until_that_reports_it() {
     assert!(
         matches!(settled[..], [Ok(Settled::Recorded), Ok(Settled::Stale)]),
         "{settled:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_does_not_commit_has_failed() {
+    let shop = Shop::open().await;
+    let bank = Bank {
+        forgets: true,
+        ..bank(&shop)
+    };
+    let server = server(&shop, bank.clone()).await;
+    let enqueue = shop.producer.enqueue(Credit { cents: 5 });
+    let handle = enqueue.await.expect("enqueued");
+    assert_eq!(handle.result().await.expect("completed"), 10);
+    server.shutdown().await.expect("ended in order");
+    assert_eq!((shop.credited(), bank.attempts.load(SeqCst)), ((1, 5), 2));
+    let task = [handle.task_ref().clone()];
+    let found = shop.broker.tasks(&task).await.expect("read").remove(0);
+    let failure = found.expect("it is kept").envelope.failures()[0]
+        .message
+        .clone();
+    assert!(
+        failure.contains("did not commit the transaction"),
+        "{failure}"
     );
 }

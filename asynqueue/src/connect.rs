@@ -70,6 +70,12 @@ fn with_scheme(url: &str) -> String {
     if url == "memory" {
         return "memory:".to_owned();
     }
+    let is_file = [".db", ".sqlite", ".sqlite3"]
+        .iter()
+        .any(|end| url.ends_with(end));
+    if is_file && !url.contains([':', '@']) {
+        return format!("sqlite://{url}");
+    }
     let is_port = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
     let host = match url.split_once(':') {
         // A scheme without its slashes. In `redis:6379`, it is a host.

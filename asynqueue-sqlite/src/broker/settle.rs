@@ -1,8 +1,10 @@
 //! Recording outcomes.
 
+use std::sync::Arc;
+
 use asynqueue_core::{
     broker::{BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement},
-    task::TaskState,
+    task::{Envelope, Failure, FailureKind, TaskState, Timestamp},
 };
 use rusqlite::{OptionalExtension, params};
 
@@ -10,6 +12,7 @@ use super::{SqliteBroker, apart::together_or_apart};
 use crate::{
     change::{Change, Event, Side, state},
     link::Need,
+    promised,
     sql::{Direct, Fault, Id, Sql, int, millis, ready},
 };
 
@@ -22,14 +25,27 @@ impl SqliteBroker {
         &self,
         settlements: &[Settlement],
     ) -> Result<Each<Settled>, BrokerError> {
-        let settle = |settlements: Vec<Settlement>| {
+        let file = self.link().file.path();
+        let promised = |one: &Settlement| promised::has(file, one.token);
+        let settlements: Vec<_> = settlements
+            .iter()
+            .map(|one| (one.clone(), promised(one)))
+            .collect();
+        let settle = |settlements: Vec<(Settlement, bool)>| {
             let write = move |change: &mut Change<Direct<'_>>| {
-                let settled = settlements.iter().map(|one| Ok(Ok(change.settle(one)?)));
+                let settled = settlements.iter();
+                let settled = settled.map(|(one, promised)| Ok(Ok(change.settle(one, *promised)?)));
                 settled.collect()
             };
             self.link().write(Need::Own, write)
         };
-        together_or_apart(settlements, settle).await
+        let settled = together_or_apart(&settlements, settle).await?;
+        for ((one, promised), result) in settlements.iter().zip(&settled) {
+            if *promised && result.is_ok() {
+                promised::forget(file, one.token);
+            }
+        }
+        Ok(settled)
     }
 }
 
@@ -46,7 +62,8 @@ impl<S: Sql> Change<S> {
 }
 
 impl Change<Direct<'_>> {
-    fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Fault> {
+    /// `is_promised`: the handler has completed the task in a transaction, which may not have been committed.
+    fn settle(&mut self, settlement: &Settlement, is_promised: bool) -> Result<Settled, Fault> {
         let (task, token) = (&settlement.envelope, settlement.token.0 as i64);
         if ready(self.is_settled(settlement.token))? {
             return self.confirm(settlement);
@@ -70,6 +87,11 @@ impl Change<Direct<'_>> {
         }
         self.queues[queue].add(TaskState::Active, -1);
         let cancel = self.forget_running(row, id)?;
+        if is_promised && matches!(settlement.outcome, Outcome::Complete { .. }) {
+            let failed = not_committed(settlement, self.now);
+            self.count(queue, &failed.outcome);
+            return self.follow(queue, &failed, cancel);
+        }
         self.count(queue, &settlement.outcome);
         self.follow(queue, settlement, cancel)
     }
@@ -186,5 +208,31 @@ impl Change<Direct<'_>> {
                 .execute(params![queue, id])?;
         }
         Ok(cancel.flatten())
+    }
+}
+
+/// The failure of an attempt whose handler returned without an error, but did not commit its transaction.
+fn not_committed(settlement: &Settlement, now: Timestamp) -> Settlement {
+    const PROBLEM: &str = "the handler called `complete_in` and returned `Ok`, but did not commit the transaction: \
+         commit before the handler returns";
+    let mut task = Envelope::clone(&settlement.leased);
+    tracing::warn!(task = %task.task_ref(), "{PROBLEM}");
+    task.attempts = task.attempts.saturating_add(1);
+    task.push_failure(Failure::new(
+        task.attempts,
+        now,
+        FailureKind::Error,
+        PROBLEM,
+    ));
+    let outcome = match task.may_retry() {
+        true => Outcome::Retry {
+            delay: task.options.backoff.delay(task.attempts, 0.5),
+        },
+        false => Outcome::Archive,
+    };
+    Settlement {
+        envelope: Arc::new(task),
+        outcome,
+        ..settlement.clone()
     }
 }

@@ -88,7 +88,7 @@ impl SqliteBroker {
         let trimmed = together_or_apart(queues, trim).await;
         self.link().announcer.forget_gone();
         if let Err(error) = self.link().give_space_back().await {
-            tracing::warn!(%error, "could not shorten the database file; retrying later");
+            tracing::debug!(%error, "could not shorten the database file; retrying later");
         }
         trimmed
     }

@@ -203,14 +203,16 @@ impl File {
             let problem = "a transaction of the application: a database in memory has one connection; use a file";
             return Err(BrokerError::unsupported(problem));
         };
+        self.check()?;
         let other = other.unwrap_or_default();
-        let is_same = path.as_os_str() == other
-            || Identity::of(Path::new(other)) == Identity::of(path).filter(|_| !other.is_empty());
+        let own = Identity::of(path);
+        let is_same = own.is_some() && !other.is_empty() && Identity::of(Path::new(other)) == own;
         if is_same {
             return Ok(());
         }
         Err(BrokerError::unsupported(format!(
-            "a transaction on `{other}`: the tasks are in `{}`; open the connection on that file",
+            "a transaction on `{}`: the tasks are in `{}`; open the connection on that file",
+            if other.is_empty() { ":memory:" } else { other },
             path.display()
         )))
     }
@@ -261,6 +263,12 @@ impl File {
     /// What is wrong, and what to do.
     fn explain(&self, error: &rusqlite::Error) -> String {
         let name = self.name();
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        if extended == Some(ffi::SQLITE_BUSY_SNAPSHOT) {
+            return format!(
+                "the transaction has read {name} before another program wrote to it: start the transaction as `immediate`"
+            );
+        }
         let what = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => "has no room: free space on its disk",
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -307,11 +315,11 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 /// Which file a path leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity(#[cfg(unix)] (u64, u64));
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity(#[cfg(unix)] (u64, u64));
 
 impl Identity {
-    fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         #[cfg(unix)]
         {

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 
 pub use self::error::ConnectError;
 pub(crate) use self::{
-    file::File,
+    file::{File, Identity},
     reader::View,
     wake::Announcer,
     watch::Watched,
