@@ -1,13 +1,13 @@
 //! Concurrent calls.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
 use asynqueue_core::{
     broker::{CancelOutcome, LeaseRequest, Outcome, Settled, Settlement, SharedBroker, all_of},
-    task::{TaskState, Timestamp, UniqueUntil},
+    task::{TaskId, TaskState, Timestamp, UniqueUntil},
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -26,10 +26,10 @@ fn request(max: usize) -> LeaseRequest {
 pub async fn every_task_is_settled_once_among_racing_workers(harness: &dyn Harness) {
     const TASKS: usize = 600;
     let f = Fixture::new(harness).await;
-    let completed = Arc::new(Mutex::new(BTreeMap::new()));
+    let race = Arc::new(Race::default());
     let mut racers = JoinSet::new();
     for worker in 0..WORKERS {
-        let (broker, completed) = (Arc::clone(&f.broker), Arc::clone(&completed));
+        let (broker, race) = (Arc::clone(&f.broker), Arc::clone(&race));
         racers.spawn(async move {
             let names = (0..TASKS / WORKERS).map(|n| format!("{worker}-{n}"));
             for batch in names.collect::<Vec<_>>().chunks(7) {
@@ -43,19 +43,35 @@ pub async fn every_task_is_settled_once_among_racing_workers(harness: &dyn Harne
                         .all(Result::is_ok)
                 );
             }
-            while completed.lock().unwrap().len() < TASKS {
-                work(&broker, &completed).await;
+            while race.completed.lock().unwrap().len() < TASKS {
+                work(&broker, &race).await;
                 tokio::task::yield_now().await;
             }
         });
     }
     racers.join_all().await;
-    assert!(completed.lock().unwrap().values().all(|times| *times == 1));
+    let completed = race.completed.lock().unwrap();
+    assert!(completed.values().all(|times| *times == 1));
+    drop(completed);
     f.assert_counts(&[]).await;
     assert_eq!(f.stats().await.succeeded, TASKS as u64);
 }
 
-async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>) {
+#[derive(Default)]
+struct Race {
+    released: Mutex<BTreeSet<TaskId>>,
+    /// How often each task was completed.
+    completed: Mutex<BTreeMap<TaskId, usize>>,
+}
+
+impl Race {
+    /// Whether the task is released, which each is once.
+    fn releases(&self, id: &TaskId) -> bool {
+        self.released.lock().unwrap().insert(id.clone())
+    }
+}
+
+async fn work(broker: &SharedBroker, race: &Race) {
     let leased = all_of(broker.lease(&request(5)).await).unwrap().concat();
     let settlements: Vec<_> = leased
         .into_iter()
@@ -77,7 +93,7 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
                         ..leased.settle(Outcome::Retry { delay })
                     }
                 }
-                (1, _) if leased.token.0.is_multiple_of(2) => leased.settle(Outcome::Release),
+                (1, _) if race.releases(&leased.envelope.id) => leased.settle(Outcome::Release),
                 _ => leased.settle(complete()),
             }
         })
@@ -86,11 +102,8 @@ async fn work(broker: &SharedBroker, completed: &Mutex<BTreeMap<String, usize>>)
     for (settlement, settled) in settlements.iter().zip(settled) {
         assert_eq!(settled, Settled::Recorded);
         if settlement.outcome == complete() {
-            *completed
-                .lock()
-                .unwrap()
-                .entry(settlement.envelope.id.to_string())
-                .or_default() += 1;
+            let mut completed = race.completed.lock().unwrap();
+            *completed.entry(settlement.envelope.id.clone()).or_default() += 1;
         }
     }
 }
