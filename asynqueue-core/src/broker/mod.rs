@@ -37,6 +37,8 @@ mod fleet;
 mod groups;
 mod import;
 mod inspect;
+#[doc(hidden)]
+pub mod kit;
 mod lease;
 mod schedules;
 mod store;
