@@ -48,9 +48,9 @@ fn report(broker: &str) -> Value {
 }
 
 #[test]
-fn a_broker_in_memory_has_no_redis_figures() {
+fn a_broker_in_memory_has_no_figures_of_a_storage() {
     let report = report("memory:");
-    assert_eq!(report["redis_cpu_us"]["process"], Value::Null);
+    assert_eq!(report["storage_cpu_us"]["process"], Value::Null);
     assert_eq!(report["bytes_per_waiting_task"], Value::Null);
 }
 
@@ -60,7 +60,7 @@ async fn redis_is_measured_and_left_unchanged() {
     let report = report(&server.url());
     for stage in ["enqueue", "bulk_enqueue", "process"] {
         assert!(
-            report["redis_cpu_us"][stage].is_number(),
+            report["storage_cpu_us"][stage].is_number(),
             "{stage} of {report}"
         );
     }

@@ -1,6 +1,8 @@
 //! The caller's own transactions: tasks that exist if and only if they are committed, and outcomes that are recorded
 //! together with what a handler has written.
 
+use std::any::Any;
+
 use asynqueue_core::{
     broker::{BrokerError, Conflict, Finished, Lease, NewTask, Outcome, Settlement, kit::{Announced, promised}},
     process::{CompletionError, Context},
@@ -208,11 +210,11 @@ pub trait CompleteIn {
     ///
     /// ```
     /// use asynqueue_core::process::{Context, Payload, State, TaskError};
-    /// use asynqueue_postgres::{CompleteIn, PostgresBroker};
+    /// use asynqueue_postgres::CompleteIn;
     /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
     /// # #[task(event = "account:credit", crate = asynqueue_core)]
     /// # struct Credit { account: i64, cents: i64 }
-    /// # #[derive(Clone)] struct Bank { jobs: PostgresBroker, url: String }
+    /// # #[derive(Clone)] struct Bank { url: String }
     ///
     /// async fn credit(State(bank): State<Bank>, task: Payload<Credit>, ctx: Context) -> Result<(), TaskError> {
     ///     let connecting = tokio_postgres::connect(&bank.url, tokio_postgres::NoTls);
@@ -222,7 +224,7 @@ pub trait CompleteIn {
     ///     tx.execute("update account set cents = cents + $1 where id = $2", &[&task.cents, &task.account])
     ///         .await
     ///         .map_err(TaskError::retry)?;
-    ///     ctx.complete_in(&bank.jobs, &tx, &()).await.map_err(TaskError::retry)?;
+    ///     ctx.complete_in(&tx, &()).await.map_err(TaskError::retry)?;
     ///     tx.commit().await.map_err(TaskError::retry)
     /// }
     /// # let _ = asynqueue_core::registry::ProcessWrapper::new(credit);
@@ -234,7 +236,6 @@ pub trait CompleteIn {
     /// stored, or a statement fails.
     fn complete_in<O: Serialize + DeserializeOwned + Sync + 'static>(
         &self,
-        broker: &PostgresBroker,
         transaction: &Transaction<'_>,
         output: &O,
     ) -> impl Future<Output = Result<(), CompleteError>> + Send;
@@ -243,13 +244,25 @@ pub trait CompleteIn {
 impl CompleteIn for Context {
     async fn complete_in<O: Serialize + DeserializeOwned + Sync + 'static>(
         &self,
-        broker: &PostgresBroker,
         transaction: &Transaction<'_>,
         output: &O,
     ) -> Result<(), CompleteError> {
         let settlement = self.completion(output)?;
-        broker.complete(&mut Tokio(transaction), &settlement).await
+        broker_of(self)?.complete(&mut Tokio(transaction), &settlement).await
     }
+}
+
+/// The broker that a task comes from, which other stores may wrap.
+pub(crate) fn broker_of(ctx: &Context) -> Result<&PostgresBroker, CompleteError> {
+    let mut store = Some(ctx.broker().as_store());
+    while let Some(current) = store {
+        let any: &dyn Any = current;
+        if let Some(broker) = any.downcast_ref() {
+            return Ok(broker);
+        }
+        store = current.inner();
+    }
+    Err(CompleteError::OtherBroker)
 }
 
 /// The outcome of a task was not recorded in a transaction. Roll it back.
@@ -262,6 +275,9 @@ pub enum CompleteError {
     /// The attempt has no outcome that can be recorded.
     #[error(transparent)]
     Completion(#[from] CompletionError),
+    /// The task does not come from PostgreSQL.
+    #[error("the task of this handler does not come from a PostgreSQL broker: `complete_in` needs one")]
+    OtherBroker,
     /// A statement failed.
     #[error("cannot record the outcome: {0}: use a connection to the database of the broker")]
     Statement(#[source] Box<dyn std::error::Error + Send + Sync>),

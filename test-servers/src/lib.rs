@@ -10,18 +10,23 @@ mod chromedriver;
 mod cluster;
 mod late;
 mod monitor;
+mod pgbouncer;
+mod postgres;
 mod process;
 mod prometheus;
 mod proxy;
 mod sentinel;
 mod server;
 mod tls;
+mod user;
 
 pub use self::{
     chromedriver::Chromedriver,
     cluster::RedisCluster,
     late::LateProxy,
     monitor::{Monitor, Seen, undeclared_keys},
+    pgbouncer::PgBouncer,
+    postgres::Postgres,
     prometheus::Prometheus,
     proxy::{Fault, Proxy},
     sentinel::RedisSentinel,

@@ -3,6 +3,7 @@
 mod ledger;
 mod payload;
 mod phases;
+mod processes;
 mod report;
 mod target;
 
@@ -14,7 +15,7 @@ use self::{phases::Bench, target::Target};
 /// The settings of a benchmark.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// URL of the broker, such as `memory:` or `redis://localhost`.
+    /// URL of the broker, such as `memory:`, `redis://localhost` or `postgres://localhost/db`.
     #[arg(long, value_name = "URL", default_value = "memory:")]
     pub(crate) broker: String,
     /// Number of tasks in each phase.

@@ -39,7 +39,7 @@ pub(super) struct Bench<'a> {
 /// The cost of a phase.
 struct Cost {
     seconds: f64,
-    /// CPU time of Redis, in seconds.
+    /// CPU time of the storage's processes, in seconds.
     storage: Option<f64>,
     /// CPU time of this process, in seconds.
     own: Option<f64>,
@@ -51,7 +51,10 @@ impl<'a> Bench<'a> {
             options,
             target,
             producer: Producer::new(target.broker.clone()),
-            report: Report::default(),
+            report: Report {
+                storage_name: target.storage_name(),
+                ..Report::default()
+            },
         }
     }
 
@@ -61,7 +64,7 @@ impl<'a> Bench<'a> {
         let first = Arc::new(Ledger::new(tasks, false));
         let cost = self.measure(self.enqueue_one_by_one()).await?;
         self.report.enqueue_per_s = tasks as f64 / cost.seconds;
-        self.report.redis_cpu_us.enqueue = cost.storage.map(|cpu| micros(cpu, tasks));
+        self.report.storage_cpu_us.enqueue = cost.storage.map(|cpu| micros(cpu, tasks));
         self.process(&first).await?;
 
         self.show_progress("enqueueing in bulk");
@@ -70,7 +73,7 @@ impl<'a> Bench<'a> {
         let cost = self.measure(self.enqueue_in_bulk()).await?;
         let after = self.target.storage_bytes().await?;
         self.report.bulk_enqueue_per_s = tasks as f64 / cost.seconds;
-        self.report.redis_cpu_us.bulk_enqueue = cost.storage.map(|cpu| micros(cpu, tasks));
+        self.report.storage_cpu_us.bulk_enqueue = cost.storage.map(|cpu| micros(cpu, tasks));
         self.report.bytes_per_waiting_task = before
             .zip(after)
             .map(|(before, after)| (after - before) / tasks as f64);
@@ -79,7 +82,7 @@ impl<'a> Bench<'a> {
         self.show_progress("processing");
         let cost = self.process(&second).await?;
         self.report.process_per_s = tasks as f64 / cost.seconds;
-        self.report.redis_cpu_us.process = cost.storage.map(|cpu| micros(cpu, tasks));
+        self.report.storage_cpu_us.process = cost.storage.map(|cpu| micros(cpu, tasks));
         self.report.worker_cpu_us = cost.own.map(|cpu| micros(cpu, tasks));
 
         self.show_progress("measuring the latency of an idle server");
@@ -249,8 +252,8 @@ fn micros(seconds: f64, tasks: usize) -> f64 {
     seconds * 1e6 / tasks as f64
 }
 
-/// User and system time of this process in seconds: handler, server and producer, but not Redis. From Linux's `/proc`,
-/// in ticks of 10 ms. `None` elsewhere.
+/// User and system time of this process in seconds: handler, server and producer. From Linux's `/proc`, in ticks of 10 ms.
+/// `None` elsewhere.
 fn own_cpu() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let after_name = stat.rsplit(')').next()?;

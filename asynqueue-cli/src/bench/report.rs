@@ -9,12 +9,14 @@ use super::Options;
 /// The figures. A figure that the broker does not have is null.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
+    #[serde(skip)]
+    pub(super) storage_name: &'static str,
     pub(super) enqueue_per_s: f64,
     pub(super) bulk_enqueue_per_s: f64,
     pub(super) process_per_s: f64,
     pub(super) idle_latency_ms: Latency,
     pub(super) load_latency_ms: Latency,
-    pub(super) redis_cpu_us: RedisCpu,
+    pub(super) storage_cpu_us: StorageCpu,
     pub(super) worker_cpu_us: Option<f64>,
     pub(super) bytes_per_waiting_task: Option<f64>,
     pub(super) lost: u64,
@@ -29,9 +31,9 @@ pub(super) struct Latency {
     pub(super) max: Option<f64>,
 }
 
-/// CPU time of Redis, in microseconds per task.
+/// CPU time of the processes of the storage, in microseconds per task.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct RedisCpu {
+pub(super) struct StorageCpu {
     pub(super) enqueue: Option<f64>,
     pub(super) bulk_enqueue: Option<f64>,
     pub(super) process: Option<f64>,
@@ -65,10 +67,10 @@ impl Latency {
 
 impl Report {
     pub(super) fn table(&self, options: &Options) -> String {
-        let cpu = &self.redis_cpu_us;
+        let (storage, cpu) = (self.storage_name, &self.storage_cpu_us);
         let rate = |rate: f64, cpu: Option<f64>| {
             let cpu = cpu.map_or(String::new(), |cpu| {
-                format!("   Redis CPU {cpu:.2} µs/task")
+                format!("   {storage} CPU {cpu:.2} µs/task")
             });
             format!("{:>9} tasks/s{cpu}", thousands(rate))
         };

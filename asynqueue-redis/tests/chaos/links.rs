@@ -1,4 +1,4 @@
-//! The faults of connections: what a proxy does to them.
+//! The faults of connections: what a proxy does to them. The tests of PostgreSQL use this file too.
 
 use std::sync::Arc;
 
