@@ -159,8 +159,8 @@ impl<S: Sql> Change<S> {
 pub trait CompleteIn {
     /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
     /// written and the outcome are committed together, and only while the lease of the task is current. The handler
-    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task,
-    /// although it is logged. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task:
+    /// the server logs it and counts a success. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
     ///
     /// The connection is one of the application to the file of the broker. The transaction should start as
     /// [`Immediate`](rusqlite::TransactionBehavior::Immediate).
