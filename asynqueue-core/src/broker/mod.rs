@@ -44,6 +44,7 @@ mod schedules;
 mod store;
 mod subscriptions;
 mod trim;
+mod unreadable;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -70,6 +71,7 @@ pub use self::{
     store::Store,
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
+    unreadable::Unreadable,
 };
 pub(crate) use self::{
     derived::{
