@@ -38,6 +38,7 @@ mod groups;
 mod import;
 mod inspect;
 mod lease;
+mod outboxes;
 mod schedules;
 mod store;
 mod subscriptions;
@@ -61,6 +62,7 @@ pub use self::{
     import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,
