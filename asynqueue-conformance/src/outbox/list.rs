@@ -162,7 +162,7 @@ impl Outbox for ListOutbox {
             }
             let was_sent = row.number.is_some();
             let number = *row.number.get_or_insert_with(|| {
-                last = next_number(last, now);
+                last = next_number(last, row.at);
                 last
             });
             entries.push(Entry {
@@ -234,10 +234,11 @@ impl Outbox for ListOutbox {
     }
 
     async fn retry(&self, which: Which<'_>) -> Result<u64, OutboxError> {
-        let mut list = self.list.lock();
+        let (mut list, now) = (self.list.lock(), self.clock.now());
         let retried = list.failed(which).map(|row| {
             row.failure = None;
             row.number = None;
+            row.at = now;
         });
         let retried = retried.count() as u64;
         drop(list);

@@ -92,7 +92,7 @@ pub struct FailedEntry {
     pub id: String,
     /// The event of the task.
     pub event: Name,
-    /// When the application wrote the entry.
+    /// When the application wrote the entry, or when it was retried last.
     pub at: Timestamp,
     /// Why it failed.
     pub reason: String,
@@ -103,7 +103,7 @@ pub struct FailedEntry {
 pub struct OutboxSize {
     /// Waiting entries.
     pub waiting: u64,
-    /// When the application wrote the oldest of them, by the clock of the database or of its machine.
+    /// When the application wrote the oldest of them, or when it was retried last, by the clock of the database or of its machine.
     pub oldest: Option<Timestamp>,
     /// The time of this reading, by the same clock.
     pub now: Timestamp,
@@ -124,13 +124,15 @@ pub enum Which<'a> {
 /// ignores last numbers that are ahead of it.
 const START: Timestamp = Timestamp::from_millis(1_577_836_800_000);
 
-/// The number of an entry that is taken at the time `now`, if `last` is the last number of this outbox: the milliseconds
-/// since 2020, or one more than the last number if that is higher.
+/// The number of an entry that the application wrote, or an operator retried, at the time `at`, if `last` is the last
+/// number of this outbox: the milliseconds from 2020 to that time, or one more than the last number if that is higher.
 ///
-/// A database that was restored from a backup has lost its last number, and still gives higher ones than before the
-/// loss, unless it took more than 1,000 entries a second on average since the last time without any.
-pub fn next_number(last: u64, now: Timestamp) -> u64 {
-    let by_time = u64::try_from(now.since(START).as_millis()).unwrap_or_default();
+/// This makes a database that was restored from a backup safe, although it has lost its last number. Entries that are
+/// written afterwards get higher numbers than those before the loss, unless the outbox had more than 1,000 entries a
+/// second on average for as long as the loss goes back. Entries that the backup contains get the numbers that they had,
+/// or lower ones, so that they are refused if they were accepted before.
+pub fn next_number(last: u64, at: Timestamp) -> u64 {
+    let by_time = u64::try_from(at.since(START).as_millis()).unwrap_or_default();
     by_time.max(last.saturating_add(1))
 }
 
@@ -182,10 +184,10 @@ mod tests {
 
     #[test]
     fn numbers_grow_with_the_clock_and_never_go_back() {
-        let now = START + Duration::from_secs(5);
-        assert_eq!(next_number(0, now), 5_000);
-        assert_eq!(next_number(5_000, now), 5_001);
-        assert_eq!(next_number(9_000, now), 9_001);
+        let at = START + Duration::from_secs(5);
+        assert_eq!(next_number(0, at), 5_000);
+        assert_eq!(next_number(5_000, at), 5_001);
+        assert_eq!(next_number(9_000, at), 9_001);
         // Before 2020, by a clock that is wrong.
         assert_eq!(next_number(7, Timestamp::from_millis(1)), 8);
     }

@@ -12,7 +12,7 @@
 //! all before it: see [`TickGuard::of_outbox`](crate::broker::TickGuard::of_outbox). Three rules make this exact:
 //!
 //! - The relay numbers an entry when it takes it, before it sends it, and the number never changes. Numbers
-//!   [grow with time](next_number), so that those of a database that was restored from a backup are new too.
+//!   [grow with time](next_number), so that new entries of a database that was restored from a backup are accepted.
 //! - The entries of a queue are sent in the order of their numbers.
 //! - A failed entry is recorded before an entry behind it is sent. To be sent again, it gets a new number.
 //!
@@ -90,8 +90,8 @@ pub trait Outbox: fmt::Debug + Send + Sync + 'static {
     /// When the database cannot be reached.
     async fn failed(&self, after: u64, limit: usize) -> Result<Vec<FailedEntry>, OutboxError>;
 
-    /// Makes failed entries wait again, without a number, so that they are sent behind those that have one. Returns how
-    /// many.
+    /// Makes failed entries wait again, as if they were written now and without a number, so that they are sent behind
+    /// those that have one. Returns how many.
     ///
     /// # Errors
     ///

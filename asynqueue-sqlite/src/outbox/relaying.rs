@@ -79,8 +79,8 @@ impl Outbox for SqliteOutbox {
     }
 
     async fn retry(&self, which: Which<'_>) -> Result<u64, OutboxError> {
-        let places = places(which);
-        self.call(move |db| table::retry(db, these(places.as_deref())))
+        let (places, now) = (places(which), self.inner.clock.now());
+        self.call(move |db| table::retry(db, these(places.as_deref()), now))
             .await
     }
 

@@ -27,7 +27,7 @@ create table if not exists asynqueue_outbox (
     envelope blob not null,
     -- When the task is to run, in milliseconds since 1970. Null: as soon as a worker is free.
     due integer,
-    -- When the row was inserted.
+    -- When the row was inserted or retried. The number of the row follows from it.
     at integer not null,
     -- What the relay sends the task under. The largest integer until the relay has taken it.
     number integer not null default 9223372036854775807,

@@ -130,13 +130,13 @@ pub(super) fn take(
     let places = next_places(&change, take.except, take.limit)?;
     let (mut entries, mut last, mut bytes) = (Vec::with_capacity(places.len()), meta.last, 0);
     for (place, number) in &places {
-        let mut entry = read(&change, *place, *number)?;
+        let (mut entry, at) = read(&change, *place, *number)?;
         bytes += entry.task.envelope.len();
         if bytes > take.bytes && !entries.is_empty() {
             break;
         }
         if !entry.was_sent {
-            last = next_number(last, now);
+            last = next_number(last, at);
             entry.number = last;
             let mut set = change
                 .prepare_cached("update asynqueue_outbox set number = ?1 where place = ?2")?;
@@ -189,12 +189,13 @@ fn next_places(
     Ok(places)
 }
 
-fn read(db: &Connection, place: i64, number: i64) -> rusqlite::Result<Entry> {
+/// An entry, and when it was written.
+fn read(db: &Connection, place: i64, number: i64) -> rusqlite::Result<(Entry, Timestamp)> {
     let mut entry = db.prepare_cached(
-        "select queue, task, event, envelope, due from asynqueue_outbox where place = ?1",
+        "select queue, task, event, envelope, due, at from asynqueue_outbox where place = ?1",
     )?;
     entry.query_row([place], |row| {
-        Ok(Entry {
+        let entry = Entry {
             place: place as u64,
             number: number as u64,
             was_sent: number != NO_NUMBER,
@@ -205,7 +206,8 @@ fn read(db: &Connection, place: i64, number: i64) -> rusqlite::Result<Entry> {
                 envelope: row.get(3)?,
                 due: row.get::<_, Option<i64>>(4)?.map(timestamp),
             },
-        })
+        };
+        Ok((entry, timestamp(row.get(5)?)))
     })
 }
 
@@ -273,34 +275,42 @@ pub(super) fn failed(
     entries.collect()
 }
 
-pub(super) fn retry(db: &mut Connection, which: Which<'_>) -> rusqlite::Result<u64> {
-    let retry = "update asynqueue_outbox set failure = null, number = 9223372036854775807 \
+pub(super) fn retry(
+    db: &mut Connection,
+    which: Which<'_>,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let retry = "update asynqueue_outbox set failure = null, number = 9223372036854775807, at = ?2 \
          where failure is not null and (?1 is null or place = ?1)";
-    change_failed(db, retry, which)
+    change_failed(db, which, |db, place| {
+        db.prepare_cached(retry)?.execute((place, millis(now)))
+    })
 }
 
 pub(super) fn delete(db: &mut Connection, which: Which<'_>) -> rusqlite::Result<u64> {
     let delete =
         "delete from asynqueue_outbox where failure is not null and (?1 is null or place = ?1)";
-    change_failed(db, delete, which)
+    change_failed(db, which, |db, place| {
+        db.prepare_cached(delete)?.execute([place])
+    })
 }
 
-/// Changes all failed entries, or those at the places given.
-fn change_failed(db: &mut Connection, sql: &str, which: Which<'_>) -> rusqlite::Result<u64> {
-    let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut changed = 0;
-    {
-        let mut statement = change.prepare_cached(sql)?;
-        match which {
-            Which::All => changed += statement.execute([None::<i64>])?,
-            Which::These(places) => {
-                for place in places {
-                    changed += statement.execute([Some(signed(*place))])?;
-                }
-            }
+/// Changes all failed entries (`None`), or each of those at the places given.
+fn change_failed(
+    db: &mut Connection,
+    which: Which<'_>,
+    change: impl Fn(&Connection, Option<i64>) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<u64> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let changed = match which {
+        Which::All => change(&transaction, None)?,
+        Which::These(places) => {
+            let each = places.iter();
+            let each = each.map(|place| change(&transaction, Some(signed(*place))));
+            each.sum::<rusqlite::Result<usize>>()?
         }
-    }
-    change.commit()?;
+    };
+    transaction.commit()?;
     Ok(changed as u64)
 }
 
