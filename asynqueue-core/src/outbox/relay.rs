@@ -23,11 +23,11 @@ use crate::{
     task::{Name, TaskId},
 };
 
-/// How long a relay that died keeps others from its turn.
+/// How long a relay that died keeps others from its turn, unless set.
 const TURN: Duration = Duration::from_secs(10);
 
-/// How often the turn is extended while there is nothing to do. Less than half of it.
-const EXTEND: Duration = Duration::from_secs(4);
+/// The shortest turn.
+const SHORTEST_TURN: Duration = Duration::from_secs(1);
 
 /// How often to look for entries that were not signalled, and for the end of another relay's turn.
 const POLL: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 pub struct Relay {
     broker: SharedBroker,
     outbox: Arc<dyn Outbox>,
+    turn_time: Duration,
     /// Names this relay in the outbox while it has the turn.
     name: Name,
     /// The id of the outbox while this relay has the turn.
@@ -88,6 +89,7 @@ impl Relay {
             reporter: Reporter::new(&broker, &outbox),
             broker,
             outbox,
+            turn_time: TURN,
             name: new_name(),
             turn: None,
             queues: Queues::default(),
@@ -95,6 +97,13 @@ impl Relay {
             sent: Vec::new(),
             failures: 0,
         }
+    }
+
+    /// Sets how long after the death of this relay another one takes over. While there is nothing to relay, this one
+    /// writes to the database about twice in that time. Default 10 s. A shorter time than a second counts as one.
+    pub fn turn(mut self, time: Duration) -> Self {
+        self.turn_time = time.max(SHORTEST_TURN);
+        self
     }
 
     /// Starts the relay in the background.
@@ -150,7 +159,7 @@ impl Relay {
         let except = self.queues.closed();
         let take = Take {
             relay: &self.name,
-            turn: TURN,
+            turn: self.turn_time,
             except: &except,
             limit: BATCH.min(IN_FLIGHT - self.queues.in_flight().min(IN_FLIGHT)),
             bytes: BATCH_BYTES,
@@ -183,7 +192,8 @@ impl Relay {
         let wait = if more && !is_idle {
             Duration::ZERO
         } else {
-            POLL.min(EXTEND)
+            // Often enough to extend the turn.
+            POLL.min(self.turn_time / 4)
         };
         let rested = self.queues.next_rested();
         let rested = rested.map_or(wait, |rested| {

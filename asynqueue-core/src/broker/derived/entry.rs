@@ -202,3 +202,18 @@ impl TickGuard {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay may send an entry again after any time.
+    #[test]
+    fn the_last_number_of_an_outbox_is_never_a_leftover() {
+        let guard = TickGuard::of_outbox(&"01J".into(), 7);
+        assert_eq!(guard.tick, Timestamp::from_millis(7));
+        let queue = Name::from("q");
+        assert!(TickGuard::is_in_use(&guard.guard, &queue, None));
+        assert!(!TickGuard::is_in_use(&"outbox\n1f".into(), &queue, None));
+    }
+}
