@@ -221,6 +221,8 @@ mod book {
         consistency = "guide/consistency.md";
         #[cfg(feature = "sqlite")]
         transactions = "guide/transactions.md";
+        #[cfg(feature = "sqlite")]
+        outbox = "guide/outbox.md";
         layers = "guide/layers.md";
         #[cfg(feature = "testing")]
         testing = "guide/testing.md";
