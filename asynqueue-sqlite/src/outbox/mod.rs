@@ -117,7 +117,7 @@ impl SqliteOutbox {
         transaction: &Transaction<'_>,
         task: Prepared<T>,
     ) -> Result<TaskHandle<T>, EnqueueError> {
-        self.check_same(transaction.path())?;
+        self.check_same(transaction.path().unwrap_or_default())?;
         let mut sql = Direct(transaction);
         ready(insert(&mut sql, &task, self.inner.clock.now()))
             .map_err(|fault| self.inner.error(fault))?;
@@ -142,7 +142,7 @@ impl SqliteOutbox {
     }
 
     /// Checks that a connection of a caller is to the file of the outbox.
-    fn check_same(&self, other: Option<&str>) -> Result<(), EnqueueError> {
+    fn check_same(&self, other: &str) -> Result<(), EnqueueError> {
         let same = self.inner.file.check_same(other);
         same.map_err(|error| OutboxError::new(message(&error)).into())
     }

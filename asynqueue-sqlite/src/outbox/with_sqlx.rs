@@ -24,7 +24,7 @@ impl SqliteOutbox {
     ) -> Result<TaskHandle<T>, EnqueueError> {
         let mut sql = Sqlx(connection);
         let file = sql.file().await.map_err(|fault| self.inner.error(fault))?;
-        self.check_same(Some(&file))?;
+        self.check_same(&file)?;
         let insert = insert(&mut sql, &task, self.inner.clock.now());
         insert.await.map_err(|fault| self.inner.error(fault))?;
         Ok(task.in_outbox())
