@@ -22,6 +22,7 @@ declare
     turns bigint[];
     blocked integer[] := '{}';
     known integer[] := '{}';
+    is_late boolean;
     waited integer[] := '{}';
     heads text[];
     dues bigint[];
@@ -68,7 +69,15 @@ begin
     end if;
 
     if exists (select from asynqueue.running) then
-        delete from asynqueue.running r where r.turn = any(turns);
+        with gone as (
+            delete from asynqueue.running r using unnest(ords, turns) e(ord, turn)
+            where r.turn = e.turn returning e.ord, r.cancel)
+        select bool_or(g.cancel is not null and kinds[g.ord] between 3 and 7 and not is_cancelled[g.ord])
+        into is_late from gone g;
+        if is_late then
+            -- Requested while this call waited for the lease: made again, it sees the request.
+            raise exception using errcode = '40001', message = 'a cancellation was requested meanwhile';
+        end if;
     end if;
     -- Completed or dropped. A caller that starts to wait locks the row, so its own row is seen below, or it finds no task.
     if 1 = any(kinds) or 8 = any(kinds) then
