@@ -32,7 +32,6 @@ mod options;
 mod outbox;
 #[cfg(test)]
 mod plans;
-mod promised;
 mod schema;
 mod sql;
 mod transaction;

@@ -2,7 +2,7 @@
 //! together with what a handler has written.
 
 use asynqueue_core::{
-    broker::{BrokerError, Conflict, LeaseToken, Outcome, Settlement},
+    broker::{BrokerError, Conflict, Lease, Outcome, Settlement, kit::promised},
     process::{CompletionError, Context},
     producer::{EnqueueError, Prepared, TaskHandle},
     task::{Task, TaskState},
@@ -14,7 +14,6 @@ use crate::{
     SqliteBroker,
     change::{Change, NewRow},
     link::Watched,
-    promised,
     sql::{Direct, Fault, Id, Sql, int, ready, time},
 };
 
@@ -102,14 +101,16 @@ impl SqliteBroker {
     /// Notes that a handler has completed a task in a transaction, if its lease is current.
     pub(crate) fn completed(
         &self,
-        file: &str,
-        token: LeaseToken,
+        settlement: &Settlement,
         completed: Result<bool, Fault>,
     ) -> Result<(), CompleteError> {
         if !completed.map_err(|fault| self.fault(fault))? {
             return Err(CompleteError::LeaseLost);
         }
-        promised::add(file, token);
+        promised::add(Lease {
+            task: settlement.envelope.task_ref(),
+            token: settlement.token,
+        });
         Ok(())
     }
 
@@ -223,7 +224,7 @@ impl CompleteIn for Context {
         broker.link().file.check_same(file)?;
         let mut change = Change::new(Direct(transaction), broker.link().now());
         let completed = ready(change.complete_leased(&settlement));
-        broker.completed(file, settlement.token, completed)
+        broker.completed(&settlement, completed)
     }
 }
 

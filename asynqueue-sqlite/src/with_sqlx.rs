@@ -162,6 +162,6 @@ impl CompleteInSqlx for Context {
         broker.link().file.check_same(&file)?;
         let mut change = Change::new(sql, broker.link().now());
         let completed = change.complete_leased(&settlement).await;
-        broker.completed(&file, settlement.token, completed)
+        broker.completed(&settlement, completed)
     }
 }

@@ -1,6 +1,6 @@
 //! Recording outcomes.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use asynqueue_core::{
     broker::{
@@ -176,9 +176,9 @@ impl PostgresBroker {
         settlements: &[Settlement],
     ) -> Result<Each<Settled>, BrokerError> {
         self.link().open_or_closed()?;
-        let settlements = self.with_promises(settlements);
+        let outcomes = promised::outcomes(settlements, self.link().now());
         let mut results = Vec::with_capacity(settlements.len());
-        for chunk in settlements.chunks(super::MAX_CHUNK) {
+        for chunk in outcomes.chunks(super::MAX_CHUNK) {
             // Of several outcomes of one lease, the first is recorded.
             let mut tokens: HashMap<LeaseToken, usize> = HashMap::with_capacity(chunk.len());
             let mut rows = Vec::with_capacity(chunk.len());
@@ -195,24 +195,8 @@ impl PostgresBroker {
             }
             results.extend(settled.into_iter().map(Ok));
         }
-        settlements.iter().for_each(promised::forget);
+        promised::forget(settlements, &results);
         Ok(results)
-    }
-
-    /// A handler that has completed its task in a transaction has failed if the transaction was not committed. If it
-    /// was, the outcome is recorded already, and this one has no effect.
-    fn with_promises<'s>(&self, settlements: &'s [Settlement]) -> Cow<'s, [Settlement]> {
-        if !settlements.iter().any(promised::has) {
-            return Cow::Borrowed(settlements);
-        }
-        let now = self.link().now();
-        let kept = |one: &Settlement| match promised::has(one)
-            && matches!(one.outcome, Outcome::Complete { .. })
-        {
-            true => promised::not_committed(one, now),
-            false => one.clone(),
-        };
-        settlements.iter().map(kept).collect()
     }
 
     async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<Settled>, BrokerError> {

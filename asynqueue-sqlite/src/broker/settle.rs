@@ -1,10 +1,10 @@
 //! Recording outcomes.
 
-use std::sync::Arc;
-
 use asynqueue_core::{
-    broker::{BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement},
-    task::{Envelope, Failure, FailureKind, TaskState, Timestamp},
+    broker::{
+        BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement, kit::promised,
+    },
+    task::TaskState,
 };
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
@@ -13,7 +13,6 @@ use super::{SqliteBroker, apart::together_or_apart};
 use crate::{
     change::{Change, Event, Side, state},
     link::Need,
-    promised,
     sql::{Direct, Fault, Id, Sql, int, millis, ready},
 };
 
@@ -26,26 +25,16 @@ impl SqliteBroker {
         &self,
         settlements: &[Settlement],
     ) -> Result<Each<Settled>, BrokerError> {
-        let file = self.link().file.path();
-        let promised = |one: &Settlement| promised::has(file, one.token);
-        let settlements: Vec<_> = settlements
-            .iter()
-            .map(|one| (one.clone(), promised(one)))
-            .collect();
-        let settle = |settlements: Vec<(Settlement, bool)>| {
+        let outcomes = promised::outcomes(settlements, self.link().now());
+        let settle = |settlements: Vec<Settlement>| {
             let write = move |change: &mut Change<Direct<'_>>| {
                 let settled = settlements.iter();
-                let settled = settled.map(|(one, promised)| Ok(Ok(change.settle(one, *promised)?)));
-                settled.collect()
+                settled.map(|one| Ok(Ok(change.settle(one)?))).collect()
             };
             self.link().write(Need::Own, write)
         };
-        let settled = together_or_apart(&settlements, settle).await?;
-        for ((one, promised), result) in settlements.iter().zip(&settled) {
-            if *promised && result.is_ok() {
-                promised::forget(file, one.token);
-            }
-        }
+        let settled = together_or_apart(&outcomes, settle).await?;
+        promised::forget(settlements, &settled);
         Ok(settled)
     }
 }
@@ -63,8 +52,7 @@ impl<S: Sql> Change<S> {
 }
 
 impl Change<Direct<'_>> {
-    /// `is_promised`: the handler has completed the task in a transaction, which may not have been committed.
-    fn settle(&mut self, settlement: &Settlement, is_promised: bool) -> Result<Settled, Fault> {
+    fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Fault> {
         let (task, token) = (&settlement.envelope, settlement.token.0 as i64);
         if ready(self.is_settled(settlement.token))? {
             return match settlement.only_if_expired {
@@ -92,11 +80,6 @@ impl Change<Direct<'_>> {
         }
         self.queues[queue].add(TaskState::Active, -1);
         let cancel = self.forget_running(row, id)?;
-        if is_promised && matches!(settlement.outcome, Outcome::Complete { .. }) {
-            let failed = not_committed(settlement, self.now);
-            self.count(queue, &failed.outcome);
-            return self.follow(queue, &failed, cancel);
-        }
         self.count(queue, &settlement.outcome);
         self.follow(queue, settlement, cancel)
     }
@@ -218,31 +201,5 @@ impl Change<Direct<'_>> {
                 .execute(params![queue, id])?;
         }
         Ok(cancel.flatten())
-    }
-}
-
-/// The failure of an attempt whose handler returned without an error, but did not commit its transaction.
-fn not_committed(settlement: &Settlement, now: Timestamp) -> Settlement {
-    const PROBLEM: &str = "the handler called `complete_in` and returned `Ok`, but did not commit the transaction: \
-         commit before the handler returns";
-    let mut task = Envelope::clone(&settlement.leased);
-    tracing::warn!(task = %task.task_ref(), "{PROBLEM}");
-    task.attempts = task.attempts.saturating_add(1);
-    task.push_failure(Failure::new(
-        task.attempts,
-        now,
-        FailureKind::Error,
-        PROBLEM,
-    ));
-    let outcome = match task.may_retry() {
-        true => Outcome::Retry {
-            delay: task.options.backoff.delay(task.attempts, 0.5),
-        },
-        false => Outcome::Archive,
-    };
-    Settlement {
-        envelope: Arc::new(task),
-        outcome,
-        ..settlement.clone()
     }
 }

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 
 pub use self::error::ConnectError;
 pub(crate) use self::{
-    file::{File, Identity},
+    file::File,
     reader::View,
     wake::Announcer,
     watch::Watched,
