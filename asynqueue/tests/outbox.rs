@@ -16,7 +16,7 @@ use asynqueue::{
     outbox::{Outbox, Relay, Take, Taken},
     prelude::*,
     sqlite::SqliteOutbox,
-    task::Name,
+    task::{Name, TaskState},
 };
 use asynqueue_test_servers::{RedisServer, eventually};
 use rusqlite::{Connection, TransactionBehavior};
@@ -88,8 +88,9 @@ impl Shop {
 
     fn orders(&self) -> usize {
         let db = connect(&self.path());
-        let count = db.query_row("select count(*) from orders", [], |row| row.get(0));
-        count.expect("a count")
+        let count = "select count(*) from orders";
+        let count = db.query_row(count, [], |row| row.get::<_, i64>(0));
+        count.expect("a count") as usize
     }
 }
 
@@ -142,7 +143,7 @@ impl Workers {
         let record = Arc::clone(&ran);
         let running = tokio::spawn(async move {
             loop {
-                // Whoever stops Redis holds the lock.
+                // The test holds the lock while Redis is down.
                 let mut ran = record.lock().await;
                 work(&broker, &mut ran).await;
                 drop(ran);
@@ -325,6 +326,49 @@ async fn each_committed_task_is_accepted_once_while_everything_is_killed() {
     }
     assert_eq!(outbox.failed(0, 10).await.expect("read"), []);
     workers.running.abort();
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "attachment", queue = "mails", crate = asynqueue)]
+struct Attachment {
+    bytes: String,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_too_large_for_redis_holds_up_no_other() {
+    let redis = RedisServer::with(&["--proto-max-bulk-len", "1mb"]).await;
+    let shop = Shop::new();
+    let outbox = shop.outbox().await;
+    let broker = asynqueue::connect(&redis.url()).await.expect("a broker");
+    let producer = Producer::with_max_payload(broker.clone(), 10_000_000);
+    let mut db = connect(&shop.path());
+    for bytes in [1, 2_000_000, 2] {
+        let tx = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .expect("a transaction");
+        let bytes = "x".repeat(bytes);
+        let task = producer.prepare(Attachment { bytes }).expect("prepared");
+        outbox.enqueue_in(&tx, task).expect("written");
+        tx.commit().expect("committed");
+    }
+    let relay = Relay::new(broker.clone(), outbox.clone()).start();
+    eventually("nothing waits", async || {
+        outbox.size().await.expect("a size").waiting == 0
+    })
+    .await;
+    relay.shutdown().await;
+    let failed = outbox.failed(0, 10).await.expect("read");
+    assert_eq!(failed.len(), 1);
+    // Redis closes the connection. Whether its error arrives before depends on the moment.
+    let reasons = [
+        "unexpected response from the broker: an argument of 2000036 bytes exceeds `proto-max-bulk-len` of Redis \
+         (1048576): send smaller payloads, or raise it",
+        "unexpected response from the broker: ResponseError: Protocol error: invalid bulk length",
+    ];
+    let reason = failed[0].reason.as_str();
+    assert!(reasons.contains(&reason), "{reason}");
+    let figures = broker.stats(&["mails".into()]).await.expect("figures");
+    assert_eq!(figures[0].count(TaskState::Pending), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

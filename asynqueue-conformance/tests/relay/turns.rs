@@ -64,6 +64,31 @@ async fn another_relay_takes_over_within_seconds_after_a_death() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_ends_and_leaves_its_turn_once_the_broker_is_closed() {
+    let stage = Stage::new();
+    let relay = stage.relay(&Life::endless());
+    let close = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        asynqueue_core::broker::Store::close(&stage.store).await;
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        tokio::select! { () = relay.run(std::future::pending()) => {} () = close => {} }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    ended.expect("the relay ends");
+    let take = asynqueue_core::outbox::Take {
+        relay: &"other".into(),
+        turn: Duration::from_secs(10),
+        except: &[],
+        limit: 1,
+        bytes: 1,
+    };
+    let taken = stage.outbox.take(&take).await.expect("taken");
+    assert!(matches!(taken, asynqueue_core::outbox::Taken::Turn { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_outboxes_to_one_broker_do_not_mix() {
     let stage = Stage::new();
     let other = ListOutbox::with_clock(stage.clock.clone());

@@ -138,7 +138,7 @@ pub fn next_number(last: u64, at: Timestamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use bytes::Bytes;
 
@@ -150,6 +150,7 @@ mod tests {
         let id = TaskId::new("order-7").expect("an id");
         let mut envelope = Envelope::new(id, "event", codec, Bytes::from_static(b"payload"));
         envelope.queue = "orders".into();
+        Arc::make_mut(&mut envelope.options).queue = "orders".into();
         envelope.enqueued_at = Timestamp::from_millis(1_000);
         envelope.headers.insert("key", "value");
         NewTask::new(envelope, when)

@@ -125,12 +125,17 @@ impl Relay {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(sent) = self.sending.next(), if !self.sending.is_empty() => {
-                    if sent.error.as_ref().is_some_and(is_closed) {
-                        return;
-                    }
+                    let is_closed = sent.error.as_ref().is_some_and(is_closed);
                     self.sent.push(sent);
+                    if is_closed {
+                        break;
+                    }
                 }
-                () = self.reporter.next(), if is_reporting => {}
+                reported = self.reporter.next(), if is_reporting => {
+                    if reported.as_ref().is_err_and(is_closed) {
+                        break;
+                    }
+                }
                 () = self.outbox.changed(), if may_change => {}
                 () = sleep_until(next) => {}
             }

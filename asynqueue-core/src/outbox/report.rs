@@ -72,18 +72,16 @@ impl Reporter {
         self.calling.is_some()
     }
 
-    /// Completes once the report is sent.
-    pub(super) async fn next(&mut self) {
+    /// Completes once the report is sent. Nothing depends on it, and the next one follows soon.
+    pub(super) async fn next(&mut self) -> Result<(), BrokerError> {
         let Some(calling) = &mut self.calling else {
-            return;
+            return Ok(());
         };
         let reported = calling.await;
         self.calling = None;
-        match reported {
-            Ok(request) => self.request = request,
-            // Nothing depends on it, and the next report follows soon.
-            Err(error) => tracing::debug!(%error, "could not report the outbox to the fleet"),
-        }
+        let failed = |error: &BrokerError| tracing::debug!(%error, "could not report the outbox to the fleet");
+        self.request = reported.inspect_err(failed)?;
+        Ok(())
     }
 
     /// Follows a request, and starts to report if it is time. Returns when to call this again.

@@ -114,7 +114,8 @@ pub(super) fn take(
         return Ok(Taken::Busy);
     }
     let lasts = meta.until > now + take.turn / 2 && meta.until <= now + take.turn;
-    if meta.is_of(take) && lasts && next_places(db, take.except, 1)?.is_empty() {
+    let next = next_places(db, take.except, take.limit.min(1))?;
+    if meta.is_of(take) && lasts && next.is_empty() {
         return Ok(Taken::Turn {
             outbox: meta.id,
             is_new: false,
