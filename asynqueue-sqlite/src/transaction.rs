@@ -2,7 +2,7 @@
 //! together with what a handler has written.
 
 use asynqueue_core::{
-    broker::{BrokerError, Conflict, Outcome, Settlement},
+    broker::{BrokerError, Conflict, LeaseToken, Outcome, Settlement},
     process::{CompletionError, Context},
     producer::{EnqueueError, Prepared, TaskHandle},
     task::{Task, TaskState},
@@ -94,8 +94,23 @@ impl SqliteBroker {
     ) -> Result<Change<Direct<'c>>, BrokerError> {
         self.link().open_or_closed()?;
         let link = self.link();
-        link.file.check_same(transaction.path())?;
+        link.file
+            .check_same(transaction.path().unwrap_or_default())?;
         Ok(Change::new(Direct(transaction), link.now()))
+    }
+
+    /// Notes that a handler has completed a task in a transaction, if its lease is current.
+    pub(crate) fn completed(
+        &self,
+        file: &str,
+        token: LeaseToken,
+        completed: Result<bool, Fault>,
+    ) -> Result<(), CompleteError> {
+        if !completed.map_err(|fault| self.fault(fault))? {
+            return Err(CompleteError::LeaseLost);
+        }
+        promised::add(file, token);
+        Ok(())
     }
 
     pub(crate) fn fault(&self, fault: Fault) -> BrokerError {
@@ -159,8 +174,8 @@ impl<S: Sql> Change<S> {
 pub trait CompleteIn {
     /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
     /// written and the outcome are committed together, and only while the lease of the task is current. The handler
-    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task,
-    /// although it is logged. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task:
+    /// the server logs it and counts a success. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
     ///
     /// The connection is one of the application to the file of the broker. The transaction should start as
     /// [`Immediate`](rusqlite::TransactionBehavior::Immediate).
@@ -188,7 +203,7 @@ pub trait CompleteIn {
     /// # Errors
     ///
     /// [`CompleteError::LeaseLost`] if another server may run the task: roll back. Otherwise if the output cannot be
-    /// stored, or a statement fails.
+    /// stored, a statement fails, the connection is to another file, or the task is not in a SQLite file.
     fn complete_in<O: Serialize + DeserializeOwned + 'static>(
         &self,
         transaction: &Transaction<'_>,
@@ -203,23 +218,19 @@ impl CompleteIn for Context {
         output: &O,
     ) -> Result<(), CompleteError> {
         let settlement = self.completion(output)?;
-        let now = self.broker().now();
-        let mut change = Change::new(Direct(transaction), now);
-        recorded(ready(change.complete_leased(&settlement)))?;
-        promised::add(transaction.path().unwrap_or_default(), settlement.token);
-        Ok(())
+        let broker = broker_of(self)?;
+        let file = transaction.path().unwrap_or_default();
+        broker.link().file.check_same(file)?;
+        let mut change = Change::new(Direct(transaction), broker.link().now());
+        let completed = ready(change.complete_leased(&settlement));
+        broker.completed(file, settlement.token, completed)
     }
 }
 
-pub(crate) fn recorded(completed: Result<bool, Fault>) -> Result<(), CompleteError> {
-    match completed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(CompleteError::LeaseLost),
-        Err(Fault::Sqlite(error)) => Err(CompleteError::Statement(error.into())),
-        #[cfg(feature = "sqlx")]
-        Err(Fault::Sqlx(error)) => Err(CompleteError::Statement(error.into())),
-        Err(Fault::Broker(error)) => Err(CompleteError::Statement(error.into())),
-    }
+/// The broker that the task of an attempt was leased from.
+pub(crate) fn broker_of(context: &Context) -> Result<&SqliteBroker, CompleteError> {
+    let store = context.broker().as_store();
+    store.downcast_ref().ok_or(CompleteError::OtherBroker)
 }
 
 /// The outcome of a task was not recorded in a transaction. Roll it back.
@@ -232,9 +243,14 @@ pub enum CompleteError {
     /// The attempt has no outcome that can be recorded.
     #[error(transparent)]
     Completion(#[from] CompletionError),
-    /// A statement failed.
-    #[error("cannot record the outcome: {0}: use a connection to the file of the broker")]
-    Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The task is in another kind of broker.
+    #[error(
+        "the task is not in a SQLite database, and a transaction of one cannot complete it: return the outcome from the handler"
+    )]
+    OtherBroker,
+    /// The connection is to another file, or a statement failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 asynqueue_core::debug_as_text!(CompleteError);

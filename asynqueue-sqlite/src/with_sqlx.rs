@@ -14,9 +14,8 @@ use sqlx::{
 use crate::{
     CompleteError, SqliteBroker,
     change::{Change, NewRow},
-    promised,
     sql::{Fault, Row, Sql, Value, ValueRef},
-    transaction::recorded,
+    transaction::broker_of,
 };
 
 /// A connection of sqlx.
@@ -123,7 +122,7 @@ impl SqliteBroker {
         let row = NewRow::from(task.task().clone());
         let mut sql = Sqlx(connection);
         let file = sql.file().await.map_err(|fault| self.fault(fault))?;
-        self.link().file.check_same(Some(&file))?;
+        self.link().file.check_same(&file)?;
         let mut change = Change::new(sql, self.link().now());
         let response = change
             .enqueue_and_finish(&row)
@@ -157,14 +156,12 @@ impl CompleteInSqlx for Context {
         output: &O,
     ) -> Result<(), CompleteError> {
         let settlement = self.completion(output)?;
+        let broker = broker_of(self)?;
         let mut sql = Sqlx(connection);
-        let file = match sql.file().await {
-            Ok(file) => file,
-            Err(fault) => return recorded(Err(fault)),
-        };
-        let mut change = Change::new(sql, self.broker().now());
-        recorded(change.complete_leased(&settlement).await)?;
-        promised::add(&file, settlement.token);
-        Ok(())
+        let file = sql.file().await.map_err(|fault| broker.fault(fault))?;
+        broker.link().file.check_same(&file)?;
+        let mut change = Change::new(sql, broker.link().now());
+        let completed = change.complete_leased(&settlement).await;
+        broker.completed(&file, settlement.token, completed)
     }
 }

@@ -8,6 +8,7 @@ use asynqueue_core::{
     producer::{EnqueueError, Producer},
     server::Server,
     task::{Aggregate, TaskState},
+    testing::drain,
 };
 use asynqueue_macros::Task;
 use asynqueue_sqlite::{CompleteInSqlx, SqliteBroker, SqliteOptions};
@@ -154,4 +155,49 @@ async fn an_outcome_is_committed_with_what_the_handler_has_written() {
         .await
         .expect("a row");
     assert_eq!(sum, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_another_file_is_refused() {
+    let (_folder, path, broker, producer) = open().await;
+    let (_other_folder, other, ..) = open().await;
+    let expected = format!(
+        "the broker does not support this: a transaction on `{}`: the tasks are in `{}`; open the connection on that file",
+        other.display(),
+        path.display()
+    );
+    let mut db = connect(&other).await;
+    let mut tx = db.begin_with("begin immediate").await.expect("begun");
+    let task = producer.prepare(Credit { cents: 1 }).expect("prepared");
+    let refused = broker.enqueue_in_sqlx(&mut tx, task).await;
+    let refused = refused.expect_err("another file").to_string();
+    assert_eq!(refused, expected);
+    tx.rollback().await.expect("rolled back");
+
+    let task = producer.enqueue(Credit { cents: 1 });
+    task.await.expect("enqueued");
+    let server = Server::builder(broker).state(other).process(credit);
+    let drained = drain(server).await.expect("drained");
+    assert_eq!(drained.retried, 1);
+    assert_eq!(drained.failures[0].1.message, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_has_read_before_another_wrote_is_refused_with_the_remedy() {
+    let (_folder, path, broker, producer) = open().await;
+    let mut db = connect(&path).await;
+    let mut tx = db.begin().await.expect("begun");
+    let read = sqlx::query("select count(*) from account");
+    read.fetch_one(&mut *tx).await.expect("read");
+    let other = producer.enqueue(Credit { cents: 1 });
+    other.await.expect("enqueued");
+    let task = producer.prepare(Credit { cents: 2 }).expect("prepared");
+    let error = broker.enqueue_in_sqlx(&mut tx, task).await;
+    assert_eq!(
+        error.expect_err("it is deferred").to_string(),
+        format!(
+            "the broker is unavailable: the transaction has read `{}` before another program wrote to it: start the transaction as `immediate`",
+            path.display()
+        )
+    );
 }

@@ -133,6 +133,7 @@ fn name(settled: Settled) -> &'static str {
     match settled {
         Settled::Recorded => "recorded",
         Settled::Cancelled => "cancelled",
+        Settled::Completed => "completed",
         Settled::Stale => "stale",
     }
 }

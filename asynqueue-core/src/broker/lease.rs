@@ -176,6 +176,8 @@ pub enum Settled {
     Recorded,
     /// The task was archived instead, because its cancellation was requested.
     Cancelled,
+    /// The task was completed in a transaction of its handler before, which is what counts. This outcome has no effect.
+    Completed,
     /// The outcome was refused because its token is not current: the lease had expired, and the task has been settled,
     /// leased again or deleted.
     Stale,

@@ -37,11 +37,14 @@ mod fleet;
 mod groups;
 mod import;
 mod inspect;
+#[doc(hidden)]
+pub mod kit;
 mod lease;
 mod schedules;
 mod store;
 mod subscriptions;
 mod trim;
+mod unreadable;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -68,6 +71,7 @@ pub use self::{
     store::Store,
     subscriptions::{InvalidSubscriber, Subscription, Subscriptions},
     trim::{ArchiveStats, Keep, Trimmed},
+    unreadable::Unreadable,
 };
 pub(crate) use self::{
     derived::{

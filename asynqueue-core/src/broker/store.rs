@@ -1,6 +1,6 @@
 //! What a store implements: twenty required methods, from which the callers' traits are derived.
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -31,7 +31,7 @@ use crate::{
 /// features in its [`capabilities`](Self::capabilities). A store that wraps another one implements the required methods
 /// and [`inner`](Self::inner): the defaults then call the inner store.
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync + 'static {
+pub trait Store: Any + fmt::Debug + Send + Sync {
     // The life of a task.
 
     /// The store's clock, as this process knows it without a request: see [`Broker::now`](super::Broker::now).
@@ -479,5 +479,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
             Some(inner) => inner.absorb(queue, id, totals).await,
             None => Err(derived::unsupported("importing statistics")),
         }
+    }
+}
+
+impl dyn Store {
+    /// The store of type `S`: this one, or one that it [wraps](Self::inner). A store needs it where its own calls receive
+    /// a broker of any kind, such as that of a [`Context`](crate::process::Context::broker).
+    pub fn downcast_ref<S: Store>(&self) -> Option<&S> {
+        let this: &dyn Any = self;
+        this.downcast_ref().or_else(|| self.inner()?.downcast_ref())
     }
 }

@@ -78,7 +78,7 @@ const OUTCOMES: [&str; 7] = [
 fn outcome(settlement: &Settlement, settled: Settled) -> usize {
     match (&settlement.outcome, settled) {
         (_, Settled::Cancelled) => 3,
-        (Outcome::Complete { .. }, _) => 0,
+        (_, Settled::Completed) | (Outcome::Complete { .. }, _) => 0,
         (Outcome::Retry { .. }, _) => 1,
         (Outcome::Archive, _) => 2,
         (Outcome::Snooze { .. }, _) => 4,
@@ -224,5 +224,27 @@ impl Drop for Measured {
         self.meter
             .handling
             .record(self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::{LeaseToken, Leased},
+        codec::{CodecName, MessagePack},
+        task::{TaskId, Timestamp},
+    };
+
+    #[test]
+    fn a_task_that_its_handler_completed_counts_as_completed_whatever_came_later() {
+        let codec = CodecName::of::<MessagePack>();
+        let task = Envelope::new(TaskId::generate(), "event", codec, Bytes::new());
+        let leased = Leased::new(Arc::new(task), LeaseToken(1), Timestamp::default());
+        let archive = leased.settle(Outcome::Archive);
+        assert_eq!(OUTCOMES[outcome(&archive, Settled::Completed)], "completed");
+        assert_eq!(OUTCOMES[outcome(&archive, Settled::Recorded)], "archived");
     }
 }

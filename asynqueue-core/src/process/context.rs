@@ -47,6 +47,8 @@ struct Inner {
     cut_off: AtomicBool,
     /// Whether the slot was abandoned, with the outcome decided by the server.
     abandoned: AtomicBool,
+    /// Whether the handler has taken the outcome of its completion, to record it in a transaction.
+    completion: AtomicBool,
     provided: Arc<Provided>,
     /// The token of its lease, and the task as it was leased. None outside a server.
     lease: Option<(LeaseToken, Arc<Envelope>)>,
@@ -141,6 +143,7 @@ impl Context {
             stopped: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            completion: AtomicBool::new(false),
             provided,
             lease: None,
             gates: Gates::default(),
@@ -308,6 +311,11 @@ impl Context {
         self.0.cancelled.cancel();
     }
 
+    /// Whether the handler may have completed the task in a transaction.
+    pub(crate) fn has_completion(&self) -> bool {
+        self.0.completion.load(SeqCst)
+    }
+
     /// Records that the slot was abandoned.
     pub(crate) fn abandon(&self) {
         self.0.abandoned.store(true, SeqCst);
@@ -382,6 +390,7 @@ impl Context {
         output: &O,
     ) -> Result<Settlement, CompletionError> {
         let (token, leased) = self.0.lease.clone().ok_or(CompletionError::NoLease)?;
+        self.0.completion.store(true, SeqCst);
         let result = match TypeId::of::<O>() == TypeId::of::<()>() {
             // `()` is not stored as a result, but another one may have been set.
             true => match &self.0.report.lock().result {

@@ -17,7 +17,7 @@ impl Server {
     /// Runs one task after another until none is pending or due, and passes each recorded outcome to `settled`.
     pub(crate) async fn drain(
         mut self,
-        mut settled: impl FnMut(&Settlement),
+        mut settled: impl FnMut(&Settlement, Settled),
     ) -> Result<(), ServerError> {
         let place = self.shared.place(Arc::default());
         loop {
@@ -29,11 +29,12 @@ impl Server {
                 }
                 let outcomes = self.shared.outbox.take();
                 let results = all_of(self.shared.broker.settle(&outcomes).await)?;
+                self.shared.note_completed(&outcomes, &results);
                 self.shared.note_archived(&outcomes, &results);
                 self.shared.call_waiting_hooks().await;
                 for (outcome, result) in outcomes.iter().zip(results) {
                     if result != Settled::Stale {
-                        settled(outcome);
+                        settled(outcome, result);
                     }
                 }
             }

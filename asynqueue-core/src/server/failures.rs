@@ -31,8 +31,9 @@ macro_rules! log {
 }
 
 impl Shared {
-    /// Logs a warning for a failed attempt.
-    pub(super) fn log_attempt(&self, settlement: &Settlement) {
+    /// Logs a warning for a failed attempt. `may_be_completed`: its handler has completed the task in a transaction, and
+    /// only the store knows whether it was committed.
+    pub(super) fn log_attempt(&self, settlement: &Settlement, may_be_completed: bool) {
         let task = &*settlement.envelope;
         let Some(failure) = self.loggable(task) else {
             return;
@@ -57,9 +58,13 @@ impl Shared {
             task,
             failure,
             retry_in = delay.map(tracing::field::debug),
-            "attempt {} of {} failed; {next}",
+            "attempt {} of {} failed; {next}{}",
             failure.attempt,
             max_attempts(task),
+            match may_be_completed {
+                true => ", unless a transaction of the handler has completed the task",
+                false => "",
+            },
         );
     }
 

@@ -36,7 +36,8 @@ impl Shared {
         trace::carry_on(&span, &mut settlement);
         // Stopping on request is not a failure. Its outcome is logged when it is known.
         if !context.is_stopped() {
-            span.in_scope(|| self.log_attempt(&settlement));
+            let may_be_completed = context.has_completion();
+            span.in_scope(|| self.log_attempt(&settlement, may_be_completed));
         }
         settlement
     }

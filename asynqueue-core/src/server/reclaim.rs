@@ -174,7 +174,7 @@ impl Shared {
                 Counters::add(&self.counters.reclaimed, 1);
                 let task = &settlement.envelope;
                 metrics::reclaimed(task, self.registry.knows(&task.event));
-                self.log_attempt(settlement);
+                self.log_attempt(settlement, false);
             }
         }
         self.note_archived(settlements, &settled);

@@ -163,11 +163,28 @@ impl Shared {
 
     fn note_settled(&self, part: &[Settlement], settled: Vec<Settled>) {
         self.note_stale(part, &settled);
+        self.note_completed(part, &settled);
         self.note_archived(part, &settled);
         let outcomes = part.iter().zip(settled);
         guarded("metrics", || {
             metrics::settled(outcomes, |event| self.registry.knows(event));
         });
+    }
+
+    /// Reports outcomes that came after a transaction of the handler had completed the task.
+    pub(super) fn note_completed(&self, batch: &[Settlement], settled: &[Settled]) {
+        for (settlement, settled) in batch.iter().zip(settled) {
+            let is_complete = matches!(settlement.outcome, Outcome::Complete { .. });
+            if *settled != Settled::Completed || is_complete {
+                continue;
+            }
+            let before = settlement.leased.last_failure();
+            let error = settlement.envelope.last_failure();
+            let error = error.filter(|error| Some(*error) != before);
+            tracing::warn!(task = %settlement.envelope.task_ref(), event = %settlement.envelope.event,
+                error = error.map(|error| &*error.message),
+                "the task was completed in a transaction of its handler; the outcome after that is ignored");
+        }
     }
 
     fn note_stale(&self, batch: &[Settlement], settled: &[Settled]) {

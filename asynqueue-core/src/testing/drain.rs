@@ -1,7 +1,7 @@
 //! Running all due tasks to completion.
 
 use crate::{
-    broker::{Outcome, Settlement},
+    broker::{Outcome, Settled, Settlement},
     server::{ServerBuilder, ServerError},
     task::{Failure, TaskRef},
 };
@@ -46,7 +46,7 @@ pub async fn drain(server: ServerBuilder) -> Result<Drained, ServerError> {
     let mut drained = Drained::default();
     server
         .build()?
-        .drain(|settlement| drained.count(settlement))
+        .drain(|settlement, settled| drained.count(settlement, settled))
         .await?;
     Ok(drained)
 }
@@ -81,13 +81,13 @@ impl Drained {
         self
     }
 
-    fn count(&mut self, settlement: &Settlement) {
-        let (count, failed) = match settlement.outcome {
-            Outcome::Complete { .. } => (&mut self.completed, false),
-            Outcome::Retry { .. } => (&mut self.retried, true),
-            Outcome::Archive => (&mut self.archived, true),
-            Outcome::Drop => (&mut self.dropped, false),
-            Outcome::Snooze { .. } | Outcome::Release => (&mut self.snoozed, false),
+    fn count(&mut self, settlement: &Settlement, settled: Settled) {
+        let (count, failed) = match (&settlement.outcome, settled) {
+            (_, Settled::Completed) | (Outcome::Complete { .. }, _) => (&mut self.completed, false),
+            (Outcome::Retry { .. }, _) => (&mut self.retried, true),
+            (Outcome::Archive, _) => (&mut self.archived, true),
+            (Outcome::Drop, _) => (&mut self.dropped, false),
+            (Outcome::Snooze { .. } | Outcome::Release, _) => (&mut self.snoozed, false),
         };
         *count += 1;
         let envelope = &settlement.envelope;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Each, SharedBroker, Signal},
+    broker::{BrokerError, Each, SharedBroker, Signal, Store},
     memory::MemoryBroker,
     task::Name,
 };
@@ -166,6 +166,17 @@ impl From<Faulty> for SharedBroker {
     fn from(broker: Faulty) -> Self {
         Arc::new(broker)
     }
+}
+
+#[test]
+fn a_store_is_found_in_those_that_wrap_it() {
+    let (inner, other) = (MemoryBroker::new(), MemoryBroker::new());
+    let faulty = Faulty::new(&inner);
+    let store: &dyn Store = &faulty;
+    assert!(store.downcast_ref::<Faulty>().is_some());
+    assert!(store.downcast_ref::<MemoryBroker>().is_some());
+    let store: &dyn Store = &other;
+    assert!(store.downcast_ref::<Faulty>().is_none());
 }
 
 /// Blocks all callers until permits are added.

@@ -130,9 +130,7 @@ impl RedisBroker {
         if let Err(error) = self.release_at_start(queue, &batch.leased).await {
             tracing::warn!(%error, "could not release locks when their tasks started; they stay until the tasks end");
         }
-        if let Err(error) = self.release_unreadable(&batch.unreadable).await {
-            tracing::warn!(%error, "could not release unreadable tasks; retrying after their lease expires");
-        }
+        self.0.unreadable.release(self, &batch.unreadable).await;
         Ok(batch)
     }
 

@@ -20,7 +20,6 @@ mod room;
 mod settle;
 mod store;
 mod task_ids;
-mod unreadable;
 mod upkeep;
 mod waiters;
 mod wakeups;
@@ -28,12 +27,12 @@ mod wakeups;
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{Broker, BrokerError, Durability, SharedBroker},
+    broker::{Broker, BrokerError, Durability, SharedBroker, Unreadable},
     task::{Clock, Name, Timestamp},
 };
 use parking_lot::RwLock;
 
-use self::{ownership::Keeper, queue::Queue, unreadable::Unreadable};
+use self::{ownership::Keeper, queue::Queue};
 use crate::{
     ConnectError, RedisOptions,
     keys::{self, DocumentKeys},

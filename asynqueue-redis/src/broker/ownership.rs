@@ -171,7 +171,7 @@ impl RedisBroker {
                 tracing::debug!(%error, "could not renew the ownership of queues");
             }
         };
-        if let Err(error) = link::spawn(renewing) {
+        if let Err(error) = io::spawn(renewing) {
             tracing::debug!(%error, "could not start renewing the ownership of queues");
         }
     }

@@ -19,7 +19,7 @@ use super::{
     RedisBroker, coalesce::Coalescers, known_upkeep::Upkeep, leftovers::Rounds, room::Room,
     waiters::Waiters, wakeups::Wakeups,
 };
-use crate::{keys::QueueKeys, lanes::Lanes, link::spawn, script};
+use crate::{keys::QueueKeys, lanes::Lanes, script};
 
 /// How often a queue in use is added to the list of queues.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ impl RedisBroker {
             }
         };
         // Without the I/O thread there are no connections either.
-        spawn(in_background)
+        io::spawn(in_background)
             .map(drop)
             .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))
     }

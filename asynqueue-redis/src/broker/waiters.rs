@@ -84,7 +84,7 @@ impl RedisBroker {
         let senders = Arc::new(Mutex::new(Some(Senders::new())));
         let waiting = Arc::new(Waiting(Arc::clone(&senders)));
         let passing_on = pass_on(messages, senders, Arc::downgrade(&waiting));
-        link::spawn(passing_on)
+        io::spawn(passing_on)
             .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))?;
         *shared = Arc::downgrade(&waiting);
         Ok(waiting)

@@ -158,7 +158,7 @@ impl Drop for Listening {
         let mut left = std::mem::take(&mut self.queues);
         left.retain(|queue| queue.upkeep.lock().remove_listener());
         // If the thread cannot be started, there is no connection either.
-        let _ = link::spawn(self.broker.clone().leave_queues(left));
+        let _ = io::spawn(self.broker.clone().leave_queues(left));
     }
 }
 

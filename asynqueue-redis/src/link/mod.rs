@@ -1,11 +1,9 @@
 //! The connections to Redis: opened, kept, and replaced when they are lost.
 
-mod clock;
 mod connection;
 mod denied;
 mod durable;
 mod error;
-mod io;
 mod listen;
 mod nodes;
 mod server;
@@ -27,7 +25,10 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Durability},
+    broker::{
+        BrokerError, Durability,
+        kit::{ServerClock, io},
+    },
     task::Timestamp,
 };
 use redis::{Arg, Cmd, Value};
@@ -35,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::ConnectError;
 use self::{
-    clock::ServerClock,
     connection::{Holder, Source},
     denied::{Denied, User},
     durable::DurableCalls,
@@ -45,7 +45,8 @@ use self::{
     shards::Shards,
     target::Target,
 };
-pub(crate) use self::{io::spawn, listen::Message};
+pub(crate) use self::listen::Message;
+
 use crate::{
     meter,
     options::{RedisOptions, Topology},
@@ -141,7 +142,7 @@ impl Link {
             retry_for: options.retry_for,
             shards,
             response_timeout: options.response_timeout,
-            clock: ServerClock::new(),
+            clock: ServerClock::default(),
             listeners: Listeners::new(target, server.has_sharded_channels()),
             server,
             holders,

@@ -101,9 +101,7 @@ impl SqliteBroker {
             Ok(leased)
         });
         let leased = queues.collect();
-        if let Err(error) = self.release_unreadable(unreadable).await {
-            tracing::warn!(%error, "could not release unreadable tasks; retrying after their lease expires");
-        }
+        self.0.unreadable.release(self, &unreadable).await;
         Ok(leased)
     }
 

@@ -13,15 +13,13 @@ mod list;
 mod row;
 mod settle;
 mod store;
-mod unreadable;
 mod upkeep;
 mod waiters;
 
 use std::{fmt, sync::Arc};
 
-use asynqueue_core::broker::SharedBroker;
+use asynqueue_core::broker::{SharedBroker, Unreadable};
 
-use self::unreadable::Unreadable;
 use crate::{ConnectError, SqliteOptions, link::Link};
 
 /// Stores tasks in a SQLite database. Clones share its connections.

@@ -6,6 +6,7 @@ use asynqueue_core::{
     broker::{BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement},
     task::{Envelope, Failure, FailureKind, TaskState, Timestamp},
 };
+use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 
 use super::{SqliteBroker, apart::together_or_apart};
@@ -66,7 +67,11 @@ impl Change<Direct<'_>> {
     fn settle(&mut self, settlement: &Settlement, is_promised: bool) -> Result<Settled, Fault> {
         let (task, token) = (&settlement.envelope, settlement.token.0 as i64);
         if ready(self.is_settled(settlement.token))? {
-            return self.confirm(settlement);
+            return match settlement.only_if_expired {
+                // Another server saw the lease expire before the handler's commit. Its own server reports the outcome.
+                true => Ok(Settled::Stale),
+                false => self.confirm(settlement),
+            };
         }
         let Some(queue) = ready(self.known(&task.queue))? else {
             return Ok(Settled::Stale);
@@ -103,21 +108,26 @@ impl Change<Direct<'_>> {
         self.sql.0.prepare_cached(forget)?.execute([token])?;
         let task = &settlement.envelope;
         let Some(queue) = ready(self.known(&task.queue))? else {
-            return Ok(Settled::Recorded);
+            return Ok(Settled::Completed);
         };
         // The transaction may have been committed before this process could announce it.
         let end = match self.whole(queue, Id::of(&task.id))? {
             Some(found) if found.state() == TaskState::Completed => found.result(),
-            Some(_) => return Ok(Settled::Recorded),
-            None => match &settlement.outcome {
-                Outcome::Complete { result } => result.clone(),
-                _ => None,
+            Some(_) => return Ok(Settled::Completed),
+            None => match (
+                self.kept_result(queue, Id::of(&task.id))?,
+                &settlement.outcome,
+            ) {
+                (Some(result), _) => result.map(Bytes::from),
+                (None, Outcome::Complete { result }) => result.clone(),
+                // Nobody waited for it when the handler committed.
+                (None, _) => return Ok(Settled::Completed),
             },
         };
         let (task, codec) = (task.task_ref(), task.codec.clone());
         let end = Finished::Completed { result: end, codec };
         self.events.push(Event::Ended { task, end });
-        Ok(Settled::Recorded)
+        Ok(Settled::Completed)
     }
 
     fn count(&mut self, queue: usize, outcome: &Outcome) {

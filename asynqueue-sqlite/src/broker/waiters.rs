@@ -102,13 +102,21 @@ impl Change<Direct<'_>> {
                 Ok(Look::Waiting(found.stored))
             }
             None => {
-                let result = "select result from asynqueue_end where queue = ?1 and id = ?2";
-                let mut result = self.sql.0.prepare_cached(result)?;
-                let result = result
-                    .query_row(params![row, id], |row| row.get(0))
-                    .optional()?;
+                let result = self.kept_result(queue, id)?;
                 Ok(result.map_or(Look::Gone, Look::Completed))
             }
         }
+    }
+
+    /// The result of a completed task that is not stored. None if nobody waited for its end.
+    pub(super) fn kept_result(
+        &self,
+        queue: usize,
+        id: Id<'_>,
+    ) -> Result<Option<Option<Vec<u8>>>, Fault> {
+        let result = "select result from asynqueue_end where queue = ?1 and id = ?2";
+        let mut result = self.sql.0.prepare_cached(result)?;
+        let row = params![self.queues[queue].id, id];
+        Ok(result.query_row(row, |row| row.get(0)).optional()?)
     }
 }

@@ -7,9 +7,11 @@ mod lock;
 mod queue;
 
 use asynqueue_core::{
-    broker::{Finished, Signal},
-    task::{Envelope, Name, TaskRef, TaskState, Timestamp},
+    broker::Signal,
+    task::{Envelope, TaskState, Timestamp},
 };
+
+pub(crate) use asynqueue_core::broker::kit::Announced as Event;
 
 pub(crate) use self::{
     enqueue::{NewRow, holds},
@@ -35,19 +37,6 @@ pub(crate) struct Change<S> {
 struct Numbers {
     stored: i64,
     last: i64,
-}
-
-/// Something to announce once it is committed.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    Signal(Name, Signal),
-    /// A task has ended for which a process may wait.
-    Ended {
-        task: TaskRef,
-        end: Finished,
-    },
-    /// A queue was deleted with its tasks.
-    QueueDeleted(Name),
 }
 
 /// A table that is usually empty, and then need not be searched for a task.

@@ -198,13 +198,12 @@ impl File {
     }
 
     /// Checks that a connection of a caller is to this file.
-    pub(crate) fn check_same(&self, other: Option<&str>) -> Result<(), BrokerError> {
+    pub(crate) fn check_same(&self, other: &str) -> Result<(), BrokerError> {
         let Some(path) = &self.path else {
             let problem = "a transaction of the application: a database in memory has one connection; use a file";
             return Err(BrokerError::unsupported(problem));
         };
         self.check()?;
-        let other = other.unwrap_or_default();
         let own = Identity::of(path);
         let is_same = own.is_some() && !other.is_empty() && Identity::of(Path::new(other)) == own;
         if is_same {
@@ -236,9 +235,10 @@ impl File {
         let error = match fault {
             Fault::Sqlite(error) => error,
             #[cfg(feature = "sqlx")]
-            Fault::Sqlx(error) => {
-                return BrokerError::unavailable(error.to_string()).caused_by(error);
-            }
+            Fault::Sqlx(error) => match as_sqlite(&error) {
+                Some(error) => error,
+                None => return BrokerError::unavailable(error.to_string()).caused_by(error),
+            },
             Fault::Broker(error) => return error,
         };
         let problem = self.explain(&error);
@@ -297,6 +297,14 @@ impl File {
         };
         format!("{name} {what}")
     }
+}
+
+/// The same error with the code that SQLite has returned, if it is one of SQLite.
+#[cfg(feature = "sqlx")]
+fn as_sqlite(error: &sqlx::Error) -> Option<rusqlite::Error> {
+    let code = error.as_database_error()?.code()?.parse().ok()?;
+    let text = Some(error.to_string());
+    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code), text))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

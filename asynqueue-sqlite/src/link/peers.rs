@@ -25,10 +25,9 @@ mod unix {
         time::{Duration, SystemTime},
     };
 
+    use asynqueue_core::broker::kit::Note;
     use parking_lot::Mutex;
     use siphasher::sip::SipHasher13;
-
-    use crate::link::wake::Note;
 
     /// The extension of sockets.
     const SOCKET: &str = "wake";
@@ -232,7 +231,7 @@ mod unix {
 mod none {
     use std::path::PathBuf;
 
-    use crate::link::wake::Note;
+    use asynqueue_core::broker::kit::Note;
 
     pub(in crate::link) struct Peers;
 

@@ -8,7 +8,8 @@ use std::{
 
 use asynqueue_core::{
     broker::{BrokerError, Keep, Outcome, Settled, Store},
-    task::{Name, Timestamp},
+    codec::CodecName,
+    task::{Name, TaskState, Timestamp},
 };
 
 use crate::common::{self, Scratch};
@@ -200,4 +201,24 @@ async fn a_damaged_row_that_is_due_or_expired_harms_no_other_queue() {
     assert!(forwarded[0].is_err(), "the row is damaged");
     assert_eq!(forwarded[1].as_ref().expect("a result").moved, 1);
     assert_eq!(common::pending(&broker).await.expect("a number"), 0);
+}
+
+#[tokio::test]
+async fn an_unreadable_task_is_released_unchanged_and_delays_no_other() {
+    let scratch = Scratch::new();
+    let broker = common::open(scratch.file()).await;
+    for task in ["a", "b", "c"] {
+        common::enqueue(&broker, task).await.expect("a task");
+    }
+    let garbled = "update asynqueue_task set envelope = cast('garbled' as blob) where id = 'b'";
+    let program = common::program(scratch.file());
+    assert_eq!(program.execute(garbled, []).expect("a row"), 1);
+
+    assert_eq!(common::drain(&broker).await, ["a", "c"]);
+    let found = Store::tasks(&broker, &[common::task_ref("q", "b")]).await;
+    let found = found.expect("read").remove(0).expect("the task is kept");
+    assert_eq!(found.state, TaskState::Scheduled);
+    // Another build may be able to read it.
+    assert_eq!(found.envelope.codec, CodecName::unreadable());
+    assert_eq!(found.envelope.payload, "garbled");
 }

@@ -1,12 +1,13 @@
-//! An estimate of the time in Redis, from its responses.
+//! An estimate of a server's time, from its responses.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use asynqueue_core::task::{Clock, SystemClock, Timestamp};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+
+use crate::task::{Clock, SystemClock, Timestamp};
 
 /// How long a sample counts: at most two windows, so that a small step back of the clock is followed too.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -17,11 +18,11 @@ const STEP: i64 = 1_000;
 /// No sample yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The clock of Redis, continued by a monotonic clock: a step of this machine's clock has no effect.
+/// The clock of a database server, continued by a monotonic clock: a step of this machine's clock has no effect.
 #[derive(Debug)]
-pub(crate) struct ServerClock {
+pub struct ServerClock {
     base: Instant,
-    /// Milliseconds from the base to the clock of Redis.
+    /// Milliseconds from the base to the clock of the server.
     ahead: AtomicI64,
     samples: Mutex<Samples>,
 }
@@ -35,8 +36,8 @@ struct Samples {
     before: i64,
 }
 
-impl ServerClock {
-    pub(super) fn new() -> Self {
+impl Default for ServerClock {
+    fn default() -> Self {
         Self {
             base: Instant::now(),
             ahead: AtomicI64::new(UNKNOWN),
@@ -47,8 +48,11 @@ impl ServerClock {
             }),
         }
     }
+}
 
-    pub(crate) fn now(&self) -> Timestamp {
+impl ServerClock {
+    /// The server's time. That of this machine until the first response.
+    pub fn now(&self) -> Timestamp {
         match self.ahead.load(Relaxed) {
             UNKNOWN => SystemClock.now(),
             ahead => self.at(self.base.elapsed(), ahead),
@@ -60,8 +64,8 @@ impl ServerClock {
         Timestamp::from_millis(here.saturating_add_signed(ahead))
     }
 
-    /// Notes the time that Redis has just reported.
-    pub(crate) fn note(&self, now: Timestamp) {
+    /// Notes the time that the server has just reported.
+    pub fn note(&self, now: Timestamp) {
         self.note_at(self.base.elapsed(), now);
     }
 
@@ -94,9 +98,9 @@ mod tests {
 
     const START: u64 = 1_700_000_000_000;
 
-    /// The clock after each sample: when it arrived, and the time that Redis reported.
+    /// The clock after each sample: when it arrived, and the time that the server reported.
     fn after(samples: &[(u64, u64)]) -> Vec<u64> {
-        let clock = ServerClock::new();
+        let clock = ServerClock::default();
         let note = |(elapsed, now): &(u64, u64)| {
             let elapsed = Duration::from_millis(*elapsed);
             clock.note_at(elapsed, Timestamp::from_millis(START + now));

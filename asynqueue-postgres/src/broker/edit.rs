@@ -1,0 +1,238 @@
+//! Changes of single tasks on request.
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    broker::{
+        BrokerError, Change as Wanted, Edit, Edited, Finished, Move, Signal, kit::Announced,
+    },
+    codec::CodecName,
+    task::{Envelope, Name, TaskId, TaskRef, TaskState},
+};
+
+use super::{
+    PostgresBroker,
+    lease::queues_of,
+    row::{Whole, whole},
+};
+use crate::{
+    link::{Change, Fault, Make, Repeat},
+    sql::{
+        Call, Value,
+        values::{blobs, id_bytes, ints, long, millis, text, texts, time},
+    },
+};
+
+pub(super) const LOOK: &str = whole!(
+    "u.ord::integer",
+    "unnest($2, $3) with ordinality u(q, id, ord) join asynqueue.queue q on q.name = ($1)[u.q] \
+     join asynqueue.task k on k.queue = q.id and k.id = u.id",
+    "order by u.ord"
+);
+
+/// Edits that are made in one transaction.
+const CHUNK: usize = 100;
+
+impl PostgresBroker {
+    pub(super) async fn edit_all(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError> {
+        let mut results = Vec::with_capacity(edits.len());
+        for chunk in edits.chunks(CHUNK) {
+            let edited = self.link().change(Repeat::IfUnchanged, &mut Edits(chunk)).await?;
+            results.extend(edited);
+        }
+        Ok(results)
+    }
+}
+
+struct Edits<'e>(&'e [Edit]);
+
+#[async_trait]
+impl Make<Vec<Edited>> for Edits<'_> {
+    async fn make(&mut self, change: &mut Change<'_>) -> Result<Vec<Edited>, Fault> {
+        let tasks: Vec<_> = self.0.iter().map(Edit::task_ref).collect();
+        change.hold(&tasks).await?;
+        let mut results = Vec::with_capacity(self.0.len());
+        // One after the other, because two edits may change the same task.
+        for (edit, task) in self.0.iter().zip(&tasks) {
+            results.push(change.edit(edit, task).await?);
+        }
+        Ok(results)
+    }
+}
+
+impl Change<'_> {
+    /// Locks where tasks are, so that they stay there until this transaction ends.
+    pub(super) async fn hold(&self, tasks: &[TaskRef]) -> Result<(), Fault> {
+        let (names, of) = queues_of(tasks.iter().map(|task| &task.queue));
+        let ids = tasks.iter().map(|task| id_bytes(&task.id));
+        let values = [texts(names), ints(of), blobs(ids)];
+        self.run(Call::new("select asynqueue.hold($1, $2, $3)", values)).await?;
+        Ok(())
+    }
+
+    /// A task with everything that is stored about it.
+    pub(super) async fn whole(&self, task: &TaskRef) -> Result<Option<Whole>, Fault> {
+        let values = [texts([&task.queue]), ints([1]), blobs([id_bytes(&task.id)])];
+        let rows = self.run(Call::new(LOOK, values)).await?;
+        Ok(rows.first().map(Whole::of).transpose()?)
+    }
+
+    async fn edit(&mut self, edit: &Edit, task: &TaskRef) -> Result<Edited, Fault> {
+        let found = self.whole(task).await?;
+        let Some(found) = found.filter(|found| found.version() == edit.seen.version) else {
+            return Ok(Edited::Changed);
+        };
+        match (&edit.change, found.state) {
+            (Wanted::Cancel { reason }, TaskState::Active) => {
+                let values = [long(found.turn), text(reason)];
+                self.run(Call::new("select asynqueue.request_cancel($1, $2)", values)).await?;
+                let cancel = Signal::Cancel(task.clone());
+                self.events.push(Announced::Signal(task.queue.clone(), cancel));
+                Ok(Edited::Done)
+            }
+            (Wanted::Cancel { .. }, _) | (_, TaskState::Active) => Ok(Edited::Refused),
+            (Wanted::Delete, _) => {
+                self.unlist(&found).await?;
+                self.forget(&found, task).await?;
+                Ok(Edited::Done)
+            }
+            (Wanted::Put { .. }, TaskState::Completed) => Ok(Edited::Refused),
+            (Wanted::Put { envelope, to }, state) => {
+                let leaves_archive =
+                    state == TaskState::Archived && !matches!(to, Some(Move::Archived) | None);
+                // It released its lock when it was archived.
+                if leaves_archive && !self.lock_again(&found, envelope).await? {
+                    return Ok(Edited::Locked);
+                }
+                if let Some(new) = edit.new_envelope() {
+                    self.replace(&found, new).await?;
+                }
+                if let Some(to) = to {
+                    self.unlist(&found).await?;
+                    self.move_to(&found, envelope, *to).await?;
+                }
+                Ok(Edited::Done)
+            }
+        }
+    }
+
+    /// Removes a task that is not active from its list.
+    pub(super) async fn unlist(&self, found: &Whole) -> Result<(), Fault> {
+        let values = [long(found.turn), Value::Int(found.queue)];
+        self.run(Call::new("select asynqueue.unlist($1, $2)", values)).await?;
+        Ok(())
+    }
+
+    /// Deletes a task that is in no list.
+    pub(super) async fn forget(&mut self, found: &Whole, task: &TaskRef) -> Result<(), Fault> {
+        let rows = self.run(Call::new("select asynqueue.forget($1)", [long(found.turn)])).await?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            let (task, end) = (task.clone(), Finished::Gone);
+            self.events.push(Announced::Ended { task, end });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn replace(&self, found: &Whole, task: &Envelope) -> Result<(), Fault> {
+        // The substitute for an envelope that cannot be read must not replace it.
+        if task.codec == CodecName::unreadable() {
+            return Ok(());
+        }
+        let values = [long(found.turn), Value::Bytes(Some(task.to_bytes()))];
+        self.run(Call::new("select asynqueue.replace($1, $2)", values)).await?;
+        Ok(())
+    }
+
+    /// Takes the lock of a task unless the task still holds it. Returns whether it holds it now.
+    async fn lock_again(&self, found: &Whole, task: &Envelope) -> Result<bool, Fault> {
+        let Some(lock) = &task.unique else {
+            return Ok(true);
+        };
+        let sql = "select coalesce(asynqueue.take_lock($1, $2, $3, t + $4, t), $3) = $3 from asynqueue.now_at($5) t";
+        let values = [
+            Value::Int(found.queue),
+            text(lock.key.as_str()),
+            Value::Bytes(Some(id_bytes(&task.id))),
+            long(millis(lock.ttl.as_millis())),
+            long(self.ahead()),
+        ];
+        let rows = self.run(Call::new(sql, values)).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    async fn move_to(&mut self, found: &Whole, task: &Envelope, to: Move) -> Result<(), Fault> {
+        let (state, at) = match to {
+            Move::Pending => (TaskState::Pending, None),
+            Move::Scheduled(at) => (TaskState::Scheduled, Some(time(at))),
+            Move::Archived => {
+                self.end(found.turn, task, archived(task)).await?;
+                (TaskState::Archived, None)
+            }
+        };
+        self.put(found.turn, found.queue, &task.queue, state, at, true).await
+    }
+
+    /// Ends a task for its waiters, and releases its lock.
+    pub(super) async fn end(
+        &mut self,
+        turn: i64,
+        task: &Envelope,
+        end: Finished,
+    ) -> Result<(), Fault> {
+        let rows = self.run(Call::new("select asynqueue.end_of($1)", [long(turn)])).await?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            let task = task.task_ref();
+            self.events.push(Announced::Ended { task, end });
+        }
+        Ok(())
+    }
+
+    /// Puts a task that is in no list into a state, and announces it. `is_moved`: now, and not in the state that it had
+    /// in another store.
+    pub(super) async fn put(
+        &mut self,
+        turn: i64,
+        queue: i32,
+        name: &Name,
+        state: TaskState,
+        at: Option<i64>,
+        is_moved: bool,
+    ) -> Result<(), Fault> {
+        let number = match state {
+            TaskState::Pending => 2,
+            TaskState::Scheduled => 3,
+            TaskState::Retry => 4,
+            TaskState::Completed => 5,
+            _ => 6,
+        };
+        let values = [
+            long(turn),
+            Value::Int(queue),
+            Value::Short(number),
+            Value::Long(at),
+            Value::Flag(is_moved),
+            long(self.ahead()),
+        ];
+        let sql = "select asynqueue.put($1, $2, $3, $4, $5, $6)";
+        let rows = self.run(Call::new(sql, values)).await?;
+        let signal = match (rows.first().is_some_and(|row| row.get(0)), state, at) {
+            (true, ..) => Signal::Pending(name.clone()),
+            (false, TaskState::Scheduled | TaskState::Retry, Some(at)) => {
+                Signal::Due(name.clone(), crate::sql::values::timestamp(at))
+            }
+            _ => return Ok(()),
+        };
+        self.events.push(Announced::Signal(name.clone(), signal));
+        Ok(())
+    }
+}
+
+pub(super) fn archived(task: &Envelope) -> Finished {
+    Finished::Archived {
+        failure: task.last_failure().cloned().map(Box::new),
+    }
+}
+
+/// A task by its queue and id.
+pub(super) fn task_in(queue: &Name, id: &TaskId) -> TaskRef {
+    TaskRef::new(queue.clone(), id.clone())
+}

@@ -1,0 +1,237 @@
+//! Tasks and statistics that come from another store.
+
+use async_trait::async_trait;
+use asynqueue_core::{
+    broker::{
+        BrokerError, Finished, HourStats, Import, Imported, Signal, TaskPlace, Totals,
+        kit::Announced,
+    },
+    task::{Envelope, Name, TaskState, Timestamp},
+};
+
+use super::{PostgresBroker, edit::archived, enqueue::holds};
+use crate::{
+    link::{Change, Fault, Make, Repeat},
+    sql::{
+        Call, Value,
+        values::{id_bytes, int, long, longs, millis, rank, text, time, timestamp},
+    },
+};
+
+/// Imports that are made in one transaction.
+const CHUNK: usize = 100;
+
+const ABSORBED: &str = "select 1 from asynqueue.absorbed a join asynqueue.queue q on q.id = a.queue where q.name = $1 and a.id = $2";
+
+const ABSORB: &str = "with noted as (insert into asynqueue.absorbed select asynqueue.queue_of($1), $2 on conflict do nothing \
+     returning queue), hours as (insert into asynqueue.hour as h (queue, hour, succeeded, failed) \
+     select n.queue, u.hour, u.succeeded, u.failed from noted n, unnest($9, $10, $11) u(hour, succeeded, failed) \
+     on conflict (queue, hour) do update set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed) \
+     update asynqueue.queue q set is_used = true, succeeded = q.succeeded + $3, failed = q.failed + $4, \
+     archive_max = coalesce(q.archive_max, $5), trimmed_by_count = q.trimmed_by_count + $6, \
+     trimmed_by_age = q.trimmed_by_age + $7, last_trimmed = greatest(q.last_trimmed, $8) \
+     from noted n where q.id = n.queue returning 1";
+
+impl PostgresBroker {
+    pub(super) async fn import_all(
+        &self,
+        tasks: Vec<Import>,
+    ) -> Result<Vec<Imported>, BrokerError> {
+        let mut results = Vec::with_capacity(tasks.len());
+        for chunk in tasks.chunks(CHUNK) {
+            let imported = self.link().change(Repeat::IfUnchanged, &mut Imports(chunk)).await?;
+            results.extend(imported);
+        }
+        Ok(results)
+    }
+
+    pub(super) async fn absorb_totals(
+        &self,
+        queue: &Name,
+        id: &Name,
+        totals: Option<&Totals>,
+    ) -> Result<bool, BrokerError> {
+        let Some(totals) = totals else {
+            let call = Call::new(ABSORBED, [text(queue), text(id)]);
+            return Ok(self.link().call(&call, Repeat::Always).await?.is_empty());
+        };
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
+        let hours = || totals.hours.iter().filter(has_attempts);
+        let archive = &totals.archive;
+        let call = Call::new(
+            ABSORB,
+            [
+                text(queue),
+                text(id),
+                long(number(totals.succeeded)),
+                long(number(totals.failed)),
+                Value::Long(archive.max.map(number)),
+                long(number(archive.trimmed_by_count)),
+                long(number(archive.trimmed_by_age)),
+                Value::Long(archive.last_trimmed.map(time)),
+                crate::sql::values::ints(hours().map(|hour| {
+                    usize::try_from(hour.start.as_millis() / HourStats::MILLIS).unwrap_or_default()
+                })),
+                longs(hours().map(|hour| number(hour.succeeded))),
+                longs(hours().map(|hour| number(hour.failed))),
+            ],
+        );
+        let rows = self.link().call(&call, Repeat::IfUnchanged).await?;
+        Ok(!rows.is_empty())
+    }
+}
+
+struct Imports<'i>(&'i [Import]);
+
+#[async_trait]
+impl Make<Vec<Imported>> for Imports<'_> {
+    async fn make(&mut self, change: &mut Change<'_>) -> Result<Vec<Imported>, Fault> {
+        let tasks: Vec<_> = self.0.iter().map(Import::task_ref).collect();
+        change.hold(&tasks).await?;
+        let now = change.run(Call::new("select asynqueue.now_at($1)", [long(change.ahead())])).await?;
+        let now = timestamp(now.first().map_or(0, |row| row.get(0)));
+        let mut results = Vec::with_capacity(self.0.len());
+        for import in self.0 {
+            results.push(change.import(import, now).await?);
+        }
+        Ok(results)
+    }
+}
+
+impl Change<'_> {
+    async fn import(&mut self, import: &Import, now: Timestamp) -> Result<Imported, Fault> {
+        let task = &import.envelope;
+        let (turn, queue) = match (self.whole(&import.task_ref()).await?, import.replaces) {
+            (None, None) => match self.add(task).await? {
+                Some(added) => added,
+                None => return Ok(Imported::Exists),
+            },
+            (Some(_), None) => return Ok(Imported::Exists),
+            (Some(found), Some(version)) if found.version() == version => {
+                if matches!(found.state, TaskState::Active | TaskState::Completed) {
+                    return Ok(Imported::Changed);
+                }
+                self.unlist(&found).await?;
+                self.replace(&found, task).await?;
+                (found.turn, found.queue)
+            }
+            _ => return Ok(Imported::Changed),
+        };
+        if let Some((key, until)) = import.lock(now) {
+            let values = [
+                Value::Int(queue),
+                text(key.as_str()),
+                Value::Bytes(Some(id_bytes(&task.id))),
+                long(time(until)),
+                long(time(now)),
+            ];
+            self.run(Call::new("select asynqueue.take_lock($1, $2, $3, $4, $5)", values)).await?;
+        }
+        self.put_into(turn, queue, task, &import.place).await?;
+        if import.replaces.is_some() {
+            self.note_end(turn, task, &import.place).await?;
+        }
+        Ok(Imported::Done)
+    }
+
+    /// Adds the row of a task. `None` if its id was taken in between.
+    async fn add(&self, task: &Envelope) -> Result<Option<(i64, i32)>, Fault> {
+        let lock = task.unique.as_deref();
+        let values = [
+            text(&task.queue),
+            Value::Bytes(Some(id_bytes(&task.id))),
+            Value::Bytes(Some(task.to_bytes())),
+            Value::Short(rank(task.options.priority)),
+            Value::Text(lock.map(|lock| lock.key.as_str().to_owned())),
+            Value::Short(lock.map_or(0, |lock| holds(lock.until))),
+        ];
+        let rows = self.run(Call::new("select * from asynqueue.add($1, $2, $3, $4, $5, $6)", values)).await?;
+        Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+    }
+
+    /// Puts a task that is in no list into its place.
+    async fn put_into(
+        &mut self,
+        turn: i64,
+        queue: i32,
+        task: &Envelope,
+        place: &TaskPlace,
+    ) -> Result<(), Fault> {
+        let at = match place {
+            TaskPlace::Aggregating { since, .. } if task.aggregated_in().is_some() => {
+                return self.put_into_group(turn, queue, task, place, *since).await;
+            }
+            TaskPlace::Pending { since } | TaskPlace::Aggregating { since, .. } => since,
+            TaskPlace::Scheduled { due } | TaskPlace::Retry { due } => due,
+            TaskPlace::Completed { until, .. } => until,
+            TaskPlace::Archived { at } => at,
+        };
+        if let TaskPlace::Completed { result, .. } = place {
+            let sql = "insert into asynqueue.change (turn, result) values ($1, $2) \
+                 on conflict (turn) do update set result = excluded.result";
+            let result = Value::Bytes(result.as_ref().map(|result| result.to_vec()));
+            self.run(Call::new(sql, [long(turn), result])).await?;
+        }
+        let state = match place.state() {
+            TaskState::Aggregating => TaskState::Pending,
+            state => state,
+        };
+        self.put(turn, queue, &task.queue, state, Some(time(*at)), false).await
+    }
+
+    async fn put_into_group(
+        &mut self,
+        turn: i64,
+        queue: i32,
+        task: &Envelope,
+        place: &TaskPlace,
+        since: Timestamp,
+    ) -> Result<(), Fault> {
+        let (Some(name), TaskPlace::Aggregating { apart, .. }, Some(limits)) =
+            (task.aggregated_in(), place, task.options.aggregate.as_ref())
+        else {
+            return Ok(());
+        };
+        let part = apart.as_ref().map(|apart| &apart.part);
+        let values = [
+            long(turn),
+            Value::Int(queue),
+            Value::Bytes(Some(id_bytes(&task.id))),
+            text(&task.event),
+            text(name),
+            Value::Bytes(Some(part.map_or_else(Vec::new, |part| id_bytes(&part.first)))),
+            int(part.map_or(0, |part| part.tries as usize)),
+            Value::Long(apart.as_ref().map(|apart| millis(apart.delay.as_millis()))),
+            long(time(since)),
+            int(limits.max_size),
+            long(millis(limits.max_delay.as_millis())),
+            long(millis(limits.grace.as_millis())),
+        ];
+        let sql = "select asynqueue.put_into_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        let rows = self.run(Call::new(sql, values)).await?;
+        if let Some(due) = rows.first().and_then(|row| row.get::<_, Option<i64>>(0)) {
+            let due = Signal::Due(task.queue.clone(), timestamp(due));
+            self.events.push(Announced::Signal(task.queue.clone(), due));
+        }
+        Ok(())
+    }
+
+    /// Releases the lock of a replaced task that has finished, and notifies its waiters.
+    async fn note_end(
+        &mut self,
+        turn: i64,
+        task: &Envelope,
+        place: &TaskPlace,
+    ) -> Result<(), Fault> {
+        let end = match place {
+            TaskPlace::Completed { result, .. } => Finished::Completed {
+                result: result.clone(),
+                codec: task.codec.clone(),
+            },
+            TaskPlace::Archived { .. } => archived(task),
+            _ => return Ok(()),
+        };
+        self.end(turn, task, end).await
+    }
+}

@@ -1,0 +1,180 @@
+//! Reading queues and tasks.
+
+use asynqueue_core::{
+    broker::{BrokerError, HourStats, Node, QueueStats, TaskInfo},
+    task::{Name, TaskRef, TaskState, Timestamp},
+};
+use tokio_postgres::Row;
+
+use super::{
+    PostgresBroker,
+    edit::LOOK,
+    lease::{place_of, queues_of},
+    row::Whole,
+};
+use crate::{
+    link::Repeat,
+    sql::{
+        Call,
+        values::{blobs, id_bytes, ints, long, texts, timestamp},
+    },
+};
+
+const QUEUES: &str = "select q.name from asynqueue.queue q where q.name is not null \
+     and (q.is_used or exists (select from asynqueue.tally t where t.queue = q.id)) order by q.name";
+
+/// The states in the order of their columns.
+const COUNTED: [TaskState; 7] = [
+    TaskState::Pending,
+    TaskState::Scheduled,
+    TaskState::Active,
+    TaskState::Retry,
+    TaskState::Completed,
+    TaskState::Archived,
+    TaskState::Aggregating,
+];
+
+const STATS: &str = "with sums as (select queue, sum(pending) as pending, sum(scheduled) as scheduled, sum(active) as active, \
+     sum(retry) as retry, sum(completed) as completed, sum(archived) as archived, sum(aggregating) as aggregating, \
+     sum(succeeded) as succeeded, sum(failed) as failed from asynqueue.tally group by queue) \
+     select u.ord::integer, q.paused, (q.pending + coalesce(s.pending, 0))::bigint, (q.scheduled + coalesce(s.scheduled, 0))::bigint, \
+     (q.active + coalesce(s.active, 0))::bigint, (q.retry + coalesce(s.retry, 0))::bigint, (q.completed + coalesce(s.completed, 0))::bigint, \
+     (q.archived + coalesce(s.archived, 0))::bigint, (q.aggregating + coalesce(s.aggregating, 0))::bigint, \
+     (q.succeeded + coalesce(s.succeeded, 0))::bigint, (q.failed + coalesce(s.failed, 0))::bigint, \
+     q.archive_max, q.trimmed_by_count, q.trimmed_by_age, q.last_trimmed, \
+     (select r.at from asynqueue.ready r where r.queue = q.id order by r.rank, r.place limit 1), asynqueue.now_at($2) \
+     from unnest($1) with ordinality u(name, ord) join asynqueue.queue q on q.name = u.name \
+     left join sums s on s.queue = q.id";
+
+const HISTORY: &str = "select h.ord::integer, h.hour, sum(h.succeeded)::bigint, sum(h.failed)::bigint from ( \
+     select u.ord, o.hour, o.succeeded, o.failed from unnest($1) with ordinality u(name, ord) \
+     join asynqueue.queue q on q.name = u.name join asynqueue.hour o on o.queue = q.id \
+     union all select u.ord, t.hour, t.succeeded, t.failed from unnest($1) with ordinality u(name, ord) \
+     join asynqueue.queue q on q.name = u.name join asynqueue.tally t on t.queue = q.id \
+     where t.succeeded > 0 or t.failed > 0) h where h.hour >= $2 group by h.ord, h.hour order by h.ord, h.hour";
+
+/// The bytes of the tables of tasks, and how many tasks there are about.
+const SIZES: &str = "select (sum(pg_total_relation_size(c.oid)))::bigint, \
+     (select sum(pending + scheduled + active + retry + completed + archived + aggregating) from ( \
+     select pending, scheduled, active, retry, completed, archived, aggregating from asynqueue.queue union all \
+     select pending, scheduled, active, retry, completed, archived, aggregating from asynqueue.tally) t)::bigint \
+     from pg_class c where c.oid in ('asynqueue.task'::regclass, 'asynqueue.ready'::regclass, 'asynqueue.lease'::regclass, \
+     'asynqueue.later'::regclass, 'asynqueue.member'::regclass, 'asynqueue.change'::regclass)";
+
+const NODE: &str = "select current_setting('server_version'), pg_database_size(current_database()), \
+     (select count(*) from pg_stat_activity where datname = current_database()), current_setting('max_connections'), \
+     coalesce((select sum(n_dead_tup) from pg_stat_all_tables where relid in ('asynqueue.task'::regclass, \
+     'asynqueue.ready'::regclass, 'asynqueue.lease'::regclass, 'asynqueue.later'::regclass, 'asynqueue.tally'::regclass)), \
+     0)::bigint";
+
+impl PostgresBroker {
+    pub(super) async fn known_queues(&self) -> Result<Vec<Name>, BrokerError> {
+        let rows = self.link().call(&Call::new(QUEUES, []), Repeat::Always).await?;
+        Ok(rows.iter().map(|row| Name::from(row.get::<_, String>(0))).collect())
+    }
+
+    pub(super) async fn stats_of(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
+        let call = Call::new(STATS, [texts(queues), long(self.link().ahead())]);
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        let mut stats = vec![QueueStats::default(); queues.len()];
+        for row in &rows {
+            self.link().note_time(row.get(16));
+            if let Some(one) = stats.get_mut(place_of(row)?) {
+                *one = of_row(row);
+            }
+        }
+        Ok(stats)
+    }
+
+    pub(super) async fn look_all(
+        &self,
+        tasks: &[TaskRef],
+    ) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
+        let (names, of) = queues_of(tasks.iter().map(|task| &task.queue));
+        let ids = tasks.iter().map(|task| id_bytes(&task.id));
+        let call = Call::new(LOOK, [texts(names), ints(of), blobs(ids)]);
+        let mut found: Vec<_> = tasks.iter().map(|_| None).collect();
+        for row in &self.link().call(&call, Repeat::Always).await? {
+            let place = place_of(row)?;
+            if let (Some(task), Some(one)) = (tasks.get(place), found.get_mut(place)) {
+                *one = Some(Whole::of(row)?.info(&task.queue)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn history_of(
+        &self,
+        queues: &[Name],
+        since: Timestamp,
+    ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
+        let hour = |time: Timestamp| time.as_millis() / HourStats::MILLIS;
+        let oldest = hour(self.link().now()).saturating_sub(HourStats::KEPT).max(hour(since));
+        let oldest = usize::try_from(oldest).unwrap_or(usize::MAX);
+        let call = Call::new(HISTORY, [texts(queues), crate::sql::values::int(oldest)]);
+        let mut found = vec![Vec::new(); queues.len()];
+        for row in &self.link().call(&call, Repeat::Always).await? {
+            let number = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+            let hour = u64::try_from(row.get::<_, i32>(1)).unwrap_or_default();
+            let start = Timestamp::from_millis(hour * HourStats::MILLIS);
+            if let Some(hours) = found.get_mut(place_of(row)?) {
+                hours.push(HourStats::new(start, number(2), number(3)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The share of each queue in the tables, by its tasks.
+    pub(super) async fn memory_of(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
+        let sizes = self.link().call(&Call::new(SIZES, []), Repeat::Always).await?;
+        let number = |column| {
+            let number = sizes.first().and_then(|row| row.get::<_, Option<i64>>(column));
+            number.unwrap_or_default().max(0) as u64
+        };
+        let (bytes, tasks) = (number(0), number(1));
+        let stats = self.stats_of(queues).await?;
+        let share = |stats: &QueueStats| {
+            let part = u128::from(bytes) * u128::from(stats.total()) / u128::from(tasks.max(1));
+            Some(u64::try_from(part).unwrap_or(u64::MAX))
+        };
+        Ok(stats.iter().map(share).collect())
+    }
+
+    pub(super) async fn the_node(&self) -> Result<Vec<Node>, BrokerError> {
+        let rows = self.link().call(&Call::new(NODE, []), Repeat::Always).await?;
+        let node = |row: &Row| {
+            let version = format!("postgresql {}", row.get::<_, String>(0));
+            let mut node = Node::new(self.link().server.clone(), version);
+            node.memory = u64::try_from(row.get::<_, i64>(1)).ok();
+            node.info = vec![
+                ("database".into(), self.0.database.clone()),
+                ("schema".into(), self.link().schema.name().to_owned()),
+                ("connections".into(), format!("{} of {}", row.get::<_, i64>(2), row.get::<_, String>(3))),
+                ("dead rows".into(), row.get::<_, i64>(4).to_string()),
+            ];
+            node
+        };
+        Ok(rows.iter().map(node).collect())
+    }
+}
+
+fn of_row(row: &Row) -> QueueStats {
+    let number = |column: usize| row.get::<_, i64>(column).max(0) as u64;
+    let mut stats = QueueStats::default();
+    stats.paused = row.get(1);
+    for (place, state) in COUNTED.into_iter().enumerate() {
+        let tasks = number(2 + place);
+        if tasks > 0 {
+            stats.counts.insert(state, tasks);
+        }
+    }
+    (stats.succeeded, stats.failed) = (number(9), number(10));
+    stats.archive.max = row.get::<_, Option<i64>>(11).map(|max| max as u64);
+    stats.archive.trimmed_by_count = number(12);
+    stats.archive.trimmed_by_age = number(13);
+    stats.archive.last_trimmed = row.get::<_, Option<i64>>(14).map(timestamp);
+    let since = row.get::<_, Option<i64>>(15).map(timestamp);
+    let now = timestamp(row.get(16));
+    stats.latency = since.map_or_else(Default::default, |since| now.since(since));
+    stats
+}

@@ -1,0 +1,155 @@
+//! Leases: taking them, extending them, and finding those that have expired.
+
+use std::time::Duration;
+
+use asynqueue_core::{
+    broker::{BrokerError, Each, Extended, Lease, LeaseRequest, LeaseToken, Leased},
+    task::{Name, Timestamp},
+};
+use tokio_postgres::Row;
+
+use super::{PostgresBroker, row::{Read, Stored}};
+use crate::{
+    link::Repeat,
+    sql::{
+        Call,
+        values::{blobs, id_bytes, int, ints, long, longs, millis, task_id, text, texts, time, timestamp},
+    },
+};
+
+const LEASE: &str = "select n, id, envelope, changes, token, since, at from asynqueue.lease($1, $2, $3, $4, $5, $6)";
+
+const EXTEND: &str = "select n, outcome from asynqueue.extend($1, $2, $3, $4, $5, $6)";
+
+const EXPIRED: &str = "select u.ord::integer, f.id, f.envelope, f.changes, f.token, asynqueue.now_at($4) \
+     from unnest($1) with ordinality u(name, ord) join asynqueue.queue q on q.name = u.name \
+     cross join lateral (select k.id, k.envelope, c.changes, l.token, l.until, l.turn from asynqueue.lease l \
+     join asynqueue.task k using (turn) left join asynqueue.change c using (turn) \
+     where l.queue = q.id and l.until <= least($2, asynqueue.now_at($4)) order by l.until, l.turn limit $3) f \
+     order by u.ord, f.until, f.turn";
+
+impl PostgresBroker {
+    pub(super) async fn lease_pending(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
+        let call = Call::new(
+            LEASE,
+            [
+                texts(request.queues.iter().map(|(name, _)| name)),
+                ints(request.queues.iter().map(|(_, limit)| *limit)),
+                int(request.max),
+                long(millis(request.lease.as_millis())),
+                text(&request.worker),
+                long(self.link().ahead()),
+            ],
+        );
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        let mut queues: Each<Vec<Leased>> = request.queues.iter().map(|_| Ok(Vec::new())).collect();
+        let mut unreadable = Vec::new();
+        for row in &rows {
+            let place = place_of(row)?;
+            let (Some((name, _)), Some(Ok(leased))) = (request.queues.get(place), queues.get_mut(place)) else {
+                return Err(BrokerError::protocol("a task of another queue was leased"));
+            };
+            let now = row.get(6);
+            self.link().note_time(now);
+            let read = stored(row)?.read(name);
+            let list = match read {
+                Read::Whole(_) => leased,
+                Read::Unreadable(_) => &mut unreadable,
+            };
+            let mut task = Leased::new(read.either(), token(row), timestamp(now));
+            task.pending_since = Some(timestamp(row.get(5)));
+            list.push(task);
+        }
+        if let Err(error) = self.release_unreadable(unreadable).await {
+            tracing::warn!(%error, "could not release unreadable tasks; retrying after their lease expires");
+        }
+        Ok(queues)
+    }
+
+    pub(super) async fn extend_all(
+        &self,
+        leases: &[Lease],
+        lasts: Duration,
+    ) -> Result<Each<Extended>, BrokerError> {
+        let (names, of) = queues_of(leases.iter().map(|lease| &lease.task.queue));
+        let call = Call::new(
+            EXTEND,
+            [
+                texts(&names),
+                ints(of),
+                blobs(leases.iter().map(|lease| id_bytes(&lease.task.id))),
+                longs(leases.iter().map(|lease| lease.token.0 as i64)),
+                long(millis(lasts.as_millis())),
+                long(self.link().ahead()),
+            ],
+        );
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        let mut extended: Each<Extended> = leases.iter().map(|_| Ok(Extended::Lost)).collect();
+        for row in &rows {
+            if let Some(lease) = extended.get_mut(place_of(row)?) {
+                *lease = Ok(match row.get::<_, i16>(1) {
+                    2 => Extended::CancelRequested,
+                    _ => Extended::Yes,
+                });
+            }
+        }
+        Ok(extended)
+    }
+
+    pub(super) async fn find_expired(
+        &self,
+        queues: &[Name],
+        by: Timestamp,
+        limit: usize,
+    ) -> Result<Each<Vec<Leased>>, BrokerError> {
+        let values = [texts(queues), long(time(by)), int(limit), long(self.link().ahead())];
+        let call = Call::new(EXPIRED, values);
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        let mut found: Each<Vec<Leased>> = queues.iter().map(|_| Ok(Vec::new())).collect();
+        for row in &rows {
+            let place = place_of(row)?;
+            if let (Some(name), Some(Ok(expired))) = (queues.get(place), found.get_mut(place)) {
+                let now = timestamp(row.get(5));
+                let envelope = stored(row)?.read(name).either();
+                expired.push(Leased::new(envelope, token(row), now));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The place of a row's item in its call, which counts from 1.
+pub(super) fn place_of(row: &Row) -> Result<usize, BrokerError> {
+    let place: i32 = row.get(0);
+    usize::try_from(place - 1)
+        .map_err(|_| BrokerError::protocol("a row belongs to nothing that was asked for"))
+}
+
+fn stored(row: &Row) -> Result<Stored, BrokerError> {
+    Ok(Stored {
+        id: task_id(row.get(1))?,
+        envelope: row.get(2),
+        changes: row.get(3),
+    })
+}
+
+fn token(row: &Row) -> LeaseToken {
+    LeaseToken(row.get::<_, i64>(4) as u64)
+}
+
+/// The queues of items, each once, and the place of each item's queue, which counts from 1.
+pub(super) fn queues_of<'a>(queues: impl Iterator<Item = &'a Name>) -> (Vec<&'a Name>, Vec<usize>) {
+    let mut names: Vec<&Name> = Vec::new();
+    let place = |queue| match names.iter().position(|name| *name == queue) {
+        Some(place) => place + 1,
+        None => {
+            names.push(queue);
+            names.len()
+        }
+    };
+    let of = queues.map(place).collect();
+    (names, of)
+}

@@ -1,0 +1,202 @@
+//! Tasks as their rows have them.
+
+use std::{hash::Hasher, sync::Arc, time::Duration};
+
+use asynqueue_core::{
+    broker::{Apart, BrokerError, LeaseInfo, Part, TaskInfo, Version},
+    codec::CodecName,
+    process::Progress,
+    task::{Envelope, EnvelopeChanges, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
+};
+use bytes::Bytes;
+use siphasher::sip::SipHasher13;
+use tokio_postgres::Row;
+
+use crate::sql::values::{task_id, timestamp};
+
+/// The state that a number of the tables stands for.
+pub(super) fn task_state(number: i16) -> TaskState {
+    match number {
+        1 => TaskState::Active,
+        2 => TaskState::Pending,
+        3 => TaskState::Scheduled,
+        4 => TaskState::Retry,
+        5 => TaskState::Completed,
+        6 => TaskState::Archived,
+        7 => TaskState::Aggregating,
+        _ => TaskState::Other,
+    }
+}
+
+/// An envelope as it is stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) id: TaskId,
+    pub(super) envelope: Vec<u8>,
+    /// What workers have changed since.
+    pub(super) changes: Option<Vec<u8>>,
+}
+
+/// A decoded envelope.
+pub(super) enum Read {
+    Whole(Arc<Envelope>),
+    /// The substitute for an envelope that cannot be read.
+    Unreadable(Arc<Envelope>),
+}
+
+impl Read {
+    pub(super) fn either(self) -> Arc<Envelope> {
+        match self {
+            Self::Whole(envelope) | Self::Unreadable(envelope) => envelope,
+        }
+    }
+}
+
+impl Stored {
+    pub(super) fn read(self, queue: &Name) -> Read {
+        let decode = || {
+            let mut envelope =
+                Envelope::from_bytes(queue.clone(), self.id.clone(), &self.envelope)?;
+            if let Some(changes) = &self.changes {
+                envelope.apply(EnvelopeChanges::from_bytes(changes)?);
+            }
+            Ok(envelope)
+        };
+        decode().map_or_else(
+            |error: asynqueue_core::task::WireError| {
+                let (codec, bytes) = (CodecName::unreadable(), Bytes::from(self.envelope.clone()));
+                let mut envelope = Envelope::new(self.id.clone(), "unreadable", codec, bytes);
+                envelope.queue = queue.clone();
+                let kind = FailureKind::Decode;
+                let failure = Failure::new(1, Timestamp::default(), kind, error.to_string());
+                envelope.push_failure(failure);
+                Read::Unreadable(Arc::new(envelope))
+            },
+            |envelope| Read::Whole(Arc::new(envelope)),
+        )
+    }
+
+    /// Identifies this state of a task and its envelope.
+    fn version(&self, state: TaskState) -> Version {
+        // The keys never change: versions outlive processes.
+        let mut hasher = SipHasher13::new_with_keys(0x6173_796e, 0x7175_6575);
+        hasher.write(state.as_str().as_bytes());
+        hasher.write(&self.envelope);
+        hasher.write_u8(0);
+        hasher.write(self.changes.as_deref().unwrap_or_default());
+        Version(hasher.finish())
+    }
+}
+
+/// A task with everything that is stored about it.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) stored: Stored,
+    pub(super) turn: i64,
+    pub(super) queue: i32,
+    pub(super) state: TaskState,
+    at: Option<Timestamp>,
+    lease: Option<LeaseInfo>,
+    progress: Option<Vec<u8>>,
+    result: Option<Vec<u8>>,
+    apart: Option<Apart>,
+}
+
+/// The columns of [`Whole`], of the tables that [`FROM`] joins to `asynqueue.task` as `k`.
+macro_rules! whole {
+    ($more:literal, $from:literal, $rest:literal) => {
+        concat!(
+            "select ",
+            $more,
+            ", k.turn, k.queue, k.id, k.envelope, c.changes, c.result, l.until, l.worker, n.progress, \
+             case when l.turn is not null then 1 when x.turn is not null then x.state when m.turn is not null then 7 else 2 \
+             end::smallint, case when l.turn is not null then null else coalesce(x.at, m.at, \
+             (select s.at from asynqueue.range_of(k.queue, k.rank, k.turn) s limit 1)) end, g.first, g.tries, g.delay from ",
+            $from,
+            " left join asynqueue.lease l on l.turn = k.turn left join asynqueue.later x on x.turn = k.turn \
+             left join asynqueue.member m on m.turn = k.turn left join asynqueue.\"group\" g on g.id = m.\"group\" \
+             left join asynqueue.change c on c.turn = k.turn left join asynqueue.running n on n.turn = k.turn ",
+            $rest
+        )
+    };
+}
+pub(super) use whole;
+
+impl Whole {
+    /// From the columns after the first, which the caller has chosen.
+    pub(super) fn of(row: &Row) -> Result<Self, BrokerError> {
+        let worker: Option<String> = row.get(8);
+        let lease = worker.zip(row.get::<_, Option<i64>>(7));
+        let lease = lease.map(|(worker, until)| LeaseInfo::new(Name::from(worker), timestamp(until)));
+        Ok(Self {
+            turn: row.get(1),
+            queue: row.get(2),
+            stored: Stored {
+                id: task_id(row.get(3))?,
+                envelope: row.get(4),
+                changes: row.get(5),
+            },
+            result: row.get(6),
+            lease,
+            progress: row.get(9),
+            state: task_state(row.get(10)),
+            at: row.get::<_, Option<i64>>(11).map(timestamp),
+            apart: apart(row)?,
+        })
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.stored.version(self.state)
+    }
+
+    /// The time of its state, as a cursor has it.
+    pub(super) fn millis(&self) -> i64 {
+        self.at.map_or(0, crate::sql::values::time)
+    }
+
+    pub(super) fn info(self, queue: &Name) -> Result<TaskInfo, BrokerError> {
+        let (state, version) = (self.state, self.version());
+        let mut info = TaskInfo::new(self.stored.read(queue).either(), state, version);
+        match state {
+            TaskState::Pending | TaskState::Aggregating => info.since = self.at,
+            _ => info.at = self.at,
+        }
+        info.lease = self.lease;
+        if let Some(progress) = self.progress {
+            let progress: Progress = rmp_serde::from_slice(&progress).map_err(|error| {
+                BrokerError::protocol("a progress cannot be read").caused_by(error)
+            })?;
+            info.progress = Some(progress);
+        }
+        info.apart = self.apart;
+        if state == TaskState::Completed {
+            info.result = self.result.map(Bytes::from);
+        }
+        Ok(info)
+    }
+}
+
+/// The part of a group that a member waits in.
+fn apart(row: &Row) -> Result<Option<Apart>, BrokerError> {
+    let (Some(first), Some(tries), Some(delay)) = (
+        row.get::<_, Option<Vec<u8>>>(12),
+        row.get::<_, Option<i32>>(13),
+        row.get::<_, Option<i64>>(14),
+    ) else {
+        return Ok(None);
+    };
+    let delay = Duration::from_millis(u64::try_from(delay).unwrap_or_default());
+    Ok(part(&first, tries)?.map(|part| Apart { part, delay }))
+}
+
+/// The part whose columns these are. `None` for a group itself.
+pub(super) fn part(first: &[u8], tries: i32) -> Result<Option<Part>, BrokerError> {
+    if first.is_empty() {
+        return Ok(None);
+    }
+    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+    Ok(Some(Part {
+        first: task_id(first)?,
+        tries,
+    }))
+}

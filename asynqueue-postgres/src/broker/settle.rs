@@ -1,0 +1,289 @@
+//! Recording outcomes.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use asynqueue_core::{
+    broker::{
+        BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement, Signal,
+        kit::{Announced, promised},
+    },
+    codec::CodecName,
+    task::{Envelope, EnvelopeChanges, UniqueUntil},
+};
+use bytes::Bytes;
+
+use super::{PostgresBroker, lease::{place_of, queues_of}};
+use crate::{
+    link::Repeat,
+    sql::{
+        Call, Value,
+        values::{any, blobs, id_bytes, ints, long, longs, millis, shorts, texts, timestamp},
+    },
+};
+
+const SETTLE: &str = "select n, outcome, reason, awaited, due from asynqueue.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+     $11, $12, $13, $14, $15)";
+
+/// What happens to a task, as the function has it.
+mod kind {
+    pub(super) const COMPLETED: i16 = 1;
+    pub(super) const KEPT: i16 = 2;
+    pub(super) const RETRY: i16 = 3;
+    pub(super) const SNOOZED: i16 = 4;
+    pub(super) const LAST: i16 = 5;
+    pub(super) const FIRST: i16 = 6;
+    pub(super) const ARCHIVED: i16 = 7;
+    pub(super) const DROPPED: i16 = 8;
+}
+
+/// An outcome, as the function has it.
+struct Row<'s> {
+    settlement: &'s Settlement,
+    kind: i16,
+    waits: u128,
+    /// Archived for a cancellation that was requested.
+    is_cancelled: bool,
+    task: Arc<Envelope>,
+}
+
+impl<'s> Row<'s> {
+    fn of(settlement: &'s Settlement) -> Self {
+        let task = &settlement.envelope;
+        let (kind, waits) = match &settlement.outcome {
+            Outcome::Complete { .. } if task.options.retention.is_zero() => (kind::COMPLETED, 0),
+            Outcome::Complete { .. } => (kind::KEPT, task.options.retention.as_millis()),
+            Outcome::Retry { delay } if delay.as_millis() > 0 => (kind::RETRY, delay.as_millis()),
+            Outcome::Snooze { delay } if delay.as_millis() > 0 => (kind::SNOOZED, delay.as_millis()),
+            Outcome::Retry { .. } | Outcome::Snooze { .. } => (kind::LAST, 0),
+            Outcome::Release => (kind::FIRST, 0),
+            Outcome::Archive => (kind::ARCHIVED, 0),
+            Outcome::Drop => (kind::DROPPED, 0),
+        };
+        Self {
+            settlement,
+            kind,
+            waits,
+            is_cancelled: false,
+            task: Arc::clone(task),
+        }
+    }
+
+    /// The same, once its cancellation is known.
+    fn cancelled(settlement: &'s Settlement, reason: &str, now: asynqueue_core::task::Timestamp) -> Self {
+        Self {
+            settlement,
+            kind: kind::ARCHIVED,
+            waits: 0,
+            is_cancelled: true,
+            task: Arc::new(settlement.envelope.cancelled(reason, now)),
+        }
+    }
+
+    fn result(&self) -> Option<&Bytes> {
+        match &self.settlement.outcome {
+            Outcome::Complete { result } => result.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn counts_as_failure(&self) -> bool {
+        matches!(
+            self.settlement.outcome,
+            Outcome::Retry { .. } | Outcome::Archive
+        )
+    }
+
+    /// The lock that a released or snoozed task takes again, which it released at its start.
+    fn lock(&self) -> Option<&asynqueue_core::task::UniqueLock> {
+        let is_back = matches!(self.settlement.outcome, Outcome::Snooze { .. } | Outcome::Release);
+        let lock = self.task.unique.as_deref().filter(|_| is_back && !self.is_cancelled);
+        lock.filter(|lock| lock.until == UniqueUntil::Start)
+    }
+
+    fn kept(&self) -> Kept {
+        let is_kept = !matches!(self.kind, kind::COMPLETED | kind::DROPPED);
+        if !is_kept || (Arc::ptr_eq(&self.settlement.leased, &self.task) && self.kind != kind::KEPT) {
+            return Kept::default();
+        }
+        kept(&self.settlement.leased, &self.task)
+    }
+
+    fn end(&self) -> Option<Finished> {
+        match self.kind {
+            kind::COMPLETED | kind::KEPT => Some(Finished::Completed {
+                result: self.result().cloned(),
+                codec: self.task.codec.clone(),
+            }),
+            kind::ARCHIVED => Some(Finished::Archived {
+                failure: self.task.last_failure().cloned().map(Box::new),
+            }),
+            kind::DROPPED => Some(Finished::Gone),
+            _ => None,
+        }
+    }
+}
+
+/// What is stored of a task after an attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) changes: Option<Vec<u8>>,
+    pub(crate) envelope: Option<Vec<u8>>,
+}
+
+/// The changes of an attempt are stored beside the envelope, which is not written again unless something else in it has
+/// changed.
+pub(crate) fn kept(leased: &Envelope, task: &Envelope) -> Kept {
+    // The substitute for an envelope that cannot be read has nothing to keep.
+    if task.codec == CodecName::unreadable() || leased == task {
+        return Kept::default();
+    }
+    let changes = EnvelopeChanges::of(task);
+    let bytes = changes.to_bytes();
+    let mut expected = leased.clone();
+    expected.apply(changes);
+    match expected == *task {
+        true => Kept {
+            changes: Some(bytes.to_vec()),
+            envelope: None,
+        },
+        false => Kept {
+            changes: None,
+            envelope: Some(task.to_bytes()),
+        },
+    }
+}
+
+impl PostgresBroker {
+    pub(super) async fn settle_all(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Each<Settled>, BrokerError> {
+        let settlements = self.with_promises(settlements);
+        let mut results = Vec::with_capacity(settlements.len());
+        for chunk in settlements.chunks(super::MAX_CHUNK) {
+            // Of several outcomes of one lease, the first is recorded.
+            let mut tokens: HashMap<LeaseToken, usize> = HashMap::with_capacity(chunk.len());
+            let mut rows = Vec::with_capacity(chunk.len());
+            let mut place_of_row = Vec::with_capacity(chunk.len());
+            for (place, settlement) in chunk.iter().enumerate() {
+                if tokens.insert(settlement.token, place).is_none() {
+                    rows.push(Row::of(settlement));
+                    place_of_row.push(place);
+                }
+            }
+            let mut settled = vec![Settled::Stale; chunk.len()];
+            for (row, outcome) in self.settle_rows(rows).await?.into_iter().enumerate() {
+                settled[place_of_row[row]] = outcome;
+            }
+            results.extend(settled.into_iter().map(Ok));
+        }
+        settlements.iter().for_each(promised::forget);
+        Ok(results)
+    }
+
+    /// A handler that has completed its task in a transaction has failed if the transaction was not committed. If it
+    /// was, the outcome is recorded already, and this one has no effect.
+    fn with_promises<'s>(&self, settlements: &'s [Settlement]) -> Cow<'s, [Settlement]> {
+        if !settlements.iter().any(promised::has) {
+            return Cow::Borrowed(settlements);
+        }
+        let now = self.link().now();
+        let kept = |one: &Settlement| match promised::has(one) && matches!(one.outcome, Outcome::Complete { .. }) {
+            true => promised::not_committed(one, now),
+            false => one.clone(),
+        };
+        settlements.iter().map(kept).collect()
+    }
+
+    async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<Settled>, BrokerError> {
+        let mut settled = vec![Settled::Stale; rows.len()];
+        let blocked = self.settle_once(&rows, &mut settled).await?;
+        if blocked.is_empty() {
+            return Ok(settled);
+        }
+        let now = self.link().now();
+        let (places, again): (Vec<_>, Vec<_>) = blocked
+            .iter()
+            .map(|(place, reason)| (*place, Row::cancelled(rows[*place].settlement, reason, now)))
+            .unzip();
+        let mut cancelled = vec![Settled::Stale; again.len()];
+        self.settle_once(&again, &mut cancelled).await?;
+        for (place, outcome) in places.into_iter().zip(cancelled) {
+            settled[place] = outcome;
+        }
+        Ok(settled)
+    }
+
+    /// Records outcomes. Returns those for which a cancellation was requested, with its reason.
+    async fn settle_once(
+        &self,
+        rows: &[Row<'_>],
+        settled: &mut [Settled],
+    ) -> Result<Vec<(usize, String)>, BrokerError> {
+        let call = call(rows, self.link().ahead());
+        let found = self.link().call(&call, Repeat::Always).await?;
+        let (mut blocked, mut events) = (Vec::new(), Vec::new());
+        for found in &found {
+            let place = place_of(found)?;
+            let Some(row) = rows.get(place) else { continue };
+            let (outcome, reason, awaited): (i16, Option<String>, bool) = (found.get(1), found.get(2), found.get(3));
+            if outcome == 2 {
+                blocked.push((place, reason.unwrap_or_default()));
+                continue;
+            }
+            settled[place] = match row.is_cancelled {
+                true => Settled::Cancelled,
+                false => Settled::Recorded,
+            };
+            if outcome == 3 {
+                // Completed in a transaction of the handler, which was announced when it was committed.
+                continue;
+            }
+            let task = row.task.task_ref();
+            if let (true, Some(end)) = (awaited, row.end()) {
+                events.push(Announced::Ended { task, end });
+            } else if matches!(row.kind, kind::LAST | kind::FIRST) {
+                let pending = Signal::Pending(task.queue.clone());
+                events.push(Announced::Signal(task.queue, pending));
+            } else if let Some(due) = found.get::<_, Option<i64>>(4) {
+                let due = Signal::Due(task.queue.clone(), timestamp(due));
+                events.push(Announced::Signal(task.queue, due));
+            }
+        }
+        self.link().announce(events);
+        Ok(blocked)
+    }
+}
+
+fn call(rows: &[Row<'_>], ahead: i64) -> Call {
+    let (names, of) = queues_of(rows.iter().map(|row| &row.settlement.envelope.queue));
+    let (mut changes, mut envelopes) = (Vec::new(), Vec::new());
+    for row in rows {
+        let kept = row.kept();
+        changes.push(kept.changes);
+        envelopes.push(kept.envelope);
+    }
+    let results = rows.iter().map(|row| row.result().map(|result| result.to_vec()));
+    let keys = rows.iter().map(|row| Some(row.lock()?.key.as_str().to_owned()));
+    let ttls = rows.iter().map(|row| Some(millis(row.lock()?.ttl.as_millis())));
+    Call::new(
+        SETTLE,
+        [
+            texts(&names),
+            ints(of),
+            blobs(rows.iter().map(|row| id_bytes(&row.settlement.envelope.id))),
+            longs(rows.iter().map(|row| row.settlement.token.0 as i64)),
+            Value::Flags(rows.iter().map(|row| row.settlement.only_if_expired).collect()),
+            Value::Flags(rows.iter().map(|row| row.is_cancelled).collect()),
+            shorts(rows.iter().map(|row| row.kind)),
+            longs(rows.iter().map(|row| millis(row.waits))),
+            Value::Blobs(any(changes)),
+            Value::Blobs(any(results.collect())),
+            Value::Blobs(any(envelopes)),
+            Value::Flags(rows.iter().map(Row::counts_as_failure).collect()),
+            Value::Texts(any(keys.collect())),
+            Value::Longs(any(ttls.collect())),
+            long(ahead),
+        ],
+    )
+}

@@ -1,0 +1,87 @@
+//! Upkeep: tasks that become due, and tasks that are no longer kept.
+
+use asynqueue_core::{
+    broker::{BrokerError, Each, Forwarded, HourStats, Keep, Signal, Trimmed, kit::Announced},
+    task::Name,
+};
+
+use super::{MAX_CHUNK, PostgresBroker, lease::place_of};
+use crate::{
+    link::Repeat,
+    sql::{
+        Call, Value,
+        values::{int, long, millis, texts, timestamp},
+    },
+};
+
+const FORWARD: &str = "select n, moved, next_due from asynqueue.forward($1, $2, $3)";
+
+const TRIM: &str =
+    "select n, completed, by_count, by_age, archived from asynqueue.trim($1, $2, $3, $4, $5, $6)";
+
+impl PostgresBroker {
+    pub(super) async fn forward_due(
+        &self,
+        queues: &[Name],
+        limit: usize,
+    ) -> Result<Each<Forwarded>, BrokerError> {
+        let limit = int(limit.min(MAX_CHUNK));
+        let call = Call::new(FORWARD, [texts(queues), limit, long(self.link().ahead())]);
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        let mut forwarded: Each<Forwarded> = queues.iter().map(|_| Ok(Forwarded::default())).collect();
+        let mut events = Vec::new();
+        for row in &rows {
+            let place = place_of(row)?;
+            let (Some(queue), Some(one)) = (queues.get(place), forwarded.get_mut(place)) else {
+                continue;
+            };
+            let moved: i32 = row.get(1);
+            let next_due = row.get::<_, Option<i64>>(2).map(timestamp);
+            if moved > 0 {
+                events.push(Announced::Signal(queue.clone(), Signal::Pending(queue.clone())));
+            }
+            *one = Ok(Forwarded {
+                moved: usize::try_from(moved).unwrap_or_default(),
+                next_due,
+            });
+        }
+        self.link().announce(events);
+        Ok(forwarded)
+    }
+
+    pub(super) async fn trim_old(
+        &self,
+        queues: &[Name],
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Each<Trimmed>, BrokerError> {
+        let hour = self.link().now().as_millis() / HourStats::MILLIS;
+        let oldest_hour = i32::try_from(hour.saturating_sub(HourStats::KEPT)).unwrap_or_default();
+        let call = Call::new(
+            TRIM,
+            [
+                texts(queues),
+                long(millis(keep.archived_for.as_millis())),
+                long(i64::try_from(keep.archived_max).unwrap_or(i64::MAX)),
+                int(limit.min(1_000_000)),
+                Value::Int(oldest_hour),
+                long(self.link().ahead()),
+            ],
+        );
+        let rows = self.link().call(&call, Repeat::Always).await?;
+        self.link().news.here.forget_gone();
+        let mut trimmed: Each<Trimmed> = queues.iter().map(|_| Ok(Trimmed::default())).collect();
+        for row in &rows {
+            let number = |column| usize::try_from(row.get::<_, i32>(column)).unwrap_or_default();
+            if let Some(one) = trimmed.get_mut(place_of(row)?) {
+                *one = Ok(Trimmed {
+                    completed: number(1),
+                    by_count: number(2),
+                    by_age: number(3),
+                    archived: u64::try_from(row.get::<_, i64>(4)).unwrap_or_default(),
+                });
+            }
+        }
+        Ok(trimmed)
+    }
+}

@@ -1,0 +1,196 @@
+//! What a failure means: whether the call can be made again, and what a user can do.
+
+use std::time::Duration;
+
+use asynqueue_core::broker::BrokerError;
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
+
+use crate::OptionsError;
+
+/// A connection to PostgreSQL cannot be opened, or its schema cannot be used.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The options are invalid.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The server cannot be reached, or it refuses the connection.
+    #[error("cannot connect to {server}: {problem}")]
+    Server {
+        /// The address of the server.
+        server: String,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// The reason.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The tables cannot be created or changed.
+    #[error("cannot migrate schema `{schema}`: {problem}")]
+    Migration {
+        /// The schema.
+        schema: String,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The tables do not exist, or are those of an earlier version.
+    #[error(
+        "schema `{schema}` has tables of version {found}, and this program needs {needed}: run `asynqueue migrate`, or connect without `migrate=false`"
+    )]
+    Older {
+        /// The schema.
+        schema: String,
+        /// The version of the tables. 0 if there are none.
+        found: i32,
+        /// The version that this build needs.
+        needed: i32,
+    },
+    /// A later version of this library has changed the tables, and this build cannot use them.
+    #[error(
+        "schema `{schema}` has tables of version {found}, and this program supports versions up to {supported}: use a later version of asynqueue"
+    )]
+    Newer {
+        /// The schema.
+        schema: String,
+        /// The version of the tables.
+        found: i32,
+        /// The latest version that this build supports.
+        supported: i32,
+    },
+}
+
+asynqueue_core::debug_as_text!(ConnectError);
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Postgres(tokio_postgres::Error),
+    Pool(PoolError),
+    /// There was no response in time.
+    Late(Duration),
+    Broker(BrokerError),
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<PoolError> for Fault {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<BrokerError> for Fault {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker(error)
+    }
+}
+
+/// What to do after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    /// Nothing was changed: the call can be made again.
+    Again,
+    /// As `Again`, on another connection.
+    Reconnect,
+    /// Something may have been changed, and the connection is lost.
+    Unknown,
+    /// The call fails.
+    Fail,
+}
+
+impl Fault {
+    pub(crate) fn reaction(&self) -> Reaction {
+        match self {
+            Self::Broker(_) => Reaction::Fail,
+            Self::Late(_) => Reaction::Unknown,
+            Self::Pool(PoolError::Backend(error)) => match of_server(error) {
+                // The connection was never used.
+                Reaction::Unknown => Reaction::Reconnect,
+                other => other,
+            },
+            Self::Pool(_) => Reaction::Reconnect,
+            Self::Postgres(error) => of_server(error),
+        }
+    }
+
+    /// The error of a call. `server` is the address.
+    pub(crate) fn into_error(self, server: &str) -> BrokerError {
+        let reaction = self.reaction();
+        match self {
+            Self::Broker(error) => error,
+            Self::Late(limit) => BrokerError::unavailable(format!(
+                "no response from {server} within {limit:?}"
+            )),
+            Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => {
+                let problem = format!("{server}: {}", problem(&error));
+                let broker_error = match (reaction, error.code()) {
+                    (_, Some(&SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY)) => {
+                        BrokerError::full(problem)
+                    }
+                    (Reaction::Fail, _) => BrokerError::protocol(problem),
+                    _ => BrokerError::unavailable(problem),
+                };
+                broker_error.caused_by(error)
+            }
+            Self::Pool(error) => {
+                BrokerError::unavailable(format!("no connection to {server}: {error}"))
+            }
+        }
+    }
+}
+
+fn of_server(error: &tokio_postgres::Error) -> Reaction {
+    let Some(state) = error.code() else {
+        // Encoding a value fails before anything is sent; all else is a connection.
+        return match error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
+            true => Reaction::Unknown,
+            false => Reaction::Fail,
+        };
+    };
+    match *state {
+        SqlState::T_R_SERIALIZATION_FAILURE
+        | SqlState::T_R_DEADLOCK_DETECTED
+        | SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::QUERY_CANCELED
+        | SqlState::OUT_OF_MEMORY
+        | SqlState::DISK_FULL => Reaction::Again,
+        // A standby, after a failover.
+        SqlState::READ_ONLY_SQL_TRANSACTION
+        | SqlState::CANNOT_CONNECT_NOW
+        | SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Reaction::Reconnect,
+        // The server ends. A commit may have been made before.
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Reaction::Unknown,
+        _ if state.code().starts_with("08") => Reaction::Unknown,
+        _ => Reaction::Fail,
+    }
+}
+
+/// The message of a failure, with what to do.
+pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
+    let Some(reason) = error.as_db_error() else {
+        let source = std::error::Error::source(error);
+        return source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    };
+    let advice = match *reason.code() {
+        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION | SqlState::INVALID_SCHEMA_NAME => {
+            ": run `asynqueue migrate`"
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            ": the role must own the schema, or have all privileges on it"
+        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            ": this server is a standby; list all servers in the URL, with `target_session_attrs=read-write`"
+        }
+        SqlState::TOO_MANY_CONNECTIONS => ": lower `pool_size`, or raise `max_connections`",
+        SqlState::DISK_FULL => ": free space on the disk of the server",
+        _ => "",
+    };
+    format!("{}{advice}", reason.message())
+}

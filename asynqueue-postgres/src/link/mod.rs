@@ -1,0 +1,251 @@
+//! The way to PostgreSQL: calls with their retries, and what is announced between processes.
+
+mod drive;
+mod error;
+mod listen;
+mod news;
+mod pool;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/off.rs"]
+mod tls;
+mod transaction;
+mod watch;
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use asynqueue_core::{
+    broker::{
+        BrokerError,
+        kit::{Announced, ServerClock},
+    },
+    task::Timestamp,
+};
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Row;
+
+pub use self::error::ConnectError;
+pub(crate) use self::{
+    error::{Fault, Reaction, problem},
+    news::News,
+    tls::Tls,
+    transaction::Change,
+    watch::Watched,
+};
+use self::{listen::Listener, watch::Watch};
+use crate::{PostgresOptions, sql::Call};
+
+/// The first wait before a retry. It doubles from there.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Connections to PostgreSQL.
+pub(crate) struct Link {
+    pool: Pool,
+    pub(crate) server: String,
+    pub(crate) schema: Schema,
+    clock: ServerClock,
+    ahead: Arc<AtomicI64>,
+    closed: AtomicBool,
+    response_timeout: Duration,
+    retry_for: Duration,
+    pub(crate) news: Arc<News>,
+    listener: Listener,
+    watch: Watch,
+}
+
+/// The schema of all tables and functions.
+#[derive(Clone, Debug)]
+pub(crate) struct Schema(String);
+
+impl Schema {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Statements are written for the schema `asynqueue`.
+    pub(crate) fn apply(&self, sql: &'static str) -> Cow<'static, str> {
+        match self.0.as_str() {
+            "asynqueue" => Cow::Borrowed(sql),
+            name => Cow::Owned(sql.replace("asynqueue.", &format!("\"{name}\"."))),
+        }
+    }
+}
+
+/// Whether a call may be repeated when its connection is lost amid it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It has the same result if it was made already.
+    Always,
+    /// Only if nothing was changed.
+    IfUnchanged,
+}
+
+impl Link {
+    pub(crate) fn open(options: &PostgresOptions, tls: Tls) -> Self {
+        let pool = pool::open(options, tls.clone());
+        let schema = Schema::new(&options.schema);
+        let news = Arc::new(News::new(pool.clone(), schema.clone()));
+        let listen = options.listen.as_ref().unwrap_or(&options.config).clone();
+        Self {
+            server: options.server(),
+            listener: Listener::new(listen, tls, &schema, &news),
+            watch: Watch::new(pool.clone(), &news),
+            pool,
+            schema,
+            clock: ServerClock::default(),
+            ahead: Arc::clone(&options.ahead),
+            closed: AtomicBool::new(false),
+            response_timeout: options.response_timeout,
+            retry_for: options.retry_for,
+            news,
+        }
+    }
+
+    /// The server's time, as this process knows it.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now().saturating_add_signed(self.ahead())
+    }
+
+    /// Milliseconds that tests set the clock ahead.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.ahead.load(Relaxed)
+    }
+
+    /// Notes the time that the server has reported, with what tests have set it ahead.
+    pub(crate) fn note_time(&self, now: i64) {
+        let now = u64::try_from(now - self.ahead()).unwrap_or_default();
+        self.clock.note(Timestamp::from_millis(now));
+    }
+
+    pub(crate) fn open_or_closed(&self) -> Result<(), BrokerError> {
+        match self.closed.load(Relaxed) || self.pool.is_closed() {
+            false => Ok(()),
+            true => Err(BrokerError::Closed),
+        }
+    }
+
+    /// Runs a statement, which is a transaction. Repeats it while that is safe.
+    pub(crate) async fn call(&self, call: &Call, repeat: Repeat) -> Result<Vec<Row>, BrokerError> {
+        let mut retry = self.retry(repeat);
+        loop {
+            match self.call_once(call).await {
+                Ok(rows) => return Ok(rows),
+                Err(fault) => retry.wait_after(fault).await?,
+            }
+        }
+    }
+
+    async fn call_once(&self, call: &Call) -> Result<Vec<Row>, Fault> {
+        let client = self.client().await?;
+        let sql = self.schema.apply(call.sql);
+        let values = call.typed();
+        let response = client.query_typed(&sql, &values);
+        match tokio::time::timeout(self.response_timeout, response).await {
+            Ok(response) => Ok(response?),
+            Err(_) => {
+                self.discard(client);
+                Err(Fault::Late(self.response_timeout))
+            }
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Result<Object, Fault> {
+        self.open_or_closed()?;
+        Ok(self.pool.get().await?)
+    }
+
+    /// Closes a connection whose state is unknown, and cancels what it does.
+    pub(crate) fn discard(&self, client: Object) {
+        let client = Object::take(client);
+        let token = client.cancel_token();
+        // Best effort: without TLS, which a server that requires it refuses.
+        let cancelling = async move {
+            let cancel = token.cancel_query(tokio_postgres::NoTls);
+            let _ = tokio::time::timeout(Duration::from_secs(1), cancel).await;
+        };
+        // Fails if the process ends.
+        let _ = asynqueue_core::broker::kit::io::spawn(cancelling);
+        drop(client);
+    }
+
+    pub(crate) fn retry(&self, repeat: Repeat) -> Retry<'_> {
+        Retry {
+            link: self,
+            until: Instant::now() + self.retry_for,
+            wait: FIRST_WAIT,
+            repeat,
+        }
+    }
+
+    /// Announces what was committed, to this process and others.
+    pub(crate) fn announce(&self, events: Vec<Announced>) {
+        self.news.announce(events);
+    }
+
+    /// Announces what a transaction of a caller has changed, once it is committed.
+    pub(crate) fn watch(&self, watched: Watched) {
+        self.watch.add(watched);
+    }
+
+    /// Listens to other processes, if this one does not do so yet.
+    pub(crate) fn listen(&self) {
+        self.listener.start();
+    }
+
+    /// Completes once what was announced is sent, and the connections are closed.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.listener.stop();
+        self.news.close().await;
+        self.pool.close();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.listener.stop();
+    }
+}
+
+/// The tries of one call.
+pub(crate) struct Retry<'l> {
+    link: &'l Link,
+    until: Instant,
+    wait: Duration,
+    repeat: Repeat,
+}
+
+impl Retry<'_> {
+    /// Waits before the next try, or returns the error.
+    pub(crate) async fn wait_after(&mut self, fault: Fault) -> Result<(), BrokerError> {
+        let may_repeat = match fault.reaction() {
+            Reaction::Again | Reaction::Reconnect => true,
+            Reaction::Unknown => self.repeat == Repeat::Always,
+            Reaction::Fail => false,
+        };
+        if !may_repeat || Instant::now() + self.wait > self.until {
+            return Err(fault.into_error(&self.link.server));
+        }
+        tracing::debug!(?fault, "repeating a call to PostgreSQL");
+        // Spread, so that transactions that were in each other's way are not so again.
+        let part = Instant::now().elapsed().subsec_nanos() % 1_000;
+        tokio::time::sleep(self.wait.mul_f64(0.5 + f64::from(part) / 1_000.0)).await;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! Connections, opened and driven on the thread that no handler can block.
+
+use std::{future::Future, pin::Pin};
+
+use asynqueue_core::broker::kit::io;
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error};
+
+use super::tls::Tls;
+use crate::PostgresOptions;
+
+struct OnIoThread(Tls);
+
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+
+impl Connect for OnIoThread {
+    fn connect(&self, config: &Config) -> Connecting<'_> {
+        let (config, tls) = (config.clone(), self.0.clone());
+        Box::pin(async move {
+            let connecting = async move {
+                let (client, connection) = tls.connect(&config, None).await?;
+                Ok((client, tokio::spawn(connection)))
+            };
+            match io::run(connecting).await {
+                Ok(connected) => connected,
+                // The process ends.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// The connections for calls.
+pub(super) fn open(options: &PostgresOptions, tls: Tls) -> Pool {
+    let config = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_connect(options.config.clone(), OnIoThread(tls), config);
+    let pool = Pool::builder(manager)
+        .max_size(options.pool_size)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .wait_timeout(Some(options.response_timeout))
+        .create_timeout(Some(options.connect_timeout))
+        .build();
+    pool.expect("a pool with timeouts has a runtime")
+}

@@ -1,0 +1,99 @@
+-- What the other functions use.
+
+-- The time in milliseconds. Tests set the clock ahead.
+create or replace function asynqueue.now_at(ahead bigint) returns bigint
+language sql volatile as $$
+    select (extract(epoch from clock_timestamp()) * 1000)::bigint + ahead
+$$;
+
+-- The number of a queue, which is created if it does not exist. The queue is not deleted before this transaction ends.
+create or replace function asynqueue.queue_of(wanted text) returns integer
+language plpgsql volatile as $$
+declare
+    number integer;
+begin
+    loop
+        select id into number from asynqueue.queue where name = wanted;
+        if number is null then
+            insert into asynqueue.queue (name) values (wanted) on conflict do nothing returning id into number;
+        end if;
+        if number is not null then
+            perform pg_advisory_xact_lock_shared(1634956654, number);
+            perform from asynqueue.queue where id = number and name = wanted;
+            if found then
+                return number;
+            end if;
+        end if;
+    end loop;
+end $$;
+
+-- The state of a task that exists.
+create or replace function asynqueue.state_of(wanted bigint) returns smallint
+language sql stable as $$
+    select coalesce(
+        (select 1 from asynqueue.lease where turn = wanted),
+        (select state from asynqueue.later where turn = wanted),
+        (select 7 from asynqueue.member where turn = wanted),
+        2)::smallint
+$$;
+
+-- Takes a unique lock that is free or has ended. Returns the holder of a lock that is held.
+create or replace function asynqueue.take_lock(of_queue integer, wanted text, new_holder bytea, ends bigint, t bigint)
+returns bytea
+language plpgsql volatile as $$
+declare
+    held_by bytea;
+begin
+    insert into asynqueue.lock as l values (of_queue, wanted, ends, new_holder)
+    on conflict (queue, key) do update set until = excluded.until, holder = excluded.holder where l.until <= t;
+    if found then
+        return null;
+    end if;
+    select holder into held_by from asynqueue.lock where queue = of_queue and key = wanted;
+    return held_by;
+end $$;
+
+-- Computes a group again after members have joined or left. Returns when it is due. A group without members is deleted.
+create or replace function asynqueue.refresh_group(wanted integer) returns bigint
+language plpgsql volatile as $$
+declare
+    members record;
+    newest record;
+    is_due bigint;
+begin
+    select count(*)::integer as size, min(at) as oldest into members from asynqueue.member where "group" = wanted;
+    if members.size = 0 then
+        delete from asynqueue."group" where id = wanted;
+        return null;
+    end if;
+    select at, max_size, max_delay, grace into newest from asynqueue.member where "group" = wanted
+    order by at desc, id desc limit 1;
+    update asynqueue."group" set size = members.size, oldest = members.oldest,
+        due = case
+            when delay is not null then members.oldest + delay
+            when members.size >= newest.max_size then newest.at
+            else least(members.oldest + newest.max_delay, newest.at + newest.grace)
+        end
+    where id = wanted returning due into is_due;
+    return is_due;
+end $$;
+
+-- The number of a group or a part, which is created if it does not exist. It is locked until this transaction ends.
+create or replace function asynqueue.group_of(
+    of_queue integer, of_event text, wanted text, first_member bytea, of_tries integer, wait bigint, t bigint)
+returns integer
+language plpgsql volatile as $$
+declare
+    number integer;
+begin
+    loop
+        select id into number from asynqueue."group"
+        where queue = of_queue and event = of_event and name = wanted and first = first_member and tries = of_tries
+        for update;
+        if found then
+            return number;
+        end if;
+        insert into asynqueue."group" (queue, event, name, first, tries, size, oldest, due, delay)
+        values (of_queue, of_event, wanted, first_member, of_tries, 0, t, t, wait) on conflict do nothing;
+    end loop;
+end $$;

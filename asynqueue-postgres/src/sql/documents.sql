@@ -1,0 +1,33 @@
+-- Makes all changes of a set of documents, or none. `expects`: null any content, 0 the document does not exist, else its
+-- version. `puts`: 0 keep, 1 set, 2 remove. Returns whether the set was made, and the documents that are kept.
+create or replace function asynqueue.swap(
+    spaces text[], names text[], expects bigint[], puts smallint[], contents bytea[], dues bigint[])
+returns table (n integer, is_done boolean, bytes bytea, due bigint, version bigint)
+language plpgsql volatile as $$
+declare
+    ok boolean := true;
+    found_version bigint;
+begin
+    -- In one order, so that sets do not wait for each other in a circle.
+    perform pg_advisory_xact_lock(l.key) from (
+        select distinct hashtextextended(u.space || ':' || u.name, 1634956656) as key
+        from unnest(spaces, names) u(space, name) order by 1) l;
+    for i in 1..cardinality(names) loop
+        select d.version into found_version from asynqueue.document d where d.space = spaces[i] and d.name = names[i];
+        ok := ok and (expects[i] is null or expects[i] = coalesce(found_version, 0));
+    end loop;
+    return query select 0, ok, null::bytea, null::bigint, null::bigint;
+    return query select u.ord::integer, ok, d.bytes, d.due, d.version
+        from unnest(spaces, names) with ordinality u(space, name, ord)
+        join asynqueue.document d on d.space = u.space and d.name = u.name where puts[u.ord] = 0;
+    if not ok then
+        return;
+    end if;
+    delete from asynqueue.document d using unnest(spaces, names) with ordinality u(space, name, ord)
+    where d.space = u.space and d.name = u.name and puts[u.ord] = 2;
+    insert into asynqueue.document as d (space, name, version, due, bytes)
+    select u.space, u.name, nextval('asynqueue.token'), dues[u.ord], contents[u.ord]
+    from unnest(spaces, names) with ordinality u(space, name, ord) where puts[u.ord] = 1
+    on conflict (space, name) do update
+    set version = excluded.version, due = excluded.due, bytes = excluded.bytes;
+end $$;

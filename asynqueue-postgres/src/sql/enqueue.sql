@@ -1,0 +1,175 @@
+-- Accepts tasks, each with the queue `names[of[n]]`. The first `pending` tasks are pending immediately, by queue and
+-- rank; the others have their time in `dues`, or wait for `delays`. The other arrays are null if no task needs them.
+--
+-- Returns the tasks that are refused: 1 for their id, 2 for their unique lock, 3 for their tick, with the state of the
+-- task that exists; and as 0 the first time at which something of a queue is due.
+create or replace function asynqueue.enqueue(
+    names text[], of integer[], ids bytea[], envelopes bytea[], ranks smallint[], pending integer,
+    dues bigint[], delays bigint[],
+    keys text[], holds smallint[], ttls bigint[],
+    guards text[], ticks bigint[], tolerance bigint,
+    events text[], groups text[], sizes integer[], max_delays bigint[], graces bigint[],
+    ahead bigint)
+returns table (n integer, why smallint, state smallint, holder bytea, at bigint)
+language plpgsql volatile
+set enable_seqscan = off set jit = off as $$
+declare
+    t bigint := asynqueue.now_at(ahead);
+    base bigint := nextval('asynqueue.block') - 1;
+    total integer := cardinality(ids);
+    accepted integer;
+    queues integer[];
+    refused record;
+begin
+    select array_agg(asynqueue.queue_of(u.name) order by u.ord) into queues from unnest(names) with ordinality u(name, ord);
+    if keys is null and guards is null and groups is null then
+        insert into asynqueue.task (turn, queue, rank, id, envelope)
+        select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
+        from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
+        on conflict (queue, id) do nothing;
+        get diagnostics accepted = row_count;
+    else
+        accepted := 0;
+        for i in 1..total loop
+            refused := asynqueue.accept_or_undo(
+                base + i, queues[of[i]], ids[i], envelopes[i], ranks[i], keys[i], holds[i], ttls[i],
+                guards[i], ticks[i], tolerance, t);
+            if refused.why is not null then
+                n := i; why := refused.why; state := refused.state; holder := refused.holder; at := null;
+                return next;
+            else
+                accepted := accepted + 1;
+                if groups[i] is not null then
+                    n := i; why := 0; state := null; holder := null;
+                    at := asynqueue.join_group(
+                        base + i, queues[of[i]], ids[i], events[i], groups[i], sizes[i], max_delays[i], graces[i], t);
+                    return next;
+                end if;
+            end if;
+        end loop;
+    end if;
+
+    if accepted = total and pending = total then
+        insert into asynqueue.ready (queue, rank, place, first, last, at)
+        select queues[u.q], u.rank, base + min(u.ord), base + min(u.ord), base + max(u.ord), t
+        from unnest(of, ranks) with ordinality u(q, rank, ord) group by u.q, u.rank, (u.ord - 1) / 100;
+        insert into asynqueue.tally (queue, pending)
+        select queues[u.q], count(*) from unnest(of) u(q) group by u.q;
+        return;
+    end if;
+
+    insert into asynqueue.ready (queue, rank, place, first, last, at)
+    select k.queue, k.rank, min(k.turn), min(k.turn), max(k.turn), t
+    from asynqueue.task k where k.turn > base and k.turn <= base + pending
+    group by k.queue, k.rank, (k.turn - base - 1) / 100;
+    insert into asynqueue.ready (queue, rank, place, first, last, at)
+    select k.queue, k.rank, k.turn, k.turn, k.turn, t
+    from asynqueue.task k, lateral (select (k.turn - base)::integer as ord) o
+    where k.turn > base + pending and k.turn <= base + total
+        and coalesce(dues[o.ord], t + delays[o.ord], t) <= t and (groups is null or groups[o.ord] is null);
+    insert into asynqueue.later (turn, queue, state, rank, at)
+    select k.turn, k.queue, 3, k.rank, coalesce(dues[o.ord], t + delays[o.ord])
+    from asynqueue.task k, lateral (select (k.turn - base)::integer as ord) o
+    where k.turn > base + pending and k.turn <= base + total
+        and coalesce(dues[o.ord], t + delays[o.ord], t) > t and (groups is null or groups[o.ord] is null);
+    insert into asynqueue.tally (queue, pending, scheduled, aggregating)
+    select k.queue, count(*) filter (where l.turn is null and m.turn is null), count(l.turn), count(m.turn)
+    from asynqueue.task k left join asynqueue.later l using (turn) left join asynqueue.member m using (turn)
+    where k.turn > base and k.turn <= base + total group by k.queue;
+
+    return query select min(k.turn - base)::integer, 0::smallint, null::smallint, null::bytea, min(l.at)
+        from asynqueue.task k join asynqueue.later l using (turn)
+        where k.turn > base and k.turn <= base + total group by k.queue;
+    if accepted < total and keys is null and guards is null and groups is null then
+        return query select u.ord::integer, 1::smallint, asynqueue.state_of(k.turn), null::bytea, null::bigint
+            from unnest(of, ids) with ordinality u(q, id, ord)
+            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            where k.turn <> base + u.ord;
+    end if;
+end $$;
+
+-- Accepts a task that may have a lock or a tick. Returns why it is refused.
+create or replace function asynqueue.accept(
+    new_turn bigint, of_queue integer, new_id bytea, bytes bytea, new_rank smallint,
+    new_key text, new_holds smallint, ttl bigint, new_guard text, new_tick bigint, tolerance bigint, t bigint,
+    out why smallint, out state smallint, out holder bytea)
+language plpgsql volatile as $$
+declare
+    existing bigint;
+begin
+    if new_guard is not null then
+        insert into asynqueue.tick as l values (of_queue, new_guard, new_tick)
+        on conflict (queue, guard) do update set tick = excluded.tick
+        where not (l.tick = excluded.tick
+            or (l.tick > excluded.tick and l.tick <= greatest(excluded.tick, t) + tolerance));
+        if not found then
+            why := 3;
+            return;
+        end if;
+    end if;
+    insert into asynqueue.task (turn, queue, rank, id, envelope, key, holds)
+    values (new_turn, of_queue, new_rank, new_id, bytes, new_key, new_holds)
+    on conflict (queue, id) do nothing;
+    if not found then
+        why := 1;
+        select asynqueue.state_of(turn) into state from asynqueue.task where queue = of_queue and id = new_id;
+    elsif new_key is not null then
+        holder := asynqueue.take_lock(of_queue, new_key, new_id, t + ttl, t);
+        if holder is not null then
+            delete from asynqueue.task where turn = new_turn;
+            why := 2;
+            select asynqueue.state_of(turn) into state from asynqueue.task where queue = of_queue and id = holder;
+        end if;
+    end if;
+end $$;
+
+-- Accepts a task. The tick of a task that is refused is not remembered.
+create or replace function asynqueue.accept_or_undo(
+    new_turn bigint, of_queue integer, new_id bytea, bytes bytea, new_rank smallint,
+    new_key text, new_holds smallint, ttl bigint, new_guard text, new_tick bigint, tolerance bigint, t bigint)
+returns record
+language plpgsql volatile as $$
+declare
+    refused record;
+begin
+    if new_guard is null then
+        return asynqueue.accept(
+            new_turn, of_queue, new_id, bytes, new_rank, new_key, new_holds, ttl, null, null, null, t);
+    end if;
+    begin
+        refused := asynqueue.accept(
+            new_turn, of_queue, new_id, bytes, new_rank, new_key, new_holds, ttl,
+            new_guard, new_tick, tolerance, t);
+        if refused.why is not null then
+            raise exception using errcode = 'AQ001';
+        end if;
+    exception when sqlstate 'AQ001' then
+        null;
+    end;
+    return refused;
+end $$;
+
+-- Adds a new task to its group. Returns when the group is due.
+create or replace function asynqueue.join_group(
+    new_turn bigint, of_queue integer, new_id bytea, of_event text, wanted text,
+    new_size integer, new_delay bigint, new_grace bigint, t bigint)
+returns bigint
+language plpgsql volatile as $$
+declare
+    number integer := asynqueue.group_of(of_queue, of_event, wanted, '', 0, null, t);
+    newest record;
+    is_due bigint;
+begin
+    insert into asynqueue.member (turn, at, max_delay, grace, "group", max_size, id)
+    values (new_turn, t, new_delay, new_grace, number, new_size, new_id);
+    -- Not this task, if others were added in the same millisecond or before the clock was set back.
+    select at, max_size, max_delay, grace into newest from asynqueue.member where "group" = number
+    order by at desc, id desc limit 1;
+    update asynqueue."group" g set size = g.size + 1, oldest = case g.size when 0 then t else g.oldest end,
+        due = case
+            when g.size + 1 >= newest.max_size then newest.at
+            else least(case g.size when 0 then t else g.oldest end + newest.max_delay, newest.at + newest.grace)
+        end
+    where id = number returning due into is_due;
+    return is_due;
+end $$;

@@ -1,0 +1,74 @@
+-- Leases pending tasks of the queues `names`, in this order: at most `limits[n]` of each, and `total` in all.
+create or replace function asynqueue.lease(
+    names text[], limits integer[], total integer, lasts bigint, worker text, ahead bigint)
+returns table (n integer, id bytea, envelope bytea, changes bytea, token bigint, since bigint, at bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_material = off set jit = off as $$
+declare
+    t bigint := asynqueue.now_at(ahead);
+    number integer;
+    wanted integer;
+    taken integer;
+    ranges integer;
+    is_locked boolean;
+begin
+    for i in 1..cardinality(names) loop
+        select q.id into number from asynqueue.queue q where q.name = names[i] and not q.paused;
+        continue when number is null;
+        wanted := least(limits[i], total);
+        is_locked := false;
+        while wanted > 0 loop
+            -- As many ranges as are needed are locked, so that other workers have the others.
+            select count(*) into ranges from (
+                select sum(r.last - r.first + 1) over (order by r.rank, r.place) - (r.last - r.first + 1) as before
+                from asynqueue.ready r where r.queue = number order by r.rank, r.place limit wanted) s
+            where s.before < wanted;
+            exit when ranges = 0;
+            if is_locked then
+                -- Other workers have locked all of them for a moment.
+                perform from asynqueue.ready r where r.queue = number order by r.rank, r.place limit 1 for update;
+            end if;
+            return query
+                with locked as materialized (
+                    select r.rank, r.place, r.first, r.last, r.at from asynqueue.ready r where r.queue = number
+                    order by r.rank, r.place limit ranges for update skip locked),
+                counted as (
+                    select l.*, sum(l.last - l.first + 1) over (order by l.rank, l.place) as upto from locked l),
+                cut as materialized (
+                    select c.rank, c.place, c.first, c.last, c.at,
+                        least(c.last, c.last - (c.upto - wanted)::bigint) as cut
+                    from counted c where c.upto - (c.last - c.first + 1) < wanted),
+                gone as (
+                    delete from asynqueue.ready r using cut c
+                    where r.queue = number and r.rank = c.rank and r.place = c.place and c.cut = c.last),
+                rest as (
+                    update asynqueue.ready r set place = r.place + (c.cut - c.first + 1), first = c.cut + 1
+                    from cut c where r.queue = number and r.rank = c.rank and r.place = c.place and c.cut < c.last),
+                tasks as materialized (
+                    select k.turn, k.id, k.envelope, k.key, k.holds, c.at, c.rank, c.place
+                    from cut c join asynqueue.task k on k.turn >= c.first and k.turn <= c.cut),
+                leased as (
+                    insert into asynqueue.lease as l (turn, queue, token, until, worker)
+                    select k.turn, number, nextval('asynqueue.token'), t + lasts, lease.worker from tasks k
+                    returning l.turn, l.token),
+                started as (
+                    delete from asynqueue.lock l using tasks k
+                    where k.holds = 1 and l.queue = number and l.key = k.key and l.holder = k.id)
+                select i, k.id, k.envelope,
+                    (select c.changes from asynqueue.change c where c.turn = k.turn), l.token, k.at, t
+                from tasks k join leased l using (turn) order by k.rank, k.place, k.turn;
+            get diagnostics taken = row_count;
+            if taken > 0 then
+                insert into asynqueue.tally (queue, pending, active) values (number, -taken, taken);
+                wanted := wanted - taken;
+                total := total - taken;
+                is_locked := false;
+            elsif is_locked then
+                -- Ranges without tasks are gone now.
+                null;
+            else
+                is_locked := true;
+            end if;
+        end loop;
+    end loop;
+end $$;

@@ -1,0 +1,150 @@
+-- Records the outcomes of leases. `kinds`: 1 completed and deleted, 2 completed and kept for `waits`, 3 retried after
+-- `waits`, 4 waits for `waits`, 5 pending behind the others, 6 pending before the others, 7 archived, 8 deleted.
+-- `failed`: the attempt counts as a failure. A task with a key in `keys` takes this lock again, for `ttls`. A task that
+-- is kept may have `changes`, or a new envelope.
+--
+-- Returns for each outcome: 0 the lease is not current, 1 recorded, 2 a cancellation was requested, with its reason,
+-- and nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler; whether a caller
+-- waits for the end; and when the task is due.
+create or replace function asynqueue.settle(
+    names text[], of integer[], ids bytea[], tokens bigint[], if_expired boolean[], is_cancelled boolean[],
+    kinds smallint[], waits bigint[], changes bytea[], results bytea[], envelopes bytea[],
+    failed boolean[], keys text[], ttls bigint[], ahead bigint)
+returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint)
+language plpgsql volatile
+set enable_seqscan = off set jit = off as $$
+declare
+    t bigint := asynqueue.now_at(ahead);
+    hours integer := (t / 3600000)::integer;
+    queues integer[];
+    ords integer[];
+    turns bigint[];
+    blocked integer[] := '{}';
+    waited integer[] := '{}';
+    has_changes boolean := exists (select from asynqueue.change);
+begin
+    select array_agg(q.id order by u.ord) into queues
+    from unnest(names) with ordinality u(name, ord) left join asynqueue.queue q on q.name = u.name;
+
+    if exists (select from asynqueue.settled) then
+        return query
+            with known as (
+                delete from asynqueue.settled s using unnest(tokens) with ordinality u(token, ord)
+                where s.token = u.token returning u.ord)
+            select k.ord::integer, 3::smallint, null::text, true, null::bigint from known k;
+    end if;
+    if exists (select from asynqueue.running where cancel is not null) then
+        blocked := array(
+            select u.ord from unnest(of, ids, tokens, kinds, is_cancelled) with ordinality u(q, id, token, kind, cancelled, ord)
+            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+            join asynqueue.running r on r.turn = k.turn and r.cancel is not null
+            where u.kind between 3 and 7 and not u.cancelled);
+        return query
+            select u.ord::integer, 2::smallint, r.cancel, false, null::bigint
+            from unnest(of, ids) with ordinality u(q, id, ord)
+            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            join asynqueue.running r on r.turn = k.turn where u.ord = any(blocked);
+    end if;
+
+    with ended as (
+        delete from asynqueue.lease l
+        using unnest(of, ids, tokens, if_expired) with ordinality u(q, id, token, expired, ord), asynqueue.task k
+        where k.queue = queues[u.q] and k.id = u.id and l.turn = k.turn and l.token = u.token
+            and (not u.expired or l.until <= t) and not u.ord = any(blocked)
+        returning u.ord, l.turn)
+    select array_agg(e.ord), array_agg(e.turn) into ords, turns from ended e;
+    if ords is null then
+        return;
+    end if;
+
+    if exists (select from asynqueue.running) then
+        delete from asynqueue.running r where r.turn = any(turns);
+    end if;
+    -- Completed or dropped. A caller that starts to wait locks the row, so its own row is seen below, or it finds no task.
+    if 1 = any(kinds) or 8 = any(kinds) then
+        with gone as (
+            delete from asynqueue.task k using unnest(ords, turns) e(ord, turn)
+            where k.turn = e.turn and kinds[e.ord] in (1, 8)
+            returning k.turn, k.queue, k.id, k.key, k.holds)
+        delete from asynqueue.lock l using gone g
+        where g.key is not null and g.holds <> 3 and l.queue = g.queue and l.key = g.key and l.holder = g.id;
+        if has_changes then
+            delete from asynqueue.change c using unnest(ords, turns) e(ord, turn)
+            where c.turn = e.turn and kinds[e.ord] in (1, 8);
+        end if;
+    end if;
+    if 2 = any(kinds) or 7 = any(kinds) then
+        perform from asynqueue.task k where k.turn in (
+            select e.turn from unnest(ords, turns) e(ord, turn) where kinds[e.ord] in (2, 7)) for update;
+    end if;
+    if exists (select from asynqueue.waiter) then
+        with heard as (
+            delete from asynqueue.waiter w using unnest(ords) e(ord)
+            where w.queue = queues[of[e.ord]] and w.id = ids[e.ord] and kinds[e.ord] in (1, 2, 7, 8)
+            returning e.ord)
+        select coalesce(array_agg(h.ord), '{}') into waited from heard h;
+        insert into asynqueue."end" as o (queue, id, at, result)
+        select queues[of[e.ord]], ids[e.ord], t, results[e.ord] from unnest(waited) e(ord) where kinds[e.ord] = 1
+        on conflict (queue, id) do update set at = excluded.at, result = excluded.result;
+    end if;
+
+    if exists (select from unnest(ords) e(ord) where kinds[e.ord] between 2 and 7) then
+        perform asynqueue.keep(ords, turns, of, queues, ids, kinds, waits, changes, results, envelopes, keys, ttls, t);
+    end if;
+
+    insert into asynqueue.tally (queue, active, pending, scheduled, retry, completed, archived, succeeded, failed, hour)
+    select queues[of[e.ord]], -count(*),
+        count(*) filter (where kinds[e.ord] in (5, 6)), count(*) filter (where kinds[e.ord] = 4),
+        count(*) filter (where kinds[e.ord] = 3), count(*) filter (where kinds[e.ord] = 2),
+        count(*) filter (where kinds[e.ord] = 7), count(*) filter (where kinds[e.ord] in (1, 2)),
+        count(*) filter (where settle.failed[e.ord]), hours
+    from unnest(ords) e(ord) group by of[e.ord];
+
+    return query
+        select e.ord, 1::smallint, null::text, e.ord = any(waited),
+            case when kinds[e.ord] in (3, 4) then t + waits[e.ord] end
+        from unnest(ords) e(ord);
+end $$;
+
+-- Puts tasks whose lease has ended where their outcomes send them.
+create or replace function asynqueue.keep(
+    ords integer[], turns bigint[], of integer[], queues integer[], ids bytea[], kinds smallint[], waits bigint[],
+    changes bytea[], results bytea[], envelopes bytea[], keys text[], ttls bigint[], t bigint)
+returns void
+language plpgsql volatile
+set enable_seqscan = off set jit = off as $$
+declare
+    place bigint := nextval('asynqueue.block');
+    i integer;
+begin
+    update asynqueue.task k set envelope = envelopes[e.ord] from unnest(ords, turns) e(ord, turn)
+    where k.turn = e.turn and envelopes[e.ord] is not null and kinds[e.ord] between 2 and 7;
+    insert into asynqueue.change as c (turn, changes, result)
+    select e.turn, changes[e.ord], results[e.ord] from unnest(ords, turns) e(ord, turn)
+    where kinds[e.ord] between 2 and 7
+        and (changes[e.ord] is not null or envelopes[e.ord] is not null or kinds[e.ord] = 2)
+    on conflict (turn) do update set changes = excluded.changes, result = excluded.result;
+    insert into asynqueue.later (turn, queue, state, rank, at)
+    select k.turn, k.queue,
+        case kinds[e.ord] when 2 then 5 when 3 then 4 when 4 then 3 else 6 end, k.rank,
+        case kinds[e.ord] when 7 then t else t + waits[e.ord] end
+    from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
+    where kinds[e.ord] in (2, 3, 4, 7);
+    -- Of several tasks before the others, the last one is the first.
+    insert into asynqueue.ready (queue, rank, place, first, last, at)
+    select k.queue, k.rank, case kinds[e.ord] when 5 then place + e.ord - 1 else -(place + e.ord - 1) end,
+        k.turn, k.turn, t
+    from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
+    where kinds[e.ord] in (5, 6);
+    delete from asynqueue.lock l using unnest(ords, turns) e(ord, turn), asynqueue.task k
+    where k.turn = e.turn and kinds[e.ord] in (2, 7) and k.holds <> 3
+        and l.queue = k.queue and l.key = k.key and l.holder = k.id;
+    if keys is not null then
+        foreach i in array ords loop
+            if keys[i] is not null then
+                perform asynqueue.take_lock(queues[of[i]], keys[i], ids[i], t + ttls[i], t);
+            end if;
+        end loop;
+    end if;
+end $$;

@@ -1,0 +1,286 @@
+//! The caller's own transactions: tasks that exist if and only if they are committed, and outcomes that are recorded
+//! together with what a handler has written.
+
+use std::any::Any;
+
+use asynqueue_core::{
+    broker::{BrokerError, Conflict, Finished, Lease, NewTask, Outcome, Settlement, kit::{Announced, promised}},
+    process::{CompletionError, Context},
+    producer::{EnqueueError, Prepared, TaskHandle},
+    task::Task,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_postgres::Transaction;
+
+use crate::{
+    PostgresBroker,
+    broker::{Batch, Refused, kept},
+    link::{Fault, Watched},
+    sql::{
+        Call, Value,
+        values::{id_bytes, long, millis, text},
+    },
+};
+
+/// Runs statements in a transaction of a caller.
+pub(crate) trait Caller {
+    async fn refused(&mut self, sql: &str, call: &Call) -> Result<Vec<Refused>, Error>;
+
+    /// The first row of a query: a number and a text.
+    async fn row(&mut self, sql: &str, call: &Call) -> Result<Option<(i16, bool)>, Error>;
+
+    /// The number of the transaction.
+    async fn number(&mut self) -> Result<String, Error>;
+}
+
+/// A statement in a transaction of a caller failed.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The number of the transaction, which a statement of it has drawn already.
+pub(crate) const NUMBER: &str = "select pg_current_xact_id()::text";
+
+const COMPLETE: &str =
+    "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
+
+struct Tokio<'t, 'c>(&'t Transaction<'c>);
+
+impl Caller for Tokio<'_, '_> {
+    async fn refused(&mut self, sql: &str, call: &Call) -> Result<Vec<Refused>, Error> {
+        let rows = self.0.query_typed(sql, &call.typed()).await?;
+        Ok(rows.iter().map(Refused::of).collect())
+    }
+
+    async fn row(&mut self, sql: &str, call: &Call) -> Result<Option<(i16, bool)>, Error> {
+        let row = self.0.query_typed_opt(sql, &call.typed()).await?;
+        Ok(row.map(|row| (row.get(0), row.get(1))))
+    }
+
+    async fn number(&mut self) -> Result<String, Error> {
+        Ok(self.0.query_typed_one(NUMBER, &[]).await?.get(0))
+    }
+}
+
+impl PostgresBroker {
+    /// Enqueues a task in a transaction of the caller, on the caller's connection to the same database. The task exists
+    /// if and only if the transaction is committed. A waiting server starts it within a few milliseconds after that.
+    ///
+    /// The task may wait in a group, or have a unique lock: until the end of the transaction, others that join the group
+    /// or want the lock wait for it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue_core::producer::Producer;
+    /// use asynqueue_postgres::{PostgresBroker, PostgresOptions};
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "email:welcome", crate = asynqueue_core)]
+    /// # struct WelcomeEmail { user_id: i64 }
+    ///
+    /// let broker = PostgresBroker::connect(PostgresOptions::new("postgres://shop@db/shop")?).await?;
+    /// let producer = Producer::new(broker.clone());
+    ///
+    /// let (mut shop, connection) = tokio_postgres::connect("postgres://shop@db/shop", tokio_postgres::NoTls).await?;
+    /// tokio::spawn(connection);
+    /// let tx = shop.transaction().await?;
+    /// let row = tx.query_one("insert into users (name) values ('Ada') returning id", &[]).await?;
+    /// let task = broker.enqueue_in(&tx, producer.prepare(WelcomeEmail { user_id: row.get(0) })?).await?;
+    /// tx.commit().await?;
+    /// println!("{}", task.status().await?.state_name());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError::Conflict`] if the task was refused; the transaction is as it was before. Otherwise when a
+    /// statement fails; roll the transaction back then.
+    pub async fn enqueue_in<T: Task>(
+        &self,
+        transaction: &Transaction<'_>,
+        task: Prepared<T>,
+    ) -> Result<TaskHandle<T>, EnqueueError> {
+        let accepted = self.accept_in(&mut Tokio(transaction), vec![task.task().clone()]).await?;
+        task.accepted(accepted.into_iter().next().unwrap_or(Ok(())))
+    }
+
+    /// Enqueues tasks in a transaction of the caller: see [`enqueue_in`](Self::enqueue_in). The results are in the order
+    /// of the tasks. A task that is refused does not prevent the others.
+    ///
+    /// # Errors
+    ///
+    /// When a statement fails; roll the transaction back then.
+    pub async fn enqueue_many_in<T: Task>(
+        &self,
+        transaction: &Transaction<'_>,
+        tasks: impl IntoIterator<Item = Prepared<T>>,
+    ) -> Result<Vec<Result<TaskHandle<T>, EnqueueError>>, EnqueueError> {
+        let tasks: Vec<_> = tasks.into_iter().collect();
+        let new = tasks.iter().map(|task| task.task().clone()).collect();
+        let accepted = self.accept_in(&mut Tokio(transaction), new).await?;
+        let results = tasks.into_iter().zip(accepted);
+        Ok(results.map(|(task, accepted)| task.accepted(accepted)).collect())
+    }
+
+    pub(crate) async fn accept_in(
+        &self,
+        caller: &mut impl Caller,
+        mut tasks: Vec<NewTask>,
+    ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.link().open_or_closed()?;
+        let failed = |error: Error| statement_failed(&error);
+        let mut results = Vec::with_capacity(tasks.len());
+        let mut events = Vec::new();
+        while !tasks.is_empty() {
+            let rest = tasks.split_off(tasks.len().min(crate::broker::MAX_CHUNK));
+            let batch = Batch::new(tasks);
+            let call = batch.call(self.link().ahead());
+            let sql = self.link().schema.apply(call.sql);
+            let refused = caller.refused(&sql, &call).await.map_err(failed)?;
+            let (accepted, announced) = batch.results(refused.into_iter())?;
+            results.extend(accepted);
+            events.extend(announced);
+            tasks = rest;
+        }
+        if !events.is_empty() {
+            let number = caller.number().await.map_err(failed)?;
+            self.link().watch(Watched::new(number, events));
+        }
+        Ok(results)
+    }
+
+    /// Completes a task in a transaction of its handler.
+    pub(crate) async fn complete(
+        &self,
+        caller: &mut impl Caller,
+        settlement: &Settlement,
+    ) -> Result<(), CompleteError> {
+        let task = &settlement.envelope;
+        let result = match &settlement.outcome {
+            Outcome::Complete { result } => result.clone(),
+            _ => None,
+        };
+        let retention = task.options.retention;
+        let kept = kept(&settlement.leased, task);
+        let values = [
+            text(&task.queue),
+            Value::Bytes(Some(id_bytes(&task.id))),
+            long(settlement.token.0 as i64),
+            Value::Long((!retention.is_zero()).then(|| millis(retention.as_millis()))),
+            Value::Bytes(kept.changes),
+            Value::Bytes(kept.envelope),
+            Value::Bytes(result.as_ref().map(|result| result.to_vec())),
+            long(self.link().ahead()),
+        ];
+        let call = Call::new(COMPLETE, values);
+        let sql = self.link().schema.apply(call.sql);
+        let completed = caller.row(&sql, &call).await.map_err(CompleteError::Statement)?;
+        let Some((1 | 2, awaited)) = completed else {
+            return Err(CompleteError::LeaseLost);
+        };
+        promised::add(Lease {
+            task: task.task_ref(),
+            token: settlement.token,
+        });
+        if awaited {
+            let number = caller.number().await.map_err(CompleteError::Statement)?;
+            let end = Finished::Completed {
+                result,
+                codec: task.codec.clone(),
+            };
+            let task = task.task_ref();
+            self.link().watch(Watched::new(number, vec![Announced::Ended { task, end }]));
+        }
+        Ok(())
+    }
+}
+
+fn statement_failed(error: &Error) -> BrokerError {
+    match error.downcast_ref::<tokio_postgres::Error>() {
+        Some(postgres) => BrokerError::protocol(crate::link::problem(postgres)),
+        None => BrokerError::protocol(error.to_string()),
+    }
+}
+
+/// Completes a task in a transaction of its handler, for [`Context`].
+pub trait CompleteIn {
+    /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
+    /// written and the outcome are committed together, and only while the lease of the task is current. The handler
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task,
+    /// although it is logged. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
+    ///
+    /// The connection is one of the application to the database of the broker.
+    ///
+    /// ```
+    /// use asynqueue_core::process::{Context, Payload, State, TaskError};
+    /// use asynqueue_postgres::CompleteIn;
+    /// # #[derive(serde::Serialize, serde::Deserialize, asynqueue_macros::Task)]
+    /// # #[task(event = "account:credit", crate = asynqueue_core)]
+    /// # struct Credit { account: i64, cents: i64 }
+    /// # #[derive(Clone)] struct Bank { url: String }
+    ///
+    /// async fn credit(State(bank): State<Bank>, task: Payload<Credit>, ctx: Context) -> Result<(), TaskError> {
+    ///     let connecting = tokio_postgres::connect(&bank.url, tokio_postgres::NoTls);
+    ///     let (mut db, connection) = connecting.await.map_err(TaskError::retry)?;
+    ///     tokio::spawn(connection);
+    ///     let tx = db.transaction().await.map_err(TaskError::retry)?;
+    ///     tx.execute("update account set cents = cents + $1 where id = $2", &[&task.cents, &task.account])
+    ///         .await
+    ///         .map_err(TaskError::retry)?;
+    ///     ctx.complete_in(&tx, &()).await.map_err(TaskError::retry)?;
+    ///     tx.commit().await.map_err(TaskError::retry)
+    /// }
+    /// # let _ = asynqueue_core::registry::ProcessWrapper::new(credit);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError::LeaseLost`] if another server may run the task: roll back. Otherwise if the output cannot be
+    /// stored, or a statement fails.
+    fn complete_in<O: Serialize + DeserializeOwned + Sync + 'static>(
+        &self,
+        transaction: &Transaction<'_>,
+        output: &O,
+    ) -> impl Future<Output = Result<(), CompleteError>> + Send;
+}
+
+impl CompleteIn for Context {
+    async fn complete_in<O: Serialize + DeserializeOwned + Sync + 'static>(
+        &self,
+        transaction: &Transaction<'_>,
+        output: &O,
+    ) -> Result<(), CompleteError> {
+        let settlement = self.completion(output)?;
+        broker_of(self)?.complete(&mut Tokio(transaction), &settlement).await
+    }
+}
+
+/// The broker that a task comes from, which other stores may wrap.
+pub(crate) fn broker_of(ctx: &Context) -> Result<&PostgresBroker, CompleteError> {
+    let mut store = Some(ctx.broker().as_store());
+    while let Some(current) = store {
+        let any: &dyn Any = current;
+        if let Some(broker) = any.downcast_ref() {
+            return Ok(broker);
+        }
+        store = current.inner();
+    }
+    Err(CompleteError::OtherBroker)
+}
+
+/// The outcome of a task was not recorded in a transaction. Roll it back.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// The lease of the task is no longer current. Another server may run it.
+    #[error("the lease of the task is lost: roll back, because another server may run the task")]
+    LeaseLost,
+    /// The attempt has no outcome that can be recorded.
+    #[error(transparent)]
+    Completion(#[from] CompletionError),
+    /// The task does not come from PostgreSQL.
+    #[error("the task of this handler does not come from a PostgreSQL broker: `complete_in` needs one")]
+    OtherBroker,
+    /// A statement failed.
+    #[error("cannot record the outcome: {0}: use a connection to the database of the broker")]
+    Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+asynqueue_core::debug_as_text!(CompleteError);
