@@ -39,7 +39,10 @@ const USABLE_FROM: i32 = 1;
 pub async fn migrate(options: &PostgresOptions) -> Result<(), ConnectError> {
     let schema = Schema::new(&options.schema);
     let mut client = connect(options).await?;
-    if found(&client, &schema).await?.is_some_and(|found| found.version == VERSION) {
+    if found(&client, &schema)
+        .await?
+        .is_some_and(|found| found.version == VERSION)
+    {
         return Ok(());
     }
     run(&mut client, &schema).await
@@ -82,14 +85,16 @@ async fn connect(options: &PostgresOptions) -> Result<Client, ConnectError> {
             source,
         }
     };
-    let tls = Tls::new(&options.tls).map_err(|error| failed(error.to_string(), Some(error.into())))?;
+    let tls =
+        Tls::new(&options.tls).map_err(|error| failed(error.to_string(), Some(error.into())))?;
     let config = options.config.clone();
     let connecting = async move {
         let (client, connection) = tls.connect(&config, None).await?;
         tokio::spawn(connection);
         Ok(client)
     };
-    let limit = options.connect_timeout * u32::try_from(options.config.get_hosts().len()).unwrap_or(1);
+    let limit =
+        options.connect_timeout * u32::try_from(options.config.get_hosts().len()).unwrap_or(1);
     match tokio::time::timeout(limit, io::run(connecting)).await {
         Ok(Ok(Ok(client))) => Ok(client),
         Ok(Ok(Err(error))) => {
@@ -157,16 +162,24 @@ async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
         true => 0,
         false => {
             let sql = schema.apply("select version from asynqueue.meta");
-            let row = transaction.query_typed_one(&sql, &[]).await.map_err(error)?;
+            let row = transaction
+                .query_typed_one(&sql, &[])
+                .await
+                .map_err(error)?;
             row.get::<_, i32>(0)
         }
     };
     if version >= VERSION {
         return Ok(());
     }
-    let steps = STEPS.iter().skip(usize::try_from(version).unwrap_or_default());
+    let steps = STEPS
+        .iter()
+        .skip(usize::try_from(version).unwrap_or_default());
     for sql in steps.chain(&FUNCTIONS) {
-        transaction.batch_execute(&schema.apply(sql)).await.map_err(error)?;
+        transaction
+            .batch_execute(&schema.apply(sql))
+            .await
+            .map_err(error)?;
     }
     let note = schema.apply(
         "insert into asynqueue.meta values (true, $1, $2) \

@@ -1,10 +1,11 @@
 //! The caller's own transactions: tasks that exist if and only if they are committed, and outcomes that are recorded
 //! together with what a handler has written.
 
-use std::any::Any;
-
 use asynqueue_core::{
-    broker::{BrokerError, Conflict, Finished, Lease, NewTask, Outcome, Settlement, kit::{Announced, promised}},
+    broker::{
+        BrokerError, Conflict, Finished, Lease, NewTask, Outcome, Settlement,
+        kit::{Announced, promised},
+    },
     process::{CompletionError, Context},
     producer::{EnqueueError, Prepared, TaskHandle},
     task::Task,
@@ -14,8 +15,8 @@ use tokio_postgres::Transaction;
 
 use crate::{
     PostgresBroker,
-    broker::{Batch, Refused, kept},
-    link::{Fault, Watched},
+    broker::{Batch, MAX_CHUNK, Refused, kept},
+    link::{Event, Watched},
     sql::{
         Call, Value,
         values::{id_bytes, long, millis, text},
@@ -97,7 +98,9 @@ impl PostgresBroker {
         transaction: &Transaction<'_>,
         task: Prepared<T>,
     ) -> Result<TaskHandle<T>, EnqueueError> {
-        let accepted = self.accept_in(&mut Tokio(transaction), vec![task.task().clone()]).await?;
+        let accepted = self
+            .accept_in(&mut Tokio(transaction), vec![task.task().clone()])
+            .await?;
         task.accepted(accepted.into_iter().next().unwrap_or(Ok(())))
     }
 
@@ -116,7 +119,9 @@ impl PostgresBroker {
         let new = tasks.iter().map(|task| task.task().clone()).collect();
         let accepted = self.accept_in(&mut Tokio(transaction), new).await?;
         let results = tasks.into_iter().zip(accepted);
-        Ok(results.map(|(task, accepted)| task.accepted(accepted)).collect())
+        Ok(results
+            .map(|(task, accepted)| task.accepted(accepted))
+            .collect())
     }
 
     pub(crate) async fn accept_in(
@@ -129,9 +134,9 @@ impl PostgresBroker {
         let mut results = Vec::with_capacity(tasks.len());
         let mut events = Vec::new();
         while !tasks.is_empty() {
-            let rest = tasks.split_off(tasks.len().min(crate::broker::MAX_CHUNK));
+            let rest = tasks.split_off(tasks.len().min(MAX_CHUNK));
             let batch = Batch::new(tasks);
-            let call = batch.call(self.link().ahead());
+            let call = batch.call(self.link().fixed());
             let sql = self.link().schema.apply(call.sql);
             let refused = caller.refused(&sql, &call).await.map_err(failed)?;
             let (accepted, announced) = batch.results(refused.into_iter())?;
@@ -167,11 +172,14 @@ impl PostgresBroker {
             Value::Bytes(kept.changes),
             Value::Bytes(kept.envelope),
             Value::Bytes(result.as_ref().map(|result| result.to_vec())),
-            long(self.link().ahead()),
+            self.link().fixed(),
         ];
         let call = Call::new(COMPLETE, values);
         let sql = self.link().schema.apply(call.sql);
-        let completed = caller.row(&sql, &call).await.map_err(CompleteError::Statement)?;
+        let completed = caller
+            .row(&sql, &call)
+            .await
+            .map_err(CompleteError::Statement)?;
         let Some((1 | 2, awaited)) = completed else {
             return Err(CompleteError::LeaseLost);
         };
@@ -186,7 +194,10 @@ impl PostgresBroker {
                 codec: task.codec.clone(),
             };
             let task = task.task_ref();
-            self.link().watch(Watched::new(number, vec![Announced::Ended { task, end }]));
+            self.link().watch(Watched::new(
+                number,
+                vec![Event::Now(Announced::Ended { task, end })],
+            ));
         }
         Ok(())
     }
@@ -203,8 +214,8 @@ fn statement_failed(error: &Error) -> BrokerError {
 pub trait CompleteIn {
     /// Records that this attempt has completed with this output, in a transaction of the handler. What the handler has
     /// written and the outcome are committed together, and only while the lease of the task is current. The handler
-    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task,
-    /// although it is logged. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
+    /// commits, and then returns the same output. An error that it returns after the commit has no effect on the task:
+    /// the server logs it and counts a success. If it returns `Ok` without a commit, the attempt has failed. A second call does nothing.
     ///
     /// The connection is one of the application to the database of the broker.
     ///
@@ -248,21 +259,16 @@ impl CompleteIn for Context {
         output: &O,
     ) -> Result<(), CompleteError> {
         let settlement = self.completion(output)?;
-        broker_of(self)?.complete(&mut Tokio(transaction), &settlement).await
+        broker_of(self)?
+            .complete(&mut Tokio(transaction), &settlement)
+            .await
     }
 }
 
-/// The broker that a task comes from, which other stores may wrap.
-pub(crate) fn broker_of(ctx: &Context) -> Result<&PostgresBroker, CompleteError> {
-    let mut store = Some(ctx.broker().as_store());
-    while let Some(current) = store {
-        let any: &dyn Any = current;
-        if let Some(broker) = any.downcast_ref() {
-            return Ok(broker);
-        }
-        store = current.inner();
-    }
-    Err(CompleteError::OtherBroker)
+/// The broker that the task of an attempt was leased from.
+pub(crate) fn broker_of(context: &Context) -> Result<&PostgresBroker, CompleteError> {
+    let store = context.broker().as_store();
+    store.downcast_ref().ok_or(CompleteError::OtherBroker)
 }
 
 /// The outcome of a task was not recorded in a transaction. Roll it back.
@@ -275,8 +281,10 @@ pub enum CompleteError {
     /// The attempt has no outcome that can be recorded.
     #[error(transparent)]
     Completion(#[from] CompletionError),
-    /// The task does not come from PostgreSQL.
-    #[error("the task of this handler does not come from a PostgreSQL broker: `complete_in` needs one")]
+    /// The task is in another kind of broker.
+    #[error(
+        "the task is not in PostgreSQL, and a transaction there cannot complete it: return the outcome from the handler"
+    )]
     OtherBroker,
     /// A statement failed.
     #[error("cannot record the outcome: {0}: use a connection to the database of the broker")]

@@ -1,14 +1,14 @@
 //! Changes of whole queues on request, and what is reported about active tasks.
 
 use asynqueue_core::{
-    broker::{BrokerError, Lease, Signal, kit::Announced},
+    broker::{BrokerError, Lease, kit::Announced},
     process::Progress,
     task::Name,
 };
 
 use super::{PostgresBroker, lease::queues_of};
 use crate::{
-    link::Repeat,
+    link::{Event, Repeat},
     sql::{
         Call, Value,
         values::{blobs, id_bytes, ints, longs, text, texts},
@@ -24,10 +24,9 @@ impl PostgresBroker {
         let sql = "select asynqueue.set_paused($1, $2)";
         let call = Call::new(sql, [texts(names), Value::Flag(paused)]);
         let resumed = self.link().call(&call, Repeat::Always).await?;
-        let events = resumed.iter().map(|row| {
-            let queue = Name::from(row.get::<_, String>(0));
-            Announced::Signal(queue.clone(), Signal::Pending(queue))
-        });
+        let events = resumed
+            .iter()
+            .map(|row| Event::Pending(Name::from(row.get::<_, String>(0)), None));
         self.link().announce(events.collect());
         Ok(())
     }
@@ -39,7 +38,8 @@ impl PostgresBroker {
         let rows = self.link().call(&call, Repeat::Always).await?;
         let is_gone = rows.first().is_some_and(|row| row.get(0));
         if is_gone {
-            self.link().announce(vec![Announced::QueueDeleted(name.clone())]);
+            let deleted = Event::Now(Announced::QueueDeleted(name.clone()));
+            self.link().announce(vec![deleted]);
         }
         Ok(is_gone)
     }
@@ -72,7 +72,8 @@ impl PostgresBroker {
     pub(super) async fn forget_guards(&self, guards: &[(Name, Name)]) -> Result<(), BrokerError> {
         let sql = "delete from asynqueue.tick t using unnest($1, $2) u(name, guard), asynqueue.queue q \
              where q.name = u.name and t.queue = q.id and t.guard = u.guard";
-        let (queues, guards): (Vec<_>, Vec<_>) = guards.iter().map(|(queue, guard)| (queue, guard)).unzip();
+        let (queues, guards): (Vec<_>, Vec<_>) =
+            guards.iter().map(|(queue, guard)| (queue, guard)).unzip();
         let call = Call::new(sql, [texts(queues), texts(guards)]);
         self.link().call(&call, Repeat::Always).await.map(drop)
     }

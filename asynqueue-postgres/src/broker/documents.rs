@@ -14,7 +14,7 @@ use crate::{
     link::Repeat,
     sql::{
         Call, Value,
-        values::{any, int, long, shorts, text, texts, time, timestamp},
+        values::{any, int, shorts, text, texts, time, timestamp},
     },
 };
 
@@ -29,7 +29,8 @@ const DUE: &str = "select 1, d.bytes, d.due, d.version, d.name, n.now, d.due <= 
      left join lateral (select * from asynqueue.document where space = $1 and due is not null order by due, name limit $2) d \
      on true order by d.due, d.name";
 
-const SWAP: &str = "select n, is_done, bytes, due, version from asynqueue.swap($1, $2, $3, $4, $5, $6)";
+const SWAP: &str =
+    "select n, is_done, bytes, due, version from asynqueue.swap($1, $2, $3, $4, $5, $6)";
 
 impl PostgresBroker {
     pub(super) async fn documents_named(
@@ -61,6 +62,7 @@ impl PostgresBroker {
         &self,
         sets: Vec<Vec<DocumentSwap>>,
     ) -> Result<Vec<Swapped>, BrokerError> {
+        self.link().open_or_closed()?;
         let mut swapped = Vec::with_capacity(sets.len());
         for set in sets {
             // Made already, it may be refused when it is made again.
@@ -77,7 +79,10 @@ impl PostgresBroker {
                     }
                 }
             }
-            let kept = set.iter().zip(found).filter(|(change, _)| change.put == Put::Keep);
+            let kept = set
+                .iter()
+                .zip(found)
+                .filter(|(change, _)| change.put == Put::Keep);
             result.kept = kept.map(|(_, document)| document).collect();
             swapped.push(result);
         }
@@ -89,15 +94,22 @@ impl PostgresBroker {
         space: Space,
         limit: usize,
     ) -> Result<DueDocuments, BrokerError> {
-        let values = [text(space.as_str()), int(limit.saturating_add(1)), long(self.link().ahead())];
-        let rows = self.link().call(&Call::new(DUE, values), Repeat::Always).await?;
+        let values = [
+            text(space.as_str()),
+            int(limit.saturating_add(1)),
+            self.link().fixed(),
+        ];
+        let rows = self
+            .link()
+            .call(&Call::new(DUE, values), Repeat::Always)
+            .await?;
         let mut due = DueDocuments::default();
         for row in &rows {
             due.now = timestamp(row.get(5));
             let Some(name) = row.get::<_, Option<String>>(4) else {
                 continue;
             };
-            let (is_due, document) = (row.get(6), document(row, 1));
+            let (is_due, document): (bool, Document) = (row.get(6), document(row, 1));
             if !is_due || due.documents.len() == limit {
                 due.next_due = document.due;
                 break;
@@ -136,7 +148,10 @@ fn swap(set: &[DocumentSwap]) -> Call {
             texts(set.iter().map(|change| &change.name)),
             Value::Longs(any(set.iter().map(expect).collect())),
             shorts(puts.iter().map(|(kind, ..)| *kind)),
-            Value::Blobs(any(puts.iter().map(|(_, bytes, _)| bytes.clone()).collect())),
+            Value::Blobs(any(puts
+                .iter()
+                .map(|(_, bytes, _)| bytes.clone())
+                .collect())),
             Value::Longs(any(puts.iter().map(|(.., due)| *due).collect())),
         ],
     )

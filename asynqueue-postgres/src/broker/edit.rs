@@ -2,9 +2,7 @@
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    broker::{
-        BrokerError, Change as Wanted, Edit, Edited, Finished, Move, Signal, kit::Announced,
-    },
+    broker::{BrokerError, Change as Wanted, Edit, Edited, Finished, Move, Signal, kit::Announced},
     codec::CodecName,
     task::{Envelope, Name, TaskId, TaskRef, TaskState},
 };
@@ -15,10 +13,10 @@ use super::{
     row::{Whole, whole},
 };
 use crate::{
-    link::{Change, Fault, Make, Repeat},
+    link::{Change, Event, Fault, Make, Repeat},
     sql::{
         Call, Value,
-        values::{blobs, id_bytes, ints, long, millis, text, texts, time},
+        values::{blobs, id_bytes, ints, long, millis, text, texts, time, timestamp},
     },
 };
 
@@ -34,9 +32,13 @@ const CHUNK: usize = 100;
 
 impl PostgresBroker {
     pub(super) async fn edit_all(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError> {
+        self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(edits.len());
         for chunk in edits.chunks(CHUNK) {
-            let edited = self.link().change(Repeat::IfUnchanged, &mut Edits(chunk)).await?;
+            let edited = self
+                .link()
+                .change(Repeat::IfUnchanged, &mut Edits(chunk))
+                .await?;
             results.extend(edited);
         }
         Ok(results)
@@ -65,7 +67,8 @@ impl Change<'_> {
         let (names, of) = queues_of(tasks.iter().map(|task| &task.queue));
         let ids = tasks.iter().map(|task| id_bytes(&task.id));
         let values = [texts(names), ints(of), blobs(ids)];
-        self.run(Call::new("select asynqueue.hold($1, $2, $3)", values)).await?;
+        self.run(Call::new("select asynqueue.hold($1, $2, $3)", values))
+            .await?;
         Ok(())
     }
 
@@ -84,9 +87,10 @@ impl Change<'_> {
         match (&edit.change, found.state) {
             (Wanted::Cancel { reason }, TaskState::Active) => {
                 let values = [long(found.turn), text(reason)];
-                self.run(Call::new("select asynqueue.request_cancel($1, $2)", values)).await?;
+                self.run(Call::new("select asynqueue.request_cancel($1, $2)", values))
+                    .await?;
                 let cancel = Signal::Cancel(task.clone());
-                self.events.push(Announced::Signal(task.queue.clone(), cancel));
+                self.events.push(Event::signal(&task.queue, cancel));
                 Ok(Edited::Done)
             }
             (Wanted::Cancel { .. }, _) | (_, TaskState::Active) => Ok(Edited::Refused),
@@ -118,16 +122,19 @@ impl Change<'_> {
     /// Removes a task that is not active from its list.
     pub(super) async fn unlist(&self, found: &Whole) -> Result<(), Fault> {
         let values = [long(found.turn), Value::Int(found.queue)];
-        self.run(Call::new("select asynqueue.unlist($1, $2)", values)).await?;
+        self.run(Call::new("select asynqueue.unlist($1, $2)", values))
+            .await?;
         Ok(())
     }
 
     /// Deletes a task that is in no list.
     pub(super) async fn forget(&mut self, found: &Whole, task: &TaskRef) -> Result<(), Fault> {
-        let rows = self.run(Call::new("select asynqueue.forget($1)", [long(found.turn)])).await?;
+        let rows = self
+            .run(Call::new("select asynqueue.forget($1)", [long(found.turn)]))
+            .await?;
         if rows.first().is_some_and(|row| row.get(0)) {
             let (task, end) = (task.clone(), Finished::Gone);
-            self.events.push(Announced::Ended { task, end });
+            self.events.push(Event::Now(Announced::Ended { task, end }));
         }
         Ok(())
     }
@@ -138,7 +145,8 @@ impl Change<'_> {
             return Ok(());
         }
         let values = [long(found.turn), Value::Bytes(Some(task.to_bytes()))];
-        self.run(Call::new("select asynqueue.replace($1, $2)", values)).await?;
+        self.run(Call::new("select asynqueue.replace($1, $2)", values))
+            .await?;
         Ok(())
     }
 
@@ -153,7 +161,7 @@ impl Change<'_> {
             text(lock.key.as_str()),
             Value::Bytes(Some(id_bytes(&task.id))),
             long(millis(lock.ttl.as_millis())),
-            long(self.ahead()),
+            self.fixed(),
         ];
         let rows = self.run(Call::new(sql, values)).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
@@ -168,7 +176,8 @@ impl Change<'_> {
                 (TaskState::Archived, None)
             }
         };
-        self.put(found.turn, found.queue, &task.queue, state, at, true).await
+        self.put(found.turn, found.queue, &task.queue, state, at, true)
+            .await
     }
 
     /// Ends a task for its waiters, and releases its lock.
@@ -178,10 +187,12 @@ impl Change<'_> {
         task: &Envelope,
         end: Finished,
     ) -> Result<(), Fault> {
-        let rows = self.run(Call::new("select asynqueue.end_of($1)", [long(turn)])).await?;
+        let rows = self
+            .run(Call::new("select asynqueue.end_of($1)", [long(turn)]))
+            .await?;
         if rows.first().is_some_and(|row| row.get(0)) {
             let task = task.task_ref();
-            self.events.push(Announced::Ended { task, end });
+            self.events.push(Event::Now(Announced::Ended { task, end }));
         }
         Ok(())
     }
@@ -210,18 +221,18 @@ impl Change<'_> {
             Value::Short(number),
             Value::Long(at),
             Value::Flag(is_moved),
-            long(self.ahead()),
+            self.fixed(),
         ];
-        let sql = "select asynqueue.put($1, $2, $3, $4, $5, $6)";
-        let rows = self.run(Call::new(sql, values)).await?;
-        let signal = match (rows.first().is_some_and(|row| row.get(0)), state, at) {
-            (true, ..) => Signal::Pending(name.clone()),
-            (false, TaskState::Scheduled | TaskState::Retry, Some(at)) => {
-                Signal::Due(name.clone(), crate::sql::values::timestamp(at))
+        let sql = "select is_open, head, due from asynqueue.put($1, $2, $3, $4, $5, $6)";
+        for row in self.run(Call::new(sql, values)).await? {
+            if row.get(0) {
+                self.events.push(Event::Pending(name.clone(), row.get(1)));
             }
-            _ => return Ok(()),
-        };
-        self.events.push(Announced::Signal(name.clone(), signal));
+            if let Some(due) = row.get::<_, Option<i64>>(2) {
+                let due = Signal::Due(name.clone(), timestamp(due));
+                self.events.push(Event::signal(name, due));
+            }
+        }
         Ok(())
     }
 }

@@ -1,26 +1,24 @@
 //! Accepting tasks.
 
 use asynqueue_core::{
-    broker::{
-        BrokerError, CLOCK_TOLERANCE, Conflict, NewTask, Signal, When,
-        kit::Announced,
-    },
+    broker::{BrokerError, CLOCK_TOLERANCE, Conflict, NewTask, Signal, When},
     task::{Envelope, Name, TaskState, UniqueUntil},
 };
 use tokio_postgres::Row;
 
 use super::{MAX_CHUNK, PostgresBroker, row::task_state};
 use crate::{
-    link::Repeat,
+    link::{Event, Repeat},
     sql::{
         Call, Value,
         values::{
-            any, blobs, id_bytes, int, ints, long, millis, rank, shorts, task_id, texts, time, timestamp,
+            any, blobs, id_bytes, int, ints, long, millis, rank, shorts, task_id, texts, time,
+            timestamp,
         },
     },
 };
 
-const ENQUEUE: &str = "select n, why, state, holder, at from asynqueue.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+const ENQUEUE: &str = "select n, why, state, holder, at, head from asynqueue.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
      $12, $13, $14, $15, $16, $17, $18, $19, $20)";
 
 impl PostgresBroker {
@@ -46,11 +44,12 @@ impl PostgresBroker {
         &self,
         mut tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
+        self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(tasks.len());
         while !tasks.is_empty() {
             let rest = tasks.split_off(tasks.len().min(MAX_CHUNK));
             let batch = Batch::new(tasks);
-            let call = batch.call(self.link().ahead());
+            let call = batch.call(self.link().fixed());
             let refused = self.link().call(&call, Repeat::IfUnchanged).await?;
             let (accepted, events) = batch.results(refused.iter().map(Refused::of))?;
             self.link().announce(events);
@@ -81,22 +80,41 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(tasks: Vec<NewTask>) -> Self {
-        let mut names: Vec<_> = tasks.iter().map(|task| task.envelope.queue.clone()).collect();
+        let mut names: Vec<_> = tasks
+            .iter()
+            .map(|task| task.envelope.queue.clone())
+            .collect();
         names.sort_unstable();
         names.dedup();
-        let queue = |task: &NewTask| names.binary_search(&task.envelope.queue).unwrap_or_default();
-        let is_pending =
-            |task: &NewTask| matches!(task.when, When::Now) && task.envelope.aggregated_in().is_none();
+        let queue = |task: &NewTask| {
+            names
+                .binary_search(&task.envelope.queue)
+                .unwrap_or_default()
+        };
+        let is_pending = |task: &NewTask| {
+            matches!(task.when, When::Now) && task.envelope.aggregated_in().is_none()
+        };
         // Tasks of a queue and a priority have turns that follow one another. Locks are taken in one order, so that
         // batches do not wait for each other in a circle.
         let mut order: Vec<usize> = (0..tasks.len()).collect();
         order.sort_by_cached_key(|place| {
             let task = &tasks[*place];
             let key = task.envelope.unique.as_ref().map(|lock| lock.key.clone());
-            (!is_pending(task), queue(task), rank(task.envelope.options.priority), key)
+            (
+                !is_pending(task),
+                queue(task),
+                rank(task.envelope.options.priority),
+                key,
+            )
         });
-        let of = order.iter().map(|place| queue(&tasks[*place]) + 1).collect();
-        let pending = order.iter().filter(|place| is_pending(&tasks[**place])).count();
+        let of = order
+            .iter()
+            .map(|place| queue(&tasks[*place]) + 1)
+            .collect();
+        let pending = order
+            .iter()
+            .filter(|place| is_pending(&tasks[**place]))
+            .count();
         Self {
             tasks,
             order,
@@ -114,7 +132,7 @@ impl Batch {
         any(self.all(of).collect())
     }
 
-    pub(crate) fn call(&self, ahead: i64) -> Call {
+    pub(crate) fn call(&self, fixed: Value) -> Call {
         let lock = |task: &'_ NewTask| task.envelope.unique.clone();
         let limits = |task: &'_ NewTask| {
             task.envelope.aggregated_in()?;
@@ -145,12 +163,18 @@ impl Batch {
                 Value::Texts(self.some(|task| Some(task.tick.as_ref()?.guard.to_string()))),
                 Value::Longs(self.some(|task| Some(time(task.tick.as_ref()?.tick)))),
                 long(millis(CLOCK_TOLERANCE.as_millis())),
-                Value::Texts(self.some(|task| limits(task).map(|_| task.envelope.event.to_string()))),
+                Value::Texts(
+                    self.some(|task| limits(task).map(|_| task.envelope.event.to_string())),
+                ),
                 Value::Texts(self.some(|task| Some(task.envelope.aggregated_in()?.to_string()))),
-                Value::Ints(self.some(|task| Some(i32::try_from(limits(task)?.max_size).unwrap_or(i32::MAX)))),
+                Value::Ints(
+                    self.some(|task| {
+                        Some(i32::try_from(limits(task)?.max_size).unwrap_or(i32::MAX))
+                    }),
+                ),
                 Value::Longs(self.some(|task| Some(millis(limits(task)?.max_delay.as_millis())))),
                 Value::Longs(self.some(|task| Some(millis(limits(task)?.grace.as_millis())))),
-                long(ahead),
+                fixed,
             ],
         )
     }
@@ -159,58 +183,48 @@ impl Batch {
     pub(crate) fn results(
         &self,
         refused: impl Iterator<Item = Refused>,
-    ) -> Result<(Vec<Result<(), Conflict>>, Vec<Announced>), BrokerError> {
+    ) -> Result<(Vec<Result<(), Conflict>>, Vec<Event>), BrokerError> {
         let mut results = vec![Ok(()); self.tasks.len()];
         let mut events = Vec::new();
         for refused in refused {
             let missing = || BrokerError::protocol("a task was refused that was not sent");
             let place = usize::try_from(refused.number - 1).ok();
-            let place = place.and_then(|number| self.order.get(number)).ok_or_else(missing)?;
+            let place = place
+                .and_then(|number| self.order.get(number))
+                .ok_or_else(missing)?;
             let task = &self.tasks[*place].envelope;
-            if refused.why == 0 {
-                let due = Signal::Due(task.queue.clone(), timestamp(refused.at));
-                events.push(Announced::Signal(task.queue.clone(), due));
-                continue;
-            }
-            results[*place] = Err(refused.conflict(task)?);
-        }
-        let mut last = None;
-        for place in &self.order[..self.pending] {
-            let queue = &self.tasks[*place].envelope.queue;
-            if results[*place].is_ok() && last != Some(queue) {
-                last = Some(queue);
-                events.push(Announced::Signal(queue.clone(), Signal::Pending(queue.clone())));
-            }
-        }
-        // A task whose time has passed is pending too.
-        for place in &self.order[self.pending..] {
-            let task = &self.tasks[*place];
-            if results[*place].is_ok() && matches!(task.when, When::At(_)) {
-                let queue = &task.envelope.queue;
-                events.push(Announced::Signal(queue.clone(), Signal::Pending(queue.clone())));
+            match refused.why {
+                0 => {
+                    let due = Signal::Due(task.queue.clone(), timestamp(refused.at));
+                    events.push(Event::signal(&task.queue, due));
+                }
+                4 => events.push(Event::Pending(task.queue.clone(), refused.head)),
+                _ => results[*place] = Err(refused.conflict(task)?),
             }
         }
         Ok((results, events))
     }
 }
 
-/// Why a task was refused, or when it is due.
+/// Why a task was refused, or what to announce of its queue.
 pub(crate) struct Refused {
     pub(crate) number: i32,
     pub(crate) why: i16,
     pub(crate) state: Option<i16>,
     pub(crate) holder: Option<Vec<u8>>,
     pub(crate) at: i64,
+    pub(crate) head: Option<String>,
 }
 
 impl Refused {
-    fn of(row: &Row) -> Self {
+    pub(crate) fn of(row: &Row) -> Self {
         Self {
             number: row.get(0),
             why: row.get(1),
             state: row.get(2),
             holder: row.get(3),
             at: row.get::<_, Option<i64>>(4).unwrap_or_default(),
+            head: row.get(5),
         }
     }
 
@@ -237,7 +251,7 @@ impl Refused {
 pub(crate) fn holds(until: UniqueUntil) -> i16 {
     match until {
         UniqueUntil::Start => 1,
-        UniqueUntil::Success => 2,
         UniqueUntil::Window => 3,
+        _ => 2,
     }
 }

@@ -63,8 +63,16 @@ impl PostgresBroker {
         events: &[Name],
         limit: usize,
     ) -> Result<DueGroups, BrokerError> {
-        let values = [texts(queues), texts(events), long(self.link().ahead()), int(limit.saturating_add(1))];
-        let rows = self.link().call(&Call::new(DUE, values), Repeat::Always).await?;
+        let values = [
+            texts(queues),
+            texts(events),
+            self.link().fixed(),
+            int(limit.saturating_add(1)),
+        ];
+        let rows = self
+            .link()
+            .call(&Call::new(DUE, values), Repeat::Always)
+            .await?;
         let (mut groups, mut numbers, mut next_due) = (Vec::new(), Vec::new(), None);
         for row in &rows {
             let due = timestamp(row.get(2));
@@ -72,7 +80,9 @@ impl PostgresBroker {
                 next_due = Some(next_due.map_or(due, |next| due.min(next)));
                 continue;
             }
-            let Some(queue) = queues.get(place_of(row)?) else { continue };
+            let Some(queue) = queues.get(place_of(row)?) else {
+                continue;
+            };
             numbers.push(Some(row.get::<_, i32>(1)));
             groups.push(Group {
                 queue: queue.clone(),
@@ -97,7 +107,9 @@ impl PostgresBroker {
     ) -> Result<(), BrokerError> {
         let call = Call::new(MEMBERS, [Value::Ints(Some(numbers))]);
         for row in &self.link().call(&call, Repeat::Always).await? {
-            let Some(group) = groups.get_mut(place_of(row)?) else { continue };
+            let Some(group) = groups.get_mut(place_of(row)?) else {
+                continue;
+            };
             let stored = Stored {
                 id: task_id(row.get(1))?,
                 envelope: row.get(2),
@@ -117,7 +129,10 @@ impl PostgresBroker {
         let call = Call::new(INFO, [text(queue), int(limit)]);
         let rows = self.link().call(&call, Repeat::Always).await?;
         let info = |row: &Row| {
-            let (event, name) = (Name::from(row.get::<_, String>(0)), Name::from(row.get::<_, String>(1)));
+            let (event, name) = (
+                Name::from(row.get::<_, String>(0)),
+                Name::from(row.get::<_, String>(1)),
+            );
             let size = u64::try_from(row.get::<_, i32>(3)).unwrap_or_default();
             let (oldest, due) = (timestamp(row.get(4)), timestamp(row.get(5)));
             let mut info = GroupInfo::new(queue.clone(), event, name, size, oldest, due);
@@ -131,11 +146,15 @@ impl PostgresBroker {
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
-        self.link().change(Repeat::IfUnchanged, &mut Aggregate(aggregation)).await
+        self.link()
+            .change(Repeat::IfUnchanged, &mut Aggregate(aggregation))
+            .await
     }
 
     pub(super) async fn set_members_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
-        self.link().change(Repeat::IfUnchanged, &mut Apart(members)).await
+        self.link()
+            .change(Repeat::IfUnchanged, &mut Apart(members))
+            .await
     }
 
     pub(super) async fn postpone_group(
@@ -144,8 +163,11 @@ impl PostgresBroker {
         delay: Duration,
     ) -> Result<(), BrokerError> {
         let mut values = key(group, group.part.as_ref());
-        values.extend([long(millis(delay.as_millis())), long(self.link().ahead())]);
-        self.link().call(&Call::new(POSTPONE, values), Repeat::Always).await.map(drop)
+        values.extend([long(millis(delay.as_millis())), self.link().fixed()]);
+        self.link()
+            .call(&Call::new(POSTPONE, values), Repeat::Always)
+            .await
+            .map(drop)
     }
 }
 
@@ -165,12 +187,18 @@ fn key(group: &Group, part: Option<&Part>) -> Vec<Value> {
 impl Change<'_> {
     /// The number of a group, which is locked until this transaction ends.
     async fn find_group(&self, group: &Group) -> Result<Option<i32>, Fault> {
-        let rows = self.run(Call::new(FIND, key(group, group.part.as_ref()))).await?;
+        let rows = self
+            .run(Call::new(FIND, key(group, group.part.as_ref())))
+            .await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 
     /// Which of these tasks wait in a group.
-    async fn waiting_in(&self, number: i32, members: &[Arc<Envelope>]) -> Result<Vec<Vec<u8>>, Fault> {
+    async fn waiting_in(
+        &self,
+        number: i32,
+        members: &[Arc<Envelope>],
+    ) -> Result<Vec<Vec<u8>>, Fault> {
         let ids = members.iter().map(|member| id_bytes(&member.id));
         let values = [Value::Int(number), crate::sql::values::blobs(ids)];
         let rows = self.run(Call::new(WAITING, values)).await?;
@@ -178,14 +206,18 @@ impl Change<'_> {
     }
 
     async fn refresh_group(&self, number: i32) -> Result<(), Fault> {
-        self.run(Call::new("select asynqueue.refresh_group($1)", [Value::Int(number)])).await?;
+        self.run(Call::new(
+            "select asynqueue.refresh_group($1)",
+            [Value::Int(number)],
+        ))
+        .await?;
         Ok(())
     }
 
     /// Accepts one task.
     async fn enqueue(&mut self, task: NewTask) -> Result<Result<(), Conflict>, Fault> {
         let batch = Batch::new(vec![task]);
-        let rows = self.run(batch.call(self.ahead())).await?;
+        let rows = self.run(batch.call(self.fixed())).await?;
         let (mut results, events) = batch.results(rows.iter().map(Refused::of))?;
         self.events.extend(events);
         Ok(results.pop().unwrap_or(Ok(())))
@@ -232,11 +264,14 @@ impl Make<usize> for Apart {
         };
         let delay = millis(self.0.delay.as_millis());
         let mut values = key(group, Some(&part));
-        values.extend([long(delay), long(change.ahead())]);
+        values.extend([long(delay), change.fixed()]);
         let sql = "select asynqueue.group_of(q.id, $2, $3, $4, $5, $6, t), t from asynqueue.queue q, asynqueue.now_at($7) t \
              where q.name = $1";
         let rows = change.run(Call::new(sql, values)).await?;
-        let Some((to, now)) = rows.first().map(|row| (row.get::<_, i32>(0), row.get::<_, i64>(1))) else {
+        let Some((to, now)) = rows
+            .first()
+            .map(|row| (row.get::<_, i32>(0), row.get::<_, i64>(1)))
+        else {
             return Ok(0);
         };
         let waiting = change.waiting_in(from, &group.members).await?;
@@ -245,7 +280,9 @@ impl Make<usize> for Apart {
             let member = task_in(&group.queue, &seen.id);
             let found = change.whole(&member).await?;
             let is_in = waiting.contains(&id_bytes(&seen.id));
-            let Some(found) = found.filter(|_| is_in) else { continue };
+            let Some(found) = found.filter(|_| is_in) else {
+                continue;
+            };
             let turn = found.turn;
             if !is_as_seen(&found, group, seen) {
                 continue;

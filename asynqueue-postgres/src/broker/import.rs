@@ -2,16 +2,13 @@
 
 use async_trait::async_trait;
 use asynqueue_core::{
-    broker::{
-        BrokerError, Finished, HourStats, Import, Imported, Signal, TaskPlace, Totals,
-        kit::Announced,
-    },
+    broker::{BrokerError, Finished, HourStats, Import, Imported, Signal, TaskPlace, Totals},
     task::{Envelope, Name, TaskState, Timestamp},
 };
 
 use super::{PostgresBroker, edit::archived, enqueue::holds};
 use crate::{
-    link::{Change, Fault, Make, Repeat},
+    link::{Change, Event, Fault, Make, Repeat},
     sql::{
         Call, Value,
         values::{id_bytes, int, long, longs, millis, rank, text, time, timestamp},
@@ -23,23 +20,20 @@ const CHUNK: usize = 100;
 
 const ABSORBED: &str = "select 1 from asynqueue.absorbed a join asynqueue.queue q on q.id = a.queue where q.name = $1 and a.id = $2";
 
-const ABSORB: &str = "with noted as (insert into asynqueue.absorbed select asynqueue.queue_of($1), $2 on conflict do nothing \
-     returning queue), hours as (insert into asynqueue.hour as h (queue, hour, succeeded, failed) \
-     select n.queue, u.hour, u.succeeded, u.failed from noted n, unnest($9, $10, $11) u(hour, succeeded, failed) \
-     on conflict (queue, hour) do update set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed) \
-     update asynqueue.queue q set is_used = true, succeeded = q.succeeded + $3, failed = q.failed + $4, \
-     archive_max = coalesce(q.archive_max, $5), trimmed_by_count = q.trimmed_by_count + $6, \
-     trimmed_by_age = q.trimmed_by_age + $7, last_trimmed = greatest(q.last_trimmed, $8) \
-     from noted n where q.id = n.queue returning 1";
+const ABSORB: &str = "select asynqueue.absorb($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 impl PostgresBroker {
     pub(super) async fn import_all(
         &self,
         tasks: Vec<Import>,
     ) -> Result<Vec<Imported>, BrokerError> {
+        self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(tasks.len());
         for chunk in tasks.chunks(CHUNK) {
-            let imported = self.link().change(Repeat::IfUnchanged, &mut Imports(chunk)).await?;
+            let imported = self
+                .link()
+                .change(Repeat::IfUnchanged, &mut Imports(chunk))
+                .await?;
             results.extend(imported);
         }
         Ok(results)
@@ -78,7 +72,7 @@ impl PostgresBroker {
             ],
         );
         let rows = self.link().call(&call, Repeat::IfUnchanged).await?;
-        Ok(!rows.is_empty())
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 }
 
@@ -89,7 +83,9 @@ impl Make<Vec<Imported>> for Imports<'_> {
     async fn make(&mut self, change: &mut Change<'_>) -> Result<Vec<Imported>, Fault> {
         let tasks: Vec<_> = self.0.iter().map(Import::task_ref).collect();
         change.hold(&tasks).await?;
-        let now = change.run(Call::new("select asynqueue.now_at($1)", [long(change.ahead())])).await?;
+        let now = change
+            .run(Call::new("select asynqueue.now_at($1)", [change.fixed()]))
+            .await?;
         let now = timestamp(now.first().map_or(0, |row| row.get(0)));
         let mut results = Vec::with_capacity(self.0.len());
         for import in self.0 {
@@ -126,7 +122,11 @@ impl Change<'_> {
                 long(time(until)),
                 long(time(now)),
             ];
-            self.run(Call::new("select asynqueue.take_lock($1, $2, $3, $4, $5)", values)).await?;
+            self.run(Call::new(
+                "select asynqueue.take_lock($1, $2, $3, $4, $5)",
+                values,
+            ))
+            .await?;
         }
         self.put_into(turn, queue, task, &import.place).await?;
         if import.replaces.is_some() {
@@ -146,7 +146,12 @@ impl Change<'_> {
             Value::Text(lock.map(|lock| lock.key.as_str().to_owned())),
             Value::Short(lock.map_or(0, |lock| holds(lock.until))),
         ];
-        let rows = self.run(Call::new("select * from asynqueue.add($1, $2, $3, $4, $5, $6)", values)).await?;
+        let rows = self
+            .run(Call::new(
+                "select * from asynqueue.add($1, $2, $3, $4, $5, $6)",
+                values,
+            ))
+            .await?;
         Ok(rows.first().map(|row| (row.get(0), row.get(1))))
     }
 
@@ -177,7 +182,8 @@ impl Change<'_> {
             TaskState::Aggregating => TaskState::Pending,
             state => state,
         };
-        self.put(turn, queue, &task.queue, state, Some(time(*at)), false).await
+        self.put(turn, queue, &task.queue, state, Some(time(*at)), false)
+            .await
     }
 
     async fn put_into_group(
@@ -200,7 +206,9 @@ impl Change<'_> {
             Value::Bytes(Some(id_bytes(&task.id))),
             text(&task.event),
             text(name),
-            Value::Bytes(Some(part.map_or_else(Vec::new, |part| id_bytes(&part.first)))),
+            Value::Bytes(Some(
+                part.map_or_else(Vec::new, |part| id_bytes(&part.first)),
+            )),
             int(part.map_or(0, |part| part.tries as usize)),
             Value::Long(apart.as_ref().map(|apart| millis(apart.delay.as_millis()))),
             long(time(since)),
@@ -208,11 +216,12 @@ impl Change<'_> {
             long(millis(limits.max_delay.as_millis())),
             long(millis(limits.grace.as_millis())),
         ];
-        let sql = "select asynqueue.put_into_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        let sql =
+            "select asynqueue.put_into_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let rows = self.run(Call::new(sql, values)).await?;
         if let Some(due) = rows.first().and_then(|row| row.get::<_, Option<i64>>(0)) {
             let due = Signal::Due(task.queue.clone(), timestamp(due));
-            self.events.push(Announced::Signal(task.queue.clone(), due));
+            self.events.push(Event::signal(&task.queue, due));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::{
     link::Repeat,
     sql::{
         Call,
-        values::{blobs, id_bytes, ints, long, texts, timestamp},
+        values::{blobs, id_bytes, ints, texts, timestamp},
     },
 };
 
@@ -69,12 +69,18 @@ const NODE: &str = "select current_setting('server_version'), pg_database_size(c
 
 impl PostgresBroker {
     pub(super) async fn known_queues(&self) -> Result<Vec<Name>, BrokerError> {
-        let rows = self.link().call(&Call::new(QUEUES, []), Repeat::Always).await?;
-        Ok(rows.iter().map(|row| Name::from(row.get::<_, String>(0))).collect())
+        let rows = self
+            .link()
+            .call(&Call::new(QUEUES, []), Repeat::Always)
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Name::from(row.get::<_, String>(0)))
+            .collect())
     }
 
     pub(super) async fn stats_of(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
-        let call = Call::new(STATS, [texts(queues), long(self.link().ahead())]);
+        let call = Call::new(STATS, [texts(queues), self.link().fixed()]);
         let rows = self.link().call(&call, Repeat::Always).await?;
         let mut stats = vec![QueueStats::default(); queues.len()];
         for row in &rows {
@@ -109,7 +115,9 @@ impl PostgresBroker {
         since: Timestamp,
     ) -> Result<Vec<Vec<HourStats>>, BrokerError> {
         let hour = |time: Timestamp| time.as_millis() / HourStats::MILLIS;
-        let oldest = hour(self.link().now()).saturating_sub(HourStats::KEPT).max(hour(since));
+        let oldest = hour(self.link().now())
+            .saturating_sub(HourStats::KEPT)
+            .max(hour(since));
         let oldest = usize::try_from(oldest).unwrap_or(usize::MAX);
         let call = Call::new(HISTORY, [texts(queues), crate::sql::values::int(oldest)]);
         let mut found = vec![Vec::new(); queues.len()];
@@ -126,9 +134,14 @@ impl PostgresBroker {
 
     /// The share of each queue in the tables, by its tasks.
     pub(super) async fn memory_of(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
-        let sizes = self.link().call(&Call::new(SIZES, []), Repeat::Always).await?;
+        let sizes = self
+            .link()
+            .call(&Call::new(SIZES, []), Repeat::Always)
+            .await?;
         let number = |column| {
-            let number = sizes.first().and_then(|row| row.get::<_, Option<i64>>(column));
+            let number = sizes
+                .first()
+                .and_then(|row| row.get::<_, Option<i64>>(column));
             number.unwrap_or_default().max(0) as u64
         };
         let (bytes, tasks) = (number(0), number(1));
@@ -141,7 +154,10 @@ impl PostgresBroker {
     }
 
     pub(super) async fn the_node(&self) -> Result<Vec<Node>, BrokerError> {
-        let rows = self.link().call(&Call::new(NODE, []), Repeat::Always).await?;
+        let rows = self
+            .link()
+            .call(&Call::new(NODE, []), Repeat::Always)
+            .await?;
         let node = |row: &Row| {
             let version = format!("postgresql {}", row.get::<_, String>(0));
             let mut node = Node::new(self.link().server.clone(), version);
@@ -149,7 +165,10 @@ impl PostgresBroker {
             node.info = vec![
                 ("database".into(), self.0.database.clone()),
                 ("schema".into(), self.link().schema.name().to_owned()),
-                ("connections".into(), format!("{} of {}", row.get::<_, i64>(2), row.get::<_, String>(3))),
+                (
+                    "connections".into(),
+                    format!("{} of {}", row.get::<_, i64>(2), row.get::<_, String>(3)),
+                ),
                 ("dead rows".into(), row.get::<_, i64>(4).to_string()),
             ];
             node

@@ -8,12 +8,17 @@ use asynqueue_core::{
 };
 use tokio_postgres::Row;
 
-use super::{PostgresBroker, row::{Read, Stored}};
+use super::{
+    PostgresBroker,
+    row::{Read, Stored},
+};
 use crate::{
     link::Repeat,
     sql::{
         Call,
-        values::{blobs, id_bytes, int, ints, long, longs, millis, task_id, text, texts, time, timestamp},
+        values::{
+            blobs, id_bytes, int, ints, long, longs, millis, task_id, text, texts, time, timestamp,
+        },
     },
 };
 
@@ -41,7 +46,7 @@ impl PostgresBroker {
                 int(request.max),
                 long(millis(request.lease.as_millis())),
                 text(&request.worker),
-                long(self.link().ahead()),
+                self.link().fixed(),
             ],
         );
         let rows = self.link().call(&call, Repeat::Always).await?;
@@ -49,7 +54,9 @@ impl PostgresBroker {
         let mut unreadable = Vec::new();
         for row in &rows {
             let place = place_of(row)?;
-            let (Some((name, _)), Some(Ok(leased))) = (request.queues.get(place), queues.get_mut(place)) else {
+            let (Some((name, _)), Some(Ok(leased))) =
+                (request.queues.get(place), queues.get_mut(place))
+            else {
                 return Err(BrokerError::protocol("a task of another queue was leased"));
             };
             let now = row.get(6);
@@ -63,9 +70,7 @@ impl PostgresBroker {
             task.pending_since = Some(timestamp(row.get(5)));
             list.push(task);
         }
-        if let Err(error) = self.release_unreadable(unreadable).await {
-            tracing::warn!(%error, "could not release unreadable tasks; retrying after their lease expires");
-        }
+        self.0.unreadable.release(self, &unreadable).await;
         Ok(queues)
     }
 
@@ -83,7 +88,7 @@ impl PostgresBroker {
                 blobs(leases.iter().map(|lease| id_bytes(&lease.task.id))),
                 longs(leases.iter().map(|lease| lease.token.0 as i64)),
                 long(millis(lasts.as_millis())),
-                long(self.link().ahead()),
+                self.link().fixed(),
             ],
         );
         let rows = self.link().call(&call, Repeat::Always).await?;
@@ -105,7 +110,12 @@ impl PostgresBroker {
         by: Timestamp,
         limit: usize,
     ) -> Result<Each<Vec<Leased>>, BrokerError> {
-        let values = [texts(queues), long(time(by)), int(limit), long(self.link().ahead())];
+        let values = [
+            texts(queues),
+            long(time(by)),
+            int(limit),
+            self.link().fixed(),
+        ];
         let call = Call::new(EXPIRED, values);
         let rows = self.link().call(&call, Repeat::Always).await?;
         let mut found: Each<Vec<Leased>> = queues.iter().map(|_| Ok(Vec::new())).collect();

@@ -84,7 +84,16 @@ fn call(queue: &Name, state: TaskState, page: &Page) -> Option<Call> {
     let (name, limit) = (text(queue), int(page.limit.saturating_add(1)));
     let by_time = |sql, number, first| {
         let (at, turn) = numbers(first);
-        Call::new(sql, [name.clone(), Value::Short(number), long(at), long(turn), limit.clone()])
+        Call::new(
+            sql,
+            [
+                name.clone(),
+                Value::Short(number),
+                long(at),
+                long(turn),
+                limit.clone(),
+            ],
+        )
     };
     const FIRST: (i64, i64) = (-1, -1);
     const LAST: (i64, i64) = (i64::MAX, i64::MAX);

@@ -17,9 +17,12 @@ mod waiters;
 
 use std::{fmt, sync::Arc};
 
-use asynqueue_core::broker::{Conflict, NewTask, SharedBroker, kit::Coalescer};
+use asynqueue_core::broker::{Conflict, NewTask, SharedBroker, Unreadable, kit::Coalescer};
 
-pub(crate) use self::{enqueue::Batch, settle::kept};
+pub(crate) use self::{
+    enqueue::{Batch, Refused},
+    settle::kept,
+};
 use crate::{
     ConnectError, PostgresOptions,
     link::{Link, Tls},
@@ -43,11 +46,12 @@ pub struct PostgresBroker(Arc<Inner>);
 struct Inner {
     link: Link,
     single: Arc<Coalescer<NewTask, Result<(), Conflict>>>,
+    unreadable: Unreadable,
     database: String,
 }
 
 /// The limit of tasks in one call. Their turns are one block of numbers.
-const MAX_CHUNK: usize = 1_000;
+pub(crate) const MAX_CHUNK: usize = 1_000;
 
 impl PostgresBroker {
     /// Connects to PostgreSQL, and [brings the tables to the version of this library](PostgresOptions::migrate).
@@ -69,6 +73,7 @@ impl PostgresBroker {
         Ok(Self(Arc::new(Inner {
             link: Link::open(&options, tls),
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
+            unreadable: Unreadable::default(),
             database: options.config.get_dbname().unwrap_or("postgres").to_owned(),
         })))
     }

@@ -127,7 +127,8 @@ impl Whole {
     pub(super) fn of(row: &Row) -> Result<Self, BrokerError> {
         let worker: Option<String> = row.get(8);
         let lease = worker.zip(row.get::<_, Option<i64>>(7));
-        let lease = lease.map(|(worker, until)| LeaseInfo::new(Name::from(worker), timestamp(until)));
+        let lease =
+            lease.map(|(worker, until)| LeaseInfo::new(Name::from(worker), timestamp(until)));
         Ok(Self {
             turn: row.get(1),
             queue: row.get(2),
@@ -147,11 +148,6 @@ impl Whole {
 
     pub(super) fn version(&self) -> Version {
         self.stored.version(self.state)
-    }
-
-    /// The time of its state, as a cursor has it.
-    pub(super) fn millis(&self) -> i64 {
-        self.at.map_or(0, crate::sql::values::time)
     }
 
     pub(super) fn info(self, queue: &Name) -> Result<TaskInfo, BrokerError> {

@@ -12,16 +12,19 @@ use asynqueue_core::{
 };
 use bytes::Bytes;
 
-use super::{PostgresBroker, lease::{place_of, queues_of}};
+use super::{
+    PostgresBroker,
+    lease::{place_of, queues_of},
+};
 use crate::{
-    link::Repeat,
+    link::{Event, Repeat},
     sql::{
         Call, Value,
-        values::{any, blobs, id_bytes, ints, long, longs, millis, shorts, texts, timestamp},
+        values::{any, blobs, id_bytes, ints, longs, millis, shorts, texts, timestamp},
     },
 };
 
-const SETTLE: &str = "select n, outcome, reason, awaited, due from asynqueue.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+const SETTLE: &str = "select n, outcome, reason, awaited, due, is_open, head from asynqueue.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
      $11, $12, $13, $14, $15)";
 
 /// What happens to a task, as the function has it.
@@ -53,7 +56,9 @@ impl<'s> Row<'s> {
             Outcome::Complete { .. } if task.options.retention.is_zero() => (kind::COMPLETED, 0),
             Outcome::Complete { .. } => (kind::KEPT, task.options.retention.as_millis()),
             Outcome::Retry { delay } if delay.as_millis() > 0 => (kind::RETRY, delay.as_millis()),
-            Outcome::Snooze { delay } if delay.as_millis() > 0 => (kind::SNOOZED, delay.as_millis()),
+            Outcome::Snooze { delay } if delay.as_millis() > 0 => {
+                (kind::SNOOZED, delay.as_millis())
+            }
             Outcome::Retry { .. } | Outcome::Snooze { .. } => (kind::LAST, 0),
             Outcome::Release => (kind::FIRST, 0),
             Outcome::Archive => (kind::ARCHIVED, 0),
@@ -69,7 +74,11 @@ impl<'s> Row<'s> {
     }
 
     /// The same, once its cancellation is known.
-    fn cancelled(settlement: &'s Settlement, reason: &str, now: asynqueue_core::task::Timestamp) -> Self {
+    fn cancelled(
+        settlement: &'s Settlement,
+        reason: &str,
+        now: asynqueue_core::task::Timestamp,
+    ) -> Self {
         Self {
             settlement,
             kind: kind::ARCHIVED,
@@ -95,14 +104,22 @@ impl<'s> Row<'s> {
 
     /// The lock that a released or snoozed task takes again, which it released at its start.
     fn lock(&self) -> Option<&asynqueue_core::task::UniqueLock> {
-        let is_back = matches!(self.settlement.outcome, Outcome::Snooze { .. } | Outcome::Release);
-        let lock = self.task.unique.as_deref().filter(|_| is_back && !self.is_cancelled);
+        let is_back = matches!(
+            self.settlement.outcome,
+            Outcome::Snooze { .. } | Outcome::Release
+        );
+        let lock = self
+            .task
+            .unique
+            .as_deref()
+            .filter(|_| is_back && !self.is_cancelled);
         lock.filter(|lock| lock.until == UniqueUntil::Start)
     }
 
     fn kept(&self) -> Kept {
         let is_kept = !matches!(self.kind, kind::COMPLETED | kind::DROPPED);
-        if !is_kept || (Arc::ptr_eq(&self.settlement.leased, &self.task) && self.kind != kind::KEPT) {
+        if !is_kept || (Arc::ptr_eq(&self.settlement.leased, &self.task) && self.kind != kind::KEPT)
+        {
             return Kept::default();
         }
         kept(&self.settlement.leased, &self.task)
@@ -158,6 +175,7 @@ impl PostgresBroker {
         &self,
         settlements: &[Settlement],
     ) -> Result<Each<Settled>, BrokerError> {
+        self.link().open_or_closed()?;
         let settlements = self.with_promises(settlements);
         let mut results = Vec::with_capacity(settlements.len());
         for chunk in settlements.chunks(super::MAX_CHUNK) {
@@ -188,7 +206,9 @@ impl PostgresBroker {
             return Cow::Borrowed(settlements);
         }
         let now = self.link().now();
-        let kept = |one: &Settlement| match promised::has(one) && matches!(one.outcome, Outcome::Complete { .. }) {
+        let kept = |one: &Settlement| match promised::has(one)
+            && matches!(one.outcome, Outcome::Complete { .. })
+        {
             true => promised::not_committed(one, now),
             false => one.clone(),
         };
@@ -220,34 +240,35 @@ impl PostgresBroker {
         rows: &[Row<'_>],
         settled: &mut [Settled],
     ) -> Result<Vec<(usize, String)>, BrokerError> {
-        let call = call(rows, self.link().ahead());
+        let call = call(rows, self.link().fixed());
         let found = self.link().call(&call, Repeat::Always).await?;
         let (mut blocked, mut events) = (Vec::new(), Vec::new());
         for found in &found {
             let place = place_of(found)?;
             let Some(row) = rows.get(place) else { continue };
-            let (outcome, reason, awaited): (i16, Option<String>, bool) = (found.get(1), found.get(2), found.get(3));
+            let (outcome, reason, awaited): (i16, Option<String>, bool) =
+                (found.get(1), found.get(2), found.get(3));
             if outcome == 2 {
                 blocked.push((place, reason.unwrap_or_default()));
                 continue;
             }
-            settled[place] = match row.is_cancelled {
-                true => Settled::Cancelled,
-                false => Settled::Recorded,
+            settled[place] = match (outcome, row.is_cancelled) {
+                (3, _) => Settled::Completed,
+                (_, true) => Settled::Cancelled,
+                (_, false) => Settled::Recorded,
             };
             if outcome == 3 {
-                // Completed in a transaction of the handler, which was announced when it was committed.
+                // Announced when the handler's transaction was committed.
                 continue;
             }
             let task = row.task.task_ref();
             if let (true, Some(end)) = (awaited, row.end()) {
-                events.push(Announced::Ended { task, end });
-            } else if matches!(row.kind, kind::LAST | kind::FIRST) {
-                let pending = Signal::Pending(task.queue.clone());
-                events.push(Announced::Signal(task.queue, pending));
+                events.push(Event::Now(Announced::Ended { task, end }));
+            } else if found.get(5) {
+                events.push(Event::Pending(task.queue, found.get(6)));
             } else if let Some(due) = found.get::<_, Option<i64>>(4) {
                 let due = Signal::Due(task.queue.clone(), timestamp(due));
-                events.push(Announced::Signal(task.queue, due));
+                events.push(Event::signal(&task.queue, due));
             }
         }
         self.link().announce(events);
@@ -255,7 +276,7 @@ impl PostgresBroker {
     }
 }
 
-fn call(rows: &[Row<'_>], ahead: i64) -> Call {
+fn call(rows: &[Row<'_>], fixed: Value) -> Call {
     let (names, of) = queues_of(rows.iter().map(|row| &row.settlement.envelope.queue));
     let (mut changes, mut envelopes) = (Vec::new(), Vec::new());
     for row in rows {
@@ -263,9 +284,15 @@ fn call(rows: &[Row<'_>], ahead: i64) -> Call {
         changes.push(kept.changes);
         envelopes.push(kept.envelope);
     }
-    let results = rows.iter().map(|row| row.result().map(|result| result.to_vec()));
-    let keys = rows.iter().map(|row| Some(row.lock()?.key.as_str().to_owned()));
-    let ttls = rows.iter().map(|row| Some(millis(row.lock()?.ttl.as_millis())));
+    let results = rows
+        .iter()
+        .map(|row| row.result().map(|result| result.to_vec()));
+    let keys = rows
+        .iter()
+        .map(|row| Some(row.lock()?.key.as_str().to_owned()));
+    let ttls = rows
+        .iter()
+        .map(|row| Some(millis(row.lock()?.ttl.as_millis())));
     Call::new(
         SETTLE,
         [
@@ -273,7 +300,11 @@ fn call(rows: &[Row<'_>], ahead: i64) -> Call {
             ints(of),
             blobs(rows.iter().map(|row| id_bytes(&row.settlement.envelope.id))),
             longs(rows.iter().map(|row| row.settlement.token.0 as i64)),
-            Value::Flags(rows.iter().map(|row| row.settlement.only_if_expired).collect()),
+            Value::Flags(
+                rows.iter()
+                    .map(|row| row.settlement.only_if_expired)
+                    .collect(),
+            ),
             Value::Flags(rows.iter().map(|row| row.is_cancelled).collect()),
             shorts(rows.iter().map(|row| row.kind)),
             longs(rows.iter().map(|row| millis(row.waits))),
@@ -283,7 +314,7 @@ fn call(rows: &[Row<'_>], ahead: i64) -> Call {
             Value::Flags(rows.iter().map(Row::counts_as_failure).collect()),
             Value::Texts(any(keys.collect())),
             Value::Longs(any(ttls.collect())),
-            long(ahead),
+            fixed,
         ],
     )
 }

@@ -167,8 +167,9 @@ impl Store for PostgresBroker {
 
     async fn signals(&self, queues: &[Name]) -> Result<Signals, BrokerError> {
         self.link().open_or_closed()?;
+        // Before the connection listens, so that nothing is missed in between.
         let signals = self.link().news.here.listen(queues);
-        self.link().listen();
+        self.link().listen().await;
         let next = |mut signals: mpsc::UnboundedReceiver<_>| async {
             signals.recv().await.map(|signal| (signal, signals))
         };

@@ -1,20 +1,20 @@
 //! Upkeep: tasks that become due, and tasks that are no longer kept.
 
 use asynqueue_core::{
-    broker::{BrokerError, Each, Forwarded, HourStats, Keep, Signal, Trimmed, kit::Announced},
+    broker::{BrokerError, Each, Forwarded, HourStats, Keep, Trimmed},
     task::Name,
 };
 
 use super::{MAX_CHUNK, PostgresBroker, lease::place_of};
 use crate::{
-    link::Repeat,
+    link::{Event, Repeat},
     sql::{
         Call, Value,
         values::{int, long, millis, texts, timestamp},
     },
 };
 
-const FORWARD: &str = "select n, moved, next_due from asynqueue.forward($1, $2, $3)";
+const FORWARD: &str = "select n, moved, next_due, is_open, head from asynqueue.forward($1, $2, $3)";
 
 const TRIM: &str =
     "select n, completed, by_count, by_age, archived from asynqueue.trim($1, $2, $3, $4, $5, $6)";
@@ -25,28 +25,45 @@ impl PostgresBroker {
         queues: &[Name],
         limit: usize,
     ) -> Result<Each<Forwarded>, BrokerError> {
-        let limit = int(limit.min(MAX_CHUNK));
-        let call = Call::new(FORWARD, [texts(queues), limit, long(self.link().ahead())]);
+        let mut forwarded: Each<Forwarded> =
+            queues.iter().map(|_| Ok(Forwarded::default())).collect();
+        let mut left = limit;
+        while left > 0 {
+            let chunk = left.min(MAX_CHUNK);
+            left -= chunk;
+            // More may be due only if one of the queues had as many.
+            if !self.forward_some(queues, chunk, &mut forwarded).await? {
+                break;
+            }
+        }
+        Ok(forwarded)
+    }
+
+    /// Moves up to `limit` tasks of each queue. Returns whether there may be more.
+    async fn forward_some(
+        &self,
+        queues: &[Name],
+        limit: usize,
+        forwarded: &mut Each<Forwarded>,
+    ) -> Result<bool, BrokerError> {
+        let call = Call::new(FORWARD, [texts(queues), int(limit), self.link().fixed()]);
         let rows = self.link().call(&call, Repeat::Always).await?;
-        let mut forwarded: Each<Forwarded> = queues.iter().map(|_| Ok(Forwarded::default())).collect();
-        let mut events = Vec::new();
+        let (mut events, mut may_be_more) = (Vec::new(), false);
         for row in &rows {
             let place = place_of(row)?;
-            let (Some(queue), Some(one)) = (queues.get(place), forwarded.get_mut(place)) else {
+            let (Some(queue), Some(Ok(one))) = (queues.get(place), forwarded.get_mut(place)) else {
                 continue;
             };
-            let moved: i32 = row.get(1);
-            let next_due = row.get::<_, Option<i64>>(2).map(timestamp);
-            if moved > 0 {
-                events.push(Announced::Signal(queue.clone(), Signal::Pending(queue.clone())));
+            let moved = usize::try_from(row.get::<_, i32>(1)).unwrap_or_default();
+            if moved > 0 && row.get(3) {
+                events.push(Event::Pending(queue.clone(), row.get(4)));
             }
-            *one = Ok(Forwarded {
-                moved: usize::try_from(moved).unwrap_or_default(),
-                next_due,
-            });
+            may_be_more |= moved == limit;
+            one.moved += moved;
+            one.next_due = row.get::<_, Option<i64>>(2).map(timestamp);
         }
         self.link().announce(events);
-        Ok(forwarded)
+        Ok(may_be_more)
     }
 
     pub(super) async fn trim_old(
@@ -65,7 +82,7 @@ impl PostgresBroker {
                 long(i64::try_from(keep.archived_max).unwrap_or(i64::MAX)),
                 int(limit.min(1_000_000)),
                 Value::Int(oldest_hour),
-                long(self.link().ahead()),
+                self.link().fixed(),
             ],
         );
         let rows = self.link().call(&call, Repeat::Always).await?;

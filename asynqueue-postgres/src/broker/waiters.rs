@@ -17,7 +17,7 @@ use crate::{
     link::Repeat,
     sql::{
         Call, Value,
-        values::{id_bytes, long, text},
+        values::{id_bytes, text},
     },
 };
 
@@ -35,14 +35,19 @@ const END: &str = "select e.result from asynqueue.\"end\" e join asynqueue.queue
 
 impl PostgresBroker {
     pub(super) async fn wait_for(&self, task: &TaskRef) -> Result<Finished, BrokerError> {
-        self.link().listen();
+        self.link().listen().await;
         // Before the row is added: an end that is committed between the two is announced here.
         let mut heard = self.link().news.here.wait(task);
         let mut codec = None;
         loop {
             // The row first: a task that ends after the look sees it.
             self.note_waiter(task).await?;
-            match self.look_all(std::slice::from_ref(task)).await?.pop().flatten() {
+            match self
+                .look_all(std::slice::from_ref(task))
+                .await?
+                .pop()
+                .flatten()
+            {
                 Some(info) if info.state.is_final() => {
                     let task = info.envelope;
                     return Ok(match info.state {
@@ -58,8 +63,9 @@ impl PostgresBroker {
                     return Ok(match self.end_of_gone(task).await? {
                         Some(result) => Finished::Completed {
                             result: result.map(Bytes::from),
-                            codec: codec
-                                .unwrap_or_else(CodecName::of::<asynqueue_core::codec::MessagePack>),
+                            codec: codec.unwrap_or_else(
+                                CodecName::of::<asynqueue_core::codec::MessagePack>,
+                            ),
                         },
                         None => Finished::Gone,
                     });
@@ -75,14 +81,24 @@ impl PostgresBroker {
     }
 
     async fn note_waiter(&self, task: &TaskRef) -> Result<(), BrokerError> {
-        let values = [text(&task.queue), Value::Bytes(Some(id_bytes(&task.id))), long(self.link().ahead())];
-        self.link().call(&Call::new(WAIT, values), Repeat::Always).await.map(drop)
+        let values = [
+            text(&task.queue),
+            Value::Bytes(Some(id_bytes(&task.id))),
+            self.link().fixed(),
+        ];
+        self.link()
+            .call(&Call::new(WAIT, values), Repeat::Always)
+            .await
+            .map(drop)
     }
 
     /// The result of a task that was completed and is not kept. `None` if there is none.
     async fn end_of_gone(&self, task: &TaskRef) -> Result<Option<Option<Vec<u8>>>, BrokerError> {
         let values = [text(&task.queue), Value::Bytes(Some(id_bytes(&task.id)))];
-        let rows = self.link().call(&Call::new(END, values), Repeat::Always).await?;
+        let rows = self
+            .link()
+            .call(&Call::new(END, values), Repeat::Always)
+            .await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 }

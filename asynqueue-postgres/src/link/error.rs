@@ -124,9 +124,9 @@ impl Fault {
         let reaction = self.reaction();
         match self {
             Self::Broker(error) => error,
-            Self::Late(limit) => BrokerError::unavailable(format!(
-                "no response from {server} within {limit:?}"
-            )),
+            Self::Late(limit) => {
+                BrokerError::unavailable(format!("no response from {server} within {limit:?}"))
+            }
             Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => {
                 let problem = format!("{server}: {}", problem(&error));
                 let broker_error = match (reaction, error.code()) {
@@ -148,7 +148,9 @@ impl Fault {
 fn of_server(error: &tokio_postgres::Error) -> Reaction {
     let Some(state) = error.code() else {
         // Encoding a value fails before anything is sent; all else is a connection.
-        return match error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
+        return match error.is_closed()
+            || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+        {
             true => Reaction::Unknown,
             false => Reaction::Fail,
         };
@@ -179,9 +181,9 @@ pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
         return source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     };
     let advice = match *reason.code() {
-        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION | SqlState::INVALID_SCHEMA_NAME => {
-            ": run `asynqueue migrate`"
-        }
+        SqlState::UNDEFINED_TABLE
+        | SqlState::UNDEFINED_FUNCTION
+        | SqlState::INVALID_SCHEMA_NAME => ": run `asynqueue migrate`",
         SqlState::INSUFFICIENT_PRIVILEGE => {
             ": the role must own the schema, or have all privileges on it"
         }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::broker::kit::io;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +26,20 @@ pub(super) struct Listener {
     over: CancellationToken,
 }
 
+/// What became of the first connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Opening,
+    Listening,
+    Failed,
+}
+
 struct Parts {
     config: Config,
     tls: Tls,
     schema: Schema,
     news: Arc<News>,
+    first: watch::Sender<First>,
 }
 
 impl Listener {
@@ -37,6 +49,7 @@ impl Listener {
             tls,
             schema: schema.clone(),
             news: Arc::clone(news),
+            first: watch::Sender::new(First::Opening),
         };
         Self {
             parts: Arc::new(parts),
@@ -45,19 +58,33 @@ impl Listener {
         }
     }
 
-    pub(super) fn start(&self) {
+    /// Completes once this process listens, or has tried to.
+    pub(super) async fn start(&self) {
+        self.spawn();
+        let mut first = self.parts.first.subscribe();
+        // Fails if the process ends.
+        let _ = first.wait_for(|first| *first != First::Opening).await;
+    }
+
+    fn spawn(&self) {
         let mut is_started = self.is_started.lock();
         if *is_started || self.over.is_cancelled() {
             return;
         }
-        let listening = Arc::clone(&self.parts).run();
-        let over = self.over.clone();
-        let started = io::spawn(async move { over.run_until_cancelled(listening).await });
-        *is_started = started.is_ok();
+        *is_started = true;
+        let (parts, over) = (Arc::clone(&self.parts), self.over.clone());
+        let listening = async move {
+            over.run_until_cancelled(Arc::clone(&parts).run()).await;
+            parts.first.send_replace(First::Failed);
+        };
+        if io::spawn(listening).is_err() {
+            self.parts.first.send_replace(First::Failed);
+        }
     }
 
     pub(super) fn stop(&self) {
         self.over.cancel();
+        self.parts.first.send_replace(First::Failed);
     }
 }
 
@@ -67,10 +94,18 @@ impl Parts {
         loop {
             let started = Instant::now();
             if let Err(error) = self.listen().await {
-                tracing::debug!(error, "not listening to other processes; finding their tasks by polling");
+                tracing::debug!(
+                    error,
+                    "not listening to other processes; finding their tasks by polling"
+                );
             }
-            // What was announced in between is looked for.
-            self.news.here.look();
+            self.first.send_if_modified(|first| {
+                let is_first = *first == First::Opening;
+                if is_first {
+                    *first = First::Failed;
+                }
+                is_first
+            });
             if started.elapsed() > LONGEST_WAIT {
                 wait = Duration::from_millis(50);
             }
@@ -83,12 +118,21 @@ impl Parts {
     async fn listen(&self) -> Result<(), String> {
         let text = |error: tokio_postgres::Error| problem(&error);
         let (hear, mut heard) = mpsc::unbounded_channel();
-        let (client, connection) = self.tls.connect(&self.config, Some(hear)).await.map_err(text)?;
+        let (client, connection) = self
+            .tls
+            .connect(&self.config, Some(hear))
+            .await
+            .map_err(text)?;
         let connection = tokio::spawn(connection);
         let channel = self.schema.name();
-        client.batch_execute(&format!("listen \"{channel}\"")).await.map_err(text)?;
-        // What was announced before is looked for.
-        self.news.here.look();
+        client
+            .batch_execute(&format!("listen \"{channel}\""))
+            .await
+            .map_err(text)?;
+        if self.first.send_replace(First::Listening) != First::Opening {
+            // What was announced while nobody listened is looked for.
+            self.news.here.look();
+        }
         let echo = format!("select pg_notify('{channel}', 'echo')");
         let (mut echoes, mut is_warned) = (false, false);
         client.batch_execute(&echo).await.map_err(text)?;
@@ -112,7 +156,9 @@ impl Parts {
                 Err(_) => {
                     let check = client.batch_execute(&echo);
                     let checked = tokio::time::timeout(ECHO, check).await;
-                    checked.map_err(|_| "the connection does not respond".to_owned())?.map_err(text)?;
+                    checked
+                        .map_err(|_| "the connection does not respond".to_owned())?
+                        .map_err(text)?;
                 }
             }
         }

@@ -17,17 +17,14 @@ use std::{
     borrow::Cow,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use asynqueue_core::{
-    broker::{
-        BrokerError,
-        kit::{Announced, ServerClock},
-    },
-    task::Timestamp,
+    broker::{BrokerError, kit::ServerClock},
+    task::{Clock, Timestamp},
 };
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Row;
@@ -35,13 +32,19 @@ use tokio_postgres::Row;
 pub use self::error::ConnectError;
 pub(crate) use self::{
     error::{Fault, Reaction, problem},
-    news::News,
+    news::{Event, News},
     tls::Tls,
-    transaction::Change,
+    transaction::{Change, Make},
     watch::Watched,
 };
 use self::{listen::Listener, watch::Watch};
-use crate::{PostgresOptions, sql::Call};
+use crate::{
+    PostgresOptions,
+    sql::{
+        Call, Value,
+        values::{time, timestamp},
+    },
+};
 
 /// The first wait before a retry. It doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
@@ -55,7 +58,8 @@ pub(crate) struct Link {
     pub(crate) server: String,
     pub(crate) schema: Schema,
     clock: ServerClock,
-    ahead: Arc<AtomicI64>,
+    /// For tests.
+    fixed: Option<Arc<dyn Clock>>,
     closed: AtomicBool,
     response_timeout: Duration,
     retry_for: Duration,
@@ -108,7 +112,7 @@ impl Link {
             pool,
             schema,
             clock: ServerClock::default(),
-            ahead: Arc::clone(&options.ahead),
+            fixed: options.clock.clone(),
             closed: AtomicBool::new(false),
             response_timeout: options.response_timeout,
             retry_for: options.retry_for,
@@ -118,18 +122,19 @@ impl Link {
 
     /// The server's time, as this process knows it.
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now().saturating_add_signed(self.ahead())
+        self.fixed
+            .as_ref()
+            .map_or_else(|| self.clock.now(), |clock| clock.now())
     }
 
-    /// Milliseconds that tests set the clock ahead.
-    pub(crate) fn ahead(&self) -> i64 {
-        self.ahead.load(Relaxed)
+    /// The time that tests have fixed, as a value of calls.
+    pub(crate) fn fixed(&self) -> Value {
+        Value::Long(self.fixed.as_ref().map(|clock| time(clock.now())))
     }
 
-    /// Notes the time that the server has reported, with what tests have set it ahead.
+    /// Notes the time that the server has reported.
     pub(crate) fn note_time(&self, now: i64) {
-        let now = u64::try_from(now - self.ahead()).unwrap_or_default();
-        self.clock.note(Timestamp::from_millis(now));
+        self.clock.note(timestamp(now));
     }
 
     pub(crate) fn open_or_closed(&self) -> Result<(), BrokerError> {
@@ -193,7 +198,7 @@ impl Link {
     }
 
     /// Announces what was committed, to this process and others.
-    pub(crate) fn announce(&self, events: Vec<Announced>) {
+    pub(crate) fn announce(&self, events: Vec<Event>) {
         self.news.announce(events);
     }
 
@@ -203,8 +208,8 @@ impl Link {
     }
 
     /// Listens to other processes, if this one does not do so yet.
-    pub(crate) fn listen(&self) {
-        self.listener.start();
+    pub(crate) async fn listen(&self) {
+        self.listener.start().await;
     }
 
     /// Completes once what was announced is sent, and the connections are closed.

@@ -1,13 +1,22 @@
 //! What was committed is announced: within this process at once, and to others by notifications that are joined.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use asynqueue_core::broker::kit::{Announced, Announcer, Note, io};
-use asynqueue_core::task::TaskId;
+use asynqueue_core::{
+    broker::{
+        Signal,
+        kit::{Announced, Announcer, Note, io},
+    },
+    task::{Name, TaskId},
+};
 use deadpool_postgres::Pool;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::Schema;
 
@@ -23,9 +32,24 @@ const LAST: Duration = Duration::from_secs(1);
 /// A longer list is found by polling.
 const MAX_WAITING: usize = 10_000;
 
+/// What to announce once it is committed.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Now(Announced),
+    /// A queue has more pending tasks. The first ones before, as a rank and a place: while they stay there, every worker
+    /// that looks finds tasks. Once they are gone, a worker may have gone to sleep before these tasks were committed.
+    Pending(Name, Option<String>),
+}
+
+impl Event {
+    pub(crate) fn signal(queue: &Name, signal: Signal) -> Self {
+        Self::Now(Announced::Signal(queue.clone(), signal))
+    }
+}
+
 /// The listeners of this process, and the way to those of others.
 pub(crate) struct News {
-    pub(crate) here: Announcer,
+    pub(crate) here: Arc<Announcer>,
     others: Arc<Others>,
     pool: Pool,
     schema: Schema,
@@ -43,6 +67,8 @@ struct Parts {
     /// Notes in the order they were announced, each once.
     waiting: Vec<Note>,
     known: BTreeSet<String>,
+    /// Queues of which something more is pending, and what was pending there first.
+    checks: HashMap<Name, String>,
     is_sending: bool,
     closed: bool,
 }
@@ -55,7 +81,7 @@ impl News {
             sent: Notify::new(),
         };
         Self {
-            here: Announcer::default(),
+            here: Arc::default(),
             others: Arc::new(others),
             pool,
             schema,
@@ -63,27 +89,39 @@ impl News {
     }
 
     /// Announces what was committed.
-    pub(crate) fn announce(&self, events: Vec<Announced>) {
+    pub(crate) fn announce(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
         }
-        let notes = self.here.announce(events);
+        let (mut now, mut checks) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Now(event) => now.push(event),
+                Event::Pending(queue, None) => {
+                    now.push(Announced::Signal(queue.clone(), Signal::Pending(queue)));
+                }
+                Event::Pending(queue, Some(head)) => checks.push((queue, head)),
+            }
+        }
+        let notes = self.here.announce(now);
         let mut parts = self.others.parts.lock();
         if parts.closed {
             return;
         }
-        for note in notes {
-            if parts.waiting.len() < MAX_WAITING && parts.known.insert(format!("{note:?}")) {
-                parts.waiting.push(note);
-            }
-        }
-        if parts.is_sending || parts.waiting.is_empty() {
+        parts.add(notes);
+        parts.checks.extend(checks);
+        if parts.is_sending || (parts.waiting.is_empty() && parts.checks.is_empty()) {
             return;
         }
         parts.is_sending = true;
         drop(parts);
-        let sending = send(Arc::clone(&self.others), self.pool.clone(), self.schema.clone());
-        if io::spawn(sending).is_err() {
+        let sending = Sending {
+            here: Arc::clone(&self.here),
+            others: Arc::clone(&self.others),
+            pool: self.pool.clone(),
+            schema: self.schema.clone(),
+        };
+        if io::spawn(sending.run()).is_err() {
             self.others.parts.lock().is_sending = false;
         }
     }
@@ -121,32 +159,79 @@ impl News {
     }
 }
 
-async fn send(others: Arc<Others>, pool: Pool, schema: Schema) {
-    loop {
-        let notes = {
-            let mut parts = others.parts.lock();
-            parts.known.clear();
-            let notes = std::mem::take(&mut parts.waiting);
-            if notes.is_empty() {
-                parts.is_sending = false;
-                others.sent.notify_waiters();
-                return;
+impl Parts {
+    fn add(&mut self, notes: Vec<Note>) {
+        for note in notes {
+            if self.waiting.len() < MAX_WAITING && self.known.insert(format!("{note:?}")) {
+                self.waiting.push(note);
             }
-            notes
-        };
-        let payloads = payloads(&others.origin, &notes);
-        let notify = async {
-            let client = pool.get().await.map_err(|error| error.to_string())?;
-            let sql = "select pg_notify($1, payload) from unnest($2) payload";
-            let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-                [(&schema.name(), Type::TEXT), (&payloads, Type::TEXT_ARRAY)];
-            let sent = client.query_typed(sql, &values).await;
-            sent.map_err(|error| super::problem(&error))
-        };
-        if let Err(error) = notify.await {
-            tracing::debug!(error, "could not notify other processes; they find tasks by polling");
         }
-        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A task that sends what was announced.
+struct Sending {
+    here: Arc<Announcer>,
+    others: Arc<Others>,
+    pool: Pool,
+    schema: Schema,
+}
+
+impl Sending {
+    async fn run(self) {
+        loop {
+            let (notes, checks) = {
+                let mut parts = self.others.parts.lock();
+                parts.known.clear();
+                let notes = std::mem::take(&mut parts.waiting);
+                let checks = std::mem::take(&mut parts.checks);
+                if notes.is_empty() && checks.is_empty() {
+                    parts.is_sending = false;
+                    self.others.sent.notify_waiters();
+                    return;
+                }
+                (notes, checks)
+            };
+            if let Err(error) = self.send(notes, checks).await {
+                tracing::debug!(
+                    error,
+                    "could not notify other processes; they find tasks by polling"
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn send(&self, notes: Vec<Note>, checks: HashMap<Name, String>) -> Result<(), String> {
+        let client = self.pool.get().await.map_err(|error| error.to_string())?;
+        let text = |error: tokio_postgres::Error| super::problem(&error);
+        if !notes.is_empty() {
+            let payloads = payloads(&self.others.origin, &notes);
+            let sql = "select pg_notify($1, payload) from unnest($2) payload";
+            let values: [(&(dyn ToSql + Sync), Type); 2] = [
+                (&self.schema.name(), Type::TEXT),
+                (&payloads, Type::TEXT_ARRAY),
+            ];
+            client.query_typed(sql, &values).await.map_err(text)?;
+        }
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let (names, heads): (Vec<_>, Vec<_>) = checks
+            .iter()
+            .map(|(name, head)| (name.as_str(), head))
+            .unzip();
+        let sql = self.schema.apply("select asynqueue.moved_on($1, $2)");
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&names, Type::TEXT_ARRAY), (&heads, Type::TEXT_ARRAY)];
+        let moved_on = client.query_typed(&sql, &values).await.map_err(text)?;
+        let pending = moved_on.iter().map(|row| {
+            let queue = Name::from(row.get::<_, String>(0));
+            Announced::Signal(queue.clone(), Signal::Pending(queue))
+        });
+        let notes = self.here.announce(pending.collect());
+        self.others.parts.lock().add(notes);
+        Ok(())
     }
 }
 

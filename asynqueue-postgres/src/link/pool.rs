@@ -12,7 +12,8 @@ use crate::PostgresOptions;
 
 struct OnIoThread(Tls);
 
-type Connecting<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
 
 impl Connect for OnIoThread {
     fn connect(&self, config: &Config) -> Connecting<'_> {

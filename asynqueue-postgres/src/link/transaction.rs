@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use asynqueue_core::broker::{BrokerError, kit::Announced};
+use asynqueue_core::broker::BrokerError;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::{Fault, Link, Repeat};
-use crate::sql::Call;
+use super::{Event, Fault, Link, Repeat};
+use crate::sql::{Call, Value};
 
 /// A transaction, and what to announce once it is committed.
 pub(crate) struct Change<'t> {
     link: &'t Link,
     transaction: Transaction<'t>,
-    pub(crate) events: Vec<Announced>,
+    pub(crate) events: Vec<Event>,
 }
 
 /// What locks its rows may wait for another transaction, and how long it may be idle if this process stops.
-const LIMITS: &str = "set local lock_timeout = '3s'; set local idle_in_transaction_session_timeout = '10s'";
+const LIMITS: &str =
+    "set local lock_timeout = '3s'; set local idle_in_transaction_session_timeout = '10s'";
 
 impl Change<'_> {
     pub(crate) async fn run(&self, call: Call) -> Result<Vec<Row>, Fault> {
@@ -25,8 +26,9 @@ impl Change<'_> {
         Ok(self.transaction.query_typed(&sql, &call.typed()).await?)
     }
 
-    pub(crate) fn ahead(&self) -> i64 {
-        self.link.ahead()
+    /// The time that tests have fixed.
+    pub(crate) fn fixed(&self) -> Value {
+        self.link.fixed()
     }
 }
 
@@ -66,7 +68,7 @@ impl Link {
             };
             let made = make.make(&mut change).await?;
             change.transaction.commit().await?;
-            Ok((made, change.events))
+            Ok::<_, Fault>((made, change.events))
         };
         match tokio::time::timeout(limit, making).await {
             Ok(made) => {

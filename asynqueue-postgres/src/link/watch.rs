@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynqueue_core::broker::kit::{Announced, io};
+use asynqueue_core::broker::kit::io;
 use deadpool_postgres::Pool;
 use parking_lot::Mutex;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::News;
+use super::{Event, News};
 
 /// The first and the longest wait between two looks at open transactions.
 const FIRST: Duration = Duration::from_millis(1);
@@ -17,11 +17,11 @@ const LONGEST: Duration = Duration::from_millis(50);
 pub(crate) struct Watched {
     /// Its number, as PostgreSQL writes it.
     transaction: String,
-    events: Vec<Announced>,
+    events: Vec<Event>,
 }
 
 impl Watched {
-    pub(crate) fn new(transaction: String, events: Vec<Announced>) -> Self {
+    pub(crate) fn new(transaction: String, events: Vec<Event>) -> Self {
         Self {
             transaction,
             events,

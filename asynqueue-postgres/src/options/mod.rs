@@ -4,12 +4,9 @@ mod error;
 mod tls;
 mod url;
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Arc, atomic::AtomicI64},
-    time::Duration,
-};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use asynqueue_core::task::Clock;
 
 pub use self::error::OptionsError;
 pub(crate) use self::tls::{SslMode, TlsOptions};
@@ -58,8 +55,7 @@ pub struct PostgresOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) retry_for: Duration,
-    /// Milliseconds that tests set the clock of the server ahead.
-    pub(crate) ahead: Arc<AtomicI64>,
+    pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
 impl PostgresOptions {
@@ -130,10 +126,9 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the clock of the server ahead by these milliseconds, for tests.
-    #[doc(hidden)]
-    pub fn ahead(mut self, millis: Arc<AtomicI64>) -> Self {
-        self.ahead = millis;
+    /// Takes the time from `clock` instead of the server, for tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
         self
     }
 

@@ -1,6 +1,6 @@
 //! Parses URLs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use asynqueue_core::duration::parse_millis;
 use percent_encoding::percent_decode_str;
@@ -17,7 +17,9 @@ pub(super) fn read(url: &str) -> Result<PostgresOptions, OptionsError> {
         .iter()
         .any(|scheme| url.starts_with(scheme));
     if !is_ours {
-        let scheme = url.split_once(':').map_or("no scheme", |(scheme, _)| scheme);
+        let scheme = url
+            .split_once(':')
+            .map_or("no scheme", |(scheme, _)| scheme);
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
@@ -63,17 +65,18 @@ fn decoded(name: &str, value: &str) -> Result<String, OptionsError> {
 
 fn options(address: &str, parameters: &[&str]) -> Result<PostgresOptions, OptionsError> {
     let url = format!("{address}?{}", parameters.join("&"));
-    let mut config: tokio_postgres::Config = url.parse().map_err(|error: tokio_postgres::Error| {
-        let source = std::error::Error::source(&error);
-        let text = source.map_or_else(|| error.to_string(), ToString::to_string);
-        let unknown = text
-            .strip_prefix("unknown option `")
-            .and_then(|rest| rest.split_once('`'));
-        match unknown {
-            Some((name, _)) => OptionsError::Parameter(name.to_owned()),
-            None => OptionsError::Url(text),
-        }
-    })?;
+    let mut config: tokio_postgres::Config =
+        url.parse().map_err(|error: tokio_postgres::Error| {
+            let source = std::error::Error::source(&error);
+            let text = source.map_or_else(|| error.to_string(), ToString::to_string);
+            let unknown = text
+                .strip_prefix("unknown option `")
+                .and_then(|rest| rest.split_once('`'));
+            match unknown {
+                Some((name, _)) => OptionsError::Parameter(name.to_owned()),
+                None => OptionsError::Url(text),
+            }
+        })?;
     if config.get_hosts().is_empty() {
         config.host("localhost");
     }
@@ -95,7 +98,7 @@ fn options(address: &str, parameters: &[&str]) -> Result<PostgresOptions, Option
         connect_timeout,
         response_timeout: Duration::from_secs(10),
         retry_for: Duration::from_secs(5),
-        ahead: Arc::default(),
+        clock: None,
     })
 }
 
@@ -109,7 +112,10 @@ struct Files {
 
 impl Files {
     fn read_into(self, options: &mut PostgresOptions) -> Result<(), OptionsError> {
-        options.tls.ca = self.ca.map(|file| tls::read("sslrootcert", file)).transpose()?;
+        options.tls.ca = self
+            .ca
+            .map(|file| tls::read("sslrootcert", file))
+            .transpose()?;
         options.tls.client = match (self.cert, self.key) {
             (Some(cert), Some(key)) => {
                 Some((tls::read("sslcert", cert)?, tls::read("sslkey", key)?))
@@ -157,8 +163,7 @@ fn set(
         "response_timeout" => options.response_timeout = duration()?,
         "retry_for" => options.retry_for = duration()?,
         "sslmode" => {
-            let expected =
-                "expected `disable`, `prefer`, `require`, `verify-ca` or `verify-full`";
+            let expected = "expected `disable`, `prefer`, `require`, `verify-ca` or `verify-full`";
             options.tls.mode = SslMode::parse(value).ok_or_else(|| invalid(expected))?;
             if cfg!(not(feature = "tls"))
                 && !matches!(options.tls.mode, SslMode::Disable | SslMode::Prefer)

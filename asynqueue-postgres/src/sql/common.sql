@@ -1,9 +1,31 @@
 -- What the other functions use.
 
--- The time in milliseconds. Tests set the clock ahead.
-create or replace function asynqueue.now_at(ahead bigint) returns bigint
+-- The time in milliseconds. Tests fix it.
+create or replace function asynqueue.now_at(fixed bigint) returns bigint
 language sql volatile as $$
-    select (extract(epoch from clock_timestamp()) * 1000)::bigint + ahead
+    select coalesce(fixed, (extract(epoch from clock_timestamp()) * 1000)::bigint)
+$$;
+
+-- The first pending tasks of a queue, as rank and place. Null if there are none that no worker is taking now.
+create or replace function asynqueue.head_of(number integer) returns text
+language sql volatile as $$
+    select r.rank || ':' || r.place from asynqueue.ready r where r.queue = number
+    order by r.rank, r.place limit 1 for key share skip locked
+$$;
+
+-- When the first scheduled task or retry of a queue is due.
+create or replace function asynqueue.first_due(number integer) returns bigint
+language sql stable as $$
+    select min(l.at) from (
+        (select a.at from asynqueue.later a where a.queue = number and a.state = 3 order by a.at limit 1)
+        union all
+        (select b.at from asynqueue.later b where b.queue = number and b.state = 4 order by b.at limit 1)) l
+$$;
+
+-- When the first group of a queue is due.
+create or replace function asynqueue.first_group_due(number integer) returns bigint
+language sql stable as $$
+    select g.due from asynqueue."group" g where g.queue = number order by g.due limit 1
 $$;
 
 -- The number of a queue, which is created if it does not exist. The queue is not deleted before this transaction ends.

@@ -109,29 +109,37 @@ end $$;
 
 -- Puts a task that is in no list where it is to be: pending behind the others (2), scheduled (3), to be retried (4),
 -- completed (5), or archived (6). A scheduled task whose time has passed is pending if `is_moved`. Returns whether it is
--- pending.
-create or replace function asynqueue.put(wanted bigint, of_queue integer, new_state smallint, new_at bigint, is_moved boolean, ahead bigint)
-returns boolean
+-- pending in a queue that may be leased from, and what was pending there first; and when it is due, if that is before all
+-- others.
+create or replace function asynqueue.put(
+    wanted bigint, of_queue integer, new_state smallint, new_at bigint, is_moved boolean, fixed bigint)
+returns table (is_open boolean, head text, due bigint)
 language plpgsql volatile as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     is_pending boolean := new_state = 2 or (new_state = 3 and is_moved and new_at <= t);
     of_rank smallint;
 begin
     select rank into of_rank from asynqueue.task where turn = wanted;
+    is_open := false;
     if is_pending then
+        head := asynqueue.head_of(of_queue);
+        select not paused into is_open from asynqueue.queue where id = of_queue;
         insert into asynqueue.ready (queue, rank, place, first, last, at)
         values (of_queue, of_rank, nextval('asynqueue.block'), wanted, wanted,
             case when is_moved then t else coalesce(new_at, t) end);
         insert into asynqueue.tally (queue, pending) values (of_queue, 1);
     else
+        if new_state in (3, 4) and new_at < coalesce(asynqueue.first_due(of_queue), 9223372036854775807) then
+            due := new_at;
+        end if;
         insert into asynqueue.later (turn, queue, state, rank, at)
         values (wanted, of_queue, new_state, of_rank, coalesce(new_at, t));
         insert into asynqueue.tally (queue, scheduled, retry, completed, archived)
         values (of_queue, (new_state = 3)::integer, (new_state = 4)::integer, (new_state = 5)::integer,
             (new_state = 6)::integer);
     end if;
-    return is_pending;
+    return next;
 end $$;
 
 -- Replaces the envelope of a task, and forgets what workers have changed in the former one.
@@ -167,11 +175,11 @@ $$;
 -- completed before. A task that is kept has a time in `waits`.
 create or replace function asynqueue.complete(
     name text, of_id bytea, of_token bigint, waits bigint, new_changes bytea, new_envelope bytea, new_result bytea,
-    ahead bigint)
+    fixed bigint)
 returns table (outcome smallint, awaited boolean)
 language plpgsql volatile as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     wanted bigint;
     number integer;
 begin
@@ -210,17 +218,20 @@ begin
     return next;
 end $$;
 
--- Puts a task that is in no list into a group or a part. Returns when it is due.
+-- Puts a task that is in no list into a group or a part. Returns when that is due, if it is before all others.
 create or replace function asynqueue.put_into_group(
     wanted bigint, of_queue integer, of_id bytea, of_event text, of_name text, first_member bytea, of_tries integer,
     wait bigint, since bigint, size integer, max_delay bigint, grace bigint)
 returns bigint
 language plpgsql volatile as $$
 declare
+    before bigint := asynqueue.first_group_due(of_queue);
     number integer := asynqueue.group_of(of_queue, of_event, of_name, first_member, of_tries, wait, since);
+    is_due bigint;
 begin
     insert into asynqueue.member (turn, at, max_delay, grace, "group", max_size, id)
     values (wanted, since, max_delay, grace, number, size, of_id);
     insert into asynqueue.tally (queue, aggregating) values (of_queue, 1);
-    return asynqueue.refresh_group(number);
+    is_due := asynqueue.refresh_group(number);
+    return case when is_due < coalesce(before, 9223372036854775807) then is_due end;
 end $$;

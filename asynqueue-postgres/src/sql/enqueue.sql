@@ -2,26 +2,36 @@
 -- rank; the others have their time in `dues`, or wait for `delays`. The other arrays are null if no task needs them.
 --
 -- Returns the tasks that are refused: 1 for their id, 2 for their unique lock, 3 for their tick, with the state of the
--- task that exists; and as 0 the first time at which something of a queue is due.
+-- task that exists. And what to announce: 0 a time at which something of the task's queue is due before all others, and
+-- 4 that its queue has pending tasks, with those that were the first before.
 create or replace function asynqueue.enqueue(
     names text[], of integer[], ids bytea[], envelopes bytea[], ranks smallint[], pending integer,
     dues bigint[], delays bigint[],
     keys text[], holds smallint[], ttls bigint[],
     guards text[], ticks bigint[], tolerance bigint,
     events text[], groups text[], sizes integer[], max_delays bigint[], graces bigint[],
-    ahead bigint)
-returns table (n integer, why smallint, state smallint, holder bytea, at bigint)
+    fixed bigint)
+returns table (n integer, why smallint, state smallint, holder bytea, at bigint, head text)
 language plpgsql volatile
 set enable_seqscan = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     base bigint := nextval('asynqueue.block') - 1;
     total integer := cardinality(ids);
     accepted integer;
     queues integer[];
+    heads text[];
+    first_dues bigint[];
+    group_dues bigint[];
     refused record;
 begin
     select array_agg(asynqueue.queue_of(u.name) order by u.ord) into queues from unnest(names) with ordinality u(name, ord);
+    heads := array(select asynqueue.head_of(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
+    if pending < total then
+        first_dues := array(select asynqueue.first_due(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
+        group_dues :=
+            array(select asynqueue.first_group_due(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
+    end if;
     if keys is null and guards is null and groups is null then
         insert into asynqueue.task (turn, queue, rank, id, envelope)
         select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
@@ -35,7 +45,7 @@ begin
                 base + i, queues[of[i]], ids[i], envelopes[i], ranks[i], keys[i], holds[i], ttls[i],
                 guards[i], ticks[i], tolerance, t);
             if refused.why is not null then
-                n := i; why := refused.why; state := refused.state; holder := refused.holder; at := null;
+                n := i; why := refused.why; state := refused.state; holder := refused.holder; at := null; head := null;
                 return next;
             else
                 accepted := accepted + 1;
@@ -43,7 +53,10 @@ begin
                     n := i; why := 0; state := null; holder := null;
                     at := asynqueue.join_group(
                         base + i, queues[of[i]], ids[i], events[i], groups[i], sizes[i], max_delays[i], graces[i], t);
-                    return next;
+                    if at < coalesce(group_dues[of[i]], 9223372036854775807) then
+                        group_dues[of[i]] := at;
+                        return next;
+                    end if;
                 end if;
             end if;
         end loop;
@@ -55,6 +68,10 @@ begin
         from unnest(of, ranks) with ordinality u(q, rank, ord) group by u.q, u.rank, (u.ord - 1) / 100;
         insert into asynqueue.tally (queue, pending)
         select queues[u.q], count(*) from unnest(of) u(q) group by u.q;
+        return query
+            select min(u.ord)::integer, 4::smallint, null::smallint, null::bytea, null::bigint, heads[u.q]
+            from unnest(of) with ordinality u(q, ord) join asynqueue.queue q on q.id = queues[u.q] and not q.paused
+            group by u.q;
         return;
     end if;
 
@@ -77,11 +94,23 @@ begin
     from asynqueue.task k left join asynqueue.later l using (turn) left join asynqueue.member m using (turn)
     where k.turn > base and k.turn <= base + total group by k.queue;
 
-    return query select min(k.turn - base)::integer, 0::smallint, null::smallint, null::bytea, min(l.at)
-        from asynqueue.task k join asynqueue.later l using (turn)
-        where k.turn > base and k.turn <= base + total group by k.queue;
+    return query
+        select d.ord::integer, 0::smallint, null::smallint, null::bytea, d.at, null::text
+        from (
+            select min(k.turn - base) as ord, min(l.at) as at from asynqueue.task k join asynqueue.later l using (turn)
+            where k.turn > base and k.turn <= base + total group by k.queue) d
+        where d.at < coalesce(first_dues[of[d.ord]], 9223372036854775807);
+    return query
+        select p.ord::integer, 4::smallint, null::smallint, null::bytea, null::bigint, heads[of[p.ord]]
+        from (
+            select k.queue, min(k.turn - base) as ord from asynqueue.task k
+            where k.turn > base and k.turn <= base + total
+                and not exists (select from asynqueue.later l where l.turn = k.turn)
+                and not exists (select from asynqueue.member m where m.turn = k.turn)
+            group by k.queue) p
+        join asynqueue.queue q on q.id = p.queue and not q.paused;
     if accepted < total and keys is null and guards is null and groups is null then
-        return query select u.ord::integer, 1::smallint, asynqueue.state_of(k.turn), null::bytea, null::bigint
+        return query select u.ord::integer, 1::smallint, asynqueue.state_of(k.turn), null::bytea, null::bigint, null::text
             from unnest(of, ids) with ordinality u(q, id, ord)
             join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
             where k.turn <> base + u.ord;

@@ -1,11 +1,11 @@
 -- Extends leases. Returns for each: 0 it is not current, 1 it was extended, 2 and a cancellation was requested.
 create or replace function asynqueue.extend(
-    names text[], of integer[], ids bytea[], tokens bigint[], lasts bigint, ahead bigint)
+    names text[], of integer[], ids bytea[], tokens bigint[], lasts bigint, fixed bigint)
 returns table (n integer, outcome smallint)
 language plpgsql volatile
 set enable_seqscan = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
 begin
     -- Lost with a crash of the database, together with the connection that wrote it: the lease is then older, not wrong.
     perform set_config('synchronous_commit', 'off', true);

@@ -1,16 +1,21 @@
 -- Leases pending tasks of the queues `names`, in this order: at most `limits[n]` of each, and `total` in all.
 create or replace function asynqueue.lease(
-    names text[], limits integer[], total integer, lasts bigint, worker text, ahead bigint)
+    names text[], limits integer[], total integer, lasts bigint, worker text, fixed bigint)
 returns table (n integer, id bytea, envelope bytea, changes bytea, token bigint, since bigint, at bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_material = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     number integer;
     wanted integer;
     taken integer;
     ranges integer;
     is_locked boolean;
+    ranks smallint[];
+    places bigint[];
+    firsts bigint[];
+    lasts_of bigint[];
+    ats bigint[];
 begin
     for i in 1..cardinality(names) loop
         select q.id into number from asynqueue.queue q where q.name = names[i] and not q.paused;
@@ -28,12 +33,16 @@ begin
                 -- Other workers have locked all of them for a moment.
                 perform from asynqueue.ready r where r.queue = number order by r.rank, r.place limit 1 for update;
             end if;
+            -- Locked first, and read by the next statement: this one may not see what another worker has left of a range.
+            select array_agg(l.rank), array_agg(l.place), array_agg(l.first), array_agg(l.last), array_agg(l.at)
+            into ranks, places, firsts, lasts_of, ats
+            from (
+                select r.rank, r.place, r.first, r.last, r.at from asynqueue.ready r where r.queue = number
+                order by r.rank, r.place limit ranges for update skip locked) l;
             return query
-                with locked as materialized (
-                    select r.rank, r.place, r.first, r.last, r.at from asynqueue.ready r where r.queue = number
-                    order by r.rank, r.place limit ranges for update skip locked),
-                counted as (
-                    select l.*, sum(l.last - l.first + 1) over (order by l.rank, l.place) as upto from locked l),
+                with counted as (
+                    select l.*, sum(l.last - l.first + 1) over (order by l.rank, l.place) as upto
+                    from unnest(ranks, places, firsts, lasts_of, ats) l(rank, place, first, last, at)),
                 cut as materialized (
                     select c.rank, c.place, c.first, c.last, c.at,
                         least(c.last, c.last - (c.upto - wanted)::bigint) as cut

@@ -5,22 +5,25 @@
 --
 -- Returns for each outcome: 0 the lease is not current, 1 recorded, 2 a cancellation was requested, with its reason,
 -- and nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler; whether a caller
--- waits for the end; and when the task is due.
+-- waits for the end; when the task is due, if that is before all others of its queue; whether its queue may be leased
+-- from, and what was pending there first.
 create or replace function asynqueue.settle(
     names text[], of integer[], ids bytea[], tokens bigint[], if_expired boolean[], is_cancelled boolean[],
     kinds smallint[], waits bigint[], changes bytea[], results bytea[], envelopes bytea[],
-    failed boolean[], keys text[], ttls bigint[], ahead bigint)
-returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint)
+    failed boolean[], keys text[], ttls bigint[], fixed bigint)
+returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint, is_open boolean, head text)
 language plpgsql volatile
 set enable_seqscan = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     hours integer := (t / 3600000)::integer;
     queues integer[];
     ords integer[];
     turns bigint[];
     blocked integer[] := '{}';
     waited integer[] := '{}';
+    heads text[];
+    dues bigint[];
     has_changes boolean := exists (select from asynqueue.change);
 begin
     select array_agg(q.id order by u.ord) into queues
@@ -29,9 +32,9 @@ begin
     if exists (select from asynqueue.settled) then
         return query
             with known as (
-                delete from asynqueue.settled s using unnest(tokens) with ordinality u(token, ord)
-                where s.token = u.token returning u.ord)
-            select k.ord::integer, 3::smallint, null::text, true, null::bigint from known k;
+                delete from asynqueue.settled s using unnest(tokens, if_expired) with ordinality u(token, expired, ord)
+                where s.token = u.token and not u.expired returning u.ord)
+            select k.ord::integer, 3::smallint, null::text, true, null::bigint, false, null::text from known k;
     end if;
     if exists (select from asynqueue.running where cancel is not null) then
         blocked := array(
@@ -41,7 +44,7 @@ begin
             join asynqueue.running r on r.turn = k.turn and r.cancel is not null
             where u.kind between 3 and 7 and not u.cancelled);
         return query
-            select u.ord::integer, 2::smallint, r.cancel, false, null::bigint
+            select u.ord::integer, 2::smallint, r.cancel, false, null::bigint, false, null::text
             from unnest(of, ids) with ordinality u(q, id, ord)
             join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
             join asynqueue.running r on r.turn = k.turn where u.ord = any(blocked);
@@ -89,6 +92,10 @@ begin
         on conflict (queue, id) do update set at = excluded.at, result = excluded.result;
     end if;
 
+    if exists (select from unnest(ords) e(ord) where kinds[e.ord] between 3 and 6) then
+        heads := array(select asynqueue.head_of(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
+        dues := array(select asynqueue.first_due(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
+    end if;
     if exists (select from unnest(ords) e(ord) where kinds[e.ord] between 2 and 7) then
         perform asynqueue.keep(ords, turns, of, queues, ids, kinds, waits, changes, results, envelopes, keys, ttls, t);
     end if;
@@ -103,8 +110,10 @@ begin
 
     return query
         select e.ord, 1::smallint, null::text, e.ord = any(waited),
-            case when kinds[e.ord] in (3, 4) then t + waits[e.ord] end
-        from unnest(ords) e(ord);
+            case when kinds[e.ord] in (3, 4) and t + waits[e.ord] < coalesce(dues[of[e.ord]], 9223372036854775807)
+                then t + waits[e.ord] end,
+            kinds[e.ord] in (5, 6) and not q.paused, heads[of[e.ord]]
+        from unnest(ords) e(ord) join asynqueue.queue q on q.id = queues[of[e.ord]];
 end $$;
 
 -- Puts tasks whose lease has ended where their outcomes send them.

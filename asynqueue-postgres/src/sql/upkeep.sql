@@ -1,25 +1,23 @@
 -- Upkeep: tasks that become due, tasks that are no longer kept, counts, and the rows of deleted queues.
 
 -- Makes due tasks pending. Returns how many of each queue, and when its next one is due.
-create or replace function asynqueue.forward(names text[], at_most integer, ahead bigint)
-returns table (n integer, moved integer, next_due bigint)
+create or replace function asynqueue.forward(names text[], at_most integer, fixed bigint)
+returns table (n integer, moved integer, next_due bigint, is_open boolean, head text)
 language plpgsql volatile
 set enable_seqscan = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     number integer;
     place bigint;
     retried integer;
 begin
     for i in 1..cardinality(names) loop
-        n := i; moved := 0; next_due := null;
-        select q.id into number from asynqueue.queue q where q.name = names[i];
+        n := i; moved := 0; next_due := null; is_open := false; head := null;
+        select q.id, not q.paused into number, is_open from asynqueue.queue q where q.name = names[i];
         if number is not null then
-            select min(l.at) into next_due from (
-                (select a.at from asynqueue.later a where a.queue = number and a.state = 3 order by a.at limit 1)
-                union all
-                (select b.at from asynqueue.later b where b.queue = number and b.state = 4 order by b.at limit 1)) l;
+            next_due := asynqueue.first_due(number);
             if next_due <= t then
+                head := asynqueue.head_of(number);
                 place := nextval('asynqueue.block');
                 with found as (
                     (select a.turn, a.at, 0 as retry from asynqueue.later a
@@ -44,10 +42,7 @@ begin
                     insert into asynqueue.tally (queue, pending, scheduled, retry)
                     values (number, moved, retried - moved, -retried);
                 end if;
-                select min(l.at) into next_due from (
-                    (select a.at from asynqueue.later a where a.queue = number and a.state = 3 order by a.at limit 1)
-                    union all
-                    (select b.at from asynqueue.later b where b.queue = number and b.state = 4 order by b.at limit 1)) l;
+                next_due := asynqueue.first_due(number);
             end if;
         end if;
         return next;
@@ -112,12 +107,12 @@ end $$;
 
 -- Deletes at most `at_most` tasks of each queue that are no longer kept, and what has no effect any more.
 create or replace function asynqueue.trim(
-    names text[], archived_for bigint, archived_max bigint, at_most integer, oldest_hour integer, ahead bigint)
+    names text[], archived_for bigint, archived_max bigint, at_most integer, oldest_hour integer, fixed bigint)
 returns table (n integer, completed integer, by_count integer, by_age integer, archived bigint)
 language plpgsql volatile
 set enable_seqscan = off set jit = off as $$
 declare
-    t bigint := asynqueue.now_at(ahead);
+    t bigint := asynqueue.now_at(fixed);
     number integer;
 begin
     perform set_config('synchronous_commit', 'off', true);
@@ -130,7 +125,7 @@ begin
                 (select sum(y.archived) from asynqueue.tally y where y.queue = number), 0) into archived
             from asynqueue.queue q where q.id = number;
             by_count := asynqueue.delete_oldest(
-                number, 6::smallint, 9223372036854775807, least(archived - archived_max, at_most)::integer);
+                number, 6::smallint, 9223372036854775807, least(greatest(archived - archived_max, 0), at_most)::integer);
             completed := asynqueue.delete_oldest(number, 5::smallint, t, at_most - by_count);
             by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
             if archived > 0 then
@@ -210,6 +205,41 @@ begin
     update asynqueue.queue set name = null where id = number;
     return true;
 end $$;
+
+-- Adds statistics of another store to a queue, unless those with this id were added before. Returns whether they were
+-- not.
+create or replace function asynqueue.absorb(
+    name text, new_id text, new_succeeded bigint, new_failed bigint, new_max bigint, by_count bigint, by_age bigint,
+    trimmed bigint, hours integer[], succeeded_in bigint[], failed_in bigint[])
+returns boolean
+language plpgsql volatile as $$
+declare
+    number integer := asynqueue.queue_of(name);
+begin
+    insert into asynqueue.absorbed values (number, new_id) on conflict do nothing;
+    if not found then
+        return false;
+    end if;
+    insert into asynqueue.hour as h (queue, hour, succeeded, failed)
+    select number, u.hour, u.succeeded, u.failed from unnest(hours, succeeded_in, failed_in) u(hour, succeeded, failed)
+    on conflict (queue, hour) do update
+    set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed;
+    update asynqueue.queue q set is_used = true, succeeded = q.succeeded + new_succeeded, failed = q.failed + new_failed,
+        archive_max = coalesce(q.archive_max, new_max), trimmed_by_count = q.trimmed_by_count + by_count,
+        trimmed_by_age = q.trimmed_by_age + by_age, last_trimmed = greatest(q.last_trimmed, trimmed)
+    where q.id = number;
+    return true;
+end $$;
+
+-- Which of these queues have no more the first pending tasks that they had: then a worker may have found nothing and
+-- gone to sleep before later tasks were committed.
+create or replace function asynqueue.moved_on(names text[], heads text[]) returns setof text
+language sql volatile as $$
+    select u.name from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name
+    where not exists (
+        select from asynqueue.ready r where r.queue = q.id and r.rank = split_part(u.head, ':', 1)::smallint
+            and r.place = split_part(u.head, ':', 2)::bigint for key share skip locked)
+$$;
 
 -- Pauses or resumes queues. Returns the resumed ones that have pending tasks.
 create or replace function asynqueue.set_paused(names text[], is_paused boolean) returns setof text

@@ -23,8 +23,10 @@ impl Call {
     }
 
     pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        let typed = |value| -> (&(dyn ToSql + Sync), Type) { (value, Value::kind(value)) };
-        self.values.iter().map(typed).collect()
+        let values = self.values.iter();
+        values
+            .map(|value| (value as &(dyn ToSql + Sync), value.kind()))
+            .collect()
     }
 }
 
@@ -105,8 +107,8 @@ pub(crate) fn text(text: &str) -> Value {
     Value::Text(Some(text.to_owned()))
 }
 
-pub(crate) fn texts<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Value {
-    let owned = |text: T| Some(text.as_ref().to_owned());
+pub(crate) fn texts<T: ToString>(texts: impl IntoIterator<Item = T>) -> Value {
+    let owned = |text: T| Some(text.to_string());
     Value::Texts(Some(texts.into_iter().map(owned).collect()))
 }
 
@@ -134,7 +136,9 @@ pub(crate) fn any<T>(values: Vec<Option<T>>) -> Option<Vec<Option<T>>> {
 
 /// A time or a duration in milliseconds, as a column has it.
 pub(crate) fn millis(time: impl Into<u128>) -> i64 {
-    i64::try_from(time.into()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    i64::try_from(time.into())
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4)
 }
 
 /// A time as a column has it.

@@ -35,6 +35,7 @@ use redis::{Arg, Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::ConnectError;
+pub(crate) use self::listen::Message;
 use self::{
     connection::{Holder, Source},
     denied::{Denied, User},
@@ -45,7 +46,6 @@ use self::{
     shards::Shards,
     target::Target,
 };
-pub(crate) use self::listen::Message;
 
 use crate::{
     meter,

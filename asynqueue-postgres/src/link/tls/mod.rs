@@ -64,15 +64,20 @@ fn client_config(options: &TlsOptions) -> io::Result<ClientConfig> {
     let builder = match options.mode {
         SslMode::VerifyFull => builder.with_root_certificates(roots(options)?),
         SslMode::VerifyCa => {
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots(options)?.into(), provider)
-                .build()
-                .map_err(io::Error::other)?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(roots(options)?.into(), provider)
+                    .build()
+                    .map_err(io::Error::other)?;
             let verifier = Arc::new(AnyName(verifier));
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
         }
         _ => {
             let verifier = Arc::new(AnyCertificate(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
         }
     };
     let Some((cert, key)) = &options.client else {
@@ -81,7 +86,9 @@ fn client_config(options: &TlsOptions) -> io::Result<ClientConfig> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
     let chain = chain.map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
-    builder.with_client_auth_cert(chain, key).map_err(io::Error::other)
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(io::Error::other)
 }
 
 /// The certificates that are trusted.
@@ -101,4 +108,3 @@ fn roots(options: &TlsOptions) -> io::Result<RootCertStore> {
     }
     Ok(roots)
 }
-
