@@ -106,8 +106,10 @@ pub enum ResultError {
     /// It was not accepted in the first place.
     #[error(transparent)]
     NotEnqueued(#[from] Box<EnqueueError>),
-    /// It is not stored: completed without retention, past its retention, or deleted.
-    #[error("task {task} is no longer stored: set `retention` to read results after completion")]
+    /// It is not stored: deleted, alone or with its queue, revoked, or past its retention.
+    #[error(
+        "task {task} is no longer stored: it was deleted or revoked, or its `retention` has passed, and a longer one keeps the result"
+    )]
     Gone {
         /// The task to read the result of.
         task: TaskRef,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use asynqueue_core::{
+    broker::Control,
     layer::{Next, TaskRequest, middleware_fn},
     process::{Context, Payload, Progress, SetResultError, TaskError},
     producer::{EnqueueError, ResultError, TaskHandle, TaskStatus},
@@ -16,6 +17,7 @@ use asynqueue_core::{
     task::{TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -114,12 +116,26 @@ async fn the_result_of_an_unknown_task_is_gone() {
     let unknown: TaskHandle<Sum> =
         producer.handle(TaskRef::new("default", TaskId::new("no").unwrap()));
     let error = soon("a result", unknown.result()).await.expect_err("gone");
-    assert!(
-        error
-            .to_string()
-            .starts_with("task default/no is no longer stored: "),
-        "{error}"
-    );
+    assert_eq!(error.to_string(), gone("no"));
+}
+
+fn gone(id: &str) -> String {
+    format!(
+        "task default/{id} is no longer stored: it was deleted or revoked, or its `retention` has passed, and a longer one keeps the result"
+    )
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_queue_is_deleted_with_its_tasks() {
+    let (broker, producer) = broker();
+    let task = producer.enqueue(job(1)).id("one").retention(AN_HOUR);
+    let task = task.await.unwrap();
+    let mut result = std::pin::pin!(task.result());
+    assert!(result.as_mut().now_or_never().is_none(), "it waits");
+    let queue = "default".into();
+    assert!(Control::delete_queue(&broker, &queue, true).await.unwrap());
+    let error = soon("an end", result).await.expect_err("deleted");
+    assert_eq!(error.to_string(), gone("one"));
 }
 
 #[tokio::test]

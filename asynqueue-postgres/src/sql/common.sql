@@ -6,11 +6,10 @@ language sql volatile as $$
     select coalesce(fixed, (extract(epoch from clock_timestamp()) * 1000)::bigint)
 $$;
 
--- The first pending tasks of a queue, as rank and place. Null if there are none that no worker is taking now.
+-- The first pending tasks of a queue, as rank and place. Null if there are none.
 create or replace function asynqueue.head_of(number integer) returns text
-language sql volatile as $$
-    select r.rank || ':' || r.place from asynqueue.ready r where r.queue = number
-    order by r.rank, r.place limit 1 for key share skip locked
+language sql stable as $$
+    select r.rank || ':' || r.place from asynqueue.ready r where r.queue = number order by r.rank, r.place limit 1
 $$;
 
 -- When the first scheduled task or retry of a queue is due.

@@ -231,12 +231,12 @@ begin
     return true;
 end $$;
 
--- Which of these queues have no more the first pending tasks that they had: then a worker may have found nothing and
--- gone to sleep before later tasks were committed.
+-- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
+-- and gone to sleep before later tasks were committed.
 create or replace function asynqueue.moved_on(names text[], heads text[]) returns setof text
 language sql volatile as $$
     select u.name from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name
-    where not exists (
+    where exists (select from asynqueue.ready r where r.queue = q.id) and not exists (
         select from asynqueue.ready r where r.queue = q.id and r.rank = split_part(u.head, ':', 1)::smallint
             and r.place = split_part(u.head, ':', 2)::bigint for key share skip locked)
 $$;

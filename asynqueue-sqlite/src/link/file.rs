@@ -1,4 +1,4 @@
-//! The database file: opening it, noticing that it is gone, and explaining what is wrong with it.
+//! The database file: opening it, and noticing that it is gone.
 
 use std::{
     fs, io,
@@ -8,9 +8,9 @@ use std::{
 };
 
 use asynqueue_core::broker::BrokerError;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
-use super::{ConnectError, error::MAX_PATH, turn::Turn};
+use super::{ConnectError, error::MAX_PATH, explain::is_busy, turn::Turn};
 use crate::{
     SqliteOptions,
     options::Place,
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct File {
     /// None in memory.
     path: Option<PathBuf>,
-    busy_timeout: Duration,
+    pub(super) busy_timeout: Duration,
     /// Which files are open: the database, its log and the index of the log.
     opened: Vec<(PathBuf, Identity)>,
     /// The folder with the files of live processes, if it can be used.
@@ -223,96 +223,6 @@ impl File {
             None => "the database in memory".to_owned(),
         }
     }
-
-    pub(crate) fn connect_error(&self, error: rusqlite::Error) -> ConnectError {
-        ConnectError::File {
-            problem: self.explain(&error),
-            source: error,
-        }
-    }
-
-    pub(crate) fn broker_error(&self, fault: Fault) -> BrokerError {
-        let error = match fault {
-            Fault::Sqlite(error) => error,
-            #[cfg(feature = "sqlx")]
-            Fault::Sqlx(error) => match as_sqlite(&error) {
-                Some(error) => error,
-                None => return BrokerError::unavailable(error.to_string()).caused_by(error),
-            },
-            Fault::Broker(error) => return error,
-        };
-        let problem = self.explain(&error);
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => BrokerError::full,
-            Some(
-                ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::PermissionDenied
-                | ErrorCode::OutOfMemory
-                | ErrorCode::FileLockingProtocolFailed
-                | ErrorCode::SchemaChanged,
-            ) => BrokerError::unavailable,
-            _ => BrokerError::protocol,
-        };
-        kind(problem).caused_by(error)
-    }
-
-    /// What is wrong, and what to do.
-    fn explain(&self, error: &rusqlite::Error) -> String {
-        let name = self.name();
-        let extended = error.sqlite_error().map(|error| error.extended_code);
-        if extended == Some(ffi::SQLITE_BUSY_SNAPSHOT) {
-            return format!(
-                "the transaction has read {name} before another program wrote to it: start the transaction as `immediate`"
-            );
-        }
-        let what = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => "has no room: free space on its disk",
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                let time = self.busy_timeout;
-                return format!(
-                    "{name} is locked by a transaction of another program for more than {time:?}: end that transaction"
-                );
-            }
-            Some(ErrorCode::ReadOnly) => {
-                "cannot be written: give this user write access to the file, its `-wal` and `-shm` files and its folder"
-            }
-            Some(ErrorCode::CannotOpen) => {
-                "cannot be opened: check that its folder exists and that this user may write to it"
-            }
-            Some(ErrorCode::PermissionDenied) => "cannot be opened: give this user access to it",
-            Some(ErrorCode::NotADatabase) => {
-                "is not a SQLite database, or it is encrypted: name another file"
-            }
-            Some(ErrorCode::DatabaseCorrupt) => {
-                "is damaged: stop all programs that use it, and restore a backup, or save what can be read with `sqlite3 FILE .recover`"
-            }
-            Some(ErrorCode::SystemIoFailure) => {
-                "cannot be read or written: check its disk, and the limits of file sizes and quotas"
-            }
-            _ => return format!("unexpected error of {name}: {error}"),
-        };
-        format!("{name} {what}")
-    }
-}
-
-/// The same error with the code that SQLite has returned, if it is one of SQLite.
-#[cfg(feature = "sqlx")]
-fn as_sqlite(error: &sqlx::Error) -> Option<rusqlite::Error> {
-    let code = error.as_database_error()?.code()?.parse().ok()?;
-    let text = Some(error.to_string());
-    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code), text))
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error_code();
-    matches!(
-        code,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
 }
 
 /// A path beside the database that starts with its name.

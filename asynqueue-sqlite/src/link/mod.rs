@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod error;
+mod explain;
 mod file;
 mod log_hook;
 mod peers;

@@ -1,6 +1,6 @@
 //! Parses URLs.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use asynqueue_core::duration::parse_millis;
 use percent_encoding::percent_decode_str;
@@ -10,11 +10,23 @@ use super::{OptionsError, Place, SqliteDurability, SqliteOptions};
 pub(super) fn read(url: &str) -> Result<SqliteOptions, OptionsError> {
     let rest = url.strip_prefix("sqlite:");
     let rest = rest.ok_or_else(|| OptionsError::Scheme(url.to_owned()))?;
+    if let Some((_, fragment)) = rest.split_once('#') {
+        return Err(OptionsError::Fragment(fragment.to_owned()));
+    }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut options = SqliteOptions::at(place(path)?);
+    let mut names = HashSet::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        set(&mut options, name, &decoded(value)?)?;
+        if !names.insert(name) {
+            return Err(OptionsError::Repeated(name.to_owned()));
+        }
+        let value = decoded(value).map_err(|_| OptionsError::Value {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            expected: "expected percent-encoded UTF-8".to_owned(),
+        })?;
+        set(&mut options, name, &value)?;
     }
     Ok(options)
 }
@@ -23,17 +35,26 @@ fn place(path: &str) -> Result<Place, OptionsError> {
     if path == ":memory:" {
         return Ok(Place::Memory);
     }
-    match decoded(path.strip_prefix("//").unwrap_or(path))? {
-        path if path.is_empty() || path.ends_with('/') => Err(OptionsError::NoPath),
+    let encoded = path.strip_prefix("//").unwrap_or(path);
+    match decoded(encoded)? {
+        path if path.is_empty() => Err(OptionsError::NoPath),
+        path if path.ends_with('/') => Err(OptionsError::Folder(path)),
+        path if path.contains('\0') => Err(OptionsError::Nul(encoded.to_owned())),
         path if path == ":memory:" => Ok(Place::Memory),
+        path if path.starts_with(':') || path == "memory:" => Err(OptionsError::Memory(path)),
         path => Ok(Place::File(PathBuf::from(path))),
     }
 }
 
 fn decoded(text: &str) -> Result<String, OptionsError> {
+    let invalid = || OptionsError::Encoding(text.to_owned());
+    // The decoder leaves a percent sign without a number as it is.
+    let is_number = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_number) {
+        return Err(invalid());
+    }
     let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| OptionsError::Encoding(text.to_owned()))?;
-    Ok(decoded.into_owned())
+    Ok(decoded.map_err(|_| invalid())?.into_owned())
 }
 
 fn set(options: &mut SqliteOptions, name: &str, value: &str) -> Result<(), OptionsError> {
@@ -72,7 +93,8 @@ mod tests {
                 "sqlite:///var/lib/tasks.db?durability=normal",
                 "/var/lib/tasks.db",
             ),
-            ("sqlite://a%20b%3F.db", "a b?.db"),
+            ("sqlite://a%20b%3F%231.db", "a b?#1.db"),
+            ("sqlite://./:memory", "./:memory"),
         ] {
             let options = read(url).expect(url);
             assert_eq!(options.place, Place::File(path.into()), "{url}");
@@ -105,7 +127,39 @@ mod tests {
             ),
             (
                 "sqlite:///var/",
-                "the SQLite URL has no path: write `sqlite://tasks.db`, or `sqlite::memory:` for a database in memory",
+                "path `/var/` is that of a folder: name a file in it, such as `/var/tasks.db`",
+            ),
+            (
+                "sqlite::memory",
+                "path `:memory` is not that of a file: write `sqlite::memory:` for a database in memory, or `sqlite://./:memory` for a file",
+            ),
+            (
+                "sqlite:memory:",
+                "path `memory:` is not that of a file: write `sqlite::memory:` for a database in memory, or `sqlite://./memory:` for a file",
+            ),
+            (
+                "sqlite://%ZZ.db",
+                "path `%ZZ.db` is not percent-encoded UTF-8: write `%25` for a percent sign and `%3F` for a question mark",
+            ),
+            (
+                "sqlite://100%",
+                "path `100%` is not percent-encoded UTF-8: write `%25` for a percent sign and `%3F` for a question mark",
+            ),
+            (
+                "sqlite://t.db?durability=%ZZ",
+                "parameter `durability` is `%ZZ`: expected percent-encoded UTF-8",
+            ),
+            (
+                "sqlite://a%00b.db",
+                "path `a%00b.db` has a NUL byte: remove `%00`",
+            ),
+            (
+                "sqlite://t.db?durability=full#top",
+                "the SQLite URL has a fragment, `#top`: remove it, or write `%23` for a `#` in the path",
+            ),
+            (
+                "sqlite://t.db?durability=full&durability=normal",
+                "parameter `durability` is given more than once: keep one of them",
             ),
             (
                 "sqlite://%ff.db",

@@ -14,7 +14,7 @@ use asynqueue_core::{
 
 use crate::common::{self, Scratch};
 
-const DAMAGED: &str = "is damaged: stop all programs that use it, and restore a backup, or save what can be read with `sqlite3 FILE .recover`";
+const DAMAGED: &str = "is damaged or was cut short: stop all programs that use it, and restore a backup, or save what can be read with `sqlite3 FILE .recover`";
 
 /// A file with 2,000 tasks in queue `q`, all of them moved into it.
 async fn filled() -> Scratch {
@@ -69,6 +69,21 @@ async fn a_file_that_was_cut_in_half_is_refused() {
     let error = common::try_open(scratch.file()).await.expect_err("damaged");
     let name = scratch.file();
     assert_eq!(error.to_string(), format!("`{}` {DAMAGED}", name.display()));
+}
+
+#[tokio::test]
+async fn a_file_that_has_only_a_part_of_its_header_is_refused() {
+    let scratch = filled().await;
+    let file = File::options().write(true).open(scratch.file());
+    file.expect("a file").set_len(20).expect("cut");
+    let error = common::try_open(scratch.file()).await.expect_err("damaged");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "`{}` was cut short to 20 bytes, or is not a SQLite database: restore a backup, or name another file",
+            scratch.file().display()
+        )
+    );
 }
 
 /// Overwrites each page that is a leaf of a table.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use asynqueue_core::broker::BrokerError;
+use asynqueue_core::broker::{BrokerError, Store};
 use asynqueue_sqlite::{SqliteBroker, SqliteOptions};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
@@ -91,4 +91,24 @@ async fn a_program_that_reads_for_long_keeps_nobody_from_writing() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(count(), Ok(1), "it reads one moment");
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_keeps_for_itself_is_refused_with_the_reason() {
+    let scratch = Scratch::new();
+    common::open(scratch.file()).await.close().await;
+    let program = common::program(scratch.file());
+    program
+        .execute_batch("pragma locking_mode = exclusive; create table own (id integer)")
+        .expect("a table");
+    let error = common::try_open(scratch.file()).await.expect_err("locked");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "`{}` is locked by another program for more than 300ms: end its transaction, or the program if it uses `locking_mode=exclusive`",
+            scratch.file().display()
+        )
+    );
+    drop(program);
+    common::work(&common::open(scratch.file()).await, "task").await;
 }

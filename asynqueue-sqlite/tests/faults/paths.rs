@@ -38,7 +38,10 @@ async fn a_path_may_have_any_characters() {
         );
 
         let text = path.to_str().expect("UTF-8");
-        let encode = |text: &str| text.replace('%', "%25").replace('?', "%3F");
+        let encode = |text: &str| {
+            let text = text.replace('%', "%25").replace('?', "%3F");
+            text.replace('#', "%23")
+        };
         let url = format!("sqlite://{}", encode(text));
         let by_url = SqliteBroker::connect(SqliteOptions::new(&url).expect("a URL")).await;
         common::work(&by_url.expect("a broker"), "by-url").await;

@@ -136,3 +136,52 @@ async fn a_connection_to_another_file_is_refused() {
         .to_string();
     assert!(error.contains("use a file"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_in_a_file_that_was_deleted_is_refused() {
+    let shop = Shop::open().await;
+    let mut db = shop.db();
+    let tx = begin(&mut db);
+    std::fs::remove_file(&shop.path).expect("deleted");
+    let task = shop
+        .producer
+        .prepare(Credit { cents: 1 })
+        .expect("prepared");
+    let error = shop.broker.enqueue_in(&tx, task).expect_err("it is gone");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the broker is unavailable: `{}` was deleted or moved: move it back, or restart the program to start with an empty file",
+            shop.path.display()
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_has_read_before_another_wrote_is_refused_with_the_remedy() {
+    let shop = Shop::open().await;
+    let mut db = shop.db();
+    let tx = db.transaction().expect("a deferred transaction");
+    let read = "select count(*) from account";
+    tx.query_row(read, [], |row| row.get::<_, i64>(0))
+        .expect("read");
+    let other = shop.producer.enqueue(Credit { cents: 1 });
+    other.await.expect("enqueued");
+    let task = shop
+        .producer
+        .prepare(Credit { cents: 2 })
+        .expect("prepared");
+    let error = shop
+        .broker
+        .enqueue_in(&tx, task)
+        .expect_err("it is deferred");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the broker is unavailable: the transaction has read `{}` before another program wrote to it: start the transaction as `immediate`",
+            shop.path.display()
+        )
+    );
+    tx.rollback().expect("rolled back");
+    assert_eq!(shop.pending().await, 1);
+}
