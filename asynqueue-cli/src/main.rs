@@ -1,6 +1,7 @@
 //! The `asynqueue` command.
 
 mod bench;
+mod migrate;
 mod monitor;
 mod transfer;
 
@@ -20,6 +21,11 @@ struct Cli {
 enum Command {
     /// Benchmark a broker on a temporary queue, which is deleted afterwards.
     Bench(bench::Options),
+    /// Create the tables and functions of PostgreSQL, or bring them to the version of this program.
+    ///
+    /// Programs do so themselves when they connect, unless their URL has `migrate=false`. Programs of the version before
+    /// continue to work.
+    Migrate(migrate::Options),
     /// Serve the web monitor of a broker.
     Monitor(monitor::Options),
     /// Move everything from one broker to another: tasks, schedule entries, subscribers and statistics.
@@ -32,6 +38,7 @@ enum Command {
 async fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options).await,
+        Command::Migrate(options) => migrate::run(&options).await,
         Command::Monitor(options) => monitor::run(&options).await,
         Command::Move(options) => transfer::run(&options).await,
     };

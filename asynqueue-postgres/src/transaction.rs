@@ -24,14 +24,22 @@ use crate::{
 };
 
 /// Runs statements in a transaction of a caller.
-pub(crate) trait Caller {
-    async fn refused(&mut self, sql: &str, call: &Call) -> Result<Vec<Refused>, Error>;
+pub(crate) trait Caller: Send {
+    fn refused(
+        &mut self,
+        sql: &str,
+        call: &Call,
+    ) -> impl Future<Output = Result<Vec<Refused>, Error>> + Send;
 
     /// The first row of a query: a number and a text.
-    async fn row(&mut self, sql: &str, call: &Call) -> Result<Option<(i16, bool)>, Error>;
+    fn row(
+        &mut self,
+        sql: &str,
+        call: &Call,
+    ) -> impl Future<Output = Result<Option<(i16, bool)>, Error>> + Send;
 
     /// The number of the transaction.
-    async fn number(&mut self) -> Result<String, Error>;
+    fn number(&mut self) -> impl Future<Output = Result<String, Error>> + Send;
 }
 
 /// A statement in a transaction of a caller failed.

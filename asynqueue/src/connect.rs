@@ -12,6 +12,7 @@ use asynqueue_core::{
 /// | `memory:` | a new broker in the memory of this process | |
 /// | `sqlite://data/tasks.db`, `sqlite:///var/lib/tasks.db` | a file, which is created if it does not exist | `sqlite` |
 /// | `sqlite::memory:` | a SQLite database in the memory of this process | `sqlite` |
+/// | `postgres://[user:password@]host[:5432],…/database` | PostgreSQL | `postgres` |
 /// | `redis://[user:password@]host[:6379][/db]` | one Redis | `redis` |
 /// | `redis+sentinel://host[:26379],…[/db]?master=name` | the master that the Sentinels report | `redis` |
 /// | `redis+cluster://host[:6379],…` | a Redis Cluster | `redis` |
@@ -29,7 +30,7 @@ use asynqueue_core::{
 /// let error = asynqueue::connect("http://localhost").await.expect_err("not a broker");
 /// assert_eq!(
 ///     error.to_string(),
-///     "cannot connect to `http://…`: unknown scheme `http`, expected `memory:`, `sqlite://…` or `redis://…`"
+///     "cannot connect to `http://…`: unknown scheme `http`, expected `memory:`, `sqlite://…`, `postgres://…` or `redis://…`"
 /// );
 /// # }
 /// ```
@@ -48,6 +49,7 @@ pub async fn connect(url: &str) -> Result<SharedBroker, ConnectError> {
     }
     match url.split_once("://") {
         Some((scheme, _)) if scheme.starts_with("redis") => connect_redis(url, scheme).await,
+        Some(("postgres" | "postgresql", _)) => connect_postgres(url).await,
         Some((scheme, _)) if is_scheme(scheme) => Err(ConnectError::Scheme {
             scheme: scheme.to_owned(),
         }),
@@ -122,6 +124,22 @@ async fn connect_redis(_url: &str, scheme: &str) -> Result<SharedBroker, Connect
     })
 }
 
+#[cfg(feature = "postgres")]
+async fn connect_postgres(url: &str) -> Result<SharedBroker, ConnectError> {
+    let options = asynqueue_postgres::PostgresOptions::new(url)
+        .map_err(asynqueue_postgres::ConnectError::Options)?;
+    let broker = asynqueue_postgres::PostgresBroker::connect(options).await?;
+    Ok(broker.into())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn connect_postgres(_url: &str) -> Result<SharedBroker, ConnectError> {
+    Err(ConnectError::Feature {
+        scheme: "postgres".to_owned(),
+        feature: "postgres",
+    })
+}
+
 #[cfg(feature = "sqlite")]
 async fn connect_sqlite(url: &str) -> Result<SharedBroker, ConnectError> {
     let options = asynqueue_sqlite::SqliteOptions::new(url)
@@ -150,7 +168,7 @@ pub enum ConnectError {
     },
     /// The scheme is unknown.
     #[error(
-        "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:`, `sqlite://…` or `redis://…`"
+        "cannot connect to `{scheme}://…`: unknown scheme `{scheme}`, expected `memory:`, `sqlite://…`, `postgres://…` or `redis://…`"
     )]
     Scheme {
         /// The unknown scheme.
@@ -172,6 +190,10 @@ pub enum ConnectError {
         /// The text after `memory:`.
         rest: String,
     },
+    /// PostgreSQL could not be used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] asynqueue_postgres::ConnectError),
     /// Redis could not be used.
     #[cfg(feature = "redis")]
     #[error(transparent)]

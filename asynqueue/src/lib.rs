@@ -93,6 +93,9 @@ pub use asynqueue_macros::{FromState, Task, process};
 #[cfg(feature = "monitor")]
 #[doc(inline)]
 pub use asynqueue_monitor::Monitor;
+#[cfg(feature = "postgres")]
+#[doc(inline)]
+pub use asynqueue_postgres as postgres;
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use asynqueue_redis as redis;

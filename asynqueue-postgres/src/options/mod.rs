@@ -132,6 +132,11 @@ impl PostgresOptions {
         self
     }
 
+    /// The name of the [schema](Self::schema).
+    pub fn schema_name(&self) -> &str {
+        &self.schema
+    }
+
     /// The hosts and ports, for messages.
     pub(crate) fn server(&self) -> String {
         let (hosts, ports) = (self.config.get_hosts(), self.config.get_ports());

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::broker::{Broker, BrokerError};
+use asynqueue_core::broker::{Broker, BrokerError, kit};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::Value;
@@ -24,7 +24,7 @@ use super::{
     known_upkeep::{Owner, Part},
     queue::Queue,
 };
-use crate::{keys, link, reply, script};
+use crate::{keys, reply, script};
 
 /// How long an instance counts as alive after it has renewed its key.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -171,7 +171,7 @@ impl RedisBroker {
                 tracing::debug!(%error, "could not renew the ownership of queues");
             }
         };
-        if let Err(error) = io::spawn(renewing) {
+        if let Err(error) = kit::io::spawn(renewing) {
             tracing::debug!(%error, "could not start renewing the ownership of queues");
         }
     }

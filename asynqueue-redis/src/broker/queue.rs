@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Each},
+    broker::{BrokerError, Each, kit},
     codec::CodecName,
     task::{Envelope, Failure, FailureKind, Name, TaskId, Timestamp},
 };
@@ -156,7 +156,7 @@ impl RedisBroker {
             }
         };
         // Without the I/O thread there are no connections either.
-        io::spawn(in_background)
+        kit::io::spawn(in_background)
             .map(drop)
             .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))
     }

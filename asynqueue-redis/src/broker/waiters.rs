@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Finished},
+    broker::{BrokerError, Finished, kit},
     codec::CodecName,
     task::{Envelope, TaskId, TaskRef},
 };
@@ -16,10 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{RedisBroker, queue::Queue};
-use crate::{
-    link::{self, Message},
-    reply, script,
-};
+use crate::{link::Message, reply, script};
 
 /// How long the note that a task has waiters is valid. Waiters renew it.
 const NOTE: Duration = Duration::from_secs(30);
@@ -84,7 +81,7 @@ impl RedisBroker {
         let senders = Arc::new(Mutex::new(Some(Senders::new())));
         let waiting = Arc::new(Waiting(Arc::clone(&senders)));
         let passing_on = pass_on(messages, senders, Arc::downgrade(&waiting));
-        io::spawn(passing_on)
+        kit::io::spawn(passing_on)
             .map_err(|error| BrokerError::unavailable(error.to_string()).caused_by(error))?;
         *shared = Arc::downgrade(&waiting);
         Ok(waiting)

@@ -16,17 +16,13 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{Broker, BrokerError, Outcome, Settlement, Signal, Signals},
+    broker::{Broker, BrokerError, Outcome, Settlement, Signal, Signals, kit},
     task::{Name, TaskId, TaskRef, Timestamp},
 };
 use futures_util::{StreamExt, future::join_all, stream};
 
 use super::{RedisBroker, queue::Queue};
-use crate::{
-    keys,
-    link::{self, Message},
-    script,
-};
+use crate::{keys, link::Message, script};
 
 /// How long an instance counts as waiting without a new lease call. A server polls each of its queues again, thousands
 /// of them within minutes.
@@ -158,7 +154,7 @@ impl Drop for Listening {
         let mut left = std::mem::take(&mut self.queues);
         left.retain(|queue| queue.upkeep.lock().remove_listener());
         // If the thread cannot be started, there is no connection either.
-        let _ = io::spawn(self.broker.clone().leave_queues(left));
+        let _ = kit::io::spawn(self.broker.clone().leave_queues(left));
     }
 }
 
