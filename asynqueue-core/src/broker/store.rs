@@ -483,7 +483,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 }
 
 impl dyn Store {
-    /// The store of type `S`: this one, or one that it [wraps](Self::inner). A store needs it where its own calls receive
+    /// The store of type `S`: this one, or one that it [wraps](Store::inner). A store needs it where its own calls receive
     /// a broker of any kind, such as that of a [`Context`](crate::process::Context::broker).
     pub fn downcast_ref<S: Store>(&self) -> Option<&S> {
         let this: &dyn Any = self;

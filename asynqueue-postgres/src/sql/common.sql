@@ -1,4 +1,5 @@
--- What the other functions use.
+-- What the other functions use. Those in SQL are simple expressions, which are planned with their callers; the plans of
+-- the others are kept by each connection.
 
 -- The time in milliseconds. Tests fix it.
 create or replace function asynqueue.now_at(fixed bigint) returns bigint
@@ -8,24 +9,28 @@ $$;
 
 -- The first pending tasks of a queue, as rank and place. Null if there are none.
 create or replace function asynqueue.head_of(number integer) returns text
-language sql stable as $$
-    select r.rank || ':' || r.place from asynqueue.ready r where r.queue = number order by r.rank, r.place limit 1
-$$;
+language plpgsql stable as $$
+begin
+    return (
+        select r.rank || ':' || r.place from asynqueue.ready r where r.queue = number
+        order by r.rank, r.place limit 1);
+end $$;
 
 -- When the first scheduled task or retry of a queue is due.
 create or replace function asynqueue.first_due(number integer) returns bigint
-language sql stable as $$
-    select min(l.at) from (
-        (select a.at from asynqueue.later a where a.queue = number and a.state = 3 order by a.at limit 1)
-        union all
-        (select b.at from asynqueue.later b where b.queue = number and b.state = 4 order by b.at limit 1)) l
-$$;
+language plpgsql stable as $$
+begin
+    return least(
+        (select a.at from asynqueue.later a where a.queue = number and a.state = 3 order by a.at limit 1),
+        (select b.at from asynqueue.later b where b.queue = number and b.state = 4 order by b.at limit 1));
+end $$;
 
 -- When the first group of a queue is due.
 create or replace function asynqueue.first_group_due(number integer) returns bigint
-language sql stable as $$
-    select g.due from asynqueue."group" g where g.queue = number order by g.due limit 1
-$$;
+language plpgsql stable as $$
+begin
+    return (select g.due from asynqueue."group" g where g.queue = number order by g.due limit 1);
+end $$;
 
 -- The number of a queue, which is created if it does not exist. The queue is not deleted before this transaction ends.
 create or replace function asynqueue.queue_of(wanted text) returns integer
@@ -50,13 +55,14 @@ end $$;
 
 -- The state of a task that exists.
 create or replace function asynqueue.state_of(wanted bigint) returns smallint
-language sql stable as $$
-    select coalesce(
+language plpgsql stable as $$
+begin
+    return coalesce(
         (select 1 from asynqueue.lease where turn = wanted),
         (select state from asynqueue.later where turn = wanted),
         (select 7 from asynqueue.member where turn = wanted),
-        2)::smallint
-$$;
+        2)::smallint;
+end $$;
 
 -- Takes a unique lock that is free or has ended. Returns the holder of a lock that is held.
 create or replace function asynqueue.take_lock(of_queue integer, wanted text, new_holder bytea, ends bigint, t bigint)

@@ -3,19 +3,21 @@
 -- The range of pending tasks that a turn is in. A range where it was enqueued has its place within one block.
 create or replace function asynqueue.range_of(of_queue integer, of_rank smallint, wanted bigint)
 returns setof asynqueue.ready
-language sql stable as $$
-    (select * from asynqueue.ready r
+language plpgsql stable
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+    return query (select * from asynqueue.ready r
         where r.queue = of_queue and r.rank = of_rank and r.place <= wanted and r.place > wanted - 1024
             and r.first = r.place and r.last >= wanted
         order by r.place desc limit 1)
     union all
-    select * from asynqueue.ready r where r.first = wanted and r.place <> r.first
-$$;
+    select * from asynqueue.ready r where r.first = wanted and r.place <> r.first;
+end $$;
 
 -- Locks where tasks are, so that they stay there until this transaction ends.
 create or replace function asynqueue.hold(names text[], of integer[], ids bytea[]) returns void
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     task record;
 begin
@@ -44,7 +46,7 @@ end $$;
 -- Removes a task that is not active from its list.
 create or replace function asynqueue.unlist(wanted bigint, of_queue integer) returns void
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     was smallint;
     of_group integer;

@@ -13,7 +13,7 @@ create or replace function asynqueue.enqueue(
     fixed bigint)
 returns table (n integer, why smallint, state smallint, holder bytea, at bigint, head text)
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     base bigint := nextval('asynqueue.block') - 1;

@@ -3,7 +3,7 @@ create or replace function asynqueue.extend(
     names text[], of integer[], ids bytea[], tokens bigint[], lasts bigint, fixed bigint)
 returns table (n integer, outcome smallint)
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
 begin

@@ -3,7 +3,7 @@ create or replace function asynqueue.lease(
     names text[], limits integer[], total integer, lasts bigint, worker text, fixed bigint)
 returns table (n integer, id bytea, envelope bytea, changes bytea, token bigint, since bigint, at bigint)
 language plpgsql volatile
-set enable_seqscan = off set enable_material = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set enable_material = off set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     number integer;

@@ -13,7 +13,7 @@ create or replace function asynqueue.settle(
     failed boolean[], keys text[], ttls bigint[], fixed bigint)
 returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint, is_open boolean, head text)
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     hours integer := (t / 3600000)::integer;
@@ -122,7 +122,7 @@ create or replace function asynqueue.keep(
     changes bytea[], results bytea[], envelopes bytea[], keys text[], ttls bigint[], t bigint)
 returns void
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     place bigint := nextval('asynqueue.block');
     i integer;

@@ -4,7 +4,7 @@
 create or replace function asynqueue.forward(names text[], at_most integer, fixed bigint)
 returns table (n integer, moved integer, next_due bigint, is_open boolean, head text)
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     number integer;
@@ -53,7 +53,7 @@ end $$;
 create or replace function asynqueue.delete_oldest(number integer, of_state smallint, until bigint, at_most integer)
 returns integer
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     turns bigint[];
 begin
@@ -110,7 +110,7 @@ create or replace function asynqueue.trim(
     names text[], archived_for bigint, archived_max bigint, at_most integer, oldest_hour integer, fixed bigint)
 returns table (n integer, completed integer, by_count integer, by_age integer, archived bigint)
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     number integer;
@@ -155,7 +155,7 @@ end $$;
 -- Removes rows of deleted queues, a few thousand at a time.
 create or replace function asynqueue.sweep() returns void
 language plpgsql volatile
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     number integer;
     turns bigint[];
@@ -234,12 +234,14 @@ end $$;
 -- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
 -- and gone to sleep before later tasks were committed.
 create or replace function asynqueue.moved_on(names text[], heads text[]) returns setof text
-language sql volatile as $$
-    select u.name from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+    return query select u.name from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name
     where exists (select from asynqueue.ready r where r.queue = q.id) and not exists (
         select from asynqueue.ready r where r.queue = q.id and r.rank = split_part(u.head, ':', 1)::smallint
-            and r.place = split_part(u.head, ':', 2)::bigint for key share skip locked)
-$$;
+            and r.place = split_part(u.head, ':', 2)::bigint for key share skip locked);
+end $$;
 
 -- Pauses or resumes queues. Returns the resumed ones that have pending tasks.
 create or replace function asynqueue.set_paused(names text[], is_paused boolean) returns setof text

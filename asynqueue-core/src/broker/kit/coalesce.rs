@@ -115,9 +115,13 @@ impl<I, O> Sending<I, O> {
     where
         F: Future<Output = Result<Vec<O>, BrokerError>>,
     {
-        // Includes what else is sent in this turn of the runtime.
-        tokio::task::yield_now().await;
-        while let Some((items, answers)) = self.take() {
+        loop {
+            // Includes what else is sent in this turn of the runtime, such as the next items of the callers that have
+            // just had their results.
+            tokio::task::yield_now().await;
+            let Some((items, answers)) = self.take() else {
+                return;
+            };
             match send(items).await {
                 Ok(results) => {
                     for (sender, result) in answers.into_iter().zip(results) {
