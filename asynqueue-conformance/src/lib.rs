@@ -2,6 +2,7 @@
 //!
 //! - [`suite`] has a test for each behaviour. [`conformance_suite!`] runs them all on a broker.
 //! - [`store`] has the tests of stores below the traits for callers. [`store_suite!`] runs them.
+//! - [`outbox`] has the tests of outboxes. [`outbox_suite!`] runs them.
 //! - [`property`] applies random operations, and compares the broker with a model or with another broker.
 //! - [`history`] runs concurrent clients on a store during faults, and searches for an order of their calls.
 //! - [`chaos`] runs processes on a shared store, kills them, breaks the store, and checks what they have recorded.
@@ -13,6 +14,7 @@
 
 pub mod chaos;
 pub mod history;
+pub mod outbox;
 pub mod property;
 pub mod store;
 pub mod suite;

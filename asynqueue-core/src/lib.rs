@@ -22,6 +22,7 @@ pub mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics/off.rs"]
 mod metrics;
+pub mod outbox;
 pub mod process;
 pub mod producer;
 pub mod publish;

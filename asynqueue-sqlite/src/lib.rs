@@ -20,6 +20,8 @@
 //! - Several processes can use one file. They wake each other by sockets in the folder `tasks.db-live`.
 //! - The tables may be in the application's own database. A task can then be enqueued, and completed, in a transaction
 //!   of the application: see [`SqliteBroker::enqueue_in`].
+//! - If the tasks are on another broker, such as Redis, the application's database has an outbox for them: see
+//!   [`SqliteOutbox`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -27,6 +29,7 @@ mod broker;
 mod change;
 mod link;
 mod options;
+mod outbox;
 #[cfg(test)]
 mod plans;
 mod promised;
@@ -40,6 +43,7 @@ pub use self::{
     broker::SqliteBroker,
     link::ConnectError,
     options::{OptionsError, SqliteDurability, SqliteOptions},
+    outbox::SqliteOutbox,
     transaction::{CompleteError, CompleteIn},
 };
 

@@ -34,6 +34,23 @@ const ACCEPTED: &[(&str, &str)] = &[
         "from asynqueue_group where queue = ?1 order by due",
         "it ends at the first group that is not due",
     ),
+    ("asynqueue_outbox_meta", "it has one row"),
+    (
+        "from asynqueue_outbox where failure is null order by place limit 1",
+        "it ends at the first entry that waits",
+    ),
+    (
+        "select count(*) from asynqueue_outbox where failure is null",
+        "a relay counts its entries every five seconds",
+    ),
+    (
+        "asynqueue_outbox where failure is not null",
+        "there are few failed entries, and they have an index",
+    ),
+    (
+        "number = 9223372036854775807, at = ?2 where failure is not null",
+        "there are few failed entries, and they have an index",
+    ),
     (
         "select min(due) from asynqueue_group",
         "it ends at the first group with members",
@@ -127,8 +144,12 @@ fn long_steps(db: &Connection, statement: &str) -> Vec<String> {
 
 fn tables() -> Connection {
     let db = Connection::open_in_memory().expect("a database");
-    db.execute_batch(include_str!("schema.sql"))
-        .expect("tables");
+    for schema in [
+        include_str!("schema.sql"),
+        include_str!("outbox/schema.sql"),
+    ] {
+        db.execute_batch(schema).expect("tables");
+    }
     db
 }
 
@@ -166,6 +187,8 @@ fn each_index_is_used() {
         "group_name",
         "group_due",
         "document_due",
+        "outbox_waiting",
+        "outbox_failed",
     ] {
         assert!(
             plans.contains(&format!("INDEX asynqueue_{index} ")),

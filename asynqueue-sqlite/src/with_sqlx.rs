@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// A connection of sqlx.
-struct Sqlx<'c>(&'c mut SqliteConnection);
+pub(crate) struct Sqlx<'c>(pub(crate) &'c mut SqliteConnection);
 
 impl Sqlx<'_> {
     /// The file of the connection.
-    async fn file(&mut self) -> Result<String, Fault> {
+    pub(crate) async fn file(&mut self) -> Result<String, Fault> {
         let main = "select file from pragma_database_list where name = 'main'";
         let main = self.row(main, &[]).await?;
         Ok(main.map_or_else(String::new, |row| {

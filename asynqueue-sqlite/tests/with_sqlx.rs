@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use asynqueue_core::{
     broker::{Broker, Conflict, Inspect},
+    memory::MemoryBroker,
+    outbox::{Outbox, Relay},
     process::{Context, Payload, State, TaskError},
     producer::{EnqueueError, Producer},
     server::Server,
@@ -11,7 +13,7 @@ use asynqueue_core::{
     testing::drain,
 };
 use asynqueue_macros::Task;
-use asynqueue_sqlite::{CompleteInSqlx, SqliteBroker, SqliteOptions};
+use asynqueue_sqlite::{CompleteInSqlx, SqliteBroker, SqliteOptions, SqliteOutbox};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -199,5 +201,60 @@ async fn a_transaction_that_has_read_before_another_wrote_is_refused_with_the_re
             "the broker is unavailable: the transaction has read `{}` before another program wrote to it: start the transaction as `immediate`",
             path.display()
         )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_an_outbox_is_relayed_if_and_only_if_its_transaction_is_committed() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("shop.db");
+    let outbox = SqliteOutbox::open(&path).await.expect("an outbox");
+    let broker = MemoryBroker::new();
+    let producer = Producer::new(broker.clone());
+    let mut db = connect(&path).await;
+    for (cents, commits) in [(1, true), (2, false), (3, true)] {
+        let mut tx = db
+            .begin_with("begin immediate")
+            .await
+            .expect("a transaction");
+        let task = producer
+            .enqueue(Credit { cents })
+            .id(format!("credit-{cents}"));
+        let task = task.prepare().expect("prepared");
+        let handle = outbox
+            .enqueue_in_sqlx(&mut tx, task)
+            .await
+            .expect("written");
+        assert_eq!(handle.id().as_str(), format!("credit-{cents}"));
+        match commits {
+            true => tx.commit().await.expect("committed"),
+            false => tx.rollback().await.expect("rolled back"),
+        }
+    }
+    let relay = Relay::new(broker.clone(), outbox.clone()).start();
+    while outbox.size().await.expect("a size").waiting > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    relay.shutdown().await;
+    let page = broker
+        .list(&"default".into(), TaskState::Pending, Default::default())
+        .await;
+    let ids: Vec<_> = page
+        .expect("a list")
+        .tasks
+        .iter()
+        .map(|task| task.envelope.id.to_string())
+        .collect();
+    assert_eq!(ids, ["credit-1", "credit-3"]);
+    // On another file.
+    let elsewhere = SqliteConnection::connect("sqlite::memory:").await;
+    let task = producer.prepare(Credit { cents: 4 }).expect("prepared");
+    let error = outbox
+        .enqueue_in_sqlx(&mut elsewhere.expect("a connection"), task)
+        .await;
+    let error = error.expect_err("another file").to_string();
+    assert!(
+        error.starts_with("the outbox is unavailable: a transaction on `:memory:`"),
+        "{error}"
     );
 }

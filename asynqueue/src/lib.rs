@@ -43,6 +43,7 @@
 //! | test your handlers | `testing` (with the feature `testing`) |
 //! | store tasks in Redis | `redis` (with the feature `redis`) |
 //! | store tasks in a SQLite file, and enqueue them in your own transactions | `sqlite` (with the feature `sqlite`) |
+//! | enqueue in a transaction of your database while the queue is on Redis | [`outbox`], [`App::outbox`] |
 //! | write a broker | [`broker`] |
 //!
 //! Every item is in its module: `asynqueue::task::TaskId`, `asynqueue::broker::QueueStats`. The names that most
@@ -75,6 +76,7 @@ pub use asynqueue_core::{
     inspector::Inspector,
     layer, memory,
     memory::MemoryBroker,
+    outbox,
     process::{Context, FromState, Payload, Process, State, TaskError},
     producer,
     producer::{Enqueue, EnqueueError, Producer, TaskHandle},
@@ -222,6 +224,8 @@ mod book {
         consistency = "guide/consistency.md";
         #[cfg(feature = "sqlite")]
         transactions = "guide/transactions.md";
+        #[cfg(feature = "sqlite")]
+        outbox = "guide/outbox.md";
         layers = "guide/layers.md";
         #[cfg(feature = "testing")]
         testing = "guide/testing.md";

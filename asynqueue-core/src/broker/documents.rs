@@ -25,11 +25,13 @@ pub enum Space {
     Marks,
     /// The progress of moves to and from other stores.
     Moves,
+    /// What the relay of each outbox reports, by the outbox's id. Due when the report is forgotten.
+    Outboxes,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Servers,
         Self::Requests,
         Self::Subscriptions,
@@ -38,6 +40,7 @@ impl Space {
         Self::Removals,
         Self::Marks,
         Self::Moves,
+        Self::Outboxes,
     ];
 
     /// The name that stores use, such as `schedule_events`.
@@ -51,6 +54,7 @@ impl Space {
             Self::Removals => "removals",
             Self::Marks => "marks",
             Self::Moves => "moves",
+            Self::Outboxes => "outboxes",
         }
     }
 }

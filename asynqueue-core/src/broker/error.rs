@@ -114,6 +114,11 @@ impl BrokerError {
         )
     }
 
+    /// The message and the underlying error, without the kind. `None` if it is [`Closed`](Self::Closed).
+    pub fn reason(&self) -> Option<&Reason> {
+        self.parts().1
+    }
+
     /// The kind of the error in words, and the reason.
     fn parts(&self) -> (&'static str, Option<&Reason>) {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::BrokerError;
+use super::{BrokerError, OutboxAction, OutboxInfo, OutboxRequest};
 use crate::task::{Name, TaskRef, Timestamp};
 
 /// Stores what each running server reports.
@@ -45,6 +45,38 @@ pub trait Fleet: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;
+
+    /// Stores what the relay of an outbox reports until its next report, or until there has been none for `ttl`.
+    /// Returns what was [requested](Self::request_outbox) of the relay since its last report. A request is returned
+    /// again until the relay reports with the [time](OutboxInfo::served) of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn report_outbox(
+        &self,
+        outbox: OutboxInfo,
+        ttl: Duration,
+    ) -> Result<Option<OutboxRequest>, BrokerError>;
+
+    /// Requests that the relay of an outbox retry or delete failed entries, in addition to what was requested before.
+    /// It follows with its next report. Returns whether the outbox is known.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Requesting again is safe.
+    async fn request_outbox(
+        &self,
+        outbox: &Name,
+        actions: Vec<OutboxAction>,
+    ) -> Result<bool, BrokerError>;
+
+    /// The outboxes whose relay has reported within the last week, by id.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn outboxes(&self) -> Result<Vec<OutboxInfo>, BrokerError>;
 }
 
 /// A request to a server to stop leasing tasks, or to resume.

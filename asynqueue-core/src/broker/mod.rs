@@ -40,6 +40,7 @@ mod inspect;
 #[doc(hidden)]
 pub mod kit;
 mod lease;
+mod outboxes;
 mod schedules;
 mod store;
 mod subscriptions;
@@ -64,6 +65,7 @@ pub use self::{
     import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,

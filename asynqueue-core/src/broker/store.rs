@@ -43,7 +43,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`Broker::enqueue`](super::Broker::enqueue).
+    /// As [`Broker::enqueue`](super::Broker::enqueue). The tasks of a queue that were accepted are then the first ones of
+    /// the call in that queue.
     async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<Vec<Result<(), Conflict>>, BrokerError>;
 
     /// Leases pending tasks: see [`Broker::lease`](super::Broker::lease).

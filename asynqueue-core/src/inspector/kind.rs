@@ -22,7 +22,8 @@ use crate::{suggest::closest, task::TaskState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ActionKind {
-    /// Makes archived tasks pending with all their attempts again: [`Action::Retry`].
+    /// Makes archived tasks pending with all their attempts again: [`Action::Retry`]. Sends failed entries of an outbox
+    /// again.
     Retry,
     /// Makes waiting and archived tasks pending: [`Action::RunNow`].
     Run,
@@ -34,7 +35,7 @@ pub enum ActionKind {
     Edit,
     /// Moves waiting and archived tasks to another queue: [`Action::MoveTo`].
     Move,
-    /// Deletes tasks that are not active, or a queue: [`Action::Delete`] and
+    /// Deletes tasks that are not active, a queue, or failed entries of an outbox: [`Action::Delete`] and
     /// [`Inspector::delete_queue`](super::Inspector::delete_queue).
     Delete,
     /// Stops leasing from a queue, or firing an entry, until it is resumed.
@@ -59,6 +60,8 @@ pub enum ActionTarget {
     Schedule,
     /// A server.
     Server,
+    /// Failed entries of an outbox.
+    Outbox,
 }
 
 /// The error for an unknown action name.
@@ -133,7 +136,7 @@ impl ActionKind {
     /// Whether it can change this target. For tasks in other states, [`Inspector::apply`](super::Inspector::apply)
     /// refuses it or has no effect.
     pub const fn applies_to(self, target: ActionTarget) -> bool {
-        use ActionTarget::{Queue, Schedule, Server, Task};
+        use ActionTarget::{Outbox, Queue, Schedule, Server, Task};
         use TaskState::{Active, Archived, Pending};
         match (self, target) {
             (Self::Retry, Task(state)) => matches!(state, Archived),
@@ -147,6 +150,7 @@ impl ActionKind {
             (Self::Delete | Self::Pause | Self::Resume, Queue) => true,
             (Self::Pause | Self::Resume | Self::Trigger, Schedule) => true,
             (Self::Quiet | Self::Resume, Server) => true,
+            (Self::Retry | Self::Delete, Outbox) => true,
             _ => false,
         }
     }
@@ -250,6 +254,7 @@ mod tests {
             ActionTarget::Queue,
             ActionTarget::Schedule,
             ActionTarget::Server,
+            ActionTarget::Outbox,
         ]);
         for kind in ActionKind::ALL {
             let mut applies = targets.clone().filter(|target| kind.applies_to(*target));

@@ -25,7 +25,10 @@ pub use self::{
     view::Viewer,
 };
 use crate::{
-    broker::{BrokerError, Capabilities, Node, ServerInfo, SharedBroker, Subscription},
+    broker::{
+        BrokerError, Capabilities, Node, OutboxAction, OutboxInfo, ServerInfo, SharedBroker,
+        Subscription,
+    },
     codec::Codec,
     task::{Name, Timestamp},
 };
@@ -125,6 +128,29 @@ impl Inspector {
     /// When the broker cannot be reached.
     pub async fn set_server_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
         self.broker.request_quiet(server, quiet).await
+    }
+
+    /// The outboxes that relays have reported within the last week, with their failed entries.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn outboxes(&self) -> Result<Vec<OutboxInfo>, BrokerError> {
+        self.broker.outboxes().await
+    }
+
+    /// Requests that the relay of an outbox retry or delete failed entries. It follows with its next report, within five
+    /// seconds. Returns whether the outbox is known.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn change_outbox(
+        &self,
+        outbox: &Name,
+        actions: Vec<OutboxAction>,
+    ) -> Result<bool, BrokerError> {
+        self.broker.request_outbox(outbox, actions).await
     }
 
     /// The servers of the storage, such as the nodes of a Redis Cluster.

@@ -8,6 +8,7 @@
 #![doc = include_str!("names.md")]
 
 mod meters;
+mod outbox;
 mod queues;
 mod server;
 mod task;
@@ -19,6 +20,7 @@ pub use self::{
     queues::{QueueMetrics, QueueSnapshot},
 };
 pub(crate) use self::{
+    outbox::{outbox_failed, outbox_size, relayed},
     server::{ServerMeter, broker_failed, restored},
     task::{
         EnqueueResult, Enqueueing, Measured, aggregated, enqueued, lease_lost, reclaimed, settled,
@@ -89,5 +91,19 @@ pub fn describe() {
     describe_counter!(
         "asynqueue_declarations_restored_total",
         "Declared subscriptions and schedule entries that the broker had lost and this process restored"
+    );
+    describe_counter!(
+        "asynqueue_outbox_relayed_total",
+        "Entries of an outbox by their outcome"
+    );
+    describe_counter!(
+        "asynqueue_outbox_errors_total",
+        "Failed calls to the database of an outbox"
+    );
+    describe_gauge!("asynqueue_outbox_entries", "Entries of an outbox by state");
+    describe_gauge!(
+        "asynqueue_outbox_oldest_seconds",
+        Unit::Seconds,
+        "Age of the next entry to be relayed"
     );
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     broker::{Settled, Settlement, Trimmed},
+    outbox::OutboxSize,
     task::{Envelope, Name},
 };
 
@@ -51,3 +52,9 @@ impl ServerMeter {
 pub(crate) fn restored(_: &'static str, _: usize) {}
 
 pub(crate) fn broker_failed(_: &'static str) {}
+
+pub(crate) fn relayed(_: &Name, _: &'static str, _: usize) {}
+
+pub(crate) fn outbox_failed(_: &Name) {}
+
+pub(crate) fn outbox_size(_: &Name, _: OutboxSize) {}

@@ -3,6 +3,7 @@
 use crate::{
     broker::{BrokerError, Conflict},
     codec::CodecError,
+    outbox::OutboxError,
     task::{
         Failure, InvalidAggregate, InvalidGroup, InvalidQueueName, InvalidTaskId, Name, TaskRef,
     },
@@ -73,6 +74,9 @@ pub enum EnqueueError {
     /// The producer was closed.
     #[error("the producer is closed: create a new one to enqueue more tasks")]
     ProducerClosed,
+    /// The task could not be written to an outbox: roll the transaction back.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The broker call failed. The task may or may not have been accepted: enqueue it again under the same id.
     #[error(transparent)]
     Broker(#[from] BrokerError),

@@ -50,6 +50,12 @@ impl<T: Task> Prepared<T> {
         self.task
     }
 
+    /// Ends the call for a task that was written to an [outbox](crate::outbox). The handle finds no task until a relay
+    /// has enqueued it. The relay counts it among the enqueued tasks then.
+    pub fn in_outbox(self) -> TaskHandle<T> {
+        self.handle
+    }
+
     /// Ends the call with the broker's result, and returns the handle of an accepted task. The handle finds no task
     /// until the caller's transaction is committed.
     ///

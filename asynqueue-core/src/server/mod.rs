@@ -67,6 +67,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "scheduler")]
+pub(crate) use self::outcome::guarded;
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::LeaseChecks,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
@@ -83,13 +85,12 @@ pub use self::{
     handle::{ServerHandle, ServerStats},
     signals::shutdown_signal,
 };
-#[cfg(feature = "scheduler")]
-pub(crate) use self::{outcome::guarded, retrying::Retrying};
 #[cfg(feature = "testing")]
 pub(crate) use self::{
     outcome::{after_error, counts},
     reclaim::lease_expired,
 };
+pub(crate) use self::{presence::host, retrying::Retrying};
 use crate::{
     ambient,
     broker::{BrokerError, SharedBroker},

@@ -88,7 +88,8 @@ pub(super) fn worker_name() -> Name {
     format!("{}:{}:{random}", host(), std::process::id()).into()
 }
 
-fn host() -> String {
+/// The name of this machine.
+pub(crate) fn host() -> String {
     let host = hostname::get().unwrap_or_default();
     match host.to_string_lossy().trim() {
         "" => "worker".into(),

@@ -41,7 +41,7 @@ impl Retrying {
     }
 
     /// Records a success for a queue.
-    pub(super) fn worked_for(&mut self, queue: &Name) {
+    pub(crate) fn worked_for(&mut self, queue: &Name) {
         if self.failures > 0 {
             let failures = std::mem::take(&mut self.failures);
             tracing::info!(doing = self.doing, %queue, failures, "queue `{queue}`: the broker is responding again");
@@ -57,7 +57,7 @@ impl Retrying {
     }
 
     /// Records a failure for a queue. Returns how long to wait.
-    pub(super) fn failed_for(&mut self, queue: &Name, error: &BrokerError) -> Duration {
+    pub(crate) fn failed_for(&mut self, queue: &Name, error: &BrokerError) -> Duration {
         if self.failures == 0 {
             log_failed(self.doing, std::slice::from_ref(queue), error);
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
-    broker::{ArchiveStats, ServerInfo},
+    broker::{ArchiveStats, OutboxInfo, ServerInfo},
     inspector::QueueInfo,
     task::{Name, TaskState, Timestamp},
 };
@@ -31,6 +31,8 @@ pub(super) enum Concern {
     },
     /// Handlers of a server that block their threads past their timeout.
     Stuck { server: Name, handlers: usize },
+    /// An outbox whose entries are not relayed, or have failed.
+    Outbox { name: Name, problem: OutboxProblem },
     /// The next task of a queue has been pending for too long.
     Slow { queue: Name, latency: Duration },
     /// The backlog of a queue keeps growing.
@@ -51,10 +53,22 @@ pub(super) enum Concern {
     },
 }
 
+/// Why entries of an outbox do not become tasks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum OutboxProblem {
+    /// No relay has reported since then.
+    NoRelay(Timestamp),
+    /// The oldest entry has been waiting for this long.
+    Waiting(Duration),
+    /// This many entries have failed.
+    Failed(u64),
+}
+
 /// All problems, most severe first.
 pub(super) fn concerns(
     queues: &[QueueInfo],
     servers: &[ServerInfo],
+    outboxes: &[OutboxInfo],
     growing: Vec<Name>,
     now: Timestamp,
 ) -> Vec<Concern> {
@@ -77,6 +91,11 @@ pub(super) fn concerns(
         server: server.name.clone(),
         handlers: server.abandoned,
     }));
+    all.extend(
+        outboxes
+            .iter()
+            .filter_map(|outbox| stuck_outbox(outbox, now)),
+    );
     all.extend(queues.iter().filter_map(|queue| trimmed(queue, now)));
     let slow = |queue: &&QueueInfo| queue.stats.latency > SLOW && !queue.stats.paused;
     all.extend(queues.iter().filter(slow).map(|queue| Concern::Slow {
@@ -95,6 +114,18 @@ fn trimmed(queue: &QueueInfo, now: Timestamp) -> Option<Concern> {
         queue: queue.name.clone(),
         archive,
     })
+}
+
+fn stuck_outbox(outbox: &OutboxInfo, now: Timestamp) -> Option<Concern> {
+    let age = Duration::from_millis(outbox.age);
+    let problem = match outbox {
+        _ if outbox.is_lost(now) => OutboxProblem::NoRelay(outbox.seen),
+        _ if age > SLOW => OutboxProblem::Waiting(age),
+        OutboxInfo { failed: 0, .. } => return None,
+        _ => OutboxProblem::Failed(outbox.failed),
+    };
+    let name = outbox.name.clone();
+    Some(Concern::Outbox { name, problem })
 }
 
 fn archive_full(queue: &QueueInfo) -> Option<Concern> {
@@ -145,6 +176,7 @@ impl Concern {
             Self::Lost(_) => "lost_servers",
             Self::Unhandled { .. } => "unhandled_event",
             Self::Stuck { .. } => "stuck_handlers",
+            Self::Outbox { .. } => "stuck_outbox",
             Self::Slow { .. } => "slow_queue",
             Self::Growing { .. } => "growing_queue",
             Self::Failing { .. } => "failing_queue",
@@ -156,7 +188,7 @@ impl Concern {
     /// The affected queue, if there is one, and the state of the affected tasks.
     pub(super) fn queue(&self) -> Option<(&Name, TaskState)> {
         match self {
-            Self::NoServer | Self::Lost(_) | Self::Stuck { .. } => None,
+            Self::NoServer | Self::Lost(_) | Self::Stuck { .. } | Self::Outbox { .. } => None,
             Self::Unhandled { queue, .. } => Some((queue, TaskState::Scheduled)),
             Self::Slow { queue, .. } | Self::Growing { queue } => Some((queue, TaskState::Pending)),
             Self::Failing { queue, .. } => Some((queue, TaskState::Retry)),
@@ -176,6 +208,7 @@ impl Concern {
             }
             Self::Unhandled { queue, event, .. } => format!("{queue} {event}"),
             Self::Stuck { server, .. } => server.to_string(),
+            Self::Outbox { name, .. } => name.to_string(),
             Self::Slow { queue, .. }
             | Self::Growing { queue }
             | Self::Failing { queue, .. }
@@ -199,6 +232,7 @@ impl Concern {
             Self::Stuck { server, handlers } => format!(
                 "{server} has {handlers} abandoned handlers that block their threads past their timeout."
             ),
+            Self::Outbox { name, problem } => format!("Outbox {name}: {}", problem.text(now)),
             Self::Slow { latency, .. } => {
                 format!(
                     "the next task has been pending for {}.",
@@ -219,6 +253,25 @@ impl Concern {
                 show::number(*archived),
                 show::number(*max)
             ),
+        }
+    }
+}
+
+impl OutboxProblem {
+    fn text(self, now: Timestamp) -> String {
+        match self {
+            Self::NoRelay(seen) => {
+                let last = show::distance(seen, now);
+                format!("no relay moves its tasks. Last report: {last}.")
+            }
+            Self::Waiting(age) => {
+                format!(
+                    "the oldest entry has been waiting for {}.",
+                    show::duration(age)
+                )
+            }
+            Self::Failed(1) => "1 entry has failed.".into(),
+            Self::Failed(entries) => format!("{} entries have failed.", show::number(entries)),
         }
     }
 }
@@ -290,7 +343,7 @@ mod tests {
     }
 
     fn texts(queues: &[QueueInfo], servers: &[ServerInfo]) -> Vec<String> {
-        let all = concerns(queues, servers, vec!["grows".into()], NOW);
+        let all = concerns(queues, servers, &[], vec!["grows".into()], NOW);
         let words = |one: &Concern| one.text(NOW, Some("mail:send: no route"));
         all.iter().map(words).collect()
     }
@@ -328,7 +381,7 @@ mod tests {
             queue.stats.archive.trimmed_by_age = trimmed_by_age;
             queue.stats.archive.last_trimmed =
                 Some(Timestamp::from_millis((100 - hours_ago) * HOUR));
-            let all = concerns(&[queue], &[], vec![], now);
+            let all = concerns(&[queue], &[], &[], vec![], now);
             let words = all.iter().map(|one| (one.kind(), one.text(now, None)));
             words.collect::<Vec<_>>()
         };
@@ -359,7 +412,7 @@ mod tests {
         let mut lost = server("lost", 60, 0);
         lost.events = vec!["a".into()];
         lost.unhandled = vec![released("a", 1_000_000)];
-        let all = concerns(&[], &[one, two, lost], vec![], NOW);
+        let all = concerns(&[], &[one, two, lost], &[], vec![], NOW);
         let unhandled = all.iter().find(|one| one.kind() == "unhandled_event");
         let unhandled = unhandled.expect("a concern");
         let words = "no running server handles `a`: 1\u{202f}234 tasks waiting. Start a server with a handler for it.";
@@ -373,8 +426,29 @@ mod tests {
     fn a_lost_server_does_not_count_as_running() {
         let queues = [queue("mail", 1, 0, (0, 0))];
         let lost = [server("gone", 16, 0)];
-        assert_eq!(concerns(&queues, &lost, vec![], NOW)[0], Concern::NoServer);
-        assert_eq!(concerns(&queues, &[], vec![], NOW), [Concern::NoServer]);
-        assert_eq!(concerns(&[], &[], vec![], NOW), []);
+        let none = |queues: &[_], servers: &[_]| concerns(queues, servers, &[], vec![], NOW);
+        assert_eq!(none(&queues, &lost)[0], Concern::NoServer);
+        assert_eq!(none(&queues, &[]), [Concern::NoServer]);
+        assert_eq!(none(&[], &[]), []);
+    }
+
+    #[test]
+    fn an_outbox_is_reported_if_its_entries_do_not_become_tasks() {
+        let report = |seen: u64, age: u64, failed: u64| {
+            let seen = Timestamp::from_millis(NOW.as_millis() - seen * 1_000);
+            let mut outbox = OutboxInfo::new("id", "shop", seen);
+            (outbox.age, outbox.failed) = (age * 1_000, failed);
+            let all = concerns(&[], &[], &[outbox], vec![], NOW);
+            all.iter()
+                .map(|one| one.text(NOW, None))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(report(30, 300, 0), Vec::<String>::new());
+        let lost = "Outbox shop: no relay moves its tasks. Last report: 31s ago.";
+        assert_eq!(report(31, 0, 3), [lost]);
+        let waits = "Outbox shop: the oldest entry has been waiting for 6m.";
+        assert_eq!(report(5, 360, 1), [waits]);
+        assert_eq!(report(5, 0, 2), ["Outbox shop: 2 entries have failed."]);
+        assert_eq!(report(5, 0, 1), ["Outbox shop: 1 entry has failed."]);
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
+    broker::OutboxAction,
     inspector::{Action, ActionKind, ActionOutcome, BulkProgress, Filter},
     task::{Name, TaskRef, TaskState},
 };
@@ -132,6 +133,17 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
 pub(super) async fn set_quiet(view: &View, server: &Name, quiet: bool) -> Result<(), Failed> {
     let is_known = view.inspector.set_server_quiet(server, quiet).await?;
     let missing = || Failed::NotFound(format!("server `{server}` does not exist"));
+    is_known.then_some(()).ok_or_else(missing)
+}
+
+/// Requests a change of failed entries.
+pub(super) async fn change_outbox(
+    view: &View,
+    outbox: &Name,
+    action: OutboxAction,
+) -> Result<(), Failed> {
+    let is_known = view.inspector.change_outbox(outbox, vec![action]).await?;
+    let missing = || Failed::NotFound(format!("outbox `{outbox}` does not exist"));
     is_known.then_some(()).ok_or_else(missing)
 }
 

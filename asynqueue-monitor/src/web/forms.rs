@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use asynqueue_core::{
+    broker::OutboxAction,
     inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Filter},
     task::{Name, TaskId, TaskRef},
 };
@@ -11,7 +12,8 @@ use serde_json::Value;
 
 use super::{
     changes::{
-        MOST, action, all_matching, audit, deletion, done, inapplicable, set_quiet, start, words,
+        MOST, action, all_matching, audit, change_outbox, deletion, done, inapplicable, set_quiet,
+        start, words,
     },
     jobs::summary,
     links::encoded,
@@ -235,6 +237,37 @@ pub(super) async fn on_server(
             .page(&format!("servers?after={}", encoded(after))),
     };
     Ok(back(&page, &did))
+}
+
+pub(super) async fn on_outbox(
+    view: View,
+    Form(fields): Form<HashMap<String, String>>,
+) -> Result<Redirect, Failed> {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let outbox = Name::from(field("outbox").to_owned());
+    let kind = kind_of(&fields)?;
+    let (action, what) = match (kind, field("entry")) {
+        (ActionKind::Retry, "") => (OutboxAction::RetryAll, "All failed entries".to_owned()),
+        (ActionKind::Retry | ActionKind::Delete, entry) => {
+            let place = entry.parse().map_err(|_| {
+                Failed::BadRequest(format!("entry `{entry}`: expected the number of an entry"))
+            })?;
+            let action = match kind {
+                ActionKind::Retry => OutboxAction::Retry(place),
+                _ => OutboxAction::Delete(place),
+            };
+            (action, format!("Entry {place}"))
+        }
+        (other, _) => return Err(not_for(other, "an outbox", ActionTarget::Outbox)),
+    };
+    change_outbox(&view, &outbox, action).await?;
+    let will = match kind {
+        ActionKind::Retry => "sent again",
+        _ => "deleted",
+    };
+    let did = format!("{what} will be {will} within 5 seconds.");
+    audit(&view, kind.as_str(), &format!("outbox {outbox}"), &did);
+    Ok(back(&view.links.page("outboxes"), &did))
 }
 
 pub(super) async fn on_schedule(

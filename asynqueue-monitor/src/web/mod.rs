@@ -245,6 +245,10 @@ impl Monitor {
                 get(pages::settings::show).post(pages::settings::save),
             )
             .route("/subscriptions", get(pages::subscriptions::show))
+            .route(
+                "/outboxes",
+                get(pages::outboxes::show).post(forms::on_outbox),
+            )
             .route("/storage", get(pages::storage::show))
             .route("/live", get(live::stream))
             .route("/assets/{version}/{name}", get(assets::file))

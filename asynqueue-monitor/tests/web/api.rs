@@ -93,6 +93,7 @@ async fn the_api_returns_what_pages_show() {
     for path in [
         "/api/servers",
         "/api/subscriptions",
+        "/api/outboxes",
         "/api/jobs",
         "/api/queues/mail/groups",
         "/api/schedules/digest/events",

@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod api;
 mod live;
+mod outboxes;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;

@@ -40,6 +40,7 @@ async fn every_page_exists_and_shows_its_subject() {
         ),
         ("/settings", "Europe/Berlin"),
         ("/groups", "No tasks are waiting in groups."),
+        ("/outboxes", "No outboxes."),
         ("/storage", "in memory"),
         ("/storage", "<dialog id=\"keys\""),
         ("/assets/other/style.css", "--ground"),

@@ -53,13 +53,14 @@ const HISTORY: &str = "select h.ord::integer, h.hour, sum(h.succeeded)::bigint, 
      join asynqueue.queue q on q.name = u.name join asynqueue.tally t on t.queue = q.id \
      where t.succeeded > 0 or t.failed > 0) h where h.hour >= $2 group by h.ord, h.hour order by h.ord, h.hour";
 
-/// The bytes of the tables of tasks, and how many tasks there are about.
-const SIZES: &str = "select (sum(pg_total_relation_size(c.oid)))::bigint, \
-     (select sum(pending + scheduled + active + retry + completed + archived + aggregating) from ( \
-     select pending, scheduled, active, retry, completed, archived, aggregating from asynqueue.queue union all \
-     select pending, scheduled, active, retry, completed, archived, aggregating from asynqueue.tally) t)::bigint \
-     from pg_class c where c.oid in ('asynqueue.task'::regclass, 'asynqueue.ready'::regclass, 'asynqueue.lease'::regclass, \
-     'asynqueue.later'::regclass, 'asynqueue.member'::regclass, 'asynqueue.change'::regclass)";
+/// The mean size of a thousand tasks of each queue.
+const SAMPLE: &str = "select u.ord::integer, (select avg(pg_column_size(s.*)) from ( \
+     select * from asynqueue.task k where k.queue = q.id limit 1000) s)::float8 \
+     from unnest($1) with ordinality u(name, ord) join asynqueue.queue q on q.name = u.name";
+
+/// What a task takes beside its row: the pointer to it, its two index entries, its part of a range, and the pages that
+/// are not full.
+const OVERHEAD: f64 = 75.0;
 
 const NODE: &str = "select current_setting('server_version'), pg_database_size(current_database()), \
      (select count(*) from pg_stat_activity where datname = current_database()), current_setting('max_connections'), \
@@ -132,25 +133,21 @@ impl PostgresBroker {
         Ok(found)
     }
 
-    /// The share of each queue in the tables, by its tasks.
+    /// The bytes of each queue, estimated from a sample.
     pub(super) async fn memory_of(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
-        let sizes = self
-            .link()
-            .call(&Call::new(SIZES, []), Repeat::Always)
-            .await?;
-        let number = |column| {
-            let number = sizes
-                .first()
-                .and_then(|row| row.get::<_, Option<i64>>(column));
-            number.unwrap_or_default().max(0) as u64
-        };
-        let (bytes, tasks) = (number(0), number(1));
+        let call = Call::new(SAMPLE, [texts(queues)]);
+        let samples = self.link().call(&call, Repeat::Always).await?;
         let stats = self.stats_of(queues).await?;
-        let share = |stats: &QueueStats| {
-            let part = u128::from(bytes) * u128::from(stats.total()) / u128::from(tasks.max(1));
-            Some(u64::try_from(part).unwrap_or(u64::MAX))
-        };
-        Ok(stats.iter().map(share).collect())
+        let mut found = vec![Some(0); queues.len()];
+        for row in &samples {
+            let (place, mean) = (place_of(row)?, row.get::<_, Option<f64>>(1));
+            if let (Some(one), Some(stats), Some(mean)) =
+                (found.get_mut(place), stats.get(place), mean)
+            {
+                *one = Some(((mean + OVERHEAD) * stats.total() as f64) as u64);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn the_node(&self) -> Result<Vec<Node>, BrokerError> {

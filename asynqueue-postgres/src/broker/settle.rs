@@ -216,7 +216,7 @@ impl PostgresBroker {
     }
 
     async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<Settled>, BrokerError> {
-        let mut settled = vec![Settled::Stale; rows.len()];
+        let mut settled = vec![Settled::Recorded; rows.len()];
         let blocked = self.settle_once(&rows, &mut settled).await?;
         if blocked.is_empty() {
             return Ok(settled);
@@ -226,7 +226,7 @@ impl PostgresBroker {
             .iter()
             .map(|(place, reason)| (*place, Row::cancelled(rows[*place].settlement, reason, now)))
             .unzip();
-        let mut cancelled = vec![Settled::Stale; again.len()];
+        let mut cancelled = vec![Settled::Cancelled; again.len()];
         self.settle_once(&again, &mut cancelled).await?;
         for (place, outcome) in places.into_iter().zip(cancelled) {
             settled[place] = outcome;
@@ -252,13 +252,13 @@ impl PostgresBroker {
                 blocked.push((place, reason.unwrap_or_default()));
                 continue;
             }
-            settled[place] = match (outcome, row.is_cancelled) {
-                (3, _) => Settled::Completed,
-                (_, true) => Settled::Cancelled,
-                (_, false) => Settled::Recorded,
-            };
-            if outcome == 3 {
-                // Announced when the handler's transaction was committed.
+            match outcome {
+                0 => settled[place] = Settled::Stale,
+                3 => settled[place] = Settled::Completed,
+                _ => {}
+            }
+            if outcome != 1 {
+                // What a handler has completed was announced when it was committed.
                 continue;
             }
             let task = row.task.task_ref();

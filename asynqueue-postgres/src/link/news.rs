@@ -109,7 +109,10 @@ impl News {
             return;
         }
         parts.add(notes);
-        parts.checks.extend(checks);
+        for (queue, head) in checks {
+            // The first one is the one that a worker may have taken.
+            parts.checks.entry(queue).or_insert(head);
+        }
         if parts.is_sending || (parts.waiting.is_empty() && parts.checks.is_empty()) {
             return;
         }

@@ -3,10 +3,10 @@
 -- `failed`: the attempt counts as a failure. A task with a key in `keys` takes this lock again, for `ttls`. A task that
 -- is kept may have `changes`, or a new envelope.
 --
--- Returns for each outcome: 0 the lease is not current, 1 recorded, 2 a cancellation was requested, with its reason,
--- and nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler; whether a caller
--- waits for the end; when the task is due, if that is before all others of its queue; whether its queue may be leased
--- from, and what was pending there first.
+-- Returns what is unusual of an outcome: 0 the lease is not current, 2 a cancellation was requested, with its reason, and
+-- nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler. 1: it was recorded, and
+-- a caller waits for the end; or the task is due before all others of its queue; or its queue may be leased from, and
+-- this was pending there first. An outcome that is not returned was recorded.
 create or replace function asynqueue.settle(
     names text[], of integer[], ids bytea[], tokens bigint[], if_expired boolean[], is_cancelled boolean[],
     kinds smallint[], waits bigint[], changes bytea[], results bytea[], envelopes bytea[],
@@ -21,6 +21,8 @@ declare
     ords integer[];
     turns bigint[];
     blocked integer[] := '{}';
+    known integer[] := '{}';
+    is_late boolean;
     waited integer[] := '{}';
     heads text[];
     dues bigint[];
@@ -30,11 +32,11 @@ begin
     from unnest(names) with ordinality u(name, ord) left join asynqueue.queue q on q.name = u.name;
 
     if exists (select from asynqueue.settled) then
-        return query
-            with known as (
-                delete from asynqueue.settled s using unnest(tokens, if_expired) with ordinality u(token, expired, ord)
-                where s.token = u.token and not u.expired returning u.ord)
-            select k.ord::integer, 3::smallint, null::text, true, null::bigint, false, null::text from known k;
+        with gone as (
+            delete from asynqueue.settled s using unnest(tokens, if_expired) with ordinality u(token, expired, ord)
+            where s.token = u.token and not u.expired returning u.ord)
+        select coalesce(array_agg(g.ord), '{}') into known from gone g;
+        return query select k.ord, 3::smallint, null::text, true, null::bigint, false, null::text from unnest(known) k(ord);
     end if;
     if exists (select from asynqueue.running where cancel is not null) then
         blocked := array(
@@ -57,12 +59,25 @@ begin
             and (not u.expired or l.until <= t) and not u.ord = any(blocked)
         returning u.ord, l.turn)
     select array_agg(e.ord), array_agg(e.turn) into ords, turns from ended e;
+    if coalesce(cardinality(ords), 0) < cardinality(ids) then
+        return query select o, 0::smallint, null::text, false, null::bigint, false, null::text
+            from generate_series(1, cardinality(ids)) o
+            where not o = any(coalesce(ords, '{}')) and not o = any(blocked) and not o = any(known);
+    end if;
     if ords is null then
         return;
     end if;
 
     if exists (select from asynqueue.running) then
-        delete from asynqueue.running r where r.turn = any(turns);
+        with gone as (
+            delete from asynqueue.running r using unnest(ords, turns) e(ord, turn)
+            where r.turn = e.turn returning e.ord, r.cancel)
+        select bool_or(g.cancel is not null and kinds[g.ord] between 3 and 7 and not is_cancelled[g.ord])
+        into is_late from gone g;
+        if is_late then
+            -- Requested while this call waited for the lease: made again, it sees the request.
+            raise exception using errcode = '40001', message = 'a cancellation was requested meanwhile';
+        end if;
     end if;
     -- Completed or dropped. A caller that starts to wait locks the row, so its own row is seen below, or it finds no task.
     if 1 = any(kinds) or 8 = any(kinds) then
@@ -113,7 +128,8 @@ begin
             case when kinds[e.ord] in (3, 4) and t + waits[e.ord] < coalesce(dues[of[e.ord]], 9223372036854775807)
                 then t + waits[e.ord] end,
             kinds[e.ord] in (5, 6) and not q.paused, heads[of[e.ord]]
-        from unnest(ords) e(ord) join asynqueue.queue q on q.id = queues[of[e.ord]];
+        from unnest(ords) e(ord) join asynqueue.queue q on q.id = queues[of[e.ord]]
+        where kinds[e.ord] between 3 and 6 or e.ord = any(waited);
 end $$;
 
 -- Puts tasks whose lease has ended where their outcomes send them.

@@ -138,6 +138,8 @@ create table asynqueue.running (
     progress bytea
 );
 
+create index running_cancel on asynqueue.running (turn) where cancel is not null;
+
 -- What workers have changed in a task, and its result.
 create table asynqueue.change (
     turn bigint primary key,

@@ -71,7 +71,7 @@ begin
     return cardinality(turns);
 end $$;
 
--- Adds up to 10,000 rows of `tally` to the counts of their queues, unless another process does so.
+-- Adds up to 100,000 rows of `tally` to the counts of their queues, unless another process does so.
 create or replace function asynqueue.add_up() returns void
 language plpgsql volatile
 set jit = off as $$
@@ -84,7 +84,7 @@ begin
     for one in
         with gone as (
             delete from asynqueue.tally where ctid = any(array(
-                select ctid from asynqueue.tally limit 10000 for update skip locked)) returning *),
+                select ctid from asynqueue.tally limit 100000 for update skip locked)) returning *),
         hours as (
             insert into asynqueue.hour as h (queue, hour, succeeded, failed)
             select g.queue, g.hour, sum(g.succeeded), sum(g.failed) from gone g
@@ -197,7 +197,8 @@ begin
     if number is null then
         return true;
     end if;
-    -- Waits for transactions that add tasks.
+    -- Waits for transactions that add tasks, but not for long: others that add tasks wait behind this one.
+    perform set_config('lock_timeout', '2s', true);
     perform pg_advisory_xact_lock(1634956654, number);
     if not force and exists (select from asynqueue.task where queue = number) then
         return false;

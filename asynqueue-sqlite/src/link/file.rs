@@ -50,19 +50,7 @@ impl File {
             let db = file.connect()?;
             return Ok((file, db));
         };
-        // Also after the program has changed its working directory.
-        let path = std::path::absolute(path).map_err(|error| ConnectError::folder(path, error))?;
-        let length = path.as_os_str().len();
-        if length > MAX_PATH {
-            return Err(ConnectError::TooLong { path, length });
-        }
-        if path.is_dir() {
-            return Err(ConnectError::IsFolder { path });
-        }
-        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-            let error = io::Error::from(io::ErrorKind::NotFound);
-            return Err(ConnectError::folder(folder, error));
-        }
+        let path = locate(path)?;
         file.path = Some(path.clone());
         let db = file.connect()?;
         file.prepare(&db)?;
@@ -72,6 +60,30 @@ impl File {
         let identity = |path: PathBuf| Identity::of(&path).map(|identity| (path, identity));
         file.opened = opened.into_iter().filter_map(identity).collect();
         file.join_others(beside(&real, "-live"));
+        Ok((file, db))
+    }
+
+    /// Opens a file whose settings belong to the application, and creates it if it does not exist. The connection waits
+    /// for other writers by itself, and each of its commits waits for the disk.
+    pub(crate) fn of_application(
+        path: &Path,
+        busy_timeout: Duration,
+    ) -> Result<(Self, Connection), ConnectError> {
+        let path = locate(path)?;
+        let mut file = Self {
+            path: Some(path.clone()),
+            busy_timeout,
+            opened: Vec::new(),
+            live: None,
+            turn: None,
+        };
+        let db = file.connect()?;
+        db.execute_batch("pragma wal_autocheckpoint = 1000; pragma synchronous = full")
+            .map_err(|error| file.connect_error(error))?;
+        file.opened = Identity::of(&path)
+            .map(|identity| (path, identity))
+            .into_iter()
+            .collect();
         Ok((file, db))
     }
 
@@ -175,7 +187,7 @@ impl File {
     }
 
     /// Checks that the paths still lead to the open files. What is written to a file that was deleted is lost.
-    pub(super) fn check(&self) -> Result<(), BrokerError> {
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
         let is_other =
             |(path, opened): &&(PathBuf, Identity)| Identity::of(path).as_ref() != Some(opened);
         let Some((path, _)) = self.opened.iter().find(is_other) else {
@@ -223,6 +235,24 @@ impl File {
             None => "the database in memory".to_owned(),
         }
     }
+}
+
+/// The absolute path of a database, also after the program has changed its working directory. Checks that it can be the
+/// path of one.
+fn locate(path: &Path) -> Result<PathBuf, ConnectError> {
+    let path = std::path::absolute(path).map_err(|error| ConnectError::folder(path, error))?;
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        return Err(ConnectError::TooLong { path, length });
+    }
+    if path.is_dir() {
+        return Err(ConnectError::IsFolder { path });
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        return Err(ConnectError::folder(folder, error));
+    }
+    Ok(path)
 }
 
 /// A path beside the database that starts with its name.

@@ -1,6 +1,6 @@
 //! Errors of starting and running an app.
 
-use asynqueue_core::server::ServerError;
+use asynqueue_core::{outbox::RelayError, server::ServerError};
 
 use crate::ConnectError;
 
@@ -25,6 +25,9 @@ pub enum AppError {
     /// The server could not start, or had to stop.
     #[error("the server: {0}")]
     Server(#[from] ServerError),
+    /// A relay of an outbox had to stop.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// The scheduler could not start, or had to stop.
     #[cfg(feature = "scheduler")]
     #[error("the scheduler: {0}")]

@@ -9,10 +9,13 @@ use std::sync::{
 use std::net::SocketAddr;
 
 use asynqueue_core::{
-    broker::SharedBroker, inspector::Inspector, producer::Producer, server::ServerHandle,
+    broker::SharedBroker, inspector::Inspector, outbox::RelayHandle, producer::Producer,
+    server::ServerHandle,
 };
 #[cfg(any(feature = "metrics-exporter", feature = "monitor"))]
 use asynqueue_monitor::Endpoint;
+
+use futures_util::future::{join_all, select_all};
 
 use super::AppError;
 
@@ -25,6 +28,7 @@ pub struct AppHandle {
     closes_broker: bool,
     pub(super) phase: Arc<Phase>,
     pub(super) server: Option<ServerHandle>,
+    pub(super) relays: Vec<RelayHandle>,
     #[cfg(feature = "scheduler")]
     pub(super) scheduler: Option<asynqueue_core::scheduler::SchedulerHandle>,
     #[cfg(feature = "metrics-exporter")]
@@ -64,6 +68,7 @@ impl AppHandle {
             closes_broker,
             phase: Arc::new(Phase(AtomicU8::new(Phase::STARTING))),
             server: None,
+            relays: Vec::new(),
             #[cfg(feature = "scheduler")]
             scheduler: None,
             #[cfg(feature = "metrics-exporter")]
@@ -100,7 +105,7 @@ impl AppHandle {
         Inspector::new(self.broker.clone())
     }
 
-    /// Waits until the server or the scheduler stops without a request, because the broker is closed or an internal
+    /// Waits until the server, the scheduler or a relay stops without a request, because the broker is closed or an internal
     /// task panics.
     ///
     /// # Errors
@@ -122,13 +127,23 @@ impl AppHandle {
         };
         #[cfg(not(feature = "scheduler"))]
         let scheduler = std::future::pending();
+        let relays = async {
+            match self.relays.is_empty() {
+                true => std::future::pending().await,
+                false => {
+                    let ended = self.relays.iter_mut().map(|relay| Box::pin(relay.ended()));
+                    select_all(ended).await.0.map_err(AppError::from)
+                }
+            }
+        };
         tokio::select! {
             ended = server => ended,
             ended = scheduler => ended,
+            ended = relays => ended,
         }
     }
 
-    /// Stops all parts in order: scheduler, server, web monitor, metrics and health. Then closes the broker if the app
+    /// Stops all parts in order: scheduler and relays, server, web monitor, metrics and health. Then closes the broker if the app
     /// connected to it.
     ///
     /// # Errors
@@ -146,6 +161,10 @@ impl AppHandle {
                 tracing::info!("scheduler stopped");
             }
         };
+        let relays = std::mem::take(&mut self.relays);
+        let relays = async {
+            join_all(relays.into_iter().map(RelayHandle::shutdown)).await;
+        };
         let server = self.server.take();
         let server = async {
             match server {
@@ -154,8 +173,8 @@ impl AppHandle {
                 None => Ok(()),
             }
         };
-        // Stop both before waiting for either, so that a call that hangs in one takes no time from the other.
-        let ((), stopped) = tokio::join!(scheduler, server);
+        // Stop all before waiting for any, so that a call that hangs in one takes no time from the others.
+        let ((), (), stopped) = tokio::join!(scheduler, relays, server);
         #[cfg(feature = "monitor")]
         if let Some(monitor) = self.monitor.take() {
             monitor.shutdown().await;

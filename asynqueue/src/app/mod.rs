@@ -5,12 +5,13 @@ mod handle;
 mod parts;
 mod start;
 
-use std::{convert::Infallible, fmt, future::Future};
+use std::{convert::Infallible, fmt, future::Future, sync::Arc};
 
 use asynqueue_core::{
     broker::SharedBroker,
     inspector::Inspector,
     layer::{BoxProcess, Hook, TaskService},
+    outbox::Outbox,
     process::Process,
     producer::Producer,
     registry::{IntoBlockingProcess, IntoProcess},
@@ -48,10 +49,10 @@ pub use self::{error::AppError, handle::AppHandle};
 ///
 /// # Order
 ///
-/// The parts start in this order: metrics and health, web monitor, server, scheduler. `/readyz` fails until all have
+/// The parts start in this order: metrics and health, web monitor, server, scheduler, relays of outboxes. `/readyz` fails until all have
 /// started. If one cannot start, the parts already running are stopped, and the error names the failed one.
 ///
-/// They stop in the reverse order: the scheduler stops enqueueing, the server finishes its running tasks, the monitor
+/// They stop in the reverse order: relays and the scheduler stop enqueueing, the server finishes its running tasks, the monitor
 /// stops, and metrics and health stop last, so that a final scrape sees the end. `/readyz` fails from the start of the
 /// shutdown. Finally the broker is closed, if the app connected to it.
 #[must_use = "an app does nothing until it runs"]
@@ -180,6 +181,24 @@ impl App {
         self
     }
 
+    /// Relays the tasks of an [outbox](asynqueue_core::outbox) to the broker of the app. Run it in any number of
+    /// processes: one relays, the others stand by. Several outboxes have a relay each.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue::{App, sqlite::SqliteOutbox};
+    ///
+    /// let broker = asynqueue::connect("redis://127.0.0.1").await?;
+    /// let outbox = SqliteOutbox::open("shop.db").await?;
+    /// App::new(broker).outbox(outbox).run(asynqueue::shutdown_signal()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn outbox(mut self, outbox: impl Into<Arc<dyn Outbox>>) -> Self {
+        self.parts.outboxes.push(outbox.into());
+        self
+    }
+
     /// Enqueues a task on a schedule: see
     /// [`SchedulerBuilder::entry`](asynqueue_core::scheduler::SchedulerBuilder::entry).
     #[cfg(feature = "scheduler")]
@@ -268,7 +287,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and if the server or the scheduler stops without a request. The other parts are
+    /// As [`start`](Self::start), and if the server, the scheduler or a relay stops without a request. The other parts are
     /// stopped then.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AppError> {
         tokio::pin!(shutdown);

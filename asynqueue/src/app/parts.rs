@@ -1,6 +1,8 @@
 //! The parts that an app runs beside its server.
 
-use asynqueue_core::broker::SharedBroker;
+use std::sync::Arc;
+
+use asynqueue_core::{broker::SharedBroker, outbox::Outbox};
 
 #[cfg(feature = "config")]
 use super::AppError;
@@ -8,6 +10,7 @@ use super::AppError;
 /// The parts that this program is built with.
 #[derive(Debug)]
 pub(super) struct Parts {
+    pub(super) outboxes: Vec<Arc<dyn Outbox>>,
     #[cfg(feature = "scheduler")]
     pub(super) scheduler: SchedulerPart,
     #[cfg(feature = "metrics-exporter")]
@@ -46,6 +49,7 @@ impl Parts {
         // Some programs are built without any part.
         let _ = broker;
         Self {
+            outboxes: Vec::new(),
             #[cfg(feature = "scheduler")]
             scheduler: SchedulerPart {
                 builder: asynqueue_core::scheduler::Scheduler::builder(broker.clone()),
@@ -115,6 +119,7 @@ impl Parts {
         // Some programs are built without any part.
         let _ = (&parts, config);
         Ok(Self {
+            outboxes: parts.outboxes,
             #[cfg(feature = "scheduler")]
             scheduler: parts.scheduler.configured(&config.scheduler),
             #[cfg(feature = "metrics-exporter")]

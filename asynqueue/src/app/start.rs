@@ -4,6 +4,8 @@ use std::future::Future;
 #[cfg(feature = "metrics-exporter")]
 use std::sync::Arc;
 
+use asynqueue_core::outbox::Relay;
+
 use super::{App, AppError, AppHandle, handle::Phase, parts::Parts};
 
 /// Starts all parts, or none: if one fails, or `shutdown` completes first, the parts already running are stopped. In
@@ -39,6 +41,10 @@ async fn start_parts(app: App, handle: &mut AppHandle) -> Result<(), AppError> {
     if parts.scheduler.is_wanted() {
         handle.scheduler = Some(parts.scheduler.builder.start().await?);
         tracing::info!("scheduler started");
+    }
+    for outbox in parts.outboxes {
+        let relay = Relay::new(handle.broker.clone(), outbox);
+        handle.relays.push(relay.start());
     }
     Ok(())
 }

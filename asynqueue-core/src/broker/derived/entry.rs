@@ -163,6 +163,21 @@ pub(super) fn of(name: &Name) -> String {
     format!("schedule entry `{name}`")
 }
 
+/// The start of the guards of outboxes. A schedule entry of this name does not have their guards, because it ends its
+/// own with a hexadecimal number.
+const OF_OUTBOX: &str = "\noutbox\n";
+
+impl TickGuard {
+    /// The guard of an [entry](crate::outbox::Entry) with this number in the outbox with this id. Queues remember the
+    /// last number as long as they exist: an outbox may send an entry again after any time.
+    pub fn of_outbox(outbox: &Name, number: u64) -> Self {
+        Self {
+            guard: format!("{OF_OUTBOX}{outbox}").into(),
+            tick: Timestamp::from_millis(number),
+        }
+    }
+}
+
 /// For stores that delete the ticks they remember once these are no longer needed.
 impl TickGuard {
     /// The name of the document in [`Space::Schedules`] that determines whether a guard is [in use](Self::is_in_use).
@@ -174,12 +189,31 @@ impl TickGuard {
     }
 
     /// Whether tasks may still be enqueued to a queue under a guard, according to its [document](Self::document_of), if
-    /// there is one. An undecodable document counts as in use.
+    /// there is one. An undecodable document counts as in use, and so does the guard of an
+    /// [outbox](Self::of_outbox), which has no document.
     pub fn is_in_use(guard: &Name, queue: &Name, document: Option<&Document>) -> bool {
+        if guard.starts_with(OF_OUTBOX) {
+            return true;
+        }
         let name = Self::document_of(guard);
         document.is_some_and(|document| match Kept::read(&name, document) {
             Ok(kept) => kept.stored.known.queue == *queue && kept.guard(&name) == *guard,
             Err(_) => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay may send an entry again after any time.
+    #[test]
+    fn the_last_number_of_an_outbox_is_never_a_leftover() {
+        let guard = TickGuard::of_outbox(&"01J".into(), 7);
+        assert_eq!(guard.tick, Timestamp::from_millis(7));
+        let queue = Name::from("q");
+        assert!(TickGuard::is_in_use(&guard.guard, &queue, None));
+        assert!(!TickGuard::is_in_use(&"outbox\n1f".into(), &queue, None));
     }
 }

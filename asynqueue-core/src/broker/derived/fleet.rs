@@ -5,13 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    declared,
+    declared, outboxes,
     records::{as_read, decode, encode, readable},
 };
 use crate::{
     broker::{
-        BrokerError, Document, DocumentSwap, Expect, Fleet, Put, QuietRequest, ServerInfo, Space,
-        Store,
+        BrokerError, Document, DocumentSwap, Expect, Fleet, OutboxAction, OutboxInfo,
+        OutboxRequest, Put, QuietRequest, ServerInfo, Space, Store,
     },
     task::{Name, Timestamp},
 };
@@ -82,6 +82,26 @@ impl<S: Store> Fleet for S {
         let known = known.iter();
         let known = known.filter_map(|(name, document)| readable(&document.bytes, of(name)));
         Ok(known.collect())
+    }
+
+    async fn report_outbox(
+        &self,
+        outbox: OutboxInfo,
+        ttl: Duration,
+    ) -> Result<Option<OutboxRequest>, BrokerError> {
+        outboxes::report(self, outbox, ttl).await
+    }
+
+    async fn request_outbox(
+        &self,
+        outbox: &Name,
+        actions: Vec<OutboxAction>,
+    ) -> Result<bool, BrokerError> {
+        outboxes::request(self, outbox, actions).await
+    }
+
+    async fn outboxes(&self) -> Result<Vec<OutboxInfo>, BrokerError> {
+        outboxes::all(self).await
     }
 }
 

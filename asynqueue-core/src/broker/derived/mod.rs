@@ -12,6 +12,7 @@ mod fire;
 mod fleet;
 mod groups;
 mod inspect;
+mod outboxes;
 mod records;
 mod schedules;
 mod subscriptions;

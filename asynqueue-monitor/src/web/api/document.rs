@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    jobs, queues, schedules, system, tasks,
+    jobs, outboxes, queues, schedules, system, tasks,
 };
 use crate::web::request::View;
 
@@ -43,6 +43,10 @@ use crate::web::request::View;
         system::resume_server,
         system::list_subscriptions,
         system::list_nodes,
+        outboxes::list_outboxes,
+        outboxes::retry_entries,
+        outboxes::retry_entry,
+        outboxes::delete_entry,
     ),
     components(schemas(Error))
 )]

@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod jobs;
+mod outboxes;
 mod queues;
 mod schedules;
 mod system;
@@ -66,6 +67,19 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/servers/{server}/quiet", post(system::quiet_server))
         .route("/api/servers/{server}/resume", post(system::resume_server))
         .route("/api/subscriptions", get(system::list_subscriptions))
+        .route("/api/outboxes", get(outboxes::list_outboxes))
+        .route(
+            "/api/outboxes/{outbox}/retry",
+            post(outboxes::retry_entries),
+        )
+        .route(
+            "/api/outboxes/{outbox}/entries/{entry}",
+            delete(outboxes::delete_entry),
+        )
+        .route(
+            "/api/outboxes/{outbox}/entries/{entry}/retry",
+            post(outboxes::retry_entry),
+        )
         .route("/api/nodes", get(system::list_nodes))
         .route("/api", any(not_found))
         .route("/api/{*rest}", any(not_found))

@@ -151,7 +151,7 @@ pub(super) struct Node {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
     /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`,
-    /// `failing_queue`, `trimmed_archive` or `full_archive`.
+    /// `failing_queue`, `trimmed_archive`, `full_archive` or `stuck_outbox`.
     kind: &'static str,
     /// The affected queue, if there is one.
     queue: Option<String>,

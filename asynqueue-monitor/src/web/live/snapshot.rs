@@ -73,8 +73,12 @@ impl Snapshot {
         more: More,
     ) -> Result<Self, BrokerError> {
         let at = Instant::now();
-        let (queues, servers) = tokio::join!(inspector.queues(), inspector.servers());
-        let (queues, servers) = (queues?, servers?);
+        let (queues, servers, outboxes) = tokio::join!(
+            inspector.queues(),
+            inspector.servers(),
+            inspector.outboxes()
+        );
+        let (queues, servers, outboxes) = (queues?, servers?, outboxes?);
         let mut tasks = HashMap::new();
         if !more.tasks.is_empty() {
             let found = inspector.tasks(&more.tasks).await?;
@@ -93,7 +97,7 @@ impl Snapshot {
         let last = past.record_ended(&queues);
         past.sample(&queues, at);
         let now = inspector.now();
-        let concerns = concerns(&queues, &servers, past.growing(), now);
+        let concerns = concerns(&queues, &servers, &outboxes, past.growing(), now);
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
         common["versions"]["attention"] = version_of_attention(&concerns, now).into();

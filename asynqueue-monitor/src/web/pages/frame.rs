@@ -5,13 +5,14 @@ use maud::{DOCTYPE, Markup, html};
 use crate::web::{assets, request::View, settings::Theme, version::version_of_jobs};
 
 /// The pages in the navigation bar: path and label.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 8] = [
     ("", "Queues"),
     ("charts", "Metrics"),
     ("schedules", "Schedules"),
     ("servers", "Servers"),
     ("groups", "Groups"),
     ("subscriptions", "Subscriptions"),
+    ("outboxes", "Outboxes"),
     ("storage", "Storage"),
 ];
 
