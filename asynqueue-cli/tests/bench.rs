@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use asynqueue_test_servers::RedisServer;
+use asynqueue_test_servers::{Postgres, RedisServer};
 use serde_json::Value;
 
 fn bench(args: &[&str]) -> Output {
@@ -84,6 +84,23 @@ async fn redis_is_measured_and_left_unchanged() {
         }
     }
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_local_postgresql_is_measured_and_its_tables_are_left_empty() {
+    let server = Postgres::fast().await;
+    let report = report(&server.url());
+    for stage in ["enqueue", "bulk_enqueue", "process"] {
+        assert!(
+            report["storage_cpu_us"][stage].is_number(),
+            "{stage} of {report}"
+        );
+    }
+    let bytes = report["bytes_per_waiting_task"].as_f64();
+    assert!(bytes.is_some_and(|bytes| bytes > 0.0), "{report}");
+    let tasks = "select count(*) from asynqueue.task";
+    let tasks = server.client().await.query_one(tasks, &[]).await;
+    assert_eq!(tasks.expect("a table").get::<_, i64>(0), 0);
 }
 
 #[test]

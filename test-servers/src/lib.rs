@@ -31,7 +31,7 @@ pub use self::{
     proxy::{Fault, Proxy},
     sentinel::RedisSentinel,
     server::RedisServer,
-    tls::TlsRedis,
+    tls::{TlsPostgres, TlsRedis},
 };
 
 use std::{

@@ -22,25 +22,26 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts a PgBouncer in front of a server, with all of the server's databases.
     pub async fn start(server: &Postgres) -> Self {
-        Self::in_front_of(server.port()).await
+        Self::with(server, &[]).await
     }
 
-    /// Starts a PgBouncer in front of a local port.
-    pub async fn in_front_of(port: u16) -> Self {
+    /// Starts a PgBouncer with more settings, such as `["server_login_retry = 1"]`.
+    pub async fn with(server: &Postgres, settings: &[&str]) -> Self {
         loop {
-            if let Some(started) = Self::try_start(port).await {
+            if let Some(started) = Self::try_start(server.port(), settings).await {
                 return started;
             }
         }
     }
 
     /// Starts it, unless another process has taken its port.
-    async fn try_start(to: u16) -> Option<Self> {
+    async fn try_start(to: u16, settings: &[&str]) -> Option<Self> {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let settings = settings.join("\n");
         let config = format!(
             "[databases]\n* = host=127.0.0.1 port={to} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\nmax_client_conn = 500\n"
+             auth_type = any\npool_mode = transaction\nmax_client_conn = 500\n{settings}\n"
         );
         std::fs::write(dir.path().join("pgbouncer.ini"), config).unwrap();
         let user = User::unprivileged();

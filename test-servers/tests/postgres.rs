@@ -4,7 +4,11 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use asynqueue_test_servers::{Fault, PgBouncer, Postgres, Proxy, eventually};
+use asynqueue_test_servers::{Fault, PgBouncer, Postgres, Proxy, TlsPostgres, eventually};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_postgres::Client;
 
 async fn number(client: &Client, sql: &str) -> i64 {
@@ -209,5 +213,29 @@ async fn the_proxy_breaks_connections_of_postgresql_too() {
     assert_eq!(
         number(&direct, "select count(*) from through_proxy").await,
         1
+    );
+}
+
+#[tokio::test]
+async fn a_server_with_tls_refuses_its_user_without() {
+    let server = TlsPostgres::start(true).await;
+    server.server().execute("select 1").await;
+    let refused = tokio_postgres::connect(&server.bare_url(), tokio_postgres::NoTls).await;
+    let error = refused.map(|_| ()).expect_err("without TLS");
+    let error = error.as_db_error().expect("from the server").message();
+    assert!(error.contains("no pg_hba.conf entry"), "{error}");
+    // A client sends this before everything else.
+    let mut connection = TcpStream::connect(("127.0.0.1", server.server().port()))
+        .await
+        .unwrap();
+    connection
+        .write_all(&[0, 0, 0, 8, 4, 210, 22, 47])
+        .await
+        .unwrap();
+    assert_eq!(connection.read_u8().await.unwrap(), b'S');
+    assert!(
+        std::fs::read_to_string(server.file("client.pem"))
+            .unwrap()
+            .contains("CERTIFICATE")
     );
 }

@@ -27,8 +27,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The lock on the task's row makes a transaction that ends the task see the row, or this one see no task.
 const WAIT: &str = "insert into asynqueue.waiter as w (queue, id, at) \
      select k.queue, k.id, asynqueue.now_at($3) from asynqueue.task k join asynqueue.queue q on q.id = k.queue \
-     where q.name = $1 and k.id = $2 for key share of k \
-     on conflict (queue, id) do update set at = excluded.at";
+     where q.name = $1 and k.id = $2 \
+     and not exists (select from asynqueue.later l where l.turn = k.turn and l.state in (5, 6)) \
+     for key share of k \
+     on conflict (queue, id) do update set at = excluded.at \
+     returning true";
+
+const STOP_WAITING: &str = "delete from asynqueue.waiter w using asynqueue.queue q \
+     where q.name = $1 and w.queue = q.id and w.id = $2";
 
 const END: &str = "select e.result from asynqueue.\"end\" e join asynqueue.queue q on q.id = e.queue \
      where q.name = $1 and e.id = $2";
@@ -41,7 +47,7 @@ impl PostgresBroker {
         let mut codec = None;
         loop {
             // The row first: a task that ends after the look sees it.
-            self.note_waiter(task).await?;
+            let is_noted = self.note_waiter(task).await?;
             match self
                 .look_all(std::slice::from_ref(task))
                 .await?
@@ -49,6 +55,10 @@ impl PostgresBroker {
                 .flatten()
             {
                 Some(info) if info.state.is_final() => {
+                    if is_noted {
+                        // It ended while the row was added, so nobody else removes the row.
+                        self.stop_waiting(task).await?;
+                    }
                     let task = info.envelope;
                     return Ok(match info.state {
                         asynqueue_core::task::TaskState::Completed => Finished::Completed {
@@ -80,16 +90,22 @@ impl PostgresBroker {
         }
     }
 
-    async fn note_waiter(&self, task: &TaskRef) -> Result<(), BrokerError> {
+    /// Adds a row for a task that has not ended. Returns whether there was one.
+    async fn note_waiter(&self, task: &TaskRef) -> Result<bool, BrokerError> {
         let values = [
             text(&task.queue),
             Value::Bytes(Some(id_bytes(&task.id))),
             self.link().fixed(),
         ];
-        self.link()
-            .call(&Call::new(WAIT, values), Repeat::Always)
-            .await
-            .map(drop)
+        let call = Call::new(WAIT, values);
+        let noted = self.link().call(&call, Repeat::Always).await?;
+        Ok(!noted.is_empty())
+    }
+
+    async fn stop_waiting(&self, task: &TaskRef) -> Result<(), BrokerError> {
+        let values = [text(&task.queue), Value::Bytes(Some(id_bytes(&task.id)))];
+        let call = Call::new(STOP_WAITING, values);
+        self.link().call(&call, Repeat::Always).await.map(drop)
     }
 
     /// The result of a task that was completed and is not kept. `None` if there is none.

@@ -159,13 +159,21 @@ impl Link {
         let client = self.client().await?;
         let sql = self.schema.apply(call.sql);
         let values = call.typed();
-        let response = client.query_typed(&sql, &values);
+        let response = self.in_time(client.query_typed(&sql, &values)).await;
+        if matches!(response, Err(Fault::Late(_))) {
+            self.discard(client);
+        }
+        response
+    }
+
+    /// A response, unless it takes too long. Its connection must be discarded then.
+    async fn in_time<T>(
+        &self,
+        response: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Fault> {
         match tokio::time::timeout(self.response_timeout, response).await {
             Ok(response) => Ok(response?),
-            Err(_) => {
-                self.discard(client);
-                Err(Fault::Late(self.response_timeout))
-            }
+            Err(_) => Err(Fault::Late(self.response_timeout)),
         }
     }
 

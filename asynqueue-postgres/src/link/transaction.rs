@@ -1,9 +1,7 @@
 //! A change that takes several statements in one transaction.
 
-use std::time::Duration;
-
 use asynqueue_core::broker::BrokerError;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
 
 use super::{Event, Fault, Link, Repeat};
@@ -23,7 +21,9 @@ const LIMITS: &str =
 impl Change<'_> {
     pub(crate) async fn run(&self, call: Call) -> Result<Vec<Row>, Fault> {
         let sql = self.link.schema.apply(call.sql);
-        Ok(self.transaction.query_typed(&sql, &call.typed()).await?)
+        let values = call.typed();
+        let response = self.transaction.query_typed(&sql, &values);
+        self.link.in_time(response).await
     }
 
     /// The time that tests have fixed.
@@ -56,30 +56,36 @@ impl Link {
 
     async fn change_once<T: Send>(&self, make: &mut dyn Make<T>) -> Result<T, Fault> {
         let mut client = self.client().await?;
-        // More than the limit for one response: these are several.
-        let limit = self.response_timeout.max(Duration::from_secs(30));
-        let making = async {
-            let transaction = client.transaction().await?;
-            transaction.batch_execute(LIMITS).await?;
-            let mut change = Change {
-                link: self,
-                transaction,
-                events: Vec::new(),
-            };
-            let made = make.make(&mut change).await?;
-            change.transaction.commit().await?;
-            Ok::<_, Fault>((made, change.events))
-        };
-        match tokio::time::timeout(limit, making).await {
-            Ok(made) => {
-                let (made, events) = made?;
+        match self.make_in(&mut client, make).await {
+            Ok((made, events)) => {
                 self.announce(events);
                 Ok(made)
             }
-            Err(_) => {
-                self.discard(client);
-                Err(Fault::Late(limit))
+            Err(fault) => {
+                if matches!(fault, Fault::Late(_)) {
+                    self.discard(client);
+                }
+                Err(fault)
             }
         }
+    }
+
+    /// Makes a change on a connection. Each response has a limit, because the transaction has locked rows in the
+    /// meantime, and because heartbeats need the connection.
+    async fn make_in<T: Send>(
+        &self,
+        client: &mut Object,
+        make: &mut dyn Make<T>,
+    ) -> Result<(T, Vec<Event>), Fault> {
+        let transaction = self.in_time(client.transaction()).await?;
+        self.in_time(transaction.batch_execute(LIMITS)).await?;
+        let mut change = Change {
+            link: self,
+            transaction,
+            events: Vec::new(),
+        };
+        let made = make.make(&mut change).await?;
+        self.in_time(change.transaction.commit()).await?;
+        Ok((made, change.events))
     }
 }

@@ -11,6 +11,7 @@ declare
     taken integer;
     ranges integer;
     is_locked boolean;
+    may_wait boolean := true;
     ranks smallint[];
     places bigint[];
     firsts bigint[];
@@ -30,8 +31,11 @@ begin
             where s.before < wanted;
             exit when ranges = 0;
             if is_locked then
-                -- Other workers have locked all of them for a moment.
+                -- Other workers have locked all of them for a moment. Waiting with locks on other ranges could be a
+                -- deadlock: then the next call finds what they leave.
+                exit when not may_wait;
                 perform from asynqueue.ready r where r.queue = number order by r.rank, r.place limit 1 for update;
+                may_wait := not found;
             end if;
             -- Locked first, and read by the next statement: this one may not see what another worker has left of a range.
             select array_agg(l.rank), array_agg(l.place), array_agg(l.first), array_agg(l.last), array_agg(l.at)
@@ -39,6 +43,7 @@ begin
             from (
                 select r.rank, r.place, r.first, r.last, r.at from asynqueue.ready r where r.queue = number
                 order by r.rank, r.place limit ranges for update skip locked) l;
+            may_wait := may_wait and ranks is null;
             return query
                 with counted as (
                     select l.*, sum(l.last - l.first + 1) over (order by l.rank, l.place) as upto
@@ -67,16 +72,11 @@ begin
                     (select c.changes from asynqueue.change c where c.turn = k.turn), l.token, k.at, t
                 from tasks k join leased l using (turn) order by k.rank, k.place, k.turn;
             get diagnostics taken = row_count;
+            is_locked := ranks is null;
             if taken > 0 then
                 insert into asynqueue.tally (queue, pending, active) values (number, -taken, taken);
                 wanted := wanted - taken;
                 total := total - taken;
-                is_locked := false;
-            elsif is_locked then
-                -- Ranges without tasks are gone now.
-                null;
-            else
-                is_locked := true;
             end if;
         end loop;
     end loop;

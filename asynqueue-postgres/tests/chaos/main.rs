@@ -37,7 +37,11 @@ async fn child_of_a_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_fault_loses_or_duplicates_a_task_or_leaves_data() {
     let package = env!("CARGO_PKG_NAME");
-    let settings = Settings::read(package, env!("CARGO_TARGET_TMPDIR"), &["single"]);
-    let stage = PostgresStage::start().await;
+    let settings = Settings::read(
+        package,
+        env!("CARGO_TARGET_TMPDIR"),
+        &["single", "pgbouncer"],
+    );
+    let stage = PostgresStage::start(settings.variant() == "pgbouncer").await;
     chaos::run(settings, stage).await;
 }

@@ -12,21 +12,23 @@ use async_trait::async_trait;
 use asynqueue_conformance::chaos::{Dice, Fault, Scene, Stage};
 use asynqueue_core::broker::SharedBroker;
 use asynqueue_postgres::{PostgresBroker, PostgresOptions};
-use asynqueue_test_servers::{Postgres, Proxy};
+use asynqueue_test_servers::Proxy;
 use tokio::sync::{Mutex, RwLock};
 
 use super::{
     left::left,
     links::{self, Link},
     programs::{self, open},
-    server,
+    server::{self, Server},
     tables::problems,
 };
 
 /// PostgreSQL, and everything in front of it.
 pub(crate) struct PostgresStage {
     /// Locked during a fault of the server.
-    server: RwLock<Postgres>,
+    server: RwLock<Server>,
+    is_pooled: bool,
+    /// The URL without pooler and proxy.
     url: String,
     links: Mutex<Vec<Arc<Link>>>,
     /// Locked while another program uses the database.
@@ -36,13 +38,15 @@ pub(crate) struct PostgresStage {
 }
 
 impl PostgresStage {
-    pub(crate) async fn start() -> Self {
-        let server = Postgres::start().await;
+    pub(crate) async fn start(is_pooled: bool) -> Self {
+        let server = Server::start(is_pooled).await;
         server
+            .postgres
             .execute("create table probe (n int); insert into probe values (0)")
             .await;
         let stage = Self {
-            url: server.url(),
+            url: server.postgres.url(),
+            is_pooled,
             server: RwLock::new(server),
             links: Mutex::default(),
             program: Mutex::default(),
@@ -51,6 +55,15 @@ impl PostgresStage {
         // Creates the tables.
         stage.broker().await;
         stage
+    }
+
+    /// The URL of a port, through a new proxy.
+    async fn through_proxy(&self, place: &str, port: u16) -> String {
+        let proxy = Proxy::start(port).await;
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+        let link = Link::new(place, Arc::new(proxy));
+        self.links.lock().await.push(Arc::new(link));
+        url
     }
 
     async fn break_link(&self, fault: Fault, scene: &Scene, dice: &mut Dice) {
@@ -67,10 +80,10 @@ impl PostgresStage {
         let Ok(mut server) = self.server.try_write() else {
             return;
         };
-        let broken = server::break_server(fault, &mut server, dice);
+        let broken = server.suffer(fault, dice);
         let terminated = scene.during(fault, "all", broken).await;
         self.terminated.fetch_add(terminated, SeqCst);
-        let problems = problems(&server.client().await).await;
+        let problems = problems(&server.postgres.client().await).await;
         for problem in problems.expect("the tables are checked") {
             scene.problem(&problem).await;
         }
@@ -88,22 +101,30 @@ impl PostgresStage {
 #[async_trait]
 impl Stage for PostgresStage {
     fn title(&self) -> String {
-        "one PostgreSQL with its default settings".to_owned()
+        let title = "one PostgreSQL with its default settings";
+        match self.is_pooled {
+            true => format!("{title}, behind PgBouncer"),
+            false => title.to_owned(),
+        }
     }
 
     fn faults(&self) -> Vec<Fault> {
-        [&links::FAULTS[..], &server::FAULTS, &programs::FAULTS].concat()
+        let mut faults = [&links::FAULTS[..], &server::FAULTS, &programs::FAULTS].concat();
+        faults.extend(self.is_pooled.then_some(server::POOLER));
+        faults
     }
 
     async fn url(&self, place: &str) -> String {
-        let proxy = Proxy::start(self.server.read().await.port()).await;
-        let url = format!(
-            "postgres://postgres@127.0.0.1:{}/postgres?connect_timeout=1",
-            proxy.port()
-        );
-        let link = Link::new(place, Arc::new(proxy));
-        self.links.lock().await.push(Arc::new(link));
-        url
+        let (calls, server) = {
+            let server = self.server.read().await;
+            (server.port(), server.postgres.port())
+        };
+        let url = self.through_proxy(place, calls).await;
+        let url = format!("{url}?connect_timeout=1");
+        match self.is_pooled {
+            true => format!("{url}&listen={}", self.through_proxy(place, server).await),
+            false => url,
+        }
     }
 
     async fn broker(&self) -> SharedBroker {
@@ -116,10 +137,10 @@ impl Stage for PostgresStage {
     async fn inject(&self, fault: Fault, scene: &Scene, dice: &mut Dice) {
         if links::FAULTS.contains(&fault) {
             self.break_link(fault, scene, dice).await;
-        } else if server::FAULTS.contains(&fault) {
-            self.break_server(fault, scene, dice).await;
-        } else {
+        } else if programs::FAULTS.contains(&fault) {
             self.run_program(fault, scene, dice).await;
+        } else {
+            self.break_server(fault, scene, dice).await;
         }
     }
 
@@ -132,7 +153,7 @@ impl Stage for PostgresStage {
     }
 
     async fn left(&self) -> Vec<String> {
-        left(&*self.server.read().await).await
+        left(&self.server.read().await.postgres).await
     }
 
     fn figures(&self) -> Vec<(String, String)> {
