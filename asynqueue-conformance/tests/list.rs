@@ -33,21 +33,32 @@ fn listed(suite: &str) -> Vec<String> {
     tests
 }
 
-/// The tests that the modules of the suite define, as `concern::test`.
+/// The tests that the modules of the suite define, as `concern::test`. A module may be a folder.
 fn defined(suite: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("src")
         .join(suite);
     let mut tests = BTreeSet::new();
-    for file in fs::read_dir(folder).expect("the sources of the suite") {
-        let name = file.expect("a file").file_name();
-        let name = name.to_str().expect("a name in UTF-8");
-        let concern = name.strip_suffix(".rs").expect("only Rust");
+    for entry in fs::read_dir(folder).expect("the sources of the suite") {
+        let path = entry.expect("an entry").path();
+        let concern = path.file_stem().and_then(|stem| stem.to_str());
+        let concern = concern.expect("a name in UTF-8");
         if concern == "mod" {
             continue;
         }
-        for line in source(suite, name).lines() {
-            if let Some(rest) = line.strip_prefix("pub async fn ") {
+        let sources = match path.is_dir() {
+            true => fs::read_dir(&path)
+                .expect("a folder of the suite")
+                .map(|entry| entry.expect("an entry").path())
+                .collect(),
+            false => vec![path.clone()],
+        };
+        for source in sources {
+            let source = fs::read_to_string(source).expect("a source of the suite");
+            for rest in source
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn "))
+            {
                 let (test, _) = rest.split_once('(').expect("arguments");
                 tests.insert(format!("{concern}::{test}"));
             }

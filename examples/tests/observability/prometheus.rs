@@ -115,7 +115,7 @@ async fn prometheus_scrapes_the_example_and_every_panel_has_data() {
         .as_array()
         .expect("rules")
         .clone();
-    assert_eq!(rules.len(), 13);
+    assert_eq!(rules.len(), 15);
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
