@@ -41,6 +41,7 @@
 //! | enqueue tasks on a schedule | `scheduler` (with the feature `scheduler`) |
 //! | read settings from a file | `config` (with the feature `config`) |
 //! | test your handlers | `testing` (with the feature `testing`) |
+//! | store tasks in PostgreSQL, and enqueue them in your own transactions | `postgres` (with the feature `postgres`) |
 //! | store tasks in Redis | `redis` (with the feature `redis`) |
 //! | store tasks in a SQLite file, and enqueue them in your own transactions | `sqlite` (with the feature `sqlite`) |
 //! | enqueue in a transaction of your database while the queue is on Redis | [`outbox`], [`App::outbox`] |
@@ -233,6 +234,8 @@ mod book {
         crashes = "guide/crashes.md";
         #[cfg(feature = "config")]
         config = "operations/config.md";
+        #[cfg(feature = "postgres")]
+        postgres = "operations/postgres.md";
         #[cfg(feature = "redis")]
         redis = "operations/redis.md";
         #[cfg(feature = "redis")]

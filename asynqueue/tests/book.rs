@@ -128,11 +128,12 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_metric_that_the_book_names_exists() {
-    const CRATES: [&str; 6] = [
+    const CRATES: [&str; 7] = [
         "asynqueue_cli",
         "asynqueue_conformance",
         "asynqueue_core",
         "asynqueue_monitor",
+        "asynqueue_postgres",
         "asynqueue_redis",
         "asynqueue_sqlite",
     ];
@@ -253,6 +254,7 @@ fn source() -> String {
         "asynqueue",
         "asynqueue-core",
         "asynqueue-monitor",
+        "asynqueue-postgres",
         "asynqueue-redis",
         "asynqueue-sqlite",
     ] {

@@ -87,6 +87,7 @@ static SOURCES: LazyLock<String> = LazyLock::new(|| {
         "asynqueue-core",
         "asynqueue-macros",
         "asynqueue-monitor",
+        "asynqueue-postgres",
         "asynqueue-redis",
         "asynqueue-sqlite",
         "test-servers",
@@ -142,7 +143,7 @@ fn path(code: &str) -> Option<&str> {
     let is_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let starts = code.split('/').next()?;
     let is_inside = code.contains('/') && root().join(starts).exists();
-    let endings = [".rs", ".md", ".toml", ".lua", ".yml", ".json"];
+    let endings = [".rs", ".md", ".toml", ".lua", ".sql", ".yml", ".json"];
     let is_file = endings.iter().any(|ending| code.ends_with(ending));
     (code.chars().all(is_path) && !code.starts_with('/') && (is_inside || is_file)).then_some(code)
 }
@@ -339,6 +340,7 @@ fn the_core_depends_on_no_package_and_others_on_the_core_alone() {
     for package in [
         "asynqueue-conformance",
         "asynqueue-monitor",
+        "asynqueue-postgres",
         "asynqueue-redis",
         "asynqueue-sqlite",
     ] {
@@ -360,6 +362,7 @@ fn the_callers_traits_are_implemented_once_for_every_store() {
         "Fleet",
     ] {
         let sources = files("asynqueue-core/src", ".rs").into_iter();
+        let sources = sources.chain(files("asynqueue-postgres/src", ".rs"));
         let sources = sources.chain(files("asynqueue-redis/src", ".rs"));
         let sources = sources.chain(files("asynqueue-sqlite/src", ".rs"));
         let text: Vec<_> = sources.map(|file| read(&file)).collect();

@@ -21,7 +21,7 @@ async fn a_main_that_cannot_connect_prints_what_to_do() {
     let error: BoxError = error.expect_err("not a broker").into();
     assert_eq!(printed(&error), error.to_string());
     assert!(
-        printed(&error).contains("expected `memory:`, `sqlite://…` or `redis://…`"),
+        printed(&error).contains("expected `memory:`, `sqlite://…`, `postgres://…` or `redis://…`"),
         "{error:?}"
     );
     let error = ConnectError::Feature {
