@@ -109,10 +109,7 @@ impl News {
             return;
         }
         parts.add(notes);
-        for (queue, head) in checks {
-            // The first one is the one that a worker may have taken.
-            parts.checks.entry(queue).or_insert(head);
-        }
+        parts.check(checks);
         if parts.is_sending || (parts.waiting.is_empty() && parts.checks.is_empty()) {
             return;
         }
@@ -163,6 +160,13 @@ impl News {
 }
 
 impl Parts {
+    fn check(&mut self, checks: Vec<(Name, String)>) {
+        for (queue, head) in checks {
+            // The first one is the one that a worker may have taken.
+            self.checks.entry(queue).or_insert(head);
+        }
+    }
+
     fn add(&mut self, notes: Vec<Note>) {
         for note in notes {
             if self.waiting.len() < MAX_WAITING && self.known.insert(format!("{note:?}")) {
@@ -224,16 +228,24 @@ impl Sending {
             .iter()
             .map(|(name, head)| (name.as_str(), head))
             .unzip();
-        let sql = self.schema.apply("select asynqueue.moved_on($1, $2)");
+        let sql = self
+            .schema
+            .apply("select name, is_taken from asynqueue.moved_on($1, $2)");
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&names, Type::TEXT_ARRAY), (&heads, Type::TEXT_ARRAY)];
         let moved_on = client.query_typed(&sql, &values).await.map_err(text)?;
-        let pending = moved_on.iter().map(|row| {
+        let (mut pending, mut again) = (Vec::new(), Vec::new());
+        for row in &moved_on {
             let queue = Name::from(row.get::<_, String>(0));
-            Announced::Signal(queue.clone(), Signal::Pending(queue))
-        });
-        let notes = self.here.announce(pending.collect());
-        self.others.parts.lock().add(notes);
+            match (row.get(1), checks.get(&queue)) {
+                (true, Some(head)) => again.push((queue, head.clone())),
+                _ => pending.push(Announced::Signal(queue.clone(), Signal::Pending(queue))),
+            }
+        }
+        let notes = self.here.announce(pending);
+        let mut parts = self.others.parts.lock();
+        parts.add(notes);
+        parts.check(again);
         Ok(())
     }
 }

@@ -233,15 +233,22 @@ begin
 end $$;
 
 -- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
--- and gone to sleep before later tasks were committed.
-create or replace function asynqueue.moved_on(names text[], heads text[]) returns setof text
+-- and gone to sleep before later tasks were committed. `is_taken`: a worker is taking them now, so look again.
+create or replace function asynqueue.moved_on(names text[], heads text[])
+returns table (name text, is_taken boolean)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
-    return query select u.name from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name
-    where exists (select from asynqueue.ready r where r.queue = q.id) and not exists (
-        select from asynqueue.ready r where r.queue = q.id and r.rank = split_part(u.head, ':', 1)::smallint
-            and r.place = split_part(u.head, ':', 2)::bigint for key share skip locked);
+    return query
+        with head as (
+            select q.id, q.name, split_part(u.head, ':', 1)::smallint as rank, split_part(u.head, ':', 2)::bigint as place
+            from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name)
+        select h.name, exists (
+            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place)
+        from head h
+        where exists (select from asynqueue.ready r where r.queue = h.id) and not exists (
+            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place
+            for key share skip locked);
 end $$;
 
 -- Pauses or resumes queues. Returns the resumed ones that have pending tasks.
