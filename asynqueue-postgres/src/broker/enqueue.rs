@@ -1,5 +1,7 @@
 //! Accepting tasks.
 
+use std::collections::{HashMap, HashSet};
+
 use asynqueue_core::{
     broker::{BrokerError, CLOCK_TOLERANCE, Conflict, NewTask, Signal, When},
     task::{Envelope, Name, TaskState, UniqueUntil},
@@ -47,7 +49,7 @@ impl PostgresBroker {
         self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(tasks.len());
         while !tasks.is_empty() {
-            let rest = tasks.split_off(tasks.len().min(MAX_CHUNK));
+            let rest = tasks.split_off(Batch::length(&tasks));
             let batch = Batch::new(tasks);
             let call = batch.call(self.link().fixed());
             let refused = self.link().call(&call, Repeat::IfUnchanged).await?;
@@ -58,6 +60,11 @@ impl PostgresBroker {
         }
         Ok(results)
     }
+}
+
+/// Whether a task is pending immediately.
+fn is_pending(task: &NewTask) -> bool {
+    matches!(task.when, When::Now) && task.envelope.aggregated_in().is_none()
 }
 
 /// Whether accepting a task waits for no other task.
@@ -79,6 +86,30 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// How many of these tasks can be accepted in one call, which accepts them in another order. Tasks that compete for
+    /// an id, a lock or a tick are accepted in the order given.
+    pub(crate) fn length(tasks: &[NewTask]) -> usize {
+        let (mut ids, mut keys, mut guards) = (HashSet::new(), HashSet::new(), HashMap::new());
+        let competes = |task: &NewTask| {
+            let queue = &task.envelope.queue;
+            let key = task.envelope.unique.as_ref().map(|lock| &lock.key);
+            let class = (
+                is_pending(task),
+                rank(task.envelope.options.priority),
+                key.cloned(),
+            );
+            let guard = task.tick.as_ref().map(|tick| &tick.guard);
+            !ids.insert((queue.clone(), task.envelope.id.clone()))
+                || key.is_some_and(|key| !keys.insert((queue.clone(), key.clone())))
+                || guard.is_some_and(|guard| {
+                    let before = guards.insert((queue.clone(), guard.clone()), class.clone());
+                    before.is_some_and(|before| before != class)
+                })
+        };
+        let few = &tasks[..tasks.len().min(MAX_CHUNK)];
+        few.iter().position(competes).unwrap_or(few.len())
+    }
+
     pub(crate) fn new(tasks: Vec<NewTask>) -> Self {
         let mut names: Vec<_> = tasks
             .iter()
@@ -90,9 +121,6 @@ impl Batch {
             names
                 .binary_search(&task.envelope.queue)
                 .unwrap_or_default()
-        };
-        let is_pending = |task: &NewTask| {
-            matches!(task.when, When::Now) && task.envelope.aggregated_in().is_none()
         };
         // Tasks of a queue and a priority have turns that follow one another. Locks are taken in one order, so that
         // batches do not wait for each other in a circle.
