@@ -212,9 +212,18 @@ impl PostgresBroker {
 }
 
 fn statement_failed(error: &Error) -> BrokerError {
-    match error.downcast_ref::<tokio_postgres::Error>() {
-        Some(postgres) => BrokerError::protocol(crate::link::problem(postgres)),
-        None => BrokerError::protocol(error.to_string()),
+    let problem = reason(error.as_ref());
+    BrokerError::protocol(format!(
+        "{problem}: roll back, and check that the transaction is on the database of the broker"
+    ))
+}
+
+/// What the server has said: the client library says only that there was an error.
+fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    let postgres = error.downcast_ref::<tokio_postgres::Error>();
+    match postgres.and_then(tokio_postgres::Error::as_db_error) {
+        Some(error) => error.message().to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -295,7 +304,10 @@ pub enum CompleteError {
     )]
     OtherBroker,
     /// A statement failed.
-    #[error("cannot record the outcome: {0}: use a connection to the database of the broker")]
+    #[error(
+        "cannot record the outcome: {problem}: roll back, and check that the transaction is on the database of the broker",
+        problem = reason(.0.as_ref())
+    )]
     Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
