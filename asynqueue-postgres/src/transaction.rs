@@ -19,7 +19,7 @@ use crate::{
     link::{Event, Watched},
     sql::{
         Call, Value,
-        values::{id_bytes, long, millis, text},
+        values::{duration, id_bytes, long, text},
     },
 };
 
@@ -176,7 +176,7 @@ impl PostgresBroker {
             text(&task.queue),
             Value::Bytes(Some(id_bytes(&task.id))),
             long(settlement.token.0 as i64),
-            Value::Long((!retention.is_zero()).then(|| millis(retention.as_millis()))),
+            Value::Long((!retention.is_zero()).then(|| duration(retention))),
             Value::Bytes(kept.changes),
             Value::Bytes(kept.envelope),
             Value::Bytes(result.as_ref().map(|result| result.to_vec())),

@@ -16,7 +16,7 @@ use crate::{
     link::{Change, Event, Fault, Make, Repeat},
     sql::{
         Call, Value,
-        values::{blobs, id_bytes, ints, long, millis, text, texts, time, timestamp},
+        values::{blobs, duration, id_bytes, ints, long, text, texts, time, timestamp},
     },
 };
 
@@ -160,7 +160,7 @@ impl Change<'_> {
             Value::Int(found.queue),
             text(lock.key.as_str()),
             Value::Bytes(Some(id_bytes(&task.id))),
-            long(millis(lock.ttl.as_millis())),
+            long(duration(lock.ttl)),
             self.fixed(),
         ];
         let rows = self.run(Call::new(sql, values)).await?;

@@ -14,7 +14,7 @@ use crate::{
     sql::{
         Call, Value,
         values::{
-            any, blobs, id_bytes, int, ints, long, millis, rank, shorts, task_id, texts, time,
+            any, blobs, duration, id_bytes, int, ints, long, rank, shorts, task_id, texts, time,
             timestamp,
         },
     },
@@ -93,16 +93,12 @@ impl Batch {
         let competes = |task: &NewTask| {
             let queue = &task.envelope.queue;
             let key = task.envelope.unique.as_ref().map(|lock| &lock.key);
-            let class = (
-                is_pending(task),
-                rank(task.envelope.options.priority),
-                key.cloned(),
-            );
+            let class = (is_pending(task), rank(task.envelope.options.priority));
             let guard = task.tick.as_ref().map(|tick| &tick.guard);
             !ids.insert((queue.clone(), task.envelope.id.clone()))
                 || key.is_some_and(|key| !keys.insert((queue.clone(), key.clone())))
                 || guard.is_some_and(|guard| {
-                    let before = guards.insert((queue.clone(), guard.clone()), class.clone());
+                    let before = guards.insert((queue.clone(), guard.clone()), class);
                     before.is_some_and(|before| before != class)
                 })
         };
@@ -122,18 +118,12 @@ impl Batch {
                 .binary_search(&task.envelope.queue)
                 .unwrap_or_default()
         };
-        // Tasks of a queue and a priority have turns that follow one another. Locks are taken in one order, so that
-        // batches do not wait for each other in a circle.
+        // Tasks of a queue and a priority have turns that follow one another.
         let mut order: Vec<usize> = (0..tasks.len()).collect();
-        order.sort_by_cached_key(|place| {
+        order.sort_by_key(|place| {
             let task = &tasks[*place];
-            let key = task.envelope.unique.as_ref().map(|lock| lock.key.clone());
-            (
-                !is_pending(task),
-                queue(task),
-                rank(task.envelope.options.priority),
-                key,
-            )
+            let rank = rank(task.envelope.options.priority);
+            (!is_pending(task), queue(task), rank)
         });
         let of = order
             .iter()
@@ -167,7 +157,7 @@ impl Batch {
             task.envelope.options.aggregate.clone()
         };
         let delay = |task: &NewTask| match task.when {
-            When::After(delay) => Some(millis(delay.as_millis())),
+            When::After(delay) => Some(duration(delay)),
             _ => None,
         };
         let due = |task: &NewTask| match task.when {
@@ -187,10 +177,10 @@ impl Batch {
                 Value::Longs(self.some(delay)),
                 Value::Texts(self.some(|task| Some(lock(task)?.key.as_str().to_owned()))),
                 Value::Shorts(self.some(|task| Some(holds(lock(task)?.until)))),
-                Value::Longs(self.some(|task| Some(millis(lock(task)?.ttl.as_millis())))),
+                Value::Longs(self.some(|task| Some(duration(lock(task)?.ttl)))),
                 Value::Texts(self.some(|task| Some(task.tick.as_ref()?.guard.to_string()))),
                 Value::Longs(self.some(|task| Some(time(task.tick.as_ref()?.tick)))),
-                long(millis(CLOCK_TOLERANCE.as_millis())),
+                long(duration(CLOCK_TOLERANCE)),
                 Value::Texts(
                     self.some(|task| limits(task).map(|_| task.envelope.event.to_string())),
                 ),
@@ -200,8 +190,8 @@ impl Batch {
                         Some(i32::try_from(limits(task)?.max_size).unwrap_or(i32::MAX))
                     }),
                 ),
-                Value::Longs(self.some(|task| Some(millis(limits(task)?.max_delay.as_millis())))),
-                Value::Longs(self.some(|task| Some(millis(limits(task)?.grace.as_millis())))),
+                Value::Longs(self.some(|task| Some(duration(limits(task)?.max_delay)))),
+                Value::Longs(self.some(|task| Some(duration(limits(task)?.grace)))),
                 fixed,
             ],
         )

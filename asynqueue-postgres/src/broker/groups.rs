@@ -22,7 +22,7 @@ use crate::{
     link::{Change, Fault, Make, Repeat},
     sql::{
         Call, Value,
-        values::{id_bytes, int, long, millis, task_id, text, texts, timestamp},
+        values::{duration, id_bytes, int, long, task_id, text, texts, timestamp},
     },
 };
 
@@ -163,7 +163,7 @@ impl PostgresBroker {
         delay: Duration,
     ) -> Result<(), BrokerError> {
         let mut values = key(group, group.part.as_ref());
-        values.extend([long(millis(delay.as_millis())), self.link().fixed()]);
+        values.extend([long(duration(delay)), self.link().fixed()]);
         self.link()
             .call(&Call::new(POSTPONE, values), Repeat::Always)
             .await
@@ -262,7 +262,7 @@ impl Make<usize> for Apart {
         let Some(from) = change.find_group(group).await? else {
             return Ok(0);
         };
-        let delay = millis(self.0.delay.as_millis());
+        let delay = duration(self.0.delay);
         let mut values = key(group, Some(&part));
         values.extend([long(delay), change.fixed()]);
         let sql = "select asynqueue.group_of(q.id, $2, $3, $4, $5, $6, t), t from asynqueue.queue q, asynqueue.now_at($7) t \

@@ -11,7 +11,7 @@ use crate::{
     link::{Change, Event, Fault, Make, Repeat},
     sql::{
         Call, Value,
-        values::{id_bytes, int, long, longs, millis, rank, text, time, timestamp},
+        values::{duration, id_bytes, int, long, longs, rank, text, time, timestamp},
     },
 };
 
@@ -210,11 +210,11 @@ impl Change<'_> {
                 part.map_or_else(Vec::new, |part| id_bytes(&part.first)),
             )),
             int(part.map_or(0, |part| part.tries as usize)),
-            Value::Long(apart.as_ref().map(|apart| millis(apart.delay.as_millis()))),
+            Value::Long(apart.as_ref().map(|apart| duration(apart.delay))),
             long(time(since)),
             int(limits.max_size),
-            long(millis(limits.max_delay.as_millis())),
-            long(millis(limits.grace.as_millis())),
+            long(duration(limits.max_delay)),
+            long(duration(limits.grace)),
         ];
         let sql =
             "select asynqueue.put_into_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";

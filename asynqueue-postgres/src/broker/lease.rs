@@ -17,7 +17,8 @@ use crate::{
     sql::{
         Call,
         values::{
-            blobs, id_bytes, int, ints, long, longs, millis, task_id, text, texts, time, timestamp,
+            blobs, duration, id_bytes, int, ints, long, longs, task_id, text, texts, time,
+            timestamp,
         },
     },
 };
@@ -44,7 +45,7 @@ impl PostgresBroker {
                 texts(request.queues.iter().map(|(name, _)| name)),
                 ints(request.queues.iter().map(|(_, limit)| *limit)),
                 int(request.max),
-                long(millis(request.lease.as_millis())),
+                long(duration(request.lease)),
                 text(&request.worker),
                 self.link().fixed(),
             ],
@@ -87,7 +88,7 @@ impl PostgresBroker {
                 ints(of),
                 blobs(leases.iter().map(|lease| id_bytes(&lease.task.id))),
                 longs(leases.iter().map(|lease| lease.token.0 as i64)),
-                long(millis(lasts.as_millis())),
+                long(duration(lasts)),
                 self.link().fixed(),
             ],
         );

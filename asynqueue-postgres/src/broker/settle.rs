@@ -1,6 +1,6 @@
 //! Recording outcomes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{
@@ -20,7 +20,7 @@ use crate::{
     link::{Event, Repeat},
     sql::{
         Call, Value,
-        values::{any, blobs, id_bytes, ints, longs, millis, shorts, texts, timestamp},
+        values::{any, blobs, duration, id_bytes, ints, longs, shorts, texts, timestamp},
     },
 };
 
@@ -43,7 +43,7 @@ mod kind {
 struct Row<'s> {
     settlement: &'s Settlement,
     kind: i16,
-    waits: u128,
+    waits: Duration,
     /// Archived for a cancellation that was requested.
     is_cancelled: bool,
     task: Arc<Envelope>,
@@ -53,16 +53,16 @@ impl<'s> Row<'s> {
     fn of(settlement: &'s Settlement) -> Self {
         let task = &settlement.envelope;
         let (kind, waits) = match &settlement.outcome {
-            Outcome::Complete { .. } if task.options.retention.is_zero() => (kind::COMPLETED, 0),
-            Outcome::Complete { .. } => (kind::KEPT, task.options.retention.as_millis()),
-            Outcome::Retry { delay } if delay.as_millis() > 0 => (kind::RETRY, delay.as_millis()),
-            Outcome::Snooze { delay } if delay.as_millis() > 0 => {
-                (kind::SNOOZED, delay.as_millis())
+            Outcome::Complete { .. } if task.options.retention.is_zero() => {
+                (kind::COMPLETED, Duration::ZERO)
             }
-            Outcome::Retry { .. } | Outcome::Snooze { .. } => (kind::LAST, 0),
-            Outcome::Release => (kind::FIRST, 0),
-            Outcome::Archive => (kind::ARCHIVED, 0),
-            Outcome::Drop => (kind::DROPPED, 0),
+            Outcome::Complete { .. } => (kind::KEPT, task.options.retention),
+            Outcome::Retry { delay } if !delay.is_zero() => (kind::RETRY, *delay),
+            Outcome::Snooze { delay } if !delay.is_zero() => (kind::SNOOZED, *delay),
+            Outcome::Retry { .. } | Outcome::Snooze { .. } => (kind::LAST, Duration::ZERO),
+            Outcome::Release => (kind::FIRST, Duration::ZERO),
+            Outcome::Archive => (kind::ARCHIVED, Duration::ZERO),
+            Outcome::Drop => (kind::DROPPED, Duration::ZERO),
         };
         Self {
             settlement,
@@ -82,7 +82,7 @@ impl<'s> Row<'s> {
         Self {
             settlement,
             kind: kind::ARCHIVED,
-            waits: 0,
+            waits: Duration::ZERO,
             is_cancelled: true,
             task: Arc::new(settlement.envelope.cancelled(reason, now)),
         }
@@ -274,9 +274,7 @@ fn call(rows: &[Row<'_>], fixed: Value) -> Call {
     let keys = rows
         .iter()
         .map(|row| Some(row.lock()?.key.as_str().to_owned()));
-    let ttls = rows
-        .iter()
-        .map(|row| Some(millis(row.lock()?.ttl.as_millis())));
+    let ttls = rows.iter().map(|row| Some(duration(row.lock()?.ttl)));
     Call::new(
         SETTLE,
         [
@@ -291,7 +289,7 @@ fn call(rows: &[Row<'_>], fixed: Value) -> Call {
             ),
             Value::Flags(rows.iter().map(|row| row.is_cancelled).collect()),
             shorts(rows.iter().map(|row| row.kind)),
-            longs(rows.iter().map(|row| millis(row.waits))),
+            longs(rows.iter().map(|row| duration(row.waits))),
             Value::Blobs(any(changes)),
             Value::Blobs(any(results.collect())),
             Value::Blobs(any(envelopes)),

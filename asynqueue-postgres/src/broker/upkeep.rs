@@ -10,7 +10,7 @@ use crate::{
     link::{Event, Repeat},
     sql::{
         Call, Value,
-        values::{int, long, millis, texts, timestamp},
+        values::{duration, int, long, texts, timestamp},
     },
 };
 
@@ -78,7 +78,7 @@ impl PostgresBroker {
             TRIM,
             [
                 texts(queues),
-                long(millis(keep.archived_for.as_millis())),
+                long(duration(keep.archived_for)),
                 long(i64::try_from(keep.archived_max).unwrap_or(i64::MAX)),
                 int(limit.min(1_000_000)),
                 Value::Int(oldest_hour),

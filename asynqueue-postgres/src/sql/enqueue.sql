@@ -40,7 +40,11 @@ begin
         get diagnostics accepted = row_count;
     else
         accepted := 0;
-        for i in 1..total loop
+        -- By queue and lock, so that calls do not wait for each other in a circle. Ticks are in their order.
+        for i in
+            select u.ord from unnest(of, keys) with ordinality u(q, key, ord)
+            order by u.q, case when guards is null then u.key end nulls first, u.ord
+        loop
             refused := asynqueue.accept_or_undo(
                 base + i, queues[of[i]], ids[i], envelopes[i], ranks[i], keys[i], holds[i], ttls[i],
                 guards[i], ticks[i], tolerance, t);

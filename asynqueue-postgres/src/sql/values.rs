@@ -1,5 +1,7 @@
 //! Statements with their values, to be run by `tokio-postgres` or by another driver.
 
+use std::time::Duration;
+
 use asynqueue_core::{
     broker::BrokerError,
     task::{TaskId, Timestamp},
@@ -134,16 +136,17 @@ pub(crate) fn any<T>(values: Vec<Option<T>>) -> Option<Vec<Option<T>>> {
     values.iter().any(Option::is_some).then_some(values)
 }
 
-/// A time or a duration in milliseconds, as a column has it.
-pub(crate) fn millis(time: impl Into<u128>) -> i64 {
-    i64::try_from(time.into())
-        .unwrap_or(i64::MAX / 4)
-        .min(i64::MAX / 4)
+/// The latest time and the longest duration of a column. Their sum is a number too.
+const MOST: u128 = (i64::MAX / 4) as u128;
+
+/// A duration in milliseconds, rounded up, as a column has it.
+pub(crate) fn duration(duration: Duration) -> i64 {
+    duration.as_nanos().div_ceil(1_000_000).min(MOST) as i64
 }
 
 /// A time as a column has it.
 pub(crate) fn time(time: Timestamp) -> i64 {
-    millis(time.as_millis())
+    u128::from(time.as_millis()).min(MOST) as i64
 }
 
 /// The time of a column.

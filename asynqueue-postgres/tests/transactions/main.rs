@@ -5,7 +5,6 @@ mod common;
 mod complete;
 mod enqueue;
 mod many;
-mod nested;
 #[cfg(feature = "sqlx")]
 mod with_sqlx;
 
