@@ -135,10 +135,11 @@ impl PostgresBroker {
     pub(crate) async fn accept_in(
         &self,
         caller: &mut impl Caller,
-        mut tasks: Vec<NewTask>,
+        tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
         let failed = |error: Error| statement_failed(&error);
+        let mut tasks = Batch::with_passed_times(tasks, self.link().now());
         let mut results = Vec::with_capacity(tasks.len());
         let mut events = Vec::new();
         while !tasks.is_empty() {

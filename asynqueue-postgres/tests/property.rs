@@ -1,16 +1,7 @@
 //! Random operations: PostgreSQL behaves as the in-memory broker and the model.
 
-use std::sync::Arc;
-
-use asynqueue_conformance::{
-    history::{self, Plan},
-    property,
-};
-use asynqueue_core::{
-    broker::{SharedBroker, Store},
-    memory::MemoryBroker,
-    testing::TestClock,
-};
+use asynqueue_conformance::property;
+use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker, testing::TestClock};
 use asynqueue_postgres::{PostgresBroker, PostgresOptions};
 use asynqueue_test_servers::Postgres;
 use proptest::test_runner::{Config, TestRunner};
@@ -56,18 +47,4 @@ fn postgres_behaves_as_the_in_memory_broker() {
             Ok(())
         })
         .expect("PostgreSQL behaves as the in-memory broker");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_calls_of_several_handles_are_linearizable() {
-    let server = Postgres::shared().await;
-    for seed in 0..10 {
-        let (url, clock) = (server.new_schema(), TestClock::default());
-        let mut handles: Vec<Arc<dyn Store>> = Vec::new();
-        for _ in 0..3 {
-            handles.push(Arc::new(handle(&url, &clock).await));
-        }
-        let judged = history::check_store(&handles, &Plan::new(seed), &()).await;
-        judged.expect("the calls have an order");
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use asynqueue_core::{
     broker::{BrokerError, CLOCK_TOLERANCE, Conflict, NewTask, Signal, When},
-    task::{Envelope, Name, TaskState, UniqueUntil},
+    task::{Envelope, Name, TaskState, Timestamp, UniqueUntil},
 };
 use tokio_postgres::Row;
 
@@ -44,9 +44,10 @@ impl PostgresBroker {
 
     async fn accept_batch(
         &self,
-        mut tasks: Vec<NewTask>,
+        tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
+        let mut tasks = Batch::with_passed_times(tasks, self.link().now());
         let mut results = Vec::with_capacity(tasks.len());
         while !tasks.is_empty() {
             let rest = tasks.split_off(Batch::length(&tasks));
@@ -61,6 +62,9 @@ impl PostgresBroker {
         Ok(results)
     }
 }
+
+/// Whether each task was accepted.
+type Accepted = Vec<Result<(), Conflict>>;
 
 /// Whether a task is pending immediately.
 fn is_pending(task: &NewTask) -> bool {
@@ -86,6 +90,21 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Tasks with a time that has passed are pending immediately, as those without one.
+    pub(crate) fn with_passed_times(mut tasks: Vec<NewTask>, now: Timestamp) -> Vec<NewTask> {
+        for task in &mut tasks {
+            let has_passed = match task.when {
+                When::Now => false,
+                When::After(delay) => delay.is_zero(),
+                When::At(at) => at <= now,
+            };
+            if has_passed {
+                task.when = When::Now;
+            }
+        }
+        tasks
+    }
+
     /// How many of these tasks can be accepted in one call, which accepts them in another order. Tasks that compete for
     /// an id, a lock or a tick are accepted in the order given.
     pub(crate) fn length(tasks: &[NewTask]) -> usize {
@@ -154,7 +173,7 @@ impl Batch {
         let lock = |task: &'_ NewTask| task.envelope.unique.clone();
         let limits = |task: &'_ NewTask| {
             task.envelope.aggregated_in()?;
-            task.envelope.options.aggregate.clone()
+            task.envelope.options.aggregate
         };
         let delay = |task: &NewTask| match task.when {
             When::After(delay) => Some(duration(delay)),
@@ -201,7 +220,7 @@ impl Batch {
     pub(crate) fn results(
         &self,
         refused: impl Iterator<Item = Refused>,
-    ) -> Result<(Vec<Result<(), Conflict>>, Vec<Event>), BrokerError> {
+    ) -> Result<(Accepted, Vec<Event>), BrokerError> {
         let mut results = vec![Ok(()); self.tasks.len()];
         let mut events = Vec::new();
         for refused in refused {

@@ -105,6 +105,15 @@ pub(crate) enum Reaction {
 }
 
 impl Fault {
+    /// Whether the connection must not be used again: its state is unknown, or its server is a standby.
+    pub(crate) fn spoils_connection(&self) -> bool {
+        match self {
+            Self::Late(_) => true,
+            Self::Postgres(_) => self.reaction() == Reaction::Reconnect,
+            Self::Pool(_) | Self::Broker(_) => false,
+        }
+    }
+
     pub(crate) fn reaction(&self) -> Reaction {
         match self {
             Self::Broker(_) => Reaction::Fail,

@@ -15,6 +15,7 @@ mod watch;
 
 use std::{
     borrow::Cow,
+    hash::BuildHasher,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -160,7 +161,7 @@ impl Link {
         let sql = self.schema.apply(call.sql);
         let values = call.typed();
         let response = self.in_time(client.query_typed(&sql, &values)).await;
-        if matches!(response, Err(Fault::Late(_))) {
+        if response.as_ref().is_err_and(Fault::spoils_connection) {
             self.discard(client);
         }
         response
@@ -256,8 +257,9 @@ impl Retry<'_> {
         }
         tracing::debug!(?fault, "repeating a call to PostgreSQL");
         // Spread, so that transactions that were in each other's way are not so again.
-        let part = Instant::now().elapsed().subsec_nanos() % 1_000;
-        tokio::time::sleep(self.wait.mul_f64(0.5 + f64::from(part) / 1_000.0)).await;
+        let spread = std::collections::hash_map::RandomState::new().hash_one(self.until);
+        let part = (spread % 1_000) as f64 / 1_000.0;
+        tokio::time::sleep(self.wait.mul_f64(0.5 + part)).await;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         Ok(())
     }

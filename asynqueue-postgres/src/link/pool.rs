@@ -42,7 +42,7 @@ pub(super) fn open(options: &PostgresOptions, tls: Tls) -> Pool {
         .max_size(options.pool_size)
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .wait_timeout(Some(options.response_timeout))
-        .create_timeout(Some(options.connect_timeout))
+        .create_timeout(Some(options.time_to_connect()))
         .build();
     pool.expect("a pool with timeouts has a runtime")
 }

@@ -62,7 +62,7 @@ impl Link {
                 Ok(made)
             }
             Err(fault) => {
-                if matches!(fault, Fault::Late(_)) {
+                if fault.spoils_connection() {
                     self.discard(client);
                 }
                 Err(fault)

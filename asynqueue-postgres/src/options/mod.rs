@@ -137,6 +137,12 @@ impl PostgresOptions {
         &self.schema
     }
 
+    /// The limit for connecting, which tries one host after the other.
+    pub(crate) fn time_to_connect(&self) -> Duration {
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1);
+        self.connect_timeout * hosts.max(1)
+    }
+
     /// The hosts and ports, for messages.
     pub(crate) fn server(&self) -> String {
         let (hosts, ports) = (self.config.get_hosts(), self.config.get_ports());

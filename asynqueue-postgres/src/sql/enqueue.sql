@@ -24,6 +24,7 @@ declare
     first_dues bigint[];
     group_dues bigint[];
     refused record;
+    i integer;
 begin
     select array_agg(asynqueue.queue_of(u.name) order by u.ord) into queues from unnest(names) with ordinality u(name, ord);
     heads := array(select asynqueue.head_of(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
