@@ -318,7 +318,7 @@ async fn a_completed_task_belongs_to_its_server_until_that_reports_it() {
     let extended = shop.broker.extend(&[leased.lease()], common::LIMIT).await;
     assert!(matches!(extended.expect("a call")[0], Ok(Extended::Yes)));
     let settle = leased.settle(Outcome::Complete { result: None });
-    let settled = shop.broker.settle(&[settle.clone()]).await;
+    let settled = shop.broker.settle(std::slice::from_ref(&settle)).await;
     let settled = settled.expect("a call");
     assert!(
         matches!(settled[..], [Ok(Settled::Completed)]),
