@@ -1,10 +1,10 @@
 //! Recording outcomes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{
-        BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement, Signal,
+        BrokerError, Each, Finished, Outcome, Settled, Settlement, Signal,
         kit::{Announced, promised},
     },
     codec::CodecName,
@@ -178,22 +178,14 @@ impl PostgresBroker {
         self.link().open_or_closed()?;
         let outcomes = promised::outcomes(settlements, self.link().now());
         let mut results = Vec::with_capacity(settlements.len());
-        for chunk in outcomes.chunks(super::MAX_CHUNK) {
-            // Of several outcomes of one lease, the first is recorded.
-            let mut tokens: HashMap<LeaseToken, usize> = HashMap::with_capacity(chunk.len());
-            let mut rows = Vec::with_capacity(chunk.len());
-            let mut place_of_row = Vec::with_capacity(chunk.len());
-            for (place, settlement) in chunk.iter().enumerate() {
-                if tokens.insert(settlement.token, place).is_none() {
-                    rows.push(Row::of(settlement));
-                    place_of_row.push(place);
-                }
-            }
-            let mut settled = vec![Settled::Stale; chunk.len()];
-            for (row, outcome) in self.settle_rows(rows).await?.into_iter().enumerate() {
-                settled[place_of_row[row]] = outcome;
-            }
+        let mut rest = &*outcomes;
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(length(rest));
+            let settled = self
+                .settle_rows(chunk.iter().map(Row::of).collect())
+                .await?;
             results.extend(settled.into_iter().map(Ok));
+            rest = later;
         }
         promised::forget(settlements, &results);
         Ok(results)
@@ -258,6 +250,14 @@ impl PostgresBroker {
         self.link().announce(events);
         Ok(blocked)
     }
+}
+
+/// How many of these outcomes can be recorded in one call: each is of another lease.
+fn length(settlements: &[Settlement]) -> usize {
+    let mut tokens = HashSet::new();
+    let few = &settlements[..settlements.len().min(super::MAX_CHUNK)];
+    let repeated = few.iter().position(|one| !tokens.insert(one.token));
+    repeated.unwrap_or(few.len())
 }
 
 fn call(rows: &[Row<'_>], fixed: Value) -> Call {
