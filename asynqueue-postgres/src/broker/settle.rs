@@ -1,6 +1,11 @@
 //! Recording outcomes.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use asynqueue_core::{
     broker::{
@@ -17,7 +22,7 @@ use super::{
     lease::{place_of, queues_of},
 };
 use crate::{
-    link::{Event, Repeat},
+    link::Event,
     sql::{
         Call, Value,
         values::{any, blobs, duration, id_bytes, ints, longs, shorts, texts, timestamp},
@@ -25,7 +30,7 @@ use crate::{
 };
 
 const SETTLE: &str = "select n, outcome, reason, awaited, due, is_open, head from asynqueue.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-     $11, $12, $13, $14, $15)";
+     $11, $12, $13, $14, $15, $16, $17, $18)";
 
 /// What happens to a task, as the function has it.
 mod kind {
@@ -217,7 +222,8 @@ impl PostgresBroker {
         settled: &mut [Settled],
     ) -> Result<Vec<(usize, String)>, BrokerError> {
         let call = call(rows, self.link().fixed());
-        let found = self.link().call(&call, Repeat::Always).await?;
+        let lane = self.link().changes.again_or_next(hash(rows));
+        let found = self.link().call_in(lane, call).await?;
         let (mut blocked, mut events) = (Vec::new(), Vec::new());
         for found in &found {
             let place = place_of(found)?;
@@ -258,6 +264,19 @@ fn length(settlements: &[Settlement]) -> usize {
     let few = &settlements[..settlements.len().min(super::MAX_CHUNK)];
     let repeated = few.iter().position(|one| !tokens.insert(one.token));
     repeated.unwrap_or(few.len())
+}
+
+/// Distinguishes calls: which leases end, and how. A call that is taken for another one would look recorded.
+fn hash(rows: &[Row<'_>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for row in rows {
+        let lease = (row.settlement.token.0, row.settlement.only_if_expired);
+        (lease, row.kind, row.waits, row.is_cancelled).hash(&mut hasher);
+        let failure = row.task.last_failure();
+        let failure = failure.map(|last| (last.kind, last.at, &last.message));
+        (row.task.attempts, failure, row.result()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn call(rows: &[Row<'_>], fixed: Value) -> Call {
