@@ -182,25 +182,30 @@ impl PostgresBroker {
     ) -> Result<Each<Settled>, BrokerError> {
         self.link().open_or_closed()?;
         let outcomes = promised::outcomes(settlements, self.link().now());
-        let mut results = Vec::with_capacity(settlements.len());
+        let mut results: Each<Settled> = Vec::with_capacity(settlements.len());
         let mut rest = &*outcomes;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(length(rest));
-            let settled = self
-                .settle_rows(chunk.iter().map(Row::of).collect())
-                .await?;
-            results.extend(settled.into_iter().map(Ok));
+            match self.settle_rows(chunk.iter().map(Row::of).collect()).await {
+                Ok(settled) => results.extend(settled),
+                // What was recorded before must not look refused when it is sent again.
+                Err(error) => {
+                    results.resize(settlements.len(), Err(error));
+                    break;
+                }
+            }
             rest = later;
         }
         promised::forget(settlements, &results);
         Ok(results)
     }
 
-    async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Each<Settled>, BrokerError> {
         let mut settled = vec![Settled::Recorded; rows.len()];
         let blocked = self.settle_once(&rows, &mut settled).await?;
+        let mut results: Each<Settled> = settled.into_iter().map(Ok).collect();
         if blocked.is_empty() {
-            return Ok(settled);
+            return Ok(results);
         }
         let now = self.link().now();
         let (places, again): (Vec<_>, Vec<_>) = blocked
@@ -208,11 +213,11 @@ impl PostgresBroker {
             .map(|(place, reason)| (*place, Row::cancelled(rows[*place].settlement, reason, now)))
             .unzip();
         let mut cancelled = vec![Settled::Cancelled; again.len()];
-        self.settle_once(&again, &mut cancelled).await?;
-        for (place, outcome) in places.into_iter().zip(cancelled) {
-            settled[place] = outcome;
+        let outcome = self.settle_once(&again, &mut cancelled).await;
+        for (place, one) in places.into_iter().zip(cancelled) {
+            results[place] = outcome.as_ref().map(|_| one).map_err(BrokerError::clone);
         }
-        Ok(settled)
+        Ok(results)
     }
 
     /// Records outcomes. Returns those for which a cancellation was requested, with its reason.
