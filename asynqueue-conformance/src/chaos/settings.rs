@@ -67,15 +67,6 @@ impl Settings {
         }
     }
 
-    /// Sets the faults of a run for which the environment chooses none.
-    #[must_use]
-    pub fn by_default(mut self, faults: &str) -> Self {
-        if self.chosen.is_empty() {
-            self.chosen = faults.to_owned();
-        }
-        self
-    }
-
     /// The kind of store: one of the variants that were passed.
     pub fn variant(&self) -> &'static str {
         self.variant
