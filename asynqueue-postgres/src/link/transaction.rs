@@ -2,7 +2,7 @@
 
 use asynqueue_core::broker::BrokerError;
 use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::Row;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::{Event, Fault, Link, Repeat};
 use crate::sql::{Call, Value};
@@ -77,7 +77,9 @@ impl Link {
         client: &mut Object,
         make: &mut dyn Make<T>,
     ) -> Result<(T, Vec<Event>), Fault> {
-        let transaction = self.in_time(client.transaction()).await?;
+        let transaction = client.build_transaction();
+        let transaction = transaction.isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = self.in_time(transaction.start()).await?;
         self.in_time(transaction.batch_execute(LIMITS)).await?;
         let mut change = Change {
             link: self,
