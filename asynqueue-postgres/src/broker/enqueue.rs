@@ -56,6 +56,7 @@ impl PostgresBroker {
             let refused = self.link().call(&call, Repeat::IfUnchanged).await?;
             let (accepted, events) = batch.results(refused.iter().map(Refused::of))?;
             self.link().announce(events);
+            self.note_tally();
             results.extend(accepted);
             tasks = rest;
         }

@@ -78,7 +78,7 @@ set jit = off as $$
 declare
     one record;
 begin
-    if not pg_try_advisory_xact_lock(1634956655, 0) then
+    if not pg_try_advisory_xact_lock(1634956655, asynqueue.lock_of(0)) then
         return;
     end if;
     for one in
@@ -142,7 +142,9 @@ begin
                 archived := archived - by_count - by_age;
             end if;
             delete from asynqueue.hour h where h.queue = number and h.hour < oldest_hour;
-            delete from asynqueue.lock l where l.queue = number and l.until <= t;
+            -- One that is locked is being taken, in a transaction of a caller that may stay open.
+            delete from asynqueue.lock l where l.queue = number and l.key = any(array(
+                select o.key from asynqueue.lock o where o.queue = number and o.until <= t for update skip locked));
         end if;
         return next;
     end loop;
@@ -199,7 +201,12 @@ begin
     end if;
     -- Waits for transactions that add tasks, but not for long: others that add tasks wait behind this one.
     perform set_config('lock_timeout', '2s', true);
-    perform pg_advisory_xact_lock(1634956654, number);
+    begin
+        perform pg_advisory_xact_lock(1634956654, asynqueue.lock_of(number));
+    exception when lock_not_available then
+        raise exception using errcode = 'object_in_use',
+            message = format('queue "%s" is used by a transaction that is still open: end it, or try again later', wanted);
+    end;
     if not force and exists (select from asynqueue.task where queue = number) then
         return false;
     end if;
