@@ -187,7 +187,7 @@ impl PostgresBroker {
             results.extend(settled.into_iter().map(Ok));
             rest = later;
         }
-        promised::forget(settlements, &results);
+        promised::forget(settlements, &mut results);
         Ok(results)
     }
 
